@@ -18,13 +18,13 @@ import numpy as np
 
 from benchmarks.few_shot import build_method, learnt_scores, test_features
 from benchmarks.panel_sets import JUDGED, PanelSet, find_sets
+from edgead.adapt.commission.backbone import open_backbone
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
-from edgead.learning.commission.backbone import open_backbone
-from edgead.learning.screen.clean import FAR, stand_out
-from edgead.learning.screen.features import comparable_features, raw_features
-from edgead.learning.screen.mutual import MutualRule, mutual_scores
 from edgead.metrics.ranking import auroc
+from edgead.unlabelled.clean import FAR, stand_out
+from edgead.unlabelled.features import comparable_features, raw_features
+from edgead.unlabelled.mutual import MutualRule, mutual_scores
 
 MOST_GOOD = 100
 SHARES = (0.0, 0.02, 0.05, 0.1)

@@ -25,12 +25,12 @@ import numpy as np
 
 from benchmarks.panel_sets import PanelSet, find_sets
 from benchmarks.panel_settings import build_settings
+from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.calibration.conformal import conformal_threshold, images_needed, raised
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.dataset.images import Images
 from edgead.heads.nearest import NearestScorer, in_metric, without_fold
-from edgead.memory_bank.folds import deal_folds
 
 RATES = (0.02, 0.05, 0.1)
 
@@ -48,9 +48,9 @@ class Features:
     def __init__(self, data: PanelSet, preset: str):
         import torch
 
-        from edgead.methods.device import CPU, use_cores
-        from edgead.methods.patchcore import PatchCore
-        from edgead.methods.pyramid import each_batch
+        from edgead.workstation.backbones.pyramid import each_batch
+        from edgead.workstation.methods.patchcore.detector import PatchCore
+        from edgead.workstation.trainer.device import CPU, use_cores
 
         use_cores()
         (setting,) = build_settings([preset])
@@ -72,8 +72,8 @@ class Features:
         """Learn from some of the good images as `edgead train` does."""
         import torch
 
-        from edgead.methods.device import CPU
-        from edgead.methods.patchcore import PatchCore
+        from edgead.workstation.methods.patchcore.detector import PatchCore
+        from edgead.workstation.trainer.device import CPU
 
         model = PatchCore.from_settings({**self.settings, "seed": seed})
         folds = deal_folds(self.groups[picks], seed)

@@ -15,8 +15,8 @@ import numpy as np
 
 from edgead.dataset.folders import find_good_images
 from edgead.dataset.images import Images
-from edgead.methods import METHODS, find_preset
-from edgead.methods.validation import DrawnTest, score_images
+from edgead.workstation.methods import METHODS, find_preset
+from edgead.workstation.methods.validation import DrawnTest, score_images
 
 DEEP = {"layers": ("stride16", "stride32")}
 PLAIN = {"damp_length": False, "whiten": False, "margin": 0, "window": 1}

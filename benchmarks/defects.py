@@ -103,9 +103,9 @@ def _make(data: PanelSet, tiles: dict[str, int], folder: Path, method: Method, e
 
 
 def _train(data: PanelSet, model: Path, preset: str) -> Path:
-    from edgead.methods import find_preset
-    from edgead.training.from_folder import train_from_folder
-    from edgead.training.good_images import GoodImages
+    from edgead.workstation.methods import find_preset
+    from edgead.workstation.training.from_folder import train_from_folder
+    from edgead.workstation.training.good_images import GoodImages
 
     if not model.is_dir():
         good = GoodImages(data.folder, false_reject_rate=FALSE_REJECT_RATE, group=data.group)

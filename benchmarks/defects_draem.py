@@ -78,9 +78,9 @@ def _halve(data: PanelSet, tiles: Mapping[str, int]) -> Halves:
 
 
 def _train(data: PanelSet, model: Path, settings: dict[str, Any]) -> None:
-    from edgead.methods import find_preset
-    from edgead.training.from_folder import train_from_folder
-    from edgead.training.good_images import GoodImages
+    from edgead.workstation.methods import find_preset
+    from edgead.workstation.training.from_folder import train_from_folder
+    from edgead.workstation.training.good_images import GoodImages
 
     if not model.is_dir():
         good = GoodImages(data.folder, false_reject_rate=FALSE_REJECT_RATE, group=data.group)

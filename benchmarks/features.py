@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from edgead import kernels
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.images import Images
-from edgead.methods.network import PatchFeatures
-from edgead.methods.patchcore import PatchCore
+from edgead.workstation.methods.patchcore.detector import PatchCore
+from edgead.workstation.methods.patchcore.network import PatchFeatures
 
 Array = npt.NDArray[np.float32]
 

@@ -25,9 +25,9 @@ from edgead.dataset.images import Images
 from edgead.files.atomic import write_whole
 from edgead.heads.nearest import BANK, NearestHead, NearestScorer
 from edgead.heads.patches import USUAL
-from edgead.methods import find_preset
-from edgead.methods.patchcore import PatchCore
 from edgead.metrics.ranking import auroc
+from edgead.workstation.methods import find_preset
+from edgead.workstation.methods.patchcore.detector import PatchCore
 
 NONE = "none"
 

@@ -24,9 +24,9 @@ import yaml
 
 from edgead import metrics
 from edgead.images.files import list_images, load_image
-from edgead.methods import METHODS, find_preset
-from edgead.methods.golden import Golden
 from edgead.preprocess import preprocess
+from edgead.workstation.methods import METHODS, find_preset
+from edgead.workstation.methods.golden import Golden
 
 # Pixels in x and y, degrees.
 MOVES = {"as given": (0.0, 0.0), "moved 8 px": (8.0, 0.0), "turned 3 degrees": (0.0, 3.0)}

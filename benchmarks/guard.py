@@ -3,7 +3,7 @@
     python -m benchmarks guard MODEL [FOLDER ...]     # a model of the built-in line; folders of other products
 
 prints for each kind of image how many the model rejects and how many would be refused, and the two ratios of
-`edgead.learning.teach.guard` (least, median, most).
+`edgead.adapt.teach.guard` (least, median, most).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edgead.adapt.teach.guard import doubt_of, ratios
 from edgead.detector import Detector
 from edgead.images.files import list_images, load_image
-from edgead.learning.teach.guard import doubt_of, ratios
-from edgead.methods.textures import draw_texture
 from edgead.synthetic.defects import DEFECTS
 from edgead.synthetic.line import conveyor, part_seed, render
+from edgead.workstation.trainer.procedural_textures import draw_texture
 
 GOOD, DEFECTIVE, OTHERS = 40, 20, 10
 

@@ -26,11 +26,11 @@ from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.dataset.images import Images
 from edgead.images.files import load_image
-from edgead.methods.checkpoint import Checkpoint
-from edgead.methods.inp_lite import InpLite
-from edgead.methods.method import Method, Trained
-from edgead.methods.patchcore import PatchCore
-from edgead.methods.validation import score_images
+from edgead.workstation.methods.inp_lite import InpLite
+from edgead.workstation.methods.method import Method, Trained
+from edgead.workstation.methods.patchcore.detector import PatchCore
+from edgead.workstation.methods.validation import score_images
+from edgead.workstation.trainer.checkpoint import Checkpoint
 
 SEED = 0
 

@@ -32,7 +32,7 @@ from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.heads.nearest import BANK
-from edgead.learning.kinds.describe import Judged, describe_images
+from edgead.sorting.describe import Judged, describe_images
 
 GOOD = "good"
 
@@ -92,9 +92,9 @@ def _sets(options: argparse.Namespace) -> list[tuple[str, Callable[[Path], KindS
 
 def trained(data: KindSet, model: Path, preset: str) -> Path:
     """A model of the good images of a set; one that is there is taken as it is."""
-    from edgead.methods import find_preset
-    from edgead.training.from_folder import train_from_folder
-    from edgead.training.good_images import GoodImages
+    from edgead.workstation.methods import find_preset
+    from edgead.workstation.training.from_folder import train_from_folder
+    from edgead.workstation.training.good_images import GoodImages
 
     if not model.exists():
         images = GoodImages(data.folder, data.good, group=str(data.groups))

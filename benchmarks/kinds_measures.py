@@ -12,12 +12,12 @@ from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_inf
 
 from edgead import metrics
 from edgead.artifact.kinds import DESCRIPTOR, Kinds
-from edgead.kinds.known import KnownKinds, distances_to_others
-from edgead.kinds.space import residual_scale
-from edgead.learning.kinds.clusters import find_clusters
-from edgead.learning.kinds.describe import Judged
-from edgead.learning.kinds.sort import rows_of
+from edgead.detector.kinds.known import KnownKinds, distances_to_others
+from edgead.detector.kinds.space import residual_scale
 from edgead.metrics.partitions import contingency
+from edgead.sorting.clusters import find_clusters
+from edgead.sorting.describe import Judged
+from edgead.sorting.sort import rows_of
 from edgead.types import UNKNOWN_KIND
 
 DRAWS = 20

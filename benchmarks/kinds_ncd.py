@@ -6,7 +6,7 @@
 A model is trained on good images of other parts, as `python -m benchmarks kinds` does it (one in WORK is taken as it
 is), and so many test images of each kind are drawn, of other parts first; good ones are a kind of the tiles. Beside the
 two ways stands what learning adds: Ward's clustering of what the transformer says before it has learnt. Without
-`--weights` the backbone is ours, see `edgead.methods.anomaly_ncd.encoder.RegionAverage`.
+`--weights` the backbone is ours, see `edgead.workstation.methods.anomaly_ncd.encoder.RegionAverage`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from benchmarks.kinds_sets import KindImage, mvtec_kinds, tiles_by_tile
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.images.files import load_image
-from edgead.learning.kinds.clusters import find_clusters
-from edgead.learning.kinds.describe import Judged
-from edgead.learning.kinds.sort import rows_of
-from edgead.methods.anomaly_ncd.sort import Sorting, build_encoder
-from edgead.methods.anomaly_ncd.training import Plan
+from edgead.sorting.clusters import find_clusters
+from edgead.sorting.describe import Judged
+from edgead.sorting.sort import rows_of
+from edgead.workstation.methods.anomaly_ncd.sort import Sorting, build_encoder
+from edgead.workstation.methods.anomaly_ncd.training import Plan
 
 
 def main(arguments: list[str]) -> None:

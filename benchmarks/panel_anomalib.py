@@ -116,7 +116,7 @@ def build_model(variant: Variant) -> PatchcoreModel:
         warnings.simplefilter("ignore")  # they are of other methods that it imports
         from anomalib.models.image.patchcore import torch_model
 
-    from edgead.methods.backbones import build_backbone
+    from edgead.workstation.backbones.pretrained import build_backbone
 
     backbone = build_backbone(BACKBONE, LAYERS, image_size=(variant.crop, variant.crop))
 

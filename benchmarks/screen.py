@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edgead.adapt.commission.backbone import open_backbone
 from edgead.dataset.folders import LabelledImage, find_good_images, find_test_images
 from edgead.dataset.groups import group_images
-from edgead.learning.commission.backbone import open_backbone
-from edgead.learning.screen.features import comparable_features, raw_features
-from edgead.learning.screen.mutual import ALIKE, MutualRule, mutual_scores
 from edgead.metrics.ranking import auroc
+from edgead.unlabelled.features import comparable_features, raw_features
+from edgead.unlabelled.mutual import ALIKE, MutualRule, mutual_scores
 
 BACKBONE = "fast"
 SHUFFLES = 20

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 
 from edgead import metrics
+from edgead.adapt.teach import TeachPlan, teach
 from edgead.detector import Detector
 from edgead.images.files import write_image
-from edgead.learning.teach import TeachPlan, teach
 from edgead.synthetic.line import conveyor, part_seed, render
 
 LESSON = 50  # parts

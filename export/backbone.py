@@ -11,11 +11,11 @@ from pathlib import Path
 from edgead.export.build import software_versions
 from edgead.export.graph import export_onnx
 
+from edgead.adapt.commission.backbone import PACKAGED
 from edgead.artifact.manifest import GraphRecord, Manifest
 from edgead.artifact.onnx_constants import with_properties
-from edgead.learning.commission.backbone import PACKAGED
-from edgead.methods import find_preset
-from edgead.methods.patchcore import PatchCore
+from edgead.workstation.methods import find_preset
+from edgead.workstation.methods.patchcore.detector import PatchCore
 
 
 def write_backbone(preset: str, folder: Path = PACKAGED) -> None:

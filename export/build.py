@@ -14,13 +14,13 @@ import torch
 from edgead.export.graph import export_onnx
 from safetensors.torch import save as serialize
 
+from edgead.adapt.finalize import CalibrationPlan, complete_artifact
 from edgead.artifact.folder import Artifact, new_artifact, write_arrays
 from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.dataset.folders import Progress
-from edgead.learning.finalize import CalibrationPlan, complete_artifact
-from edgead.methods.method import Trained
 from edgead.version import __version__
+from edgead.workstation.methods.method import Trained
 
 
 def build_artifact(

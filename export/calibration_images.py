@@ -16,8 +16,8 @@ from edgead.calibration.group_conformal import dense
 from edgead.calibration.plan import plan_calibration
 from edgead.dataset.folders import StageProgress, check_images, find_good_images, no_progress, split_good
 from edgead.dataset.groups import NONE, group_images
-from edgead.methods.anomalies import Simulator
-from edgead.methods.anomaly_textures import built_in_textures
+from edgead.workstation.methods.draem.anomalies import Simulator
+from edgead.workstation.methods.draem.anomaly_textures import built_in_textures
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgead.adapt.finalize import each_measured
 from edgead.artifact.folder import Artifact
 from edgead.calibration.conformal import score_scale
 from edgead.detector import Detector, Measurement
-from edgead.learning.finalize import each_measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The metric of a memory bank as a product of 8-bit numbers: it would be a tenth of an int8 network's time.
 
-What it multiplies has a damped length (`edgead.methods.network`): no number is above 1, whatever the image shows, so
+What it multiplies has a damped length (`methods.patchcore.network`): no number is above 1, whatever the image shows, so
 8 bits over -1 to 1 clip nothing. Features without damping have no such bound, and their metric stays in float. So do
 the sums: the output, which is compared with the memory bank, is not rounded.
 """

@@ -21,6 +21,7 @@ from edgead.export.layers import layers, transformer
 from edgead.export.quantize import MOST_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
 
+from edgead.adapt.finalize import measure_good, write_golden
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.manifest import MOST_TOLERANCE, Golden, GraphRecord
@@ -29,7 +30,6 @@ from edgead.dataset.images import Images
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
-from edgead.learning.finalize import measure_good, write_golden
 from edgead.preprocess import inputs_of
 
 # Inputs of the network, from held-out images, that the search measures its graphs on, and the fewest images, where one

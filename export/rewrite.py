@@ -11,7 +11,7 @@ from edgead.export.verify import SCORE_TOLERANCE, replay_golden
 
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.errors import EdgeadError
-from edgead.methods.load import load_network
+from edgead.workstation.methods.load import load_network
 
 
 class ExportError(EdgeadError):

@@ -18,8 +18,8 @@ from edgead.dataset.folders import Progress
 from edgead.detector import Detector
 from edgead.detector.tiles import Mosaic
 from edgead.images.files import load_image
-from edgead.methods.load import load_network
 from edgead.preprocess import aligned, inputs_of, map_of_frame, preprocess
+from edgead.workstation.methods.load import load_network
 
 SCORE_TOLERANCE = 1e-4
 MAP_TOLERANCE = 1e-3

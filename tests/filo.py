@@ -13,9 +13,12 @@ import pytest
 import torch
 from authors import authors_numbers
 
-from edgead.methods import clip_text, tower_files, tower_networks, towers
-from edgead.methods.filo import Filo, FiloConfig
-from edgead.methods.tower_names import TOWERS
+from edgead.workstation.backbones import foundation as towers
+from edgead.workstation.backbones import foundation_files as tower_files
+from edgead.workstation.backbones import foundation_networks as tower_networks
+from edgead.workstation.backbones.foundation_names import TOWERS
+from edgead.workstation.methods.clip import clip_text
+from edgead.workstation.methods.filo.detector import Filo, FiloConfig
 
 THEIRS = authors_numbers("filo")
 BACKBONE = "clip_vitb16"

@@ -10,11 +10,11 @@ import pytest
 from patience import MOST_S
 
 pytest.importorskip("edgead.daemon.active_model")
+from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.errors import SettingsError
-from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.site.schema import PipelineSection
 
 

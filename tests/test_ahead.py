@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
-from edgead.methods.ahead import AHEAD, Ahead, KeptImages  # noqa: E402
-from edgead.methods.device import fixed_shapes  # noqa: E402
+from edgead.workstation.trainer.device import fixed_shapes  # noqa: E402
+from edgead.workstation.trainer.prefetch import AHEAD, Ahead, KeptImages  # noqa: E402
 
 
 def workers() -> list[threading.Thread]:

@@ -10,13 +10,13 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 from safetensors.torch import save_file  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods.anomaly_ncd import sort  # noqa: E402
-from edgead.methods.anomaly_ncd.crops import Crop  # noqa: E402
-from edgead.methods.anomaly_ncd.encoder import MaskGuidedVit, RegionAverage  # noqa: E402
-from edgead.methods.anomaly_ncd.sort import Base, Sorting, find_crops  # noqa: E402
-from edgead.methods.anomaly_ncd.training import Material, Plan, cosine  # noqa: E402
-from edgead.methods.anomaly_ncd.views import Views  # noqa: E402
-from edgead.methods.vit import VisionTransformer, VitShape, read_vit  # noqa: E402
+from edgead.workstation.backbones.vit import VisionTransformer, VitShape, read_vit  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd import sort  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.crops import Crop  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.encoder import MaskGuidedVit, RegionAverage  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.sort import Base, Sorting, find_crops  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.training import Material, Plan, cosine  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.views import Views  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = VitShape(image_size=32, patch_size=8, width=64, depth=2, heads=1)

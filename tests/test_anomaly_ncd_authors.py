@@ -18,12 +18,17 @@ import torch.nn.functional as F  # noqa: E402
 from authors import authors_numbers  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgead.methods import vit  # noqa: E402
-from edgead.methods.anomaly_ncd import crops, losses, merging, regions  # noqa: E402
-from edgead.methods.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
-from edgead.methods.anomaly_ncd.heads import KindHeads  # noqa: E402
-from edgead.methods.anomaly_ncd.training import Plan, train  # noqa: E402
-from edgead.methods.vit import VisionTransformer, VitShape  # noqa: E402
+from edgead.workstation.backbones import vit  # noqa: E402
+from edgead.workstation.backbones.vit import VisionTransformer, VitShape  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd import (  # noqa: E402
+    crops,
+    losses,
+    merging,
+    regions,
+)
+from edgead.workstation.methods.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.heads import KindHeads  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.training import Plan, train  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 THEIRS = authors_numbers("anomaly_ncd")

@@ -18,12 +18,12 @@ import pytest
 from fakes import make_verdict
 
 import edgead
+from edgead.adapt.recalibration import AskedRates
 from edgead.api.words import in_python
 from edgead.artifact.folder import Artifact
 from edgead.detector import ClosedError
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import ImageError
-from edgead.learning.recalibration import AskedRates
 
 PLUGIN = Path(__file__).parent / "plugin"
 

@@ -9,9 +9,14 @@ import pytest
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.training.proportions import Proportions, find_proportions, input_size, keep_proportions  # noqa: E402
-from edgead.tune import auto  # noqa: E402
-from edgead.tune.auto import LADDER, choose_settings  # noqa: E402
+from edgead.workstation.training.proportions import (  # noqa: E402
+    Proportions,
+    find_proportions,
+    input_size,
+    keep_proportions,
+)
+from edgead.workstation.tune import auto  # noqa: E402
+from edgead.workstation.tune.auto import LADDER, choose_settings  # noqa: E402
 
 
 def write(folder, sizes):

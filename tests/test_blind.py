@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.blind import MEASURED, OWN_BAD, OWN_GOOD, Images, Model, foreign_table, own_table
+from edgead.adapt.finalize import GoodScores
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.blind import FAR, HIGHER, doubts, rise, shift
 from edgead.calibration.conformal import calibrate
-from edgead.learning.finalize import GoodScores
 
 # Scores of good parts that a model was made from, and half of them as the usual level of a map.
 USUAL, SPREAD = 0.75, 0.04

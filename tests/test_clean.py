@@ -12,8 +12,8 @@ from command_line import run_here
 
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
-from edgead.learning.screen import clean
-from edgead.learning.screen.clean import clean_warnings, stand_out, suspicious_images
+from edgead.unlabelled import clean
+from edgead.unlabelled.clean import clean_warnings, stand_out, suspicious_images
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_what_is_not_learnt_is_named(monkeypatch):
 
 def test_folds_hold_nothing_out_to_keep():
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.training.good_images import GoodImages
+    from edgead.workstation.training.good_images import GoodImages
 
     with pytest.raises(SettingsError, match="give one of them"):
         GoodImages(Path(), clean=True, folds=5)

@@ -388,7 +388,7 @@ def test_usage_errors_come_before_images_are_read(line_data, tmp_path, monkeypat
     def refuse(*_arguments, **_settings):
         raise AssertionError("an image was read")
 
-    for module in ("edgead.dataset.folders", "edgead.training.proportions"):
+    for module in ("edgead.dataset.folders", "edgead.workstation.training.proportions"):
         monkeypatch.setattr(f"{module}.load_image", refuse)
     assert message in refused(monkeypatch, tmp_path, ["train", line_data, "-o", "out", *options])
 
@@ -447,8 +447,8 @@ def test_the_closed_choices_are_all_there_are():
 
     from edgead.artifact.manifest import PRECISIONS
     from edgead.cli.choices import DeviceName, PrecisionName, TeacherSize
-    from edgead.methods.device import DEVICES
-    from edgead.methods.pdn import ModelSize
+    from edgead.workstation.methods.efficient_ad.pdn import ModelSize
+    from edgead.workstation.trainer.device import DEVICES
 
     assert tuple(PrecisionName) == PRECISIONS and tuple(DeviceName) == DEVICES
     assert set(TeacherSize) == set(get_args(ModelSize))
@@ -495,7 +495,7 @@ def test_commands_are_not_broken_at_the_width_of_the_terminal(trained_model, lin
     out = tmp_path / "a long folder name with spaces" / "models of line number seven" / "model"
     shutil.copytree(trained_model, out)
     trained = Artifact.load(out), []
-    monkeypatch.setattr("edgead.training.from_folder.train_from_folder", lambda *_, **__: trained)
+    monkeypatch.setattr("edgead.workstation.training.from_folder.train_from_folder", lambda *_, **__: trained)
     said = edgead("train", line_data, "-o", out, columns=80).stdout
     assert shlex.join(["edgead", "eval", str(out), str(line_data)]) in said
     assert shlex.join(["edgead", "teach", str(out), "--undo"]) in said
@@ -503,7 +503,7 @@ def test_commands_are_not_broken_at_the_width_of_the_terminal(trained_model, lin
 
 @pytest.mark.parametrize("preset", ["auto", "default"])
 def test_a_destination_is_refused_before_any_work(preset, line_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgead.tune.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("edgead.workstation.tune.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
     refused = edgead("train", line_data, "-o", tmp_path / "photos", "--preset", preset, code=2)

@@ -13,17 +13,17 @@ from test_cli import edgead
 from test_imports import REFUSE, run
 
 from edgead import Detector
+from edgead.adapt.commission import CommissionPlan, commission
+from edgead.adapt.commission.backbone import PACKAGED, open_backbone, packaged_backbones
+from edgead.adapt.commission.checks import find_blurred, find_odd
+from edgead.adapt.commission.collect import CommissionError, collect
+from edgead.adapt.commission.run import _good_parts
 from edgead.artifact.folder import Artifact
 from edgead.calibration.conformal import CalibrationError
 from edgead.dataset.folders import DatasetError
 from edgead.dataset.places import read_ignored
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import list_images, write_image
-from edgead.learning.commission import CommissionPlan, commission
-from edgead.learning.commission.backbone import PACKAGED, open_backbone, packaged_backbones
-from edgead.learning.commission.checks import find_blurred, find_odd
-from edgead.learning.commission.collect import CommissionError, collect
-from edgead.learning.commission.run import _good_parts
 from edgead.preprocess import alignment_to
 from edgead.synthetic.line import conveyor
 from edgead.types import Frame
@@ -108,7 +108,7 @@ def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
     outputs = [session.run(None, given)[0] for session in sessions]
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-4 * np.abs(outputs[1]).max())
 
-    from edgead.methods.patchcore import PatchCore
+    from edgead.workstation.methods.patchcore.detector import PatchCore
 
     network = PatchCore.from_settings(committed["settings"]).network
     with torch.inference_mode():

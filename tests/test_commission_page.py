@@ -15,9 +15,9 @@ from fake_daemon import FakeDaemon
 from http_side import served
 from patience import wait_for, wait_until
 
+from edgead.adapt.commission import CommissionPlan, commission
 from edgead.artifact.folder import Artifact
 from edgead.dataset.places import read_ignored, read_region
-from edgead.learning.commission import CommissionPlan, commission
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect

@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgead.adapt.finalize import measure_good
+from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank
+from edgead.adapt.memory_bank.feature_metric import fit_metric
+from edgead.adapt.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.training_hashes import find_folds, find_learnt
 from edgead.calibration.conformal import conformal_threshold
@@ -13,10 +17,6 @@ from edgead.errors import SettingsError
 from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, in_metric, without_fold
 from edgead.images.files import load_image
 from edgead.kernels import NearestPatches
-from edgead.learning.finalize import measure_good
-from edgead.memory_bank.coreset import BankRule, choose_memory_bank
-from edgead.memory_bank.feature_metric import fit_metric
-from edgead.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from edgead.artifact.folder import Artifact, ArtifactError  # noqa: E402
 from edgead.dataset.images import Images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
-from edgead.methods.mvg import Mvg  # noqa: E402
 from edgead.synthetic import write_dataset  # noqa: E402
-from edgead.training.cross_validation import cross_validate  # noqa: E402
-from edgead.training.from_folder import train_from_folder  # noqa: E402
-from edgead.training.good_images import GoodImages  # noqa: E402
+from edgead.workstation.methods.mvg.detector import Mvg  # noqa: E402
+from edgead.workstation.training.cross_validation import cross_validate  # noqa: E402
+from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
+from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

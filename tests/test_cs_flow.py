@@ -19,14 +19,19 @@ from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
-from edgead.methods.checkpoint import Checkpoint  # noqa: E402
-from edgead.methods.cross_scale_flow import CrossScaleFlow, FlowShape, negative_log_likelihood, soft_clamp  # noqa: E402
-from edgead.methods.cs_flow import CsFlow, _drawn  # noqa: E402
-from edgead.methods.load import load_network  # noqa: E402
-from edgead.methods.whitening import Whitening  # noqa: E402
 from edgead.preprocess import preprocess  # noqa: E402
-from edgead.training.from_folder import train_from_folder  # noqa: E402
-from edgead.training.good_images import GoodImages  # noqa: E402
+from edgead.workstation.methods.cs_flow.detector import CsFlow, _drawn  # noqa: E402
+from edgead.workstation.methods.cs_flow.flow import (  # noqa: E402
+    CrossScaleFlow,
+    FlowShape,
+    negative_log_likelihood,
+    soft_clamp,
+)
+from edgead.workstation.methods.cs_flow.whitening import Whitening  # noqa: E402
+from edgead.workstation.methods.load import load_network  # noqa: E402
+from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
+from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
+from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 TINY = {
     "backbone": "efficientnet_lite0",

@@ -17,10 +17,16 @@ from authors import authors_numbers, load_weights, weight  # noqa: E402
 from cs_flow_authors import CHANNELS, HIDDEN, draw_maps  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgead.methods import cross_scale_flow, cs_flow  # noqa: E402
-from edgead.methods.cross_scale_flow import Coupling, CrossScaleFlow, FlowShape, soft_clamp  # noqa: E402
-from edgead.methods.cs_flow import CsFlow, CsFlowConfig, CsFlowNetwork  # noqa: E402
-from edgead.methods.method import Course  # noqa: E402
+from edgead.workstation.methods.cs_flow import detector as cs_flow  # noqa: E402
+from edgead.workstation.methods.cs_flow import flow as cross_scale_flow  # noqa: E402
+from edgead.workstation.methods.cs_flow.detector import CsFlow, CsFlowConfig, CsFlowNetwork  # noqa: E402
+from edgead.workstation.methods.cs_flow.flow import (  # noqa: E402
+    Coupling,
+    CrossScaleFlow,
+    FlowShape,
+    soft_clamp,
+)
+from edgead.workstation.methods.method import Course  # noqa: E402
 
 KERNELS = (3, 3, 3, 5)
 MAPS = draw_maps()

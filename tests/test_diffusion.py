@@ -17,11 +17,16 @@ from safetensors.torch import save_file  # noqa: E402
 from small_diffusion import SIDE, write_model  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods.diffusion import anogen, keep, seas, seas_prompts  # noqa: E402
-from edgead.methods.diffusion.anogen import AnogenPlan  # noqa: E402
-from edgead.methods.diffusion.examples import Examples  # noqa: E402
-from edgead.methods.diffusion.seas import SeasPlan  # noqa: E402
-from edgead.methods.diffusion.stable_diffusion import StableDiffusion, open_stable_diffusion  # noqa: E402
+from edgead.workstation.diffusion import (  # noqa: E402
+    anogen,
+    keep,
+    seas,
+    seas_prompts,
+)
+from edgead.workstation.diffusion.anogen import AnogenPlan  # noqa: E402
+from edgead.workstation.diffusion.examples import Examples  # noqa: E402
+from edgead.workstation.diffusion.seas import SeasPlan  # noqa: E402
+from edgead.workstation.diffusion.stable_diffusion import StableDiffusion, open_stable_diffusion  # noqa: E402
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

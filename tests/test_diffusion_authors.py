@@ -18,7 +18,7 @@ import diffusion_authors as authors  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from authors import authors_numbers  # noqa: E402
 
-from edgead.methods.diffusion import (  # noqa: E402  # noqa: E402
+from edgead.workstation.diffusion import (  # noqa: E402
     anogen_boxes,
     anogen_sampling,
     attention_maps,
@@ -27,10 +27,10 @@ from edgead.methods.diffusion import (  # noqa: E402  # noqa: E402
     seas_masks,
     seas_prompts,
 )
-from edgead.methods.diffusion.anogen_boxes import BoxRule, draw_box  # noqa: E402
-from edgead.methods.diffusion.anogen_sampling import Blending, masked_noise_loss  # noqa: E402
-from edgead.methods.diffusion.attention_maps import CrossAttentionMaps  # noqa: E402
-from edgead.methods.diffusion.seas_masks import MaskPredictor  # noqa: E402
+from edgead.workstation.diffusion.anogen_boxes import BoxRule, draw_box  # noqa: E402
+from edgead.workstation.diffusion.anogen_sampling import Blending, masked_noise_loss  # noqa: E402
+from edgead.workstation.diffusion.attention_maps import CrossAttentionMaps  # noqa: E402
+from edgead.workstation.diffusion.seas_masks import MaskPredictor  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SEAS, ANOGEN = authors_numbers("seas"), authors_numbers("anogen")

@@ -22,20 +22,25 @@ from edgead.dataset.images import Images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.heads.map import MapHead, MapScorer  # noqa: E402
 from edgead.images.files import write_image  # noqa: E402
-from edgead.methods.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
-from edgead.methods.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
-from edgead.methods.checkpoint import Checkpoint  # noqa: E402
-from edgead.methods.draem import Draem, DraemConfig, rate_factor  # noqa: E402
-from edgead.methods.draem_losses import focal_loss, reconstruction_loss, structural_similarity  # noqa: E402
-from edgead.methods.draem_networks import DraemNetwork, initialise  # noqa: E402
-from edgead.methods.load import load_network  # noqa: E402
-from edgead.methods.made_pairs import MadePairs  # noqa: E402
-from edgead.methods.perlin import perlin_mask, perlin_noise  # noqa: E402
-from edgead.methods.textures import draw_texture  # noqa: E402
 from edgead.synthetic.made_set import Recipe, make_defects  # noqa: E402
 from edgead.synthetic.rejects import by_masks, find_rejects  # noqa: E402
-from edgead.training.from_folder import train_from_folder  # noqa: E402
-from edgead.training.good_images import GoodImages  # noqa: E402
+from edgead.workstation.methods.draem.anomalies import (  # noqa: E402
+    _FUNCTIONS,
+    Simulator,
+    augment,
+    blend,
+)
+from edgead.workstation.methods.draem.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
+from edgead.workstation.methods.draem.detector import Draem, DraemConfig, rate_factor  # noqa: E402
+from edgead.workstation.methods.draem.losses import focal_loss, reconstruction_loss, structural_similarity  # noqa: E402
+from edgead.workstation.methods.draem.made_pairs import MadePairs  # noqa: E402
+from edgead.workstation.methods.draem.networks import DraemNetwork, initialise  # noqa: E402
+from edgead.workstation.methods.draem.perlin import perlin_mask, perlin_noise  # noqa: E402
+from edgead.workstation.methods.load import load_network  # noqa: E402
+from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
+from edgead.workstation.trainer.procedural_textures import draw_texture  # noqa: E402
+from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
+from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 TINY = {"image_size": (32, 32), "width": 1 / 32, "steps": 6, "batch_size": 4, "window": 9}
 

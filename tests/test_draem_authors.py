@@ -19,9 +19,10 @@ from draem_authors import SIZE, unit  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.heads.map import MapScorer  # noqa: E402
-from edgead.methods import draem_losses, perlin  # noqa: E402
-from edgead.methods.draem import Draem  # noqa: E402
-from edgead.methods.draem_networks import DraemNetwork  # noqa: E402
+from edgead.workstation.methods.draem import losses as draem_losses  # noqa: E402
+from edgead.workstation.methods.draem import perlin  # noqa: E402
+from edgead.workstation.methods.draem.detector import Draem  # noqa: E402
+from edgead.workstation.methods.draem.networks import DraemNetwork  # noqa: E402
 
 THEIRS = authors_numbers("draem")
 EXACT_FOCAL, EXACT_RECONSTRUCTION = draem_losses.focal_loss, draem_losses.reconstruction_loss

@@ -19,15 +19,22 @@ from torch import nn  # noqa: E402
 from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import ImageError, write_image  # noqa: E402
-from edgead.methods.ahead import Ahead  # noqa: E402
-from edgead.methods.backbones import build_backbone  # noqa: E402
-from edgead.methods.checkpoint import Checkpoint  # noqa: E402
-from edgead.methods.distill import DistillConfig, Distiller, _sha256_of, distill  # noqa: E402
-from edgead.methods.efficient_ad import EfficientAD, EfficientADConfig, rate_factor  # noqa: E402
-from edgead.methods.feature_cache import Descriptors, FeatureCache  # noqa: E402
-from edgead.methods.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
-from edgead.methods.pretraining import PretrainingImages, find_photographs  # noqa: E402
-from edgead.methods.student_teacher import (  # noqa: E402
+from edgead.workstation.backbones.pretrained import build_backbone  # noqa: E402
+from edgead.workstation.methods.efficient_ad.detector import EfficientAD, EfficientADConfig, rate_factor  # noqa: E402
+from edgead.workstation.methods.efficient_ad.distill import (  # noqa: E402
+    DistillConfig,
+    Distiller,
+    _sha256_of,
+    distill,
+)
+from edgead.workstation.methods.efficient_ad.feature_cache import Descriptors, FeatureCache  # noqa: E402
+from edgead.workstation.methods.efficient_ad.pdn import (  # noqa: E402
+    CHANNELS,
+    Resize,
+    build_autoencoder,
+    build_pdn,
+)
+from edgead.workstation.methods.efficient_ad.student_teacher import (  # noqa: E402
     StudentTeacher,
     augment,
     draw_other,
@@ -35,8 +42,11 @@ from edgead.methods.student_teacher import (  # noqa: E402
     map_quantiles,
     total_loss,
 )
-from edgead.methods.teacher import PACKAGED, load_teacher, save_teacher  # noqa: E402
-from edgead.methods.textures import draw_texture  # noqa: E402
+from edgead.workstation.methods.efficient_ad.teacher import PACKAGED, load_teacher, save_teacher  # noqa: E402
+from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
+from edgead.workstation.trainer.prefetch import Ahead  # noqa: E402
+from edgead.workstation.trainer.pretraining_images import PretrainingImages, find_photographs  # noqa: E402
+from edgead.workstation.trainer.procedural_textures import draw_texture  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -330,7 +340,10 @@ def test_penalty_images_of_the_paper_are_the_middle_of_whole_ones(tmp_path):
 def test_images_drawn_by_threads_give_the_same_model(teacher_file, monkeypatch):
     images = noise(5, 64)
     alone = tiny(teacher_file).fit(images).network.state_dict()
-    monkeypatch.setattr("edgead.methods.efficient_ad.Ahead", lambda make, stop, threads: Ahead(make, stop, threads=2))
+    monkeypatch.setattr(
+        "edgead.workstation.methods.efficient_ad.detector.Ahead",
+        lambda make, stop, threads: Ahead(make, stop, threads=2),
+    )
     ahead = tiny(teacher_file).fit(images).network.state_dict()
     assert all(torch.equal(alone[name], ahead[name]) for name in alone)
 
@@ -408,7 +421,7 @@ def test_settings_and_presets(teacher_file):
 
 
 def test_teachers_are_refused_with_what_to_do(teacher_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgead.methods.teacher.PACKAGED", tmp_path)
+    monkeypatch.setattr("edgead.workstation.methods.efficient_ad.teacher.PACKAGED", tmp_path)
     with pytest.raises(SettingsError, match="no teacher of model_size medium comes with edgead.*edgead distill"):
         load_teacher("medium")
     with pytest.raises(SettingsError, match="no such file"):

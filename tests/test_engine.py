@@ -37,8 +37,8 @@ if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
 from edgead.export.graph import export_onnx  # noqa: E402
 from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 
-from edgead.methods import METHODS  # noqa: E402
-from edgead.methods.tower_names import TOWERS  # noqa: E402
+from edgead.workstation.backbones.foundation_names import TOWERS  # noqa: E402
+from edgead.workstation.methods import METHODS  # noqa: E402
 
 A2000 = Gpu("NVIDIA RTX A2000", "sm86")
 
@@ -336,7 +336,7 @@ _METHODS = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow)
 def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour, monkeypatch):
     monkeypatch.setitem(TOWERS, "clip_vitb32", replace(TOWERS["clip_vitb32"], width=24, depth=2, heads=3))
     monkeypatch.setitem(TOWERS, "clip_vitb16", replace(TOWERS["clip_vitb16"], width=24, depth=7, heads=3))
-    monkeypatch.setattr("edgead.methods.clip_text.DEPTH", 1)
+    monkeypatch.setattr("edgead.workstation.methods.clip.clip_text.DEPTH", 1)
     detector = METHODS[name].from_settings(SMALL[name], pretrained=False)
     manifest = Manifest.draft(name, detector.preprocessing, detector.head)
     fp32, int8 = tmp_path / "model.onnx", tmp_path / "model.int8_symmetric.onnx"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgead.adapt.escapes import refuse_thresholds
 from edgead.errors import SettingsError
 from edgead.images.files import write_image
-from edgead.learning.escapes import refuse_thresholds
 
 
 def limits(review: float) -> Any:

@@ -23,7 +23,7 @@ from edgead.evidence import EvidenceError
 from edgead.evidence.database import open_engine
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.versions import prepare_tables
-from edgead.learning.kinds.from_store import kept_rejects
+from edgead.sorting.from_store import kept_rejects
 from edgead.types import Part
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -19,6 +19,8 @@ from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
 from edgead.export.verify import Compared, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
 
 from edgead import Detector  # noqa: E402
+from edgead.adapt.commission.backbone import PACKAGED  # noqa: E402
+from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds  # noqa: E402
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, write_manifest  # noqa: E402
 from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.artifact.training_hashes import find_folds  # noqa: E402
@@ -26,11 +28,9 @@ from edgead.calibration.conformal import MARGIN, CalibrationError, conformal_thr
 from edgead.dataset.folders import DatasetError, find_good_images, find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
-from edgead.learning.commission.backbone import PACKAGED  # noqa: E402
-from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds  # noqa: E402
-from edgead.methods.load import load_network  # noqa: E402
-from edgead.training.from_folder import train_from_folder  # noqa: E402
-from edgead.training.good_images import GoodImages  # noqa: E402
+from edgead.workstation.methods.load import load_network  # noqa: E402
+from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
+from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 
 class FakeCalibrated:

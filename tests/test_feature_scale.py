@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.memory_bank.feature_scale import fit_scale
+from edgead.adapt.memory_bank.feature_scale import fit_scale
 
 CHANNELS = (5, 3)
 
@@ -36,7 +36,7 @@ def test_means_deviations_and_median_lengths(features):
 @pytest.mark.parametrize("damp_length", [True, False])
 def test_numpy_and_torch_standardise_alike(features, damp_length):
     torch = pytest.importorskip("torch", reason="TORCH NOT COMPARED: training needs the workstation's packages")
-    from edgead.methods.network import PatchFeatures
+    from edgead.workstation.methods.patchcore.network import PatchFeatures
 
     network = PatchFeatures(torch.nn.Identity(), CHANNELS, damp_length=damp_length)
     network.fit_scale(torch.from_numpy(features))

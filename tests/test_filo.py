@@ -18,11 +18,11 @@ from safetensors.torch import save_file  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods.filo import Filo  # noqa: E402
-from edgead.methods.filo_files import authors_name, is_learnt, load_learnt  # noqa: E402
-from edgead.methods.filo_network import MultiShape, blurred, highest  # noqa: E402
-from edgead.methods.filo_words import PLACES, anomalous_sentences, read_descriptions  # noqa: E402
-from edgead.methods.load import load_network  # noqa: E402
+from edgead.workstation.methods.filo.detector import Filo  # noqa: E402
+from edgead.workstation.methods.filo.files import authors_name, is_learnt, load_learnt  # noqa: E402
+from edgead.workstation.methods.filo.network import MultiShape, blurred, highest  # noqa: E402
+from edgead.workstation.methods.filo.words import PLACES, anomalous_sentences, read_descriptions  # noqa: E402
+from edgead.workstation.methods.load import load_network  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,8 +18,10 @@ import filo_authors as authors  # noqa: E402
 from filo import DETAILS, THEIRS, build, difference, relative, small_towers  # noqa: E402, F401
 from words_authors import draw_masks  # noqa: E402
 
-from edgead.methods import filo_network, filo_training, filo_words  # noqa: E402
-from edgead.methods.filo import Filo  # noqa: E402
+from edgead.workstation.methods.filo import network as filo_network  # noqa: E402
+from edgead.workstation.methods.filo import training as filo_training  # noqa: E402
+from edgead.workstation.methods.filo import words as filo_words  # noqa: E402
+from edgead.workstation.methods.filo.detector import Filo  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5
@@ -216,7 +218,7 @@ def learner(files):
 
 
 def load(network, files):
-    from edgead.methods.filo_files import load_learnt
+    from edgead.workstation.methods.filo.files import load_learnt
 
     load_learnt(network, files / "filo_train_on_mvtec.pth")
 

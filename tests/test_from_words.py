@@ -20,14 +20,14 @@ from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.errors import DatasetError  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods.anomaly_clip import AnomalyClip  # noqa: E402
-from edgead.methods.anomaly_clip_prompts import read_prompts  # noqa: E402
-from edgead.methods.anomaly_clip_training import LabelledSet, order_of  # noqa: E402
-from edgead.methods.load import load_network  # noqa: E402
-from edgead.methods.method import Course  # noqa: E402
-from edgead.methods.registry import METHODS  # noqa: E402
-from edgead.methods.tower_files import convert, read_text_tower, read_tower  # noqa: E402
-from edgead.methods.winclip import WinClip, windows_of  # noqa: E402
+from edgead.workstation.backbones.foundation_files import convert, read_text_tower, read_tower  # noqa: E402
+from edgead.workstation.methods.anomaly_clip.detector import AnomalyClip  # noqa: E402
+from edgead.workstation.methods.anomaly_clip.prompts import read_prompts  # noqa: E402
+from edgead.workstation.methods.anomaly_clip.training import LabelledSet, order_of  # noqa: E402
+from edgead.workstation.methods.load import load_network  # noqa: E402
+from edgead.workstation.methods.method import Course  # noqa: E402
+from edgead.workstation.methods.registry import METHODS  # noqa: E402
+from edgead.workstation.methods.winclip import WinClip, windows_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,6 +12,12 @@ import numpy as np
 import pytest
 from command_line import run_here
 
+from edgead.adapt.recalibrate import (
+    AskedRates,
+    recalibrate,
+    thresholds_by_hand,
+    write_thresholds,
+)
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.limits import HIGHEST, LOWEST
 from edgead.artifact.manifest import Calibration
@@ -21,7 +27,6 @@ from edgead.errors import SettingsError
 from edgead.heads.local import GOLDEN, GOLDEN_LOOK, LOOK, LocalHead
 from edgead.heads.placing import STAYS, Placer
 from edgead.images.files import list_images, load_image
-from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
 
 GRID, SIZE, DEPTH = (6, 9), (48, 72), 5
 
@@ -183,8 +188,8 @@ def test_no_thresholds_are_no_scores():
 def golden_model(line_data, once) -> Path:
     """A small model of two golden parts; tests that change it copy it."""
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.training.from_folder import train_from_folder
-    from edgead.training.good_images import GoodImages
+    from edgead.workstation.training.from_folder import train_from_folder
+    from edgead.workstation.training.good_images import GoodImages
 
     settings = {"backbone": "efficientnet_lite0", "image_size": [160, 160]}
     paths = list_images(line_data / "train" / "good")[:2]
@@ -272,8 +277,8 @@ def test_what_needs_thresholds_says_what_to_do(golden_model, line_data, tmp_path
 )
 def test_what_it_cannot_be_trained_with_is_refused(line_data, tmp_path, count, options, message):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.training.from_folder import train_from_folder
-    from edgead.training.good_images import GoodImages
+    from edgead.workstation.training.from_folder import train_from_folder
+    from edgead.workstation.training.good_images import GoodImages
 
     good = GoodImages(line_data, paths=list_images(line_data / "train" / "good")[:count], **options)
     settings = {"backbone": "efficientnet_lite0", "image_size": [64, 64]}
@@ -284,7 +289,7 @@ def test_what_it_cannot_be_trained_with_is_refused(line_data, tmp_path, count, o
 
 def test_golden_parts_are_laid_onto_the_first():
     torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.methods.golden import Golden
+    from edgead.workstation.methods.golden import Golden
 
     settings = {"backbone": "efficientnet_lite0", "image_size": [128, 128], "reach": 0}
     torch.manual_seed(0)

@@ -54,7 +54,7 @@ def test_the_graph_gives_what_torch_gives(tmp_path, settings, learnt):
     from edgead.export.graph import export_onnx
 
     from edgead.artifact.manifest import GraphRecord, Manifest
-    from edgead.methods.patchcore import PatchCore
+    from edgead.workstation.methods.patchcore.detector import PatchCore
 
     size = {"backbone": "efficientnet_lite0", "image_size": (64, 64)}
     model = PatchCore.from_settings({**size, **settings}, pretrained=False)

@@ -13,13 +13,13 @@ from fastapi.testclient import TestClient
 from patience import wait_for
 from test_draft import contents
 
+from edgead.adapt.commission.worker import learn_order
 from edgead.artifact.folder import Artifact
 from edgead.daemon.commission import DraftError
 from edgead.daemon.commission.learner import Learner
 from edgead.dataset.places import read_ignored
 from edgead.errors import SettingsError
 from edgead.images.files import write_image
-from edgead.learning.commission.worker import learn_order
 from edgead.synthetic.line import conveyor
 from edgead.types import scaled_score
 from edgead.web.app import build_app

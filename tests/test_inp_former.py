@@ -13,12 +13,12 @@ from safetensors.torch import save_file  # noqa: E402
 from towers import SMALL  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods.checkpoint import Checkpoint  # noqa: E402
-from edgead.methods.inp import training  # noqa: E402
-from edgead.methods.inp.training import Plan  # noqa: E402
-from edgead.methods.inp_former import InpFormer, InpFormerConfig  # noqa: E402
-from edgead.methods.tower_names import TOWERS  # noqa: E402
-from edgead.methods.tower_networks import create  # noqa: E402
+from edgead.workstation.backbones.foundation_names import TOWERS  # noqa: E402
+from edgead.workstation.backbones.foundation_networks import create  # noqa: E402
+from edgead.workstation.methods.inp_former import training  # noqa: E402
+from edgead.workstation.methods.inp_former.detector import InpFormer, InpFormerConfig  # noqa: E402
+from edgead.workstation.methods.inp_former.training import Plan  # noqa: E402
+from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 
 NAME = "dinov2_vits14_reg"
 TINY = {

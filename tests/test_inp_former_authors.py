@@ -20,19 +20,24 @@ from authors import authors_numbers  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods import inp_former  # noqa: E402
-from edgead.methods.inp import losses, network, reconstruction, training  # noqa: E402
-from edgead.methods.inp.network import InpNetwork  # noqa: E402
-from edgead.methods.inp.reconstruction import (  # noqa: E402
+from edgead.workstation.backbones.foundation import build_tower  # noqa: E402
+from edgead.workstation.backbones.foundation_names import TOWERS  # noqa: E402
+from edgead.workstation.methods.inp_former import detector as inp_former  # noqa: E402
+from edgead.workstation.methods.inp_former import (  # noqa: E402
+    losses,
+    network,
+    reconstruction,
+    training,
+)
+from edgead.workstation.methods.inp_former.detector import InpFormer, InpFormerConfig  # noqa: E402
+from edgead.workstation.methods.inp_former.network import InpNetwork  # noqa: E402
+from edgead.workstation.methods.inp_former.reconstruction import (  # noqa: E402
     CrossAttention,
     DecoderBlock,
     PrototypeAttention,
     Reconstruction,
 )
-from edgead.methods.inp.training import Plan  # noqa: E402
-from edgead.methods.inp_former import InpFormer, InpFormerConfig  # noqa: E402
-from edgead.methods.tower_names import TOWERS  # noqa: E402
-from edgead.methods.towers import build_tower  # noqa: E402
+from edgead.workstation.methods.inp_former.training import Plan  # noqa: E402
 
 THEIRS = authors_numbers("inp_former")
 TOLERANCE = 1e-5

@@ -12,9 +12,9 @@ from command_line import run_here  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
-from edgead.methods import inp_lite  # noqa: E402
-from edgead.methods.checkpoint import Checkpoint  # noqa: E402
-from edgead.methods.inp_lite import InpLite  # noqa: E402
+from edgead.workstation.methods import inp_lite  # noqa: E402
+from edgead.workstation.methods.inp_lite import InpLite  # noqa: E402
+from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 
 TINY = {
     "backbone": "efficientnet_lite0",

@@ -18,10 +18,10 @@ from safetensors.torch import load_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods import loop  # noqa: E402
-from edgead.methods.checkpoint import Checkpoint, Learner  # noqa: E402
-from edgead.methods.device import choose_device, peak_memory  # noqa: E402
-from edgead.methods.loop import run_steps  # noqa: E402
+from edgead.workstation.trainer import loop  # noqa: E402
+from edgead.workstation.trainer.checkpoint import Checkpoint, Learner  # noqa: E402
+from edgead.workstation.trainer.device import choose_device, peak_memory  # noqa: E402
+from edgead.workstation.trainer.loop import run_steps  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ import signal, sys
 from pathlib import Path
 from safetensors.torch import save_file
 from test_loop import KEY, train
-from edgead.methods.checkpoint import Checkpoint
+from edgead.workstation.trainer.checkpoint import Checkpoint
 
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as the command does
 folder, result, pause_s = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
@@ -216,7 +216,7 @@ def test_time_of_earlier_runs_counts(tmp_path):
 @pytest.mark.parametrize("every", [1, 4, 50])
 @pytest.mark.parametrize("at", [0, 2, 9])
 def test_losses_that_are_looked_at_together_are_named_by_their_step(tmp_path, monkeypatch, every, at):
-    monkeypatch.setattr("edgead.methods.loop.CHECK_EVERY", {"cpu": every})
+    monkeypatch.setattr("edgead.workstation.trainer.loop.CHECK_EVERY", {"cpu": every})
     checkpoint, made = Checkpoint(tmp_path, KEY), []
 
     def step(number, rng):
@@ -230,7 +230,7 @@ def test_losses_that_are_looked_at_together_are_named_by_their_step(tmp_path, mo
 
 
 def test_a_state_is_saved_only_after_its_losses_were_looked_at(tmp_path, monkeypatch):
-    monkeypatch.setattr("edgead.methods.loop.CHECK_EVERY", {"cpu": 50})
+    monkeypatch.setattr("edgead.workstation.trainer.loop.CHECK_EVERY", {"cpu": 50})
     with pytest.raises(SettingsError, match="at step 3"):
         run_steps(
             lambda number, rng: torch.tensor(float("nan") if number == 3 else 1.0),

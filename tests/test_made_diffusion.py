@@ -20,15 +20,15 @@ from small_diffusion import write_model  # noqa: E402
 from edgead.artifact.manifest import Preprocessing  # noqa: E402
 from edgead.dataset.made import read_made  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
-from edgead.methods.diffusion.anogen import AnogenPlan  # noqa: E402
-from edgead.methods.diffusion.cost import count_passes  # noqa: E402
-from edgead.methods.diffusion.learners import boxes_like  # noqa: E402
-from edgead.methods.diffusion.made_set import Diffusion, make_by_diffusion  # noqa: E402
-from edgead.methods.diffusion.seas import SeasPlan  # noqa: E402
-from edgead.methods.diffusion.stable_diffusion import open_stable_diffusion  # noqa: E402
-from edgead.methods.made_pairs import MadePairs  # noqa: E402
 from edgead.synthetic.made_set import Recipe  # noqa: E402
 from edgead.synthetic.rejects import by_masks, find_rejects  # noqa: E402
+from edgead.workstation.diffusion.anogen import AnogenPlan  # noqa: E402
+from edgead.workstation.diffusion.cost import count_passes  # noqa: E402
+from edgead.workstation.diffusion.learners import boxes_like  # noqa: E402
+from edgead.workstation.diffusion.made_set import Diffusion, make_by_diffusion  # noqa: E402
+from edgead.workstation.diffusion.seas import SeasPlan  # noqa: E402
+from edgead.workstation.diffusion.stable_diffusion import open_stable_diffusion  # noqa: E402
+from edgead.workstation.methods.draem.made_pairs import MadePairs  # noqa: E402
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

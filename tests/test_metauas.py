@@ -21,10 +21,10 @@ from edgead.artifact.files import file_sha256  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import list_images  # noqa: E402
-from edgead.methods.load import load_network  # noqa: E402
-from edgead.methods.metauas import MetaUas, MetaUasConfig  # noqa: E402
-from edgead.methods.metauas_files import authors_name, is_weight, load_checkpoint  # noqa: E402
-from edgead.methods.metauas_networks import MetaUasNetwork  # noqa: E402
+from edgead.workstation.methods.load import load_network  # noqa: E402
+from edgead.workstation.methods.metauas.detector import MetaUas, MetaUasConfig  # noqa: E402
+from edgead.workstation.methods.metauas.files import authors_name, is_weight, load_checkpoint  # noqa: E402
+from edgead.workstation.methods.metauas.networks import MetaUasNetwork  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 UNUSED = {"encoder._conv_head.weight": (1792, 448, 1, 1), "encoder._bn1.bias": (1792,)}

@@ -19,11 +19,11 @@ from metauas_authors import LEVELS as CHANNELS  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from edgead.heads.map import MapScorer  # noqa: E402
-from edgead.methods import metauas_networks  # noqa: E402
-from edgead.methods.metauas import MetaUas  # noqa: E402
-from edgead.methods.metauas_files import authors_name, is_weight  # noqa: E402
-from edgead.methods.metauas_networks import LEVELS as STAGES  # noqa: E402
-from edgead.methods.metauas_networks import Alignment, Gate, Segmenter  # noqa: E402
+from edgead.workstation.methods.metauas import networks as metauas_networks  # noqa: E402
+from edgead.workstation.methods.metauas.detector import MetaUas  # noqa: E402
+from edgead.workstation.methods.metauas.files import authors_name, is_weight  # noqa: E402
+from edgead.workstation.methods.metauas.networks import LEVELS as STAGES  # noqa: E402
+from edgead.workstation.methods.metauas.networks import Alignment, Gate, Segmenter  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 THEIRS = authors_numbers("metauas")

@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods import METHODS, find_preset  # noqa: E402
-from edgead.methods.method import Method, Trained  # noqa: E402
-from edgead.methods.registry import BUILT_IN  # noqa: E402
+from edgead.workstation.methods import METHODS, find_preset  # noqa: E402
+from edgead.workstation.methods.method import Method, Trained  # noqa: E402
+from edgead.workstation.methods.registry import BUILT_IN  # noqa: E402
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -24,20 +24,20 @@ def test_every_method_is_one(name):
 
 
 def test_names_need_no_torch():
-    code = "import sys; from edgead.methods import METHODS; assert 'mvg' in [*METHODS] and 'torch' not in sys.modules"
+    code = "import sys; from edgead.workstation.methods import METHODS; assert 'mvg' in [*METHODS] and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def add(monkeypatch, **entries):
     found = [EntryPoint(name, value, "edgead.methods") for name, value in entries.items()]
-    monkeypatch.setattr("edgead.methods.registry.entry_points", lambda group: found)
+    monkeypatch.setattr("edgead.workstation.methods.registry.entry_points", lambda group: found)
 
 
 def test_another_package_adds_a_method(monkeypatch):
-    add(monkeypatch, ours="edgead.methods.mvg:Mvg", mvg="nowhere:Nothing")
+    add(monkeypatch, ours="edgead.workstation.methods.mvg.detector:Mvg", mvg="nowhere:Nothing")
     assert list(METHODS) == [*BUILT_IN, "ours"] and len(METHODS) == len(BUILT_IN) + 1
     assert METHODS.find("ours").__name__ == "Mvg"
-    assert METHODS["mvg"].__module__ == "edgead.methods.mvg"  # edgead's own are not replaced
+    assert METHODS["mvg"].__module__ == "edgead.workstation.methods.mvg.detector"  # edgead's own are not replaced
 
 
 def test_one_that_cannot_be_imported_is_named(monkeypatch):

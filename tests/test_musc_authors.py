@@ -25,11 +25,12 @@ from towers_authors import draw  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
-from edgead.learning.screen import ScreenPlan, musc, screen  # noqa: E402
-from edgead.learning.screen.mutual import MutualRule, interval_average  # noqa: E402
-from edgead.methods import tower_files  # noqa: E402
-from edgead.methods.tower_names import TOWERS  # noqa: E402
 from edgead.metrics.ranking import auroc  # noqa: E402
+from edgead.unlabelled import ScreenPlan, screen  # noqa: E402
+from edgead.unlabelled.mutual import MutualRule, interval_average  # noqa: E402
+from edgead.workstation.backbones import foundation_files as tower_files  # noqa: E402
+from edgead.workstation.backbones.foundation_names import TOWERS  # noqa: E402
+from edgead.workstation.methods import musc  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 THEIRS = authors_numbers("musc")

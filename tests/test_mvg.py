@@ -13,11 +13,16 @@ from torch import nn  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods import METHODS, find_preset  # noqa: E402
-from edgead.methods.backbones import LITE_LAYERS, Backbone  # noqa: E402
-from edgead.methods.gaussian import Gaussian, chi_quantile, choose_components, ledoit_wolf_shrinkage  # noqa: E402
-from edgead.methods.load import load_network  # noqa: E402
-from edgead.methods.mvg import GaussianLevels, Mvg, MvgConfig  # noqa: E402
+from edgead.workstation.backbones.pretrained import LITE_LAYERS, Backbone  # noqa: E402
+from edgead.workstation.methods import METHODS, find_preset  # noqa: E402
+from edgead.workstation.methods.load import load_network  # noqa: E402
+from edgead.workstation.methods.mvg.detector import GaussianLevels, Mvg, MvgConfig  # noqa: E402
+from edgead.workstation.methods.mvg.gaussian import (  # noqa: E402
+    Gaussian,
+    chi_quantile,
+    choose_components,
+    ledoit_wolf_shrinkage,
+)
 
 TINY = {"backbone": "efficientnet_lite0", "image_size": (64, 64)}
 
@@ -185,8 +190,8 @@ def test_exported_graph_scores_like_torch(line_data, tmp_path, reduction):
 
     from edgead import Detector
     from edgead.dataset.folders import find_test_images
-    from edgead.training.from_folder import train_from_folder
-    from edgead.training.good_images import GoodImages
+    from edgead.workstation.training.from_folder import train_from_folder
+    from edgead.workstation.training.good_images import GoodImages
 
     good = GoodImages(line_data, false_reject_rate=0.05)
     settings = {"backbone": "efficientnet_lite0", "image_size": (128, 96), "reduction": reduction}

@@ -17,8 +17,9 @@ from authors import authors_numbers  # noqa: E402
 from mvg_authors import FEW, GOOD, LEVELS, VARIANCE, level  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgead.methods import gaussian, pyramid  # noqa: E402
-from edgead.methods.gaussian import LEAST_VARIANCE, Gaussian  # noqa: E402
+from edgead.workstation.backbones import pyramid  # noqa: E402
+from edgead.workstation.methods.mvg import gaussian  # noqa: E402
+from edgead.workstation.methods.mvg.gaussian import LEAST_VARIANCE, Gaussian  # noqa: E402
 
 THEIRS = authors_numbers("mvg")
 REDUCTIONS = ("none", "pca", "npca")

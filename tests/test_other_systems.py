@@ -32,7 +32,7 @@ ENTRANCES = (
     "edgead",
     "edgead.detector",
     "edgead.cli",
-    "edgead.training",
+    "edgead.workstation.training",
     "edgead.report",
     "edgead.stream",
     "edgead.sources",

@@ -12,12 +12,17 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods.backbones import BACKBONES, LITE_LAYERS, Backbone, build_backbone  # noqa: E402
-from edgead.methods.global_local import FusedFeatures  # noqa: E402
-from edgead.methods.network import PatchFeatures  # noqa: E402
-from edgead.methods.patchcore import PatchCore, PatchCoreConfig  # noqa: E402
-from edgead.training.from_folder import train_from_folder  # noqa: E402
-from edgead.training.good_images import GoodImages  # noqa: E402
+from edgead.workstation.backbones.pretrained import (  # noqa: E402
+    BACKBONES,
+    LITE_LAYERS,
+    Backbone,
+    build_backbone,
+)
+from edgead.workstation.methods.patchcore.detector import PatchCore, PatchCoreConfig  # noqa: E402
+from edgead.workstation.methods.patchcore.global_local import FusedFeatures  # noqa: E402
+from edgead.workstation.methods.patchcore.network import PatchFeatures  # noqa: E402
+from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
+from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 TINY = {"backbone": "efficientnet_lite0", "image_size": (64, 64), "memory_bank_size": 50}
 

@@ -24,24 +24,34 @@ from PIL import Image  # noqa: E402
 from torch import nn  # noqa: E402
 from torchvision.transforms import functional as F  # noqa: E402
 
-from edgead.learning.screen import musc, mutual  # noqa: E402
-from edgead.methods import METHODS, anomalies, draem_networks, efficient_ad, find_preset, perlin  # noqa: E402
-from edgead.methods import filo_training as filo  # noqa: E402
-from edgead.methods.anomaly_clip import AnomalyClip  # noqa: E402
-from edgead.methods.anomaly_ncd import encoder, heads, losses, regions, training, views  # noqa: E402
-from edgead.methods.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
-from edgead.methods.anomaly_ncd.heads import KindHeads  # noqa: E402
-from edgead.methods.anomaly_ncd.views import Views  # noqa: E402
-from edgead.methods.crane import IMAGE_WEIGHT, Crane  # noqa: E402
-from edgead.methods.diffusion.anogen import AnogenPlan  # noqa: E402
-from edgead.methods.diffusion.seas import SeasPlan  # noqa: E402
-from edgead.methods.inp import losses as inp_losses  # noqa: E402
-from edgead.methods.inp import network as inp_network  # noqa: E402
-from edgead.methods.inp import reconstruction, stable_adamw  # noqa: E402
-from edgead.methods.inp import training as inp_training  # noqa: E402
-from edgead.methods.inp.reconstruction import Reconstruction  # noqa: E402
-from edgead.methods.student_teacher import PENALTY_GREY_RATE, QUANTILES  # noqa: E402
-from edgead.methods.vit import VisionTransformer, VitShape  # noqa: E402
+from edgead.unlabelled import mutual  # noqa: E402
+from edgead.workstation.backbones.vit import VisionTransformer, VitShape  # noqa: E402
+from edgead.workstation.diffusion.anogen import AnogenPlan  # noqa: E402
+from edgead.workstation.diffusion.seas import SeasPlan  # noqa: E402
+from edgead.workstation.methods import METHODS, find_preset, musc  # noqa: E402
+from edgead.workstation.methods.anomaly_clip.detector import AnomalyClip  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd import (  # noqa: E402
+    encoder,
+    heads,
+    losses,
+    regions,
+    training,
+    views,
+)
+from edgead.workstation.methods.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.heads import KindHeads  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.views import Views  # noqa: E402
+from edgead.workstation.methods.crane.detector import IMAGE_WEIGHT, Crane  # noqa: E402
+from edgead.workstation.methods.draem import anomalies, perlin  # noqa: E402
+from edgead.workstation.methods.draem import networks as draem_networks  # noqa: E402
+from edgead.workstation.methods.efficient_ad import detector as efficient_ad  # noqa: E402
+from edgead.workstation.methods.efficient_ad.student_teacher import PENALTY_GREY_RATE, QUANTILES  # noqa: E402
+from edgead.workstation.methods.filo import training as filo  # noqa: E402
+from edgead.workstation.methods.inp_former import losses as inp_losses  # noqa: E402
+from edgead.workstation.methods.inp_former import network as inp_network  # noqa: E402
+from edgead.workstation.methods.inp_former import reconstruction, stable_adamw  # noqa: E402
+from edgead.workstation.methods.inp_former import training as inp_training  # noqa: E402
+from edgead.workstation.methods.inp_former.reconstruction import Reconstruction  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,6 +13,12 @@ import pytest
 from terminal import COMMAND, at_a_terminal
 from test_imports import REFUSE
 
+from edgead.adapt.recalibrate import (
+    AskedRates,
+    recalibrate,
+    thresholds_by_hand,
+    write_thresholds,
+)
 from edgead.api.model import Model
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import SCHEMA_VERSION
@@ -21,9 +27,8 @@ from edgead.calibration.conformal import MARGIN, conformal_threshold
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
-from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
-from edgead.methods.textures import draw_texture
 from edgead.synthetic.line import part_seed, render
+from edgead.workstation.trainer.procedural_textures import draw_texture
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "edgead"
-MOST_ROOMS = 41
+MOST_ROOMS = 38
 
 
 def modules() -> dict[str, Path]:
@@ -23,7 +23,8 @@ def modules() -> dict[str, Path]:
 
 
 def room_of(module: str) -> str:
-    return module.partition(".")[0]
+    room = module.partition(".")[0]
+    return "workstation" if room == "export" else room  # which lies at the top for those who look for it
 
 
 def imported(path: Path, known: dict[str, Path]) -> set[str]:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 pytest.importorskip("cryptography", reason="SIGNATURES NOT TESTED: pip install 'edgead[signatures]'")
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from edgead.adapt.teach.versions import new_version, undo
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, ArtifactError, new_artifact, write_manifest
 from edgead.artifact.manifest import Golden, GraphRecord, Manifest, Preprocessing
@@ -36,7 +37,6 @@ from edgead.artifact.signatures.signature import message, read_signatures
 from edgead.artifact.signatures.trust import ModelTrust, UntrustedModelError, check_signed
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.nearest import NearestHead
-from edgead.learning.teach.versions import new_version, undo
 
 # RFC 8032, section 7.1, tests 1 and 2: secret key, public key, message, signature.
 RFC_8032 = [

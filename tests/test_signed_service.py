@@ -13,6 +13,7 @@ pytest.importorskip("edgead.daemon.active_model")
 pytest.importorskip("cryptography", reason="SIGNATURES NOT TESTED: pip install 'edgead[signatures]'")
 from daemons import check_records, make_site, started, write_site
 
+from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.artifact.folder import Artifact
 from edgead.artifact.signatures.file import SIGNATURES
 from edgead.artifact.signatures.keys import make_key, read_private_key
@@ -22,7 +23,6 @@ from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.recipes import Recipes
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
-from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.site.check import find_missing
 from edgead.site.load import read_site
 from edgead.site.schema import PipelineSection

@@ -13,11 +13,12 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 import simplenet_authors as authors  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgead.methods import simplenet_training, unfolded  # noqa: E402
-from edgead.methods.backbones import Backbone  # noqa: E402
-from edgead.methods.simplenet import SimpleNet, SimpleNetConfig  # noqa: E402
-from edgead.methods.simplenet_training import Contest, SimpleNetwork  # noqa: E402
-from edgead.methods.unfolded import UnfoldedFeatures  # noqa: E402
+from edgead.workstation.backbones.pretrained import Backbone  # noqa: E402
+from edgead.workstation.methods.simplenet import training as simplenet_training  # noqa: E402
+from edgead.workstation.methods.simplenet import unfolded_patches as unfolded  # noqa: E402
+from edgead.workstation.methods.simplenet.detector import SimpleNet, SimpleNetConfig  # noqa: E402
+from edgead.workstation.methods.simplenet.training import Contest, SimpleNetwork  # noqa: E402
+from edgead.workstation.methods.simplenet.unfolded_patches import UnfoldedFeatures  # noqa: E402
 
 PAPER = SimpleNetConfig(**SimpleNet.presets["paper"])
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}

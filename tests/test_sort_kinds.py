@@ -23,10 +23,10 @@ from edgead.artifact.versions import earlier_versions
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.images.sheet import band_sheet
-from edgead.learning.kinds import folders
-from edgead.learning.kinds.clusters import MOST_REJECTS, find_clusters
-from edgead.learning.kinds.from_store import read_span
-from edgead.learning.kinds.name import read_names, shown_name
+from edgead.sorting import folders
+from edgead.sorting.clusters import MOST_REJECTS, find_clusters
+from edgead.sorting.from_store import read_span
+from edgead.sorting.name import read_names, shown_name
 
 pytest.importorskip("scipy", reason="sorting needs the workstation's packages")
 

@@ -24,14 +24,14 @@ import edgead  # noqa: E402
 from edgead import Detector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
-from edgead.learning.kinds.by_anomaly_ncd import RegionImages, clusters_of, read_base  # noqa: E402
-from edgead.learning.kinds.sort import SortPlan  # noqa: E402
-from edgead.methods.anomaly_ncd import losses, training  # noqa: E402
-from edgead.methods.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
-from edgead.methods.anomaly_ncd.sort import Kinds, Sorting  # noqa: E402
-from edgead.methods.anomaly_ncd.training import Plan  # noqa: E402
-from edgead.methods.loop import span_text  # noqa: E402
-from edgead.methods.vit import VisionTransformer, VitShape, read_vit  # noqa: E402
+from edgead.sorting.sort import SortPlan  # noqa: E402
+from edgead.workstation.backbones.vit import VisionTransformer, VitShape, read_vit  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd import losses, training  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.sort import Kinds, Sorting  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.sorter import RegionImages, clusters_of, read_base  # noqa: E402
+from edgead.workstation.methods.anomaly_ncd.training import Plan  # noqa: E402
+from edgead.workstation.trainer.loop import span_text  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = VitShape(image_size=32, patch_size=8, width=64, depth=2, heads=1)

@@ -17,15 +17,10 @@ from test_cli import edgead, report
 from test_imports import REFUSE, run
 
 from edgead import Detector, metrics
-from edgead.artifact.folder import Artifact, ArtifactError
-from edgead.artifact.manifest import Calibration
-from edgead.calibration.conformal import MARGIN, CalibrationError, calibrate, conformal_threshold
-from edgead.errors import SettingsError
-from edgead.images.files import load_image, write_image
-from edgead.learning.finalize import GoodScores
-from edgead.learning.kept import kept_images, measure_kept
-from edgead.learning.recalibrate import thresholds_by_hand, write_thresholds
-from edgead.learning.teach import (
+from edgead.adapt.finalize import GoodScores
+from edgead.adapt.kept_images import kept_images, measure_kept
+from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
+from edgead.adapt.teach import (
     LessonRefusedError,
     TeachPlan,
     earlier_versions,
@@ -35,13 +30,18 @@ from edgead.learning.teach import (
     teach,
     undo,
 )
-from edgead.learning.teach.thresholds import settle
-from edgead.learning.teach.versions import new_version
-from edgead.methods.textures import draw_texture
+from edgead.adapt.teach.thresholds import settle
+from edgead.adapt.teach.versions import new_version
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.manifest import Calibration
+from edgead.calibration.conformal import MARGIN, CalibrationError, calibrate, conformal_threshold
+from edgead.errors import SettingsError
+from edgead.images.files import load_image, write_image
 from edgead.report.page import _model_card
 from edgead.synthetic.line import conveyor, part_seed, render
-from edgead.training.from_folder import train_from_folder
-from edgead.training.good_images import GoodImages
+from edgead.workstation.trainer.procedural_textures import draw_texture
+from edgead.workstation.training.from_folder import train_from_folder
+from edgead.workstation.training.good_images import GoodImages
 
 LIGHT = "another light"
 GOOD = np.linspace(0.05, 1, 20)  # scores of as many good images as 5 % needs: the threshold is the highest
@@ -339,7 +339,7 @@ def test_a_failure_changes_nothing(model_copy, new_batch, monkeypatch):
     def fails(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("edgead.learning.teach.run.measure_good", fails)
+    monkeypatch.setattr("edgead.adapt.teach.run.measure_good", fails)
     with pytest.raises(OSError, match="no space"):
         teach(model_copy, TeachPlan(new_batch[:3], reason=LIGHT))
     assert content(model_copy) == first

@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from edgead.components.options import NoOptions
 from edgead.components.registry import Component, Registry
 from edgead.errors import SettingsError
-from edgead.methods.registry import BUILT_IN
 from edgead.sinks import SINKS
 from edgead.sources import SOURCES
+from edgead.workstation.methods.registry import BUILT_IN
 
 ROOT = Path(__file__).parent.parent
 FILES = ROOT / "tests" / "third_party"

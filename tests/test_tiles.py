@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edgead import Detector, kernels
+from edgead.adapt.commission.backbone import open_backbone
+from edgead.adapt.kept_images import as_kept, kept_images, measure_kept
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored
 from edgead.artifact.manifest import Preprocessing
@@ -28,19 +30,17 @@ from edgead.detector.tiles import Mosaic
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, list_images, load_image
-from edgead.learning.commission.backbone import open_backbone
-from edgead.learning.kept import as_kept, kept_images, measure_kept
 from edgead.preprocess import aligned, alignment_to, inputs_of, preprocess
 from edgead.types import Frame
 
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 from edgead.export.verify import TorchScores, compare_with_torch, replay_golden  # noqa: E402
 
-from edgead.methods.made_pairs import MadePairs  # noqa: E402
-from edgead.training.frame_time import _timed_ms, tiles_account  # noqa: E402
-from edgead.training.from_folder import train_from_folder  # noqa: E402
-from edgead.training.good_images import GoodImages  # noqa: E402
-from edgead.training.tiles import AskedTiles, shrink_warning  # noqa: E402
+from edgead.workstation.methods.draem.made_pairs import MadePairs  # noqa: E402
+from edgead.workstation.training.frame_time import _timed_ms, tiles_account  # noqa: E402
+from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
+from edgead.workstation.training.good_images import GoodImages  # noqa: E402
+from edgead.workstation.training.tiles import AskedTiles, shrink_warning  # noqa: E402
 
 SIDES = st.integers(16, 200)
 

@@ -19,14 +19,14 @@ from towers import SMALL, authors_state  # noqa: E402
 from edgead.artifact.files import file_sha256  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.methods import tower_files  # noqa: E402
-from edgead.methods.backbones import build_backbone  # noqa: E402
-from edgead.methods.mvg import Mvg  # noqa: E402
-from edgead.methods.patchcore import PatchCore  # noqa: E402
-from edgead.methods.registry import METHODS, find_preset  # noqa: E402
-from edgead.methods.tower_files import convert, read_tower  # noqa: E402
-from edgead.methods.tower_names import TOWERS  # noqa: E402
-from edgead.methods.tower_networks import create  # noqa: E402
+from edgead.workstation.backbones import foundation_files as tower_files  # noqa: E402
+from edgead.workstation.backbones.foundation_files import convert, read_tower  # noqa: E402
+from edgead.workstation.backbones.foundation_names import TOWERS  # noqa: E402
+from edgead.workstation.backbones.foundation_networks import create  # noqa: E402
+from edgead.workstation.backbones.pretrained import build_backbone  # noqa: E402
+from edgead.workstation.methods.mvg.detector import Mvg  # noqa: E402
+from edgead.workstation.methods.patchcore.detector import PatchCore  # noqa: E402
+from edgead.workstation.methods.registry import METHODS, find_preset  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_towers")
 NAME = "dinov2_vits14_reg"

@@ -16,9 +16,9 @@ pytest.importorskip("timm", reason="foundation backbones are timm's")
 import towers_authors as authors  # noqa: E402
 from towers import NAMES, SMALL, THEIRS, authors_state  # noqa: E402
 
-from edgead.methods import tower_files  # noqa: E402
-from edgead.methods.tower_names import TOWERS  # noqa: E402
-from edgead.methods.towers import TowerBackbone, build_tower  # noqa: E402
+from edgead.workstation.backbones import foundation_files as tower_files  # noqa: E402
+from edgead.workstation.backbones.foundation import TowerBackbone, build_tower  # noqa: E402
+from edgead.workstation.backbones.foundation_names import TOWERS  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_towers")
 LAYERS = tuple(f"block{number}" for number in authors.BLOCKS)
@@ -141,7 +141,7 @@ def test_positions_of_another_family_are_seen(family, size, tmp_path, monkeypatc
 
 
 def test_positions_scaled_without_the_authors_tenth_are_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr("edgead.methods.towers._OFFSET", 1e-6)
+    monkeypatch.setattr("edgead.workstation.backbones.foundation._OFFSET", 1e-6)
     assert max(differences(build("dino", 1, tmp_path), "dino", 1)) > 3 * TOLERANCE
 
 

@@ -21,21 +21,21 @@ from edgead.export.rewrite import ToleranceError  # noqa: E402
 from test_cli import edgead  # noqa: E402
 
 from edgead import Detector, kernels  # noqa: E402
+from edgead.adapt.finalize import CalibrationPlan  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.learning.finalize import CalibrationPlan  # noqa: E402
-from edgead.training.proportions import Proportions  # noqa: E402
-from edgead.tune import finalists, first_round  # noqa: E402
-from edgead.tune import space as tune_space
-from edgead.tune.finalists import judge_finalists  # noqa: E402
-from edgead.tune.first_round import FirstRound  # noqa: E402
-from edgead.tune.pareto import draw_front, pareto_front  # noqa: E402
-from edgead.tune.plan import Parts  # noqa: E402
-from edgead.tune.run import TunePlan, halve, tune  # noqa: E402
-from edgead.tune.space import Candidate, draw_candidates, nearest_first  # noqa: E402
-from edgead.tune.trial import Outcome, Trial, run_trial  # noqa: E402
-from edgead.tune.trial_runner import Team  # noqa: E402
-from edgead.tune.workers import open_workers  # noqa: E402
+from edgead.workstation.training.proportions import Proportions  # noqa: E402
+from edgead.workstation.tune import finalists, first_round  # noqa: E402
+from edgead.workstation.tune import space as tune_space
+from edgead.workstation.tune.finalists import judge_finalists  # noqa: E402
+from edgead.workstation.tune.first_round import FirstRound  # noqa: E402
+from edgead.workstation.tune.pareto import draw_front, pareto_front  # noqa: E402
+from edgead.workstation.tune.plan import Parts  # noqa: E402
+from edgead.workstation.tune.run import TunePlan, halve, tune  # noqa: E402
+from edgead.workstation.tune.space import Candidate, draw_candidates, nearest_first  # noqa: E402
+from edgead.workstation.tune.trial import Outcome, Trial, run_trial  # noqa: E402
+from edgead.workstation.tune.trial_runner import Team  # noqa: E402
+from edgead.workstation.tune.workers import open_workers  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -338,8 +338,8 @@ def test_search_on_two_nodes(good_only, small_space, tmp_path):
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
-from edgead.tune import space, workers
-from edgead.tune.run import TunePlan, tune
+from edgead.workstation.tune import space, workers
+from edgead.workstation.tune.run import TunePlan, tune
 space.SPACE, space.PRESETS = {tune_space.SPACE!r}, ()
 cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "include_dashboard": False}})
 cluster.add_node(num_cpus=1)

@@ -8,10 +8,10 @@ import pytest
 from fakes import edit_manifest
 
 from edgead import Detector
+from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, left_out_maps, look_at
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.heads.map import MapHead, MapScorer
 from edgead.images.files import load_image
-from edgead.memory_bank.usual_scores import fit_usual_scores, left_out_maps, look_at
 
 RULE = MapHead(window=3, top_patches=10, margin=1)
 GRID = (24, 30)
@@ -136,7 +136,7 @@ def test_training_brings_down_the_conveyor(trained_model):
 )
 def test_it_is_fitted_where_all_images_show_the_same_view(settings, found):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.methods.patchcore import PatchCore
+    from edgead.workstation.methods.patchcore.detector import PatchCore
 
     images = np.random.default_rng(3).integers(0, 256, (20, 64, 64, 3), np.uint8)
     small = {"backbone": "efficientnet_lite0", "image_size": [64, 64], "memory_bank_size": 50}

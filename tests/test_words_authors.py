@@ -17,14 +17,12 @@ pytest.importorskip("open_clip", reason="text towers are OpenCLIP's")
 import words_authors as authors  # noqa: E402
 from words import REAL, THEIRS, build, difference, relative, small_towers  # noqa: E402, F401
 
-from edgead.methods import (  # noqa: E402
-    anomaly_clip,
-    anomaly_clip_prompts,
-    anomaly_clip_training,
-    crane,
-    dino_attention,
-    value_paths,
-)
+from edgead.workstation.methods.anomaly_clip import detector as anomaly_clip  # noqa: E402
+from edgead.workstation.methods.anomaly_clip import prompts as anomaly_clip_prompts  # noqa: E402
+from edgead.workstation.methods.anomaly_clip import training as anomaly_clip_training  # noqa: E402
+from edgead.workstation.methods.clip import value_paths  # noqa: E402
+from edgead.workstation.methods.crane import detector as crane  # noqa: E402
+from edgead.workstation.methods.crane import dino_attention  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5

@@ -8,7 +8,7 @@ import torch
 import towers_authors as authors
 from authors import authors_numbers
 
-from edgead.methods.tower_names import TOWERS, Tower
+from edgead.workstation.backbones.foundation_names import TOWERS, Tower
 
 NAMES = {
     "clip": "clip_vitb16",

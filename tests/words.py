@@ -13,12 +13,14 @@ import torch
 import words_authors as authors
 from authors import authors_numbers
 
-from edgead.methods import tower_files, tower_networks, towers
-from edgead.methods.anomaly_clip import AnomalyClip, AnomalyClipConfig
-from edgead.methods.crane import Crane, CraneConfig
-from edgead.methods.tower_names import TOWERS
-from edgead.methods.winclip import WinClip, WinClipConfig
-from edgead.methods.words import WordsMethod
+from edgead.workstation.backbones import foundation as towers
+from edgead.workstation.backbones import foundation_files as tower_files
+from edgead.workstation.backbones import foundation_networks as tower_networks
+from edgead.workstation.backbones.foundation_names import TOWERS
+from edgead.workstation.methods.anomaly_clip.detector import AnomalyClip, AnomalyClipConfig
+from edgead.workstation.methods.clip.words import WordsMethod
+from edgead.workstation.methods.crane.detector import Crane, CraneConfig
+from edgead.workstation.methods.winclip import WinClip, WinClipConfig
 
 THEIRS = authors_numbers("words")
 REAL = {

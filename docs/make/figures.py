@@ -20,13 +20,13 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.colors import ListedColormap  # noqa: E402
 from matplotlib.patches import Patch  # noqa: E402
 
+from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank  # noqa: E402
+from edgead.adapt.memory_bank.folds import FOLDS, deal_folds  # noqa: E402
 from edgead.artifact.manifest import Calibration  # noqa: E402
 from edgead.calibration.conformal import conformal_threshold  # noqa: E402
 from edgead.drift import DriftWatch  # noqa: E402
 from edgead.drift.camera_view import CameraView  # noqa: E402
 from edgead.kernels import NearestPatches  # noqa: E402
-from edgead.memory_bank.coreset import BankRule, choose_memory_bank  # noqa: E402
-from edgead.memory_bank.folds import FOLDS, deal_folds  # noqa: E402
 
 FOLDER = Path(__file__).parent.parent / "figures"
 GOOD, BAD, KEPT = "#9aa5b1", "#d1495b", "#00798c"
@@ -177,8 +177,8 @@ def precisions(axes: Axes) -> None:
     from edgead.detector import Detector
     from edgead.images.files import load_image
     from edgead.synthetic import write_dataset
-    from edgead.training.from_folder import train_from_folder
-    from edgead.training.good_images import GoodImages
+    from edgead.workstation.training.from_folder import train_from_folder
+    from edgead.workstation.training.good_images import GoodImages
 
     with tempfile.TemporaryDirectory() as folder:
         data, model = Path(folder, "data"), Path(folder, "model")

@@ -15,8 +15,8 @@ from edgead.files.named import named_path
 from edgead.process.installation import install_command
 
 if TYPE_CHECKING:
-    from edgead.learning.recalibrate import Recalibration
-    from edgead.learning.teach import Lesson
+    from edgead.adapt.recalibrate import Recalibration
+    from edgead.adapt.teach import Lesson
     from edgead.report.evaluate import Evaluation
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def train(
     progress : callable, optional
         Called with (stage, done, total).
     **settings
-        Fields of `edgead.training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
+        Fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
         that may be rejected, by default 5 %, or 10 or 20 % where the images are few), `roi`, `guarantee` or
         `skip_bad`; and settings of the method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
 
@@ -96,9 +96,9 @@ def train(
     >>> model = edgead.train("good/", "model", preset="fine", false_reject_rate=0.01)  # doctest: +SKIP
     """
     try:
-        from edgead.training.from_folder import train_from_folder
-        from edgead.training.good_images import GoodImages
-        from edgead.tune.preset import preset_settings
+        from edgead.workstation.training.from_folder import train_from_folder
+        from edgead.workstation.training.good_images import GoodImages
+        from edgead.workstation.tune.preset import preset_settings
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):
             raise
@@ -174,15 +174,15 @@ def teach(
     sheet : path, optional
         Where an image of what is about to be learnt is written.
     **plan
-        Other fields of `edgead.learning.teach.TeachPlan`, such as `held_out_share`.
+        Other fields of `edgead.adapt.teach.TeachPlan`, such as `held_out_share`.
 
     Returns
     -------
     Lesson
         What was learnt, and verdicts before and after.
     """
-    from edgead.learning.teach import TeachPlan
-    from edgead.learning.teach import teach as learn
+    from edgead.adapt.teach import TeachPlan
+    from edgead.adapt.teach import teach as learn
 
     shown = None if sheet is None else named_path(sheet)
     asked = TeachPlan(image_paths(images), calibration=image_paths(calibration), sheet=shown, **plan)

@@ -13,8 +13,8 @@ from edgead.detector import Detector
 from edgead.files.named import named_path
 
 if TYPE_CHECKING:
-    from edgead.learning.kinds.name import Named
-    from edgead.learning.kinds.sort import Sorted
+    from edgead.sorting.name import Named
+    from edgead.sorting.sort import Sorted
 
 
 class SortingDetector(Detector):
@@ -45,7 +45,7 @@ class SortingDetector(Detector):
         progress : callable, optional
             Called with (stage, done, total).
         **plan
-            See `edgead.learning.kinds.sort.SortPlan`: `count` of the kinds, `everything`, `group`, `seed`; `method`,
+            See `edgead.sorting.sort.SortPlan`: `count` of the kinds, `everything`, `group`, `seed`; `method`,
             and for "anomaly_ncd" `weights`, `base`, `epochs`,
             `device`.
 
@@ -60,8 +60,8 @@ class SortingDetector(Detector):
             The model cannot tell kinds apart, nothing is rejected, the folder is not empty, or settings that do not fit
             the method.
         """
-        from edgead.learning.kinds.folders import check_folder, write_sorted
-        from edgead.learning.kinds.sort import SortPlan, sort_images
+        from edgead.sorting.folders import check_folder, write_sorted
+        from edgead.sorting.sort import SortPlan, sort_images
 
         for name in ("weights", "base"):
             if plan.get(name) is not None:
@@ -94,7 +94,7 @@ class SortingDetector(Detector):
         progress : callable, optional
             Called with (stage, done, total).
         **plan
-            See `edgead.learning.kinds.name.NamePlan`: `replace`, `group`, `unknown_level`.
+            See `edgead.sorting.name.NamePlan`: `replace`, `group`, `unknown_level`.
 
         Returns
         -------
@@ -106,7 +106,7 @@ class SortingDetector(Detector):
         SettingsError
             A name or an example that cannot be used, or the folder was changed since it was opened.
         """
-        from edgead.learning.kinds.name import NamePlan, name_kinds
+        from edgead.sorting.name import NamePlan, name_kinds
 
         self.artifact.check_unchanged()
         given = None if examples is None else named_path(examples)

@@ -19,7 +19,7 @@ from edgead.errors import SettingsError
 from edgead.files.named import named_path
 
 if TYPE_CHECKING:
-    from edgead.learning.recalibrate import AskedRates, Recalibration
+    from edgead.adapt.recalibrate import AskedRates, Recalibration
     from edgead.report.evaluate import Evaluation
     from edgead.report.forecast import Forecast
     from edgead.sinks import Sink
@@ -143,7 +143,7 @@ class Model(SortingDetector):
         >>> model.calibrate("dataset/test/good", false_reject_rate=0.2, write=False).change.images
         8
         """
-        from edgead.learning.recalibrate import AskedRates, recalibrate, write_thresholds
+        from edgead.adapt.recalibrate import AskedRates, recalibrate, write_thresholds
 
         if asked is not None and rates:
             raise SettingsError(f"{', '.join(rates)} and AskedRates are given: put all into AskedRates, or none")

@@ -226,7 +226,7 @@ class Manifest(Section):
     kinds : Kinds
         The kinds of rejects that it knows; None where nobody named any.
     kept : list of Kept
-        In the order of their scores; see `edgead.learning.kept`.
+        In the order of their scores; see `edgead.adapt.kept_images`.
     views : list of CameraView
         Of good images, one of those that belong together: what the camera's first images are compared with.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgead.adapt.kept_images import kept_images, measure_kept
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import PROVEN
 from edgead.artifact.versions import versions_folder
@@ -15,7 +16,6 @@ from edgead.calibration.group_conformal import have_several
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import OFFERED_RATES
 from edgead.detector import Detector
-from edgead.learning.kept import kept_images, measure_kept
 from edgead.preprocess import inputs_of
 from edgead.types import score_text
 

@@ -45,7 +45,7 @@ class TeacherSize(Word):
 
 
 def _detectors() -> Iterable[str]:
-    from edgead.methods.registry import METHODS
+    from edgead.workstation.methods.registry import METHODS
 
     return METHODS
 

@@ -191,11 +191,11 @@ def _train(data: Path, model: Path, preset: str, rate: float | None, progress: S
     """Train as `edgead train` does: in the proportions of the images."""
     # The workstation's half: imported here, so that a device can import this module.
     from edgead.export.verify import compare_with_torch
-    from edgead.methods import find_preset
-    from edgead.methods.patchcore import PatchCoreConfig
-    from edgead.training.from_folder import train_from_folder
-    from edgead.training.good_images import GoodImages
-    from edgead.training.proportions import find_proportions, keep_proportions
+    from edgead.workstation.methods import find_preset
+    from edgead.workstation.methods.patchcore.detector import PatchCoreConfig
+    from edgead.workstation.training.from_folder import train_from_folder
+    from edgead.workstation.training.good_images import GoodImages
+    from edgead.workstation.training.proportions import find_proportions, keep_proportions
 
     settings = find_preset("patchcore", preset)
     square = {**settings, "image_size": list(PatchCoreConfig(**settings).image_size)}

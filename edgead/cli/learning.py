@@ -41,7 +41,7 @@ def commission(
     json: Json = False,
 ) -> None:
     """Make a calibrated model on the device, from good parts in front of its camera."""
-    from edgead.learning import commission as commissioning
+    from edgead.adapt import commission as commissioning
 
     region = read_numbers("--roi", roi, (4,)) if roi else None
     plan = commissioning.CommissionPlan(

@@ -18,11 +18,11 @@ _EMPTY = re.compile(r"(--[\w-]+=)?")
 
 
 def _filled(text: str) -> str:
-    from edgead.methods.registry import METHODS
     from edgead.runtime import RUNTIMES
     from edgead.serialization import language_names
     from edgead.sinks import SINKS
     from edgead.sources import SOURCES
+    from edgead.workstation.methods.registry import METHODS
 
     lists = {
         "{detectors}": ", ".join(METHODS),

@@ -21,9 +21,9 @@ from edgead.images.files import list_images
 
 if TYPE_CHECKING:
     from edgead.detector import Detector
-    from edgead.methods.diffusion.made_set import Diffusion
     from edgead.synthetic.made_set import Recipe
     from edgead.synthetic.rejects import RealDefect
+    from edgead.workstation.diffusion.made_set import Diffusion
 
 
 @app.command()
@@ -94,7 +94,7 @@ def defects(
         if diffusion is None:
             made = make_defects(parts, real, output, recipe, progress=partial(progress, "make defects"))
         else:
-            from edgead.methods.diffusion.made_set import make_by_diffusion
+            from edgead.workstation.diffusion.made_set import make_by_diffusion
 
             made = make_by_diffusion(diffusion, parts, real, output, recipe, progress=progress)
     report = {
@@ -117,12 +117,12 @@ def _diffusion(
     weights: Path, settings: dict[str, Any], recipe: Recipe, real: list[RealDefect], device: str, yes: bool
 ) -> Diffusion:
     """Open the Stable Diffusion; without a GPU, ask whether that is worth the time."""
-    from edgead.methods.diffusion.cost import count_passes, time_pass
-    from edgead.methods.diffusion.learners import PLANS
-    from edgead.methods.diffusion.made_set import Diffusion
-    from edgead.methods.diffusion.stable_diffusion import open_stable_diffusion
-    from edgead.methods.loop import span_text
-    from edgead.methods.settings import read_settings
+    from edgead.workstation.diffusion.cost import count_passes, time_pass
+    from edgead.workstation.diffusion.learners import PLANS
+    from edgead.workstation.diffusion.made_set import Diffusion
+    from edgead.workstation.diffusion.stable_diffusion import open_stable_diffusion
+    from edgead.workstation.methods.settings import read_settings
+    from edgead.workstation.trainer.loop import span_text
 
     if not real:
         raise SettingsError(f"{recipe.method} learns from rejects: name them, --from")

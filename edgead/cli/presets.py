@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.cli.app import Json, app, print_report
 from edgead.errors import SettingsError
-from edgead.tune import AUTO, AUTO_DETECTOR
+from edgead.workstation.tune import AUTO, AUTO_DETECTOR
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,14 +17,14 @@ _AUTO_PURPOSE = "the most accurate of a short list that keeps within --latency-m
 @app.command()
 def presets(json: Json = False) -> None:
     """List the detectors and presets of `edgead train`, with what each is for."""
-    from edgead.methods import METHODS
+    from edgead.workstation.methods import METHODS
 
     report = {name: _about(name) for name in METHODS}
     print_report(report, json, lambda: _table(report))
 
 
 def _about(detector: str) -> dict[str, Any]:
-    from edgead.methods import METHODS
+    from edgead.workstation.methods import METHODS
 
     try:
         method = METHODS.find(detector)

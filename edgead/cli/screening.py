@@ -14,8 +14,8 @@ from edgead.cli.console import facts_table, print_json, stage_bars, stderr, stdo
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgead.learning.screen import ScreenPlan
-    from edgead.learning.screen.model import ModelPlan
+    from edgead.unlabelled import ScreenPlan
+    from edgead.unlabelled.model import ModelPlan
 
 _SHOWN = 10
 
@@ -71,9 +71,9 @@ def screen(
     json: Json = False,
 ) -> None:
     """Rank a pile of unlabelled parts by how far each is from what most others show."""
-    from edgead.learning.screen import ScreenPlan
-    from edgead.learning.screen.model import ModelPlan
-    from edgead.learning.screen.mutual import ALIKE, MutualRule
+    from edgead.unlabelled import ScreenPlan
+    from edgead.unlabelled.model import ModelPlan
+    from edgead.unlabelled.mutual import ALIKE, MutualRule
 
     if output is None and make_model is None:
         raise SettingsError("name a folder for the ranking with --output, or a model to make with --make-model")
@@ -113,9 +113,9 @@ def _check_musc(backbone: str | None, zoom: int | None, model: Path | None) -> N
 
 
 def _rank(paths: list[Path], plan: ScreenPlan, output: Path, json: bool) -> dict[str, Any]:
-    from edgead.learning.kinds.folders import check_folder
-    from edgead.learning.screen import screen
-    from edgead.learning.screen.folder import LIMITS, SHEET, write_screened
+    from edgead.sorting.folders import check_folder
+    from edgead.unlabelled import screen
+    from edgead.unlabelled.folder import LIMITS, SHEET, write_screened
 
     check_folder(output)
     with stage_bars() as progress:
@@ -130,7 +130,7 @@ def _rank(paths: list[Path], plan: ScreenPlan, output: Path, json: bool) -> dict
 
 
 def _make(paths: list[Path], plan: ScreenPlan, asked: ModelPlan, model: Path, json: bool) -> dict[str, Any]:
-    from edgead.learning.screen.model import make_model
+    from edgead.unlabelled.model import make_model
 
     with stage_bars() as progress:
         made = make_model(paths, model, plan, asked, progress=progress)

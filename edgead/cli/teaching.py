@@ -19,7 +19,7 @@ from edgead.cli.console import facts_table, print_json, stage_bars, stderr
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgead.learning.teach import Marked
+    from edgead.adapt.teach import Marked
 
 
 @app.command()
@@ -65,7 +65,7 @@ def teach(
     json: Json = False,
 ) -> None:
     """Add good parts to a model's memory bank, and make its thresholds again."""
-    from edgead.learning import teach as teaching
+    from edgead.adapt import teach as teaching
 
     if undo:
         if images or calibration or bad or marked:
@@ -101,10 +101,10 @@ def teach(
 
 def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeline: str | None) -> Marked:
     """The marked parts of a store but for those good ones that the model has learnt from."""
+    from edgead.adapt.teach import marked_parts
     from edgead.artifact.folder import Artifact
     from edgead.artifact.training_hashes import find_learnt
-    from edgead.learning.kinds.from_store import read_span
-    from edgead.learning.teach import marked_parts
+    from edgead.sorting.from_store import read_span
 
     found = marked_parts(store, url, read_span(since) if since else None, pipeline)
     for note in found.notes():
@@ -122,7 +122,7 @@ def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeli
 @contextmanager
 def _refusals_as(json: bool) -> Iterator[None]:
     """Print a refused lesson as a report too, where one is asked for."""
-    from edgead.learning.teach import LessonRefusedError
+    from edgead.adapt.teach import LessonRefusedError
 
     try:
         yield
@@ -133,7 +133,7 @@ def _refusals_as(json: bool) -> Iterator[None]:
 
 
 def _undo(model: Path, json: bool) -> None:
-    from edgead.learning import teach as teaching
+    from edgead.adapt import teach as teaching
 
     artifact = teaching.undo(model)
     facts = {

@@ -56,10 +56,15 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Set a model's thresholds again, from good images or by hand; each change is kept in the model."""
+    from edgead.adapt.escapes import refuse_thresholds
+    from edgead.adapt.recalibrate import (
+        AskedRates,
+        recalibrate,
+        thresholds_by_hand,
+        write_thresholds,
+    )
+    from edgead.adapt.teach.marked import marked_parts
     from edgead.detector import Detector
-    from edgead.learning.escapes import refuse_thresholds
-    from edgead.learning.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
-    from edgead.learning.teach.marked import marked_parts
 
     by_hand = reject is not None or review is not None
     from_images = bool(good_images) or false_reject_rate is not None or review_rate is not None

@@ -32,12 +32,12 @@ from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
 from edgead.cli.limits import print_points
 from edgead.errors import SettingsError
-from edgead.tune import AUTO
+from edgead.workstation.tune import AUTO
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from edgead.training.good_images import GoodImages
+    from edgead.workstation.training.good_images import GoodImages
 
 
 @app.command()
@@ -107,9 +107,9 @@ def train(
 
     A training that was stopped goes on where it was when the same command is given again.
     """
-    from edgead.training.from_folder import train_from_folder
-    from edgead.training.good_images import GoodImages
-    from edgead.tune.preset import preset_settings
+    from edgead.workstation.training.from_folder import train_from_folder
+    from edgead.workstation.training.good_images import GoodImages
+    from edgead.workstation.tune.preset import preset_settings
 
     chosen = {
         "backbone": backbone,
@@ -165,8 +165,8 @@ def _table(report: dict[str, Any]) -> Table:
 
 def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> None:
     """Say what a frame will take, where that is so much that some budgets exclude it."""
-    from edgead.methods.tower_names import TOWERS
-    from edgead.training.frame_time import network_ms, tiles_account
+    from edgead.workstation.backbones.foundation_names import TOWERS
+    from edgead.workstation.training.frame_time import network_ms, tiles_account
 
     if account := tiles_account(good, detector, settings):
         stderr.print(account, soft_wrap=True)
@@ -179,8 +179,8 @@ def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> N
 
 def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:
     """Refuse what cannot be before images are looked at."""
-    from edgead.methods import METHODS, find_preset
-    from edgead.methods.settings import read_settings
+    from edgead.workstation.methods import METHODS, find_preset
+    from edgead.workstation.methods.settings import read_settings
 
     of_preset = {} if preset == AUTO else find_preset(detector, preset)
     settings = {**of_preset, **chosen}
@@ -213,11 +213,11 @@ def distill(
 
     A distillation that was stopped goes on where it was when the same command is given again.
     """
-    from edgead.methods.device import choose_device
-    from edgead.methods.distill import DistillConfig
-    from edgead.methods.distill import distill as distill_teacher
-    from edgead.methods.pretraining import find_photographs
-    from edgead.methods.settings import read_settings
+    from edgead.workstation.methods.efficient_ad.distill import DistillConfig
+    from edgead.workstation.methods.efficient_ad.distill import distill as distill_teacher
+    from edgead.workstation.methods.settings import read_settings
+    from edgead.workstation.trainer.device import choose_device
+    from edgead.workstation.trainer.pretraining_images import find_photographs
 
     chosen = {"backbone": backbone, "model_size": model_size, "steps": steps, "seed": seed}
     chosen = {key: value for key, value in chosen.items() if value is not None}

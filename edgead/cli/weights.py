@@ -29,7 +29,7 @@ def weights(
 
     `edgead train --backbone TOWER --weights OUTPUT` uses them.
     """
-    from edgead.methods.tower_files import convert
+    from edgead.workstation.backbones.foundation_files import convert
 
     report = {"weights": str(output), **convert(file, output, tower)}
     print_report(report, json, lambda: facts_table(str(output), report))

@@ -55,8 +55,8 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search for the best detector within a latency budget, and write it as a finished model."""
-    from edgead.tune.run import TunePlan
-    from edgead.tune.run import tune as search
+    from edgead.workstation.tune.run import TunePlan
+    from edgead.workstation.tune.run import tune as search
 
     drawn = plot or output.with_name(f"{output.name}.svg")
     if plot and not plot.parent.is_dir():

@@ -16,6 +16,7 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.group_conformal import Ranking
+from edgead.detector.kinds.known import open_kinds
 from edgead.detector.measurer import Measurement, Measurer
 from edgead.detector.session import Session
 from edgead.errors import SettingsError
@@ -24,7 +25,6 @@ from edgead.heads.contract import Outputs, Scored
 from edgead.images.boxes import find_boxes
 from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
 from edgead.images.verdict import ImageVerdict
-from edgead.kinds.known import open_kinds
 from edgead.types import Decision, Verdict
 
 if TYPE_CHECKING:

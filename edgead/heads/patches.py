@@ -28,7 +28,7 @@ class PatchHead(Head):
     largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. The `margin` outermost rings of
     patches, which see the network's padding more than the image, are not part of it; the map has them. `by_place`:
     places that usually score higher than the middle are brought down by the array `usual_scores`; see
-    `edgead.memory_bank.usual_scores`. A graph has an output `image_score` where `graph_weight` is not 0.
+    `edgead.adapt.memory_bank.usual_scores`. A graph has an output `image_score` where `graph_weight` is not 0.
     """
 
     window: _PositiveInt = 1

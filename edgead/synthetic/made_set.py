@@ -35,7 +35,7 @@ class Recipe:
         Images in all, dealt evenly to the kinds, and to the rejects of a kind.
     method : {"ratio", "paste", "drawn", "seas", "anogen"}
         See `edgead.synthetic.transplant.transplant`; "drawn" takes no rejects; the last two are those of
-        `edgead.methods.diffusion.made_set`.
+        `edgead.workstation.diffusion.made_set`.
     where : Path, optional
         A mask of the places where defects may be; by default they are put near their own places.
     group : str

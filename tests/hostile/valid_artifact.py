@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from small_graph import SIZE, small_graph, small_images
 
+from edgead.adapt.finalize import write_golden
+from edgead.adapt.patch_features import each_features
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.artifact.manifest import Calibration, GraphRecord, Manifest, Preprocessing
 from edgead.detector import Detector
 from edgead.heads.nearest import NearestHead
-from edgead.learning.finalize import write_golden
-from edgead.learning.patch_features import each_features
 
 ROWS, COLUMNS = 6, 5
 Change = Callable[[Path], object]

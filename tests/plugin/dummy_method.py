@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edgead.heads import Head, find_head
-from edgead.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method
 
 
 @dataclass(frozen=True)

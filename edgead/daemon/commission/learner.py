@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 class Learner:
-    """Runs `edgead.learning.commission.worker` until it ends or is cancelled.
+    """Runs `edgead.adapt.commission.worker` until it ends or is cancelled.
 
     Parameters
     ----------
     order : dict
-        See `edgead.learning.commission.worker.learn_order`.
+        See `edgead.adapt.commission.worker.learn_order`.
     log : Path
         Gets what the process says of a failure that nobody foresaw.
     ended : callable
@@ -52,7 +52,7 @@ class Learner:
         self._cancelled = threading.Event()
         with log.open("wb") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", "from edgead.learning.commission.worker import main; main()"],
+                [sys.executable, "-c", "from edgead.adapt.commission.worker import main; main()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,

@@ -1,0 +1,82 @@
+"""Good parts from a source: one lossless image each on the disk, without those that came twice or are blurred."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgead.adapt.commission.checks import find_blurred, sharpness
+from edgead.dataset.folders import Progress
+from edgead.errors import EdgeadError
+from edgead.images.files import as_bgr, write_image
+from edgead.images.repeats import Repeats
+from edgead.types import Frame
+
+BLURRED = "blurred"
+
+
+class CommissionError(EdgeadError):
+    """The source does not give what is needed; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Images to learn from, how many came twice, and those left out as blurred (names of files)."""
+
+    paths: list[Path]
+    duplicates: int
+    blurred: list[str]
+
+
+def collect(
+    frames: Iterable[Frame], folder: Path, wanted: int, *, patience_s: float, progress: Progress | None = None
+) -> Collected:
+    """Take images until there are enough of different parts, or the source ends.
+
+    Parameters
+    ----------
+    frames : iterable of Frame
+        Good parts only.
+    folder : Path
+        Gets `NUMBER.png`, by the number of the frame; those that are left out go to `blurred` in it.
+    wanted : int
+    patience_s : float
+        How long to wait for a part that is not there yet.
+    progress : callable, optional
+        Called with (done, wanted).
+
+    Raises
+    ------
+    CommissionError
+        Nothing new came for so long, or nothing at all.
+    """
+    seen, paths, sharpnesses, duplicates = Repeats(), [], [], 0
+    last_s = time.monotonic()
+    for frame in frames:
+        image = as_bgr(frame.image)
+        name = f"{frame.number:06d}.png"
+        if seen.take(name, image) is None:
+            paths.append(folder / name)
+            write_image(paths[-1], image)
+            sharpnesses.append(sharpness(image))
+            last_s = time.monotonic()
+            if progress:
+                progress(len(paths), wanted)
+        else:
+            duplicates += 1
+        if len(paths) == wanted:
+            break
+        if time.monotonic() - last_s > patience_s:
+            raise CommissionError(
+                f"no new part in front of the camera for {patience_s:g} s, {len(paths)} of {wanted} collected: keep "
+                "the line running, or ask for fewer with --images"
+            )
+    if not paths:
+        raise CommissionError("the source ended without an image")
+    blurred = {paths[i] for i in find_blurred(sharpnesses)}
+    for path in blurred:  # not among those that a later export takes from the folder
+        (folder / BLURRED).mkdir(exist_ok=True)
+        path.rename(folder / BLURRED / path.name)
+    return Collected([path for path in paths if path not in blurred], duplicates, sorted(path.name for path in blurred))

@@ -1,0 +1,175 @@
+"""From images of good parts to a calibrated model on the device: features, a memory bank, thresholds; no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edgead.adapt.commission.backbone import open_backbone
+from edgead.adapt.commission.collect import Collected
+from edgead.adapt.commission.learn import learn
+from edgead.adapt.finalize import CalibrationPlan, complete_artifact
+from edgead.artifact.folder import Artifact, new_artifact
+from edgead.artifact.training_hashes import keep_learnt
+from edgead.calibration.outliers import stand_apart
+from edgead.calibration.plan import choose_rates
+from edgead.dataset.folders import StageProgress, check_images, no_progress
+from edgead.dataset.groups import NONE, group_images
+from edgead.dataset.images import Images
+from edgead.dataset.places import Place, not_found_warnings, with_places
+
+
+@dataclass(frozen=True, slots=True)
+class CommissionPlan:
+    """What to commission.
+
+    Attributes
+    ----------
+    images : int
+        Different good parts to photograph.
+    backbone : str
+        A packaged one, or the directory of a patchcore model; see `edgead.adapt.commission.backbone`.
+    roi : (int, int, int, int), optional
+        x, y, width and height of the part of the image to look at.
+    ignore : sequence of str, Path or ndarray
+        Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
+    align : str or Path, optional
+        A golden image that parts are laid onto. Likewise.
+    false_reject_rate, review_rate : float, optional
+        As in `edgead train`.
+    keep_images : Path, optional
+        Where the images go and stay; by default they are removed.
+    patience_s : float
+        How long to wait for a part that is not there yet.
+    group : str
+        Which images belong together, see `edgead.dataset.groups.group_images`. By default none: each image shows
+        another part.
+    """
+
+    images: int = 100
+    backbone: str = "fast"
+    roi: tuple[int, ...] | None = None
+    false_reject_rate: float | None = None
+    review_rate: float | None = None
+    keep_images: Path | None = None
+    patience_s: float = 60.0
+    group: str = NONE
+    ignore: Sequence[Place] = ()
+    align: str | Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commissioned:
+    """The finished model, and what its images were like.
+
+    Attributes
+    ----------
+    odd : list of str
+        Images that are far from all others; they are not in the memory bank. Thresholds come from them all the same:
+        without them they would guarantee too much.
+    apart : list of str
+        Images that are learnt, and whose scores stand far above those of all others.
+    not_found : list of str
+        What is wrong with images whose part is not found beside the golden one.
+    folds : dict of int
+        Of the images that thresholds come from, odd ones too, by name: without which each is scored.
+    """
+
+    artifact: Artifact
+    collected: Collected
+    odd: list[str]
+    apart: list[str]
+    not_found: list[str]
+    folds: dict[str, int]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the operator should know, sentence by sentence."""
+        found = list(self.not_found)
+        if self.collected.duplicates:
+            found.append(f"{self.collected.duplicates} images showed a part once more and were left out")
+        if self.collected.blurred:
+            found.append(f"blurred, left out: {_named(self.collected.blurred)}")
+        if self.odd:
+            found.append(f"unlike the other parts, not learnt: {_named(self.odd)}; are they good?")
+        if self.apart:
+            found.append(
+                f"unlike the other parts, and learnt: {_named(self.apart)}; leave them out if they are not good"
+            )
+        return found
+
+
+def commission_images(
+    collected: Collected,
+    folder: Path,
+    destination: Path,
+    plan: CommissionPlan,
+    *,
+    data: str,
+    progress: StageProgress = no_progress,
+) -> Commissioned:
+    """Make a model from images of good parts.
+
+    Parameters
+    ----------
+    collected : Collected
+        All images are there, in `folder` or below it.
+    folder : Path
+        What the names of groups start from.
+    destination : Path
+        Directory of the model.
+    plan : CommissionPlan
+    data : str
+        Where the images come from, for the manifest.
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Raises
+    ------
+    SettingsError, CommissionError, DatasetError, CalibrationError, ArtifactError
+        Before anything is written at `destination`.
+    """
+    started = time.perf_counter()
+    backbone = open_backbone(plan.backbone)
+    sizes: dict[tuple[int, int], Path | str] = {}
+
+    def look(path: Path, image: np.ndarray) -> None:
+        sizes.setdefault((image.shape[0], image.shape[1]), path)
+
+    paths, _, digest = check_images(collected.paths, roi=plan.roi, look=look, progress=partial(progress, "read images"))
+    groups = group_images(paths, plan.group, folder)
+    rate, review_rate = choose_rates(len(paths), plan.false_reject_rate, plan.review_rate, groups=groups.count)
+    numbers = groups.of(paths)
+    manifest = backbone.manifest(plan.roi)
+    spec = with_places(manifest.preprocessing, plan.ignore, plan.align, sizes)
+    manifest = manifest.with_preprocessing(ignored=spec.ignored, alignment=spec.alignment)
+    not_found = not_found_warnings(paths, spec)
+    with new_artifact(destination) as draft:
+        manifest, not_learnt, folds = learn(draft, manifest, backbone, Images(paths, spec), numbers, progress)
+        learnt = [number for number in range(len(paths)) if number not in not_learnt]
+        odd = [paths[number].name for number in not_learnt]
+        facts = {
+            "data": data,
+            "data_sha256": digest,
+            "training_images": len(learnt),
+            "calibration_images": len(paths),
+            "groups": groups.facts([paths[number] for number in learnt], paths),
+            "commissioned": {"duplicates": collected.duplicates, "blurred": collected.blurred, "odd": odd},
+            "fit_seconds": round(time.perf_counter() - started, 1),
+        }
+        manifest = manifest.model_copy(update={"training": {**manifest.training, **facts}})
+        keep_learnt(draft, [paths[number] for number in learnt], [folds[number] for number in learnt])
+        completed = CalibrationPlan(paths, rate, review_rate, groups=numbers, folds=folds)
+        good = complete_artifact(draft, manifest, completed, progress=partial(progress, "calibrate"))
+    apart = [paths[number].name for number in stand_apart(good.scores) if number not in not_learnt]
+    of_name = {path.name: fold for path, fold in zip(paths, folds, strict=True)}
+    return Commissioned(Artifact.load(destination), collected, odd, apart, not_found, of_name)
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,126 @@
+"""The process that learns for the daemon: an order on its standard input, JSON lines on its standard output.
+
+It runs at the lowest priority and on one core, so that verdicts do not wait for it, and ends when its standard input
+does: it never outlives who started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from edgead import kernels
+from edgead.adapt.commission.checks import find_blurred, sharpness
+from edgead.adapt.commission.collect import Collected
+from edgead.adapt.commission.from_images import Commissioned, CommissionPlan, commission_images
+from edgead.dataset.places import Place, read_region
+from edgead.detector import Detector
+from edgead.errors import EdgeadError
+from edgead.files.new_folder import new_folder
+from edgead.images.files import load_image, write_image
+from edgead.images.overlay import draw_heat
+from edgead.types import scaled_score
+
+_LOWEST_PRIORITY = 19
+_MAP_PX = 960
+MODEL, MAPS, RESULT = "model", "maps", "result.json"
+
+
+def main() -> None:
+    """Read the order, learn, and report how far it is, how it ended or what is wrong."""
+    order = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_the_daemon, daemon=True).start()
+    os.nice(_LOWEST_PRIORITY)
+    kernels.set_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        learn_order(order, lambda stage, done, total: _say(stage=stage, done=done, total=total))
+    except (EdgeadError, OSError) as error:
+        _say(problem=str(error))
+    else:
+        _say(finished=True)
+
+
+def learn_order(order: dict[str, Any], progress: Any) -> None:
+    """Learn from images that are good parts, and show what became of the others.
+
+    Parameters
+    ----------
+    order : dict
+        `images` (paths), `frame_size`, `region`, `ignored` (numbers, see `edgead.dataset.places.read_ignored`), `data`
+        (where they come from) and `folder`, which gets the model, the heat maps and the result, or stays away.
+    progress : callable
+        Called with (stage, done, total).
+    """
+    paths = [Path(path) for path in order["images"]]
+    sharp = [sharpness(load_image(path)) for path in paths]
+    blurred = {paths[index] for index in find_blurred(sharp)}
+    collected = Collected([path for path in paths if path not in blurred], 0, sorted(path.name for path in blurred))
+    with new_folder(Path(order["folder"])) as unfinished:
+        data = order["data"]
+        parent = paths[0].parent
+        done = commission_images(collected, parent, unfinished / MODEL, _plan(order), data=data, progress=progress)
+        result = _shown(done, parent, unfinished, progress)
+        (unfinished / RESULT).write_text(json.dumps(result), encoding="utf-8")
+
+
+def _plan(order: dict[str, Any]) -> CommissionPlan:
+    ignore: list[Place] = [",".join(map(str, numbers)) for numbers in order["ignored"]]
+    roi = None
+    if order["region"] is not None:
+        height, width = order["frame_size"]
+        roi, outside = read_region(order["region"], (height, width))
+        ignore += [] if outside is None else [outside]
+    return CommissionPlan(roi=roi, ignore=ignore)
+
+
+def _shown(done: Commissioned, images: Path, folder: Path, progress: Any) -> dict[str, Any]:
+    """Score each part by what was learnt from the others, draw the heat maps, and say what the model does."""
+    odd = {*done.odd, *done.apart}
+    parts, fastest_ms = [], float("inf")
+    with Detector.load(folder / MODEL, runtime="onnxruntime", threads=1) as detector:
+        limits = detector.graph.calibration
+        assert limits is not None
+        for number, (name, fold) in enumerate(done.folds.items(), 1):
+            image = load_image(images / name)
+            begin_ns = time.perf_counter_ns()
+            verdict = detector.predict_left_out(image, fold)
+            fastest_ms = min(fastest_ms, (time.perf_counter_ns() - begin_ns) / 1e6)
+            write_image(folder / MAPS / f"{Path(name).stem}.jpg", _small(draw_heat(image, verdict)))
+            score = verdict.image_score
+            part = {"name": name, "score": score, "odd": name in odd, "learnt": name not in done.odd}
+            parts.append({**part, "scaled_score": scaled_score(score, limits.typical, limits.reject)})
+            progress("draw heat maps", number, len(done.folds))
+    training = done.artifact.manifest.training
+    return {
+        "learnt": training["training_images"],
+        "calibrated": training["calibration_images"],
+        "false_reject_rate": limits.false_reject_rate,
+        "frame_ms": fastest_ms,
+        "blurred": done.collected.blurred,
+        "parts": sorted(parts, key=lambda part: (not part["odd"], -part["score"])),
+    }
+
+
+def _small(image: Any) -> Any:
+    height, width = image.shape[:2]
+    if width <= _MAP_PX:
+        return image
+    return cv2.resize(image, (_MAP_PX, max(1, round(height * _MAP_PX / width))), interpolation=cv2.INTER_AREA)
+
+
+def _say(**what: Any) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def _end_with_the_daemon() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(1)

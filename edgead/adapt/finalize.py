@@ -1,0 +1,205 @@
+"""An exported detector becomes a finished artifact: calibrated on what ships, with golden images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgead.adapt.kept_images import keep_images
+from edgead.artifact.folder import Artifact, write_manifest
+from edgead.artifact.manifest import Calibration, CalibrationMethod, CameraView, Golden, Manifest
+from edgead.calibration.conformal import calibrate
+from edgead.calibration.operating_point import Costs, cheapest_rate
+from edgead.dataset.folders import Progress
+from edgead.detector import Detector, Measurement
+from edgead.drift.camera_view import ViewMeter
+from edgead.images.files import load_image, write_image
+
+GOLDEN_IMAGES = 3
+MOST_VIEWS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationPlan:
+    """Good images and the rates that their thresholds guarantee.
+
+    The images are held out of training, unless they come with `folds`, the one of each without which it is scored, or
+    with `scores` from cross-validation. `groups` has the group of each; it is empty where each is its own. At most
+    `most_defective` of them are defective, where nobody has labelled them. Without a `false_reject_rate` there are no
+    thresholds yet, and the images are golden parts, which were learnt, or what a detector that learns from nothing will
+    see. With `costs` the rates are those at which a part costs least, by images of known `defects`; they are never
+    learnt.
+    """
+
+    images: Sequence[Path]
+    false_reject_rate: float | None
+    review_rate: float | None = None
+    scores: GoodScores | None = None
+    groups: Sequence[int] = ()
+    most_defective: float = 0.0
+    folds: Sequence[int] = ()
+    defects: Sequence[Path] = ()
+    costs: Costs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoodScores:
+    """What a detector says of good images: image scores, and maxima and medians of the maps.
+
+    `method` says how thresholds come from them where what ships has learnt from the images.
+    """
+
+    scores: list[float]
+    maxima: list[float]
+    medians: list[float]
+    method: CalibrationMethod | None = None
+
+    def calibrate(
+        self,
+        false_reject_rate: float,
+        review_rate: float | None,
+        *,
+        groups: Sequence[int] = (),
+        most_defective: float = 0.0,
+    ) -> Calibration:
+        """Make thresholds; see `edgead.calibration.conformal.calibrate`."""
+        return calibrate(
+            self.scores,
+            self.maxima,
+            self.medians,
+            false_reject_rate=false_reject_rate,
+            review_rate=review_rate,
+            groups=groups,
+            method=self.method,
+            most_defective=most_defective,
+        )
+
+
+def complete_artifact(
+    draft: Path, manifest: Manifest, plan: CalibrationPlan, *, progress: Progress | None = None
+) -> GoodScores:
+    """Calibrate the detector in `draft` by running it, add golden images and the kept ones, write the manifest.
+
+    Returns
+    -------
+    GoodScores
+        What the thresholds were made from, in the order of the images; without thresholds, of moved golden parts.
+    """
+    with Detector(Artifact(draft, manifest), runtime="onnxruntime") as detector:
+        if plan.false_reject_rate is None:
+            return _complete_without_thresholds(detector, draft, plan.images)
+        good = plan.scores or measure_good(detector, plan.images, progress, folds=plan.folds)
+        golden = _write_golden(detector, plan.images, good, draft)
+        views = measure_views(plan.images, [load_image(draft / one.image) for one in golden], plan.groups)
+        defects = [detector.measure(load_image(path)).image_score for path in plan.defects]
+    rates = plan.false_reject_rate, plan.review_rate
+    if plan.costs is not None:
+        cheapest = cheapest_rate(good.scores, plan.groups, defects, plan.costs)
+        rates = cheapest.rate, None
+        facts = {"rate": cheapest.rate, "cost": cheapest.cost, "low": cheapest.low, "high": cheapest.high}
+        training = {**manifest.training, "costs": {**asdict(plan.costs), "defects": len(defects), **facts}}
+        manifest = manifest.model_copy(update={"training": training})
+    calibration = good.calibrate(*rates, groups=plan.groups, most_defective=plan.most_defective)
+    if plan.scores is None:  # nothing that ships can score images again that other detectors had not learnt
+        kept = keep_images(
+            draft,
+            manifest,
+            plan.images,
+            good.scores,
+            false_reject_rate=calibration.false_reject_rate,
+            groups=plan.groups,
+            folds=plan.folds,
+        )
+        manifest = manifest.model_copy(update={"kept": kept})
+    manifest = manifest.model_copy(update={"views": views})
+    write_manifest(draft, manifest.with_graph("fp32", calibration=calibration, golden=golden))
+    return good
+
+
+def measure_views(paths: Sequence[Path], golden: Sequence[np.ndarray], groups: Sequence[int] = ()) -> list[CameraView]:
+    """Measure what the camera did to good images, one of each group; those of another size are left out."""
+    meter = ViewMeter(golden)
+    first = dict(zip(reversed(groups or range(len(paths))), reversed(paths), strict=True))
+    views = [meter.measure(load_image(path)) for path in list(first.values())[:MOST_VIEWS]]
+    return [view for view in views if view is not None]
+
+
+def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequence[Path]) -> GoodScores:
+    """Keep golden parts, which lie a little otherwise where they were learnt: they would score 0, and prove nothing."""
+    learnt = detector.manifest.learns_from != "nothing"
+    golden, paths = [], []
+    for number, path in enumerate(parts[:GOLDEN_IMAGES]):
+        names = (f"golden/{number}.png", f"golden/{number}.npy")
+        paths.append(draft / names[0])
+        image = load_image(path)
+        write_image(paths[-1], moved(image) if learnt else image)
+        golden.append(write_golden(detector, draft, *names))
+    good = measure_good(detector, paths)
+    calibration = Calibration.none_yet(max(good.maxima), float(np.median(good.medians)))
+    write_manifest(draft, detector.manifest.with_graph("fp32", calibration=calibration, golden=golden))
+    return good
+
+
+def moved(image: np.ndarray) -> np.ndarray:
+    """Shift a part, uint8 BGR (H, W, 3), by a hundredth of the image, and turn it by 1 degree."""
+    height, width = image.shape[:2]
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 1.0, 1.0)
+    turn[:, 2] += (0.01 * width, 0.01 * height)
+    return cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+
+
+def measure_good(
+    detector: Detector, paths: Sequence[Path], progress: Progress | None = None, *, folds: Sequence[int] = ()
+) -> GoodScores:
+    """Run the detector over good images; what it says of them becomes thresholds.
+
+    With `folds`, the one of each image, an image is scored as if its fold had not been learnt.
+    """
+    good = collect_scores(each_measured(detector, paths, folds), len(paths), progress)
+    return replace(good, method="cross_conformal") if len(folds) else good
+
+
+def each_measured(detector: Detector, paths: Sequence[Path], folds: Sequence[int] = ()) -> Iterator[Measurement]:
+    """Score images one after the other; see `measure_good`."""
+    for number, path in enumerate(paths):
+        image = load_image(path)
+        yield detector.measure_left_out(image, folds[number]) if len(folds) else detector.measure(image)
+
+
+def collect_scores(measured: Iterable[Measurement], total: int, progress: Progress | None = None) -> GoodScores:
+    """Take the scores from what a detector says of good images."""
+    good = GoodScores([], [], [])
+    for done, one in enumerate(measured, 1):
+        good.scores.append(one.image_score)
+        good.maxima.append(one.map_maximum)
+        good.medians.append(float(np.median(one.anomaly_map)))
+        if progress:
+            progress(done, total)
+    return good
+
+
+def _write_golden(detector: Detector, paths: Sequence[Path], good: GoodScores, draft: Path) -> list[Golden]:
+    """Keep the images with the lowest, the middle and the highest score, losslessly, with what is said of them.
+
+    Those that were learnt are moved: their own patches in the memory bank would score 0, and prove nothing.
+    """
+    order = np.argsort(good.scores)
+    picks = dict.fromkeys(int(order[i]) for i in np.linspace(0, len(order) - 1, GOLDEN_IMAGES).round().astype(int))
+    golden = []
+    for number, pick in enumerate(picks):
+        image = load_image(paths[pick])
+        names = (f"golden/{number}.png", f"golden/{number}.npy")
+        write_image(draft / names[0], image if good.method is None else moved(image))
+        golden.append(write_golden(detector, draft, *names))
+    return golden
+
+
+def write_golden(detector: Detector, draft: Path, image: str, anomaly_map: str) -> Golden:
+    """Write what the detector says of the image of that name in the draft."""
+    measured = detector.measure(load_image(draft / image))
+    np.save(draft / anomaly_map, measured.anomaly_map, allow_pickle=False)
+    return Golden(image=image, anomaly_map=anomaly_map, image_score=measured.image_score)

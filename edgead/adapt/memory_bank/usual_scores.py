@@ -1,0 +1,84 @@
+"""Places where patches of good parts usually score higher than in the middle: they are brought down to its level.
+
+Ours. A conveyor of rough rubber, or the border of the image, scores higher than a machined face, and the threshold
+would have to lie above both; less what is usual there, a scratch on the face stands out. Quieter places stay as they
+are: a black background brought up to the level of the part would only add what varies there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import cv2
+import numpy as np
+
+from edgead.kernels import NearestPatches
+
+# So many images are looked at, and with fewer groups nothing is usual yet.
+MOST_IMAGES, LEAST_GROUPS = 120, 20
+# The mean is smoothed by this share of the shorter side of the grid: parts do not lie exactly alike.
+SMOOTHING = 0.05
+# The middle, where parts are: all but this share of the grid on each side.
+AROUND = 0.25
+
+
+def look_at(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
+    """Indices of the images whose scores are taken, at most MOST_IMAGES; none where the groups are too few."""
+    if len(np.unique(np.asarray(groups))) < LEAST_GROUPS:
+        return np.empty(0, int)
+    return np.sort(np.random.default_rng(seed).permutation(len(groups))[:MOST_IMAGES])
+
+
+def left_out_maps(
+    features: Iterable[np.ndarray],
+    fold: np.ndarray,
+    without: Callable[[int], tuple[np.ndarray, np.ndarray | None]],
+    num_neighbors: int,
+) -> Iterator[np.ndarray]:
+    """Patch scores of images by memory banks without their folds; see `edgead.adapt.memory_bank.folds`.
+
+    Parameters
+    ----------
+    features : iterable of ndarray of shape (h, w, d), float32
+        One an image.
+    fold : ndarray of shape (n,)
+        The fold of each of these images.
+    without : callable
+        Gives the bank, float32 (m, d), and the metric of features, (d, d) or None, without a fold; see
+        `edgead.heads.nearest.without_fold`.
+    num_neighbors : int
+
+    Yields
+    ------
+    ndarray of shape (h, w), float32
+    """
+    others: dict[int, tuple[NearestPatches, np.ndarray | None]] = {}
+    for own, image in zip(fold.tolist(), features, strict=True):
+        if own not in others:
+            bank, metric = without(own)
+            others[own] = NearestPatches(bank), metric
+        nearest, metric = others[own]
+        rows = image.reshape(-1, image.shape[-1])
+        distance, _ = nearest.search(rows if metric is None else rows @ metric, num_neighbors)
+        yield distance.mean(axis=1).reshape(image.shape[:2])
+
+
+def fit_usual_scores(maps: np.ndarray) -> np.ndarray:
+    """Find by how much each place usually scores higher than the middle.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (n, h, w), float32
+        Patch scores of good images by rows of others, see `left_out_maps`; at least one.
+
+    Returns
+    -------
+    ndarray of shape (h, w), float32
+        Is subtracted from patch scores; 0 where a place scores as the middle does or lower.
+    """
+    mean = maps.mean(axis=0, dtype=np.float64)
+    sigma = max(SMOOTHING * min(mean.shape), 0.5)
+    smooth = cv2.GaussianBlur(mean, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    top, left = (int(AROUND * side) for side in mean.shape)
+    middle = smooth[top : mean.shape[0] - top, left : mean.shape[1] - left]
+    return np.maximum(smooth - np.median(middle), 0).astype(np.float32)

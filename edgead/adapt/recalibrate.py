@@ -1,0 +1,237 @@
+"""Thresholds are changed on the device: from good images or by hand, and every change is kept in the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from edgead.adapt.finalize import collect_scores, measure_views
+from edgead.adapt.recalibration import AskedRates, Recalibration
+from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
+from edgead.artifact.limits import Limits
+from edgead.artifact.manifest import Calibration, CameraView, Manifest, ThresholdChange, Thresholds
+from edgead.artifact.training_hashes import content_sha256, refuse_learnt
+from edgead.calibration.blind import MOST, BlindLimitError, doubts
+from edgead.calibration.conformal import check_support, share_above
+from edgead.calibration.group_conformal import one_of_each
+from edgead.calibration.outliers import others_at_most, stand_apart
+from edgead.calibration.plan import strictest_rate
+from edgead.calibration.two_sample import same_distribution_p_value
+from edgead.dataset.folders import Progress, common_folder
+from edgead.dataset.groups import group_images
+from edgead.detector import Detector, Measurement
+from edgead.detector.likeness import unlike_golden
+from edgead.errors import SettingsError
+from edgead.images.files import load_image
+from edgead.images.likeness import Look, look_of
+from edgead.metrics import Rate
+
+MOST_NAMED = 8
+
+
+def recalibrate(
+    detector: Detector, paths: Sequence[Path], asked: AskedRates, *, progress: Progress | None = None
+) -> Recalibration:
+    """Make new thresholds for the detector's graph from good images; nothing is written.
+
+    Parameters
+    ----------
+    detector : Detector
+        Calibrated; it is run over the images as it ships.
+    paths : sequence of Path
+        Good images that the model was not trained on, taken as the line takes them.
+    asked : AskedRates
+
+    Raises
+    ------
+    CalibrationError
+        The images cannot support the rate; says how many are needed.
+    SettingsError
+        The model has learnt from some of them, or the scores of some stand apart as those of defects would
+        (`edgead.calibration.outliers`): names them.
+    """
+    # The artifact's own: those that the detector judges by may have been set for a while.
+    before = detector.artifact.graph(detector.graph.precision).calibration
+    if before is None:
+        raise ArtifactError(f"{detector.artifact.path} has no thresholds: retrain it with `edgead train`")
+    refuse_learnt(detector.artifact, paths)
+    unique, digest = without_copies(paths)
+    found = group_images(unique, asked.group, common_folder(unique))
+    groups = [] if found.are_single else found.of(unique)
+    rate = asked.false_reject_rate
+    if rate is None:  # the model's own, where it has one
+        rate = before.false_reject_rate if before.scores else strictest_rate(len(unique), found.count)
+    check_support(len(unique), rate, groups)
+    looks: dict[str, Look] = {}
+    good = collect_scores(_measured(detector, unique, looks), len(unique), progress)
+    scores = good.scores
+    outliers = _outliers(unique, scores)
+    if outliers and not asked.accept_outliers:
+        raise SettingsError(
+            f"{outliers}: are these defects? A threshold that lets them pass lets such defects pass. Leave defects "
+            "out. Take good ones with --accept-outliers: without them the threshold would reject "
+            f"{_left_out(scores, rate)}"
+        )
+    review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
+    after = good.calibrate(rate, review, groups=groups)
+    unlike = unlike_golden(detector, looks, share=MOST)
+    change = threshold_change(
+        detector.graph.precision,
+        before,
+        after,
+        images=len(unique),
+        images_sha256=digest,
+        same_scores_p_value=same_distribution_p_value(
+            one_of_each(before.scores, before.groups), one_of_each(scores, groups)
+        )
+        if before.scores
+        else None,
+        doubts=doubts(before, after.reject, scores, good.medians, groups, unlike=unlike),
+    )
+    golden = [detector.artifact.image(one.image) for one in detector.graph.golden]
+    rejected = Rate.of_groups([score > before.reject for score in scores], groups)
+    medians_of_scores = float(np.median(before.scores or [0.0])), float(np.median(scores))
+    return Recalibration(
+        change,
+        after,
+        rejected,
+        *medians_of_scores,
+        copies=len(paths) - len(unique),
+        groups=found.count,
+        account=found.account,
+        outliers=outliers,
+        views=measure_views(unique, golden, groups) if golden else [],
+    )
+
+
+def thresholds_by_hand(
+    artifact: Artifact, precision: str | None, *, reject: float | None = None, review: float | None = None
+) -> tuple[ThresholdChange, Calibration]:
+    """Set thresholds by hand; nothing is written. One that is None stays, but review never lies above reject.
+
+    Raises
+    ------
+    SettingsError
+        Thresholds that are not finite, or a review threshold above the one that rejects.
+    """
+    graph = artifact.graph(precision)
+    before = graph.calibration
+    if before is None:
+        raise ArtifactError(f"{artifact.path} has no thresholds: retrain it with `edgead train`")
+    new_reject = before.reject if reject is None else reject
+    new_review = min(before.review, new_reject) if review is None else review
+    limits = Limits.checked(review=new_review, reject=new_reject)
+    after = before.model_copy(
+        update={
+            **limits.values(),
+            "method": "by_hand",
+            "false_reject_rate": share_above(before.scores, limits.reject, before.groups),
+            "review_rate": share_above(before.scores, limits.review, before.groups),
+        }
+    )
+    return threshold_change(graph.precision, before, after, doubts=doubts(before, after.reject)), after
+
+
+def threshold_change(
+    precision: str,
+    before: Calibration,
+    after: Calibration,
+    *,
+    images: int = 0,
+    images_sha256: str = "",
+    same_scores_p_value: float | None = None,
+    doubts: Sequence[str] = (),
+) -> ThresholdChange:
+    """Report what a change of a graph's thresholds, made now, has changed; see `ThresholdChange`."""
+    return ThresholdChange(
+        changed_at=datetime.now(timezone.utc),
+        precision=precision,
+        images=images,
+        images_sha256=images_sha256,
+        same_scores_p_value=same_scores_p_value,
+        doubts=list(doubts),
+        before=_thresholds(before),
+        after=_thresholds(after),
+    )
+
+
+def write_thresholds(
+    artifact: Artifact,
+    change: ThresholdChange,
+    calibration: Calibration,
+    *,
+    reason: str = "",
+    views: Sequence[CameraView] | None = None,
+) -> Manifest:
+    """Write new thresholds of one graph and the change into the artifact's manifest, in one step.
+
+    Parameters
+    ----------
+    reason : str
+        Why the thresholds are right, for the record; those that there are `doubts` of need one.
+    views : sequence of CameraView, optional
+        Of the images that the thresholds come from; without, the model keeps its own.
+
+    Raises
+    ------
+    BlindLimitError
+        There are doubts, and no reason.
+    SettingsError
+        The artifact was changed since it was opened.
+    """
+    if change.doubts and not reason.strip():
+        raise BlindLimitError(change.doubts)
+    artifact.check_unchanged()
+    change = change.model_copy(update={"reason": reason.strip()})
+    manifest = artifact.manifest
+    updates = {"threshold_changes": [*manifest.threshold_changes, change]}
+    changed = manifest.model_copy(update=updates if views is None else {**updates, "views": list(views)})
+    return write_manifest(artifact.path, changed.with_graph(change.precision, calibration=calibration))
+
+
+def _review_rate(before: Calibration, rate: float) -> float:
+    """The model's own review rate, unless the new false-reject rate is above it or nothing was sent to review."""
+    return rate if before.review_rate == before.false_reject_rate else max(rate, before.review_rate)
+
+
+def _left_out(scores: Sequence[float], rate: float) -> str:
+    """Say what leaving out those that stand apart costs where they are good: the next good part may be like them."""
+    count, kept = len(scores), len(scores) - len(stand_apart(scores))
+    rank = min(kept, math.ceil((kept + 1) * (1 - rate) - 1e-9))
+    return f"about {100 * (1 - rank / (count + 1)):.2g} % of good parts, not {100 * rate:.2g} %"
+
+
+def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
+    """Name the images whose scores stand apart, the highest first; empty for none."""
+    apart = stand_apart(scores)
+    if not apart:
+        return ""
+    named = ", ".join(f"{Path(*paths[i].parts[-2:])} ({scores[i]:.4g})" for i in apart[:MOST_NAMED])
+    more = f" and {len(apart) - MOST_NAMED} more" if len(apart) > MOST_NAMED else ""
+    rest = others_at_most(scores, apart)
+    return f"{len(apart)} of {len(paths)} images score far above the others (at most {rest:.4g}): {named}{more}"
+
+
+def _measured(detector: Detector, paths: Sequence[Path], looks: dict[str, Look]) -> Iterator[Measurement]:
+    for path in paths:
+        image = load_image(path)
+        looks[str(path)] = look_of(image)
+        yield detector.measure(image)
+
+
+def _thresholds(calibration: Calibration) -> Thresholds:
+    return Thresholds(**{name: getattr(calibration, name) for name in Thresholds.model_fields})
+
+
+def without_copies(paths: Sequence[Path]) -> tuple[list[Path], str]:
+    """The images without copies, which are not exchangeable with new parts, and a hash of their contents."""
+    if not paths:
+        raise SettingsError("no good images to calibrate with")
+    found = {content_sha256(path): path for path in reversed(paths)}
+    unique = dict(reversed(found.items()))
+    return list(unique.values()), hashlib.sha256("".join(sorted(unique)).encode()).hexdigest()

@@ -1,0 +1,27 @@
+"""Teaching on the device: good images go into the memory bank of a finished model, thresholds are made again."""
+
+from edgead.adapt.teach.guard import LessonRefusedError, Offered
+from edgead.adapt.teach.lesson import Counts, Judgement, Lesson
+from edgead.adapt.teach.marked import Marked, marked_parts
+from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
+from edgead.adapt.teach.run import learn, teach
+from edgead.adapt.teach.versions import sheet_of, undo
+from edgead.artifact.versions import earlier_versions
+
+__all__ = [
+    "Counts",
+    "Judgement",
+    "Lesson",
+    "LessonRefusedError",
+    "Marked",
+    "Offered",
+    "Prepared",
+    "TeachPlan",
+    "earlier_versions",
+    "learn",
+    "marked_parts",
+    "prepare",
+    "sheet_of",
+    "teach",
+    "undo",
+]

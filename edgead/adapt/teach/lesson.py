@@ -1,0 +1,181 @@
+"""What a model says before and after it was taught, graph by graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+
+from edgead.adapt.teach.guard import LessonRefusedError
+from edgead.artifact.manifest import Calibration
+from edgead.detector import Detector
+from edgead.images.files import load_image
+from edgead.types import Decision, scaled_score, score_text
+
+Role = Literal["taught", "held out", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many of the images are judged reject and review, and the mean of their scores."""
+
+    images: int
+    reject: int
+    review: int
+    mean_score: float | None
+
+    @classmethod
+    def of(cls, scores: Sequence[float], *, reject: float, review: float) -> Counts:
+        """Judge scores as `edgead.Detector.predict` does."""
+        rejects = sum(score > reject for score in scores)
+        flagged = sum(score > review for score in scores)
+        mean = sum(scores) / len(scores) if scores else None
+        return cls(len(scores), rejects, flagged - rejects, mean)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPart:
+    """One image of a lesson: why it is there, its score beside the limit, and what follows of it.
+
+    `scaled_score` is the score on the scale of `edgead.types.scaled_score`.
+
+    `good_above` of the good images that thresholds come from score as high or higher: a limit that stops this part
+    stops those as well.
+    """
+
+    image: str
+    role: Role
+    score: float
+    of_limit: float
+    scaled_score: float | None
+    decision: Decision
+    good_above: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one graph says: thresholds, their rate, taught, held-out and bad images, golden scores.
+
+    `good` are the images that the thresholds come from, `typical_score` is the median of their scores.
+    """
+
+    reject_threshold: float
+    review_threshold: float
+    false_reject_rate: float
+    taught: Counts
+    held_out: Counts
+    bad: Counts
+    good: Counts
+    golden_scores: list[float]
+    parts: list[JudgedPart]
+    typical_score: float | None
+
+    def score_text(self, score: float) -> str:
+        return score_text(score, self.typical_score, self.reject_threshold)
+
+    def counts_text(self, counts: Counts) -> str:
+        if counts.mean_score is None:
+            return "none"
+        review = f", {counts.review} to review" if counts.review else ""
+        return f"{counts.reject} of {counts.images} rejected{review}; mean score {self.score_text(counts.mean_score)}"
+
+    def golden_text(self) -> str:
+        return ", ".join(map(self.score_text, self.golden_scores))
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What was learnt; `before` and `after` have a Judgement for every precision.
+
+    Of the bank's `bank_rows` rows, `rows_added` are new; what was given up for them and what was offered is within
+    `radius` of a row, where two rows of the old bank are at least `spacing` apart.
+    """
+
+    model: str
+    earlier_version: str
+    calibrated_on: str
+    bank_rows: int
+    rows_added: int
+    spacing: float
+    radius: float
+    before: dict[str, Judgement]
+    after: dict[str, Judgement]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def table(self) -> Table:
+        """Lay the report out for a terminal; scores are on the scale of their own model, of which 100 is the limit."""
+        table = Table(title=self.model, title_justify="left")
+        for column in ("", "before", "after"):
+            table.add_column(column)
+        for name, before in self.before.items():
+            after = self.after[name]
+            graph = f" ({name})" if len(self.before) > 1 else ""
+            rows = {
+                "taught parts": (before.counts_text(before.taught), after.counts_text(after.taught)),
+                "held-out parts": (before.counts_text(before.held_out), after.counts_text(after.held_out)),
+                "good parts of the thresholds": (before.counts_text(before.good), after.counts_text(after.good)),
+                "golden scores, limit 100": (before.golden_text(), after.golden_text()),
+                "limit as a raw score": (f"{before.reject_threshold:.4g}", f"{after.reject_threshold:.4g}"),
+            }
+            if before.bad.images:
+                rows["bad parts"] = before.counts_text(before.bad), after.counts_text(after.bad)
+            for label, (old, new) in rows.items():
+                table.add_row(label + graph, old, new)
+        table.add_row("memory bank", f"{self.bank_rows} rows", f"{self.rows_added} of them new")
+        table.add_row("covers patches within", f"{self.spacing:.3g}", f"{max(self.radius, self.spacing):.3g}")
+        return table
+
+
+def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgement:
+    """Run a calibrated detector over the images of a lesson, and its golden images."""
+    limits = detector.graph.calibration
+    assert limits is not None
+    golden = [detector.artifact.path / image.image for image in detector.graph.golden]
+    parts = [_judged(detector, limits, path, role) for role, paths in images.items() for path in paths]
+
+    def counts(scores: Sequence[float]) -> Counts:
+        return Counts.of(scores, reject=limits.reject, review=limits.review)
+
+    taught, held_out, bad = (
+        counts([part.score for part in parts if part.role == role]) for role in ("taught", "held out", "bad")
+    )
+    return Judgement(
+        limits.reject,
+        limits.review,
+        limits.false_reject_rate,
+        taught,
+        held_out,
+        bad,
+        counts(limits.scores),
+        [detector.measure(load_image(path)).image_score for path in golden],
+        parts,
+        limits.typical,
+    )
+
+
+def _judged(detector: Detector, limits: Calibration, path: Path, role: Role) -> JudgedPart:
+    score = detector.measure(load_image(path)).image_score
+    decision: Decision = "reject" if score > limits.reject else "review" if score > limits.review else "ok"
+    above = sum(good >= score for good in limits.scores)
+    scaled = scaled_score(score, limits.typical, limits.reject)
+    return JudgedPart(str(path), role, score, score / limits.reject, scaled, decision, above)
+
+
+def refuse_escapes(before: Mapping[str, Judgement], after: Mapping[str, Judgement]) -> None:
+    """Raise LessonRefusedError where a bad part that a graph stopped would be ok; nobody can force that."""
+    for name, old in before.items():
+        pairs = zip(old.parts, after[name].parts, strict=True)
+        escapes = [(was, now) for was, now in pairs if was.role == "bad" and was.decision != "ok" == now.decision]
+        if escapes:
+            was, now = escapes[0]
+            raise LessonRefusedError(
+                f"{len(escapes)} bad parts that are stopped now would be ok ({name}), and nothing was learnt: "
+                f"{Path(*Path(was.image).parts[-2:])} would fall from a score of {old.score_text(was.score)} to "
+                f"{after[name].score_text(now.score)}, of which 100 is the limit. Leave out the good parts that look "
+                "like it, or take the bad part back if it was good"
+            )

@@ -1,0 +1,230 @@
+"""What a lesson would learn, before anything is written: images, their patches, and the merged memory bank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from edgead import kernels
+from edgead.adapt.memory_bank.coreset import Merged, merge, spacing
+from edgead.adapt.patch_features import each_features
+from edgead.adapt.teach.calibration_images import CalibrationImages, find_calibration_images
+from edgead.adapt.teach.guard import (
+    Offered,
+    examine,
+    refuse_doubtful,
+    write_sheet,
+)
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.manifest import FROM_GOOD, Manifest
+from edgead.artifact.training_hashes import content_sha256
+from edgead.dataset.folders import StageProgress, check_images, no_progress, split_good
+from edgead.dataset.groups import AUTO, Groups, group_images
+from edgead.dataset.images import Images
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.heads.nearest import BANK, NearestHead
+
+_MOST_ROWS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class TeachPlan:
+    """What to teach.
+
+    Attributes
+    ----------
+    images : sequence of Path
+        Good parts, such as those that were falsely rejected.
+    held_out_share : float
+        This share of them is not learnt and shows how the model takes parts that are like those it was taught.
+    calibration : sequence of Path
+        Good images that thresholds are made from, neither taught nor trained on; by default those that the model keeps.
+    group : str
+        Which images belong together, see `edgead.dataset.groups.group_images`: a group is learnt, held out or
+        calibrated on.
+    reason : str
+        Why also what stands far from anything good is learnt, see `edgead.adapt.teach.guard`, and thresholds are
+        written that may be blind, see `edgead.calibration.blind`; stands in the manifest. Empty to refuse both.
+    by : str
+        Who teaches; stands in the manifest.
+    sheet : Path, optional
+        Where an image of what is about to be learnt is written, refused or not.
+    bad : sequence of Path
+        Defective parts, which are never learnt: a lesson that makes one of them ok that was not is refused.
+    output : Path, optional
+        Where the taught model is written; by default it takes the place of the model that is taught.
+    """
+
+    images: Sequence[Path]
+    held_out_share: float = 0.2
+    calibration: Sequence[Path] = ()
+    group: str = AUTO
+    reason: str = ""
+    by: str = ""
+    sheet: Path | None = None
+    bad: Sequence[Path] = ()
+    output: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out_share <= 0.5:
+            raise SettingsError(f"the share of images to hold out is 0 to 0.5, found {self.held_out_share}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A lesson that is not learnt yet.
+
+    Attributes
+    ----------
+    taught, held_out, bad : list of Path
+    offered : list of Offered
+        All of them, those in doubt first, then by their scores.
+    digest : str
+        Hash of names and contents.
+    good : CalibrationImages
+        That thresholds will be made from.
+    merged : Merged
+        The memory bank with the new patches.
+    width : float
+        Two rows of the old bank are at least so far apart.
+    """
+
+    artifact: Artifact
+    plan: TeachPlan
+    taught: list[Path]
+    held_out: list[Path]
+    bad: list[Path]
+    offered: list[Offered]
+    digest: str
+    good: CalibrationImages
+    merged: Merged
+    width: float
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what would be learnt as plain JSON types."""
+        return {
+            "model": str(self.artifact.path),
+            "images": [one.to_dict() for one in self.offered],
+            "taught": len(self.taught),
+            "held_out": len(self.held_out),
+            "bad": len(self.bad),
+            "bank_rows": len(self.merged.bank),
+            "rows_replaced": self.merged.added,
+            "sheet": str(self.plan.sheet) if self.plan.sheet else None,
+        }
+
+    def table(self) -> Table:
+        """Lay out what would be learnt for a terminal."""
+        table = Table("image", "score / limit", "", title=f"{self.artifact.path}: to learn", title_justify="left")
+        for one in self.offered[:_MOST_ROWS]:
+            share = f"{100 * one.score / one.limit:.0f} %"
+            table.add_row(str(Path(*one.path.parts[-2:])), share, one.doubt, style="red" if one.doubt else None)
+        if len(self.offered) > _MOST_ROWS:
+            table.add_row(f"and {len(self.offered) - _MOST_ROWS} more", "", "")
+        table.caption = (
+            f"{len(self.taught)} images to learn, {len(self.held_out)} held out"
+            + f", {len(self.bad)} bad ones to test it" * bool(self.bad)
+            + f"; {self.merged.added} of "
+            f"{len(self.merged.bank)} rows of the memory bank are replaced."
+        )
+        table.caption_justify = "left"
+        return table
+
+
+def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Prepared:
+    """Find what a model would learn from good images; nothing of the model changes.
+
+    Raises
+    ------
+    SettingsError
+        A model without a memory bank, calibration images that are taught too, or images that are good and bad.
+    LessonRefusedError
+        Some images stand far from anything good, and the plan gives no reason to learn them.
+    ArtifactError, CalibrationError, DatasetError
+        A damaged model, no or too few images to calibrate on, images that cannot be read.
+    """
+    artifact = Artifact.load(path)
+    _check(artifact)
+    paths, _, digest = check_images(plan.images, progress=partial(progress, "read images"))
+    bad = _check_bad(plan.bad, paths)
+    groups = group_images(paths, plan.group)
+    taught, held_out = _split(paths, plan.held_out_share, groups)
+    good = find_calibration_images(artifact, plan.calibration, taught=paths, group=plan.group)
+    with Detector(artifact, runtime="onnxruntime", precision="fp32") as detector:
+        offered = examine(detector, paths, partial(progress, "examine images"))
+        if plan.sheet:
+            write_sheet(detector, offered, plan.sheet)
+    if not plan.reason.strip():
+        refuse_doubtful(offered, plan.sheet)
+    bank = artifact.array(BANK)
+    width = spacing(bank)
+    images = Images(taught, artifact.manifest.preprocessing)
+    new = _uncovered(artifact, bank, max(width, _harmless(artifact.manifest)), images, progress)
+    merged = merge(bank, new, progress=partial(progress, "merge memory bank"))
+    return Prepared(artifact, plan, taught, held_out, bad, offered, digest, good, merged, width)
+
+
+def _check(artifact: Artifact) -> None:
+    manifest = artifact.manifest
+    if BANK not in manifest.head.arrays:
+        raise SettingsError(
+            f"{artifact.path} is a {manifest.detector} model, which has no memory bank to teach: retrain it with "
+            "these images among the good ones, or train patchcore"
+        )
+    for name in artifact.precisions:
+        limits = artifact.graph(name).calibration
+        if limits is None:
+            raise ArtifactError(f"{artifact.path} has no thresholds: retrain it with `edgead train`")
+        if limits.method not in FROM_GOOD:
+            raise SettingsError(
+                f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "
+                "alone cannot make again: calibrate it for a rate that they support, then teach"
+            )
+
+
+def _check_bad(bad: Sequence[Path], good: Sequence[Path]) -> list[Path]:
+    """Read the bad images once; raises SettingsError where one of them is among the good ones too."""
+    if not bad:
+        return []
+    known = {content_sha256(path): path for path in good}
+    for path in bad:
+        same = known.get(content_sha256(path))
+        if same is not None:
+            raise SettingsError(
+                f"{same} is to be learnt as good, and {path}, the same image, is bad: which of them is it?"
+            )
+    return check_images(bad)[0]
+
+
+def _split(paths: list[Path], share: float, groups: Groups) -> tuple[list[Path], list[Path]]:
+    """Split into images to learn and held-out ones, whole groups each; the same for the same images."""
+    return split_good(paths, int(share * groups.count), 0, groups.of(paths))
+
+
+def _harmless(manifest: Manifest) -> float:
+    """Distance up to which patches alone flag no image: its score is a mean of them, or less.
+
+    Not to learn what does no harm spares the old rows that would be given up for it.
+    """
+    head, limits = manifest.head, manifest.graphs["fp32"].calibration
+    if limits is None or not isinstance(head, NearestHead) or head.graph_weight or not head.patch_weight:
+        return 0.0
+    return limits.review / head.patch_weight
+
+
+def _uncovered(
+    artifact: Artifact, bank: np.ndarray, level: float, images: Images, progress: StageProgress
+) -> np.ndarray:
+    """Patches that are further than `level` from the bank, float32 (n, d)."""
+    search = kernels.NearestPatches(bank)
+    found = [np.empty((0, bank.shape[1]), np.float32)]
+    for features in each_features(artifact, images, partial(progress, "extract features")):
+        distance, _ = search.search(features)
+        found.append(features[distance[:, 0] > level].copy())
+    return np.concatenate(found)

@@ -1,0 +1,210 @@
+"""Kinds of rejects are named: from folders of examples, or again in the model that knows them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.training_hashes import content_sha256
+from edgead.calibration.group_conformal import dense
+from edgead.dataset.folders import GOOD, StageProgress, no_progress
+from edgead.dataset.groups import AUTO, group_images
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.images.files import is_image_path
+from edgead.kernels import NearestPatches
+from edgead.sorting.describe import Problem, describe_images
+from edgead.sorting.keep import (
+    UNKNOWN_LEVEL,
+    Examples,
+    keep_kinds,
+    kept_examples,
+    renamed,
+)
+from edgead.sorting.sort import default_name
+
+# An image that is described on another runtime differs by less, another image by far more.
+_SAME = 1e-3
+_FOLDER = re.compile(r"kind-0*([1-9]\d*)")
+
+
+@dataclass(frozen=True, slots=True)
+class NamePlan:
+    """What kinds are called, and what they are learnt from.
+
+    Attributes
+    ----------
+    names : mapping of str to str
+        New names by folder or by earlier name; kinds with equal names become one.
+    examples : Path, optional
+        Holds a folder of rejects for each kind. Without it the kinds that the model knows get other names.
+    replace : bool
+        Forget the kinds that the model knows; otherwise examples are added to them.
+    group : str
+        Which examples show the same part, see `edgead.dataset.groups.group_images`.
+    unknown_level : float, optional
+        A reject is of an unknown kind where its p-value is at most this; by default what the model has, or 0.05.
+    """
+
+    names: Mapping[str, str]
+    examples: Path | None = None
+    replace: bool = False
+    group: str = AUTO
+    unknown_level: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A model with its kinds; examples that it judges ok and images that it cannot judge were left out."""
+
+    artifact: Artifact
+    ok: list[Path]
+    problems: list[Problem]
+
+    def to_dict(self) -> dict[str, Any]:
+        kinds = self.artifact.manifest.kinds
+        assert kinds is not None
+        parts = {name: set() for name in kinds.names}  # type: dict[str, set[int]]
+        for label, group in zip(kinds.labels, kinds.groups, strict=True):
+            parts[kinds.names[label]].add(group)
+        return {
+            "model": str(self.artifact.path),
+            "kinds": [
+                {"kind": name, "number": number, "examples": count, "parts": len(parts[name])}
+                for number, (name, count) in enumerate(kinds.counts().items(), 1)
+            ],
+            "unknown_level": kinds.unknown_level,
+            "warnings": self.warnings(),
+            "problems": [{"image": str(one.path), "problem": one.text} for one in self.problems],
+        }
+
+    def warnings(self) -> list[str]:
+        """What a person should know of these kinds."""
+        kinds = self.artifact.manifest.kinds
+        assert kinds is not None
+        found = []
+        least = 1 / (len(set(kinds.groups)) + 1)
+        if least > kinds.unknown_level:
+            needed = int(np.ceil(1 / kinds.unknown_level - 1 - 1e-9)) if kinds.unknown_level else 0
+            more = f"{needed} known parts are needed" if needed else "the level is 0"
+            found.append(f"no reject will be of an unknown kind: its p-value is {least:.2g} at least; {more}")
+        if self.ok:
+            found.append(
+                f"{len(self.ok)} examples are judged ok and were left out, {self.ok[0].name} first: only what is "
+                "rejected or sent to review has a kind"
+            )
+        return found
+
+
+def name_kinds(path: Path, plan: NamePlan, *, progress: StageProgress = no_progress) -> Named:
+    """Name the kinds of rejects that a model knows; the version before is kept.
+
+    Raises
+    ------
+    SettingsError
+        No folder of examples or none in it, an example of two kinds, a name that there is not, or that no kind can
+        have, kinds that are stale, or a model that cannot tell kinds apart.
+    ArtifactError
+        It knows no kinds and there are no examples, or it is damaged.
+    """
+    artifact = Artifact.load(path)
+    kinds = artifact.manifest.kinds
+    level = plan.unknown_level
+    if level is None:
+        level = kinds.unknown_level if kinds else UNKNOWN_LEVEL
+    names = {shown_name(old): new for old, new in plan.names.items()}
+    if plan.examples is None:
+        kept = keep_kinds(artifact, renamed(kept_examples(artifact), names), level)
+        return Named(kept, [], [])
+    found, ok, problems = _learn(artifact, plan, progress)
+    known = None if plan.replace or kinds is None else kept_examples(artifact)
+    together = renamed(found if known is None else _added(known, found), names)
+    return Named(keep_kinds(artifact, together, level), ok, problems)
+
+
+def shown_name(folder: str) -> str:
+    """What the kind of a folder is called before it has a name: kind-01 is kind 1, others are as they are."""
+    match = _FOLDER.fullmatch(folder)
+    return default_name(int(match[1]) - 1) if match else folder
+
+
+def _learn(artifact: Artifact, plan: NamePlan, progress: StageProgress) -> tuple[Examples, list[Path], list[Problem]]:
+    assert plan.examples is not None
+    kind_of = _find_examples(plan.examples)
+    with Detector(artifact) as detector:
+        judged, problems = describe_images(detector, list(kind_of), partial(progress, "describe examples"))
+    rejects = [one for one in judged if one.decision != "ok"]
+    ok = [one.path for one in judged if one.decision == "ok"]
+    if not rejects:
+        raise SettingsError(
+            f"none of the {len(judged)} images in {plan.examples} is rejected or sent to review by {artifact.path}: "
+            "only such images have a kind"
+        )
+    groups = group_images([one.path for one in rejects], plan.group, plan.examples)
+    descriptors = np.array([one.descriptor for one in rejects])
+    kinds = [kind_of[one.path] for one in rejects]
+    return Examples(kinds, descriptors, groups.of(one.path for one in rejects)), ok, problems
+
+
+def _find_examples(folder: Path) -> dict[Path, str]:
+    """Images and their kinds; an image of two kinds is refused."""
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} is no folder: name one that holds a folder of rejects for each kind")
+    kind_of: dict[Path, str] = {}
+    seen: dict[str, Path] = {}
+    for kind in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        if kind.name == GOOD:  # of a test set in MVTec layout: a good part that is rejected is of no kind
+            continue
+        for path in sorted(path for path in kind.iterdir() if is_image_path(path) and path.is_file()):
+            twin = seen.setdefault(content_sha256(path), path)
+            if twin.parent != path.parent:
+                raise SettingsError(
+                    f"{path} and {twin} are the same image: an example has one kind; remove one of them"
+                )
+            if twin == path:
+                kind_of[path] = shown_name(kind.name)
+    if not kind_of:
+        raise SettingsError(
+            f"{folder} holds no examples: put the rejects of each kind into a folder of its name, such as "
+            f"{folder / 'scratch' / '1.png'}"
+        )
+    return kind_of
+
+
+def _added(known: Examples, new: Examples) -> Examples:
+    """Known examples and new ones; the kind of one that is there already is the new one."""
+    distances, _ = NearestPatches(new.descriptors).search(known.descriptors)
+    kept = np.flatnonzero(distances[:, 0] > _SAME).tolist()
+    earlier = [("earlier", known.groups[i]) for i in kept]
+    return replace(
+        new,
+        kinds=[*(known.kinds[i] for i in kept), *new.kinds],
+        descriptors=np.concatenate([known.descriptors[kept], new.descriptors]),
+        groups=dense([*earlier, *(("new", group) for group in new.groups)]),
+    )
+
+
+def read_names(pairs: Sequence[str]) -> dict[str, str]:
+    """Read OLD=NEW pairs.
+
+    Raises
+    ------
+    SettingsError
+        One is no pair, or an old name comes twice.
+    """
+    names: dict[str, str] = {}
+    for text in pairs:
+        old, equals, new = (part.strip() for part in text.partition("="))
+        if not (old and equals and new):
+            raise SettingsError(f"{text!r} is no name of a kind: write kind-01=scratch")
+        if twin := next((other for other in names if shown_name(other) == shown_name(old)), None):
+            raise SettingsError(f"{old} gets two names: {names[twin]} and {new}")
+        names[old] = new
+    return names

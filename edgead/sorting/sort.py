@@ -1,0 +1,247 @@
+"""Rejects without a label become kinds: judged, described, compared part by part, sorted."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.dataset.groups import AUTO, group_images
+from edgead.detector import Detector
+from edgead.detector.kinds.space import to_find
+from edgead.errors import SettingsError
+from edgead.sorting.clusters import Clusters, find_clusters
+from edgead.sorting.describe import Judged, Problem, describe_images
+
+RESIDUALS, ANOMALY_NCD = "residuals", "anomaly_ncd"
+_RANK_WEIGHT = 0.2
+
+Announce = Callable[[str], None]
+"""Called with what will take long, in words, before it begins."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SortPlan:
+    """How to sort.
+
+    Attributes
+    ----------
+    count : int, optional
+        Number of kinds; by default as many as come again in other rejects, see `find_clusters`. "anomaly_ncd" needs it.
+    everything : bool
+        Sort images that are judged ok too.
+    group : str
+        Which images show the same part, see `edgead.dataset.groups.group_images`.
+    seed : int
+    method : {"residuals", "anomaly_ncd"}
+        By how rejects differ from the nearest good patches, which takes seconds; or by what a transformer learns of
+        them, which takes a training: see `edgead.workstation.methods.anomaly_ncd`.
+    weights : Path, optional
+        The transformer, a file of DINO or DINOv2. For "anomaly_ncd" alone, as are those that follow.
+    base : Path, optional
+        Rejects of other products whose kinds are known, FOLDER/KIND/*.png, and their masks, FOLDER/ground_truth/KIND:
+        the transformer learns from them what tells kinds apart. Without them it is not the published method.
+    epochs : int
+    device : str
+        One of `edgead.workstation.trainer.device.DEVICES`.
+
+    Raises
+    ------
+    SettingsError
+        An unknown method, or settings that do not fit it.
+    """
+
+    count: int | None = None
+    everything: bool = False
+    group: str = AUTO
+    seed: int = 0
+    method: str = RESIDUALS
+    weights: Path | None = None
+    base: Path | None = None
+    epochs: int = 50
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.method not in (RESIDUALS, ANOMALY_NCD):
+            raise SettingsError(f"unknown method {self.method!r} of sorting: choose {RESIDUALS} or {ANOMALY_NCD}")
+        if self.method == RESIDUALS:
+            for name, given in (("weights", self.weights), ("base", self.base)):
+                if given is not None:
+                    raise SettingsError(f"{RESIDUALS} takes no {name}: leave out --{name}, or choose {ANOMALY_NCD}")
+            return
+        if self.count is None:
+            raise SettingsError(
+                f"{ANOMALY_NCD} does not find how many kinds there are: give their number, such as the one that "
+                f"{RESIDUALS} finds"
+            )
+        if self.weights is None:
+            raise SettingsError(
+                f"{ANOMALY_NCD} needs a vision transformer: give a file of DINO or DINOv2 with --weights, such as "
+                "dino_vitbase8_pretrain.pth, which the paper has and github.com/facebookresearch/dino links to; "
+                "dinov2_vits14_pretrain.pth is ten times faster. Or choose residuals, which needs none"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Images in kinds.
+
+    Attributes
+    ----------
+    images : list of Judged
+        Those that were sorted.
+    clusters : Clusters
+        `clusters.labels` has the kind of each.
+    parts : list of int
+        Images of one number show the same part.
+    account : str
+        What is known of parts.
+    ok : list of Judged
+        Images that were not sorted, as they are judged ok.
+    problems : list of Problem
+        Images that cannot be judged.
+    """
+
+    images: list[Judged]
+    clusters: Clusters
+    parts: list[int]
+    account: str
+    ok: list[Judged]
+    problems: list[Problem]
+
+    def of_kind(self, number: int) -> list[Judged]:
+        """The images of a kind, the most typical first: one of each part, then the others."""
+        members = np.flatnonzero(self.clusters.labels == number)
+        nearest = members[self.clusters.distances[members].argsort(kind="stable")]
+        seen: Counter[int] = Counter()
+        turns = []
+        for i in nearest:
+            turns.append(seen[self.parts[i]])
+            seen[self.parts[i]] += 1
+        return [self.images[nearest[i]] for i in np.argsort(turns, kind="stable")]
+
+    def pareto(self) -> list[dict[str, Any]]:
+        """The kinds, the largest first: images, parts, share, the share of it and all before, stability."""
+        rows, before = [], 0
+        for number, stability in enumerate(self.clusters.stability):
+            members = np.flatnonzero(self.clusters.labels == number)
+            before += len(members)
+            rows.append(
+                {
+                    "kind": default_name(number),
+                    "folder": folder_name(number),
+                    "images": len(members),
+                    "parts": len({self.parts[i] for i in members}),
+                    "share": len(members) / len(self.images),
+                    "cumulative": before / len(self.images),
+                    "stability": stability,
+                }
+            )
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it in values that JSON knows."""
+        return {
+            "sorted": len(self.images),
+            "ok": len(self.ok),
+            "parts": self.account,
+            "kinds": self.pareto(),
+            "agreement": {str(count): found for count, found in self.clusters.agreement.items()},
+            "notes": list(self.clusters.notes),
+            "problems": [{"image": str(one.path), "problem": one.text} for one in self.problems],
+        }
+
+
+def folder_name(number: int) -> str:
+    """The folder of the kind of that number, which counts from 0."""
+    return f"kind-{number + 1:02d}"
+
+
+def default_name(number: int) -> str:
+    """What the kind of that number, which counts from 0, is called until somebody names it."""
+    return f"kind {number + 1}"
+
+
+def rows_of(images: Sequence[Judged]) -> np.ndarray:
+    """What images are sorted by: what describes them, and the rank of their scores, float32 (images, n).
+
+    The rank, from lowest to highest, has a deviation of 0.2. Ours, chosen on one split of the magnetic tiles.
+    """
+    ranks = np.argsort(np.argsort([one.image_score for one in images], kind="stable"), kind="stable")
+    spread = _RANK_WEIGHT * 12**0.5 * (ranks / max(len(images) - 1, 1) - 0.5)
+    return np.column_stack([to_find(np.array([one.descriptor for one in images])), spread]).astype(np.float32)
+
+
+class Sorter(Protocol):
+    """A way to sort: first images are judged, then some of them sorted."""
+
+    def judge(
+        self, detector: Detector, paths: Sequence[Path], progress: StageProgress
+    ) -> tuple[list[Judged], list[Problem]]: ...
+
+    def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters: ...
+
+
+class ResidualSorter:
+    """Sorts by how rejects differ from the nearest good patches."""
+
+    def __init__(self, plan: SortPlan):
+        self._plan = plan
+
+    def judge(
+        self, detector: Detector, paths: Sequence[Path], progress: StageProgress
+    ) -> tuple[list[Judged], list[Problem]]:
+        """Judge and describe images."""
+        return describe_images(detector, paths, partial(progress, "judge images"))
+
+    def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters:
+        """Sort parts, see `find_clusters`."""
+        return find_clusters(rows_of(images), parts, self._plan.count, seed=self._plan.seed)
+
+
+def sort_images(
+    detector: Detector,
+    paths: Sequence[Path],
+    plan: SortPlan,
+    *,
+    announce: Announce = logger.info,
+    progress: StageProgress = no_progress,
+) -> Sorted:
+    """Sort images that a detector rejects or sends to review into kinds.
+
+    Raises
+    ------
+    SettingsError
+        The model cannot describe images, none is rejected, there are fewer than kinds, or more than can be sorted.
+    """
+    sorter = _find_sorter(plan, announce)
+    judged, problems = sorter.judge(detector, paths, progress)
+    chosen = [one for one in judged if plan.everything or one.decision != "ok"]
+    if not chosen:
+        raise SettingsError(
+            f"none of {len(judged)} images is rejected or sent to review, so there is nothing to sort: give images of "
+            "rejects, or ask for images that are ok to be sorted too"
+        )
+    groups = group_images([one.path for one in chosen], plan.group)
+    parts = groups.of(one.path for one in chosen)
+    clusters = sorter.cluster(chosen, parts, progress)
+    ok = [one for one in judged if not plan.everything and one.decision == "ok"]
+    return Sorted(chosen, clusters, parts, groups.account, ok, problems)
+
+
+def _find_sorter(plan: SortPlan, announce: Announce) -> Sorter:
+    if plan.method == RESIDUALS:
+        return ResidualSorter(plan)
+    # By name, as a plug-in would be: the workstation imports this room.
+    sorter: Sorter = import_module("edgead.workstation.methods.anomaly_ncd.sorter").AnomalyNcdSorter(plan, announce)
+    return sorter

@@ -1,0 +1,134 @@
+"""A first model from a pile that nobody has labelled: learnt from one half, with thresholds from the other.
+
+The halves are dealt before anything is computed of the images, whole groups each. Only then the scores of the second
+half say what those of the next parts will be: whatever chooses among the images of a half, the other has no part in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from edgead.adapt.commission.backbone import open_backbone
+from edgead.adapt.commission.learn import learn
+from edgead.adapt.finalize import CalibrationPlan, complete_artifact
+from edgead.artifact.folder import Artifact, check_destination, new_artifact
+from edgead.artifact.training_hashes import keep_learnt
+from edgead.calibration.plan import GROUPS, IMAGES
+from edgead.calibration.unlabelled import plan_unlabelled
+from edgead.dataset.folders import StageProgress, common_folder, deal_groups, no_progress
+from edgead.dataset.groups import Groups, group_images
+from edgead.dataset.images import Images
+from edgead.unlabelled.run import ScreenPlan, in_own_order, rank
+
+# So many times the share that may be defective is left out of what is learnt: the ranking does not find all of them.
+LEFT_OUT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """What model to make of a pile.
+
+    Attributes
+    ----------
+    most_defective : float
+        At most this share of the parts is defective: an assumption, on which the guarantee rests.
+    false_reject_rate, review_rate : float, optional
+        Of good parts, as in `edgead train`.
+    seed : int
+        Of the halves.
+    """
+
+    most_defective: float = 0.1
+    false_reject_rate: float | None = None
+    review_rate: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MadeModel:
+    """The finished model, the images that it has not learnt as they are suspicious, and those that cannot be read."""
+
+    artifact: Artifact
+    left_out: list[Path]
+    problems: list[str]
+
+
+def make_model(
+    paths: Sequence[Path],
+    destination: Path,
+    plan: ScreenPlan,
+    model: ModelPlan,
+    *,
+    progress: StageProgress = no_progress,
+) -> MadeModel:
+    """Make a model of unlabelled parts.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Good and defective parts of one product.
+    destination : Path
+        Directory of the model.
+    plan : ScreenPlan
+        How the half that is learnt is screened.
+    model : ModelPlan
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Raises
+    ------
+    SettingsError, DatasetError, CalibrationError, ArtifactError
+        Before anything is written at `destination`.
+    """
+    started = time.perf_counter()
+    backbone = open_backbone(plan.backbone)
+    check_destination(destination)
+    ordered, problems = in_own_order(paths, plan, progress)
+    groups = group_images(sorted(ordered), plan.group, common_folder(ordered))
+    reference, calibration, rate = split_pile(ordered, groups, model)
+    ranked = rank(reference, groups, plan.open(), progress)
+    count = round(LEFT_OUT * model.most_defective * len(ranked))
+    left_out = sorted(one.path for one in ranked[:count])
+    learnt = [path for path in reference if path not in set(left_out)]
+    with new_artifact(destination) as draft:
+        manifest = backbone.manifest(plan.roi)
+        images = Images(learnt, manifest.preprocessing)
+        manifest, odd, _ = learn(draft, manifest, backbone, images, groups.of(learnt), progress)
+        unlabelled = {
+            "most_defective": model.most_defective,
+            "left_out": [path.name for path in left_out],
+            "odd": [learnt[i].name for i in odd],
+        }
+        facts = {
+            "training_images": len(learnt),
+            "calibration_images": len(calibration),
+            "groups": groups.facts(reference, calibration),
+            "unlabelled": unlabelled,
+            "fit_seconds": round(time.perf_counter() - started, 1),
+        }
+        manifest = manifest.model_copy(update={"training": {**manifest.training, **facts}})
+        keep_learnt(draft, reference)
+        completed = CalibrationPlan(
+            calibration, rate, model.review_rate, groups=groups.of(calibration), most_defective=model.most_defective
+        )
+        complete_artifact(draft, manifest, completed, progress=partial(progress, "calibrate"))
+    return MadeModel(Artifact.load(destination), left_out, problems)
+
+
+def split_pile(ordered: Sequence[Path], groups: Groups, model: ModelPlan) -> tuple[list[Path], list[Path], float]:
+    """Deal a pile into a half to learn from and one for thresholds, whole groups each, and find the rate.
+
+    Raises
+    ------
+    CalibrationError
+        The half cannot support the rate.
+    """
+    unit = IMAGES if groups.are_single else GROUPS
+    rates = model.false_reject_rate, model.review_rate
+    held_out, rate = plan_unlabelled(groups.count, *rates, model.most_defective, what=unit)
+    calibration, reference = deal_groups(groups.of(ordered), (held_out,), model.seed)
+    return [ordered[i] for i in sorted(reference)], [ordered[i] for i in sorted(calibration)], rate

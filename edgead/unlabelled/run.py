@@ -1,0 +1,213 @@
+"""From images that nobody has labelled to their ranking."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead.artifact.manifest import Preprocessing
+from edgead.dataset.folders import StageProgress, check_images, common_folder, no_progress
+from edgead.dataset.groups import AUTO, NONE, Groups, group_images
+from edgead.errors import SettingsError
+from edgead.unlabelled.features import MutualScorer, PileScorer
+from edgead.unlabelled.mutual import (
+    ALIKE,
+    FEWEST_PARTS,
+    MOST_IMAGES,
+    MutualRule,
+)
+
+MUTUAL, MUSC = "mutual", "musc"
+# With fewer, how well defects are ranked varies much from pile to pile: 0.37 to 0.89 with 50 images of tiles.
+ENOUGH_PARTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenPlan:
+    """How to screen.
+
+    Attributes
+    ----------
+    backbone : str
+        A packaged one, or the directory of a patchcore model; see `edgead.adapt.commission.backbone`. Of musc, a
+        file of CLIP's weights.
+    rule : MutualRule
+        Of it musc takes the interval, and `alike` where it is given.
+    zoom : int
+        How many times as large as the backbone takes them images are looked at, on a side.
+    roi : (int, int, int, int), optional
+        x, y, width and height of the part of the image to look at.
+    group : str
+        Which images show the same part, see `edgead.dataset.groups.group_images`. Of musc, each image is one.
+    method : str
+        "mutual", which is ours, or "musc", the paper's.
+    """
+
+    backbone: str = "fast"
+    rule: MutualRule = MutualRule()
+    zoom: int = 2
+    roi: tuple[int, ...] | None = None
+    group: str = AUTO
+    method: str = MUTUAL
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rule.interval <= 1:
+            raise SettingsError(
+                f"the interval is a share of the images above 0 and up to 1, found {self.rule.interval}"
+            )
+        if not 1 <= self.zoom <= 8:
+            raise SettingsError(f"the zoom is a whole number from 1 to 8, found {self.zoom}")
+        if min(self.rule.alike, default=1) < 1:
+            raise SettingsError(f"alike images are counted from 1, the image itself; found {min(self.rule.alike)}")
+        if self.method not in (MUTUAL, MUSC):
+            raise SettingsError(f"unknown method {self.method!r}: choose {MUTUAL} or {MUSC}")
+        if self.method == MUSC:
+            if self.group not in (AUTO, NONE):
+                raise SettingsError("musc compares each image with all others, as the paper does: leave out --group")
+            object.__setattr__(self, "group", NONE)
+
+    def open(self) -> PileScorer:
+        """Open what scores a pile; raises as `screen`."""
+        if self.method == MUTUAL:
+            return MutualScorer(self.backbone, self.rule, self.zoom, self.roi)
+        # By name, as a plug-in would be: the workstation imports this room.
+        musc = import_module("edgead.workstation.methods.musc")
+        rule = self.rule
+        scorer: PileScorer = musc.MuscScorer(Path(self.backbone), rule.interval, self.roi, rule.alike or ALIKE)
+        return scorer
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenedImage:
+    """An image of the pile: its score, the part that it shows, and the scores of its patches, float32 (h, w)."""
+
+    path: Path
+    score: float
+    part: int
+    patch_scores: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """The ranking of a pile.
+
+    Attributes
+    ----------
+    images : list of ScreenedImage
+        The most suspicious first.
+    groups : Groups
+        Which images show the same part.
+    plan : ScreenPlan
+    preprocessing : Preprocessing
+        How the backbone sees an image, the zoom aside.
+    problems : list of str
+        What is wrong with images that could not be read.
+    """
+
+    images: list[ScreenedImage]
+    groups: Groups
+    plan: ScreenPlan
+    preprocessing: Preprocessing
+    problems: list[str]
+
+    def warnings(self) -> list[str]:
+        """What makes the ranking less than it could be, sentence by sentence."""
+        if self.groups.count >= ENOUGH_PARTS:
+            return []
+        return [
+            f"{self.groups.count} parts are few: how well defects are ranked varies much from pile to pile; "
+            f"{ENOUGH_PARTS} are better"
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe it in values that JSON knows."""
+        return {
+            "screened": len(self.images),
+            "parts": self.groups.account,
+            "ranking": [{"image": str(one.path), "score": one.score, "part": one.part} for one in self.images],
+            "warnings": self.warnings(),
+            "problems": self.problems,
+        }
+
+
+def screen(
+    paths: Sequence[Path], plan: ScreenPlan = ScreenPlan(), *, progress: StageProgress = no_progress
+) -> Screened:
+    """Rank the images of a pile by how far each is from what most others show.
+
+    The order in which images are given changes nothing, to the last digit.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Good and defective parts of one product. Those that cannot be read are left out.
+    plan : ScreenPlan
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Raises
+    ------
+    SettingsError, ArtifactError
+        The backbone cannot be used, or the images are of fewer than three parts.
+    DatasetError
+        No image can be read, or the region sticks out of one.
+    """
+    scorer = plan.open()
+    ordered, problems = in_own_order(paths, plan, progress)
+    groups = group_images(sorted(ordered), plan.group, common_folder(ordered))
+    return Screened(rank(ordered, groups, scorer, progress), groups, plan, scorer.preprocessing, problems)
+
+
+def rank(ordered: Sequence[Path], groups: Groups, scorer: PileScorer, progress: StageProgress) -> list[ScreenedImage]:
+    """Score images that are in an order of their own; returns the most suspicious first."""
+    images = [
+        one
+        for number, pile in enumerate(_piles(ordered))
+        for one in _screen_pile(pile, groups, scorer, partial(_of_pile, progress, number))
+    ]
+    return sorted(images, key=lambda one: -one.score)
+
+
+def in_own_order(paths: Sequence[Path], plan: ScreenPlan, progress: StageProgress) -> tuple[list[Path], list[str]]:
+    """Order images by their content, so that it does not matter how they were given; say which cannot be read."""
+    content: dict[Path, bytes] = {}
+
+    def look(path: Path, image: np.ndarray) -> None:
+        content[path] = hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).digest()
+
+    different = list(dict.fromkeys(paths))
+    usable, problems, _ = check_images(
+        different, roi=plan.roi, skip_bad=True, look=look, progress=partial(progress, "read images")
+    )
+    return sorted(usable, key=lambda path: (content[path], str(path))), problems
+
+
+def _piles(ordered: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    """Deal a large pile into some of about equal size, as many as it takes."""
+    count = -(-len(ordered) // MOST_IMAGES)
+    return (ordered[first::count] for first in range(count))
+
+
+def _screen_pile(
+    paths: Sequence[Path], groups: Groups, scorer: PileScorer, progress: StageProgress
+) -> list[ScreenedImage]:
+    parts = groups.of(paths)
+    if len(set(parts)) < FEWEST_PARTS:
+        raise SettingsError(
+            f"{len(paths)} images of {len(set(parts))} parts cannot be compared with each other: give images of at "
+            f"least {FEWEST_PARTS} parts, or say with --group which images show the same part"
+        )
+    scores, maps = scorer(paths, parts, progress)
+    rows = zip(paths, scores.tolist(), parts, maps, strict=True)
+    return [ScreenedImage(*row) for row in rows]
+
+
+def _of_pile(progress: StageProgress, number: int, stage: str, done: int, total: int) -> None:
+    progress(f"{stage} {number + 1}" if number else stage, done, total)

@@ -1,0 +1,1 @@
+"""Workstation: all that imports torch or onnx, but for `export/`; a device needs none of it."""

@@ -1,0 +1,75 @@
+"""Patch features of many images, taken once from a frozen backbone and kept in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from edgead.dataset.folders import Progress
+from edgead.workstation.backbones.pyramid import each_batch
+from edgead.workstation.methods.patchcore.network import PatchFeatures
+
+
+def extract_patches(
+    network: PatchFeatures,
+    images: Sequence[np.ndarray],
+    grid: tuple[int, int],
+    *,
+    max_patches: int,
+    groups: Sequence[int] = (),
+    folds: Sequence[int] = (),
+    rng: np.random.Generator,
+    device: torch.device,
+    progress: Progress,
+) -> np.ndarray:
+    """Fit the network's scale to good images and return their standardised features, float32 (patches, d).
+
+    Parameters
+    ----------
+    network : PatchFeatures
+        Is on the CPU afterwards.
+    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+    grid : (int, int)
+        Height and width of the patch grid.
+    max_patches : int
+        More than this are thinned at random, by the same number in every image, which bounds the memory.
+    groups : sequence of int, optional
+        The group of each image, for a network that whitens; without, each image is its own.
+    folds : sequence of int, optional
+        The fold of each image, without which such a network's metric is learnt as well.
+    rng : Generator
+    device : torch.device
+        Where the backbone runs.
+    progress : callable
+        Called with (done, total) images.
+
+    Raises
+    ------
+    SettingsError
+        If the backbone gives NaN or infinity.
+    """
+    per_image, channels = math.prod(grid), network.mean.numel()
+    keep = min(per_image, max(1, max_patches // len(images)))
+    patches = np.empty((keep * len(images), channels), np.float32)
+    with torch.inference_mode():
+        at = 0
+        for levels in each_batch(network, images, device, progress):
+            for image in network.align(levels).permute(0, 2, 3, 1).cpu().numpy():
+                rows = image.reshape(per_image, channels)
+                if keep < per_image:
+                    rows = rows[np.sort(rng.choice(per_image, keep, replace=False))]
+                patches[at : at + keep] = rows
+                at += keep
+        network.fit_scale(torch.from_numpy(patches))
+        for block in torch.from_numpy(patches).split(65536):
+            block.copy_(network.standardise(block))
+        if network.whiten:
+            network.fit_metric(
+                torch.from_numpy(patches), groups or range(len(images)), seed=int(rng.integers(2**31)), folds=folds
+            )
+            for block in torch.from_numpy(patches).split(65536):
+                block.copy_(block @ network.metric[..., 0, 0])
+    return patches

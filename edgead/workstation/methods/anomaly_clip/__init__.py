@@ -1,0 +1,1 @@
+"""AnomalyCLIP: learnt prompts for any product."""

@@ -1,0 +1,1 @@
+"""CLIP: what detectors from words share."""

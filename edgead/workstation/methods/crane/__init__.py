@@ -1,0 +1,1 @@
+"""Crane: AnomalyCLIP with wider attention."""

@@ -1,0 +1,1 @@
+"""CS-Flow: a normalising flow over features of several scales."""

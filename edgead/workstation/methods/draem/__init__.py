@@ -1,0 +1,1 @@
+"""DRAEM: a reconstruction and a segmentation, learnt from drawn defects."""

@@ -1,0 +1,80 @@
+"""Made defects to learn from, each beside the good part that it was put onto."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.training_hashes import content_sha256
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.images import Images
+from edgead.dataset.made import read_made
+from edgead.errors import SettingsError
+from edgead.images.files import load_image
+from edgead.preprocess import preprocess
+from edgead.workstation.methods.draem.perlin import rotate
+
+# Of Gui et al., "Few-shot anomaly-driven generation for anomaly classification and segmentation" (AnoGen, ECCV 2024),
+# from the authors' code, https://github.com/gaobb/AnoGen: shares of defective and of turned samples.
+DEFECTIVE_SHARE, ROTATED_SHARE, ROTATION_DEG = 0.5, 0.3, 90.0
+# Of a pixel of the network's input, what of it must be defect: a thin crack covers a part of it.
+_COVERED = 64
+
+
+class MadePairs:
+    """Draws pairs of a good part and the same part with a made defect.
+
+    Parameters
+    ----------
+    folder : Path
+        With a `made.json`, see `edgead.dataset.made`.
+    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+        The images to learn from. Where their files are known, only defects on these very parts are taken: the others
+        may be held out for thresholds.
+    spec : Preprocessing
+        That of arrays; files have their own.
+
+    Raises
+    ------
+    SettingsError
+        The images are cut into tiles.
+    DatasetError
+        The folder cannot be read, or none of its defects is on a part to learn from.
+    """
+
+    def __init__(self, folder: Path, images: Sequence[np.ndarray], spec: Preprocessing):
+        self._spec = images.spec if isinstance(images, Images) else spec
+        if self._spec.tiles is not None:
+            raise SettingsError("made defects are on whole images: leave out the folder of them, or --tiles")
+        made = read_made(folder).images
+        if isinstance(images, Images):
+            learnt = set(map(content_sha256, images.paths))
+            known = {name for name in {one.good for one in made} if content_sha256(folder / name) in learnt}
+            made = tuple(one for one in made if one.good in known)
+        if not made:
+            raise DatasetError(
+                f"no defect in {folder} is on a part that is learnt: make them on the images that the training takes, "
+                f"`edgead defects DATA/train/good -o {folder}`"
+            )
+        self._files = [(folder / one.good, folder / one.image, folder / one.mask) for one in made]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The good part, the same with its defect or without one, float32 RGB in 0..1, and the mask; one in `Batch`."""
+        good, flawed, of_defect = self._files[int(rng.integers(len(self._files)))]
+        clean = preprocess(load_image(good), self._spec)
+        corrupted, mask = clean, np.zeros(clean.shape[:2], np.uint8)
+        if rng.random() < DEFECTIVE_SHARE:
+            corrupted = preprocess(load_image(flawed), self._spec)
+            mask = preprocess(load_image(of_defect), self._spec)[..., 0]
+        if rng.random() < ROTATED_SHARE:
+            degrees = rng.uniform(-ROTATION_DEG, ROTATION_DEG)
+            # As for the simulated ones, no black corners.
+            clean, corrupted, mask = (rotate(x, degrees, cv2.BORDER_REFLECT_101) for x in (clean, corrupted, mask))
+        return clean.astype(np.float32) / 255, corrupted.astype(np.float32) / 255, mask >= _COVERED

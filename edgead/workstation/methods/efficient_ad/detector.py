@@ -1,0 +1,252 @@
+"""EfficientAD: Batzner, Heckler, Koenig, "EfficientAD: Accurate Visual Anomaly Detection at Millisecond-Level
+Latencies", WACV 2024 (arXiv 2303.14535). Algorithms and tables are those of its appendix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from edgead import kernels
+from edgead.dataset.folders import Progress
+from edgead.errors import SettingsError
+from edgead.heads.map import MapHead
+from edgead.workstation.methods.efficient_ad.pdn import CHANNELS, ModelSize, build_pdn
+from edgead.workstation.methods.efficient_ad.student_teacher import (
+    StudentTeacher,
+    augment,
+    draw_other,
+    map_quantiles,
+    total_loss,
+)
+from edgead.workstation.methods.efficient_ad.teacher import fold_normalisation, load_teacher
+from edgead.workstation.methods.efficient_ad.teacher_files import SOURCES
+from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.trainer.checkpoint import Learner
+from edgead.workstation.trainer.device import CPU, bfloat16_products, fixed_shapes
+from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.prefetch import Ahead, KeptImages
+from edgead.workstation.trainer.pretraining_images import PretrainingImages, find_photographs, to_batch
+
+DECAY_AFTER = 0.95
+
+AS_PUBLISHED: dict[str, Any] = {
+    "model_size": "small",
+    "steps": 70_000,
+    "learning_rate": 1e-4,
+    "penalty_crops": False,
+    "texture_share": 0.0,
+}
+"""What the paper has otherwise than the defaults, but for ImageNet's images, which `penalty_images` names."""
+
+
+@dataclass(frozen=True)
+class EfficientADConfig:
+    """Settings of EfficientAD.
+
+    Attributes
+    ----------
+    model_size : {"small", "medium", "nano"}
+        EfficientAD-S and -M of the paper; nano is ours, for CPUs. `lite`, ours too, has settings of its own.
+    image_size : (int, int)
+        Multiples of 32; the paper's is (256, 256).
+    padding : bool
+        Zero padding in teacher and student. Without it nothing is invented at the border, and the maps' outermost
+        four positions repeat their neighbours.
+    steps : int
+        Of one image each. The paper makes 70,000; the default is what a CPU can do, for a network as slight as nano.
+    learning_rate, weight_decay : float
+        Of Adam. The rate falls to a tenth after 95 % of the steps. The paper's is 1e-4; so few steps need a higher one.
+    hard_quantile : float
+        p_hard.
+    validation_share : float
+        Share of the good images that is not learned from; the maps are normalised on them.
+    penalty_images : str, optional
+        Folder of photographs of anything but the product, for the pretraining penalty; the paper takes ImageNet. By
+        default the penalty is taken on procedural textures alone.
+    penalty_crops : bool
+        Take random squares of those photographs: for a few hundred large ones. The paper takes ImageNet's images whole.
+    texture_share : float
+        Share of procedural textures beside those photographs; the paper, with ImageNet at hand, has none.
+    window, top_patches : int
+        The image score: the map is averaged over windows of this many positions a side, and this many of the largest
+        averages are averaged. 1 and 1 give the paper's maximum.
+    sigma_px : float
+        Smoothing of the anomaly map; the paper has none.
+    bfloat16 : bool
+        Learn with products in bfloat16: several times as fast for small and medium on GPUs and on CPUs with AMX.
+    seed : int
+    """
+
+    model_size: ModelSize = "nano"
+    image_size: tuple[int, int] = (256, 256)
+    padding: bool = False
+    steps: int = 5_000
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    hard_quantile: float = 0.999
+    validation_share: float = 0.1
+    penalty_images: str | None = None
+    penalty_crops: bool = True
+    texture_share: float = 0.25
+    window: int = 1
+    top_patches: int = 1
+    sigma_px: float = 0.0
+    bfloat16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.model_size not in CHANNELS:
+            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(CHANNELS)}, lite")
+        if not (0 < self.validation_share < 1 and 0 < self.hard_quantile < 1):
+            raise SettingsError("validation_share and hard_quantile must lie between 0 and 1")
+
+
+class EfficientAD(Method[EfficientADConfig]):
+    """Learns to predict a frozen teacher on good images only; where the prediction fails is an anomaly."""
+
+    network: StudentTeacher
+
+    name = "efficient_ad"
+    config_class = EfficientADConfig
+    presets = {
+        "default": {"model_size": "lite"},
+        "fine": {"model_size": "lite", "backbone": "efficientnet_lite2", "image_size": (384, 384)},
+        "nano": {},
+        "small": {**AS_PUBLISHED, "steps": 2_000},
+        "medium": {**AS_PUBLISHED, "model_size": "medium", "steps": 2_000},
+        "paper": AS_PUBLISHED,
+        "paper_medium": {**AS_PUBLISHED, "model_size": "medium"},
+    }
+    purpose = "a frame time without a memory bank; as published, with a GPU and a public teacher (--weights)"
+    preset_purposes = {
+        "default": "a CPU to train on: ours, a packaged backbone as the teacher; learns in minutes",
+        "fine": "the same with a larger network and more pixels: twice the time, and sharper eyes for small defects",
+        "nano": "a CPU to train on: a slight network and its packaged teacher, both ours; weaker",
+        "small": f"EfficientAD-S with 2,000 steps; --weights {SOURCES.format(size='small')}",
+        "medium": f"EfficientAD-M with 2,000 steps; --weights {SOURCES.format(size='medium')}",
+        "paper": "EfficientAD-S as published, 70,000 steps; --weights as of small, --set penalty_images=IMAGENET",
+        "paper_medium": "EfficientAD-M as published, 70,000 steps; --weights as of medium, penalty_images as of paper",
+    }
+
+    @classmethod
+    def variant(cls, settings: Mapping[str, Any]) -> type[Self]:
+        if settings.get("model_size") != "lite":
+            return cls
+        from edgead.workstation.methods.efficient_ad.lite import EfficientADLite
+
+        return cast("type[Self]", EfficientADLite)
+
+    def __init__(
+        self,
+        config: EfficientADConfig = EfficientADConfig(),
+        *,
+        weights: Path | None = None,
+        pretrained: bool = True,
+    ):
+        super().__init__(config)
+        size = config.model_size
+        with torch.random.fork_rng([]):
+            torch.manual_seed(config.seed)
+            if pretrained:
+                teacher = load_teacher(size, file=weights, padding=config.padding)
+            else:
+                teacher = build_pdn(size, CHANNELS[size], padding=config.padding).eval().requires_grad_(False)
+            self.network = StudentTeacher(teacher, size, config.image_size, padding=config.padding).eval()
+
+    @property
+    def head(self) -> MapHead:
+        config = self.config
+        return MapHead(window=config.window, top_patches=config.top_patches, sigma_px=config.sigma_px)
+
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Learn from good images (algorithm 1)."""
+        held_out = max(1, round(self.config.validation_share * len(images)))
+        if held_out >= len(images):
+            raise SettingsError(f"efficient_ad needs at least two good images, found {len(images)}")
+        order = np.random.default_rng(self.config.seed).permutation(len(images))
+        images = KeptImages(images)
+        self.network.to(course.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._normalise_teacher(images, order[held_out:], partial(course.progress, "normalise teacher"))
+        self._train(images, order[held_out:], course)
+        self._normalise_maps(images, order[:held_out], partial(course.progress, "normalise maps"))
+        self.network.to(CPU, memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+
+    def _pixels(self, images: Sequence[np.ndarray]) -> Tensor:
+        return to_batch(images, self.network.quantiles.device)
+
+    @torch.no_grad()
+    def _normalise_teacher(self, images: Sequence[np.ndarray], chosen: np.ndarray, progress: Progress) -> None:
+        """Bring every channel of the teacher to mean 0 and deviation 1 over the good images."""
+        moments = []
+        for done, number in enumerate(chosen, 1):
+            output = self.network.teacher(self.network.normalise(self._pixels([images[number]]))).double()
+            moments.append(torch.stack([output.mean(dim=(0, 2, 3)), output.square().mean(dim=(0, 2, 3))]))
+            progress(done, len(chosen))
+        mean, square = torch.stack(moments).mean(dim=0)
+        std = (square - mean.square()).clamp_min(1e-12).sqrt()
+        fold_normalisation(self.network.teacher, mean.float(), std.float())
+
+    def _train(self, images: Sequence[np.ndarray], chosen: np.ndarray, course: Course) -> None:
+        config, network = self.config, self.network
+        trained = nn.ModuleList([network.student, network.autoencoder]).train()
+        optimizer = torch.optim.Adam(trained.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        others = self._other_images()
+
+        def draw(number: int) -> list[np.ndarray]:
+            rng = np.random.default_rng([config.seed, number, 1])
+            return [images[chosen[rng.integers(len(chosen))]], draw_other(others, rng, config.image_size)]
+
+        def step(number: int, rng: np.random.Generator) -> Tensor:
+            image, other = self._pixels(drawn(number)).split(1)
+            with bfloat16_products(course.device, config.bfloat16):
+                loss = total_loss(network, image, augment(image, rng), other, config.hard_quantile)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        threads = kernels.threads() if course.device.type == "cuda" else 0
+        with fixed_shapes(), Ahead(draw, config.steps, threads=threads) as drawn:
+            run_steps(
+                step,
+                Learner(trained, [optimizer]),
+                config.steps,
+                seed=config.seed,
+                schedule=partial(rate_factor, config.steps),
+                checkpoint=course.checkpoint,
+                progress=course.progress,
+            )
+        trained.eval()
+
+    def _other_images(self) -> PretrainingImages:
+        config = self.config
+        paths = find_photographs([Path(config.penalty_images)]) if config.penalty_images else []
+        return PretrainingImages(paths, config.texture_share, whole=not config.penalty_crops)
+
+    @torch.no_grad()
+    def _normalise_maps(self, images: Sequence[np.ndarray], chosen: np.ndarray, progress: Progress) -> None:
+        """Quantiles of both maps at image size, over the good images that were held out.
+
+        The maps are resized first, as algorithm 1 says. nelson1425/EfficientAd takes the quantiles of the positions,
+        which are a little higher, for interpolation cuts the peaks off.
+        """
+        maps = []
+        for done, number in enumerate(chosen, 1):
+            both = self.network.maps(self.network.normalise(self._pixels([images[number]])))
+            maps.append(F.interpolate(both, size=self.config.image_size, mode="bilinear")[0].flatten(1).cpu().numpy())
+            progress(done, len(chosen))
+        self.network.quantiles.copy_(map_quantiles(np.concatenate(maps, axis=1)))
+
+
+def rate_factor(steps: int, number: int) -> float:
+    """Factor on the learning rate: a tenth after 66,500 of 70,000 steps (algorithm 1), or as large a share."""
+    return 1.0 if number < int(DECAY_AFTER * steps) else 0.1

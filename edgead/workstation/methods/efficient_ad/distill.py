@@ -1,0 +1,292 @@
+"""Distil a patch description network from a pretrained backbone: EfficientAD (arXiv 2303.14535), section 3.1.
+
+The recipe is the paper's: features of two layers for an image of 512 pixels, described as PatchCore does and
+normalised by channel, are what the network learns to predict from the image at 256 pixels, by mean squared error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
+from edgead.version import __version__
+from edgead.workstation.backbones.pretrained import BACKBONES, LITE, build_backbone
+from edgead.workstation.methods.efficient_ad.feature_cache import (
+    BACKBONE_PX,
+    PDN_PX,
+    Descriptors,
+    FeatureCache,
+)
+from edgead.workstation.methods.efficient_ad.pdn import (
+    BORDER,
+    CHANNELS,
+    STRIDE_PX,
+    ModelSize,
+    build_pdn,
+    normalise_pixels,
+)
+from edgead.workstation.methods.efficient_ad.teacher import save_teacher
+from edgead.workstation.methods.settings import plain_settings
+from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
+from edgead.workstation.trainer.device import CPU, bfloat16_products, use_cores
+from edgead.workstation.trainer.loop import constant, run_steps
+from edgead.workstation.trainer.pretraining_images import PretrainingImages, to_batch
+
+HELD_OUT_EVERY = 20
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Settings of a distillation; the defaults are the paper's where it has them.
+
+    Attributes
+    ----------
+    model_size : {"small", "medium", "nano"}
+    backbone, layers : str, tuple of str
+        See `edgead.workstation.backbones.pretrained`. The paper takes layer2 and layer3 of a WideResNet-101.
+    steps, batch_size : int
+        Images a step.
+    crop_px, crops : int
+        Squares of the image of 256 pixels that the network is shown, and how many of each image. 256 and 1 are
+        the paper's; smaller ones show more images for the same work.
+    learning_rate, weight_decay : float
+        Of Adam.
+    cosine : bool
+        Let the learning rate fall to 0 along half a cosine; the paper keeps it.
+    grey_rate : float
+        Share of images without colour.
+    texture_share : float
+        Share of procedural textures among the images; the paper, with ImageNet at hand, has none.
+    cached_images : int
+        Images that the backbone sees, once each, before the steps meet them again and again; 0 draws fresh images
+        for every step, as the paper does, and runs the backbone on each.
+    normalisation_images : int
+        Images that the mean and the deviation of every channel are taken from; the paper takes 10,000.
+    held_out_images : int
+        Images that the loss is measured on in the end, of photographs that the network does not learn from.
+    bfloat16 : bool
+        Learn with products in bfloat16: several times as fast on GPUs and on CPUs with AMX.
+    seed : int
+    """
+
+    model_size: ModelSize = "small"
+    backbone: str = "efficientnet_lite2"
+    layers: tuple[str, ...] = ("stride8", "stride16")
+    steps: int = 60_000
+    batch_size: int = 16
+    crop_px: int = 256
+    crops: int = 1
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-5
+    cosine: bool = False
+    grey_rate: float = 0.1
+    texture_share: float = 0.25
+    cached_images: int = 2_000
+    normalisation_images: int = 256
+    held_out_images: int = 64
+    bfloat16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise SettingsError(f"unknown backbone {self.backbone!r}: choose one of {', '.join(BACKBONES)}")
+        if self.model_size not in CHANNELS:
+            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(CHANNELS)}")
+        if self.crop_px % STRIDE_PX or not 36 <= self.crop_px <= PDN_PX:
+            raise SettingsError(f"crop_px {self.crop_px}: a multiple of {STRIDE_PX} from 36 to {PDN_PX}")
+        if min(self.steps, self.batch_size, self.crops, self.normalisation_images) < 1:
+            raise SettingsError("steps, batch_size, crops and normalisation_images must be at least 1")
+
+
+class Distiller:
+    """One distillation: the images, the backbone's normalised descriptors, and the network that learns them.
+
+    Parameters
+    ----------
+    config : DistillConfig
+    paths : sequence of Path
+        Photographs; every twentieth is held out to measure the loss on.
+    device : torch.device
+    weights : Path, optional
+        Of the backbone, instead of the packaged ones.
+
+    Attributes
+    ----------
+    network : nn.Module
+        The teacher.
+    """
+
+    def __init__(
+        self, config: DistillConfig, paths: Sequence[Path], *, device: torch.device, weights: Path | None = None
+    ):
+        self.config = config
+        self.device = device
+        size = (BACKBONE_PX, BACKBONE_PX)
+        backbone = build_backbone(config.backbone, config.layers, image_size=size, weights=weights)
+        backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with torch.inference_mode():
+            layers = backbone(torch.zeros(1, 3, *size, device=device))
+        if layers[0].shape[-1] != PDN_PX // STRIDE_PX:
+            finest = "stride8" if config.backbone in LITE else "layer2"
+            raise SettingsError(f"layers {list(config.layers)}: the finest must be {finest}, which has the PDN's grid")
+        learned = [path for number, path in enumerate(paths) if number % HELD_OUT_EVERY] or paths
+        self.learned, self.held_out = (
+            FeatureCache(
+                PretrainingImages(some, config.texture_share), backbone, config.grey_rate, [config.seed, which]
+            )
+            for which, some in enumerate((learned, paths[::HELD_OUT_EVERY]))
+        )
+        channels = CHANNELS[config.model_size]
+        self.descriptors = Descriptors([layer.shape[1] for layer in layers], channels).to(device)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(config.seed)
+            self.network = build_pdn(config.model_size, channels)
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def run(self, *, checkpoint: Checkpoint | None = None, progress: StageProgress = no_progress) -> None:
+        """Distil; an interrupted run with the same checkpoint goes on where it was."""
+        config = self.config
+        sample = range(min(config.normalisation_images, config.cached_images or config.normalisation_images))
+        with torch.inference_mode():
+            self.descriptors.fit_normalisation(self._layers([self.learned.get(number)[1]]) for number in sample)
+        optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+
+        def step(number: int, rng: np.random.Generator) -> Tensor:
+            fresh = range(number * config.batch_size, (number + 1) * config.batch_size)
+            numbers = rng.integers(config.cached_images, size=config.batch_size) if config.cached_images else fresh
+            loss = self._loss(self.learned, numbers, rng)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        self.network.train()
+        run_steps(
+            step,
+            Learner(self.network, [optimizer], "distil"),
+            config.steps,
+            seed=config.seed,
+            schedule=self._cosine if config.cosine else constant,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+        self.network.eval()
+
+    @torch.inference_mode()
+    def validation_loss(self) -> float:
+        """Mean squared error on held-out photographs and textures; a constant for every channel would give 1."""
+        rng = np.random.default_rng(self.config.seed)
+        return float(
+            np.mean([float(self._loss(self.held_out, [number], rng)) for number in range(self.config.held_out_images)])
+        )
+
+    def _cosine(self, number: int) -> float:
+        return float(np.cos(0.5 * np.pi * number / self.config.steps) ** 2)
+
+    def _loss(self, described: FeatureCache, numbers: Iterable[int], rng: np.random.Generator) -> Tensor:
+        """Mean squared error over random squares of some images."""
+        config = self.config
+        images, layers = zip(*(described.get(int(number)) for number in numbers), strict=True)
+        in_bfloat16 = bfloat16_products(self.device, config.bfloat16 and torch.is_grad_enabled())
+        with torch.no_grad(), in_bfloat16:
+            targets = self.descriptors(self._layers(layers)).float()
+            inputs = normalise_pixels(to_batch(images, self.device))
+        side = config.crop_px // STRIDE_PX
+        shown, wanted = [], []
+        for image, target in zip(inputs, targets, strict=True):
+            for y, x in rng.integers(PDN_PX // STRIDE_PX - side + 1, size=(config.crops, 2)):
+                rows, columns = (slice(at * STRIDE_PX, (at + side) * STRIDE_PX) for at in (y, x))
+                shown.append(image[:, rows, columns])
+                wanted.append(target[:, y + BORDER : y + side - BORDER, x + BORDER : x + side - BORDER])
+        with in_bfloat16:
+            found = self.network(torch.stack(shown).contiguous(memory_format=torch.channels_last))
+        return F.mse_loss(found.float(), torch.stack(wanted))
+
+    def _layers(self, images: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
+        """Layers of some images, one batch a layer."""
+        return [torch.from_numpy(np.stack(same)).to(self.device).float() for same in zip(*images, strict=True)]
+
+
+def distill(
+    paths: Sequence[Path],
+    destination: Path,
+    config: DistillConfig,
+    *,
+    device: torch.device = CPU,
+    weights: Path | None = None,
+    features: Path | None = None,
+    progress: StageProgress = no_progress,
+) -> dict[str, Any]:
+    """Distil a teacher into a file; the same call after an interruption goes on where it was.
+
+    The state is kept beside `destination`, in a folder of its name with `.checkpoint` added, until the teacher is
+    complete.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Photographs, see `find_photographs`.
+    destination : Path
+        safetensors, float16; what is returned is its metadata.
+    config : DistillConfig
+    device : torch.device
+    weights : Path, optional
+        Of the backbone, instead of the packaged ones.
+    features : Path, optional
+        Folder to keep the backbone's features in, for a teacher of another size; by default they are removed.
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    dict
+        Settings, number and sha256 of the photographs, and the mean squared error on held-out images, where a
+        constant for every channel gives 1.
+    """
+    source = {
+        "photographs": len(paths),
+        "photographs_sha256": _sha256_of(paths),
+        "weights": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+    }
+    facts = {"settings": plain_settings(config), **source}
+    use_cores()
+    distiller = Distiller(config, paths, device=device, weights=weights)
+    checkpoint = Checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), {**facts, "device": device.type})
+    folder = features or checkpoint.folder / "features"
+    if config.cached_images:
+        kept = ("backbone", "layers", "grey_rate", "texture_share", "seed")
+        belongs_to = {**source, **{name: getattr(config, name) for name in kept}}
+        distiller.learned.keep(folder, config.cached_images, belongs_to, partial(progress, "describe images"))
+    distiller.run(checkpoint=checkpoint, progress=progress)
+    facts |= {
+        "loss": round(distiller.validation_loss(), 4),
+        "versions": {"edgead": __version__, "torch": torch.__version__},
+    }
+    save_teacher(distiller.network, destination, facts)
+    if features is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    checkpoint.remove()
+    return facts
+
+
+def _sha256_of(paths: Sequence[Path]) -> str:
+    """Hash over the names and the contents of the photographs."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(os.fsencode(path.name) + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""FiLo: words for what may be wrong with a product."""

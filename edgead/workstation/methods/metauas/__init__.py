@@ -1,0 +1,1 @@
+"""MetaUAS: changes against one image of a good part."""

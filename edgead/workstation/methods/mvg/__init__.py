@@ -1,0 +1,1 @@
+"""Gaussian-AD: a multivariate Gaussian of pooled features."""

@@ -1,0 +1,1 @@
+"""PatchCore: nearest patches of a memory bank."""

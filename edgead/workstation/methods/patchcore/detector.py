@@ -1,0 +1,311 @@
+"""PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022 (arXiv 2106.08265)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank
+from edgead.adapt.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
+from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, left_out_maps, look_at
+from edgead.artifact.manifest import Preprocessing
+from edgead.dataset.folders import Progress
+from edgead.errors import SettingsError
+from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, NearestHead, NearestScorer, without_fold
+from edgead.heads.patches import USUAL
+from edgead.workstation.backbones.extraction import extract_patches
+from edgead.workstation.backbones.pretrained import build_backbone, check_backbone, layer_shapes
+from edgead.workstation.backbones.pyramid import each_batch, pool
+from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.patchcore.augmented_images import CHANGES, Augmented
+from edgead.workstation.methods.patchcore.global_local import FusedFeatures
+from edgead.workstation.methods.patchcore.network import PatchFeatures
+
+# As many good images show how far the patches' score deviates among those that are not in the memory bank.
+LEFT_OUT = 40
+
+
+@dataclass(frozen=True)
+class PatchCoreConfig:
+    """Settings of PatchCore.
+
+    Attributes
+    ----------
+    backbone, layers : str, tuple of str
+        See `edgead.workstation.backbones.pretrained`.
+    image_size : (int, int)
+        Height and width that images are resized to.
+    fill : {"stretch", "reflect"}
+        What images of other proportions are: stretched, or filled up with their reflection.
+    damp_length : bool
+        Damp the length of standardised features; see `methods.patchcore.network`. The paper compares plain features.
+    whiten : bool
+        Compare in the metric that good parts teach, see `edgead.adapt.memory_bank.feature_metric`. Ours too.
+    coreset_sampling_ratio : float
+        At most this share of all patches goes into the memory bank ...
+    memory_bank_size : int
+        ... and at most this many rows: it bounds the search time on the device.
+    augment : tuple of str
+        Kinds of changes of which each good image is learnt once more, see `methods.patchcore.augmented_images`.
+    max_patches : int
+        More patches than this are thinned at random before the coreset is chosen, which bounds the memory.
+    num_neighbors : int
+        Neighbours whose distances are averaged to a patch score.
+    window, top_patches : int
+        The image score: patch scores are averaged over windows of this many patches a side, and this many of the
+        largest averages are averaged. 1 and 1 give the paper's maximum.
+    margin : int
+        The image score leaves out so many of the outermost rings of patches, which see the network's padding. 0 is the
+        paper's.
+    by_place : bool
+        Bring down places that usually score higher than the middle, see `memory_bank.usual_scores`. Ours. Not
+        done where images are filled up: their places are not the same.
+    reweight_neighbors : int
+        The b of the paper's equation 7, which weighs that score, from 2 to 16; 0 is without.
+    global_weight : float
+        Weight of a score of the whole image, the Mahalanobis distance of pooled layers, see
+        `methods.patchcore.global_local`; 0 is without, at 1 it deviates among good images as the patches' score does.
+    global_layers : tuple of str
+        The layers that are pooled for it.
+    sigma_px : float
+        Smoothing of the anomaly map; 4 is the paper's.
+    seed : int
+    """
+
+    backbone: str = "efficientnet_lite2"
+    layers: tuple[str, ...] = ("stride8", "stride16")
+    image_size: tuple[int, int] = (448, 448)
+    fill: Literal["stretch", "reflect"] = "stretch"
+    damp_length: bool = True
+    whiten: bool = True
+    coreset_sampling_ratio: float = 1.0
+    memory_bank_size: int = 5000
+    augment: tuple[str, ...] = ()
+    max_patches: int = 1_500_000
+    num_neighbors: int = 1
+    window: int = 3
+    top_patches: int = 10
+    margin: int = 1
+    by_place: bool = True
+    reweight_neighbors: int = 0
+    global_weight: float = 0.0
+    global_layers: tuple[str, ...] = ("stride32a", "stride32")
+    sigma_px: float = 4.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_backbone(self.backbone, (*self.layers, *(self.global_layers if self.global_weight else ())))
+        if unknown := [kind for kind in self.augment if kind not in CHANGES]:
+            raise SettingsError(f"augment {unknown}: choose from {', '.join(CHANGES)}")
+        if self.reweight_neighbors not in (0, *range(2, 17)):  # the nearest row is one of them: alone, it weighs 0
+            raise SettingsError(f"reweight_neighbors is 0, or from 2 to 16, found {self.reweight_neighbors}")
+        if self.global_weight < 0 or (self.global_weight and not self.global_layers):
+            raise SettingsError(
+                f"a global score needs a weight above 0 and layers, found {self.global_weight} and "
+                f"{list(self.global_layers)}"
+            )
+
+
+class PatchCore(Method[PatchCoreConfig]):
+    """Learns what good patches look like: a frozen backbone and a memory bank chosen by greedy k-centre."""
+
+    network: PatchFeatures
+
+    name = "patchcore"
+    config_class = PatchCoreConfig
+    presets = {
+        "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
+        "default": {},
+        "fine": {"image_size": (576, 576), "memory_bank_size": 10000},
+        "foundation": {"backbone": "dinov2_vits14", "layers": ("block6", "block9")},
+    }
+    purpose = "first: good with small and large defects, with the least to decide; learns in a minute"
+    preset_purposes = {
+        "fast": "tight budgets and large defects: it is blind to defects of a few pixels",
+        "default": "first",
+        "fine": "tiny defects, where a frame may take twice as long",
+        "foundation": "on DINOv2, for a GPU, or frames that may take a second; weights are a file or a download",
+    }
+
+    def __init__(
+        self,
+        config: PatchCoreConfig = PatchCoreConfig(),
+        *,
+        weights: Path | None = None,
+        pretrained: bool = True,
+    ):
+        super().__init__(config)
+        pooled_layers = config.global_layers if config.global_weight else ()
+        backbone = build_backbone(
+            config.backbone,
+            (*config.layers, *pooled_layers),
+            image_size=config.image_size,
+            weights=weights,
+            pretrained=pretrained,
+        )
+        shapes = dict(zip(backbone.layers, layer_shapes(backbone, config.image_size), strict=True))
+        self.grid = next(shape[1:] for name, shape in shapes.items() if name in config.layers)
+        channels = [shape[0] for shape in shapes.values()]
+        network: PatchFeatures
+        if config.global_weight:
+            network = FusedFeatures(
+                backbone,
+                channels,
+                layers=config.layers,
+                global_layers=config.global_layers,
+                damp_length=config.damp_length,
+                whiten=config.whiten,
+            )
+        else:
+            network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
+        self.network = network.eval()
+        self.memory_bank: np.ndarray | None = None
+        self.row_folds: np.ndarray | None = None
+        self.stand_ins: np.ndarray | None = None
+        self.usual_scores: np.ndarray | None = None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
+
+    @property
+    def leaves_out(self) -> bool:
+        """Not with a global score: it knows the whole of every image."""
+        return not self.config.global_weight
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        learnt = {
+            BANK: self.memory_bank,
+            ROW_FOLDS: self.row_folds,
+            STAND_INS: self.stand_ins,
+            FOLD_METRICS: self.network.metric_without,
+            USUAL: self.usual_scores,
+        }
+        return {name: array for name, array in learnt.items() if array is not None}
+
+    @property
+    def graph_arrays(self) -> dict[str, np.ndarray]:
+        return self.network.learnt
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The channels of each layer, which a device needs to learn from the same network."""
+        return {"channels": self.network.channels}
+
+    @property
+    def head(self) -> NearestHead:
+        config = self.config
+        return NearestHead(
+            num_neighbors=config.num_neighbors,
+            folds=0 if self.row_folds is None else FOLDS,
+            own_metrics=self.network.metric_without is not None,
+            window=config.window,
+            top_patches=config.top_patches,
+            margin=config.margin,
+            by_place=self.usual_scores is not None,
+            reweight_neighbors=config.reweight_neighbors,
+            graph_weight=config.global_weight,
+            sigma_px=config.sigma_px,
+        )
+
+    @property
+    def bank_rule(self) -> BankRule:
+        config = self.config
+        return BankRule(config.coreset_sampling_ratio, config.memory_bank_size, self.head.least_rows, config.seed)
+
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Fill the memory bank; there is nothing to resume. Metric and usual scores are learnt across groups."""
+        changed = Augmented(images, self.config.augment)
+        groups = course.groups or range(len(images))
+        folds = np.asarray(course.folds) if len(course.folds) else deal_folds(groups, self.config.seed)
+        patches = extract_patches(
+            self.network,
+            changed,
+            self.grid,
+            max_patches=self.config.max_patches,
+            groups=np.repeat(groups, changed.per_image).tolist(),
+            folds=np.repeat(folds, changed.per_image).tolist() if folds.max() else (),
+            rng=np.random.default_rng(self.config.seed),
+            device=course.device,
+            progress=partial(course.progress, "extract features"),
+        )
+        of_image = len(patches) // len(images)
+        progress = partial(course.progress, "choose memory bank")
+        chosen = choose_memory_bank(patches, self.bank_rule, progress=progress)
+        self.memory_bank = patches[chosen]
+        if folds.max():
+            of_patch = np.repeat(folds, of_image)
+            self.row_folds = of_patch[chosen, None].astype(np.float32)
+            self.stand_ins = find_stand_ins(patches, of_patch, chosen)
+        if self.config.by_place and self.config.fill == "stretch":
+            whole = patches.reshape(len(images), *self.grid, -1) if of_image == math.prod(self.grid) else None
+            self._fit_usual(images, whole, folds, groups, partial(course.progress, "compare parts"))
+        del patches
+        if isinstance(self.network, FusedFeatures):
+            progress = partial(course.progress, "fit global score")
+            self._fit_global(self.network, images, chosen // of_image, course.device, progress)
+
+    def _fit_usual(
+        self,
+        images: Sequence[np.ndarray],
+        features: np.ndarray | None,
+        folds: np.ndarray,
+        groups: Sequence[int],
+        progress: Progress,
+    ) -> None:
+        """Find what is usual at each place; `features` (n, h, w, d) of the images are None where not all were kept."""
+        looked_at = look_at(groups, self.config.seed)
+        if not len(looked_at) or self.row_folds is None:
+            return
+
+        def each() -> Iterator[np.ndarray]:
+            for done, pick in enumerate(looked_at.tolist(), 1):
+                if features is not None:
+                    yield features[pick]
+                else:
+                    with torch.inference_mode():
+                        outputs = self.network(torch.from_numpy(images[pick])[None])
+                    yield (outputs[0] if isinstance(outputs, tuple) else outputs)[0].numpy()
+                progress(done, len(looked_at))
+
+        maps = left_out_maps(each(), folds[looked_at], partial(without_fold, self.arrays), self.config.num_neighbors)
+        self.usual_scores = fit_usual_scores(np.array(list(maps)))
+
+    def _fit_global(
+        self,
+        network: FusedFeatures,
+        images: Sequence[np.ndarray],
+        origin: np.ndarray,
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        """Fit the score of the whole image, on the scale of the patches' score of images whose rows are left out.
+
+        Parameters
+        ----------
+        origin : ndarray of shape (m,)
+            Which image each row of the memory bank came from.
+        """
+        batches = [
+            [pool(levels[i]).cpu() for i in network.global_indices]
+            for levels in each_batch(network, images, device, progress)
+        ]
+        bank = self.memory_bank
+        assert bank is not None
+        rule = self.head.model_copy(update={"graph_weight": 0.0})
+        scores = []
+        for pick in np.random.default_rng(self.config.seed).permutation(len(images))[:LEFT_OUT]:
+            rest = np.ascontiguousarray(bank[origin != pick])
+            scorer = NearestScorer(rule, self.grid, self.config.image_size, rest, self.usual_scores)
+            with torch.inference_mode():
+                features = network(torch.from_numpy(images[int(pick)])[None])[0].numpy()
+            scores.append(scorer.score({rule.patches.name: features}).image_score)
+        network.fit_pooled([torch.cat(level) for level in zip(*batches, strict=True)], float(np.std(scores)))

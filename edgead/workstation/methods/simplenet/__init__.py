@@ -1,0 +1,1 @@
+"""SimpleNet: features of good parts against the same with noise."""

@@ -1,0 +1,83 @@
+"""How well a trained detector tells good parts from defects drawn on them: what settings are compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from edgead import metrics
+from edgead.heads.contract import Scorer
+from edgead.heads.patches import PatchScorer
+from edgead.images.files import load_image
+from edgead.preprocess import preprocess
+from edgead.synthetic.drawn_defects import draw_defect
+from edgead.workstation.methods.method import Trained
+
+DRAWN_PER_IMAGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnTest:
+    """Good images held out, and defects drawn on them; the same for the same paths and seed."""
+
+    good: list[np.ndarray]
+    flawed: list[np.ndarray]
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], seed: int) -> DrawnTest:
+        """Read the images and draw `DRAWN_PER_IMAGE` defects on each."""
+        good = [load_image(path) for path in paths]
+        rng = np.random.default_rng(seed)
+        return cls(good, [draw_defect(image, rng) for image in good for _ in range(DRAWN_PER_IMAGE)])
+
+    @property
+    def images(self) -> list[np.ndarray]:
+        return [*self.good, *self.flawed]
+
+    def auroc(self, scores: Sequence[float] | np.ndarray) -> float:
+        """Image AUROC of the scores of `images`."""
+        labels = np.array([False] * len(self.good) + [True] * len(self.flawed))
+        return metrics.auroc(labels, np.asarray(scores))
+
+
+def score_images(trained: Trained, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Image scores of a trained detector that is not exported; images are BGR as from a camera."""
+    scorer: Scorer | None = None
+    scores = []
+    for image in images:
+        outputs = _outputs(trained, image)
+        scorer = scorer or trained.head.open(outputs, trained.arrays, trained.preprocessing.image_size)
+        scores.append(trained.head.score_still(scorer, outputs).image_score)
+    return np.array(scores)
+
+
+def score_by_window(trained: Trained, images: Sequence[np.ndarray], windows: Sequence[int]) -> dict[int, np.ndarray]:
+    """The same for several sizes of the window that patch scores are averaged over, from one search of each image.
+
+    The head of what was trained is a `PatchHead`.
+    """
+    scores: dict[int, list[float]] = {window: [] for window in windows}
+    scorers: dict[int, PatchScorer] = {}
+    for image in images:
+        outputs = _outputs(trained, image)
+        if not scorers:
+            heads = {window: trained.head.model_copy(update={"window": window}) for window in windows}
+            prepared = outputs, trained.arrays, trained.preprocessing.image_size
+            scorers = {window: cast("PatchScorer", head.open(*prepared)) for window, head in heads.items()}
+        patch_scores = scorers[windows[0]].patch_scores(outputs)
+        for window, scorer in scorers.items():
+            scores[window].append(scorer.image_score(patch_scores, outputs))
+    return {window: np.array(found) for window, found in scores.items()}
+
+
+def _outputs(trained: Trained, image: np.ndarray) -> dict[str, np.ndarray]:
+    """What the network gives for an image, by the names that the head has for it."""
+    with torch.inference_mode():
+        given = trained.network(torch.from_numpy(preprocess(image, trained.preprocessing))[None])
+    tensors = given if isinstance(given, tuple) else (given,)
+    return {output.name: tensor.numpy() for output, tensor in zip(trained.head.outputs, tensors, strict=True)}

@@ -1,0 +1,1 @@
+"""Training by gradient steps: the loop, checkpoints, prefetched batches, the device."""

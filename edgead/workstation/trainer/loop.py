@@ -1,0 +1,132 @@
+"""The loop of the detectors that are trained by gradient steps: seeded step by step, stopped and resumed at will."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
+from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
+
+Step = Callable[[int, np.random.Generator], Tensor]
+"""Called with the step's number from 0 and its generator; makes one update and returns the loss, one number."""
+
+Schedule = Callable[[int], float]
+"""Called with the step's number; the factor on every learning rate that the optimizers were built with."""
+
+CHECK_EVERY = {"cuda": 50}
+"""Steps whose losses are looked at together, by device: a look waits for all that a GPU has been given to do."""
+
+_LONG_S = 3600.0
+_TIMED = 2
+"""Steps that show how long a training takes, after the first, which warms up."""
+
+logger = logging.getLogger(__name__)
+
+
+def constant(step: int) -> float:
+    """The Schedule that leaves the learning rates as they are."""
+    return 1.0
+
+
+def run_steps(
+    step: Step,
+    learner: Learner,
+    steps: int,
+    *,
+    seed: int,
+    schedule: Schedule = constant,
+    checkpoint: Checkpoint | None = None,
+    progress: StageProgress = no_progress,
+) -> None:
+    """Make `steps` steps, or those that an interrupted run of the same training did not come to.
+
+    A resumed run gives the weights of an uninterrupted one bit for bit, on the same machine with the same number of
+    threads (on a GPU up to the order of its sums): numpy's generator that a step is given and torch's own, on every
+    device, are seeded from (seed, number of the step). All that a step changes must be in `learner`.
+
+    Parameters
+    ----------
+    step : callable
+        One update; see `Step`. It must leave the learning rates alone.
+    learner : Learner
+        In training mode and on its device already.
+    steps : int
+    seed : int
+    schedule : callable, optional
+        A pure function of the step's number, see `Schedule`: it needs no place in the checkpoint.
+    checkpoint : Checkpoint, optional
+        Where the state is kept: every `checkpoint.every_s` seconds, and at the end. With one, the log says after three
+        steps on a CPU what the training will take, if that is more than an hour.
+    progress : callable, optional
+        Called with (`learner.stage`, done, steps).
+
+    Raises
+    ------
+    SettingsError
+        If the loss is NaN or infinite.
+    """
+    groups = [group for optimizer in learner.optimizers for group in optimizer.param_groups]
+    rates = [group["lr"] for group in groups]
+    begin = checkpoint.load(learner) if checkpoint else 0
+    if begin:
+        logger.warning("%s: resumed after step %d of %d", learner.stage, begin, steps)
+    # Loading replaces the groups, and with them the scheduled rates.
+    groups = [group for optimizer in learner.optimizers for group in optimizer.param_groups]
+    progress(learner.stage, begin, steps)
+    devices = sorted({p.device.index for p in learner.module.parameters() if p.device.type == "cuda"})
+    # Those that the learner uses: torch.manual_seed() asks every backend that torch knows, half a millisecond a step.
+    generators = [torch.default_generator, *(torch.cuda.default_generators[index] for index in devices)]
+    losses: list[Tensor] = []
+    started = time.monotonic()
+    with torch.random.fork_rng(devices):
+        for number in range(begin, steps):
+            if number == begin + 1:
+                started = time.monotonic()
+            elif number == begin + 1 + _TIMED and checkpoint and not devices:
+                _report_long(learner.stage, (time.monotonic() - started) / _TIMED, steps - number)
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * schedule(number)
+            rng = np.random.default_rng([seed, number])
+            for generator in generators:
+                generator.manual_seed(int(rng.integers(2**63)))
+            losses.append(step(number, rng).detach())
+            saves = checkpoint and (checkpoint.is_due or number + 1 == steps)
+            if saves or number + 1 == steps or len(losses) >= CHECK_EVERY.get(losses[0].device.type, 1):
+                _check(losses, number)
+                losses.clear()
+            if checkpoint and saves:
+                checkpoint.save(learner, number + 1)
+            progress(learner.stage, number + 1, steps)
+
+
+def _report_long(stage: str, step_s: float, steps: int) -> None:
+    if step_s * steps > _LONG_S:
+        logger.warning(
+            "%s: about %s more on this CPU, for %d steps; a training that is stopped goes on when it is started again",
+            stage,
+            span_text(step_s * steps),
+            steps,
+        )
+
+
+def span_text(seconds: float) -> str:
+    """Write a span of time for people, rounded up."""
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds > 2 * unit:
+            return f"{math.ceil(seconds / unit)} {name}"
+    return f"{max(1, math.ceil(seconds))} seconds"
+
+
+def _check(losses: list[Tensor], last: int) -> None:
+    """Refuse losses of consecutive steps, `last` the number of the last one, unless all are finite."""
+    for number, loss in enumerate(torch.stack(losses).tolist(), last + 1 - len(losses)):
+        if not math.isfinite(loss):
+            raise SettingsError(f"the loss is {loss} at step {number}: lower the learning rate")

@@ -1,0 +1,220 @@
+"""From a folder of good images to a finished artifact, in one call."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgead.adapt.finalize import CalibrationPlan
+from edgead.artifact.files import file_sha256
+from edgead.artifact.folder import Artifact, check_destination
+from edgead.dataset.folders import (
+    StageProgress,
+    check_images,
+    no_progress,
+)
+from edgead.dataset.groups import FOLDERS
+from edgead.dataset.images import Images
+from edgead.dataset.places import not_found_warnings
+from edgead.errors import SettingsError, tell_invalid
+from edgead.export.build import build_artifact, software_versions
+from edgead.images.likeness import Look, look_of, odd_ones
+from edgead.unlabelled.clean import clean_warnings, suspicious_images
+from edgead.workstation.backbones.foundation_names import TOWERS
+from edgead.workstation.methods import METHODS
+from edgead.workstation.methods.method import Trained
+from edgead.workstation.trainer.checkpoint import Checkpoint
+from edgead.workstation.trainer.device import choose_device, peak_memory, use_cores
+from edgead.workstation.training.cross_validation import FOLDS, cross_validate
+from edgead.workstation.training.good_images import GoodImages
+from edgead.workstation.training.tiles import learnt_at_most
+
+
+def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, Any]:
+    """Which file of weights a model came from, and whose terms it is under that has a foundation backbone inside."""
+    tower = TOWERS.get(settings.get("backbone", ""))
+    licence = {} if tower is None else {"weights_licence": tower.family.licence}
+    return {**licence, **({"weights_sha256": sha256} if sha256 else {})}
+
+
+def train_from_folder(
+    good: GoodImages,
+    destination: Path,
+    settings: dict[str, Any],
+    *,
+    detector: str = "patchcore",
+    weights: Path | None = None,
+    device: str = "cpu",
+    progress: StageProgress = no_progress,
+) -> tuple[Artifact, list[str]]:
+    """Train, export and calibrate a detector.
+
+    A detector that is trained by gradient steps keeps a checkpoint beside `destination`, in a folder of its name with
+    `.checkpoint` added, until the artifact is complete: the same call after an interruption goes on from there.
+
+    Parameters
+    ----------
+    good : GoodImages
+    destination : Path
+        Directory of the artifact.
+    settings : dict
+        Settings of the detector, see its config class; missing ones keep their defaults.
+    detector : str
+        A name in `edgead.methods.METHODS`.
+    weights : Path, optional
+        Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
+    device : {"auto", "cpu", "cuda"}
+        Where to train.
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    (Artifact, list of str)
+        The artifact, and what was wrong with images that were skipped.
+
+    Raises
+    ------
+    DatasetError, ImageError, CalibrationError, ArtifactError
+        Before anything is written at `destination`.
+    """
+    started = time.perf_counter()
+    method = METHODS.find(detector)
+    where = choose_device(device)
+    check_destination(destination)
+    if good.tiles is not None and method.compares_places:
+        raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
+    paths = good.find()
+    # Too few images, and settings that cannot be, are known before the images are read.
+    model = method.from_settings(settings, weights=weights)
+    if good.folds and model.leaves_out:
+        raise SettingsError(f"{detector} scores each image by what it has learnt from the others: leave out --folds")
+    if method.calibrated:
+        good.check_count(len(paths), leaves_out=model.leaves_out)
+    else:
+        good.refuse_rates(detector)
+    use_cores()
+    try:
+        model.head  # noqa: B018  what it refuses would be reported after hours of training otherwise
+    except ValidationError as error:
+        raise SettingsError(tell_invalid(error.errors())) from None
+    looks: dict[str, Look] = {}
+    paths, problems, digest = check_images(
+        paths,
+        roi=good.roi,
+        skip_bad=good.skip_bad,
+        look=lambda path, image: looks.update({os.path.relpath(path, good.data): look_of(image)}),
+        progress=partial(progress, "read images"),
+    )
+    preprocessing = good.with_places(model.preprocessing, paths, list(looks.values()))
+    preprocessing, shrunk = good.with_tiles(preprocessing, [(look.height, look.width) for look in looks.values()])
+    seed = model.config.seed
+    if method.calibrated:
+        split = good.split(paths, seed, leaves_out=model.leaves_out)
+    else:
+        split = good.keep_all(paths, method.learns_from)
+    suspicious: list[Path] = []
+    if good.clean:
+        suspicious = suspicious_images(split.training, split.groups.of(split.training), roi=good.roi, progress=progress)
+        split = split.cleaned(suspicious)
+    weights_sha256 = None if weights is None else file_sha256(weights)
+    checkpoint = Checkpoint(
+        Path(f"{os.path.abspath(destination)}.checkpoint"),
+        {
+            "detector": detector,
+            "settings": model.settings(),
+            "roi": good.roi,
+            **preprocessing.model_dump(include={"ignored", "alignment", "tiles"}, exclude_none=True),
+            "weights": weights_sha256,
+            "data": digest,
+            "number of training images": len(split.training),
+            "names of training images": hashlib.sha256(
+                os.fsencode("".join(path.name for path in split.training))
+            ).hexdigest(),
+            "device": where.type,
+            "versions": software_versions(),
+        },
+    )
+    facts = split.facts()
+    stretched = preprocessing.fill == "stretch"
+    apart = split.groups.rule == FOLDERS
+    odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
+    odd += clean_warnings(suspicious)
+    odd += not_found_warnings(paths, preprocessing)
+    if shrunk:
+        facts["shrunk"] = shrunk
+    if odd:
+        facts["odd_images"] = odd
+    if good.clean:
+        facts["not_learnt"] = [os.path.relpath(path, good.data) for path in suspicious]
+    images = Images(split.training, preprocessing).some(learnt_at_most(preprocessing, len(split.training)), seed)
+    fold_of = split.folds(seed) if model.leaves_out and split.crosses else {}
+    learnt_folds = [fold_of[path] for path in split.training if fold_of]
+    trained = model.fit(
+        images,
+        groups=images.spread(split.groups.of(split.training)),
+        folds=images.spread(learnt_folds) if learnt_folds else (),
+        progress=progress,
+        checkpoint=checkpoint,
+        device=where,
+    )
+    provenance = {
+        "data": good.data.name,
+        **({"normal_dir": good.normal_dir} if good.normal_dir is not None else {}),
+        "data_sha256": digest,
+        **facts,
+        "skipped_images": len(problems),
+        "device": where.type,
+        "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
+        **peak_memory(where),
+        **({} if split.rate is None else model.facts(split.rate)),
+        **_weights_facts(model.settings(), weights_sha256),
+    }
+    calibration = split.calibration if method.calibrated else paths
+    plan = CalibrationPlan(
+        calibration,
+        split.rate,
+        split.review_rate,
+        groups=split.groups.of(calibration),
+        folds=[fold_of[path] for path in calibration if fold_of],
+        defects=good.defects,
+        costs=good.costs,
+    )
+    if split.crosses and not model.leaves_out:
+        provenance["folds"] = good.folds or FOLDS
+
+        def learn(paths: Sequence[Path]) -> Trained:
+            fold = method.from_settings(settings, weights=weights)
+            images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), seed)
+            return fold.fit(images, groups=images.spread(split.groups.of(paths)), device=where)
+
+        scores = cross_validate(
+            learn,
+            paths,
+            good.folds or FOLDS,
+            groups=plan.groups,
+            preprocessing=preprocessing,
+            seed=seed,
+            progress=partial(progress, "cross-validate"),
+        )
+        plan = replace(plan, scores=scores)
+    artifact = build_artifact(
+        trained,
+        destination,
+        plan,
+        preprocessing=preprocessing,
+        provenance=provenance,
+        learnt=split.training,
+        folds=learnt_folds,
+        progress=partial(progress, "calibrate"),
+    )
+    checkpoint.remove()
+    return artifact, problems

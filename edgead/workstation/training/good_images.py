@@ -1,0 +1,229 @@
+"""Which good images a model is trained from: found, split, and how they are prepared."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgead.adapt.memory_bank.folds import deal_folds
+from edgead.artifact.manifest import LearnsFrom, Preprocessing
+from edgead.calibration.operating_point import Costs
+from edgead.calibration.plan import choose_rates, plan_calibration
+from edgead.dataset.folders import (
+    find_good_images,
+    split_good,
+)
+from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
+from edgead.dataset.places import with_places
+from edgead.dataset.products import is_pattern, rule_of
+from edgead.errors import SettingsError
+from edgead.images.likeness import Look
+from edgead.workstation.training.tiles import AskedTiles, shrink_warning, smallest
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images to learn from and to make thresholds from, the rates that they are for, and the groups of all.
+
+    No image is for both, unless it `crosses`: then all are. Without a rate there are no thresholds.
+    """
+
+    training: list[Path]
+    calibration: list[Path]
+    rate: float | None
+    review_rate: float | None
+    groups: Groups
+    crosses: bool = False
+
+    def cleaned(self, suspicious: Sequence[Path]) -> Split:
+        """The same without some of the images to learn from."""
+        left_out = set(suspicious)
+        return replace(self, training=[path for path in self.training if path not in left_out])
+
+    def folds(self, seed: int) -> dict[Path, int]:
+        """The fold of each image to make thresholds from, where those are learnt; see `memory_bank.folds`."""
+        learnt = set(self.training)
+        found = deal_folds(self.groups.of(self.calibration), seed, learnt=[path in learnt for path in self.calibration])
+        return dict(zip(self.calibration, found.tolist(), strict=True))
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest records of the images."""
+        learnt = [] if self.crosses else self.training
+        warning = leak_warning(leaks(self.groups, learnt, self.calibration), len(self.calibration))
+        return {
+            "training_images": len(self.training),
+            "calibration_images": len(self.calibration),
+            "groups": {
+                **self.groups.facts(self.training, self.calibration),
+                **({"warning": warning} if warning else {}),
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GoodImages:
+    """Which images to learn from, and what their thresholds shall guarantee.
+
+    Attributes
+    ----------
+    data : Path
+        MVTec layout, or a folder of good images, or any folder together with `normal_dir`.
+    normal_dir : str, optional
+        See `edgead.dataset.folders.find_good_images`.
+    roi : (int, int, int, int), optional
+        x, y, width and height of the part of the image to look at.
+    false_reject_rate, review_rate : float, optional
+        See `edgead.calibration.plan.choose_rates`.
+    guarantee : {"cross", "split"}, optional
+        How good images make thresholds: "cross" scores each by what was learnt from the others, and all are learnt;
+        "split" holds some out, which a proof of the rate needs. By default "cross" where the detector can leave images
+        out without another training, with `folds`, and else "split".
+    skip_bad : bool
+        Leave out images that cannot be read instead of stopping.
+    folds : int
+        Trainings of which each leaves out a part of the images, for "cross" with a detector that needs them.
+    group : str
+        Which images belong together and are held out together; see `edgead.dataset.groups.group_images`. For several
+        products the default is "folders".
+    paths : sequence of Path, optional
+        The images, instead of all that lie in the folder; `data` is one that they lie in or below.
+    clean : bool
+        Do not learn images that stand out as defects do, see `edgead.unlabelled.clean`. Those held out for the
+        thresholds all stay: to choose among them would end the guarantee.
+    ignore : sequence of str or Path
+        Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
+    align : str or Path, optional
+        A golden image: parts are laid where its part lies, by shift and small rotation. Likewise.
+    tiles : "auto", int or str, optional
+        Cut each image, or its region, into tiles: their size, or "SIZE,OVERLAP", in pixels of the images.
+
+    defects : sequence of Path
+        Images of known defects, which are never learnt: they show what a limit finds.
+    costs : Costs, optional
+        Take the limit at which a part costs least, by the defects, instead of a rate.
+
+    Raises
+    ------
+    SettingsError
+        `roi` is no region, or `clean` with `folds`, several products, `ignore` or `align`.
+    """
+
+    data: Path
+    normal_dir: str | None = None
+    roi: tuple[int, int, int, int] | None = None
+    false_reject_rate: float | None = None
+    review_rate: float | None = None
+    skip_bad: bool = False
+    folds: int = 0
+    group: str = AUTO
+    paths: Sequence[Path] | None = None
+    clean: bool = False
+    ignore: Sequence[str | Path] = ()
+    align: str | Path | None = None
+    tiles: AskedTiles | str | int | None = None
+    guarantee: str | None = None
+    defects: Sequence[Path] = ()
+    costs: Costs | None = None
+
+    def __post_init__(self) -> None:
+        if self.costs is not None and not self.defects:
+            raise SettingsError("costs need known defects: name some with --defects")
+        if self.costs is not None and (self.false_reject_rate is not None or self.review_rate is not None):
+            raise SettingsError("give either costs, which choose the limit, or --false-reject-rate and --review-rate")
+        if self.guarantee not in (None, "cross", "split"):
+            raise SettingsError(f"guarantee {self.guarantee!r}: choose cross or split")
+        if self.guarantee == "split" and self.folds:
+            raise SettingsError("--guarantee split holds images out, and --folds none: give one of them")
+        if self.clean and self.folds:
+            raise SettingsError("--clean leaves images out of one training, --folds makes several: give one of them")
+        if self.clean and is_pattern(self.normal_dir):
+            raise SettingsError("--clean compares the parts of one product: leave it out for several")
+        if self.clean and (self.ignore or self.align is not None):
+            raise SettingsError("--clean compares all of each image as it lies: leave out --ignore and --align, or it")
+        if self.roi is not None:
+            object.__setattr__(self, "roi", _region(self.roi))
+        if isinstance(self.ignore, str | Path):
+            object.__setattr__(self, "ignore", (self.ignore,))
+        if self.tiles is not None and not isinstance(self.tiles, AskedTiles):
+            object.__setattr__(self, "tiles", AskedTiles.read(self.tiles))
+        object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
+
+    def with_places(self, spec: Preprocessing, paths: Sequence[Path], looks: Sequence[Look]) -> Preprocessing:
+        """How these images are prepared, from what the method says, with the places that the user names.
+
+        Raises
+        ------
+        SettingsError
+            See `edgead.dataset.places.with_places`.
+        """
+        spec = spec.model_copy(update={"roi": self.roi})
+        sizes = {(int(look.height), int(look.width)): path for look, path in zip(looks, paths, strict=True)}
+        return with_places(spec, self.ignore, self.align, sizes)
+
+    def find(self) -> list[Path]:
+        """List the images; raises DatasetError or ImageError where there are none."""
+        return find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
+
+    def with_tiles(self, spec: Preprocessing, shapes: Sequence[tuple[float, float]]) -> tuple[Preprocessing, str]:
+        """How images of these heights and widths are prepared, tile by tile if so; and a warning, or ''."""
+        shape = smallest([(int(height), int(width)) for height, width in shapes], self.roi)
+        assert self.tiles is None or isinstance(self.tiles, AskedTiles)
+        tiles = None if self.tiles is None else self.tiles.tiling(spec.image_size, shape)
+        prepared = spec.model_copy(update={"roi": self.roi, "tiles": tiles})
+        return prepared, shrink_warning(shape, prepared)
+
+    def crosses(self, leaves_out: bool) -> bool:
+        """Are all images learnt and calibrated on, by a detector that leaves images out or does not?"""
+        return self.guarantee == "cross" or (self.guarantee is None and (leaves_out or self.folds > 0))
+
+    def split(self, paths: Sequence[Path], seed: int, *, leaves_out: bool) -> Split:
+        """Find the groups of the images, hold some of them out or deal all to folds, and choose the rates.
+
+        Raises
+        ------
+        CalibrationError
+            The images are too few for the rates.
+        """
+        groups = group_images(paths, self.group, self.data)
+        if self.crosses(leaves_out):
+            rates = choose_rates(len(paths), self.false_reject_rate, self.review_rate, groups=groups.count)
+            return Split(list(paths), list(paths), *rates, groups, crosses=True)
+        held_out, rate = plan_calibration(groups.count, self.false_reject_rate, self.review_rate, what=groups.unit)
+        learnt, calibration = split_good(paths, held_out, seed, groups.of(paths))
+        return Split(learnt, calibration, rate, self.review_rate, groups)
+
+    def check_count(self, count: int, *, leaves_out: bool) -> None:
+        """Raise CalibrationError where so many images are too few, whatever their groups are."""
+        if self.crosses(leaves_out):
+            choose_rates(count, self.false_reject_rate, self.review_rate)
+        else:
+            plan_calibration(count, self.false_reject_rate, self.review_rate)
+
+    def keep_all(self, paths: Sequence[Path], learns_from: LearnsFrom) -> Split:
+        """Find the groups of the images and hold none of them out: there will be no thresholds yet."""
+        learnt = [] if learns_from == "nothing" else list(paths)
+        return Split(learnt, [], None, None, group_images(paths, self.group, self.data))
+
+    def refuse_rates(self, detector: str) -> None:
+        """Raise SettingsError where thresholds are asked for of a detector that gets none from its training."""
+        if self.false_reject_rate is not None or self.review_rate is not None or self.folds or self.guarantee:
+            raise SettingsError(
+                f"{detector} makes no thresholds in training: leave out --false-reject-rate, --review-rate, "
+                "--guarantee and --folds, and give the rates to `edgead calibrate`"
+            )
+
+
+def _region(roi: Any) -> tuple[int, int, int, int]:
+    try:
+        x, y, width, height = map(operator.index, roi)
+    except (TypeError, ValueError):
+        pass  # no sequence, or not of four, or not of whole numbers
+    else:
+        if min(x, y) >= 0 and min(width, height) >= 1:
+            return x, y, width, height
+    raise SettingsError(
+        f"roi={roi!r}: give x, y, width and height of a region, four whole numbers of pixels, such as (0, 0, 640, 480)"
+    )

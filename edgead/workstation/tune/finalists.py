@@ -1,0 +1,166 @@
+"""Time and quality of candidates on this machine, of what would be shipped."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.manifest import Manifest
+from edgead.dataset.folders import StageProgress
+from edgead.detector import Detector
+from edgead.errors import EdgeadError
+from edgead.export.calibration_images import CalibrationImages
+from edgead.export.graph import export_onnx
+from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.rewrite import ToleranceError
+from edgead.heads.nearest import BANK
+from edgead.profiling.profiler import profile
+from edgead.runtime import open_runtime
+from edgead.workstation.methods import METHODS
+from edgead.workstation.methods.validation import DrawnTest
+from edgead.workstation.tune.plan import Parts, TunePlan
+from edgead.workstation.tune.space import ROWS, Candidate
+from edgead.workstation.tune.trial import Outcome, cut_bank, unpack
+
+NETWORK_RUNS, FRAMES, WARMUP = 15, 100, 10
+TIMED = 8  # different images
+# Finalists are timed in turns, so often. A machine that shares its host may take half as long again for a minute, which
+# is no property of a model: the least counts.
+SERIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """A candidate that was built, timed here and judged as it ships."""
+
+    candidate: Candidate
+    precision: str
+    latency_ms: float
+    auroc: float
+
+    def __str__(self) -> str:
+        return f"{self.candidate}, {self.precision}: {self.latency_ms:.2f} ms, AUROC {self.auroc:.4f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "detector": self.candidate.detector,
+            "settings": self.candidate.settings,
+            "name": str(self.candidate),
+            "precision": self.precision,
+            "latency_ms": self.latency_ms,
+            "image_AUROC": self.auroc,
+        }
+
+
+def network_ms(candidate: Candidate, runtime: str) -> float:
+    """Median time in ms of the network of a candidate, untrained."""
+    model = METHODS[candidate.detector].from_settings(candidate.settings, pretrained=False)
+    with tempfile.TemporaryDirectory(prefix="edgead-graph-") as work:
+        manifest = Manifest.draft(model.name, model.preprocessing, model.head)
+        export_onnx(model.network, Path(work) / "model.onnx", manifest)
+        engine = open_runtime(Artifact(Path(work), manifest), runtime)
+        times = []
+        for _ in range(NETWORK_RUNS):
+            started = time.perf_counter_ns()
+            engine.run(engine.input)
+            times.append((time.perf_counter_ns() - started) / 1e6)
+        engine.close()
+    return float(np.median(times))
+
+
+def frame_ms(detector: Detector, images: list[np.ndarray], frames: int = FRAMES) -> float:
+    """95th percentile of a frame's time in ms."""
+    return profile(detector, images[:TIMED], warmup=WARMUP, n=frames).latency["total"].p95_ms
+
+
+def judge_finalists(
+    outcomes: list[Outcome], parts: Parts, plan: TunePlan, work: Path, progress: StageProgress
+) -> tuple[list[Finalist], list[str]]:
+    """Build, time and judge the finalists here, while nothing else of the search runs.
+
+    One that is too slow as it is takes part with the largest smaller memory bank that keeps within the budget, too.
+
+    Returns
+    -------
+    (list of Finalist, list of str)
+        The finalists, and what went wrong with others: some lose too much in a precision.
+    """
+    families: list[list[_Variant]] = []
+    problems: list[str] = []
+    for done, outcome in enumerate(outcomes, 1):
+        built, refused = _build(outcome, parts, plan, work / str(done))
+        families += built
+        problems += refused
+        progress("build finalists", done, len(outcomes))
+    test = DrawnTest.of(parts.judge, plan.seed)
+    for number in range(1, SERIES + 1):
+        for family in families:
+            for variant in family:
+                variant.time(test.good, plan.runtime)
+                if variant.latency_ms <= plan.latency_ms:
+                    break  # smaller banks are not needed
+        progress("time finalists", number, SERIES)
+    finalists = []
+    for done, (first, *smaller) in enumerate(families, 1):
+        finalists.append(first.judged(test, plan.runtime))
+        if first.latency_ms > plan.latency_ms:
+            fast = next((one for one in smaller if one.latency_ms <= plan.latency_ms), None)
+            finalists += [fast.judged(test, plan.runtime)] if fast else []
+        progress("judge finalists", done, len(families))
+    return finalists, problems
+
+
+@dataclass(slots=True)
+class _Variant:
+    """A finalist in one precision with one size of its memory bank, and the best time that it showed so far."""
+
+    candidate: Candidate
+    precision: str
+    path: Path
+    latency_ms: float = math.inf
+
+    def time(self, images: list[np.ndarray], runtime: str) -> None:
+        with Detector.load(self.path, runtime=runtime, precision=self.precision) as detector:
+            self.latency_ms = min(self.latency_ms, frame_ms(detector, images))
+
+    def judged(self, test: DrawnTest, runtime: str) -> Finalist:
+        with Detector.load(self.path, runtime=runtime, precision=self.precision) as detector:
+            auroc = test.auroc([detector.measure(image).image_score for image in test.images])
+        return Finalist(self.candidate, self.precision, self.latency_ms, auroc)
+
+
+def _build(outcome: Outcome, parts: Parts, plan: TunePlan, folder: Path) -> tuple[list[list[_Variant]], list[str]]:
+    """For each precision that the candidate bears, variants with ever smaller memory banks; and what went wrong."""
+    candidate, path = outcome.candidate, unpack(outcome, folder)
+    bank = Artifact.load(path).array(BANK) if candidate.detector in ROWS else ()
+    if len(bank) < candidate.settings.get("memory_bank_size", 0):
+        # What learns from all images has more patches: the bank that ships stays as large as the one that is timed.
+        candidate = candidate.with_settings(memory_bank_size=len(bank))
+    precisions, problems = [], []
+    for precision in plan.precisions:
+        try:
+            if precision != "fp32":
+                images = CalibrationImages(
+                    parts.learn, parts.calibration.images, "training data", parts.calibration.groups
+                )
+                add_precision(path, PrecisionPlan(precision), images)
+        except EdgeadError as error:
+            problems.append(f"{candidate}, {precision}: {error.found if isinstance(error, ToleranceError) else error}")
+        else:
+            precisions.append(precision)
+    banks = [(candidate, path)]
+    for rows in sorted(ROWS.get(candidate.detector, ()), reverse=True):
+        if rows < candidate.settings["memory_bank_size"]:
+            cut = folder / f"{rows}_rows"
+            shutil.copytree(path, cut)
+            cut_bank(cut, rows)
+            banks.append((candidate.with_settings(memory_bank_size=rows), cut))
+    return [[_Variant(one, precision, at) for one, at in banks] for precision in precisions], problems

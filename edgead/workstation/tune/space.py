@@ -1,0 +1,116 @@
+"""What `edgead tune` chooses from. A longer list is a wider search; nothing else knows what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from edgead.errors import SettingsError
+from edgead.workstation.methods import find_preset
+from edgead.workstation.methods.patchcore.detector import PatchCoreConfig
+from edgead.workstation.methods.settings import plain_settings
+from edgead.workstation.training.proportions import Proportions, keep_proportions
+
+SPACE: dict[str, dict[str, list[Any]]] = {
+    "patchcore": {
+        "backbone": ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"],
+        "layers": [["stride16"], ["stride8", "stride16"], ["stride8", "stride16", "stride32"]],
+        "image_size": [[192, 192], [224, 224], [256, 256], [288, 288], [320, 320], [384, 384], [448, 448]],
+        "global_weight": [0.0, 0.25, 1.0],
+    },
+    "mvg": {
+        "backbone": ["efficientnet_lite0", "efficientnet_lite2"],
+        "image_size": [[224, 224], [320, 320], [448, 448]],
+    },
+}
+# Chosen within a trial, as the best depend on the other settings and cost little more: patches are scored once for all
+# windows, and a bank that was chosen greedily begins with all smaller ones.
+WINDOWS = {"patchcore": (1, 3, 5)}
+ROWS = {"patchcore": (1000, 3000, 10_000, 20_000)}
+CHOSEN_IN_TRIAL = ("memory_bank_size", "window")
+# What a graph is made of: candidates that share these have the same network, whose time is measured once.
+GRAPH = ("backbone", "layers", "image_size")
+PRESETS = ("default", "fast")  # of patchcore
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Settings of a detector that may be the winner."""
+
+    detector: str
+    settings: dict[str, Any] = field(hash=False)
+    name: str = ""
+
+    @property
+    def graph(self) -> tuple[str, ...]:
+        """Candidates with the same one run the same network, as far as its time goes."""
+        return (self.detector, *(str(self.settings.get(key)) for key in GRAPH))
+
+    def differences(self, other: Candidate) -> int:
+        """Number of settings in which two candidates differ; all, where they are different detectors."""
+        if self.detector != other.detector:
+            return len(self.settings)
+        return sum(value != other.settings[key] for key, value in self.settings.items())
+
+    def with_settings(self, **settings: Any) -> Candidate:
+        """The candidate with other settings, which is no preset any more."""
+        return Candidate(self.detector, {**self.settings, **settings})
+
+    def reopened(self) -> Candidate:
+        """The candidate with all open again that a trial chooses; a preset stays what it is."""
+        if self.name:
+            return self
+        return Candidate(
+            self.detector, {key: value for key, value in self.settings.items() if key not in CHOSEN_IN_TRIAL}
+        )
+
+    def keeping(self, proportions: Proportions) -> Candidate:
+        """The candidate with an input in the proportions of the images; a preset stays what it is."""
+        if self.detector != "patchcore":
+            return self
+        return replace(self, settings=keep_proportions(self.settings, proportions))
+
+    def __str__(self) -> str:
+        if self.name:
+            return self.name
+        parts = []
+        for key, value in self.settings.items():
+            if key == "image_size":
+                shown = str(value[0]) if value[0] == value[1] else f"{value[0]}x{value[1]}"
+            else:
+                shown = "+".join(map(str, value)) if key == "layers" else str(value)
+            parts.append(shown if key in GRAPH else f"{key}={shown}")
+        return f"{self.detector} {' '.join(parts)}"
+
+
+def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
+    """All there are: the presets, what has a quarter of their patches, then everything else in random order."""
+    unknown = [name for name in detectors if name not in SPACE]
+    if unknown:
+        raise SettingsError(f"cannot tune {', '.join(unknown)}: choose from {', '.join(SPACE)}")
+    everything = [
+        Candidate(name, dict(zip(SPACE[name], values, strict=True)))
+        for name in detectors
+        for values in product(*SPACE[name].values())
+    ]
+    presets = [_preset(name) for name in PRESETS]
+    coarse = [preset.with_settings(layers=["stride16"]) for preset in presets]
+    order = np.random.default_rng(seed).permutation(len(everything))
+    drawn = [everything[i] for i in order]
+    return [*presets, *sorted(drawn, key=lambda one: all(one.differences(each) for each in coarse))]
+
+
+def nearest_first(candidates: Sequence[Candidate], leaders: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates that differ from one of the leaders in one setting at most, then the others, each in their order."""
+    return sorted(candidates, key=lambda one: all(one.differences(leader) > 1 for leader in leaders))
+
+
+def _preset(name: str) -> Candidate:
+    settings = plain_settings(PatchCoreConfig(**find_preset("patchcore", name)))
+    return Candidate(
+        "patchcore", {key: settings[key] for key in (*SPACE["patchcore"], *CHOSEN_IN_TRIAL)}, f"patchcore {name}"
+    )

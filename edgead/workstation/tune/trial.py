@@ -1,0 +1,152 @@
+"""One trial of a search: a candidate is trained and judged, and built where it is a finalist. Runs on any machine."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from edgead import kernels
+from edgead.adapt.finalize import CalibrationPlan
+from edgead.artifact.folder import Artifact, write_arrays, write_manifest
+from edgead.dataset.images import Images
+from edgead.errors import EdgeadError
+from edgead.export.build import build_artifact
+from edgead.heads.nearest import BANK, OF_ROWS
+from edgead.workstation.methods import METHODS
+from edgead.workstation.methods.method import Trained
+from edgead.workstation.methods.validation import DrawnTest, score_by_window, score_images
+from edgead.workstation.trainer.device import use_cores
+from edgead.workstation.tune.space import WINDOWS, Candidate
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one worker does.
+
+    Attributes
+    ----------
+    candidate : Candidate
+    learn, judge : tuple of Path
+        Good images to learn from, and those that are judged, together with defects drawn on them.
+    threads : int
+        Of this worker.
+    seed : int
+    build : CalibrationPlan, optional
+        Build the artifact too, and calibrate it like this.
+    rows : tuple of int
+        Sizes of the memory bank that the candidate is judged with, if it leaves that open.
+    groups : tuple of int
+        The group of each image to learn from; empty where each is its own.
+    """
+
+    candidate: Candidate
+    learn: tuple[Path, ...]
+    judge: tuple[Path, ...]
+    threads: int
+    seed: int
+    build: CalibrationPlan | None = None
+    rows: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out: the AUROC against drawn defects, and the artifact as a tar file; or why there is none.
+
+    Attributes
+    ----------
+    candidate : Candidate
+        With the settings that it had left open.
+    auroc : float
+    seconds : float
+    artifact : bytes
+        A tar file of it, with the largest memory bank that was tried.
+    problem : str
+    others : tuple of (Candidate, float)
+        The same with memory banks of other sizes, and their AUROC, best first.
+    """
+
+    candidate: Candidate
+    auroc: float
+    seconds: float
+    artifact: bytes = field(default=b"", repr=False)
+    problem: str = ""
+    others: tuple[tuple[Candidate, float], ...] = ()
+
+
+def run_trial(trial: Trial) -> Outcome:
+    """Train, judge, and build if asked for; what goes wrong with one candidate does not stop the others."""
+    started = time.perf_counter()
+    use_cores(trial.threads)
+    kernels.set_threads(trial.threads)
+    candidate = trial.candidate
+    largest = {"memory_bank_size": max(trial.rows)} if trial.rows else {}
+    try:
+        method = METHODS[candidate.detector].from_settings({**largest, **candidate.settings, "seed": trial.seed})
+        trained = method.fit(Images(list(trial.learn), method.preprocessing), groups=trial.groups)
+        (candidate, auroc), *others = _judge(candidate, trained, trial)
+        if "window" in candidate.settings:
+            trained = trained.with_window(candidate.settings["window"])
+        artifact = _build(trained, trial.build) if trial.build else b""
+    except (EdgeadError, MemoryError) as error:
+        return Outcome(candidate, 0.0, time.perf_counter() - started, problem=str(error) or "too little memory")
+    return Outcome(candidate, auroc, time.perf_counter() - started, artifact, others=tuple(others))
+
+
+def unpack(outcome: Outcome, folder: Path) -> Path:
+    """Unpack the artifact of a finalist."""
+    with tarfile.open(fileobj=io.BytesIO(outcome.artifact)) as packed:
+        packed.extractall(folder, filter="data")
+    path = folder / "model"
+    cut_bank(path, outcome.candidate.settings.get("memory_bank_size"))
+    return path
+
+
+def cut_bank(path: Path, rows: int | None) -> None:
+    """Leave an artifact the first rows of its memory bank, which greedy k-centre would have chosen alone."""
+    artifact = Artifact.load(path)
+    if BANK in artifact.manifest.arrays and rows is not None:
+        of_rows = [name for name in OF_ROWS if name in artifact.manifest.arrays]
+        write_arrays(path, artifact.manifest, {name: artifact.array(name)[:rows] for name in of_rows})
+        write_manifest(path, artifact.manifest)
+
+
+def _judge(candidate: Candidate, trained: Trained, trial: Trial) -> list[tuple[Candidate, float]]:
+    """A trained candidate with each size of its memory bank, with the best window for it, and the AUROC, best first."""
+    test = _test(trial.judge, trial.seed)
+    if not trial.rows or "memory_bank_size" in candidate.settings:
+        return [_judge_windows(candidate, trained, test)]
+    found: list[tuple[Candidate, float]] = []
+    for rows in sorted(trial.rows, reverse=True):
+        if rows < len(trained.arrays[BANK]) or not found:
+            found.append(_judge_windows(candidate.with_settings(memory_bank_size=rows), trained.with_rows(rows), test))
+    return sorted(found, key=lambda one: -one[1])
+
+
+def _judge_windows(candidate: Candidate, trained: Trained, test: DrawnTest) -> tuple[Candidate, float]:
+    """AUROC of a trained candidate; where its window is open, with the best, which it then has."""
+    if "window" in candidate.settings or candidate.detector not in WINDOWS:
+        return candidate, test.auroc(score_images(trained, test.images))
+    scores = score_by_window(trained, test.images, WINDOWS[candidate.detector])
+    found = {window: test.auroc(of_window) for window, of_window in scores.items()}
+    best = max(found, key=found.__getitem__)
+    return candidate.with_settings(window=best), found[best]
+
+
+@lru_cache(maxsize=1)
+def _test(paths: tuple[Path, ...], seed: int) -> DrawnTest:
+    return DrawnTest.of(paths, seed)
+
+
+def _build(trained: Trained, plan: CalibrationPlan) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="edgead-trial-") as work:
+        build_artifact(trained, Path(work) / "model", plan)
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(Path(work) / "model", "model")
+    return packed.getvalue()
