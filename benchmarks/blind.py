@@ -19,7 +19,7 @@ from benchmarks.panel_sets import JUDGED, PanelSet, find_sets
 from edgead.adapt.finalize import GoodScores
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Calibration
-from edgead.calibration.blind import MOST, doubts, rise, shift
+from edgead.calibration.blind import MAX_REJECTED, doubts, rise, shift
 from edgead.calibration.conformal import images_needed
 from edgead.calibration.outliers import stand_apart
 from edgead.calibration.plan import OFFERED_RATES
@@ -34,7 +34,7 @@ from edgead.workstation.methods import find_preset
 MEASURED = 40
 SIZES = (4, 10, MEASURED)
 DRAWS, HONEST = 20, 200
-LEAST_HONEST = 10
+MIN_HONEST = 10
 DEFECTIVE_SHARE = 0.3
 OWN_GOOD, OWN_BAD = "good", "bad"
 
@@ -99,7 +99,7 @@ class Model:
         good = GoodScores(*images.rows[:, :3].T.tolist())
         after = good.calibrate(rate, None, groups=groups)
         looks = {str(number): look for number, look in enumerate(images.looks)}
-        unlike = likeness_warnings(looks, self.golden, "golden images", stretched=self.stretched, share=MOST)
+        unlike = likeness_warnings(looks, self.golden, "golden images", stretched=self.stretched, share=MAX_REJECTED)
         found = doubts(self.limits, after.reject, good.scores, good.medians, groups, unlike=unlike)
         return Offer(found, shift(self.limits, good.scores, groups), rise(self.limits, after.reject), bool(unlike))
 
@@ -149,7 +149,7 @@ def foreign_table(models: dict[str, Model], measured: dict[str, dict[str, Images
 def own_table(models: dict[str, Model], measured: dict[str, dict[str, Images]]) -> list[str]:
     """One row for each set: its good test images in random choices, and its defects, alone and among good ones."""
     lines = [
-        f"| model | honest, {HONEST} choices | largest shift | largest rise | {LEAST_HONEST} defects "
+        f"| model | honest, {HONEST} choices | largest shift | largest rise | {MIN_HONEST} defects "
         f"| {DEFECTIVE_SHARE:.0%} of {MEASURED} defective | of them by what stands apart |",
         "|---" * 7 + "|",
     ]
@@ -157,10 +157,10 @@ def own_table(models: dict[str, Model], measured: dict[str, dict[str, Images]]) 
     every: list[Offer] = []
     for name, model in models.items():
         good, bad = measured[name][OWN_GOOD], measured[name][OWN_BAD]
-        sizes = rng.integers(LEAST_HONEST, len(good.rows) + 1, HONEST)
+        sizes = rng.integers(MIN_HONEST, len(good.rows) + 1, HONEST)
         honest = [model.offer(good.draw_groups(rng, size)) for size in sizes]
         every += honest
-        defects = [model.offer(bad.draw(rng, LEAST_HONEST)) for _ in range(DRAWS)]
+        defects = [model.offer(bad.draw(rng, MIN_HONEST)) for _ in range(DRAWS)]
         some = round(DEFECTIVE_SHARE * MEASURED)
         piles = [good.draw(rng, MEASURED - some).with_some(bad.draw(rng, some)) for _ in range(DRAWS)]
         apart = [bool(stand_apart(pile.scores)) for pile in piles]

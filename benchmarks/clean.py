@@ -26,7 +26,7 @@ from edgead.unlabelled.clean import FAR, stand_out
 from edgead.unlabelled.features import comparable_features, raw_features
 from edgead.unlabelled.mutual import MutualRule, mutual_scores
 
-MOST_GOOD = 100
+MAX_GOOD = 100
 SHARES = (0.0, 0.02, 0.05, 0.1)
 
 
@@ -95,7 +95,7 @@ def mix(data: PanelSet, pool: Pool, share: float, draw: int, work: Path) -> Mixt
     """Draw good images and defects, and score them by each other; scores are kept in `work`."""
     rng = np.random.default_rng([draw, round(1000 * share)])
     defects = rng.permutation(np.flatnonzero(pool.defective))
-    count = min(MOST_GOOD, pool.good * 4 // 5)
+    count = min(MAX_GOOD, pool.good * 4 // 5)
     wanted = min(round(share * count / (1 - share)), len(defects) // 2)
     good = rng.choice(pool.good, count, replace=False)
     chosen = np.sort(np.concatenate([good, defects[:wanted]]))

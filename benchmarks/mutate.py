@@ -48,7 +48,7 @@ PRELOADED = ("numpy", "cv2", "torch", "pytest", "hypothesis", "pydantic", "sqlal
 # Beside three times what the tests take: the machine may do something else.
 SPARE_S = 30.0
 # Of address space: a mutant may ask for everything.
-MOST_MEMORY = 16 * 2**30
+MAX_MEMORY = 16 * 2**30
 
 # Which Python files, and the tests that should notice a mutant of them: after "|" those that only a survivor meets. The
 # first row that fits.
@@ -291,7 +291,7 @@ class Copy:
         import pytest
 
         os.setsid()
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
         output = os.open(self.tree / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)

@@ -11,9 +11,9 @@ from edgead.errors import EdgeadError
 from edgead.profiling.latency import LatencyRecorder
 from edgead.types import DECISIONS, Frame, Verdict
 
-MOST_KINDS = 20
+MAX_KINDS = 20
 OTHER_KINDS = "other kinds"
-"""What rejects beyond `MOST_KINDS` kinds are counted as: whoever counts them keeps a series for each."""
+"""What rejects beyond `MAX_KINDS` kinds are counted as: whoever counts them keeps a series for each."""
 
 Step = Callable[[Frame], Verdict | None]
 """Judges a frame, as `edgead.detector.Session.step`."""
@@ -95,6 +95,6 @@ class Inspector:
         self.late += self._budget_ms is not None and judged_ms > self._budget_ms
         self._decisions[verdict.decision] += 1
         if verdict.is_reject and verdict.kind is not None:
-            known = verdict.kind in self._kinds or len(self._kinds) < MOST_KINDS
+            known = verdict.kind in self._kinds or len(self._kinds) < MAX_KINDS
             self._kinds[verdict.kind if known else OTHER_KINDS] += 1
         return replace(verdict, stage_times=times)

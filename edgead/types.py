@@ -22,10 +22,10 @@ Opinion = Literal["good", "bad"]
 """What a person says of a part, whatever was decided."""
 UNKNOWN_KIND = "unknown kind"
 """The `kind` of a reject that is like none of the kinds that are known."""
-MOST_PART_CHARACTERS = 128
+MAX_PART_CHARACTERS = 128
 """Of each value of a Part: two-dimensional codes hold more, identities of parts do not."""
 # Of a raw score that people read.
-_DIGITS, _MOST_DIGITS = 4, 17
+_DIGITS, _MAX_DIGITS = 4, 17
 
 
 def scaled_score(score: float, typical: float | None, limit: float | None) -> float | None:
@@ -85,7 +85,7 @@ def score_text(score: float, typical: float | None, limit: float) -> str:
 
 
 def _distinct_texts(one: float, other: float, write: Callable[[float, int], str], digits: int) -> tuple[str, str]:
-    while one != other and digits < _MOST_DIGITS and write(one, digits) == write(other, digits):
+    while one != other and digits < _MAX_DIGITS and write(one, digits) == write(other, digits):
         digits += 1
     return write(one, digits), write(other, digits)
 
@@ -128,8 +128,8 @@ class Part:
             value = getattr(self, one.name)
             if not isinstance(value, str):
                 raise ValueError(f"{one.name} is no text")
-            if len(value) > MOST_PART_CHARACTERS:
-                raise ValueError(f"{one.name} has {len(value)} characters, at most {MOST_PART_CHARACTERS} are taken")
+            if len(value) > MAX_PART_CHARACTERS:
+                raise ValueError(f"{one.name} has {len(value)} characters, at most {MAX_PART_CHARACTERS} are taken")
             if not value.isprintable():
                 raise ValueError(f"{one.name} holds a character that cannot be printed")
 

@@ -18,13 +18,13 @@ from edgead.export.float16 import to_float16
 from edgead.export.graph import load_graph
 from edgead.export.int8_search import Found, Int8Search
 from edgead.export.layers import layers, transformer
-from edgead.export.quantize import MOST_IMAGES, SCHEMES
+from edgead.export.quantize import MAX_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
 
 from edgead.adapt.finalize import measure_good, write_golden
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.artifact.inputs import Preprocessing
-from edgead.artifact.manifest import MOST_TOLERANCE, Golden, GraphRecord
+from edgead.artifact.manifest import MAX_TOLERANCE, Golden, GraphRecord
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.images import Images
 from edgead.detector import Detector, Measurement
@@ -35,7 +35,7 @@ from edgead.preprocess import inputs_of
 # Inputs of the network, from held-out images, that the search measures its graphs on, and the fewest images, where one
 # is cut into many tiles. As the result is measured on all held-out images, it aims a little lower.
 SEARCH_INPUTS = 48
-LEAST_SEARCH_IMAGES = 8
+MIN_SEARCH_IMAGES = 8
 SEARCH_MARGIN = 0.9
 
 # Largest mean relative difference of the image scores from those of fp32. Good parts differ among themselves by some
@@ -71,8 +71,8 @@ class PrecisionPlan:
         """Raise SettingsError unless the precision is one that is made beside fp32."""
         if self.precision not in TOLERANCES:
             raise SettingsError(f"precision {self.precision!r}: choose one of fp32, {', '.join(TOLERANCES)}")
-        if not VERIFY_FACTOR * self.score_tolerance <= MOST_TOLERANCE:
-            most = f"{MOST_TOLERANCE / VERIFY_FACTOR:g}"
+        if not VERIFY_FACTOR * self.score_tolerance <= MAX_TOLERANCE:
+            most = f"{MAX_TOLERANCE / VERIFY_FACTOR:g}"
             raise SettingsError(f"tolerance {self.score_tolerance:g}: more than {most} would test nothing")
 
     @property
@@ -203,7 +203,7 @@ class _Comparison:
 def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -> Found:
     preprocessing = trial.artifact.manifest.preprocessing
     comparison = _Comparison(trial, search_images(images, preprocessing))
-    calibration_images = RangeImages(Images(_spread(images.ranges, MOST_IMAGES), preprocessing).some(MOST_IMAGES))
+    calibration_images = RangeImages(Images(_spread(images.ranges, MAX_IMAGES), preprocessing).some(MAX_IMAGES))
     scheme = SCHEMES[trial.plan.precision]
     search = Int8Search(load_graph(trial.artifact), scheme, calibration_images, comparison.score_error, progress)
     return search.run(SEARCH_MARGIN * trial.plan.score_tolerance, trial.plan.float_layers)
@@ -212,7 +212,7 @@ def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -
 def search_images(images: CalibrationImages, spec: Preprocessing) -> CalibrationImages:
     """Those of the held-out images that every graph of the search is measured on."""
     inputs = len(inputs_of(spec, load_image(images.held_out[0]).shape))
-    return images.some(max(LEAST_SEARCH_IMAGES, SEARCH_INPUTS // inputs))
+    return images.some(max(MIN_SEARCH_IMAGES, SEARCH_INPUTS // inputs))
 
 
 def _spread(paths: Sequence[Path], most: int) -> list[Path]:

@@ -24,8 +24,8 @@ from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 
 # Fewer images do not show the range of every channel; more than the last add time and nothing else.
-LEAST_IMAGES = 16
-MOST_IMAGES = 96
+MIN_IMAGES = 16
+MAX_IMAGES = 96
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
@@ -67,7 +67,7 @@ def measure_ranges(
     ----------
     model : ModelProto
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Preprocessed images of good parts, at least `LEAST_IMAGES`.
+        Preprocessed images of good parts, at least `MIN_IMAGES`.
     method : {"minmax", "percentile", "entropy"}
     progress : callable
         Called with (done, total) images.
@@ -77,9 +77,9 @@ def measure_ranges(
     SettingsError
         Too few images.
     """
-    if len(images) < LEAST_IMAGES:
+    if len(images) < MIN_IMAGES:
         raise SettingsError(
-            f"int8 is calibrated on real images of good parts, at least {LEAST_IMAGES}, found {len(images)}: give more"
+            f"int8 is calibrated on real images of good parts, at least {MIN_IMAGES}, found {len(images)}: give more"
         )
     name = model.graph.input[0].name
     with tempfile.TemporaryDirectory() as folder:

@@ -23,10 +23,10 @@ Moments = dict[str, np.ndarray]
 """Layer to the mean of x x over its inputs x: (1, n, n), or (channels, n, n) where each channel has a kernel alone."""
 
 # Inputs are nearly alike from image to image, and within one.
-_MOST_IMAGES = 24
+_MAX_IMAGES = 24
 _POSITIONS = 200
 # Of a row of weights. Their moments would take longer than they help: rounding errors of long rows cancel anyway.
-_MOST_INPUTS = 1536
+_MAX_INPUTS = 1536
 # Weights of 7 bits, signed and symmetric, as the quantizer makes them, and of 8 where each channel has a kernel alone.
 LARGEST, LARGEST_DEPTHWISE = 64, 127
 # Of the mean moment, added to each input's own: what images do not show counts a little.
@@ -57,7 +57,7 @@ def second_moments(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> Mome
     session = open_graph(with_inputs)
     rng = np.random.default_rng(0)
     found: Moments = {}
-    chosen = range(0, len(images), -(-len(images) // _MOST_IMAGES))
+    chosen = range(0, len(images), -(-len(images) // _MAX_IMAGES))
     for i in chosen:
         tensors = dict(zip(read, session.run(read, {model.graph.input[0].name: images[i][None]}), strict=True))
         for name, node in nodes.items():
@@ -133,7 +133,7 @@ def _is_plain(node: onnx.NodeProto, sides: Sequence[int], alone: bool) -> bool:
     given = attributes(node)
     single = alone or given.get("group", 1) == 1
     padded_as_said = given.get("auto_pad", b"NOTSET") == b"NOTSET"
-    return node.op_type == "Conv" and single and padded_as_said and int(np.prod(sides[1:])) <= _MOST_INPUTS
+    return node.op_type == "Conv" and single and padded_as_said and int(np.prod(sides[1:])) <= _MAX_INPUTS
 
 
 def _moments(image: np.ndarray, node: onnx.NodeProto, sides: Sequence[int], rng: np.random.Generator) -> np.ndarray:

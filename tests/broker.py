@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from certificates import write_certificates
-from patience import MOST_S
+from patience import MAX_S
 from system_packages import require
 
 USER, PASSWORD = "line7", "hunter2-is-secret"
@@ -19,11 +19,11 @@ USER, PASSWORD = "line7", "hunter2-is-secret"
 
 def wait_for_port(process: subprocess.Popen, port: int, log: Path) -> None:
     """Wait until a server answers; fails with its log where it has ended."""
-    deadline = time.monotonic() + MOST_S
+    deadline = time.monotonic() + MAX_S
     while True:
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=MOST_S).close()
+            socket.create_connection(("127.0.0.1", port), timeout=MAX_S).close()
             return
         except OSError:
             time.sleep(0.02)
@@ -67,7 +67,7 @@ class Broker:
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
-            self.process.wait(MOST_S)
+            self.process.wait(MAX_S)
             self.process = None
 
 
@@ -92,7 +92,7 @@ class Receiver:
         self._client.on_message = self._receive
         self._client.connect("127.0.0.1", broker.port, 5)
         self._client.loop_start()
-        assert self._subscribed.wait(MOST_S)
+        assert self._subscribed.wait(MAX_S)
 
     def _receive(self, _client, _data, message) -> None:
         self.topics.append(message.topic)
@@ -105,7 +105,7 @@ class Receiver:
 
         message = self._client.publish(topic, payload, 1, retain)
         if message.rc != MQTTErrorCode.MQTT_ERR_NO_CONN:
-            message.wait_for_publish(MOST_S)
+            message.wait_for_publish(MAX_S)
 
     def close(self) -> None:
         self._client.disconnect()

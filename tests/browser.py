@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from system_packages import require
 
 # Ends what hangs; measures nothing, for other tests share the cores.
-MOST_S = 30
+MAX_S = 30
 HALL = {"viewport": {"width": 1920, "height": 1080}}
 PANEL = {"viewport": {"width": 1024, "height": 600}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
@@ -23,7 +23,7 @@ def chromium() -> Iterator[Any]:
     """Start the browser; skips loudly where there is none."""
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=1000 * MOST_S)
+    expect.set_options(timeout=1000 * MAX_S)
     path = require("chromium")
     with sync_playwright() as playwright:
         # As root it has no sandbox, and containers often have a small /dev/shm. Whatever its build's default: no sound
@@ -42,7 +42,7 @@ def opened_page(browser: Any, url: str, *, expected: tuple[str, ...] = (), **con
     """
     opened = browser.new_context(**context)
     page = opened.new_page()
-    page.set_default_timeout(1000 * MOST_S)
+    page.set_default_timeout(1000 * MAX_S)
     errors: list[str] = []
     hosts: set[str] = set()
     page.on("console", lambda reported: errors.append(reported.text) if reported.type in ("error", "warning") else None)

@@ -6,7 +6,7 @@ import socket
 import threading
 from contextlib import suppress
 
-from patience import MOST_S
+from patience import MAX_S
 
 
 class Cable:
@@ -29,7 +29,7 @@ class Cable:
         self._server.shutdown(socket.SHUT_RDWR)
         self.cut()
         for thread in self._threads:
-            thread.join(MOST_S)
+            thread.join(MAX_S)
         for end in (self._server, *self._ends):
             end.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 from fake_daemon import FakeDaemon
-from patience import MOST_S
+from patience import MAX_S
 from test_evidence import open_store
 
 from edgead.web.app import build_app
@@ -29,7 +29,7 @@ def served(daemon: FakeDaemon, port: int = 0) -> Iterator[str]:
 @contextmanager
 def client_of(daemon: FakeDaemon, path: str = "", **more: Any) -> Iterator[httpx.Client]:
     """Serve a daemon; gives a client whose requests begin at a path."""
-    with served(daemon) as url, httpx.Client(base_url=url + path, timeout=MOST_S, **more) as client:
+    with served(daemon) as url, httpx.Client(base_url=url + path, timeout=MAX_S, **more) as client:
         yield client
 
 

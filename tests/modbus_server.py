@@ -7,7 +7,7 @@ import socket
 import threading
 
 import pytest
-from patience import MOST_S
+from patience import MAX_S
 
 UNIT = 7
 
@@ -30,16 +30,16 @@ class ModbusServer:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._ready.wait(MOST_S)
+        assert self._ready.wait(MAX_S)
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop).result(MOST_S)
-        self._thread.join(MOST_S)
+        asyncio.run_coroutine_threadsafe(self._server.shutdown(), self._loop).result(MAX_S)
+        self._thread.join(MAX_S)
 
     def client(self):
         from pymodbus.client import ModbusTcpClient
 
-        return ModbusTcpClient("127.0.0.1", port=self.port, timeout=MOST_S)
+        return ModbusTcpClient("127.0.0.1", port=self.port, timeout=MAX_S)
 
     def read(self, address: int, count: int) -> list[int]:
         with self.client() as client:

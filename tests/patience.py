@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-MOST_S = 30.0
+MAX_S = 30.0
 PROGRAM_S = 90.0  # where a program of its own starts, and loads a model
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
     """Wait until something is so."""
-    deadline = time.monotonic() + MOST_S
+    deadline = time.monotonic() + MAX_S
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.005)

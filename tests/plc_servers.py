@@ -6,7 +6,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from patience import MOST_S, wait_for
+from patience import MAX_S, wait_for
 
 _S7 = """
 import sys, time
@@ -27,7 +27,7 @@ class _Process:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait(MOST_S)
+        self._process.wait(MAX_S)
 
 
 class S7Server(_Process):
@@ -60,7 +60,7 @@ class LogixServer(_Process):
         self.port = port
         flags = ("--no-udp", "--no-config", "-a", f"127.0.0.1:{port}")
         super().__init__("-m", "cpppo.server.enip", *flags, *tags.split())
-        self.client = pylogix.PLC("127.0.0.1", timeout=MOST_S, port=port)
+        self.client = pylogix.PLC("127.0.0.1", timeout=MAX_S, port=port)
         for unused in (self.client.conn.Socket, self.client.conn.msg_socket):
             unused.close()  # pylogix makes others when it connects
         first = tags.partition("=")[0]

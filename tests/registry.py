@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from broker import wait_for_port
 from certificates import write_certificates
-from patience import MOST_S
+from patience import MAX_S
 from system_packages import require
 
 from edgead.artifact.folder import new_artifact, write_manifest
@@ -60,7 +60,7 @@ class RealRegistry:
     def stop(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(MOST_S)
+            self.process.wait(MAX_S)
             self.process = None
 
     def reference(self, tag: str = "stable", name: str = "line/caps") -> Reference:

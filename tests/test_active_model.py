@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from patience import MOST_S
+from patience import MAX_S
 
 pytest.importorskip("edgead.daemon.active_model")
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
@@ -34,13 +34,13 @@ def exchange_under_way(slot, monkeypatch):
 
     def slowly(path):
         entered.set()
-        assert released.wait(2 * MOST_S)
+        assert released.wait(2 * MAX_S)
         return tested(path)
 
     monkeypatch.setattr(slot, "_tested", slowly)
     thread = threading.Thread(target=slot.swap, args=(slot.path,))
     thread.start()
-    assert entered.wait(MOST_S)
+    assert entered.wait(MAX_S)
     try:
         yield
     finally:
@@ -60,7 +60,7 @@ def test_a_change_while_a_model_is_exchanged_is_refused_at_once_and_changes_noth
         ):
             with pytest.raises(SlotBusyError, match="line: its model is being exchanged or tested: try again"):
                 change()
-        assert time.monotonic() - begin < MOST_S
+        assert time.monotonic() - begin < MAX_S
         assert slot.thresholds == before
     assert slot.self_test().passed and slot.can_roll_back
     slot.roll_back()

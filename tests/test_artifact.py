@@ -12,7 +12,7 @@ from fakes import edit_manifest
 
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, check_destination, new_artifact, write_manifest
 from edgead.artifact.manifest import Manifest, Preprocessing
-from edgead.artifact.versions import MOST_VERSIONS, earlier_versions, replace
+from edgead.artifact.versions import MAX_VERSIONS, earlier_versions, replace
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 
@@ -50,13 +50,13 @@ def test_what_is_replaced_is_kept(tmp_path):
     """The last five, oldest first; not where the writer says that nothing is lost."""
     link = tmp_path / "current"
     link.symlink_to("m")
-    for rows in range(1, MOST_VERSIONS + 3):
+    for rows in range(1, MAX_VERSIONS + 3):
         make(link, rows=rows)
     kept = [Artifact.load(version).array("memory_bank").shape[0] for version in earlier_versions(tmp_path / "m")]
     assert kept == [2, 3, 4, 5, 6] and link.is_symlink()
     with new_artifact(link, keep=False) as draft:
         shutil.copytree(link, draft, dirs_exist_ok=True)
-    assert len(earlier_versions(link)) == MOST_VERSIONS
+    assert len(earlier_versions(link)) == MAX_VERSIONS
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["current", "m", "m.versions"]
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from command_line import run_here
-from patience import MOST_S
+from patience import MAX_S
 from sqlalchemy import event
 from test_evidence import open_store
 from test_evidence_versions import store_of
@@ -173,13 +173,13 @@ def test_the_head_does_not_go_back_where_the_first_to_write_is_the_last_to_say_s
     def hold_the_first(*_):
         if threading.current_thread() is first:
             written.set()
-            may_return.wait(MOST_S)
+            may_return.wait(MAX_S)
 
     with closing(open_store(tmp_path)) as store:
         event.listen(store._engine, "checkin", hold_the_first)  # after the commit
         first = threading.Thread(target=lambda: store.add_audit(pipeline="caps", **CHANGES[0]))
         first.start()
-        assert written.wait(MOST_S)
+        assert written.wait(MAX_S)
         store.add_audit(pipeline="caps", **CHANGES[1])
         may_return.set()
         first.join()

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from fakes import free_port, numbered, read_number, write_video
-from patience import MOST_S, wait_until
+from patience import MAX_S, wait_until
 from system_packages import require
 
 from edgead.components.options import NoOptions
@@ -46,7 +46,7 @@ def camera(uri, **settings):
 
 def wait_for(supervised, state, **more):
     """Wait until the status is as wanted; returns it."""
-    deadline = time.monotonic() + 2 * MOST_S
+    deadline = time.monotonic() + 2 * MAX_S
     wanted = {"state": state, **more}
     while time.monotonic() < deadline:
         status = supervised.status()
@@ -152,19 +152,19 @@ def endless(size=(120, 160)):
 def test_frames_come_with_their_times_and_the_name_of_their_camera():
     with images(endless) as url, camera(url) as (top, mailbox):
         assert top.status().state == "connecting"
-        frames = [mailbox.get(MOST_S) for _ in range(20)]
+        frames = [mailbox.get(MAX_S) for _ in range(20)]
         assert {frame.source for frame in frames} == {"top"}
         assert [frame.number for frame in frames] == sorted({frame.number for frame in frames})
         assert len({frame.id for frame in frames}) == 20
         # Taken in another process, on a clock that is the same there.
-        assert all(0 <= time.perf_counter_ns() - frame.captured_ns < MOST_S * 1e9 for frame in frames)
+        assert all(0 <= time.perf_counter_ns() - frame.captured_ns < MAX_S * 1e9 for frame in frames)
         seen = [read_number(frame.image) for frame in frames]
         assert [b - a for a, b in zip(seen, seen[1:], strict=False)] == [
             b.number - a.number for a, b in zip(frames, frames[1:], strict=False)
         ]
         status = top.status()
         assert (status.state, status.reason, status.reconnects, status.corrupt) == ("streaming", None, 0, 0)
-        assert status.fps > 1 and status.age_s < MOST_S
+        assert status.fps > 1 and status.age_s < MAX_S
         assert top.latest().number >= frames[-1].number
 
 
@@ -179,7 +179,7 @@ def test_a_server_that_is_killed_twenty_times(stream):
         for restart in range(21):
             stream.start()
             wait_for(top, "streaming", reconnects=restart)
-            numbers += [mailbox.get(MOST_S).number for _ in range(3)]
+            numbers += [mailbox.get(MAX_S).number for _ in range(3)]
             if restart == 1:
                 process = psutil.Process()
                 descriptors, threads = process.num_fds(), process.num_threads()
@@ -227,9 +227,9 @@ def test_frames_change_their_size():
 
     with images(changing) as url, camera(url) as (top, mailbox):
         shapes = []
-        deadline = time.monotonic() + 2 * MOST_S
+        deadline = time.monotonic() + 2 * MAX_S
         while len(set(shapes)) < 3 and time.monotonic() < deadline:
-            shapes.append(mailbox.get(MOST_S).image.shape[:2])
+            shapes.append(mailbox.get(MAX_S).image.shape[:2])
         assert list(dict.fromkeys(shapes)) == [(120, 160), (240, 320), (60, 80)]
         assert top.status().reconnects == 2
 
@@ -243,9 +243,9 @@ def test_data_that_is_no_image_ends_neither_the_camera_nor_becomes_a_frame():
         yield from endless()
 
     with images(lying) as url, camera(url) as (top, mailbox):
-        deadline = time.monotonic() + MOST_S
+        deadline = time.monotonic() + MAX_S
         while top.status().captured < 120 and time.monotonic() < deadline:
-            frame = mailbox.get(MOST_S)
+            frame = mailbox.get(MAX_S)
             assert frame.image[30:].std() < 5
         assert top.status().captured >= 120
         wait_for(top, "streaming")
@@ -279,7 +279,7 @@ def test_damaged_images_are_counted_and_not_judged():
         wait_for(aside[0], "streaming")
         before, begin = aside[0].status().captured, time.monotonic()
         while top.status().captured < 60:
-            number = read_number((frame := mailbox.get(MOST_S)).image)
+            number = read_number((frame := mailbox.get(MAX_S)).image)
             assert number % 5 != 2
             assert number % 5 == 4 or np.abs(frame.image[30:].astype(int) - texture[30:]).mean() < 10
         status = top.status()
@@ -344,11 +344,11 @@ SupervisedCamera("top", CameraSection(uri=sys.argv[1])).start()
 time.sleep(600)
 """
     with images(endless) as url, subprocess.Popen([sys.executable, "-c", code, url]) as parent:
-        deadline = time.monotonic() + MOST_S
+        deadline = time.monotonic() + MAX_S
         while not (children := psutil.Process(parent.pid).children()) and time.monotonic() < deadline:
             time.sleep(0.05)
         parent.kill()
-        gone, alive = psutil.wait_procs(children, timeout=MOST_S)
+        gone, alive = psutil.wait_procs(children, timeout=MAX_S)
     assert len(gone) == 1 and not alive
 
 
@@ -430,13 +430,13 @@ def test_a_recording_gives_each_frame_once_to_everyone_and_ends(tmp_path):
     with closing(top):
         top.start()
         for number in range(12):
-            assert [read_number(mailbox.get(MOST_S).image) for mailbox in mailboxes] == [number, number]
-        assert [mailbox.get(MOST_S) for mailbox in mailboxes] == [None, None]
+            assert [read_number(mailbox.get(MAX_S).image) for mailbox in mailboxes] == [number, number]
+        assert [mailbox.get(MAX_S) for mailbox in mailboxes] == [None, None]
         status = top.status()
         assert (status.state, status.captured) == ("ended", 12)
         assert status.reason == "the recording has come to its end"
         assert all(mailbox.dropped == 0 for mailbox in mailboxes)
-        assert top.subscribe().get(MOST_S) is None
+        assert top.subscribe().get(MAX_S) is None
 
 
 def test_health_is_measured_by_the_golden_images_of_the_models_in_service(tmp_path):
@@ -451,7 +451,7 @@ def test_health_is_measured_by_the_golden_images_of_the_models_in_service(tmp_pa
         mailbox = top.subscribe()
         with closing(top):
             top.start()
-            while mailbox.get(MOST_S) is not None:
+            while mailbox.get(MAX_S) is not None:
                 pass
             assert top.status().health == health
 
@@ -485,7 +485,7 @@ def test_a_recording_that_fails_is_not_begun_again(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     with camera(str(path)) as (top, mailbox):
         seen = []
-        while (frame := mailbox.get(MOST_S)) is not None:
+        while (frame := mailbox.get(MAX_S)) is not None:
             seen.append(read_number(frame.image))
         assert seen == list(range(len(seen))) and 20 < len(seen) < 60
         status = top.status()
@@ -507,7 +507,7 @@ def test_a_live_source_that_opencv_does_not_read_is_opened_again(monkeypatch):
     dying = SourceComponent("dying", NoOptions, {"dying": "dying:"}, opened, None, live=True, has_query=True)
     monkeypatch.setitem(SOURCES._components, "dying", dying)
     with camera("dying:") as (supervised, mailbox):
-        numbers = [mailbox.get(MOST_S).number for _ in range(3)]
+        numbers = [mailbox.get(MAX_S).number for _ in range(3)]
         assert numbers == sorted(set(numbers)) and numbers[-1] >= 2  # they go on after a new connection
         wait_for(supervised, "lost", reason="the stream has come to its end")
 
@@ -522,18 +522,18 @@ def test_a_recording_with_a_rate_gives_each_frame_once_when_it_is_due(tmp_path):
     for number in range(6):
         write_image(tmp_path / f"{number:02d}.png", numbered(number))
     with camera(f"{tmp_path}?rate=20") as (top, mailbox):
-        frames = [mailbox.get(MOST_S) for _ in range(6)]
+        frames = [mailbox.get(MAX_S) for _ in range(6)]
         assert [read_number(frame.image) for frame in frames] == list(range(6))
         assert frames[-1].captured_ns - frames[0].captured_ns > 0.9 * 5 / 20 * 1e9
-        assert mailbox.get(MOST_S) is None and mailbox.dropped == 0
+        assert mailbox.get(MAX_S) is None and mailbox.dropped == 0
         assert wait_for(top, "ended").captured == 6
 
 
 def test_closing_ends_the_wait_for_a_slow_conveyor():
     with camera("synthetic:?count=2&rate=0.01") as (top, mailbox):
-        mailbox.get(MOST_S)
+        mailbox.get(MAX_S)
         begin = time.monotonic()
-    assert time.monotonic() - begin < MOST_S
+    assert time.monotonic() - begin < MAX_S
     assert mailbox.get(1) is None
 
 
@@ -548,14 +548,14 @@ def test_a_camera_that_is_closed_while_its_source_opens_ends_its_thread(monkeypa
 
     def slowly(uri, **options):
         opening.set()
-        assert closed.wait(MOST_S)
+        assert closed.wait(MAX_S)
         return open_source(uri, **options)
 
     monkeypatch.setattr("edgead.sources.supervised.open_source", slowly)
     monkeypatch.setattr("edgead.sources.supervised._JOIN_S", 0.1)
     camera = SupervisedCamera("top", CameraSection(uri="request:"))
     camera.start()
-    assert opening.wait(MOST_S)
+    assert opening.wait(MAX_S)
     camera.close()
     closed.set()
     wait_until(lambda: not camera._thread.is_alive())

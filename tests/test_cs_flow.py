@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
 import onnxruntime  # noqa: E402
-from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
+from edgead.export.quantize import MIN_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 from fakes import edit_manifest  # noqa: E402
 
@@ -234,7 +234,7 @@ def test_deployed_scores_are_the_trained_ones(line_data, tmp_path):
     graph = onnx.load(artifact.model_path)
     assert [output.name for output in graph.graph.output] == ["patch_scores", "image_score"]
     # The coarser scale is made of the image as it comes, beside the quantised one that the backbone reads.
-    images = [load_image(image.path) for image in find_test_images(line_data)][:LEAST_IMAGES]
+    images = [load_image(image.path) for image in find_test_images(line_data)][:MIN_IMAGES]
     images = [preprocess(image, artifact.manifest.preprocessing) for image in images]
     ranges = measure_ranges(graph, images, "minmax", lambda done, total: None)
     int8 = quantize(graph, ranges, SCHEMES["int8"]).SerializeToString()

@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 import psutil
 import pytest
-from patience import MOST_S
+from patience import MAX_S
 from system_packages import require
 
 from edgead.sources import Limits, SourceError, csi, open_source
@@ -113,7 +113,7 @@ def test_rpicam_that_hangs_is_ended(rpicam):
         with pytest.raises(SourceError, match="no data for 0.5 s|no frame for 0.5 s"):
             for _ in source:
                 pass
-        deadline = time.monotonic() + MOST_S
+        deadline = time.monotonic() + MAX_S
         while psutil.Process().children() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not [child for child in psutil.Process().children() if "rpicam-vid" in " ".join(child.cmdline())]
@@ -146,8 +146,8 @@ def test_the_program_ends_with_its_reader(rpicam):
     mailbox = camera.subscribe()
     camera.start()
     try:
-        assert mailbox.get(MOST_S).image.shape == (48, 64, 3)
+        assert mailbox.get(MAX_S).image.shape == (48, 64, 3)
         (program,) = programs()
     finally:
         camera.close()
-    program.wait(MOST_S)  # raises where it is still there
+    program.wait(MAX_S)  # raises where it is still there

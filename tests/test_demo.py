@@ -15,7 +15,7 @@ import pytest
 from fakes import make_verdict
 
 from edgead.cli.demo_folder import demo_folder
-from edgead.cli.demo_mistakes import MOST_SHOWN, Mistake, Mistakes, explain
+from edgead.cli.demo_mistakes import MAX_SHOWN, Mistake, Mistakes, explain
 from edgead.cli.demo_next import next_steps, steps_text, write_site
 from edgead.cli.demo_run import run_demo
 from edgead.errors import SettingsError
@@ -73,9 +73,9 @@ def test_the_sheet_shows_every_mistake_with_its_truth(tmp_path):
     sheet.write_bytes(b"of an earlier run")
     assert not mistakes.write(sheet, 0.01)
     assert not sheet.exists()
-    for _ in range(MOST_SHOWN + 1):
+    for _ in range(MAX_SHOWN + 1):
         mistakes.add(judged(0.97, (100, 100)))
-    assert len(mistakes.missed) == MOST_SHOWN
+    assert len(mistakes.missed) == MAX_SHOWN
     mistakes = Mistakes()
     mistakes.add(judged(0.97, (100, 100)))
     assert mistakes.write(sheet, 0.01)

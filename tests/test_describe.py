@@ -16,14 +16,14 @@ import pytest
 from chat_server import ChatServer, completion
 from command_line import run_here
 from fakes import make_verdict
-from patience import MOST_S, wait_until
+from patience import MAX_S, wait_until
 
 from edgead.cli.describe import _describe, _open_chat
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.report.describe.address import Address, read_address
 from edgead.report.describe.answers import Answer
-from edgead.report.describe.chat import MOST_BYTES, Chat, ChatError
+from edgead.report.describe.chat import MAX_BYTES, Chat, ChatError
 from edgead.report.describe.opinions import DescribePlan, write_rows
 from edgead.report.describe.prompt import LONGEST_SIDE_PX, description_messages, image_part
 
@@ -181,7 +181,7 @@ def test_a_redirect_is_not_followed(status):
 
 
 def wait(handler, server):
-    server.released.wait(2 * MOST_S)
+    server.released.wait(2 * MAX_S)
 
 
 def drip_headers(handler, server):
@@ -202,7 +202,7 @@ def test_an_answer_takes_no_longer_than_it_may_however_it_comes(misbehave):
         begin = time.monotonic()
         with pytest.raises(ChatError, match=r"no answer of http://127.0.0.1:\d+ within 0.4 s: .*--timeout-s"):
             ask(server, timeout_s=0.4)
-        assert 0.3 < time.monotonic() - begin < MOST_S
+        assert 0.3 < time.monotonic() - begin < MAX_S
         wait_until(lambda: server.requests)
         assert len(server.requests) == 1  # and is not asked for again
 
@@ -214,7 +214,7 @@ def endless(handler, server):
 
 
 def huge(handler, server):
-    handler.answer(200, json.dumps(completion("a" * 2 * MOST_BYTES)).encode())
+    handler.answer(200, json.dumps(completion("a" * 2 * MAX_BYTES)).encode())
 
 
 @pytest.mark.parametrize("misbehave", [endless, huge])
@@ -309,14 +309,14 @@ def test_a_server_that_is_not_there_is_reported_in_a_sentence():
         taken.bind(("127.0.0.1", 0))
         address = Address("http", "127.0.0.1", taken.getsockname()[1], "/v1", None)
         with pytest.raises(ChatError, match="refuses the connection: is the server running?"):
-            Chat(address, timeout_s=MOST_S).ask(HELLO, most_tokens=1)
+            Chat(address, timeout_s=MAX_S).ask(HELLO, most_tokens=1)
 
 
 def test_a_server_without_tls_is_reported_in_a_sentence():
     with closing(ChatServer()) as server:
         address = replace(read_address(server.url), scheme="https")
         with pytest.raises(ChatError, match="no connection to https://127.0.0.1"):
-            Chat(address, timeout_s=MOST_S).ask(HELLO, most_tokens=1)
+            Chat(address, timeout_s=MAX_S).ask(HELLO, most_tokens=1)
 
 
 # Which model

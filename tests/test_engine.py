@@ -35,7 +35,7 @@ if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
     pytest.skip("NO ENGINES TESTED: tensorrt_rtx is not installed (x86-64 Linux has wheels)", allow_module_level=True)
 
 from edgead.export.graph import export_onnx  # noqa: E402
-from edgead.export.quantize import LEAST_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
+from edgead.export.quantize import MIN_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 
 from edgead.workstation.backbones.foundation_names import TOWERS  # noqa: E402
 from edgead.workstation.methods import METHODS  # noqa: E402
@@ -342,7 +342,7 @@ def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour, 
     fp32, int8 = tmp_path / "model.onnx", tmp_path / "model.int8_symmetric.onnx"
     export_onnx(detector.network, fp32, manifest)
     # Whatever the ranges: only the form of the graph matters here.
-    images = list(np.random.default_rng(0).integers(0, 256, (LEAST_IMAGES, 64, 64, 3), np.uint8))
+    images = list(np.random.default_rng(0).integers(0, 256, (MIN_IMAGES, 64, 64, 3), np.uint8))
     ranges = measure_ranges(onnx.load(fp32), images, "minmax", lambda done, total: None)
     onnx.save(quantize(onnx.load(fp32), ranges, SCHEMES["int8_symmetric"]), int8)
     engines = []

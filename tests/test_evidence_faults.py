@@ -23,7 +23,7 @@ from system_packages import require
 from test_evidence import keep, open_store, read_image
 from verdicts import Line, ids
 
-from edgead.evidence.database import LOG_MOST
+from edgead.evidence.database import MAX_LOG
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.upkeep import bring_to_disk
 from edgead.sources.contract import new_id
@@ -104,7 +104,7 @@ def test_the_log_stays_short(tmp_path):
             bring_to_disk(tmp_path / "verdicts.sqlite")
             sizes.append((tmp_path / "verdicts.sqlite-wal").stat().st_size)
         assert store.counts()["ok"] == 3000
-    assert max(sizes) > LOG_MOST and max(sizes) < 3 * LOG_MOST, sizes
+    assert max(sizes) > MAX_LOG and max(sizes) < 3 * MAX_LOG, sizes
 
 
 # Full disks

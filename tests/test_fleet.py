@@ -15,7 +15,7 @@ pytest.importorskip("edgead.daemon.fleet.member")
 pytest.importorskip("paho.mqtt")
 from broker import PASSWORD, USER, Broker
 from command_line import run_here
-from patience import MOST_S, wait_until
+from patience import MAX_S, wait_until
 from registry import RealRegistry, small_model
 
 from edgead.artifact.oci.promote import tag_digest
@@ -267,7 +267,7 @@ def test_a_tag_moves_once_its_devices_are_well(broker, registry, call, tmp_path)
     code, _, said = call(*words, "30", "--when-healthy", "1")
     assert code == 1 and "a device refuses it: line2: refused: x" in said
     retained(broker, "plant/c", device("line2", judging(new, source=source)))
-    code, out, _ = call(*words, str(MOST_S), "--when-healthy", "2")
+    code, out, _ = call(*words, str(MAX_S), "--when-healthy", "2")
     assert (code, json.loads(out)["digest"], tag_digest(stable)) == (0, new, new)
     newer = push(small_model(tmp_path / "m", rows=9), registry.reference("canary", "line/promoted")).digest
     assert call(*tags, asks=False)[0] == 0 and tag_digest(stable) == newer != new

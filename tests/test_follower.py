@@ -21,7 +21,7 @@ from edgead.artifact.signatures.signature import Signature
 from edgead.artifact.signatures.trust import check_signed
 from edgead.daemon.active_model import SlotBusyError
 from edgead.daemon.fleet.fetching import Pace
-from edgead.daemon.fleet.follower import MOST_STARTS, PROBATION_S, RECORD, Follower
+from edgead.daemon.fleet.follower import MAX_STARTS, PROBATION_S, RECORD, Follower
 from edgead.daemon.fleet.record import Signed, read_record
 from edgead.daemon.self_test import SelfTestError
 from edgead.errors import SettingsError
@@ -246,7 +246,7 @@ def test_a_model_that_takes_the_daemon_with_it_is_given_up(bench):
         if restarts:
             bench.restart()
     bench.run(1000)
-    assert bench.state == ("refused", A) and bench.line.tried == [A, *[B] * MOST_STARTS]
+    assert bench.state == ("refused", A) and bench.line.tried == [A, *[B] * MAX_STARTS]
     assert "it was started 3 times and did not last for 60 s" in bench.follower.status.reason
 
 
@@ -255,7 +255,7 @@ def test_a_model_that_judges_only_for_some_seconds_is_given_up(bench):
     bench.tag.leads_to = B
     while bench.state != ("current", B):
         bench.run(1)
-    for _ in range(MOST_STARTS - 1):
+    for _ in range(MAX_STARTS - 1):
         bench.restart()
         assert bench.line.model_path == bench.folder / B[7:]
         bench.run(PROBATION_S / 2)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from daemons import make_site, started
 from gige import virtual_camera
-from patience import MOST_S, wait_for, wait_until
+from patience import MAX_S, wait_for, wait_until
 
 from edgead.sources import SourceError, aravis, genicam, open_source
 from edgead.sources.connection import Connection, CorruptFrameError, NoFrameYetError
@@ -30,7 +30,7 @@ def virtual():
 def test_a_gige_camera_is_found_by_its_serial_number_and_gives_what_was_asked_for(virtual):
     for pixel_format in ("Mono8", "Mono16", "BayerRG8", "RGB8"):
         uri = f"{virtual.uri}?pixel_format={pixel_format}&exposure_us=5000&gain=1&fps=50"
-        with closing(open_source(uri, open_timeout_s=MOST_S)) as source:
+        with closing(open_source(uri, open_timeout_s=MAX_S)) as source:
             frames = [frame for frame, _ in zip(source, range(5), strict=False)]
         assert {frame.image.shape for frame in frames} == {(512, 512, 3)} and frames[0].source == source.uri
         assert all(frame.image.std() > 5 for frame in frames)
@@ -40,7 +40,7 @@ def test_a_gige_camera_is_found_by_its_serial_number_and_gives_what_was_asked_fo
         ("9?gain=1", f"no such camera answers; found: {virtual.serial} at 127.0.0.1"),
     ):
         with pytest.raises(SourceError, match=reason):
-            open_source(virtual.uri + wrong, open_timeout_s=MOST_S)
+            open_source(virtual.uri + wrong, open_timeout_s=MAX_S)
 
 
 @pytest.mark.slow
@@ -50,14 +50,14 @@ def test_the_daemons_camera_comes_back_with_a_camera_that_was_away_and_counts_wh
     mailbox = camera.subscribe()
     camera.start()
     with closing(camera):
-        numbers = [mailbox.get(2 * MOST_S).number for _ in range(20)]
+        numbers = [mailbox.get(2 * MAX_S).number for _ in range(20)]
         assert numbers == sorted(set(numbers)) and camera.status().state == "streaming"
         virtual.kill()
         wait_until(lambda: camera.status().state == "lost")
         assert "no longer answers" in camera.status().reason or "no data" in camera.status().reason
         virtual.start()
         wait_until(lambda: camera.status().state == "streaming")
-        assert mailbox.get(MOST_S).number > numbers[-1] and camera.status().reconnects >= 1
+        assert mailbox.get(MAX_S).number > numbers[-1] and camera.status().reconnects >= 1
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fake_daemon import FakeDaemon
 from http_side import client_of
-from patience import MOST_S
+from patience import MAX_S
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgead.errors import NotNowError, NoVerdictInTimeError, SettingsError
@@ -257,7 +257,7 @@ def test_an_image_may_be_large_and_nothing_else(client, daemon):
     large = b"\x89PNG\r\n\x1a\n" + bytes(2**20)
     headers = {"Content-Type": "image/png"}
     assert client.post("/api/pipelines/front/judge", content=large, headers=headers).status_code == 422
-    with socket.create_connection(("127.0.0.1", client.base_url.port), MOST_S) as connection:
+    with socket.create_connection(("127.0.0.1", client.base_url.port), MAX_S) as connection:
         head = "POST /api/pipelines/front/judge HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png"
         connection.sendall(f"{head}\r\nContent-Length: {2**25 + 1}\r\n\r\n".encode())
         assert b" 413 " in connection.recv(4096)
@@ -284,7 +284,7 @@ def test_more_images_than_there_is_room_for_are_refused_before_they_are_read(cli
 
     def wait(*given):
         here.release()
-        go_on.wait(MOST_S)
+        go_on.wait(MAX_S)
         return judge(*given)
 
     monkeypatch.setattr(daemon.pipelines["front"], "judge", wait)
@@ -350,7 +350,7 @@ def test_verdicts_arrive_as_events(daemon):
     section = HttpSection(port=0)
     server = serve(build_app(daemon), section)
     try:
-        with httpx.stream("GET", f"http://127.0.0.1:{server.port}/api/events", timeout=MOST_S) as answer:
+        with httpx.stream("GET", f"http://127.0.0.1:{server.port}/api/events", timeout=MAX_S) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             lines = answer.iter_lines()
             assert next(lines).startswith("retry:")

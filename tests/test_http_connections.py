@@ -13,7 +13,7 @@ import httpx
 import pytest
 import uvicorn
 from fake_daemon import TOKEN, FakeDaemon
-from patience import MOST_S, wait_until
+from patience import MAX_S, wait_until
 from pydantic import SecretStr
 
 from edgead.site.schema import HttpSection
@@ -37,14 +37,14 @@ def port(tmp_path, monkeypatch):
 
 
 def connect(port, source="127.0.0.1"):
-    return socket.create_connection(("127.0.0.1", port), MOST_S, (source, 0))
+    return socket.create_connection(("127.0.0.1", port), MAX_S, (source, 0))
 
 
 def is_ended(client, drip=b""):
     """Whether the server ends it."""
     begin = time.monotonic()
     client.settimeout(0.05)
-    while time.monotonic() - begin < MOST_S:
+    while time.monotonic() - begin < MAX_S:
         try:
             client.sendall(drip)
             if client.recv(4096) == b"":
@@ -89,7 +89,7 @@ def test_a_slow_but_honest_client_is_served(port, monkeypatch):
 def test_beyond_the_limit_one_of_the_greedy_goes_and_nobody_else(port, monkeypatch):
     monkeypatch.setattr(connections, "HEADER_S", 60.0)  # to connect so often may take longer than a header may
     with connect(port) as honest:
-        greedy = [connect(port, "127.0.0.9") for _ in range(connections.MOST_CONNECTIONS + 20)]
+        greedy = [connect(port, "127.0.0.9") for _ in range(connections.MAX_CONNECTIONS + 20)]
         try:
             honest.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert honest.recv(4096).startswith(b"HTTP/1.1 200")
@@ -140,16 +140,16 @@ def test_more_requests_than_are_worked_on_are_refused_but_open_ones_are_answered
 
 
 def test_strangers_who_dawdle_take_no_place_from_who_signs_in(port, monkeypatch):
-    monkeypatch.setattr(connections, "BODY_S", 2 * MOST_S)
+    monkeypatch.setattr(connections, "BODY_S", 2 * MAX_S)
     clients = [connect(port) for _ in range(20)]
     try:
         for client in clients:
             client.sendall(LOGIN)
         wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200)
-        answer = httpx.post(f"http://127.0.0.1:{port}/api/login", json={"token": TOKEN}, timeout=MOST_S)
+        answer = httpx.post(f"http://127.0.0.1:{port}/api/login", json={"token": TOKEN}, timeout=MAX_S)
         assert answer.status_code == 200, answer.text
         more = iter([b"x" * 40_000, b"x" * 40_000])
-        assert httpx.post(f"http://127.0.0.1:{port}/api/login", content=more, timeout=MOST_S).status_code == 413
+        assert httpx.post(f"http://127.0.0.1:{port}/api/login", content=more, timeout=MAX_S).status_code == 413
     finally:
         for client in clients:
             client.close()
@@ -168,18 +168,18 @@ def test_a_body_of_two_lengths_is_refused_and_nothing_after_it_is_read(port):
 def test_a_probe_is_answered_while_all_threads_wait(tmp_path):
     released = threading.Event()
     daemon = FakeDaemon(tmp_path, http=HttpSection(port=0))
-    daemon.pipelines["front"].fire = lambda: released.wait(2 * MOST_S)
+    daemon.pipelines["front"].fire = lambda: released.wait(2 * MAX_S)
     server = serve(build_app(daemon), daemon.site.http)
     url = f"http://127.0.0.1:{server.port}"
-    fire = {"args": (f"{url}/api/pipelines/front/trigger",), "kwargs": {"timeout": 2 * MOST_S}}
+    fire = {"args": (f"{url}/api/pipelines/front/trigger",), "kwargs": {"timeout": 2 * MAX_S}}
     threads = [threading.Thread(target=httpx.post, **fire) for _ in range(45)]
     try:
         for thread in threads:
             thread.start()
-        wait_until(lambda: httpx.get(f"{url}/healthz", timeout=MOST_S).status_code == 200)
+        wait_until(lambda: httpx.get(f"{url}/healthz", timeout=MAX_S).status_code == 200)
         time.sleep(0.5)
         for path in ("/healthz", "/readyz"):
-            assert httpx.get(url + path, timeout=MOST_S).status_code == 200
+            assert httpx.get(url + path, timeout=MAX_S).status_code == 200
     finally:
         released.set()
         for thread in threads:

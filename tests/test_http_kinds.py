@@ -12,7 +12,7 @@ from http_side import client_of, daemon_with_store
 from verdicts import Line
 
 from edgead.images.density import box_density
-from edgead.inspector import MOST_KINDS, OTHER_KINDS, Inspector
+from edgead.inspector import MAX_KINDS, OTHER_KINDS, Inspector
 from edgead.types import UNKNOWN_KIND
 
 FRONT = "/api/pipelines/front"
@@ -157,5 +157,5 @@ def test_kinds_are_counted_by_the_part_that_judges_and_not_without_end():
     inspector.finish(frame, replace(make_verdict(0.9), kind="kind 3"))
     inspector.finish(frame, replace(make_verdict(0.45), kind="kind 3"))  # for review
     inspector.finish(frame, make_verdict(0.9))
-    assert len(inspector.kinds) == MOST_KINDS + 1
+    assert len(inspector.kinds) == MAX_KINDS + 1
     assert (inspector.kinds["kind 3"], inspector.kinds[OTHER_KINDS]) == (2, 5)

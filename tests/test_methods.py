@@ -24,7 +24,11 @@ def test_every_method_is_one(name):
 
 
 def test_names_need_no_torch():
-    code = "import sys; from edgead.workstation.methods import METHODS; assert 'mvg' in [*METHODS] and 'torch' not in sys.modules"
+    code = """
+import sys
+from edgead.workstation.methods import METHODS
+assert "mvg" in [*METHODS] and "torch" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

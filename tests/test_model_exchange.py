@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgead.artifact import versions
-from edgead.artifact.versions import MOST_VERSIONS, earlier_versions, keep_and_replace, restore_missing
+from edgead.artifact.versions import MAX_VERSIONS, earlier_versions, keep_and_replace, restore_missing
 
 # For each line that it gets, a child that replaces the model again and again, from that number on.
 REPLACES = """
@@ -119,7 +119,7 @@ def test_killed_300_times_while_it_is_replaced_a_model_is_in_its_place(tmp_path)
             assert model.is_dir(), sorted(path.name for path in tmp_path.iterdir())
             # The newest one that is kept is the one before, or newer.
             now = int(words(model))
-            kept = [int(words(each)) for each in earlier_versions(model)[-MOST_VERSIONS:]]  # others are being removed
+            kept = [int(words(each)) for each in earlier_versions(model)[-MAX_VERSIONS:]]  # others are being removed
             assert not kept or max(kept) >= now - 1
             next_number = max([now, *kept]) + 1
             for left in tmp_path.glob(".draft*"):

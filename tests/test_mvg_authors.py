@@ -19,7 +19,7 @@ from torch import nn  # noqa: E402
 
 from edgead.workstation.backbones import pyramid  # noqa: E402
 from edgead.workstation.methods.mvg import gaussian  # noqa: E402
-from edgead.workstation.methods.mvg.gaussian import LEAST_VARIANCE, Gaussian  # noqa: E402
+from edgead.workstation.methods.mvg.gaussian import MIN_VARIANCE, Gaussian  # noqa: E402
 
 THEIRS = authors_numbers("mvg")
 REDUCTIONS = ("none", "pca", "npca")
@@ -105,7 +105,7 @@ def test_components_from_another_place_differ(monkeypatch, shift):
             return indices
         crossing = int((variances.cumsum(0) / variances.sum() <= variance).sum()) + shift
         chosen = indices <= crossing if reduction == "pca" else indices >= crossing - 1
-        return indices[chosen & (variances > LEAST_VARIANCE * variances[0])]
+        return indices[chosen & (variances > MIN_VARIANCE * variances[0])]
 
     monkeypatch.setattr(gaussian, "choose_components", shifted)
     names = {f"{reduction}_{what}" for reduction in ("pca", "npca") for what in ("distances", "score")}

@@ -15,7 +15,7 @@ from edgead.export.float16 import to_float16  # noqa: E402
 from edgead.export.fuse_normalization import find_normalisation, share_normalisation  # noqa: E402
 from edgead.export.int8_search import Int8Search, _fewest  # noqa: E402
 from edgead.export.layers import body, depthwise, layers  # noqa: E402
-from edgead.export.quantize import LEAST_IMAGES, METHODS, SCHEMES, measure_ranges, quantize  # noqa: E402
+from edgead.export.quantize import METHODS, MIN_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.rounding import LARGEST, second_moments, up_or_down  # noqa: E402
 from edgead.export.weights import changed_weights  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
@@ -39,7 +39,7 @@ def small(tmp_path):
 
 @pytest.fixture
 def ranges(small):
-    return measure_ranges(small, small_images(LEAST_IMAGES), "minmax", silent)
+    return measure_ranges(small, small_images(MIN_IMAGES), "minmax", silent)
 
 
 def run(model, images, *, optimise=True):
@@ -65,13 +65,13 @@ def test_layers_are_named_after_their_modules_and_the_tail_is_outside(small):
 
 
 def test_too_few_images_are_refused(small):
-    with pytest.raises(SettingsError, match=f"at least {LEAST_IMAGES}, found {LEAST_IMAGES - 1}"):
-        measure_ranges(small, small_images(LEAST_IMAGES - 1), "minmax", silent)
+    with pytest.raises(SettingsError, match=f"at least {MIN_IMAGES}, found {MIN_IMAGES - 1}"):
+        measure_ranges(small, small_images(MIN_IMAGES - 1), "minmax", silent)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_ranges_are_those_of_the_images(small, method, capsys):
-    images = small_images(LEAST_IMAGES)
+    images = small_images(MIN_IMAGES)
     ranges = measure_ranges(small, images, method, silent)
     low, high = (float(np.squeeze(x)) for x in ranges["normalised"].range_value)
     if method == "minmax":
@@ -203,7 +203,7 @@ def damped():
         "metric": (np.eye(channels) + rng.normal(0, 0.02, (channels, channels))).astype(np.float32)[:, :, None, None],
     }
     model = onnx.load_from_string(with_constants((PACKAGED / "fast.onnx").read_bytes(), learnt))
-    coarse = rng.integers(0, 256, (LEAST_IMAGES, 28, 28, 3), np.uint8)
+    coarse = rng.integers(0, 256, (MIN_IMAGES, 28, 28, 3), np.uint8)
     images = [cv2.resize(image, (224, 224), interpolation=cv2.INTER_CUBIC) for image in coarse]
     return model, images, measure_ranges(model, images, "minmax", silent), second_moments(model, images)
 
@@ -351,7 +351,7 @@ class Search:
     def __init__(self, tmp_path, errors):
         model = small_graph(tmp_path / "model.onnx", spread=100)
         self.errors = errors
-        self.search = Int8Search(model, SCHEMES["int8"], small_images(LEAST_IMAGES), self.score_error, no_progress)
+        self.search = Int8Search(model, SCHEMES["int8"], small_images(MIN_IMAGES), self.score_error, no_progress)
 
     def score_error(self, model):
         quantised = {name.removesuffix(".weight_quantized") for name in constants(model) if "weight_quantized" in name}

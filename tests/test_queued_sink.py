@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from patience import MOST_S, usual_s, wait_until
+from patience import MAX_S, usual_s, wait_until
 from verdicts import Line, notice
 
 from edgead.sinks import BaseSink, SinkError, StopRequested, open_queued
@@ -29,7 +29,7 @@ class Gate(BaseSink):
 
     def write(self, frame, verdict):
         self.entered.set()
-        assert self.opened.wait(2 * MOST_S)
+        assert self.opened.wait(2 * MAX_S)
         if self.error:
             raise self.error
         self.numbers.append(frame.number)
@@ -49,11 +49,11 @@ def test_a_write_never_waits_and_the_oldest_are_dropped():
     queued = QueuedSink("gate", sink, most=5)
     parts = Line().parts(20)
     queued.write(*parts[0])
-    assert sink.entered.wait(MOST_S)
+    assert sink.entered.wait(MAX_S)
     assert usual_s(partial(queued.write, *part) for part in parts[1:]) < 0.01
     assert counts(queued) == (6, 0, 14, 0)
     sink.opened.set()
-    queued.close(MOST_S)
+    queued.close(MAX_S)
     assert sink.numbers == [0, 15, 16, 17, 18, 19] and sink.closes == 1
     assert counts(queued) == (0, 6, 14, 0)
     queued.write(*parts[0])
@@ -81,10 +81,10 @@ def test_a_close_leaves_a_dead_sink_behind():
     queued = QueuedSink("gate", sink, most=5)
     for part in Line().parts(4):
         queued.write(*part)
-    assert sink.entered.wait(MOST_S)
+    assert sink.entered.wait(MAX_S)
     begin = time.monotonic()
     queued.close(0.2)
-    assert 0.2 <= time.monotonic() - begin < MOST_S
+    assert 0.2 <= time.monotonic() - begin < MAX_S
     assert counts(queued) == (1, 0, 3, 0)
     sink.opened.set()
     wait_until(lambda: counts(queued) == (0, 1, 3, 0))
@@ -94,7 +94,7 @@ def test_a_close_counts_the_notices_that_nobody_took():
     sink = Gate()
     queued = QueuedSink("gate", sink, most=5)
     queued.write(*Line().part())
-    assert sink.entered.wait(MOST_S)
+    assert sink.entered.wait(MAX_S)
     for _ in range(3):
         queued.notify(notice())
     queued.close(0.1)
@@ -110,30 +110,30 @@ def test_images_that_wait_are_limited_by_their_size():
     frame, verdict = Line().part()
     heavy = replace(frame, image=np.zeros((4000, 6000, 3), np.uint8))  # 69 MiB
     queued.write(heavy, verdict)
-    assert sink.entered.wait(MOST_S)
+    assert sink.entered.wait(MAX_S)
     for _ in range(10):
         queued.write(heavy, verdict)
     assert counts(queued) == (4, 0, 7, 0)
     sink.opened.set()
-    queued.close(MOST_S)
+    queued.close(MAX_S)
 
 
 def test_maps_and_other_planes_count_too_and_the_newest_stays_however_large(monkeypatch):
-    monkeypatch.setattr("edgead.sinks.queued._MOST_BYTES", 1000)
+    monkeypatch.setattr("edgead.sinks.queued._MAX_BYTES", 1000)
     sink = Gate()
     queued = QueuedSink("gate", sink, most=1000)
     frame, verdict = Line().part()
     frame = replace(frame, image=np.zeros((1, 100, 3), np.uint8), others={"depth": np.zeros(50, np.uint16)})
     verdict = replace(verdict, anomaly_map=np.zeros((5, 5), np.float32))  # 500 bytes in all
     queued.write(frame, verdict)
-    assert sink.entered.wait(MOST_S)
+    assert sink.entered.wait(MAX_S)
     for waiting, dropped in ((1, 0), (2, 0), (2, 1)):
         queued.write(frame, verdict)
         assert counts(queued) == (1 + waiting, 0, dropped, 0)
     queued.write(replace(frame, image=np.zeros((1, 5000, 3), np.uint8)), verdict)
     assert counts(queued) == (2, 0, 3, 0)
     sink.opened.set()
-    queued.close(MOST_S)
+    queued.close(MAX_S)
     assert counts(queued) == (0, 2, 3, 0) and queued._bytes == 0
 
 
@@ -143,7 +143,7 @@ def test_a_sink_that_needs_no_image_holds_none():
     sink.opened.set()
     queued = QueuedSink("gate", sink, most=5)
     queued.write(*Line().part(0.9))
-    queued.close(MOST_S)
+    queued.close(MAX_S)
     ((frame, verdict),) = sink.frames
     assert frame.image.nbytes == verdict.anomaly_map.nbytes == 0 and verdict.decision == "reject"
 
@@ -187,7 +187,7 @@ def test_a_required_sink_that_fails_for_longer_than_tolerated_blocks_until_it_wo
     wait_until(lambda: counts(queued) == (0, 0, 0, 1))
     assert not queued.status().blocks
     wait_until(lambda: queued.status().blocks)
-    assert 0.3 < queued.status().failing_s < MOST_S
+    assert 0.3 < queued.status().failing_s < MAX_S
     sink.error = None
     queued.write(*line.part())
     wait_until(lambda: counts(queued) == (0, 1, 0, 1))
@@ -220,7 +220,7 @@ def test_a_sink_that_says_nothing_for_long_is_reported(monkeypatch):
     sink = Gate()
     queued = QueuedSink("gate", sink, most=5, required=True, tolerated_s=0.2)
     queued.write(*Line().part())
-    assert sink.entered.wait(MOST_S)
+    assert sink.entered.wait(MAX_S)
     wait_until(lambda: queued.status().problem == "gate:: no answer yet, for 0 s")
     wait_until(lambda: queued.status().blocks)
     sink.opened.set()
@@ -248,7 +248,7 @@ def test_sinks_of_the_camera_loop_can_be_named(tmp_path):
         for queued in sinks:
             queued.write(*part)
     for queued in sinks:
-        queued.close(MOST_S)
+        queued.close(MAX_S)
     assert len((tmp_path / "verdicts.jsonl").read_text().splitlines()) == 2
     assert [path.name for path in (tmp_path / "rejects").iterdir()] == ["000001_top_reject.jpg"]
     assert [queued.status().written for queued in sinks] == [2, 1]
@@ -263,14 +263,14 @@ def test_notices_go_first_and_push_out_no_verdict():
     queued = QueuedSink("gate", sink, most=2)
     parts = Line().parts(4)
     queued.write(*parts[0])
-    assert sink.entered.wait(MOST_S)
+    assert sink.entered.wait(MAX_S)
     for part in parts[1:]:
         queued.write(*part)
     for text in ("lost", "found"):
         queued.notify(notice(text))
     assert counts(queued) == (3, 0, 1, 0) and queued.status().notices_waiting == 2
     sink.opened.set()
-    queued.close(MOST_S)
+    queued.close(MAX_S)
     assert sink.numbers == [0, "lost", "found", 2, 3]
     assert counts(queued) == (0, 3, 1, 0)
     queued.notify(notice("too late"))
@@ -294,12 +294,12 @@ def test_notices_for_which_nobody_comes_are_bounded():
     sink = Gate()
     queued = QueuedSink("gate", sink, most=2)
     queued.write(*Line().part())
-    assert sink.entered.wait(MOST_S)
+    assert sink.entered.wait(MAX_S)
     for number in range(1200):
         queued.notify(notice(str(number)))
     assert (queued.status().notices_waiting, queued.status().notices_lost) == (1000, 200)
     sink.opened.set()
-    queued.close(MOST_S)
+    queued.close(MAX_S)
     assert queued.status().notices_written == 1000  # a sink for verdicts alone takes them, and does nothing
 
 
@@ -309,14 +309,14 @@ def test_a_sink_whose_check_hangs_is_left_behind(monkeypatch):
 
     def check():
         sink.entered.set()
-        assert hangs.wait(2 * MOST_S)
+        assert hangs.wait(2 * MAX_S)
 
     sink.can_check, sink.check = True, check
     queued = QueuedSink("gate", sink, most=5, required=True, tolerated_s=0.1)
-    assert sink.entered.wait(MOST_S)
+    assert sink.entered.wait(MAX_S)
     closing = threading.Thread(target=queued.close, args=(0.1,))
     closing.start()
-    closing.join(MOST_S / 2)
+    closing.join(MAX_S / 2)
     assert not closing.is_alive() and sink.closes == 1
     hangs.set()
 
@@ -336,7 +336,7 @@ def test_what_a_sink_does_not_need_of_a_frame_does_not_wait_with_it():
 
 
 def test_all_planes_of_a_frame_count_for_what_may_wait(monkeypatch):
-    monkeypatch.setattr("edgead.sinks.queued._MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("edgead.sinks.queued._MAX_BYTES", 1 << 20)
     sink = Gate()
     sink.needs_image = True
     queued, line = QueuedSink("gate", sink, most=50), Line()

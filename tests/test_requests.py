@@ -10,7 +10,7 @@ from queue import SimpleQueue
 import cv2
 import pytest
 from fakes import make_verdict, numbered, read_number
-from patience import MOST_S, wait_until
+from patience import MAX_S, wait_until
 
 from edgead.daemon.requests import Requests
 from edgead.errors import NotNowError, NoVerdictInTimeError, SettingsError
@@ -45,7 +45,7 @@ def line(camera):
 
 
 def judge_all(mailbox, requests):
-    while (frame := mailbox.get(MOST_S)) is not None:
+    while (frame := mailbox.get(MAX_S)) is not None:
         number = read_number(frame.image)
         requests.answer(frame, make_verdict(number / 100) if number else SettingsError("none is black"))
 
@@ -53,7 +53,7 @@ def judge_all(mailbox, requests):
 def test_each_image_gets_its_own_verdict_whoever_sends_at_the_same_time(camera, line):
     def ask(number):
         asked = line[number % 2]
-        return asked.ask(lambda: camera.offer(encoded(number), Part(str(number))), MOST_S)
+        return asked.ask(lambda: camera.offer(encoded(number), Part(str(number))), MAX_S)
 
     with ThreadPoolExecutor(8) as senders:
         found = list(senders.map(ask, range(1, 41)))
@@ -64,13 +64,13 @@ def test_each_image_gets_its_own_verdict_whoever_sends_at_the_same_time(camera, 
 
 def test_why_an_image_has_no_verdict_reaches_who_sent_it(camera, line):
     with pytest.raises(SettingsError, match="none is black"):
-        line[0].ask(lambda: camera.offer(encoded(0), NO_PART), MOST_S)
+        line[0].ask(lambda: camera.offer(encoded(0), NO_PART), MAX_S)
     for data, reason in ((b"", "the file is empty"), (encoded(1)[:-9], "truncated"), (b"GIF89a", "not an image")):
         with pytest.raises(ImageError, match=reason):
-            line[0].ask(lambda data=data: camera.offer(data, NO_PART), MOST_S)
+            line[0].ask(lambda data=data: camera.offer(data, NO_PART), MAX_S)
     huge = cv2.imencode(".png", numbered(1, size=(1000, 1600)))[1].tobytes()
     with pytest.raises(ImageError, match="at most 0.1 are taken"):
-        line[0].ask(lambda: camera.offer(huge, NO_PART), MOST_S)
+        line[0].ask(lambda: camera.offer(huge, NO_PART), MAX_S)
 
 
 def test_a_busy_pipeline_has_not_taken_the_image_and_a_late_one_has(camera):

@@ -166,7 +166,7 @@ def test_threads_and_instruction_sets_change_no_distance(rng):
 
 
 def test_a_large_pile_is_dealt(parts, ranked, monkeypatch):
-    monkeypatch.setattr(run, "MOST_IMAGES", 8)
+    monkeypatch.setattr(run, "MAX_IMAGES", 8)
     dealt = screen([*parts[0], *parts[1]], PLAN)
     assert {one.path for one in dealt.images} == {one.path for one in ranked.images}
     assert sorted(one.score for one in dealt.images) != sorted(one.score for one in ranked.images)

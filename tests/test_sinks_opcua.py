@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from patience import MOST_S, wait_until
+from patience import MAX_S, wait_until
 from pydantic import ValidationError
 from verdicts import Line
 
@@ -68,7 +68,7 @@ class Client:
 
 @asynccontextmanager
 async def connected(queued, user=None, password=None):
-    client = asyncua.Client(f"opc.tcp://127.0.0.1:{queued._sink.port}", timeout=MOST_S)
+    client = asyncua.Client(f"opc.tcp://127.0.0.1:{queued._sink.port}", timeout=MAX_S)
     if user:
         client.set_user(user)
         client.set_password(password)
@@ -77,7 +77,7 @@ async def connected(queued, user=None, password=None):
 
 
 async def until(condition):
-    for _ in range(int(MOST_S / 0.02)):
+    for _ in range(int(MAX_S / 0.02)):
         if condition():
             return
         await asyncio.sleep(0.02)
@@ -167,7 +167,7 @@ def test_with_a_certificate_clients_must_sign_and_encrypt(tmp_path):
         return files
 
     async def read(queued, client_files=None, server_file=None):
-        client = asyncua.Client(f"opc.tcp://127.0.0.1:{queued._sink.port}", timeout=MOST_S)
+        client = asyncua.Client(f"opc.tcp://127.0.0.1:{queued._sink.port}", timeout=MAX_S)
         client.application_uri = "urn:client"
         if client_files:
             key, certificate = client_files

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from broker import PASSWORD, USER, Broker
 from cable import Cable
-from patience import MOST_S, wait_until
+from patience import MAX_S, wait_until
 from pydantic import ValidationError
 from verdicts import Line
 
@@ -65,7 +65,7 @@ class Host:
         self._client.connect("127.0.0.1", broker.port, 5)
         self._client.subscribe("spBv1.0/#", 1)
         self._client.loop_start()
-        assert subscribed.wait(MOST_S)
+        assert subscribed.wait(MAX_S)
 
     def _hear(self, _client, _data, message):
         parts = message.topic.split("/")

@@ -13,7 +13,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from patience import MOST_S, usual_s, wait_until
+from patience import MAX_S, usual_s, wait_until
 from verdicts import Line, ids, notice
 
 from edgead.errors import SettingsError
@@ -188,13 +188,13 @@ def test_a_verdict_is_given_up_in_the_end():
 
 def test_a_close_waits_for_no_dead_receiver():
     with closing(Hook(*[0] * 9)) as hook:
-        with queued_to(hook.url, timeout_s=2 * MOST_S) as queued:
+        with queued_to(hook.url, timeout_s=2 * MAX_S) as queued:
             for part in Line().parts(3):
                 queued.write(*part)
             wait_until(lambda: hook.requests)
             begin = time.monotonic()
             queued.close(0.2)
-            assert time.monotonic() - begin < MOST_S
+            assert time.monotonic() - begin < MAX_S
             assert queued.status().dropped == 2 and queued.status().waiting == 1
             hook.released.set()
 

@@ -24,7 +24,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.images.sheet import band_sheet
 from edgead.sorting import folders
-from edgead.sorting.clusters import MOST_REJECTS, find_clusters
+from edgead.sorting.clusters import MAX_REJECTS, find_clusters
 from edgead.sorting.from_store import read_span
 from edgead.sorting.name import read_names, shown_name
 
@@ -100,7 +100,7 @@ def test_the_number_may_be_given():
     with pytest.raises(SettingsError, match="rejects of 10 parts cannot be 11 kinds"):
         find_clusters(rows, range(10), 11)
     with pytest.raises(SettingsError, match="more than the 5000"):
-        find_clusters(np.zeros((MOST_REJECTS + 1, 1), np.float32), range(MOST_REJECTS + 1))
+        find_clusters(np.zeros((MAX_REJECTS + 1, 1), np.float32), range(MAX_REJECTS + 1))
 
 
 def test_the_seed_decides():

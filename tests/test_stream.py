@@ -12,7 +12,7 @@ from functools import partial
 import cv2
 import pytest
 from fakes import FakeDetector, mjpeg_server, numbered, write_video
-from patience import MOST_S
+from patience import MAX_S
 from rich.console import Console
 
 from edgead.errors import EdgeadError
@@ -163,7 +163,7 @@ def test_the_stop_event_ends_it_after_the_frame_in_work(video):
 def test_a_signal_ends_it_cleanly_and_the_handlers_are_restored(tmp_path, number):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     released = threading.Event()
-    with mjpeg_server(5, then=partial(released.wait, 2 * MOST_S)) as camera:
+    with mjpeg_server(5, then=partial(released.wait, 2 * MAX_S)) as camera:
         # The camera stalls after 5 frames, so the signal comes while the loop waits.
         timer = threading.Timer(0.6, os.kill, (os.getpid(), number))
 

@@ -23,7 +23,7 @@ from edgead.adapt.kept_images import as_kept, kept_images, measure_kept
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored
 from edgead.artifact.manifest import Preprocessing
-from edgead.artifact.tiling import MOST_TILES, Tiling
+from edgead.artifact.tiling import MAX_TILES, Tiling
 from edgead.cli.advice import advise
 from edgead.dataset.images import Images
 from edgead.detector.tiles import Mosaic
@@ -67,7 +67,7 @@ def test_what_cannot_be_cut():
     tiling = Tiling(size=(64, 32), overlap=(8, 8))
     with pytest.raises(SettingsError, match="a frame of 31 x 100 pixels is smaller than a tile of 32 x 64"):
         tiling.over((100, 31, 3))
-    with pytest.raises(SettingsError, match=f"more than {MOST_TILES}"):
+    with pytest.raises(SettingsError, match=f"more than {MAX_TILES}"):
         tiling.over((8000, 8000))
     with pytest.raises(ValidationError, match="by half of their size at most"):
         Tiling(size=(64, 32), overlap=(8, 17))

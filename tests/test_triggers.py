@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import MOST_S
+from patience import MAX_S
 
 from edgead.errors import SettingsError
 from edgead.process.installation import install_command
@@ -205,7 +205,7 @@ def test_an_edge_asks_for_a_frame():
     with closing(GpioTrigger(GpioOptions(kind="gpio", line=4), lambda section: line)) as trigger:
         assert not trigger.accepts(frame(time.perf_counter_ns()))
         line.edges.release()
-        deadline = time.monotonic() + MOST_S
+        deadline = time.monotonic() + MAX_S
         accepted = 0
         while not accepted and time.monotonic() < deadline:
             accepted += trigger.accepts(frame(time.perf_counter_ns()))
@@ -220,7 +220,7 @@ def test_a_line_that_is_lost_is_not_silent():
     with closing(GpioTrigger(GpioOptions(kind="gpio", line=4), lambda section: line)) as trigger:
         line.gone.set()
         with pytest.raises(SettingsError, match="line 4 of /dev/gpiochip0: lost: No such device"):
-            deadline = time.monotonic() + MOST_S
+            deadline = time.monotonic() + MAX_S
             while time.monotonic() < deadline:
                 assert not trigger.accepts(frame(time.perf_counter_ns()))
                 time.sleep(0.005)

@@ -11,7 +11,7 @@ import pytest
 from cable import Cable
 from daemons import conveyor, make_site, started, wait_for
 from modbus_server import UNIT, ModbusServer
-from patience import MOST_S, wait_until
+from patience import MAX_S, wait_until
 from pydantic import ValidationError
 from verdicts import Line
 
@@ -52,7 +52,7 @@ class Plc(ModbusServer):
 
 def options(port, **settings):
     values = {"kind": "modbus", "host": "127.0.0.1", "port": port, "unit": UNIT, "command": COMMAND, "status": STATUS}
-    texts = {"serial_registers": 4, "batch_registers": 2, "poll_ms": 2, "timeout_s": MOST_S}
+    texts = {"serial_registers": 4, "batch_registers": 2, "poll_ms": 2, "timeout_s": MAX_S}
     return ModbusTriggerOptions.model_validate({**values, **texts, **settings})
 
 
@@ -80,7 +80,7 @@ def judging_by(section, decide=lambda part: "ok"):
             yield trigger, judged
     finally:
         stop.set()
-        thread.join(MOST_S)
+        thread.join(MAX_S)
 
 
 def by_serial(part):

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from cable import Cable
 from modbus_server import free_port
-from patience import MOST_S, wait_until
+from patience import MAX_S, wait_until
 from plc_servers import LogixServer, S7Server
 from pydantic import ValidationError
 from test_triggers_modbus import by_serial, judging_by
@@ -50,7 +50,7 @@ class S7Plc(Program, S7Server):
     @classmethod
     def options(cls, port, **settings):
         values = {"kind": "s7", "host": "127.0.0.1", "port": port, "db": cls.DB, "command": cls.COMMAND}
-        texts = {"serial_length": 9, "batch_length": 4, "poll_ms": 2, "timeout_s": MOST_S}
+        texts = {"serial_length": 9, "batch_length": 4, "poll_ms": 2, "timeout_s": MAX_S}
         return s7.S7TriggerOptions.model_validate({**values, "status": cls.STATUS, **texts, **settings})
 
     def say(self, serial="", batch=""):
@@ -83,7 +83,7 @@ class LogixPlc(Program, LogixServer):
     @classmethod
     def options(cls, port, **settings):
         values = {"kind": "ethernet_ip", "host": "127.0.0.1", "port": port, "tag": "Cap", "batch": True}
-        limits = {"poll_ms": 2, "timeout_s": MOST_S}
+        limits = {"poll_ms": 2, "timeout_s": MAX_S}
         return ethernet_ip.EthernetIpTriggerOptions.model_validate({**values, **limits, **settings})
 
     def say(self, serial="", batch=""):

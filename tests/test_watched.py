@@ -10,7 +10,7 @@ from contextlib import closing
 import cv2
 import pytest
 from fakes import numbered, read_number
-from patience import MOST_S, wait_until
+from patience import MAX_S, wait_until
 
 from edgead.images.files import decode_image, write_image
 from edgead.sources import SourceError, beside, open_source
@@ -49,7 +49,7 @@ class Taker:
 
     def close(self):
         self.source.close()
-        self._thread.join(MOST_S)
+        self._thread.join(MAX_S)
         assert not self._thread.is_alive()
 
 
@@ -160,7 +160,7 @@ def test_a_camera_of_a_folder_waits_for_its_taker_and_is_not_stalled_where_nothi
         for number in range(3):
             write_image(tmp_path / f"{number}.png", numbered(number))
         wait_until(lambda: camera.status().captured > 0)
-        frames = [mailbox.get(MOST_S) for _ in range(3)]
+        frames = [mailbox.get(MAX_S) for _ in range(3)]
         assert sorted(read_number(frame.image) for frame in frames) == [0, 1, 2] and mailbox.dropped == 0
         wait_until(lambda: (camera.status().age_s or 0) > 0.3)
         assert camera.status().state == "streaming"

@@ -20,7 +20,7 @@ from edgead.drift.camera_view import ViewMeter
 from edgead.images.files import load_image, write_image
 
 GOLDEN_IMAGES = 3
-MOST_VIEWS = 400
+MAX_VIEWS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def measure_views(paths: Sequence[Path], golden: Sequence[np.ndarray], groups: S
     """Measure what the camera did to good images, one of each group; those of another size are left out."""
     meter = ViewMeter(golden)
     first = dict(zip(reversed(groups or range(len(paths))), reversed(paths), strict=True))
-    views = [meter.measure(load_image(path)) for path in list(first.values())[:MOST_VIEWS]]
+    views = [meter.measure(load_image(path)) for path in list(first.values())[:MAX_VIEWS]]
     return [view for view in views if view is not None]
 
 

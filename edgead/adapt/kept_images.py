@@ -22,8 +22,8 @@ from edgead.preprocess import preprocess
 FOLDER = "calibration"
 # At 320 x 320 pixels each is 0.1 to 0.2 MiB. Of images that were learnt, of which there may be hundreds, so many are
 # enough; they must leave some above the threshold. Where more than the most are needed, none are kept.
-ENOUGH, ABOVE, MOST = 60, 3, 200
-MOST_PIXELS = 200_000_000  # of images that are kept uncut
+ENOUGH, ABOVE, MAX_KEPT = 60, 3, 200
+MAX_PIXELS = 200_000_000  # of images that are kept uncut
 
 
 def kept_images(artifact: Artifact) -> list[Path]:
@@ -67,9 +67,9 @@ def keep_images(
     group_of = list(groups) if len(groups) else list(range(len(paths)))
     picks = _enough(group_of, false_reject_rate) if len(folds) else list(range(len(paths)))
     spec = manifest.preprocessing
-    if len(picks) > MOST:
+    if len(picks) > MAX_KEPT:
         return []
-    if spec.tiles is not None and len(picks) * load_image(paths[0]).size > 3 * MOST_PIXELS:
+    if spec.tiles is not None and len(picks) * load_image(paths[0]).size > 3 * MAX_PIXELS:
         return []
     kept = []
     for rank, pick in enumerate(sorted(picks, key=lambda pick: scores[pick])):

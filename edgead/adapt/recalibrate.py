@@ -16,7 +16,7 @@ from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, CameraView, Manifest, ThresholdChange, Thresholds
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
-from edgead.calibration.blind import MOST, BlindLimitError, doubts
+from edgead.calibration.blind import MAX_REJECTED, BlindLimitError, doubts
 from edgead.calibration.conformal import check_support, share_above
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.outliers import others_at_most, stand_apart
@@ -31,7 +31,7 @@ from edgead.images.files import load_image
 from edgead.images.likeness import Look, look_of
 from edgead.metrics import Rate
 
-MOST_NAMED = 8
+MAX_NAMED = 8
 
 
 def recalibrate(
@@ -79,7 +79,7 @@ def recalibrate(
         )
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
     after = good.calibrate(rate, review, groups=groups)
-    unlike = unlike_golden(detector, looks, share=MOST)
+    unlike = unlike_golden(detector, looks, share=MAX_REJECTED)
     change = threshold_change(
         detector.graph.precision,
         before,
@@ -211,8 +211,8 @@ def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
     apart = stand_apart(scores)
     if not apart:
         return ""
-    named = ", ".join(f"{Path(*paths[i].parts[-2:])} ({scores[i]:.4g})" for i in apart[:MOST_NAMED])
-    more = f" and {len(apart) - MOST_NAMED} more" if len(apart) > MOST_NAMED else ""
+    named = ", ".join(f"{Path(*paths[i].parts[-2:])} ({scores[i]:.4g})" for i in apart[:MAX_NAMED])
+    more = f" and {len(apart) - MAX_NAMED} more" if len(apart) > MAX_NAMED else ""
     rest = others_at_most(scores, apart)
     return f"{len(apart)} of {len(paths)} images score far above the others (at most {rest:.4g}): {named}{more}"
 

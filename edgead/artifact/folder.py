@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.artifact.files import MOST_BYTES, ArtifactError, check_file, file_sha256, read_file
+from edgead.artifact.files import MAX_BYTES, ArtifactError, check_file, file_sha256, read_file
 from edgead.artifact.graph import ArrayFile, Graph
 from edgead.artifact.manifest import PRECISIONS, SCHEMA_VERSION, Manifest
 from edgead.artifact.manifest_file import MANIFEST, content_sha256, read_manifest
@@ -54,7 +54,7 @@ class Artifact:
         manifest = read_manifest(path)
         for name in _needed(manifest) - manifest.files.keys():
             raise ArtifactError(f"{path}: the manifest lists no {name}: it was edited; copy the whole directory again")
-        left = MOST_BYTES
+        left = MAX_BYTES
         for name, expected in manifest.files.items():
             left -= check_file(path, name, expected, left)
         artifact = cls(path, manifest)

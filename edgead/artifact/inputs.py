@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from edgead.artifact.section import Section
 from edgead.artifact.tiling import Region, Tiling
 
-MOST_PIXELS = 1 << 24  # of the network's input
+MAX_PIXELS = 1 << 24  # of the network's input
 
 PositiveInt = Annotated[int, Field(gt=0)]
 _Side = Annotated[int, Field(gt=0, le=8192)]
@@ -66,8 +66,8 @@ class Preprocessing(Section):
     @field_validator("image_size")
     @classmethod
     def _bounded(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if math.prod(size) > MOST_PIXELS:
-            raise ValueError(f"{size[0]} x {size[1]} pixels are too many for a network: at most {MOST_PIXELS}")
+        if math.prod(size) > MAX_PIXELS:
+            raise ValueError(f"{size[0]} x {size[1]} pixels are too many for a network: at most {MAX_PIXELS}")
         return size
 
 

@@ -15,8 +15,8 @@ EXAMPLES = "kinds/examples.npy"
 DESCRIPTOR = "patches160"
 
 # A reject is compared with each, in well below 1 ms for as many.
-MOST_EXAMPLES = 2000
-MOST_KINDS = 200
+MAX_EXAMPLES = 2000
+MAX_KINDS = 200
 
 # Shown on pages, in tables and in file names' places: one line, no more than a column can hold.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True)]
@@ -46,8 +46,8 @@ class Kinds(Section):
         A reject whose p-value is at most this is of an unknown kind.
     """
 
-    names: Annotated[list[Name], Field(min_length=1, max_length=MOST_KINDS)]
-    labels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=MOST_EXAMPLES)]
+    names: Annotated[list[Name], Field(min_length=1, max_length=MAX_KINDS)]
+    labels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=MAX_EXAMPLES)]
     groups: list[int]
     distances: list[_Distance]
     file: str = EXAMPLES

@@ -26,10 +26,10 @@ PRECISIONS = ("fp32", "fp16", "int8", "int8_symmetric")
 
 # What no sound model exceeds. A manifest is read before anything else is known of a model, so it must not be able to
 # ask for memory or time without end.
-MOST_GOLDEN = 100
-MOST_FILES = 4096
+MAX_GOLDEN = 100
+MAX_FILES = 4096
 # Twenty times what an int8 graph is allowed: with more the self-test would test nothing.
-MOST_TOLERANCE = 0.2
+MAX_TOLERANCE = 0.2
 
 _Score = Annotated[float, Field(ge=LOWEST, le=HIGHEST)]  # differences and sums of such are finite
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -176,7 +176,7 @@ class CameraView(Section):
     y_px: _Score
 
 
-GoldenImages = Annotated[list[Golden], Field(max_length=MOST_GOLDEN)]
+GoldenImages = Annotated[list[Golden], Field(max_length=MAX_GOLDEN)]
 
 
 class GraphRecord(Section):
@@ -191,7 +191,7 @@ class GraphRecord(Section):
     arrays: tuple[str, ...] = ()
     calibration: Calibration | None = None
     golden: GoldenImages = []
-    score_tolerance: Annotated[float, Field(gt=0, le=MOST_TOLERANCE)] = 1e-4
+    score_tolerance: Annotated[float, Field(gt=0, le=MAX_TOLERANCE)] = 1e-4
     map_tolerance: Annotated[float, Field(gt=0)] = 1e-3
     method: dict[str, Any] = {}
 
@@ -240,12 +240,12 @@ class Manifest(Section):
     arrays: dict[str, str] = {}
     learns_from: LearnsFrom = "good"
     kinds: Kinds | None = None
-    kept: Annotated[list[Kept], Field(max_length=MOST_FILES)] = []
-    views: Annotated[list[CameraView], Field(max_length=MOST_FILES)] = []
+    kept: Annotated[list[Kept], Field(max_length=MAX_FILES)] = []
+    views: Annotated[list[CameraView], Field(max_length=MAX_FILES)] = []
     threshold_changes: list[ThresholdChange] = []
     training: dict[str, Any] = {}
     versions: dict[str, str] = {}
-    files: Annotated[dict[str, str], Field(max_length=MOST_FILES)] = {}
+    files: Annotated[dict[str, str], Field(max_length=MAX_FILES)] = {}
     manifest_sha256: str = ""
 
     @field_validator("files")

@@ -18,14 +18,14 @@ from edgead.files.regular import MissingFileError, UnreadableFileError, read_reg
 from edgead.heads import HeadError
 
 MANIFEST = "manifest.json"
-_MOST_BYTES = 16 << 20
+_MAX_BYTES = 16 << 20
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest of a folder; raises ArtifactError where there is none that can be used."""
     file = path / MANIFEST
     try:
-        text = read_regular(file, _MOST_BYTES).decode()
+        text = read_regular(file, _MAX_BYTES).decode()
         content = json.loads(text)
         version = content["schema_version"]
         if type(version) is not int:  # True equals 1

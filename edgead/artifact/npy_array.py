@@ -12,10 +12,10 @@ _START = re.compile(rb"\x93NUMPY(?:\x01\x00(..)|\x02\x00(....))", re.DOTALL)
 _HEADER = re.compile(
     rb"{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), } *\n"
 )
-_MOST_HEADER_BYTES = 10_000
-MOST_SIDES = 4
+_MAX_HEADER_BYTES = 10_000
+MAX_SIDES = 4
 # The squared distance of two such rows is still a float32.
-MOST_VALUE = 1e15
+MAX_VALUE = 1e15
 
 
 def read_array(content: bytes) -> np.ndarray:
@@ -36,8 +36,8 @@ def read_array(content: bytes) -> np.ndarray:
         Anything but a finite float32 array in C order that fills the file; says what was found.
     """
     kind, in_fortran_order, shape, start = _header(content)
-    if kind != "<f4" or not 1 <= len(shape) <= MOST_SIDES:
-        raise ValueError(f"it is {kind} of shape {shape}, not float32 with 1 to {MOST_SIDES} sides")
+    if kind != "<f4" or not 1 <= len(shape) <= MAX_SIDES:
+        raise ValueError(f"it is {kind} of shape {shape}, not float32 with 1 to {MAX_SIDES} sides")
     if in_fortran_order:
         raise ValueError("it is in Fortran order: rows must lie one after the other")
     if min(shape) < 1:
@@ -46,8 +46,8 @@ def read_array(content: bytes) -> np.ndarray:
         raise ValueError(f"its header says {shape}, which is not what {len(content) - start} bytes of values hold")
     array = np.frombuffer(content, "<f4", offset=start).reshape(shape)
     # Not np.isfinite, which would make an array as well; what is NaN fails the comparison.
-    if not (float(array.max()) <= MOST_VALUE and float(array.min()) >= -MOST_VALUE):
-        raise ValueError(f"it has values that are not finite, or beyond {MOST_VALUE:g}")
+    if not (float(array.max()) <= MAX_VALUE and float(array.min()) >= -MAX_VALUE):
+        raise ValueError(f"it has values that are not finite, or beyond {MAX_VALUE:g}")
     return array
 
 
@@ -57,7 +57,7 @@ def _header(content: bytes) -> tuple[str, bool, tuple[int, ...], int]:
     if not found:
         raise ValueError("it is no .npy file of version 1 or 2")
     start = found.end() + int.from_bytes(found[1] or found[2], "little")
-    header = _HEADER.fullmatch(content[found.end() : min(start, found.end() + _MOST_HEADER_BYTES)])
+    header = _HEADER.fullmatch(content[found.end() : min(start, found.end() + _MAX_HEADER_BYTES)])
     if not header:
         raise ValueError("its header is none of an array of numbers")
     shape = tuple(int(side) for side in re.findall(rb"\d+", header[3]))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from edgead.artifact.protobuf import Field, fields, read_varint
 from edgead.errors import EdgeadError
 
-_MOST_FIELDS = 100_000  # a quantised network of a thousand nodes has a quarter of them
+_MAX_FIELDS = 100_000  # a quantised network of a thousand nodes has a quarter of them
 
 # Which fields of a message are messages of interest, by their numbers in onnx.proto3.
 _WITHIN: dict[str, dict[int, str]] = {
@@ -42,8 +42,8 @@ def check_closed(model: bytes) -> None:
         reason = _REFUSED.get((message, field.number))
         if reason and not (field.number == _DATA_LOCATION and read_varint(model, field.start)[0] == 0):
             raise OpenGraphError(reason)
-        if seen > _MOST_FIELDS:
-            raise OpenGraphError(f"it has more than {_MOST_FIELDS} parts")
+        if seen > _MAX_FIELDS:
+            raise OpenGraphError(f"it has more than {_MAX_FIELDS} parts")
 
 
 def _walk(model: bytes, message: str, start: int, end: int) -> Iterator[tuple[str, Field]]:

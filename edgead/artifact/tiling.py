@@ -14,7 +14,7 @@ Region = tuple[int, int, int, int]
 """x, y, width and height in pixels of a frame."""
 
 # A manifest is read before anything else is known of a model: it must not ask for time without end.
-MOST_TILES = 1024
+MAX_TILES = 1024
 
 _Side = Annotated[int, Field(ge=16, le=8192)]
 
@@ -39,7 +39,7 @@ class Tiling(Section):
         Raises
         ------
         SettingsError
-            The frame is smaller than a tile, or takes more than `MOST_TILES`.
+            The frame is smaller than a tile, or takes more than `MAX_TILES`.
 
         Examples
         --------
@@ -56,10 +56,10 @@ class Tiling(Section):
                 f"a frame of {shape[1]} x {shape[0]} pixels is smaller than a tile of {width} x {height}: this model "
                 "expects frames of the size that it was trained on"
             )
-        if len(rows) * len(columns) > MOST_TILES:
+        if len(rows) * len(columns) > MAX_TILES:
             raise SettingsError(
                 f"a frame of {shape[1]} x {shape[0]} pixels takes {len(rows) * len(columns)} tiles of "
-                f"{width} x {height}, more than {MOST_TILES}: train with larger ones"
+                f"{width} x {height}, more than {MAX_TILES}: train with larger ones"
             )
         return [(x, y, width, height) for y in rows for x in columns]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgead.files.exchange import exchange_names
 
 # A version is 10 to 30 MiB.
-MOST_VERSIONS = 5
+MAX_VERSIONS = 5
 
 
 def versions_folder(path: Path) -> Path:
@@ -35,7 +35,7 @@ def keep_and_replace(path: Path, draft: Path) -> None:
     kept = versions_folder(path) / str(int(earlier[-1].name) + 1 if earlier else 1)
     kept.parent.mkdir(exist_ok=True)
     exchange(path, draft, kept)
-    for old in earlier_versions(path)[:-MOST_VERSIONS]:
+    for old in earlier_versions(path)[:-MAX_VERSIONS]:
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -29,12 +29,12 @@ HIGHER = 4.0
 # other lights, out of focus and in other batches lie below 1.7, six other products and random textures above 2.6.
 OTHER_PRODUCT = 2.0
 # More than this share of the images must have other proportions, or must be rejected.
-MOST = 0.5
+MAX_REJECTED = 0.5
 
 # A median absolute deviation to the standard deviation of normal scores.
 _OF_MEDIAN = 1.4826
 # Parts that are all but the same differ by rounding alone.
-_LEAST_SPREAD = 1e-3
+_MIN_SPREAD = 1e-3
 
 
 class BlindLimitError(SettingsError):
@@ -103,7 +103,7 @@ def _of_images(
     scores, medians = _by_group(of_images, groups), _by_group(of_maps, groups)
     what = "groups of images" if have_several(groups) else "images"
     rejected = int(np.count_nonzero(scores > before.reject))
-    if rejected > MOST * len(scores):
+    if rejected > MAX_REJECTED * len(scores):
         found.append(f"the old limit, {before.reject:.4g}, rejects {rejected} of the {len(scores)} {what}: defects?")
     usual, above = float(np.median(before.scores)), shift(before, of_images, groups)
     everywhere = float(np.median(medians)) / before.map_typical if usual > 0 and before.map_typical > 0 else 1.0
@@ -129,4 +129,4 @@ def _spread(scores: np.ndarray) -> float:
     """How good parts differ, as a standard deviation that neither a few of them nor a lucky sample makes small."""
     middle = np.median(scores)
     robust = _OF_MEDIAN * np.median(np.abs(scores - middle))
-    return float(max(robust, np.std(scores), _LEAST_SPREAD * abs(middle), np.finfo(np.float32).tiny))
+    return float(max(robust, np.std(scores), _MIN_SPREAD * abs(middle), np.finfo(np.float32).tiny))

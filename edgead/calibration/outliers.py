@@ -11,9 +11,9 @@ import numpy.typing as npt
 # be odd, as the tails of good scores differ: it is where nothing lies between it and the others.
 FAR, GAP = 5.0, 3.0
 # What more than a quarter of the images have in common is no exception.
-MOST = 0.25
+MAX_SHARE = 0.25
 # Parts that are all but the same differ by rounding alone.
-_LEAST_SPREAD = 1e-3
+_MIN_SPREAD = 1e-3
 # Of the median and the mean absolute deviation of normal scores, to the standard deviation (Iglewicz and Hoaglin 1993,
 # How to detect and handle outliers).
 _OF_MEDIAN, _OF_MEAN = 1.4826, 1.2533
@@ -41,11 +41,11 @@ def stand_apart(scores: npt.ArrayLike) -> list[int]:
     order = np.argsort(values, kind="stable")
     middle = np.median(values)
     deviations = np.abs(values - middle)
-    spread = max(_OF_MEDIAN * np.median(deviations), _LEAST_SPREAD * abs(middle))
+    spread = max(_OF_MEDIAN * np.median(deviations), _MIN_SPREAD * abs(middle))
     if spread == 0:  # most scores are exactly zero
         spread = _OF_MEAN * np.mean(deviations) or 1.0
     ascending = (values[order] - middle) / spread
-    first = len(values) - int(MOST * len(values))
+    first = len(values) - int(MAX_SHARE * len(values))
     gaps = np.flatnonzero((np.diff(ascending) > GAP) & (ascending[1:] > FAR)) + 1
     gaps = gaps[gaps >= first]
     return order[gaps[0] :][::-1].tolist() if len(gaps) else []

@@ -15,7 +15,7 @@ from edgead.images.files import write_image
 from edgead.images.overlay import brought_out, draw_heat, outlined
 from edgead.types import Verdict, score_texts
 
-MOST_SHOWN = 12
+MAX_SHOWN = 12
 _SIDE_PX, _GAP_PX, _LINE_PX = 420, 12, 26
 _LETTERS = 88  # of a line below a pair of images
 _GROUND, _WHITE, _GREY = (32, 32, 32), (255, 255, 255), (200, 200, 200)
@@ -47,14 +47,14 @@ class Mistake:
 
 @dataclass
 class Mistakes:
-    """Collects the mistakes of a run, at most `MOST_SHOWN` of each kind with their images."""
+    """Collects the mistakes of a run, at most `MAX_SHOWN` of each kind with their images."""
 
     missed: list[Mistake] = field(default_factory=list)
     false_rejects: list[Mistake] = field(default_factory=list)
 
     def add(self, mistake: Mistake) -> None:
         kind = self.false_rejects if mistake.defect is None else self.missed
-        if len(kind) < MOST_SHOWN:
+        if len(kind) < MAX_SHOWN:
             kind.append(mistake)
 
     def write(self, path: Path, false_reject_rate: float) -> bool:

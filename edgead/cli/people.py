@@ -91,12 +91,12 @@ def _changed(
 
 
 def _asked_password(name: str) -> str:
-    from edgead.site.passwords import FEWEST_CHARACTERS, MOST_CHARACTERS, is_known
+    from edgead.site.passwords import FEWEST_CHARACTERS, MAX_CHARACTERS, is_known
 
     password = _asked(f"Password of {name}")
-    if not FEWEST_CHARACTERS <= len(password) <= MOST_CHARACTERS:
+    if not FEWEST_CHARACTERS <= len(password) <= MAX_CHARACTERS:
         raise SettingsError(
-            f"a password has {FEWEST_CHARACTERS} to {MOST_CHARACTERS} characters: four words are easy to keep"
+            f"a password has {FEWEST_CHARACTERS} to {MAX_CHARACTERS} characters: four words are easy to keep"
         )
     if name.casefold() in password.casefold():
         raise SettingsError("the password holds the name: choose another one")

@@ -12,7 +12,7 @@ from edgead.site.schema import PipelineSection
 if TYPE_CHECKING:
     from edgead.evidence import EvidenceStore
 
-MOST_PARTS = 200
+MAX_PARTS = 200
 _FRAMES = ("frame.png", "frame.jpg")
 
 
@@ -24,8 +24,8 @@ def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, i
     SettingsError
         One is not marked good, was judged by the model of a recipe, or has no image.
     """
-    if len(ids) > MOST_PARTS:
-        raise SettingsError(f"{len(ids)} parts are chosen: teach at most {MOST_PARTS} at a time")
+    if len(ids) > MAX_PARTS:
+        raise SettingsError(f"{len(ids)} parts are chosen: teach at most {MAX_PARTS} at a time")
     paths = []
     for id in dict.fromkeys(ids):
         record = store.verdict(id, pipeline=pipeline)
@@ -42,7 +42,7 @@ def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, i
 
 def bad_images(store: EvidenceStore, pipeline: str, section: PipelineSection) -> list[Path]:
     """Find the images of the newest parts that are marked bad, but for those of other models."""
-    marked = store.verdicts(pipeline=pipeline, mark="bad", limit=MOST_PARTS)
+    marked = store.verdicts(pipeline=pipeline, mark="bad", limit=MAX_PARTS)
     own = (record["id"] for record in marked if record["recipe"] not in section.recipes)
     return [path for id in own if (path := _image(store, id, pipeline))]
 

@@ -19,7 +19,7 @@ from edgead.sources.contract import new_id
 
 logger = logging.getLogger(__name__)
 
-_MOST_RESOLVED = 200
+_MAX_RESOLVED = 200
 _FILE = TypeAdapter(list[Notice])
 
 
@@ -38,7 +38,7 @@ class NoticeLedger:
         self._raised: Counter[tuple[NoticeKind, Severity]] = Counter()
         self._file, self._now = file, now
         self._standing: dict[NoticeKey, Notice] = {}
-        self._resolved: deque[Notice] = deque(maxlen=_MOST_RESOLVED)
+        self._resolved: deque[Notice] = deque(maxlen=_MAX_RESOLVED)
         self._lock = threading.Lock()
         self._saved: list[Notice] | None = None
         self._fails = False
@@ -49,7 +49,7 @@ class NoticeLedger:
         with self._lock:
             return list(self._standing.values())[::-1]
 
-    def resolved(self, limit: int = _MOST_RESOLVED) -> list[Notice]:
+    def resolved(self, limit: int = _MAX_RESOLVED) -> list[Notice]:
         """List the newest notices that were resolved, newest first."""
         with self._lock:
             return list(self._resolved)[::-1][:limit]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Views whose part the thread has not come to yet: their images must not fill the memory where the database stalls.
-_MOST_WAITING = 256
+_MAX_WAITING = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Parts:
             return
         with self._changed:
             self._views.append(View(verdict.pipeline, self._cameras[verdict.pipeline], frame, verdict))
-            if len(self._views) > _MOST_WAITING:
+            if len(self._views) > _MAX_WAITING:
                 self._views.popleft()
                 self._pushed_out += 1
             self._changed.notify()

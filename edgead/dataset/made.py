@@ -14,7 +14,7 @@ from edgead.errors import tell_invalid
 from edgead.files.regular import MissingFileError, UnreadableFileError, read_regular
 
 FILE = "made.json"
-_MOST_BYTES = 256 << 20
+_MAX_BYTES = 256 << 20
 _DEEPEST = 3  # folders between the file's and that of an image, of the rejects: real/test/KIND
 
 Method = Literal["ratio", "paste", "drawn", "seas", "anogen"]
@@ -104,7 +104,7 @@ def read_made(folder: Path) -> MadeSet:
     """
     file = folder / FILE
     try:
-        made = MadeSet.model_validate(json.loads(read_regular(file, _MOST_BYTES)))
+        made = MadeSet.model_validate(json.loads(read_regular(file, _MAX_BYTES)))
     except MissingFileError:
         raise DatasetError(f"{folder} holds no {FILE}: make defects with `edgead defects GOOD -o {folder}`") from None
     except UnreadableFileError as error:

@@ -18,7 +18,7 @@ _FEWEST_STEMS = 5
 _FEWEST_IMAGES = 20
 # Otsu's share of the variance of the logarithms that two classes of gaps explain: 0.64 for a normal distribution, 0.75
 # for a uniform one. A few wide gaps between long runs are other recordings, not other parts.
-_LEAST_SEPARATION, _LEAST_RATIO, _WIDE_SHARES = 0.8, 16.0, (0.05, 0.7)
+_MIN_SEPARATION, _MIN_RATIO, _WIDE_SHARES = 0.8, 16.0, (0.05, 0.7)
 # Where EXIF may stand in a JPEG: among the segments before the image.
 _HEAD_BYTES = 1 << 17
 _EXIF_POINTER, _DATE_TIME, _DATE_TIME_ORIGINAL = 0x8769, 0x0132, 0x9003
@@ -94,7 +94,7 @@ def runs(values: Sequence[float]) -> tuple[list[int], float] | None:
     between = share * (1 - share) * (upper - lower) ** 2
     at = int(np.argmax(between))
     wide = 1 - share[at]
-    clear = between[at] > _LEAST_SEPARATION * logs.var() and upper[at] - lower[at] >= np.log(_LEAST_RATIO)
+    clear = between[at] > _MIN_SEPARATION * logs.var() and upper[at] - lower[at] >= np.log(_MIN_RATIO)
     if not (clear and _WIDE_SHARES[0] <= wide <= _WIDE_SHARES[1]):
         return None
     cut = float(np.exp((logs[at] + logs[at + 1]) / 2))

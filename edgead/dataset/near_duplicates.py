@@ -19,9 +19,9 @@ _SIGMA_PX = 2.0
 _SHIFT_PX = 2
 # A pair is joined from this correlation on, if that is so many deviations above the median pair of the set. A set whose
 # pairs all correlate has no outlier below 1: there a pair must be as good as identical.
-_LEAST, _DEVIATIONS, _IDENTICAL = 0.5, 8.0, 0.95
+_MIN_LIKENESS, _DEVIATIONS, _IDENTICAL = 0.5, 8.0, 0.95
 # What half the size says first, for all pairs: of the pairs that are joined in the end it loses none in a hundred.
-_COARSE_LEAST = 0.4
+_MIN_COARSE = 0.4
 _SAMPLED_PAIRS = 2000
 _ROWS = 512
 
@@ -90,7 +90,7 @@ def _coarse_pairs(images: np.ndarray) -> np.ndarray:
         best = np.full((min(_ROWS, len(images) - first), len(images)), -1, np.float32)
         for shifted in _shifted(images, 1):
             np.maximum(best, centres[first : first + _ROWS] @ shifted.T, out=best)
-        i, j = np.nonzero(best >= _COARSE_LEAST)
+        i, j = np.nonzero(best >= _MIN_COARSE)
         pairs.append(np.stack([np.minimum(i + first, j), np.maximum(i + first, j)], axis=1)[i + first != j])
     return np.unique(np.concatenate(pairs), axis=0)  # the first of a pair is shifted against the second, and back
 
@@ -119,7 +119,7 @@ def _bar(images: np.ndarray) -> float:
     found = _pair_correlations(images, pairs)
     median = float(np.median(found))
     deviation = 1.4826 * float(np.median(np.abs(found - median)))
-    return min(max(_LEAST, median + _DEVIATIONS * deviation), _IDENTICAL)
+    return min(max(_MIN_LIKENESS, median + _DEVIATIONS * deviation), _IDENTICAL)
 
 
 def _centres(images: np.ndarray, margin: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from edgead.preprocess import aligned, alignment_to
 Place = str | Path | np.ndarray
 """See `read_ignored`."""
 
-_MOST_LOST = 0.1
+_MAX_LOST = 0.1
 _NUMBERS = re.compile(r"\s*\d+(\s*,\s*\d+)+\s*")
 
 
@@ -188,7 +188,7 @@ def not_found_warnings(paths: Sequence[Path], spec: Preprocessing) -> list[str]:
     if spec.alignment is None:
         return []
     lost = [path for path in paths if not aligned(load_image(path), spec).found]
-    if len(lost) > _MOST_LOST * len(paths):
+    if len(lost) > _MAX_LOST * len(paths):
         raise SettingsError(
             f"in {len(lost)} of {len(paths)} images, such as {lost[0]}, no part is found that is like the golden one: "
             "take another golden image, or leave out --align"

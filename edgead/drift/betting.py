@@ -19,7 +19,7 @@ _ALL = np.ones(len(_BETA), bool)
 _FALLING = (_BETA[:, 0] <= 1) & (_BETA[:, 1] >= 1)  # densities that no larger p-value wins more of
 # Parts of the way from the stated share to 1, on which is bet.
 _FURTHER = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
-_MOST = 1e250  # evidence enough; what goes on growing would overflow
+_MAX_EVIDENCE = 1e250  # evidence enough; what goes on growing would overflow
 
 
 class Evidence:
@@ -40,7 +40,7 @@ class Evidence:
         return float(self.sums.sum()) / self.sums.size
 
     def _bet(self, factors: np.ndarray) -> None:
-        self.sums = np.minimum((1 + self.sums) * factors, _MOST)
+        self.sums = np.minimum((1 + self.sums) * factors, _MAX_EVIDENCE)
 
 
 class ChangeEvidence(Evidence):

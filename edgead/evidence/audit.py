@@ -21,7 +21,7 @@ from edgead.files.table import safe_cell
 
 _CHECK_EVERY_S = 60.0
 _FIELDS = ("seq", "at", "by", "action", "pipeline", "before", "after", "previous", "hash")
-_MOST_ROWS = 10_000_000
+_MAX_ROWS = 10_000_000
 
 
 class AuditChain:
@@ -82,7 +82,7 @@ def read_exported(file: Path) -> Iterator[dict[str, Any]]:
         A line is no such row.
     """
     with file.open(encoding="utf-8") as lines:
-        for number, line in zip(range(1, _MOST_ROWS), lines, strict=False):
+        for number, line in zip(range(1, _MAX_ROWS), lines, strict=False):
             try:
                 row = json.loads(line)
                 fits = isinstance(row, dict) and row.keys() == set(_FIELDS) and isinstance(row["seq"], int)

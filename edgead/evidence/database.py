@@ -23,7 +23,7 @@ from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.evidence.settings import StoreSection
 from edgead.process.installation import install_command
 
-LOG_MOST = 4 * 2**20
+MAX_LOG = 4 * 2**20
 _WAIT_S = 5
 _SQLITE = (
     # A commit logs the five or six pages that a row touches: small ones spare the disk.
@@ -33,7 +33,7 @@ _SQLITE = (
     "synchronous=NORMAL",
     # Moving the log into the database waits for the disk: upkeep does it, where no verdict waits.
     "wal_autocheckpoint=0",
-    f"journal_size_limit={LOG_MOST}",
+    f"journal_size_limit={MAX_LOG}",
 )
 # A server that does not answer must not hold a writer for minutes, as TCP's own limits would.
 _POSTGRESQL = {

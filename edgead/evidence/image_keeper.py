@@ -22,7 +22,7 @@ from edgead.serialization import frame_label
 from edgead.types import Frame, Verdict
 
 _MIB = 2**20
-_MOST_WAITING = 256 * _MIB
+_MAX_WAITING = 256 * _MIB
 # Frames that come later than this after a verdict do not show what followed it.
 _FOLLOW_S = 10.0
 
@@ -134,7 +134,7 @@ class ImageKeeper:
 
     def _queue(self, place: str, name: str, image: np.ndarray, draw: Callable[[], np.ndarray] | None = None) -> None:
         with self._changed:
-            if self._closing or self._waiting_bytes + image.nbytes > _MOST_WAITING:
+            if self._closing or self._waiting_bytes + image.nbytes > _MAX_WAITING:
                 self._dropped += 1
                 return
             self._waiting.append(_Waiting(place, name, draw or (lambda: image), image.nbytes))

@@ -18,7 +18,7 @@ from edgead.evidence.queries import SHOWN, defect, with_kinds
 from edgead.evidence.tables import WITH_DEFECT, corrections, marks, names, verdicts
 from edgead.types import UNKNOWN_KIND, Decision
 
-_MOST_VERDICTS = 20_000
+_MAX_VERDICTS = 20_000
 
 
 class Kinds:
@@ -67,7 +67,7 @@ class Kinds:
     ) -> list[list[dict[str, Any]]]:
         """List the boxes of each verdict in a time, newest first; of 20,000 verdicts at most."""
         query = select(verdicts.c.boxes).select_from(with_kinds()).where(*_within(pipeline, since, until, decision))
-        query = query.where(marks.c.id.is_(None)).order_by(verdicts.c.judged_at.desc()).limit(_MOST_VERDICTS)
+        query = query.where(marks.c.id.is_(None)).order_by(verdicts.c.judged_at.desc()).limit(_MAX_VERDICTS)
         if kind is not None:
             query = query.where(SHOWN == kind)
         with self._access.reading() as connection:

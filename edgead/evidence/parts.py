@@ -14,7 +14,7 @@ from edgead.evidence.tables import parts
 from edgead.evidence.versions import prepare_tables
 from edgead.types import Frame, PartVerdict
 
-_MOST_ROWS = 1000
+_MAX_ROWS = 1000
 
 
 class PartRecords:
@@ -71,7 +71,7 @@ class PartRecords:
             before = select(parts.c.seq).where(parts.c.id == before_id, parts.c.part == part)
             query = query.where(parts.c.seq < before.scalar_subquery())
         with self._access.reading() as connection:
-            return [dict(row._mapping) for row in connection.execute(query.limit(max(0, min(limit, _MOST_ROWS))))]
+            return [dict(row._mapping) for row in connection.execute(query.limit(max(0, min(limit, _MAX_ROWS))))]
 
     def problems(self) -> list[str]:
         """What is wrong now, in words."""

@@ -14,7 +14,7 @@ from edgead.evidence.queries import as_record, is_marked, is_of_part, is_shown_a
 from edgead.evidence.tables import audit, verdicts
 from edgead.types import DECISIONS, NO_PART, Opinion, Part
 
-_MOST_ROWS = 1000
+_MAX_ROWS = 1000
 _NAME = re.compile(r"[!-~]{1,64}")
 
 
@@ -38,7 +38,7 @@ class Records:
         """Records and the places of their images."""
         if not all(_NAME.fullmatch(name) for name in (pipeline, decision, before_id) if name):
             return []
-        query = with_opinions().order_by(verdicts.c.seq.desc()).limit(max(0, min(limit, _MOST_ROWS)))
+        query = with_opinions().order_by(verdicts.c.seq.desc()).limit(max(0, min(limit, _MAX_ROWS)))
         query = query.where(*is_of_part(part))
         if pipeline is not None:
             query = query.where(verdicts.c.pipeline == pipeline)
@@ -82,6 +82,6 @@ class Records:
             self._access.add_audit(connection, **change)
 
     def audit(self, *, limit: int) -> list[dict[str, Any]]:
-        query = select(audit.c.seq).order_by(audit.c.seq.desc()).limit(max(0, min(limit, _MOST_ROWS)))
+        query = select(audit.c.seq).order_by(audit.c.seq.desc()).limit(max(0, min(limit, _MAX_ROWS)))
         with self._access.reading() as connection:
             return chain.read_rows(connection, connection.scalars(query).all())

@@ -19,9 +19,9 @@ from edgead.evidence.tables import verdicts
 from edgead.process.lasting_thread import LastingThread
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-_MOST_AT_ONCE = 500
+_MAX_AT_ONCE = 500
 _RETRY_FIRST_S = 0.25
-_RETRY_MOST_S = 10.0
+_MAX_RETRY_S = 10.0
 # SQLAlchemy wraps what a driver says of the database, not all that it says of values.
 _VALUES = (OverflowError, TypeError, ValueError)
 _FAILURES = (SQLAlchemyError, EvidenceError, *_VALUES)
@@ -128,7 +128,7 @@ class RowWriter:
                 self._fail(problem_of(error))
                 if not self._wait(retry_s):
                     return
-                retry_s = min(2 * retry_s, _RETRY_MOST_S)
+                retry_s = min(2 * retry_s, _MAX_RETRY_S)
             else:
                 retry_s = _RETRY_FIRST_S
 
@@ -140,7 +140,7 @@ class RowWriter:
     def _next(self) -> list[Ticket]:
         with self._changed:
             self._changed.wait_for(lambda: self._tickets or self._closing)
-            return list(islice(self._tickets, _MOST_AT_ONCE))
+            return list(islice(self._tickets, _MAX_AT_ONCE))
 
     def _write_singly(self, batch: list[Ticket]) -> bool:
         """Keep a row that the database refuses from holding up all others; False when it is not that."""

@@ -22,7 +22,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-from edgead.types import MOST_PART_CHARACTERS
+from edgead.types import MAX_PART_CHARACTERS
 
 SCHEMA_VERSION = 5
 
@@ -65,7 +65,7 @@ NAMES_PART: dict[str, ColumnElement[bool]] = {
 
 
 def _of_part(name: str, doc: str) -> Column:
-    return Column(name, String(MOST_PART_CHARACTERS), nullable=False, server_default="", doc=doc)
+    return Column(name, String(MAX_PART_CHARACTERS), nullable=False, server_default="", doc=doc)
 
 
 def _by_part(name: str) -> Index:

@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgead.evidence.database import LOG_MOST, database_file, problem_of
+from edgead.evidence.database import MAX_LOG, database_file, problem_of
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.tables import corrections, marks, parts, verdicts
 from edgead.process.lasting_thread import LastingThread
@@ -121,7 +121,7 @@ def bring_to_disk(database: Path) -> None:
     try:
         with open(log, "rb") as file:
             os.fdatasync(file.fileno())
-            grown = os.fstat(file.fileno()).st_size >= LOG_MOST
+            grown = os.fstat(file.fileno()).st_size >= MAX_LOG
     except FileNotFoundError:
         return
     if grown:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from edgead.files.disk import writing
 
 UNFINISHED = ".part"
-_MOST_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255 bytes in all
+_MAX_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255 bytes in all
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True, mode: int | None = None) -> None:
@@ -70,7 +70,7 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
 def _unfinished(path: Path, durable: bool, mode: int | None = None) -> Iterator[BinaryIO]:
     # Hidden and of another suffix, so that nobody who lists the folder takes it for the file; of a name that nobody
     # foresees, so that no other writer has it open, and nobody has put a link there.
-    unfinished = path.with_name(f".{path.name[:_MOST_OF_NAME]}.{secrets.token_hex(8)}{UNFINISHED}")
+    unfinished = path.with_name(f".{path.name[:_MAX_OF_NAME]}.{secrets.token_hex(8)}{UNFINISHED}")
     try:
         with open(unfinished, "xb") as stream:
             if mode is not None or path.exists():

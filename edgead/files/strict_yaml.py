@@ -12,8 +12,8 @@ import yaml
 from edgead.errors import SettingsError
 from edgead.files.regular import UnreadableFileError, read_regular
 
-_MOST_BYTES = 2**20
-_MOST_DEPTH = 32
+_MAX_BYTES = 2**20
+_MAX_DEPTH = 32
 _QUOTES = 'put the value in quotes: "..."'
 # What PyYAML finds, and what to do about it; the first that fits.
 _HINTS = {
@@ -39,8 +39,8 @@ class _PlainLoader(yaml.SafeLoader):
         event = self.peek_event()
         if self.check_event(yaml.AliasEvent):
             raise _Refusal(problem="aliases (*name) are refused: write it out", problem_mark=event.start_mark)
-        if self._depth >= _MOST_DEPTH:
-            raise _Refusal(problem=f"nested more than {_MOST_DEPTH} levels deep", problem_mark=event.start_mark)
+        if self._depth >= _MAX_DEPTH:
+            raise _Refusal(problem=f"nested more than {_MAX_DEPTH} levels deep", problem_mark=event.start_mark)
         self._depth += 1
         try:
             return super().compose_node(parent, index)
@@ -108,7 +108,7 @@ def load_yaml(path: Path) -> YamlFile:
         It cannot be read, or is no YAML, with the line; an alias, a key that stands twice.
     """
     try:
-        text = read_regular(path, _MOST_BYTES).decode("utf-8")
+        text = read_regular(path, _MAX_BYTES).decode("utf-8")
     except UnreadableFileError as error:
         raise SettingsError(f"{path}: {error}") from error
     except UnicodeDecodeError as error:

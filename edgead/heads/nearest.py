@@ -15,7 +15,7 @@ from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
 
 BANK, ROW_FOLDS, STAND_INS, FOLD_METRICS = "memory_bank", "bank_folds", "stand_ins", "fold_metrics"
-MOST_FOLDS = 100
+MAX_FOLDS = 100
 OF_ROWS = (BANK, ROW_FOLDS, STAND_INS)  # arrays with one row for each row of the bank
 _ROWS_AT_ONCE = 512  # of the reference: all of them would take gigabytes
 
@@ -35,7 +35,7 @@ class NearestHead(PatchHead):
     kind: Literal["nearest"] = "nearest"
     num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
     reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
-    folds: Annotated[int, Field(ge=0, le=MOST_FOLDS)] = 0
+    folds: Annotated[int, Field(ge=0, le=MAX_FOLDS)] = 0
     own_metrics: bool = False
 
     @property

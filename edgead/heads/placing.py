@@ -7,9 +7,9 @@ import numpy as np
 
 # Phase correlation finds shifts of any length, but only where the rotation is known to some degrees.
 _TURNS_DEG = (-4.0, -2.0, 0.0, 2.0, 4.0)
-_MOST_DEG = 8.0
-_MOST_SHIFT = 0.3  # of the longer side: what lies farther shows too little of the part
-_LEAST_CORRELATION = 0.5  # parts that are less alike than this have nothing that would lie anywhere
+_MAX_DEG = 8.0
+_MAX_SHIFT = 0.3  # of the longer side: what lies farther shows too little of the part
+_MIN_CORRELATION = 0.5  # parts that are less alike than this have nothing that would lie anywhere
 _STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-5)
 _BLUR_PX = 3
 
@@ -69,7 +69,7 @@ class Placer:
             )
         except cv2.error:  # it does not converge, or leaves the image
             return STAYS, as_it_lies
-        if correlation > max(_LEAST_CORRELATION, as_it_lies) and self._is_near(found):
+        if correlation > max(_MIN_CORRELATION, as_it_lies) and self._is_near(found):
             return found.astype(np.float64), float(correlation)
         return STAYS, as_it_lies
 
@@ -101,7 +101,7 @@ class Placer:
         centre = np.array([(width - 1) / 2, (height - 1) / 2])
         shift = float(np.abs(found[:, :2] @ centre + found[:, 2] - centre).max())
         degrees = abs(float(np.degrees(np.arctan2(found[1, 0], found[0, 0]))))
-        return shift <= _MOST_SHIFT * max(height, width) and degrees <= _MOST_DEG
+        return shift <= _MAX_SHIFT * max(height, width) and degrees <= _MAX_DEG
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -31,7 +31,7 @@ svg.chart text { font: 13px system-ui, sans-serif; fill: var(--soft); }
 .chart circle.bad { fill: var(--bad); } .chart circle.warn { fill: var(--warn); }
 """
 
-_MOST_POINTS = 400  # of a line: more than a screen shows would only make the page larger
+_MAX_POINTS = 400  # of a line: more than a screen shows would only make the page larger
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 46
 
 
@@ -192,7 +192,7 @@ class Chart:
 
 
 def _thinned(points: np.ndarray) -> np.ndarray:
-    if len(points) <= _MOST_POINTS:
+    if len(points) <= _MAX_POINTS:
         return points
-    kept = np.unique(np.linspace(0, len(points) - 1, _MOST_POINTS).round().astype(int))
+    kept = np.unique(np.linspace(0, len(points) - 1, _MAX_POINTS).round().astype(int))
     return points[kept]

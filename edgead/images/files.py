@@ -18,7 +18,7 @@ from edgead.process.silence import quiet_opencv
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
 
 # More than any camera's sensor has, and what a small computer can still hold.
-MOST_MEGAPIXELS = 256.0
+MAX_MEGAPIXELS = 256.0
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8"
@@ -31,7 +31,7 @@ class ImageError(EdgeadError):
     """An image that cannot be used; the message names it and says what is wrong."""
 
 
-def load_image(path: str | Path, *, max_megapixels: float = MOST_MEGAPIXELS) -> np.ndarray:
+def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """Read one image file.
 
     Grey images become three equal channels, an alpha channel is dropped, 16-bit values are divided by 257 (so
@@ -66,7 +66,7 @@ def load_image(path: str | Path, *, max_megapixels: float = MOST_MEGAPIXELS) -> 
         raise ImageError(f"{path}: {error}") from error
 
 
-def decode_image(data: bytes, *, max_megapixels: float = MOST_MEGAPIXELS) -> np.ndarray:
+def decode_image(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """Decode the bytes of one image file, as `load_image`.
 
     Raises

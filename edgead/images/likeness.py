@@ -13,7 +13,7 @@ import numpy as np
 _GRID = 8
 # Logarithm of height over width: what differs by less is stretched by less than a tenth.
 SAME_PROPORTIONS = 0.1
-_MOST = 0.8
+_MAX_LIKENESS = 0.8
 # Half as long on a side as the others: another camera's image, or a cutting.
 _MUCH_SMALLER = 0.5
 # Mean difference of blue and red, in grey levels: below it an image is grey, and a camera's white balance can turn it.
@@ -89,7 +89,7 @@ def likeness_warnings(
     """
     usual = usual_look(known)
     alike = np.mean([abs(look.proportions - usual.proportions) < SAME_PROPORTIONS for look in known])
-    stretched = stretched and bool(alike > _MOST)  # otherwise the known ones are mixed themselves
+    stretched = stretched and bool(alike > _MAX_LIKENESS)  # otherwise the known ones are mixed themselves
     found: dict[str, list[str]] = {}
     for name, look in looks.items():
         for what in _differences(look, usual, in_pixels, stretched):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from edgead.kernels import numpy_backend
 from edgead.kernels.backend import resolve
 
-MOST_SIDE = 1 << 20
+MAX_SIDE = 1 << 20
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -45,7 +45,7 @@ def shrink(image: Pixels, size: tuple[int, int], out: Pixels | None = None, *, b
     `cv2.INTER_AREA` computes it in float32, which now and then rounds a pixel to its neighbour.
     """
     _check(image, "image", "(H, W, 3)")
-    if not all(1 <= now <= then <= MOST_SIDE for now, then in zip(size, image.shape, strict=False)):
+    if not all(1 <= now <= then <= MAX_SIDE for now, then in zip(size, image.shape, strict=False)):
         raise ValueError(
             f"an image of {image.shape[:2]} shrinks along both axes, to one pixel at least and from at most 2^20: "
             f"it cannot become {tuple(size)}"

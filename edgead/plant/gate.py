@@ -23,7 +23,7 @@ RESULT = struct.Struct("<qq?")
 """That time, by how much the gate was late in ns, and whether there was a pulse."""
 READY = b"ready\n"
 NO_GPIOD = "the package gpiod is missing"
-_MOST = 4096
+_MAX_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def serve(gate: Gate, orders: int, results: int) -> None:
             next_ns = gate.next_ns()
             wait_s = None if next_ns is None else max(0, next_ns - time.monotonic_ns()) / 1e9
             if select.select([orders], [], [], wait_s)[0]:
-                data = os.read(orders, _MOST)
+                data = os.read(orders, _MAX_BYTES)
                 if not data:
                     return
                 rest += data

@@ -7,9 +7,9 @@ from typing import Any
 from asyncua import Server
 from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 
-_MOST_CLIENTS = 100
-_MOST_MESSAGE_BYTES = 4 * 2**20  # clients read and subscribe: what they send is small
-_MOST_WAITING_BYTES = 8 * 2**20  # answers that a client has not taken, while it asks on
+_MAX_CLIENTS = 100
+_MAX_MESSAGE_BYTES = 4 * 2**20  # clients read and subscribe: what they send is small
+_MAX_WAITING_BYTES = 8 * 2**20  # answers that a client has not taken, while it asks on
 
 
 class GuardedProtocol(OPCUAProtocol):
@@ -24,7 +24,7 @@ class GuardedProtocol(OPCUAProtocol):
         transport = self.transport
         if transport is None:
             return
-        if len(self._buffer) > self.limits.max_recv_buffer or transport.get_write_buffer_size() > _MOST_WAITING_BYTES:
+        if len(self._buffer) > self.limits.max_recv_buffer or transport.get_write_buffer_size() > _MAX_WAITING_BYTES:
             self._buffer = b""
             transport.abort()
 
@@ -35,9 +35,9 @@ class GuardedServer(Server):
     def __init__(self, **named: Any):
         self._bserver: BinaryServer | None = None
         super().__init__(**named)
-        self.iserver.max_connections = _MOST_CLIENTS
-        self.limits.max_message_size = _MOST_MESSAGE_BYTES
-        self.limits.max_chunk_count = _MOST_MESSAGE_BYTES // self.limits.max_recv_buffer + 1
+        self.iserver.max_connections = _MAX_CLIENTS
+        self.limits.max_message_size = _MAX_MESSAGE_BYTES
+        self.limits.max_chunk_count = _MAX_MESSAGE_BYTES // self.limits.max_recv_buffer + 1
 
     @property
     def bserver(self) -> BinaryServer | None:

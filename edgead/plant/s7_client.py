@@ -12,7 +12,7 @@ from snap7.connection import ISOTCPConnection
 from snap7.error import S7ConnectionError, S7Error, S7ProtocolError, S7TimeoutError
 
 # What every CPU takes; with less a block would go in pieces.
-_LEAST_PDU = 240
+_MIN_PDU = 240
 
 
 class LimitedConnection(ISOTCPConnection):
@@ -73,7 +73,7 @@ class LimitedClient(Client):
         with self.limited():
             self.connection.connect(self._timeout_s)
             self._setup_communication()
-        if self.pdu_length < _LEAST_PDU:
-            raise S7ProtocolError(f"it takes {self.pdu_length} bytes in one request, {_LEAST_PDU} are the least")
+        if self.pdu_length < _MIN_PDU:
+            raise S7ProtocolError(f"it takes {self.pdu_length} bytes in one request, {_MIN_PDU} are the least")
         self.connected = True
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in malloc.h
-_LARGEST, _MOST_KEPT = 256 * 2**20, 1024 * 2**20
+_LARGEST, _MAX_KEPT = 256 * 2**20, 1024 * 2**20
 
 
 def give_back() -> None:
@@ -29,4 +29,4 @@ def keep() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGEST)
-        mallopt(_TRIM_THRESHOLD, _MOST_KEPT)
+        mallopt(_TRIM_THRESHOLD, _MAX_KEPT)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 _PAUSE_FIRST_S = 0.5
-_PAUSE_MOST_S = 10.0
+_MAX_PAUSE_S = 10.0
 # Whoever looks only now and then shall see it too.
 _SHOWN_S = 10.0
 
@@ -67,4 +67,4 @@ class LastingThread:
                 pause_s = _PAUSE_FIRST_S
             if self._closing.wait(pause_s):
                 return
-            pause_s = min(2 * pause_s, _PAUSE_MOST_S)
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)

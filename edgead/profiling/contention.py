@@ -9,7 +9,7 @@ from pathlib import Path
 
 _STAT = Path("/proc/stat")
 # Less than this does not move a median, but every idle machine would show it.
-_LEAST_CORES = 0.01
+_MIN_CORES = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def describe_use(use: OtherUse | None) -> str:
     if use is None:
         return ""
     uses = (("other processes used", use.processes), ("the hypervisor took", use.hypervisor))
-    return "".join(f"; {what} {cores:.2f} cores" for what, cores in uses if cores >= _LEAST_CORES)
+    return "".join(f"; {what} {cores:.2f} cores" for what, cores in uses if cores >= _MIN_CORES)
 
 
 def _clocks() -> tuple[float, float, float, float] | None:

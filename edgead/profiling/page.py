@@ -12,7 +12,7 @@ from edgead.profiling.profiler import ProfileReport
 
 _SIZE = {"width": 960, "height": 300}
 _COLUMNS = ("mean_ms", "min_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99_9_ms", "max_ms")
-_MOST_DOTS = 800
+_MAX_DOTS = 800
 
 
 def profile_page(report: ProfileReport, title: str) -> str:
@@ -61,7 +61,7 @@ def _course(times_s: np.ndarray, totals: np.ndarray, deadline_ms: float | None) 
     end_s = max(float(times_s[-1]), 1e-9)
     chart = Chart(Axis(0, end_s, "seconds"), Axis(0, top, "milliseconds"), "Latency of every frame", **_SIZE)
     # Of many samples the highest in each column of pixels is drawn, so that none of the late ones is left out.
-    column = np.minimum((times_s / end_s * _MOST_DOTS).astype(int), _MOST_DOTS - 1)
+    column = np.minimum((times_s / end_s * _MAX_DOTS).astype(int), _MAX_DOTS - 1)
     highest = [max(np.flatnonzero(column == c), key=lambda i: totals[i]) for c in np.unique(column)]
     shown = np.arange(len(totals)) if len(totals) <= 2000 else np.array(highest)
     chart.dots(times_s[shown], totals[shown], "good")

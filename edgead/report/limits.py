@@ -20,7 +20,7 @@ from edgead.report.findings import Findings
 from edgead.report.guarantee import percent
 from edgead.types import score_text
 
-_MOST = 150  # steps of the slider
+_MAX_STEPS = 150  # steps of the slider
 _LISTED = 8  # rows of the table, which needs no script
 _EXPECTED = "good parts expected to be rejected"
 _CALIBRATED, _GOOD, _FOUND = "good images of the calibration rejected", "good test images rejected", "defects found"
@@ -55,7 +55,9 @@ def examine_limits(found: Findings) -> list[Step]:
         middles[place] = limits.reject
     else:
         middles, place = [limits.reject, *middles], 0
-    kept = sorted({place, *np.linspace(0, len(middles) - 1, min(_MOST, len(middles))).round().astype(int).tolist()})
+    kept = sorted(
+        {place, *np.linspace(0, len(middles) - 1, min(_MAX_STEPS, len(middles))).round().astype(int).tolist()}
+    )
     return [_step(found, middles[index]) for index in kept]
 
 

@@ -15,7 +15,7 @@ from edgead.artifact.manifest import Manifest
 _AGAIN = "write it again with `edgead export`"
 # An engine's first run may take so long: what the slowest network takes on the slowest device, some hundred times.
 FIRST_RUN_S = 20.0
-_MOST_VALUES = 1 << 27  # of an output: half a gigabyte
+_MAX_VALUES = 1 << 27  # of an output: half a gigabyte
 
 
 class Runtime(Protocol):
@@ -112,10 +112,10 @@ def check_outputs(path: Path, manifest: Manifest, outputs: Sequence[Tensor]) -> 
                 f"sides of at least 1: {_AGAIN}"
             )
     shape, image_size = list(scored.shape[1:]), manifest.preprocessing.image_size
-    if shape[0] > image_size[0] or shape[1] > image_size[1] or math.prod(shape) > _MOST_VALUES:
+    if shape[0] > image_size[0] or shape[1] > image_size[1] or math.prod(shape) > _MAX_VALUES:
         raise ArtifactError(
             f"{path} gives {scored.name} of shape {shape}: patches must not be more than pixels ({list(image_size)}), "
-            f"and values at most {_MOST_VALUES}: {_AGAIN}"
+            f"and values at most {_MAX_VALUES}: {_AGAIN}"
         )
 
 

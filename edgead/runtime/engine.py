@@ -22,7 +22,7 @@ from edgead.runtime.engine_builder import EngineError, Profile, build_engine
 from edgead.runtime.flavour import INSTALL, Flavour, FlavourName, find_flavour, installed_flavours
 from edgead.runtime.trust import planted
 
-_MOST_BYTES = 4 << 30
+_MAX_BYTES = 4 << 30
 
 
 class NoEngineError(SettingsError):
@@ -156,7 +156,7 @@ class Wanted:
         remedy = f"remove it and {self._remedy()}"
         try:
             _refuse_planted(file.parent, os.stat(file.parent), remedy)
-            with open_regular(file, _MOST_BYTES) as (stream, found):
+            with open_regular(file, _MAX_BYTES) as (stream, found):
                 _refuse_planted(file, found, remedy)
                 return stream.read(found.st_size)
         except (FileNotFoundError, MissingFileError):

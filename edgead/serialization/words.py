@@ -19,7 +19,7 @@ from edgead.types import UNKNOWN_KIND, score_text, score_texts
 DEFAULT = "en"
 _FOLDER = Path(__file__).parent / "languages"
 # No calibration has so many parts.
-_LEAST_P = 1e-12
+_MIN_P = 1e-12
 # Above this share a percentage is clearer than "1 in 7".
 _OFTEN = 0.1
 
@@ -169,7 +169,7 @@ def _score(record: Mapping[str, Any], table: Mapping[str, Any]) -> str:
 
 def _rarity(record: Mapping[str, Any], table: Mapping[str, Any]) -> str:
     p_value = _number_in(record, "p_value")
-    if p_value is None or not _LEAST_P <= p_value < 1:
+    if p_value is None or not _MIN_P <= p_value < 1:
         return ""
     if p_value > _OFTEN:
         return table["rare"]["percent"].format(percent=math.ceil(100 * p_value - 1e-9))

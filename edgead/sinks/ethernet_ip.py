@@ -13,7 +13,7 @@ from edgead.sinks.options import SinkOptions
 from edgead.sinks.registry import register
 from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
-SERIAL_MOST = 82
+MAX_SERIAL = 82
 """Characters of a STRING of Rockwell's."""
 
 
@@ -59,7 +59,7 @@ class EthernetIpSink(BaseSink):
             The PLC is away or refuses a tag.
         """
         self._count += 1
-        serial = frame.part.serial.encode("ascii", "replace")[:SERIAL_MOST]
+        serial = frame.part.serial.encode("ascii", "replace")[:MAX_SERIAL]
         values = {
             "Score": float32(verdict.image_score),
             "Decision": (*DECISIONS, FAULT).index(verdict.decision),

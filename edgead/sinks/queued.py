@@ -17,9 +17,9 @@ from edgead.sinks.contract import BaseSink, SinkError, StopRequested
 from edgead.sinks.queue_status import QueueStatus, Tally
 from edgead.types import Frame, Verdict
 
-_MOST_BYTES = 256 * 2**20
+_MAX_BYTES = 256 * 2**20
 # Far more than a plant has faults: a receiver that is away for months gets the newest.
-_MOST_NOTICES = 1000
+_MAX_NOTICES = 1000
 # Tracebacks of one sink: one is enough to find the mistake, and a fault may come with every verdict.
 _TRACEBACK_EVERY_S = 60.0
 # A sink that has worked on one verdict for so long, and says nothing of it, waits for an answer.
@@ -81,7 +81,7 @@ class QueuedSink:
                 return
             self._waiting.append((frame, verdict))
             self._bytes += _size(frame, verdict)
-            while len(self._waiting) > self._most or (self._bytes > _MOST_BYTES and len(self._waiting) > 1):
+            while len(self._waiting) > self._most or (self._bytes > _MAX_BYTES and len(self._waiting) > 1):
                 self._take()
                 self._of_verdicts.dropped += 1
             self._changed.notify()
@@ -97,7 +97,7 @@ class QueuedSink:
                 self._of_notices.dropped += 1
                 return
             self._notices.append(notice)
-            if len(self._notices) > _MOST_NOTICES:
+            if len(self._notices) > _MAX_NOTICES:
                 self._notices.popleft()
                 self._of_notices.dropped += 1
             self._changed.notify()

@@ -14,8 +14,8 @@ from edgead.sinks.options import SinkOptions
 from edgead.sinks.registry import register
 from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
-SERIAL_MOST = 32
-_LAYOUT = struct.Struct(f">Ifh BB{SERIAL_MOST}s I")
+MAX_SERIAL = 32
+_LAYOUT = struct.Struct(f">Ifh BB{MAX_SERIAL}s I")
 """Count (UDInt), score (Real), decision (Int), serial number (String[32]) and the count again (UDInt)."""
 
 
@@ -36,10 +36,10 @@ def block(count: int, score: float, decision: str, serial: str) -> bytes:
 
     The count stands at both ends: a PLC whose CPU takes the request in pieces reads a whole verdict where both agree.
     """
-    text = serial.encode("ascii", "replace")[:SERIAL_MOST]
+    text = serial.encode("ascii", "replace")[:MAX_SERIAL]
     count &= 0xFFFFFFFF
     code = (*DECISIONS, FAULT).index(decision)
-    return _LAYOUT.pack(count, float32(score), code, SERIAL_MOST, len(text), text, count)
+    return _LAYOUT.pack(count, float32(score), code, MAX_SERIAL, len(text), text, count)
 
 
 class S7Sink(BaseSink):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
 FEWEST_CHARACTERS = 12
-MOST_CHARACTERS = 256
+MAX_CHARACTERS = 256
 PIN = re.compile(r"[0-9]{4,8}")
 # Of what remains of a password without all that guesses begin with.
 _FEWEST_LETTERS = 4

@@ -28,7 +28,7 @@ from edgead.site.shifts import ShiftSection, check_shifts
 from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
 from edgead.triggers.timing import EveryFrameOptions
-from edgead.types import MOST_PART_CHARACTERS
+from edgead.types import MAX_PART_CHARACTERS
 
 RuntimeName = Annotated[
     str,
@@ -86,7 +86,7 @@ class PipelineSection(Section):
         PartNamingSection | None, Field(description="How it learns which part a frame shows, besides its trigger.")
     ] = None
     recipes: Annotated[
-        dict[Annotated[str, Field(min_length=1, max_length=MOST_PART_CHARACTERS)], RecipeSection],
+        dict[Annotated[str, Field(min_length=1, max_length=MAX_PART_CHARACTERS)], RecipeSection],
         Field(description="Models by the recipe that a part asks for; a part that names none has the pipeline's own."),
     ] = {}
     unknown_recipe: Annotated[

@@ -21,7 +21,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """Each may do what those before it may."""
 
 _HEADER = "# Written by `edgead user`. The daemon reads it again when it changes.\n"
-_MOST_NAME = 64
+_MAX_NAME = 64
 _BETWEEN = " .-_@'"
 
 
@@ -37,8 +37,8 @@ def user_name(name: str) -> str:
     """
     name = unicodedata.normalize("NFC", name).strip()
     plain = "".join(letter for letter in name if letter not in _BETWEEN)
-    if not (name and len(name) <= _MOST_NAME and plain.isalnum() and name[0].isalnum()):
-        raise ValueError(f"a name is 1 to {_MOST_NAME} letters and digits, with {_BETWEEN!r} between them")
+    if not (name and len(name) <= _MAX_NAME and plain.isalnum() and name[0].isalnum()):
+        raise ValueError(f"a name is 1 to {_MAX_NAME} letters and digits, with {_BETWEEN!r} between them")
     return name
 
 

@@ -16,13 +16,13 @@ from edgead.errors import SettingsError
 from edgead.metrics.partitions import adjusted_rand, jaccard_of_each
 
 # Ward's distances of all pairs take 200 MB then.
-MOST_REJECTS = 5000
-MOST_KINDS = 12
+MAX_REJECTS = 5000
+MAX_KINDS = 12
 # A kind of fewer parts than this is chance: no more kinds are looked for than there are so many parts for.
-_LEAST_PARTS = 3
+_MIN_PARTS = 3
 _HALVINGS = 20
 _NEARLY = 0.05
-_MOST_TURNS = 30
+_MAX_TURNS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ def find_clusters(
     SettingsError
         More rejects than can be compared, or fewer than kinds.
     """
-    if len(descriptors) > MOST_REJECTS:
-        raise SettingsError(f"{len(descriptors)} rejects are more than the {MOST_REJECTS} that can be sorted at once")
+    if len(descriptors) > MAX_REJECTS:
+        raise SettingsError(f"{len(descriptors)} rejects are more than the {MAX_REJECTS} that can be sorted at once")
     _, part_of = np.unique(parts, return_inverse=True)
     means = np.array([descriptors[part_of == part].mean(axis=0) for part in range(part_of.max() + 1)])
     if count is not None and not 1 <= count <= len(means):
         raise SettingsError(f"rejects of {len(means)} parts cannot be {count} kinds")
-    numbers = [count] if count else list(range(2, min(MOST_KINDS, len(means) // _LEAST_PARTS) + 1)) or [1]
+    numbers = [count] if count else list(range(2, min(MAX_KINDS, len(means) // _MIN_PARTS) + 1)) or [1]
     halvings = [_halve(means, np.random.default_rng([seed, turn])) for turn in range(_HALVINGS)]
     agreement = {k: float(np.median([halving.agreement(k) for halving in halvings])) for k in numbers}
     best = max(agreement.values())
@@ -153,7 +153,7 @@ def _nearest_centre(rows: np.ndarray, labels: np.ndarray, descriptors: np.ndarra
 
 def _settled(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Move rows to the kind with the nearest centre until none moves: Ward's merges cannot be taken back."""
-    for _ in range(_MOST_TURNS):
+    for _ in range(_MAX_TURNS):
         nearer = _nearest_centre(rows, labels, rows)
         if np.array_equal(nearer, labels) or len(np.unique(nearer)) < labels.max() + 1:
             break

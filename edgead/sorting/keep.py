@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from edgead.adapt.teach.versions import new_version
 from edgead.artifact.folder import Artifact, write_manifest
-from edgead.artifact.kinds import DESCRIPTOR, EXAMPLES, MOST_EXAMPLES, Kinds
+from edgead.artifact.kinds import DESCRIPTOR, EXAMPLES, MAX_EXAMPLES, Kinds
 from edgead.calibration.group_conformal import dense
 from edgead.detector.kinds.known import (
     bank_sha256,
@@ -53,9 +53,9 @@ def keep_kinds(artifact: Artifact, examples: Examples, unknown_level: float = UN
         Names or a level that no kind can have, too many examples, all of one part, or the model was changed since it
         was opened.
     """
-    if len(examples.kinds) > MOST_EXAMPLES:
+    if len(examples.kinds) > MAX_EXAMPLES:
         raise SettingsError(
-            f"{len(examples.kinds)} examples are more than the {MOST_EXAMPLES} that a reject can be compared with in "
+            f"{len(examples.kinds)} examples are more than the {MAX_EXAMPLES} that a reject can be compared with in "
             "time: leave some out of the largest kinds"
         )
     if len(set(examples.groups)) < 2:

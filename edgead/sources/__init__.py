@@ -10,7 +10,7 @@ from typing import Any
 from edgead.components.registry import read_options
 from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
-from edgead.images.files import MOST_MEGAPIXELS
+from edgead.images.files import MAX_MEGAPIXELS
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
 from edgead.sources.live import Limits, LiveSource
@@ -39,7 +39,7 @@ def open_source(
     open_timeout_s: float = 5.0,
     read_timeout_s: float = 5.0,
     stop: threading.Event | None = None,
-    max_megapixels: float = MOST_MEGAPIXELS,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Source:
     """Open a source of frames.
 

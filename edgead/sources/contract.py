@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from edgead.errors import EdgeadError
-from edgead.images.files import MOST_MEGAPIXELS, ImageError, as_bgr, check_size
+from edgead.images.files import MAX_MEGAPIXELS, ImageError, as_bgr, check_size
 from edgead.types import Frame
 
 
@@ -71,7 +71,7 @@ def new_id(at: datetime) -> str:
 class FrameCounter:
     """Numbers the frames of one source, stamps them, and counts those that are handed over late."""
 
-    def __init__(self, uri: str, *, late_after_ms: float | None = None, max_megapixels: float = MOST_MEGAPIXELS):
+    def __init__(self, uri: str, *, late_after_ms: float | None = None, max_megapixels: float = MAX_MEGAPIXELS):
         self.uri = uri
         self.captured = 0
         self.late = None if late_after_ms is None else 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgead.components.uri import without_credentials
-from edgead.images.files import MOST_MEGAPIXELS, ImageError, is_image_path, list_images, load_image, natural_key
+from edgead.images.files import MAX_MEGAPIXELS, ImageError, is_image_path, list_images, load_image, natural_key
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
 
@@ -18,7 +18,7 @@ class FolderSource:
     live = False
 
     def __init__(
-        self, pattern: str | Path, *, late_after_ms: float | None = None, max_megapixels: float = MOST_MEGAPIXELS
+        self, pattern: str | Path, *, late_after_ms: float | None = None, max_megapixels: float = MAX_MEGAPIXELS
     ):
         self.uri = str(pattern)
         self.paths = _find(self.uri)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgead.images.files import MOST_MEGAPIXELS
+from edgead.images.files import MAX_MEGAPIXELS
 from edgead.sources.connection import Connection, LiveAddress, NoFrameYetError
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.sources.mailbox import Mailbox
@@ -29,7 +29,7 @@ class Limits:
     read_timeout_s: float = 5.0
     late_after_ms: float | None = None
     stop: threading.Event | None = None
-    max_megapixels: float = MOST_MEGAPIXELS
+    max_megapixels: float = MAX_MEGAPIXELS
 
 
 class LiveSource:

@@ -22,7 +22,7 @@ from edgead.sources.live import Limits
 from edgead.types import Frame
 
 MESSAGE_BYTES = 65536
-_MOST_CORRUPT = 100  # in a row
+_MAX_CORRUPT = 100  # in a row
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def _read(channel: socket.socket, order: dict[str, Any]) -> None:
     memory: FrameMemory | None = None
     corrupt = 0
     lost = Lost()
-    while corrupt <= _MOST_CORRUPT:
+    while corrupt <= _MAX_CORRUPT:
         try:
             frame = _whole_frame(connection, log)
         except NoFrameYetError:

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 _LONG_SIDE_PX = 192  # fine grain, which differs from part to part, and noise are gone at this size
-_LEAST_RESPONSE = 0.2  # of a registration; what has less shows something else than the golden image
-_MOST_GOLDEN = 3
-_CHECKS, _LEAST_CHECKS = 9, 5
+_MIN_RESPONSE = 0.2  # of a registration; what has less shows something else than the golden image
+_MAX_GOLDEN = 3
+_CHECKS, _MIN_CHECKS = 9, 5
 
 
 class Place:
@@ -32,7 +32,7 @@ class Place:
     """
 
     def __init__(self, golden: Sequence[np.ndarray], scale: float):
-        self._golden = [_edges(grey) for grey in golden[:_MOST_GOLDEN]]
+        self._golden = [_edges(grey) for grey in golden[:_MAX_GOLDEN]]
         height, width = self._golden[0].shape
         self._scale = scale * max(golden[0].shape) / max(height, width)
         self._window = cv2.createHanningWindow((width, height), cv2.CV_32F)
@@ -48,7 +48,7 @@ class Place:
 
     def has_moved(self, above_px: float) -> bool:
         """Report whether the last images are shifted by more than a limit."""
-        if len(self._shifts_px) < _LEAST_CHECKS:
+        if len(self._shifts_px) < _MIN_CHECKS:
             return False
         return float(np.hypot(*np.median(self._shifts_px, axis=0))) > above_px + 2 * self._apart_px
 
@@ -56,7 +56,7 @@ class Place:
         """The median shift (x, y) against the golden images that are found in an image; None for none."""
         # Copies: where no side needs padding for the transform, OpenCV multiplies the window into what it is given.
         found = [cv2.phaseCorrelate(golden.copy(), edges.copy(), self._window) for golden in self._golden]
-        shifts = [shift for shift, response in found if response > _LEAST_RESPONSE]
+        shifts = [shift for shift, response in found if response > _MIN_RESPONSE]
         return np.median(shifts, axis=0) * self._scale if shifts else None
 
 

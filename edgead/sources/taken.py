@@ -14,7 +14,7 @@ from edgead.files.regular import MissingFileError, UnreadableFileError, read_reg
 from edgead.sources.arrivals import Signature, signature_of
 
 JOURNAL = ".edgead-taken"
-_MOST_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30
 
 
 class Journal:
@@ -49,7 +49,7 @@ class Journal:
 
     def _read(self) -> dict[str, Signature]:
         try:
-            lines = read_regular(self._file, _MOST_BYTES).splitlines()
+            lines = read_regular(self._file, _MAX_BYTES).splitlines()
         except MissingFileError:
             return {}
         except UnreadableFileError as error:

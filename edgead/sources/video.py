@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgead.images.files import MOST_MEGAPIXELS, ImageError, decode_image
+from edgead.images.files import MAX_MEGAPIXELS, ImageError, decode_image
 from edgead.process.silence import quiet_opencv
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
@@ -32,9 +32,7 @@ class VideoSource:
 
     live = False
 
-    def __init__(
-        self, path: str | Path, *, late_after_ms: float | None = None, max_megapixels: float = MOST_MEGAPIXELS
-    ):
+    def __init__(self, path: str | Path, *, late_after_ms: float | None = None, max_megapixels: float = MAX_MEGAPIXELS):
         self.path = Path(path)
         self.uri = str(path)
         if not self.path.is_file():

@@ -30,7 +30,7 @@ _POLL_S = 0.1
 # Of the time, for looking into the folder: one with very many files is looked into less often. The time of
 # those who take the images passes between two looks.
 _SHARE = 0.2
-_MOST_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30
 DONE, FAILED = "done", "failed"
 
 
@@ -109,7 +109,7 @@ class WatchSource:
         except FileNotFoundError:
             return None
         try:
-            with open_regular(taken, _MOST_BYTES) as (stream, found):
+            with open_regular(taken, _MAX_BYTES) as (stream, found):
                 data = stream.read(found.st_size) if signature_of(found) == signature else None
             image = None if data is None else decode_image(data, max_megapixels=self._limits.max_megapixels)
         except MissingFileError:

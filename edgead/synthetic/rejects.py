@@ -18,7 +18,7 @@ from edgead.files.regular import UnreadableFileError, read_regular
 from edgead.images.files import is_image_path, list_images, load_image
 
 UNNAMED = "defect"
-_MOST_BYTES = 256 << 20
+_MAX_BYTES = 256 << 20
 _TRUTH = "ground_truth"
 
 Marking = Callable[[Path, np.ndarray], np.ndarray | None]
@@ -119,7 +119,7 @@ def _holds_images(folder: Path) -> bool:
 
 def _read_boxes(file: Path) -> Mapping[str, list[tuple[int, int, int, int]]]:
     try:
-        lines = read_regular(file, _MOST_BYTES).decode().splitlines()
+        lines = read_regular(file, _MAX_BYTES).decode().splitlines()
     except UnreadableFileError as error:
         raise DatasetError(f"{file} {error}") from error
     except UnicodeDecodeError as error:

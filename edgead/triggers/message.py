@@ -7,7 +7,7 @@ import json
 from edgead.types import NO_PART, Part
 
 _KEYS = ("serial", "batch", "recipe")
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 
 
 def part_of(message: bytes) -> Part:
@@ -26,8 +26,8 @@ def part_of(message: bytes) -> Part:
     >>> part_of(b'{"serial": 17, "recipe": "left door"}')
     Part(serial='17', batch='', recipe='left door')
     """
-    if len(message) > _MOST_BYTES:
-        raise ValueError(f"{len(message)} bytes, at most {_MOST_BYTES} are read")
+    if len(message) > _MAX_BYTES:
+        raise ValueError(f"{len(message)} bytes, at most {_MAX_BYTES} are read")
     try:
         text = message.decode().strip()
     except UnicodeDecodeError:

@@ -19,7 +19,7 @@ from edgead.types import Frame, Part, Verdict
 
 _AGAIN_S = 0.5
 _LEAVE_S = 1.0
-_MOST_LOOKS = 4
+_MAX_LOOKS = 4
 
 
 class HandshakeOptions(Section):
@@ -226,7 +226,7 @@ def settled(look: Callable[[], Command], before: Command | None, uri: str) -> Co
     command = look()
     if before is not None and command.sequence == before.sequence:
         return command
-    for _ in range(_MOST_LOOKS):
+    for _ in range(_MAX_LOOKS):
         again = look()
         if _asks(again) == _asks(command):
             return again

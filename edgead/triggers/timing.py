@@ -16,7 +16,7 @@ from edgead.triggers.contract import TriggerOptions
 from edgead.triggers.registry import register
 from edgead.types import NO_PART, Frame, Part
 
-_MOST_CALLS = 1000
+_MAX_CALLS = 1000
 
 WithinMs = Annotated[
     float | None,
@@ -122,7 +122,7 @@ class SoftwareTrigger:
         """
         with self._lock:
             self._calls.append((time.perf_counter_ns() if at_ns is None else at_ns, part))
-            if len(self._calls) > _MOST_CALLS:
+            if len(self._calls) > _MAX_CALLS:
                 self._miss(self._calls.popleft()[1], "too many calls wait for a frame")
 
     def accepts(self, frame: Frame) -> bool:

@@ -22,7 +22,7 @@ FAR = 5.0
 # for 1.00).
 ENOUGH_PARTS = 50
 # What more than a quarter of the images have in common is no exception.
-MOST = 0.25
+MAX_SHARE = 0.25
 _NAMED = 8
 
 
@@ -47,7 +47,7 @@ def stand_out(scores: npt.ArrayLike, far: float = FAR) -> list[int]:
     low, middle = np.percentile(values, (16, 50))
     order = np.argsort(-values, kind="stable")
     above = order[values[order] > middle + far * max(middle - low, 1e-3)]
-    return above[: int(MOST * len(values))].tolist()
+    return above[: int(MAX_SHARE * len(values))].tolist()
 
 
 def clean_warnings(suspicious: Sequence[Path]) -> list[str]:

@@ -26,7 +26,7 @@ from edgead.unlabelled.run import (
 
 SHEET, TABLE, LIMITS = "sheet.jpg", "ranking.csv", "limits.txt"
 _COLUMNS = ("rank", "image", "score", "part")
-_WORST, _LEAST = 32, 8
+_WORST, _HARMLESS = 32, 8
 _TILE_PX = 220
 _LEGEND = "colours show where a part differs from what most others have; a dashed ring marks its highest place"
 
@@ -83,13 +83,13 @@ def limits_page(found: Screened) -> str:
 def _sheet(found: Screened) -> np.ndarray:
     scale = _scale(found)
     images = found.images
-    worst, least = images[:_WORST], images[max(_WORST, len(images) - _LEAST) :]
+    worst, least = images[:_WORST], images[max(_WORST, len(images) - _HARMLESS) :]
     bands = [
         (f"the {len(worst)} most suspicious", [_tile(one, found.preprocessing, scale) for one in worst]),
         (f"the {len(least)} least suspicious", [_tile(one, found.preprocessing, scale) for one in least]),
     ]
     title = f"{len(images)} images of a pile, ranked by comparing them with each other"
-    return band_sheet((title, _LEGEND), bands, columns=_LEAST, tile_px=_TILE_PX)
+    return band_sheet((title, _LEGEND), bands, columns=_HARMLESS, tile_px=_TILE_PX)
 
 
 def _scale(found: Screened) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from edgead.kernels import GroupedPatches
 Floats = npt.NDArray[np.float32]
 
 # Images whose distances to each other are kept at once: 0.13 GB at 14 x 14 patches.
-MOST_IMAGES = 400
+MAX_IMAGES = 400
 FEWEST_PARTS = 3
 # As MuSc takes them for MVTec AD: each image alone, with one and with two others.
 ALIKE = (1, 2, 3)

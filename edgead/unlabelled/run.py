@@ -20,7 +20,7 @@ from edgead.unlabelled.features import MutualScorer, PileScorer
 from edgead.unlabelled.mutual import (
     ALIKE,
     FEWEST_PARTS,
-    MOST_IMAGES,
+    MAX_IMAGES,
     MutualRule,
 )
 
@@ -191,7 +191,7 @@ def in_own_order(paths: Sequence[Path], plan: ScreenPlan, progress: StageProgres
 
 def _piles(ordered: Sequence[Path]) -> Iterator[Sequence[Path]]:
     """Deal a large pile into some of about equal size, as many as it takes."""
-    count = -(-len(ordered) // MOST_IMAGES)
+    count = -(-len(ordered) // MAX_IMAGES)
     return (ordered[first::count] for first in range(count))
 
 

@@ -12,7 +12,7 @@ from edgead.web.problems import problem
 
 # Signing in reads a body of people who are not known yet: they may wait for each other, and for nobody else.
 _SIGN_IN = "/api/login"
-_MOST = {_SIGN_IN: 8, "": 64}
+_MAX_REQUESTS = {_SIGN_IN: 8, "": 64}
 
 
 class ConcurrencyLimit:
@@ -34,8 +34,8 @@ class ConcurrencyLimit:
             return
         if lane:  # strangers who dawdle with their body take no place
             receive = await _whole(receive)
-        if self._under_way[lane] >= _MOST[lane]:
-            detail = f"{_MOST[lane]} requests are under way: try again"
+        if self._under_way[lane] >= _MAX_REQUESTS[lane]:
+            detail = f"{_MAX_REQUESTS[lane]} requests are under way: try again"
             await problem(503, detail, {"Retry-After": "1", "Connection": "close"})(scope, receive, send)
             return
         self._under_way[lane] += 1

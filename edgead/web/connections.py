@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from edgead.web.auth.rate_limit import network_of
 
 # With those that the event loop accepts in one go, far below 1024 open files, the limit of most systems.
-MOST_CONNECTIONS = 128
+MAX_CONNECTIONS = 128
 # From the connection, or the answer before, to the end of a request's header.
 HEADER_S = 5.0
 # From there to the end of its body, which is small.
@@ -46,7 +46,7 @@ class BoundedConnection(H11Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._follow_phase()
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > MAX_CONNECTIONS:
             _least_entitled(self.connections).give_up()
 
     def connection_lost(self, exc: Exception | None) -> None:

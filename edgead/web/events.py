@@ -14,8 +14,8 @@ from edgead.serialization.notice import News, Notice
 from edgead.web.answers import VerdictAnswer
 from edgead.web.routes.notices import NoticeAnswer
 
-_MOST_LISTENERS = 32
-_MOST_WAITING = 200
+_MAX_LISTENERS = 32
+_MAX_WAITING = 200
 _LOOK_EVERY_S = 0.25
 _JOIN_S = 2.0
 
@@ -53,8 +53,8 @@ class VerdictEvents:
         """
         listener = _Listener(asyncio.get_running_loop())
         with self._lock:
-            if len(self._listeners) >= _MOST_LISTENERS:
-                raise TooManyListeners(f"{_MOST_LISTENERS} listen already")
+            if len(self._listeners) >= _MAX_LISTENERS:
+                raise TooManyListeners(f"{_MAX_LISTENERS} listen already")
             self._listeners.add(listener)
             if self._thread is None:
                 self._thread = LastingThread("verdict events", self._pump)
@@ -114,7 +114,7 @@ class _Listener:
     def offer(self, event: str) -> None:
         with self._lock:
             self._waiting.append(event)
-            if len(self._waiting) > _MOST_WAITING:
+            if len(self._waiting) > _MAX_WAITING:
                 self._waiting.popleft()
                 self._dropped += 1
         self._wake()

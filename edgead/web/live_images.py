@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-_MOST_VIEWS = 16
+_MAX_VIEWS = 16
 _OFTENEST_S = 0.1
 _QUALITY = 80
 
@@ -59,7 +59,7 @@ class LiveImages:
             made = Jpeg(tag, _encoded(draw(), view.width_px), self._clock())
             self._kept[view] = made
             self._kept.move_to_end(view)
-            if len(self._kept) > _MOST_VIEWS:
+            if len(self._kept) > _MAX_VIEWS:
                 self._kept.popitem(last=False)
             return made
 

@@ -18,9 +18,9 @@ from edgead.web.problems import problem
 # Open to all who can reach us: probes, the page without its data, and signing in.
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/api/session", "/api/login"})
 OPEN_FOLDER = "/page/"
-_MOST_BODY_BYTES = 64 * 1024
+_MAX_BODY_BYTES = 64 * 1024
 _IMAGE_PATH = re.compile(r"/api/pipelines/[^/]+/judge")
-_MOST_IMAGE_BYTES = 32 * 1024 * 1024
+_MAX_IMAGE_BYTES = 32 * 1024 * 1024
 # A name or an address, and a port: no user before it, nothing after it.
 _HOST = re.compile(r"(?:(?P<name>[A-Za-z0-9.-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _HEADERS = {
@@ -106,7 +106,7 @@ def refuse_foreign_origin(method: str, headers: Headers) -> None:
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
     """Receive a body up to the most that its endpoint reads."""
-    most = _MOST_IMAGE_BYTES if _IMAGE_PATH.fullmatch(scope["path"]) else _MOST_BODY_BYTES
+    most = _MAX_IMAGE_BYTES if _IMAGE_PATH.fullmatch(scope["path"]) else _MAX_BODY_BYTES
     declared = Headers(scope=scope).get("content-length", "0")
     if declared.isdigit() and int(declared) > most:
         raise Refusal(413, f"more than {most} bytes")

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from edgead.types import MOST_PART_CHARACTERS, Part
+from edgead.types import MAX_PART_CHARACTERS, Part
 
 
 def _printable(value: str) -> str:
@@ -18,7 +18,7 @@ def _printable(value: str) -> str:
 
 Value = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=MOST_PART_CHARACTERS),
+    StringConstraints(strip_whitespace=True, max_length=MAX_PART_CHARACTERS),
     AfterValidator(_printable),
     Field(description="Of the part; empty where nobody says so.", examples=["A-0017"]),
 ]

@@ -23,7 +23,7 @@ from edgead.web.connections import BoundedConnection
 from edgead.web.cpu_budget import paced_loop
 
 # What the event loop accepts in one go: the limit of connections is looked at after that.
-_ACCEPT_MOST = 64
+_MAX_ACCEPT = 64
 # What the kernel keeps until then; a client that finds it full tries again after a second.
 _BACKLOG = 1024
 # Given to what is cancelled at the end; what waits for a thread does not hear of it.
@@ -31,7 +31,7 @@ _LEAVE_S = 1.0
 # Requests that need a thread: more would not be answered sooner, and would take the cores from the inspection.
 _THREADS = 8
 # Of what strangers can cause at will: records within a minute.
-_MOST_RECORDS = 10
+_MAX_RECORDS = 10
 
 
 class Server:
@@ -55,11 +55,11 @@ class Server:
             proxy_headers=False,  # see _believing
             http=BoundedConnection,
             ws="none",
-            backlog=_ACCEPT_MOST,
+            backlog=_MAX_ACCEPT,
             timeout_graceful_shutdown=1,
         )
         self._server = _Listener(config)
-        self._rates = {name: LogRate(_MOST_RECORDS, 60.0) for name in ("uvicorn.error", "asyncio")}
+        self._rates = {name: LogRate(_MAX_RECORDS, 60.0) for name in ("uvicorn.error", "asyncio")}
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     @property

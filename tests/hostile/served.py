@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
-MOST_FILES = 1024
+MAX_FILES = 1024
 
 
 class Target:
@@ -118,7 +118,7 @@ def main(folder: Path) -> None:
             time.sleep(0.3)
             return {"passed": True, "images": []}
 
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
     log_json_lines()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     (folder / "store").mkdir()

@@ -23,7 +23,7 @@ from edgead.detector import Detector
 
 LIMIT_S = 10.0  # of the thread's own time, as on a computer that does nothing else
 HANGS_S = 60.0
-MOST_BYTES = 64 << 20  # of arrays and Python objects; the valid one needs less than 1 MiB
+MAX_BYTES = 64 << 20  # of arrays and Python objects; the valid one needs less than 1 MiB
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +99,7 @@ def test_is_refused(valid_artifact, tmp_path, name, runtime):
     expected = SelfTestError if (name, runtime) in SCORES_OTHERWISE else ArtifactError
     assert isinstance(error, expected), f"{type(error).__name__}: {error}"
     assert str(path) in str(error) and len(str(error)) > len(str(path)) + 20
-    assert peak < MOST_BYTES
+    assert peak < MAX_BYTES
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "memory_bank.npy", "golden/0.png", "golden", "."])

@@ -6,7 +6,7 @@ import resource
 
 import pytest
 from hostile.http_clients import KNOWN, WINDOWS, window
-from hostile.served import MOST_FILES, served
+from hostile.served import MAX_FILES, served
 from patience import wait_until
 
 pytestmark = pytest.mark.slow
@@ -34,6 +34,6 @@ def test_probes_answer_throughout(server, name):
         assert len(seen) >= 3, path
     if name not in KNOWN:
         assert set(found.page) == {200}, found.page
-    assert found.most_files < MOST_FILES / 2
+    assert found.most_files < MAX_FILES / 2
     assert found.log_lines <= 25
     wait_until(lambda: server.files < 60)

@@ -8,7 +8,7 @@ import numpy as np
 # Deviations (from the median, in units that are one standard deviation for a normal distribution).
 FAR = 6.0
 # Images that are less than half as sharp as the others are blurred, however alike the others are.
-LEAST_SHARPNESS = 0.5
+MIN_SHARPNESS = 0.5
 
 
 def sharpness(image: np.ndarray) -> float:
@@ -20,7 +20,7 @@ def find_blurred(sharpnesses: list[float]) -> list[int]:
     """Report which images are far less sharp than the others."""
     values = np.log(np.maximum(sharpnesses, 1e-9))
     below = _deviations(-values) > FAR
-    return np.flatnonzero(below & (values < np.median(values) + np.log(LEAST_SHARPNESS))).tolist()
+    return np.flatnonzero(below & (values < np.median(values) + np.log(MIN_SHARPNESS))).tolist()
 
 
 def find_odd(scores: np.ndarray) -> list[int]:

@@ -25,7 +25,7 @@ from edgead.dataset.folders import Progress, StageProgress
 from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, in_metric, without_fold
 
 # 0.2 GiB of features of the packaged backbone; a device has less memory than a workstation.
-MOST_PATCHES = 300_000
+MAX_PATCHES = 300_000
 # The share of an image's patches that are furthest from the others' shows whether the image is an odd one.
 FURTHEST = 0.01
 
@@ -105,7 +105,7 @@ def _raw_patches(
     write_arrays(draft.path, draft.manifest, backbone.inputs(backbone.neutral()))
     rows: list[np.ndarray] = []
     for features in each_features(draft, images, partial(progress, "extract features")):
-        keep = min(len(features), max(1, MOST_PATCHES // len(images)))
+        keep = min(len(features), max(1, MAX_PATCHES // len(images)))
         picks = slice(None) if keep == len(features) else np.sort(rng.choice(len(features), keep, replace=False))
         rows.append(features[picks] * np.float32(backbone.raw_factor))
     patches = np.concatenate(rows)

@@ -15,7 +15,7 @@ import numpy as np
 from edgead.kernels import NearestPatches
 
 # So many images are looked at, and with fewer groups nothing is usual yet.
-MOST_IMAGES, LEAST_GROUPS = 120, 20
+MAX_IMAGES, MIN_GROUPS = 120, 20
 # The mean is smoothed by this share of the shorter side of the grid: parts do not lie exactly alike.
 SMOOTHING = 0.05
 # The middle, where parts are: all but this share of the grid on each side.
@@ -23,10 +23,10 @@ AROUND = 0.25
 
 
 def look_at(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
-    """Indices of the images whose scores are taken, at most MOST_IMAGES; none where the groups are too few."""
-    if len(np.unique(np.asarray(groups))) < LEAST_GROUPS:
+    """Indices of the images whose scores are taken, at most MAX_IMAGES; none where the groups are too few."""
+    if len(np.unique(np.asarray(groups))) < MIN_GROUPS:
         return np.empty(0, int)
-    return np.sort(np.random.default_rng(seed).permutation(len(groups))[:MOST_IMAGES])
+    return np.sort(np.random.default_rng(seed).permutation(len(groups))[:MAX_IMAGES])
 
 
 def left_out_maps(

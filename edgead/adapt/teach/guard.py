@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.manifest import Calibration
-from edgead.calibration.blind import MOST, OTHER_PRODUCT
+from edgead.calibration.blind import MAX_REJECTED, OTHER_PRODUCT
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
@@ -36,7 +36,7 @@ ONE_PLACE = 1.2
 WIDE = 6.0
 # Good parts of the panel's sets seldom score so far beyond the limit; most defects do.
 LIKE_DEFECTS = 1.1
-MOST_TILES = 24
+MAX_TILES = 24
 
 
 class LessonRefusedError(SettingsError):
@@ -92,7 +92,7 @@ def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None
         if progress:
             progress(done, len(paths))
     high = [one for one in offered if one.score > LIKE_DEFECTS * one.limit]
-    if len(high) > MOST * len(offered):
+    if len(high) > MAX_REJECTED * len(offered):
         words = f"{len(high)} of these {len(offered)} score like defects"
         offered = [replace(one, doubt=one.doubt or words) if one in high else one for one in offered]
     return sorted(offered, key=lambda one: (not one.doubt, -one.score))
@@ -128,7 +128,7 @@ def _spread(limits: Calibration) -> float:
 def write_sheet(detector: Detector, offered: Sequence[Offered], path: Path) -> None:
     """Draw the first of the images with heat map, verdict and doubt into one image."""
     tiles = []
-    for one in offered[:MOST_TILES]:
+    for one in offered[:MAX_TILES]:
         image = load_image(one.path)
         tiles.append((draw_overlay(image, detector.predict(image)), "IN DOUBT  " * bool(one.doubt) + one.label))
     write_image(path, contact_sheet(tiles))

@@ -30,7 +30,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.heads.nearest import BANK, NearestHead
 
-_MOST_ROWS = 12
+_MAX_ROWS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +122,11 @@ class Prepared:
     def table(self) -> Table:
         """Lay out what would be learnt for a terminal."""
         table = Table("image", "score / limit", "", title=f"{self.artifact.path}: to learn", title_justify="left")
-        for one in self.offered[:_MOST_ROWS]:
+        for one in self.offered[:_MAX_ROWS]:
             share = f"{100 * one.score / one.limit:.0f} %"
             table.add_row(str(Path(*one.path.parts[-2:])), share, one.doubt, style="red" if one.doubt else None)
-        if len(self.offered) > _MOST_ROWS:
-            table.add_row(f"and {len(self.offered) - _MOST_ROWS} more", "", "")
+        if len(self.offered) > _MAX_ROWS:
+            table.add_row(f"and {len(self.offered) - _MAX_ROWS} more", "", "")
         table.caption = (
             f"{len(self.taught)} images to learn, {len(self.held_out)} held out"
             + f", {len(self.bad)} bad ones to test it" * bool(self.bad)

@@ -23,8 +23,8 @@ for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 TIMEOUT_S = 20.0
-_MOST_ANSWER = 64 << 10
-_MOST_REDIRECTS = 3
+_MAX_ANSWER = 64 << 10
+_MAX_REDIRECTS = 3
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -56,7 +56,7 @@ class Client:
     def close(self) -> None:
         self._client.close()
 
-    def answer(self, method: str, path: str, most: int = _MOST_ANSWER, **options: Any) -> tuple[httpx.Response, bytes]:
+    def answer(self, method: str, path: str, most: int = _MAX_ANSWER, **options: Any) -> tuple[httpx.Response, bytes]:
         """Ask, and read the whole answer; see `open`.
 
         Raises
@@ -116,14 +116,14 @@ class Client:
                 return
             url = self._elsewhere(str(response.url), response)
         plain = {"Accept-Encoding": "identity", **headers}
-        for _ in range(_MOST_REDIRECTS):
+        for _ in range(_MAX_REDIRECTS):
             signed = self._signed_in(plain) if _origin(url) == self.origin else plain
             with self._reached("GET", url, signed, within_s, {}) as response:
                 if response.status_code not in REDIRECTS:
                     yield response
                     return
                 url = self._elsewhere(url, response)
-        raise RegistryError(f"{self.origin} leads on and on, more than {_MOST_REDIRECTS} times")
+        raise RegistryError(f"{self.origin} leads on and on, more than {_MAX_REDIRECTS} times")
 
     def place(self, response: httpx.Response) -> str:
         """Where the registry wants an upload, which it may want nowhere but at itself: the credentials go there.
@@ -151,7 +151,7 @@ class Client:
         with self._reached("GET", url, headers, TIMEOUT_S, {}) as response:
             if response.status_code != 200:
                 raise RegistryError(f"{self.origin}: its server of tokens answers {response.status_code}")
-            return _read(response, _MOST_ANSWER, self.origin)
+            return _read(response, _MAX_ANSWER, self.origin)
 
     @contextmanager
     def _reached(

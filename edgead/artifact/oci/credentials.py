@@ -13,7 +13,7 @@ from pathlib import Path
 from edgead.errors import SettingsError
 from edgead.files.regular import MissingFileError, UnreadableFileError, read_regular
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def find_credentials(host: str) -> Credentials | None:
         return Credentials(user, os.environ.get("EDGEAD_REGISTRY_PASSWORD", ""))
     file = Path(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")) / "config.json"
     try:
-        content = json.loads(read_regular(file, _MOST_BYTES))
+        content = json.loads(read_regular(file, _MAX_BYTES))
         entry = content.get("auths", {}).get(host, {}).get("auth", "")
         user, colon, password = base64.b64decode(entry, validate=True).decode().partition(":")
     except MissingFileError:

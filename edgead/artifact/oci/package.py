@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from edgead.artifact.files import MOST_BYTES
+from edgead.artifact.files import MAX_BYTES
 from edgead.artifact.folder import ENGINES
 from edgead.artifact.manifest_file import MANIFEST
 from edgead.errors import EdgeadError, tell_invalid
@@ -20,11 +20,11 @@ FILE_TYPE = "application/vnd.edgead.model.file.v1"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 TITLE = "org.opencontainers.image.title"
 # What registries must take at least (distribution-spec, "Pushing manifests").
-MOST_MANIFEST_BYTES = 4 << 20
-MOST_FILES = 4096
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_FILES = 4096
 EMPTY = b"{}"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
-_MOST_NAME_BYTES = 255
+_MAX_NAME_BYTES = 255
 
 
 class PackageError(EdgeadError):
@@ -35,7 +35,7 @@ class Blob(BaseModel, frozen=True):
     """Bytes by their hash."""
 
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-    size: Annotated[int, Field(ge=0, le=MOST_BYTES)]
+    size: Annotated[int, Field(ge=0, le=MAX_BYTES)]
 
     @property
     def sha256(self) -> str:
@@ -50,7 +50,7 @@ class _Layer(Blob, frozen=True):
 class _Content(BaseModel):
     schemaVersion: Literal[2]
     artifactType: Literal["application/vnd.edgead.model.v1"]
-    layers: Annotated[list[_Layer], Field(min_length=1, max_length=MOST_FILES)]
+    layers: Annotated[list[_Layer], Field(min_length=1, max_length=MAX_FILES)]
     annotations: dict[str, str] = {}
 
 
@@ -97,8 +97,8 @@ class Package(BaseModel, frozen=True):
             name: Blob(digest=layer.digest, size=layer.size) for name, layer in zip(names, found.layers, strict=True)
         }
         package = cls(files=files, annotations=found.annotations)
-        if package.size > MOST_BYTES:
-            raise PackageError(f"its files have {package.size} bytes, a model has {MOST_BYTES} at most")
+        if package.size > MAX_BYTES:
+            raise PackageError(f"its files have {package.size} bytes, a model has {MAX_BYTES} at most")
         return package
 
 
@@ -135,7 +135,7 @@ def _usable(name: str) -> bool:
     return (
         name.isprintable()
         and not set(name) & set('\\:*?"<>|')
-        and all(part not in ("", ".", "..") and len(part.encode()) <= _MOST_NAME_BYTES for part in parts)
+        and all(part not in ("", ".", "..") and len(part.encode()) <= _MAX_NAME_BYTES for part in parts)
         and belongs(name)
     )
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.artifact.files import MOST_BYTES, file_sha256
+from edgead.artifact.files import MAX_BYTES, file_sha256
 from edgead.artifact.folder import Artifact, ArtifactError
-from edgead.artifact.oci.package import EMPTY, MOST_FILES, Blob, Package, PackageError, belongs, digest_of
+from edgead.artifact.oci.package import EMPTY, MAX_FILES, Blob, Package, PackageError, belongs, digest_of
 from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.registry import Registry
 from edgead.errors import SettingsError
@@ -58,7 +58,7 @@ def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | 
         for name, blob in package.files.items():
             if not registry.has(blob):
                 try:
-                    with open_regular(model / name, MOST_BYTES) as (stream, _):
+                    with open_regular(model / name, MAX_BYTES) as (stream, _):
                         registry.put(blob, stream)
                 except UnreadableFileError as error:
                     raise ArtifactError(f"{model}: {name} {error}: it was changed meanwhile") from error
@@ -78,8 +78,8 @@ def packed(model: Path) -> Package:
     artifact = Artifact.load(model)
     names = sorted(file.relative_to(model).as_posix() for file in model.rglob("*") if not file.is_dir())
     names = [name for name in names if belongs(name)]
-    if len(names) > MOST_FILES:
-        raise ArtifactError(f"{model} holds {len(names)} files, a package {MOST_FILES} at most")
+    if len(names) > MAX_FILES:
+        raise ArtifactError(f"{model} holds {len(names)} files, a package {MAX_FILES} at most")
     annotations = {
         "org.opencontainers.image.title": model.resolve().name,
         "org.edgead.version": __version__,

@@ -21,7 +21,7 @@ _REFERENCE = re.compile(
     rf"oci://(?P<host>\[[0-9a-f:]+\]|[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{{1,5}}))?/(?P<name>{_NAME})"
     rf"(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?(?P<insecure>\?insecure)?"
 )
-_MOST_CHARACTERS = 512
+_MAX_CHARACTERS = 512
 _EXAMPLE = "oci://registry.example.com/line/caps:stable"
 
 
@@ -45,7 +45,7 @@ class Reference:
         SettingsError
             It is none; the text is not quoted, as it may hold a password.
         """
-        found = _REFERENCE.fullmatch(text) if len(text) <= _MOST_CHARACTERS else None
+        found = _REFERENCE.fullmatch(text) if len(text) <= _MAX_CHARACTERS else None
         if found is None:
             secret = "@" in "".join(text.split("/")[2:3])
             hint = "; user and password belong into `docker login` or the environment" if secret else ""

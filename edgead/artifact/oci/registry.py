@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from edgead.artifact.oci.client import REDIRECTS, Client
 from edgead.artifact.oci.download import Download, WrongBytesError
-from edgead.artifact.oci.package import MANIFEST_TYPE, MOST_MANIFEST_BYTES, Blob, digest_of
+from edgead.artifact.oci.package import MANIFEST_TYPE, MAX_MANIFEST_BYTES, Blob, digest_of
 from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.tokens import RegistryError
 
@@ -68,7 +68,7 @@ class Registry:
             It is not there, or not the one that was asked for.
         """
         path = f"manifests/{self.reference.wanted}"
-        response, body = self._client.answer("GET", path, MOST_MANIFEST_BYTES, headers={"Accept": MANIFEST_TYPE})
+        response, body = self._client.answer("GET", path, MAX_MANIFEST_BYTES, headers={"Accept": MANIFEST_TYPE})
         self._expect(response, 200)
         if not body.lstrip().startswith(b"{"):
             raise RegistryError(

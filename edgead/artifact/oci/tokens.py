@@ -11,7 +11,7 @@ from edgead.artifact.oci.credentials import Credentials, may_see_password
 from edgead.errors import EdgeadError
 
 _PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"')
-_MOST_HEADER = 4096
+_MAX_HEADER = 4096
 
 
 class RegistryError(EdgeadError):
@@ -39,7 +39,7 @@ def authorization(
     RegistryError
         There is no answer to that, or the server of tokens gives none.
     """
-    kind, _, rest = challenge[:_MOST_HEADER].partition(" ")
+    kind, _, rest = challenge[:_MAX_HEADER].partition(" ")
     if kind.lower() == "basic":
         if credentials is None:
             raise RegistryError(f"{origin} wants a user and a password: `docker login`, or EDGEAD_REGISTRY_USER")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from edgead.files.regular import MissingFileError, UnreadableFileError, read_regular
 
 SIGNATURES = "manifest.sig"
-_MOST_BYTES = 64 << 10
+_MAX_BYTES = 64 << 10
 
 
 class SignatureFile(NamedTuple):
@@ -21,7 +21,7 @@ class SignatureFile(NamedTuple):
 def find_signatures(folder: Path) -> SignatureFile:
     """Look for signatures beside the manifest of a folder."""
     try:
-        return SignatureFile(read_regular(folder / SIGNATURES, _MOST_BYTES))
+        return SignatureFile(read_regular(folder / SIGNATURES, _MAX_BYTES))
     except MissingFileError:
         return SignatureFile()
     except UnreadableFileError as error:

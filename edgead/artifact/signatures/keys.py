@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PUBLIC = ".pub"
-_MOST_BYTES = 16 << 10
+_MAX_BYTES = 16 << 10
 # Points whose multiples are eight at most, without the sign: their signatures need no private key. As in libsodium,
 # ge25519_has_small_order.
 _SMALL_ORDER = {
@@ -182,7 +182,7 @@ def read_private_key(file: Path, ask: Callable[[], str] | None = None) -> Privat
 
 def _read(file: Path) -> tuple[bytes, os.stat_result]:
     try:
-        with open_regular(file, _MOST_BYTES) as (stream, found):
+        with open_regular(file, _MAX_BYTES) as (stream, found):
             return stream.read(found.st_size), found
     except UnreadableFileError as error:
         raise SettingsError(f"the key {file} {error}: check its name, and who may read it") from None

@@ -12,7 +12,7 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.signatures.file import SIGNATURES
 from edgead.artifact.signatures.keys import PrivateKey
 from edgead.artifact.signatures.signature import (
-    MOST_SIGNATURES,
+    MAX_SIGNATURES,
     Signature,
     SignatureError,
     message,
@@ -60,7 +60,7 @@ def sign(path: Path, key: PrivateKey, *, by: str = "", product: str = "", counte
     except ValidationError as error:
         raise SettingsError(f"--{tell_invalid(error.errors()[:1])}: names have at most 100 characters") from None
     kept = [other for other in _of_this(artifact) if other.key != signature.key]
-    if len(kept) >= MOST_SIGNATURES:
+    if len(kept) >= MAX_SIGNATURES:
         raise SettingsError(f"{path} has {len(kept)} signatures, more are not kept: remove {SIGNATURES} and sign again")
     write_whole(path / SIGNATURES, written((*kept, signature)))
     return signature

@@ -12,7 +12,7 @@ from edgead.artifact.section import Section
 from edgead.artifact.signatures.file import SIGNATURES, SignatureFile
 from edgead.errors import EdgeadError, tell_invalid
 
-MOST_SIGNATURES = 16
+MAX_SIGNATURES = 16
 
 _DOMAIN = b"edgead model signature 2\n"
 # Of signatures from before they named a product and a counter.
@@ -76,7 +76,7 @@ class Signature(Section):
 
 class _Content(Section):
     schema_version: Literal[1] = 1
-    signatures: Annotated[tuple[Signature, ...], Field(max_length=MOST_SIGNATURES)]
+    signatures: Annotated[tuple[Signature, ...], Field(max_length=MAX_SIGNATURES)]
 
 
 def message(manifest_sha256: str, *, key: str, by: str, at: str, product: str = "", counter: int = 0) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from edgead.daemon.commission.drawn import MOST_IMAGES, Drawn, State, check_places
+from edgead.daemon.commission.drawn import MAX_IMAGES, Drawn, State, check_places
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
 from edgead.images.files import ImageError, load_image, write_image
@@ -34,7 +34,7 @@ class DraftError(EdgeadError):
 class Bounds:
     """How much a draft may take."""
 
-    images: int = MOST_IMAGES
+    images: int = MAX_IMAGES
     mib: float = 4096
     free_mib: float = 500
 

@@ -11,7 +11,7 @@ from edgead.calibration.plan import OFFERED_RATES, comfortable, strictest_rate
 from edgead.components.options import Section
 from edgead.dataset.places import Place, read_ignored, read_region
 
-FEWEST_IMAGES, MOST_IMAGES = 20, 600
+FEWEST_IMAGES, MAX_IMAGES = 20, 600
 
 Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(min_length=4, max_length=400)]
 """x, y, width and height of a rectangle, or the corners x, y, x, y, ... of a polygon: as `--ignore` takes them."""
@@ -20,7 +20,7 @@ Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(mi
 class Drawn(Section):
     """What an engineer sets: how many parts, where to look, and which places never count."""
 
-    wanted: Annotated[int, Field(ge=FEWEST_IMAGES, le=MOST_IMAGES)] = 60
+    wanted: Annotated[int, Field(ge=FEWEST_IMAGES, le=MAX_IMAGES)] = 60
     region: Numbers | None = None
     ignored: Annotated[tuple[Numbers, ...], Field(max_length=50)] = ()
 
@@ -61,5 +61,5 @@ def rates_of(count: int) -> dict[str, Any]:
     return {
         "rate": rate,
         "next_rate": following,
-        "next_parts": following and next(parts for parts in range(MOST_IMAGES) if comfortable(following, parts)),
+        "next_parts": following and next(parts for parts in range(MAX_IMAGES) if comfortable(following, parts)),
     }

@@ -30,7 +30,7 @@ _BUSY_S = 5.0
 _NOT_NOW = (SlotBusyError, NotNowError)
 # A model that takes the daemon with it when it judges does that soon.
 PROBATION_S = 60.0
-MOST_STARTS = 3
+MAX_STARTS = 3
 
 
 class Follower:
@@ -170,8 +170,8 @@ class Follower:
         """Count that a model is started on trial; False where it did not end well too often, of whatever."""
         record = self._record
         starts = record.starts + 1 if record.trying == digest else 1
-        if starts > MOST_STARTS:
-            self._refuse(digest, f"it was started {MOST_STARTS} times and did not last for {PROBATION_S:.0f} s")
+        if starts > MAX_STARTS:
+            self._refuse(digest, f"it was started {MAX_STARTS} times and did not last for {PROBATION_S:.0f} s")
             return False
         self._keep(record.model_copy(update={"trying": digest, "starts": starts}))
         return True

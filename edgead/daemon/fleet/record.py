@@ -15,8 +15,8 @@ from edgead.files.atomic import write_whole
 
 logger = logging.getLogger(__name__)
 
-MOST_REFUSED = 32
-_MOST_REASON = 500
+MAX_REFUSED = 32
+_MAX_REASON = 500
 
 
 class ReplayedModelError(EdgeadError):
@@ -61,8 +61,8 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
     signed: Signed | None = None
 
     def refusing(self, digest: str, reason: str) -> FollowRecord:
-        refused = {**self.refused, digest: reason[:_MOST_REASON]}
-        newest = dict(list(refused.items())[-MOST_REFUSED:])
+        refused = {**self.refused, digest: reason[:_MAX_REASON]}
+        newest = dict(list(refused.items())[-MAX_REFUSED:])
         return self.model_copy(update={"seen": digest, "trying": None, "starts": 0, "refused": newest, "pinned": False})
 
     def serving(self, digest: str, signed: Signed | None) -> FollowRecord:

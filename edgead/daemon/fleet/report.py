@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SCHEMA: Literal[1] = 1
 REPORT, STATE = "report", "state"
 ONLINE, OFFLINE = b"online", b"offline"
-_MOST_BYTES = 256 << 10
+_MAX_BYTES = 256 << 10
 _Text = Annotated[str, Field(max_length=1024)]
 
 
@@ -86,7 +86,7 @@ class DeviceReport(BaseModel):
 def read_report(payload: bytes) -> DeviceReport | None:
     """Read a report; None where it is none that this version knows."""
     try:
-        return DeviceReport.model_validate_json(payload) if len(payload) <= _MOST_BYTES else None
+        return DeviceReport.model_validate_json(payload) if len(payload) <= _MAX_BYTES else None
     except ValidationError:
         return None
 

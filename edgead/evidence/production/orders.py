@@ -11,7 +11,7 @@ from edgead.evidence.access import Access
 from edgead.evidence.production.periods import Period
 from edgead.evidence.tables import orders
 
-_MOST_ROWS = 1000
+_MAX_ROWS = 1000
 
 
 class Orders:
@@ -37,13 +37,13 @@ class Orders:
 
     def newest(self, *, limit: int = 50) -> list[dict[str, Any]]:
         """List orders, the one that is made now first."""
-        query = select(orders).order_by(orders.c.seq.desc()).limit(max(0, min(limit, _MOST_ROWS)))
+        query = select(orders).order_by(orders.c.seq.desc()).limit(max(0, min(limit, _MAX_ROWS)))
         with self._access.reading() as connection:
             return [{**row._mapping, "started_at": row.started_at.isoformat()} for row in connection.execute(query)]
 
     def between(self, begin: datetime, end: datetime) -> list[Period]:
         """List the orders that have some of a time, the first one first; of a thousand at most, the newest."""
-        starts = [(datetime.fromisoformat(row["started_at"]), row["name"]) for row in self.newest(limit=_MOST_ROWS)]
+        starts = [(datetime.fromisoformat(row["started_at"]), row["name"]) for row in self.newest(limit=_MAX_ROWS)]
         starts.sort(key=lambda one: one[0])
         ends = [*(at for at, _ in starts[1:]), max(end, starts[-1][0])] if starts else []
         found = [Period(name, at, after) for (at, name), after in zip(starts, ends, strict=True)]

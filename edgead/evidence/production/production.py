@@ -24,12 +24,12 @@ from edgead.evidence.production.tally import Tally, total
 from edgead.evidence.production.turn import Turn
 from edgead.evidence.production.zipped import Kept, size_of, zip_images
 
-_MOST_PIECES = 20_000
+_MAX_PIECES = 20_000
 # Of what a browser may fetch, beside a line that runs.
 _SHARE = 0.25
 _WITHIN_S = 60.0
-_MOST_ROWS = 200_000
-_MOST_IMAGES_MIB = 1024
+_MAX_ROWS = 200_000
+_MAX_IMAGES_MIB = 1024
 # A row may wait for a disk that is full, and a clock may be set back: an hour that is over may still get some.
 _AGAIN_AFTER = 0.5
 _DAY = timedelta(days=1)
@@ -116,9 +116,9 @@ class Production:
             Parquet, and pyarrow is not installed.
         """
         found = count(self._access, wanted, Turn(_WITHIN_S, _SHARE))
-        if found > _MOST_ROWS:
+        if found > _MAX_ROWS:
             raise EvidenceError(
-                f"these are {found} verdicts, at most {_MOST_ROWS} are sent: choose a shorter time, or "
+                f"these are {found} verdicts, at most {_MAX_ROWS} are sent: choose a shorter time, or "
                 "`edgead evidence export`"
             )
         columns: Columns = COLUMNS
@@ -147,9 +147,9 @@ class Production:
     def _measured(self, wanted: Wanted) -> tuple[list[Kept], int, int]:
         kept = list(kept_images(self._access, wanted, Turn(_WITHIN_S, _SHARE)))
         size = size_of(self._folder, kept)
-        if size > _MOST_IMAGES_MIB * 2**20:
+        if size > _MAX_IMAGES_MIB * 2**20:
             raise EvidenceError(
-                f"these images take {size / 2**20:.0f} MiB, at most {_MOST_IMAGES_MIB} are sent: choose a shorter "
+                f"these images take {size / 2**20:.0f} MiB, at most {_MAX_IMAGES_MIB} are sent: choose a shorter "
                 "time, or `edgead evidence export --images`"
             )
         if not size:
@@ -171,6 +171,6 @@ class Production:
         until = now + max(_NOT_BEFORE, _AGAIN_AFTER * (now - piece.end))
         with self._lock:
             self._pieces[key] = until, tally
-            while len(self._pieces) > _MOST_PIECES:
+            while len(self._pieces) > _MAX_PIECES:
                 self._pieces.popitem(last=False)
         return tally

@@ -13,7 +13,7 @@ from edgead.evidence.production.periods import By, Period
 from edgead.evidence.production.tally import Tally, total
 from edgead.evidence.production.turn import Turn
 
-MOST_GROUPS = 2000
+MAX_GROUPS = 2000
 """Of a report: a year of three shifts a day has 1095."""
 COLUMNS = {
     "group": "text",
@@ -62,11 +62,11 @@ def report(access: Access, asked: Question, turn: Turn) -> list[Group]:
     EvidenceError
         The database cannot be read, the turn is over, or there are too many groups.
     """
-    if len(asked.periods) > MOST_GROUPS:
-        raise EvidenceError(f"these are {len(asked.periods)} groups, at most {MOST_GROUPS} fit: choose a shorter time")
+    if len(asked.periods) > MAX_GROUPS:
+        raise EvidenceError(f"these are {len(asked.periods)} groups, at most {MAX_GROUPS} fit: choose a shorter time")
     found = list(_by_value(access, asked, turn) if asked.by in ("batch", "recipe") else _by_time(access, asked, turn))
-    if len(found) > MOST_GROUPS:
-        raise EvidenceError(f"there are {len(found)} groups, at most {MOST_GROUPS} fit: choose a shorter time")
+    if len(found) > MAX_GROUPS:
+        raise EvidenceError(f"there are {len(found)} groups, at most {MAX_GROUPS} fit: choose a shorter time")
     return [group for group in found if any(tally != Tally() for tally in group.units.values())]
 
 

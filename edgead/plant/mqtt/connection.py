@@ -31,10 +31,10 @@ _LEAVE_S = 1.0
 # A connection that has lasted so long was worth making: the next one is tried soon.
 _STEADY_S = 10.0
 # What a broker may send in one message: a trigger's payload is not even looked at.
-_MOST_BYTES = 2**20
+_MAX_BYTES = 2**20
 # Answers that a broker has not taken, while it sends on.
-_MOST_ANSWERS = 1000
-_MOST_RECORDS, _WITHIN_S = 20, 60.0
+_MAX_ANSWERS = 1000
+_MAX_RECORDS, _WITHIN_S = 20, 60.0
 _AGAIN_S = 1.0
 _PUBLISH, _QOS_2 = 0x30, 0x04
 
@@ -60,8 +60,8 @@ class _Client(paho.Client):
 
     def _sock_recv(self, bufsize: int) -> bytes:
         # paho asks for the rest of a message at once, however long its header says that it is.
-        if bufsize > _MOST_BYTES:
-            self.excess = f"the broker sends {bufsize} bytes in one message, taken are {_MOST_BYTES}"
+        if bufsize > _MAX_BYTES:
+            self.excess = f"the broker sends {bufsize} bytes in one message, taken are {_MAX_BYTES}"
             raise OSError(errno.EMSGSIZE, self.excess)
         return super()._sock_recv(bufsize)
 
@@ -71,7 +71,7 @@ class _Client(paho.Client):
             # Nothing was subscribed to with it, and paho keeps each message until the broker releases it.
             self.excess = "the broker sends messages with a QoS that was not asked for"
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        if len(self._out_packet) > _MOST_ANSWERS:
+        if len(self._out_packet) > _MAX_ANSWERS:
             self.excess = "the broker sends without end, and takes no answer"
             return MQTTErrorCode.MQTT_ERR_CONN_LOST
         try:
@@ -104,7 +104,7 @@ class Connection:
         self.client.on_connect_fail = self._on_connect_fail
         self.client.on_disconnect = self._on_disconnect
         self.on_ready: Callable[[], None] = lambda: None
-        self._log = limited_log(__name__, _MOST_RECORDS, _WITHIN_S)
+        self._log = limited_log(__name__, _MAX_RECORDS, _WITHIN_S)
         self._address = (section.host, section.port, section.keepalive_s)
 
     def start(self) -> None:

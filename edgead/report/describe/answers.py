@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-MOST_CHARACTERS = 2_000
-_MOST_NAME = 100
+MAX_CHARACTERS = 2_000
+_MAX_NAME = 100
 _EVENTS = "text/event-stream"
 
 
@@ -18,7 +18,7 @@ class UnusableAnswer(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a language model said: one line, at most `MOST_CHARACTERS` long, and the name that its server gives it."""
+    """What a language model said: one line, at most `MAX_CHARACTERS` long, and the name that its server gives it."""
 
     text: str
     model: str
@@ -42,9 +42,9 @@ def read_answer(content: bytes, kind: str) -> Answer:
     said = cleaned(text)
     if not said:
         raise UnusableAnswer("gave an empty answer: does its model see images, and may it use more tokens?")
-    if len(said) > MOST_CHARACTERS:
-        said = said[: MOST_CHARACTERS - 1] + "…"
-    return Answer(said, cleaned(str(named.get("model") or ""))[:_MOST_NAME])
+    if len(said) > MAX_CHARACTERS:
+        said = said[: MAX_CHARACTERS - 1] + "…"
+    return Answer(said, cleaned(str(named.get("model") or ""))[:_MAX_NAME])
 
 
 def model_names(content: bytes) -> list[str]:
@@ -60,7 +60,7 @@ def model_names(content: bytes) -> list[str]:
         isinstance(one, dict) and isinstance(one.get("id"), str) for one in listed
     ):
         raise UnusableAnswer("lists no models")
-    return [cleaned(one["id"])[:_MOST_NAME] for one in listed]
+    return [cleaned(one["id"])[:_MAX_NAME] for one in listed]
 
 
 def cleaned(text: str) -> str:

@@ -17,9 +17,9 @@ from edgead.errors import EdgeadError
 from edgead.report.describe.address import KEY_VARIABLE, Address, is_loopback
 from edgead.report.describe.answers import Answer, UnusableAnswer, cleaned, model_names, read_answer
 
-MOST_BYTES = 1 << 20
-_MOST_SHOWN = 200
-_MOST_NAMES = 10
+MAX_BYTES = 1 << 20
+_MAX_SHOWN = 200
+_MAX_NAMES = 10
 # A server that has no list of models: it has one, or chooses.
 _NO_LIST = (404, 405, 501)
 
@@ -97,7 +97,7 @@ class Chat:
         except UnusableAnswer as error:
             raise ChatError(f"{self.address.shown} {error}; name the model with --model") from None
         if len(names) > 1:
-            listed = ", ".join(names[:_MOST_NAMES])
+            listed = ", ".join(names[:_MAX_NAMES])
             raise ChatError(f"{self.address.shown} offers several models: name one with --model: {listed}")
         return replace(self, model=names[0]) if names else self
 
@@ -112,17 +112,15 @@ class Chat:
             with _ended_at(deadline, connection.sock, overdue):
                 connection.request(method, self.address.path + path, body, self._headers())
                 answer = connection.getresponse()
-                content = answer.read(MOST_BYTES + 1)
+                content = answer.read(MAX_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             raise ChatError(self._problem(error, late=overdue.is_set())) from None
         finally:
             connection.close()
         if overdue.is_set():
             raise ChatError(self._late())
-        if len(content) > MOST_BYTES:
-            raise ChatError(
-                f"{self.address.shown} answered with more than {MOST_BYTES >> 10} KiB: is it a chat server?"
-            )
+        if len(content) > MAX_BYTES:
+            raise ChatError(f"{self.address.shown} answered with more than {MAX_BYTES >> 10} KiB: is it a chat server?")
         if self.address.key:  # what a server says of a wrong key may quote it
             content = content.replace(self.address.key.encode(), b"***")
         self._check_status(answer.status, content)
@@ -155,10 +153,10 @@ class Chat:
                 f"{shown} answered {status}, a redirect, which is not followed: give the address that it leads to",
                 status,
             )
-        said = cleaned(content[: 16 * _MOST_SHOWN].decode(errors="replace"))
+        said = cleaned(content[: 16 * _MAX_SHOWN].decode(errors="replace"))
         hints = {401: f"; is {KEY_VARIABLE} right?", 403: f"; is {KEY_VARIABLE} right?", 404: "; does it end in /v1?"}
         found = f"{shown} answered {status}{hints.get(status, '')}"
-        raise ChatError(f"{found}: {said[:_MOST_SHOWN]}" if said else found, status)
+        raise ChatError(f"{found}: {said[:_MAX_SHOWN]}" if said else found, status)
 
     def _problem(self, error: Exception, *, late: bool) -> str:
         if late or isinstance(error, TimeoutError):

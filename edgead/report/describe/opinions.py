@@ -18,9 +18,9 @@ from edgead.report.describe.chat import Chat, ChatError
 from edgead.report.describe.prompt import PART, QUESTION, description_messages
 from edgead.serialization import sentence
 
-MOST_TOKENS = 300
+MAX_TOKENS = 300
 # A server that has failed so often in a row will fail for the rest, each time for as long as it may take.
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def describe_images(
     row : dict
         Of each image `image`, `decision`, `image_score`, and `facts`, the sentence of its record. Where the language
         model was asked, `model_words`, which are its own and may be wrong, `language_model`, `endpoint` and
-        `seconds`; or `problem`. After `MOST_FAILURES` problems of the server in a row, nothing more is asked.
+        `seconds`; or `problem`. After `MAX_FAILURES` problems of the server in a row, nothing more is asked.
     """
     failures = 0
     for path in paths:
@@ -60,7 +60,7 @@ def describe_images(
         if verdict.decision == "ok" and not plan.everything:
             yield row
             continue
-        if failures == MOST_FAILURES:
+        if failures == MAX_FAILURES:
             yield {**row, "problem": f"not asked: {failures} questions in a row got no answer"}
             continue
         messages = description_messages(
@@ -74,7 +74,7 @@ def describe_images(
 def _asked(chat: Chat, messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
     begin = time.monotonic()
     try:
-        answer = chat.ask(messages, most_tokens=MOST_TOKENS)
+        answer = chat.ask(messages, most_tokens=MAX_TOKENS)
     except ChatError as error:
         return {"problem": str(error)}
     return {

@@ -23,7 +23,7 @@ QUESTION = "Is there any anomaly in the image? If there is, say what it looks li
 PART = "a part"
 LONGEST_SIDE_PX = 768
 _JPEG_QUALITY = 85
-_MOST_BOXES = 5
+_MAX_BOXES = 5
 _SYSTEM = (
     "You describe parts to the people who inspect them. A detector has judged the part already, and its decision "
     "stands. Say only what can be seen in the images, and say so where you see nothing. Answer in {language}, in at "
@@ -86,7 +86,7 @@ def description_messages(
 def _facts(record: Mapping[str, Any]) -> str:
     """The sentence, and the boxes in words, the highest peak first."""
     boxes = []
-    for box in record["boxes"][:_MOST_BOXES]:
+    for box in record["boxes"][:_MAX_BOXES]:
         place = f" ({box['place']})" if box["place"] else ""
         boxes.append(f"{box['width']} x {box['height']} from x {box['x']}, y {box['y']}{place}")
     regions = f" Regions: {'; '.join(boxes)}." if boxes else ""

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CHANCE = 1 / len(LETTERS)
-_MOST_TOKENS = 2
-_MOST_FAILURES = 3
+_MAX_TOKENS = 2
+_MAX_FAILURES = 3
 _IMAGES = {
     False: "an image of a part",
     True: "an image of a part, the same image with the heat map of an anomaly detector",
@@ -125,11 +125,11 @@ def ask_all(detector: Detector, chat: Chat, questions: Sequence[Question], *, he
     failures = 0
     for question in questions:
         try:
-            said = chat.ask(_messages(detector, question, heat_map=heat_map), most_tokens=_MOST_TOKENS)
+            said = chat.ask(_messages(detector, question, heat_map=heat_map), most_tokens=_MAX_TOKENS)
         except ChatError as error:
             failures += 1
             yield Reply(question, None, str(error))
-            if failures == _MOST_FAILURES:
+            if failures == _MAX_FAILURES:
                 raise ChatError(f"{failures} questions in a row got no answer: {error}") from None
         else:
             failures = 0

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from edgead.site.users import Role, User
 
-_MOST_NAME = 64
+_MAX_NAME = 64
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 # What stands in parentheses is ours: no claim may look like it.
 _PLAIN = str.maketrans("()", "[]")
@@ -21,14 +21,14 @@ _HOW = {"password": "signed in", "pin": "PIN at {panel}", "proxy": "proxy", "tok
 def _claim(name: str) -> str:
     """Give a name as it is read: none of its letters looks like one of ours, or turns the line around."""
     name = unicodedata.normalize("NFKC", name).strip()
-    if not name.isprintable() or len(name) > _MOST_NAME:
-        raise ValueError(f"must be at most {_MOST_NAME} printable characters")
+    if not name.isprintable() or len(name) > _MAX_NAME:
+        raise ValueError(f"must be at most {_MAX_NAME} printable characters")
     return name
 
 
 By = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=_MOST_NAME, pattern=_PRINTABLE),
+    StringConstraints(strip_whitespace=True, max_length=_MAX_NAME, pattern=_PRINTABLE),
     AfterValidator(_claim),
     Field(
         default="",

@@ -28,7 +28,7 @@ from edgead.web.auth.roles import (
 
 logger = logging.getLogger(__name__)
 
-_MOST_REFUSALS, _REFUSALS_WITHIN_S = 20, 60.0
+_MAX_REFUSALS, _REFUSALS_WITHIN_S = 20, 60.0
 CSRF_HEADER = "x-csrf-token"
 _ANYBODY = Who("engineer", "open")
 
@@ -54,7 +54,7 @@ class Guard:
         self._locks = PinLocks()
         self._key = secrets.token_bytes(32)
         # Who guesses may fill no disk.
-        self._refusals = limited_log(__name__, _MOST_REFUSALS, _REFUSALS_WITHIN_S)
+        self._refusals = limited_log(__name__, _MAX_REFUSALS, _REFUSALS_WITHIN_S)
 
     def admit(self, request: HTTPConnection) -> SignedIn:
         """Let a request in, as somebody whose role is enough for it.

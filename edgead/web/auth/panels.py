@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from edgead.site.http import PanelSection
 
-_MOST_CLOSED = 1024
+_MAX_CLOSED = 1024
 # A panel waits first: who guesses at one must not lock a person out of all others.
 _FREE_TRIES = {"panel": 5, "person": 20}
 _FIRST_LOCK_S = 60.0
@@ -61,7 +61,7 @@ class Panels:
         """Take a cookie for signed out until this process ends."""
         if self.find(cookie):
             self._closed[(cookie or "").rpartition(".")[0]] = None
-            if len(self._closed) > _MOST_CLOSED:
+            if len(self._closed) > _MAX_CLOSED:
                 self._closed.popitem(last=False)
 
     def _seal(self, name: str, content: str) -> str:

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-_MOST_ADDRESSES = 1024
+_MAX_ADDRESSES = 1024
 _IPV6_PREFIX = 64  # one customer has at least that many addresses; counting each would limit nobody
 
 
@@ -35,7 +35,7 @@ class FailureLimit:
             if now - since > self._within_s:
                 count, since = 0, now
             self._failures[network] = (count + 1, since)
-            if len(self._failures) > _MOST_ADDRESSES:
+            if len(self._failures) > _MAX_ADDRESSES:
                 self._failures.popitem(last=False)
 
     def __len__(self) -> int:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from edgead.web.auth.callers import Who
 
-_MOST_SESSIONS = 64
-_MOST_OF_A_PERSON = 8
+_MAX_SESSIONS = 64
+_MAX_OF_A_PERSON = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class Sessions:
             self._sessions[_digest(cookie)] = session
             counts = Counter(_whose(other.who) for other in self._sessions.values())
             # Not of a token, which may be that of a whole plant.
-            if who.name and counts[_whose(who)] > _MOST_OF_A_PERSON:
+            if who.name and counts[_whose(who)] > _MAX_OF_A_PERSON:
                 self._end_oldest(_whose(who))
-            elif len(self._sessions) > _MOST_SESSIONS:
+            elif len(self._sessions) > _MAX_SESSIONS:
                 self._end_oldest(counts.most_common(1)[0][0])
         return cookie
 

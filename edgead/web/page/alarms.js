@@ -9,7 +9,7 @@ import { t } from "./words.js";
 
 const LOAD_EVERY_MS = 5000;
 const SMALL = matchMedia("(max-height: 700px), (max-width: 760px)");
-const MOST_LISTED = 30;
+const MAX_LISTED = 30;
 const TITLES = {
   rejects_in_a_row: t("Rejects in a row"),
   yield_below: t("The yield is low"),
@@ -74,7 +74,7 @@ export class NoticesView {
     this.loadedAt = Date.now();
     const turn = ++this.turn;
     try {
-      const found = await get(`/api/notices?limit=${MOST_LISTED}`);
+      const found = await get(`/api/notices?limit=${MAX_LISTED}`);
       if (turn === this.turn) this.show(found);
     } catch (problem) {
       if (problem.status === undefined) throw problem; // what the device refuses, or a lost connection, shows elsewhere
@@ -133,7 +133,7 @@ export class NoticesView {
   }
 
   showList(notices) {
-    by("notice-list").replaceChildren(...notices.slice(0, MOST_LISTED).map((notice) => this.listed(notice)));
+    by("notice-list").replaceChildren(...notices.slice(0, MAX_LISTED).map((notice) => this.listed(notice)));
     by("no-notices").hidden = notices.length > 0;
   }
 

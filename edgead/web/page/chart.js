@@ -3,7 +3,7 @@
 import { WORDS, beyond, clock, scaled, scoreText, titleOf } from "./dom.js";
 import { locale, t } from "./words.js";
 
-const MOST = 300;
+const MAX_POINTS = 300;
 const STEP_PX = 6;
 const EDGE = { left: 56, right: 14, top: 10, bottom: 24 };
 
@@ -22,13 +22,13 @@ export class ScoreChart {
   }
 
   show(verdicts) {
-    this.verdicts = verdicts.slice(-MOST);
+    this.verdicts = verdicts.slice(-MAX_POINTS);
     this.draw();
   }
 
   add(verdict) {
     this.verdicts.push(verdict);
-    if (this.verdicts.length > MOST) this.verdicts.shift();
+    if (this.verdicts.length > MAX_POINTS) this.verdicts.shift();
     this.draw();
   }
 
@@ -59,7 +59,7 @@ export class ScoreChart {
   }
 
   slots() {
-    return Math.min(MOST, Math.max(20, Math.floor((this.canvas.clientWidth - EDGE.left - EDGE.right) / STEP_PX)));
+    return Math.min(MAX_POINTS, Math.max(20, Math.floor((this.canvas.clientWidth - EDGE.left - EDGE.right) / STEP_PX)));
   }
 
   paint() {

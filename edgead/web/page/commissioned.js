@@ -6,7 +6,7 @@ import { by, el, ms, say, scaledText } from "./dom.js";
 import { t } from "./words.js";
 
 const oneIn = (rate) => Math.round(1 / rate);
-const MOST_USUAL = 8; // parts that are shown beside the odd ones
+const MAX_USUAL = 8; // parts that are shown beside the odd ones
 
 export function showResult(view, draft) {
   const { result } = draft;
@@ -20,7 +20,7 @@ export function showResult(view, draft) {
   by("commission-found").dataset.of = key;
   by("commission-words").replaceChildren(...words(draft).map((text) => el("li", {}, text)));
   const odd = result.parts.filter((part) => part.odd);
-  const usual = result.parts.filter((part) => !part.odd).slice(0, MOST_USUAL);
+  const usual = result.parts.filter((part) => !part.odd).slice(0, MAX_USUAL);
   by("commission-odd-part").hidden = odd.length === 0;
   by("commission-odd").replaceChildren(...odd.map((part) => tile(view, draft, part)));
   by("commission-usual").replaceChildren(...usual.map((part) => tile(view, draft, part)));

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { WORDS, by, clock, el, icon, kindOf, scoreText, titleOf, toast } from "./dom.js";
 import { t } from "./words.js";
 
-const MOST = 8;
+const MAX_SHOWN = 8;
 const LOOK_MS = 700;
 const LOOKS = 6;
 const NEW_MS = 4000;
@@ -25,19 +25,19 @@ export class RejectStrip {
   async load(pipeline, names) {
     if (pipeline !== this.pipeline) this.rejects = [];
     Object.assign(this, { pipeline, names });
-    const page = await get(`/api/verdicts?decision=reject&limit=${MOST}&pipeline=${encodeURIComponent(pipeline)}`);
+    const page = await get(`/api/verdicts?decision=reject&limit=${MAX_SHOWN}&pipeline=${encodeURIComponent(pipeline)}`);
     if (pipeline !== this.pipeline) return;
     // What came as an event is kept until it is stored, and is still new when it is.
     const heard = new Map(this.rejects.filter((verdict) => verdict.heard).map((verdict) => [verdict.id, verdict]));
     const stored = page.verdicts.map((verdict) => ({ ...verdict, heard: heard.get(verdict.id)?.heard }));
     stored.forEach((verdict) => heard.delete(verdict.id));
-    this.rejects = [...heard.values(), ...stored].slice(0, MOST);
+    this.rejects = [...heard.values(), ...stored].slice(0, MAX_SHOWN);
     this.show();
   }
 
   hear(verdict) {
     if (verdict.decision !== "reject") return;
-    this.rejects = [{ ...verdict, heard: Date.now() }, ...this.rejects].slice(0, MOST);
+    this.rejects = [{ ...verdict, heard: Date.now() }, ...this.rejects].slice(0, MAX_SHOWN);
     this.show();
     this.look(LOOKS);
   }

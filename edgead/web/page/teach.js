@@ -7,7 +7,7 @@ import { linkTo } from "./evidence.js";
 import { thumb } from "./marking.js";
 import { t } from "./words.js";
 
-const MOST = 200;
+const MAX_PARTS = 200;
 const ROLES = { taught: t("learnt"), "held out": t("good, not learnt"), bad: t("bad") };
 
 export class TeachView {
@@ -52,7 +52,7 @@ export class TeachView {
   async load(pipeline = this.pipeline ?? this.status?.pipelines[0]?.name) {
     if (!pipeline) return;
     this.pipeline = by("teach-pipeline").value = pipeline;
-    const asked = (mark) => get(`/api/verdicts?limit=${MOST}&mark=${mark}&pipeline=${encodeURIComponent(pipeline)}`);
+    const asked = (mark) => get(`/api/verdicts?limit=${MAX_PARTS}&mark=${mark}&pipeline=${encodeURIComponent(pipeline)}`);
     try {
       const good = await asked("good");
       const bad = await asked("bad");

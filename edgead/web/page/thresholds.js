@@ -6,7 +6,7 @@ import { el, scaled, scaledText, score, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const NEWEST = 200; // parts of the line, and parts marked bad
-const MOST = 300; // of the slider, where 100 is the limit in force
+const MAX_POSITION = 300; // of the slider, where 100 is the limit in force
 
 // Numbers in a field have few digits; one that says what it said before means exactly that.
 const shown = (value) => String(Number(value.toPrecision(6)));
@@ -40,7 +40,7 @@ function open(pipeline, known) {
   const slides = scaled(reject, scale) !== null;
   const number = (name, value) => el("input", { id: name, name, type: "number", step: "any", required: true, value: shown(value) });
   const fields = { review: number("review", review), reject: number("reject", reject) };
-  const slider = el("input", { id: "limit", type: "range", min: "0", max: String(MOST), value: "100" });
+  const slider = el("input", { id: "limit", type: "range", min: "0", max: String(MAX_POSITION), value: "100" });
   const level = el("output", { for: "limit" });
   const banded = el("input", { id: "banded", type: "checkbox", checked: review !== reject });
   const ofReview = el("div", {}, el("label", { for: "review" }, t("Review above the raw score")), fields.review);

@@ -3,7 +3,7 @@
 import { el } from "./dom.js";
 import { t } from "./words.js";
 
-const MOST = 8;
+const MAX_SCALE = 8;
 const STEP = 1.5;
 const DOUBLE = 3;
 
@@ -19,11 +19,11 @@ export function zoomable(image) {
     image.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
     frame.toggleAttribute("data-zoomed", scale > 1);
     smaller.disabled = scale <= 1;
-    larger.disabled = scale >= MOST;
+    larger.disabled = scale >= MAX_SCALE;
   };
   // The place under the pointer, or the middle, stays where it is.
   const zoomTo = (wanted, event = null) => {
-    const next = Math.min(MOST, Math.max(1, wanted));
+    const next = Math.min(MAX_SCALE, Math.max(1, wanted));
     const box = frame.getBoundingClientRect();
     const [left, top] = event ? [event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2] : [0, 0];
     [x, y] = [left - ((left - x) * next) / scale, top - ((top - y) * next) / scale];

@@ -21,7 +21,7 @@ routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"])
 
 WITHIN_S = 10.0
 # Each takes memory before anything is known of it.
-_MOST_AT_ONCE = 2
+_MAX_AT_ONCE = 2
 _STARTS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8"}
 _IMAGE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {"requestBody": {"required": True, "content": {kind: _IMAGE for kind in _STARTS}}}
@@ -35,8 +35,8 @@ class Desk:
 
     @contextmanager
     def place(self, pipeline: str) -> Iterator[None]:
-        if self._here[pipeline] >= _MOST_AT_ONCE:
-            raise _not_now(f"{pipeline}: {_MOST_AT_ONCE} images are under way")
+        if self._here[pipeline] >= _MAX_AT_ONCE:
+            raise _not_now(f"{pipeline}: {_MAX_AT_ONCE} images are under way")
         self._here[pipeline] += 1
         try:
             yield

@@ -27,7 +27,7 @@ from edgead.web.dependencies import (
 from edgead.web.problems import problems
 
 routes = APIRouter(prefix="/api", tags=["kinds"], responses=problems(404, 409))
-_MOST_INTERVALS = 100
+_MAX_INTERVALS = 100
 _EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 Hours = Annotated[float, Query(gt=0, le=1_000_000, description="How far back from now, by the device's clock.")]
@@ -87,8 +87,8 @@ def count_kinds(
     kinds, (since, until) = daemon.store.kinds, period
     found = kinds.counts(name, since=since, until=until, decision=decision)
     intervals = [] if interval_hours is None else _intervals(since, until, timedelta(hours=interval_hours))
-    if len(intervals) > _MOST_INTERVALS:
-        most = f"at most {_MOST_INTERVALS} are counted: ask for longer ones"
+    if len(intervals) > _MAX_INTERVALS:
+        most = f"at most {_MAX_INTERVALS} are counted: ask for longer ones"
         raise HTTPException(409, f"these are {len(intervals)} intervals, {most}")
     answer: dict[str, Any] = {"pipeline": name, "since": since, "until": until, "decision": decision, **found}
     answer |= {"names": kinds.names(name), "known": kinds.known(name), "intervals": []}

@@ -9,7 +9,7 @@ import anyio.to_thread
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
 
-from edgead.site.passwords import MOST_CHARACTERS
+from edgead.site.passwords import MAX_CHARACTERS
 from edgead.site.users import Role, user_name
 from edgead.web.answers import Done
 from edgead.web.auth.callers import Caller, Who, named
@@ -34,7 +34,7 @@ class Given(BaseModel):
 
     token: Annotated[SecretStr | None, Field(max_length=1024)] = None
     name: PersonName | None = None
-    password: Annotated[SecretStr | None, Field(max_length=MOST_CHARACTERS)] = None
+    password: Annotated[SecretStr | None, Field(max_length=MAX_CHARACTERS)] = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Given:

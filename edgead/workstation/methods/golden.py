@@ -33,7 +33,7 @@ from edgead.workstation.backbones.pretrained import (
 from edgead.workstation.methods.method import Course, Method
 from edgead.workstation.methods.patchcore.network import PatchFeatures
 
-MOST_PARTS = 16
+MAX_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,9 @@ class Golden(Method[GoldenConfig]):
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Keep the features of the golden parts, laid onto the first one; there is nothing to resume."""
-        if not 1 <= len(images) <= MOST_PARTS:
+        if not 1 <= len(images) <= MAX_PARTS:
             raise SettingsError(
-                f"golden compares with 1 to {MOST_PARTS} golden parts, found {len(images)} images: put the best of "
+                f"golden compares with 1 to {MAX_PARTS} golden parts, found {len(images)} images: put the best of "
                 "them into a folder of their own, or take --detector patchcore, which learns from many"
             )
         parts = [images[index] for index in range(len(images))]

@@ -21,7 +21,7 @@ from edgead.workstation.trainer.procedural_textures import draw_texture
 
 SMALLEST_CROP = 0.5
 
-MOST_DAMAGED = 20
+MAX_DAMAGED = 20
 """Photographs in a row that cannot be read before the folder is given up."""
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class PretrainingImages:
 
     def _photograph(self, rng: np.random.Generator) -> np.ndarray:
         problem: ImageError | None = None
-        for _ in range(MOST_DAMAGED):
+        for _ in range(MAX_DAMAGED):
             path = self.paths[int(rng.integers(len(self.paths)))]
             try:
                 return load_image(path)
@@ -100,7 +100,7 @@ class PretrainingImages:
                     logger.warning("left out: %s", error)
                 self._damaged.add(path)
                 problem = error
-        raise ImageError(f"{MOST_DAMAGED} photographs in a row cannot be read, the last: {problem}; look at the folder")
+        raise ImageError(f"{MAX_DAMAGED} photographs in a row cannot be read, the last: {problem}; look at the folder")
 
     def _crop(self, image: np.ndarray, rng: np.random.Generator, size_px: int, zoom: int) -> np.ndarray:
         rows, columns = image.shape[:2]

@@ -18,7 +18,7 @@ SHRUNK_BY = 2
 SHARED = 1 / 8
 WARN_ABOVE = 3.0
 # So many tiles are learnt, but one of each image at least: of more, only a few patches would be kept each.
-MOST_LEARNT = 1500
+MAX_LEARNT = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def smallest(shapes: Sequence[tuple[int, int]], roi: Sequence[int] | None) -> tu
 
 def learnt_at_most(spec: Preprocessing, images: int) -> int:
     """How many of the inputs that so many images make are learnt."""
-    return images if spec.tiles is None else max(MOST_LEARNT, images)
+    return images if spec.tiles is None else max(MAX_LEARNT, images)
 
 
 def shrink_warning(shape: tuple[int, int], spec: Preprocessing) -> str:

@@ -40,7 +40,7 @@ from edgead.workstation.tune.trial_runner import Team
 from edgead.workstation.tune.workers import open_workers
 
 LATER_SHARES = (0.5, 1.0)
-LEAST_FINALISTS = 4
+MIN_FINALISTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str]
     """
     problems: list[str] = []
     for number, share in enumerate(LATER_SHARES, 2):
-        kept = max(LEAST_FINALISTS, len(outcomes) // 2)
+        kept = max(MIN_FINALISTS, len(outcomes) // 2)
         candidates = [one.candidate for i, one in enumerate(outcomes) if i < kept or one.candidate.name]
         stage = f"round {number} of {len(LATER_SHARES) + 1}"
         is_last = share == 1.0

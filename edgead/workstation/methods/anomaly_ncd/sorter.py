@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from edgead.sorting.sort import Announce, SortPlan
 
 # Their maps take 1.6 GB then, and their crops as much.
-MOST_IMAGES = 2000
+MAX_IMAGES = 2000
 _NOT_DESCRIBED = np.empty(0, np.float32)
 Region = tuple[int, int, int, int]
 
@@ -82,8 +82,8 @@ class AnomalyNcdSorter:
 
     def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters:
         """Sort images, each by itself: what shows the same part may be of two kinds."""
-        if len(images) > MOST_IMAGES:
-            raise SettingsError(f"{len(images)} images are more than the {MOST_IMAGES} that anomaly_ncd sorts at once")
+        if len(images) > MAX_IMAGES:
+            raise SettingsError(f"{len(images)} images are more than the {MAX_IMAGES} that anomaly_ncd sorts at once")
         shown = RegionImages([one.path for one in images], self._region)
         maps = [self._maps[one.path] for one in images]
         sorting = Sorting(shown, maps, self._plan, encoder=self._encoder, base=self._base, device=self._device)
@@ -124,8 +124,8 @@ def read_base(folder: Path) -> Base:
             f"{folder} holds no base: put rejects of each kind into BASE/KIND and their masks, NAME_mask.png, into "
             "BASE/ground_truth/KIND"
         )
-    if len(rejects) > MOST_IMAGES:
-        raise SettingsError(f"{len(rejects)} images in {folder} are more than the {MOST_IMAGES} that a base may have")
+    if len(rejects) > MAX_IMAGES:
+        raise SettingsError(f"{len(rejects)} images in {folder} are more than the {MAX_IMAGES} that a base may have")
     crops, labels = [], []
     kinds = sorted({kind for _, kind in rejects})
     for reject in by_masks(rejects, masks):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from edgead.workstation.methods.mvg.gaussian import ledoit_wolf_shrinkage
 
 # Directions of the features with less than this share of a channel's variance are not made louder than that.
-LEAST_VARIANCE = 1e-3
+MIN_VARIANCE = 1e-3
 
 
 class Whitening(nn.Module):
@@ -38,6 +38,6 @@ class Whitening(nn.Module):
         scaled = (exact - mean) * inverse
         variances, directions = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
         shrinkage = ledoit_wolf_shrinkage(scaled.square().sum(dim=1), variances)  # a few parts have few positions
-        shrunk = ((1 - shrinkage) * variances + shrinkage).clamp_min(LEAST_VARIANCE)
+        shrunk = ((1 - shrinkage) * variances + shrinkage).clamp_min(MIN_VARIANCE)
         self.mean.copy_(mean)
         self.matrix.copy_(inverse[:, None] * directions * shrunk.rsqrt())

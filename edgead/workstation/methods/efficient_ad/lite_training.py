@@ -31,7 +31,7 @@ from edgead.workstation.trainer.subset import Chosen
 if TYPE_CHECKING:
     from edgead.workstation.methods.efficient_ad.lite import LiteConfig
 
-MOST_PATCHES = 1_500_000
+MAX_PATCHES = 1_500_000
 """Images beyond those that have so many patches are left out by chance, which bounds the memory."""
 
 SCALE_PATCHES = 120_000
@@ -127,7 +127,7 @@ def collect(
 ) -> GoodFeatures:
     """Run the backbone, fit the scale of what the teacher gives, and keep what the student learns from."""
     height, width = (side // STRIDE_PX for side in images[0].shape[:2])
-    chosen = np.sort(rng.permutation(len(images))[: max(1, MOST_PATCHES // (height * width))])
+    chosen = np.sort(rng.permutation(len(images))[: max(1, MAX_PATCHES // (height * width))])
     progress = partial(course.progress, "extract features")
     seen, averaged, at = torch.empty(0), [torch.empty(0)], 0
     for first, *deeper in each_batch(network, Chosen(images, chosen), course.device, progress):

@@ -22,7 +22,7 @@ PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom lef
 INITIAL_STD = 0.02
 _SHRINKS = 16
 _HIDDEN = -1e4
-_MOST_DETAILS = 50
+_MAX_DETAILS = 50
 
 
 class Sentences(nn.Module):
@@ -149,9 +149,9 @@ def read_descriptions(file: Path) -> dict[str, tuple[str, ...]]:
         raise SettingsError(f"{file} has no parts: give lines such as `metal nut: [bent, scratched]`")
     for part, details in yaml.content.items():
         fits = isinstance(details, list) and all(isinstance(each, str) and each.strip() for each in details)
-        if not isinstance(part, str) or not fits or not 1 <= len(details) <= _MOST_DETAILS:
+        if not isinstance(part, str) or not fits or not 1 <= len(details) <= _MAX_DETAILS:
             raise SettingsError(
-                f"{yaml.where([part])}: {part!r} has {details!r}: give a list of 1 to {_MOST_DETAILS} texts, such as "
+                f"{yaml.where([part])}: {part!r} has {details!r}: give a list of 1 to {_MAX_DETAILS} texts, such as "
                 "[bent, scratched]"
             )
     return {part: tuple(details) for part, details in yaml.content.items()}

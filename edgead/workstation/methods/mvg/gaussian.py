@@ -14,7 +14,7 @@ from edgead.errors import SettingsError
 Reduction = Literal["none", "pca", "npca"]
 
 # Directions with less than this share of the largest variance are rounding, not variation of the good parts.
-LEAST_VARIANCE = 1e-10
+MIN_VARIANCE = 1e-10
 
 
 class Gaussian(nn.Module):
@@ -135,7 +135,7 @@ def choose_components(variances: Tensor, reduction: Reduction, variance: float) 
     explained = variances.cumsum(0) / variances.sum()
     crossing = int((explained <= variance).sum().clamp_max(len(variances) - 1))
     chosen = indices <= crossing if reduction == "pca" else indices >= crossing - 1
-    return indices[chosen & (variances > LEAST_VARIANCE * variances[0])]
+    return indices[chosen & (variances > MIN_VARIANCE * variances[0])]
 
 
 def check_reduction(reduction: str, variance: float) -> None:

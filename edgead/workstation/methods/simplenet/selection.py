@@ -22,21 +22,21 @@ from edgead.workstation.methods.patchcore.network import PatchFeatures
 from edgead.workstation.methods.validation import DRAWN_PER_IMAGE
 
 # More images make no better choice, fewer none at all.
-MOST_IMAGES, LEAST_IMAGES = 24, 8
+MAX_IMAGES, MIN_IMAGES = 24, 8
 
 
 def hold_out(groups: Sequence[int] | np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the images to learn from, and of those to hold out: whole groups, at most `MOST_IMAGES` images.
+    """Indices of the images to learn from, and of those to hold out: whole groups, at most `MAX_IMAGES` images.
 
-    Nothing is held out where that would be less than `LEAST_IMAGES`: few images are needed to learn from.
+    Nothing is held out where that would be less than `MIN_IMAGES`: few images are needed to learn from.
     """
     distinct, number = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(distinct))[: round(share * len(distinct))]
     held = np.isin(number, chosen)
-    if held.sum() < LEAST_IMAGES:
+    if held.sum() < MIN_IMAGES:
         return np.arange(len(number)), np.empty(0, int)
-    return np.flatnonzero(~held), np.sort(rng.permutation(np.flatnonzero(held))[:MOST_IMAGES])
+    return np.flatnonzero(~held), np.sort(rng.permutation(np.flatnonzero(held))[:MAX_IMAGES])
 
 
 class DrawnDefects:
