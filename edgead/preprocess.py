@@ -1,4 +1,4 @@
-"""A BGR frame becomes the RGB image that the network sees. The one file that knows colour order and resizing.
+"""Preprocessing: a BGR frame becomes the network's RGB image. The one file that knows colour order and resizing.
 
 Training, calibration and every device call this function; no graph and no trainer has a resize of its own.
 """

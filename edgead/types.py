@@ -1,4 +1,4 @@
-"""What flows through edgead: a Frame goes in, a Verdict comes out, which shows, compares and writes itself."""
+"""Types that flow through edgead: a Frame goes in, a Verdict comes out, which shows, compares and writes itself."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The workstation's way from a trained detector to a finished, proven artifact. Installed as `edgead.export`."""
+"""Export: from a trained detector to a finished, proven artifact. Installed as `edgead.export`."""

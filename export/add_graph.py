@@ -1,4 +1,4 @@
-"""A finished artifact gets a graph: fp32 written again, or another precision beside it."""
+"""Graph added to a finished artifact: fp32 written again, or another precision beside it."""
 
 from __future__ import annotations
 

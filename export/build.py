@@ -1,4 +1,4 @@
-"""A trained detector becomes a finished artifact: exported, calibrated on what ships, with golden images."""
+"""Finished artifact from a trained detector: exported, calibrated on what ships, with golden images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a graph scores good images compared with the fp32 graph of the same artifact."""
+"""Differences of a graph's scores on good images from those of the fp32 graph of the same artifact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image is made of 8-bit numbers already: a quantised graph need not make floats of them first."""
+"""Fusion of the normalisation: the image is 8-bit numbers already, a quantised graph need make no floats of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A torch network becomes `model.onnx`: one file, names and opset fixed, checked before it is used."""
+"""Export of a torch network to `model.onnx`: one file, names and opset fixed, checked before it is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nodes of a graph compute with fewer bits: the convolutions and what lies between them, and transformers."""
+"""Layers of a graph that compute with fewer bits: the convolutions and what lies between them, and transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finished artifact gets a graph of another precision: made, measured against fp32, calibrated, and proven."""
+"""Graph of another precision for a finished artifact: made, measured against fp32, calibrated, and proven."""
 
 from __future__ import annotations
 

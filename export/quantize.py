@@ -1,4 +1,4 @@
-"""INT8: a float graph becomes a QDQ graph, calibrated on real images of good parts."""
+"""INT8 quantisation: a float graph becomes a QDQ graph, calibrated on real images of good parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write an artifact's ONNX graph again from its torch weights, and prove that its guarantee still holds."""
+"""Rewrite of an artifact's ONNX graph from its torch weights, with proof that its guarantee still holds."""
 
 from __future__ import annotations
 

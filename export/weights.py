@@ -1,4 +1,4 @@
-"""Are the weights of a graph those of the fp32 graph, rounded? Scores alone would not show a small change."""
+"""Comparison of a graph's weights with the fp32 ones, rounded: scores alone would not show a small change."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_a_password_is_asked_for_twice_at_a_terminal(file, monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr("sys.stdin", terminal)
-    from edgead.cli.people import _asked
+    from edgead.cli.user import _asked
 
     with pytest.raises(SettingsError, match="differ"):
         _asked("Password")

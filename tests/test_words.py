@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -56,3 +57,12 @@ def test_old_words_do_not_come_back():
                 if match and not EXEMPT_PARTS.search(line):
                     found.append(f"{name}:{number}: {match[0]}: write {instead}")
     assert found == []
+
+
+def test_a_module_says_what_it_is():
+    """Its docstring begins with a noun: not with a question, and not with a pronoun that stands for the answer."""
+    modules = [*(ROOT / "edgead").rglob("*.py"), *(ROOT / "export").rglob("*.py")]
+    docs = {path: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") for path in modules}
+    riddle = re.compile(r"(What|Which|Who|Whose|Where|How|When|Whether|Why|Is|Are|Do|Does|Did|May|Would|Those|From) ")
+    found = [path for path, doc in docs.items() if riddle.match(doc) or doc.partition("\n")[0].endswith("?") or not doc]
+    assert len(docs) > 500 and found == []

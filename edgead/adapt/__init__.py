@@ -1,1 +1,1 @@
-"""What changes a finished model: final calibration, thresholds, commissioning and teaching on the device."""
+"""Adaptation of a model on the device: final calibration, thresholds, commissioning, lessons, the memory bank."""

@@ -1,4 +1,4 @@
-"""Would other thresholds let pass a part that is known to be bad, and is stopped now?"""
+"""Known defects that other thresholds would let pass, and that are stopped now."""
 
 from __future__ import annotations
 

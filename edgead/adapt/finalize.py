@@ -1,4 +1,4 @@
-"""An exported detector becomes a finished artifact: calibrated on what ships, with golden images."""
+"""Finished artifact from an exported detector: calibrated on what ships, with golden images."""
 
 from __future__ import annotations
 

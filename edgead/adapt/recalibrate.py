@@ -1,4 +1,4 @@
-"""Thresholds are changed on the device: from good images or by hand, and every change is kept in the manifest."""
+"""Change of thresholds on the device, from good images or by hand; every change is kept in the manifest."""
 
 from __future__ import annotations
 

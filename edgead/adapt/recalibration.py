@@ -1,4 +1,4 @@
-"""What a calibration on the device is asked for, and what it found."""
+"""Request and result of a calibration on the device."""
 
 from __future__ import annotations
 

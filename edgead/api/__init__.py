@@ -1,4 +1,4 @@
-"""What a program begins with: models are trained, opened, measured, calibrated and taught in one call each."""
+"""Python interface: models are trained, opened, measured, calibrated and taught in one call each."""
 
 from edgead.api.functions import calibrate, evaluate, load, teach, train
 from edgead.api.model import Model

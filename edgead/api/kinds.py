@@ -1,4 +1,4 @@
-"""What a program does with rejects: sorted into kinds, and the kinds named."""
+"""Python interface to kinds of rejects: sort them, and name the kinds."""
 
 from __future__ import annotations
 

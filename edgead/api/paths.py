@@ -1,4 +1,4 @@
-"""What a program may name images by."""
+"""Types by which a program names images."""
 
 from __future__ import annotations
 

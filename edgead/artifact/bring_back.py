@@ -1,4 +1,4 @@
-"""A version of a model that judges again takes the model's place again, so that a restart finds what was in service."""
+"""Return to an earlier version: a model that judges again takes its place again, also for a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a score: two models that agree in it score every image alike, whatever their thresholds are."""
+"""Identity of a model's scores: two models that agree in it score every image alike, whatever their thresholds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a graph is given: the plane of a frame, and how it is prepared."""
+"""Inputs of a graph: the plane of a frame, and how it is prepared."""
 
 from __future__ import annotations
 

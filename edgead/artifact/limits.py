@@ -1,4 +1,4 @@
-"""Two thresholds that cannot be wrong: finite, and review not above reject."""
+"""Pair of thresholds that cannot be wrong: finite, and review not above reject."""
 
 from __future__ import annotations
 

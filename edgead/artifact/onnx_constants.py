@@ -1,4 +1,4 @@
-"""Inputs of an ONNX file become constants, and its properties others, without the package onnx: a device has none.
+"""ONNX files whose inputs become constants, without the package onnx: a device has none.
 
 An ONNX file is one protobuf message (https://onnx.ai/onnx/repo-docs/IR.html, onnx.proto3): parts of it are left out,
 and others put at its end.

@@ -1,1 +1,1 @@
-"""From scores of good parts to thresholds with a guaranteed false-reject rate."""
+"""Thresholds with a guaranteed false-reject rate, from scores of good parts."""

@@ -1,4 +1,4 @@
-"""Blind limits: why new thresholds, or the images that they come from, are doubted before they are written.
+"""Blind limits: reasons to doubt new thresholds, or the images that they come from, before they are written.
 
 A limit that is made from images of another product, or of defects, lets pass whatever the model was made to stop, and
 keeps its rate all the same. So the images, and the limit, are compared with the good parts that the old limit came

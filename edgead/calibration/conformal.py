@@ -1,4 +1,4 @@
-"""Scores of good parts become thresholds with a stated false-reject rate.
+"""Conformal thresholds: a stated false-reject rate from scores of good parts.
 
 Split conformal prediction (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005): when the
 scores of n held-out good parts and the score of the next good part are exchangeable, the next one exceeds the

@@ -1,4 +1,4 @@
-"""Thresholds and p-values from scores in groups: what is guaranteed holds for a part of a group that is new.
+"""Conformal thresholds and p-values from scores in groups: what is guaranteed holds for a part of a new group.
 
 Hierarchical conformal prediction (Lee, Barber, Willett, "Distribution-free inference with hierarchical data", 2023,
 arXiv:2306.06342; Dunn, Wasserman, Ramdas, "Distribution-free prediction sets for two-layer hierarchical models", 2022,

@@ -1,4 +1,4 @@
-"""Do two sets of scores come from the same distribution? The Cramér-von Mises test by permutation."""
+"""Cramér-von Mises test by permutation: whether two sets of scores come from the same distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `edgead train` says after its table: what the thresholds mean, what would help, and which command comes next."""
+"""Advice after the table of `edgead train`: what the thresholds mean, what would help, which command comes next."""
 
 from __future__ import annotations
 

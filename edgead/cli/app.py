@@ -1,4 +1,4 @@
-"""What all verbs share: the application, their common options, and how a report leaves."""
+"""Typer application: options that all commands share, and how a report leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb that checks and exports the audit of an evidence store."""
+"""Verb `audit`: it checks and exports the audit of an evidence store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line prints: progress on stderr, one report on stdout, as text or as JSON."""
+"""Output of the command line: progress on stderr, one report on stdout, as text or as JSON."""
 
 from __future__ import annotations
 

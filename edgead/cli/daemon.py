@@ -1,4 +1,4 @@
-"""The verb `daemon`."""
+"""Verb `daemon`."""
 
 from __future__ import annotations
 

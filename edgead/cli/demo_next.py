@@ -1,4 +1,4 @@
-"""How the demo ends: what to look at, and what to do next, as commands that work as they are printed."""
+"""Last words of the demo: what to look at, and what to do next, as commands that work as they are printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole path on the built-in line or on a user's own images: train, verify, evaluate, stream, sum up."""
+"""Demo: the whole path on the built-in line or on a user's own images: train, verify, evaluate, stream, sum up."""
 
 from __future__ import annotations
 

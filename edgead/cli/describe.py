@@ -1,4 +1,4 @@
-"""The verb that asks a language model about rejects."""
+"""Verb `describe`: it asks a language model about rejects."""
 
 from __future__ import annotations
 

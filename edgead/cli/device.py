@@ -1,4 +1,4 @@
-"""The verbs of a device: they run models and need no torch."""
+"""Verbs of a device, `eval`, `report`, `predict`, `stream`, `engine`, `doctor` and `demo`: no torch is needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edgead.cli.console import (
     stage_bars,
     stderr,
 )
-from edgead.cli.latency import Affinity, Fifo, read_scheduling
+from edgead.cli.profile import Affinity, Fifo, read_scheduling
 from edgead.errors import SettingsError
 
 Forecast = Annotated[

@@ -1,4 +1,4 @@
-"""What this machine has, found out by trying it: kernels, runtimes, cameras, codecs, windows."""
+"""`edgead doctor`: kernels, runtimes, cameras, codecs and windows of this machine, found out by trying them."""
 
 from __future__ import annotations
 

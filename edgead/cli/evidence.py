@@ -1,4 +1,4 @@
-"""The verb that takes verdicts, images and production figures out of an evidence store."""
+"""Verb `evidence`: verdicts, images and production figures out of an evidence store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs `fleet status` and `fleet promote`: devices as their broker knows them, and tags that move."""
+"""Verbs `fleet status` and `fleet promote`: devices as their broker knows them, and tags that move."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `presets`: which detectors there are, and which settings of each have a name."""
+"""Verb `presets`: the detectors, and the settings of each that have a name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `weights`: a file of a foundation backbone becomes one that is known, checked and free of pickles."""
+"""Verb `weights`: a file of a foundation backbone becomes one that is known, checked and free of pickles."""
 
 from __future__ import annotations
 

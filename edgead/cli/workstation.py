@@ -1,4 +1,4 @@
-"""The verbs of the workstation that search, export and prove; they import torch."""
+"""Verbs `tune`, `export` and `verify`: search, export and proof on the workstation; they import torch."""
 
 from __future__ import annotations
 

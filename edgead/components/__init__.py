@@ -1,1 +1,1 @@
-"""What sources, sinks, triggers and runtimes are registered with: options with bounds, names, URI schemes."""
+"""Registry of sources, sinks, triggers and runtimes: options with bounds, names, URI schemes."""

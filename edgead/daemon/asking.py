@@ -1,4 +1,4 @@
-"""Which frames of a pipeline are judged, and as those of which part: its trigger says so, and codes in the images."""
+"""Choice of the frames that a pipeline judges, and of the part that each shows: by its trigger, and by codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong now: read from what cameras, pipelines, sinks and the store say of themselves, and nowhere else."""
+"""Faults that stand now: read from the status of cameras, pipelines, sinks and the store, and from nothing else."""
 
 from __future__ import annotations
 

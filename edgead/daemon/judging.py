@@ -1,4 +1,4 @@
-"""Processes one frame: detect, record the verdict, notify the sinks, update the counts."""
+"""Judgement of one frame: detect, record the verdict, notify the sinks, update the counts."""
 
 from __future__ import annotations
 

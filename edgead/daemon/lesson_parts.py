@@ -1,4 +1,4 @@
-"""Which images a lesson is made of: parts that people marked good, and as its test all those that they marked bad."""
+"""Images of a lesson: parts that people marked good, and as its test all those that they marked bad."""
 
 from __future__ import annotations
 

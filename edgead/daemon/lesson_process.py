@@ -1,4 +1,4 @@
-"""Teaches in a process of its own, behind everything else: `edgead teach`, with a limit of time."""
+"""Process of a lesson, behind everything else: `edgead teach`, with a limit of time."""
 
 from __future__ import annotations
 

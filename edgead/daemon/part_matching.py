@@ -1,4 +1,4 @@
-"""Which views show the same part, and what they say of it together; clock and thread are in `edgead.daemon.parts`."""
+"""Views of the same part, matched, and their verdict together; clock and thread are in `edgead.daemon.parts`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that somebody waits for the verdict of."""
+"""Requests of an image's verdict, which somebody waits for."""
 
 from __future__ import annotations
 

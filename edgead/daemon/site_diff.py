@@ -1,4 +1,4 @@
-"""What differs between two versions of a site file, and so has to be started again."""
+"""Differences between two versions of a site file, and what has to be started again for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and the site file do to the model of a pipeline; every change is in the audit."""
+"""Changes of a pipeline's model by people and by the site file; every change is in the audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the main loop does between two signals: it looks after all parts, and speaks to the service manager."""
+"""Main loop between two signals: it watches all parts, and speaks to the service manager."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that may hang, and are left behind where they do."""
+"""Calls with a time limit that may hang, and are left behind where they do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a folder of images."""
+"""Errors of a folder of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images belong together: a part taken several times, a batch, a light. Hold-out keeps a group on one side."""
+"""Groups of images: a part taken several times, a batch, a light. Hold-out keeps a group on one side."""
 
 from __future__ import annotations
 

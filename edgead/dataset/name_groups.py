@@ -1,4 +1,4 @@
-"""What file names and capture times say of which images belong together; nothing where they are not clear."""
+"""Groups by file names and capture times; none where these are not clear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which places of the images never count, and the golden image that parts are laid onto: as a user names them."""
+"""Places of the images that never count, and the golden image that parts are laid onto, as a user names them."""
 
 from __future__ import annotations
 

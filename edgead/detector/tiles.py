@@ -1,4 +1,4 @@
-"""Tiles of one frame become one verdict's numbers: maps are blended where tiles overlap, the highest score counts.
+"""Verdict of a frame from its tiles: maps are blended where tiles overlap, the highest score counts.
 
 The image score is the maximum, so that no tile's defect is averaged away; thresholds are conformal on that maximum. The
 map is blended instead: next to the border of a tile the network sees its padding, and a maximum would keep every seam.

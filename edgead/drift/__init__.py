@@ -1,4 +1,4 @@
-"""Drift: does what is inspected today still look like what the thresholds were made for?"""
+"""Drift: whether what is inspected today still looks like what the thresholds were made for."""
 
 from edgead.drift.watch import DriftSection, DriftState, DriftWatch, OtherWatchError
 

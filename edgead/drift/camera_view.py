@@ -1,4 +1,4 @@
-"""What a camera does to all of an image: brightness, sharpness and place, beside those of golden images."""
+"""Change of the whole image by a camera: brightness, sharpness and place, beside those of golden images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is watched: a value of every part, or a share of the parts."""
+"""Channel of the drift watch: a value of every part, or a share of the parts."""
 
 from __future__ import annotations
 

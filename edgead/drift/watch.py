@@ -1,4 +1,4 @@
-"""Watches the scores of parts and the images of the camera for a change, with a stated rate of false alarms."""
+"""Watch of parts' scores and of the camera's images for a change, with a stated rate of false alarms."""
 
 from __future__ import annotations
 

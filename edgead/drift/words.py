@@ -1,4 +1,4 @@
-"""What a drift warning says to the person at the line."""
+"""Drift warnings, in words for the person at the line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads and writes the database for people: failures in words, and every change in the audit."""
+"""Access of people to the database: failures in words, and every change in the audit."""
 
 from __future__ import annotations
 

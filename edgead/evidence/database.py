@@ -1,4 +1,4 @@
-"""Opens the database of the evidence store: its address, its durability, and what is wrong with it in words."""
+"""Database of the evidence store: its address, its durability, and what is wrong with it in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One daemon to a store: two would count quotas twice, and overwrite or remove what the other one writes."""
+"""Lock of a store for one daemon: two would count quotas twice, and remove what the other one writes."""
 
 from __future__ import annotations
 

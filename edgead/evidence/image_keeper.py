@@ -1,4 +1,4 @@
-"""Keeps the images of rejects and reviews, with frames from before and after, in a thread of its own."""
+"""Keeper of the images of rejects and reviews, with frames from before and after, in a thread of its own."""
 
 from __future__ import annotations
 

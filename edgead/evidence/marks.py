@@ -1,4 +1,4 @@
-"""What people say of parts: that one was good, or bad, whatever was judged. Marked parts are kept without loss."""
+"""Marks of people on parts: good or bad, whatever was judged. Marked parts are kept without loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the evidence store, and writes what people change."""
+"""Reader of the evidence store, and writer of what people change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the rows of verdicts in a thread of its own, so that a disk that stalls holds up no line."""
+"""Writer of the rows of verdicts, in a thread of its own, so that a disk that stalls holds up no line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the site file may say of the record of verdicts."""
+"""Section `evidence` of the site file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the evidence store needs once in a while, where no verdict waits for it: the disk's copy, and retention."""
+"""Upkeep of the evidence store, where no verdict waits for it: the disk's copy, and retention."""
 
 from __future__ import annotations
 

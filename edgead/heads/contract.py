@@ -1,4 +1,4 @@
-"""What a head is: the section of a manifest that knows how the network's outputs become scores and a map."""
+"""Interface of a head: the section of a manifest by which a network's outputs become scores and a map."""
 
 from __future__ import annotations
 

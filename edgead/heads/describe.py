@@ -1,4 +1,4 @@
-"""What is anomalous in a frame, in numbers that distinguish kinds of defects."""
+"""Feature vector of an anomaly, for sorting kinds of defects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What heads share that score patches: a grid of patch scores becomes an image score and a map."""
+"""Base of heads that score patches: a grid of patch scores becomes an image score and a map."""
 
 from __future__ import annotations
 

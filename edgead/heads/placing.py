@@ -1,4 +1,4 @@
-"""Where a part lies beside a golden one: shift and small rotation, found in images of a few pixels' grain."""
+"""Placement of a part beside a golden one: shift and small rotation, found in images of a few pixels' grain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages that stand alone: sections, tables and charts in one file that loads nothing."""
+"""Stand-alone pages: sections, tables and charts in one file that loads nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pages look, on a screen, on a phone and on paper."""
+"""Style sheet of pages: on a screen, on a phone and on paper."""
 
 STYLE = """
 * { box-sizing: border-box; }

@@ -1,4 +1,4 @@
-"""What the codes in an image say: QR codes, and the barcodes of trade."""
+"""Codes in an image: QR codes, and the barcodes of trade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where boxes lie, counted on a grid: which places of a part are found defective again and again."""
+"""Density of boxes on a grid: places of a part that are found defective again and again."""
 
 from __future__ import annotations
 

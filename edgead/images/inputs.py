@@ -1,4 +1,4 @@
-"""Whatever holds an image becomes one: files, folders, arrays, PIL images, torch tensors, and many of these.
+"""Images from whatever holds one: files, folders, arrays, PIL images, torch tensors, and many of these.
 
 PIL and torch are never imported here: who gives one of their images has done so.
 """

@@ -1,4 +1,4 @@
-"""Whether images look as those that a model knows: their proportions, their size, the order of their colours."""
+"""Likeness of images to those that a model knows: proportions, size, order of the colours."""
 
 from __future__ import annotations
 

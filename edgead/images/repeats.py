@@ -1,4 +1,4 @@
-"""Is an image one of a part that was photographed before?"""
+"""Repeats: images of a part that was photographed before."""
 
 from __future__ import annotations
 

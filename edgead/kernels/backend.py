@@ -1,4 +1,4 @@
-"""Which code runs a kernel."""
+"""Choice of the code that runs a kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pre-scan of a memory bank looks at: chosen once, when the bank is prepared.
+"""Pre-scan of a memory bank: its columns, chosen once, when the bank is prepared.
 
 The search scans 8-bit codes of every row and measures the few rows that can still be nearest. The codes may hold all
 columns, or the first principal directions of the bank: fewer numbers to scan, more rows left. Any choice gives the

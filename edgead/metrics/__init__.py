@@ -1,4 +1,4 @@
-"""How good a detector is: ranking metrics on images and pixels, and rates with exact intervals."""
+"""Metrics of a detector: ranking metrics on images and pixels, and rates with exact intervals."""
 
 from edgead.metrics.pixels import Pixels, aupimo, aupro, pixel_auroc
 from edgead.metrics.ranking import auroc, average_precision, f1_max

@@ -1,4 +1,4 @@
-"""How far two ways to sort the same things agree."""
+"""Agreement of two ways to sort the same things."""
 
 from __future__ import annotations
 

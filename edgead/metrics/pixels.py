@@ -1,4 +1,4 @@
-"""How well anomaly maps show where a defect is: pixel AUROC, average precision and F1max, AUPRO, AUPIMO.
+"""Pixel metrics of anomaly maps: AUROC, average precision and F1max, AUPRO, AUPIMO.
 
 Exact at every threshold: no metric bins scores or samples thresholds. Only the scores of good pixels are sorted as a
 whole, once and without their indices; all metrics are then sums over the pixels of defects.

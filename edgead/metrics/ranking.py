@@ -1,4 +1,4 @@
-"""How well scores rank defects above good parts: AUROC, average precision, F1max.
+"""Ranking metrics of scores, defects above good parts: AUROC, average precision, F1max.
 
 Everywhere a label is true for a defect and a higher score is more anomalous. No metric bins or rescales scores.
 """

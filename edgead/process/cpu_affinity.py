@@ -1,4 +1,4 @@
-"""Which cores this process may use, and whether the system may take them away from it."""
+"""Cores that this process may use, and whether the system may take them away from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where this edgead came from, and the commands that work here as they are printed."""
+"""Installation of this edgead: where it came from, and the commands that work here as they are printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of the log a fault may take that comes again and again, or that a stranger can cause at will."""
+"""Rate limit of log lines about a fault that comes again and again, or that a stranger can cause at will."""
 
 from __future__ import annotations
 

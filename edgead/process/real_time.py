@@ -1,4 +1,4 @@
-"""How the threads of one pipeline are scheduled: before all that has no real-time priority, and on which cores."""
+"""Scheduling of the threads of one pipeline: before all that has no real-time priority, and on which cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep OpenCV, FFmpeg and the image libraries from writing to stderr what edgead says in its own errors."""
+"""Silence of OpenCV, FFmpeg and the image libraries: edgead's own errors say what they would write to stderr."""
 
 from __future__ import annotations
 

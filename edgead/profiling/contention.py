@@ -1,4 +1,4 @@
-"""What else the machine did while something was measured: other processes here, and other guests of its hypervisor."""
+"""Other load during a measurement: other processes here, and other guests of the hypervisor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run a detector over a test set with known defects: metrics, rates per defect type, the worst cases."""
+"""Evaluation of a detector on a test set with known defects: metrics, rates per defect type, the worst cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Did the thresholds keep the rates that they guarantee?"""
+"""Check of the rates that thresholds guarantee against a test set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are made defects like real ones? Asked of the rejects that they were made of, before any other real one is seen."""
+"""Comparison of made defects with the real ones that they were made of, before any other real one is seen."""
 
 from __future__ import annotations
 

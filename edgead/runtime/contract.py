@@ -1,4 +1,4 @@
-"""What every engine offers, and the check that a graph is the one that the manifest describes."""
+"""Interface of an engine, and the check that a graph is the one that the manifest describes."""
 
 from __future__ import annotations
 

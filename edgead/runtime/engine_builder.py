@@ -1,4 +1,4 @@
-"""An ONNX graph becomes a TensorRT engine. Needs the graph and TensorRT alone, so a device builds its own."""
+"""Builder of TensorRT engines from an ONNX graph. It needs the graph and TensorRT alone, so a device builds its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which engines there are: each registers itself, with what it needs to know whether it can run a graph here."""
+"""Registry of engines: each registers itself, with what it needs to know whether it can run a graph here."""
 
 from __future__ import annotations
 

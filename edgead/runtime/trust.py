@@ -1,4 +1,4 @@
-"""Who may have written a file: what deserialises an engine runs whatever the engine says."""
+"""Trust in the file of an engine by its owner: what deserialises an engine runs whatever the engine says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where verdicts go: JSON lines, images, a video, a window; brokers, URLs, PLCs and databases."""
+"""Receivers of verdicts: JSON lines, images, a video, a window; brokers, URLs, PLCs and databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every sink has in common."""
+"""Interface of a sink."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of the verdicts and notices that were given to a sink."""
+"""Counts of the verdicts and notices that were given to a sink."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sinks there are: each registers itself with its options and its URI schemes."""
+"""Registry of sinks: each registers itself with its options and its URI schemes."""
 
 from __future__ import annotations
 

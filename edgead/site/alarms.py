@@ -1,4 +1,4 @@
-"""What the site file may say of alarms, and of who receives notices of them."""
+"""Section `alarms` of the site file, and who receives notices of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a site names and this computer lacks: models, and files and cameras that frames should come from."""
+"""Check of a site on this computer: models, and files and cameras that frames should come from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a site file, in the words of site files: line, place, what was expected, what may be meant."""
+"""Errors of a site file, in the words of site files: line, place, what was expected, what may be meant."""
 
 from __future__ import annotations
 

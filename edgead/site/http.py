@@ -1,4 +1,4 @@
-"""What the site file may say of the page and the API: where they listen, and who is let in with which role."""
+"""Section `http` of the site file: where page and API listen, and who is let in with which role."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A site file is read, checked and written out.
+"""Reader and writer of the site file, with all checks.
 
 `${NAME}` in any text stands for the environment variable of that name, so that no secret need be in the file.
 """

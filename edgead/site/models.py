@@ -1,4 +1,4 @@
-"""What the site file may say of models in general: who must have signed them."""
+"""Section `models` of the site file: who must have signed them."""
 
 from __future__ import annotations
 

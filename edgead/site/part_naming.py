@@ -1,4 +1,4 @@
-"""What the site file may say of how a pipeline learns which part a frame shows, besides its trigger."""
+"""Options by which a pipeline learns which part a frame shows, besides its trigger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a site file may say: its components' options composed, the page, the limits; no unknown keys."""
+"""Schema of the site file: its components' options composed, the page, the limits; no unknown keys."""
 
 from __future__ import annotations
 

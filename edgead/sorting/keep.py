@@ -1,4 +1,4 @@
-"""Kinds of rejects go into a model: a new version takes its place, the one before is kept."""
+"""New version of a model that knows kinds of rejects; the one before is kept."""
 
 from __future__ import annotations
 

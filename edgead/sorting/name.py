@@ -1,4 +1,4 @@
-"""Kinds of rejects are named: from folders of examples, or again in the model that knows them."""
+"""Names of kinds of rejects: from folders of examples, or again in the model that knows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rejects without a label become kinds: judged, described, compared part by part, sorted."""
+"""Kinds of unlabelled rejects: judged, described, compared part by part, sorted."""
 
 from __future__ import annotations
 

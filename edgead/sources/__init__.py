@@ -1,4 +1,4 @@
-"""Where frames come from: cameras, network streams, video files, folders and the built-in line."""
+"""Sources of frames: cameras, network streams, video files, folders and the built-in line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is used of Aravis, the free library for GenICam cameras, through its C interface.
+"""Functions of Aravis, the free library for GenICam cameras, through its C interface.
 
 PyGObject would give the same calls, but has no wheels: it would have to be compiled on the device. The signatures are
 those of Aravis 0.8 (https://aravisproject.github.io/aravis/aravis-stable/), which keeps them within that version.

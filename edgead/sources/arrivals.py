@@ -1,4 +1,4 @@
-"""Which files of a folder have come and are complete: nobody says so, their sizes and times do."""
+"""Complete files of a watched folder: nobody reports them, their sizes and times show it."""
 
 from __future__ import annotations
 

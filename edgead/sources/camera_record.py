@@ -1,4 +1,4 @@
-"""What is known of a camera: its state, why, since when, and what became of its frames."""
+"""Record of a camera: its state, why, since when, and what became of its frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source of frames has in common."""
+"""Interface of a source of frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the decoders complain of: OpenCV hands out a damaged image like a whole one, and only FFmpeg's log says so."""
+"""Complaints of the decoders: OpenCV hands out a damaged image like a whole one, and only FFmpeg's log shows it."""
 
 from __future__ import annotations
 

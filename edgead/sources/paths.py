@@ -1,4 +1,4 @@
-"""What a path names as a source: a video, an image, a folder of images or a glob."""
+"""Source of a path: a video, an image, a folder of images or a glob."""
 
 from __future__ import annotations
 

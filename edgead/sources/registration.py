@@ -1,4 +1,4 @@
-"""Where a camera looks, against the images that it was commissioned with."""
+"""Registration of a camera's view against the images that it was commissioned with."""
 
 from __future__ import annotations
 

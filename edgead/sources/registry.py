@@ -1,4 +1,4 @@
-"""Which sources there are: each registers itself with its URI schemes and the options of its URIs."""
+"""Registry of sources: each registers itself with its URI schemes and the options of its URIs."""
 
 from __future__ import annotations
 

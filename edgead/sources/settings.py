@@ -1,4 +1,4 @@
-"""What the site file may say of a camera."""
+"""Section `cameras` of the site file: options of one camera."""
 
 from __future__ import annotations
 

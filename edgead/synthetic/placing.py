@@ -1,4 +1,4 @@
-"""On which good part a defect is put, and where: at its own place, moved a little, or anywhere in a mask."""
+"""Place of a transplanted defect on a good part: its own, moved a little, or anywhere in a mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo line leaves on disk: a data set in the layout of MVTec AD, a conveyor video and its truth."""
+"""Files of the demo line: a data set in the layout of MVTec AD, a conveyor video and its truth."""
 
 from __future__ import annotations
 

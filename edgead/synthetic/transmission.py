@@ -1,4 +1,4 @@
-"""What the demo line's camera gives: Motion JPEG, in videos, in data sets and from `synthetic:` alike.
+"""Motion JPEG of the demo line's camera, in videos, in data sets and from `synthetic:` alike.
 
 A detector that has seen only lossless images takes the coding of every frame for a defect.
 """

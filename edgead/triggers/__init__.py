@@ -1,4 +1,4 @@
-"""Which frames of a camera are judged: all, one in an interval, those that are asked for, one for each part."""
+"""Triggers of judgements: every frame, one in an interval, those that are asked for, one for each part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every trigger has in common."""
+"""Interface of a trigger."""
 
 from __future__ import annotations
 

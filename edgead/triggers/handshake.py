@@ -1,4 +1,4 @@
-"""What is agreed with a PLC that asks for verdicts: which part it asks for, what it was answered. No I/O, no clock."""
+"""Handshake with a PLC that asks for verdicts: which part it asks for, what it was answered. No I/O, no clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which triggers there are: each registers itself with its options."""
+"""Registry of triggers: each registers itself with its options."""
 
 from __future__ import annotations
 

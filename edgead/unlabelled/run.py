@@ -1,4 +1,4 @@
-"""From images that nobody has labelled to their ranking."""
+"""Ranking of images that nobody has labelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a device gets a frozen backbone from: the package, or a model that is there.
+"""Frozen backbone of a device: from the package, or from a model that is there.
 
 The graph of a detector takes the scale on which its features are compared as inputs, which are learnt from good images.
 With a neutral scale it gives raw features; with the one that was learnt it is the new detector's.

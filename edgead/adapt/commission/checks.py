@@ -1,4 +1,4 @@
-"""Is an image of a good part fit to learn from? Robust measures over all images: blur, odd ones out."""
+"""Robust checks of images of good parts over all of them: blur, and images unlike the rest."""
 
 from __future__ import annotations
 

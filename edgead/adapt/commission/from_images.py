@@ -1,4 +1,4 @@
-"""From images of good parts to a calibrated model on the device: features, a memory bank, thresholds; no torch."""
+"""Calibrated model from images of good parts, on the device: features, a memory bank, thresholds; no torch."""
 
 from __future__ import annotations
 

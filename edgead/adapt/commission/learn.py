@@ -1,4 +1,4 @@
-"""Good images become the scale and the memory bank of a detector whose backbone is frozen."""
+"""Scale and memory bank of a detector with a frozen backbone, learnt from good images."""
 
 from __future__ import annotations
 

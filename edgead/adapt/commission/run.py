@@ -1,4 +1,4 @@
-"""From a camera to a calibrated model, on the device: good parts are photographed, then learnt. Without torch."""
+"""Commissioning by one command on the device: good parts are photographed, then learnt. Without torch."""
 
 from __future__ import annotations
 

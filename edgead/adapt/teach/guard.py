@@ -1,4 +1,4 @@
-"""Is an image fit to be taught as good? What a lesson is about to learn, beside what good parts look like.
+"""Checks of images that are taught as good, beside what good parts look like.
 
 Good parts under another light differ everywhere a little: the whole map of anomalies rises, and its peak with it. A
 defect raises the map in one place and leaves the rest as it was. Another product is far from everything good

@@ -1,4 +1,4 @@
-"""What a model says before and after it was taught, graph by graph."""
+"""Scores of a model before and after it was taught, graph by graph."""
 
 from __future__ import annotations
 

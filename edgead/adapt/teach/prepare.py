@@ -1,4 +1,4 @@
-"""What a lesson would learn, before anything is written: images, their patches, and the merged memory bank."""
+"""Draft of a lesson, before anything is written: images, their patches, and the merged memory bank."""
 
 from __future__ import annotations
 

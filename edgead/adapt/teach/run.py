@@ -1,4 +1,4 @@
-"""A prepared lesson becomes a new version of a model: the merged memory bank, thresholds, golden images."""
+"""New version of a model from a prepared lesson: the merged memory bank, thresholds, golden images."""
 
 from __future__ import annotations
 

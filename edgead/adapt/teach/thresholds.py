@@ -1,4 +1,4 @@
-"""Where the thresholds of a taught model lie, between those that it had and the lowest that its guarantee allows."""
+"""Thresholds of a taught model: between those that it had and the lowest that its guarantee allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that fills with the bytes of a blob, in as many pieces as it takes."""
+"""Download of a blob into a file, in as many pieces as it takes."""
 
 from __future__ import annotations
 

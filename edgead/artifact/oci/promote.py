@@ -1,4 +1,4 @@
-"""A tag moves: it leads to a model that the registry has already, and nothing is sent but the manifest."""
+"""Promotion of a model: a tag moves to what the registry has already, and nothing is sent but the manifest."""
 
 from __future__ import annotations
 

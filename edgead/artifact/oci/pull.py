@@ -1,4 +1,4 @@
-"""A model comes from a registry: only what is not here yet, checked, and in one rename to where it shall be."""
+"""Pull of a model from a registry: only what is not here yet, checked, and in one rename to where it shall be."""
 
 from __future__ import annotations
 

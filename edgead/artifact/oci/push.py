@@ -1,4 +1,4 @@
-"""A model goes to a registry: only what is not there yet."""
+"""Push of a model to a registry: only what is not there yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a model lies in a registry: `oci://HOST[:PORT]/NAME:TAG`, or `@sha256:...` in the place of the tag."""
+"""Reference of a model in a registry: `oci://HOST[:PORT]/NAME:TAG`, or `@sha256:...` in the place of the tag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a registry wants to see before it answers: a user's name and password, or a token of another server."""
+"""Authentication at a registry: a user's name and password, or a token of another server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which models a site lets in: those that one of its keys has signed."""
+"""Trust in models: a site lets in those that one of its keys has signed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where engineers work on drafts: one for each camera, begun, resumed, discarded, and put into service."""
+"""Drafts of models: one for each camera, begun, resumed, discarded, and put into service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engineer sets of a draft, what of it is kept, and what so many parts are enough for."""
+"""Settings of a commissioning draft, and the rates that its number of parts supports."""
 
 from __future__ import annotations
 

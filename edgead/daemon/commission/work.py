@@ -1,4 +1,4 @@
-"""What is under way at the draft of one camera: collecting, learning, and who may do what meanwhile."""
+"""Work at the draft of one camera: collecting, learning, and who may do what meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a follower is handed, and what it has to say."""
+"""Interfaces between a follower and the daemon."""
 
 from __future__ import annotations
 

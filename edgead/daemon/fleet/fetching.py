@@ -1,4 +1,4 @@
-"""What comes over the network for a follower: in a thread of low priority, and no faster than it may."""
+"""Downloads of a follower: in a thread of low priority, and no faster than it may."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tag is followed: looked at, fetched, tried beside the model in service, exchanged, gone back from.
+"""Follower of a tag: it looks, fetches, tries a model beside the one in service, exchanges it, goes back.
 
 Neither threads nor clocks nor the network are here; `edgead.daemon.fleet.followers` brings them.
 """

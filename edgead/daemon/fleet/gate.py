@@ -1,4 +1,4 @@
-"""May a model go from its canaries to all? Only when enough of them have judged by it, well, for a while."""
+"""Gate between canaries and all devices: enough canaries have judged by a model, well, for a while."""
 
 from __future__ import annotations
 

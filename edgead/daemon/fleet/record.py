@@ -1,4 +1,4 @@
-"""What a follower must know after a restart; written atomically."""
+"""State of a follower that outlives a restart; written atomically."""
 
 from __future__ import annotations
 

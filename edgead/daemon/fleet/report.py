@@ -1,4 +1,4 @@
-"""What a device reports of itself, and the topics under which a broker keeps it."""
+"""Report that a device makes of itself, and the topics under which a broker keeps it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device reports itself to an MQTT broker: retained, so that who asks later knows too, and with a last will."""
+"""Reports of a device to an MQTT broker: retained, so that who asks later knows too, and with a last will."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The kinds of rejects that a model knows: of which one is a reject, and was such a one ever seen? Pure numpy."""
+"""Known kinds of rejects: the one that a reject is of, or none. Pure numpy."""

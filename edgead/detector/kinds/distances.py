@@ -1,4 +1,4 @@
-"""How far rejects are from the known ones, and how far those are from each other: what is compared with what."""
+"""Distances of rejects from the known kinds, and of these from each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of which kind is a reject: the one that it is most like, unless the known ones are too far from it.
+"""Kind of a reject: the known one that it is most like, unless all are too far from it.
 
 How far is too far is conformal: a reject's distance to the nearest known parts is ranked among the distances of the
 known rejects to the nearest other parts. Let the new part be exchangeable with the known ones. In the set of all, the

@@ -1,4 +1,4 @@
-"""Which of the known kinds a reject is most like: kernel ridge regression.
+"""Kernel ridge regression of the kind of a reject.
 
 Saunders, Gammerman and Vovk, "Ridge regression learning algorithm in dual variables", ICML 1998, with a Gaussian
 kernel, towards 1 for the kind of an example and -1 for all others.

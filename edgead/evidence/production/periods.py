@@ -1,4 +1,4 @@
-"""What parts are counted by: stretches of time, and what they are of."""
+"""Periods of production that parts are counted by: stretches of time, and what they are of."""
 
 from __future__ import annotations
 

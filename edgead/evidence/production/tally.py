@@ -1,4 +1,4 @@
-"""How many parts were found good, and the yield that follows of it."""
+"""Tally of parts: how many were good, and the yield that follows of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one report may take: verdicts share the cores, and Python's lock, with whoever asks for figures."""
+"""Processor share and deadline of one report: verdicts share the cores, and Python's lock, with whoever asks."""
 
 from __future__ import annotations
 

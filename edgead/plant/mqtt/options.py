@@ -1,4 +1,4 @@
-"""What must be known of an MQTT broker to connect to it."""
+"""Options of a connection to an MQTT broker."""
 
 from __future__ import annotations
 

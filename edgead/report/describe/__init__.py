@@ -1,1 +1,1 @@
-"""What a language model that sees images says of rejects: an opinion beside the facts, never a decision."""
+"""Descriptions of rejects by a language model that sees images: an opinion beside the facts, never a decision."""

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server answers, read with care: it is another program's, and a language model's words."""
+"""Answers of an OpenAI-compatible server, read with care: another program's, and a language model's words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of a language model: the image, the detector's map of it, the facts, and a question.
+"""Prompt of a language model: the image, the detector's map of it, the facts, and a question.
 
 The order and the words are AnomalyGPT's (Gu et al., "AnomalyGPT: detecting industrial anomalies using large
 vision-language models", AAAI 2024): the image, then the map as a prompt, then what the part should be, then the

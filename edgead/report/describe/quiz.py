@@ -1,4 +1,4 @@
-"""How well does a language model see a test set? VANE-Bench's questions and its way of counting, on factory parts.
+"""Quiz of a language model over a test set: VANE-Bench's questions and its way of counting, on factory parts.
 
 A single letter is asked for, in at most two tokens at temperature 0. An answer counts where it is the true letter
 alone, with or without a closing bracket; spaces around it do not count. Nothing of the detector's verdict is in a

@@ -1,1 +1,1 @@
-"""Who asks, and what each may do: tokens, sessions, panels, proxies, roles."""
+"""Authentication and roles: tokens, sessions, panels, proxies."""

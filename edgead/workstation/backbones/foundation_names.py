@@ -1,4 +1,4 @@
-"""Which foundation backbones there are: vision transformers that others trained on many millions of images.
+"""Names of foundation backbones: vision transformers that others trained on many millions of images.
 
 Names are those of the authors' own hubs. OpenAI's CLIP computes QuickGELU where OpenCLIP's trainings compute GELU, and
 their files look the same, so they have two names.

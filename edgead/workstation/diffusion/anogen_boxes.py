@@ -1,4 +1,4 @@
-"""Where AnoGen makes defects: boxes that lie on the part."""
+"""Boxes on the part in which AnoGen makes defects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What AnoGen learns its word from, and how it makes a defect in a box while the rest stays the good part."""
+"""Training examples of AnoGen's word, and sampling of a defect in a box while the rest stays the good part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each word of a prompt looks: the cross-attention of a U-Net while it predicts noise."""
+"""Attention maps of the words of a prompt: the cross-attention of a U-Net while it predicts noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SeaS and AnoGen cost, counted in passes of the U-Net, of which one is timed."""
+"""Cost of SeaS and AnoGen, counted in passes of the U-Net, of which one is timed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What diffusion has learnt, on the disk: whole or not at all, as safetensors alone."""
+"""Files of what diffusion has learnt: whole or not at all, as safetensors alone."""
 
 from __future__ import annotations
 

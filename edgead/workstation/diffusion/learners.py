@@ -1,4 +1,4 @@
-"""SeaS and AnoGen behind one interface: they learn kinds of defects by number, then make some of each.
+"""Learners of defects, SeaS and AnoGen behind one interface: kinds by number, then some of each.
 
 AnoGen's boxes are ours here: of the sizes of the rejects' own, on the places where those were, a little widened.
 """

@@ -1,4 +1,4 @@
-"""What all methods share: a configuration, a network that learns from images, and what comes of it."""
+"""Base of all methods: a configuration, a network that learns from images, and what comes of it."""
 
 from __future__ import annotations
 

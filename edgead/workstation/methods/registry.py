@@ -1,4 +1,4 @@
-"""Which methods there are, by name: those of edgead, and those that other packages add by entry points.
+"""Registry of methods, by name: those of edgead, and those that other packages add by entry points.
 
 A package adds one by `[project.entry-points."edgead.methods"]` with `NAME = "module:Class"`, a subclass of
 `edgead.workstation.methods.method.Method`. Each is imported when it is asked for.

@@ -1,4 +1,4 @@
-"""How well a trained detector tells good parts from defects drawn on them: what settings are compared by."""
+"""Validation of settings by defects drawn on good parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where training runs and in which numbers, and how much memory it took there."""
+"""Device and number format of a training, and how much memory it took there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some of several images."""
+"""Subset of a sequence of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thresholds from few good images: each is scored by a detector that did not learn from it, and all are learnt.
+"""Cross-validated thresholds from few good images: each is scored by a detector that did not learn from it.
 
 Cross-conformal prediction (Vovk, "Cross-conformal predictors", 2015) without the detectors of the folds: jackknife+
 (Barber et al. 2021) would score every part by all of them on the device. What ships has learnt from all images

@@ -1,4 +1,4 @@
-"""What a frame will cost, known before anything is learnt."""
+"""Estimated time of a frame, before anything is learnt."""
 
 from __future__ import annotations
 

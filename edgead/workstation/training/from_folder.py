@@ -1,4 +1,4 @@
-"""From a folder of good images to a finished artifact, in one call."""
+"""Training: from a folder of good images to a finished artifact, in one call."""
 
 from __future__ import annotations
 

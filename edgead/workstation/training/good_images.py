@@ -1,4 +1,4 @@
-"""Which good images a model is trained from: found, split, and how they are prepared."""
+"""Good images of a training: found, split, and how they are prepared."""
 
 from __future__ import annotations
 

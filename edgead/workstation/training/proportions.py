@@ -1,4 +1,4 @@
-"""The network's input keeps the proportions of the images: what is squashed loses its finest defects first."""
+"""Proportions of the network's input, those of the images: what is squashed loses its finest defects first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large images are cut into tiles, and what is said where they are not cut although they should be."""
+"""Tiles of large images, and the advice where images are not cut although they should be."""
 
 from __future__ import annotations
 

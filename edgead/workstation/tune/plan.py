@@ -1,4 +1,4 @@
-"""What a search is asked for, and which images are for what in it."""
+"""Plan of a search: its budget, and which images are for what in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `edgead tune` chooses from. A longer list is a wider search; nothing else knows what is in it."""
+"""Search space of `edgead tune`. A longer list is a wider search; nothing else knows what is in it."""
 
 from __future__ import annotations
 

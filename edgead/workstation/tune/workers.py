@@ -1,4 +1,4 @@
-"""Where trials run: processes of this machine, or a Ray cluster."""
+"""Workers of a search: processes of this machine, or a Ray cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What AnomalyCLIP and Crane share: two prompts, read from their authors' files or learnt from other products."""
+"""Learnt prompts of AnomalyCLIP and Crane: two, read from their authors' files or learnt from other products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How AnomalyCLIP learns its prompts: from images of other products, defects among them, with masks."""
+"""Training of AnomalyCLIP's prompts: on images of other products, defects among them, with masks."""
 
 from __future__ import annotations
 

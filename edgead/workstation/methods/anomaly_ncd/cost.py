@@ -1,4 +1,4 @@
-"""How long a training will take on this machine, from a step of it that changes nothing."""
+"""Time of a training on this machine, from a step of it that changes nothing."""
 
 from __future__ import annotations
 

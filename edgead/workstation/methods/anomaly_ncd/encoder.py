@@ -1,4 +1,4 @@
-"""What describes a crop by its region alone."""
+"""Encoder of a crop by its region alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How encoder and heads learn kinds from crops without a label, and from some with one."""
+"""Training of encoder and heads: kinds from crops without a label, and from some with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What detectors from words share: a whole CLIP of the user's, and texts as two directions, good and anomalous."""
+"""Base of detectors from words: a whole CLIP of the user's, and texts as two directions, good and anomalous."""
 
 from __future__ import annotations
 

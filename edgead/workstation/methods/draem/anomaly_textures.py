@@ -1,4 +1,4 @@
-"""What anomalies are made of: the images of a folder, or drawn textures and crops of the good images."""
+"""Textures of simulated anomalies: the images of a folder, or drawn textures and crops of the good images."""
 
 from __future__ import annotations
 

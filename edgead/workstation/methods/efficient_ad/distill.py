@@ -1,4 +1,4 @@
-"""Distil a patch description network from a pretrained backbone: EfficientAD (arXiv 2303.14535), section 3.1.
+"""Distillation of a patch description network from a pretrained backbone: EfficientAD (arXiv 2303.14535), section 3.1.
 
 The recipe is the paper's: features of two layers for an image of 512 pixels, described as PatchCore does and
 normalised by channel, are what the network learns to predict from the image at 256 pixels, by mean squared error.

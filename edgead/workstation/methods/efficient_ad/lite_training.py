@@ -1,4 +1,4 @@
-"""How `efficient_ad`'s model size `lite` learns: the backbone runs once over the good images, the student on that."""
+"""Training of `efficient_ad`'s model size `lite`: the backbone runs once over the good images, the student on that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where FiLo's authors look first: boxes that a Grounding DINO draws around what sounds anomalous.
+"""Boxes that a Grounding DINO draws around what sounds anomalous, as FiLo's authors use them.
 
 For the workstation: it is a second network with a text tower of its own, which no device has. Which boxes count, the
 place that they give and what lies outside are as in the authors' code (`tests/test_filo_boxes.py`).

@@ -1,4 +1,4 @@
-"""How FiLo learns from images of other products, with masks: prompts and decoders first, the adapter after them.
+"""Training of FiLo on images of other products, with masks: prompts and decoders first, the adapter after them.
 
 The authors' code takes the Dice losses of an image by its rows: it takes the first side of the mask for the batch.
 """

@@ -1,4 +1,4 @@
-"""What INP-Former exports: a frozen backbone, the reconstruction of its tokens, and the map of where that fails."""
+"""Exported network of INP-Former: a frozen backbone, its tokens reconstructed, and the map of where that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How INP-Former learns: the backbone looks at each image once, and what makes its tokens again learns from that."""
+"""Training of INP-Former: the backbone runs once over each image, the reconstruction learns from its tokens."""
 
 from __future__ import annotations
 

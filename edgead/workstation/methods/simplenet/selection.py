@@ -1,4 +1,4 @@
-"""When SimpleNet has learnt enough: by defects drawn on good images that are held out.
+"""Selection of SimpleNet's epoch by defects drawn on good images that are held out.
 
 The authors' code keeps the epoch with the best AUROC on the test set; a detector that is to work on parts to come must
 not look there.

@@ -1,4 +1,4 @@
-"""What SimpleNet is and how it learns (Liu et al. 2023, sections 3.1 to 3.6), as in the authors' code."""
+"""Network and training of SimpleNet (Liu et al. 2023, sections 3.1 to 3.6), as in the authors' code."""
 
 from __future__ import annotations
 

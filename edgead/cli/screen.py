@@ -1,4 +1,4 @@
-"""The verb that ranks parts which nobody has labelled."""
+"""Verb `screen`: it ranks parts which nobody has labelled."""
 
 from __future__ import annotations
 

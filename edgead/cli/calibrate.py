@@ -1,4 +1,4 @@
-"""The verb that changes thresholds on the device."""
+"""Verb `calibrate`: it changes thresholds on the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb that makes defects."""
+"""Verb `defects`: it makes defects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs that learn on the workstation: `edgead train`, and `edgead distill`, which makes teachers."""
+"""Verbs `train`, and `distill`, which makes teachers; they learn on the workstation."""
 
 from __future__ import annotations
 

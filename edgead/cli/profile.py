@@ -1,4 +1,4 @@
-"""The verb that measures latency: one frame after the other, or as they arrive."""
+"""Verb `profile`: it measures latency, one frame after the other or as they arrive."""
 
 from __future__ import annotations
 

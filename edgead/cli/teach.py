@@ -1,4 +1,4 @@
-"""The verb that teaches a model good parts, and those that people marked on the line."""
+"""Verb `teach`: good parts, and those that people marked on the line, for a model."""
 
 from __future__ import annotations
 

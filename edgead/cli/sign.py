@@ -1,4 +1,4 @@
-"""The verbs that make keys, sign models and check who has signed them."""
+"""Verbs `key`, `sign` and `verify-signature`: keys, signatures of models, and who has signed one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `user`: who may sign in on the daemon's page by name."""
+"""Verb `user`: people who may sign in on the daemon's page by name."""
 
 from __future__ import annotations
 

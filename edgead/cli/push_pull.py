@@ -1,4 +1,4 @@
-"""The verbs `push` and `pull`: models to and from a registry of the OCI standard."""
+"""Verbs `push` and `pull`: models to and from a registry of the OCI standard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs that sort rejects and name their kinds."""
+"""Verbs `sort` and `name`: kinds of rejects, sorted and named."""
 
 from __future__ import annotations
 

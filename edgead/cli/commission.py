@@ -1,4 +1,4 @@
-"""The verb by which a device makes a model, without torch."""
+"""Verb `commission`: a device makes a model, without torch."""
 
 from __future__ import annotations
 
