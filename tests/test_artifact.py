@@ -118,6 +118,14 @@ def test_bad_manifest(tmp_path, change, message):
         Artifact.load(path)
 
 
+@pytest.mark.parametrize("version", [0, 1, 4])
+def test_a_model_of_an_earlier_edgead_is_to_be_trained_again(tmp_path, version):
+    path = make(tmp_path / "m")
+    edit_manifest(path, lambda manifest: manifest.update(schema_version=version))
+    with pytest.raises(ArtifactError, match=f"earlier edgead .schema {version}, .*train it again with `edgead train"):
+        Artifact.load(path)
+
+
 def test_an_edited_threshold_is_refused(tmp_path):
     path = make(tmp_path / "m")
     edit_manifest(path, lambda manifest: manifest["head"].update(top_patches=50), stamp=False)

@@ -141,7 +141,7 @@ def test_a_backbone_is_taken_from_a_model(commissioned, tmp_path):
 
 
 def test_an_earlier_model_gives_no_backbone(tmp_path):
-    earlier = Path(__file__).parent / "fixtures" / "schema_4"
+    earlier = Path(__file__).parent / "fixtures" / "tiny_model"
     with pytest.raises(SettingsError, match=r"by an earlier edgead.*Retrain it, or name a packaged backbone \(fast"):
         commission("synthetic:", tmp_path / "model", CommissionPlan(backbone=str(earlier)))
 

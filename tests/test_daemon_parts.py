@@ -183,39 +183,6 @@ def triggered(**trigger):
     return {"a": {"camera": "a", "model": "m"}, "b": {"camera": "b", "model": "m", "trigger": trigger}}
 
 
-def test_a_software_trigger_with_a_sinks_broker_is_one_of_kind_mqtt():
-    old = site(pipelines=triggered(kind="software", mqtt_sink="mqtt", topic="parts"))
-    new = site(pipelines=triggered(kind="mqtt", host="broker", user="kim", password="swordfish", topic="parts"))
-    assert old == new and new.pipelines["b"].trigger.on_request
-    assert site(pipelines=triggered(kind="software", mqtt_sink=None, topic=None)) == site(
-        pipelines=triggered(kind="software")
-    )
-    sinks = {"mqtt": {"kind": "mqtt", "host": "another"}}
-    moved = site(pipelines=triggered(kind="software", mqtt_sink="mqtt", topic="parts"), sinks=sinks)
-    assert site_diff(old, moved).pipelines.changed == {"b"}
-
-
-def test_the_earlier_word_for_the_images_of_a_drift_watch_is_read():
-    old = site(pipelines={"a": {"camera": "a", "model": "m", "drift": {"pictures": False}}})
-    assert old == site(pipelines={"a": {"camera": "a", "model": "m", "drift": {"images": False}}})
-    assert not old.pipelines["a"].drift.images
-
-
-@pytest.mark.parametrize(
-    "trigger",
-    [
-        {"mqtt_sink": "plc", "topic": "parts"},
-        {"mqtt_sink": "none", "topic": "parts"},
-        {"mqtt_sink": ["mqtt"], "topic": "parts"},
-        {"mqtt_sink": "mqtt"},
-    ],
-)
-def test_an_old_trigger_that_cannot_be_is_refused_in_the_words_of_today(trigger):
-    sinks = {"plc": {"kind": "modbus", "host": "plc"}, "mqtt": {"kind": "mqtt", "host": "broker"}}
-    with pytest.raises(ValidationError, match="pipelines.b.trigger: mqtt_sink must name a sink of kind mqtt, .*write"):
-        site(pipelines=triggered(kind="software", **trigger), sinks=sinks)
-
-
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -19,7 +19,7 @@ from edgead.images.files import load_image
 from edgead.stream import run
 
 PLUGIN = Path(__file__).parent / "plugin"
-SCHEMA_4 = Path(__file__).parent / "fixtures" / "schema_4"
+TINY_MODEL = Path(__file__).parent / "fixtures" / "tiny_model"
 
 
 @pytest.fixture
@@ -78,10 +78,7 @@ def test_its_options_have_bounds(dummy_model, tmp_path):
 
 
 def test_a_head_that_is_not_installed_is_named(tmp_path):
-    path = Path(shutil.copytree(SCHEMA_4, tmp_path / "model"))
-    from edgead.artifact.folder import write_manifest
-
-    write_manifest(path, Artifact.load(path).manifest)
+    path = Path(shutil.copytree(TINY_MODEL, tmp_path / "model"))
     edit_manifest(path, lambda content: content.update(head={"kind": "oracle"}))
     with pytest.raises(
         ArtifactError, match="the head 'oracle' is not installed, here are local, map, nearest: install"

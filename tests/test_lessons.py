@@ -28,7 +28,7 @@ from edgead.site.models import ModelsSection
 from edgead.site.schema import PipelineSection
 from edgead.types import Part
 
-SCHEMA_4 = Path(__file__).parent / "fixtures" / "schema_4"
+TINY_MODEL = Path(__file__).parent / "fixtures" / "tiny_model"
 
 
 def sha256_of(model: Path) -> str:
@@ -56,7 +56,7 @@ class World:
 
     def __init__(self, folder: Path, store: Any):
         self.folder, self.store = folder, store
-        self.model = Path(shutil.copytree(SCHEMA_4, folder / "model"))
+        self.model = Path(shutil.copytree(TINY_MODEL, folder / "model"))
         self.slots = {"caps": Slot(self.model)}
         self.section = SimpleNamespace(recipes={"left": None})
         self.site: Any = SimpleNamespace(
@@ -230,7 +230,7 @@ def test_a_process_that_fails_or_takes_too_long_says_so(tmp_path, monkeypatch):
 
 
 def test_a_model_that_was_taught_where_it_lies_is_rolled_back_in_service_and_on_the_disk(tmp_path):
-    model = Path(shutil.copytree(SCHEMA_4, tmp_path / "model"))
+    model = Path(shutil.copytree(TINY_MODEL, tmp_path / "model"))
     first = sha256_of(model)
     slot = ActiveModel(
         "caps", PipelineSection(camera="top", model=model), KeptThresholds(tmp_path / "kept.json"), threads=1

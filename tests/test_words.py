@@ -27,9 +27,8 @@ EXEMPT = {
     "CHANGELOG.md",
     "tests/test_words.py",
     "csrc/cuda/score_error.cuh",
-    "edgead/site/old_forms.py",
 }
-# And what is older than the word: the folder that stores have, and a key of site files that is still read.
+# And what is older than the word: the folder that stores have.
 EXEMPT_PARTS = re.compile(r"new Promise\(|Promise\.all|[\"/]pictures")
 
 

@@ -17,7 +17,6 @@ from edgead.artifact.section import Section
 from edgead.errors import tell_invalid
 from edgead.heads import Head, read_head
 
-# What was before 5 is still read: see `edgead.artifact.earlier`.
 SCHEMA_VERSION: Literal[5] = 5
 
 # int8 is for CPUs: unsigned activations, whose zero points take the place of ReLU. int8_symmetric is for TensorRT,

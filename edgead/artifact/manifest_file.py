@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgead.artifact.earlier import upgrade
 from edgead.artifact.files import ArtifactError
 from edgead.artifact.manifest import SCHEMA_VERSION, Manifest
 from edgead.errors import tell_invalid
@@ -46,18 +45,20 @@ def read_manifest(path: Path) -> Manifest:
             f"{path} was written by a newer edgead (schema {version}, this one reads {SCHEMA_VERSION}): "
             "update edgead with `pip install -U edgead`"
         )
+    if version < SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} was written by an earlier edgead (schema {version}, this one reads {SCHEMA_VERSION}): train it "
+            f"again with `edgead train DATA -o {path}`"
+        )
     if digest != found:
         raise ArtifactError(f"{file} is not what was written: it was edited or damaged; copy the model again")
     try:
-        current = content if version == SCHEMA_VERSION else upgrade(content)
-        return Manifest.model_validate({**current, "manifest_sha256": digest})
+        return Manifest.model_validate({**content, "manifest_sha256": digest})
     except ValidationError as error:
         (first, *_) = error.errors()
         if isinstance(first.get("ctx", {}).get("error"), HeadError):  # the model may be sound
             raise ArtifactError(f"{file}: {tell_invalid([first])}") from error
         raise ArtifactError(f"{file}: {tell_invalid([first])}; train the model again") from error
-    except ValueError as error:
-        raise ArtifactError(f"{file}: {error}; train the model again") from error
 
 
 def content_sha256(content: dict[str, Any]) -> str:

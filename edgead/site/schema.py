@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -21,7 +21,6 @@ from edgead.site.explain import Place, PlacedError
 from edgead.site.follow import FleetSection, FollowSection
 from edgead.site.http import HttpSection as HttpSection
 from edgead.site.models import ModelsSection
-from edgead.site.old_forms import renew
 from edgead.site.part_naming import PartNamingSection, RecipeSection
 from edgead.site.parts import PartSection
 from edgead.site.shifts import ShiftSection, check_shifts
@@ -145,11 +144,6 @@ class Site(Section):
         NoticesSection, Field(description="Who receives notices of alarms, faults and drift, besides the page.")
     ] = NoticesSection()
     limits: Annotated[LimitsSection, Field(description="What the daemon bears before it gives up.")] = LimitsSection()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renewed(cls, content: Any) -> Any:
-        return renew(content)
 
     @model_validator(mode="after")
     def _known_names(self) -> Site:

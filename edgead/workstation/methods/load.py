@@ -11,14 +11,6 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.workstation.methods.patchcore.detector import PatchCore
 from edgead.workstation.methods.registry import METHODS
 
-# What settings meant before the manifest named them.
-EARLIER: dict[str, dict[str, Any]] = {
-    "patchcore": {"whiten": False, "margin": 0, "by_place": False},
-    "simplenet": {"features": "averaged", "whiten": False},
-    "cs_flow": {"enlarge_first": False},
-    "efficient_ad lite": {"own_grids": False},
-}
-
 
 def load_network(artifact: Artifact) -> nn.Module:
     """Rebuild the torch network of an artifact from its `weights.safetensors` and the arrays of its fp32 graph.
@@ -53,7 +45,7 @@ def load_network(artifact: Artifact) -> nn.Module:
 def _commissioned_network(artifact: Artifact) -> nn.Module:
     """Rebuild the network of a model that a device made: the packaged weights, and what it has learnt."""
     network = PatchCore.from_settings(_settings(artifact)).network
-    learnt = _learnt(artifact) or _constants(artifact.graph("fp32").read())
+    learnt = _learnt(artifact)
     for name, buffer in network.named_buffers(recurse=False):
         if name in learnt:
             buffer.copy_(learnt[name].reshape(buffer.shape))
@@ -64,15 +56,5 @@ def _learnt(artifact: Artifact) -> dict[str, Tensor]:
     return {name: torch.tensor(file.read()) for name, file in artifact.graph("fp32").arrays.items()}
 
 
-def _constants(content: bytes) -> dict[str, Tensor]:
-    """Where earlier models have what they learnt."""
-    import onnx
-
-    graph = onnx.load_from_string(content).graph
-    return {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
-
-
 def _settings(artifact: Artifact) -> dict[str, Any]:
-    name, settings = artifact.manifest.detector, artifact.manifest.training["settings"]
-    kind = f"{name} lite" if settings.get("model_size") == "lite" else name
-    return {**EARLIER.get(kind, {}), **settings}
+    return dict(artifact.manifest.training["settings"])
