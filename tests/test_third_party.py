@@ -31,11 +31,16 @@ ENTRIES = {
 
 
 def installed(folder: Path, entries: dict[str, str]) -> dict[str, str]:
-    """Write what a package manager leaves behind of a package; gives the environment that sees it."""
+    """Write what a package manager leaves behind of a package; gives the environment that sees it.
+
+    Entries name a module, or NAME = MODULE:CLASS.
+    """
     metadata = folder / "edgead_extras-1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: edgead-extras\nVersion: 1.0\n")
-    text = "".join(f"[{group}]\n{module} = {module}\n" for group, module in entries.items())
+    text = "".join(
+        f"[{group}]\n{value if ' = ' in value else f'{value} = {value}'}\n" for group, value in entries.items()
+    )
     (metadata / "entry_points.txt").write_text(text)
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{FILES}", "COLUMNS": "400"}
 
@@ -173,6 +178,29 @@ def test_every_kind_has_its_group_of_entry_points():
 
     assert {f"edgead.{registry.kind}s" for registry, _ in KINDS} == set(ENTRIES)
     assert all(isinstance(registry, Registry) for registry, _ in KINDS)
+
+
+def test_the_page_of_methods_has_the_detector_that_runs_here():
+    assert (FILES / "mean_image_method.py").read_text() in (ROOT / "docs" / "methods.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_detector_of_theirs_is_trained_proven_and_judges(tmp_path, line_data):
+    pytest.importorskip("torch", reason="training needs the workstation's packages")
+    environment = installed(tmp_path, {"edgead.methods": "mean_image = mean_image_method:MeanImage"})
+    model = tmp_path / "model"
+    edgead(environment, "train", line_data, "-o", model, "--detector", "mean_image", "--set", "patch=4")
+    edgead(environment, "verify", model, line_data / "test" / "good")
+    found = json.loads(edgead(environment, "eval", model, line_data, "--json"))
+    assert found["image_AUROC"] > 0.5
+    assert "parts that lie still" in edgead(environment, "presets")
+
+
+def test_doctor_names_plug_ins_sound_and_broken(tmp_path):
+    environment = installed(tmp_path, {"edgead.sinks": "tally_sink", "edgead.triggers": "their_trigger"})
+    found = json.loads(edgead(environment, "doctor", "--json"))["plug-ins"]
+    assert not found["ok"] and "tally_sink (sinks)" in found["detail"]
+    assert "their_trigger (triggers) cannot be loaded: ModuleNotFoundError: No module named" in found["detail"]
 
 
 def test_a_detector_of_theirs_is_listed_also_where_it_does_not_load(tmp_path):

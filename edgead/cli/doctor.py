@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # Without these edgead does not work; everything else widens what it can do.
 REQUIRED = ("machine", "isa", "onnxruntime", "image png", "image jpg")
 _VIDEO_CODECS = (("MJPG", ".avi"), ("mp4v", ".mp4"), ("avc1", ".mp4"))
+_KINDS = ("methods", "heads", "sources", "sinks", "triggers", "runtimes")  # of plug-ins
 _IMAGE_FORMATS = ("jpg", "png", "tiff", "webp")
 # y = Abs(x) on one float: a ModelProto of ir_version 8 and opset 13, written by hand in protobuf's wire format.
 # Fields: 1 ir_version, 7 graph {1 node {1 input, 2 output, 4 op_type}, 2 name, 11 input, 12 output}, 8 opset_import.
@@ -76,6 +78,7 @@ def examine(probe_cameras: bool = True) -> dict[str, Finding]:
         "tensorrt": _tried(_tensorrt),
         "torch": _torch(),
         "window": _window(),
+        "plug-ins": _plugins(),
     }
     with quiet_opencv(), quiet_stderr():
         findings |= {f"image {name}": _tried(partial(_image_format, name)) for name in _IMAGE_FORMATS}
@@ -100,6 +103,20 @@ def examination_table(findings: dict[str, Finding]) -> Table:
         works = "yes" if finding["ok"] else "NO, required" if name in REQUIRED else "no"
         table.add_row(name, works, finding["detail"])
     return table
+
+
+def _plugins() -> Finding:
+    """What other packages add by entry points, and which of that cannot be loaded."""
+    sound, broken = [], []
+    entries = [(kind, entry) for kind in _KINDS for entry in entry_points(group=f"edgead.{kind}")]
+    for kind, entry in entries:
+        name = f"{entry.name} ({kind})"
+        try:
+            entry.load()
+            sound.append(name)
+        except Exception as error:  # noqa: BLE001  the edge to other people's code
+            broken.append(f"{name} cannot be loaded: {type(error).__name__}: {error}")
+    return {"ok": not broken, "detail": "; ".join([*broken, *sound]) or "none installed"}
 
 
 def _tried(probe: Callable[[], Finding]) -> Finding:

@@ -11,13 +11,12 @@ import torch
 from torch import nn
 
 from edgead.heads import Head, find_head
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 
 
 @dataclass(frozen=True)
-class DummyConfig:
+class DummyConfig(MethodConfig):
     image_size: tuple[int, int] = (64, 64)
-    seed: int = 0
 
 
 class Differences(nn.Module):

@@ -30,14 +30,14 @@ from edgead.workstation.backbones.pretrained import (
     check_backbone,
     layer_shapes,
 )
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.patchcore.network import PatchFeatures
 
 MAX_PARTS = 16
 
 
 @dataclass(frozen=True)
-class GoldenConfig:
+class GoldenConfig(MethodConfig):
     """Settings of golden.
 
     Attributes
@@ -81,7 +81,6 @@ class GoldenConfig:
     top_patches: int = 3
     margin: int = 1
     sigma_px: float = 4.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone, self.layers)

@@ -25,7 +25,7 @@ from edgead.workstation.backbones.pretrained import LITE, build_backbone, layer_
 from edgead.workstation.methods.inp_former.reconstruction import Reconstruction
 from edgead.workstation.methods.inp_former.stable_adamw import StableAdamW
 from edgead.workstation.methods.inp_former.training import update, warm_cosine
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.patchcore.network import PatchFeatures
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
@@ -37,7 +37,7 @@ COVARIANCE_IMAGES = 200
 
 
 @dataclass(frozen=True)
-class InpLiteConfig:
+class InpLiteConfig(MethodConfig):
     """Settings of `inp_lite`.
 
     Attributes
@@ -92,7 +92,6 @@ class InpLiteConfig:
     top_patches: int = 10
     margin: int = 1
     sigma_px: float = 4.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.backbone not in LITE:

@@ -21,7 +21,24 @@ from edgead.workstation.methods.settings import plain_settings, read_settings
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead.workstation.trainer.device import CPU
 
-Config = TypeVar("Config")
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Settings that every method has: a subclass gives them defaults of its own, and adds others.
+
+    Attributes
+    ----------
+    image_size : (int, int)
+        Height and width of the network's input.
+    seed : int
+        Of all that is drawn at random.
+    """
+
+    image_size: tuple[int, int] = (320, 320)
+    seed: int = 0
+
+
+Config = TypeVar("Config", bound=MethodConfig)
 
 
 @dataclass(frozen=True)
@@ -97,13 +114,13 @@ class Course:
 
 
 class Method(ABC, Generic[Config]):
-    """A detector that learns: one subclass a file, found by its name in `edgead.methods.METHODS`.
+    """A detector that learns: one subclass a file, found by its name in `edgead.workstation.methods.METHODS`.
 
     Attributes
     ----------
     name : str
     config_class : type
-        A frozen dataclass with a default for every setting.
+        A frozen dataclass, a subclass of `MethodConfig`, with a default for every setting.
     presets : dict
         By name, what differs from the defaults of `config_class`.
     purpose : str
@@ -194,7 +211,7 @@ class Method(ABC, Generic[Config]):
     @property
     def preprocessing(self) -> Preprocessing:
         """How an image becomes the network's input."""
-        return Preprocessing(image_size=self.config.image_size)  # type: ignore[attr-defined]
+        return Preprocessing(image_size=self.config.image_size)
 
     def fit(
         self,

@@ -22,7 +22,7 @@ from edgead.workstation.methods.clip.words import (
     check_clip,
     check_temperature,
 )
-from edgead.workstation.methods.method import Course
+from edgead.workstation.methods.method import Course, MethodConfig
 
 GOOD = (
     "{}",
@@ -62,7 +62,7 @@ TEMPLATES = (
 
 
 @dataclass(frozen=True)
-class WinClipConfig:
+class WinClipConfig(MethodConfig):
     """Settings of winclip.
 
     Attributes
@@ -96,7 +96,6 @@ class WinClipConfig:
     scales: tuple[int, ...] = (2, 3)
     temperature: float = 0.07
     sigma_px: float = 0.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_clip(self.backbone)

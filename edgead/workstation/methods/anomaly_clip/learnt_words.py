@@ -22,13 +22,13 @@ from edgead.workstation.methods.clip.words import (
     check_paths,
     check_temperature,
 )
-from edgead.workstation.methods.method import Course
+from edgead.workstation.methods.method import Course, MethodConfig
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 
 
 @dataclass(frozen=True)
-class LearntWordsConfig:
+class LearntWordsConfig(MethodConfig):
     """Settings that both have.
 
     Attributes
@@ -72,7 +72,6 @@ class LearntWordsConfig:
     learning_rate: float = 1e-3
     temperature: float = 0.07
     sigma_px: float = 4.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_clip(self.backbone)

@@ -20,14 +20,14 @@ from edgead.workstation.backbones.pretrained import Backbone, build_backbone, la
 from edgead.workstation.backbones.pyramid import each_batch, on_finest_grid
 from edgead.workstation.methods.cs_flow.flow import CrossScaleFlow, FlowShape, negative_log_likelihood
 from edgead.workstation.methods.cs_flow.whitening import Whitening
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products
 from edgead.workstation.trainer.loop import run_steps
 
 
 @dataclass(frozen=True)
-class CsFlowConfig:
+class CsFlowConfig(MethodConfig):
     """Settings of CS-Flow.
 
     Attributes
@@ -72,7 +72,6 @@ class CsFlowConfig:
     weight_decay: float = 1e-5
     bfloat16: bool = False
     sigma_px: float = 4.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if min(self.scales, self.hidden, self.steps, self.batch_size, len(self.kernels)) < 1:

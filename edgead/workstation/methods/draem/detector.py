@@ -31,14 +31,14 @@ from edgead.workstation.methods.draem.networks import (
     DraemNetwork,
     initialise,
 )
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products
 from edgead.workstation.trainer.loop import run_steps
 
 
 @dataclass(frozen=True)
-class DraemConfig:
+class DraemConfig(MethodConfig):
     """Settings of DRAEM.
 
     Attributes
@@ -88,7 +88,6 @@ class DraemConfig:
     window: int = 21
     sigma_px: float = 0.0
     bfloat16: bool = False
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if any(side < STRIDE or side % STRIDE for side in self.image_size):

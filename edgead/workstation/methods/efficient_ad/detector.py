@@ -29,7 +29,7 @@ from edgead.workstation.methods.efficient_ad.student_teacher import (
 )
 from edgead.workstation.methods.efficient_ad.teacher import fold_normalisation, load_teacher
 from edgead.workstation.methods.efficient_ad.teacher_files import SOURCES
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products, fixed_shapes
 from edgead.workstation.trainer.loop import run_steps
@@ -49,7 +49,7 @@ AS_PUBLISHED: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class EfficientADConfig:
+class EfficientADConfig(MethodConfig):
     """Settings of EfficientAD.
 
     Attributes
@@ -101,7 +101,6 @@ class EfficientADConfig:
     top_patches: int = 1
     sigma_px: float = 0.0
     bfloat16: bool = False
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.model_size not in CHANNELS:

@@ -17,13 +17,13 @@ from edgead.heads.patches import USUAL
 from edgead.workstation.backbones.pretrained import LITE, build_backbone, layer_shapes
 from edgead.workstation.methods.efficient_ad.lite_student import SEEN, TAUGHT, LiteStudent
 from edgead.workstation.methods.efficient_ad.lite_training import learn_lite
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 
 STEP_PX = 16
 
 
 @dataclass(frozen=True)
-class LiteConfig:
+class LiteConfig(MethodConfig):
     """Settings of `efficient_ad` with `model_size: lite`.
 
     Attributes
@@ -77,7 +77,6 @@ class LiteConfig:
     margin: int = 1
     by_place: bool = True
     sigma_px: float = 4.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.backbone not in LITE:

@@ -43,12 +43,12 @@ from edgead.workstation.methods.filo.words import (
     good_sentences,
     read_descriptions,
 )
-from edgead.workstation.methods.method import Course
+from edgead.workstation.methods.method import Course, MethodConfig
 from edgead.workstation.trainer.device import CPU
 
 
 @dataclass(frozen=True)
-class FiloConfig:
+class FiloConfig(MethodConfig):
     """Settings of filo.
 
     Attributes
@@ -98,7 +98,6 @@ class FiloConfig:
     learning_rate: float = 1e-3
     decoder_learning_rate: float = 1e-4
     adapter_learning_rate: float = 1e-5
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_clip(self.backbone)

@@ -19,14 +19,14 @@ from edgead.workstation.backbones.pretrained import check_backbone
 from edgead.workstation.methods.inp_former.network import InpNetwork
 from edgead.workstation.methods.inp_former.reconstruction import BLOCKS, PROTOTYPES, Reconstruction
 from edgead.workstation.methods.inp_former.training import Plan, train
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.trainer.device import CPU
 
 GROUPS = 2
 
 
 @dataclass(frozen=True)
-class InpFormerConfig:
+class InpFormerConfig(MethodConfig):
     """Settings of INP-Former; the defaults are those of the authors' scripts.
 
     Attributes
@@ -67,7 +67,6 @@ class InpFormerConfig:
     warm_up: int = 100
     map_size: int = 256
     top_share: float = 0.01
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.backbone not in TOWERS:

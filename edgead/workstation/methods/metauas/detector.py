@@ -20,11 +20,11 @@ from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.workstation.methods.metauas.files import SOURCE, load_checkpoint
 from edgead.workstation.methods.metauas.networks import STRIDE, MetaUasNetwork
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 
 
 @dataclass(frozen=True)
-class MetaUasConfig:
+class MetaUasConfig(MethodConfig):
     """Settings of MetaUAS.
 
     Attributes
@@ -40,7 +40,6 @@ class MetaUasConfig:
 
     image_size: tuple[int, int] = (256, 256)
     sigma_px: float = 0.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if any(side < STRIDE or side % STRIDE for side in self.image_size):

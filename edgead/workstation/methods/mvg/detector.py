@@ -27,7 +27,7 @@ from edgead.workstation.backbones.pretrained import (
     layer_shapes,
 )
 from edgead.workstation.backbones.pyramid import each_batch, on_finest_grid, pool
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.mvg.gaussian import (
     Gaussian,
     Reduction,
@@ -39,7 +39,7 @@ from edgead.workstation.methods.mvg.gaussian import (
 
 
 @dataclass(frozen=True)
-class MvgConfig:
+class MvgConfig(MethodConfig):
     """Settings of mvg.
 
     Attributes
@@ -72,7 +72,6 @@ class MvgConfig:
     map_layers: tuple[str, ...] = ("stride8", "stride16")
     max_patches: int = 50_000
     sigma_px: float = 4.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone, self.layers)

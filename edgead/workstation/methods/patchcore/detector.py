@@ -23,7 +23,7 @@ from edgead.heads.patches import USUAL
 from edgead.workstation.backbones.extraction import extract_patches
 from edgead.workstation.backbones.pretrained import build_backbone, check_backbone, layer_shapes
 from edgead.workstation.backbones.pyramid import each_batch, pool
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.patchcore.augmented_images import CHANGES, Augmented
 from edgead.workstation.methods.patchcore.global_local import FusedFeatures
 from edgead.workstation.methods.patchcore.network import PatchFeatures
@@ -33,7 +33,7 @@ LEFT_OUT = 40
 
 
 @dataclass(frozen=True)
-class PatchCoreConfig:
+class PatchCoreConfig(MethodConfig):
     """Settings of PatchCore.
 
     Attributes
@@ -98,7 +98,6 @@ class PatchCoreConfig:
     global_weight: float = 0.0
     global_layers: tuple[str, ...] = ("stride32a", "stride32")
     sigma_px: float = 4.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone, (*self.layers, *(self.global_layers if self.global_weight else ())))

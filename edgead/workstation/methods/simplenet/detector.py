@@ -18,7 +18,7 @@ from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.workstation.backbones.extraction import extract_patches
 from edgead.workstation.backbones.pretrained import build_backbone, check_backbone, layer_shapes
-from edgead.workstation.methods.method import Course, Method
+from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.patchcore.network import PatchFeatures
 from edgead.workstation.methods.simplenet.selection import BestSoFar, DrawnDefects, hold_out
 from edgead.workstation.methods.simplenet.training import (
@@ -35,7 +35,7 @@ from edgead.workstation.trainer.subset import Chosen
 
 
 @dataclass(frozen=True)
-class SimpleNetConfig:
+class SimpleNetConfig(MethodConfig):
     """Settings of SimpleNet.
 
     Attributes
@@ -122,7 +122,6 @@ class SimpleNetConfig:
     top_patches: int = 10
     rings: int = 1
     sigma_px: float = 4.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if min(self.embedding, self.hidden, self.epochs + self.steps, self.batch_patches) < 1:
