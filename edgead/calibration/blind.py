@@ -19,6 +19,7 @@ import numpy as np
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.group_conformal import have_several
 from edgead.errors import SettingsError
+from edgead.metrics.robust import robust_deviation
 
 # How far the median of new scores may lie above that of the old ones, in deviations of these. A group of images counts
 # as one, by its median.
@@ -31,8 +32,6 @@ OTHER_PRODUCT = 2.0
 # More than this share of the images must have other proportions, or must be rejected.
 MAX_REJECTED = 0.5
 
-# A median absolute deviation to the standard deviation of normal scores.
-_OF_MEDIAN = 1.4826
 # Parts that are all but the same differ by rounding alone.
 _MIN_SPREAD = 1e-3
 
@@ -127,6 +126,5 @@ def _by_group(values: Sequence[float], groups: Sequence[int]) -> np.ndarray:
 
 def _spread(scores: np.ndarray) -> float:
     """How good parts differ, as a standard deviation that neither a few of them nor a lucky sample makes small."""
-    middle = np.median(scores)
-    robust = _OF_MEDIAN * np.median(np.abs(scores - middle))
-    return float(max(robust, np.std(scores), _MIN_SPREAD * abs(middle), np.finfo(np.float32).tiny))
+    floor = _MIN_SPREAD * abs(np.median(scores))
+    return float(max(robust_deviation(scores), np.std(scores), floor, np.finfo(np.float32).tiny))

@@ -7,16 +7,17 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
-# In robust standard deviations (1.4826 times the median absolute deviation). What is only far above the median need not
+from edgead.metrics.robust import robust_deviation
+
+# In robust standard deviations. What is only far above the median need not
 # be odd, as the tails of good scores differ: it is where nothing lies between it and the others.
 FAR, GAP = 5.0, 3.0
 # What more than a quarter of the images have in common is no exception.
 MAX_SHARE = 0.25
 # Parts that are all but the same differ by rounding alone.
 _MIN_SPREAD = 1e-3
-# Of the median and the mean absolute deviation of normal scores, to the standard deviation (Iglewicz and Hoaglin 1993,
-# How to detect and handle outliers).
-_OF_MEDIAN, _OF_MEAN = 1.4826, 1.2533
+# Of the mean absolute deviation of normal scores, to the standard deviation.
+_OF_MEAN = 1.2533
 
 
 def stand_apart(scores: npt.ArrayLike) -> list[int]:
@@ -40,10 +41,9 @@ def stand_apart(scores: npt.ArrayLike) -> list[int]:
     values = np.asarray(scores, np.float64)
     order = np.argsort(values, kind="stable")
     middle = np.median(values)
-    deviations = np.abs(values - middle)
-    spread = max(_OF_MEDIAN * np.median(deviations), _MIN_SPREAD * abs(middle))
+    spread = max(robust_deviation(values), _MIN_SPREAD * abs(middle))
     if spread == 0:  # most scores are exactly zero
-        spread = _OF_MEAN * np.mean(deviations) or 1.0
+        spread = float(_OF_MEAN * np.mean(np.abs(values - middle))) or 1.0
     ascending = (values[order] - middle) / spread
     first = len(values) - int(MAX_SHARE * len(values))
     gaps = np.flatnonzero((np.diff(ascending) > GAP) & (ascending[1:] > FAR)) + 1

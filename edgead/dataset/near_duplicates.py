@@ -11,6 +11,7 @@ import numpy as np
 
 from edgead import kernels
 from edgead.images.files import load_image
+from edgead.metrics.robust import robust_deviation
 
 # Measured on bottles, bricks, cookies, circuit boards, castings, a walkway and tiles: at this size and scale of local
 # contrast, exposures of one part correlate and aligned images of different parts do not.
@@ -117,9 +118,8 @@ def _bar(images: np.ndarray) -> float:
     else:
         pairs = np.stack(np.triu_indices(n, 1), axis=1)
     found = _pair_correlations(images, pairs)
-    median = float(np.median(found))
-    deviation = 1.4826 * float(np.median(np.abs(found - median)))
-    return min(max(_MIN_LIKENESS, median + _DEVIATIONS * deviation), _IDENTICAL)
+    bar = float(np.median(found)) + _DEVIATIONS * robust_deviation(found)
+    return min(max(_MIN_LIKENESS, bar), _IDENTICAL)
 
 
 def _centres(images: np.ndarray, margin: int) -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from edgead.metrics.robust import robust_deviation
+
 # Deviations (from the median, in units that are one standard deviation for a normal distribution).
 FAR = 6.0
 # Images that are less than half as sharp as the others are blurred, however alike the others are.
@@ -29,7 +31,5 @@ def find_odd(scores: np.ndarray) -> list[int]:
 
 
 def _deviations(values: np.ndarray) -> np.ndarray:
-    """How far each value is above the median, in robust standard deviations (1.4826 x MAD)."""
-    middle = np.median(values)
-    deviation = 1.4826 * np.median(np.abs(values - middle))
-    return (values - middle) / max(deviation, 1e-6)
+    """How far each value is above the median, in robust standard deviations."""
+    return (values - np.median(values)) / max(robust_deviation(values), 1e-6)

@@ -26,6 +26,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_overlay
 from edgead.images.sheet import contact_sheet
+from edgead.metrics.robust import robust_deviation
 from edgead.types import score_texts
 
 # There a quarter more light, half of it, another colour, light from the side, or out of focus stay below 1.2; a missing
@@ -121,8 +122,7 @@ def ratios(measured: Measurement, limits: Calibration) -> tuple[float, float]:
 
 
 def _spread(limits: Calibration) -> float:
-    logarithms = np.log(np.maximum(limits.scores, np.finfo(float).tiny))
-    return float(1.4826 * np.median(np.abs(logarithms - np.median(logarithms))))
+    return robust_deviation(np.log(np.maximum(limits.scores, np.finfo(float).tiny)))
 
 
 def write_sheet(detector: Detector, offered: Sequence[Offered], path: Path) -> None:
