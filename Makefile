@@ -36,7 +36,7 @@ docs: $(VENV)/dev.stamp
 # What mypy does not find: export/, which an installation maps to edgead.export, and types of TensorRT. Their package
 # requires TensorRT itself, hence --no-deps and a folder of their own, where nobody takes them for it; and it has parameters
 # that no Python function can have.
-build/stubs/stamp: | $(VENV)/dev.stamp
+build/stubs/stamp: Makefile | $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/stubs 'tensorrt-stubs>=10.13'
 	sed -i -e 's/ in: list/ in_: list/' -e 's/channel_axis: int)/channel_axis: int = 0)/' build/stubs/tensorrt_bindings/tensorrt.pyi
 	mkdir -p build/stubs/edgead

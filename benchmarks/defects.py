@@ -29,7 +29,7 @@ from benchmarks.defects_draem import compare
 from benchmarks.panel_sets import GROUPS_FILE, LAYOUT_SCRIPT, TILES, PanelSet, lay_out_tiles
 from edgead.dataset.folders import GOOD
 from edgead.dataset.groups import group_images
-from edgead.dataset.made import Method, is_made, read_made
+from edgead.dataset.made_sets import Method, is_made, read_made
 from edgead.detector import Detector
 from edgead.files.atomic import write_whole
 from edgead.images.files import load_image

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgead.dataset.made import MadeImage
+from edgead.dataset.made_sets import MadeImage
 from edgead.images.files import load_image
 
 _ROOM_PX = 16  # beyond the part, for what sticks out of it

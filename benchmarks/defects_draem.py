@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.panel_sets import PanelSet
 from edgead.dataset.folders import GOOD
-from edgead.dataset.made import is_made
+from edgead.dataset.made_sets import is_made
 from edgead.detector import Detector
 from edgead.files.atomic import write_whole
 from edgead.images.files import load_image

@@ -18,8 +18,8 @@ import pytest
 from fakes import make_verdict
 
 import edgead
-from edgead.adapt.recalibration import AskedRates
-from edgead.api.words import in_python
+from edgead.adapt.recalibration_report import AskedRates
+from edgead.api.errors import in_python
 from edgead.artifact.folder import Artifact
 from edgead.detector import ClosedError
 from edgead.errors import EdgeadError, SettingsError

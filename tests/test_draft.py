@@ -15,7 +15,7 @@ from patience import wait_for
 from edgead.daemon.commission import DraftError
 from edgead.daemon.commission import draft as drafts
 from edgead.daemon.commission.draft import Bounds, Draft
-from edgead.daemon.commission.drawn import Drawn
+from edgead.daemon.commission.settings import DraftSettings
 from edgead.errors import EdgeadError, SettingsError
 from edgead.files import atomic
 from edgead.images.files import load_image
@@ -128,20 +128,20 @@ def test_a_draft_that_is_damaged_says_so_and_can_be_discarded(draft):
 
 
 def test_of_two_engineers_the_second_is_refused(draft):
-    draft.change(Drawn(region=(1, 2, 10, 12)), 0, "Anna", (24, 32))
+    draft.change(DraftSettings(region=(1, 2, 10, 12)), 0, "Anna", (24, 32))
     with pytest.raises(DraftError, match="Anna has changed this draft meanwhile"):
-        draft.change(Drawn(region=(0, 0, 5, 5)), 0, "Ben", (24, 32))
+        draft.change(DraftSettings(region=(0, 0, 5, 5)), 0, "Ben", (24, 32))
     assert Draft.open(draft.folder).state.drawn.region == (1, 2, 10, 12)
 
 
 @pytest.mark.parametrize(
     "drawn",
     [
-        Drawn(region=(30, 0, 10, 10)),
-        Drawn(region=(0, 0, 10, 0)),
-        Drawn(region=(1, 2, 3, 4, 5)),
-        Drawn(ignored=((40, 0, 10, 10),)),
-        Drawn(ignored=((0, 0, 32, 24),)),
+        DraftSettings(region=(30, 0, 10, 10)),
+        DraftSettings(region=(0, 0, 10, 0)),
+        DraftSettings(region=(1, 2, 3, 4, 5)),
+        DraftSettings(ignored=((40, 0, 10, 10),)),
+        DraftSettings(ignored=((0, 0, 32, 24),)),
     ],
 )
 def test_places_that_cannot_be_are_refused(draft, drawn):

@@ -15,7 +15,7 @@ from command_line import run_here
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import check_images, find_good_images, find_test_images
 from edgead.dataset.groups import group_images
-from edgead.dataset.made import FILE, read_made
+from edgead.dataset.made_sets import FILE, read_made
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError, load_image, write_image
 from edgead.synthetic.made_set import Recipe, make_defects

@@ -18,7 +18,7 @@ from command_line import Ended, run_here  # noqa: E402
 from small_diffusion import write_model  # noqa: E402
 
 from edgead.artifact.manifest import Preprocessing  # noqa: E402
-from edgead.dataset.made import read_made  # noqa: E402
+from edgead.dataset.made_sets import read_made  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.synthetic.made_set import Recipe  # noqa: E402
 from edgead.synthetic.rejects import by_masks, find_rejects  # noqa: E402

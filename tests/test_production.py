@@ -20,10 +20,15 @@ from edgead.evidence import EvidenceError
 from edgead.evidence.production.counts import Unit, units_of
 from edgead.evidence.production.formats import encode, safe_cell
 from edgead.evidence.production.periods import Period, within
+from edgead.evidence.production.query_budget import QueryBudget
 from edgead.evidence.production.report import COLUMNS, Question, report, sum_of, table
-from edgead.evidence.production.rows import Wanted, as_row, count, pages
 from edgead.evidence.production.tally import Tally, total
-from edgead.evidence.production.turn import Turn
+from edgead.evidence.production.verdict_pages import (
+    Wanted,
+    as_row,
+    count,
+    pages,
+)
 from edgead.evidence.tables import marks, orders, parts, verdicts
 from edgead.site.shifts import ShiftSection, days_between, shifts_between
 
@@ -96,7 +101,7 @@ def periods_by(by):
 @given(rows=ROWS)
 def test_every_group_is_what_a_plain_count_gives(store, access, by, rows):
     rows = fill(store, rows)
-    found = report(access, Question(by, tuple(periods_by(by)), (UNIT,)), Turn())
+    found = report(access, Question(by, tuple(periods_by(by)), (UNIT,)), QueryBudget())
     if by in ("shift", "day"):
         sets = {period: [r for r in rows if period.begin <= r["judged_at"] < period.end] for period in periods_by(by)}
         expected = {(period.name, period.begin): plain_count(of) for period, of in sets.items() if of}
@@ -138,15 +143,15 @@ def test_an_export_has_each_row_once_and_in_order(store, access, rows, decision,
         and batch in (None, row["batch"])
         and (not marked or (row["marked"] and row["decision"] != "ok"))
     ]
-    found = [as_row(row) for page in pages(access, wanted, Turn()) for row in page]
+    found = [as_row(row) for page in pages(access, wanted, QueryBudget()) for row in page]
     assert [(row["judged_at"], row["batch"]) for row in found] == [(row["judged_at"], row["batch"]) for row in chosen]
-    assert count(access, wanted, Turn()) == len(chosen)
+    assert count(access, wanted, QueryBudget()) == len(chosen)
 
 
 def test_pages_lose_and_repeat_no_row_of_one_instant(store, access, monkeypatch):
     fill(store, [dict(at=7, pipeline="caps", decision="ok", batch="", recipe="", marked=False) for _ in range(10)])
-    monkeypatch.setattr("edgead.evidence.production.rows.PAGE", 3)
-    found = [row.id for page in pages(access, Wanted(BEGIN, BEGIN + SPAN), Turn()) for row in page]
+    monkeypatch.setattr("edgead.evidence.production.verdict_pages.PAGE", 3)
+    found = [row.id for page in pages(access, Wanted(BEGIN, BEGIN + SPAN), QueryBudget()) for row in page]
     assert len(set(found)) == len(found) == 10
 
 
@@ -178,10 +183,10 @@ def test_a_part_of_several_views_counts_once_and_is_good_once_all_its_views_are(
     assert units_of(access) == [(LINE, True), (UNIT, False), (Unit("side"), False)]
     whole = Period("", BEGIN, BEGIN + SPAN)
     asked = Question("batch", (whole,), (LINE,))
-    assert sum_of(report(access, asked, Turn())) == Tally(1, 1, 1, 1)
+    assert sum_of(report(access, asked, QueryBudget())) == Tally(1, 1, 1, 1)
     mark(store, 2, "caps")
     mark(store, 3, "side")
-    found = {group.name: group.units["cap"] for group in report(access, asked, Turn())}
+    found = {group.name: group.units["cap"] for group in report(access, asked, QueryBudget())}
     assert found == {"a": Tally(1, 0, 1), "b": Tally(0, 1, 0, 1, false_rejects=1)}
     mark(store, 2, "side")
     counted = store.production.count(LINE, whole)
@@ -216,9 +221,9 @@ def test_who_counts_cannot_write(store, access):
 def test_what_takes_too_long_or_is_too_much_is_refused_in_words(store, access):
     whole = Period("", BEGIN, BEGIN + SPAN)
     with pytest.raises(EvidenceError, match="takes longer than 0 s: choose a shorter time"):
-        report(access, Question("shift", (whole,), (UNIT,)), Turn(0.0))
+        report(access, Question("shift", (whole,), (UNIT,)), QueryBudget(0.0))
     with pytest.raises(EvidenceError, match="these are 2001 groups, at most 2000 fit"):
-        report(access, Question("shift", (whole,) * 2001, (UNIT,)), Turn())
+        report(access, Question("shift", (whole,) * 2001, (UNIT,)), QueryBudget())
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgead.adapt.finalize import collect_scores, measure_views
-from edgead.adapt.recalibration import AskedRates, Recalibration
+from edgead.adapt.recalibration_report import AskedRates, Recalibration
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, CameraView, Manifest, ThresholdChange, Thresholds

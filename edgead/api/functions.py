@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from edgead.api.errors import names_parameters
 from edgead.api.model import Model
 from edgead.api.paths import PathLike, Paths, image_paths
-from edgead.api.words import names_parameters
 from edgead.artifact.folder import check_destination
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError

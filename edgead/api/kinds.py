@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgead.api.errors import names_parameters
 from edgead.api.paths import PathLike, Paths, image_paths
-from edgead.api.words import names_parameters
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.detector import Detector

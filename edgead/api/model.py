@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgead.api.errors import names_parameters
 from edgead.api.kinds import SortingDetector
 from edgead.api.paths import PathLike, Paths, image_paths
-from edgead.api.words import names_parameters
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO

@@ -40,7 +40,7 @@ def audit(
     """Check that no change of the audit was changed or taken out, or export them; exit 1 when its chain is broken."""
     from edgead.evidence import chain
     from edgead.evidence.audit import export_audit, read_exported
-    from edgead.evidence.opened import opened_store
+    from edgead.evidence.read_only import opened_store
 
     _check_options(work, output, head)
     if work is AuditWork.verify and store.is_file():

@@ -15,7 +15,7 @@ from edgead.cli.app import Group, Json, Seed, app, print_report, read_setting
 from edgead.cli.choices import Device, DeviceName
 from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.dataset.folders import resize_map
-from edgead.dataset.made import LEARNT, Method
+from edgead.dataset.made_sets import LEARNT, Method
 from edgead.errors import SettingsError
 from edgead.images.files import list_images
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgead.evidence.access import Access
     from edgead.evidence.production.counts import Unit
     from edgead.evidence.production.page import Printed
-    from edgead.evidence.production.rows import Wanted
+    from edgead.evidence.production.verdict_pages import Wanted
 
 
 class EvidenceWork(str, Enum):
@@ -62,8 +62,8 @@ def evidence(
     json: Json = False,
 ) -> None:
     """Take verdicts with their images out of an evidence store, or report its counts and yield."""
-    from edgead.evidence.opened import opened_store
-    from edgead.evidence.production.rows import Wanted
+    from edgead.evidence.production.verdict_pages import Wanted
+    from edgead.evidence.read_only import opened_store
 
     with opened_store(store, store_url) as access:
         begin, end = _time(since, until, access.now())
@@ -128,8 +128,8 @@ def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str |
     from edgead.evidence.production.orders import Orders
     from edgead.evidence.production.page import Printed
     from edgead.evidence.production.periods import within
+    from edgead.evidence.production.query_budget import QueryBudget
     from edgead.evidence.production.report import Question, report
-    from edgead.evidence.production.turn import Turn
     from edgead.site.load import load_site
     from edgead.site.shifts import days_between, shifts_between
 
@@ -139,7 +139,7 @@ def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str |
     else:
         periods = shifts_between(*time, shifts) if by == "shift" else days_between(*time)
     units = _chosen(units_of(access), only)
-    groups = report(access, Question(by, tuple(within(periods, *time)), units), Turn())
+    groups = report(access, Question(by, tuple(within(periods, *time)), units), QueryBudget())
     kinds: Counter[str] = Counter()
     for pipeline in [only] if only else pipelines_of(access):
         for each in Kinds(access).counts(pipeline, since=time[0], until=time[1])["kinds"]:

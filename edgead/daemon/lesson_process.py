@@ -15,7 +15,9 @@ from typing import Any
 from edgead.daemon.lesson import Doubt, Lesson
 from edgead.types import scaled_score
 
-_PROGRAM = "from edgead.process.behind import stay_behind; stay_behind(); from edgead.cli import main; main()"
+_PROGRAM = (
+    "from edgead.process.background_process import stay_behind; stay_behind(); from edgead.cli import main; main()"
+)
 # One thread each: a core that is free for a moment is enough.
 _ONE_THREAD = {name: "1" for name in ("EDGEAD_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 _END_S = 2.0

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.daemon.alarms import OF_VERDICTS, AlarmWatch, Change
-from edgead.daemon.findings import Found, SiteParts, find_faults
+from edgead.daemon.faults import Found, SiteParts, find_faults
 from edgead.daemon.notice_ledger import NoticeLedger
 from edgead.errors import EdgeadError
-from edgead.process.lasting_thread import LastingThread
+from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization.notice import Notice, NoticeKey, NoticeKind, Severity
 from edgead.types import Frame, Verdict
 
@@ -52,7 +52,7 @@ class Notices:
         self._sending = threading.Lock()
         self._wake, self._closing = threading.Event(), False
         self._parts: SiteParts | None = None
-        self._thread = LastingThread("notices", self._run)
+        self._thread = RestartingThread("notices", self._run)
 
     # What it follows
 

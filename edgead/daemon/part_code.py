@@ -9,8 +9,8 @@ from queue import SimpleQueue
 import numpy as np
 
 from edgead.images.codes import CodeReader
-from edgead.process.lasting_thread import LastingThread
 from edgead.process.log_rate import limited_log
+from edgead.process.restarting_thread import RestartingThread
 from edgead.site.part_naming import CodeSection
 from edgead.types import Frame
 
@@ -49,7 +49,7 @@ class PartCode:
         self._log = limited_log(__name__, most=20, within_s=60)
         self._queue: SimpleQueue[_Asked | None] = SimpleQueue()
         self._last: _Asked | None = None
-        self._thread = LastingThread(f"codes of {pipeline}", self._work)
+        self._thread = RestartingThread(f"codes of {pipeline}", self._work)
         self._thread.start()
 
     def named(self, frame: Frame) -> Frame:

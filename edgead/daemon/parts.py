@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.daemon.part_matching import Joined, Matcher, View, decide
 from edgead.errors import EdgeadError
-from edgead.process.lasting_thread import LastingThread
+from edgead.process.restarting_thread import RestartingThread
 from edgead.site.parts import PartSection
 from edgead.types import DECISIONS, FAULT, NO_PART, Frame, PartVerdict, Verdict
 
@@ -85,7 +85,7 @@ class Parts:
         self._reason = ""
         self._ending: str | None = None
         self._changed = threading.Condition()
-        self._thread = LastingThread(f"part {name}", self._run)
+        self._thread = RestartingThread(f"part {name}", self._run)
         self._thread.start()
 
     def add(self, frame: Frame, verdict: Verdict) -> None:

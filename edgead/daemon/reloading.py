@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from edgead.process.lasting_thread import LastingThread
+from edgead.process.restarting_thread import RestartingThread
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Reloading:
         self._reload = reload
         self._asked, self._closing = threading.Event(), False
         self._since_s: float | None = None
-        self._thread = LastingThread("reload", self._run)
+        self._thread = RestartingThread("reload", self._run)
 
     def start(self) -> None:
         self._thread.start()

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from edgead.dataset.errors import DatasetError
-from edgead.dataset.made import refuse_made
+from edgead.dataset.made_sets import refuse_made
 from edgead.dataset.products import contents, find_images, is_pattern
 from edgead.images.files import ImageError, is_image_path, list_images, load_image
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgead.calibration.plan import GROUPS, IMAGES
-from edgead.dataset.made import refuse_made
+from edgead.dataset.made_sets import refuse_made
 from edgead.dataset.name_groups import by_counter, by_stem, by_time
 from edgead.dataset.near_duplicates import near_duplicates
 from edgead.errors import SettingsError

@@ -16,7 +16,7 @@ import numpy as np
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.settings import StoreSection
 from edgead.images.overlay import draw_overlay
-from edgead.process.lasting_thread import LastingThread
+from edgead.process.restarting_thread import RestartingThread
 from edgead.process.silence import quiet_opencv
 from edgead.serialization import frame_label
 from edgead.types import Frame, Verdict
@@ -73,7 +73,7 @@ class ImageKeeper:
         self._closing = self._in_work = self._is_tidy = False
         self._writing = threading.Lock()  # room is made for one image at a time
         self._changed = threading.Condition()
-        self._thread = LastingThread("evidence images", self._run)
+        self._thread = RestartingThread("evidence images", self._run)
         self._thread.start()
 
     @property

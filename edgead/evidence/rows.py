@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, Statement
 
 from edgead.evidence.database import EvidenceError, problem_of
 from edgead.evidence.tables import verdicts
-from edgead.process.lasting_thread import LastingThread
+from edgead.process.restarting_thread import RestartingThread
 
 _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _MAX_AT_ONCE = 500
@@ -74,7 +74,7 @@ class RowWriter:
         self._changed = threading.Condition()
         self._written = self._doubled = self._lost = 0
         self._closing = False
-        self._thread = LastingThread("evidence rows", self._run)
+        self._thread = RestartingThread("evidence rows", self._run)
         self._thread.start()
 
     @property

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edgead.evidence.database import MAX_LOG, database_file, problem_of
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.tables import corrections, marks, parts, verdicts
-from edgead.process.lasting_thread import LastingThread
+from edgead.process.restarting_thread import RestartingThread
 
 _DISK_EVERY_S = 1.0
 _RETENTION_EVERY_S = 60.0
@@ -46,7 +46,7 @@ class Upkeep:
         self._begun_s = time.monotonic()
         self._last_before: int | None = None
         self._closing = threading.Event()
-        self._thread = LastingThread("evidence upkeep", self._run)
+        self._thread = RestartingThread("evidence upkeep", self._run)
         self._thread.start()
 
     @property

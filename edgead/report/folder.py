@@ -10,7 +10,7 @@ from edgead.artifact.training_hashes import content_sha256, find_learnt
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import LabelledImage, StageProgress, find_test_images, no_progress
 from edgead.dataset.groups import Groups, group_images
-from edgead.dataset.made import MadeSet, read_made
+from edgead.dataset.made_sets import MadeSet, read_made
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
@@ -48,7 +48,7 @@ def forecast_folder(
     ----------
     detector : Detector
     folder : Path
-        With a `made.json`; see `edgead.dataset.made`.
+        With a `made.json`; see `edgead.dataset.made_sets`.
     others : Path, optional
         Folder of further real rejects, FOLDER/KIND/*.png; those that defects were made of are left out.
     progress : callable, optional

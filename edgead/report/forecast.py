@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgead.dataset.made import Method
+from edgead.dataset.made_sets import Method
 from edgead.metrics import Rate
 from edgead.report.made_against_real import FEWEST, Likeness, Pair, at_level, compare_with_real
 

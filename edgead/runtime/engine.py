@@ -19,8 +19,8 @@ from edgead.errors import SettingsError
 from edgead.files.regular import MissingFileError, UnreadableFileError, open_regular
 from edgead.runtime.device import Gpu, find_gpu
 from edgead.runtime.engine_builder import EngineError, Profile, build_engine
+from edgead.runtime.file_trust import planted
 from edgead.runtime.flavour import INSTALL, Flavour, FlavourName, find_flavour, installed_flavours
-from edgead.runtime.trust import planted
 
 _MAX_BYTES = 4 << 30
 

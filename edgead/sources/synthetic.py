@@ -66,7 +66,7 @@ class SyntheticSource:
     def _parts(self) -> Iterator[np.ndarray]:
         # Only those who ask for the line pay for its import.
         from edgead.synthetic.line import conveyor
-        from edgead.synthetic.transmission import transmit
+        from edgead.synthetic.motion_jpeg import transmit
 
         made = []
         given = self._given

@@ -13,7 +13,7 @@ from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import GOOD, common_folder
 from edgead.dataset.groups import group_images
-from edgead.dataset.made import MadeImage, Reject, Transform
+from edgead.dataset.made_sets import MadeImage, Reject, Transform
 from edgead.images.files import write_image
 from edgead.synthetic.rejects import RealDefect
 

@@ -17,8 +17,8 @@ from edgead.files.new_folder import new_folder
 from edgead.images.files import write_image
 from edgead.synthetic.defects import DEFECTS
 from edgead.synthetic.line import part_seed, render, schedule
+from edgead.synthetic.motion_jpeg import QUALITY
 from edgead.synthetic.part import SIZE
-from edgead.synthetic.transmission import QUALITY
 
 _STAMP = "edgead_demo.json"
 _ALL_TYPES_FROM = 60  # frames from which a video shows every type of defect

@@ -14,8 +14,8 @@ from edgead.evidence.production.counts import Unit
 from edgead.evidence.production.formats import Format
 from edgead.evidence.production.periods import Period
 from edgead.evidence.production.report import Group, Question
-from edgead.evidence.production.rows import Wanted
 from edgead.evidence.production.tally import Tally
+from edgead.evidence.production.verdict_pages import Wanted
 from edgead.serialization.notice import News, Notice, NoticeKind, Severity
 from edgead.site.schema import Site
 from edgead.types import NO_PART, Decision, Frame, Opinion, Part, Verdict

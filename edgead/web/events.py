@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
-from edgead.process.lasting_thread import LastingThread
+from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization import verdict_record
 from edgead.serialization.notice import News, Notice
 from edgead.web.answers import VerdictAnswer
@@ -32,7 +32,7 @@ class VerdictEvents:
         self._listeners: set[_Listener] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._thread: LastingThread | None = None
+        self._thread: RestartingThread | None = None
 
     def close(self) -> None:
         """End every listener's stream; may be called more than once."""
@@ -57,7 +57,7 @@ class VerdictEvents:
                 raise TooManyListeners(f"{_MAX_LISTENERS} listen already")
             self._listeners.add(listener)
             if self._thread is None:
-                self._thread = LastingThread("verdict events", self._pump)
+                self._thread = RestartingThread("verdict events", self._pump)
                 self._thread.start()
         return self._events(listener)
 

@@ -12,7 +12,7 @@ import yaml
 from fakes import make_verdict, mjpeg_server
 from patience import wait_for
 
-from edgead.daemon import steering
+from edgead.daemon import model_control
 from edgead.daemon.run import Daemon
 from edgead.daemon.thresholds import Thresholds
 from edgead.drift import DriftState
@@ -138,7 +138,7 @@ class Running:
 
 @contextmanager
 def running(folder, monkeypatch):
-    monkeypatch.setattr(steering, "ActiveModel", Slot)
+    monkeypatch.setattr(model_control, "ActiveModel", Slot)
     with mjpeg_server(10**6, fps=15) as server, ExitStack() as stack:
         started = Running(folder, f"{server.url}/x")
         stack.callback(started.close)

@@ -184,7 +184,7 @@ def started_threads():
             continue
         for node in ast.walk(ast.parse(file.read_text())):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if called in ("threading.Thread", "LastingThread") and file.name != "lasting_thread.py":
+            if called in ("threading.Thread", "RestartingThread") and file.name != "lasting_thread.py":
                 named = [keyword.value for keyword in node.keywords if keyword.arg == "name"]
                 text = ast.unparse((named or node.args)[0]) if named or node.args else "?"
                 yield file.name, text.lstrip("f").strip("'\"").partition("{")[0].strip()
@@ -240,7 +240,7 @@ def test_what_hangs_is_a_fault_and_no_sign_of_life(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Slot, "step", slow)
     monkeypatch.setattr(pipelines, "_SILENT_S", 1.0)
-    monkeypatch.setattr("edgead.daemon.watch._HUNG_S", 1.5)
+    monkeypatch.setattr("edgead.daemon.main_loop._HUNG_S", 1.5)
     alive = []
     with running(tmp_path, monkeypatch) as daemon:
         monkeypatch.setattr(daemon.daemon._notifier, "alive", lambda: alive.append(time.monotonic()))

@@ -16,7 +16,7 @@ from edgead.artifact.folder import check_destination
 from edgead.artifact.manifest import Preprocessing
 from edgead.calibration.plan import choose_rates
 from edgead.dataset.folders import StageProgress, check_region, no_progress
-from edgead.dataset.made import refuse_made
+from edgead.dataset.made_sets import refuse_made
 from edgead.dataset.places import with_places
 from edgead.errors import SettingsError
 from edgead.sources import open_source, without_credentials

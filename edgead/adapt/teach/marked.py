@@ -72,7 +72,7 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
         It cannot be read.
     """
     from edgead.evidence.folder import ImageFolder
-    from edgead.evidence.opened import opened_store
+    from edgead.evidence.read_only import opened_store
     from edgead.evidence.records import Records
 
     found: dict[Opinion, list[Path]] = {"good": [], "bad": []}

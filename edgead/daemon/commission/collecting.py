@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
-from edgead.process.lasting_thread import LastingThread
+from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization.notice import News, Notice
 from edgead.types import Frame
 
@@ -49,7 +49,7 @@ class Collector:
     def __init__(self, line: Line, take: Callable[[Frame], bool], every_s: float | None):
         self._line, self._take, self.every_s = line, take, every_s
         self._stop = threading.Event()
-        self._thread = LastingThread("collect", self._run)
+        self._thread = RestartingThread("collect", self._run)
         self._thread.start()
 
     @property

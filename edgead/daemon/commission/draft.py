@@ -16,7 +16,12 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from edgead.daemon.commission.drawn import MAX_IMAGES, Drawn, State, check_places
+from edgead.daemon.commission.settings import (
+    MAX_IMAGES,
+    DraftSettings,
+    State,
+    check_places,
+)
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
 from edgead.images.files import ImageError, load_image, write_image
@@ -160,12 +165,12 @@ class Draft:
             raise DraftError(f"there is no image {name} in the draft of {self.state.camera}: it was taken out")
         return self.folder / IMAGES / name
 
-    def change(self, drawn: Drawn, revision: int, by: str, frame_size: tuple[int, int] | None) -> None:
+    def change(self, drawn: DraftSettings, revision: int, by: str, frame_size: tuple[int, int] | None) -> None:
         """Set what is drawn.
 
         Parameters
         ----------
-        drawn : Drawn
+        drawn : DraftSettings
         revision : int
             Of what the engineer saw when changing it.
         by : str

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgead.daemon.fleet.contract import FollowStatus
 from edgead.daemon.fleet.fetching import RegistryTag
 from edgead.daemon.fleet.follower import Follower
-from edgead.process.lasting_thread import LastingThread
+from edgead.process.restarting_thread import RestartingThread
 from edgead.site.follow import FollowSection
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class RunningFollower:
         self._follower = Follower(section, folder, self._tag, time.monotonic)
         self._store = store
         self._wake, self._closed = threading.Event(), False
-        self._thread = LastingThread(f"follower {name}", self._run)
+        self._thread = RestartingThread(f"follower {name}", self._run)
 
     @property
     def status(self) -> FollowStatus:

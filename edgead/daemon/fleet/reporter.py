@@ -9,7 +9,7 @@ from typing import Any
 
 from edgead.daemon.fleet.report import OFFLINE, ONLINE, REPORT, STATE, DeviceReport
 from edgead.plant.mqtt.connection import Connection
-from edgead.process.lasting_thread import LastingThread
+from edgead.process.restarting_thread import RestartingThread
 from edgead.site.follow import FleetSection
 
 _LOOK_S = 1.0
@@ -36,7 +36,7 @@ class Reporter:
         self._connection.on_ready = self._greet
         self._closing = threading.Event()
         self._fresh = False
-        self._thread = LastingThread("fleet report", self._run)
+        self._thread = RestartingThread("fleet report", self._run)
 
     def start(self) -> None:
         self._connection.start()

@@ -12,8 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, sel
 
 from edgead.evidence.access import Access
 from edgead.evidence.production.periods import Period
+from edgead.evidence.production.query_budget import QueryBudget
 from edgead.evidence.production.tally import Tally
-from edgead.evidence.production.turn import Turn
 from edgead.evidence.tables import marks, parts, verdicts
 
 Key = Literal["batch", "recipe"]
@@ -89,12 +89,12 @@ def false_rejects(access: Access, unit: Unit, begin: datetime, end: datetime) ->
         return list(found(connection, unit.within(begin, end), begin))
 
 
-def tallies(access: Access, unit: Unit, periods: Sequence[Period], turn: Turn) -> list[Tally]:
+def tallies(access: Access, unit: Unit, periods: Sequence[Period], budget: QueryBudget) -> list[Tally]:
     """Count each of several periods."""
     counted = []
     for period in periods:
         counted.append(decided(access, unit, period.begin, period.end))
-        turn.rest()
+        budget.rest()
     return with_false_rejects(access, unit, periods, counted)
 
 
@@ -107,7 +107,9 @@ def with_false_rejects(access: Access, unit: Unit, periods: Sequence[Period], co
     ]
 
 
-def tallies_by(access: Access, unit: Unit, key: Key, periods: Sequence[Period], turn: Turn) -> dict[str, Tally]:
+def tallies_by(
+    access: Access, unit: Unit, key: Key, periods: Sequence[Period], budget: QueryBudget
+) -> dict[str, Tally]:
     """Count by what parts have as batch or recipe; periods that follow each other divide the work."""
     column, decision = unit.table.c[key], unit.table.c.decision
     counted: defaultdict[str, Tally] = defaultdict(Tally)
@@ -116,7 +118,7 @@ def tallies_by(access: Access, unit: Unit, key: Key, periods: Sequence[Period], 
         with access.reading() as connection:
             for value, name, count in connection.execute(query.group_by(column, decision)):
                 counted[value] += Tally(**{name: count})
-        turn.rest()
+        budget.rest()
     for one in false_rejects(access, unit, *span(periods)) if periods else ():
         counted[getattr(one, key)] += Tally(false_rejects=1)
     return dict(counted)

@@ -10,8 +10,15 @@ from pathlib import Path
 from edgead.evidence.access import Access
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.production.formats import Format, encode
-from edgead.evidence.production.rows import COLUMNS, Wanted, as_row, count, kept_images, pages
-from edgead.evidence.production.turn import Turn
+from edgead.evidence.production.query_budget import QueryBudget
+from edgead.evidence.production.verdict_pages import (
+    COLUMNS,
+    Wanted,
+    as_row,
+    count,
+    kept_images,
+    pages,
+)
 from edgead.evidence.production.zipped import Kept, add_images, images_of
 from edgead.files.atomic import open_whole
 from edgead.files.new_folder import new_folder
@@ -34,7 +41,7 @@ class Export:
 
         def rows() -> Iterator[list[dict[str, object]]]:
             nonlocal done
-            for page in pages(self.access, self.wanted, Turn()):
+            for page in pages(self.access, self.wanted, QueryBudget()):
                 yield [as_row(row) for row in page]
                 done += len(page)
                 progress("write verdicts", done, total)
@@ -42,10 +49,10 @@ class Export:
         return encode(self.kind, COLUMNS, rows())
 
     def count(self) -> int:
-        return count(self.access, self.wanted, Turn())
+        return count(self.access, self.wanted, QueryBudget())
 
     def kept(self) -> Iterator[Kept]:
-        return kept_images(self.access, self.wanted, Turn()) if self.images else iter(())
+        return kept_images(self.access, self.wanted, QueryBudget()) if self.images else iter(())
 
 
 def export_to_folder(export: Export, folder: Path, progress: Progress) -> int:

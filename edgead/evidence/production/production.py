@@ -17,11 +17,18 @@ from edgead.evidence.production.counts import Unit, decided, with_false_rejects
 from edgead.evidence.production.formats import Columns, Format, encode
 from edgead.evidence.production.orders import Orders
 from edgead.evidence.production.periods import Period, hours_of
+from edgead.evidence.production.query_budget import QueryBudget
 from edgead.evidence.production.report import COLUMNS as REPORT_COLUMNS
 from edgead.evidence.production.report import Group, Question, report, table
-from edgead.evidence.production.rows import COLUMNS, Wanted, as_row, count, kept_images, pages
 from edgead.evidence.production.tally import Tally, total
-from edgead.evidence.production.turn import Turn
+from edgead.evidence.production.verdict_pages import (
+    COLUMNS,
+    Wanted,
+    as_row,
+    count,
+    kept_images,
+    pages,
+)
 from edgead.evidence.production.zipped import Kept, size_of, zip_images
 
 _MAX_PIECES = 20_000
@@ -86,11 +93,11 @@ class Production:
         EvidenceError
             The database cannot be read, it takes too long, or there are too many groups.
         """
-        return report(self._access, asked, Turn(_WITHIN_S, _SHARE))
+        return report(self._access, asked, QueryBudget(_WITHIN_S, _SHARE))
 
     def marks(self, wanted: Wanted, *, limit: int = 100) -> list[dict[str, Any]]:
         """List what people marked of a time, of one pipeline after the other."""
-        rows = chain.from_iterable(pages(self._access, replace(wanted, marked=True), Turn(_WITHIN_S, _SHARE)))
+        rows = chain.from_iterable(pages(self._access, replace(wanted, marked=True), QueryBudget(_WITHIN_S, _SHARE)))
         return [as_row(row) for row in islice(rows, limit)]
 
     def report_file(self, asked: Question, kind: Format) -> bytes:
@@ -115,14 +122,16 @@ class Production:
         SettingsError
             Parquet, and pyarrow is not installed.
         """
-        found = count(self._access, wanted, Turn(_WITHIN_S, _SHARE))
+        found = count(self._access, wanted, QueryBudget(_WITHIN_S, _SHARE))
         if found > _MAX_ROWS:
             raise EvidenceError(
                 f"these are {found} verdicts, at most {_MAX_ROWS} are sent: choose a shorter time, or "
                 "`edgead evidence export`"
             )
         columns: Columns = COLUMNS
-        return encode(kind, columns, ([as_row(row) for row in page] for page in pages(self._access, wanted, Turn())))
+        return encode(
+            kind, columns, ([as_row(row) for row in page] for page in pages(self._access, wanted, QueryBudget()))
+        )
 
     def images_size(self, wanted: Wanted) -> tuple[int, int]:
         """Count the verdicts of which images are kept, and the bytes of those.
@@ -145,7 +154,7 @@ class Production:
         return zip_images(self._folder, self._measured(wanted)[0])
 
     def _measured(self, wanted: Wanted) -> tuple[list[Kept], int, int]:
-        kept = list(kept_images(self._access, wanted, Turn(_WITHIN_S, _SHARE)))
+        kept = list(kept_images(self._access, wanted, QueryBudget(_WITHIN_S, _SHARE)))
         size = size_of(self._folder, kept)
         if size > _MAX_IMAGES_MIB * 2**20:
             raise EvidenceError(

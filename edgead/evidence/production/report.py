@@ -10,8 +10,8 @@ from edgead.evidence.access import Access
 from edgead.evidence.database import EvidenceError
 from edgead.evidence.production.counts import Unit, tallies, tallies_by
 from edgead.evidence.production.periods import By, Period
+from edgead.evidence.production.query_budget import QueryBudget
 from edgead.evidence.production.tally import Tally, total
-from edgead.evidence.production.turn import Turn
 
 MAX_GROUPS = 2000
 """Of a report: a year of three shifts a day has 1095."""
@@ -54,7 +54,7 @@ class Group:
     units: dict[str, Tally]
 
 
-def report(access: Access, asked: Question, turn: Turn) -> list[Group]:
+def report(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
     """Count what is asked; groups in which nothing was judged are left out.
 
     Raises
@@ -64,7 +64,9 @@ def report(access: Access, asked: Question, turn: Turn) -> list[Group]:
     """
     if len(asked.periods) > MAX_GROUPS:
         raise EvidenceError(f"these are {len(asked.periods)} groups, at most {MAX_GROUPS} fit: choose a shorter time")
-    found = list(_by_value(access, asked, turn) if asked.by in ("batch", "recipe") else _by_time(access, asked, turn))
+    found = list(
+        _by_value(access, asked, budget) if asked.by in ("batch", "recipe") else _by_time(access, asked, budget)
+    )
     if len(found) > MAX_GROUPS:
         raise EvidenceError(f"there are {len(found)} groups, at most {MAX_GROUPS} fit: choose a shorter time")
     return [group for group in found if any(tally != Tally() for tally in group.units.values())]
@@ -83,17 +85,17 @@ def sum_of(groups: list[Group]) -> Tally:
     return total(tally for group in groups for tally in group.units.values())
 
 
-def _by_time(access: Access, asked: Question, turn: Turn) -> list[Group]:
-    counted = {unit.name: tallies(access, unit, asked.periods, turn) for unit in asked.units}
+def _by_time(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
+    counted = {unit.name: tallies(access, unit, asked.periods, budget) for unit in asked.units}
     return [
         Group(*period, {name: counts[index] for name, counts in counted.items()})
         for index, period in enumerate(asked.periods)
     ]
 
 
-def _by_value(access: Access, asked: Question, turn: Turn) -> list[Group]:
+def _by_value(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
     key: Any = asked.by
-    counted = {unit.name: tallies_by(access, unit, key, asked.periods, turn) for unit in asked.units}
+    counted = {unit.name: tallies_by(access, unit, key, asked.periods, budget) for unit in asked.units}
     values = sorted({value for found in counted.values() for value in found})
     return [
         Group(value, None, None, {name: found.get(value, Tally()) for name, found in counted.items()})

@@ -13,8 +13,8 @@ from edgead.evidence.production.formats import Format
 from edgead.evidence.production.periods import By as GroupedBy
 from edgead.evidence.production.periods import Period, hours_of, within
 from edgead.evidence.production.report import Question, sum_of
-from edgead.evidence.production.rows import Wanted
 from edgead.evidence.production.tally import Tally, total
+from edgead.evidence.production.verdict_pages import Wanted
 from edgead.site.shifts import days_between, shift_at, shifts_between
 from edgead.types import DetectorDecision
 from edgead.web.answers import Done

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.folders import StageProgress, no_progress
-from edgead.dataset.made import Learnt, MadeSet
+from edgead.dataset.made_sets import Learnt, MadeSet
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.synthetic.made_folder import Made, Real

@@ -12,7 +12,7 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.images import Images
-from edgead.dataset.made import read_made
+from edgead.dataset.made_sets import read_made
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.preprocess import preprocess
@@ -31,7 +31,7 @@ class MadePairs:
     Parameters
     ----------
     folder : Path
-        With a `made.json`, see `edgead.dataset.made`.
+        With a `made.json`, see `edgead.dataset.made_sets`.
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
         The images to learn from. Where their files are known, only defects on these very parts are taken: the others
         may be held out for thresholds.

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from edgead.artifact.folder import new_artifact
 from edgead.daemon.commission.draft import Bounds, Draft, DraftError, discard
-from edgead.daemon.commission.drawn import Drawn
-from edgead.daemon.commission.line import CameraLine, Inspecting
-from edgead.daemon.commission.work import Work
+from edgead.daemon.commission.draft_camera import CameraLine, Inspecting
+from edgead.daemon.commission.draft_work import Work
+from edgead.daemon.commission.settings import DraftSettings
 from edgead.errors import EdgeadError, tell_invalid
 
 logger = logging.getLogger(__name__)
@@ -66,9 +66,9 @@ class Commissioning:
             logger.info("%s: the draft of a model is discarded by %s", camera, by)
 
     def change(self, camera: str, drawn: Mapping[str, Any], *, revision: int, by: str) -> None:
-        """Set how many parts are wanted, the region and the places that never count: the fields of `Drawn`."""
+        """Set how many parts are wanted, the region and the places that never count: the fields of `DraftSettings`."""
         try:
-            meant = Drawn.model_validate(drawn)
+            meant = DraftSettings.model_validate(drawn)
         except ValidationError as error:
             raise DraftError(tell_invalid(error.errors())) from None
         self._needed(camera).change(meant, revision, by)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edgead.daemon.within import all_within
+from edgead.daemon.hanging_calls import all_within
 from edgead.errors import EdgeadError
 from edgead.site.schema import HttpSection
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from edgead.daemon.notify import Notifier
+from edgead.daemon.service_manager import Notifier
 
 if TYPE_CHECKING:
-    from edgead.daemon.page import Page
     from edgead.daemon.site_runtime import SiteRuntime
+    from edgead.daemon.web_thread import Page
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 
 from edgead.evidence.access import Access
 from edgead.evidence.production.counts import pipelines_of
-from edgead.evidence.production.turn import Turn
+from edgead.evidence.production.query_budget import QueryBudget
 from edgead.evidence.production.zipped import Kept
 from edgead.evidence.queries import with_opinions
 from edgead.evidence.tables import marks, verdicts
@@ -63,7 +63,7 @@ class Wanted:
         return [verdicts.c.pipeline == pipeline, verdicts.c.judged_at < self.end, *found]
 
 
-def pages(access: Access, wanted: Wanted, turn: Turn, *also: ColumnElement[bool]) -> Iterator[list[Row]]:
+def pages(access: Access, wanted: Wanted, budget: QueryBudget, *also: ColumnElement[bool]) -> Iterator[list[Row]]:
     """Give the rows of verdicts, of one pipeline after the other, each in the order of time.
 
     No page holds the database longer than it takes to read it: who receives them may be slow.
@@ -80,10 +80,10 @@ def pages(access: Access, wanted: Wanted, turn: Turn, *also: ColumnElement[bool]
     """
     names = pipelines_of(access) if wanted.pipeline is None else [wanted.pipeline]
     for name in names:
-        yield from _of_pipeline(access, [*wanted.conditions(name), *also], wanted.begin, turn)
+        yield from _of_pipeline(access, [*wanted.conditions(name), *also], wanted.begin, budget)
 
 
-def count(access: Access, wanted: Wanted, turn: Turn) -> int:
+def count(access: Access, wanted: Wanted, budget: QueryBudget) -> int:
     """Count the rows that `pages` gives."""
     counted = 0
     for name in pipelines_of(access) if wanted.pipeline is None else [wanted.pipeline]:
@@ -93,13 +93,13 @@ def count(access: Access, wanted: Wanted, turn: Turn) -> int:
         with access.reading() as connection:
             query = query.where(*wanted.conditions(name), verdicts.c.judged_at >= wanted.begin)
             counted += connection.execute(query).scalar() or 0
-        turn.rest()
+        budget.rest()
     return counted
 
 
-def kept_images(access: Access, wanted: Wanted, turn: Turn) -> Iterator[Kept]:
+def kept_images(access: Access, wanted: Wanted, budget: QueryBudget) -> Iterator[Kept]:
     """Give the verdicts of which images are kept."""
-    for page in pages(access, wanted, turn, verdicts.c.folder.is_not(None)):
+    for page in pages(access, wanted, budget, verdicts.c.folder.is_not(None)):
         for row in page:
             yield Kept(row.folder, f"{row.pipeline}/{row.id}", row.judged_at)
 
@@ -111,7 +111,7 @@ def as_row(row: Row) -> dict[str, Any]:
 
 
 def _of_pipeline(
-    access: Access, conditions: list[ColumnElement[bool]], at: datetime, turn: Turn
+    access: Access, conditions: list[ColumnElement[bool]], at: datetime, budget: QueryBudget
 ) -> Iterator[list[Row]]:
     seq = 0
     while True:
@@ -121,7 +121,7 @@ def _of_pipeline(
             found = list(connection.execute(query.order_by(verdicts.c.judged_at, verdicts.c.seq).limit(PAGE)))
         if found:
             yield found
-        turn.rest()
+        budget.rest()
         if len(found) < PAGE:
             return
         at, seq = found[-1].judged_at, found[-1].seq

@@ -17,7 +17,7 @@ Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(mi
 """x, y, width and height of a rectangle, or the corners x, y, x, y, ... of a polygon: as `--ignore` takes them."""
 
 
-class Drawn(Section):
+class DraftSettings(Section):
     """What an engineer sets: how many parts, where to look, and which places never count."""
 
     wanted: Annotated[int, Field(ge=FEWEST_IMAGES, le=MAX_IMAGES)] = 60
@@ -37,14 +37,14 @@ class State(Section):
     begun_at: datetime
     changed_by: str
     revision: int = 0
-    drawn: Drawn = Drawn()
+    drawn: DraftSettings = DraftSettings()
     frame_size: tuple[int, int] | None = None
     next_number: int = 1
     learnt: str | None = None
     learnt_from: str | None = None
 
 
-def check_places(drawn: Drawn, frame_size: tuple[int, int]) -> None:
+def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
     """Raise SettingsError where what is drawn does not fit frames of a size (height, width)."""
     ignore: list[Place] = [",".join(map(str, numbers)) for numbers in drawn.ignored]
     if drawn.region is not None:

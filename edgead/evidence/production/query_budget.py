@@ -7,7 +7,7 @@ import time
 from edgead.evidence.database import EvidenceError
 
 
-class Turn:
+class QueryBudget:
     """The time of one report. It rests after each query, and ends what takes too long.
 
     Parameters

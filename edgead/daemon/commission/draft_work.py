@@ -10,9 +10,9 @@ from typing import Any
 
 from edgead.daemon.commission.collecting import Collector
 from edgead.daemon.commission.draft import LEARNT, Draft, DraftError, order_of
-from edgead.daemon.commission.drawn import FEWEST_IMAGES, Drawn, rates_of
+from edgead.daemon.commission.draft_camera import CameraLine
 from edgead.daemon.commission.learner import Learner
-from edgead.daemon.commission.line import CameraLine
+from edgead.daemon.commission.settings import FEWEST_IMAGES, DraftSettings, rates_of
 from edgead.errors import EdgeadError
 from edgead.images.files import as_bgr
 from edgead.types import Frame
@@ -71,7 +71,7 @@ class Work:
                 "stale": not self._fresh(),
             }
 
-    def change(self, drawn: Drawn, revision: int, by: str) -> None:
+    def change(self, drawn: DraftSettings, revision: int, by: str) -> None:
         """Set what is drawn; see `Draft.change`."""
         with self._lock:
             self._refuse_while_learning()

@@ -15,7 +15,7 @@ _MAX_PAUSE_S = 10.0
 _SHOWN_S = 10.0
 
 
-class LastingThread:
+class RestartingThread:
     """Runs `work` until it returns; where it raises, that is logged, and it is called again after a growing pause.
 
     Parameters
