@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from edgead.evidence.production.counts import Unit
-from edgead.evidence.production.formats import Format
-from edgead.evidence.production.periods import Period
-from edgead.evidence.production.report import Group, Question
-from edgead.evidence.production.tally import Tally
-from edgead.evidence.production.verdict_pages import Wanted
 from edgead.serialization.notice import News, Notice, NoticeKind, Severity
 from edgead.site.schema import Site
-from edgead.types import NO_PART, Decision, Frame, Opinion, Part, Verdict
+from edgead.types import NO_PART, Frame, Part, Verdict
+
+if TYPE_CHECKING:
+    from edgead.evidence.store import EvidenceStore
 
 
 class ServedCamera(Protocol):
@@ -76,79 +70,6 @@ class ServedFollower(Protocol):
     def follow_again(self, *, by: str) -> None: ...
 
 
-class ServedKinds(Protocol):
-    def counts(
-        self, pipeline: str, *, since: datetime, until: datetime | None = None, decision: Decision = "reject"
-    ) -> dict[str, Any]: ...
-
-    def boxes(
-        self,
-        pipeline: str,
-        *,
-        since: datetime,
-        until: datetime | None = None,
-        kind: str | None = None,
-        decision: Decision = "reject",
-    ) -> list[list[dict[str, Any]]]: ...
-
-    def names(self, pipeline: str) -> dict[str, str]: ...
-
-    def known(self, pipeline: str) -> dict[str, list[str]]: ...
-
-    def rename(self, pipeline: str, kind: str, name: str, *, by: str) -> None: ...
-
-    def merge(self, pipeline: str, kind: str, into: str, *, by: str) -> None: ...
-
-    def split(self, pipeline: str, kind: str, judged: str, name: str | None = None, *, by: str) -> None: ...
-
-    def correct(self, id: str, kind: str | None, *, by: str, pipeline: str | None = None) -> None: ...
-
-
-class ServedPartRecords(Protocol):
-    def newest(
-        self, part: str, *, serial: str | None = None, before_id: str | None = None, limit: int = 50
-    ) -> list[dict[str, Any]]: ...
-
-
-class ServedOrders(Protocol):
-    def start(self, *, name: str, batch: str, by: str) -> None: ...
-
-    def newest(self, *, limit: int = 50) -> list[dict[str, Any]]: ...
-
-    def between(self, begin: datetime, end: datetime) -> list[Period]: ...
-
-
-class ServedProduction(Protocol):
-    @property
-    def orders(self) -> ServedOrders: ...
-
-    def by_hour(self, unit: Unit, period: Period) -> list[Tally]: ...
-
-    def count(self, unit: Unit, period: Period) -> Tally: ...
-
-    def report(self, asked: Question) -> list[Group]: ...
-
-    def marks(self, wanted: Wanted, *, limit: int = 100) -> list[dict[str, Any]]: ...
-
-    def report_file(self, asked: Question, kind: Format) -> bytes: ...
-
-    def verdicts_file(self, wanted: Wanted, kind: Format) -> Iterator[bytes]: ...
-
-    def images_size(self, wanted: Wanted) -> tuple[int, int]: ...
-
-    def images_file(self, wanted: Wanted) -> Iterator[bytes]: ...
-
-
-class ServedMarks(Protocol):
-    def mark(self, id: str, opinion: Opinion, *, by: str, note: str = "", pipeline: str | None = None) -> bool: ...
-
-    def take_back(self, id: str, *, by: str, pipeline: str | None = None) -> None: ...
-
-
-class ServedRecent(Protocol):
-    def find(self, id: str) -> np.ndarray | None: ...
-
-
 class ServedLessons(Protocol):
     def all(self) -> Sequence[Any]: ...
 
@@ -159,61 +80,6 @@ class ServedLessons(Protocol):
     def accept(self, pipeline: str, *, by: str) -> None: ...
 
     def discard(self, pipeline: str, *, by: str) -> None: ...
-
-
-class ServedChain(Protocol):
-    @property
-    def head(self) -> Any: ...
-
-    def check(self) -> Any: ...
-
-
-class ServedStore(Protocol):
-    @property
-    def production(self) -> ServedProduction: ...
-
-    @property
-    def marks(self) -> ServedMarks: ...
-
-    @property
-    def recent(self) -> ServedRecent: ...
-
-    @property
-    def audit_chain(self) -> ServedChain: ...
-
-    @property
-    def parts(self) -> ServedPartRecords: ...
-
-    @property
-    def kinds(self) -> ServedKinds: ...
-
-    def verdicts(
-        self,
-        *,
-        pipeline: str | None = None,
-        decision: str | None = None,
-        kind: str | None = None,
-        part: Part = NO_PART,
-        mark: Opinion | None = None,
-        before_id: str | None = None,
-        limit: int = 50,
-    ) -> list[dict[str, Any]]: ...
-
-    def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None: ...
-
-    def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None: ...
-
-    def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]: ...
-
-    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool: ...
-
-    def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None: ...
-
-    def audit(self, *, limit: int = 100) -> list[dict[str, Any]]: ...
-
-    def status(self) -> dict[str, Any]: ...
-
-    def problems(self) -> Sequence[str]: ...
 
 
 class ServedCommissioning(Protocol):
@@ -267,7 +133,7 @@ class Served(Protocol):
     def notices(self) -> ServedNotices: ...
 
     @property
-    def store(self) -> ServedStore: ...
+    def store(self) -> EvidenceStore: ...
 
     @property
     def lessons(self) -> ServedLessons: ...
