@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from edgead.daemon.broadcast import Subscription, VerdictFeed
 from edgead.daemon.commission import Commissioning
 from edgead.daemon.fleet.followers import RunningFollower
-from edgead.daemon.lessons import Lessons
 from edgead.daemon.logs import JsonLines
 from edgead.daemon.main_loop import Watch
 from edgead.daemon.notices import Notices
@@ -21,6 +20,7 @@ from edgead.daemon.reloading import Reloading
 from edgead.daemon.service_manager import Notifier
 from edgead.daemon.signals import Requests
 from edgead.daemon.site_runtime import SiteRuntime
+from edgead.daemon.teaching.lessons import Lessons
 from edgead.daemon.web_thread import Page
 from edgead.errors import EdgeadError
 from edgead.site.load import load_site

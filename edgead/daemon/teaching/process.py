@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgead.daemon.lesson import Doubt, Lesson
+from edgead.daemon.teaching.lesson import Doubt, Lesson
 from edgead.types import scaled_score
 
 _PROGRAM = (
