@@ -7,7 +7,7 @@ DATA ?=
 
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test test-all lint docs clean
+.PHONY: demo test test-plugins test-all lint docs clean
 
 # With the daemon, which is the next command of the README.
 demo: $(VENV)/train,daemon.stamp
@@ -17,10 +17,15 @@ test: $(VENV)/dev.stamp
 	@$(VENV)/bin/python tests/system_packages.py
 	$(VENV)/bin/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
+# The packages of plugins/, each with tests of its own.
+test-plugins: $(VENV)/plugins.stamp
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal $(wildcard plugins/*/tests) $(ARGS)
+
 # Everything, also what takes long: half an hour and more.
 test-all: $(VENV)/dev.stamp
 	@$(VENV)/bin/python tests/system_packages.py
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal -m '' $(ARGS)
+	$(MAKE) test-plugins ARGS="-m '' $(ARGS)"
 	.ci/sanitize
 	.ci/versions
 
@@ -42,6 +47,12 @@ build/stubs/stamp: Makefile | $(VENV)/dev.stamp
 	mkdir -p build/stubs/edgead
 	touch build/stubs/edgead/__init__.py
 	ln -sfn ../../../export build/stubs/edgead/export
+	touch $@
+
+PLUGINS := $(wildcard plugins/*/pyproject.toml)
+
+$(VENV)/plugins.stamp: $(VENV)/dev.stamp $(PLUGINS)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-compile $(PLUGINS:%/pyproject.toml=--editable ./%)
 	touch $@
 
 $(VENV)/%.stamp: $(NATIVE)

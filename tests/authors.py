@@ -16,9 +16,9 @@ from torch import nn
 FOLDER = Path(__file__).parent / "fixtures" / "authors"
 
 
-def authors_numbers(method: str) -> dict[str, np.ndarray]:
+def authors_numbers(method: str, folder: Path = FOLDER) -> dict[str, np.ndarray]:
     """Numbers by name; FOLDER / "METHOD.md" says where they come from."""
-    with np.load(FOLDER / f"{method}.npz", allow_pickle=False) as file:
+    with np.load(folder / f"{method}.npz", allow_pickle=False) as file:
         return dict(file)
 
 

@@ -15,6 +15,7 @@ from browser import chromium
 from exported import share_tracings
 from fakes import full_disk
 from hypothesis import settings
+from one_thread import one_thread as one_thread
 from system_packages import what_to_install
 
 from edgead.synthetic import write_dataset
@@ -110,21 +111,6 @@ def trained_model(line_data: Path, once: Once) -> Path:
     settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
     good = GoodImages(line_data, false_reject_rate=0.05)
     return once("patchcore", lambda path: train_from_folder(good, path, settings))
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small lose by a second thread, most of all on a busy machine."""
-    import torch
-
-    from edgead import kernels
-
-    threads = torch.get_num_threads(), kernels.threads()
-    torch.set_num_threads(1)
-    kernels.set_threads(1)
-    yield
-    torch.set_num_threads(threads[0])
-    kernels.set_threads(threads[1])
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,10 +16,13 @@ from command_line import run_here
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import check_images, find_good_images, find_test_images
 from edgead.dataset.groups import group_images
-from edgead.dataset.made_sets import FILE, read_made
+from edgead.dataset.made_sets import FILE, Learnt, read_made
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError, load_image, write_image
+from edgead.synthetic import makers
+from edgead.synthetic.made_folder import Made
 from edgead.synthetic.made_set import Recipe, make_defects
+from edgead.synthetic.makers import DefectMaker
 from edgead.synthetic.placing import place_like, place_within
 from edgead.synthetic.rejects import RealDefect, by_boxes, by_masks, find_rejects
 from edgead.synthetic.transplant import cut_out, transplant
@@ -353,3 +357,55 @@ def test_images_without_kinds_are_one_kind(rejects, tmp_path):
     assert [(path.name, kind) for path, kind in found] == [(f"{name}.png", "defect") for name in "abc"]
     with pytest.raises(ImageError, match="no images found"):
         find_rejects(tmp_path)
+
+
+class Copies(DefectMaker):
+    """A method of another package: the part as it is, with the reject's mask."""
+
+    def __init__(self, settings, recipe, rejects):
+        if settings.keys() - {"times"}:
+            raise SettingsError(f"copies has no setting {', '.join(settings)}")
+        self.recipe, self.rejects = recipe, rejects
+
+    @property
+    def cost(self) -> str:
+        return "copies takes a week"
+
+    def make(self, good, folder, progress):
+        def each(real, shapes):
+            for reject, record in real:
+                yield Made(load_image(good[0]), reject.load()[1], record.kind, good[0])
+
+        return make_defects(good, self.rejects, folder, self.recipe, make=each, learnt=Learnt(weights="w", settings={}))
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    entry = SimpleNamespace(name="copies", value="copies:Copies", load=lambda: Copies)
+    monkeypatch.setattr(makers, "entry_points", lambda group: [entry])
+
+
+def test_a_plug_in_makes_defects_once_somebody_agrees_to_the_cost(plugin, rejects, good, tmp_path):
+    words = ("defects", good[0].parent, "--from", rejects, "-o", tmp_path / "made", "--method", "copies", "--json")
+    ended = run_here(*words)
+    assert ended.returncode == 2 and "copies takes a week; --yes waits for it" in ended.stderr
+    ended = run_here(*words, "--yes", "--set", "size=1")
+    assert ended.returncode == 2 and "copies has no setting size" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+    ended = run_here(*words, "--yes", "--set", "times=1")
+    assert ended.returncode == 0 and json.loads(ended.stdout)["kinds"] == {"edge": 1, "spot": 3}
+    made = read_made(tmp_path / "made")
+    assert made.method == "copies" and made.learnt == Learnt(weights="w", settings={})
+
+
+def test_a_method_that_is_not_here_is_named_with_its_package(monkeypatch, rejects, good, tmp_path):
+    monkeypatch.setattr(makers, "entry_points", lambda group: [])
+    for method, expected in (
+        ("seas", "seas comes with edgead-diffusion: "),
+        ("oil", "unknown method 'oil': choose one of ratio, paste, drawn"),
+        ("paste", "--set: paste has no settings"),
+    ):
+        words = ("defects", good[0].parent, "--from", rejects, "-o", tmp_path / "made", "--method", method)
+        ended = run_here(*words, "--set", "steps=1")
+        assert ended.returncode == 2 and expected in ended.stderr
+    assert list(tmp_path.iterdir()) == []

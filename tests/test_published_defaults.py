@@ -26,8 +26,6 @@ from torchvision.transforms import functional as F  # noqa: E402
 
 from edgead.unlabelled import mutual  # noqa: E402
 from edgead.workstation.backbones.vit import VisionTransformer, VitShape  # noqa: E402
-from edgead.workstation.diffusion.anogen import AnogenPlan  # noqa: E402
-from edgead.workstation.diffusion.seas import SeasPlan  # noqa: E402
 from edgead.workstation.methods import METHODS, find_preset, musc  # noqa: E402
 from edgead.workstation.methods.anomaly_clip.detector import AnomalyClip  # noqa: E402
 from edgead.workstation.methods.anomaly_ncd import (  # noqa: E402
@@ -67,8 +65,6 @@ COMMITS = {
     "draem": "VitjanZ/DRAEM 2dbf673",
     "musc": "xrli-U/MuSc b76b93d",
     "anomaly_ncd": "HUST-SLOW/AnomalyNCD cbecce7",
-    "seas": "HUST-SLOW/SeaS 4645d3b",
-    "anogen": "gaobb/AnoGen 048a0de",
 }
 
 
@@ -224,9 +220,8 @@ def defaults(function: Any) -> dict[str, Any]:
 
 
 NCD = "configs/AnomalyNCD.yaml"
-PLAN, SEAS, ANOGEN = training.Plan(2), SeasPlan(), AnogenPlan()
+PLAN = training.Plan(2)
 OPTIMISER = defaults(stable_adamw.StableAdamW)
-FINETUNE = "DIFFUSION/configs/latent-diffusion/txt2img-1p4B-finetune.yaml"
 CONSTANTS: Mapping[str, list[tuple[str, Any, Any, str]]] = {
     "inp_former": [
         ("eps of layer norms", reconstruction.EPS, 1e-8, f"{MULTI}:101"),
@@ -301,25 +296,6 @@ CONSTANTS: Mapping[str, list[tuple[str, Any, Any, str]]] = {
             "datasets/transform.py:134",
         ),
         ("share of a view", views.CROPPED, 0.875, "models/AnomalyNCD.py:65"),
-    ],
-    "seas": [
-        ("steps", SEAS.steps, 800, "scripts/train_generation.sh:20"),
-        ("batch", SEAS.batch_size, 2, "configs/seas.yaml:8"),
-        ("accumulation", SEAS.accumulation, 2, "configs/seas.yaml:22"),
-        ("rates", (SEAS.unet_rate, SEAS.words_rate, SEAS.mask_rate), (4e-6, 4e-5, 5e-4), "configs/seas.yaml:17"),
-        ("weight decay", SEAS.weight_decay, 0.01, "configs/seas.yaml:25"),
-        ("turned", SEAS.turn, True, "configs/seas.yaml:5"),
-        ("noise", SEAS.noise_steps, 1500, "configs/seas.yaml:38"),
-        ("sampling", SEAS.sampling_steps, 25, "configs/seas.yaml:41"),
-        ("guidance", SEAS.guidance, 8, "configs/seas.yaml:42"),
-        ("threshold", SEAS.threshold, 0.2, "configs/seas.yaml:44"),
-    ],
-    "anogen": [
-        ("steps", ANOGEN.steps, 6100, f"{FINETUNE}:119"),
-        ("batch", ANOGEN.batch_size, 4, f"{FINETUNE}:87"),
-        ("rate", ANOGEN.rate, 5e-3 * 4, f"{FINETUNE}:2, for each of a batch"),
-        ("sampling", ANOGEN.sampling_steps, 50, "DIFFUSION/generate.sh:29"),
-        ("guidance", ANOGEN.guidance, 10, "DIFFUSION/generate.sh:28"),
     ],
 }
 

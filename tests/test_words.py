@@ -60,7 +60,11 @@ def test_old_words_do_not_come_back():
 
 def test_a_module_says_what_it_is():
     """Its docstring begins with a noun: not with a question, and not with a pronoun that stands for the answer."""
-    modules = [*(ROOT / "edgead").rglob("*.py"), *(ROOT / "export").rglob("*.py")]
+    modules = [
+        *(ROOT / "edgead").rglob("*.py"),
+        *(ROOT / "export").rglob("*.py"),
+        *ROOT.glob("plugins/*/edgead_*/*.py"),
+    ]
     docs = {path: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") for path in modules}
     riddle = re.compile(r"(What|Which|Who|Whose|Where|How|When|Whether|Why|Is|Are|Do|Does|Did|May|Would|Those|From) ")
     found = [path for path, doc in docs.items() if riddle.match(doc) or doc.partition("\n")[0].endswith("?") or not doc]

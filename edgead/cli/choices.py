@@ -50,6 +50,12 @@ def _detectors() -> Iterable[str]:
     return METHODS
 
 
+def _makers() -> Iterable[str]:
+    from edgead.synthetic.makers import maker_names
+
+    return maker_names()
+
+
 def _runtimes() -> Iterable[str]:
     from edgead.runtime import AUTO, RUNTIMES
 
@@ -95,6 +101,14 @@ Runtime = Annotated[
 ]
 Precision = Annotated[PrecisionName | None, typer.Option(help="Which graph; by default the one that the model names.")]
 Detector = Annotated[str, typer.Option(help="Method: one of {detectors}.", autocompletion=_completing(_detectors))]
+MakingMethod = Annotated[
+    str,
+    typer.Option(
+        help="One of {makers}: ratio multiplies a part by what the defect did to its surroundings, paste takes the "
+        "pixels of the reject, drawn needs no rejects; others come with plug-ins.",
+        autocompletion=_completing(_makers),
+    ),
+]
 Device = Annotated[DeviceName, typer.Option(help="Where to train.")]
 Language = Annotated[
     str,

@@ -6,24 +6,21 @@ import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
 from edgead.cli.app import Group, Json, Seed, app, print_report, read_setting
-from edgead.cli.choices import Device, DeviceName
+from edgead.cli.choices import MakingMethod
 from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.dataset.folders import resize_map
-from edgead.dataset.made_sets import LEARNT, Method
 from edgead.errors import SettingsError
 from edgead.images.files import list_images
 
 if TYPE_CHECKING:
     from edgead.detector import Detector
-    from edgead.synthetic.made_set import Recipe
     from edgead.synthetic.rejects import RealDefect
-    from edgead.workstation.diffusion.made_set import Diffusion
 
 
 @app.command()
@@ -50,53 +47,35 @@ def defects(
     where: Annotated[
         Path | None, typer.Option(help="Mask of the places where defects may be; by default near where they were.")
     ] = None,
-    method: Annotated[
-        Method,
-        typer.Option(
-            help="ratio multiplies a part by what the defect did to its surroundings, paste takes the pixels of the "
-            "reject, drawn needs no rejects; seas and anogen learn with a Stable Diffusion, on a GPU."
-        ),
-    ] = "ratio",
-    weights: Annotated[
-        Path | None, typer.Option(help="Of seas and anogen: folder of a Stable Diffusion, as diffusers writes it.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Of seas and anogen: updates for each kind; by default the authors'.")
-    ] = None,
+    method: MakingMethod = "ratio",
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Of seas and anogen: another setting, as NAME=VALUE; repeatable.")
+        list[str] | None, typer.Option("--set", help="Of a plug-in's method: a setting, as NAME=VALUE; repeatable.")
     ] = None,
-    device: Device = DeviceName.auto,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do without a GPU, however long it takes.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do what takes long without a question.")] = False,
     group: Group = "auto",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Put real defects onto good parts, with exact masks; `edgead report MODEL MADE --forecast` judges them."""
     from edgead.synthetic.made_set import Recipe, make_defects
+    from edgead.synthetic.makers import OWN, find_maker
 
     recipe = Recipe(count, method, where, group, seed)
-    chosen = {**({} if steps is None else {"steps": steps}), **dict(map(read_setting, setting or []))}
-    if (weights is None) == (recipe.method in LEARNT):
-        raise SettingsError(
-            f"--method {method} needs --weights, the folder of a Stable Diffusion"
-            if weights is None
-            else f"--weights is for --method {' and '.join(LEARNT)}"
-        )
-    if chosen and weights is None:
-        raise SettingsError(f"--steps and --set are for --method {' and '.join(LEARNT)}")
-    if recipe.method == "drawn" and rejects is not None:
+    find = None if method in OWN else find_maker(method)
+    if setting and find is None:
+        raise SettingsError(f"--set: {method} has no settings, leave it out")
+    if method == "drawn" and rejects is not None:
         raise SettingsError("drawn defects come of no rejects: leave --from out, or choose another --method")
     parts = list_images(good)
     real = [] if rejects is None else _marked(rejects, masks, boxes, model)
-    diffusion = None if weights is None else _diffusion(weights, {**chosen, "seed": seed}, recipe, real, device, yes)
+    maker = None if find is None else find(dict(map(read_setting, setting or [])), recipe, real)
+    if maker is not None:
+        _agree(maker.cost, yes)
     with stage_bars() as progress:
-        if diffusion is None:
+        if maker is None:
             made = make_defects(parts, real, output, recipe, progress=partial(progress, "make defects"))
         else:
-            from edgead.workstation.diffusion.made_set import make_by_diffusion
-
-            made = make_by_diffusion(diffusion, parts, real, output, recipe, progress=progress)
+            made = maker.make(parts, output, progress)
     report = {
         "made": str(output),
         "method": made.method,
@@ -113,30 +92,14 @@ def defects(
     print_report(report, json, lambda: facts_table(str(output), shown))
 
 
-def _diffusion(
-    weights: Path, settings: dict[str, Any], recipe: Recipe, real: list[RealDefect], device: str, yes: bool
-) -> Diffusion:
-    """Open the Stable Diffusion; without a GPU, ask whether that is worth the time."""
-    from edgead.workstation.diffusion.cost import count_passes, time_pass
-    from edgead.workstation.diffusion.learners import PLANS
-    from edgead.workstation.diffusion.made_set import Diffusion
-    from edgead.workstation.diffusion.stable_diffusion import open_stable_diffusion
-    from edgead.workstation.methods.settings import read_settings
-    from edgead.workstation.trainer.loop import span_text
-
-    if not real:
-        raise SettingsError(f"{recipe.method} learns from rejects: name them, --from")
-    plan = read_settings(PLANS[recipe.method], settings, detector=recipe.method)
-    model = open_stable_diffusion(weights, device=device, force=True)
-    if model.device.type == "cpu":
-        seconds = time_pass(model) * count_passes(plan, len({reject.kind for reject in real}), recipe.count)
-        cost = f"{recipe.method} needs a GPU: on this CPU it takes about {span_text(seconds)}, by one timed pass"
-        if not yes and not sys.stdin.isatty():
-            raise SettingsError(f"{cost}; --yes waits for it")
+def _agree(cost: str, yes: bool) -> None:
+    """Have somebody agree to what takes long."""
+    if cost and not yes and not sys.stdin.isatty():
+        raise SettingsError(f"{cost}; --yes waits for it")
+    if cost:
         stderr.print(cost, soft_wrap=True)
         if not yes:
             typer.confirm("Wait for it?", abort=True, err=True)
-    return Diffusion(model, weights, plan)
 
 
 def _marked(folder: Path, masks: Path | None, boxes: Path | None, model: Path | None) -> list[RealDefect]:

@@ -22,11 +22,13 @@ def _filled(text: str) -> str:
     from edgead.serialization import language_names
     from edgead.sinks import SINKS
     from edgead.sources import SOURCES
+    from edgead.synthetic.makers import maker_names
     from edgead.workstation.methods.registry import METHODS
 
     lists = {
         "{detectors}": ", ".join(METHODS),
         "{runtimes}": ", ".join(RUNTIMES.all()),
+        "{makers}": ", ".join(maker_names()),
         "{sources}": SOURCES.examples(),
         "{sinks}": SINKS.examples(),
         "{languages}": ", ".join(f"{code} ({name})" for code, name in language_names().items()),
@@ -37,7 +39,7 @@ def _filled(text: str) -> str:
 
 
 class ListingCommand(TyperCommand):
-    """A command in whose help {detectors}, {runtimes}, {sources}, {sinks} and {languages} stand for what there is.
+    """A command in whose help {detectors}, {sinks} and the like stand for what there is.
 
     An empty word among its arguments is refused.
     """

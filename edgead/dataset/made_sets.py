@@ -17,9 +17,8 @@ FILE = "made.json"
 _MAX_BYTES = 256 << 20
 _DEEPEST = 3  # folders between the file's and that of an image, of the rejects: real/test/KIND
 
-Method = Literal["ratio", "paste", "drawn", "seas", "anogen"]
-LEARNT = ("seas", "anogen")
-"""Methods of which what is made is of a kind, and of no one reject."""
+Method = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+"""Of edgead or of a plug-in; see `edgead.synthetic.makers`."""
 Label = Literal["mask", "box", "map"]
 
 
@@ -72,7 +71,7 @@ class MadeImage(_Section):
 
 
 class Learnt(_Section):
-    """What made the images had learnt: the name of the folder of a Stable Diffusion, and the settings of the method."""
+    """What made the images had learnt: the name of its folder of weights, and the settings of the method."""
 
     weights: str
     settings: dict[str, bool | int | float]

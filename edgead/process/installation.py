@@ -25,6 +25,13 @@ def install_command(extra: str) -> str:
     return f"{command_path('pip')} install {'--editable ' if editable else ''}'{here}[{extra}]'"
 
 
+def plugin_command(package: str) -> str:
+    """The command that installs a plug-in of this repository: from its checkout, or by name."""
+    checkout, _ = _checkout()
+    where = package if checkout is None else f"{'.' if checkout == Path.cwd() else checkout}/plugins/{package}"
+    return f"{command_path('pip')} install {where}"
+
+
 def command_path(name: str) -> str:
     """How a command of this Python's environment is called: by its name where that finds it, or else by its path."""
     beside = Path(sys.executable).with_name(name)

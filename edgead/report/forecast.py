@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from edgead.dataset.made_sets import Method
 from edgead.metrics import Rate
 from edgead.report.made_against_real import FEWEST, Likeness, Pair, at_level, compare_with_real
 
@@ -121,7 +120,7 @@ class Forecast:
         Of them, those that the model has learnt: what is on them stands out more than on new parts.
     """
 
-    method: Method
+    method: str
     threshold: float
     kinds: Mapping[str, KindForecast]
     parts: int

@@ -16,7 +16,6 @@ from edgead.dataset.made_sets import (
     FILE,
     Learnt,
     MadeSet,
-    Method,
     Reject,
     Transform,
 )
@@ -40,9 +39,9 @@ class Recipe:
     ----------
     count : int
         Images in all, dealt evenly to the kinds, and to the rejects of a kind.
-    method : {"ratio", "paste", "drawn", "seas", "anogen"}
-        See `edgead.synthetic.transplant.transplant`; "drawn" takes no rejects; the last two are those of
-        `edgead.workstation.diffusion.made_set`.
+    method : str
+        "ratio" or "paste", see `edgead.synthetic.transplant.transplant`; "drawn", which takes no rejects; or one that
+        another package adds, see `edgead.synthetic.makers`.
     where : Path, optional
         A mask of the places where defects may be; by default they are put near their own places.
     group : str
@@ -51,7 +50,7 @@ class Recipe:
     """
 
     count: int = 300
-    method: Method = "ratio"
+    method: str = "ratio"
     where: Path | None = None
     group: str = AUTO
     seed: int = 0
@@ -61,8 +60,6 @@ class Recipe:
             raise SettingsError(f"--count {self.count}: at least 1 is needed")
         if self.method == "drawn" and self.where is not None:
             raise SettingsError("--where says where real defects may be put: drawn ones come anywhere, leave it out")
-        if self.method == "seas" and self.where is not None:
-            raise SettingsError("--where: seas makes defects where it has learnt that they are, leave it out")
 
 
 Maker = Callable[[Real, Shapes], Iterator[Made]]
@@ -144,7 +141,7 @@ def _transplanted(recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
 
 
 def _onto(
-    part: Path, cutting: Cutting, record: Reject, method: Method, where: np.ndarray | None, rng: np.random.Generator
+    part: Path, cutting: Cutting, record: Reject, method: str, where: np.ndarray | None, rng: np.random.Generator
 ) -> Made:
     good = load_image(part)
     shape = good.shape[0], good.shape[1]

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from edgead.dataset.folders import StageProgress, no_progress
-from edgead.workstation.diffusion import seas_prompts as prompts
-from edgead.workstation.diffusion.attention_maps import CrossAttentionMaps
-from edgead.workstation.diffusion.examples import Batch, Examples
-from edgead.workstation.diffusion.seas_losses import decoupled_alignment, focal_loss, noise_losses
-from edgead.workstation.diffusion.seas_masks import MaskPredictor
-from edgead.workstation.diffusion.stable_diffusion import (
+from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
+from edgead.workstation.trainer.loop import Step, run_steps
+from edgead_diffusion import seas_prompts as prompts
+from edgead_diffusion.attention_maps import CrossAttentionMaps
+from edgead_diffusion.examples import Batch, Examples
+from edgead_diffusion.seas_losses import decoupled_alignment, focal_loss, noise_losses
+from edgead_diffusion.seas_masks import MaskPredictor
+from edgead_diffusion.stable_diffusion import (
     StableDiffusion,
     outputs_of,
     to_images,
     to_tensor,
 )
-from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
-from edgead.workstation.trainer.loop import Step, run_steps
 
 MASKED_STEPS = 3
 """Of the sampling, the last ones: their masks are averaged."""

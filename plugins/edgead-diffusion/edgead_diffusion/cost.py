@@ -6,9 +6,9 @@ import time
 
 import torch
 
-from edgead.workstation.diffusion.anogen import AnogenPlan
-from edgead.workstation.diffusion.seas import SeasPlan
-from edgead.workstation.diffusion.stable_diffusion import StableDiffusion
+from edgead_diffusion.anogen import AnogenPlan
+from edgead_diffusion.seas import SeasPlan
+from edgead_diffusion.stable_diffusion import StableDiffusion
 
 _LEARNING = 3
 """Passes that a step costs for each image: there, and back for activations and weights."""

@@ -18,16 +18,16 @@ from torch.optim import AdamW
 
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
-from edgead.workstation.diffusion.anogen_sampling import Blending, masked_noise_loss
-from edgead.workstation.diffusion.examples import Examples
-from edgead.workstation.diffusion.stable_diffusion import (
+from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
+from edgead.workstation.trainer.loop import run_steps
+from edgead_diffusion.anogen_sampling import Blending, masked_noise_loss
+from edgead_diffusion.examples import Examples
+from edgead_diffusion.stable_diffusion import (
     StableDiffusion,
     middle,
     to_images,
     to_tensor,
 )
-from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
-from edgead.workstation.trainer.loop import run_steps
 
 WORD = "*"
 BEGINS_AS = "defect"

@@ -24,15 +24,15 @@ from edgead.synthetic.made_folder import Made, Real
 from edgead.synthetic.made_set import Recipe, make_defects
 from edgead.synthetic.placing import Shapes, alike
 from edgead.synthetic.rejects import RealDefect
-from edgead.workstation.diffusion.anogen import AnogenPlan
-from edgead.workstation.diffusion.examples import Examples
-from edgead.workstation.diffusion.learners import (
+from edgead_diffusion.anogen import AnogenPlan
+from edgead_diffusion.examples import Examples
+from edgead_diffusion.learners import (
     AnogenLearner,
     DefectLearner,
     Plan,
     SeasLearner,
 )
-from edgead.workstation.diffusion.stable_diffusion import StableDiffusion
+from edgead_diffusion.stable_diffusion import StableDiffusion
 
 GOOD_PARTS = 60
 """Good parts that SeaS learns from at most, as in the paper."""

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
-pytest.importorskip("diffusers", reason="the extra `diffusion` is not installed")
-pytest.importorskip("transformers", reason="the extra `diffusion` is not installed")
+pytest.importorskip("diffusers", reason="DIFFUSION NOT TESTED: pip install ./plugins/edgead-diffusion")
+pytest.importorskip("transformers", reason="DIFFUSION NOT TESTED: pip install ./plugins/edgead-diffusion")
 
 from command_line import Ended, run_here  # noqa: E402
 from small_diffusion import write_model  # noqa: E402
@@ -22,13 +22,13 @@ from edgead.dataset.made_sets import read_made  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.synthetic.made_set import Recipe  # noqa: E402
 from edgead.synthetic.rejects import by_masks, find_rejects  # noqa: E402
-from edgead.workstation.diffusion.anogen import AnogenPlan  # noqa: E402
-from edgead.workstation.diffusion.cost import count_passes  # noqa: E402
-from edgead.workstation.diffusion.learners import boxes_like  # noqa: E402
-from edgead.workstation.diffusion.made_set import Diffusion, make_by_diffusion  # noqa: E402
-from edgead.workstation.diffusion.seas import SeasPlan  # noqa: E402
-from edgead.workstation.diffusion.stable_diffusion import open_stable_diffusion  # noqa: E402
 from edgead.workstation.methods.draem.made_pairs import MadePairs  # noqa: E402
+from edgead_diffusion.anogen import AnogenPlan  # noqa: E402
+from edgead_diffusion.cost import count_passes  # noqa: E402
+from edgead_diffusion.learners import boxes_like  # noqa: E402
+from edgead_diffusion.made_set import Diffusion, make_by_diffusion  # noqa: E402
+from edgead_diffusion.seas import SeasPlan  # noqa: E402
+from edgead_diffusion.stable_diffusion import open_stable_diffusion  # noqa: E402
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -67,8 +67,8 @@ def defects(data: Path, output: Path, *words: object) -> Ended:
 
 
 def test_anogen_through_the_verb(data, weights, tmp_path):
-    given = ("--method", "anogen", "--weights", weights, "--steps", 1, "--count", 5, "--seed", 3, "--yes")
-    ended = defects(data, tmp_path / "made", *given, "--set", "sampling_steps=2")
+    given = ("--method", "anogen", "--count", 5, "--seed", 3, "--yes", "--set", f"weights={weights}")
+    ended = defects(data, tmp_path / "made", *given, "--set", "steps=1", "--set", "sampling_steps=2")
     assert ended.returncode == 0, ended.stderr
     assert "anogen needs a GPU: on this CPU it takes about" in ended.stderr
     report = json.loads(ended.stdout)
@@ -120,7 +120,7 @@ def test_a_run_that_was_stopped_goes_on_and_makes_the_same(data, weights, tmp_pa
 @pytest.mark.slow
 def test_seas_through_the_verb(data, weights, tmp_path):
     small = ("--set", "sampling_steps=4", "--set", "accumulation=1", "--set", "batch_size=1")
-    given = ("--method", "seas", "--weights", weights, "--steps", 1, "--count", 3, "--yes", *small)
+    given = ("--method", "seas", "--set", f"weights={weights}", "--set", "steps=1", "--count", 3, "--yes", *small)
     ended = defects(data, tmp_path / "made", *given)
     assert ended.returncode == 0, ended.stderr
     made = read_made(tmp_path / "made")
@@ -137,12 +137,12 @@ def test_seas_through_the_verb(data, weights, tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--method", "anogen"), "needs --weights"),
-        (("--weights", "."), "--weights is for --method seas and anogen"),
-        (("--steps", 2), "--steps and --set are for"),
-        (("--method", "seas", "--weights", ".", "--yes"), "no Stable Diffusion: unet, vae"),
-        (("--method", "seas", "--weights", ".", "--set", "stops=1"), "seas has no setting stops"),
-        (("--method", "seas", "--weights", ".", "--where", "places.png"), "seas makes defects where"),
+        (("--method", "anogen"), "anogen needs --set weights=FOLDER"),
+        (("--set", "weights=."), "--set: ratio has no settings"),
+        (("--method", "seas", "--set", "weights=.", "--yes"), "no Stable Diffusion: unet, vae"),
+        (("--method", "seas", "--set", "weights=.", "--set", "device=tpu"), "unknown device 'tpu'"),
+        (("--method", "seas", "--set", "weights=.", "--set", "stops=1"), "seas has no setting stops"),
+        (("--method", "seas", "--set", "weights=.", "--where", "places.png"), "seas makes defects where"),
     ],
 )
 def test_what_does_not_fit_is_refused(data, tmp_path, monkeypatch, words, expected):
@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_refused(data, tmp_path, monkeypatch, words, expect
 def test_rejects_without_masks_a_missing_package_and_a_cpu_without_consent_are_refused(
     data, weights, tmp_path, monkeypatch
 ):
-    given = ("--method", "anogen", "--weights", weights)
+    given = ("--method", "anogen", "--set", f"weights={weights}")
     ended = defects(data, tmp_path / "made", *given)
     assert ended.returncode == 2 and "--yes waits for it" in ended.stderr
     kinds = data / "rejects" / "test"
@@ -165,7 +165,7 @@ def test_rejects_without_masks_a_missing_package_and_a_cpu_without_consent_are_r
     assert ended.returncode == 2 and "learns from rejects: name them, --from" in ended.stderr
     monkeypatch.setitem(sys.modules, "diffusers", None)
     ended = defects(data, tmp_path / "made", *given, "--yes")
-    assert ended.returncode == 2 and "[diffusion]" in ended.stderr
+    assert ended.returncode == 2 and "edgead-diffusion" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,7 +173,7 @@ def test_at_a_terminal_the_cost_is_asked(data, weights, tmp_path, monkeypatch):
     answers = io.StringIO("n\n")
     monkeypatch.setattr(answers, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", answers)
-    ended = defects(data, tmp_path / "made", "--method", "anogen", "--weights", weights)
+    ended = defects(data, tmp_path / "made", "--method", "anogen", "--set", f"weights={weights}")
     assert ended.returncode == 1 and "needs a GPU" in ended.stderr and "Wait for it?" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.synthetic.placing import JITTER
-from edgead.workstation.diffusion import anogen, seas
-from edgead.workstation.diffusion.anogen_boxes import BoxRule, draw_box
-from edgead.workstation.diffusion.examples import Examples
-from edgead.workstation.diffusion.seas_masks import MaskPredictor
-from edgead.workstation.diffusion.stable_diffusion import StableDiffusion
 from edgead.workstation.trainer.checkpoint import Checkpoint
+from edgead_diffusion import anogen, seas
+from edgead_diffusion.anogen_boxes import BoxRule, draw_box
+from edgead_diffusion.examples import Examples
+from edgead_diffusion.seas_masks import MaskPredictor
+from edgead_diffusion.stable_diffusion import StableDiffusion
 
 Plan = seas.SeasPlan | anogen.AnogenPlan
 PLANS: dict[str, type[Plan]] = {"seas": seas.SeasPlan, "anogen": anogen.AnogenPlan}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
-from edgead.process.installation import install_command
+from edgead.process.installation import plugin_command
 from edgead.workstation.trainer.device import choose_device
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -106,7 +106,7 @@ def _read_parts(folder: Path) -> dict[str, Any]:
         from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
     except ImportError as error:
-        raise SettingsError(f"{error.name} is missing: {install_command('diffusion')}") from error
+        raise SettingsError(f"{error.name} is missing: {plugin_command('edgead-diffusion')}") from error
 
     local: dict[str, Any] = {"local_files_only": True}
     weights = {**local, "use_safetensors": True}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edgead.errors import SettingsError
-from edgead.workstation.diffusion.stable_diffusion import middle, to_tensor
+from edgead_diffusion.stable_diffusion import middle, to_tensor
 
 
 @dataclass(frozen=True, slots=True)
