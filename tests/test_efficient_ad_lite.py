@@ -160,16 +160,13 @@ def test_layers_on_their_own_grids_differ_by_the_length_alone():
     assert not torch.allclose(ours.describe(ours.average(layers)), before.describe(before.average(layers)), rtol=1e-2)
 
 
-def test_a_model_of_before_has_its_layers_on_the_first_grid(tmp_path):
-    model = lite(own_grids=False)
+@pytest.mark.parametrize("own_grids", [False, True])
+def test_a_model_is_rebuilt_with_its_layers_on_their_grids(tmp_path, own_grids):
+    model = lite(own_grids=own_grids)
     save_file(model.network.state_dict(), tmp_path / "weights.safetensors")
-    settings = model.settings()
-    del settings["own_grids"]
     draft = Manifest.draft(model.name, model.preprocessing, model.head, graphs={"fp32": GraphRecord()})
-    before = draft.model_copy(update={"training": {"settings": settings}})
-    assert not load_network(Artifact(tmp_path, before)).own_grids
-    today = draft.model_copy(update={"training": {"settings": {**settings, "own_grids": True}}})
-    assert load_network(Artifact(tmp_path, today)).own_grids
+    manifest = draft.model_copy(update={"training": {"settings": model.settings()}})
+    assert load_network(Artifact(tmp_path, manifest)).own_grids == own_grids
 
 
 def test_whole_groups_are_held_out():

@@ -184,7 +184,7 @@ def started_threads():
             continue
         for node in ast.walk(ast.parse(file.read_text())):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if called in ("threading.Thread", "RestartingThread") and file.name != "lasting_thread.py":
+            if called in ("threading.Thread", "RestartingThread") and file.name != "restarting_thread.py":
                 named = [keyword.value for keyword in node.keywords if keyword.arg == "name"]
                 text = ast.unparse((named or node.args)[0]) if named or node.args else "?"
                 yield file.name, text.lstrip("f").strip("'\"").partition("{")[0].strip()
