@@ -166,7 +166,7 @@ def test_groups_are_kept_whole_from_training_to_export(line_data, tmp_path):
     assert groups["rule"] == "^part[0-9]+" and "12 groups of 60 images" in groups["account"]
     limits = json.loads((out / "manifest.json").read_text())["graphs"]["fp32"]["calibration"]
     assert limits["method"] == "cross_conformal" and sorted(limits["groups"]) == [i // 5 for i in range(60)]
-    export = report("export", out, data, "--precision", "fp16", "--tolerance", "1")
+    export = report("export", out, data, "--precision", "fp16", "--tolerance", "0.1")
     assert export["image_source"] == "training data"
     added = json.loads((out / "manifest.json").read_text())["graphs"]["fp16"]["calibration"]
     assert added["method"] == "cross_conformal" and sorted(added["groups"]) == sorted(limits["groups"])
@@ -475,7 +475,7 @@ def test_a_plain_folder_is_all_that_training_and_export_need(line_data, tmp_path
     assert "About 1 good part in 10 will be rejected (at most 10 %, from 12 images held out)." in text
     assert f"  {shlex.join(['edgead', 'predict', str(out), 'IMAGES', '--heat-maps', 'maps'])} " in advice
     assert ".versions" not in text
-    export = [out, good, "--precision", "fp16", "--tolerance", "9"]
+    export = [out, good, "--precision", "fp16", "--tolerance", "0.1"]
     assert report("export", *export)["image_source"] == "training data"
     first = (out / "manifest.json").read_bytes()
 

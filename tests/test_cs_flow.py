@@ -13,7 +13,6 @@ onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's pac
 import onnxruntime  # noqa: E402
 from edgead.export.quantize import MIN_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
-from fakes import edit_manifest  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
@@ -228,9 +227,6 @@ def test_deployed_scores_are_the_trained_ones(line_data, tmp_path):
     assert parity.images == 20 and parity.passed, parity
     assert replay_golden(artifact).passed
     assert load_network(artifact).flow.blocks[0].first.enlarge_first
-    edit_manifest(artifact.path, lambda content: content["training"]["settings"].pop("enlarge_first"))
-    earlier = load_network(Artifact.load(artifact.path))  # of a time when it was enlarged after the convolution
-    assert not any(module.enlarge_first for block in earlier.flow.blocks for module in (block.first, block.second))
     graph = onnx.load(artifact.model_path)
     assert [output.name for output in graph.graph.output] == ["patch_scores", "image_score"]
     # The coarser scale is made of the image as it comes, beside the quantised one that the backbone reads.

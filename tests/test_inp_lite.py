@@ -126,6 +126,6 @@ def test_one_model_of_two_products(line_data, tmp_path):
 
     assert not transformer(load_graph(Artifact.load(model)))  # squared lengths stay in float, and int8 is possible
     for precision in ("fp16", "int8"):
-        ended = run_here("export", model, tmp_path / "products", "--precision", precision, "--tolerance", 0.5)
+        ended = run_here("export", model, tmp_path / "products", "--precision", precision, "--tolerance", 0.1)
         assert ended.returncode == 0, ended.stderr
     assert run_here("verify", model, "--all").returncode == 0

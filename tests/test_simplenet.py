@@ -11,12 +11,10 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
-from fakes import edit_manifest  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
-from edgead.workstation.methods.load import load_network  # noqa: E402
 from edgead.workstation.methods.simplenet.detector import SimpleNet  # noqa: E402
 from edgead.workstation.methods.simplenet.selection import BestSoFar, DrawnDefects, hold_out  # noqa: E402
 from edgead.workstation.methods.simplenet.training import (  # noqa: E402
@@ -244,22 +242,3 @@ def test_deployed_scores_are_the_trained_ones(model, line_data):
     assert replay_golden(artifact).passed
     assert artifact.manifest.training["peak_memory_mib"] > 0
     assert not model.with_name("model.checkpoint").exists()
-
-
-@pytest.mark.slow
-def test_a_model_from_before_features_were_whitened_is_rebuilt(line_data, tmp_path):
-    settings = {**TINY, "whiten": False, "steps": 2, "window": 1, "top_patches": 1, "rings": 0}
-    good = GoodImages(line_data, false_reject_rate=0.05)
-    artifact, _ = train_from_folder(good, tmp_path / "model", settings, detector="simplenet")
-    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
-    with torch.inference_mode():
-        before = load_network(artifact)(torch.from_numpy(image))
-    edit_manifest(tmp_path / "model", forget_what_came_later)
-    with torch.inference_mode():
-        after = load_network(Artifact.load(tmp_path / "model"))(torch.from_numpy(image))
-    assert torch.equal(before, after)
-
-
-def forget_what_came_later(content: dict) -> None:
-    for key in ("fill", "features", "embedding", "whiten", "noise_spread", "averaging", "held_out", "rings"):
-        del content["training"]["settings"][key]
