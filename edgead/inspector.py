@@ -13,7 +13,7 @@ from edgead.types import DECISIONS, Frame, Verdict
 
 MAX_KINDS = 20
 OTHER_KINDS = "other kinds"
-"""What rejects beyond `MAX_KINDS` kinds are counted as: whoever counts them keeps a series for each."""
+"""Name of a series: rejects beyond `MAX_KINDS` kinds, for whoever keeps a counter for each kind."""
 
 Step = Callable[[Frame], Verdict | None]
 """Judges a frame, as `edgead.detector.Session.step`."""

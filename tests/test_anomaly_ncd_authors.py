@@ -20,12 +20,7 @@ from torch import nn  # noqa: E402
 
 from edgead.workstation.backbones import vit  # noqa: E402
 from edgead.workstation.backbones.vit import VisionTransformer, VitShape  # noqa: E402
-from edgead.workstation.methods.anomaly_ncd import (  # noqa: E402
-    crops,
-    losses,
-    merging,
-    regions,
-)
+from edgead.workstation.methods.anomaly_ncd import crops, losses, merging, regions  # noqa: E402
 from edgead.workstation.methods.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
 from edgead.workstation.methods.anomaly_ncd.heads import KindHeads  # noqa: E402
 from edgead.workstation.methods.anomaly_ncd.training import Plan, train  # noqa: E402

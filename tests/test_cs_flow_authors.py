@@ -20,12 +20,7 @@ from torch import nn  # noqa: E402
 from edgead.workstation.methods.cs_flow import detector as cs_flow  # noqa: E402
 from edgead.workstation.methods.cs_flow import flow as cross_scale_flow  # noqa: E402
 from edgead.workstation.methods.cs_flow.detector import CsFlow, CsFlowConfig, CsFlowNetwork  # noqa: E402
-from edgead.workstation.methods.cs_flow.flow import (  # noqa: E402
-    Coupling,
-    CrossScaleFlow,
-    FlowShape,
-    soft_clamp,
-)
+from edgead.workstation.methods.cs_flow.flow import Coupling, CrossScaleFlow, FlowShape, soft_clamp  # noqa: E402
 from edgead.workstation.methods.method import Course  # noqa: E402
 
 KERNELS = (3, 3, 3, 5)

@@ -24,12 +24,7 @@ from edgead.heads.map import MapHead, MapScorer  # noqa: E402
 from edgead.images.files import write_image  # noqa: E402
 from edgead.synthetic.made_set import Recipe, make_defects  # noqa: E402
 from edgead.synthetic.rejects import by_masks, find_rejects  # noqa: E402
-from edgead.workstation.methods.draem.anomalies import (  # noqa: E402
-    _FUNCTIONS,
-    Simulator,
-    augment,
-    blend,
-)
+from edgead.workstation.methods.draem.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
 from edgead.workstation.methods.draem.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
 from edgead.workstation.methods.draem.detector import Draem, DraemConfig, rate_factor  # noqa: E402
 from edgead.workstation.methods.draem.losses import focal_loss, reconstruction_loss, structural_similarity  # noqa: E402

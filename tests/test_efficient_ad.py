@@ -21,19 +21,9 @@ from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import ImageError, write_image  # noqa: E402
 from edgead.workstation.backbones.pretrained import build_backbone  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD, EfficientADConfig, rate_factor  # noqa: E402
-from edgead.workstation.methods.efficient_ad.distill import (  # noqa: E402
-    DistillConfig,
-    Distiller,
-    _sha256_of,
-    distill,
-)
+from edgead.workstation.methods.efficient_ad.distill import DistillConfig, Distiller, _sha256_of, distill  # noqa: E402
 from edgead.workstation.methods.efficient_ad.feature_cache import Descriptors, FeatureCache  # noqa: E402
-from edgead.workstation.methods.efficient_ad.pdn import (  # noqa: E402
-    CHANNELS,
-    Resize,
-    build_autoencoder,
-    build_pdn,
-)
+from edgead.workstation.methods.efficient_ad.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
 from edgead.workstation.methods.efficient_ad.student_teacher import (  # noqa: E402
     StudentTeacher,
     augment,

@@ -12,12 +12,7 @@ from authors import authors_numbers  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.methods.filo import boxes as filo_boxes  # noqa: E402
-from edgead.workstation.methods.filo.boxes import (  # noqa: E402
-    GroundingDino,
-    Located,
-    choose_boxes,
-    judge_located,
-)
+from edgead.workstation.methods.filo.boxes import GroundingDino, Located, choose_boxes, judge_located  # noqa: E402
 
 THEIRS = {name.removeprefix("boxes/"): value for name, value in authors_numbers("filo").items() if "boxes/" in name}
 SIDE = (518, 518)

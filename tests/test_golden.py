@@ -12,12 +12,7 @@ import numpy as np
 import pytest
 from command_line import run_here
 
-from edgead.adapt.recalibrate import (
-    AskedRates,
-    recalibrate,
-    thresholds_by_hand,
-    write_thresholds,
-)
+from edgead.adapt.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.limits import HIGHEST, LOWEST
 from edgead.artifact.manifest import Calibration

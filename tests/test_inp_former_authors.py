@@ -23,12 +23,7 @@ from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.backbones.foundation import build_tower  # noqa: E402
 from edgead.workstation.backbones.foundation_names import TOWERS  # noqa: E402
 from edgead.workstation.methods.inp_former import detector as inp_former  # noqa: E402
-from edgead.workstation.methods.inp_former import (  # noqa: E402
-    losses,
-    network,
-    reconstruction,
-    training,
-)
+from edgead.workstation.methods.inp_former import losses, network, reconstruction, training  # noqa: E402
 from edgead.workstation.methods.inp_former.detector import InpFormer, InpFormerConfig  # noqa: E402
 from edgead.workstation.methods.inp_former.network import InpNetwork  # noqa: E402
 from edgead.workstation.methods.inp_former.reconstruction import (  # noqa: E402

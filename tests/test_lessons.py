@@ -21,12 +21,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions, keep_and_replace
 from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.teaching.lessons import Lessons
-from edgead.daemon.teaching.process import (
-    LessonProcess,
-    Task,
-    Taught,
-    ended,
-)
+from edgead.daemon.teaching.process import LessonProcess, Task, Taught, ended
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
 from edgead.site.models import ModelsSection

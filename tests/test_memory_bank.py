@@ -5,12 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.adapt.memory_bank.coreset import (
-    BankRule,
-    choose_memory_bank,
-    merge,
-    spacing,
-)
+from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank, merge, spacing
 from edgead.adapt.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, without_fold
 

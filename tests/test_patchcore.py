@@ -12,12 +12,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.backbones.pretrained import (  # noqa: E402
-    BACKBONES,
-    LITE_LAYERS,
-    Backbone,
-    build_backbone,
-)
+from edgead.workstation.backbones.pretrained import BACKBONES, LITE_LAYERS, Backbone, build_backbone  # noqa: E402
 from edgead.workstation.methods.patchcore.detector import PatchCore, PatchCoreConfig  # noqa: E402
 from edgead.workstation.methods.patchcore.global_local import FusedFeatures  # noqa: E402
 from edgead.workstation.methods.patchcore.network import PatchFeatures  # noqa: E402

@@ -23,12 +23,7 @@ from edgead.evidence.production.periods import Period, within
 from edgead.evidence.production.query_budget import QueryBudget
 from edgead.evidence.production.report import COLUMNS, Question, report, sum_of, table
 from edgead.evidence.production.tally import Tally, total
-from edgead.evidence.production.verdict_pages import (
-    Wanted,
-    as_row,
-    count,
-    pages,
-)
+from edgead.evidence.production.verdict_pages import Wanted, as_row, count, pages
 from edgead.evidence.tables import marks, orders, parts, verdicts
 from edgead.site.shifts import ShiftSection, days_between, shifts_between
 

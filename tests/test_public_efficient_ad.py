@@ -23,14 +23,8 @@ import torch.nn.functional as F  # noqa: E402
 from random_networks import draw_image, draw_weights  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgead.workstation.methods.efficient_ad import (  # noqa: E402
-    detector as efficient_ad,
-)
-from edgead.workstation.methods.efficient_ad import (  # noqa: E402
-    pdn,
-    student_teacher,
-    teacher,
-)
+from edgead.workstation.methods.efficient_ad import detector as efficient_ad  # noqa: E402
+from edgead.workstation.methods.efficient_ad import pdn, student_teacher, teacher  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD  # noqa: E402
 from edgead.workstation.methods.method import Course  # noqa: E402
 

@@ -28,14 +28,7 @@ from edgead.unlabelled import mutual  # noqa: E402
 from edgead.workstation.backbones.vit import VisionTransformer, VitShape  # noqa: E402
 from edgead.workstation.methods import METHODS, find_preset, musc  # noqa: E402
 from edgead.workstation.methods.anomaly_clip.detector import AnomalyClip  # noqa: E402
-from edgead.workstation.methods.anomaly_ncd import (  # noqa: E402
-    encoder,
-    heads,
-    losses,
-    regions,
-    training,
-    views,
-)
+from edgead.workstation.methods.anomaly_ncd import encoder, heads, losses, regions, training, views  # noqa: E402
 from edgead.workstation.methods.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
 from edgead.workstation.methods.anomaly_ncd.heads import KindHeads  # noqa: E402
 from edgead.workstation.methods.anomaly_ncd.views import Views  # noqa: E402

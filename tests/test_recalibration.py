@@ -13,12 +13,7 @@ import pytest
 from terminal import COMMAND, at_a_terminal
 from test_imports import REFUSE
 
-from edgead.adapt.recalibrate import (
-    AskedRates,
-    recalibrate,
-    thresholds_by_hand,
-    write_thresholds,
-)
+from edgead.adapt.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
 from edgead.api.model import Model
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import SCHEMA_VERSION

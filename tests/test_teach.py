@@ -20,16 +20,7 @@ from edgead import Detector, metrics
 from edgead.adapt.finalize import GoodScores
 from edgead.adapt.kept_images import kept_images, measure_kept
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
-from edgead.adapt.teach import (
-    LessonRefusedError,
-    TeachPlan,
-    earlier_versions,
-    learn,
-    prepare,
-    sheet_of,
-    teach,
-    undo,
-)
+from edgead.adapt.teach import LessonRefusedError, TeachPlan, earlier_versions, learn, prepare, sheet_of, teach, undo
 from edgead.adapt.teach.thresholds import settle
 from edgead.adapt.teach.versions import new_version
 from edgead.artifact.folder import Artifact, ArtifactError

@@ -16,12 +16,7 @@ from test_evidence import open_store
 from verdicts import Line
 
 from edgead.adapt.teach import LessonRefusedError, earlier_versions, marked_parts
-from edgead.adapt.teach.lesson import (
-    Counts,
-    JudgedPart,
-    Judgement,
-    refuse_escapes,
-)
+from edgead.adapt.teach.lesson import Counts, JudgedPart, Judgement, refuse_escapes
 from edgead.artifact.folder import Artifact
 from edgead.artifact.training_hashes import find_learnt
 from edgead.detector import Detector

@@ -15,13 +15,7 @@ from __future__ import annotations
 
 import math
 
-from edgead.calibration.conformal import (
-    CalibrationError,
-    check_review_rate,
-    good_at_least,
-    images_needed,
-    rounded_up,
-)
+from edgead.calibration.conformal import CalibrationError, check_review_rate, good_at_least, images_needed, rounded_up
 from edgead.calibration.plan import OFFERED_RATES
 
 

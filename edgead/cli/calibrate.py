@@ -57,12 +57,7 @@ def calibrate(
 ) -> None:
     """Set a model's thresholds again, from good images or by hand; each change is kept in the model."""
     from edgead.adapt.escapes import refuse_thresholds
-    from edgead.adapt.recalibrate import (
-        AskedRates,
-        recalibrate,
-        thresholds_by_hand,
-        write_thresholds,
-    )
+    from edgead.adapt.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
     from edgead.adapt.teach.marked import marked_parts
     from edgead.detector import Detector
 

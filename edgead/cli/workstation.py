@@ -9,26 +9,9 @@ from typing import Annotated
 import typer
 
 from edgead.artifact.folder import Artifact
-from edgead.cli.app import (
-    FalseRejectRate,
-    Group,
-    Json,
-    Model,
-    NormalDir,
-    Seed,
-    app,
-    find_images,
-    print_report,
-)
+from edgead.cli.app import FalseRejectRate, Group, Json, Model, NormalDir, Seed, app, find_images, print_report
 from edgead.cli.choices import PrecisionName, Runtime
-from edgead.cli.console import (
-    export_facts,
-    facts_table,
-    pairs_table,
-    parity_table,
-    stage_bars,
-    tuned_table,
-)
+from edgead.cli.console import export_facts, facts_table, pairs_table, parity_table, stage_bars, tuned_table
 from edgead.dataset.folders import find_test_images
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole

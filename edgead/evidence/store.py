@@ -15,13 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from edgead.evidence.access import Access
 from edgead.evidence.audit import AuditChain
-from edgead.evidence.database import (
-    EvidenceError,
-    StoreAwayError,
-    close_engine,
-    open_engine,
-    unreachable,
-)
+from edgead.evidence.database import EvidenceError, StoreAwayError, close_engine, open_engine, unreachable
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.kinds import Kinds

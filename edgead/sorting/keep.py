@@ -13,12 +13,7 @@ from edgead.adapt.teach.versions import new_version
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.kinds import DESCRIPTOR, EXAMPLES, MAX_EXAMPLES, Kinds
 from edgead.calibration.group_conformal import dense
-from edgead.detector.kinds.known import (
-    bank_sha256,
-    distances_to_others,
-    is_stale,
-    stale_message,
-)
+from edgead.detector.kinds.known import bank_sha256, distances_to_others, is_stale, stale_message
 from edgead.detector.kinds.space import residual_scale
 from edgead.errors import SettingsError, tell_invalid
 

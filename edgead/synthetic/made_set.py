@@ -12,13 +12,7 @@ import numpy as np
 
 from edgead.dataset.folders import Progress, check_images
 from edgead.dataset.groups import AUTO
-from edgead.dataset.made_sets import (
-    FILE,
-    Learnt,
-    MadeSet,
-    Reject,
-    Transform,
-)
+from edgead.dataset.made_sets import FILE, Learnt, MadeSet, Reject, Transform
 from edgead.errors import SettingsError
 from edgead.files.new_folder import new_folder
 from edgead.images.files import load_image

@@ -17,12 +17,7 @@ from edgead.dataset.folders import StageProgress, check_images, common_folder, n
 from edgead.dataset.groups import AUTO, NONE, Groups, group_images
 from edgead.errors import SettingsError
 from edgead.unlabelled.features import MutualScorer, PileScorer
-from edgead.unlabelled.mutual import (
-    ALIKE,
-    FEWEST_PARTS,
-    MAX_IMAGES,
-    MutualRule,
-)
+from edgead.unlabelled.mutual import ALIKE, FEWEST_PARTS, MAX_IMAGES, MutualRule
 
 MUTUAL, MUSC = "mutual", "musc"
 # With fewer, how well defects are ranked varies much from pile to pile: 0.37 to 0.89 with 50 images of tiles.

@@ -11,14 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgead.adapt.finalize import GoodScores, measure_good
-from edgead.adapt.kept_images import (
-    FOLDER,
-    as_kept,
-    keep_images,
-    kept_images,
-    measure_kept,
-    scored_again,
-)
+from edgead.adapt.kept_images import FOLDER, as_kept, keep_images, kept_images, measure_kept, scored_again
 from edgead.adapt.recalibrate import without_copies
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.manifest import Kept, Preprocessing

@@ -14,12 +14,7 @@ from edgead import kernels
 from edgead.adapt.memory_bank.coreset import Merged, merge, spacing
 from edgead.adapt.patch_features import each_features
 from edgead.adapt.teach.calibration_images import CalibrationImages, find_calibration_images
-from edgead.adapt.teach.guard import (
-    Offered,
-    examine,
-    refuse_doubtful,
-    write_sheet,
-)
+from edgead.adapt.teach.guard import Offered, examine, refuse_doubtful, write_sheet
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.manifest import FROM_GOOD, Manifest
 from edgead.artifact.training_hashes import content_sha256

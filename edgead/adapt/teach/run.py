@@ -13,13 +13,7 @@ from edgead.adapt.finalize import measure_good, write_golden
 from edgead.adapt.memory_bank.coreset import Merged
 from edgead.adapt.recalibrate import threshold_change, without_copies
 from edgead.adapt.teach.guard import LessonRefusedError
-from edgead.adapt.teach.lesson import (
-    Judgement,
-    Lesson,
-    Role,
-    judge,
-    refuse_escapes,
-)
+from edgead.adapt.teach.lesson import Judgement, Lesson, Role, judge, refuse_escapes
 from edgead.adapt.teach.marked import twins
 from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.adapt.teach.thresholds import settle

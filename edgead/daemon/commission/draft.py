@@ -16,12 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from edgead.daemon.commission.settings import (
-    MAX_IMAGES,
-    DraftSettings,
-    State,
-    check_places,
-)
+from edgead.daemon.commission.settings import MAX_IMAGES, DraftSettings, State, check_places
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
 from edgead.images.files import ImageError, load_image, write_image

@@ -11,14 +11,7 @@ from edgead.evidence.access import Access
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.production.formats import Format, encode
 from edgead.evidence.production.query_budget import QueryBudget
-from edgead.evidence.production.verdict_pages import (
-    COLUMNS,
-    Wanted,
-    as_row,
-    count,
-    kept_images,
-    pages,
-)
+from edgead.evidence.production.verdict_pages import COLUMNS, Wanted, as_row, count, kept_images, pages
 from edgead.evidence.production.zipped import Kept, add_images, images_of
 from edgead.files.atomic import open_whole
 from edgead.files.new_folder import new_folder

@@ -21,14 +21,7 @@ from edgead.evidence.production.query_budget import QueryBudget
 from edgead.evidence.production.report import COLUMNS as REPORT_COLUMNS
 from edgead.evidence.production.report import Group, Question, report, table
 from edgead.evidence.production.tally import Tally, total
-from edgead.evidence.production.verdict_pages import (
-    COLUMNS,
-    Wanted,
-    as_row,
-    count,
-    kept_images,
-    pages,
-)
+from edgead.evidence.production.verdict_pages import COLUMNS, Wanted, as_row, count, kept_images, pages
 from edgead.evidence.production.zipped import Kept, size_of, zip_images
 
 _MAX_PIECES = 20_000

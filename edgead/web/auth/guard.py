@@ -19,12 +19,7 @@ from edgead.web.auth.panels import PinLocks, same
 from edgead.web.auth.proxy import Proxy
 from edgead.web.auth.rate_limit import FailureLimit
 from edgead.web.auth.refusal import Refusal
-from edgead.web.auth.roles import (
-    SAFE_METHODS,
-    higher,
-    may,
-    role_needed,
-)
+from edgead.web.auth.roles import SAFE_METHODS, higher, may, role_needed
 
 logger = logging.getLogger(__name__)
 

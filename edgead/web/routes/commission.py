@@ -12,13 +12,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from edgead.images.files import ImageError, load_image
 from edgead.web.answers import Answer, Done, Number
 from edgead.web.auth.callers import By, named
-from edgead.web.dependencies import (
-    NAME,
-    Camera,
-    ClientAddress,
-    Daemon,
-    ImageName,
-)
+from edgead.web.dependencies import NAME, Camera, ClientAddress, Daemon, ImageName
 from edgead.web.problems import problems
 from edgead.web.routes.control import Person
 

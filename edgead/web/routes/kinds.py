@@ -10,20 +10,9 @@ from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
 from edgead.images.density import box_density, box_places
-from edgead.web.answers import (
-    Done,
-    IntervalAnswer,
-    KindsAnswer,
-    PositionsAnswer,
-)
+from edgead.web.answers import Done, IntervalAnswer, KindsAnswer, PositionsAnswer
 from edgead.web.auth.callers import By, Kind, named
-from edgead.web.dependencies import (
-    NAME,
-    ClientAddress,
-    Daemon,
-    Pipeline,
-    VerdictId,
-)
+from edgead.web.dependencies import NAME, ClientAddress, Daemon, Pipeline, VerdictId
 from edgead.web.problems import problems
 
 routes = APIRouter(prefix="/api", tags=["kinds"], responses=problems(404, 409))

@@ -8,13 +8,7 @@ from fastapi import APIRouter, HTTPException, Response
 from pydantic import BaseModel, Field
 
 from edgead.web.auth.callers import By, Note, named
-from edgead.web.dependencies import (
-    ID,
-    NAME,
-    ClientAddress,
-    Daemon,
-    Pipeline,
-)
+from edgead.web.dependencies import ID, NAME, ClientAddress, Daemon, Pipeline
 from edgead.web.problems import problems
 from edgead.web.routes.lesson_answers import LessonAnswer, LessonsAnswer
 from edgead.web.routes.live import JPEG

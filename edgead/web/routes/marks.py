@@ -10,12 +10,7 @@ from pydantic import BaseModel, Field
 from edgead.types import Opinion
 from edgead.web.answers import Done
 from edgead.web.auth.callers import By, Note, named
-from edgead.web.dependencies import (
-    NAME,
-    ClientAddress,
-    Daemon,
-    VerdictId,
-)
+from edgead.web.dependencies import NAME, ClientAddress, Daemon, VerdictId
 from edgead.web.live_images import View
 from edgead.web.problems import problems
 from edgead.web.routes.live import JPEG, Width

@@ -8,12 +8,7 @@ from datetime import datetime, timezone
 from fastapi import APIRouter, Request
 
 from edgead.version import __version__
-from edgead.web.answers import (
-    CameraAnswer,
-    PipelineAnswer,
-    SinkAnswer,
-    StatusAnswer,
-)
+from edgead.web.answers import CameraAnswer, PipelineAnswer, SinkAnswer, StatusAnswer
 from edgead.web.contract import Served, ServedPipeline
 from edgead.web.dependencies import Daemon, Pipeline
 from edgead.web.problems import problems

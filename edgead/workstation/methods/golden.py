@@ -24,12 +24,7 @@ from edgead.errors import SettingsError
 from edgead.heads.local import GOLDEN, GOLDEN_LOOK, LocalHead
 from edgead.heads.placing import STAYS, Placer
 from edgead.workstation.backbones.extraction import extract_patches
-from edgead.workstation.backbones.pretrained import (
-    Backbone,
-    build_backbone,
-    check_backbone,
-    layer_shapes,
-)
+from edgead.workstation.backbones.pretrained import Backbone, build_backbone, check_backbone, layer_shapes
 from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.patchcore.network import PatchFeatures
 

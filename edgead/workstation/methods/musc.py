@@ -28,12 +28,7 @@ from edgead.images.files import load_image
 from edgead.kernels import GroupedPatches
 from edgead.kernels.backend import cuda_problem
 from edgead.preprocess import cut
-from edgead.unlabelled.mutual import (
-    ALIKE,
-    Floats,
-    constrain,
-    interval_average,
-)
+from edgead.unlabelled.mutual import ALIKE, Floats, constrain, interval_average
 from edgead.workstation.backbones.foundation import build_tower
 from edgead.workstation.backbones.foundation_files import recognise
 from edgead.workstation.backbones.foundation_names import CLIP, OPENCLIP, TOWERS

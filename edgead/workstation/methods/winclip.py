@@ -16,12 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
-from edgead.workstation.methods.clip.words import (
-    WordsMethod,
-    WordsNetwork,
-    check_clip,
-    check_temperature,
-)
+from edgead.workstation.methods.clip.words import WordsMethod, WordsNetwork, check_clip, check_temperature
 from edgead.workstation.methods.method import Course, MethodConfig
 
 GOOD = (

@@ -16,11 +16,7 @@ from pydantic import ValidationError
 from edgead.adapt.finalize import CalibrationPlan
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
-from edgead.dataset.folders import (
-    StageProgress,
-    check_images,
-    no_progress,
-)
+from edgead.dataset.folders import StageProgress, check_images, no_progress
 from edgead.dataset.groups import FOLDERS
 from edgead.dataset.images import Images
 from edgead.dataset.places import not_found_warnings

@@ -12,10 +12,7 @@ from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.calibration.operating_point import Costs
 from edgead.calibration.plan import choose_rates, plan_calibration
-from edgead.dataset.folders import (
-    find_good_images,
-    split_good,
-)
+from edgead.dataset.folders import find_good_images, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.dataset.places import with_places
 from edgead.dataset.products import is_pattern, rule_of

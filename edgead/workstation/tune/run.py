@@ -30,12 +30,7 @@ from edgead.workstation.tune.first_round import FirstRound
 from edgead.workstation.tune.pareto import draw_front, pareto_front
 from edgead.workstation.tune.plan import Parts, TunePlan, split_images
 from edgead.workstation.tune.space import draw_candidates
-from edgead.workstation.tune.trial import (
-    Outcome,
-    Trial,
-    run_trial,
-    unpack,
-)
+from edgead.workstation.tune.trial import Outcome, Trial, run_trial, unpack
 from edgead.workstation.tune.trial_runner import Team
 from edgead.workstation.tune.workers import open_workers
 

@@ -22,12 +22,7 @@ from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
 from edgead.workstation.trainer.loop import run_steps
 from edgead_diffusion.anogen_sampling import Blending, masked_noise_loss
 from edgead_diffusion.examples import Examples
-from edgead_diffusion.stable_diffusion import (
-    StableDiffusion,
-    middle,
-    to_images,
-    to_tensor,
-)
+from edgead_diffusion.stable_diffusion import StableDiffusion, middle, to_images, to_tensor
 
 WORD = "*"
 BEGINS_AS = "defect"

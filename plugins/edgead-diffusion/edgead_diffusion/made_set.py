@@ -26,12 +26,7 @@ from edgead.synthetic.placing import Shapes, alike
 from edgead.synthetic.rejects import RealDefect
 from edgead_diffusion.anogen import AnogenPlan
 from edgead_diffusion.examples import Examples
-from edgead_diffusion.learners import (
-    AnogenLearner,
-    DefectLearner,
-    Plan,
-    SeasLearner,
-)
+from edgead_diffusion.learners import AnogenLearner, DefectLearner, Plan, SeasLearner
 from edgead_diffusion.stable_diffusion import StableDiffusion
 
 GOOD_PARTS = 60

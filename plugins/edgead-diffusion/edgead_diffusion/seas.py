@@ -24,12 +24,7 @@ from edgead_diffusion.attention_maps import CrossAttentionMaps
 from edgead_diffusion.examples import Batch, Examples
 from edgead_diffusion.seas_losses import decoupled_alignment, focal_loss, noise_losses
 from edgead_diffusion.seas_masks import MaskPredictor
-from edgead_diffusion.stable_diffusion import (
-    StableDiffusion,
-    outputs_of,
-    to_images,
-    to_tensor,
-)
+from edgead_diffusion.stable_diffusion import StableDiffusion, outputs_of, to_images, to_tensor
 
 MASKED_STEPS = 3
 """Of the sampling, the last ones: their masks are averaged."""

@@ -1,4 +1,4 @@
-"""What these tests share with the core's: the fixture of one thread, and modules of its folder of tests."""
+"""Fixtures that these tests share with the core's, and the path of the modules of its tests."""
 
 from __future__ import annotations
 

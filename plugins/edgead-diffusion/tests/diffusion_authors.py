@@ -1,9 +1,9 @@
-"""What the authors' code of SeaS and of AnoGen computes from weights and inputs that are drawn by their names.
+"""Numbers of the authors' code of SeaS and of AnoGen, from weights and inputs that are drawn by their names.
 
-`python tests/diffusion_authors.py seas CODE OUT` and `... anogen CODE OUT` write the fixtures, with CODE a copy of
-HUST-SLOW/SeaS (MIT License, commit 4645d3bda982855388bfc46fd1ceebc66b48c3f7) or of gaobb/AnoGen (no license, commit
-048a0de6ad5e134cd268b998703ab18f16b76333). SeaS brings its own diffusers, some of whose imports have since gone; they
-stand in below.
+`PYTHONPATH=tests python plugins/edgead-diffusion/tests/diffusion_authors.py seas CODE OUT` and `... anogen CODE OUT`
+write the fixtures, with CODE a copy of HUST-SLOW/SeaS (MIT License, commit 4645d3bda982855388bfc46fd1ceebc66b48c3f7) or
+of gaobb/AnoGen (no license, commit 048a0de6ad5e134cd268b998703ab18f16b76333). SeaS brings its own diffusers, some of
+whose imports have since gone; they stand in below.
 """
 
 from __future__ import annotations

@@ -16,11 +16,7 @@ pytest.importorskip("transformers", reason="DIFFUSION NOT TESTED: pip install ./
 from small_diffusion import SIDE, write_model  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead_diffusion import (  # noqa: E402
-    anogen,
-    seas,
-    seas_prompts,
-)
+from edgead_diffusion import anogen, seas, seas_prompts  # noqa: E402
 from edgead_diffusion.anogen import AnogenPlan  # noqa: E402
 from edgead_diffusion.examples import Examples  # noqa: E402
 from edgead_diffusion.seas import SeasPlan  # noqa: E402

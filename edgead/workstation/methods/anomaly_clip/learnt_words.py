@@ -15,13 +15,7 @@ from torch import Tensor
 from edgead.errors import SettingsError
 from edgead.workstation.methods.anomaly_clip.prompts import Prompts, read_prompts
 from edgead.workstation.methods.anomaly_clip.training import Epochs, LabelledSet, learn_labelled
-from edgead.workstation.methods.clip.words import (
-    WordsMethod,
-    WordsNetwork,
-    check_clip,
-    check_paths,
-    check_temperature,
-)
+from edgead.workstation.methods.clip.words import WordsMethod, WordsNetwork, check_clip, check_paths, check_temperature
 from edgead.workstation.methods.method import Course, MethodConfig
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU

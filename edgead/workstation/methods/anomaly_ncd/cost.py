@@ -8,12 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgead.workstation.methods.anomaly_ncd.training import (
-    Material,
-    Objective,
-    Plan,
-    lose,
-)
+from edgead.workstation.methods.anomaly_ncd.training import Material, Objective, Plan, lose
 
 _FEW = 4
 _SOON_S = 1.0

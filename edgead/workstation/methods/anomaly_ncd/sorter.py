@@ -19,13 +19,7 @@ from edgead.sorting.describe import Judged, Problem, judge_each
 from edgead.synthetic.rejects import by_masks, find_rejects, masks_beside
 from edgead.workstation.methods.anomaly_ncd.crops import cut_crops
 from edgead.workstation.methods.anomaly_ncd.regions import SearchRange
-from edgead.workstation.methods.anomaly_ncd.sort import (
-    NO_BASE,
-    Base,
-    Kinds,
-    Sorting,
-    build_encoder,
-)
+from edgead.workstation.methods.anomaly_ncd.sort import NO_BASE, Base, Kinds, Sorting, build_encoder
 from edgead.workstation.methods.anomaly_ncd.training import Plan
 from edgead.workstation.trainer.device import choose_device, use_cores
 from edgead.workstation.trainer.loop import span_text

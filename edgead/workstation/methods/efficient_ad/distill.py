@@ -24,12 +24,7 @@ from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.version import __version__
 from edgead.workstation.backbones.pretrained import BACKBONES, LITE, build_backbone
-from edgead.workstation.methods.efficient_ad.feature_cache import (
-    BACKBONE_PX,
-    PDN_PX,
-    Descriptors,
-    FeatureCache,
-)
+from edgead.workstation.methods.efficient_ad.feature_cache import BACKBONE_PX, PDN_PX, Descriptors, FeatureCache
 from edgead.workstation.methods.efficient_ad.pdn import (
     BORDER,
     CHANNELS,

@@ -15,12 +15,7 @@ from torch import Tensor
 from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, look_at
 from edgead.errors import SettingsError
 from edgead.workstation.backbones.pyramid import each_batch
-from edgead.workstation.methods.efficient_ad.lite_student import (
-    REACH,
-    STRIDE_PX,
-    LiteStudent,
-    surround,
-)
+from edgead.workstation.methods.efficient_ad.lite_student import REACH, STRIDE_PX, LiteStudent, surround
 from edgead.workstation.methods.efficient_ad.student_teacher import QUANTILES, hard_feature_loss
 from edgead.workstation.methods.method import Course
 from edgead.workstation.trainer.checkpoint import Learner

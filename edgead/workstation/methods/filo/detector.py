@@ -21,20 +21,10 @@ from edgead.workstation.backbones.foundation_names import TOWERS
 from edgead.workstation.methods.anomaly_clip.learnt_words import check_source
 from edgead.workstation.methods.anomaly_clip.training import LabelledSet
 from edgead.workstation.methods.clip.clip_text import TextTower
-from edgead.workstation.methods.clip.words import (
-    WordsMethod,
-    block_numbers,
-    check_clip,
-    check_paths,
-)
+from edgead.workstation.methods.clip.words import WordsMethod, block_numbers, check_clip, check_paths
 from edgead.workstation.methods.filo.files import SOURCE, load_learnt
 from edgead.workstation.methods.filo.network import OWN_BLOCKS, FiloNetwork
-from edgead.workstation.methods.filo.training import (
-    Product,
-    adapter_stage,
-    learn_stages,
-    main_stage,
-)
+from edgead.workstation.methods.filo.training import Product, adapter_stage, learn_stages, main_stage
 from edgead.workstation.methods.filo.words import (
     PLACES,
     FiloWords,

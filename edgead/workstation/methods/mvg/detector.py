@@ -19,13 +19,7 @@ from torch import Tensor, nn
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.workstation.backbones.pretrained import (
-    LITE_LAYERS,
-    Backbone,
-    build_backbone,
-    check_backbone,
-    layer_shapes,
-)
+from edgead.workstation.backbones.pretrained import LITE_LAYERS, Backbone, build_backbone, check_backbone, layer_shapes
 from edgead.workstation.backbones.pyramid import each_batch, on_finest_grid, pool
 from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.mvg.gaussian import (

@@ -21,12 +21,7 @@ from edgead.workstation.backbones.pretrained import build_backbone, check_backbo
 from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.patchcore.network import PatchFeatures
 from edgead.workstation.methods.simplenet.selection import BestSoFar, DrawnDefects, hold_out
-from edgead.workstation.methods.simplenet.training import (
-    Batches,
-    Contest,
-    SimpleNetwork,
-    running_mean,
-)
+from edgead.workstation.methods.simplenet.training import Batches, Contest, SimpleNetwork, running_mean
 from edgead.workstation.methods.simplenet.unfolded_patches import UnfoldedFeatures
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
