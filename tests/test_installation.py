@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from edgead.process import installation
-from edgead.process.installation import command_path, install_command
+from edgead.process.installation import comes_with, command_path, install_command
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -56,6 +56,18 @@ def test_a_checkout_that_was_never_installed_is_known_by_its_files(came_from, mo
 
     monkeypatch.setattr(installation, "distribution", missing)
     assert install_command("daemon") == f"ENV/bin/pip install --editable '{CHECKOUT}[daemon]'"
+
+
+def test_a_component_of_a_plug_in_is_named_with_its_package(came_from, monkeypatch):
+    came_from(None)
+    assert (
+        comes_with("edgead.defects", "seas") == "seas comes with edgead-diffusion: ENV/bin/pip install edgead-diffusion"
+    )
+    assert comes_with("edgead.sinks", "s7") == "s7 comes with edgead-plant: ENV/bin/pip install 'edgead-plant[s7]'"
+    assert comes_with("edgead.sinks", "seas") is None and comes_with("edgead.nothing", "s7") is None
+    came_from(CHECKOUT.as_uri(), dir_info={})
+    monkeypatch.chdir(CHECKOUT)
+    assert comes_with("edgead.triggers", "gpio").endswith("/ENV/bin/pip install './plugins/edgead-plant[gpio]'")
 
 
 def test_a_command_on_the_path_needs_no_path(came_from, monkeypatch, tmp_path):

@@ -8,8 +8,26 @@ import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from shlex import quote
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+# What this repository's plug-ins add, by the groups of their entry points; with the extra that a component needs.
+_PLUGINS = {
+    "edgead.defects": {"seas": "edgead-diffusion", "anogen": "edgead-diffusion"},
+    "edgead.sinks": {
+        "s7": "edgead-plant[s7]",
+        "ethernet_ip": "edgead-plant[ethernet-ip]",
+        "opcua": "edgead-plant[opcua]",
+        "sparkplug": "edgead-plant[sparkplug]",
+        "gpio": "edgead-plant[gpio]",
+    },
+    "edgead.triggers": {
+        "s7": "edgead-plant[s7]",
+        "ethernet_ip": "edgead-plant[ethernet-ip]",
+        "gpio": "edgead-plant[gpio]",
+    },
+}
 
 
 def install_command(extra: str) -> str:
@@ -26,10 +44,24 @@ def install_command(extra: str) -> str:
 
 
 def plugin_command(package: str) -> str:
-    """The command that installs a plug-in of this repository: from its checkout, or by name."""
+    """The command that installs a plug-in of this repository, `NAME` or `NAME[EXTRA]`: from its checkout or by name."""
     checkout, _ = _checkout()
     where = package if checkout is None else f"{'.' if checkout == Path.cwd() else checkout}/plugins/{package}"
-    return f"{command_path('pip')} install {where}"
+    return f"{command_path('pip')} install {quote(where)}"
+
+
+def comes_with(group: str, name: str) -> str | None:
+    """Say which plug-in of this repository has a component, and the command that installs it; None where none has.
+
+    Parameters
+    ----------
+    group : str
+        Of entry points, such as `edgead.sinks`.
+    name : str
+        Of the component in that group.
+    """
+    package = _PLUGINS.get(group, {}).get(name)
+    return package and f"{name} comes with {package.partition('[')[0]}: {plugin_command(package)}"
 
 
 def command_path(name: str) -> str:

@@ -15,13 +15,11 @@ from typing import Any
 from edgead.dataset.folders import StageProgress
 from edgead.dataset.made_sets import MadeSet
 from edgead.errors import SettingsError
-from edgead.process.installation import plugin_command
+from edgead.process.installation import comes_with
 from edgead.synthetic.made_set import Recipe
 from edgead.synthetic.rejects import RealDefect
 
 OWN = ("ratio", "paste", "drawn")
-# Named where they are not installed, with the package that has them.
-_ELSEWHERE = {"seas": "edgead-diffusion", "anogen": "edgead-diffusion"}
 
 
 class DefectMaker(ABC):
@@ -68,10 +66,9 @@ def find_maker(name: str) -> type[DefectMaker]:
         There is none of that name; the message lists those there are. Or it cannot be imported.
     """
     entry = next((each for each in entry_points(group="edgead.defects") if each.name == name), None)
-    if entry is None and name in _ELSEWHERE:
-        raise SettingsError(f"{name} comes with {_ELSEWHERE[name]}: {plugin_command(_ELSEWHERE[name])}")
     if entry is None:
-        raise SettingsError(f"unknown method {name!r}: choose one of {', '.join(maker_names())}")
+        known = f"unknown method {name!r}: choose one of {', '.join(maker_names())}"
+        raise SettingsError(comes_with("edgead.defects", name) or known)
     try:
         found: type[DefectMaker] = entry.load()
     except Exception as error:
