@@ -19,6 +19,7 @@ test: $(VENV)/dev.stamp
 
 # The packages of plugins/, each with tests of its own.
 test-plugins: $(VENV)/plugins.stamp
+	@$(VENV)/bin/python tests/system_packages.py
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal $(wildcard plugins/*/tests) $(ARGS)
 
 # Everything, also what takes long: half an hour and more.
@@ -52,7 +53,7 @@ build/stubs/stamp: Makefile | $(VENV)/dev.stamp
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 
 $(VENV)/plugins.stamp: $(VENV)/dev.stamp $(PLUGINS)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-compile $(PLUGINS:%/pyproject.toml=--editable ./%)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-compile $(PLUGINS:%/pyproject.toml=--editable './%[test]')
 	touch $@
 
 $(VENV)/%.stamp: $(NATIVE)

@@ -1,34 +1,24 @@
-"""Shared fixtures: a small data set of the built-in line and a model trained on it, made once for all tests."""
+"""Fixtures and options of the core's tests; `shared` has those that the tests of plug-ins use too."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import chromium
-from exported import share_tracings
 from fakes import full_disk
-from hypothesis import settings
 from one_thread import one_thread as one_thread
+from shared import line_data as line_data
+from shared import once as once
+from shared import pytest_make_collect_report as pytest_make_collect_report
+from shared import pytest_runtest_makereport as pytest_runtest_makereport
+from shared import tracings as tracings
+from shared import trained_model as trained_model
 from system_packages import what_to_install
-
-from edgead.synthetic import write_dataset
-
-# EDGEAD_REQUIRE=all: what is NOT TESTED fails, but for what needs a GPU.
-ALL_REQUIRED = "all" in os.environ.get("EDGEAD_REQUIRE", "").split(",")
-_NOT_TESTED = re.compile(r"(?!.*(CUDA|GPU)).*NOT TESTED", re.IGNORECASE)
-
-Once = Callable[[str, Callable[[Path], object]], Path]
-
-# How long an example takes is up to what else the machine does.
-settings.register_profile("edgead", deadline=None)
-settings.load_profile("edgead")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,24 +34,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item.path in files]
 
 
-def _refuse_skip(report: Any) -> Any:
-    if ALL_REQUIRED and report.skipped and isinstance(report.longrepr, tuple):
-        reason = report.longrepr[2]
-        if _NOT_TESTED.match(reason):
-            report.outcome, report.longrepr = "failed", f"EDGEAD_REQUIRE=all: {reason}"
-    return report
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report() -> Iterator[None]:
-    return _refuse_skip((yield))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
-    return _refuse_skip((yield))
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Say what to install in the last line, after what pytest counts."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
@@ -69,48 +41,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         skipped = [report.longrepr[2] for report in terminal.stats.get("skipped", [])]
         if line := what_to_install(skipped):
             terminal.write_line(line)
-
-
-@pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """Have a folder made by the first test process that needs it; no test may change what all of them see."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-
-    def make_once(name: str, make: Callable[[Path], object]) -> Path:
-        with open(root / f"{name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (root / name).exists():
-                make(root / f"{name}.draft")
-                (root / f"{name}.draft").rename(root / name)
-        return root / name
-
-    return make_once
-
-
-@pytest.fixture(scope="session", autouse=True)
-def tracings(once: Once) -> None:
-    """Networks that are equal are traced once."""
-    share_tracings(once)
-
-
-@pytest.fixture(scope="session")
-def line_data(once: Once) -> Path:
-    """A data set in MVTec layout with 60 good training images."""
-    return once("line", lambda path: write_dataset(path, train_good=60, test_good=8, per_defect=2, seed=5))
-
-
-@pytest.fixture(scope="session")
-def trained_model(line_data: Path, once: Once) -> Path:
-    """A small patchcore artifact; tests that change it copy it with `model_copy`."""
-    pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
-
-    settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
-    good = GoodImages(line_data, false_reject_rate=0.05)
-    return once("patchcore", lambda path: train_from_folder(good, path, settings))
 
 
 @pytest.fixture

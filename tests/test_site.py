@@ -37,8 +37,9 @@ WRONG = {
     "an unknown kind": (
         BASE + "sinks:\n  b: {kind: mqqt, host: h}\n",
         "line 8: sinks.b: unknown kind 'mqqt'; known are jsonl, images, video, window, sqlite, mqtt, webhook, modbus, "
-        "s7, ethernet_ip, gpio, opcua, uri; did you mean mqtt?",
+        "uri",
     ),
+    "a misspelt kind": (BASE + "sinks:\n  b: {kind: mqqt, host: h}\n", "line 8: sinks.b: .*; did you mean mqtt?"),
     "no kind": (BASE + "sinks:\n  b: {host: h}\n", "line 8: sinks.b: 'kind' is missing"),
     "a number": (BASE + "http: {port: eighty}\n", "line 7: http.port: must be a whole number, found text"),
     "a bound": (BASE + "    budget_ms: 0\n", "line 7: pipelines.a.budget_ms: must be above 0"),

@@ -8,15 +8,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from daemons import make_site, started, write_site
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from edgead.components.options import NoOptions
-from edgead.components.registry import Component, Registry
-from edgead.errors import SettingsError
-from edgead.sinks import SINKS
+from edgead.components.registry import Component, OneOf, Registry
+from edgead.errors import SettingsError, tell_invalid
+from edgead.sinks import SINKS, SinkError, SinkOptions, open_sink
 from edgead.sources import SOURCES
 from edgead.workstation.methods.registry import BUILT_IN
 
@@ -165,6 +166,30 @@ def test_a_name_or_a_scheme_belongs_to_one(name, options, scheme, what):
     with pytest.raises(SettingsError, match=what):
         things.add(Component(name, options, {scheme: "x:"}))
     assert list(things.all()) == ["one"]
+
+
+def test_a_kind_of_a_plug_in_that_is_not_installed_is_named_with_its_package(monkeypatch):
+    bare = Registry("sink", ())
+    monkeypatch.setattr(bare, "_load_others", lambda: None)
+    for known in ("jsonl", "webhook"):
+        bare.add(Component(known, SINKS.named(known).options, {}))
+    section = TypeAdapter(Annotated[SinkOptions, OneOf(bare)])
+    assert section.validate_python({"kind": "jsonl", "path": "x"}).path == Path("x")
+    with pytest.raises(ValidationError) as refused:
+        section.validate_python({"kind": "s7", "host": "10.0.0.20", "db": 20})
+    reported = tell_invalid(refused.value.errors(), whole="sinks.plc")
+    assert re.fullmatch(r"sinks.plc: s7 comes with edgead-plant: .*pip install '.*edgead-plant\[s7\]'", reported)
+    with pytest.raises(ValidationError) as refused:
+        section.validate_python({"kind": "s8"})
+    assert "unknown kind 's8'; known are jsonl, webhook" in tell_invalid(refused.value.errors())
+
+
+def test_a_scheme_of_a_plug_in_that_is_not_installed_is_named_with_its_package(monkeypatch):
+    monkeypatch.setattr(SINKS, "of_scheme", lambda scheme: None)
+    with pytest.raises(SinkError, match=r"^gpio:17: gpio comes with edgead-plant: .*pip install"):
+        open_sink("gpio:17")
+    with pytest.raises(SinkError, match="^opcua://host: opcua comes with edgead-plant: "):
+        open_sink("opcua://host")
 
 
 def test_the_page_has_the_files_that_run_here():

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-import threading
 import time
 from contextlib import closing
 from datetime import datetime, timezone
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import MAX_S
 
-from edgead.errors import SettingsError
-from edgead.process.installation import install_command
 from edgead.synthetic.line import render
 from edgead.triggers import open_trigger
-from edgead.triggers.gpio import GpioOptions, GpioTrigger
 from edgead.triggers.message import part_of
 from edgead.triggers.part_in_view import PartInViewOptions
 from edgead.triggers.timing import EveryFrameOptions, IntervalOptions, SoftwareOptions
@@ -176,60 +167,6 @@ def test_a_message_names_its_part(message, part):
 def test_a_message_that_names_none_says_why(message, reason):
     with pytest.raises(ValueError, match=reason):
         part_of(message)
-
-
-class FakeLine:
-    """The part of a `gpiod.LineRequest` that is used, with edges that a test makes."""
-
-    def __init__(self):
-        self.edges, self.released, self.gone = threading.Semaphore(0), False, threading.Event()
-
-    def wait_edge_events(self, timeout=None):
-        if self.gone.is_set():
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        if not self.edges.acquire(timeout=timeout):
-            return False
-        self.edges.release()
-        return True
-
-    def read_edge_events(self):
-        self.edges.acquire()
-        return [SimpleNamespace(timestamp_ns=time.perf_counter_ns())]
-
-    def release(self):
-        self.released = True
-
-
-def test_an_edge_asks_for_a_frame():
-    line = FakeLine()
-    with closing(GpioTrigger(GpioOptions(kind="gpio", line=4), lambda section: line)) as trigger:
-        assert not trigger.accepts(frame(time.perf_counter_ns()))
-        line.edges.release()
-        deadline = time.monotonic() + MAX_S
-        accepted = 0
-        while not accepted and time.monotonic() < deadline:
-            accepted += trigger.accepts(frame(time.perf_counter_ns()))
-            time.sleep(0.005)
-        assert accepted == 1
-        assert not trigger.accepts(frame(time.perf_counter_ns()))
-    assert line.released
-
-
-def test_a_line_that_is_lost_is_not_silent():
-    line = FakeLine()
-    with closing(GpioTrigger(GpioOptions(kind="gpio", line=4), lambda section: line)) as trigger:
-        line.gone.set()
-        with pytest.raises(SettingsError, match="line 4 of /dev/gpiochip0: lost: No such device"):
-            deadline = time.monotonic() + MAX_S
-            while time.monotonic() < deadline:
-                assert not trigger.accepts(frame(time.perf_counter_ns()))
-                time.sleep(0.005)
-
-
-def test_a_line_that_is_not_there_says_so():
-    install = re.escape(install_command("gpio"))
-    with pytest.raises(SettingsError, match=f"line 4 of /dev/nothing: .*(gpioinfo|{install})"):
-        open_trigger(GpioOptions(kind="gpio", chip="/dev/nothing", line=4))
 
 
 # Parts on a conveyor

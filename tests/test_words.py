@@ -63,7 +63,7 @@ def test_a_module_says_what_it_is():
     modules = [
         *(ROOT / "edgead").rglob("*.py"),
         *(ROOT / "export").rglob("*.py"),
-        *ROOT.glob("plugins/*/edgead_*/*.py"),
+        *ROOT.glob("plugins/*/edgead_*/**/*.py"),
     ]
     docs = {path: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") for path in modules}
     riddle = re.compile(r"(What|Which|Who|Whose|Where|How|When|Whether|Why|Is|Are|Do|Does|Did|May|Would|Those|From) ")

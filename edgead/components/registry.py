@@ -11,11 +11,12 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
 from pydantic import Field, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 from edgead.components.options import Section, option_names, read_query
 from edgead.components.uri import know_schemes
 from edgead.errors import SettingsError, tell_invalid
+from edgead.process.installation import comes_with
 
 logger = logging.getLogger(__name__)
 
@@ -137,10 +138,13 @@ class Registry(Generic[C]):
         return component.options.__module__ in self._builtin
 
     def _ordered(self) -> dict[str, C]:
-        """In the order of the built-in modules, whichever was imported first; those of others last."""
+        """In the order of the built-in modules, whichever was imported first; those of others last, by name."""
 
-        def place(item: tuple[str, C]) -> int:
-            return self._builtin.index(item[1].options.__module__) if self._is_own(item[1]) else len(self._builtin)
+        def place(item: tuple[str, C]) -> tuple[int, str]:
+            name, known = item
+            if self._is_own(known):
+                return self._builtin.index(known.options.__module__), ""
+            return len(self._builtin), name
 
         return dict(sorted(self._components.items(), key=place))
 
@@ -190,7 +194,16 @@ class OneOf:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         choices = tuple(component.options for component in self._registry.all().values())
-        return handler.generate_schema(Annotated[Union[choices], Field(discriminator="kind")])  # noqa: UP007
+        schema = handler.generate_schema(Annotated[Union[choices], Field(discriminator="kind")])  # noqa: UP007
+        return core_schema.no_info_before_validator_function(self._here, schema)
+
+    def _here(self, value: Any) -> Any:
+        """Give a section as it is; raises ValueError where its kind comes with a plug-in that is not installed."""
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        if isinstance(kind, str) and kind not in self._registry.all():
+            if missing := comes_with(f"edgead.{self._registry.kind}s", kind):
+                raise ValueError(missing)
+        return value
 
 
 def read_options(component: Component, query: str, shown: str) -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from edgead.plant.modbus import ModbusPlc, PlcOptions, float32_registers
-from edgead.sinks.contract import BaseSink, SinkError
-from edgead.sinks.options import SinkOptions, read_host
+from edgead.sinks.contract import SinkError
+from edgead.sinks.options import read_host
+from edgead.sinks.plc import PlcSink, PlcSinkOptions, decision_number
 from edgead.sinks.registry import register
-from edgead.types import DECISIONS, FAULT, Frame, Verdict
+from edgead.types import DECISIONS, Decision, Frame, Verdict
 
 
-class ModbusOptions(SinkOptions, PlcOptions):
+class ModbusOptions(PlcSinkOptions, PlcOptions):
     """Verdicts to a PLC over Modbus/TCP: coils and holding registers from the addresses that are given."""
 
     kind: Literal["modbus"]
@@ -25,17 +26,12 @@ class ModbusOptions(SinkOptions, PlcOptions):
         tuple[str, ...],
         Field(max_length=65_534, description="Kinds of defects in the order of the PLC's numbers; adds a register."),
     ] = ()
-    queued: ClassVar[bool] = True
-
-    @property
-    def most_waiting(self) -> int:
-        return 1  # an old verdict would eject the wrong part
 
 
-def to_registers(count: int, score: float, decision: str) -> list[int]:
+def to_registers(count: int, score: float, decision: Decision) -> list[int]:
     """Five registers, high words first: count (uint32), score (float32), decision (0 ok to 2 reject, 3 fault)."""
     high, low = divmod(count & 0xFFFFFFFF, 2**16)
-    return [high, low, *float32_registers(score), (*DECISIONS, FAULT).index(decision)]
+    return [high, low, *float32_registers(score), decision_number(decision)]
 
 
 OTHER_KIND = 65_535
@@ -49,61 +45,34 @@ def kind_number(kind: str | None, kinds: tuple[str, ...]) -> int:
     return kinds.index(kind) + 1 if kind in kinds else OTHER_KIND
 
 
-class ModbusSink(BaseSink):
+class ModbusSink(PlcSink[ModbusPlc]):
     """Writes the registers of each verdict, then its coils: ok, review, reject and one that toggles.
 
     At a part of which a view is missing the first three are all off.
 
     The four coils go in one request, and after the registers: a PLC that sees the toggle change reads a whole
-    verdict. The count goes up with every verdict that was given, so that a PLC sees what it has missed. A verdict that
-    cannot be written is not tried again: for a PLC only the part before it counts.
+    verdict.
     """
 
-    needs_image = False
-    can_check = True
-
     def __init__(self, section: ModbusOptions):
-        self._plc = ModbusPlc(section, SinkError)
-        self.uri = self._plc.uri
+        super().__init__(ModbusPlc(section, SinkError))
         self._section = section
-        self._count = 0
         self._toggle: bool | None = None
         self._connection = 0
 
-    def skip(self, count: int) -> None:
-        """Count verdicts that were given and will not be written."""
-        self._count += count
-
-    def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Write one verdict.
-
-        Raises
-        ------
-        SinkError
-            The PLC is away, refuses the addresses, or answers something else.
-        """
-        self._count += 1
-        registers = to_registers(self._count, verdict.image_score, verdict.decision)
+    def put(self, count: int, frame: Frame, verdict: Verdict) -> None:
+        registers = to_registers(count, verdict.image_score, verdict.decision)
         if self._section.kinds:  # a PLC that was set up before there were kinds may have no such register
             registers.append(kind_number(verdict.kind, self._section.kinds))
-        with self._plc.connected():
-            toggle = not self._last_toggle()
-            coils = [verdict.decision == decision for decision in DECISIONS] + [toggle]
-            self._plc.write(self._section.register_, tuple(registers))
-            self._plc.ask(self._plc.client.write_coils, self._section.coil, coils)
+        toggle = not self._last_toggle()
+        coils = [verdict.decision == decision for decision in DECISIONS] + [toggle]
+        self._plc.write(self._section.register_, tuple(registers))
+        self._plc.ask(self._plc.client.write_coils, self._section.coil, coils)
         self._toggle = toggle
 
-    def check(self) -> None:
-        """Read what the PLC has seen last, to know that it is there.
-
-        Raises
-        ------
-        SinkError
-            See `write`.
-        """
-        with self._plc.connected():
-            self._toggle = None
-            self._last_toggle()
+    def look(self) -> None:
+        self._toggle = None
+        self._last_toggle()
 
     def _last_toggle(self) -> bool:
         """What the PLC has seen last, also from the process before this one."""
@@ -112,9 +81,6 @@ class ModbusSink(BaseSink):
             self._toggle = self._plc.read_coil(self._section.coil + 3)
             self._connection = self._plc.connections
         return self._toggle
-
-    def close(self) -> None:
-        self._plc.close()
 
 
 def _read_uri(uri: str) -> dict[str, Any]:

@@ -16,29 +16,18 @@ from edgead.serialization.notice import Notice, notice_json
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import QueueSection, SinkOptions, read_host
 from edgead.sinks.registry import register
-from edgead.sinks.sparkplug import SparkplugSink
 from edgead.types import Frame, Verdict
-
-_Id = Annotated[str, Field(pattern=r"^[^/+#\x00-\x1f]{1,64}$")]
 
 
 class MqttOptions(SinkOptions, BrokerOptions):
-    """Verdicts as JSON or Sparkplug B to an MQTT broker; what it cannot take waits, in order, until it is back."""
+    """Verdicts as JSON to an MQTT broker; what it cannot take waits, in order, until it is back."""
 
     kind: Literal["mqtt"] = "mqtt"
-    payload: Annotated[
-        Literal["json", "sparkplug"],
-        Field(description="sparkplug is Sparkplug B, which has topics and a QoS of its own; an extra."),
-    ] = "json"
     topic: Annotated[str, Field(description="{pipeline} stands for the pipeline's name.")] = "edgead/{pipeline}/verdict"
     notice_topic: Annotated[
         str,
         Field(description="Of notices, retained: {name} stands for what it is of, {kind} for its kind."),
     ] = "edgead/{name}/notice/{kind}"
-    group: Annotated[_Id, Field(description="Of Sparkplug's group.")] = "edgead"
-    node: Annotated[
-        _Id | None, Field(description="Of Sparkplug's edge node, unique in its group; by default the computer's name.")
-    ] = None
     qos: Annotated[int, Field(ge=0, le=2, description="0 at most once, 1 at least once, 2 exactly once.")] = 1
     client_id: Annotated[
         str | None, Field(description="By default a new one; with QoS 2 of computer, sink and topic.")
@@ -48,7 +37,7 @@ class MqttOptions(SinkOptions, BrokerOptions):
 
     @property
     def takes_notices(self) -> bool:
-        return self.payload == "json"
+        return True
 
     @property
     def most_waiting(self) -> int:
@@ -108,10 +97,6 @@ class MqttSink(BaseSink):
         self._connection.close()
 
 
-def _open(name: str, section: MqttOptions) -> BaseSink:
-    return MqttSink(name, section) if section.payload == "json" else SparkplugSink(section)
-
-
 def _read_uri(uri: str) -> dict[str, Any]:
     parts, values = read_host(uri, ("qos", "ca_file", "client_id"))
     topic = unquote(parts.path.lstrip("/"))
@@ -126,7 +111,7 @@ def _read_uri(uri: str) -> dict[str, Any]:
 register(
     "mqtt",
     MqttOptions,
-    _open,
+    MqttSink,
     schemes={scheme: f"{scheme}://USER:PASSWORD@HOST:PORT/TOPIC?qos=1" for scheme in ("mqtt", "mqtts")},
     read_uri=_read_uri,
 )

@@ -30,7 +30,7 @@ class SinkComponent(Component):
     read_uri: ReadUri | None
 
 
-_BUILT_IN = "jsonl images video window store mqtt webhook modbus s7 ethernet_ip gpio opcua uri"
+_BUILT_IN = "jsonl images video window store mqtt webhook modbus uri"
 SINKS: Registry[SinkComponent] = Registry("sink", tuple(f"edgead.sinks.{name}" for name in _BUILT_IN.split()))
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from edgead.components.options import Uri
 from edgead.components.uri import without_credentials
 from edgead.errors import EdgeadError
+from edgead.process.installation import comes_with
 from edgead.sinks.contract import BaseSink, SinkError
 from edgead.sinks.options import SinkOptions
 from edgead.sinks.registry import SINKS, SinkComponent, register
@@ -53,7 +54,8 @@ def read_uri(uri: str) -> tuple[SinkComponent, SinkOptions]:
     component = SINKS.of_scheme(scheme) if colon else None
     shown = without_credentials(uri)
     if component is None or component.read_uri is None:
-        raise SinkError(f"{shown}: unknown sink; known are {SINKS.examples()}")
+        missing = comes_with("edgead.sinks", scheme) if component is None else None
+        raise SinkError(f"{shown}: {missing or f'unknown sink; known are {SINKS.examples()}'}")
     try:
         values = component.read_uri(uri)
     except EdgeadError as error:

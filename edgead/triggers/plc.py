@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Annotated, Protocol
 
 from pydantic import Field
 
 from edgead.components.options import Seconds, Section
 from edgead.errors import EdgeadError
+from edgead.plant.plc import Plc
 from edgead.process.log_rate import limited_log
 from edgead.triggers.handshake import Command, Handshake
 from edgead.types import Frame, Part, Verdict
 
 _AGAIN_S = 0.5
 _LEAVE_S = 1.0
-_MAX_LOOKS = 4
 
 
 class HandshakeOptions(Section):
@@ -43,30 +41,8 @@ class PlcError(EdgeadError):
     """The PLC is away, refuses, or answers something else."""
 
 
-class Plc(Protocol):
-    """A connection to a PLC, for one thread; all that is asked of it raises PlcError.
-
-    Attributes
-    ----------
-    uri : str
-        Of the PLC.
-    connections : int
-        How often it was connected to: a PLC may have started again in between.
-    """
-
-    uri: str
-    connections: int
-
-    @property
-    def is_connected(self) -> bool: ...
-
-    def connected(self) -> AbstractContextManager[None]: ...
-
-    def close(self) -> None: ...
-
-
 class PlcLink(Protocol):
-    """Where in a PLC command and status lie; used by one thread, within `plc.connected`. All raise PlcError.
+    """Where in a PLC command and status lie; used by one thread, within `plc.connected`. All, as `plc`, raise PlcError.
 
     Attributes
     ----------
@@ -211,31 +187,6 @@ class PlcTrigger:
         if problem != self._problem and not passing:
             self._log.log(logging.WARNING if problem else logging.INFO, "%s", problem or f"{self._plc.uri}: connected")
             self._problem = problem
-
-
-def settled(look: Callable[[], Command], before: Command | None, uri: str) -> Command:
-    """Read a command; one with another number than before is read until two in a row are the same.
-
-    Where a PLC gives out its memory in pieces, a command may be half of one part and half of the next.
-
-    Raises
-    ------
-    PlcError
-        It changes with each look.
-    """
-    command = look()
-    if before is not None and command.sequence == before.sequence:
-        return command
-    for _ in range(_MAX_LOOKS):
-        again = look()
-        if _asks(again) == _asks(command):
-            return again
-        command = again
-    raise PlcError(f"{uri}: the PLC changes what it asks for faster than it can be read")
-
-
-def _asks(command: Command) -> tuple[int | str, ...]:
-    return command.sequence, command.recipe, command.serial, command.batch
 
 
 def text_of(data: bytes) -> str:

@@ -19,7 +19,7 @@ class TriggerComponent(Component):
 
 TRIGGERS: Registry[TriggerComponent] = Registry(
     "trigger",
-    tuple(f"edgead.triggers.{name}" for name in "timing mqtt modbus s7 ethernet_ip gpio part_in_view".split()),
+    tuple(f"edgead.triggers.{name}" for name in "timing mqtt modbus part_in_view".split()),
 )
 
 

@@ -5,19 +5,18 @@ The daemon runs in this process, with a model that is none. `THREADS` must name 
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
 from live_daemon import Running, Slot, Watch, running
 from patience import wait_for
+from started_threads import started_threads
 
 import edgead
 from edgead.daemon import pipeline as pipelines
@@ -25,13 +24,11 @@ from edgead.daemon.broadcast import VerdictFeed
 from edgead.daemon.judging import Judging
 from edgead.daemon.notices import Notices
 from edgead.daemon.site_runtime import SiteRuntime
-from edgead.errors import SettingsError
 from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.rows import RowWriter
 from edgead.evidence.upkeep import Upkeep
 from edgead.sinks.jsonl import JsonlSink
 from edgead.sources.supervised import SupervisedCamera
-from edgead.triggers.gpio import GpioOptions, GpioTrigger
 from edgead.web import events
 
 
@@ -109,10 +106,7 @@ THREADS = {
 # Of libraries, and those that others here fail in turn.
 BESIDE = {
     "AnyIO worker thread": "answers one request of the page: what fails in it is the 500 of that request",
-    "gpio": "see below",
-    "gate": "reads what became of each pulse: the end of the gate's process is reported and counted",
     "plc trigger": "catches everything: the trigger has a problem then, and its pipeline is in fault",
-    "opc ua": "its sink fails with each verdict then, and its problem says so",
     "part": "lasting: it comes back by itself, and the part has its reason",
     "codes of": "lasting: what fails in it is a code that is not read",
     "end": "waits for the end of the daemon; where it is gone, a timer of the kernel does its work",
@@ -177,40 +171,11 @@ def test_the_daemon_starts_no_thread_that_is_not_in_the_list(tmp_path, monkeypat
     assert len(ours) >= 8
 
 
-def started_threads():
-    """The names of all threads that the device side starts, as far as the source says them."""
-    for file in Path(edgead.__file__).parent.rglob("*.py"):
-        if {"train", "tune"} & set(file.parts):
-            continue
-        for node in ast.walk(ast.parse(file.read_text())):
-            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if called in ("threading.Thread", "RestartingThread") and file.name != "restarting_thread.py":
-                named = [keyword.value for keyword in node.keywords if keyword.arg == "name"]
-                text = ast.unparse((named or node.args)[0]) if named or node.args else "?"
-                yield file.name, text.lstrip("f").strip("'\"").partition("{")[0].strip()
-
-
 def test_the_source_starts_no_thread_that_is_not_in_the_list():
     known = {name.partition(",")[0] for name in (*THREADS, *BESIDE)}
-    unknown = {(file, name) for file, name in started_threads() if name not in known}
+    unknown = {(file, name) for file, name in started_threads(edgead) if name not in known}
     # Its name is that of the work.
     assert unknown == {("supervisor.py", "self._name")}
-
-
-def test_a_line_that_fails_unforeseen_is_a_fault_of_its_trigger(caplog):
-    class Broken:
-        def wait_edge_events(self, timeout=None):
-            raise RuntimeError("nobody foresaw it")
-
-        def release(self):
-            pass
-
-    trigger = GpioTrigger(GpioOptions(kind="gpio", line=3), lambda section: Broken())
-    trigger._thread.join(30)
-    with pytest.raises(SettingsError, match="lost: the program failed"):
-        trigger.accepts(None)
-    trigger.close()
-    assert "nobody foresaw it" in caplog.text
 
 
 def test_a_pipeline_whose_thread_is_gone_is_started_again(tmp_path, monkeypatch, caplog):

@@ -82,7 +82,20 @@ class _Client(paho.Client):
 
 
 class Connection:
-    """A client whose thread connects, and connects again, until it is closed; `problem` says why it is not there."""
+    """A client whose thread connects, and connects again, until it is closed.
+
+    Attributes
+    ----------
+    uri : str
+        Of the broker, without credentials.
+    problem : str or None
+        Why it is not there.
+    changed : Condition
+        Notified where `connected`, `closed` or `problem` changes, and held for a look at them.
+    client : paho's Client
+        Whose callbacks for messages, publications and subscriptions are the user's; `on_ready` is called where it has
+        connected.
+    """
 
     def __init__(self, section: BrokerOptions, client_id: str, *, clean: bool):
         self.uri = f"mqtt{'s' if section.tls else ''}://{section.host}:{section.port}"

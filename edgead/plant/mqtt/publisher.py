@@ -8,8 +8,6 @@ from typing import Any
 from edgead.errors import EdgeadError
 from edgead.plant.mqtt.connection import Connection
 
-_NOTHING = "edgead/nothing"
-
 
 class Publisher:
     """Publishes over a connection, and hears what became of it.
@@ -27,7 +25,6 @@ class Publisher:
         self._connection, self._uri, self._failed = connection, uri, failed
         self._acknowledged: deque[int] = deque(maxlen=1000)  # numbers come again after 65,535
         connection.client.on_publish = self._hear
-        connection.client.on_unsubscribe = self._hear
 
     def wait_until_there(self) -> None:
         """Wait for the broker for as long as it takes; raises `failed` where the connection is closed before."""
@@ -75,22 +72,6 @@ class Publisher:
             )
             if number not in self._acknowledged:
                 raise self._failed(f"{self._uri}: the connection ended before the verdict was acknowledged")
-
-    def wait_until_received(self) -> None:
-        """Wait until the broker has received what was sent with QoS 0.
-
-        A broker answers in the order of what it gets, and what it is asked here changes nothing: to end a subscription
-        that there is not.
-
-        Raises
-        ------
-        EdgeadError
-            `failed`: the connection ended.
-        """
-        code, number = self._connection.client.unsubscribe(_NOTHING)
-        if number is None:
-            raise self._failed(f"{self._uri}: {self._connection.refused(code)}")
-        self.wait(number, 0)
 
     def _hear(self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
         with self._connection.changed:

@@ -18,7 +18,7 @@ from test_triggers_modbus import Plc, options
 
 from edgead.types import DECISIONS
 
-asyncua = pytest.importorskip("asyncua", reason="PLANT NOT TESTED: pip install 'edgead[opcua]'")
+asyncua = pytest.importorskip("asyncua", reason="PLANT NOT TESTED: pip install 'edgead-plant[opcua]'")
 PARTS, PULLS = 1000, 10
 
 
@@ -53,12 +53,12 @@ def test_no_part_is_lost_doubled_or_mixed_up(trained_model, tmp_path):
     (tmp_path / "plant").mkdir()
     with virtual_camera() as camera, line7(tmp_path / "plant") as (broker, host), closing(Plc()) as plc:
         with closing(Cable(plc.port)) as to_plc, closing(Cable(broker.port)) as to_broker:
-            mqtt = {"kind": "mqtt", "host": "127.0.0.1", "port": to_broker.port, "user": USER, "password": PASSWORD}
+            to = {"kind": "sparkplug", "host": "127.0.0.1", "port": to_broker.port, "user": USER, "password": PASSWORD}
             site = make_site(
                 trained_model,
                 cameras={"gige": {"uri": f"{camera.uri}?fps=25", "retry_first_s": 0.1, "retry_most_s": 0.5}},
                 sinks={
-                    "sparkplug": {**mqtt, "payload": "sparkplug", "group": "plant", "node": "line7", "retry_most_s": 1},
+                    "sparkplug": {**to, "group": "plant", "node": "line7", "retry_most_s": 1},
                     "opcua": {"kind": "opcua", "port": port},
                 },
             )

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from edgead.plant.ethernet_ip import LogixPlc, LogixPlcOptions, Tag
-from edgead.triggers.contract import TriggerOptions
+from edgead.triggers import TriggerOptions, register
 from edgead.triggers.handshake import Command
-from edgead.triggers.plc import HandshakeOptions, PlcError, PlcTrigger, settled, text_of
-from edgead.triggers.registry import register
+from edgead.triggers.plc import HandshakeOptions, PlcError, PlcTrigger, text_of
+from edgead_plant.ethernet_ip import LogixPlc, LogixPlcOptions, Tag
+from edgead_plant.triggers.settled import settled
 
 COMMAND_SIZE = 4
 """DINTs of a command: sequence, heartbeat, recipe and reset."""
@@ -21,7 +21,7 @@ _LONGEST = 255  # characters of a text; Rockwell's own STRING has 82
 
 
 class EthernetIpTriggerOptions(TriggerOptions, LogixPlcOptions, HandshakeOptions):
-    """Judge the part that a Rockwell PLC asks for, and answer it in a tag (`pip install 'edgead[ethernet-ip]'`)."""
+    """Judge the part that a Rockwell PLC asks for, and answer in a tag (`pip install 'edgead-plant[ethernet-ip]'`)."""
 
     kind: Literal["ethernet_ip"]
     tag: Annotated[Tag, Field(description="Whose members Command, Serial, Batch and Status are used.")] = "EdgeadPart"

@@ -18,10 +18,10 @@ from edgead.errors import SettingsError
 from edgead.serialization import verdict_record
 from edgead.sinks import open_queued
 from edgead.sinks.contract import SinkError
-from edgead.sinks.opcua import OpcUaSinkOptions
 from edgead.types import Part
+from edgead_plant.sinks.opcua import OpcUaSinkOptions
 
-asyncua = pytest.importorskip("asyncua", reason="OPC UA NOT TESTED: pip install 'edgead[opcua]'")
+asyncua = pytest.importorskip("asyncua", reason="OPC UA NOT TESTED: pip install 'edgead-plant[opcua]'")
 USER, PASSWORD = "line7", "hunter2-is-secret"
 
 

@@ -13,10 +13,11 @@ from plc_servers import LogixServer, S7Server
 from pydantic import ValidationError
 from test_triggers_modbus import by_serial, judging_by
 
-from edgead.triggers import ethernet_ip, s7
 from edgead.triggers.handshake import NOT_JUDGED, Command, Status
-from edgead.triggers.plc import PlcError, settled
+from edgead.triggers.plc import PlcError
 from edgead.types import Part
+from edgead_plant.triggers import ethernet_ip, s7
+from edgead_plant.triggers.settled import settled
 
 
 def flags_of(number):

@@ -12,10 +12,10 @@ from plc_servers import LogixServer
 from verdicts import Line
 
 from edgead.sinks import open_queued
-from edgead.sinks.ethernet_ip import EthernetIpOptions
 from edgead.types import Part
+from edgead_plant.sinks.ethernet_ip import EthernetIpOptions
 
-pytest.importorskip("pylogix", reason="ETHERNET/IP NOT TESTED: pip install 'edgead[ethernet-ip]'")
+pytest.importorskip("pylogix", reason="ETHERNET/IP NOT TESTED: pip install 'edgead-plant[ethernet-ip]'")
 pytest.importorskip("cpppo", reason="ETHERNET/IP NOT TESTED: pip install cpppo")
 pytestmark = pytest.mark.slow
 

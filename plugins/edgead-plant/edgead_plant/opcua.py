@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from edgead.components.options import Host, Section, is_loopback
 from edgead.errors import EdgeadError, SettingsError
-from edgead.process.installation import install_command
+from edgead.process.installation import plugin_command
 
 _START_S = 60.0
 _PUBLISH_S = 5.0
@@ -89,9 +89,9 @@ class OpcUaServer:
         try:
             from asyncua import ua
 
-            from edgead.plant.opcua_guard import GuardedServer
+            from edgead_plant.opcua_guard import GuardedServer
         except ModuleNotFoundError:
-            raise SettingsError(f"OPC UA needs `{install_command('opcua')}`") from None
+            raise SettingsError(f"OPC UA needs `{plugin_command('edgead-plant[opcua]')}`") from None
         self.uri = f"opc.tcp://{options.host}:{options.port}"
         self.port = options.port
         self._ua, self._options, self._failed = ua, options, failed

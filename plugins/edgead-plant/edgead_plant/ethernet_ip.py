@@ -11,7 +11,7 @@ from pydantic import Field
 
 from edgead.components.options import Host, Port, Seconds, Section
 from edgead.errors import EdgeadError, SettingsError
-from edgead.process.installation import install_command
+from edgead.process.installation import plugin_command
 
 # What pylogix raises of an answer that is none.
 _GARBLED = (struct.error, LookupError, ValueError, TypeError)
@@ -53,9 +53,9 @@ class LogixPlc:
 
     def __init__(self, options: LogixPlcOptions, tag: str, failed: type[EdgeadError], *, micro800: bool = False):
         try:
-            from edgead.plant.ethernet_ip_client import open_client
+            from edgead_plant.ethernet_ip_client import open_client
         except ModuleNotFoundError:
-            raise SettingsError(f"EtherNet/IP needs `{install_command('ethernet-ip')}`") from None
+            raise SettingsError(f"EtherNet/IP needs `{plugin_command('edgead-plant[ethernet-ip]')}`") from None
         self.uri = f"ethernet-ip://{options.host}:{options.port}/{tag}"
         self.connections = 0
         self._options, self._micro800, self._failed = options, micro800, failed

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgead.plant.s7 import S7Plc, S7PlcOptions
-from edgead.triggers.contract import TriggerOptions
+from edgead.triggers import TriggerOptions, register
 from edgead.triggers.handshake import STATUS_REGISTERS, Command
-from edgead.triggers.plc import HandshakeOptions, PlcError, PlcTrigger, settled, text_of
-from edgead.triggers.registry import register
+from edgead.triggers.plc import HandshakeOptions, PlcError, PlcTrigger, text_of
+from edgead_plant.s7 import S7Plc, S7PlcOptions
+from edgead_plant.triggers.settled import settled
 
 COMMAND = struct.Struct(">4H")
 """Sequence, heartbeat, recipe and reset (UInt each); String of the serial number and of the batch follow."""
@@ -23,7 +23,7 @@ Characters = Annotated[int, Field(ge=0, le=96)]
 
 
 class S7TriggerOptions(TriggerOptions, S7PlcOptions, HandshakeOptions):
-    """Judge the part that a Siemens PLC asks for, and answer it in a data block (`pip install 'edgead[s7]'`)."""
+    """Judge the part that a Siemens PLC asks for, and answer it in a data block (`pip install 'edgead-plant[s7]'`)."""
 
     kind: Literal["s7"]
     command: Annotated[int, Field(ge=0, le=65_300, description="First byte that the PLC writes.")] = 0

@@ -16,17 +16,17 @@ from patience import wait_until
 from verdicts import Line
 
 from edgead.errors import SettingsError
-from edgead.plant.gate import Gate, GateSettings
-from edgead.process.installation import install_command
+from edgead.process.installation import plugin_command
 from edgead.sinks import open_queued, open_sink
 from edgead.sinks.contract import SinkError
-from edgead.sinks.gpio import GateOptions
+from edgead_plant.gate import Gate, GateSettings
+from edgead_plant.sinks.gpio import GateOptions
 
 MS = 10**6
 # The line is a file that each change of it is appended to, with its time.
 FILE_LINE = """
 import os, time
-from edgead.plant import gate
+from edgead_plant import gate
 class FileOutput:
     def __init__(self, settings):
         self._file = os.open(settings.chip, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
@@ -101,7 +101,7 @@ def test_the_line_is_high_at_every_due_time_and_low_at_the_end(gaps, pulse):
 
 @pytest.fixture
 def file_line(monkeypatch, tmp_path):
-    monkeypatch.setattr("edgead.sinks.gpio._PROGRAM", ("-c", FILE_LINE))
+    monkeypatch.setattr("edgead_plant.sinks.gpio._PROGRAM", ("-c", FILE_LINE))
     return tmp_path / "line"
 
 
@@ -148,7 +148,7 @@ def test_a_verdict_after_its_part_has_passed_is_reported_and_counted(file_line):
 
 
 def test_parts_on_their_way_at_the_end_are_reported(file_line, monkeypatch):
-    monkeypatch.setattr("edgead.sinks.gpio._LEAVE_S", 0.2)
+    monkeypatch.setattr("edgead_plant.sinks.gpio._LEAVE_S", 0.2)
     sink = open_sink(f"gpio:4?chip={file_line}&delay_ms=60000")
     sink.write(*captured_now(Line()))
     with pytest.raises(SinkError, match="1 parts were still on their way to the gate and were not ejected"):
@@ -173,7 +173,7 @@ def test_a_gate_whose_process_was_killed_is_started_again(file_line):
 def test_the_line_is_low_after_a_crash(file_line):
     code = f"""
 import os, time
-import edgead.sinks.gpio as gpio
+import edgead_plant.sinks.gpio as gpio
 from edgead.types import Frame
 gpio._PROGRAM = ("-c", {FILE_LINE!r})
 times = dict(delay_ms=0, pulse_ms=60000, late_ms=10000)
@@ -192,6 +192,6 @@ time.sleep(600)
 
 
 def test_a_line_that_is_not_there_says_so():
-    install = re.escape(install_command("gpio"))
+    install = re.escape(plugin_command("edgead-plant[gpio]"))
     with pytest.raises(SettingsError, match=f"gpio:4.*chip=/dev/nothing: .*(gpioinfo|{install})"):
         open_queued("gate", options("/dev/nothing"))

@@ -11,20 +11,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from edgead.errors import SettingsError
-from edgead.plant.gate import NO_GPIOD, ORDER, READY, RESULT, GateSettings
-from edgead.process.installation import install_command
+from edgead.process.installation import plugin_command
 from edgead.process.log_rate import limited_log
-from edgead.sinks.contract import CHOICES, BaseSink, SinkError
-from edgead.sinks.options import Only, SinkOptions, read_path
-from edgead.sinks.registry import register
+from edgead.sinks import BaseSink, SinkError, SinkOptions, read_path, register
+from edgead.sinks.contract import CHOICES
+from edgead.sinks.options import Only
 from edgead.types import Frame, Verdict
+from edgead_plant.gate import NO_GPIOD, ORDER, READY, RESULT, GateSettings
 
-_PROGRAM = ("-m", "edgead.plant.gate")
+_PROGRAM = ("-m", "edgead_plant.gate")
 _LEAVE_S = 1.0
 
 
 class GateOptions(SinkOptions):
-    """A pulse on a GPIO output for each reject, a given time after its capture (`pip install 'edgead[gpio]'`)."""
+    """A pulse on a GPIO output for each reject, a given time after its capture (`pip install 'edgead-plant[gpio]'`)."""
 
     kind: Literal["gpio"]
     chip: Annotated[str, Field(min_length=1, description="Device of the GPIO chip.")] = "/dev/gpiochip0"
@@ -184,7 +184,7 @@ class GateSink(BaseSink):
 
 def _refused(reason: str) -> str:
     if reason == NO_GPIOD:
-        return f"install libgpiod for Python with `{install_command('gpio')}`"
+        return f"install libgpiod for Python with `{plugin_command('edgead-plant[gpio]')}`"
     why = reason or "its process has ended"
     return f"cannot be had ({why}); `gpioinfo` lists the lines; the user must be in the chip's group"
 

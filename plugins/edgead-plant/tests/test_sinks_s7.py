@@ -13,10 +13,10 @@ from plc_servers import S7Server
 from verdicts import Line
 
 from edgead.sinks import open_queued
-from edgead.sinks.s7 import S7Options, block
 from edgead.types import Part
+from edgead_plant.sinks.s7 import S7Options, block
 
-pytest.importorskip("snap7", reason="S7 NOT TESTED: pip install 'edgead[s7]'")
+pytest.importorskip("snap7", reason="S7 NOT TESTED: pip install 'edgead-plant[s7]'")
 pytestmark = pytest.mark.slow
 DB, START, SIZE, WRITTEN = 5, 10, 100, 48
 

@@ -8,18 +8,37 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from edgead.plant.mqtt.sparkplug import BIRTH_DEATH, REBIRTH, Metric, asks_for_rebirth, encode, topic
+from pydantic import Field
+
+from edgead.plant.mqtt.options import BrokerOptions
 from edgead.process.log_rate import limited_log
-from edgead.sinks.contract import BaseSink, SinkError
+from edgead.sinks import BaseSink, SinkError, SinkOptions, register
+from edgead.sinks.options import QueueSection
 from edgead.types import DECISIONS, FAULT, Frame, Verdict
 from edgead.version import __version__
-
-if TYPE_CHECKING:
-    from edgead.sinks.mqtt import MqttOptions
+from edgead_plant.sparkplug import BIRTH_DEATH, REBIRTH, Metric, asks_for_rebirth, encode, topic
 
 _LEAVE_S = 1.0
+_Id = Annotated[str, Field(pattern=r"^[^/+#\x00-\x1f]{1,64}$")]
+
+
+class SparkplugOptions(SinkOptions, BrokerOptions):
+    """Verdicts by Sparkplug B to an MQTT broker, for which they wait (`pip install 'edgead-plant[sparkplug]'`)."""
+
+    kind: Literal["sparkplug"]
+    group: Annotated[_Id, Field(description="Sparkplug's group.")] = "edgead"
+    node: Annotated[
+        _Id | None, Field(description="Sparkplug's edge node, unique in its group; by default the computer's name.")
+    ] = None
+    client_id: Annotated[str | None, Field(description="By default made of group and node.")] = None
+    queue: Annotated[QueueSection, Field(description="How many verdicts may wait.")] = QueueSection()
+    queued: ClassVar[bool] = True
+
+    @property
+    def most_waiting(self) -> int:
+        return self.queue.messages
 
 
 class NotSent(SinkError):
@@ -35,14 +54,14 @@ class SparkplugSink(BaseSink):
 
     Parameters
     ----------
-    section : MqttOptions
+    section : SparkplugOptions
     """
 
     needs_image = False
 
-    def __init__(self, section: MqttOptions):
+    def __init__(self, section: SparkplugOptions):
         from edgead.plant.mqtt.connection import Connection  # only those who have a broker need its package
-        from edgead.plant.mqtt.publisher import Publisher
+        from edgead_plant.sparkplug_publisher import SparkplugPublisher
 
         self._group, self._node = section.group, section.node or socket.gethostname()
         # The same id after a restart: so the broker ends what it still has of this node, and says so before its birth.
@@ -50,7 +69,7 @@ class SparkplugSink(BaseSink):
         encode((), 0)  # finds out whether protobuf is there
         self._connection = Connection(section, client_id, clean=True)
         self.uri = f"{self._connection.uri}/spBv1.0/{self._group}/{self._node}"
-        self._publisher = Publisher(self._connection, self.uri, NotSent)
+        self._publisher = SparkplugPublisher(self._connection, self.uri, NotSent)
         self._lock = threading.RLock()  # the order of sequence numbers is that of messages
         self._seq = 0
         self._log = limited_log(__name__, 20, 60.0)
@@ -177,3 +196,6 @@ def _metrics(frame: Frame, verdict: Verdict, counts: Counter[str], born_ms: int)
 
 def _now_ms() -> int:
     return time.time_ns() // 10**6
+
+
+register("sparkplug", SparkplugOptions, lambda name, options: SparkplugSink(options))

@@ -1,6 +1,6 @@
 """A reject gate on an output line, in a process of its own: pulses at given times, and the line low when that ends.
 
-`python -m edgead.plant.gate SETTINGS` reads times from its input and says on its output what became of each. It waits
+`python -m edgead_plant.gate SETTINGS` reads times from its input and says on its output what became of each. It waits
 for no inference, and when its input ends, as it does when the program that started it crashes, it sets the line low.
 """
 

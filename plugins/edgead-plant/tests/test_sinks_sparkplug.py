@@ -15,13 +15,13 @@ from pydantic import ValidationError
 from verdicts import Line
 
 from edgead.sinks import open_queued
-from edgead.sinks.mqtt import MqttOptions
 from edgead.types import Part
+from edgead_plant.sinks.sparkplug import SparkplugOptions
 
-pytest.importorskip("paho.mqtt", reason="SPARKPLUG NOT TESTED: pip install 'edgead[sparkplug]'")
-pytest.importorskip("google.protobuf", reason="SPARKPLUG NOT TESTED: pip install 'edgead[sparkplug]'")
+pytest.importorskip("paho.mqtt", reason="SPARKPLUG NOT TESTED: pip install 'edgead-plant[sparkplug]'")
+pytest.importorskip("google.protobuf", reason="SPARKPLUG NOT TESTED: pip install 'edgead-plant[sparkplug]'")
 
-from edgead.plant.mqtt.sparkplug import Metric, asks_for_rebirth, decode, encode  # noqa: E402
+from edgead_plant.sparkplug import Metric, asks_for_rebirth, decode, encode  # noqa: E402
 
 # What the classes give that protoc makes of the public sparkplug_b.proto, for the same metrics.
 OF_THE_PUBLIC_DEFINITION = (
@@ -104,9 +104,9 @@ def line7(tmp_path):
 
 @contextmanager
 def queued_of(port, **settings):
-    section = {"kind": "mqtt", "host": "127.0.0.1", "port": port, "user": USER, "password": PASSWORD}
-    sparkplug = {"payload": "sparkplug", "group": "plant", "node": "line7", "retry_most_s": 1}
-    queued = open_queued("plant", MqttOptions.model_validate({**section, **sparkplug, **settings}))
+    section = {"kind": "sparkplug", "host": "127.0.0.1", "port": port, "user": USER, "password": PASSWORD}
+    sparkplug = {"group": "plant", "node": "line7", "retry_most_s": 1}
+    queued = open_queued("plant", SparkplugOptions.model_validate({**section, **sparkplug, **settings}))
     try:
         yield queued
     finally:
@@ -189,4 +189,4 @@ def test_ten_cuts_under_load_lose_nothing_and_what_comes_twice_is_known(tmp_path
 @pytest.mark.parametrize("wrong", [{"group": "a/b"}, {"node": "a+"}, {"group": ""}, {"payload": "xml"}])
 def test_what_cannot_stand_in_a_topic_is_refused(wrong):
     with pytest.raises(ValidationError):
-        MqttOptions.model_validate({"host": "h", **wrong})
+        SparkplugOptions.model_validate({"host": "h", **wrong})

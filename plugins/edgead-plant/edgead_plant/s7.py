@@ -11,7 +11,7 @@ from pydantic import Field
 
 from edgead.components.options import Host, Port, Seconds, Section
 from edgead.errors import EdgeadError, SettingsError
-from edgead.process.installation import install_command
+from edgead.process.installation import plugin_command
 
 # It logs each failed attempt by itself; who asks says it once.
 logging.getLogger("snap7").setLevel(logging.CRITICAL)
@@ -52,9 +52,9 @@ class S7Plc:
         try:
             from snap7.error import S7Error
 
-            from edgead.plant.s7_client import LimitedClient
+            from edgead_plant.s7_client import LimitedClient
         except ModuleNotFoundError:
-            raise SettingsError(f"S7 needs `{install_command('s7')}`") from None
+            raise SettingsError(f"S7 needs `{plugin_command('edgead-plant[s7]')}`") from None
         self.uri = f"s7://{options.host}:{options.port}/db{options.db}"
         self.connections = 0
         self._options = options

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, ClassVar, Literal
 
-from edgead.plant.opcua import OpcUaOptions, OpcUaServer, Values
 from edgead.serialization import record_json
-from edgead.sinks.contract import BaseSink, SinkError
-from edgead.sinks.options import SinkOptions
-from edgead.sinks.registry import register
+from edgead.sinks import BaseSink, SinkError, SinkOptions, register
 from edgead.types import DECISIONS, FAULT, Frame, Verdict
+from edgead_plant.opcua import OpcUaOptions, OpcUaServer, Values
 
 _FIELDS = {
     "ResultId": "String",
@@ -36,7 +34,7 @@ _COMPLETED = 1  # ResultState of OPC 40100-1: the processing was completed
 
 
 class OpcUaSinkOptions(SinkOptions, OpcUaOptions):
-    """Verdicts as variables and events of an OPC UA server on this computer (`pip install 'edgead[opcua]'`)."""
+    """Verdicts as variables and events of an OPC UA server on this computer (`pip install 'edgead-plant[opcua]'`)."""
 
     kind: Literal["opcua"]
     queued: ClassVar[bool] = True

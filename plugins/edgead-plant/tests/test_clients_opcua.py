@@ -96,7 +96,7 @@ def resident_bytes():
 
 @pytest.mark.parametrize("most, answered", [(8 * 2**20, True), (-1, False)])
 def test_a_client_with_more_answers_waiting_than_are_kept_is_hung_up(most, answered, monkeypatch):
-    monkeypatch.setattr("edgead.plant.opcua_guard._MAX_WAITING_BYTES", most)
+    monkeypatch.setattr("edgead_plant.opcua_guard._MAX_WAITING_BYTES", most)
     with closing(open_queued("plant", options())) as queued:
         with socket.create_connection(("127.0.0.1", queued._sink.port), 5) as client, suppress(ConnectionResetError):
             client.sendall(hello())

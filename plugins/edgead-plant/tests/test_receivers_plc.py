@@ -15,8 +15,8 @@ from test_triggers_plc import LogixPlc, S7Plc, by_serial, judging_on
 from verdicts import Line
 
 from edgead.sinks import open_queued
-from edgead.sinks.ethernet_ip import EthernetIpOptions
-from edgead.sinks.s7 import S7Options
+from edgead_plant.sinks.ethernet_ip import EthernetIpOptions
+from edgead_plant.sinks.s7 import S7Options
 
 pytestmark = pytest.mark.slow
 # Of one request. cpppo takes long to answer where other work shares the machine.

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, Literal
 
 from edgead.errors import SettingsError
-from edgead.process.installation import install_command
+from edgead.process.installation import plugin_command
 
 Kind = Literal["UInt64", "Double", "Boolean", "String"]
 # Number of the data type, and the field that carries it.
@@ -110,7 +110,7 @@ def _message() -> Any:
     try:
         from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     except ModuleNotFoundError:
-        raise SettingsError(f"Sparkplug needs `{install_command('sparkplug')}`") from None
+        raise SettingsError(f"Sparkplug needs `{plugin_command('edgead-plant[sparkplug]')}`") from None
     field_type = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="edgead/sparkplug_b.proto", package="edgead.sparkplug")
     payload = file.message_type.add(name="Payload")

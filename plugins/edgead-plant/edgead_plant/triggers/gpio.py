@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field
 
 from edgead.errors import SettingsError
-from edgead.process.installation import install_command
-from edgead.triggers.contract import TriggerOptions
-from edgead.triggers.registry import register
+from edgead.process.installation import plugin_command
+from edgead.triggers import TriggerOptions, register
 from edgead.triggers.timing import SoftwareTrigger
 from edgead.types import Frame
 
@@ -24,7 +23,7 @@ _POLL_S = 0.1
 
 
 class GpioOptions(TriggerOptions):
-    """Judge the next frame after an edge on a GPIO input (`pip install 'edgead[gpio]'`)."""
+    """Judge the next frame after an edge on a GPIO input (`pip install 'edgead-plant[gpio]'`)."""
 
     kind: Literal["gpio"]
     chip: Annotated[str, Field(description="Device of the GPIO chip.")] = "/dev/gpiochip0"
@@ -108,7 +107,8 @@ def _explained(section: GpioOptions) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise SettingsError(f"{where}: install libgpiod for Python with `{install_command('gpio')}`") from None
+        install = plugin_command("edgead-plant[gpio]")
+        raise SettingsError(f"{where}: install libgpiod for Python with `{install}`") from None
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"{where}: cannot be had ({error}); `gpioinfo` lists the lines; the user must be in the chip's group"

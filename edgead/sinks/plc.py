@@ -1,0 +1,80 @@
+"""Base of the sinks that write verdicts into a PLC, whatever it is reached by."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar, Generic, TypeVar
+
+from edgead.plant.plc import Plc
+from edgead.sinks.contract import BaseSink
+from edgead.sinks.options import SinkOptions
+from edgead.types import DECISIONS, FAULT, Decision, Frame, Verdict
+
+P = TypeVar("P", bound=Plc)
+
+
+class PlcSinkOptions(SinkOptions):
+    """What every sink into a PLC has."""
+
+    queued: ClassVar[bool] = True
+
+    @property
+    def most_waiting(self) -> int:
+        return 1  # an old verdict would eject the wrong part
+
+
+class PlcSink(BaseSink, Generic[P]):
+    """Counts the verdicts that were given, and writes each with its number, so that a PLC sees what it has missed.
+
+    One that cannot be written is not tried again: for a PLC only the part before it counts.
+
+    Parameters
+    ----------
+    plc : Plc
+        Raises SinkError where it is away, refuses or answers something else.
+    """
+
+    needs_image = False
+    can_check = True
+
+    def __init__(self, plc: P):
+        self._plc = plc
+        self.uri = plc.uri
+        self._count = 0
+
+    @abstractmethod
+    def put(self, count: int, frame: Frame, verdict: Verdict) -> None:
+        """Write a verdict and its number, within `connected` of the PLC."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Read something of what was written, within `connected` of the PLC."""
+
+    def skip(self, count: int) -> None:
+        """Count verdicts that were given and will not be written."""
+        self._count += count
+
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        """Write one verdict.
+
+        Raises
+        ------
+        SinkError
+            The PLC is away, refuses, or answers something else.
+        """
+        self._count += 1
+        with self._plc.connected():
+            self.put(self._count, frame, verdict)
+
+    def check(self) -> None:
+        """Find out whether the PLC is there; raises as `write`."""
+        with self._plc.connected():
+            self.look()
+
+    def close(self) -> None:
+        self._plc.close()
+
+
+def decision_number(decision: Decision) -> int:
+    """The number of a decision for a PLC: 0 ok, 1 review, 2 reject, 3 a part of which a view is missing."""
+    return (*DECISIONS, FAULT).index(decision)

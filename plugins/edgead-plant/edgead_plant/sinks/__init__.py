@@ -1,0 +1,1 @@
+"""Receivers of verdicts, each registered by its module."""

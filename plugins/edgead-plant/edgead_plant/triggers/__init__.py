@@ -1,0 +1,1 @@
+"""Triggers of judgements, each registered by its module."""
