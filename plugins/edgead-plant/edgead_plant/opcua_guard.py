@@ -19,6 +19,8 @@ class GuardedProtocol(OPCUAProtocol):
     answered until it takes that.
     """
 
+    _buffer: bytes
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         transport = self.transport

@@ -51,6 +51,8 @@ class LimitedClient(Client):
     timeout_s : float
     """
 
+    pdu_length: int
+
     def __init__(self, timeout_s: float):
         super().__init__()
         self._timeout_s = timeout_s
