@@ -1,20 +1,22 @@
-"""Fixtures that tests of plug-ins share with the core's: a small data set of the built-in line, a model trained on it.
-
-Each is made once for all tests. With `EDGEAD_REQUIRE=all` a skip of what is NOT TESTED is a failure.
-"""
+"""Shared fixtures: a small data set of the built-in line and a model trained on it, made once for all tests."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import chromium
 from exported import share_tracings
+from fakes import full_disk
 from hypothesis import settings
+from one_thread import one_thread as one_thread
+from system_packages import what_to_install
 
 from edgead.synthetic import write_dataset
 
@@ -22,11 +24,24 @@ from edgead.synthetic import write_dataset
 ALL_REQUIRED = "all" in os.environ.get("EDGEAD_REQUIRE", "").split(",")
 _NOT_TESTED = re.compile(r"(?!.*(CUDA|GPU)).*NOT TESTED", re.IGNORECASE)
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
 # How long an example takes is up to what else the machine does.
 settings.register_profile("edgead", deadline=None)
 settings.load_profile("edgead")
 
-Once = Callable[[str, Callable[[Path], object]], Path]
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--turn", default="0/1", metavar="K/N", help="of the files, every N-th: those whose turn it is")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the files whose turn it is, of those that have tests left: each has its turn in N days."""
+    turn, turns = map(int, config.getoption("turn").split("/"))
+    files = set(list(dict.fromkeys(item.path for item in items))[turn % turns :: turns])
+    config.hook.pytest_deselected(items=[item for item in items if item.path not in files])
+    items[:] = [item for item in items if item.path in files]
 
 
 def _refuse_skip(report: Any) -> Any:
@@ -45,6 +60,15 @@ def pytest_make_collect_report() -> Iterator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
     return _refuse_skip((yield))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say what to install in the last line, after what pytest counts."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal and not hasattr(config, "workerinput"):
+        skipped = [report.longrepr[2] for report in terminal.stats.get("skipped", [])]
+        if line := what_to_install(skipped):
+            terminal.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +111,35 @@ def trained_model(line_data: Path, once: Once) -> Path:
     settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
     good = GoodImages(line_data, false_reject_rate=0.05)
     return once("patchcore", lambda path: train_from_folder(good, path, settings))
+
+
+@pytest.fixture
+def fifo_allowed() -> None:
+    """Skips where the system lets nobody here have a real-time priority."""
+    if not hasattr(os, "sched_setscheduler"):
+        pytest.skip("REAL TIME NOT TESTED: only Linux has SCHED_FIFO")
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        pytest.skip("REAL TIME NOT TESTED: SCHED_FIFO is not permitted here (ulimit -r)")
+    os.sched_setscheduler(0, *before)
+
+
+@pytest.fixture
+def model_copy(trained_model: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_model, tmp_path / "model"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser; no longer than for a module, as no other loop of events can run beside its own."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that is full after one MiB."""
+    with full_disk(tmp_path, size_kib=1024) as disk:
+        yield disk
