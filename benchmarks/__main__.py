@@ -34,6 +34,7 @@ BENCHMARKS = (
     "guard",
     "inp_lite",
     "outliers",
+    "quiz",
     "realtime",
     "screen",
     "mutate",

@@ -14,18 +14,17 @@ import cv2
 import numpy as np
 import pytest
 from chat_server import ChatServer
-from command_line import run_here
 from fakes import make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.quiz import CHANCE, QuizResult, Reply, ask_all, main
+from benchmarks.quiz_questions import LETTERS, NO_ANOMALY, drawn, make_questions
 from edgead.dataset.folders import DatasetError, find_test_images
 from edgead.images.boxes import PLACES
 from edgead.metrics import wilson
 from edgead.report.describe.address import read_address
 from edgead.report.describe.chat import Chat, ChatError
-from edgead.report.describe.quiz import CHANCE, QuizResult, Reply, ask_all
-from edgead.report.describe.quiz_questions import LETTERS, NO_ANOMALY, drawn, make_questions
 
 KINDS = ("blow_hole", "crack", "fray", "uneven")
 DETECTOR = SimpleNamespace(predict=lambda image: make_verdict(0.9))
@@ -209,38 +208,24 @@ def test_wilson_refuses_what_is_no_rate():
             wilson(count, n)
 
 
-def test_the_verb_quizzes_a_server_over_a_data_set(trained_model, line_data, tmp_path):
+def test_the_benchmark_quizzes_a_server_over_a_data_set(trained_model, line_data, tmp_path, capsys):
     with closing(ChatServer(lambda body: "B")) as server:
-        options = ["--endpoint", server.url, "--quiz", "--most", "12", "--seed", "3", "-o", tmp_path / "replies.csv"]
-        result = run_here("describe", trained_model, line_data, *options, "--json")
-        assert result.returncode == 0, result.stderr
-        found = json.loads(result.stdout)
+        given = map(str, (trained_model, line_data, "-o", tmp_path / "replies.csv"))
+        options = [*given, "--endpoint", server.url, "--most", "12", "--seed", "3"]
+        main([*options, "--json"])
+        found = json.loads(capsys.readouterr().out)
         assert found["all"]["asked"] == len(server.asked) == 12 and found["language_model"] == "stub-vl"
         assert "is its own group" in found["groups_account"]
-        table = run_here("describe", trained_model, line_data, *options)
-    assert "12 questions with four options, with the heat map; chance is 0.25" in table.stdout
+        main(options)
+    assert "12 questions with four options, with the heat map; chance is 0.25" in capsys.readouterr().out
     assert (tmp_path / "replies.csv").read_text().startswith("image,about,Q,A,model_words,right")
 
 
 def test_replies_that_came_before_the_end_of_a_quiz_are_kept(trained_model, line_data, tmp_path):
     said = iter(["A", "B", *[""] * 3])
     with closing(ChatServer(lambda body: next(said))) as server:
-        options = ["--endpoint", server.url, "--quiz", "-o", tmp_path / "replies.jsonl"]
-        result = run_here("describe", trained_model, line_data, *options)
-    assert result.returncode == 2 and "3 questions in a row got no answer" in result.stderr
+        given = map(str, (trained_model, line_data, "-o", tmp_path / "replies.jsonl"))
+        with pytest.raises(ChatError, match="3 questions in a row got no answer"):
+            main([*given, "--endpoint", server.url])
     rows = [json.loads(line) for line in (tmp_path / "replies.jsonl").read_text().splitlines()]
     assert [row["model_words"] for row in rows] == ["A", "B", None, None, None]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--quiz", "another"), "--quiz takes one data set in MVTec layout, found 2 paths"),
-        (("--quiz", "--all"), "--quiz asks its own questions of all test images"),
-        (("--quiz", "--question", "Is it red?"), "leave --question and --all out"),
-        (("--most", "3"), "--most says how many questions a quiz has"),
-    ],
-)
-def test_options_of_a_quiz_and_of_descriptions_do_not_go_together(line_data, options, message):
-    result = run_here("describe", "model", line_data, "--endpoint", "http://127.0.0.1:9", *options)
-    assert result.returncode == 2 and message in result.stderr

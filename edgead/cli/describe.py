@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgead.cli.app import Group, Json, Model, Seed, app, find_images, print_report
+from edgead.cli.app import Json, Model, app, find_images, print_report
 from edgead.cli.choices import Language, Precision, Runtime
 from edgead.cli.console import exit_on_failures, stage_bars, stderr
-from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Group as Lines
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from edgead.detector import Detector
     from edgead.report.describe.chat import Chat
     from edgead.report.describe.opinions import DescribePlan
-    from edgead.report.describe.quiz import QuizPlan
 
 Endpoint = Annotated[
     str,
@@ -48,17 +45,6 @@ def describe(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for the answers: JSON lines, or a table by .csv.")
     ] = None,
-    quiz: Annotated[
-        bool,
-        typer.Option(
-            "--quiz", help="Ask questions whose answers are known instead; IMAGES is a data set in MVTec layout."
-        ),
-    ] = False,
-    most: Annotated[
-        int | None, typer.Option(min=1, help="Of the quiz: at most so many questions, drawn at random.")
-    ] = None,
-    seed: Seed = 0,
-    group: Group = "auto",
     timeout_s: Annotated[float, typer.Option(min=0.1, max=3600, help="Longest time for an answer.")] = 60.0,
     language: Language = "en",
     runtime: Runtime = "auto",
@@ -68,23 +54,13 @@ def describe(
     """Ask a language model that sees images about rejects: its words stand beside the decision and never change it."""
     from edgead.detector import Detector
     from edgead.report.describe.opinions import DescribePlan
-    from edgead.report.describe.quiz import QuizPlan
 
     plan = DescribePlan(part=part, language=language, heat_map=heat_map, everything=everything)
     plan = replace(plan, question=question) if question else plan
-    if most is not None and not quiz:
-        raise SettingsError("--most says how many questions a quiz has: it goes with --quiz")
-    if quiz and (question or everything):
-        raise SettingsError("--quiz asks its own questions of all test images: leave --question and --all out")
-    if quiz and len(images) != 1:
-        raise SettingsError(f"--quiz takes one data set in MVTec layout, found {len(images)} paths")
-    paths = [] if quiz else find_images(images, below=True)
+    paths = find_images(images, below=True)
     chat = _open_chat(endpoint, name, timeout_s)
     with Detector.load(model, runtime=runtime, precision=precision) as detector:
-        if quiz:
-            _quiz(detector, chat, images[0], QuizPlan(seed, most, heat_map, group), output, as_json=json)
-        else:
-            _describe(detector, chat, paths, plan, output, as_json=json)
+        _describe(detector, chat, paths, plan, output, as_json=json)
 
 
 def _open_chat(endpoint: str, name: str | None, timeout_s: float) -> Chat:
@@ -132,20 +108,3 @@ def _opinions(rows: list[dict[str, Any]]) -> Lines:
     asked = sum("model_words" in row for row in rows)
     note = f"{asked} of {len(rows)} images described. What a language model says may be wrong; no decision rests on it."
     return Lines(*lines, Text(note))
-
-
-def _quiz(detector: Detector, chat: Chat, data: Path, plan: QuizPlan, output: Path | None, *, as_json: bool) -> None:
-    from edgead.report.describe.opinions import write_rows
-    from edgead.report.describe.quiz import run_quiz
-
-    rows: list[dict[str, Any]] = []
-    try:
-        with stage_bars() as progress:
-            result = run_quiz(
-                detector, chat, data, plan, partial(progress, "ask"), heard=lambda reply: rows.append(reply.to_dict())
-            )
-    finally:  # as for descriptions
-        if output is not None and rows:
-            write_rows(rows, output)
-    report = {"language_model": chat.model, "endpoint": chat.address.shown, **result.to_dict()}
-    print_report(report, as_json, result.table)

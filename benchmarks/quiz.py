@@ -1,29 +1,33 @@
 """Quiz of a language model over a test set: VANE-Bench's questions and its way of counting, on factory parts.
 
-A single letter is asked for, in at most two tokens at temperature 0. An answer counts where it is the true letter
-alone, with or without a closing bracket; spaces around it do not count. Nothing of the detector's verdict is in a
-question; its heat map may be shown.
+`python -m benchmarks quiz MODEL DATA --endpoint http://127.0.0.1:8080/v1 --most 200`. A single letter is asked for, in
+at most two tokens at temperature 0. An answer counts where it is the true letter alone, with or without a closing
+bracket; spaces around it do not count. Nothing of the detector's verdict is in a question; its heat map may be shown.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.quiz_questions import LETTERS, QUESTIONS, Question, drawn, make_questions
 from edgead.dataset.folders import Progress, find_test_images
 from edgead.dataset.groups import Groups, group_images
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.metrics.rates import wilson, worth
+from edgead.report.describe.address import read_address
 from edgead.report.describe.chat import Chat, ChatError, Message
+from edgead.report.describe.opinions import write_rows
 from edgead.report.describe.prompt import image_parts
-from edgead.report.describe.quiz_questions import LETTERS, QUESTIONS, Question, drawn, make_questions
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 CHANCE = 1 / len(LETTERS)
 _MAX_TOKENS = 2
@@ -168,8 +172,6 @@ class QuizResult:
 
     def table(self) -> Table:
         """Lay the result out for a terminal."""
-        from rich.table import Table
-
         shown = "with the heat map" if self.heat_map else "without the heat map"
         table = Table(
             title=f"{len(self.replies)} questions with four options, {shown}; chance is {CHANCE:g}",
@@ -210,3 +212,37 @@ def _by_rote(replies: Sequence[Reply]) -> float:
     letters = Counter(reply.question.letter for reply in replies)
     options = Counter(reply.question.true for reply in replies)
     return max(*letters.values(), *options.values()) / len(replies)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Ask, print the accuracies, and keep the replies as they come: also those before an interruption."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks quiz", description=__doc__.partition("\n")[0])
+    parser.add_argument("model", type=Path, help="whose heat maps are shown")
+    parser.add_argument("data", type=Path, help="a data set in MVTec layout")
+    parser.add_argument("--endpoint", required=True, help="as of `edgead describe`")
+    parser.add_argument("--model", dest="name", help="name of the language model; by default the only one there is")
+    parser.add_argument("--most", type=int, help="at most so many questions, drawn at random")
+    parser.add_argument("--no-heat-map", dest="heat_map", action="store_false")
+    parser.add_argument("--group", default="auto", help="which images are of one part")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--timeout-s", type=float, default=60.0)
+    parser.add_argument("--output", "-o", type=Path, help="file for the replies: JSON lines, or a table by .csv")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    plan = QuizPlan(options.seed, options.most, options.heat_map, options.group)
+    chat = Chat(read_address(options.endpoint), options.name, options.timeout_s)
+    chat = chat if options.name else chat.with_model()
+    rows: list[dict[str, Any]] = []
+    with Detector.load(options.model) as detector:
+        try:
+            result = run_quiz(
+                detector, chat, options.data, plan, lambda *_: None, heard=lambda reply: rows.append(reply.to_dict())
+            )
+        finally:
+            if options.output is not None and rows:
+                write_rows(rows, options.output)
+    report = {"language_model": chat.model, "endpoint": chat.address.shown, **result.to_dict()}
+    if options.json:
+        print(json.dumps(report))
+    else:
+        Console(width=140).print(result.table())
