@@ -26,11 +26,11 @@ from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.dataset.images import Images
 from edgead.images.files import load_image
-from edgead.workstation.methods.inp_lite import InpLite
 from edgead.workstation.methods.method import Method, Trained
 from edgead.workstation.methods.patchcore.detector import PatchCore
 from edgead.workstation.methods.validation import score_images
 from edgead.workstation.trainer.checkpoint import Checkpoint
+from edgead_foundation.inp_lite import InpLite
 
 SEED = 0
 

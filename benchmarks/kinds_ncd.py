@@ -6,7 +6,7 @@
 A model is trained on good images of other parts, as `python -m benchmarks kinds` does it (one in WORK is taken as it
 is), and so many test images of each kind are drawn, of other parts first; good ones are a kind of the tiles. Beside the
 two ways stands what learning adds: Ward's clustering of what the transformer says before it has learnt. Without
-`--weights` the backbone is ours, see `edgead.workstation.methods.anomaly_ncd.encoder.RegionAverage`.
+`--weights` the backbone is ours, see `edgead_foundation.anomaly_ncd.encoder.RegionAverage`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from edgead.images.files import load_image
 from edgead.sorting.clusters import find_clusters
 from edgead.sorting.describe import Judged
 from edgead.sorting.sort import rows_of
-from edgead.workstation.methods.anomaly_ncd.sort import Sorting, build_encoder
-from edgead.workstation.methods.anomaly_ncd.training import Plan
+from edgead_foundation.anomaly_ncd.sort import Sorting, build_encoder
+from edgead_foundation.anomaly_ncd.training import Plan
 
 
 def main(arguments: list[str]) -> None:

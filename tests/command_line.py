@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from unittest import mock
@@ -22,8 +23,8 @@ class Ended:
     stderr: str
 
 
-def run_here(*arguments: object, columns: int = 300) -> Ended:
-    """Run `edgead ARGUMENTS` with a terminal of so many columns; by default tables do not break names.
+def run_here(*arguments: object, columns: int = 300, command: Callable[[], None] = main) -> Ended:
+    """Run `edgead ARGUMENTS`, or another command, on a terminal of so many columns; tables do not break names.
 
     What needs a process of its own (signals, memory, what is imported, the exit code itself) does not belong here.
     """
@@ -38,7 +39,7 @@ def run_here(*arguments: object, columns: int = 300) -> Ended:
         mock.patch.object(sys, "argv", ["edgead", *map(str, arguments)]),
     ):
         try:
-            main()
+            command()
             code = 0
         except SystemExit as end:
             code = 0 if end.code is None else int(end.code)

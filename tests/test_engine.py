@@ -8,18 +8,17 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from engine_graphs import check_graphs
 from fakes import edit_manifest, full_disk
 from gpu import GPU_PROBLEM
 from test_imports import REFUSE
 
 from edgead.artifact.folder import ENGINES, Artifact, ArtifactError, write_arrays, write_manifest
-from edgead.artifact.manifest import Manifest
 from edgead.cli import doctor
 from edgead.errors import SettingsError
 from edgead.runtime import available_runtimes, open_runtime
@@ -34,10 +33,7 @@ onnx = pytest.importorskip("onnx", reason="NO ENGINES TESTED: exporting needs th
 if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
     pytest.skip("NO ENGINES TESTED: tensorrt_rtx is not installed (x86-64 Linux has wheels)", allow_module_level=True)
 
-from edgead.export.graph import export_onnx  # noqa: E402
-from edgead.export.quantize import MIN_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 
-from edgead.workstation.backbones.foundation_names import TOWERS  # noqa: E402
 from edgead.workstation.methods import METHODS  # noqa: E402
 
 A2000 = Gpu("NVIDIA RTX A2000", "sm86")
@@ -317,54 +313,17 @@ SMALL = {
     "draem": {"image_size": (64, 64), "width": 0.125},
     "cs_flow": {"backbone": "efficientnet_lite0", "image_size": (64, 64), "hidden": 8},
     "golden": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
-    "inp_former": {"backbone": "dino_vits16", "layers": ["block1", "block2"], "image_size": (64, 64), "map_size": 64},
-    "inp_lite": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
-    "metauas": {"image_size": (64, 64)},
-    "winclip": {"backbone": "clip_vitb32", "image_size": (64, 64), "scales": (2,)},
-    "anomaly_clip": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block2",), "refined_blocks": 1},
-    "crane": {"backbone": "clip_vitb32", "image_size": (64, 64), "layers": ("block1", "block2"), "refined_blocks": 2},
-    "filo": {"backbone": "clip_vitb16", "image_size": (64, 64), "layers": ("block6", "block7"), "place": "map"},
 }
 
 
 # Export and engines of one take up to half a minute: the others are among the slow tests.
 _QUICK = {"golden"}
-_METHODS = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in METHODS]
+_METHODS = [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in METHODS.own]
 
 
 @pytest.mark.parametrize("name", _METHODS)
-def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour, monkeypatch):
-    monkeypatch.setitem(TOWERS, "clip_vitb32", replace(TOWERS["clip_vitb32"], width=24, depth=2, heads=3))
-    monkeypatch.setitem(TOWERS, "clip_vitb16", replace(TOWERS["clip_vitb16"], width=24, depth=7, heads=3))
-    monkeypatch.setattr("edgead.workstation.methods.clip.clip_text.DEPTH", 1)
-    detector = METHODS[name].from_settings(SMALL[name], pretrained=False)
-    manifest = Manifest.draft(name, detector.preprocessing, detector.head)
-    fp32, int8 = tmp_path / "model.onnx", tmp_path / "model.int8_symmetric.onnx"
-    export_onnx(detector.network, fp32, manifest)
-    # Whatever the ranges: only the form of the graph matters here.
-    images = list(np.random.default_rng(0).integers(0, 256, (MIN_IMAGES, 64, 64, 3), np.uint8))
-    ranges = measure_ranges(onnx.load(fp32), images, "minmax", lambda done, total: None)
-    onnx.save(quantize(onnx.load(fp32), ranges, SCHEMES["int8_symmetric"]), int8)
-    engines = []
-    for graph in (fp32, int8):
-        content, profile = build_engine(graph, graph.read_bytes(), flavour, "sm86")
-        assert profile == {"image": (1, 64, 64, 3)}
-        engines.append(content)
-    assert engines[0] != engines[1]
-
-
-@pytest.mark.slow
-def test_crane_plus_has_a_graph_that_tensorrt_takes(tmp_path, flavour, monkeypatch):
-    settings = {"backbone": "clip_vitl14", "image_size": (56, 56), "layers": ("block2",), "refined_blocks": 2}
-    for name in ("clip_vitl14", "dinov2_vitb14_reg"):
-        monkeypatch.setitem(TOWERS, name, replace(TOWERS[name], width=24, depth=2, heads=3))
-    detector = METHODS["crane"].from_settings(
-        {**settings, "dino": "dinov2_vitb14_reg", "mean_of": "logits"}, pretrained=False
-    )
-    graph = tmp_path / "model.onnx"
-    export_onnx(detector.network, graph, Manifest.draft("crane", detector.preprocessing, detector.head))
-    content, profile = build_engine(graph, graph.read_bytes(), flavour, "sm86")
-    assert profile == {"image": (1, 56, 56, 3)} and content
+def test_every_detector_has_graphs_that_tensorrt_takes(name, tmp_path, flavour):
+    check_graphs(METHODS[name].from_settings(SMALL[name], pretrained=False), tmp_path, flavour)
 
 
 def test_doctor_names_each_flavour():

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from command_line import run_here
 
+from edgead.components import added
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import check_images, find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.dataset.made_sets import FILE, Learnt, read_made
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError, load_image, write_image
-from edgead.synthetic import makers
 from edgead.synthetic.made_folder import Made
 from edgead.synthetic.made_set import Recipe, make_defects
 from edgead.synthetic.makers import DefectMaker
@@ -382,7 +382,7 @@ class Copies(DefectMaker):
 @pytest.fixture
 def plugin(monkeypatch):
     entry = SimpleNamespace(name="copies", value="copies:Copies", load=lambda: Copies)
-    monkeypatch.setattr(makers, "entry_points", lambda group: [entry])
+    monkeypatch.setattr(added, "entry_points", lambda group: [entry])
 
 
 def test_a_plug_in_makes_defects_once_somebody_agrees_to_the_cost(plugin, rejects, good, tmp_path):
@@ -399,7 +399,7 @@ def test_a_plug_in_makes_defects_once_somebody_agrees_to_the_cost(plugin, reject
 
 
 def test_a_method_that_is_not_here_is_named_with_its_package(monkeypatch, rejects, good, tmp_path):
-    monkeypatch.setattr(makers, "entry_points", lambda group: [])
+    monkeypatch.setattr(added, "entry_points", lambda group: [])
     for method, expected in (
         ("seas", "seas comes with edgead-diffusion: "),
         ("oil", "unknown method 'oil': choose one of ratio, paste, drawn"),

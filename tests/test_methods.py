@@ -12,15 +12,13 @@ pytest.importorskip("torch", reason="training needs the workstation's packages")
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.methods import METHODS, find_preset  # noqa: E402
 from edgead.workstation.methods.method import Method, Trained  # noqa: E402
-from edgead.workstation.methods.registry import BUILT_IN  # noqa: E402
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", METHODS.own)
 def test_every_method_is_one(name):
     method = METHODS[name]
     assert issubclass(method, Method) and method.name == name
-    from_words = name in ("winclip", "anomaly_clip", "crane", "filo")
-    assert "default" in method.presets and method.learns_from == ("nothing" if from_words else "good")
+    assert "default" in method.presets and method.learns_from == "good"
 
 
 def test_names_need_no_torch():
@@ -34,12 +32,12 @@ assert "mvg" in [*METHODS] and "torch" not in sys.modules
 
 def add(monkeypatch, **entries):
     found = [EntryPoint(name, value, "edgead.methods") for name, value in entries.items()]
-    monkeypatch.setattr("edgead.workstation.methods.registry.entry_points", lambda group: found)
+    monkeypatch.setattr("edgead.components.added.entry_points", lambda group: found)
 
 
 def test_another_package_adds_a_method(monkeypatch):
     add(monkeypatch, ours="edgead.workstation.methods.mvg.detector:Mvg", mvg="nowhere:Nothing")
-    assert list(METHODS) == [*BUILT_IN, "ours"] and len(METHODS) == len(BUILT_IN) + 1
+    assert list(METHODS) == [*METHODS.own, "ours"] and len(METHODS) == len(METHODS.own) + 1
     assert METHODS.find("ours").__name__ == "Mvg"
     assert METHODS["mvg"].__module__ == "edgead.workstation.methods.mvg.detector"  # edgead's own are not replaced
 

@@ -10,14 +10,14 @@ from docs.make.markdown import attributes, code, first_paragraph, table
 
 def page() -> str:
     """Write the page."""
-    from edgead.workstation.methods.registry import BUILT_IN, METHODS  # needs torch, which the other pages do not
+    from edgead.workstation.methods.registry import METHODS  # needs torch, which the other pages do not
 
     parts = [
         "# Detectors, presets and settings",
         "`edgead train --detector NAME --preset PRESET --set SETTING=VALUE`. Which one to take is on "
         "[Choose a detector](../how-to/choose-a-detector.md).",
     ]
-    for name in BUILT_IN:
+    for name in METHODS.own:
         method = METHODS.find(name)
         presets = ([code(preset), _assigned(values)] for preset, values in method.presets.items())
         parts += [

@@ -245,9 +245,8 @@ class Model(Detector):
         progress : callable, optional
             Called with (stage, done, total).
         **plan
-            See `edgead.sorting.sort.SortPlan`: `count` of the kinds, `everything`, `group`, `seed`; `method`,
-            and for "anomaly_ncd" `weights`, `base`, `epochs`,
-            `device`.
+            See `edgead.sorting.sort.SortPlan`: `count` of the kinds, `everything`, `group`, `seed`; `method` and its
+            `settings`.
 
         Returns
         -------
@@ -263,9 +262,6 @@ class Model(Detector):
         from edgead.sorting.folders import check_folder, write_sorted
         from edgead.sorting.sort import SortPlan, sort_images
 
-        for name in ("weights", "base"):
-            if plan.get(name) is not None:
-                plan[name] = named_path(plan[name])
         target = None if folder is None else named_path(folder)
         if target is not None:
             check_folder(target)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from edgead.cli import (  # noqa: F401  for their verbs
     audit,
@@ -26,7 +28,6 @@ from edgead.cli import (  # noqa: F401  for their verbs
     teach,
     train,
     user,
-    weights,
     workstation,
 )
 from edgead.cli.app import app
@@ -47,13 +48,13 @@ def _described(error: OSError) -> str:
     return f"{what}; free some space or choose another disk" if error.errno in FULL else what
 
 
-def main() -> None:
-    """Entry point of the command."""
+def main(command: Callable[[], Any] = app) -> None:
+    """Run the command `edgead`, or another package's of the same kind: errors become one line and an exit code."""
     signal.signal(signal.SIGTERM, _stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name can be what no encoding has
     try:
-        app()
+        command()
     except EdgeadError as error:
         stderr.print(f"error: {error}", style="red", soft_wrap=True)
         sys.exit(2)

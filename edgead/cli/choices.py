@@ -28,16 +28,6 @@ class DeviceName(Word):
     cuda = "cuda"
 
 
-class SortMethod(Word):
-    residuals = "residuals"
-    anomaly_ncd = "anomaly_ncd"
-
-
-class ScreenMethod(Word):
-    mutual = "mutual"
-    musc = "musc"
-
-
 class TeacherSize(Word):
     nano = "nano"
     small = "small"
@@ -51,9 +41,21 @@ def _detectors() -> Iterable[str]:
 
 
 def _makers() -> Iterable[str]:
-    from edgead.synthetic.makers import maker_names
+    from edgead.synthetic.makers import MAKERS, OWN
 
-    return maker_names()
+    return *OWN, *MAKERS
+
+
+def _sorters() -> Iterable[str]:
+    from edgead.sorting.sort import SORTERS
+
+    return SORTERS
+
+
+def _screeners() -> Iterable[str]:
+    from edgead.unlabelled.run import SCREENERS
+
+    return SCREENERS
 
 
 def _runtimes() -> Iterable[str]:
@@ -108,6 +110,23 @@ MakingMethod = Annotated[
         "pixels of the reject, drawn needs no rejects; others come with plug-ins.",
         autocompletion=_completing(_makers),
     ),
+]
+SortMethod = Annotated[
+    str,
+    typer.Option(
+        help="One of {sorters}: residuals goes by how rejects differ from good parts; others come with plug-ins.",
+        autocompletion=_completing(_sorters),
+    ),
+]
+ScreenMethod = Annotated[
+    str,
+    typer.Option(
+        help="One of {screeners}: mutual is edgead's own; others come with plug-ins.",
+        autocompletion=_completing(_screeners),
+    ),
+]
+PluginSettings = Annotated[
+    list[str] | None, typer.Option("--set", help="Of a plug-in's method: a setting, as NAME=VALUE; repeatable.")
 ]
 Device = Annotated[DeviceName, typer.Option(help="Where to train.")]
 Language = Annotated[

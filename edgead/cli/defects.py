@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from edgead.cli.app import Group, Json, Seed, app, print_report, read_setting
-from edgead.cli.choices import MakingMethod
+from edgead.cli.choices import MakingMethod, PluginSettings
 from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.dataset.folders import resize_map
 from edgead.errors import SettingsError
@@ -48,9 +48,7 @@ def defects(
         Path | None, typer.Option(help="Mask of the places where defects may be; by default near where they were.")
     ] = None,
     method: MakingMethod = "ratio",
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Of a plug-in's method: a setting, as NAME=VALUE; repeatable.")
-    ] = None,
+    setting: PluginSettings = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do what takes long without a question.")] = False,
     group: Group = "auto",
     seed: Seed = 0,
@@ -58,10 +56,10 @@ def defects(
 ) -> None:
     """Put real defects onto good parts, with exact masks; `edgead report MODEL MADE --forecast` judges them."""
     from edgead.synthetic.made_set import Recipe, make_defects
-    from edgead.synthetic.makers import OWN, find_maker
+    from edgead.synthetic.makers import MAKERS, OWN
 
     recipe = Recipe(count, method, where, group, seed)
-    find = None if method in OWN else find_maker(method)
+    find = None if method in OWN else MAKERS.find(method)
     if setting and find is None:
         raise SettingsError(f"--set: {method} has no settings, leave it out")
     if method == "drawn" and rejects is not None:

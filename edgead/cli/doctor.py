@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 # Without these edgead does not work; everything else widens what it can do.
 REQUIRED = ("machine", "isa", "onnxruntime", "image png", "image jpg")
 _VIDEO_CODECS = (("MJPG", ".avi"), ("mp4v", ".mp4"), ("avc1", ".mp4"))
-_KINDS = ("methods", "heads", "defects", "sources", "sinks", "triggers", "runtimes")  # of plug-ins
+# Of plug-ins.
+_KINDS = "methods backbones heads sorters screeners defects sources sinks triggers runtimes".split()
 _IMAGE_FORMATS = ("jpg", "png", "tiff", "webp")
 # y = Abs(x) on one float: a ModelProto of ir_version 8 and opset 13, written by hand in protobuf's wire format.
 # Fields: 1 ir_version, 7 graph {1 node {1 input, 2 output, 4 op_type}, 2 name, 11 input, 12 output}, 8 opset_import.

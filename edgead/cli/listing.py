@@ -21,14 +21,18 @@ def _filled(text: str) -> str:
     from edgead.runtime import RUNTIMES
     from edgead.serialization import language_names
     from edgead.sinks import SINKS
+    from edgead.sorting.sort import SORTERS
     from edgead.sources import SOURCES
-    from edgead.synthetic.makers import maker_names
+    from edgead.synthetic.makers import MAKERS, OWN
+    from edgead.unlabelled.run import SCREENERS
     from edgead.workstation.methods.registry import METHODS
 
     lists = {
         "{detectors}": ", ".join(METHODS),
         "{runtimes}": ", ".join(RUNTIMES.all()),
-        "{makers}": ", ".join(maker_names()),
+        "{makers}": ", ".join((*OWN, *MAKERS)),
+        "{sorters}": ", ".join(SORTERS),
+        "{screeners}": ", ".join(SCREENERS),
         "{sources}": SOURCES.examples(),
         "{sinks}": SINKS.examples(),
         "{languages}": ", ".join(f"{code} ({name})" for code, name in language_names().items()),

@@ -29,14 +29,12 @@ def screen(
         Path | None,
         typer.Option("--output", "-o", help="Folder to write: a sheet, a table, a page of what it cannot know."),
     ] = None,
-    method: Annotated[
-        ScreenMethod, typer.Option(help="mutual, ours; or musc, the paper's, with CLIP.")
-    ] = ScreenMethod.mutual,
+    method: ScreenMethod = "mutual",
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="fast (the default), or the directory of a patchcore model to take it from. Of musc: a file of CLIP's "
-            "weights."
+            help="fast (the default), or the directory of a patchcore model to take it from. Of musc, of "
+            "edgead-foundation: a file of CLIP's weights."
         ),
     ] = None,
     interval: Annotated[
@@ -52,8 +50,7 @@ def screen(
     neighbours: Annotated[
         str | None,
         typer.Option(
-            help="With --alike, and of musc: the numbers of images that look most alike, the image among them; by "
-            "default 1,2,3."
+            help="The numbers of images that look most alike, the image among them; says --alike, by default 1,2,3."
         ),
     ] = None,
     make_model: Annotated[
@@ -74,17 +71,18 @@ def screen(
     from edgead.unlabelled import ScreenPlan
     from edgead.unlabelled.model import ModelPlan
     from edgead.unlabelled.mutual import ALIKE, MutualRule
+    from edgead.unlabelled.run import MUTUAL
 
     if output is None and make_model is None:
         raise SettingsError("name a folder for the ranking with --output, or a model to make with --make-model")
     region = read_numbers("--roi", roi, (4,)) if roi else None
-    if method == ScreenMethod.musc:
-        _check_musc(backbone, zoom, make_model)
-    if neighbours is not None and not (alike or method == ScreenMethod.musc):
-        raise SettingsError("--neighbours says how --alike constrains scores: give --alike too, or leave it out")
+    if method != MUTUAL and make_model is not None:
+        raise SettingsError(
+            f"a model learns the features that rank its pile: leave out --method {method}, or --make-model"
+        )
     counts = ALIKE if neighbours is None else _read_counts(neighbours)
     rule = MutualRule(interval, alike=counts if alike or neighbours else ())
-    plan = ScreenPlan(backbone or "fast", rule, 2 if zoom is None else zoom, region, group, method)
+    plan = ScreenPlan(backbone, rule, zoom, region, group, method)
     paths, report = find_images(images), dict[str, Any]()
     if output is not None:
         report |= _rank(paths, plan, output, json)
@@ -101,15 +99,6 @@ def _read_counts(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise SettingsError(f"--neighbours {text!r}: whole numbers with commas, such as 1,8,9")
     return tuple(map(int, parts))
-
-
-def _check_musc(backbone: str | None, zoom: int | None, model: Path | None) -> None:
-    if backbone is None:
-        raise SettingsError("musc compares images with CLIP: name a file of its weights with --backbone")
-    if zoom is not None:
-        raise SettingsError("musc looks at images of one size, as the paper does: leave out --zoom")
-    if model is not None:
-        raise SettingsError("a model learns the features that rank its pile: leave out --method musc, or --make-model")
 
 
 def _rank(paths: list[Path], plan: ScreenPlan, output: Path, json: bool) -> dict[str, Any]:

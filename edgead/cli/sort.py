@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from edgead.cli.advice import edgead_command
-from edgead.cli.app import Group, Json, Model, Seed, StoreUrl, app, find_images, print_report
-from edgead.cli.choices import DeviceName, SortMethod
+from edgead.cli.app import Group, Json, Model, Seed, StoreUrl, app, find_images, print_report, read_setting
+from edgead.cli.choices import PluginSettings, SortMethod
 from edgead.cli.console import stage_bars, stderr
 from edgead.errors import SettingsError
 
@@ -34,18 +34,8 @@ def sort(
     store_url: StoreUrl = None,
     since: Annotated[str | None, typer.Option(help="How far back into the store: 12h, 7d, 2w; by default 7d.")] = None,
     link: Annotated[bool, typer.Option("--link", help="Write links to the images, no copies.")] = False,
-    method: Annotated[
-        SortMethod, typer.Option(help="By how rejects differ from good parts, or by a transformer that learns them.")
-    ] = SortMethod.residuals,
-    weights: Annotated[
-        Path | None, typer.Option(help="Of anomaly_ncd: the transformer, a file of DINO or DINOv2.")
-    ] = None,
-    base: Annotated[
-        Path | None,
-        typer.Option(help="Of anomaly_ncd: rejects of known kinds, BASE/KIND/*.png, masks in BASE/ground_truth."),
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Of anomaly_ncd: how often it sees each reject.")] = 50,
-    device: Annotated[DeviceName, typer.Option(help="Of anomaly_ncd: where it learns.")] = DeviceName.auto,
+    method: SortMethod = "residuals",
+    setting: PluginSettings = None,
     group: Group = "auto",
     seed: Seed = 0,
     json: Json = False,
@@ -55,7 +45,7 @@ def sort(
     from edgead.sorting.folders import SHEET, check_folder, write_sorted
     from edgead.sorting.sort import SortPlan, sort_images
 
-    plan = SortPlan(_read_count(kinds), everything, group, seed, method, weights, base, epochs, device)
+    plan = SortPlan(_read_count(kinds), everything, group, seed, method, dict(map(read_setting, setting or [])))
     check_folder(output)
     paths = [*find_images(images or []), *_from_store(store, store_url, since)]
     if not paths:

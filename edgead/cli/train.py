@@ -165,12 +165,12 @@ def _table(report: dict[str, Any]) -> Table:
 
 def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> None:
     """Say what a frame will take, where that is so much that some budgets exclude it."""
-    from edgead.workstation.backbones.foundation_names import TOWERS
+    from edgead.workstation.backbones.pretrained import BACKBONES
     from edgead.workstation.training.frame_time import network_ms, tiles_account
 
     if account := tiles_account(good, detector, settings):
         stderr.print(account, soft_wrap=True)
-    elif settings.get("backbone") in TOWERS:
+    elif settings.get("backbone") not in (None, *BACKBONES):
         took_ms = network_ms(detector, settings)
         stderr.print(
             f"{settings['backbone']}: about {took_ms:.0f} ms a frame on one core of this machine", soft_wrap=True

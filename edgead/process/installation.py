@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 # What this repository's plug-ins add, by the groups of their entry points; with the extra that a component needs.
+_FOUNDATION = "winclip anomaly_clip crane filo metauas inp_former inp_lite"
 _PLUGINS = {
     "edgead.defects": {"seas": "edgead-diffusion", "anogen": "edgead-diffusion"},
+    "edgead.methods": dict.fromkeys(_FOUNDATION.split(), "edgead-foundation"),
+    "edgead.screeners": {"musc": "edgead-foundation"},
     "edgead.sinks": {
         "s7": "edgead-plant[s7]",
         "ethernet_ip": "edgead-plant[ethernet-ip]",
@@ -22,6 +25,7 @@ _PLUGINS = {
         "sparkplug": "edgead-plant[sparkplug]",
         "gpio": "edgead-plant[gpio]",
     },
+    "edgead.sorters": {"anomaly_ncd": "edgead-foundation"},
     "edgead.triggers": {
         "s7": "edgead-plant[s7]",
         "ethernet_ip": "edgead-plant[ethernet-ip]",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from edgead.components.added import Added
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO, group_images
 from edgead.detector import Detector
@@ -21,7 +21,7 @@ from edgead.errors import SettingsError
 from edgead.sorting.clusters import Clusters, find_clusters
 from edgead.sorting.describe import Judged, Problem, describe_images
 
-RESIDUALS, ANOMALY_NCD = "residuals", "anomaly_ncd"
+RESIDUALS = "residuals"
 _RANK_WEIGHT = 0.2
 
 Announce = Callable[[str], None]
@@ -37,28 +37,16 @@ class SortPlan:
     Attributes
     ----------
     count : int, optional
-        Number of kinds; by default as many as come again in other rejects, see `find_clusters`. "anomaly_ncd" needs it.
+        Number of kinds; by default as many as come again in other rejects, see `find_clusters`.
     everything : bool
         Sort images that are judged ok too.
     group : str
         Which images show the same part, see `edgead.dataset.groups.group_images`.
     seed : int
-    method : {"residuals", "anomaly_ncd"}
-        By how rejects differ from the nearest good patches, which takes seconds; or by what a transformer learns of
-        them, which takes a training: see `edgead.workstation.methods.anomaly_ncd`.
-    weights : Path, optional
-        The transformer, a file of DINO or DINOv2. For "anomaly_ncd" alone, as are those that follow.
-    base : Path, optional
-        Rejects of other products whose kinds are known, FOLDER/KIND/*.png, and their masks, FOLDER/ground_truth/KIND:
-        the transformer learns from them what tells kinds apart. Without them it is not the published method.
-    epochs : int
-    device : str
-        One of `edgead.workstation.trainer.device.DEVICES`.
-
-    Raises
-    ------
-    SettingsError
-        An unknown method, or settings that do not fit it.
+    method : str
+        A name in `SORTERS`; "residuals" sorts by how rejects differ from the nearest good patches.
+    settings : mapping of str to object
+        Of a method of another package, as plain JSON types.
     """
 
     count: int | None = None
@@ -66,30 +54,7 @@ class SortPlan:
     group: str = AUTO
     seed: int = 0
     method: str = RESIDUALS
-    weights: Path | None = None
-    base: Path | None = None
-    epochs: int = 50
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.method not in (RESIDUALS, ANOMALY_NCD):
-            raise SettingsError(f"unknown method {self.method!r} of sorting: choose {RESIDUALS} or {ANOMALY_NCD}")
-        if self.method == RESIDUALS:
-            for name, given in (("weights", self.weights), ("base", self.base)):
-                if given is not None:
-                    raise SettingsError(f"{RESIDUALS} takes no {name}: leave out --{name}, or choose {ANOMALY_NCD}")
-            return
-        if self.count is None:
-            raise SettingsError(
-                f"{ANOMALY_NCD} does not find how many kinds there are: give their number, such as the one that "
-                f"{RESIDUALS} finds"
-            )
-        if self.weights is None:
-            raise SettingsError(
-                f"{ANOMALY_NCD} needs a vision transformer: give a file of DINO or DINOv2 with --weights, such as "
-                "dino_vitbase8_pretrain.pth, which the paper has and github.com/facebookresearch/dino links to; "
-                "dinov2_vits14_pretrain.pth is ten times faster. Or choose residuals, which needs none"
-            )
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +148,11 @@ def rows_of(images: Sequence[Judged]) -> np.ndarray:
 
 
 class Sorter(Protocol):
-    """A way to sort: first images are judged, then some of them sorted."""
+    """A way to sort: first images are judged, then some of them sorted.
+
+    A package adds one by `[project.entry-points."edgead.sorters"]` with `NAME = "module:Class"`; the class is made of a
+    plan and of `announce`, and raises SettingsError where they do not fit it.
+    """
 
     def judge(
         self, detector: Detector, paths: Sequence[Path], progress: StageProgress
@@ -195,7 +164,10 @@ class Sorter(Protocol):
 class ResidualSorter:
     """Sorts by how rejects differ from the nearest good patches."""
 
-    def __init__(self, plan: SortPlan):
+    def __init__(self, plan: SortPlan, announce: Announce):
+        del announce  # it takes seconds
+        if plan.settings:
+            raise SettingsError(f"{RESIDUALS} has no settings: leave out {', '.join(plan.settings)}")
         self._plan = plan
 
     def judge(
@@ -207,6 +179,11 @@ class ResidualSorter:
     def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters:
         """Sort parts, see `find_clusters`."""
         return find_clusters(rows_of(images), parts, self._plan.count, seed=self._plan.seed)
+
+
+SORTERS: Added[Callable[[SortPlan, Announce], Sorter]] = Added(
+    "edgead.sorters", "method of sorting", {RESIDUALS: "edgead.sorting.sort:ResidualSorter"}
+)
 
 
 def sort_images(
@@ -222,9 +199,10 @@ def sort_images(
     Raises
     ------
     SettingsError
-        The model cannot describe images, none is rejected, there are fewer than kinds, or more than can be sorted.
+        Unknown method, or settings that do not fit it. The model cannot describe images, none is rejected, there are
+        fewer than kinds, or more than can be sorted.
     """
-    sorter = _find_sorter(plan, announce)
+    sorter = SORTERS.find(plan.method)(plan, announce)
     judged, problems = sorter.judge(detector, paths, progress)
     chosen = [one for one in judged if plan.everything or one.decision != "ok"]
     if not chosen:
@@ -237,11 +215,3 @@ def sort_images(
     clusters = sorter.cluster(chosen, parts, progress)
     ok = [one for one in judged if not plan.everything and one.decision == "ok"]
     return Sorted(chosen, clusters, parts, groups.account, ok, problems)
-
-
-def _find_sorter(plan: SortPlan, announce: Announce) -> Sorter:
-    if plan.method == RESIDUALS:
-        return ResidualSorter(plan)
-    # By name, as a plug-in would be: the workstation imports this room.
-    sorter: Sorter = import_module("edgead.workstation.methods.anomaly_ncd.sorter").AnomalyNcdSorter(plan, announce)
-    return sorter

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from edgead.components.added import Added
 from edgead.dataset.folders import StageProgress
 from edgead.dataset.made_sets import MadeSet
-from edgead.errors import SettingsError
-from edgead.process.installation import comes_with
 from edgead.synthetic.made_set import Recipe
 from edgead.synthetic.rejects import RealDefect
 
@@ -52,25 +50,5 @@ class DefectMaker(ABC):
         """Write a folder of made defects, see `edgead.synthetic.made_set.make_defects`."""
 
 
-def maker_names() -> tuple[str, ...]:
-    """Name all methods that are here, edgead's own first."""
-    return (*OWN, *sorted(entry.name for entry in entry_points(group="edgead.defects")))
-
-
-def find_maker(name: str) -> type[DefectMaker]:
-    """Look up a method of another package.
-
-    Raises
-    ------
-    SettingsError
-        There is none of that name; the message lists those there are. Or it cannot be imported.
-    """
-    entry = next((each for each in entry_points(group="edgead.defects") if each.name == name), None)
-    if entry is None:
-        known = f"unknown method {name!r}: choose one of {', '.join(maker_names())}"
-        raise SettingsError(comes_with("edgead.defects", name) or known)
-    try:
-        found: type[DefectMaker] = entry.load()
-    except Exception as error:
-        raise SettingsError(f"method {name} of {entry.value} cannot be imported: {error}") from error
-    return found
+MAKERS: Added[type[DefectMaker]] = Added("edgead.defects", "method", {}, beside=OWN)
+"""Methods of other packages."""

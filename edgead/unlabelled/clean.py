@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.unlabelled.features import MutualScorer
-from edgead.unlabelled.mutual import FEWEST_PARTS, MutualRule
+from edgead.unlabelled.mutual import FEWEST_PARTS
+from edgead.unlabelled.run import ScreenPlan
 
 # In robust standard deviations of the logarithm of scores above their median.
 FAR = 5.0
@@ -71,5 +72,5 @@ def suspicious_images(
     """Find images that should not be learnt, the most suspicious first; none where the parts are few."""
     if len(set(parts)) < max(FEWEST_PARTS, ENOUGH_PARTS):
         return []
-    scores, _ = MutualScorer("fast", MutualRule(), 2, roi)(paths, parts, progress)
+    scores, _ = MutualScorer(ScreenPlan(roi=roi))(paths, parts, progress)
     return [paths[index] for index in stand_out(scores)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,28 @@ from edgead.dataset.images import Images
 from edgead.errors import SettingsError
 from edgead.runtime import open_runtime
 from edgead.runtime.contract import Runtime
-from edgead.unlabelled.mutual import MutualRule, mutual_scores
+from edgead.unlabelled.mutual import mutual_scores
+
+if TYPE_CHECKING:
+    from edgead.unlabelled.run import ScreenPlan
 
 
 class PileScorer(Protocol):
-    """Scores the images of a pile by each other; `preprocessing` says what they are resized to."""
+    """Scores the images of a pile by each other.
+
+    A package adds one by `[project.entry-points."edgead.screeners"]` with `NAME = "module:Class"`; the class is made of
+    an `edgead.unlabelled.run.ScreenPlan`, and raises SettingsError where that does not fit it.
+
+    Attributes
+    ----------
+    preprocessing : Preprocessing
+        What images are resized to.
+    knows_parts : bool
+        Whether images of one part say nothing of each other; otherwise each image is compared with all others.
+    """
 
     preprocessing: Preprocessing
+    knows_parts: bool
 
     def __call__(
         self, paths: Sequence[Path], parts: Sequence[int], progress: StageProgress
@@ -41,11 +56,13 @@ class PileScorer(Protocol):
 class MutualScorer:
     """Scores a pile by `edgead.unlabelled.mutual`, with the features of a frozen backbone."""
 
-    def __init__(self, backbone: str, rule: MutualRule, zoom: int, roi: tuple[int, ...] | None):
-        self._backbone = open_backbone(backbone)
-        self._rule = rule
-        self._zoom = zoom
-        self.preprocessing = self._backbone.preprocessing.model_copy(update={"roi": roi})
+    knows_parts = True
+
+    def __init__(self, plan: ScreenPlan):
+        self._backbone = open_backbone(plan.backbone or "fast")
+        self._rule = plan.rule
+        self._zoom = 2 if plan.zoom is None else plan.zoom
+        self.preprocessing = self._backbone.preprocessing.model_copy(update={"roi": plan.roi})
 
     def __call__(
         self, paths: Sequence[Path], parts: Sequence[int], progress: StageProgress

@@ -17,7 +17,7 @@ from edgead.images.sheet import Tile, band_sheet
 from edgead.preprocess import covered
 from edgead.sorting.folders import check_folder
 from edgead.types import StageTimes, Verdict
-from edgead.unlabelled.run import ENOUGH_PARTS, MUSC, Screened, ScreenedImage
+from edgead.unlabelled.run import ENOUGH_PARTS, MUTUAL, Screened, ScreenedImage
 
 SHEET, TABLE, LIMITS = "sheet.jpg", "ranking.csv", "limits.txt"
 _COLUMNS = ("rank", "image", "score", "part")
@@ -49,8 +49,8 @@ def write_screened(found: Screened, folder: Path) -> None:
 def limits_page(found: Screened) -> str:
     """One page of words: what was done, and what a ranking of a pile cannot know."""
     rule, count = found.plan.rule, len(found.images)
-    closer = "--roi shows more." if found.plan.method == MUSC else "--roi and --zoom show more."
-    of_a_part = "count as different parts" if found.plan.method == MUSC else "say nothing of each other"
+    closer = "--roi and --zoom show more." if found.plan.method == MUTUAL else "--roi shows more."
+    of_a_part = "say nothing of each other" if found.scorer.knows_parts else "count as different parts"
     paragraphs = [
         f"{count} images of one pile were compared with each other. {found.groups.account}.",
         "The score of an image says how far its most unusual places are from what other parts show at any place. It "
@@ -80,8 +80,8 @@ def _sheet(found: Screened) -> np.ndarray:
     images = found.images
     worst, least = images[:_WORST], images[max(_WORST, len(images) - _HARMLESS) :]
     bands = [
-        (f"the {len(worst)} most suspicious", [_tile(one, found.preprocessing, scale) for one in worst]),
-        (f"the {len(least)} least suspicious", [_tile(one, found.preprocessing, scale) for one in least]),
+        (f"the {len(worst)} most suspicious", [_tile(one, found.scorer.preprocessing, scale) for one in worst]),
+        (f"the {len(least)} least suspicious", [_tile(one, found.scorer.preprocessing, scale) for one in least]),
     ]
     title = f"{len(images)} images of a pile, ranked by comparing them with each other"
     return band_sheet((title, _LEGEND), bands, columns=_HARMLESS, tile_px=_TILE_PX)

@@ -85,7 +85,7 @@ def make_model(
         Before anything is written at `destination`.
     """
     started = time.perf_counter()
-    backbone = open_backbone(plan.backbone)
+    backbone = open_backbone(plan.backbone or "fast")
     check_destination(destination)
     ordered, problems = in_own_order(paths, plan, progress)
     groups = group_images(sorted(ordered), plan.group, common_folder(ordered))

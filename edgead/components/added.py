@@ -1,0 +1,67 @@
+"""Look-up of classes by name: edgead's own, and those that other packages add by entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from edgead.errors import SettingsError
+from edgead.process.installation import comes_with
+
+C = TypeVar("C")
+
+
+class Added(Mapping[str, C]):
+    """Classes by name, edgead's own first, which cannot be replaced; each is imported when it is asked for.
+
+    Parameters
+    ----------
+    group : str
+        Of the entry points, `NAME = "module:Class"`.
+    noun : str
+        What one is called in an error.
+    own : mapping of str to str
+        `module:Class` of edgead's own.
+    beside : tuple of str
+        Names that edgead knows and that are no classes, for the error.
+    """
+
+    def __init__(self, group: str, noun: str, own: Mapping[str, str], beside: tuple[str, ...] = ()):
+        self.group, self.noun, self.own, self._beside = group, noun, own, beside
+
+    def __getitem__(self, name: str) -> C:
+        if name not in self.own:
+            return self._entries()[name].load()  # type: ignore[no-any-return]  # what other packages name
+        module, _, of_class = self.own[name].partition(":")
+        return getattr(import_module(module), of_class)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self.own, *sorted(self._entries())))
+
+    def __len__(self) -> int:
+        return len(self.own) + len(self._entries())
+
+    def find(self, name: str) -> C:
+        """Look a class up.
+
+        Raises
+        ------
+        SettingsError
+            There is none of that name; the message lists those there are, or names the package that has it. Or
+            another package's cannot be imported.
+        """
+        if name not in tuple(self):
+            known = f"unknown {self.noun} {name!r}: choose one of {', '.join((*self._beside, *self))}"
+            raise SettingsError(comes_with(self.group, name) or known)
+        try:
+            return self[name]
+        except Exception as error:
+            if name in self.own:
+                raise
+            where = self._entries()[name].value
+            raise SettingsError(f"{self.noun} {name} of {where} cannot be imported: {error}") from error
+
+    def _entries(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group=self.group) if entry.name not in self.own}

@@ -1,0 +1,98 @@
+"""Encoder of a crop by its region alone."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.workstation.backbones.pretrained import build_backbone
+from edgead_foundation.backbones.vit import VisionTransformer
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Encoder(nn.Module):
+    """Called with RGB normalised like ImageNet, (n, 3, side, side), and masks in 0..1, (n, 1, side, side): (n, d).
+
+    Attributes
+    ----------
+    side : int
+        Of its images, in pixels.
+    channels : int
+        Of what it gives.
+    """
+
+    side: int
+    channels: int
+
+
+class MaskGuidedVit(Encoder):
+    """A vision transformer whose class token sees the patches of the region alone (section 3.3).
+
+    Parameters
+    ----------
+    vit : VisionTransformer
+    masked : int
+        Blocks at the end in which it sees no others; the earlier ones are as they were.
+    trained : int
+        Blocks at the end that learn; all else stays frozen.
+    """
+
+    def __init__(self, vit: VisionTransformer, masked: int = 9, trained: int = 1):
+        super().__init__()
+        self.vit = vit.requires_grad_(False)
+        self.masked = masked
+        self.side, self.channels = vit.shape.image_size, vit.shape.width
+        for block in vit.blocks[-trained:]:
+            block.requires_grad_(True)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """RGB normalised like ImageNet, (n, 3, side, side), and masks in 0..1, (n, 1, side, side) -> (n, d)."""
+        shape = self.vit.shape
+        seen = F.avg_pool2d(mask, shape.patch_size).flatten(1) >= 0.5
+        allowed = seen.new_ones(len(mask), 1, 1 + shape.grid**2, 1 + shape.grid**2)
+        allowed[:, 0, 0, 1:] = seen
+        x = self.vit.embed(image)
+        for number, block in enumerate(self.vit.blocks):
+            x = block(x, allowed if number >= shape.depth - self.masked else None)
+        return self.vit.norm(x)[:, 0]
+
+
+class RegionAverage(Encoder):
+    """Ours, where there is no transformer: features of a packaged backbone, averaged over the region.
+
+    The backbone stays frozen. Its channels are standardised over the crops, as heads that compare directions need it;
+    a layer that begins as the identity is what learns.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str = "efficientnet_lite0", layer: str = "stride16", side: int = 224):
+        super().__init__()
+        self.backbone = build_backbone(name, [layer], image_size=(side, side))
+        self.side = side
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
+        self.register_buffer("std", torch.tensor(STD)[:, None, None])
+        with torch.inference_mode():
+            self.channels = self.backbone(torch.zeros(1, 3, side, side))[0].shape[1]
+        self.standardise = nn.BatchNorm1d(self.channels, affine=False)
+        self.adaptor = nn.Linear(self.channels, self.channels)
+        nn.init.eye_(self.adaptor.weight)
+        nn.init.zeros_(self.adaptor.bias)
+
+    def train(self, mode: bool = True) -> RegionAverage:
+        """The statistics of the backbone stay those of ImageNet."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """RGB normalised like ImageNet, (n, 3, side, side), and masks in 0..1, (n, 1, side, side) -> (n, d)."""
+        features = self.backbone(255 * (image * self.std + self.mean))[0]
+        share = F.adaptive_avg_pool2d(mask, features.shape[-2:])
+        # Where the region is lost between pixels, the whole crop counts.
+        share = share + (share.sum(dim=(2, 3), keepdim=True) < 1e-3)
+        pooled = (features * share).sum(dim=(2, 3)) / share.sum(dim=(2, 3))
+        return self.adaptor(self.standardise(pooled))

@@ -1,0 +1,32 @@
+"""The crops of an image vote for its kind: large regions count more."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgead_foundation.anomaly_ncd.losses import STUDENT_TEMPERATURE
+
+
+def kind_probabilities(logits: Tensor, base: int) -> Tensor:
+    """Logits of crops (n, base + kinds) -> probabilities of kinds (n, kinds)."""
+    return torch.softmax(logits[:, base:] / STUDENT_TEMPERATURE, dim=-1)
+
+
+def merge_regions(probabilities: Tensor, areas: Tensor, temperature: float) -> Tensor:
+    """Average the crops of one image by the size of their regions (section 3.5).
+
+    Parameters
+    ----------
+    probabilities : Tensor of shape (crops, kinds)
+    areas : Tensor of shape (crops,)
+        Pixels of the regions of each crop.
+    temperature : float
+        Of the softmax over the square roots of the areas, in pixels: 100 for MVTec AD, 50 for magnetic tiles.
+
+    Returns
+    -------
+    Tensor of shape (kinds,)
+    """
+    weights = torch.softmax(areas.to(probabilities.dtype).sqrt() / temperature, dim=0)
+    return weights @ probabilities

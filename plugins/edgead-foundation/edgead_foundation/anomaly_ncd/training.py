@@ -1,0 +1,228 @@
+"""Training of encoder and heads: kinds from crops without a label, and from some with one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
+from edgead.workstation.trainer.checkpoint import Learner
+from edgead.workstation.trainer.loop import run_steps
+from edgead_foundation.anomaly_ncd import losses
+from edgead_foundation.anomaly_ncd.crops import Crop
+from edgead_foundation.anomaly_ncd.encoder import Encoder
+from edgead_foundation.anomaly_ncd.views import Views
+
+LAST_RATE = 1e-3
+"""The learning rate at the end of the cosine, in learning rates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is looked for, and how; the defaults are those of the authors' code.
+
+    Attributes
+    ----------
+    kinds : int
+        Kinds to find, the normal one included: the first draws what hardly deviates.
+    epochs, batch_size : int
+    learning_rate, momentum, weight_decay : float
+        Of SGD; the rate follows a cosine over the epochs.
+    supervised : float
+        Share of the losses that need labels.
+    even_use : float
+        Weight of the term that keeps all kinds in use.
+    normal_below : float
+        A crop whose score is below counts as normal, by as much as it is below.
+    area_temperature : float
+        See `edgead_foundation.anomaly_ncd.merging.merge_regions`.
+    heads : int
+        Classifiers that learn side by side; the one with the least loss is used.
+    seed : int
+    """
+
+    kinds: int
+    epochs: int = 50
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    momentum: float = 0.9
+    weight_decay: float = 5e-5
+    supervised: float = 0.3
+    even_use: float = 4.0
+    normal_below: float = 0.5
+    area_temperature: float = 100.0
+    heads: int = 4
+    seed: int = 3407
+
+    def __post_init__(self) -> None:
+        if self.kinds < 2:
+            raise SettingsError(f"kinds is {self.kinds}: at least 2, as the first draws what hardly deviates")
+        if self.epochs < 1 or self.batch_size < 2:
+            raise SettingsError(f"epochs {self.epochs} and batch_size {self.batch_size}: at least 1 and 2 are needed")
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The loss of one batch in two views.
+
+    Attributes
+    ----------
+    plan : Plan
+    base : int
+        Base classes; without any, the supervised half of the loss is left out, which is ours.
+    """
+
+    plan: Plan
+    base: int
+
+    def __call__(
+        self, outputs: tuple[Tensor, Tensor], labels: Tensor, normality: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Loss of a batch, and of each head what it lost on unlabelled crops, (heads,).
+
+        Parameters
+        ----------
+        outputs : tuple of Tensor
+            Of `KindHeads`: (2 n, contrast) and (heads, 2 n, base + kinds), one view after the other.
+        labels : Tensor of shape (n,), int64
+            Base class; -1 for none.
+        normality : Tensor of shape (n,)
+            See `losses.pseudo_labels`; of crops without a label.
+        epoch : int
+        """
+        projections, logits = outputs
+        labelled = (labels >= 0).repeat(2)
+        temperature = losses.teacher_temperature(epoch, self.plan.epochs)
+        weights = normality[labels < 0].repeat(2)
+        cluster = torch.stack([self._cluster(x[~labelled], temperature, weights) for x in logits])
+        unsupervised = cluster.mean() + losses.info_nce(projections)
+        loss = (1 - self.plan.supervised) * unsupervised
+        if self.base:
+            known = labels[labels >= 0]
+            scaled = logits[:, labelled] / losses.STUDENT_TEMPERATURE
+            entropy = torch.stack([F.cross_entropy(x, known.repeat(2)) for x in scaled]).mean()
+            contrast = losses.supervised_contrast(projections[labelled], known)
+            loss = loss + self.plan.supervised * (entropy + contrast)
+        return loss, cluster.detach()
+
+    def _cluster(self, logits: Tensor, temperature: float, normality: Tensor) -> Tensor:
+        teacher = losses.pseudo_labels(logits, self.base, temperature, normality)
+        return losses.cross_view_entropy(logits, teacher) + self.plan.even_use * losses.negative_entropy(logits)
+
+
+class Material:
+    """The crops to learn from: those without a label, then those of base classes.
+
+    Parameters
+    ----------
+    crops, base : sequence of Crop
+        At least one crop without a label.
+    labels : sequence of int
+        Class of each of `base`, from 0.
+    views : Views
+    normal_below : float
+        See `Plan`.
+    """
+
+    def __init__(
+        self, crops: Sequence[Crop], base: Sequence[Crop], labels: Sequence[int], views: Views, normal_below: float
+    ):
+        self._views = views
+        self._images = [views.enlarge(crop) for crop in (*crops, *base)]
+        self.labels = torch.tensor([-1] * len(crops) + list(labels))
+        self.normality = torch.tensor([max(0.0, normal_below - crop.score) for crop in (*crops, *base)])
+        # As likely a base class as none.
+        weights = np.where(self.labels < 0, len(base) / len(crops) if base else 1.0, 1.0)
+        self._shares = weights / weights.sum()
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """Crops of an epoch, drawn with replacement; int64."""
+        return np.random.default_rng([seed, epoch]).choice(len(self), len(self), p=self._shares)
+
+    def two_views(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Images (2 n, 3, side, side) and masks (2 n, 1, side, side): one view of each crop, then another."""
+        images, masks = zip(*(self._views.trained(*self._images[i]) for i in (*chosen, *chosen)), strict=True)
+        return torch.stack(images), torch.stack(masks)
+
+    def judged(self, number: int) -> tuple[Tensor, Tensor]:
+        """The view of a crop that is judged, as a batch of one: (1, 3, side, side) and (1, 1, side, side)."""
+        image, mask = self._views.judged(*self._images[number])
+        return image[None], mask[None]
+
+
+def train(
+    encoder: Encoder, heads: nn.Module, material: Material, plan: Plan, *, progress: StageProgress = no_progress
+) -> int:
+    """Train in place; returns the number of the head that lost least in the last epoch.
+
+    Raises
+    ------
+    SettingsError
+        If the loss is not finite.
+    """
+    objective = Objective(plan, int(material.labels.max()) + 1)
+    network = nn.ModuleDict({"encoder": encoder, "heads": heads})
+    optimizer = SGD(_groups(network), lr=plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay)
+    per_epoch = math.ceil(len(material) / plan.batch_size)
+    lost = torch.zeros(plan.heads, device=next(network.parameters()).device)
+
+    def step(number: int, rng: np.random.Generator) -> Tensor:
+        epoch, position = divmod(number, per_epoch)
+        chosen = material.order(plan.seed, epoch)[position * plan.batch_size :][: plan.batch_size]
+        labels = material.labels[chosen]
+        if not (labels < 0).any() or (objective.base and not (labels >= 0).any()):
+            return torch.zeros(())  # the authors' code leaves such batches out
+        loss, cluster = lose(network, objective, material, chosen, epoch)
+        if epoch == plan.epochs - 1:
+            lost.add_(cluster)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    network.train()
+    run_steps(
+        step,
+        Learner(network, [optimizer], "sort"),
+        plan.epochs * per_epoch,
+        seed=plan.seed,
+        schedule=lambda number: cosine(number // per_epoch, plan.epochs),
+        progress=progress,
+    )
+    network.eval()
+    return int(lost.argmin())
+
+
+def lose(
+    network: nn.ModuleDict, objective: Objective, material: Material, chosen: np.ndarray, epoch: int
+) -> tuple[Tensor, Tensor]:
+    """What `Objective` says of two new views of some crops; the network has an `encoder` and `heads`."""
+    device = next(network.parameters()).device
+    outputs = network["heads"](network["encoder"](*(x.to(device) for x in material.two_views(chosen))))
+    labels, normality = (x[chosen].to(device) for x in (material.labels, material.normality))
+    return objective(outputs, labels, normality, epoch)
+
+
+def cosine(epoch: int, epochs: int) -> float:
+    """The learning rate of an epoch, in learning rates."""
+    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def _groups(network: nn.Module) -> list[dict[str, object]]:
+    """Biases and normalisations are not decayed."""
+    learns = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in learns if p.ndim > 1]},
+        {"params": [p for p in learns if p.ndim <= 1], "weight_decay": 0.0},
+    ]

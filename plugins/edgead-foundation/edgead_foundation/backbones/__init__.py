@@ -1,0 +1,1 @@
+"""Foundation backbones: their names, files of weights and networks."""

@@ -1,0 +1,134 @@
+"""Foundation backbones, built and filled with weights; `edgead_foundation.backbones.names` says which there are.
+
+The networks are timm's, and equal the authors' (`tests/test_towers_authors.py`). What timm does otherwise is done here:
+positions of another image size are interpolated as the authors of each family do it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.errors import SettingsError
+from edgead.workstation.backbones.pretrained import Backbone
+from edgead_foundation.backbones.files import read_tower
+from edgead_foundation.backbones.names import TOWERS, Positions
+from edgead_foundation.backbones.networks import create
+
+_OFFSET = 0.1
+
+
+class TowerBackbone(Backbone):
+    """A tower, cut after the last block used; `forward` gives the patches' tokens of the blocks asked for."""
+
+    network: Any  # timm's, whose methods torch's types do not know
+
+    def __init__(self, network: Any, layers: Sequence[str]):
+        nn.Module.__init__(self)
+        blocks = sorted({int(layer.removeprefix("block")) for layer in layers})
+        self.layers = tuple(f"block{number}" for number in blocks)
+        self.indices = [number - 1 for number in blocks]
+        network.prune_intermediate_layers(self.indices, prune_norm=True)
+        self.network = network
+        for name in ("mean", "std"):
+            values = 255 * torch.tensor(network.pretrained_cfg[name])
+            self.register_buffer(name, values.view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """RGB in 0..255, float32 (n, 3, h, w) -> tokens of each layer, (n, d, h / patch, w / patch)."""
+        x = (image - self.mean) / self.std
+        return self.network.forward_intermediates(x, indices=self.indices, intermediates_only=True)
+
+
+def build_tower(
+    name: str,
+    image_size: tuple[int, int],
+    *,
+    weights: Path | None = None,
+    pretrained: bool = True,
+    positions: Positions | None = None,
+) -> nn.Module:
+    """Build a whole tower of timm for images of one size, in evaluation mode.
+
+    Parameters
+    ----------
+    name : str
+        One of `TOWERS`.
+    image_size : (int, int)
+        Height and width, multiples of the patch.
+    weights : Path, optional
+        What `edgead_foundation.backbones.files.read_tower` takes; by default they are downloaded, once, into the
+        cache of the Hugging Face Hub.
+    pretrained : bool
+        False leaves the weights random.
+    positions : {"antialiased", "plain", "offset", "bilinear"}, optional
+        How they are brought to the image size; by default as the authors of the tower's family do it.
+
+    Raises
+    ------
+    SettingsError
+        Another image size, weights that do not fit, or none and no network.
+    """
+    tower = TOWERS[name]
+    tower.check_image_size(image_size)
+    network = create(tower, image_size)
+    if pretrained:
+        state = _download(name) if weights is None else read_tower(weights, name)
+        if "pos_embed" in state:
+            rows, columns = (side // tower.patch for side in image_size)
+            how = positions or tower.family.positions
+            state["pos_embed"] = resize_positions(state["pos_embed"], (rows, columns), how)
+        network.load_state_dict(state)
+    return network.eval()
+
+
+def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -> Tensor:
+    """Interpolate learnt positions of a square grid of patches; a class token's before them stays as it is.
+
+    Parameters
+    ----------
+    positions : Tensor of shape (1, t, d)
+    grid : (int, int)
+        Rows and columns of patches.
+    how : {"antialiased", "plain", "offset", "bilinear"}
+        DINO and DINOv2 without registers ask torch for a scale, of a grid that is a tenth of a patch larger, and it
+        reads the old positions at that scale; CLIP (as OpenCLIP resizes it) and DINOv2 with registers ask for a size.
+        The copy of OpenCLIP in MuSc asks for a size without antialiasing.
+    """
+    side = math.isqrt(positions.shape[1])
+    first = positions.shape[1] - side**2
+    if grid == (side, side):
+        return positions
+    square = positions[:, first:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    if how == "offset":
+        scales = [(count + _OFFSET) / side for count in grid]
+        resized = F.interpolate(square, scale_factor=scales, mode="bicubic")
+    elif how == "bilinear":
+        resized = F.interpolate(square, size=list(grid), mode="bilinear")
+    else:
+        resized = F.interpolate(square, size=list(grid), mode="bicubic", antialias=how == "antialiased")
+    return torch.cat([positions[:, :first], resized.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    """The weights of timm's repositories on the Hugging Face Hub, from its cache where they are there."""
+    tower = TOWERS[name]
+    logging.getLogger("timm").setLevel(logging.ERROR)
+    try:
+        return create(tower, (tower.side, tower.side), pretrained=True).state_dict()
+    except Exception as error:  # noqa: BLE001  whatever the hub's client raises, of three libraries below it
+        raise SettingsError(
+            f"the weights of {name} could not be downloaded ({_first_line(error)}): give a file with --weights, see "
+            "the page Use a foundation backbone, or try again on a computer with a network"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,44 @@
+"""The losses of INP-Former (arXiv 2503.02424, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgead_foundation.inp_former.reconstruction import distances
+
+HARDNESS = 3.0
+COHERENCE_WEIGHT = 0.2
+
+
+def coherence_loss(tokens: Tensor, prototypes: Tensor) -> Tensor:
+    """How far tokens (n, t, d) are from the nearest prototype (n, p, d) of their image by the cosine, one number."""
+    cosine = F.cosine_similarity(tokens[:, :, None], prototypes[:, None], dim=-1)
+    return (1 - cosine).amin(dim=2).mean()
+
+
+def soft_mining_loss(taught: Sequence[Tensor], made: Sequence[Tensor], hardness: float = HARDNESS) -> Tensor:
+    """Cosine loss of whole images whose gradient is pulled towards tokens that are hard to make again.
+
+    Its value is that of the plain cosine loss. The gradient that reaches a token is multiplied by its distance over the
+    mean distance in the batch, to the power of `hardness`.
+
+    Parameters
+    ----------
+    taught, made : sequence of Tensor of shape (n, t, d)
+        Of each group; the gradient goes into `made`, which must need one.
+
+    Returns
+    -------
+    Tensor
+        One number, the mean over the groups.
+    """
+    total = made[0].new_zeros(())
+    for target, x in zip(taught, made, strict=True):
+        far = distances(target, x).detach()
+        factor = ((far / far.mean()) ** hardness)[..., None]
+        total = total + (1 - F.cosine_similarity(target.flatten(1), x.flatten(1))).mean()
+        x.register_hook(lambda gradient, factor=factor: gradient * factor)
+    return total / len(made)

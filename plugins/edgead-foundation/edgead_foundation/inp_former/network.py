@@ -1,0 +1,87 @@
+"""Exported network of INP-Former: a frozen backbone, its tokens reconstructed, and the map of where that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.workstation.backbones.pretrained import Backbone
+from edgead_foundation.inp_former.reconstruction import Reconstruction, distances, mean_of
+
+KERNEL, SIGMA = 5, 4.0
+"""Of the Gaussian that the authors smooth maps with: positions of the map."""
+
+
+class InpNetwork(nn.Module):
+    """The whole of INP-Former, exported as it stands.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Its layers, in equal groups of consecutive ones, are averaged to what is to be made again.
+    reconstruction : Reconstruction
+    grid, image_size : (int, int)
+        Height and width in patches, and in pixels.
+    map_size : int
+        Side of the map that it gives.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        reconstruction: Reconstruction,
+        grid: tuple[int, int],
+        image_size: tuple[int, int],
+        map_size: int,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.reconstruction = reconstruction
+        self.grid = grid
+        for name, side, pixels in zip(("rows", "columns"), grid, image_size, strict=True):
+            self.register_buffer(name, enlargement(side, pixels, map_size))
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """uint8 RGB (n, h, w, 3) -> what is to be made again, (n, t, d) for each group."""
+        return self.group(self.backbone(image.float().permute(0, 3, 1, 2)))
+
+    def group(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Layers of the backbone, (n, d, h', w') -> the means of each group of them, (n, t, d)."""
+        tokens = [level.flatten(2).transpose(1, 2) for level in levels]
+        size = len(tokens) // self.reconstruction.groups
+        return [mean_of(tokens[start : start + size]) for start in range(0, len(tokens), size)]
+
+    def score(self, taught: Sequence[Tensor]) -> Tensor:
+        """What `encode` gave -> distances at each patch, the mean of all groups, (n, h', w')."""
+        made, _ = self.reconstruction(mean_of(taught))
+        far = [distances(target, x) for target, x in zip(taught, made, strict=True)]
+        return torch.stack(far).mean(dim=0).unflatten(1, self.grid)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """uint8 RGB (n, h, w, 3) -> the authors' map, float32 (n, map_size, map_size)."""
+        return self.enlarge(self.score(self.encode(image)))
+
+    def enlarge(self, scores: Tensor) -> Tensor:
+        """Scores of patches (n, h', w') -> the authors' map, (n, map_size, map_size)."""
+        return self.rows @ scores @ self.columns.T
+
+
+def enlargement(grid: int, pixels: int, map_size: int) -> Tensor:
+    """How the authors bring one side of a grid of patches to that of their map, as a matrix (map_size, grid).
+
+    To the image by its corners, to the map by its centres, then a Gaussian that ends after two positions, beside zeros.
+    Each is linear, and the same for rows and columns.
+    """
+    unit = torch.eye(grid)[None]
+    image = F.interpolate(unit, size=pixels, mode="linear", align_corners=True)
+    resized = F.interpolate(image, size=map_size, mode="linear", align_corners=False)
+    places = torch.arange(KERNEL) - KERNEL // 2
+    kernel = torch.exp(-(places**2) / (2 * SIGMA**2))
+    smoothed = F.conv1d(resized[0][:, None], (kernel / kernel.sum())[None, None], padding=KERNEL // 2)
+    return smoothed[:, 0].T.contiguous()

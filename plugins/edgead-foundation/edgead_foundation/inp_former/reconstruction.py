@@ -1,0 +1,178 @@
+"""The trained network of INP-Former (Luo et al., arXiv 2503.02424): tokens are made again of prototypes.
+
+Modules take their widths as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.errors import SettingsError
+from edgead_foundation.backbones.vit import Mlp
+
+_PARTS = {
+    "prototypes": "prototype_token",
+    "extractor": "aggregation.0",
+    "bottleneck": "bottleneck.0",
+    "decoder": "decoder",
+}
+PROTOTYPES, BLOCKS, MLP_RATIO, EPS = 6, 8, 4, 1e-8
+"""Of the authors' scripts; EPS is that of their layer norms."""
+
+
+class CrossAttention(nn.Module):
+    """Queries of some tokens, keys and values of others; subclasses say how much each query takes of each value."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Queries (n, heads, t, c), keys and values (n, heads, s, c) -> (n, heads, t, c)."""
+        return F.scaled_dot_product_attention(q, k, v)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Tokens (n, t, d) ask tokens (n, s, d) -> (n, t, d)."""
+        q = self.q(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(y).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
+
+
+class PrototypeAttention(CrossAttention):
+    """Tokens take of each prototype by their cosine, and of those that point away nothing; shares need not sum to 1."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__(width, heads)
+        self.learn_scale = nn.Parameter(torch.ones(heads, 1, 1))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        cosine = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+        return F.relu(cosine * self.learn_scale) @ v
+
+
+class ExtractorBlock(nn.Module):
+    """Learnt tokens become the prototypes of an image: they ask its tokens (section 3.2)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=EPS)
+        self.attn = CrossAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=EPS)
+        self.mlp = Mlp(width, MLP_RATIO * width)
+
+    def forward(self, prototypes: Tensor, tokens: Tensor) -> Tensor:
+        x = prototypes + self.attn(self.norm1(prototypes), self.norm1(tokens))
+        return x + self.mlp(self.norm2(x))
+
+
+class DecoderBlock(nn.Module):
+    """Tokens are made again of prototypes alone (section 3.3): nothing is added around the attention."""
+
+    def __init__(self, width: int, heads: int, ratio: int = MLP_RATIO):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=EPS)
+        self.attn = PrototypeAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=EPS)
+        self.mlp = Mlp(width, ratio * width)
+
+    def forward(self, tokens: Tensor, prototypes: Tensor) -> Tensor:
+        x = self.attn(self.norm1(tokens), self.norm1(prototypes))
+        return x + self.mlp(self.norm2(x))
+
+
+class Reconstruction(nn.Module):
+    """Prototypes of an image, a bottleneck, and a decoder that sees its tokens through the prototypes.
+
+    Parameters
+    ----------
+    width : int
+        Channels of a token.
+    heads : int
+        Of every attention.
+    blocks : int
+        Of the decoder; a multiple of `groups`.
+    groups : int
+        Outputs of so many consecutive blocks each are averaged; the last blocks make the first group, which stands for
+        the shallow layers of the encoder.
+    prototypes : int
+    ratio : int
+        Channels inside the MLPs, of bottleneck and decoder, for each of a token.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        blocks: int = BLOCKS,
+        groups: int = 2,
+        prototypes: int = PROTOTYPES,
+        ratio: int = MLP_RATIO,
+    ):
+        super().__init__()
+        self.groups = groups
+        self.prototypes = nn.Parameter(torch.randn(prototypes, width))
+        self.extractor = ExtractorBlock(width, heads)
+        self.bottleneck = Mlp(width, ratio * width)
+        self.decoder = nn.ModuleList(DecoderBlock(width, heads, ratio) for _ in range(blocks))
+
+    def forward(self, tokens: Tensor, whole: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """Tokens (n, t, d) -> those made again, (n, t, d) for each group, and the prototypes, (n, p, d).
+
+        Prototypes are drawn from `whole`, (n, s, d), where the tokens are but some of an image's.
+        """
+        seen = tokens if whole is None else whole
+        prototypes = self.extractor(self.prototypes.expand(tokens.shape[0], -1, -1), seen)
+        x, made = self.bottleneck(tokens), []
+        for block in self.decoder:
+            x = block(x, prototypes)
+            made.append(x)
+        size = len(made) // self.groups
+        made.reverse()
+        return [mean_of(made[start : start + size]) for start in range(0, len(made), size)], prototypes
+
+    def load_authors(self, trained: Mapping[str, Tensor], file: Path) -> None:
+        """Load what `backbones.files.read_inp_former` gave; raises SettingsError where it does not fit."""
+        state = self.state_dict()
+        names = {name: authors_name(name) for name in state}
+        wanted = {names[name]: tuple(x.shape) for name, x in state.items()}
+        found = {name: tuple(x.shape) for name, x in trained.items()}
+        if found != wanted:
+            name = min(name for name in wanted | found if wanted.get(name) != found.get(name))
+            raise SettingsError(
+                f"{file}: {name} has the shape {found.get(name)}, these settings want {wanted.get(name)}: give the "
+                "backbone, blocks and prototypes that it was trained with, or another file"
+            )
+        self.load_state_dict({name: trained[theirs] for name, theirs in names.items()})
+
+    def draw(self) -> None:
+        """Draw the weights that training starts from, by torch's generator, as the authors' scripts do."""
+        nn.init.normal_(self.prototypes)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.01, a=-0.03, b=0.03)
+                nn.init.zeros_(module.bias)
+
+
+def authors_name(name: str) -> str:
+    """The authors' name of a parameter of `Reconstruction`."""
+    part, dot, rest = name.partition(".")
+    return f"{_PARTS[part]}{dot}{rest}"
+
+
+def mean_of(tokens: Sequence[Tensor]) -> Tensor:
+    """The mean of tokens of several layers, (n, t, d) each."""
+    return torch.stack(list(tokens)).mean(dim=0)
+
+
+def distances(taught: Tensor, made: Tensor) -> Tensor:
+    """1 - the cosine at each token: (n, t, d) twice -> (n, t)."""
+    return 1 - F.cosine_similarity(taught, made, dim=-1)
