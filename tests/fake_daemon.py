@@ -278,7 +278,7 @@ class FakeStore:
         self.audit_chain = SimpleNamespace(head=Head(3, "c0de" * 16), problem=None, check=self._check_chain)
 
     def _check_chain(self) -> Checked:
-        return Checked(len(self.changes), 0, self.audit_chain.head, self.audit_chain.problem)
+        return Checked(len(self.changes), self.audit_chain.head, self.audit_chain.problem)
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
         self.rows.append({**verdict_record(frame, verdict), "false_reject": None, "mark": None, "recent": True})

@@ -56,8 +56,8 @@ RFC_8032 = [
 ]
 # Of the message in the test below, by OpenSSL's `pkeyutl -sign -rawin` with the first of those keys.
 KNOWN = (
-    "f4d0056f9948e716364162fbe2b3f6d9dc5f5bdf35769e4e31e0087c55b07458"
-    "078b73a38470f46e367a0e100b2ef20930e110759ed3cd23ceb76b92ab3e7e04"
+    "1b986389e5a91bf94828c56bec1c3340072ffcf24806a54485b92532ff5d58be"
+    "f3c47619393ac4d28b81d3c97920e34bcbeb372c0b14f9a9c046f6ef193a1a03"
 )
 
 
@@ -128,8 +128,8 @@ def test_what_is_signed_is_laid_out_as_the_documentation_says():
     assert key.public.id == key_id(bytes.fromhex(public)) == "21fe31dfa154a261626bf854046fd227"
     content = message("ab" * 32, key=key.public.id, by="Jörg", at="2026-11-28T06:00:00+00:00")
     assert content == (
-        b'edgead model signature 1\n{"algorithm":"ed25519","at":"2026-11-28T06:00:00+00:00","by":"J\\u00f6rg",'
-        b'"key":"21fe31dfa154a261626bf854046fd227","manifest_sha256":"' + b"ab" * 32 + b'"}'
+        b'edgead model signature 2\n{"algorithm":"ed25519","at":"2026-11-28T06:00:00+00:00","by":"J\\u00f6rg",'
+        b'"counter":0,"key":"21fe31dfa154a261626bf854046fd227","manifest_sha256":"' + b"ab" * 32 + b'","product":""}'
     )
     assert key.sign(content).hex() == KNOWN
 

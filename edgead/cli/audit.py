@@ -55,7 +55,6 @@ def audit(
     report: dict[str, Any] = {
         "whole": found.problem is None,
         "rows": found.rows,
-        "earlier": found.earlier,
         "seq": found.head.seq,
         "head": found.head.hash,
         "problem": found.problem,
@@ -64,8 +63,7 @@ def audit(
     if json:
         print_json(report)
     elif found.problem is None:
-        earlier = f", {found.earlier} of them older than the chain" if found.earlier else ""
-        print(f"whole: {found.rows} rows{earlier}\nhead: {found.head.hash}")
+        print(f"whole: {found.rows} rows\nhead: {found.head.hash}")
     if found.problem is not None:
         stderr.print(f"broken: {found.problem}; {found.rows} rows before that are whole", style="red", soft_wrap=True)
         raise typer.Exit(1)

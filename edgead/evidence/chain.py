@@ -31,8 +31,6 @@ UNREADABLE = "unreadable"
 
 _AT_ONCE = 1000
 _FORM = "edgead audit 1"
-# Of rows that were written before there was a chain: it holds what they have been since then.
-_EARLIER_FORM = "edgead audit 1, chained later"
 _SAID = ("seq", "at", "by", "action", "pipeline", "before", "after")
 
 Row = Mapping[str, Any]
@@ -54,8 +52,6 @@ class Checked:
     ----------
     rows : int
         That are in order, from the first one on.
-    earlier : int
-        Those of them that were written before there was a chain.
     head : Head
         The last of them.
     problem : str or None
@@ -63,7 +59,6 @@ class Checked:
     """
 
     rows: int
-    earlier: int
     head: Head
     problem: str | None = None
 
@@ -89,17 +84,6 @@ def append(connection: Connection, change: Row, known: Head | None = None) -> He
     head = Head(mine.seq, hash_of(as_written(mine), previous))
     _write_hashes(connection, [{"of": head.seq, "to": head.hash, "behind": previous}])
     return head
-
-
-def chain_earlier(connection: Connection) -> None:
-    """Begin the chain with the rows that were written before there was one."""
-    found, previous = [], FIRST
-    for row in connection.execute(select(audit).order_by(audit.c.seq)):
-        hashed = hash_of(as_written(row), previous, _EARLIER_FORM)
-        found.append({"of": row.seq, "to": hashed, "behind": previous})
-        previous = hashed
-    if found:
-        _write_hashes(connection, found)
 
 
 def _write_hashes(connection: Connection, hashes: list[dict[str, Any]]) -> None:
@@ -162,9 +146,9 @@ def as_written(row: DatabaseRow) -> dict[str, Any]:
     return written
 
 
-def hash_of(row: Row, previous: str, form: str = _FORM) -> str:
+def hash_of(row: Row, previous: str) -> str:
     """SHA-256 of a JSON list, in ASCII without spaces: the form, the hash before, and what the row says."""
-    content = [form, previous, *(row[name] for name in _SAID)]
+    content = [_FORM, previous, *(row[name] for name in _SAID)]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -180,19 +164,14 @@ def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None)
     last : int, optional
         See `last_numbered`: no number up to it may be missing.
     """
-    left, head, seen, earlier = iter(rows), Head(), {FIRST}, 0
+    left, head, seen = iter(rows), Head(), {FIRST}
     for row in left:
-        is_earlier = row["hash"] == hash_of(row, row["previous"], _EARLIER_FORM)
-        if not is_earlier and row["hash"] != hash_of(row, row["previous"]):
-            return Checked(len(seen) - 1, earlier, head, _not_its_own(row))
+        if row["hash"] != hash_of(row, row["previous"]):
+            return Checked(len(seen) - 1, head, _not_its_own(row))
         if row["previous"] != head.hash:
-            return Checked(len(seen) - 1, earlier, head, _not_behind(row, head, seen, chain([row], left)))
-        if is_earlier and earlier < len(seen) - 1:
-            problem = f"row {row['seq']} says that it is older than the chain, and is behind rows of it: it was put in"
-            return Checked(len(seen) - 1, earlier, head, problem)
+            return Checked(len(seen) - 1, head, _not_behind(row, head, seen, chain([row], left)))
         if last is not None and row["seq"] != head.seq + 1:
-            return Checked(len(seen) - 1, earlier, head, _not_next(row, head))
-        earlier += is_earlier
+            return Checked(len(seen) - 1, head, _not_next(row, head))
         head = Head(row["seq"], row["hash"])
         seen.add(head.hash)
     cut = ""
@@ -200,7 +179,7 @@ def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None)
         cut = f"no row has the hash {kept}: rows were cut off at the end, or the whole chain was made again; "
     elif last is not None and head.seq < last:
         cut = f"row {last} is not there: rows were cut off at the end; "
-    return Checked(len(seen) - 1, earlier, head, cut + _end(head) if cut else None)
+    return Checked(len(seen) - 1, head, cut + _end(head) if cut else None)
 
 
 def _not_its_own(row: Row) -> str:

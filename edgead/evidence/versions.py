@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, inspect, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from edgead.evidence.chain import chain_earlier
 from edgead.evidence.database import (
     DamagedTablesError,
     EvidenceError,
@@ -20,7 +19,7 @@ from edgead.evidence.database import (
     set_aside,
     shown_address,
 )
-from edgead.evidence.tables import SCHEMA_VERSION, metadata, parts, schema, verdicts
+from edgead.evidence.tables import SCHEMA_VERSION, metadata, schema, verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -28,31 +27,8 @@ logger = logging.getLogger(__name__)
 # released: the columns of today are not those that it was written for. Tables and indexes that are
 # missing are made afterwards.
 _STEPS: dict[int, tuple[str, ...]] = {
-    1: (
-        "ALTER TABLE verdicts ADD COLUMN kind TEXT",
-        "ALTER TABLE verdicts ADD COLUMN kind_p_value DOUBLE PRECISION",
-        "CREATE INDEX verdicts_with_defects ON verdicts (pipeline, judged_at, decision, kind, id) "
-        "WHERE decision <> 'ok'",
-    ),
-    2: (
-        "ALTER TABLE verdicts ADD COLUMN serial VARCHAR(128) DEFAULT '' NOT NULL",
-        "ALTER TABLE verdicts ADD COLUMN batch VARCHAR(128) DEFAULT '' NOT NULL",
-        "ALTER TABLE verdicts ADD COLUMN recipe VARCHAR(128) DEFAULT '' NOT NULL",
-        "CREATE INDEX verdicts_by_serial ON verdicts (serial, seq) WHERE serial <> ''",
-        "CREATE INDEX verdicts_by_batch ON verdicts (batch, seq) WHERE batch <> ''",
-        "CREATE INDEX verdicts_by_recipe ON verdicts (recipe, seq) WHERE recipe <> ''",
-    ),
-    3: (
-        "CREATE INDEX verdicts_by_time ON verdicts (pipeline, judged_at, decision, batch, recipe)",
-        "ALTER TABLE audit ADD COLUMN previous VARCHAR(64) DEFAULT '' NOT NULL",
-        "ALTER TABLE audit ADD COLUMN hash VARCHAR(64) DEFAULT '' NOT NULL",
-        "ALTER TABLE marks ADD COLUMN verdict VARCHAR(8) DEFAULT 'good' NOT NULL",
-    ),
     4: ("ALTER TABLE verdicts ADD COLUMN typical_score DOUBLE PRECISION",),
 }
-_CHAINED_SINCE = 4
-
-
 _LOCKED_S = 5
 
 
@@ -102,7 +78,7 @@ def prepare_tables(engine: Engine) -> None:
     Raises
     ------
     EvidenceError
-        The tables were made by a newer edgead, or by an earlier one and cannot be changed.
+        The tables were made by a newer edgead, by one before those that can be changed, or cannot be changed.
     DamagedTablesError
         Their version is none.
     SQLAlchemyError
@@ -142,10 +118,6 @@ def _make_or_upgrade(engine: Engine) -> None:
             for statement in _STEPS[step]:
                 connection.exec_driver_sql(statement)
         metadata.create_all(connection)
-        for index in parts.indexes:  # a table that not every earlier version has
-            index.create(connection, checkfirst=True)
-        if version is not None and version < _CHAINED_SINCE:
-            chain_earlier(connection)
         connection.execute(schema.delete())
         connection.execute(schema.insert().values(version=SCHEMA_VERSION))
     if version not in (None, SCHEMA_VERSION):
@@ -156,9 +128,8 @@ def _version(connection: Connection) -> int | None:
     """The version of the tables; None where there are none."""
     known = inspect(connection)
     version = connection.execute(select(schema.c.version)).scalar() if known.has_table(schema.name) else None
-    if version is None:
-        # Version 1 was not made in one transaction: a kill could leave tables of it without their version.
-        return 1 if known.has_table(verdicts.name) else None
+    if version is None and not known.has_table(verdicts.name):
+        return None
     shown = shown_address(connection.engine)
     if not isinstance(version, int) or version < 1:
         raise DamagedTablesError(f"{shown}: schema_version is malformed: {str(version)[:40]!r}")
@@ -166,6 +137,11 @@ def _version(connection: Connection) -> int | None:
         raise EvidenceError(
             f"{shown}: its tables are of version {version}, this edgead knows {SCHEMA_VERSION}: "
             "install the newer edgead again, or name another folder or database in `store:`"
+        )
+    if version < min(_STEPS):
+        raise EvidenceError(
+            f"{shown}: its tables are of version {version}, and this edgead changes those from version {min(_STEPS)} "
+            "on: name another folder or database in `store:`"
         )
     return version
 

@@ -15,8 +15,6 @@ from edgead.errors import EdgeadError, tell_invalid
 MAX_SIGNATURES = 16
 
 _DOMAIN = b"edgead model signature 2\n"
-# Of signatures from before they named a product and a counter.
-_EARLIER_DOMAIN = b"edgead model signature 1\n"
 MAX_COUNTER = 2**53 - 1  # what every reader of JSON has exactly
 
 
@@ -81,12 +79,9 @@ class _Content(Section):
 
 def message(manifest_sha256: str, *, key: str, by: str, at: str, product: str = "", counter: int = 0) -> bytes:
     """Make the bytes that are signed: a line that says what they are, then JSON with sorted keys, ASCII, no spaces."""
-    said: dict[str, str | int] = {"algorithm": "ed25519", "at": at, "by": by, "key": key}
+    said = {"algorithm": "ed25519", "at": at, "by": by, "counter": counter, "key": key, "product": product}
     said["manifest_sha256"] = manifest_sha256
-    domain = _EARLIER_DOMAIN
-    if product or counter:
-        domain, said = _DOMAIN, {**said, "product": product, "counter": counter}
-    return domain + json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    return _DOMAIN + json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
 
 
 def read_signatures(file: SignatureFile) -> tuple[Signature, ...]:

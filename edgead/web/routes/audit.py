@@ -28,7 +28,6 @@ class AuditAnswer(Answer):
 class ChainAnswer(Answer):
     whole: bool
     rows: Annotated[int, Field(description="That are in order, from the first one on.")]
-    earlier: Annotated[int, Field(description="Those of them that are older than the chain.")]
     head: Annotated[str, Field(description="Hash of the last one that is in order.")]
     problem: Annotated[str | None, Field(description="What is wrong with the first row that is not.")]
 
@@ -46,7 +45,6 @@ def audit_chain(daemon: Daemon) -> ChainAnswer:
     return ChainAnswer(
         whole=found.problem is None,
         rows=found.rows,
-        earlier=found.earlier,
         head=found.head.hash,
         problem=found.problem,
     )
