@@ -17,7 +17,7 @@ import numpy as np
 from edgead.dataset.folders import GOOD
 from edgead.detector import Detector
 from edgead.images.files import write_image
-from edgead.synthetic.defects import DEFECTS
+from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.line import part_seed, render
 
 # Seeds of the conveyor, so that no part and no batch of the scores is in a data set.

@@ -18,7 +18,7 @@ import numpy as np
 from edgead.adapt.teach.guard import doubt_of, ratios
 from edgead.detector import Detector
 from edgead.images.files import list_images, load_image
-from edgead.synthetic.defects import DEFECTS
+from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.line import conveyor, part_seed, render
 from edgead.workstation.trainer.procedural_textures import draw_texture
 

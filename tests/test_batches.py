@@ -11,7 +11,7 @@ from benchmarks.batches import batch_scores, main, write_batches
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.detector import Detector
 from edgead.images.files import load_image
-from edgead.synthetic.defects import DEFECTS
+from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.line import part_seed, render
 
 

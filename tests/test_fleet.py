@@ -29,7 +29,7 @@ from edgead.daemon.fleet.report import DeviceReport, PipelineReport, make_report
 from edgead.daemon.fleet.reporter import Reporter
 from edgead.errors import EdgeadError
 from edgead.plant.mqtt.options import BrokerOptions
-from edgead.site.follow import FleetSection
+from edgead.site.model_following import FleetSection
 from edgead.site.schema import Site
 
 SOURCE = "oci://registry.test/line/caps:canary"

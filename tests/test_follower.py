@@ -20,13 +20,13 @@ from edgead.artifact.signatures.sign import sign
 from edgead.artifact.signatures.signature import Signature
 from edgead.artifact.signatures.trust import check_signed
 from edgead.daemon.active_model import SlotBusyError
-from edgead.daemon.fleet.fetching import Pace
+from edgead.daemon.fleet.downloads import Pace
 from edgead.daemon.fleet.follower import MAX_STARTS, PROBATION_S, RECORD, Follower
 from edgead.daemon.fleet.record import Signed, read_record
 from edgead.daemon.self_test import SelfTestError
 from edgead.errors import SettingsError
 from edgead.evidence.database import StoreAwayError
-from edgead.site.follow import FollowSection
+from edgead.site.model_following import FollowSection
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 SECTION = {"from": "oci://registry.test/line/caps:stable", "every_s": 300, "jitter": 0.2}

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from edgead import kernels
 from edgead.kernels.backend import resolve
-from edgead.kernels.bands import blur_filter, blur_pays, smoothing_band
+from edgead.kernels.banded_filters import blur_filter, blur_pays, smoothing_band
 
 
 def tolerance(scores, size, sigma, border):

@@ -16,8 +16,8 @@ from patience import wait_until
 from test_evidence import open_store
 from verdicts import Line
 
-from edgead.artifact.bring_back import bring_back
 from edgead.artifact.folder import Artifact
+from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import earlier_versions, keep_and_replace
 from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.teaching.lessons import Lessons

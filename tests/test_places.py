@@ -19,7 +19,7 @@ from edgead.images.files import load_image
 from edgead.images.likeness import look_of
 from edgead.metrics.ranking import auroc
 from edgead.preprocess import aligned, alignment_to, map_of_frame, preprocess
-from edgead.synthetic.defects import DEFECTS
+from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.line import render
 
 SIZE = (48, 64)

@@ -26,7 +26,7 @@ from edgead.metrics import Pixels, aupro
 from edgead.metrics.rates import clopper_pearson
 from edgead.report import examine, report_page
 from edgead.report.guarantee import beta_binomial_tail, examine_guarantee
-from edgead.report.limits import between, examine_limits
+from edgead.report.limit_choice import between, examine_limits
 
 
 @pytest.fixture(scope="module")

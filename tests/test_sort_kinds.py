@@ -26,7 +26,7 @@ from edgead.images.sheet import band_sheet
 from edgead.sorting import folders
 from edgead.sorting.clusters import MAX_REJECTS, find_clusters
 from edgead.sorting.from_store import read_span
-from edgead.sorting.name import read_names, shown_name
+from edgead.sorting.name_kinds import read_names, shown_name
 
 pytest.importorskip("scipy", reason="sorting needs the workstation's packages")
 

@@ -25,7 +25,7 @@ from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.dataset.folders import Progress, common_folder
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector, Measurement
-from edgead.detector.likeness import unlike_golden
+from edgead.detector.golden_likeness import unlike_golden
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.images.likeness import Look, look_of

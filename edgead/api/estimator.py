@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from edgead.api import load, train
 from edgead.errors import SettingsError
-from edgead.files.named import named_path
+from edgead.files.user_paths import named_path
 from edgead.images.files import as_bgr, write_image
 from edgead.images.inputs import Colour, each_image, read_image
 

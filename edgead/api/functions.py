@@ -11,7 +11,7 @@ from edgead.api.paths import PathLike, Paths, image_paths
 from edgead.artifact.folder import check_destination
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
-from edgead.files.named import named_path
+from edgead.files.user_paths import named_path
 from edgead.process.installation import install_command
 
 if TYPE_CHECKING:

@@ -16,14 +16,14 @@ from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.files.named import named_path
+from edgead.files.user_paths import named_path
 
 if TYPE_CHECKING:
     from edgead.adapt.recalibrate import AskedRates, Recalibration
     from edgead.report.evaluate import Evaluation
     from edgead.report.forecast import Forecast
     from edgead.sinks import Sink
-    from edgead.sorting.name import Named
+    from edgead.sorting.name_kinds import Named
     from edgead.sorting.sort import Sorted
     from edgead.sources import Source
     from edgead.stream import StreamSummary
@@ -290,7 +290,7 @@ class Model(Detector):
         progress : callable, optional
             Called with (stage, done, total).
         **plan
-            See `edgead.sorting.name.NamePlan`: `replace`, `group`, `unknown_level`.
+            See `edgead.sorting.name_kinds.NamePlan`: `replace`, `group`, `unknown_level`.
 
         Returns
         -------
@@ -302,7 +302,7 @@ class Model(Detector):
         SettingsError
             A name or an example that cannot be used, or the folder was changed since it was opened.
         """
-        from edgead.sorting.name import NamePlan, name_kinds
+        from edgead.sorting.name_kinds import NamePlan, name_kinds
 
         self.artifact.check_unchanged()
         given = None if examples is None else named_path(examples)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgead.errors import EdgeadError
-from edgead.files.regular import UnreadableFileError, open_regular, read_regular
+from edgead.files.regular_files import UnreadableFileError, open_regular, read_regular
 
 MAX_BYTES = 2 << 30  # of all files together; an ONNX file cannot have more
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from edgead.artifact.section import Section
+from edgead.artifact.strict_section import Section
 from edgead.artifact.tiling import Region, Tiling
 
 MAX_PIXELS = 1 << 24  # of the network's input

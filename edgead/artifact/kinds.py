@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 from typing_extensions import Self
 
-from edgead.artifact.section import Section
+from edgead.artifact.strict_section import Section
 from edgead.types import UNKNOWN_KIND
 
 EXAMPLES = "kinds/examples.npy"

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
-from edgead.artifact.section import Section
+from edgead.artifact.strict_section import Section
 from edgead.errors import SettingsError
 
 # Beyond every score: what no threshold is known for is between them, and goes to review.

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, fi
 from edgead.artifact.inputs import Preprocessing, TensorInput
 from edgead.artifact.kinds import Kinds
 from edgead.artifact.limits import HIGHEST, LOWEST, Limits
-from edgead.artifact.section import Section
+from edgead.artifact.strict_section import Section
 from edgead.errors import tell_invalid
 from edgead.heads import Head, read_head
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from edgead.artifact.files import ArtifactError
 from edgead.artifact.manifest import SCHEMA_VERSION, Manifest
 from edgead.errors import tell_invalid
-from edgead.files.regular import MissingFileError, UnreadableFileError, read_regular
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
 from edgead.heads import HeadError
 
 MANIFEST = "manifest.json"

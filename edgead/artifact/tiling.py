@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from edgead.artifact.section import Section
+from edgead.artifact.strict_section import Section
 from edgead.errors import SettingsError
 
 Region = tuple[int, int, int, int]

@@ -69,7 +69,7 @@ def doubts(
     groups : sequence of int, optional
         Group of each image, where some belong together.
     unlike : sequence of str
-        In what most of the images do not look as the golden ones; see `edgead.detector.likeness`.
+        In what most of the images do not look as the golden ones; see `edgead.detector.golden_likeness`.
     """
     found = list(unlike)
     if not before.scores:

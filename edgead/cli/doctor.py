@@ -19,7 +19,7 @@ import numpy as np
 
 from edgead.errors import SettingsError
 from edgead.process.installation import install_command
-from edgead.process.silence import quiet_opencv, quiet_stderr
+from edgead.process.quiet_libraries import quiet_opencv, quiet_stderr
 from edgead.profiling.latency import machine_facts
 from edgead.runtime.device import find_gpu
 from edgead.runtime.engine_builder import Log

@@ -50,7 +50,7 @@ def predict_images(
     warnings : list of str
         Of images that do not look as those that the model knows.
     """
-    from edgead.detector.likeness import unlike_golden
+    from edgead.detector.golden_likeness import unlike_golden
 
     top = common_folder(paths)
     rows, looks = [], {}

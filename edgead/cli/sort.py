@@ -84,7 +84,7 @@ def name(
     json: Json = False,
 ) -> None:
     """Name kinds of rejects: the model's verdicts say the kind from then on."""
-    from edgead.sorting.name import NamePlan, name_kinds, read_names
+    from edgead.sorting.name_kinds import NamePlan, name_kinds, read_names
 
     if not names and examples is None and unknown is None:
         raise SettingsError("name kinds, such as kind-01=scratch, or a folder of examples with --examples")

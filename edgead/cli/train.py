@@ -30,7 +30,7 @@ from edgead.cli.app import (
 )
 from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
-from edgead.cli.limits import print_points
+from edgead.cli.limits_table import print_points
 from edgead.errors import SettingsError
 from edgead.workstation.tune import AUTO
 

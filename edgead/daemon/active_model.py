@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.artifact.bring_back import bring_back
 from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
+from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import restore_missing
-from edgead.daemon.budget import too_late
-from edgead.daemon.drift import drift_watch
-from edgead.daemon.in_service import InService
+from edgead.daemon.detector_in_service import InService
+from edgead.daemon.latency_budget import too_late
+from edgead.daemon.model_drift import drift_watch
 from edgead.daemon.self_test import SelfTest, golden_images, self_test
 from edgead.daemon.thresholds import (
     GoodScores,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.daemon.drift import ModelDrift
+from edgead.daemon.model_drift import ModelDrift
 from edgead.drift import DriftSection
 from edgead.errors import SettingsError
 from edgead.types import Frame, Verdict

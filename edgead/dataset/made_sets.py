@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from edgead.dataset.errors import DatasetError
 from edgead.errors import tell_invalid
-from edgead.files.regular import MissingFileError, UnreadableFileError, read_regular
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
 
 FILE = "made.json"
 _MAX_BYTES = 256 << 20

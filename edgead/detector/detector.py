@@ -19,7 +19,7 @@ from edgead.calibration.group_conformal import Ranking
 from edgead.detector.kinds.known import open_kinds
 from edgead.detector.measurer import Measurement, Measurer
 from edgead.errors import SettingsError
-from edgead.files.named import named_path
+from edgead.files.user_paths import named_path
 from edgead.heads.contract import Outputs, Scored
 from edgead.images.boxes import find_boxes
 from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image

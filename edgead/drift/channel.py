@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgead.drift.betting import Change, ChangeEvidence, ShareEvidence
-from edgead.drift.conformal import Bag
+from edgead.drift.streaming_p_values import Bag
 
 
 class Channel(Protocol):

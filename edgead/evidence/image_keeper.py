@@ -16,8 +16,8 @@ import numpy as np
 from edgead.evidence.folder import ImageFolder
 from edgead.evidence.settings import StoreSection
 from edgead.images.overlay import draw_overlay
+from edgead.process.quiet_libraries import quiet_opencv
 from edgead.process.restarting_thread import RestartingThread
-from edgead.process.silence import quiet_opencv
 from edgead.serialization import frame_label
 from edgead.types import Frame, Verdict
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from edgead.errors import SettingsError
-from edgead.files.regular import UnreadableFileError, read_regular
+from edgead.files.regular_files import UnreadableFileError, read_regular
 
 _MAX_BYTES = 2**20
 _MAX_DEPTH = 32

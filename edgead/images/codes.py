@@ -8,7 +8,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from edgead.process.silence import quiet_opencv
+from edgead.process.quiet_libraries import quiet_opencv
 
 CodeKind = Literal["qr", "barcode"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
 from edgead.images.header import image_size
-from edgead.process.silence import quiet_opencv
+from edgead.process.quiet_libraries import quiet_opencv
 
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from edgead.errors import SettingsError
-from edgead.files.named import named_path
+from edgead.files.user_paths import named_path
 from edgead.images.files import ImageError, decode_image, is_image_path, list_images, load_image, natural_key
 
 Colour = Literal["bgr", "rgb"]

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgead.files.named import named_path
+from edgead.files.user_paths import named_path
 from edgead.images.files import IMAGE_SUFFIXES, ImageError, as_bgr, load_image, write_image
 from edgead.images.inputs import Colour, checked_colour
 from edgead.images.overlay import draw_overlay

@@ -11,7 +11,7 @@ from edgead.kernels.grouped import GroupedPatches
 from edgead.kernels.images import shrink
 from edgead.kernels.maps import Smoother, gaussian_blur, smooth
 from edgead.kernels.nearest import NearestPatches
-from edgead.kernels.windows import WindowSearch
+from edgead.kernels.window_search import WindowSearch
 
 __all__ = [
     "GroupedPatches",

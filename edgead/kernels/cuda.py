@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgead.kernels.backend import Floats, as_floats, load_cuda
-from edgead.kernels.bands import Border
+from edgead.kernels.banded_filters import Border
 from edgead.kernels.maps import smoothing_bands
 from edgead.kernels.nearest import MAX_K
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgead.kernels import numpy_backend
 from edgead.kernels.backend import Floats, as_floats, check_finite, resolve
-from edgead.kernels.prescan import choose_projection
+from edgead.kernels.prescan_columns import choose_projection
 
 MAX_K = 16
 

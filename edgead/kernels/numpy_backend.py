@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.kernels.backend import Floats, check_finite
-from edgead.kernels.bands import Band
+from edgead.kernels.banded_filters import Band
 
 # Floats of the largest temporary array.
 CHUNK = 1 << 22

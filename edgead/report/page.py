@@ -15,7 +15,7 @@ from edgead.profiling.page import latency_histogram
 from edgead.report import figures
 from edgead.report.findings import Findings, TypeCount
 from edgead.report.guarantee import percent
-from edgead.report.limits import limits_section
+from edgead.report.limit_choice import limits_section
 from edgead.report.worst_cases import worst_cases
 from edgead.types import DECISIONS, score_text
 from edgead.version import __version__

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgead.artifact.folder import ENGINES, Artifact, Graph
 from edgead.errors import SettingsError
-from edgead.files.regular import MissingFileError, UnreadableFileError, open_regular
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, open_regular
 from edgead.runtime.device import Gpu, find_gpu
 from edgead.runtime.engine_builder import EngineError, Profile, build_engine
 from edgead.runtime.file_trust import planted

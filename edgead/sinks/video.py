@@ -11,7 +11,7 @@ import cv2
 from pydantic import Field
 
 from edgead.images.overlay import draw_overlay
-from edgead.process.silence import quiet_opencv
+from edgead.process.quiet_libraries import quiet_opencv
 from edgead.serialization import frame_label
 from edgead.sinks.contract import BaseSink, SinkError, write_error
 from edgead.sinks.options import SinkOptions, read_path

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgead.artifact.folder import Artifact
 from edgead.errors import EdgeadError
 from edgead.files.strict_yaml import YamlFile
-from edgead.site.explain import Place, dotted
+from edgead.site.error_text import Place, dotted
 from edgead.site.schema import Site
 from edgead.site.users import read_users
 from edgead.sources import check_there

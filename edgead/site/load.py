@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from edgead.errors import SettingsError
 from edgead.files.strict_yaml import YamlFile, load_yaml
-from edgead.site.explain import Place, PlacedError, explain
+from edgead.site.error_text import Place, PlacedError, explain
 from edgead.site.schema import Site
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

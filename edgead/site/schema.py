@@ -17,9 +17,9 @@ from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
 from edgead.site.alarms import AlarmsSection, NoticesSection
-from edgead.site.explain import Place, PlacedError
-from edgead.site.follow import FleetSection, FollowSection
+from edgead.site.error_text import Place, PlacedError
 from edgead.site.http import HttpSection as HttpSection
+from edgead.site.model_following import FleetSection, FollowSection
 from edgead.site.models import ModelsSection
 from edgead.site.part_naming import PartNamingSection, RecipeSection
 from edgead.site.parts import PartSection

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from edgead.process.silence import quiet_opencv
+from edgead.process.quiet_libraries import quiet_opencv
 from edgead.sources.contract import FrameCounter, FrameSizeError, SourceError
 from edgead.types import Frame
 

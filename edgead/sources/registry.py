@@ -44,7 +44,9 @@ class SourceComponent(Component):
 
 SOURCES: Registry[SourceComponent] = Registry(
     "source",
-    tuple(f"edgead.sources.{name}" for name in "camera csi genicam network synthetic paths sent watched".split()),
+    tuple(
+        f"edgead.sources.{name}" for name in "camera csi genicam network synthetic paths sent_images watched".split()
+    ),
 )
 
 

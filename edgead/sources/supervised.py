@@ -23,7 +23,7 @@ from edgead.sources.frame_memory import SharedFrame
 from edgead.sources.health import HealthWatch
 from edgead.sources.mailbox import Mailbox
 from edgead.sources.reader_process import ReaderProcess
-from edgead.sources.sent import RequestSource
+from edgead.sources.sent_images import RequestSource
 from edgead.sources.settings import CameraSection
 from edgead.types import Frame, Part
 

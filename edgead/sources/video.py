@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edgead.images.files import MAX_MEGAPIXELS, ImageError, decode_image
-from edgead.process.silence import quiet_opencv
+from edgead.process.quiet_libraries import quiet_opencv
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
 

@@ -15,13 +15,13 @@ from pydantic import Field
 
 from edgead.components.options import Section
 from edgead.components.uri import without_credentials
-from edgead.files.regular import MissingFileError, UnreadableFileError, open_regular
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, open_regular
 from edgead.images.files import ImageError, decode_image
 from edgead.sources.arrivals import Arrivals, Signature, signature_of
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.sources.live import Limits
 from edgead.sources.registry import register
-from edgead.sources.taken import Journal, move_into
+from edgead.sources.taken_images import Journal, move_into
 from edgead.types import Frame
 
 logger = logging.getLogger(__name__)

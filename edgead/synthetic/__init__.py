@@ -1,6 +1,6 @@
 """The built-in production line: images, data sets and video of one part, with known defects."""
 
-from edgead.synthetic.defects import DEFECTS
+from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.line import conveyor, render
 from edgead.synthetic.part import SIZE
 from edgead.synthetic.recording import FrameTruth, load_truth, write_dataset, write_video

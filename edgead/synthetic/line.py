@@ -8,9 +8,10 @@ from itertools import count as counted
 import cv2
 import numpy as np
 
-from edgead.synthetic import camera, defects
+from edgead.synthetic import camera
+from edgead.synthetic import demo_defects as defects
 from edgead.synthetic.batches import draw_batch
-from edgead.synthetic.defects import DEFECTS
+from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.part import SIZE, build_layers
 
 # Grey levels, before noise, by which a defect must change a pixel to be seen at all.

@@ -14,7 +14,7 @@ import numpy as np
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import GOOD, find_mask
 from edgead.dataset.made_sets import Label, refuse_made
-from edgead.files.regular import UnreadableFileError, read_regular
+from edgead.files.regular_files import UnreadableFileError, read_regular
 from edgead.images.files import is_image_path, list_images, load_image
 
 UNNAMED = "defect"

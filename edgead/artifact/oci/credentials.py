@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgead.errors import SettingsError
-from edgead.files.regular import MissingFileError, UnreadableFileError, read_regular
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
 
 _MAX_BYTES = 1 << 20
 

@@ -13,7 +13,7 @@ from edgead.artifact.oci.package import EMPTY, MAX_FILES, Blob, Package, Package
 from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.registry import Registry
 from edgead.errors import SettingsError
-from edgead.files.regular import UnreadableFileError, open_regular
+from edgead.files.regular_files import UnreadableFileError, open_regular
 from edgead.version import __version__
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from edgead.files.regular import MissingFileError, UnreadableFileError, read_regular
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
 
 SIGNATURES = "manifest.sig"
 _MAX_BYTES = 64 << 10

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.errors import SettingsError
 from edgead.files.disk import writing
-from edgead.files.regular import UnreadableFileError, open_regular
+from edgead.files.regular_files import UnreadableFileError, open_regular
 from edgead.process.installation import install_command
 
 if TYPE_CHECKING:

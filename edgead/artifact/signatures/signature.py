@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from edgead.artifact.section import Section
 from edgead.artifact.signatures.file import SIGNATURES, SignatureFile
+from edgead.artifact.strict_section import Section
 from edgead.errors import EdgeadError, tell_invalid
 
 MAX_SIGNATURES = 16

@@ -18,7 +18,7 @@ from edgead.daemon.active_model import SlotBusyError
 from edgead.daemon.fleet.contract import Followable, FollowState, FollowStatus, Tag
 from edgead.daemon.fleet.record import FollowRecord, read_record, write_record
 from edgead.errors import EdgeadError, NotNowError
-from edgead.site.follow import FollowSection
+from edgead.site.model_following import FollowSection
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.daemon.fleet.contract import FollowStatus
-from edgead.daemon.fleet.fetching import RegistryTag
+from edgead.daemon.fleet.downloads import RegistryTag
 from edgead.daemon.fleet.follower import Follower
 from edgead.process.restarting_thread import RestartingThread
-from edgead.site.follow import FollowSection
+from edgead.site.model_following import FollowSection
 
 if TYPE_CHECKING:
     from edgead.daemon.pipeline import Pipeline

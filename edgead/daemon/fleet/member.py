@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgead.daemon.fleet.followers import Followers, RunningFollower
 from edgead.daemon.fleet.report import make_report
 from edgead.errors import EdgeadError
-from edgead.site.follow import FleetSection
+from edgead.site.model_following import FleetSection
 
 if TYPE_CHECKING:
     from edgead.daemon.fleet.reporter import Reporter

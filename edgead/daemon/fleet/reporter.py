@@ -10,7 +10,7 @@ from typing import Any
 from edgead.daemon.fleet.report import OFFLINE, ONLINE, REPORT, STATE, DeviceReport
 from edgead.plant.mqtt.connection import Connection
 from edgead.process.restarting_thread import RestartingThread
-from edgead.site.follow import FleetSection
+from edgead.site.model_following import FleetSection
 
 _LOOK_S = 1.0
 _LEAVE_S = 1.0

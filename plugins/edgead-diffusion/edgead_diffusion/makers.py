@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from edgead.dataset.folders import StageProgress
 from edgead.dataset.made_sets import MadeSet
 from edgead.errors import SettingsError
-from edgead.files.named import named_path
+from edgead.files.user_paths import named_path
 from edgead.synthetic.made_set import Recipe
 from edgead.synthetic.makers import DefectMaker
 from edgead.synthetic.rejects import RealDefect

@@ -13,7 +13,7 @@ import numpy as np
 from edgead.dataset.folders import StageProgress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.files.named import named_path
+from edgead.files.user_paths import named_path
 from edgead.images.files import load_image
 from edgead.preprocess import cut
 from edgead.sorting.clusters import Clusters, largest_first

@@ -14,7 +14,7 @@ from edgead.artifact.oci.pull import pull
 from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.registry import Registry
 from edgead.artifact.oci.tokens import RegistryError
-from edgead.site.follow import FollowSection
+from edgead.site.model_following import FollowSection
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgead.files.atomic import write_whole
-from edgead.files.regular import MissingFileError, UnreadableFileError, read_regular
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
 from edgead.sources.arrivals import Signature, signature_of
 
 JOURNAL = ".edgead-taken"

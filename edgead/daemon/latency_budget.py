@@ -9,7 +9,7 @@ from edgead.artifact.signatures.trust import ModelTrust
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
 from edgead.files.strict_yaml import YamlFile
-from edgead.site.explain import dotted
+from edgead.site.error_text import dotted
 from edgead.site.schema import PipelineSection, Site
 
 ROUNDS = 3
