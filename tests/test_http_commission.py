@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_daemon import FakeDaemon
-from fastapi.testclient import TestClient
+from http_side import client_of
 from patience import wait_for
 from test_draft import contents
 
@@ -22,7 +22,6 @@ from edgead.errors import SettingsError
 from edgead.images.files import write_image
 from edgead.synthetic.line import conveyor
 from edgead.types import scaled_score
-from edgead.web.app import build_app
 
 ONE = "/api/commission/conveyor"
 
@@ -38,7 +37,7 @@ def daemon(tmp_path):
 def client(tmp_path_factory):
     daemon = FakeDaemon(tmp_path_factory.mktemp("api"))
     daemon.judge(0, 0.1)
-    with TestClient(build_app(daemon), base_url="http://127.0.0.1", client=("127.0.0.1", 5)) as client:
+    with client_of(daemon) as client:
         yield client
 
 

@@ -206,8 +206,6 @@ def test_a_wrong_password_is_reported_and_never_shown(tmp_path, caplog):
     assert "Not authorized" in caplog.text and PASSWORD not in reported
 
 
-# paho drops the socket of a handshake that failed without closing it.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket")
 def test_an_unknown_authority_is_reported(tmp_path):
     with running(tmp_path, tls=True) as broker, queued_of(broker, ca_file=None) as queued:
         wait_until(lambda: "certificate verify failed" in (queued.status().problem or ""))

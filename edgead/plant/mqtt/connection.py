@@ -39,6 +39,17 @@ _AGAIN_S = 1.0
 _PUBLISH, _QOS_2 = 0x30, 0x04
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself where the handshake fails: paho leaves it open until it is collected."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 class _Client(paho.Client):
     """Ends a connection by which the broker would take our memory or paho's thread; `excess` says what it sent."""
 
@@ -144,7 +155,9 @@ class Connection:
 
     def _use_tls(self, section: BrokerOptions) -> None:
         try:
-            self.client.tls_set(ca_certs=str(section.ca_file) if section.ca_file else None)
+            context = ssl.create_default_context(cafile=section.ca_file)
+            context.sslsocket_class = _TlsSocket
+            self.client.tls_set_context(context)
         except (OSError, ssl.SSLError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise SettingsError(f"{self.uri}: ca_file {section.ca_file} cannot be used: {reason}") from None
