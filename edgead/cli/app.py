@@ -14,7 +14,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import is_image_path, list_images
 
 HELP = (
-    "The command `edgead`. Exit codes: 0 ok; 1 a gate failed, or some of the images could not be judged; "
+    "The command `edgead`. Exit codes: 0 ok; 1 a check failed, or some of the images could not be judged; "
     "2 wrong usage or unusable input."
 )
 
@@ -22,42 +22,52 @@ app = ListingApp(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP
 
 Model = Annotated[Path, typer.Argument(help="Directory of a trained model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads; by default all cores that edgead may use.")]
-Region = Annotated[str | None, typer.Option("--roi", help="Part of the image to look at: X,Y,WIDTH,HEIGHT in pixels.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, max=256, help="Number of threads; by default the number of cores that edgead may use."),
+]
+Region = Annotated[
+    str | None, typer.Option("--roi", help="Region of interest in the image: X,Y,WIDTH,HEIGHT in pixels.")
+]
 FalseRejectRate = Annotated[
     float | None,
     typer.Option(help="Share of good parts that may be rejected; by default 0.05, with few images 0.1 or 0.2."),
 ]
-ReviewRate = Annotated[float | None, typer.Option(help="Share of good parts that may go to review or reject.")]
+ReviewRate = Annotated[float | None, typer.Option(help="Share of good parts that may be rejected or sent to review.")]
 Group = Annotated[
     str,
     typer.Option(
         "--group",
-        help="Which images belong together and stay on one side: auto, none, a CSV file (path,group), or a regular "
-        "expression that finds the group in the file name.",
+        help="Groups of images; a group is held out as a whole, or not at all: auto, none, a CSV file (path,group), "
+        "or a regular expression that finds the group in the file name.",
     ),
 ]
 NormalDir = Annotated[
     str | None,
     typer.Option(
-        help="Folder of good images below DATA; by default train/good, or DATA itself where it has no folder train. "
-        "'*' takes every folder: one model of several products."
+        help="Folder of good images below DATA; by default train/good, or DATA itself if DATA has no folder train. "
+        "'*' takes every folder: one model for several products."
     ),
 ]
 StoreUrl = Annotated[
-    str | None, typer.Option(help="SQLAlchemy URL of the store's database, where it is not in its folder.")
+    str | None,
+    typer.Option(help="SQLAlchemy URL of the store's database, if the database is not in the store's folder."),
 ]
 Ignore = Annotated[
     list[str] | None,
     typer.Option(
-        help="Places that never count: X,Y,WIDTH,HEIGHT, corners X,Y,X,Y,X,Y,..., or an image, not black there."
+        help="Places to ignore: a rectangle X,Y,WIDTH,HEIGHT, a polygon X,Y,X,Y,X,Y,..., or a mask image (all pixels "
+        "that are not black)."
     ),
 ]
 Align = Annotated[
     Path | None,
-    typer.Option(exists=True, help="Golden image: each part is laid where its part lies, before anything else."),
+    typer.Option(
+        exists=True,
+        help="Golden image: before any other step, each part is shifted and rotated to match the part in this image.",
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")]
 
 
 def _print_version(wanted: bool) -> None:

@@ -25,19 +25,27 @@ class AuditWork(str, Enum):
 
 @app.command()
 def audit(
-    work: Annotated[AuditWork, typer.Argument(help="verify its chain, or export all of its rows.")],
+    work: Annotated[AuditWork, typer.Argument(help="verify the audit's chain of hashes, or export all rows.")],
     store: Annotated[Path, typer.Argument(help="Folder of an evidence store; or an exported .jsonl file to verify.")],
     store_url: StoreUrl = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Of export: the file, JSON lines or, as .csv, a table.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="For export: the file to write, as JSON lines, or as a table if its name ends in .csv.",
+        ),
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(help="Of verify: the hash that was the last one when it was kept elsewhere; it must be there."),
+        typer.Option(
+            help="For verify: hash of the last row at an earlier time, kept elsewhere; the audit must still contain "
+            "this hash."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check that no change of the audit was changed or taken out, or export them; exit 1 when its chain is broken."""
+    """Check that no row of the audit was changed or removed, or export all rows; exit 1 when the chain is broken."""
     from edgead.evidence import chain
     from edgead.evidence.audit import export_audit, read_exported
     from edgead.evidence.read_only import opened_store

@@ -22,7 +22,10 @@ def calibrate(
     model: Model,
     good_images: Annotated[
         list[Path] | None,
-        typer.Argument(help="Good images or folders: not trained on, best of another day than those of the training."),
+        typer.Argument(
+            help="Good images, or folders of them, that the model was not trained on; best from another day than the "
+            "training."
+        ),
     ] = None,
     false_reject_rate: Annotated[
         float | None, typer.Option(help="At most this share of good parts is rejected; by default the model's own.")
@@ -31,31 +34,45 @@ def calibrate(
         float | None, typer.Option(help="At most this share of good parts is rejected or sent to review.")
     ] = None,
     group: Group = "auto",
-    reject: Annotated[float | None, typer.Option(help="Set this threshold by hand, without images.")] = None,
-    review: Annotated[float | None, typer.Option(help="Set the review threshold by hand.")] = None,
+    reject: Annotated[
+        float | None, typer.Option(help="Set the reject threshold by hand, as a raw score, without images.")
+    ] = None,
+    review: Annotated[float | None, typer.Option(help="Set the review threshold by hand, as a raw score.")] = None,
     accept_outliers: Annotated[
         bool,
-        typer.Option("--accept-outliers", help="Take images as good whose scores stand apart as those of defects do."),
+        typer.Option(
+            "--accept-outliers", help="Accept images as good even if their scores stand apart, as scores of defects do."
+        ),
     ] = False,
     bad: Annotated[
         list[Path] | None,
-        typer.Option(help="Defective parts: thresholds that let pass one that was stopped are refused."),
+        typer.Option(
+            help="Images of defective parts: thresholds are refused if they pass a part that the old thresholds stop."
+        ),
     ] = None,
     marked: Annotated[
-        Path | None, typer.Option(help="Folder of an evidence store: its parts that people marked as bad.")
+        Path | None, typer.Option(help="Folder of an evidence store: add the parts that people marked as bad to --bad.")
     ] = None,
     store_url: StoreUrl = None,
-    pipeline: Annotated[str | None, typer.Option(help="Of the store: whose marked parts.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="With --marked: the pipeline whose marked parts are used.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the new thresholds and write nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask about a limit that may be blind.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Write a limit that may be blind to defects without asking.")
+    ] = False,
     reason: Annotated[
-        str, typer.Option(help="Why a limit that may be blind is right, such as a new lamp; the model keeps it.")
+        str,
+        typer.Option(
+            help="Reason why a limit that may be blind to defects is right, such as a new lamp; the model keeps the "
+            "reason."
+        ),
     ] = "",
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Set a model's thresholds again, from good images or by hand; each change is kept in the model."""
+    """Set a model's thresholds again, from good images or by hand; the model keeps a record of each change."""
     from edgead.adapt.escapes import refuse_thresholds
     from edgead.adapt.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
     from edgead.adapt.teach.marked import marked_parts

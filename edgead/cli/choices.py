@@ -96,43 +96,46 @@ def _known_runtime(context: typer.Context, name: str) -> str:
 Runtime = Annotated[
     str,
     typer.Option(
-        help="Engine of the network: auto, or one of {runtimes}; options follow a ?.",
+        help="Runtime of the network: auto, or one of {runtimes}; options of a runtime follow a question mark.",
         callback=_known_runtime,
         autocompletion=_completing(_runtimes),
     ),
 ]
-Precision = Annotated[PrecisionName | None, typer.Option(help="Which graph; by default the one that the model names.")]
+Precision = Annotated[
+    PrecisionName | None,
+    typer.Option(help="Precision of the graph to use; by default that of the model's default graph."),
+]
 Detector = Annotated[str, typer.Option(help="Method: one of {detectors}.", autocompletion=_completing(_detectors))]
 MakingMethod = Annotated[
     str,
     typer.Option(
-        help="One of {makers}: ratio multiplies a part by what the defect did to its surroundings, paste takes the "
-        "pixels of the reject, drawn needs no rejects; others come with plug-ins.",
+        help="One of {makers}: ratio multiplies a good part by the ratio of the defect to its surroundings, paste "
+        "copies the pixels of the reject, drawn needs no rejects; plug-ins add others.",
         autocompletion=_completing(_makers),
     ),
 ]
 SortMethod = Annotated[
     str,
     typer.Option(
-        help="One of {sorters}: residuals goes by how rejects differ from good parts; others come with plug-ins.",
+        help="One of {sorters}: residuals compares how rejects differ from good parts; plug-ins add others.",
         autocompletion=_completing(_sorters),
     ),
 ]
 ScreenMethod = Annotated[
     str,
     typer.Option(
-        help="One of {screeners}: mutual is edgead's own; others come with plug-ins.",
+        help="One of {screeners}: mutual is edgead's own; plug-ins add others.",
         autocompletion=_completing(_screeners),
     ),
 ]
 PluginSettings = Annotated[
-    list[str] | None, typer.Option("--set", help="Of a plug-in's method: a setting, as NAME=VALUE; repeatable.")
+    list[str] | None, typer.Option("--set", help="Setting of a plug-in's method, as NAME=VALUE; repeatable.")
 ]
-Device = Annotated[DeviceName, typer.Option(help="Where to train.")]
+Device = Annotated[DeviceName, typer.Option(help="Device to train on.")]
 Language = Annotated[
     str,
     typer.Option(
-        help="Language of the sentence that says what is wrong: one of {languages}.",
+        help="Language of the sentence that describes a reject or a review: one of {languages}.",
         callback=_known_language,
         autocompletion=_completing(_languages),
     ),

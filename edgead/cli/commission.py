@@ -24,19 +24,21 @@ from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
 
 @app.command()
 def commission(
-    source: Annotated[str, typer.Argument(help="camera:0, rtsp://..., a video, a folder: good parts only.")],
+    source: Annotated[
+        str, typer.Argument(help="Source of good parts only: camera:0, rtsp://..., a video or a folder.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
-    images: Annotated[int, typer.Option(min=1, help="Different good parts to photograph.")] = 100,
+    images: Annotated[int, typer.Option(min=1, help="Number of different good parts to capture.")] = 100,
     backbone: Annotated[
-        str, typer.Option(help="fast, or the directory of a patchcore model to take it from.")
+        str, typer.Option(help="fast, or the directory of a patchcore model whose backbone is used.")
     ] = "fast",
     roi: Region = None,
     ignore: Ignore = None,
     align: Align = None,
     false_reject_rate: FalseRejectRate = None,
     review_rate: ReviewRate = None,
-    keep_images: Annotated[Path | None, typer.Option(help="Folder where the images of the good parts stay.")] = None,
-    patience_s: Annotated[float, typer.Option(min=0, help="Seconds to wait for a part that is not there yet.")] = 60,
+    keep_images: Annotated[Path | None, typer.Option(help="Folder to keep the images of the good parts in.")] = None,
+    patience_s: Annotated[float, typer.Option(min=0, help="Seconds to wait for the next new part.")] = 60,
     group: Group = "none",
     json: Json = False,
 ) -> None:

@@ -26,8 +26,8 @@ def daemon_command(
         bool,
         typer.Option(
             "--check",
-            help="Print the site with all defaults, and report models and sources that are not there, and models too "
-            "slow for `budget_ms` on this computer (exit 1).",
+            help="Print the site file with all defaults; report missing models and sources, and models too slow for "
+            "`budget_ms` on this computer (exit 1).",
         ),
     ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of site files.")] = False,
@@ -35,7 +35,7 @@ def daemon_command(
         bool, typer.Option("--components", help="Print all sources, sinks, triggers and runtimes with their options.")
     ] = False,
 ) -> None:
-    """Inspect unattended: cameras, models, sinks, evidence and a page, as a site file says."""
+    """Inspect unattended, with the cameras, models, sinks, evidence store and page that a site file names."""
     from edgead.cli.console import print_json
     from edgead.site.schema import Site
 

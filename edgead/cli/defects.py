@@ -25,36 +25,43 @@ if TYPE_CHECKING:
 
 @app.command()
 def defects(
-    good: Annotated[Path, typer.Argument(help="Folder of good parts, best of which the model has seen none.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A new folder for what is made.")],
+    good: Annotated[
+        Path, typer.Argument(help="Folder of images of good parts; best are images that the model was not trained on.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the images with made defects.")],
     rejects: Annotated[
         Path | None,
         typer.Option("--from", help="Folder of real rejects, FOLDER/KIND/*.png; all methods but drawn need them."),
     ] = None,
     count: Annotated[
-        int, typer.Option(min=1, help="Images to make, dealt evenly to kinds and to their rejects.")
+        int, typer.Option(min=1, help="Number of images to make, divided evenly among the kinds and their rejects.")
     ] = 300,
     masks: Annotated[
         Path | None,
-        typer.Option(help="Masks of the rejects, MASKS/KIND/NAME_mask.png; by default a folder ground_truth by them."),
+        typer.Option(
+            help="Masks of the rejects, MASKS/KIND/NAME_mask.png; by default the folder ground_truth in or beside "
+            "FOLDER."
+        ),
     ] = None,
     boxes: Annotated[
-        Path | None, typer.Option(help="Verdicts with boxes around the defects, as the sink jsonl writes them.")
+        Path | None, typer.Option(help="File of verdicts with boxes around the defects, as the sink jsonl writes it.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A model whose heat map, above its threshold, says where the defects are.")
+        Path | None,
+        typer.Option(help="Model that locates the defects: the places where its heat map is above its threshold."),
     ] = None,
     where: Annotated[
-        Path | None, typer.Option(help="Mask of the places where defects may be; by default near where they were.")
+        Path | None,
+        typer.Option(help="Mask of the places where defects may be put; by default near their places on the rejects."),
     ] = None,
     method: MakingMethod = "ratio",
     setting: PluginSettings = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do what takes long without a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start a long computation without asking.")] = False,
     group: Group = "auto",
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Put real defects onto good parts, with exact masks; `edgead report MODEL MADE --forecast` judges them."""
+    """Put real defects onto good parts, with exact masks; `edgead report MODEL MADE --forecast` judges the images."""
     from edgead.synthetic.made_set import Recipe, make_defects
     from edgead.synthetic.makers import MAKERS, OWN
 

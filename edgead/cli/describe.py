@@ -23,7 +23,7 @@ Endpoint = Annotated[
     str,
     typer.Option(
         help="Address of an OpenAI-compatible server, such as http://127.0.0.1:8080/v1 of llama.cpp, vLLM or Ollama; "
-        "its key, if it wants one, in EDGEAD_CHAT_KEY.",
+        "EDGEAD_CHAT_KEY holds the server's key, if it needs one.",
     ),
 ]
 
@@ -31,27 +31,30 @@ Endpoint = Annotated[
 @app.command()
 def describe(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders with images in them or below.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images; subfolders are searched too.")],
     endpoint: Endpoint,
     name: Annotated[
-        str | None, typer.Option("--model", help="Name of the language model; by default the only one that there is.")
+        str | None, typer.Option("--model", help="Name of the language model; by default the only model of the server.")
     ] = None,
     question: Annotated[
-        str | None, typer.Option(help="What is asked, instead of whether there is any anomaly.")
+        str | None, typer.Option(help="Question to ask; by default, whether there is any anomaly.")
     ] = None,
-    part: Annotated[str, typer.Option(help='What the images show, such as "a metal nut".')] = "a part",
+    part: Annotated[str, typer.Option(help='Name of the part in the images, such as "a metal nut".')] = "a part",
     heat_map: Annotated[bool, typer.Option(help="Send the heat map as a second image.")] = True,
-    everything: Annotated[bool, typer.Option("--all", help="Ask of parts that were found good too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Ask about parts that were judged ok too.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for the answers: JSON lines, or a table by .csv.")
+        Path | None,
+        typer.Option("--output", "-o", help="File for the answers: JSON lines, or a table if its name ends in .csv."),
     ] = None,
-    timeout_s: Annotated[float, typer.Option(min=0.1, max=3600, help="Longest time for an answer.")] = 60.0,
+    timeout_s: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Longest time to wait for an answer, in seconds.")
+    ] = 60.0,
     language: Language = "en",
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Ask a language model that sees images about rejects: its words stand beside the decision and never change it."""
+    """Ask a language model that sees images about rejects; the answer stands beside the decision, never changing it."""
     from edgead.detector import Detector
     from edgead.report.describe.opinions import DescribePlan
 

@@ -25,10 +25,13 @@ from edgead.errors import SettingsError
 
 Forecast = Annotated[
     bool,
-    typer.Option("--forecast", help="DATA holds made defects (`edgead defects`): forecast the escape rate by kind."),
+    typer.Option(
+        "--forecast", help="Forecast the escape rate of each kind; DATA must hold made defects (`edgead defects`)."
+    ),
 ]
 Real = Annotated[
-    Path | None, typer.Option(help="With --forecast: further real rejects, REAL/KIND/*.png, to compare with.")
+    Path | None,
+    typer.Option(help="With --forecast: other real rejects, REAL/KIND/*.png, to compare with the made defects."),
 ]
 
 
@@ -36,7 +39,7 @@ Real = Annotated[
 def evaluate_command(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
-    sheet: Annotated[Path | None, typer.Option(help="Where to write the contact sheet of the worst cases.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="File for the contact sheet of the worst cases.")] = None,
     forecast: Forecast = False,
     real: Real = None,
     group: Group = "auto",
@@ -71,7 +74,9 @@ def report(
     data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The page to write; by default report.html, or forecast.html."),
+        typer.Option(
+            "--output", "-o", help="File for the page; by default report.html, with --forecast forecast.html."
+        ),
     ] = None,
     forecast: Forecast = False,
     real: Real = None,
@@ -80,7 +85,7 @@ def report(
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Measure a model on test images with known defects, and write a page that can be read, printed and filed."""
+    """Measure a model on test images with known defects, and write an HTML page to read, print and file."""
     if forecast:
         _forecast((model, runtime, precision), data, output or Path("forecast.html"), real, json)
         return
@@ -130,9 +135,11 @@ def _warn_of_empty_masks(report: dict[str, Any]) -> None:
 @app.command()
 def predict(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders with images in them or below.")],
-    heat_maps: Annotated[Path | None, typer.Option(help="Folder for images with the heat map on them.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="File for a table of the verdicts.")] = None,
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images; subfolders are searched too.")],
+    heat_maps: Annotated[
+        Path | None, typer.Option(help="Folder for copies of the images with the heat map drawn on them.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="CSV file for the table of the verdicts.")] = None,
     runtime: Runtime = "auto",
     precision: Precision = None,
     language: Language = "en",
@@ -167,7 +174,10 @@ def stream(
     sink: Annotated[list[str] | None, typer.Option(help="{sinks}.")] = None,
     late_after_ms: Annotated[float | None, typer.Option(min=0, help="Count frames older than this as late.")] = None,
     build_engine: Annotated[
-        bool, typer.Option("--build-engine", help="Go over to TensorRT; ONNX Runtime judges while its engine is built.")
+        bool,
+        typer.Option(
+            "--build-engine", help="Switch to TensorRT when its engine is built; ONNX Runtime judges until then."
+        ),
     ] = False,
     affinity: Affinity = None,
     fifo: Fifo = None,
@@ -176,7 +186,7 @@ def stream(
     language: Language = "en",
     json: Json = False,
 ) -> None:
-    """Run the camera loop until the source ends; exit 1 when the source failed."""
+    """Judge the frames of a source until the source ends; exit 1 after a fault, such as a source that failed."""
     from edgead.detector import Detector
     from edgead.detector.handover import load_building
     from edgead.stream import run
@@ -207,7 +217,10 @@ def stream(
 def engine(
     model: Model,
     target: Annotated[
-        str, typer.Option(help="GPU: current for the one that is here, or sm75, sm80, sm86, sm89, sm120, sm121.")
+        str,
+        typer.Option(
+            help="GPU to build for: current (the GPU of this machine), sm75, sm80, sm86, sm89, sm120 or sm121."
+        ),
     ] = "current",
     precision: Precision = None,
     json: Json = False,
@@ -226,7 +239,7 @@ def doctor(
     cameras: Annotated[bool, typer.Option(help="Open every camera and read a frame.")] = True,
     json: Json = False,
 ) -> None:
-    """Report what this machine has, by trying it; exit 1 when something that edgead needs does not work."""
+    """Try the parts of this machine that edgead can use, and report the results; exit 1 when a required part fails."""
     from edgead.cli.doctor import examination_table, examine, is_fit
 
     findings = examine(probe_cameras=cameras)
@@ -241,9 +254,12 @@ def demo(
         Path | None, typer.Option(help="Your own images in MVTec layout, instead of the built-in line.")
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A new folder, or an earlier demo's, for all that the demo writes.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder for all files of the demo: a new folder, or the folder of an earlier demo."
+        ),
     ] = Path("out/demo"),
-    preset: Annotated[str, typer.Option(help="fast, default or fine.")] = "default",
+    preset: Annotated[str, typer.Option(help="Preset of the model: fast, default or fine.")] = "default",
     json: Json = False,
 ) -> None:
     """Train, export, verify and stream, on the built-in production line or on your own images."""

@@ -39,29 +39,42 @@ def evidence(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Of export: a new folder, or a file .zip. Of report: a page .html, or a table."
+            "--output",
+            "-o",
+            help="For export: a new folder or a .zip file. For report: an .html page, or a file for the table.",
         ),
     ] = None,
     since: Annotated[
-        str, typer.Option(help="From when on: 12h, 7d, 2w before now, or a date and time such as 2026-11-18T06:00.")
+        str,
+        typer.Option(
+            help="Start of the period: 12h, 7d or 2w before now, or a date and time such as 2026-11-18T06:00."
+        ),
     ] = "7d",
-    until: Annotated[str | None, typer.Option(help="Up to when, written likewise; by default now.")] = None,
-    pipeline: Annotated[str | None, typer.Option(help="Only of this one, or of this part of several views.")] = None,
-    decision: Annotated[DetectorDecision | None, typer.Option(help="Of export: only what was so decided.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Of export: only parts of this batch.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Of export: only parts of this recipe.")] = None,
-    marked: Annotated[bool, typer.Option("--marked", help="Of export: only what a person marked.")] = False,
-    table: Annotated[Format, typer.Option("--format", help="Of the table; parquet needs its extra.")] = "csv",
-    images: Annotated[bool, typer.Option("--images", help="Of export: with the images that are kept.")] = False,
-    by: Annotated[By, typer.Option(help="Of report: what is counted by.")] = "shift",
+    until: Annotated[str | None, typer.Option(help="End of the period, written as --since; by default now.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="Only verdicts of this pipeline, or of this part of several views.")
+    ] = None,
+    decision: Annotated[
+        DetectorDecision | None, typer.Option(help="For export: only verdicts with this decision.")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="For export: only parts of this batch.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="For export: only parts of this recipe.")] = None,
+    marked: Annotated[bool, typer.Option("--marked", help="For export: only parts that a person marked.")] = False,
+    table: Annotated[
+        Format, typer.Option("--format", help="Format of the table; parquet needs the extra parquet.")
+    ] = "csv",
+    images: Annotated[bool, typer.Option("--images", help="For export: add the images that the store keeps.")] = False,
+    by: Annotated[By, typer.Option(help="For report: grouping of the counts.")] = "shift",
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="Of report: the site file whose shifts count; by default one a day."),
+        typer.Option(
+            "--config", "-c", help="For report: the site file that defines the shifts; by default one shift a day."
+        ),
     ] = None,
     store_url: StoreUrl = None,
     json: Json = False,
 ) -> None:
-    """Take verdicts with their images out of an evidence store, or report its counts and yield."""
+    """Export verdicts with their images from an evidence store, or report its counts and yield."""
     from edgead.evidence.production.verdict_pages import Wanted
     from edgead.evidence.read_only import opened_store
 

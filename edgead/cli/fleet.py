@@ -24,16 +24,21 @@ if TYPE_CHECKING:
 
     from edgead.daemon.fleet.devices import Device
 
-fleet = ListingApp(no_args_is_help=True, help="Look at the devices that report to a broker, and move tags they follow.")
+fleet = ListingApp(
+    no_args_is_help=True, help="List the devices that report to a broker, and move the tags that they follow."
+)
 app.add_typer(fleet, name="fleet")
 
-Broker = Annotated[str, typer.Option(help="mqtt://USER@HOST:PORT, or mqtts://; password: EDGEAD_BROKER_PASSWORD.")]
-Topic = Annotated[str, typer.Option(help="`topic` of the devices' section `fleet`.")]
+Broker = Annotated[
+    str,
+    typer.Option(help="MQTT broker: mqtt://USER@HOST:PORT, or mqtts://; EDGEAD_BROKER_PASSWORD holds the password."),
+]
+Topic = Annotated[str, typer.Option(help="MQTT topic: `topic` in the section `fleet` of the devices' site files.")]
 
 
 @fleet.command()
 def status(broker: Broker, topic: Topic = "edgead/fleet", json: Json = False) -> None:
-    """List the devices with what they judge by and how they do; exit 1 where one is away, in fault or refuses."""
+    """List the devices with their models and states; exit 1 when a device is offline, in fault, or refuses a model."""
     from edgead.daemon.fleet.devices import Devices
 
     with Devices(_broker(broker), topic) as devices:
@@ -46,20 +51,25 @@ def status(broker: Broker, topic: Topic = "edgead/fleet", json: Json = False) ->
 
 @fleet.command()
 def promote(
-    model: Annotated[str, typer.Argument(help="oci://HOST/NAME, without a tag.")],
-    source: Annotated[str, typer.Option("--from", help="Tag that leads to the model.")],
-    to: Annotated[str, typer.Option(help="Tag that shall lead to it.")],
+    model: Annotated[str, typer.Argument(help="Name of the model in the registry: oci://HOST/NAME, without a tag.")],
+    source: Annotated[str, typer.Option("--from", help="Tag that leads to the model now.")],
+    to: Annotated[str, typer.Option(help="Tag to move to the same model.")],
     when_healthy: Annotated[
         int,
-        typer.Option(min=0, help="Only once so many devices that follow the first tag judge by it."),
+        typer.Option(min=0, help="Wait until this many devices that follow the tag --from judge by its model."),
     ] = 0,
-    for_s: Annotated[float, typer.Option(min=0, help="For so many seconds, without a break.")] = 300.0,
-    within_s: Annotated[float, typer.Option(min=0, help="Give up after so many seconds.")] = 3600.0,
-    broker: Annotated[str | None, typer.Option(help="As of `fleet status`; for --when-healthy.")] = None,
+    for_s: Annotated[
+        float,
+        typer.Option(min=0, help="With --when-healthy: seconds for which the devices must judge without a break."),
+    ] = 300.0,
+    within_s: Annotated[
+        float, typer.Option(min=0, help="With --when-healthy: give up after this many seconds.")
+    ] = 3600.0,
+    broker: Annotated[str | None, typer.Option(help="With --when-healthy: MQTT broker, as for `fleet status`.")] = None,
     topic: Topic = "edgead/fleet",
     json: Json = False,
 ) -> None:
-    """Let a tag lead to what another one leads to, once its devices are well; exit 1 where they are not."""
+    """Move a tag to the model of another tag, once the devices of the other tag are healthy; exit 1 if they are not."""
     repository = Reference.read(model)
     first, second = repository.tagged(source), repository.tagged(to)
     digest = tag_digest(first)

@@ -16,7 +16,7 @@ _AUTO_PURPOSE = "the most accurate of a short list that keeps within --latency-m
 
 @app.command()
 def presets(json: Json = False) -> None:
-    """List the detectors and presets of `edgead train`, with what each is for."""
+    """List the detectors and presets of `edgead train`, with the purpose of each."""
     from edgead.workstation.methods import METHODS
 
     report = {name: _about(name) for name in METHODS}

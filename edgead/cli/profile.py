@@ -18,11 +18,23 @@ from edgead.images.files import load_image
 if TYPE_CHECKING:
     from edgead.process.real_time import Scheduling
 
-Rate = Annotated[float | None, typer.Option(min=0, help="Frames a second that arrive by the clock; else back to back.")]
-Jitter = Annotated[float, typer.Option(min=0, help="Deviation of the arrivals, in milliseconds.")]
-Duration = Annotated[float, typer.Option(min=0, help="Seconds to measure at a rate.")]
-Deadline = Annotated[float | None, typer.Option(min=0, help="From arrival to verdict; by default one interval.")]
-Affinity = Annotated[str | None, typer.Option(help="Cores to stay on, such as 0,1.")]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="Frames a second that arrive at fixed times; without a rate, one frame directly after the other."
+    ),
+]
+Jitter = Annotated[
+    float, typer.Option(min=0, help="With --rate: standard deviation of the arrival times, in milliseconds.")
+]
+Duration = Annotated[float, typer.Option(min=0, help="With --rate: seconds to measure.")]
+Deadline = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="With --rate: longest time from arrival to verdict; by default the time between two frames."
+    ),
+]
+Affinity = Annotated[str | None, typer.Option(help="CPU cores to run on, such as 0,1.")]
 Fifo = Annotated[int | None, typer.Option(help="Real-time priority, SCHED_FIFO.")]
 
 
@@ -30,8 +42,8 @@ Fifo = Annotated[int | None, typer.Option(help="Real-time priority, SCHED_FIFO."
 def profile(
     model: Annotated[Path | None, typer.Argument(help="Directory of a trained model.")] = None,
     images: Annotated[list[Path] | None, typer.Argument(help="Images to run; by default the golden images.")] = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="Frames to time without a rate.")] = 1000,
-    warmup: Annotated[int, typer.Option(min=0, help="Frames before that.")] = 50,
+    n: Annotated[int, typer.Option("-n", min=1, help="Without --rate: number of frames to measure.")] = 1000,
+    warmup: Annotated[int, typer.Option(min=0, help="Number of frames to run before the measurement.")] = 50,
     rate: Rate = None,
     jitter: Jitter = 0.0,
     duration: Duration = 60.0,
@@ -41,7 +53,8 @@ def profile(
     samples: Annotated[Path | None, typer.Option(help="CSV file for the times of every frame.")] = None,
     html: Annotated[Path | None, typer.Option(help="File for a page with the distribution.")] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(metavar="A B", help="Two reports of --json: print their ratios.")
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A B", help="Two reports written with --json: print their ratios."),
     ] = None,
     runtime: Runtime = "auto",
     precision: Precision = None,

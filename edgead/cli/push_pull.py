@@ -21,7 +21,7 @@ def push(
     to: Annotated[str, typer.Argument(help="oci://HOST/NAME:TAG.")],
     json: Json = False,
 ) -> None:
-    """Put a model into a registry, under a tag that devices may follow; what is there already is not sent again.
+    """Put a model into a registry, under a tag that devices may follow; files already there are not sent again.
 
     User and password come from `docker login`, or from EDGEAD_REGISTRY_USER and EDGEAD_REGISTRY_PASSWORD for the
     registry EDGEAD_REGISTRY_HOST.
@@ -35,13 +35,15 @@ def pull(
     source: Annotated[str, typer.Argument(metavar="FROM", help="oci://HOST/NAME:TAG, or oci://HOST/NAME@sha256:...")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder of the model; one that is there is kept as an earlier version."),
+        typer.Option(
+            "--output", "-o", help="Folder of the model; a model already there is kept as an earlier version."
+        ),
     ],
     json: Json = False,
 ) -> None:
-    """Bring a model from a registry, every byte checked; files that the model there has already are not fetched again.
+    """Fetch a model from a registry and check every byte; files that the folder already has are not fetched again.
 
-    A pull that was cut off goes on where it ended.
+    An interrupted pull continues where it stopped.
     """
     pulled = asdict(pull_model(Reference.read(source), output))
     report = {"model": str(output), "from": source, **pulled}

@@ -23,42 +23,48 @@ _SHOWN = 10
 @app.command()
 def screen(
     images: Annotated[
-        list[Path], typer.Argument(help="Images of parts, or folders of them, good and defective ones as they come.")
+        list[Path], typer.Argument(help="Images of parts, or folders of images; good and defective parts may be mixed.")
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder to write: a sheet, a table, a page of what it cannot know."),
+        typer.Option(
+            "--output", "-o", help="Folder to write: a contact sheet, a table, and a text on the limits of the ranking."
+        ),
     ] = None,
     method: ScreenMethod = "mutual",
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="fast (the default), or the directory of a patchcore model to take it from. Of musc, of "
-            "edgead-foundation: a file of CLIP's weights."
+            help="fast (the default), or the directory of a patchcore model whose backbone is used. For the method "
+            "musc of edgead-foundation: a file of CLIP's weights."
         ),
     ] = None,
     interval: Annotated[
-        float, typer.Option(help="Share of the other parts that a patch must have its like on to count as normal.")
+        float, typer.Option(help="A patch counts as normal if this share of the other parts has a similar patch.")
     ] = 0.3,
     zoom: Annotated[
         int | None,
-        typer.Option(help="Images are looked at so many times as large as the backbone takes them, by default 2."),
+        typer.Option(help="Size of the images, as a multiple of the backbone's input size; by default 2."),
     ] = None,
     alike: Annotated[
-        bool, typer.Option("--alike", help="Move scores towards those of the images that look most alike.")
+        bool,
+        typer.Option("--alike", help="Move the score of each image towards the scores of the most similar images."),
     ] = False,
     neighbours: Annotated[
         str | None,
         typer.Option(
-            help="The numbers of images that look most alike, the image among them; says --alike, by default 1,2,3."
+            help="Numbers of most similar images to average over, the image itself included; implies --alike; by "
+            "default 1,2,3."
         ),
     ] = None,
     make_model: Annotated[
         Path | None,
-        typer.Option(help="Directory of a model to write: one half is learnt, the other gives thresholds."),
+        typer.Option(
+            help="Directory of a model to write: one half of the images is learnt, the other half sets the thresholds."
+        ),
     ] = None,
     most_defective: Annotated[
-        float, typer.Option(help="With --make-model: at most this share of the parts is defective.")
+        float, typer.Option(help="With --make-model: assume that at most this share of the parts is defective.")
     ] = 0.1,
     false_reject_rate: FalseRejectRate = None,
     review_rate: ReviewRate = None,
@@ -67,7 +73,7 @@ def screen(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Rank a pile of unlabelled parts by how far each is from what most others show."""
+    """Rank a pile of unlabelled parts by how much each part differs from most other parts."""
     from edgead.unlabelled import ScreenPlan
     from edgead.unlabelled.model import ModelPlan
     from edgead.unlabelled.mutual import ALIKE, MutualRule

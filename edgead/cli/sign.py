@@ -31,17 +31,18 @@ class KeyWork(str, Enum):
 
 @app.command()
 def key(
-    work: Annotated[KeyWork, typer.Argument(help="new makes one, show reports the id of a public one.")],
-    public: Annotated[Path | None, typer.Argument(help="Of show: the public key.")] = None,
+    work: Annotated[KeyWork, typer.Argument(help="new makes a pair of keys, show prints the id of a public key.")],
+    public: Annotated[Path | None, typer.Argument(help="For show: file of the public key.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Of new: the private key; the public one lies beside it.")
+        Path | None,
+        typer.Option("--output", "-o", help="For new: file for the private key; the public key is written beside it."),
     ] = None,
     passphrase: Annotated[
-        bool, typer.Option("--passphrase", help="Of new: ask for a passphrase, or take it from the environment.")
+        bool, typer.Option("--passphrase", help="For new: ask for a passphrase, or take it from EDGEAD_KEY_PASSPHRASE.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Make an Ed25519 key that models are signed with, or say which one a file holds."""
+    """Make a pair of Ed25519 keys to sign models with, or show the id of a public key."""
     from edgead.artifact.signatures.keys import make_key, read_public_key
 
     if work is KeyWork.show:
@@ -60,18 +61,26 @@ def key(
 @app.command()
 def sign(
     model: Model,
-    key: Annotated[Path, typer.Option(help="The private key, as `edgead key new` makes it.")],
-    by: Annotated[str | None, typer.Option(help="Who signs, for those who ask; by default the user's name.")] = None,
+    key: Annotated[Path, typer.Option(help="File of the private key, as `edgead key new` makes it.")],
+    by: Annotated[
+        str | None, typer.Option(help="Name of the signer, stored in the signature; by default the user's name.")
+    ] = None,
     product: Annotated[
-        str, typer.Option(help="What it judges. A device that follows a tag takes no model of another product.")
+        str,
+        typer.Option(
+            help="Product that the model judges. A device that follows a tag refuses a model of another product."
+        ),
     ] = "",
     counter: Annotated[
         int | None,
-        typer.Option(help="Rises with each release: such a device takes none with a lower one. By default the time."),
+        typer.Option(
+            help="Number that must rise with each release: a device that follows a tag refuses a lower number. By "
+            "default the time in seconds."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Sign a model as it is now; whatever changes it later takes the signature's worth."""
+    """Sign a model as it is now; any later change of the model invalidates the signature."""
     from edgead.artifact.signatures.keys import read_private_key
     from edgead.artifact.signatures.sign import sign as sign_model
 
@@ -85,10 +94,10 @@ def sign(
 @app.command(name="verify-signature")
 def verify_signature(
     model: Model,
-    key: Annotated[list[Path], typer.Option(help="A public key that is trusted; may be named several times.")],
+    key: Annotated[list[Path], typer.Option(help="File of a trusted public key; may be repeated.")],
     json: Json = False,
 ) -> None:
-    """Check that a model is as one of some keys signed it, every file of it; exit 1 when it is not."""
+    """Check that one of the keys signed a model and that no file of it has changed since; exit 1 if the check fails."""
     from edgead.artifact.signatures.keys import read_public_key
     from edgead.artifact.signatures.trust import UntrustedModelError, check_signed
 

@@ -19,13 +19,13 @@ from edgead.errors import SettingsError
 def sort(
     model: Model,
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Images or folders; rejects among them are sorted.")
+        list[Path] | None, typer.Argument(help="Images, or folders of images; the rejects among them are sorted.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write: a folder for each kind.")] = Path(
-        "kinds"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write, with a subfolder for each kind.")
+    ] = Path("kinds"),
     kinds: Annotated[
-        str, typer.Option(help="How many kinds: a number, or auto for as many as come again in other rejects.")
+        str, typer.Option(help="Number of kinds, or auto: as many kinds as are found again in other rejects.")
     ] = "auto",
     everything: Annotated[bool, typer.Option("--all", help="Sort images that are judged ok too.")] = False,
     store: Annotated[
@@ -33,7 +33,7 @@ def sort(
     ] = None,
     store_url: StoreUrl = None,
     since: Annotated[str | None, typer.Option(help="How far back into the store: 12h, 7d, 2w; by default 7d.")] = None,
-    link: Annotated[bool, typer.Option("--link", help="Write links to the images, no copies.")] = False,
+    link: Annotated[bool, typer.Option("--link", help="Write links to the images instead of copies.")] = False,
     method: SortMethod = "residuals",
     setting: PluginSettings = None,
     group: Group = "auto",
@@ -68,22 +68,28 @@ def sort(
 def name(
     model: Model,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[KIND=NAME]...", help="Names; kinds with equal names become one.")
+        list[str] | None,
+        typer.Argument(metavar="[KIND=NAME]...", help="Names of kinds; kinds with equal names become one kind."),
     ] = None,
     examples: Annotated[
         Path | None, typer.Option(help="Folder with a folder of rejects for each kind, as `edgead sort` writes it.")
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Forget the kinds that the model knows; otherwise examples are added.")
+        bool,
+        typer.Option(
+            "--replace", help="Forget the kinds that the model knows; otherwise the examples are added to them."
+        ),
     ] = False,
     unknown: Annotated[
         float | None,
-        typer.Option(min=0, max=0.99, help="Share of known kinds' rejects that may be called unknown; at first 0.05."),
+        typer.Option(
+            min=0, max=0.99, help="Share of rejects of known kinds that may be called unknown; 0.05 until it is set."
+        ),
     ] = None,
     group: Group = "auto",
     json: Json = False,
 ) -> None:
-    """Name kinds of rejects: the model's verdicts say the kind from then on."""
+    """Name kinds of rejects; from then on, the model's verdicts name the kind."""
     from edgead.sorting.name_kinds import NamePlan, name_kinds, read_names
 
     if not names and examples is None and unknown is None:

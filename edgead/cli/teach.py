@@ -30,38 +30,48 @@ def teach(
     ] = None,
     bad: Annotated[
         list[Path] | None,
-        typer.Option(help="Defective parts, never learnt: a lesson that lets pass one that was stopped is refused."),
+        typer.Option(
+            help="Images of defective parts, never learnt: a lesson is refused if it passes a part that the model "
+            "stops now."
+        ),
     ] = None,
     marked: Annotated[
-        Path | None, typer.Option(help="Folder of an evidence store: its parts that people marked as good and bad.")
+        Path | None, typer.Option(help="Folder of an evidence store: add the parts that people marked as good and bad.")
     ] = None,
     store_url: StoreUrl = None,
     since: Annotated[str | None, typer.Option(help="How far back into the store: 12h, 7d, 2w; by default all.")] = None,
-    pipeline: Annotated[str | None, typer.Option(help="Of the store: whose marked parts.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="With --marked: the pipeline whose marked parts are used.")
+    ] = None,
     calibration: Annotated[
         list[Path] | None,
-        typer.Option(help="Good images that thresholds are made from; by default those that the model keeps."),
+        typer.Option(help="Good images to make the thresholds from; by default the images that the model keeps."),
     ] = None,
-    held_out: Annotated[
-        float, typer.Option(help="Share of the images that is not learnt and shows what was gained.")
-    ] = 0.2,
+    held_out: Annotated[float, typer.Option(help="Share of the images that is not learnt, to measure the gain.")] = 0.2,
     group: Group = "auto",
     reason: Annotated[
-        str, typer.Option(help="Why what stands far from anything good is good: it is learnt, and the model keeps why.")
+        str,
+        typer.Option(
+            help="Reason why parts unlike all known good parts are good: they are learnt, and the model keeps the "
+            "reason."
+        ),
     ] = "",
-    by: Annotated[str | None, typer.Option(help="Who teaches, for the record; by default the login name.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Name of the person who teaches, for the record; by default the login name.")
+    ] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="Where the images with heat maps go; by default MODEL.lesson.jpg.")
+        Path | None, typer.Option(help="File for the sheet of images with heat maps; by default MODEL.lesson.jpg.")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where the taught model goes; by default it takes the model's place."),
+        typer.Option("--output", "-o", help="Directory of the taught model; by default it takes the place of MODEL."),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="All are good parts: do not ask, as without a terminal.")
+        bool,
+        typer.Option("--yes", "-y", help="Do not ask whether all are good parts; needed where there is no terminal."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be learnt, and learn nothing.")] = False,
-    undo: Annotated[bool, typer.Option("--undo", help="Put the version before the last lesson back.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Restore the version before the last lesson.")] = False,
     json: Json = False,
 ) -> None:
     """Add good parts to a model's memory bank, and make its thresholds again."""

@@ -49,13 +49,18 @@ def train(
         str, typer.Option(help="Settings of the method: default, auto, or one that `edgead presets` lists.")
     ] = "default",
     latency_ms: Annotated[
-        float | None, typer.Option(help="With --preset auto: budget of a frame on this machine; by default 15.")
+        float | None,
+        typer.Option(
+            help="With --preset auto: time budget for a frame on this machine, in milliseconds; by default 15."
+        ),
     ] = None,
     normal_dir: NormalDir = None,
     backbone: Annotated[str | None, typer.Option(help="Backbone, instead of the preset's.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Layers, such as stride16,stride32.")] = None,
-    image_size: Annotated[str | None, typer.Option(help="One number, or HEIGHT,WIDTH.")] = None,
-    memory_bank_size: Annotated[int | None, typer.Option(min=1, help="Rows of the memory bank.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Layers of the backbone, such as stride16,stride32.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Size of the network's input in pixels: one number, or HEIGHT,WIDTH.")
+    ] = None,
+    memory_bank_size: Annotated[int | None, typer.Option(min=1, help="Number of patches in the memory bank.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.")
     ] = None,
@@ -63,7 +68,8 @@ def train(
         Path | None,
         typer.Option(
             exists=True,
-            help="Weights of the backbone: safetensors or a state dict. Of efficient_ad: a teacher; of words: a CLIP.",
+            help="Weights of the backbone: safetensors or a state dict. For efficient_ad: a teacher; for detectors "
+            "that take words: CLIP.",
         ),
     ] = None,
     roi: Region = None,
@@ -72,32 +78,47 @@ def train(
     guarantee: Annotated[
         str | None,
         typer.Option(
-            help="cross: all images are learnt, and each makes thresholds by what was learnt from the others (default "
-            "of patchcore). split: a fifth is held out for thresholds, and the rate has a proof (default of others).",
+            help="cross: all images are learnt; for the thresholds, each image is scored by what was learnt from the "
+            "other images (default of patchcore). split: a fifth of the images is held out for the thresholds, and "
+            "the rate has a proof (default of other methods).",
         ),
     ] = None,
     folds: Annotated[
-        int, typer.Option(min=0, help="Of detectors that train a network: cross, by so many more trainings.")
+        int,
+        typer.Option(
+            min=0,
+            help="For detectors that train a network: train this many more times, to make the thresholds as cross "
+            "does.",
+        ),
     ] = 0,
     defects: Annotated[
         list[Path] | None,
-        typer.Option(help="Images of known defects or folders of them: never learnt, they show what each limit finds."),
+        typer.Option(
+            help="Images of known defects, or folders of them: never learnt, they show how many defects each limit "
+            "finds."
+        ),
     ] = None,
     cost_escape: Annotated[
-        float | None, typer.Option(help="Cost of a defect that passes: with the next two, take the cheapest limit.")
+        float | None,
+        typer.Option(
+            help="Cost of a defect that passes; with --cost-reject and --defect-rate, edgead takes the cheapest limit."
+        ),
     ] = None,
     cost_reject: Annotated[float | None, typer.Option(help="Cost of a good part that is rejected.")] = None,
-    defect_rate: Annotated[float | None, typer.Option(help="Share of the parts that come which is defective.")] = None,
+    defect_rate: Annotated[float | None, typer.Option(help="Share of all parts on the line that is defective.")] = None,
     group: Group = "auto",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     clean: Annotated[
-        bool, typer.Option("--clean", help="Do not learn images that stand out among the others as defects do.")
+        bool, typer.Option("--clean", help="Do not learn images that stand out from the others, as defects do.")
     ] = False,
     ignore: Ignore = None,
     align: Align = None,
     tiles: Annotated[
         str | None,
-        typer.Option(help="Cut large images into tiles of SIZE[,OVERLAP] pixels; auto shrinks a tile 2 times at most."),
+        typer.Option(
+            help="Cut large images into tiles of SIZE[,OVERLAP] pixels; auto: tiles at most twice the network's input "
+            "size."
+        ),
     ] = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
@@ -105,7 +126,7 @@ def train(
 ) -> None:
     """Learn from good images and write a finished, calibrated model.
 
-    A training that was stopped goes on where it was when the same command is given again.
+    Give the same command again to continue a training that was stopped.
     """
     from edgead.workstation.training.from_folder import train_from_folder
     from edgead.workstation.training.good_images import GoodImages
@@ -189,13 +210,15 @@ def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:
 
 @app.command()
 def distill(
-    images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them; of anything but the product.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File of the teacher, safetensors.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Photographs, or folders of photographs, of any objects except the product.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the teacher, in safetensors format.")],
     backbone: Annotated[
         str, typer.Option(help="Pretrained network that the teacher learns from.")
     ] = "efficientnet_lite2",
-    model_size: Annotated[TeacherSize, typer.Option(help="Of the teacher.")] = TeacherSize.small,
-    steps: Annotated[int | None, typer.Option(min=1, help="Updates; the paper makes 60000.")] = None,
+    model_size: Annotated[TeacherSize, typer.Option(help="Size of the teacher.")] = TeacherSize.small,
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of training steps; the paper takes 60000.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as NAME=VALUE; may be repeated.")
     ] = None,
@@ -203,7 +226,7 @@ def distill(
         Path | None, typer.Option(exists=True, help="Weights of the backbone: safetensors or a state dict.")
     ] = None,
     features: Annotated[
-        Path | None, typer.Option(help="Folder to keep the backbone's features in, for another size.")
+        Path | None, typer.Option(help="Folder to keep the backbone's features in, for a teacher of another size.")
     ] = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
@@ -211,7 +234,7 @@ def distill(
 ) -> None:
     """Make a teacher for efficient_ad from photographs; `edgead train --detector efficient_ad --weights FILE` uses it.
 
-    A distillation that was stopped goes on where it was when the same command is given again.
+    Give the same command again to continue a distillation that was stopped.
     """
     from edgead.workstation.methods.efficient_ad.distill import DistillConfig
     from edgead.workstation.methods.efficient_ad.distill import distill as distill_teacher

@@ -32,18 +32,20 @@ def user(
     action: Annotated[
         UserAction,
         typer.Argument(
-            help="`add`, `remove`; `passwd`: another password; `role`: another role; `pin`: a PIN for panels, an empty "
-            "one takes it away; `list` shows all."
+            help="`add` or `remove` a person; `passwd`: change the password; `role`: change the role; `pin`: set a "
+            "PIN for panels, an empty PIN removes it; `list` all people."
         ),
     ],
-    name: Annotated[str | None, typer.Argument(help="Of the person; it stands in the list of changes.")] = None,
-    role: Annotated[Role | None, typer.Option(help="What the person may do, for `add` and `role`.")] = None,
-    users: Annotated[Path, typer.Option(help="The file that `http.users` of the site file names.")] = Path(
-        "users.yaml"
-    ),
+    name: Annotated[str | None, typer.Argument(help="Name of the person, as the list of changes shows it.")] = None,
+    role: Annotated[
+        Role | None, typer.Option(help="Role of the person, which sets the person's rights; for `add` and `role`.")
+    ] = None,
+    users: Annotated[
+        Path, typer.Option(help="File of the people: the file that `http.users` in the site file names.")
+    ] = Path("users.yaml"),
     json: Json = False,
 ) -> None:
-    """Say who may sign in on the daemon's page by name. Passwords and PINs are asked for, or read from a pipe."""
+    """Set who may sign in on the daemon's page by name. Passwords and PINs are asked for, or read from a pipe."""
     known = read_users(users)
     if action is UserAction.list:
         listed = {each: {"role": kept.role, "pin": kept.pin is not None} for each, kept in known.items()}

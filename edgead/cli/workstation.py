@@ -20,8 +20,10 @@ from edgead.files.atomic import write_whole
 @app.command()
 def tune(
     data: Annotated[Path, typer.Argument(help="Folder of good images, or a data set in MVTec layout (train/good).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the winner.")],
-    latency_ms: Annotated[float, typer.Option(help="Budget of a frame on this machine, 95th percentile.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
+    latency_ms: Annotated[
+        float, typer.Option(help="Time budget for a frame on this machine, in milliseconds, 95th percentile.")
+    ],
     false_reject_rate: FalseRejectRate = None,
     normal_dir: NormalDir = None,
     runtime: Runtime = "onnxruntime",
@@ -30,10 +32,14 @@ def tune(
     ] = "fp32",
     detectors: Annotated[str, typer.Option(help="Methods to choose from.")] = "patchcore,mvg",
     trials: Annotated[int, typer.Option(min=2, help="Candidates to start with.")] = 24,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core.")] = None,
-    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster that trains instead, or auto.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of processes; by default one for each core.")
+    ] = None,
+    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster to train on, or auto.")] = None,
     group: Group = "auto",
-    plot: Annotated[Path | None, typer.Option(help="Image of the front; by default OUTPUT.svg.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="SVG file for the plot of the Pareto front; by default OUTPUT.svg.")
+    ] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -70,30 +76,33 @@ def export(
     model: Model,
     data: Annotated[
         Path | None,
-        typer.Argument(help="The images that the model was trained on; every precision but fp32 needs them."),
+        typer.Argument(help="The images that the model was trained on; every precision except fp32 needs them."),
     ] = None,
     precision: Annotated[
-        PrecisionName, typer.Option(help="Of the graph; int8_symmetric is for TensorRT.")
+        PrecisionName, typer.Option(help="Precision of the graph; int8_symmetric is for TensorRT.")
     ] = PrecisionName.fp32,
     normal_dir: Annotated[
         str | None, typer.Option(help="Folder of good images below DATA; by default as in the training.")
     ] = None,
     group: Annotated[
-        str | None, typer.Option(help="Which images belong together, as for train; by default as it was there.")
+        str | None, typer.Option(help="Groups of images, as for `edgead train`; by default as in the training.")
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option(min=0, help="Largest mean relative difference of the scores from those of fp32.")
+        float | None,
+        typer.Option(min=0, help="Largest mean relative difference of the scores from the scores of fp32."),
     ] = None,
     float_layers: Annotated[
         str | None,
-        typer.Option(help="Layers that int8 keeps in float, with commas; none for none; by default a search."),
+        typer.Option(
+            help="Layers that int8 keeps in float, separated by commas, or none; by default edgead searches for them."
+        ),
     ] = None,
     make_default: Annotated[
-        bool, typer.Option("--make-default", help="Open this graph when no precision is asked for.")
+        bool, typer.Option("--make-default", help="Make this graph the one that is used without --precision.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write a graph: fp32 again from the torch weights, or another precision beside it with thresholds of its own."""
+    """Write a graph: fp32 again from the torch weights, or another precision beside it, with its own thresholds."""
     from edgead.export.add_graph import add_graph
     from edgead.export.precision import PrecisionPlan
 
@@ -111,10 +120,10 @@ def verify(
     images: Annotated[
         list[Path] | None, typer.Argument(help="Images, folders, or a data set; by default the golden images.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every graph on every runtime that is installed.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Check every graph on every installed runtime.")] = False,
     json: Json = False,
 ) -> None:
-    """Compare the torch network with what is deployed; exit 1 when they differ by more than the tolerance."""
+    """Compare the torch network with the deployed graph; exit 1 when they differ by more than the tolerance."""
     artifact = Artifact.load(model)
     passed = _verify_all(artifact, images or [], json) if everything else _verify_fp32(artifact, images or [], json)
     if not passed:

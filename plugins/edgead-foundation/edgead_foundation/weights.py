@@ -1,4 +1,4 @@
-"""Command `edgead-weights`: a file of a foundation backbone becomes one that is known, checked and free of pickles."""
+"""Command `edgead-weights`: it converts weights of a foundation backbone to a checked file without pickles."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ def weights(
             exists=True, dir_okay=False, help="Weights of CLIP, DINO, DINOv2 or DINOv3: safetensors or a state dict."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, safetensors.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write; its name ends in .safetensors.")],
     tower: Annotated[
-        str | None, typer.Option(help="Which network it is, such as clip_vitb16, where files of several look the same.")
+        str | None,
+        typer.Option(help="Name of the network, such as clip_vitb16; needed if the weights fit several networks."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Convert the weights of a foundation backbone to safetensors, without unpickling, and say what they are.
+    """Convert the weights of a foundation backbone to safetensors, without unpickling, and identify the network.
 
-    `edgead train --backbone TOWER --weights OUTPUT` uses them.
+    Then train with `edgead train --backbone TOWER --weights OUTPUT`.
     """
     from edgead_foundation.backbones.files import convert
 
