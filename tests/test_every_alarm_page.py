@@ -64,6 +64,9 @@ def set_limits(page: Any, value: str) -> None:
     page.get_by_label("Reject above").fill(value)
     page.get_by_label("Your name").fill("Anna")
     page.get_by_role("button", name="Continue").click()
+    why = page.get_by_label("Why, where it lets pass what is stopped now")
+    if why.count():
+        why.fill("the shift ends")
     page.locator("dialog").last.get_by_role("button", name="Change thresholds").click()
     expect(page.locator("dialog")).to_have_count(0)
 
