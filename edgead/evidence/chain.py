@@ -16,7 +16,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, text, update
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy import Row as DatabaseRow
 
 from edgead.evidence.tables import audit
@@ -82,13 +82,8 @@ def append(connection: Connection, change: Row, known: Head | None = None) -> He
         logger.error("audit: row %d, %s, is no longer there: see `edgead audit verify`", known.seq, known.hash)
         previous = known.hash
     head = Head(mine.seq, hash_of(as_written(mine), previous))
-    _write_hashes(connection, [{"of": head.seq, "to": head.hash, "behind": previous}])
+    connection.execute(update(audit).where(audit.c.seq == head.seq).values(previous=previous, hash=head.hash))
     return head
-
-
-def _write_hashes(connection: Connection, hashes: list[dict[str, Any]]) -> None:
-    values: dict[str, Any] = {"previous": bindparam("behind"), "hash": bindparam("to")}
-    connection.execute(update(audit).where(audit.c.seq == bindparam("of")).values(values), hashes)
 
 
 def _is_there(connection: Connection, head: Head) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -43,6 +43,11 @@ class AddedBackbone(Protocol):
     ) -> Backbone:
         """Build it, see `edgead.workstation.backbones.pretrained.build_backbone`."""
         ...
+
+
+def find_added(name: str | None, own: Collection[str]) -> AddedBackbone | None:
+    """Look a backbone of another package up; None for one of edgead's `own`, for which no package is imported."""
+    return None if name is None or name in own else added_backbones().get(name)
 
 
 def added_backbones() -> Mapping[str, AddedBackbone]:

@@ -24,7 +24,7 @@ from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions
 from edgead.images.likeness import Look, look_of, odd_ones
 from edgead.unlabelled.clean import clean_warnings, suspicious_images
-from edgead.workstation.backbones.added import added_backbones
+from edgead.workstation.backbones.added import find_added
 from edgead.workstation.backbones.pretrained import BACKBONES
 from edgead.workstation.methods import METHODS
 from edgead.workstation.methods.method import Trained
@@ -37,8 +37,8 @@ from edgead.workstation.training.tiles import learnt_at_most
 
 def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, Any]:
     """Which file of weights a model came from, and whose terms it is under that has another package's backbone."""
-    added = {} if settings.get("backbone") in (None, *BACKBONES) else added_backbones()
-    licence = {"weights_licence": added[settings["backbone"]].licence} if added else {}
+    added = find_added(settings.get("backbone"), BACKBONES)
+    licence = {"weights_licence": added.licence} if added else {}
     return {**licence, **({"weights_sha256": sha256} if sha256 else {})}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
-from edgead.workstation.backbones.added import added_backbones
+from edgead.workstation.backbones.added import find_added
 from edgead.workstation.backbones.pretrained import BACKBONES
 from edgead.workstation.methods import METHODS, find_preset
 from edgead.workstation.training.good_images import GoodImages
@@ -59,8 +59,7 @@ def preset_settings(
         bounded = {"max_patches": TILED_MAX_PATCHES} if hasattr(config, "max_patches") else {}
         return {**settings, **bounded, "image_size": [height, width]}, f"{height} x {width} px a tile"
     proportions = find_proportions(good.find(), good.roi)
-    backbone = chosen.get("backbone", config.backbone)
-    added = None if backbone in BACKBONES else added_backbones().get(backbone)
+    added = find_added(chosen.get("backbone", config.backbone), BACKBONES)
     step = added.patch if added else STEP_PX
     fitted = keep_proportions({**settings, "image_size": list(config.image_size)}, proportions, step)
     height, width = fitted["image_size"]

@@ -1,4 +1,4 @@
-"""What the authors' code of AnomalyNCD computes from weights and inputs that are drawn by their names.
+"""Numbers of the authors' code of AnomalyNCD, from weights and inputs that are drawn by their names.
 
 `python tests/anomaly_ncd_authors.py CODE OUT` writes the fixture, with CODE a copy of HUST-SLOW/AnomalyNCD (MIT
 License, commit cbecce76ccc8a922a0b9ff42228607ff69afa3c4). Of what that imports to show and to measure, nothing counts

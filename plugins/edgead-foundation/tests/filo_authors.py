@@ -1,4 +1,4 @@
-"""What the authors' code of FiLo computes, from weights, images and boxes that are drawn by their names.
+"""Numbers of the authors' code of FiLo, from weights, images and boxes that are drawn by their names.
 
 `python tests/filo_authors.py CODE OUT` writes the fixture, with CODE a copy of CASIA-IVA-Lab/FiLo (Apache-2.0).
 """

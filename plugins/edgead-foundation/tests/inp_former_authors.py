@@ -1,4 +1,4 @@
-"""What the authors' code of INP-Former computes from weights and images that are drawn by their names.
+"""Numbers of the authors' code of INP-Former, from weights and images that are drawn by their names.
 
 `python tests/inp_former_authors.py CODE OUT` writes the fixture, with CODE a copy of luow23/INP-Former (MIT License).
 """

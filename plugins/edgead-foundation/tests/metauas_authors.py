@@ -1,4 +1,4 @@
-"""What the authors' code of MetaUAS computes from weights and images that are drawn by their names.
+"""Numbers of the authors' code of MetaUAS, from weights and images that are drawn by their names.
 
 `python tests/metauas_authors.py CODE OUT` writes the fixture, with CODE a folder of copies: `metauas.py` of
 gaobb/MetaUAS (MIT License), `smp` with segmentation_models_pytorch of ragavsachdeva (MIT License), and `site` with

@@ -1,4 +1,4 @@
-"""What the authors' code of MuSc computes from weights and images that are drawn by their names.
+"""Numbers of the authors' code of MuSc, from weights and images that are drawn by their names.
 
 `python tests/musc_authors.py CODE OUT` writes the fixture, with CODE a checkout of xrli-U/MuSc (MIT License). Their own
 loop over a category runs, on images that are handed to it; what it imports and this does not need is left empty.

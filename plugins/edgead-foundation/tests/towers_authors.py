@@ -1,4 +1,4 @@
-"""What the authors' code of foundation backbones computes from weights and images that are drawn by their names.
+"""Numbers of the authors' code of foundation backbones, from weights and images that are drawn by their names.
 
 `python tests/towers_authors.py CODE OUT` writes the fixture, with CODE a folder of copies: `site` (open_clip_torch
 3.3.0, MIT License), `dino` and `dinov2` (facebookresearch, Apache-2.0), `dinov3` (facebookresearch, DINOv3 License).

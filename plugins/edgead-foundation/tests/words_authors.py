@@ -1,4 +1,4 @@
-"""What public code of detectors from words computes, from weights and images that are drawn by their names.
+"""Numbers of public code of detectors from words, from weights and images that are drawn by their names.
 
 `python tests/words_authors.py CODE OUT` writes the fixture, with CODE a folder of copies: `site` (open_clip_torch
 2.24.0, MIT License, as anomalib asks for, and ftfy), `anomalib` (Intel, Apache-2.0: the folder `winclip` of its image

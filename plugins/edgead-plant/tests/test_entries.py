@@ -1,4 +1,4 @@
-"""What the package adds is found by its entry points, is documented, and needs no package of a protocol to be named."""
+"""Entry points of the package: found, documented, and named without the package of any protocol."""
 
 from __future__ import annotations
 
