@@ -18,12 +18,7 @@ from edgead.heads.map import MapHead
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image
 from edgead.kernels import NearestPatches, Smoother
-from edgead.sorting.kinds_version import (
-    Examples,
-    keep_kinds,
-    kept_examples,
-    renamed,
-)
+from edgead.sorting.kinds_version import Examples, keep_kinds, kept_examples, renamed
 from edgead.synthetic.line import conveyor
 from edgead.types import UNKNOWN_KIND
 

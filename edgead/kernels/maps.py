@@ -11,13 +11,7 @@ import numpy as np
 
 from edgead.kernels import numpy_backend
 from edgead.kernels.backend import Floats, as_floats, resolve
-from edgead.kernels.banded_filters import (
-    Band,
-    Border,
-    blur_filter,
-    blur_pays,
-    smoothing_band,
-)
+from edgead.kernels.banded_filters import Band, Border, blur_filter, blur_pays, smoothing_band
 
 # Wider kernels than this have no use on a map and would need much memory to prepare.
 MAX_SIGMA = 1000.0

@@ -21,13 +21,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import is_image_path
 from edgead.kernels import NearestPatches
 from edgead.sorting.describe import Problem, describe_images
-from edgead.sorting.kinds_version import (
-    UNKNOWN_LEVEL,
-    Examples,
-    keep_kinds,
-    kept_examples,
-    renamed,
-)
+from edgead.sorting.kinds_version import UNKNOWN_LEVEL, Examples, keep_kinds, kept_examples, renamed
 from edgead.sorting.sort import default_name
 
 # An image that is described on another runtime differs by less, another image by far more.
