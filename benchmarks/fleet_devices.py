@@ -16,8 +16,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from edgead.artifact.folder import Artifact
-from edgead.daemon.fleet.downloads import RegistryTag
 from edgead.daemon.fleet.follower import Follower
+from edgead.daemon.fleet.followers import RegistryTag
 from edgead.daemon.fleet.report import make_report
 from edgead.daemon.fleet.reporter import Reporter
 from edgead.daemon.self_test import SelfTestError

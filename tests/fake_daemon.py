@@ -18,7 +18,7 @@ from fakes import make_verdict, numbered
 from edgead.calibration.blind import BlindLimitError
 from edgead.daemon.alarms import Finding
 from edgead.daemon.commission import Commissioning
-from edgead.daemon.notice_ledger import NoticeLedger
+from edgead.daemon.notices import NoticeLedger
 from edgead.daemon.thresholds import GoodScores
 from edgead.drift import DriftState
 from edgead.errors import SettingsError

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.broadcast import VerdictFeed
+from edgead.daemon.judging import PipelineState
 from edgead.daemon.logs import JsonLines
-from edgead.daemon.pipeline_state import PipelineState
+from edgead.daemon.reload import site_diff
 from edgead.daemon.service_manager import Notifier
-from edgead.daemon.site_diff import site_diff
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.daemon.thresholds import KeptThresholds, Thresholds, doubts_of
 from edgead.detector import Detector

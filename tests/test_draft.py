@@ -14,8 +14,7 @@ from patience import wait_for
 
 from edgead.daemon.commission import DraftError
 from edgead.daemon.commission import draft as drafts
-from edgead.daemon.commission.draft import Bounds, Draft
-from edgead.daemon.commission.settings import DraftSettings
+from edgead.daemon.commission.draft import Bounds, Draft, DraftSettings
 from edgead.errors import EdgeadError, SettingsError
 from edgead.files import atomic
 from edgead.images.files import load_image

@@ -20,8 +20,8 @@ from edgead.artifact.signatures.sign import sign
 from edgead.artifact.signatures.signature import Signature
 from edgead.artifact.signatures.trust import check_signed
 from edgead.daemon.active_model import SlotBusyError
-from edgead.daemon.fleet.downloads import Pace
 from edgead.daemon.fleet.follower import MAX_STARTS, PROBATION_S, RECORD, Follower
+from edgead.daemon.fleet.followers import Pace
 from edgead.daemon.fleet.record import Signed, read_record
 from edgead.daemon.self_test import SelfTestError
 from edgead.errors import SettingsError

@@ -16,7 +16,7 @@ from test_draft import contents
 from edgead.adapt.commission.worker import learn_order
 from edgead.artifact.folder import Artifact
 from edgead.daemon.commission import DraftError
-from edgead.daemon.commission.learner import Learner
+from edgead.daemon.commission.draft_work import Learner
 from edgead.dataset.places import read_ignored
 from edgead.errors import SettingsError
 from edgead.images.files import write_image

@@ -20,8 +20,8 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import earlier_versions, keep_and_replace
 from edgead.daemon.active_model import ActiveModel
+from edgead.daemon.teaching.lesson import LessonProcess, Task, Taught, ended
 from edgead.daemon.teaching.lessons import Lessons
-from edgead.daemon.teaching.process import LessonProcess, Task, Taught, ended
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
 from edgead.site.models import ModelsSection
@@ -223,9 +223,9 @@ def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
 def test_a_process_that_fails_or_takes_too_long_says_so(tmp_path, monkeypatch):
     task = Task(tmp_path / "none", [tmp_path / "none.png"], [], tmp_path / "o", tmp_path / "s", "ben", "")
     failing = "import sys; print('note: x'); print('error: no such\\nmodel', file=sys.stderr); sys.exit(2)"
-    monkeypatch.setattr("edgead.daemon.teaching.process._PROGRAM", failing)
+    monkeypatch.setattr("edgead.daemon.teaching.lesson._PROGRAM", failing)
     assert LessonProcess().run(task, 60).reason == "no such\nmodel"
-    monkeypatch.setattr("edgead.daemon.teaching.process._PROGRAM", "import time; time.sleep(60)")
+    monkeypatch.setattr("edgead.daemon.teaching.lesson._PROGRAM", "import time; time.sleep(60)")
     assert LessonProcess().run(task, 0.2).reason.startswith("not ready within 0.2 s")
 
 

@@ -12,9 +12,8 @@ import pytest
 from verdicts import Line
 
 from edgead.daemon.alarms import AlarmWatch, Finding
-from edgead.daemon.notice_ledger import NoticeLedger
-from edgead.daemon.notices import Notices
-from edgead.daemon.pipeline_state import PipelineState
+from edgead.daemon.judging import PipelineState
+from edgead.daemon.notices import NoticeLedger, Notices
 from edgead.drift import DriftState
 from edgead.errors import EdgeadError, SettingsError
 from edgead.serialization.notice import KINDS, notice_record

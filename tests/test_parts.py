@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import wait_for
 
-from edgead.daemon.part_matching import Matcher, View, decide
-from edgead.daemon.parts import Parts
+from edgead.daemon.parts import Matcher, Parts, View, decide
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
 from edgead.evidence.settings import StoreSection

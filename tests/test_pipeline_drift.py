@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("edgead.daemon.pipeline_drift")
+pytest.importorskip("edgead.daemon.drift")
 from test_daemon_drift import Slot, parts
 from test_drift import scores_of
 
-from edgead.daemon.pipeline_drift import PipelineDrift
+from edgead.daemon.drift import PipelineDrift
 from edgead.drift import DriftSection
 from edgead.errors import SettingsError
 

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-pytest.importorskip("edgead.daemon.recipes")
+pytest.importorskip("edgead.daemon.active_model")
 from edgead.artifact.limits import HIGHEST, LOWEST
-from edgead.daemon.active_model import ActiveModel
-from edgead.daemon.recipes import Recipes
+from edgead.daemon.active_model import ActiveModel, Recipes
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
 from edgead.site.schema import PipelineSection

@@ -12,7 +12,7 @@ import pytest
 from fakes import make_verdict, numbered, read_number
 from patience import MAX_S, wait_until
 
-from edgead.daemon.requests import Requests
+from edgead.daemon.judging import Requests
 from edgead.errors import NotNowError, NoVerdictInTimeError, SettingsError
 from edgead.images.files import ImageError
 from edgead.sources import SourceError, open_source

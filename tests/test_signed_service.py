@@ -19,8 +19,7 @@ from edgead.artifact.signatures.file import SIGNATURES
 from edgead.artifact.signatures.keys import make_key, read_private_key
 from edgead.artifact.signatures.sign import sign
 from edgead.artifact.signatures.trust import ModelTrust, UntrustedModelError
-from edgead.daemon.active_model import ActiveModel
-from edgead.daemon.recipes import Recipes
+from edgead.daemon.active_model import ActiveModel, Recipes
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
 from edgead.site.check import find_missing

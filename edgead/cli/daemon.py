@@ -68,7 +68,7 @@ def daemon_command(
 
 
 def _check(config: Path) -> None:
-    from edgead.daemon.latency_budget import find_late
+    from edgead.daemon.self_test import find_late
     from edgead.site.check import find_missing
     from edgead.site.load import read_site, resolved
 

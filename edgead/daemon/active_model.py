@@ -1,11 +1,15 @@
-"""The model in service: tested before it judges, exchanged between two frames, and the one before it kept."""
+"""The models in service: each tested before it judges, exchanged between two frames, and the one before it kept.
+
+A part's recipe chooses which model judges it; no other does so without a word.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +18,8 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
 from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import restore_missing
-from edgead.daemon.detector_in_service import InService
-from edgead.daemon.latency_budget import too_late
-from edgead.daemon.model_drift import drift_watch
-from edgead.daemon.self_test import SelfTest, golden_images, self_test
+from edgead.daemon.drift import drift_watch
+from edgead.daemon.self_test import SelfTest, golden_images, self_test, too_late
 from edgead.daemon.thresholds import (
     GoodScores,
     KeptThresholds,
@@ -27,14 +29,60 @@ from edgead.daemon.thresholds import (
     good_scores_of,
     thresholds_of,
 )
-from edgead.detector import Detector
+from edgead.detector import Detector, Measurement, Session
 from edgead.drift import DriftSection, DriftWatch
-from edgead.errors import SettingsError
+from edgead.errors import EdgeadError, SettingsError
 from edgead.process import heap
+from edgead.site.part_naming import RecipeSection
 from edgead.site.schema import PipelineSection
 from edgead.types import Frame, Verdict
 
 logger = logging.getLogger(__name__)
+
+
+class InService:
+    """The place of a pipeline's detector; `step` is the pipeline's, everything else may come from any thread.
+
+    Parameters
+    ----------
+    pipeline : str
+        Its name, for what is reported.
+    """
+
+    def __init__(self, pipeline: str):
+        self._pipeline = pipeline
+        self._detector: Detector | None = None
+        self._session: Session | None = None  # of the detector, once it has seen a frame
+        self._using = threading.Lock()  # held for one image at most
+
+    @property
+    def detector(self) -> Detector | None:
+        return self._detector
+
+    def require(self) -> Detector:
+        """Give the detector; raises SettingsError where there is none."""
+        if self._detector is None:
+            raise SettingsError(f"{self._pipeline}: no model is in service")
+        return self._detector
+
+    def exchange(self, new: Detector | None) -> Detector | None:
+        """Let another detector, or none, judge from the next frame on; returns the one before, still open."""
+        with self._using:
+            old, self._detector, self._session = self._detector, new, None
+        return old
+
+    def step(self, frame: Frame) -> Verdict | None:
+        """Judge the next frame, as `Session.step`."""
+        with self._using:
+            if self._session is None:
+                self._session = self.require().session()
+            return self._session.step(frame)
+
+    def measure(self, image: np.ndarray) -> Measurement:
+        """Score an image between two frames, as `Detector.measure`."""
+        with self._using:
+            return self.require().measure(image)
+
 
 _CLOSE_S = 0.3
 # How long small changes wait for another one; who asks holds one of the few threads that the page has.
@@ -331,3 +379,93 @@ class ActiveModel:
             detector.close()
             raise SettingsError(f"{self._pipeline}: {late}")
         return detector
+
+
+class Recipes:
+    """Judges each frame by the model of its part's recipe, and one whose part names none by the pipeline's own.
+
+    All models are loaded and tested before the first frame, and each keeps its own memory of its frames, so that a
+    change of recipe costs no time.
+
+    Parameters
+    ----------
+    pipeline : str
+    section : PipelineSection
+    own : ActiveModel
+        Of the pipeline itself; loaded, steered and closed elsewhere.
+    kept : KeptThresholds
+    threads : int, optional
+        Threads of each network, where the section says nothing.
+    accept : callable
+        Raises where the site does not let a model in.
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        section: PipelineSection,
+        own: ActiveModel,
+        kept: KeptThresholds,
+        *,
+        threads: int | None = None,
+        accept: Callable[[Artifact], None] = lambda artifact: None,
+    ):
+        self._section = section
+        self._of_recipes = {
+            name: ActiveModel(f"{pipeline}/{name}", _as_pipeline(section, recipe), kept, threads=threads, accept=accept)
+            for name, recipe in section.recipes.items()
+        }
+        self.slots: Mapping[str, ActiveModel] = {"": own, **self._of_recipes}
+        """By recipe; "" is the pipeline's own."""
+
+    def load(self) -> None:
+        """Load and test the models of all recipes.
+
+        Raises
+        ------
+        EdgeadError
+            One cannot be used; its recipe is named.
+        """
+        for name, slot in self._of_recipes.items():
+            try:
+                slot.load()
+                recipe = self._section.recipes[name]
+                if recipe.thresholds is not None:
+                    slot.judge_by(recipe.thresholds)
+            except EdgeadError as error:
+                raise SettingsError(f"recipe {name}: {error}") from error
+
+    def step(self, frame: Frame) -> Verdict | None:
+        """Judge a frame, as `ActiveModel.step`.
+
+        Raises
+        ------
+        SettingsError
+            Its part asks for a recipe that there is not, and no other model may judge it.
+        """
+        recipe = self.recipe_of(frame)
+        if recipe is not None:
+            return self.slots[recipe].step(frame)
+        if self._section.unknown_recipe == "fault":
+            raise SettingsError(f"its part asks for an unknown recipe, known are {', '.join(self._of_recipes)}")
+        verdict = self.slots[""].step(frame)
+        if verdict is None or verdict.decision != "ok":
+            return verdict
+        return replace(verdict, decision="review")
+
+    def recipe_of(self, frame: Frame) -> str | None:
+        """The name in `slots` of the model that a frame's product has; None where it has none."""
+        recipe = frame.part.recipe if self._of_recipes else ""  # without models recipes are words for the record
+        return recipe if recipe in self.slots else None
+
+    def golden(self) -> list[np.ndarray]:
+        """Read the golden images of every model in service, the pipeline's own among them; uint8 BGR."""
+        return [image for slot in self.slots.values() if slot.model for image in slot.golden()]
+
+    def close(self) -> None:
+        for slot in self._of_recipes.values():
+            slot.close()
+
+
+def _as_pipeline(section: PipelineSection, recipe: RecipeSection) -> PipelineSection:
+    return section.model_copy(update={"model": recipe.model, "recipes": {}})

@@ -15,11 +15,9 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.signatures.signature import Signature
 from edgead.artifact.signatures.trust import ModelTrust
 from edgead.calibration.blind import BlindLimitError
-from edgead.daemon.active_model import PATIENCE_S, ActiveModel, SlotBusyError
-from edgead.daemon.judging import Receivers
-from edgead.daemon.pipeline_drift import PipelineDrift
-from edgead.daemon.pipeline_state import Kind, PipelineState
-from edgead.daemon.recipes import Recipes
+from edgead.daemon.active_model import PATIENCE_S, ActiveModel, Recipes, SlotBusyError
+from edgead.daemon.drift import PipelineDrift
+from edgead.daemon.judging import Kind, PipelineState, Receivers
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.thresholds import GoodScores, KeptThresholds, Thresholds
 from edgead.errors import EdgeadError

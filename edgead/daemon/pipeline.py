@@ -8,11 +8,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgead.daemon.frame_selection import Asking
-from edgead.daemon.judging import JudgementError, Judging, PipelineStatus
+from edgead.daemon.judging import Asking, JudgementError, Judging, PipelineStatus, Requests, State
 from edgead.daemon.model_control import SteeredModel, Wiring
-from edgead.daemon.pipeline_state import State
-from edgead.daemon.requests import Requests
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.images.files import ImageError

@@ -1,24 +1,29 @@
-"""The daemon: startup, main loop, shutdown."""
+"""The daemon: startup, main loop, signals, shutdown."""
 
 from __future__ import annotations
 
 import logging
+import os
+import queue
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from edgead.daemon.broadcast import Subscription, VerdictFeed
 from edgead.daemon.commission import Commissioning
 from edgead.daemon.fleet.followers import RunningFollower
 from edgead.daemon.logs import JsonLines
-from edgead.daemon.main_loop import Watch
 from edgead.daemon.notices import Notices
 from edgead.daemon.parts import Parts
 from edgead.daemon.pipeline import Pipeline
-from edgead.daemon.reloading import Reloading
+from edgead.daemon.reload import Reloading
 from edgead.daemon.service_manager import Notifier
-from edgead.daemon.signals import Requests
 from edgead.daemon.site_runtime import SiteRuntime
 from edgead.daemon.teaching.lessons import Lessons
 from edgead.daemon.web_thread import Page
@@ -33,6 +38,121 @@ if TYPE_CHECKING:
     from edgead.web.server import Server
 
 logger = logging.getLogger(__name__)
+
+# For what comes after the draining: the store's last commit, the interpreter's own end.
+_GRACE_S = 0.3
+# After which the kernel ends a process that cannot do it itself, for something holds the interpreter's lock.
+_LAST_S = 0.1
+
+
+class Requests:
+    """What was asked by signals, in its order: "stop" (SIGTERM, SIGINT) or "reload" (SIGHUP).
+
+    Where the draining does not end in time, a thread ends the process with exit code 0, for the end was asked for;
+    where that cannot run either, a timer of the kernel does. The second "stop" ends it at once. The store bears that.
+    """
+
+    def __init__(self) -> None:
+        self.drain_s = 1.0
+        self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._ends: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._stopping = False
+
+    def next(self, timeout_s: float) -> str | None:
+        """Wait for a request; None when none came."""
+        try:
+            return self._asked.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals while the block runs; for the main thread."""
+        handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        # Started here: a thread that is started in a handler may wait for a lock that the main thread holds.
+        threading.Thread(target=self._end_in_time, name="end", daemon=True).start()
+        try:
+            yield
+        finally:
+            self._ends.put("ended")
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self._stopping:
+            os._exit(128 + number)
+        self._stopping = True
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, self.drain_s + _GRACE_S + _LAST_S)
+        self._ends.put("stop")
+        self._asked.put("stop")
+
+    def _end_in_time(self) -> None:
+        if self._ends.get() == "ended":
+            return
+        try:
+            self._ends.get(timeout=self.drain_s + _GRACE_S)
+        except queue.Empty:
+            logger.error("the time to drain is over: ended with what hangs")
+            os._exit(0)
+
+    def _reload(self, number: int, frame: FrameType | None) -> None:
+        self._asked.put("reload")
+
+
+# What has been silent for so long hangs in an engine or a driver: the service manager may then start everything again.
+_HUNG_S = 20.0
+
+
+class Watch:
+    """Starts parts again that have died, and withholds the sign of life while one hangs.
+
+    Parameters
+    ----------
+    line : SiteRuntime
+    page : Page
+    notifier : Notifier
+    """
+
+    def __init__(self, line: SiteRuntime, page: Page, notifier: Notifier):
+        self._runtime, self._page, self._notifier = line, page, notifier
+        self._said = self._hung = self._failed = ""
+
+    def look(self) -> None:
+        """Look once; what fails in here must end neither the loop nor what comes after it."""
+        try:
+            self._runtime.look_after()
+            self._page.look_after()
+            self._failed = ""
+        except Exception as error:  # noqa: BLE001  the main loop's own edge
+            if repr(error) != self._failed:  # comes by twice a second
+                logger.exception("not all parts can be looked after")
+            self._failed = repr(error)
+        if self._runtime.settled:
+            self._say(self.summary())
+        hung = ", ".join(self._runtime.silent(_HUNG_S))
+        if not hung:
+            self._notifier.alive()
+        elif hung != self._hung:
+            logger.error("hung: no progress for %g s: %s", _HUNG_S, hung)
+        self._hung = hung
+
+    def summary(self) -> str:
+        """The state of all pipelines in one line."""
+        pipelines = list(self._runtime.pipelines.values())
+        faults = [pipeline.name for pipeline in pipelines if pipeline.state == "fault"]
+        return f"{len(pipelines)} pipelines" + (f", in fault: {', '.join(faults)}" if faults else "")
+
+    def _say(self, summary: str) -> None:
+        if summary == self._said:
+            return
+        if self._said:
+            self._notifier.status(summary)
+        else:
+            self._notifier.ready(summary)
+        self._said = summary
+
 
 _TICK_S = 0.5
 # How long a thread may wait for Python's lock while another computes. With the usual 5 ms a frame that meets busy

@@ -1,18 +1,23 @@
-"""The self-test: an artifact's golden images through the detector that is to judge, against the scores on record."""
+"""Tests of a model before it judges: golden images against the scores on record, and its time against `budget_ms`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.signatures.trust import ModelTrust
 from edgead.calibration.conformal import score_scale
 from edgead.detector import Detector, Measurement
 from edgead.errors import EdgeadError
+from edgead.files.strict_yaml import YamlFile
+from edgead.site.error_text import dotted
+from edgead.site.schema import PipelineSection, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +120,59 @@ def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
         return tuple(detector.artifact.image(golden.image) for golden in detector.graph.golden)
     except EdgeadError:
         return ()
+
+
+ROUNDS = 3
+
+
+def find_late(site: Site, file: YamlFile) -> Iterator[str]:
+    """Report each pipeline whose model cannot keep its budget here; one that cannot be opened is not judged.
+
+    Parameters
+    ----------
+    site : Site
+    file : YamlFile
+        That it was read from.
+    """
+    for name, section in site.pipelines.items():
+        if section.budget_ms is None:
+            continue
+        try:
+            with _open(section, site.models.open_trust()) as detector:
+                late = too_late(detector, section.budget_ms)
+        except EdgeadError:
+            continue
+        if late:
+            place = ("pipelines", name, "budget_ms")
+            yield f"{file.where(place)}: {dotted(place)}: {late}"
+
+
+def too_late(detector: Detector, budget_ms: float | None) -> str:
+    """Say that even the fastest of its golden images takes longer than the budget; empty where it keeps it."""
+    if budget_ms is None:
+        return ""
+    fastest_ms = min(_frame_times(detector), default=0.0)
+    if fastest_ms <= budget_ms:
+        return ""
+    return (
+        f"{detector.artifact.path} takes {fastest_ms:.3g} ms a frame on this computer, of {budget_ms:g} ms from the "
+        "capture to the verdict: allow more, take another precision or runtime, or a smaller model"
+    )
+
+
+def _frame_times(detector: Detector) -> Iterator[float]:
+    """Times of golden images in ms; the first of an engine pays for what it prepares, and others share the cores."""
+    for image in [detector.artifact.image(golden.image) for golden in detector.graph.golden][:1] * ROUNDS:
+        started = time.perf_counter_ns()
+        detector.measure(image)
+        yield (time.perf_counter_ns() - started) / 1e6
+
+
+def _open(section: PipelineSection, trust: ModelTrust) -> Detector:
+    return Detector.load(
+        section.model,
+        runtime=section.runtime,
+        precision=section.precision,
+        threads=section.threads,
+        accept=trust.check,
+    )

@@ -14,12 +14,11 @@ from edgead.artifact.signatures.trust import ModelTrust
 from edgead.daemon.fleet.member import Member
 from edgead.daemon.hanging_calls import all_within
 from edgead.daemon.judging import Receivers
-from edgead.daemon.model_changes import ModelChanges
 from edgead.daemon.model_control import Wiring
 from edgead.daemon.notices import Notices
 from edgead.daemon.parts import PartGroups
 from edgead.daemon.pipeline import Pipeline
-from edgead.daemon.site_diff import SiteDiff, site_diff
+from edgead.daemon.reload import ModelChanges, SiteDiff, site_diff
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.evidence import EvidenceStore
 from edgead.evidence.folder_lock import FolderLock

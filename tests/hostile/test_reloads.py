@@ -125,7 +125,7 @@ def test_a_reload_that_changes_nothing_while_a_model_is_loaded_alarms_nobody(onc
 
 
 def test_of_reloads_that_come_while_a_model_is_loaded_the_last_one_counts(once, tmp_path, models, monkeypatch):
-    monkeypatch.setattr("edgead.daemon.model_changes._FOLLOW_S", 0.1)
+    monkeypatch.setattr("edgead.daemon.reload._FOLLOW_S", 0.1)
     site = site_of(write_model(once, tmp_path / "first"))
     held = models.hold("second")
     with small_daemon(tmp_path, site, models) as daemon:

@@ -17,7 +17,7 @@ from daemons import START, make_site, started, write_site
 from test_drift import calibration, verdict
 from verdicts import Line
 
-from edgead.daemon.model_drift import ModelDrift
+from edgead.daemon.drift import ModelDrift
 from edgead.drift import DriftSection, DriftWatch
 from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.evidence.folder_lock import FolderLock

@@ -205,7 +205,7 @@ def test_what_hangs_is_a_fault_and_no_sign_of_life(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Slot, "step", slow)
     monkeypatch.setattr(pipelines, "_SILENT_S", 1.0)
-    monkeypatch.setattr("edgead.daemon.main_loop._HUNG_S", 1.5)
+    monkeypatch.setattr("edgead.daemon.run._HUNG_S", 1.5)
     alive = []
     with running(tmp_path, monkeypatch) as daemon:
         monkeypatch.setattr(daemon.daemon._notifier, "alive", lambda: alive.append(time.monotonic()))

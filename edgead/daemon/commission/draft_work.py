@@ -1,21 +1,256 @@
-"""Work at the draft of one camera: collecting, learning, and who may do what meanwhile."""
+"""Work at the draft of one camera: collecting good parts beside the line, and learning in a process.
+
+Who may do what meanwhile is decided here, too.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
 import threading
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
-from edgead.daemon.commission.collecting import Collector
-from edgead.daemon.commission.draft import LEARNT, Draft, DraftError, order_of
-from edgead.daemon.commission.draft_camera import CameraLine
-from edgead.daemon.commission.learner import Learner
-from edgead.daemon.commission.settings import FEWEST_IMAGES, DraftSettings, rates_of
+from edgead.daemon.commission.draft import FEWEST_IMAGES, LEARNT, Draft, DraftError, DraftSettings, order_of, rates_of
 from edgead.errors import EdgeadError
 from edgead.images.files import as_bgr
+from edgead.process.restarting_thread import RestartingThread
+from edgead.serialization.notice import News, Notice
+from edgead.site.schema import Site
 from edgead.types import Frame
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["off", "trigger", "interval"]
+
+_POLL_S = 0.2
+_LOW_PRIORITY = 15
+
+
+class Line(Protocol):
+    """Where frames come from."""
+
+    def newest(self) -> Frame | None:
+        """Give the newest frame of the camera."""
+        ...
+
+    def judged(self) -> queue.Queue[News]:
+        """Give a queue that gets what all pipelines judge from now on."""
+        ...
+
+    def is_of_camera(self, pipeline: str) -> bool:
+        """Whether a pipeline judges the camera's frames."""
+        ...
+
+
+class Collector:
+    """Takes frames in a thread of its own until it is stopped or `take` wants no more.
+
+    Parameters
+    ----------
+    line : Line
+    take : callable
+        Gets a frame; False ends the collecting.
+    every_s : float, optional
+        One frame in each such time; by default those that a pipeline of the camera judges.
+    """
+
+    def __init__(self, line: Line, take: Callable[[Frame], bool], every_s: float | None):
+        self._line, self._take, self.every_s = line, take, every_s
+        self._stop = threading.Event()
+        self._thread = RestartingThread("collect", self._run)
+        self._thread.start()
+
+    @property
+    def mode(self) -> Mode:
+        return "trigger" if self.every_s is None else "interval"
+
+    def stop(self, within_s: float = 2.0) -> None:
+        """Take no further frame."""
+        self._stop.set()
+        self._thread.join(within_s)
+
+    def _run(self) -> None:
+        # Linux schedules threads one by one: this one gives way to those that judge.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+        frames = self._judged() if self.every_s is None else self._timed(self.every_s)
+        for frame in frames:
+            if not self._take(frame):
+                return
+
+    def _timed(self, every_s: float) -> Iterator[Frame]:
+        last = None
+        while not self._stop.is_set():
+            frame = self._line.newest()
+            if frame is not None and frame is not last:
+                last = frame
+                yield frame
+            self._stop.wait(every_s)
+
+    def _judged(self) -> Iterator[Frame]:
+        judged = self._line.judged()
+        while not self._stop.is_set():
+            try:
+                news = judged.get(timeout=_POLL_S)
+            except queue.Empty:
+                continue
+            if isinstance(news, Notice):
+                continue
+            frame, verdict = news
+            if self._line.is_of_camera(verdict.pipeline):
+                yield frame
+
+
+class Inspecting(Protocol):
+    """What is needed of a daemon."""
+
+    @property
+    def site(self) -> Site: ...
+
+    @property
+    def cameras(self) -> Mapping[str, Any]: ...
+
+    @property
+    def pipelines(self) -> Mapping[str, Any]: ...
+
+    @property
+    def store(self) -> Any: ...
+
+    def subscribe_verdicts(self) -> queue.Queue[News]: ...
+
+
+class CameraLine:
+    """The camera of a draft, by its name: a reload may exchange it."""
+
+    def __init__(self, daemon: Inspecting, name: str):
+        self._daemon, self._name = daemon, name
+
+    def newest(self) -> Frame | None:
+        """Give the newest frame; None while the camera is lost."""
+        camera = self._daemon.cameras.get(self._name)
+        return None if camera is None or camera.status().state == "lost" else camera.latest()
+
+    def fresh(self) -> Frame:
+        """Give the newest frame; raises DraftError where the camera gives none now."""
+        camera = self._daemon.cameras.get(self._name)
+        if camera is None:
+            raise DraftError(f"there is no camera {self._name} any more: the site file has changed")
+        status, frame = camera.status(), camera.latest()
+        if status.state in ("lost", "stalled", "connecting") or frame is None:
+            reason = f": {status.reason}" if status.reason else ""
+            raise DraftError(f"camera {self._name} gives no frames, it is {status.state}{reason}: see System")
+        return frame
+
+    def judged(self) -> queue.Queue[News]:
+        """Give a queue that gets what all pipelines judge from now on, and notices."""
+        return self._daemon.subscribe_verdicts()
+
+    def pipelines(self) -> list[dict[str, Any]]:
+        """List the pipelines that judge it, with `budget_ms`."""
+        sections = self._daemon.site.pipelines
+        return [
+            {"name": name, "budget_ms": section.budget_ms}
+            for name, section in sections.items()
+            if section.camera == self._name
+        ]
+
+    def is_of_camera(self, pipeline: str) -> bool:
+        """Whether a pipeline judges its frames."""
+        section = self._daemon.site.pipelines.get(pipeline)
+        return section is not None and section.camera == self._name
+
+
+_REAP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The step that is under way, and how much of it is done."""
+
+    stage: str = "begin"
+    done: int = 0
+    total: int = 0
+
+
+class Learner:
+    """Runs `edgead.adapt.commission.worker` until it ends or is cancelled.
+
+    Parameters
+    ----------
+    order : dict
+        See `edgead.adapt.commission.worker.learn_order`.
+    log : Path
+        Gets what the process says of a failure that nobody foresaw.
+    ended : callable
+        Called once, from another thread, with the problem, or with None where all went well; not after `cancel`.
+
+    Raises
+    ------
+    OSError
+        The process cannot be started, or the log not written.
+    """
+
+    def __init__(self, order: dict[str, Any], log: Path, ended: Callable[[str | None], None]):
+        self.progress = Progress()
+        self._ended, self._log = ended, log
+        self._cancelled = threading.Event()
+        with log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", "from edgead.adapt.commission.worker import main; main()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+            )
+        # A daemon: its end must not wait for a process that learns.
+        self._thread = threading.Thread(target=self._follow, args=(order,), name="commission", daemon=True)
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """End the process; what it had begun to write is left for `Draft.tidy`."""
+        self._cancelled.set()
+        self._process.kill()
+        self._process.wait(_REAP_S)
+        self._thread.join(_REAP_S)
+
+    def _follow(self, order: dict[str, Any]) -> None:
+        try:
+            problem = self._hear(order)
+        except Exception:  # noqa: BLE001  the edge of a thread: it ended early, or said what nobody foresaw
+            logger.exception("what the process that learns says is not understood")
+            self._process.kill()
+            problem = ""
+        code = self._process.wait()
+        if not self._cancelled.is_set():
+            self._ended(self._why(code) if problem == "" else problem)
+
+    def _hear(self, order: dict[str, Any]) -> str | None:
+        """Follow what the process says; gives its problem, None for none, or "" where it ended without a word."""
+        problem: str | None = ""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        # Its input stays open as long as it works: it ends when this process does.
+        with self._process.stdin as orders, self._process.stdout as lines:
+            orders.write(json.dumps(order).encode() + b"\n")
+            orders.flush()
+            for line in lines:
+                said = json.loads(line)
+                if "stage" in said:
+                    self.progress = Progress(said["stage"], said["done"], said["total"])
+                else:
+                    problem = said.get("problem")
+        return problem
+
+    def _why(self, code: int) -> str:
+        if code == -signal.SIGKILL:
+            return "the system ended the process that learns, as it does where memory is short: learn from fewer parts"
+        return f"the process that learns failed (exit code {code}): {self._log} says why"
+
 
 MODEL, MAPS, RESULT = "model", "maps", "result.json"
 

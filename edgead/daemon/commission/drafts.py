@@ -12,10 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgead.artifact.folder import new_artifact
-from edgead.daemon.commission.draft import Bounds, Draft, DraftError, discard
-from edgead.daemon.commission.draft_camera import CameraLine, Inspecting
-from edgead.daemon.commission.draft_work import Work
-from edgead.daemon.commission.settings import DraftSettings
+from edgead.daemon.commission.draft import Bounds, Draft, DraftError, DraftSettings, discard
+from edgead.daemon.commission.draft_work import CameraLine, Inspecting, Work
 from edgead.errors import EdgeadError, tell_invalid
 
 logger = logging.getLogger(__name__)

@@ -9,18 +9,61 @@ import logging
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal, Protocol
 
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.oci.package import PackageError
+from edgead.artifact.signatures.signature import Signature
 from edgead.daemon.active_model import SlotBusyError
-from edgead.daemon.fleet.contract import Followable, FollowState, FollowStatus, Tag
 from edgead.daemon.fleet.record import FollowRecord, read_record, write_record
 from edgead.errors import EdgeadError, NotNowError
 from edgead.site.model_following import FollowSection
 
 logger = logging.getLogger(__name__)
+
+FollowState = Literal["waiting", "current", "refused", "pinned"]
+
+
+class Tag(Protocol):
+    """A tag of a registry."""
+
+    def digest(self) -> str: ...
+
+    def pull(self, digest: str, destination: Path, reuse: list[Path]) -> None: ...
+
+
+class Followable(Protocol):
+    """What judges by the models: a pipeline."""
+
+    name: str
+
+    @property
+    def model_path(self) -> Path: ...
+
+    @property
+    def failed_model(self) -> Path | None: ...
+
+    def signatures(self, model: Path) -> list[Signature]: ...
+
+    def swap(self, model: Path, *, by: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FollowStatus:
+    """What a follower has come to; `problem` is why the registry could not be asked, or not all could be done."""
+
+    source: str
+    state: FollowState
+    tag_digest: str | None
+    digest: str | None
+    reason: str | None
+    problem: str | None
+    looked_at: datetime | None
+    changed_at: datetime | None
+
 
 RECORD = "following.json"
 # How often it is looked whether somebody has gone back.

@@ -12,9 +12,16 @@ from typing import TYPE_CHECKING
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions, exchange, keep_and_replace
-from edgead.daemon.teaching.images import bad_images, good_images
-from edgead.daemon.teaching.lesson import Lesson, LessonFolder, take_up
-from edgead.daemon.teaching.process import LessonProcess, Task, ended
+from edgead.daemon.teaching.lesson import (
+    Lesson,
+    LessonFolder,
+    LessonProcess,
+    Task,
+    bad_images,
+    ended,
+    good_images,
+    take_up,
+)
 from edgead.errors import SettingsError
 from edgead.site.schema import Site
 
