@@ -24,7 +24,7 @@ from edgead.drift import DriftState
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceStore
 from edgead.evidence.chain import Checked, Head
-from edgead.evidence.production.tally import Tally
+from edgead.evidence.production.counts import Tally
 from edgead.images.files import decode_image
 from edgead.images.overlay import draw_overlay
 from edgead.profiling.latency import LatencyRecorder

@@ -21,7 +21,7 @@ from verdicts import Line
 
 from edgead.evidence import EvidenceError, chain
 from edgead.evidence.audit import export_audit, read_exported
-from edgead.evidence.read_only import opened_store
+from edgead.evidence.records import opened_store
 
 CHANGES = [
     {"by": "anna", "action": "thresholds", "before": {"reject": 1.0, "review": 0.5}, "after": {"reject": 3e-7}},

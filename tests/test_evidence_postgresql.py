@@ -28,11 +28,10 @@ from verdicts import Line, ids
 
 from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.evidence.database import open_engine
-from edgead.evidence.production.counts import Unit
+from edgead.evidence.production.counts import Tally, Unit
+from edgead.evidence.production.export import Wanted
 from edgead.evidence.production.periods import Period
 from edgead.evidence.production.report import Question
-from edgead.evidence.production.tally import Tally
-from edgead.evidence.production.verdict_pages import Wanted
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.tables import orders
 from edgead.evidence.versions import prepare_tables

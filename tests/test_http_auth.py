@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from edgead.site.schema import HttpSection
 from edgead.web.app import build_app
 from edgead.web.auth.callers import Who
+from edgead.web.auth.cookies import Sessions
 from edgead.web.auth.rate_limit import FailureLimit
-from edgead.web.auth.sessions import Sessions
 from edgead.web.middleware import OPEN_PATHS
 from edgead.web.server import serve
 

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from edgead.site.schema import HttpSection
 from edgead.web import connections
 from edgead.web.app import build_app
-from edgead.web.concurrency_limit import ConcurrencyLimit
+from edgead.web.load_limits import ConcurrencyLimit
 from edgead.web.server import serve
 
 LOGIN = b"POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"

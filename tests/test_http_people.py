@@ -31,8 +31,8 @@ from edgead.site.http import PanelSection
 from edgead.site.users import User
 from edgead.web.app import build_app
 from edgead.web.auth.callers import Who
+from edgead.web.auth.cookies import Sessions
 from edgead.web.auth.panels import Panels, PinLocks
-from edgead.web.auth.sessions import Sessions
 from edgead.web.server import serve
 
 TRIGGER = "/api/pipelines/front/trigger"

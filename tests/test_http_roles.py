@@ -14,7 +14,7 @@ from people import TOKENS, make_section
 
 from edgead.site.users import ROLES
 from edgead.web.app import build_app
-from edgead.web.auth.roles import NEEDED, may, role_needed
+from edgead.web.auth.callers import NEEDED, may, role_needed
 from edgead.web.middleware import OPEN_PATHS
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")

@@ -17,13 +17,12 @@ from sqlalchemy import delete, insert
 from test_evidence import open_store
 
 from edgead.evidence import EvidenceError
-from edgead.evidence.production.counts import Unit, units_of
+from edgead.evidence.production.counts import QueryBudget, Tally, Unit, total, units_of
+from edgead.evidence.production.export import Wanted, as_row, count, pages
 from edgead.evidence.production.formats import encode, safe_cell
 from edgead.evidence.production.periods import Period, within
-from edgead.evidence.production.query_budget import QueryBudget
-from edgead.evidence.production.report import COLUMNS, Question, report, sum_of, table
-from edgead.evidence.production.tally import Tally, total
-from edgead.evidence.production.verdict_pages import Wanted, as_row, count, pages
+from edgead.evidence.production.report import COLUMNS, Question, report, sum_of
+from edgead.evidence.production.report import report_table as table
 from edgead.evidence.tables import marks, orders, parts, verdicts
 from edgead.site.shifts import ShiftSection, days_between, shifts_between
 
@@ -145,7 +144,7 @@ def test_an_export_has_each_row_once_and_in_order(store, access, rows, decision,
 
 def test_pages_lose_and_repeat_no_row_of_one_instant(store, access, monkeypatch):
     fill(store, [dict(at=7, pipeline="caps", decision="ok", batch="", recipe="", marked=False) for _ in range(10)])
-    monkeypatch.setattr("edgead.evidence.production.verdict_pages.PAGE", 3)
+    monkeypatch.setattr("edgead.evidence.production.export.PAGE", 3)
     found = [row.id for page in pages(access, Wanted(BEGIN, BEGIN + SPAN), QueryBudget()) for row in page]
     assert len(set(found)) == len(found) == 10
 

@@ -48,7 +48,7 @@ def audit(
     """Check that no row of the audit was changed or removed, or export all rows; exit 1 when the chain is broken."""
     from edgead.evidence import chain
     from edgead.evidence.audit import export_audit, read_exported
-    from edgead.evidence.read_only import opened_store
+    from edgead.evidence.records import opened_store
 
     _check_options(work, output, head)
     if work is AuditWork.verify and store.is_file():

@@ -21,8 +21,8 @@ from edgead.types import DetectorDecision
 if TYPE_CHECKING:
     from edgead.evidence.access import Access
     from edgead.evidence.production.counts import Unit
-    from edgead.evidence.production.page import Printed
-    from edgead.evidence.production.verdict_pages import Wanted
+    from edgead.evidence.production.export import Wanted
+    from edgead.evidence.production.report import Printed
 
 
 class EvidenceWork(str, Enum):
@@ -75,8 +75,8 @@ def evidence(
     json: Json = False,
 ) -> None:
     """Export verdicts with their images from an evidence store, or report its counts and yield."""
-    from edgead.evidence.production.verdict_pages import Wanted
-    from edgead.evidence.read_only import opened_store
+    from edgead.evidence.production.export import Wanted
+    from edgead.evidence.records import opened_store
 
     with opened_store(store, store_url) as access:
         begin, end = _time(since, until, access.now())
@@ -137,12 +137,10 @@ def _export(access: Access, wanted: Wanted, store: Path | None, table: Format, o
 
 def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str | None, config: Path | None) -> Printed:
     from edgead.evidence.kinds import Kinds
-    from edgead.evidence.production.counts import pipelines_of, units_of
-    from edgead.evidence.production.orders import Orders
-    from edgead.evidence.production.page import Printed
+    from edgead.evidence.production.counts import QueryBudget, pipelines_of, units_of
     from edgead.evidence.production.periods import within
-    from edgead.evidence.production.query_budget import QueryBudget
-    from edgead.evidence.production.report import Question, report
+    from edgead.evidence.production.production import Orders
+    from edgead.evidence.production.report import Printed, Question, report
     from edgead.site.load import load_site
     from edgead.site.shifts import days_between, shifts_between
 
@@ -172,9 +170,7 @@ def _chosen(units: list[tuple[Unit, bool]], only: str | None) -> tuple[Unit, ...
 
 def _write_report(found: Printed, output: Path | None, table: Format) -> None:
     from edgead.evidence.production.formats import encode
-    from edgead.evidence.production.page import report_page
-    from edgead.evidence.production.report import COLUMNS
-    from edgead.evidence.production.report import table as rows_of
+    from edgead.evidence.production.report import COLUMNS, report_page, report_table
     from edgead.files.atomic import write_whole
 
     if output is None:
@@ -182,25 +178,25 @@ def _write_report(found: Printed, output: Path | None, table: Format) -> None:
     if output.suffix.lower() == ".html":
         write_whole(output, report_page(found).encode())
     else:
-        write_whole(output, b"".join(encode(table, COLUMNS, [rows_of(found.groups)])))
+        write_whole(output, b"".join(encode(table, COLUMNS, [report_table(found.groups)])))
     stderr.print(f"written: {output}", soft_wrap=True)
 
 
 def _as_json(found: Printed) -> dict[str, Any]:
-    from edgead.evidence.production.report import sum_of, table
+    from edgead.evidence.production.report import report_table, sum_of
 
     plain = [
         {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
-        for row in table(found.groups)
+        for row in report_table(found.groups)
     ]
     head = {"by": found.by, "begin": found.begin.isoformat(), "end": found.end.isoformat()}
     return {**head, "total": sum_of(found.groups).figures(), "groups": plain, "kinds": dict(found.kinds)}
 
 
 def _table(found: Printed) -> Table:
-    from edgead.evidence.production.page import COLUMNS, cells, title_of
-    from edgead.evidence.production.report import sum_of
-    from edgead.evidence.production.tally import total
+    from edgead.evidence.production.counts import total
+    from edgead.evidence.production.report import PAGE_COLUMNS as COLUMNS
+    from edgead.evidence.production.report import cells, sum_of, title_of
 
     shown = Table(title=f"by {found.by}", title_justify="left")
     for column in COLUMNS:

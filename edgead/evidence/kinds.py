@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from edgead.evidence.access import Access
 from edgead.evidence.database import EvidenceError
-from edgead.evidence.queries import SHOWN, defect, with_kinds
+from edgead.evidence.records import SHOWN, defect, with_kinds
 from edgead.evidence.tables import WITH_DEFECT, corrections, marks, names, verdicts
 from edgead.types import UNKNOWN_KIND, Decision
 

@@ -10,8 +10,8 @@ from edgead.evidence.access import Access
 from edgead.evidence.database import EvidenceError
 from edgead.evidence.folder import LOSSLESS, ImageFolder
 from edgead.evidence.image_keeper import ImageKeeper
-from edgead.evidence.queries import mark_of, one
 from edgead.evidence.recent import RecentFrames
+from edgead.evidence.records import mark_of, one
 from edgead.evidence.tables import marks, verdicts
 from edgead.types import Opinion
 

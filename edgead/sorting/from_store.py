@@ -47,8 +47,7 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
         It cannot be read.
     """
     from edgead.evidence.folder import ImageFolder
-    from edgead.evidence.read_only import opened_store
-    from edgead.evidence.records import Records
+    from edgead.evidence.records import Records, opened_store
 
     images, after = ImageFolder(folder / "pictures"), datetime.now(timezone.utc) - since
     with opened_store(folder, url) as access:

@@ -14,11 +14,10 @@ from fastapi.security import HTTPBearer
 from edgead.site.schema import HttpSection
 from edgead.version import __version__
 from edgead.web.auth.guard import Guard
-from edgead.web.concurrency_limit import ConcurrencyLimit
 from edgead.web.contract import Served
-from edgead.web.downloads import OneAtATime
 from edgead.web.events import VerdictEvents
 from edgead.web.live_images import LiveImages
+from edgead.web.load_limits import ConcurrencyLimit, OneAtATime
 from edgead.web.metrics import build_registry
 from edgead.web.middleware import Gate
 from edgead.web.problems import Problem, answer_with_problems, problems

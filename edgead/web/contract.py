@@ -1,12 +1,18 @@
-"""Interfaces of the daemon that the web server is handed; it knows no more of the daemon than these."""
+"""Interfaces of the daemon that the web server is handed, and what it reads off them: readiness, and units of counting.
+
+The server knows no more of the daemon than these.
+"""
 
 from __future__ import annotations
 
 import queue
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgead.evidence.production.counts import Unit
+from edgead.evidence.production.periods import Period
 from edgead.serialization.notice import News, Notice, NoticeKind, Severity
 from edgead.site.schema import Site
 from edgead.types import NO_PART, Frame, Part, Verdict
@@ -142,3 +148,32 @@ class Served(Protocol):
     def commissioning(self) -> ServedCommissioning: ...
 
     def subscribe_verdicts(self) -> queue.Queue[News]: ...
+
+
+def pipelines_waited_for(daemon: Served) -> list[str]:
+    """Name the pipelines that are not in service."""
+    # Copied, here and below: a reload may change the dictionary meanwhile.
+    return [name for name, pipeline in list(daemon.pipelines.items()) if pipeline.status().state != "running"]
+
+
+def failing_sinks(daemon: Served) -> dict[str, str]:
+    """Name the required sinks that have failed for too long, with a reason that shows no address."""
+    found = [sink.status() for sink in list(daemon.sinks.values())]
+    return {one.name: f"is required and has failed for {one.failing_s:.0f} s" for one in found if one.blocks}
+
+
+def counted_once(site: Site) -> tuple[Unit, ...]:
+    """Name what counts each part once: parts of several views, and the pipelines that are no view of one."""
+    views = {view for part in site.parts.values() for view in part.pipelines}
+    alone = [Unit(name) for name in site.pipelines if name not in views]
+    return (*(Unit(name, is_part=True) for name in site.parts), *alone)
+
+
+def all_units(site: Site) -> tuple[Unit, ...]:
+    """Name all parts and all pipelines."""
+    return (*(Unit(name, is_part=True) for name in site.parts), *map(Unit, site.pipelines))
+
+
+def running(order: Mapping[str, Any], now: datetime) -> Period:
+    """Give the time of the order that is made now: its last hour in full, which is counted once for all who ask."""
+    return Period(order["name"], datetime.fromisoformat(order["started_at"]), now + timedelta(hours=1))

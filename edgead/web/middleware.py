@@ -10,9 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edgead.web.auth.callers import SAFE_METHODS, Refusal
 from edgead.web.auth.guard import Guard
-from edgead.web.auth.refusal import Refusal
-from edgead.web.auth.roles import SAFE_METHODS
 from edgead.web.problems import problem
 
 # Open to all who can reach us: probes, the page without its data, and signing in.

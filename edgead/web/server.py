@@ -18,9 +18,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from edgead.errors import SettingsError
 from edgead.process.log_rate import LogRate
 from edgead.site.schema import HttpSection
-from edgead.web.auth.proxy import PEER
+from edgead.web.auth.callers import PEER
 from edgead.web.connections import BoundedConnection
-from edgead.web.cpu_budget import paced_loop
+from edgead.web.load_limits import paced_loop
 
 # What the event loop accepts in one go: the limit of connections is looked at after that.
 _MAX_ACCEPT = 64

@@ -72,8 +72,7 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
         It cannot be read.
     """
     from edgead.evidence.folder import ImageFolder
-    from edgead.evidence.read_only import opened_store
-    from edgead.evidence.records import Records
+    from edgead.evidence.records import Records, opened_store
 
     found: dict[Opinion, list[Path]] = {"good": [], "bad": []}
     lossy = missing = 0

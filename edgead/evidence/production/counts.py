@@ -1,20 +1,108 @@
-"""Counts of verdicts, of a pipeline or of a part of several views, in stretches of time."""
+"""Counts of verdicts and their yield, of a pipeline or of a part of several views, in stretches of time.
+
+Each report has a share of the processor and a deadline: verdicts share the cores, and Python's lock, with whoever asks.
+"""
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, select
 
 from edgead.evidence.access import Access
+from edgead.evidence.database import EvidenceError
 from edgead.evidence.production.periods import Period
-from edgead.evidence.production.query_budget import QueryBudget
-from edgead.evidence.production.tally import Tally
 from edgead.evidence.tables import marks, parts, verdicts
+
+
+class QueryBudget:
+    """The time of one report. It rests after each query, and ends what takes too long.
+
+    Parameters
+    ----------
+    within_s : float
+        After it, `rest` refuses to go on.
+    share : float
+        Of one core, on average: 1 rests never.
+    """
+
+    def __init__(self, within_s: float = float("inf"), share: float = 1.0):
+        self._within_s, self._share = within_s, share
+        self._ends_s = time.monotonic() + within_s
+        self._worked_s = time.thread_time()
+
+    def rest(self) -> None:
+        """Sleep as long as the work since the last rest demands.
+
+        Raises
+        ------
+        EvidenceError
+            The time is over.
+        """
+        worked_s = time.thread_time() - self._worked_s
+        left_s = self._ends_s - time.monotonic()
+        if left_s <= 0:
+            raise EvidenceError(
+                f"this takes longer than {self._within_s:g} s: choose a shorter time, or `edgead evidence report`"
+            )
+        if self._share < 1:
+            time.sleep(min(left_s, worked_s * (1 / self._share - 1)))
+        self._worked_s = time.thread_time()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Parts by what was decided of them, and what people said of them since.
+
+    Attributes
+    ----------
+    ok, review, reject : int
+    fault : int
+        Parts of several views of which one was missing: they were not inspected.
+    false_rejects : int
+        Of review and reject, how many a person found good.
+    """
+
+    ok: int = 0
+    review: int = 0
+    reject: int = 0
+    fault: int = 0
+    false_rejects: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+    @property
+    def inspected(self) -> int:
+        """Parts of which something was decided."""
+        return self.ok + self.review + self.reject
+
+    @property
+    def first_yield(self) -> float | None:
+        """The share that was found ok; None where nothing was inspected."""
+        return self.ok / self.inspected if self.inspected else None
+
+    @property
+    def reviewed_yield(self) -> float | None:
+        """The share of good parts once people have looked: with the false rejects that they marked."""
+        return (self.ok + self.false_rejects) / self.inspected if self.inspected else None
+
+    def figures(self) -> dict[str, int | float | None]:
+        """Write all of it under the names of columns."""
+        shares = {"yield": self.first_yield, "yield_after_review": self.reviewed_yield}
+        return {"inspected": self.inspected, **{one.name: getattr(self, one.name) for one in fields(self)}, **shares}
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    return reduce(Tally.__add__, tallies, Tally())
+
 
 Key = Literal["batch", "recipe"]
 _LOOKED_AT = 100  # parts, to know their views: of one with a fault some are missing

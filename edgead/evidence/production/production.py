@@ -1,4 +1,7 @@
-"""The production figures of a store in service: what the page, the API and Prometheus ask for again and again."""
+"""The production figures of a store in service: what the page, the API and Prometheus ask for again and again.
+
+Orders stand beside them: a person starts one, and it lasts until the next.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,67 @@ from datetime import datetime, timedelta
 from itertools import chain, islice, pairwise
 from typing import Any
 
+from sqlalchemy import select
+
 from edgead.evidence.access import Access
 from edgead.evidence.database import EvidenceError
 from edgead.evidence.folder import ImageFolder
-from edgead.evidence.production.counts import Unit, decided, with_false_rejects
+from edgead.evidence.production.counts import QueryBudget, Tally, Unit, decided, total, with_false_rejects
+from edgead.evidence.production.export import (
+    COLUMNS,
+    Kept,
+    Wanted,
+    as_row,
+    count,
+    kept_images,
+    pages,
+    size_of,
+    zip_images,
+)
 from edgead.evidence.production.formats import Columns, Format, encode
-from edgead.evidence.production.orders import Orders
 from edgead.evidence.production.periods import Period, hours_of
-from edgead.evidence.production.query_budget import QueryBudget
 from edgead.evidence.production.report import COLUMNS as REPORT_COLUMNS
-from edgead.evidence.production.report import Group, Question, report, table
-from edgead.evidence.production.tally import Tally, total
-from edgead.evidence.production.verdict_pages import COLUMNS, Wanted, as_row, count, kept_images, pages
-from edgead.evidence.production.zipped import Kept, size_of, zip_images
+from edgead.evidence.production.report import Group, Question, report, report_table
+from edgead.evidence.tables import orders
+
+_MAX_ORDERS = 1000
+
+
+class Orders:
+    """The orders of an evidence store; safe from any thread."""
+
+    def __init__(self, access: Access):
+        self._access = access
+
+    def start(self, *, name: str, batch: str, by: str) -> None:
+        """Start an order, which ends the one before; audited.
+
+        Raises
+        ------
+        EvidenceError
+            It cannot be written.
+        """
+        after = {"name": name, "batch": batch}
+        with self._access.writing() as connection:
+            last = connection.execute(select(orders).order_by(orders.c.seq.desc()).limit(1)).first()
+            before = None if last is None else {"name": last.name, "batch": last.batch}
+            connection.execute(orders.insert().values(started_at=self._access.now(), by=by, **after))
+            self._access.add_audit(connection, by=by, action="start_order", pipeline="", before=before, after=after)
+
+    def newest(self, *, limit: int = 50) -> list[dict[str, Any]]:
+        """List orders, the one that is made now first."""
+        query = select(orders).order_by(orders.c.seq.desc()).limit(max(0, min(limit, _MAX_ORDERS)))
+        with self._access.reading() as connection:
+            return [{**row._mapping, "started_at": row.started_at.isoformat()} for row in connection.execute(query)]
+
+    def between(self, begin: datetime, end: datetime) -> list[Period]:
+        """List the orders that have some of a time, the first one first; of a thousand at most, the newest."""
+        starts = [(datetime.fromisoformat(row["started_at"]), row["name"]) for row in self.newest(limit=_MAX_ORDERS)]
+        starts.sort(key=lambda one: one[0])
+        ends = [*(at for at, _ in starts[1:]), max(end, starts[-1][0])] if starts else []
+        found = [Period(name, at, after) for (at, name), after in zip(starts, ends, strict=True)]
+        return [period for period in found if max(begin, period.begin) < min(end, period.end)]
+
 
 _MAX_PIECES = 20_000
 # Of what a browser may fetch, beside a line that runs.
@@ -103,7 +154,7 @@ class Production:
         SettingsError
             Parquet, and pyarrow is not installed.
         """
-        return b"".join(encode(kind, REPORT_COLUMNS, [table(self.report(asked))]))
+        return b"".join(encode(kind, REPORT_COLUMNS, [report_table(self.report(asked))]))
 
     def verdicts_file(self, wanted: Wanted, kind: Format) -> Iterator[bytes]:
         """Write verdicts as a table, piece by piece.

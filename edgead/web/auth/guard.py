@@ -13,13 +13,10 @@ from edgead.process.log_rate import limited_log
 from edgead.site.http import HttpSection
 from edgead.site.users import same_name
 from edgead.web.auth.accounts import Accounts
-from edgead.web.auth.callers import Caller, Who
+from edgead.web.auth.callers import SAFE_METHODS, Caller, Proxy, Refusal, Who, higher, may, role_needed
 from edgead.web.auth.cookies import Cookies, SignedIn
 from edgead.web.auth.panels import PinLocks, same
-from edgead.web.auth.proxy import Proxy
 from edgead.web.auth.rate_limit import FailureLimit
-from edgead.web.auth.refusal import Refusal
-from edgead.web.auth.roles import SAFE_METHODS, higher, may, role_needed
 
 logger = logging.getLogger(__name__)
 

@@ -1,21 +1,62 @@
-"""Routes that change a running pipeline; what changes its verdicts stands in the audit, with who did it."""
+"""Routes that change a running pipeline; what changes its verdicts stands in the audit, with who did it.
+
+A pipeline may be given the models of the folder where its own lies.
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
 
 from edgead.artifact.limits import Limits
+from edgead.errors import SettingsError
 from edgead.types import NO_PART
 from edgead.web.answers import Done, GoodScoresAnswer, PipelineAnswer
 from edgead.web.auth.callers import By, Note, named
-from edgead.web.dependencies import ClientAddress, Daemon, Pipeline
-from edgead.web.part_names import NamedPart
+from edgead.web.dependencies import ClientAddress, Daemon, NamedPart, Pipeline
 from edgead.web.problems import problems
 from edgead.web.routes.status import pipeline_answer
-from edgead.web.selectable_models import model_beside, models_beside
+
+
+def models_beside(model: Path) -> list[str]:
+    """Name the models in the folder of a model.
+
+    Parameters
+    ----------
+    model : Path
+        Directory of the model that the site file names.
+    """
+    folder = _folder(model)
+    try:
+        found = sorted(path.name for path in folder.iterdir() if os.path.isfile(path / "manifest.json"))
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be listed: {error.strerror}") from None
+    return [name for name in found if not name.startswith(".")]
+
+
+def model_beside(model: Path, name: str) -> Path:
+    """Find a model by its name.
+
+    Raises
+    ------
+    SettingsError
+        There is none of that name beside the pipeline's model, or it lies elsewhere behind a link.
+    """
+    known = models_beside(model)
+    path = _folder(model) / name
+    # By the listing, so that no name leads anywhere else; a link could still.
+    if name not in known or path.resolve().parent != _folder(model):
+        raise SettingsError(f"there is no model {name!r} beside {model.name}, known are {', '.join(known) or 'none'}")
+    return path
+
+
+def _folder(model: Path) -> Path:
+    return model.absolute().parent.resolve()
+
 
 routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
 

@@ -13,8 +13,7 @@ from edgead.errors import NotNowError, NoVerdictInTimeError
 from edgead.images.files import ImageError
 from edgead.serialization import verdict_record
 from edgead.web.answers import VerdictAnswer
-from edgead.web.dependencies import Pipeline
-from edgead.web.part_names import AskedPart
+from edgead.web.dependencies import AskedPart, Pipeline
 from edgead.web.problems import problems
 
 routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"])

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Header, Request, Response
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
+from edgead.web.contract import failing_sinks, pipelines_waited_for
 from edgead.web.dependencies import Daemon
-from edgead.web.readiness import failing_sinks, pipelines_waited_for
 
 routes = APIRouter(tags=["probes"])
 

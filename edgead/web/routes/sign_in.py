@@ -12,10 +12,9 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstrai
 from edgead.site.passwords import MAX_CHARACTERS
 from edgead.site.users import Role, user_name
 from edgead.web.answers import Done
-from edgead.web.auth.callers import Caller, Who, named
+from edgead.web.auth.callers import Caller, Refusal, Who, named
 from edgead.web.auth.cookies import SignedIn
 from edgead.web.auth.guard import client_address, log_session
-from edgead.web.auth.refusal import Refusal
 from edgead.web.dependencies import Daemon, TheGuard
 from edgead.web.problems import problems
 

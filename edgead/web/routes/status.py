@@ -9,10 +9,9 @@ from fastapi import APIRouter, Request
 
 from edgead.version import __version__
 from edgead.web.answers import CameraAnswer, PipelineAnswer, SinkAnswer, StatusAnswer
-from edgead.web.contract import Served, ServedPipeline
+from edgead.web.contract import Served, ServedPipeline, failing_sinks, pipelines_waited_for
 from edgead.web.dependencies import Daemon, Pipeline
 from edgead.web.problems import problems
-from edgead.web.readiness import failing_sinks, pipelines_waited_for
 from edgead.web.routes.parts import list_parts
 
 routes = APIRouter(prefix="/api", tags=["status"])

@@ -10,9 +10,7 @@ from pydantic import BaseModel, Field
 from edgead.types import Decision, Opinion
 from edgead.web.answers import Done, VerdictDetail, VerdictPage
 from edgead.web.auth.callers import By, Kind, Note, named
-from edgead.web.dependencies import ID, NAME, ClientAddress, Daemon, ImageName, VerdictId
-from edgead.web.language import Language, words_of
-from edgead.web.part_names import AskedPart
+from edgead.web.dependencies import ID, NAME, AskedPart, ClientAddress, Daemon, ImageName, Language, VerdictId, words_of
 from edgead.web.problems import problems
 
 routes = APIRouter(prefix="/api", tags=["verdicts"])
