@@ -27,8 +27,7 @@ from benchmarks.fleet_devices import BAD
 from benchmarks.fleet_servers import Server, make_broker, make_registry, requests_and_bytes
 from edgead.artifact.folder import new_artifact, write_manifest
 from edgead.artifact.manifest import Manifest, Preprocessing
-from edgead.artifact.oci.promote import move_tag
-from edgead.artifact.oci.push import push
+from edgead.artifact.oci.push import move_tag, push
 from edgead.artifact.oci.reference import Reference
 from edgead.daemon.fleet.devices import Device, Devices
 from edgead.daemon.fleet.gate import Gate

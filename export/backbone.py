@@ -13,7 +13,7 @@ from edgead.export.graph import export_onnx
 
 from edgead.adapt.commission.backbone import PACKAGED
 from edgead.artifact.manifest import GraphRecord, Manifest
-from edgead.artifact.onnx_constants import with_properties
+from edgead.artifact.onnx_file import with_properties
 from edgead.workstation.methods import find_preset
 from edgead.workstation.methods.patchcore.detector import PatchCore
 

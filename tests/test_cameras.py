@@ -25,7 +25,7 @@ from edgead.images.files import write_image
 from edgead.process.real_time import Scheduling
 from edgead.sources import SOURCES, Limits, SourceError, live_address, open_source
 from edgead.sources.health import HealthWatch
-from edgead.sources.redirects import ffmpeg_refuses
+from edgead.sources.network import ffmpeg_refuses
 from edgead.sources.registry import SourceComponent
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera

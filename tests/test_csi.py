@@ -13,8 +13,7 @@ from patience import MAX_S
 from system_packages import require
 
 from edgead.sources import Limits, SourceError, csi, open_source
-from edgead.sources.csi import CsiOptions, csi_source, gstreamer_command, rpicam_command
-from edgead.sources.program import ProgramCapture, RawFrames
+from edgead.sources.csi import CsiOptions, ProgramCapture, RawFrames, csi_source, gstreamer_command, rpicam_command
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 

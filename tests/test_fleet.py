@@ -18,9 +18,8 @@ from command_line import run_here
 from patience import MAX_S, wait_until
 from registry import RealRegistry, small_model
 
-from edgead.artifact.oci.promote import tag_digest
-from edgead.artifact.oci.push import push
-from edgead.artifact.oci.tokens import RegistryError
+from edgead.artifact.oci.client import RegistryError
+from edgead.artifact.oci.push import push, tag_digest
 from edgead.daemon.fleet.devices import Device, Devices
 from edgead.daemon.fleet.followers import Followers
 from edgead.daemon.fleet.gate import Gate

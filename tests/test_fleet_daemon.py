@@ -18,7 +18,7 @@ from registry import RealRegistry
 from edgead.artifact.folder import Artifact
 from edgead.artifact.oci.push import push
 from edgead.artifact.signatures.keys import make_key, read_private_key
-from edgead.artifact.signatures.sign import sign
+from edgead.artifact.signatures.signature import sign
 from edgead.daemon.fleet.devices import Devices
 from edgead.plant.mqtt.options import BrokerOptions
 

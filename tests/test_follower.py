@@ -13,11 +13,10 @@ pytest.importorskip("edgead.daemon.fleet.follower")
 from registry import small_model
 
 from edgead.artifact.folder import Artifact
+from edgead.artifact.oci.client import RegistryError
 from edgead.artifact.oci.package import PackageError
-from edgead.artifact.oci.tokens import RegistryError
 from edgead.artifact.signatures.keys import PublicKey, make_key, read_private_key
-from edgead.artifact.signatures.sign import sign
-from edgead.artifact.signatures.signature import Signature
+from edgead.artifact.signatures.signature import Signature, sign
 from edgead.artifact.signatures.trust import check_signed
 from edgead.daemon.active_model import SlotBusyError
 from edgead.daemon.fleet.follower import MAX_STARTS, PROBATION_S, RECORD, Follower

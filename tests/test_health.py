@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgead.sources.health import HealthSection, HealthWatch
-from edgead.sources.registration import Place
+from edgead.sources.health import HealthSection, HealthWatch, Place
 from edgead.synthetic.line import render
 from edgead.types import Frame
 

@@ -17,12 +17,12 @@ from command_line import run_here
 from registry import PASSWORD, USER, RealRegistry, small_model
 
 from edgead.artifact.folder import ENGINES, Artifact, ArtifactError
+from edgead.artifact.oci.client import RegistryError
 from edgead.artifact.oci.package import Package, PackageError, digest_of
 from edgead.artifact.oci.pull import pull
 from edgead.artifact.oci.push import packed, push
 from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.registry import Registry
-from edgead.artifact.oci.tokens import RegistryError
 from edgead.artifact.versions import earlier_versions
 from edgead.errors import EdgeadError, SettingsError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.artifact.onnx_constants import OnnxFormatError, with_constants, with_properties
+from edgead.artifact.onnx_file import OnnxFormatError, with_constants, with_properties
 
 onnx = pytest.importorskip("onnx", reason="the truth is the package onnx")
 from onnx import numpy_helper  # noqa: E402

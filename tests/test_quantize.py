@@ -22,7 +22,7 @@ from onnx import TensorProto, numpy_helper  # noqa: E402
 from small_graph import SIZE, small_graph, small_images  # noqa: E402
 
 from edgead.adapt.commission.backbone import PACKAGED  # noqa: E402
-from edgead.artifact.onnx_constants import with_constants  # noqa: E402
+from edgead.artifact.onnx_file import with_constants  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.runtime.ort import WITHOUT  # noqa: E402

@@ -31,8 +31,7 @@ from edgead.artifact.signatures.keys import (
     read_private_key,
     read_public_key,
 )
-from edgead.artifact.signatures.sign import sign
-from edgead.artifact.signatures.signature import message, read_signatures
+from edgead.artifact.signatures.signature import message, read_signatures, sign
 from edgead.artifact.signatures.trust import ModelTrust, UntrustedModelError, check_signed
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.nearest import NearestHead

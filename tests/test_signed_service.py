@@ -17,7 +17,7 @@ from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.artifact.folder import Artifact
 from edgead.artifact.signatures.file import SIGNATURES
 from edgead.artifact.signatures.keys import make_key, read_private_key
-from edgead.artifact.signatures.sign import sign
+from edgead.artifact.signatures.signature import sign
 from edgead.artifact.signatures.trust import ModelTrust, UntrustedModelError
 from edgead.daemon.active_model import ActiveModel, Recipes
 from edgead.daemon.thresholds import KeptThresholds

@@ -248,7 +248,7 @@ def test_what_is_not_delivered_at_the_end_is_counted_and_delays_no_stop(tmp_path
 
 
 def test_messages_of_a_topic_are_heard_but_none_of_the_past(tmp_path):
-    from edgead.plant.mqtt.subscription import Subscription
+    from edgead.plant.mqtt.client import Subscription
 
     heard = []
     with running(tmp_path) as broker, closing(Receiver(broker, "nothing", 1)) as sender:

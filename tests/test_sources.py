@@ -24,7 +24,7 @@ from edgead.images.files import write_image
 from edgead.sinks import SINKS
 from edgead.sources import Counters, SourceError, live, open_source, without_credentials
 from edgead.sources.connection import LiveAddress
-from edgead.sources.mailbox import Mailbox
+from edgead.sources.live import Mailbox
 from edgead.sources.video import VideoSource
 from edgead.types import Frame
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from edgead.artifact.files import MAX_BYTES, ArtifactError, check_file, file_sha256, read_file
 from edgead.artifact.graph import ArrayFile, Graph
-from edgead.artifact.manifest import PRECISIONS, SCHEMA_VERSION, Manifest
-from edgead.artifact.manifest_file import MANIFEST, content_sha256, read_manifest
+from edgead.artifact.manifest import MANIFEST, PRECISIONS, SCHEMA_VERSION, Manifest, content_sha256, read_manifest
 from edgead.artifact.signatures.file import SIGNATURES, SignatureFile, find_signatures
 from edgead.artifact.versions import keep_and_replace, replace
 from edgead.errors import SettingsError

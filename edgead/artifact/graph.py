@@ -11,8 +11,7 @@ import numpy as np
 from edgead.artifact.files import ArtifactError, read_file
 from edgead.artifact.manifest import Calibration, Golden
 from edgead.artifact.npy_array import read_array
-from edgead.artifact.onnx_closed import check_closed
-from edgead.artifact.onnx_constants import with_constants
+from edgead.artifact.onnx_file import check_closed, with_constants
 from edgead.errors import EdgeadError
 
 _AGAIN = "write it again with `edgead export`"

@@ -1,21 +1,29 @@
-"""The manifest: everything about a finished detector, section by section; unknown keys are refused."""
+"""The manifest: everything about a finished detector, section by section, and its file with the hash of its content.
+
+Unknown keys are refused.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from edgead.artifact.files import ArtifactError
 from edgead.artifact.inputs import Preprocessing, TensorInput
 from edgead.artifact.kinds import Kinds
 from edgead.artifact.limits import HIGHEST, LOWEST, Limits
 from edgead.artifact.strict_section import Section
 from edgead.errors import tell_invalid
-from edgead.heads import Head, read_head
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
+from edgead.heads import Head, HeadError, read_head
 
 SCHEMA_VERSION: Literal[5] = 5
 
@@ -325,3 +333,53 @@ class Manifest(Section):
             "edgead.preprocessing": self.preprocessing.model_dump_json(),
             "edgead.scoring": self.head.model_dump_json(),
         }
+
+
+MANIFEST = "manifest.json"
+_MAX_BYTES = 16 << 20
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of a folder; raises ArtifactError where there is none that can be used."""
+    file = path / MANIFEST
+    try:
+        text = read_regular(file, _MAX_BYTES).decode()
+        content = json.loads(text)
+        version = content["schema_version"]
+        if type(version) is not int:  # True equals 1
+            raise TypeError("schema_version is no whole number")
+        digest = content.pop("manifest_sha256", None)
+        found = content_sha256(content)
+    except MissingFileError:
+        found = f"it holds no {MANIFEST}" if os.path.lexists(path) else "no such directory"
+        raise ArtifactError(
+            f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o {path}`"
+        ) from None
+    except UnreadableFileError as error:
+        raise ArtifactError(f"{file} {error}: let this user read it, or copy the model again") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"{file} cannot be read ({error}): it is damaged; copy the model again") from error
+    if version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} was written by a newer edgead (schema {version}, this one reads {SCHEMA_VERSION}): "
+            "update edgead with `pip install -U edgead`"
+        )
+    if version < SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path} was written by an earlier edgead (schema {version}, this one reads {SCHEMA_VERSION}): train it "
+            f"again with `edgead train DATA -o {path}`"
+        )
+    if digest != found:
+        raise ArtifactError(f"{file} is not what was written: it was edited or damaged; copy the model again")
+    try:
+        return Manifest.model_validate({**content, "manifest_sha256": digest})
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        if isinstance(first.get("ctx", {}).get("error"), HeadError):  # the model may be sound
+            raise ArtifactError(f"{file}: {tell_invalid([first])}") from error
+        raise ArtifactError(f"{file}: {tell_invalid([first])}; train the model again") from error
+
+
+def content_sha256(content: dict[str, Any]) -> str:
+    """Hash of the manifest's content, whatever its layout as text."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 from edgead.cli.console import StageProgress
 from edgead.dataset.folders import GOOD, find_test_images
 from edgead.sources import Source, open_source
-from edgead.sources.folder import FolderSource
+from edgead.sources.paths import FolderSource
 from edgead.synthetic.recording import load_truth, write_video
 from edgead.types import Frame
 

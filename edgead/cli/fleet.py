@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import typer
 from pydantic import ValidationError
 
-from edgead.artifact.oci.promote import move_tag, tag_digest
+from edgead.artifact.oci.push import move_tag, tag_digest
 from edgead.artifact.oci.reference import Reference
 from edgead.cli.app import Json, app, print_report
 from edgead.cli.console import facts_table, stderr

@@ -82,7 +82,7 @@ def sign(
 ) -> None:
     """Sign a model as it is now; any later change of the model invalidates the signature."""
     from edgead.artifact.signatures.keys import read_private_key
-    from edgead.artifact.signatures.sign import sign as sign_model
+    from edgead.artifact.signatures.signature import sign as sign_model
 
     private = read_private_key(key, lambda: _ask(key))
     name = getpass.getuser() if by is None else by

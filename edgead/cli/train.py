@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from edgead.artifact.folder import check_destination
-from edgead.artifact.manifest_file import MANIFEST
+from edgead.artifact.manifest import MANIFEST
 from edgead.calibration.operating_point import Costs
 from edgead.cli.advice import advise
 from edgead.cli.app import (

@@ -16,7 +16,7 @@ from edgead.images.files import ImageError
 from edgead.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.sources import SourceError
-from edgead.sources.mailbox import Mailbox
+from edgead.sources.live import Mailbox
 from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:

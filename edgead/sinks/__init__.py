@@ -5,8 +5,7 @@ from __future__ import annotations
 from edgead.errors import SettingsError
 from edgead.sinks.contract import BaseSink, Sink, SinkError, StopRequested
 from edgead.sinks.options import SinkOptions, read_host, read_path
-from edgead.sinks.queued import QueuedSink
-from edgead.sinks.queued_in_loop import QueuedInLoop
+from edgead.sinks.queued import QueuedInLoop, QueuedSink
 from edgead.sinks.registry import SINKS, register
 from edgead.sinks.uri import read_uri
 

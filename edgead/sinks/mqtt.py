@@ -62,8 +62,10 @@ class MqttSink(BaseSink):
     retains_notices = True
 
     def __init__(self, name: str, section: MqttOptions):
-        from edgead.plant.mqtt.connection import Connection  # only those who have a broker need its package
-        from edgead.plant.mqtt.publisher import Publisher
+        from edgead.plant.mqtt.client import (
+            Connection,  # only those who have a broker need its package
+            Publisher,
+        )
 
         # With QoS 2 the broker must remember what it has had of this client. Otherwise nobody asks who comes back, and
         # two clients with one id would throw each other out.

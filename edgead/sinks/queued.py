@@ -1,4 +1,4 @@
-"""A queue and a thread before a sink, so that a slow or dead one delays no verdict."""
+"""A queue and a thread before a sink, so that a slow or dead one delays no verdict; and its counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,8 +14,67 @@ import numpy as np
 from edgead.process.log_rate import limited_log
 from edgead.serialization.notice import Notice
 from edgead.sinks.contract import BaseSink, SinkError, StopRequested
-from edgead.sinks.queue_status import QueueStatus, Tally
 from edgead.types import Frame, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """What became of the verdicts that were given to a sink.
+
+    Attributes
+    ----------
+    waiting : int
+        Those that the sink has not taken yet, the one in work included.
+    written : int
+        Taken by the sink; for MQTT, HTTP and Modbus acknowledged by the receiver.
+    dropped : int
+        Pushed out of a full queue, oldest first, or left behind at the close.
+    failed : int
+        Refused by the sink, or the sink failed.
+    problem : str or None
+        What is wrong with the sink now.
+    required : bool
+        Without this sink the device is not ready.
+    failing_s : float
+        For how long it has taken nothing; 0 while it works.
+    blocks : bool
+        It is required, and has failed for longer than is tolerated.
+    notices_waiting, notices_written, notices_lost : int
+        The same of notices, which all other counts leave out; lost are those dropped and failed.
+    """
+
+    name: str
+    uri: str
+    waiting: int
+    written: int
+    dropped: int
+    failed: int
+    problem: str | None
+    required: bool = False
+    failing_s: float = 0.0
+    blocks: bool = False
+    notices_waiting: int = 0
+    notices_written: int = 0
+    notices_lost: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts verdicts, or notices, by what became of them; see `QueueStatus`."""
+
+    written: int = 0
+    dropped: int = 0
+    failed: int = 0
+
+    def count(self, problem: str | None, *, closing: bool) -> None:
+        """Count one that the sink was given."""
+        if problem is None:
+            self.written += 1
+        elif closing:
+            self.dropped += 1
+        else:
+            self.failed += 1
+
 
 _MAX_BYTES = 256 * 2**20
 # Far more than a plant has faults: a receiver that is away for months gets the newest.
@@ -241,3 +300,31 @@ _NO_MAP = np.zeros((0, 0), np.float32)
 
 def _size(frame: Frame, verdict: Verdict) -> int:
     return frame.image.nbytes + sum(each.nbytes for each in frame.others.values()) + verdict.anomaly_map.nbytes
+
+
+_DRAIN_S = 5.0
+
+
+class QueuedInLoop:
+    """A queued sink that reports what was not delivered when it closes: the camera loop asks nothing before."""
+
+    def __init__(self, queued: QueuedSink):
+        self.uri = queued.uri
+        self.write = queued.write
+        self._queued = queued
+        self._closed = False
+
+    @property
+    def problem(self) -> str | None:
+        return self._queued.status().problem
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._queued.close(_DRAIN_S)
+        status = self._queued.status()
+        lost = status.dropped + status.failed + status.waiting
+        if lost:
+            reason = f": {status.problem}" if status.problem else ""
+            raise SinkError(f"{self.uri}: {lost} verdicts were not delivered{reason}")

@@ -1,22 +1,73 @@
-"""Source of a path: a video, an image, a folder of images or a glob."""
+"""Source of a path: a video, an image, a folder of images in natural order, or a glob."""
 
 from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from edgead.components.options import NoOptions, Section
 from edgead.components.registry import read_options
 from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
-from edgead.images.files import is_image_path
-from edgead.sources.contract import Source, SourceError
-from edgead.sources.folder import FolderSource
+from edgead.images.files import MAX_MEGAPIXELS, ImageError, is_image_path, list_images, load_image, natural_key
+from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
 from edgead.sources.live import Limits
 from edgead.sources.paced import PacedSource, Rate
 from edgead.sources.registry import SOURCES, register
 from edgead.sources.video import VideoSource
+from edgead.types import Frame
+
+
+class FolderSource:
+    """The images that a folder, a glob or a path names, each once. An unreadable one is a fault."""
+
+    live = False
+
+    def __init__(
+        self, pattern: str | Path, *, late_after_ms: float | None = None, max_megapixels: float = MAX_MEGAPIXELS
+    ):
+        self.uri = str(pattern)
+        self.paths = _find(self.uri)
+        self._frames = FrameCounter(self.uri, late_after_ms=late_after_ms, max_megapixels=max_megapixels)
+        self._max_megapixels = max_megapixels
+        self._closed = False
+
+    @property
+    def counters(self) -> Counters:
+        return Counters(captured=self._frames.captured, late=self._frames.late)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for path in self.paths[self._frames.captured :]:
+            if self._closed:
+                return
+            try:
+                image = load_image(path, max_megapixels=self._max_megapixels)
+            except ImageError as error:
+                raise SourceError(f"frame {self._frames.captured}: {error}") from error
+            # A file's name need not be UTF-8, records are.
+            name = path.name.encode("utf-8", "backslashreplace").decode()
+            yield self._frames.hand_over(self._frames.capture(image, name))
+
+    def close(self) -> None:
+        self._closed = True
+
+
+def _find(pattern: str) -> list[Path]:
+    path = Path(pattern)
+    if path.is_file():
+        return [path]
+    if path.is_dir() or not glob.has_magic(pattern):
+        try:
+            return list_images(path)
+        except ImageError as error:
+            raise SourceError(str(error)) from None
+    found = [Path(match) for match in glob.glob(pattern, recursive=True) if is_image_path(match)]
+    if not found:
+        raise SourceError(f"{without_credentials(pattern)}: no image matches")
+    return sorted(found, key=natural_key)
+
 
 # A ? in a glob stands for any character: options are what ends the text and has a name and a value.
 _QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")

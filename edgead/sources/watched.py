@@ -1,13 +1,21 @@
-"""A folder that others fill, such as a camera by FTP: each image once, when it is complete."""
+"""A folder that others fill, such as a camera by FTP: each image once, when it is complete.
+
+Nobody reports a complete file: its size and time show it. An image that was judged is moved out of the folder, or only
+noted as taken.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
 import os
+import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,22 +23,181 @@ from pydantic import Field
 
 from edgead.components.options import Section
 from edgead.components.uri import without_credentials
-from edgead.files.regular_files import MissingFileError, UnreadableFileError, open_regular
-from edgead.images.files import ImageError, decode_image
-from edgead.sources.arrivals import Arrivals, Signature, signature_of
+from edgead.files.atomic import write_whole
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, open_regular, read_regular
+from edgead.images.files import ImageError, decode_image, is_image_path, natural_key
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.sources.live import Limits
 from edgead.sources.registry import register
-from edgead.sources.taken_images import Journal, move_into
 from edgead.types import Frame
 
 logger = logging.getLogger(__name__)
+
+Signature = tuple[int, int, int]
+"""Inode, bytes and time of the last change in nanoseconds: what another file, or another state of it, has not."""
+
+
+def signature_of(found: os.stat_result) -> Signature:
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    signature: Signature
+    since_s: float
+    order: int
+
+
+class Arrivals:
+    """Looks into a folder again and again, and knows since when each image in it has been as it is.
+
+    Parameters
+    ----------
+    folder : Path
+    stable_s : float
+        For so long an image must not have changed to be complete.
+    """
+
+    def __init__(self, folder: Path, stable_s: float):
+        self._folder, self._stable_s = folder, stable_s
+        self._seen: dict[str, _Seen] = {}
+        self._refused: set[str] = set()
+        self._arrived = 0
+
+    def complete(self, taken: Mapping[str, Signature]) -> list[tuple[str, Signature]]:
+        """List the complete images in the order of their arrival, without those that were taken as they are.
+
+        Of those that came between two looks, the one that was changed earlier came earlier.
+
+        Raises
+        ------
+        OSError
+            The folder cannot be read.
+        """
+        there = self._there()
+        now_s = time.monotonic()
+        new = [name for name, found in there.items() if taken.get(name) != found]
+        before, self._seen = self._seen, {}
+        for name in sorted(new, key=lambda name: (name not in before, there[name][2], natural_key(name))):
+            seen = before.get(name)
+            if seen is None or seen.signature != there[name]:
+                order = self._arrived if seen is None else seen.order
+                self._arrived += seen is None
+                seen = _Seen(there[name], now_s, order)
+            self._seen[name] = seen
+        ready = [(seen.order, name) for name, seen in self._seen.items() if now_s - seen.since_s >= self._stable_s]
+        return [(name, there[name]) for _, name in sorted(ready)]
+
+    def _there(self) -> dict[str, Signature]:
+        found: dict[str, Signature] = {}
+        refused: set[str] = set()
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if not is_image_path(entry.name):
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # it was a name for the time of its upload
+                if stat.S_ISREG(status.st_mode):
+                    found[entry.name] = signature_of(status)
+                else:
+                    refused.add(entry.name)
+        for name in refused - self._refused:
+            logger.warning("%s: is no regular file, it is left alone", self._folder / name)
+        self._refused = refused
+        return found
+
+
+JOURNAL = ".edgead-taken"
+_MAX_BYTES = 1 << 30
+
+
+class Journal:
+    """Which images of a folder were taken, in a file of the folder, so that none is taken again after a restart.
+
+    Attributes
+    ----------
+    names : dict of Signature
+        What was taken, by name; another image under the same name is another one.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read or written, or is none of ours: whoever may write into the folder may have put it there.
+    """
+
+    def __init__(self, folder: Path):
+        self._file = folder / JOURNAL
+        if os.path.lexists(self._file) and not stat.S_ISREG(self._file.lstat().st_mode):
+            raise OSError(errno.EINVAL, "is no regular file: remove it", str(self._file))
+        known = self._read()
+        # Without what is gone: the file does not grow for ever.
+        self.names = {name: known[name] for name, found in _files(folder).items() if known.get(name) == found}
+        write_whole(self._file, "".join(_line(*one) for one in self.names.items()).encode())
+
+    def add(self, name: str, signature: Signature) -> None:
+        with open(self._file, "ab", opener=_open_no_link) as stream:
+            stream.write(_line(name, signature).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.names[name] = signature
+
+    def _read(self) -> dict[str, Signature]:
+        try:
+            lines = read_regular(self._file, _MAX_BYTES).splitlines()
+        except MissingFileError:
+            return {}
+        except UnreadableFileError as error:
+            raise OSError(errno.EINVAL, str(error), str(self._file)) from None
+        known = {}
+        for line in lines:
+            try:
+                name, *signature = json.loads(line)
+                size, modified, changed = map(int, signature)
+                known[name] = (size, modified, changed)
+            except (ValueError, TypeError, OverflowError, RecursionError):
+                continue  # torn by a loss of power, or not of ours
+        return known
+
+
+def move_into(path: Path, folder: Path) -> Path:
+    """Move a file into a folder, which is made, under a name that is free there.
+
+    Raises
+    ------
+    OSError
+        It cannot be moved, or the folder is a link.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir()
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise OSError(errno.ENOTDIR, "is a link or no folder", str(folder))
+    free, number = folder / path.name, 1
+    while os.path.lexists(free):
+        number += 1
+        free = folder / f"{path.stem}-{number}{path.suffix}"
+    path.rename(free)
+    return free
+
+
+def _open_no_link(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+
+def _files(folder: Path) -> dict[str, Signature]:
+    with os.scandir(folder) as entries:
+        return {entry.name: signature_of(entry.stat(follow_symlinks=False)) for entry in entries}
+
+
+def _line(name: str, signature: Signature) -> str:
+    return json.dumps([name, *signature]) + "\n"  # ASCII: a name need not be UTF-8
+
 
 _POLL_S = 0.1
 # Of the time, for looking into the folder: one with very many files is looked into less often. The time of
 # those who take the images passes between two looks.
 _SHARE = 0.2
-_MAX_BYTES = 1 << 30
 DONE, FAILED = "done", "failed"
 
 

@@ -37,7 +37,7 @@ class MqttTrigger(SoftwareTrigger):
     """
 
     def __init__(self, options: MqttTriggerOptions):
-        from edgead.plant.mqtt.subscription import Subscription  # only those who ask for a broker need its package
+        from edgead.plant.mqtt.client import Subscription  # only those who ask for a broker need its package
 
         super().__init__(options.within_ms)
         self._subscription = Subscription(options, options.topic, self._receive)

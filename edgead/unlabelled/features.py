@@ -17,7 +17,7 @@ from edgead.adapt.memory_bank.feature_metric import fit_metric
 from edgead.adapt.memory_bank.feature_scale import fit_scale
 from edgead.artifact.folder import Artifact, write_arrays
 from edgead.artifact.manifest import Preprocessing
-from edgead.artifact.onnx_constants import with_properties
+from edgead.artifact.onnx_file import with_properties
 from edgead.dataset.folders import Progress, StageProgress
 from edgead.dataset.images import Images
 from edgead.errors import SettingsError

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import pytest
 from system_packages import require
 
-from edgead.sources import SourceError, network, open_source, redirects
+from edgead.sources import SourceError, network, open_source
+from edgead.sources import network as redirects
 
 _MPD = (
     '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT2S"'

@@ -14,7 +14,7 @@ pytest.importorskip("paho.mqtt", reason="MQTT NOT TESTED: pip install 'edgead[da
 from hostile.mqtt_broker import BREAKS, KINDS, TOPIC, HostileBroker
 from paho.mqtt import client as paho
 
-from edgead.plant.mqtt.subscription import Subscription
+from edgead.plant.mqtt.client import Subscription
 from edgead.sinks import open_queued
 from edgead.sinks.mqtt import MqttOptions
 

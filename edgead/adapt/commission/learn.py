@@ -20,7 +20,7 @@ from edgead.adapt.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 from edgead.adapt.patch_features import each_features
 from edgead.artifact.folder import Artifact, write_arrays
 from edgead.artifact.manifest import Manifest
-from edgead.artifact.onnx_constants import with_properties
+from edgead.artifact.onnx_file import with_properties
 from edgead.dataset.folders import Progress, StageProgress
 from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, in_metric, without_fold
 

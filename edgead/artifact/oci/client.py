@@ -1,22 +1,154 @@
-"""Requests to a registry (httpx): each within a time, each answer within a size, no credentials to anybody else."""
+"""Requests to a registry (httpx): each within a time, each answer within a size, no credentials to anybody else.
+
+Credentials come from the environment or `docker login`; another server may give a token for them.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import logging
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
-from edgead.artifact.oci.credentials import find_credentials
 from edgead.artifact.oci.reference import Reference
-from edgead.artifact.oci.tokens import RegistryError, authorization
-from edgead.errors import SettingsError
+from edgead.errors import EdgeadError, SettingsError
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
 from edgead.process.http_attempt import Attempts
 from edgead.process.installation import install_command
 
 if TYPE_CHECKING:
     import httpx
+
+_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user's name and password; neither is ever shown."""
+
+    user: str = field(repr=False)
+    password: str = field(repr=False)
+
+    @property
+    def basic(self) -> str:
+        """Value of the header `Authorization`."""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+def find_credentials(host: str) -> Credentials | None:
+    """Look up who asks a registry; None for nobody in particular.
+
+    Parameters
+    ----------
+    host : str
+        With its port, where it has one.
+
+    Raises
+    ------
+    SettingsError
+        Docker's file cannot be read, or the environment does not say of which registry its password is.
+    """
+    user = os.environ.get("EDGEAD_REGISTRY_USER")
+    of_host = os.environ.get("EDGEAD_REGISTRY_HOST")
+    if user and not of_host:
+        raise SettingsError(
+            "EDGEAD_REGISTRY_HOST is missing: name the registry that EDGEAD_REGISTRY_USER and its password are of, "
+            f"such as {host}; others do not get them"
+        )
+    if user and host == of_host:
+        return Credentials(user, os.environ.get("EDGEAD_REGISTRY_PASSWORD", ""))
+    file = Path(os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")) / "config.json"
+    try:
+        content = json.loads(read_regular(file, _MAX_BYTES))
+        entry = content.get("auths", {}).get(host, {}).get("auth", "")
+        user, colon, password = base64.b64decode(entry, validate=True).decode().partition(":")
+    except MissingFileError:
+        return None
+    except UnreadableFileError as error:
+        raise SettingsError(f"{file} {error}: let this user read it, or set EDGEAD_REGISTRY_USER") from None
+    except (ValueError, AttributeError, TypeError, RecursionError, binascii.Error):
+        raise SettingsError(f"{file} is not as `docker login` writes it: log in again") from None
+    return Credentials(user, password) if colon else None
+
+
+def may_see_password(host: str, registry: str) -> bool:
+    """Whether the password for a registry may go to a server of tokens: its own host, and those that a person named.
+
+    Parameters
+    ----------
+    host, registry : str
+        Names of hosts without ports.
+    """
+    return host in {registry, *re.split(r"[\s,]+", os.environ.get("EDGEAD_REGISTRY_TOKEN_HOSTS", ""))}
+
+
+_PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"')
+_MAX_HEADER = 4096
+
+
+class RegistryError(EdgeadError):
+    """A registry that is away, refuses, or does not keep to the standard; it may do better another time."""
+
+
+def authorization(
+    challenge: str, origin: str, credentials: Credentials | None, ask: Callable[[str, dict[str, str]], bytes]
+) -> str:
+    """Answer a registry that wants to know who asks; gives the value of the header `Authorization`.
+
+    Parameters
+    ----------
+    challenge : str
+        Its `WWW-Authenticate`.
+    origin : str
+        Of the registry. A server of tokens must be there too, or have HTTPS. The password goes to one of another host
+        only where `EDGEAD_REGISTRY_TOKEN_HOSTS` names it.
+    credentials : Credentials or None
+    ask : callable
+        Gives the body of an answer to a GET with these headers.
+
+    Raises
+    ------
+    RegistryError
+        There is no answer to that, or the server of tokens gives none.
+    """
+    kind, _, rest = challenge[:_MAX_HEADER].partition(" ")
+    if kind.lower() == "basic":
+        if credentials is None:
+            raise RegistryError(f"{origin} wants a user and a password: `docker login`, or EDGEAD_REGISTRY_USER")
+        return credentials.basic
+    values = dict(_PARAMETER.findall(rest))
+    realm = values.pop("realm", "")
+    if kind.lower() != "bearer" or not realm:
+        raise RegistryError(f"{origin} wants an authorization that edgead does not know ({kind[:20]!r})")
+    parts = urlsplit(realm)
+    if parts.scheme != "https" and f"{parts.scheme}://{parts.netloc}" != origin:
+        raise RegistryError(f"{origin} sends to a server of tokens without HTTPS: no password goes there")
+    host = parts.hostname or ""
+    if credentials is not None and not may_see_password(host, urlsplit(origin).hostname or ""):
+        raise RegistryError(
+            f"{origin} wants its password sent to {host[:100]}, another host: where that is right, set "
+            "EDGEAD_REGISTRY_TOKEN_HOSTS to it"
+        )
+    query = urlencode({name: values[name] for name in ("service", "scope") if name in values})
+    headers = {"Authorization": credentials.basic} if credentials else {}
+    body = ask(f"{realm}{'&' if parts.query else '?'}{query}", headers)
+    try:
+        content = json.loads(body)
+        token = content.get("token") or content["access_token"]
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        raise RegistryError(f"{origin}: its server of tokens gives none") from None
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise RegistryError(f"{origin}: its server of tokens gives one that no header can hold")
+    return f"Bearer {token}"
+
 
 # They log whole URLs, in which a redirect may have put a signature that opens what it leads to.
 for _name in ("httpx", "httpcore"):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from edgead.artifact.files import MAX_BYTES
 from edgead.artifact.folder import ENGINES
-from edgead.artifact.manifest_file import MANIFEST
+from edgead.artifact.manifest import MANIFEST
 from edgead.errors import EdgeadError, tell_invalid
 
 ARTIFACT_TYPE = "application/vnd.edgead.model.v1"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgead.artifact.files import check_file
 from edgead.artifact.folder import Artifact, ArtifactError, check_destination, new_artifact
-from edgead.artifact.manifest_file import read_manifest
+from edgead.artifact.manifest import read_manifest
 from edgead.artifact.oci.package import Blob, Package, PackageError
 from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.registry import Registry

@@ -1,4 +1,4 @@
-"""Push of a model to a registry: only what is not there yet."""
+"""Push of a model to a registry: only what is not there yet; and its promotion, where only a tag moves."""
 
 from __future__ import annotations
 
@@ -99,3 +99,33 @@ def _blob(file: Path) -> Blob:
     if file.is_symlink() or not file.is_file():
         raise ArtifactError(f"{file} is no regular file: a package holds nothing else")
     return Blob(digest=f"sha256:{file_sha256(file)}", size=file.stat().st_size)
+
+
+def tag_digest(reference: Reference, transport: httpx.BaseTransport | None = None) -> str:
+    """Ask where a tag leads; raises RegistryError."""
+    with Registry(reference, transport) as registry:
+        return registry.digest()
+
+
+def move_tag(model: Reference, to: Reference, transport: httpx.BaseTransport | None = None) -> None:
+    """Let a tag lead to a model of the same repository.
+
+    Parameters
+    ----------
+    model : Reference
+        By its digest.
+    to : Reference
+        The tag.
+
+    Raises
+    ------
+    RegistryError
+        The registry is away, or refuses it.
+    PackageError
+        The digest is of no model.
+    """
+    with Registry(model, transport) as registry:
+        _, content = registry.manifest()
+    Package.read(content)
+    with Registry(to, transport) as registry:
+        registry.put_manifest(content)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.signatures.keys import PublicKey, read_private_key, read_public_key
-from edgead.artifact.signatures.sign import sign
-from edgead.artifact.signatures.signature import Signature, SignatureError, read_signatures
+from edgead.artifact.signatures.signature import Signature, SignatureError, read_signatures, sign
 from edgead.errors import EdgeadError
 
 

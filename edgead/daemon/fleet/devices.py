@@ -9,7 +9,7 @@ from typing import Any
 
 from edgead.daemon.fleet.report import ONLINE, REPORT, STATE, DeviceReport, read_report
 from edgead.errors import EdgeadError
-from edgead.plant.mqtt.connection import Connection
+from edgead.plant.mqtt.client import Connection
 from edgead.plant.mqtt.options import BrokerOptions
 
 # A broker sends what it has kept at once; a fleet is whole when nothing more has come for so long.

@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgead.artifact.oci.client import RegistryError
 from edgead.artifact.oci.pull import pull
 from edgead.artifact.oci.reference import Reference
 from edgead.artifact.oci.registry import Registry
-from edgead.artifact.oci.tokens import RegistryError
 from edgead.daemon.fleet.follower import Follower, FollowStatus
 from edgead.process.restarting_thread import RestartingThread
 from edgead.site.model_following import FollowSection

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from edgead.daemon.fleet.report import OFFLINE, ONLINE, REPORT, STATE, DeviceReport
-from edgead.plant.mqtt.connection import Connection
+from edgead.plant.mqtt.client import Connection
 from edgead.process.restarting_thread import RestartingThread
 from edgead.site.model_following import FleetSection
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from edgead.errors import EdgeadError
-from edgead.plant.mqtt.connection import Connection
-from edgead.plant.mqtt.publisher import Publisher
+from edgead.plant.mqtt.client import Connection, Publisher
 
 _NOTHING = "edgead/nothing"
 

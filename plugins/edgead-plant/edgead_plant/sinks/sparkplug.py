@@ -60,7 +60,7 @@ class SparkplugSink(BaseSink):
     needs_image = False
 
     def __init__(self, section: SparkplugOptions):
-        from edgead.plant.mqtt.connection import Connection  # only those who have a broker need its package
+        from edgead.plant.mqtt.client import Connection  # only those who have a broker need its package
         from edgead_plant.sparkplug_publisher import SparkplugPublisher
 
         self._group, self._node = section.group, section.node or socket.gethostname()

@@ -1,4 +1,7 @@
-"""A connection to an MQTT broker that comes again by itself, and bears whatever the broker sends (paho-mqtt)."""
+"""Client of an MQTT broker (paho-mqtt): a connection that comes again by itself, a publisher, a subscription.
+
+It bears whatever the broker sends, and keeps each message until the broker has it.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,17 @@ import ssl
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from edgead.errors import SettingsError
+from edgead.errors import EdgeadError, SettingsError
 from edgead.plant.mqtt.options import BrokerOptions
 from edgead.process.installation import install_command
 from edgead.process.log_rate import limited_log
+
+logger = logging.getLogger(__name__)
 
 try:
     from paho.mqtt import client as paho
@@ -24,7 +30,6 @@ try:
 except ModuleNotFoundError:
     raise SettingsError(f"MQTT needs `{install_command('daemon')}`") from None
 
-logger = logging.getLogger(__name__)
 
 _CONNECT_S = 5.0
 _LEAVE_S = 1.0
@@ -196,3 +201,121 @@ class Connection:
                 self._log.log(logging.WARNING if text else logging.INFO, "%s", text or f"{self.uri}: connected")
             self.connected, self.problem = connected, text
             self.changed.notify_all()
+
+
+class Publisher:
+    """Publishes over a connection, and hears what became of it.
+
+    Parameters
+    ----------
+    connection : Connection
+    uri : str
+        What errors name.
+    failed : type of EdgeadError
+        What is raised where a message could not be delivered.
+    """
+
+    def __init__(self, connection: Connection, uri: str, failed: type[EdgeadError]):
+        self._connection, self._uri, self._failed = connection, uri, failed
+        self._acknowledged: deque[int] = deque(maxlen=1000)  # numbers come again after 65,535
+        connection.client.on_publish = self._hear
+
+    def wait_until_there(self) -> None:
+        """Wait for the broker for as long as it takes; raises `failed` where the connection is closed before."""
+        connection = self._connection
+        with connection.changed:
+            connection.changed.wait_for(lambda: connection.connected or connection.closed)
+            if connection.closed:
+                raise self._failed(f"{self._uri}: closed before the broker was there")
+
+    def publish(self, topic: str, payload: bytes | str, qos: int, *, retain: bool = False) -> None:
+        """Publish, and wait until the broker has acknowledged it; see `send` and `wait`."""
+        self.wait(self.send(topic, payload, qos, retain=retain), qos)
+
+    def send(self, topic: str, payload: bytes | str, qos: int, *, retain: bool = False) -> int:
+        """Hand a message to the connection, which the broker keeps for later subscribers where asked; gives its number.
+
+        Raises
+        ------
+        EdgeadError
+            `failed`: the topic cannot be used or, with QoS 0, there is no connection.
+        """
+        try:
+            sent = self._connection.client.publish(topic, payload, qos, retain)
+        except ValueError as error:
+            raise self._failed(f"{self._uri}: topic {topic!r} cannot be used: {error}") from None
+        # No connection is no failure above QoS 0: paho keeps the message and sends it when it has connected again.
+        problem = self._connection.refused(sent.rc)
+        if qos == 0 and problem:
+            raise self._failed(f"{self._uri}: {problem}")
+        return sent.mid
+
+    def wait(self, number: int, qos: int) -> None:
+        """Wait until the broker has acknowledged a message or, with QoS 0, until it was sent.
+
+        Raises
+        ------
+        EdgeadError
+            `failed`: the connection ended.
+        """
+        connection = self._connection
+        with connection.changed:
+            connection.changed.wait_for(
+                # Without acknowledgements what was under way when the connection ended is gone.
+                lambda: number in self._acknowledged or connection.closed or not (qos or connection.connected)
+            )
+            if number not in self._acknowledged:
+                raise self._failed(f"{self._uri}: the connection ended before the verdict was acknowledged")
+
+    def _hear(self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
+        with self._connection.changed:
+            self._acknowledged.append(mid)
+            self._connection.changed.notify_all()
+
+
+class Subscription:
+    """Calls a function with every message of a topic.
+
+    What came while the connection was away does not count, nor do retained messages: they are of the past, and
+    a trigger is for now.
+
+    Parameters
+    ----------
+    section : BrokerOptions
+        Whose broker, user and certificates are used.
+    topic : str
+    on_message : callable
+        Called with the payload, in a thread of the connection; must not block.
+    """
+
+    def __init__(self, section: BrokerOptions, topic: str, on_message: Callable[[bytes], object]):
+        self._topic = topic
+        self._on_message = on_message
+        # An id of its own: two clients with the same one throw each other out.
+        self._connection = Connection(section, "", clean=True)
+        self.uri = f"{self._connection.uri}/{topic}"
+        self._connection.on_ready = self._subscribe
+        self._connection.client.on_message = self._receive
+        self._connection.start()
+
+    @property
+    def problem(self) -> str | None:
+        return self._connection.problem
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the broker is there."""
+        deadline = time.monotonic() + timeout_s
+        with self._connection.changed:
+            return self._connection.changed.wait_for(
+                lambda: self._connection.connected, max(0.0, deadline - time.monotonic())
+            )
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _subscribe(self) -> None:
+        self._connection.client.subscribe(self._topic, qos=1)
+
+    def _receive(self, _client: Any, _data: Any, message: Any) -> None:
+        if not message.retain:
+            self._on_message(message.payload)
