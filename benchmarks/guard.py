@@ -20,7 +20,7 @@ from edgead.detector import Detector
 from edgead.images.files import list_images, load_image
 from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.line import conveyor, part_seed, render
-from edgead.workstation.trainer.procedural_textures import draw_texture
+from edgead.workstation.trainer.pretraining_images import draw_texture
 
 GOOD, DEFECTIVE, OTHERS = 40, 20, 10
 

@@ -14,7 +14,7 @@ from benchmarks.panel_sets import PanelSet
 from edgead.dataset.folders import find_good_images
 
 if TYPE_CHECKING:
-    from edgead.workstation.training.proportions import Proportions
+    from edgead.workstation.training.good_images import Proportions
 
 # A comma separates settings unless it stands in a list: layers=[stride8,stride16].
 _COMMA = re.compile(r",(?![^\[]*\])")
@@ -36,7 +36,7 @@ class Setting:
         """The settings as `edgead train` has them for these images."""
         if self.own_size or "fill" not in self.settings:
             return self.settings
-        from edgead.workstation.training.proportions import keep_proportions
+        from edgead.workstation.training.good_images import keep_proportions
 
         return keep_proportions(self.settings, _proportions(data))
 
@@ -92,7 +92,7 @@ def _resolve(text: str, changes: Sequence[str]) -> Setting:
 
 @cache
 def _proportions(data: PanelSet) -> Proportions:
-    from edgead.workstation.training.proportions import find_proportions
+    from edgead.workstation.training.good_images import find_proportions
 
     return find_proportions(find_good_images(data.folder))
 

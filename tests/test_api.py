@@ -18,7 +18,7 @@ import pytest
 from fakes import make_verdict
 
 import edgead
-from edgead.adapt.recalibration_report import AskedRates
+from edgead.adapt.recalibrate import AskedRates
 from edgead.api.errors import in_python
 from edgead.artifact.folder import Artifact
 from edgead.detector import ClosedError

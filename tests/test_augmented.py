@@ -8,8 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.methods.patchcore.augmented_images import CHANGES, Augmented  # noqa: E402
-from edgead.workstation.methods.patchcore.detector import PatchCore, PatchCoreConfig  # noqa: E402
+from edgead.workstation.methods.patchcore.detector import CHANGES, Augmented, PatchCore, PatchCoreConfig  # noqa: E402
 
 IMAGE = np.random.default_rng(0).integers(40, 180, (48, 64, 3), np.uint8)
 

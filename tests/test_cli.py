@@ -388,7 +388,7 @@ def test_usage_errors_come_before_images_are_read(line_data, tmp_path, monkeypat
     def refuse(*_arguments, **_settings):
         raise AssertionError("an image was read")
 
-    for module in ("edgead.dataset.folders", "edgead.workstation.training.proportions"):
+    for module in ("edgead.dataset.folders", "edgead.workstation.training.good_images"):
         monkeypatch.setattr(f"{module}.load_image", refuse)
     assert message in refused(monkeypatch, tmp_path, ["train", line_data, "-o", "out", *options])
 
@@ -447,7 +447,7 @@ def test_the_closed_choices_are_all_there_are():
 
     from edgead.artifact.manifest import PRECISIONS
     from edgead.cli.choices import DeviceName, PrecisionName, TeacherSize
-    from edgead.workstation.methods.efficient_ad.pdn import ModelSize
+    from edgead.workstation.methods.efficient_ad.student_teacher import ModelSize
     from edgead.workstation.trainer.device import DEVICES
 
     assert tuple(PrecisionName) == PRECISIONS and tuple(DeviceName) == DEVICES

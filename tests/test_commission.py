@@ -15,8 +15,7 @@ from test_imports import REFUSE, run
 from edgead import Detector
 from edgead.adapt.commission import CommissionPlan, commission
 from edgead.adapt.commission.backbone import PACKAGED, open_backbone, packaged_backbones
-from edgead.adapt.commission.checks import find_blurred, find_odd
-from edgead.adapt.commission.collect import CommissionError, collect
+from edgead.adapt.commission.collect import CommissionError, collect, find_blurred, find_odd
 from edgead.adapt.commission.run import _good_parts
 from edgead.artifact.folder import Artifact
 from edgead.calibration.conformal import CalibrationError

@@ -7,7 +7,7 @@ import pytest
 
 from edgead.adapt.finalize import measure_good
 from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank
-from edgead.adapt.memory_bank.feature_metric import fit_metric
+from edgead.adapt.memory_bank.feature_space import fit_metric
 from edgead.adapt.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.training_hashes import find_folds, find_learnt

@@ -17,8 +17,7 @@ from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
 from edgead.synthetic import write_dataset  # noqa: E402
 from edgead.workstation.methods.mvg.detector import Mvg  # noqa: E402
-from edgead.workstation.training.cross_validation import cross_validate  # noqa: E402
-from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
+from edgead.workstation.training.from_folder import cross_validate, train_from_folder
 from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 pytestmark = pytest.mark.slow

@@ -23,10 +23,10 @@ from edgead.workstation.methods.cs_flow.detector import CsFlow, _drawn  # noqa: 
 from edgead.workstation.methods.cs_flow.flow import (  # noqa: E402
     CrossScaleFlow,
     FlowShape,
+    Whitening,
     negative_log_likelihood,
     soft_clamp,
 )
-from edgead.workstation.methods.cs_flow.whitening import Whitening  # noqa: E402
 from edgead.workstation.methods.load import load_network  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402

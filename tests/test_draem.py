@@ -27,13 +27,18 @@ from edgead.synthetic.rejects import by_masks, find_rejects  # noqa: E402
 from edgead.workstation.methods.draem.anomalies import _FUNCTIONS, Simulator, augment, blend  # noqa: E402
 from edgead.workstation.methods.draem.anomaly_textures import built_in_textures, folder_textures  # noqa: E402
 from edgead.workstation.methods.draem.detector import Draem, DraemConfig, rate_factor  # noqa: E402
-from edgead.workstation.methods.draem.losses import focal_loss, reconstruction_loss, structural_similarity  # noqa: E402
 from edgead.workstation.methods.draem.made_pairs import MadePairs  # noqa: E402
-from edgead.workstation.methods.draem.networks import DraemNetwork, initialise  # noqa: E402
+from edgead.workstation.methods.draem.networks import (  # noqa: E402
+    DraemNetwork,
+    focal_loss,
+    initialise,
+    reconstruction_loss,
+    structural_similarity,
+)
 from edgead.workstation.methods.draem.perlin import perlin_mask, perlin_noise  # noqa: E402
 from edgead.workstation.methods.load import load_network  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
-from edgead.workstation.trainer.procedural_textures import draw_texture  # noqa: E402
+from edgead.workstation.trainer.pretraining_images import draw_texture  # noqa: E402
 from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
 from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 

@@ -19,7 +19,7 @@ from draem_authors import SIZE, unit  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.heads.map import MapScorer  # noqa: E402
-from edgead.workstation.methods.draem import losses as draem_losses  # noqa: E402
+from edgead.workstation.methods.draem import networks as draem_losses  # noqa: E402
 from edgead.workstation.methods.draem import perlin  # noqa: E402
 from edgead.workstation.methods.draem.detector import Draem  # noqa: E402
 from edgead.workstation.methods.draem.networks import DraemNetwork  # noqa: E402

@@ -21,12 +21,21 @@ from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import ImageError, write_image  # noqa: E402
 from edgead.workstation.backbones.pretrained import build_backbone  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD, EfficientADConfig, rate_factor  # noqa: E402
-from edgead.workstation.methods.efficient_ad.distill import DistillConfig, Distiller, _sha256_of, distill  # noqa: E402
-from edgead.workstation.methods.efficient_ad.feature_cache import Descriptors, FeatureCache  # noqa: E402
-from edgead.workstation.methods.efficient_ad.pdn import CHANNELS, Resize, build_autoencoder, build_pdn  # noqa: E402
+from edgead.workstation.methods.efficient_ad.distill import (  # noqa: E402
+    Descriptors,
+    DistillConfig,
+    Distiller,
+    FeatureCache,
+    _sha256_of,
+    distill,
+)
 from edgead.workstation.methods.efficient_ad.student_teacher import (  # noqa: E402
+    CHANNELS,
+    Resize,
     StudentTeacher,
     augment,
+    build_autoencoder,
+    build_pdn,
     draw_other,
     hard_feature_loss,
     map_quantiles,
@@ -35,8 +44,11 @@ from edgead.workstation.methods.efficient_ad.student_teacher import (  # noqa: E
 from edgead.workstation.methods.efficient_ad.teacher import PACKAGED, load_teacher, save_teacher  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead.workstation.trainer.prefetch import Ahead  # noqa: E402
-from edgead.workstation.trainer.pretraining_images import PretrainingImages, find_photographs  # noqa: E402
-from edgead.workstation.trainer.procedural_textures import draw_texture  # noqa: E402
+from edgead.workstation.trainer.pretraining_images import (  # noqa: E402
+    PretrainingImages,
+    draw_texture,
+    find_photographs,
+)
 
 CPU = torch.device("cpu")
 

@@ -18,9 +18,13 @@ from edgead.detector import Detector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD  # noqa: E402
-from edgead.workstation.methods.efficient_ad.lite import EfficientADLite, LiteConfig  # noqa: E402
-from edgead.workstation.methods.efficient_ad.lite_student import REACH, surround  # noqa: E402
-from edgead.workstation.methods.efficient_ad.lite_training import hold_out  # noqa: E402
+from edgead.workstation.methods.efficient_ad.lite import (  # noqa: E402
+    REACH,
+    EfficientADLite,
+    LiteConfig,
+    hold_out,
+    surround,
+)
 from edgead.workstation.methods.load import load_network  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
@@ -123,7 +127,7 @@ def test_folded_errors_are_a_mahalanobis_distance():
     mixed = torch.randn(len(before[0]), len(before[0]), dtype=torch.float64)
     covariance = mixed @ mixed.T
     network.fold_errors(covariance.numpy())
-    # Shrunk as `edgead.adapt.memory_bank.feature_metric` says: 5 % of the mean variance in every direction.
+    # Shrunk as `edgead.adapt.memory_bank.feature_space` says: 5 % of the mean variance in every direction.
     mean = covariance.trace() / len(covariance)
     shrunk = 0.95 * covariance / mean + 0.05 * torch.eye(len(covariance), dtype=torch.float64)
     flat = before[0].flatten(1)

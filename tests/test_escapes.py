@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgead.adapt.escapes import refuse_thresholds
+from edgead.adapt.recalibrate import refuse_thresholds
 from edgead.errors import SettingsError
 from edgead.images.files import write_image
 

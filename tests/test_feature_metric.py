@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.adapt.memory_bank.feature_metric import SHRINKAGE, fit_metric, inverse_root
+from edgead.adapt.memory_bank.feature_space import SHRINKAGE, fit_metric, inverse_root
 
 PER_IMAGE = 60
 

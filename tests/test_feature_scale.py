@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.adapt.memory_bank.feature_scale import fit_scale
+from edgead.adapt.memory_bank.feature_space import fit_scale
 
 CHANNELS = (5, 3)
 

@@ -14,8 +14,7 @@ from torch import nn  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.backbones.pretrained import BACKBONES, LITE_LAYERS, Backbone, build_backbone  # noqa: E402
 from edgead.workstation.methods.patchcore.detector import PatchCore, PatchCoreConfig  # noqa: E402
-from edgead.workstation.methods.patchcore.global_local import FusedFeatures  # noqa: E402
-from edgead.workstation.methods.patchcore.network import PatchFeatures  # noqa: E402
+from edgead.workstation.methods.patchcore.network import FusedFeatures, PatchFeatures  # noqa: E402
 from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
 from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 

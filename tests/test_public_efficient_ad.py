@@ -24,13 +24,13 @@ from random_networks import draw_image, draw_weights  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.workstation.methods.efficient_ad import detector as efficient_ad  # noqa: E402
-from edgead.workstation.methods.efficient_ad import pdn, student_teacher, teacher  # noqa: E402
+from edgead.workstation.methods.efficient_ad import student_teacher, teacher  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD  # noqa: E402
 from edgead.workstation.methods.method import Course  # noqa: E402
 
 PUBLIC = json.loads((Path(__file__).parent / "fixtures" / "efficient_ad" / "public.json").read_text())
 BEFORE, TRAINING = PUBLIC["before training"], PUBLIC["training"]
-OURS = SimpleNamespace(pdn=pdn, student_teacher=student_teacher, teacher=teacher)
+OURS = SimpleNamespace(pdn=student_teacher, student_teacher=student_teacher, teacher=teacher)
 SEEDS = {"teacher": 1, "student": 2, "autoencoder": 3}
 IMAGE_SIZE = (256, 256)
 
@@ -78,7 +78,9 @@ class Remembered(nn.Module):
 
 @cache
 def weights(name: str) -> dict[str, torch.Tensor]:
-    network = getattr(student_teacher.StudentTeacher(pdn.build_pdn("small", 384), "small", IMAGE_SIZE), name)
+    network = getattr(
+        student_teacher.StudentTeacher(student_teacher.build_pdn("small", 384), "small", IMAGE_SIZE), name
+    )
     shapes = [(key, tuple(value.shape)) for key, value in network.state_dict().items()]
     return {key: torch.from_numpy(value) for key, value in draw_weights(shapes, SEEDS[name]).items()}
 

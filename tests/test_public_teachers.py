@@ -16,9 +16,8 @@ from torch import nn  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD  # noqa: E402
-from edgead.workstation.methods.efficient_ad.pdn import CHANNELS, build_pdn, normalise_pixels  # noqa: E402
-from edgead.workstation.methods.efficient_ad.teacher import load_teacher  # noqa: E402
-from edgead.workstation.methods.efficient_ad.teacher_files import LAYOUTS, read_teacher  # noqa: E402
+from edgead.workstation.methods.efficient_ad.student_teacher import CHANNELS, build_pdn, normalise_pixels  # noqa: E402
+from edgead.workstation.methods.efficient_ad.teacher import LAYOUTS, load_teacher, read_teacher  # noqa: E402
 
 PUBLIC = json.loads((Path(__file__).parent / "fixtures" / "efficient_ad" / "public.json").read_text())
 SIZES = ("small", "medium")

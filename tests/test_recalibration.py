@@ -23,7 +23,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.synthetic.line import part_seed, render
-from edgead.workstation.trainer.procedural_textures import draw_texture
+from edgead.workstation.trainer.pretraining_images import draw_texture
 
 pytestmark = pytest.mark.slow
 

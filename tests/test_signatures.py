@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 pytest.importorskip("cryptography", reason="SIGNATURES NOT TESTED: pip install 'edgead[signatures]'")
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from edgead.adapt.teach.versions import new_version, undo
+from edgead.adapt.teach.run import new_version, undo
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, ArtifactError, new_artifact, write_manifest
 from edgead.artifact.manifest import Golden, GraphRecord, Manifest, Preprocessing

@@ -16,8 +16,15 @@ from torch import nn  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.workstation.methods.simplenet.detector import SimpleNet  # noqa: E402
-from edgead.workstation.methods.simplenet.selection import BestSoFar, DrawnDefects, hold_out  # noqa: E402
-from edgead.workstation.methods.simplenet.training import Batches, add_noise, running_mean, truncated_l1  # noqa: E402
+from edgead.workstation.methods.simplenet.training import (  # noqa: E402
+    Batches,
+    BestSoFar,
+    DrawnDefects,
+    add_noise,
+    hold_out,
+    running_mean,
+    truncated_l1,
+)
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
 from edgead.workstation.training.good_images import GoodImages  # noqa: E402

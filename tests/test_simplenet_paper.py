@@ -15,10 +15,8 @@ from torch import nn  # noqa: E402
 
 from edgead.workstation.backbones.pretrained import Backbone  # noqa: E402
 from edgead.workstation.methods.simplenet import training as simplenet_training  # noqa: E402
-from edgead.workstation.methods.simplenet import unfolded_patches as unfolded  # noqa: E402
 from edgead.workstation.methods.simplenet.detector import SimpleNet, SimpleNetConfig  # noqa: E402
-from edgead.workstation.methods.simplenet.training import Contest, SimpleNetwork  # noqa: E402
-from edgead.workstation.methods.simplenet.unfolded_patches import UnfoldedFeatures  # noqa: E402
+from edgead.workstation.methods.simplenet.training import Contest, SimpleNetwork, UnfoldedFeatures  # noqa: E402
 
 PAPER = SimpleNetConfig(**SimpleNet.presets["paper"])
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
@@ -134,9 +132,9 @@ def changed(**settings):
 
 TRAINS = {"losses", "trained_scores", "trained_image_scores", "trained_maps"}
 TRAPS = {
-    "the mean of the neighbourhood": ((unfolded.F, "unfold", mean_of_neighbours), {"features", "scores"}),
-    "neighbourhoods laid out place by place": ((unfolded.F, "unfold", place_by_place), {"features", "scores"}),
-    "upsampling by corners": ((unfolded.F, "interpolate", by_corners), {"features", "scores"}),
+    "the mean of the neighbourhood": ((simplenet_training.F, "unfold", mean_of_neighbours), {"features", "scores"}),
+    "neighbourhoods laid out place by place": ((simplenet_training.F, "unfold", place_by_place), {"features", "scores"}),
+    "upsampling by corners": ((simplenet_training.F, "interpolate", by_corners), {"features", "scores"}),
     "the sign of the score": (
         (SimpleNetwork, "score", lambda self, x: self.discriminator(self.adaptor(x))),
         {"scores", "image_scores", "maps"},

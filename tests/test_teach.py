@@ -21,8 +21,7 @@ from edgead.adapt.finalize import GoodScores
 from edgead.adapt.kept_images import kept_images, measure_kept
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.adapt.teach import LessonRefusedError, TeachPlan, earlier_versions, learn, prepare, sheet_of, teach, undo
-from edgead.adapt.teach.thresholds import settle
-from edgead.adapt.teach.versions import new_version
+from edgead.adapt.teach.run import new_version, settle
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.conformal import MARGIN, CalibrationError, calibrate, conformal_threshold
@@ -30,7 +29,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.report.page import _model_card
 from edgead.synthetic.line import conveyor, part_seed, render
-from edgead.workstation.trainer.procedural_textures import draw_texture
+from edgead.workstation.trainer.pretraining_images import draw_texture
 from edgead.workstation.training.from_folder import train_from_folder
 from edgead.workstation.training.good_images import GoodImages
 

@@ -39,8 +39,7 @@ from edgead.export.verify import TorchScores, compare_with_torch, replay_golden 
 from edgead.workstation.methods.draem.made_pairs import MadePairs  # noqa: E402
 from edgead.workstation.training.frame_time import _timed_ms, tiles_account  # noqa: E402
 from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
-from edgead.workstation.training.good_images import GoodImages  # noqa: E402
-from edgead.workstation.training.tiles import AskedTiles, shrink_warning  # noqa: E402
+from edgead.workstation.training.good_images import AskedTiles, GoodImages, shrink_warning  # noqa: E402
 
 SIDES = st.integers(16, 200)
 

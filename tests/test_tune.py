@@ -24,18 +24,16 @@ from edgead import Detector, kernels  # noqa: E402
 from edgead.adapt.finalize import CalibrationPlan  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.training.proportions import Proportions  # noqa: E402
-from edgead.workstation.tune import finalists, first_round  # noqa: E402
+from edgead.workstation.training.good_images import Proportions  # noqa: E402
+from edgead.workstation.tune import finalists  # noqa: E402
+from edgead.workstation.tune import run as search
 from edgead.workstation.tune import space as tune_space
-from edgead.workstation.tune.finalists import judge_finalists  # noqa: E402
-from edgead.workstation.tune.first_round import FirstRound  # noqa: E402
-from edgead.workstation.tune.pareto import draw_front, pareto_front  # noqa: E402
+from edgead.workstation.tune.finalists import draw_front, judge_finalists, pareto_front  # noqa: E402
 from edgead.workstation.tune.plan import Parts  # noqa: E402
-from edgead.workstation.tune.run import TunePlan, halve, tune  # noqa: E402
+from edgead.workstation.tune.run import FirstRound, TunePlan, halve, tune  # noqa: E402
 from edgead.workstation.tune.space import Candidate, draw_candidates, nearest_first  # noqa: E402
 from edgead.workstation.tune.trial import Outcome, Trial, run_trial  # noqa: E402
-from edgead.workstation.tune.trial_runner import Team  # noqa: E402
-from edgead.workstation.tune.workers import open_workers  # noqa: E402
+from edgead.workstation.tune.workers import Team, open_workers
 
 pytestmark = pytest.mark.slow
 
@@ -143,7 +141,7 @@ def test_waves_climb_to_what_few_candidates_have(monkeypatch):
         timed.append(candidate.graph)
         return 30.0 if candidate.settings["image_size"] in slow else 5.0
 
-    monkeypatch.setattr(first_round, "network_ms", network_ms)
+    monkeypatch.setattr(search, "network_ms", network_ms)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 12.0 if outcome.candidate == default else 8.0)
     parts = Parts("tiles", "", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
     round_ = FirstRound(Team(Scripted(auroc), 1, parts, TunePlan(10, trials=40), no_progress))
@@ -154,12 +152,12 @@ def test_waves_climb_to_what_few_candidates_have(monkeypatch):
     assert not any(one.candidate.settings["image_size"] in slow for one in round_.outcomes)
     assert round_.tried == 40 + round_.too_slow
     for graph in set(timed):
-        assert timed.count(graph) <= (first_round.WAVES if graph[-1] in map(str, slow) else 1)
+        assert timed.count(graph) <= (search.WAVES if graph[-1] in map(str, slow) else 1)
 
 
 @pytest.mark.parametrize("trials", range(2, 9))
 def test_presets_always_take_part(monkeypatch, trials):
-    monkeypatch.setattr(first_round, "network_ms", lambda candidate, runtime: 5.0)
+    monkeypatch.setattr(search, "network_ms", lambda candidate, runtime: 5.0)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 8.0)
     parts = Parts("tiles", "", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
     team = Team(Scripted(lambda candidate: 0.5), 1, parts, TunePlan(10, trials=trials), no_progress)
@@ -197,7 +195,7 @@ def test_a_network_that_a_slow_minute_kept_out_comes_in_with_the_next_wave(monke
         slow_minute.append(candidate.graph)
         return 30.0 if len(slow_minute) <= 3 else 5.0
 
-    monkeypatch.setattr(first_round, "network_ms", network_ms)
+    monkeypatch.setattr(search, "network_ms", network_ms)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 8.0)
     parts = Parts("tiles", "", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
     round_ = FirstRound(Team(Scripted(lambda candidate: 0.5), 1, parts, TunePlan(10, trials=16), no_progress))
@@ -247,7 +245,7 @@ def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, mon
     monkeypatch.setattr(
         finalists, "frame_ms", lambda detector, images: len(detector.artifact.array("memory_bank")) / 10
     )
-    monkeypatch.setattr(first_round, "frame_ms", lambda detector, images, frames: finalists.frame_ms(detector, images))
+    monkeypatch.setattr(search, "frame_ms", lambda detector, images, frames: finalists.frame_ms(detector, images))
     plan = TunePlan(12, 0.2, trials=1, workers=1)
     with open_workers(1, 1, None) as workers:
         round_ = FirstRound(Team(workers, 1, parts, plan, no_progress))

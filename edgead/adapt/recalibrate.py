@@ -1,17 +1,21 @@
-"""Change of thresholds on the device, from good images or by hand; every change is kept in the manifest."""
+"""Change of thresholds on the device, from good images or by hand; every change is kept in the manifest.
+
+Known defects that other thresholds would let pass, and that are stopped now, are said before.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgead.adapt.finalize import collect_scores, measure_views
-from edgead.adapt.recalibration_report import AskedRates, Recalibration
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, CameraView, Manifest, ThresholdChange, Thresholds
@@ -23,13 +27,119 @@ from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import strictest_rate
 from edgead.calibration.two_sample import same_distribution_p_value
 from edgead.dataset.folders import Progress, common_folder
-from edgead.dataset.groups import group_images
+from edgead.dataset.groups import AUTO, group_images
 from edgead.detector import Detector, Measurement
 from edgead.detector.golden_likeness import unlike_golden
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.images.likeness import Look, look_of
 from edgead.metrics import Rate
+
+# Below this the scores are said to differ from those of the calibration before.
+DIFFERENT_BELOW = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRates:
+    """What the thresholds are to guarantee; a rate that is None stays as the model has it.
+
+    `group` says which images belong together; see `edgead.dataset.groups.group_images`. With `accept_outliers` images
+    whose scores stand apart are taken as good.
+    """
+
+    false_reject_rate: float | None = None
+    review_rate: float | None = None
+    group: str = AUTO
+    accept_outliers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibration:
+    """New thresholds that are not written yet, and what led to them.
+
+    Attributes
+    ----------
+    rejected_before : Rate
+        How many of the images the old threshold rejects.
+    median_before, median_after : float
+        Of the scores behind the old thresholds and of those of the images.
+    copies : int
+        Images that are byte for byte another one; they count once.
+    groups : int
+        That the images are in.
+    account : str
+        How the groups were found.
+    outliers : str
+        Images whose scores stand apart, with these; empty for none.
+    views : list of CameraView
+        Of the images, for the drift watch.
+
+    The `doubts` of the change say why the thresholds may be blind; they are not written without a reason.
+    """
+
+    change: ThresholdChange
+    calibration: Calibration
+    rejected_before: Rate
+    median_before: float
+    median_after: float
+    copies: int
+    groups: int
+    account: str
+    outliers: str
+    views: list[CameraView]
+
+    def warnings(self) -> list[str]:
+        """What whoever calibrates should know, in words."""
+        found = []
+        p_value = self.change.same_scores_p_value
+        if p_value is not None and p_value < DIFFERENT_BELOW:
+            found.append(
+                "these images do not score as those that the old thresholds came from (median "
+                f"{self.median_after:.4g}, was {self.median_before:.4g}; p = {p_value:.2g}): other light, another "
+                "camera setting, another batch, or images that the model was trained on. The new thresholds hold for "
+                "parts like these images"
+            )
+        found += [f"the new limit may be blind: {doubt}" for doubt in self.change.doubts]
+        if self.outliers:
+            found.append(f"{self.outliers}: the thresholds let them pass. Look whether they are good")
+        if self.copies:
+            found.append(f"{self.copies} images are copies of others and count once")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON types."""
+        return {
+            **self.change.model_dump(mode="json"),
+            "old_threshold_rejects": {"count": self.rejected_before.count, "total": self.rejected_before.total},
+            "groups": self.groups,
+            "groups_account": self.account,
+            "outliers": self.outliers,
+            "warnings": self.warnings(),
+        }
+
+
+def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibration, after: Calibration) -> None:
+    """Measure bad parts, and raise SettingsError where one that the thresholds of before stop would be ok.
+
+    Parameters
+    ----------
+    detector : Detector
+        That the thresholds are for.
+    bad : sequence of Path
+        Images of defective parts.
+    """
+    if after.review <= before.review:
+        return
+    scores = [detector.measure(load_image(path)).image_score for path in bad]
+    found = [(score, path) for score, path in zip(scores, bad, strict=True) if before.review < score <= after.review]
+    if found:
+        score, path = max(found)
+        raise SettingsError(
+            f"{len(found)} of {len(bad)} bad parts that are stopped now would be ok, {Path(*path.parts[-2:])} first: "
+            f"it scores {score:.4g}, and parts would be ok up to {after.review:.4g} (were: {before.review:.4g}). Leave "
+            "out good images that look like it, or take the mark of the bad part back if it was wrong"
+        )
+
 
 MAX_NAMED = 8
 

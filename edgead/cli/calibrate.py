@@ -73,8 +73,13 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Set a model's thresholds again, from good images or by hand; the model keeps a record of each change."""
-    from edgead.adapt.escapes import refuse_thresholds
-    from edgead.adapt.recalibrate import AskedRates, recalibrate, thresholds_by_hand, write_thresholds
+    from edgead.adapt.recalibrate import (
+        AskedRates,
+        recalibrate,
+        refuse_thresholds,
+        thresholds_by_hand,
+        write_thresholds,
+    )
     from edgead.adapt.teach.marked import marked_parts
     from edgead.detector import Detector
 

@@ -194,8 +194,7 @@ def _train(data: Path, model: Path, preset: str, rate: float | None, progress: S
     from edgead.workstation.methods import find_preset
     from edgead.workstation.methods.patchcore.detector import PatchCoreConfig
     from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
-    from edgead.workstation.training.proportions import find_proportions, keep_proportions
+    from edgead.workstation.training.good_images import GoodImages, find_proportions, keep_proportions
 
     settings = find_preset("patchcore", preset)
     square = {**settings, "image_size": list(PatchCoreConfig(**settings).image_size)}

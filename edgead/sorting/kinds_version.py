@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from edgead.adapt.teach.versions import new_version
+from edgead.adapt.teach.run import new_version
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.kinds import DESCRIPTOR, EXAMPLES, MAX_EXAMPLES, Kinds
 from edgead.calibration.group_conformal import dense

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.adapt.commission.backbone import FrozenBackbone, open_backbone
-from edgead.adapt.memory_bank.feature_metric import fit_metric
-from edgead.adapt.memory_bank.feature_scale import fit_scale
+from edgead.adapt.memory_bank.feature_space import fit_metric, fit_scale
 from edgead.artifact.folder import Artifact, write_arrays
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.onnx_file import with_properties
@@ -77,7 +76,7 @@ class MutualScorer:
 def comparable_features(raw: np.ndarray, parts: Sequence[int], backbone: FrozenBackbone) -> np.ndarray:
     """Bring raw features onto a common scale, where what differs between parts anyway counts for less.
 
-    The metric is `edgead.adapt.memory_bank.feature_metric`, of the pile itself: the few defects in it hardly change it.
+    The metric is `edgead.adapt.memory_bank.feature_space`, of the pile itself: the few defects in it hardly change it.
 
     Parameters
     ----------

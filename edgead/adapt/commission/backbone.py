@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from edgead.adapt.memory_bank.feature_scale import FeatureScale
+from edgead.adapt.memory_bank.feature_space import FeatureScale
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError
 from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.errors import SettingsError

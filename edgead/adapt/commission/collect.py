@@ -1,4 +1,7 @@
-"""Good parts from a source: one lossless image each on the disk, without those that came twice or are blurred."""
+"""Good parts from a source: one lossless image each on the disk, without those that came twice or are blurred.
+
+Blur, and images unlike the rest, are found by robust checks over all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,43 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgead.adapt.commission.checks import find_blurred, sharpness
+import cv2
+import numpy as np
+
 from edgead.dataset.folders import Progress
 from edgead.errors import EdgeadError
 from edgead.images.files import as_bgr, write_image
 from edgead.images.repeats import Repeats
+from edgead.metrics.robust import robust_deviation
 from edgead.types import Frame
+
+# Deviations (from the median, in units that are one standard deviation for a normal distribution).
+FAR = 6.0
+# Images that are less than half as sharp as the others are blurred, however alike the others are.
+MIN_SHARPNESS = 0.5
+
+
+def sharpness(image: np.ndarray) -> float:
+    """Variance of the Laplacian of an image, uint8 BGR (H, W, 3) (Pech-Pacheco et al., ICPR 2000)."""
+    return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.CV_32F).var())
+
+
+def find_blurred(sharpnesses: list[float]) -> list[int]:
+    """Report which images are far less sharp than the others."""
+    values = np.log(np.maximum(sharpnesses, 1e-9))
+    below = _deviations(-values) > FAR
+    return np.flatnonzero(below & (values < np.median(values) + np.log(MIN_SHARPNESS))).tolist()
+
+
+def find_odd(scores: np.ndarray) -> list[int]:
+    """Report which scores are far above the others."""
+    return np.flatnonzero(_deviations(np.log(np.maximum(scores, 1e-9))) > FAR).tolist()
+
+
+def _deviations(values: np.ndarray) -> np.ndarray:
+    """How far each value is above the median, in robust standard deviations."""
+    return (values - np.median(values)) / max(robust_deviation(values), 1e-6)
+
 
 BLURRED = "blurred"
 

@@ -17,8 +17,7 @@ from typing import Any
 import cv2
 
 from edgead import kernels
-from edgead.adapt.commission.checks import find_blurred, sharpness
-from edgead.adapt.commission.collect import Collected
+from edgead.adapt.commission.collect import Collected, find_blurred, sharpness
 from edgead.adapt.commission.from_images import Commissioned, CommissionPlan, commission_images
 from edgead.dataset.places import Place, read_region
 from edgead.detector import Detector

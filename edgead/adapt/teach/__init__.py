@@ -4,8 +4,7 @@ from edgead.adapt.teach.guard import LessonRefusedError, Offered
 from edgead.adapt.teach.lesson import Counts, Judgement, Lesson
 from edgead.adapt.teach.marked import Marked, marked_parts
 from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
-from edgead.adapt.teach.run import learn, teach
-from edgead.adapt.teach.versions import sheet_of, undo
+from edgead.adapt.teach.run import learn, sheet_of, teach, undo
 from edgead.artifact.versions import earlier_versions
 
 __all__ = [

@@ -1,31 +1,124 @@
-"""New version of a model from a prepared lesson: the merged memory bank, thresholds, golden images."""
+"""New version of a model from a prepared lesson: the merged memory bank, thresholds, golden images.
+
+It takes the model's place; the one before is kept beside it and can be put back.
+"""
 
 from __future__ import annotations
 
 import datetime
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgead.adapt.finalize import measure_good, write_golden
+from edgead.adapt.finalize import GoodScores, measure_good, write_golden
 from edgead.adapt.memory_bank.coreset import Merged
 from edgead.adapt.recalibrate import threshold_change, without_copies
 from edgead.adapt.teach.guard import LessonRefusedError
 from edgead.adapt.teach.lesson import Judgement, Lesson, Role, judge, refuse_escapes
 from edgead.adapt.teach.marked import twins
 from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
-from edgead.adapt.teach.thresholds import settle
-from edgead.adapt.teach.versions import new_version
-from edgead.artifact.folder import Artifact, write_arrays, write_manifest
-from edgead.artifact.manifest import Manifest
+from edgead.artifact.folder import (
+    Artifact,
+    ArtifactError,
+    check_destination,
+    new_artifact,
+    sync_tree,
+    write_arrays,
+    write_manifest,
+)
+from edgead.artifact.manifest import Calibration, Manifest
 from edgead.artifact.training_hashes import keep_learnt
-from edgead.artifact.versions import earlier_versions
+from edgead.artifact.versions import earlier_versions, keep_and_replace, replace, versions_folder
 from edgead.calibration.blind import BlindLimitError, doubts
+from edgead.calibration.conformal import raised
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
+from edgead.files.disk import writing
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
+
+
+def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibration:
+    """Thresholds that follow the good scores down, but not what a single score of a small sample did.
+
+    One that would become lower goes no further than the upper half of the good scores went on average, nor so low that
+    a taught part which the old one lets pass is stopped: the guarantee holds for higher thresholds too.
+    """
+    follow = min(1.0, _upper_half(renewed.scores) / max(_upper_half(old.scores), 1e-12))
+    seen = {"reject": taught.scores, "review": taught.scores, "map_threshold": taught.maxima}
+
+    def settled(name: str) -> float:
+        before = getattr(old, name)
+        passing = (value for value in map(raised, seen[name]) if value <= before)
+        return max([getattr(renewed, name), follow * before, *passing])
+
+    return renewed.model_copy(update={name: settled(name) for name in seen})
+
+
+def _upper_half(scores: Sequence[float]) -> float:
+    """Mean of the upper half of sorted scores."""
+    return float(np.mean(scores[len(scores) // 2 :]))
+
+
+def sheet_of(path: Path) -> Path:
+    """Where the image of a model's last lesson lies."""
+    path = path.resolve()
+    return path.with_name(f"{path.name}.lesson.jpg")
+
+
+@contextmanager
+def new_version(path: Path, output: Path | None = None) -> Iterator[Path]:
+    """Yield a copy of the model at `path` that takes its place when the block ends without an error.
+
+    The model as it was goes to `MODEL.versions/NUMBER`, of which the last are kept. With an `output`, the copy becomes
+    that, and the model stays where it is. On an error nothing changes.
+
+    Raises
+    ------
+    ArtifactError
+        Nothing can take the place of what is at `path`.
+    """
+    path = path.resolve()
+    if output is not None:
+        with new_artifact(output) as draft:
+            shutil.copytree(path, draft, dirs_exist_ok=True)
+            yield draft
+        return
+    check_destination(path)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        with writing(path):
+            shutil.copytree(path, draft, dirs_exist_ok=True)
+            yield draft
+            sync_tree(draft)
+            keep_and_replace(path, draft)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def undo(path: Path) -> Artifact:
+    """Put the last version back, also where a stopped machine left none in the model's place; returns it.
+
+    Raises
+    ------
+    ArtifactError
+        There is no earlier version, or it was damaged: then nothing changes.
+    """
+    path = path.resolve()
+    earlier = earlier_versions(path)
+    if not earlier:
+        raise ArtifactError(f"{path} has no earlier version: there is nothing in {versions_folder(path)}")
+    Artifact.load(earlier[-1])  # checks every hash
+    replace(path, earlier[-1])
+    with suppress(OSError):  # other versions are in it, or files of others
+        versions_folder(path).rmdir()
+    sheet_of(path).unlink(missing_ok=True)
+    return Artifact.load(path)
 
 
 def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Lesson:

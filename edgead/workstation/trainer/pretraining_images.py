@@ -1,4 +1,7 @@
-"""Images of anything but the product: for distilling a teacher, and for the pretraining penalty."""
+"""Images of anything but the product: for distilling a teacher, and for the pretraining penalty.
+
+Procedural textures, seeded, without a source or a licence, stand in where there are no photographs.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,144 @@ from edgead.errors import SettingsError
 from edgead.images.files import ImageError, is_image_path, list_images, load_image
 from edgead.preprocess import preprocess
 from edgead.workstation.trainer.device import CPU
-from edgead.workstation.trainer.procedural_textures import draw_texture
+
+logger = logging.getLogger(__name__)
+
+
+def draw_texture(rng: np.random.Generator, size_px: int) -> np.ndarray:
+    """Draw a random texture.
+
+    Clouds of noise, grain, weaves, tiles, scratches and blobs, one to three of them laid over each other, coloured and
+    lit.
+
+    Parameters
+    ----------
+    rng : Generator
+        The image is a function of its state.
+    size_px : int
+        Side of the square image.
+
+    Returns
+    -------
+    ndarray of shape (size_px, size_px, 3), uint8, RGB
+    """
+    height = np.zeros((size_px, size_px), np.float32)
+    for _ in range(int(rng.integers(1, 4))):
+        layer = LAYERS[int(rng.integers(len(LAYERS)))](rng, size_px)
+        height += layer * np.float32(rng.uniform(0.3, 1.0) / max(float(layer.std()), 1e-3))
+    height = (height - height.mean()) / max(float(height.std()), 1e-3)
+    image = _colour(rng, height) * _light(rng, height)[..., None]
+    image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.choice([0.0, 2.0, 6.0]))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _clouds(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Noise of several octaves whose amplitude falls with the frequency by a random power."""
+    result = np.zeros((size, size), np.float32)
+    fall = rng.uniform(0.4, 1.1)
+    cells = int(rng.integers(2, 9))
+    stretch = float(rng.choice([1, 1, 4, 12]))
+    amplitude = 1.0
+    while cells < size:
+        shape = (max(2, int(cells / stretch)), cells)
+        noise = rng.standard_normal(shape, np.float32)
+        result += amplitude * cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
+        cells *= 2
+        amplitude *= 0.5**fall
+    return result if rng.random() < 0.5 else result.T
+
+
+def _grain(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Fine noise of one size."""
+    noise = rng.standard_normal((size, size), np.float32)
+    return cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(0.6, 4)), sigmaY=float(rng.uniform(0.6, 4)))
+
+
+def _weave(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Two waves across each other, bent a little."""
+    x, y = _bent_grid(rng, size)
+    angle = rng.uniform(0, np.pi)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    period = rng.uniform(5, 60, 2)
+    waves = np.sin(2 * np.pi * along / period[0]), np.sin(2 * np.pi * across / period[1])
+    mixed = waves[0] * waves[1] if rng.random() < 0.5 else np.maximum(*waves)
+    return (np.sign(mixed) if rng.random() < 0.3 else mixed).astype(np.float32)
+
+
+def _tiles(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Rectangles with joints, every second row shifted, each of a height of its own."""
+    x, y = _bent_grid(rng, size)
+    width, height = rng.uniform(20, 160, 2)
+    row = np.floor(y / height)
+    shifted = x / width + rng.choice([0, 0.5]) * row
+    level = rng.standard_normal(997, np.float32)[(row * 131 + np.floor(shifted)).astype(int) % 997]
+    joint = np.minimum(np.abs(shifted % 1 - 0.5) * width, np.abs(y / height % 1 - 0.5) * height)
+    edge = np.minimum(width, height) / 2 - rng.uniform(1, 5)
+    return (level * rng.uniform(0, 1) - 2 * (joint > edge)).astype(np.float32)
+
+
+def _scratches(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Lines of one main direction."""
+    result = np.zeros((size, size), np.float32)
+    main, spread = rng.uniform(0, np.pi), rng.choice([0.02, 0.2, 1.5])
+    for _ in range(int(rng.integers(10, 200))):
+        start = rng.uniform(0, size, 2)
+        angle, length = main + spread * rng.standard_normal(), rng.uniform(10, size)
+        stop = start + length * np.array([np.cos(angle), np.sin(angle)])
+        value = float(rng.standard_normal())
+        ends = [tuple(int(v) for v in point) for point in (start, stop)]
+        cv2.line(result, ends[0], ends[1], value, int(rng.integers(1, 3)), cv2.LINE_AA)
+    return cv2.GaussianBlur(result, (0, 0), 0.7)
+
+
+def _blobs(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Ellipses, from grains to spots."""
+    result = np.zeros((size, size), np.float32)
+    largest = rng.uniform(4, 60)
+    for _ in range(int(rng.integers(10, 250))):
+        centre = tuple(int(v) for v in rng.uniform(0, size, 2))
+        axes = tuple(max(1, int(v)) for v in rng.uniform(1, largest, 2))
+        cv2.ellipse(
+            result, centre, axes, float(rng.uniform(0, 180)), 0, 360, float(rng.standard_normal()), -1, cv2.LINE_AA
+        )
+    return result
+
+
+LAYERS = (_clouds, _clouds, _grain, _weave, _tiles, _scratches, _blobs)
+
+
+def _bent_grid(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    bend = float(rng.choice([0, 2, 12]))
+    noise = [
+        cv2.resize(rng.standard_normal((6, 6), np.float32), (size, size), interpolation=cv2.INTER_CUBIC) for _ in "xy"
+    ]
+    return x + bend * noise[0], y + bend * noise[1]
+
+
+def _colour(rng: np.random.Generator, height: np.ndarray) -> np.ndarray:
+    """A colour scale of two to four random colours, or of greys, over the height."""
+    stops = rng.uniform(0, 255, (int(rng.integers(2, 5)), 3))
+    if rng.random() < 0.3:
+        stops = np.repeat(stops[:, :1], 3, axis=1)
+    where = np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, len(stops)), np.arange(len(stops)))
+    scale = np.stack([np.interp(where, np.arange(len(stops)), stops[:, i]) for i in range(3)], axis=1)
+    index = np.clip(128 + height * rng.uniform(25, 70), 0, 255).astype(np.uint8)
+    return scale.astype(np.float32)[index]
+
+
+def _light(rng: np.random.Generator, height: np.ndarray) -> np.ndarray:
+    """Light from one side on the height as a relief, factor around 1."""
+    angle, strength = rng.uniform(0, 2 * np.pi), rng.choice([0.0, 0.2, 0.6])
+    down, right = np.gradient(height)
+    slope = (down * np.sin(angle) + right * np.cos(angle)).astype(np.float32)
+    return np.clip(1 + np.float32(strength) * slope, 0.3, 1.7)
+
 
 SMALLEST_CROP = 0.5
 
 MAX_DAMAGED = 20
 """Photographs in a row that cannot be read before the folder is given up."""
-
-logger = logging.getLogger(__name__)
 
 
 def find_photographs(places: Sequence[Path]) -> list[Path]:

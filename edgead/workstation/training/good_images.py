@@ -1,24 +1,177 @@
-"""Good images of a training: found, split, and how they are prepared."""
+"""Good images of a training: found, split, and prepared in their proportions, or as tiles of large ones.
+
+The network's input has the proportions of the images: what is squashed loses its finest defects first.
+"""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pydantic import ValidationError
+
 from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
+from edgead.artifact.tiling import Tiling
 from edgead.calibration.operating_point import Costs
 from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import find_good_images, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.dataset.places import with_places
 from edgead.dataset.products import is_pattern, rule_of
-from edgead.errors import SettingsError
-from edgead.images.likeness import Look
-from edgead.workstation.training.tiles import AskedTiles, shrink_warning, smallest
+from edgead.errors import SettingsError, tell_invalid
+from edgead.images.files import ImageError, load_image
+from edgead.images.likeness import SAME_PROPORTIONS, Look
+
+STEP_PX = 16  # the coarsest stride of the layers that are compared
+LOOKED_AT = 50
+# Where more images than this have others than the usual ones, proportions are no property of the product; fewer are odd
+# ones, which the training names.
+ODD_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Proportions:
+    """The height of what the network sees in units of its width, and the reason in words.
+
+    `mixed`: the images have different ones, and what they leave free of the input is filled with their reflection.
+    """
+
+    height: float
+    reason: str
+    mixed: bool = False
+
+
+def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | None = None) -> Proportions:
+    """Find the proportions that the network's input shall have.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Good images; a sample of them is read.
+    roi : (int, int, int, int), optional
+        x, y, width and height of the region that is looked at.
+
+    Returns
+    -------
+    Proportions
+        Of a square where images have different ones, or none can be read.
+    """
+    if roi is not None:
+        return Proportions(roi[3] / roi[2], "as the region of interest")
+    logarithms = []
+    for pick in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int):
+        with suppress(ImageError):  # the training reports images that cannot be read, or leaves them out
+            height, width = load_image(paths[pick]).shape[:2]
+            logarithms.append(math.log(height / width))
+    if not logarithms:
+        return Proportions(1.0, "a square")
+    usual = float(np.median(logarithms))
+    if np.mean(np.abs(np.subtract(logarithms, usual)) > SAME_PROPORTIONS) > ODD_SHARE:
+        return Proportions(1.0, "a square, filled up by reflection: the images have different proportions", mixed=True)
+    return Proportions(math.exp(usual), "as the images")
+
+
+def input_size(side: int, proportions: float, step: int = STEP_PX) -> list[int]:
+    """Height and width with about side x side pixels in these proportions, in whole steps; [side, side] for 1."""
+    if proportions == 1:
+        return [side, side]
+    sides = (side * math.sqrt(proportions), side / math.sqrt(proportions))
+    return [max(step, step * round(length / step)) for length in sides]
+
+
+def keep_proportions(settings: dict[str, Any], proportions: Proportions, step: int = STEP_PX) -> dict[str, Any]:
+    """Settings with a `fill` whose square input keeps proportions, with as many pixels; a rectangle stays as it is."""
+    height, width = settings["image_size"]
+    if height != width:
+        return settings
+    fill = {"fill": "reflect"} if proportions.mixed else {}
+    return {**settings, "image_size": input_size(height, proportions.height, step), **fill}
+
+
+AUTO_TILES = "auto"
+# A tile of `auto` is shrunk by so much: a defect of 10 pixels is 5 of the network's, which a patch still shows.
+SHRUNK_BY = 2
+# Neighbours share this part of a tile, more than the network's padding reaches and than small defects are wide.
+SHARED = 1 / 8
+WARN_ABOVE = 3.0
+# So many tiles are learnt, but one of each image at least: of more, only a few patches would be kept each.
+MAX_LEARNT = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class AskedTiles:
+    """Longer side of a tile and what neighbours share, in pixels of the images; None where that is found for them."""
+
+    side: int | None = None
+    overlap: int | None = None
+
+    @classmethod
+    def read(cls, given: str | int) -> AskedTiles:
+        """Read SIZE, "SIZE,OVERLAP" or "auto"; raises SettingsError where it is none of them."""
+        text = str(given).strip()
+        if text == AUTO_TILES:
+            return cls()
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) > 2 or not all(part.isdigit() for part in parts):
+            raise SettingsError(f"tiles {text!r}: expected auto, or SIZE or SIZE,OVERLAP in pixels of the images")
+        return cls(*map(int, parts))
+
+    def tiling(self, image_size: tuple[int, int], shape: tuple[int, int]) -> Tiling:
+        """Make the tiling for a network's input and the smallest images, each as height and width.
+
+        Raises
+        ------
+        SettingsError
+            A tile is smaller than 16 pixels or larger than an image, or tiles overlap by more than half.
+        """
+        longer = max(image_size)
+        fitting = min(length * longer // side for length, side in zip(shape, image_size, strict=True))
+        side = min(SHRUNK_BY * longer, fitting) if self.side is None else self.side
+        if side > fitting:
+            raise SettingsError(
+                f"tiles of {side} pixels do not fit in images of {shape[1]} x {shape[0]}: at most {fitting}, or leave "
+                "out --tiles"
+            )
+        size = [round(side * length / longer) for length in image_size]
+        overlap = [round(SHARED * length) if self.overlap is None else self.overlap for length in size]
+        try:
+            return Tiling.model_validate({"size": size, "overlap": overlap})
+        except ValidationError as error:
+            raise SettingsError(f"tiles of {side} pixels: {tell_invalid(error.errors())}") from error
+
+
+def smallest(shapes: Sequence[tuple[int, int]], roi: Sequence[int] | None) -> tuple[int, int]:
+    """Least height and least width of images, or those of the region that is looked at."""
+    if roi is not None:
+        return roi[3], roi[2]
+    heights, widths = zip(*shapes, strict=True)
+    return min(heights), min(widths)
+
+
+def learnt_at_most(spec: Preprocessing, images: int) -> int:
+    """How many of the inputs that so many images make are learnt."""
+    return images if spec.tiles is None else max(MAX_LEARNT, images)
+
+
+def shrink_warning(shape: tuple[int, int], spec: Preprocessing) -> str:
+    """Say what is lost where a frame of height and width `shape` is shrunk by far; empty where it is not."""
+    seen = shape if spec.tiles is None else spec.tiles.size
+    factor = max(length / side for length, side in zip(seen, spec.image_size, strict=True))
+    if factor <= WARN_ABOVE:
+        return ""
+    advice = "smaller ones" if spec.tiles else "--tiles auto, which cuts them into tiles that overlap"
+    return (
+        f"{'tiles' if spec.tiles else 'images'} of {seen[1]} x {seen[0]} pixels are shrunk {factor:.1f} times to "
+        f"{spec.image_size[1]} x {spec.image_size[0]}: a defect of {round(5 * factor)} pixels is 5 wide for the "
+        f"network, and smaller ones are lost; train with {advice}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

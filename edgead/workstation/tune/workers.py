@@ -1,4 +1,4 @@
-"""Workers of a search: processes of this machine, or a Ray cluster."""
+"""Workers of a search, processes of this machine or a Ray cluster, which learn candidates from some of the images."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
+from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 from edgead.process.installation import install_command
+from edgead.workstation.tune.plan import Parts, TunePlan
+from edgead.workstation.tune.space import ROWS, Candidate
 from edgead.workstation.tune.trial import Outcome, Trial, run_trial
 
 
@@ -90,3 +94,36 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Workers with `threads` each, the images and the plan that they share."""
+
+    workers: Workers
+    threads: int
+    parts: Parts
+    plan: TunePlan
+    progress: StageProgress
+
+    def learn(
+        self, candidates: Sequence[Candidate], share: float, stage: str, *, build: bool
+    ) -> tuple[list[Outcome], list[str]]:
+        """Outcomes of candidates that learned from a share of the images, best first; and what went wrong with others.
+
+        With `build` each has its artifact.
+        """
+        learn = tuple(self.parts.learn[: max(2, round(share * len(self.parts.learn)))])
+        calibration = self.parts.calibration if build else None
+        judge = tuple(self.parts.judge)
+        groups = self.parts.groups_of(learn)
+        trials = [
+            Trial(one, learn, judge, self.threads, self.plan.seed, calibration, ROWS.get(one.detector, ()), groups)
+            for one in candidates
+        ]
+        outcomes: list[Outcome] = []
+        for outcome in self.workers.run(trials):
+            outcomes.append(outcome)
+            self.progress(stage, len(outcomes), len(trials))
+        problems = [f"{one.candidate}: {one.problem}" for one in outcomes if one.problem]
+        return sorted((one for one in outcomes if not one.problem), key=lambda one: -one.auroc), problems

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgead.adapt.memory_bank.feature_metric import inverse_root
+from edgead.adapt.memory_bank.feature_space import inverse_root
 from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead

@@ -18,8 +18,7 @@ from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.workstation.backbones.pretrained import Backbone, build_backbone, layer_shapes
 from edgead.workstation.backbones.pyramid import each_batch, on_finest_grid
-from edgead.workstation.methods.cs_flow.flow import CrossScaleFlow, FlowShape, negative_log_likelihood
-from edgead.workstation.methods.cs_flow.whitening import Whitening
+from edgead.workstation.methods.cs_flow.flow import CrossScaleFlow, FlowShape, Whitening, negative_log_likelihood
 from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products

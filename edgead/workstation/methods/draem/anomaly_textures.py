@@ -10,7 +10,7 @@ import numpy as np
 
 from edgead.dataset.folders import DatasetError
 from edgead.images.files import is_image_path, load_image
-from edgead.workstation.trainer.procedural_textures import draw_texture
+from edgead.workstation.trainer.pretraining_images import draw_texture
 
 Texture = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
 """Called with (height, width) and a generator; gives a texture, uint8 RGB (h, w, 3)."""

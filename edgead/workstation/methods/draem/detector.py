@@ -23,9 +23,15 @@ from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.workstation.methods.draem.anomalies import Batch, Simulator
 from edgead.workstation.methods.draem.anomaly_textures import built_in_textures, folder_textures
-from edgead.workstation.methods.draem.losses import focal_loss, reconstruction_loss
 from edgead.workstation.methods.draem.made_pairs import MadePairs
-from edgead.workstation.methods.draem.networks import DISCRIMINATIVE_WIDTH, STRIDE, DraemNetwork, initialise
+from edgead.workstation.methods.draem.networks import (
+    DISCRIMINATIVE_WIDTH,
+    STRIDE,
+    DraemNetwork,
+    focal_loss,
+    initialise,
+    reconstruction_loss,
+)
 from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products

@@ -19,16 +19,17 @@ from edgead import kernels
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.workstation.methods.efficient_ad.pdn import CHANNELS, ModelSize, build_pdn
 from edgead.workstation.methods.efficient_ad.student_teacher import (
+    CHANNELS,
+    ModelSize,
     StudentTeacher,
     augment,
+    build_pdn,
     draw_other,
     map_quantiles,
     total_loss,
 )
-from edgead.workstation.methods.efficient_ad.teacher import fold_normalisation, load_teacher
-from edgead.workstation.methods.efficient_ad.teacher_files import SOURCES
+from edgead.workstation.methods.efficient_ad.teacher import SOURCES, fold_normalisation, load_teacher
 from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products, fixed_shapes

@@ -1,23 +1,365 @@
-"""`efficient_ad`'s model size `lite`, which is ours: EfficientAD with a packaged backbone as the teacher."""
+"""`efficient_ad`'s model size `lite`, which is ours: a packaged backbone is the teacher.
+
+A small student predicts its deep features from its shallow ones. EfficientAD (arXiv 2303.14535) distils a
+teacher first, and its student sees pixels. Here nothing is distilled, and what the student sees costs the device
+nothing: the backbone has computed it anyhow. It runs once over the good images, and the student learns from that.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from edgead.adapt.memory_bank.feature_space import fit_scale, inverse_root
+from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, look_at
 from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.heads.patches import USUAL
-from edgead.workstation.backbones.pretrained import LITE, build_backbone, layer_shapes
-from edgead.workstation.methods.efficient_ad.lite_student import SEEN, TAUGHT, LiteStudent
-from edgead.workstation.methods.efficient_ad.lite_training import learn_lite
+from edgead.workstation.backbones.pretrained import LITE, Backbone, build_backbone, layer_shapes
+from edgead.workstation.backbones.pyramid import each_batch
+from edgead.workstation.methods.efficient_ad.student_teacher import QUANTILES, hard_feature_loss
 from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.trainer.checkpoint import Learner
+from edgead.workstation.trainer.device import CPU
+from edgead.workstation.trainer.loop import run_steps
+from edgead.workstation.trainer.prefetch import Chosen
+
+REACH = 3
+"""Positions of the teacher's grid that the student sees on each side of the one that it predicts."""
+
+STRIDE_PX = 8
+"""Of the teacher's grid."""
+
+SEEN, TAUGHT = "stride4", ("stride8", "stride16")
+"""The layer that the student sees, and those that it predicts."""
+
+
+class LiteStudent(nn.Module):
+    """Teacher, student and the scale of their difference, exported as it stands.
+
+    The teacher's features are averaged over 3 x 3 positions, standardised and damped as `patchcore` has them
+    (`methods.patchcore.network`). What the student misses on good images has a covariance, whose inverse root is folded
+    into teacher and student: their square difference is a Mahalanobis distance.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With the layers SEEN and TAUGHT.
+    channels : sequence of int
+        Of each of these layers.
+    width : int
+        Channels of the student's hidden layers; the last has twice as many.
+    own_grids : bool
+        Coarse layers are brought to the grid of the first as the last step, so that all before it costs less. Otherwise
+        as the first step, as `patchcore` has it.
+    """
+
+    mean: Tensor
+    inverse_std: Tensor
+    squared_length: Tensor
+    metric: Tensor
+    quantiles: Tensor
+
+    def __init__(self, backbone: Backbone, channels: Sequence[int], width: int, *, own_grids: bool = True):
+        super().__init__()
+        self.backbone = backbone
+        self.own_grids = own_grids
+        self.channels = list(channels[1:])
+        taught = sum(self.channels)
+        self.register_buffer("mean", torch.zeros(taught, 1, 1))
+        self.register_buffer("inverse_std", torch.ones(taught, 1, 1))
+        self.register_buffer("squared_length", torch.ones(len(self.channels)))
+        self.register_buffer("metric", torch.eye(taught)[:, :, None, None])
+        self.register_buffer("quantiles", torch.tensor([0.0, 1.0]))
+        self.student = nn.Sequential(
+            nn.Conv2d(channels[0], width, 2, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, dilation=REACH - 1),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 1),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, taught, 1),
+        )
+
+    def levels(self, image: Tensor) -> list[Tensor]:
+        """uint8 RGB (n, h, w, 3) -> the layers SEEN and TAUGHT, float32 (n, d, h', w') each."""
+        return self.backbone(image.float().permute(0, 3, 1, 2))
+
+    def average(self, layers: Sequence[Tensor]) -> list[Tensor]:
+        """The layers TAUGHT -> the teacher's features as they are, (n, d, h', w') each."""
+        averaged = [F.avg_pool2d(layer, 3, stride=1, padding=1, count_include_pad=False) for layer in layers]
+        return averaged if self.own_grids else [enlarge(layer, averaged[0]) for layer in averaged]
+
+    def describe(self, averaged: Sequence[Tensor]) -> Tensor:
+        """What `average` gave -> what the student is taught, (n, d, h', w') on the grid of the first layer."""
+        first, *coarse = (
+            F.conv2d(standardised, self.metric[:, columns])
+            for standardised, columns in zip(self._standardise(averaged), self._columns(), strict=True)
+        )
+        for part in coarse:
+            first = first + enlarge(part, first)
+        return first
+
+    def _standardise(self, averaged: Sequence[Tensor]) -> list[Tensor]:
+        return [
+            _damp((layer - self.mean[columns]) * self.inverse_std[columns], typical)
+            for layer, columns, typical in zip(averaged, self._columns(), self.squared_length, strict=True)
+        ]
+
+    def _columns(self) -> list[slice]:
+        """The channels of each layer among those of all."""
+        stops = list(accumulate(self.channels))
+        return [slice(stop - count, stop) for stop, count in zip(stops, self.channels, strict=True)]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h / 8, w / 8)."""
+        return self.scores(self.levels(image))
+
+    def scores(self, levels: list[Tensor]) -> Tensor:
+        """What `levels` gave -> patch scores, float32 (n, h / 8, w / 8)."""
+        seen, *taught = levels
+        errors = (self.describe(self.average(taught)) - self.student(surround(seen))).square().mean(dim=1)
+        return 0.1 * (errors - self.quantiles[0]) / (self.quantiles[1] - self.quantiles[0])
+
+    @torch.no_grad()
+    def fit_teacher(self, rows: Sequence[Tensor]) -> None:
+        """Learn the scale of the teacher's features: each channel that it gives then has a mean near 0, deviation 1.
+
+        Parameters
+        ----------
+        rows : sequence of Tensor of shape (n, d), float32
+            What `average` gave of each layer at positions of good images.
+        """
+        scales = [fit_scale(part.numpy(), [part.shape[1]]) for part in rows]
+        self.mean.copy_(torch.from_numpy(np.concatenate([scale.mean for scale in scales]))[:, None, None])
+        self.inverse_std.copy_(torch.from_numpy(np.concatenate([scale.inverse_std for scale in scales]))[:, None, None])
+        self.squared_length.copy_(torch.from_numpy(np.concatenate([scale.squared_length for scale in scales])))
+        standardised = self._standardise([part[:, :, None, None] for part in rows])
+        std = torch.cat([part.std(dim=(0, 2, 3), unbiased=False) for part in standardised])
+        self.metric.copy_(torch.diag(torch.where(std > 1e-6, 1 / std, 0.0))[:, :, None, None])
+
+    @torch.no_grad()
+    def fit_quantiles(self, quantiles: np.ndarray) -> None:
+        """Scores become 0 and 0.1 where they were these two quantiles of held-out good images (section 3.4)."""
+        start, stop = quantiles
+        if not stop > start:
+            raise SettingsError("the maps of good images are the same everywhere: the images are empty")
+        self.quantiles.copy_(torch.tensor([start, stop]))
+
+    @torch.no_grad()
+    def fold_input(self, mean: Tensor, std: Tensor) -> None:
+        """Make the student take (seen - mean) / std, by channel: its first convolution takes that in."""
+        first = self.student[0]
+        assert isinstance(first, nn.Conv2d) and first.bias is not None
+        first.weight.div_(std.view(1, -1, 1, 1))
+        first.bias.sub_((first.weight * mean.view(1, -1, 1, 1)).sum(dim=(1, 2, 3)))
+
+    @torch.no_grad()
+    def fold_errors(self, covariance: np.ndarray) -> None:
+        """Make all directions of the student's errors equally loud, whose covariance (d, d) on good images is given."""
+        root = torch.from_numpy(inverse_root(covariance)).to(self.metric)
+        last = self.student[-1]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        last.weight.copy_(F.conv2d(last.weight.transpose(0, 1), root[:, :, None, None]).transpose(0, 1))
+        last.bias.copy_(root @ last.bias)
+        self.metric.copy_(torch.einsum("ij,jkhw->ikhw", root, self.metric))
+
+
+def surround(seen: Tensor) -> Tensor:
+    """Repeat the border of the layer SEEN as far as the student reaches."""
+    return F.pad(seen, (2 * REACH,) * 4, mode="replicate")
+
+
+def enlarge(layer: Tensor, finer: Tensor) -> Tensor:
+    """Bring a layer to the grid of another one, if it is not there."""
+    if layer.shape[-2:] == finer.shape[-2:]:
+        return layer
+    return F.interpolate(layer, size=finer.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _damp(layer: Tensor, typical: Tensor) -> Tensor:
+    return layer * torch.rsqrt(layer.square().sum(dim=1, keepdim=True) + typical)
+
+
+MAX_PATCHES = 1_500_000
+"""Images beyond those that have so many patches are left out by chance, which bounds the memory."""
+
+SCALE_PATCHES = 120_000
+"""Scales, and the covariance of the student's errors, are fitted to about so many patches."""
+
+BATCH, CROP = 8, 16
+"""Crops in a batch, and positions of the teacher's grid on their side."""
+
+WARM_UP = 0.1
+"""Share of the steps in which the learning rate rises; then it falls to nothing by a cosine."""
+
+
+def learn_lite(
+    network: LiteStudent, images: Sequence[np.ndarray], course: Course, config: LiteConfig
+) -> np.ndarray | None:
+    """Learn from good images.
+
+    Returns
+    -------
+    ndarray of shape (h, w), float32, or None
+        What is usual at each place (`edgead.adapt.memory_bank.usual_scores`), if it is asked for and groups are enough.
+    """
+    rng = np.random.default_rng(config.seed)
+    of_image = np.asarray(course.groups or range(len(images)))
+    learnt, held_out = hold_out(of_image, config.validation_share, rng)
+    known = Chosen(images, learnt)
+    features = collect(network, known, course, rng)
+    train(network, features, course, config)
+    network.fold_errors(features.error_covariance(network, rng))
+    del features
+    maps = _maps(network, Chosen(images, held_out), course, "normalise maps")
+    network.fit_quantiles(np.quantile(maps, QUANTILES))
+    # Where images are filled up, their places are not the same.
+    looked_at = look_at(of_image[learnt], config.seed)
+    if not (len(looked_at) and config.by_place and config.fill == "stretch"):
+        return None
+    return fit_usual_scores(_maps(network, Chosen(known, looked_at), course, "compare places"))
+
+
+def hold_out(of_image: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images to learn from, and of those held out: whole groups, until they are the share of all.
+
+    Raises
+    ------
+    SettingsError
+        All images are one group.
+    """
+    groups, sizes = np.unique(of_image, return_counts=True)
+    if len(groups) < 2:
+        raise SettingsError(f"efficient_ad needs at least two good images of different groups, found {len(of_image)}")
+    order = rng.permutation(len(groups))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    count = min(len(groups) - 1, int((before < share * len(of_image)).sum()))
+    held_out = np.isin(of_image, groups[order[:count]])
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+@dataclass(frozen=True)
+class GoodFeatures:
+    """What the student sees, surrounded and standardised by `mean` and `std`, and what it is taught; float16."""
+
+    seen: Tensor
+    taught: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Draw a batch of crops, float32: (BATCH, d, 2 (h + 2 REACH), 2 (w + 2 REACH)) and (BATCH, d', h, w)."""
+        sides = self.taught.shape[2:]
+        height, width = (min(CROP, side) for side in sides)
+        seen, taught = [], []
+        for pick in rng.integers(len(self.seen), size=BATCH).tolist():
+            top, left = int(rng.integers(sides[0] - height + 1)), int(rng.integers(sides[1] - width + 1))
+            bottom, right = (2 * (end + 2 * REACH) for end in (top + height, left + width))
+            seen.append(self.seen[pick, :, 2 * top : bottom, 2 * left : right])
+            taught.append(self.taught[pick, :, top : top + height, left : left + width])
+        return torch.stack(seen).float(), torch.stack(taught).float()
+
+    @torch.inference_mode()
+    def error_covariance(self, network: LiteStudent, rng: np.random.Generator) -> np.ndarray:
+        """Second moments (d, d), float64, of what a student that is not folded yet misses on some of the images."""
+        count = max(1, SCALE_PATCHES // math.prod(self.taught.shape[2:]))
+        total = torch.zeros(self.taught.shape[1], self.taught.shape[1], dtype=torch.float64)
+        for pick in rng.permutation(len(self.seen))[:count].tolist():
+            seen = self.seen[pick, None].float() * self.std + self.mean
+            errors = (self.taught[pick, None].float() - network.student(seen)).flatten(2)[0].double()
+            total += errors @ errors.T
+        return total.numpy()
+
+
+def collect(
+    network: LiteStudent, images: Sequence[np.ndarray], course: Course, rng: np.random.Generator
+) -> GoodFeatures:
+    """Run the backbone, fit the scale of what the teacher gives, and keep what the student learns from."""
+    height, width = (side // STRIDE_PX for side in images[0].shape[:2])
+    chosen = np.sort(rng.permutation(len(images))[: max(1, MAX_PATCHES // (height * width))])
+    progress = partial(course.progress, "extract features")
+    seen, averaged, at = torch.empty(0), [torch.empty(0)], 0
+    for first, *deeper in each_batch(network, Chosen(images, chosen), course.device, progress):
+        batch = [surround(first), *network.average(deeper)]
+        if not at:  # of full size from the start: pieces put together at the end would need the memory twice
+            seen, *averaged = (torch.empty(len(chosen), *part.shape[1:], dtype=torch.float16) for part in batch)
+        for kept, part in zip((seen, *averaged), batch, strict=True):
+            kept[at : at + len(first)] = part
+        at += len(first)
+    network.fit_teacher([_rows(layer, rng) for layer in averaged])
+    rows = _rows(seen, rng)
+    mean, std = rows.mean(dim=0)[:, None, None], rows.std(dim=0).clamp_min(1e-6)[:, None, None]
+    taught = torch.empty(len(chosen), sum(network.channels), *averaged[0].shape[2:], dtype=torch.float16)
+    with torch.inference_mode():
+        for number, shallow in enumerate(seen.split(1)):
+            shallow.copy_((shallow.float() - mean) / std)
+            taught[number] = network.describe([layer[number, None].float() for layer in averaged])[0]
+    return GoodFeatures(seen, taught, mean, std)
+
+
+def _rows(features: Tensor, rng: np.random.Generator) -> Tensor:
+    """Some positions of every image, as many of each, float32 (rows, d)."""
+    flat = features.flatten(2)
+    count = min(flat.shape[2], max(1, SCALE_PATCHES // len(flat)))
+    picks = [torch.from_numpy(rng.choice(flat.shape[2], count, replace=False)) for _ in flat]
+    return torch.cat([image[:, pick].T.float() for image, pick in zip(flat, picks, strict=True)])
+
+
+def train(network: LiteStudent, features: GoodFeatures, course: Course, config: LiteConfig) -> None:
+    """The student learns to predict the teacher: the mean square error, and beside it the paper's L_hard."""
+    student = network.student.to(course.device).train()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+    def step(number: int, rng: np.random.Generator) -> Tensor:
+        seen, taught = (part.to(course.device) for part in features.draw(rng))
+        given = student(seen)
+        hard = hard_feature_loss(taught, given, config.hard_quantile)
+        loss = torch.nn.functional.mse_loss(given, taught) + config.hard_weight * hard
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    run_steps(
+        step,
+        Learner(student, [optimizer]),
+        config.steps,
+        seed=config.seed,
+        schedule=partial(_rate, config.steps),
+        checkpoint=course.checkpoint,
+        progress=course.progress,
+    )
+    network.to(CPU).eval()
+    network.fold_input(features.mean, features.std)
+
+
+def _rate(steps: int, number: int) -> float:
+    rising = max(1, round(WARM_UP * steps))
+    if number < rising:
+        return (number + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (number - rising) / max(1, steps - rising)))
+
+
+def _maps(network: LiteStudent, images: Sequence[np.ndarray], course: Course, stage: str) -> np.ndarray:
+    """Patch scores of images, float32 (n, h, w)."""
+    batches = each_batch(network, images, course.device, partial(course.progress, stage))
+    with torch.inference_mode():
+        return np.concatenate([network.scores(levels).cpu().numpy() for levels in batches])
+
 
 STEP_PX = 16
 

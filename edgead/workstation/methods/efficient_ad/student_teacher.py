@@ -1,9 +1,12 @@
-"""Student, teacher and autoencoder of EfficientAD (arXiv 2303.14535): their maps, and the losses they learn by."""
+"""Student, teacher and autoencoder of EfficientAD: their layers, their maps, and the losses they learn by.
+
+Batzner, Heckler, Koenig, "EfficientAD", WACV 2024 (arXiv 2303.14535): layer tables of the appendix. `nano` is ours.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,15 +14,204 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
-from edgead.workstation.methods.efficient_ad.pdn import (
-    BORDER,
-    CHANNELS,
-    ModelSize,
-    build_autoencoder,
-    build_pdn,
-    pixel_moments,
-)
 from edgead.workstation.trainer.pretraining_images import PretrainingImages
+
+ModelSize = Literal["small", "medium", "nano"]
+MODEL_SIZES: tuple[ModelSize, ...] = ("small", "medium", "nano")
+
+CHANNELS: dict[ModelSize, int] = {"small": 384, "medium": 384, "nano": 128}
+"""Channels that a teacher describes a patch with."""
+
+STRIDE_PX = 4
+RECEPTIVE_FIELD_PX = 33
+"""Of every PDN, the paper's and ours: an output describes 33 x 33 pixels, the next one lies four pixels on."""
+
+BORDER = 4
+"""Positions that an output without padding lacks on every side of one with it."""
+
+BOTTLENECK = 64
+DROPOUT = 0.2
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def pixel_moments() -> tuple[Tensor, Tensor]:
+    """ImageNet's mean and deviation of RGB in 0..255, each (1, 3, 1, 1)."""
+    mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
+
+
+def normalise_pixels(image: Tensor) -> Tensor:
+    """RGB in 0..255, float32 (n, 3, h, w) -> what all networks of EfficientAD take."""
+    mean, std = (moment.to(image.device) for moment in pixel_moments())
+    return (image - mean) / std
+
+
+def build_pdn(size: ModelSize, channels: int, *, padding: bool = False) -> nn.Sequential:
+    """Build a patch description network; input RGB normalised like ImageNet, float32 (n, 3, h, w).
+
+    Parameters
+    ----------
+    size : {"small", "medium", "nano"}
+    channels : int
+        Of the output: those of a teacher, or twice as many for a student.
+    padding : bool
+        With the zero padding of the paper's tables the output is (h / 4, w / 4) for even sides. Without, every
+        output sees pixels of the image only, and the output is (h / 4 - 8, w / 4 - 8) for sides divisible by four:
+        what padding gives, less four positions on every side.
+
+    Raises
+    ------
+    SettingsError
+        Unknown size, or padding with `nano`, which has none.
+    """
+    if size == "small":
+        return _small(channels, padding)
+    if size == "medium":
+        return _medium(channels, padding)
+    if size != "nano":
+        raise SettingsError(f"unknown model_size {size!r}: choose one of {', '.join(MODEL_SIZES)}")
+    if padding:
+        raise SettingsError("model_size nano has no padding: leave padding at false")
+    return _nano(channels)
+
+
+def grid_of(image_size: tuple[int, int], *, padding: bool) -> tuple[int, int]:
+    """Rows and columns of a PDN's output."""
+    cut = 0 if padding else 2 * BORDER
+    return image_size[0] // STRIDE_PX - cut, image_size[1] // STRIDE_PX - cut
+
+
+def _small(channels: int, padding: bool) -> nn.Sequential:
+    """PDN-S, table 6."""
+    pad = int(padding)
+    return nn.Sequential(
+        nn.Conv2d(3, 128, 4, padding=3 * pad),
+        nn.ReLU(),
+        nn.AvgPool2d(2, padding=pad),
+        nn.Conv2d(128, 256, 4, padding=3 * pad),
+        nn.ReLU(),
+        nn.AvgPool2d(2, padding=pad),
+        nn.Conv2d(256, 256, 3, padding=pad),
+        nn.ReLU(),
+        nn.Conv2d(256, channels, 4),
+    )
+
+
+def _medium(channels: int, padding: bool) -> nn.Sequential:
+    """PDN-M, table 7."""
+    pad = int(padding)
+    return nn.Sequential(
+        nn.Conv2d(3, 256, 4, padding=3 * pad),
+        nn.ReLU(),
+        nn.AvgPool2d(2, padding=pad),
+        nn.Conv2d(256, 512, 4, padding=3 * pad),
+        nn.ReLU(),
+        nn.AvgPool2d(2, padding=pad),
+        nn.Conv2d(512, 512, 1),
+        nn.ReLU(),
+        nn.Conv2d(512, 512, 3, padding=pad),
+        nn.ReLU(),
+        nn.Conv2d(512, channels, 4),
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, 1),
+    )
+
+
+def _nano(channels: int) -> nn.Sequential:
+    """Ours: the stride comes first and the 3 x 3 convolutions are depthwise, for the same 33 pixels and stride 4.
+
+    Nine layers without normalisation: torch's own initial weights would let the signal fade to nothing on its way, and
+    with it the gradients, so every layer starts with a gain that keeps it.
+    """
+    network = nn.Sequential(
+        nn.Conv2d(3, 32, 5, stride=2),
+        nn.ReLU(),
+        *_separable(32, 64, stride=2),
+        nn.ReLU(),
+        *_separable(64, 128),
+        nn.ReLU(),
+        *_separable(128, 128),
+        nn.ReLU(),
+        *_separable(128, channels),
+    )
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            no_relu_follows = layer.groups > 1 or layer is network[-1]
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if no_relu_follows else "relu")
+            nn.init.zeros_(layer.bias)
+    return network
+
+
+def _separable(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(inputs, inputs, 3, stride=stride, groups=inputs), nn.Conv2d(inputs, outputs, 1)
+
+
+def build_autoencoder(
+    size: ModelSize, channels: int, image_size: tuple[int, int], *, padding: bool = False
+) -> nn.Sequential:
+    """Build the autoencoder that predicts the teacher's output through a bottleneck of 64 numbers.
+
+    Parameters
+    ----------
+    size : {"small", "medium", "nano"}
+        The paper has one autoencoder, table 8; `nano` has a slighter one of ours.
+    channels : int
+        Of the teacher.
+    image_size : (int, int)
+        Multiples of 32. The paper's is (256, 256); for others the last convolution of the encoder and the decoder's
+        steps grow with it, so that the bottleneck stays 64 numbers.
+    padding : bool
+        Of the teacher: decides the size of the output.
+
+    Raises
+    ------
+    SettingsError
+        If a side is not a multiple of 32, or smaller than 64.
+    """
+    if any(side % 32 or side < 64 for side in image_size):
+        raise SettingsError(f"image_size {list(image_size)}: efficient_ad needs multiples of 32 from 64 on")
+    grid = grid_of(image_size, padding=padding)
+    return (_nano_autoencoder if size == "nano" else _autoencoder)(channels, image_size, grid)
+
+
+def _autoencoder(channels: int, image_size: tuple[int, int], grid: tuple[int, int]) -> nn.Sequential:
+    """Table 8: at 256 pixels the decoder goes through 3, 8, 15, 32, 63 and 127 to the teacher's grid."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in ((3, 32), (32, 32), (32, 64), (64, 64), (64, 64)):
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
+    layers.append(nn.Conv2d(64, BOTTLENECK, (image_size[0] // 32, image_size[1] // 32)))
+    for divisor, less in ((64, 1), (32, 0), (16, 1), (8, 0), (4, 1), (2, 1)):
+        step = tuple(max(1, side // divisor - less) for side in image_size)
+        layers += [Resize(step), nn.Conv2d(64, 64, 4, padding=2), nn.ReLU(), nn.Dropout(DROPOUT)]
+    layers += [Resize(grid), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, channels, 3, padding=1)]
+    return nn.Sequential(*layers)
+
+
+def _nano_autoencoder(channels: int, image_size: tuple[int, int], grid: tuple[int, int]) -> nn.Sequential:
+    """Ours: the decoder stops at an eighth of the image and leaves the rest to one bilinear step."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 32, 4, stride=4), nn.ReLU()]
+    for inputs, outputs in ((32, 32), (32, 64), (64, 64)):
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
+    layers.append(nn.Conv2d(64, BOTTLENECK, (image_size[0] // 32, image_size[1] // 32)))
+    for divisor, outputs in ((32, 64), (16, 64), (8, 32)):
+        step = tuple(side // divisor for side in image_size)
+        inputs = BOTTLENECK if divisor == 32 else 64
+        layers += [Resize(step), nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.Dropout(DROPOUT)]
+    return nn.Sequential(*layers, Resize(grid), nn.Conv2d(32, channels, 1))
+
+
+class Resize(nn.Module):
+    """Bilinear resizing to a fixed size."""
+
+    def __init__(self, size: tuple[int, ...]):
+        super().__init__()
+        self.size = tuple(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.interpolate(x, size=self.size, mode="bilinear", align_corners=False)
+
 
 QUANTILES = (0.9, 0.995)
 """q_a and q_b, which are mapped to 0 and 0.1 (section 3.4)."""

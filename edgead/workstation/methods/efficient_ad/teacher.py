@@ -1,19 +1,135 @@
-"""Teachers of efficient_ad: the one that comes with edgead, what `edgead distill` wrote, and public ones."""
+"""Teachers of efficient_ad: the one that comes with edgead, what `edgead distill` wrote, and public ones.
+
+All of them take RGB in 0..1, normalised like ImageNet: nelson1425/EfficientAd does that in its data loader, anomalib at
+the start of `forward`, edgead in `normalise_pixels`. None has a layer or a buffer for it, so the weights are the same.
+Padding is not in the weights either: nelson1425/EfficientAd distils with it, and both use the teacher without it unless
+asked, as `padding=False` does.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
-from torch import nn
+from torch import Tensor, nn
 
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
-from edgead.workstation.methods.efficient_ad.pdn import CHANNELS, ModelSize, build_pdn
-from edgead.workstation.methods.efficient_ad.teacher_files import METADATA, SOURCES, read_teacher
+from edgead.workstation.backbones.state_dict import load_tensors
+from edgead.workstation.methods.efficient_ad.student_teacher import CHANNELS, ModelSize, build_pdn
+
+METADATA = "edgead_teacher"
+
+LAYOUTS: dict[str, dict[ModelSize, tuple[str, ...]]] = {
+    "nelson1425/EfficientAd": {"small": ("0", "3", "6", "8"), "medium": ("0", "3", "6", "8", "10", "12")},
+    "anomalib": {
+        "small": ("conv1", "conv2", "conv3", "conv4"),
+        "medium": ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6"),
+    },
+}
+"""Names of the convolutions in their order, by project: an nn.Sequential, and a module with attributes."""
+
+SOURCES = (
+    "teacher_{size}.pth in the folder models of the GitHub repository nelson1425/EfficientAd, or "
+    "pretrained_teacher_{size}.pth in efficientad_pretrained_weights.zip of anomalib's releases"
+)
+
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+
+
+@dataclass(frozen=True)
+class TeacherFile:
+    """What a file holds: a model size, and the weights by the names of `build_pdn`, float32."""
+
+    size: ModelSize
+    tensors: dict[str, Tensor]
+
+
+def read_teacher(source: Path) -> TeacherFile:
+    """Read a teacher: safetensors, or a state dict of torch; nothing is unpickled but tensors.
+
+    Raises
+    ------
+    SettingsError
+        It is neither, holds Python objects, or is no teacher: the message says what was found and what to do.
+    """
+    with source.open("rb") as opened:
+        start = opened.read(len(_ZIP))
+    if start == _ZIP or start[:1] == _PICKLE:
+        return _recognise(_read_state_dict(source), source)
+    try:
+        with safe_open(source, framework="pt") as opened:
+            facts = (opened.metadata() or {}).get(METADATA)
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+        if facts is None:
+            return _recognise(tensors, source)
+        size = json.loads(facts)["settings"]["model_size"]
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise SettingsError(
+            f"{source} is no teacher: neither what `edgead distill` wrote nor a state dict of torch ({error})"
+        ) from error
+    return TeacherFile(size, {name: value.float() for name, value in tensors.items()})
+
+
+def _read_state_dict(source: Path) -> Mapping[str, Any]:
+    state = load_tensors(
+        source,
+        "such as those that pretraining.py of nelson1425/EfficientAd writes with _state.pth at the end of their names",
+    )
+    if not isinstance(state, Mapping):
+        raise SettingsError(f"{source} holds a {type(state).__name__} instead of a state dict of a teacher")
+    return state
+
+
+def _recognise(state: Mapping[str, Any], source: Path) -> TeacherFile:
+    """Find the project and the size that the names belong to, and give the tensors ours."""
+    for sizes in LAYOUTS.values():
+        for size, layers in sizes.items():
+            if state.keys() == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}:
+                return TeacherFile(size, _renamed(state, size, layers, source))
+    names = sorted(map(str, state))
+    shown = ", ".join(names[:4]) + ", ..." * (len(names) > 4)
+    raise SettingsError(
+        f"{source} is no teacher of efficient_ad; its {len(names)} entries are {shown or 'none'}. Give "
+        f"{SOURCES.format(size='small')}, or what `edgead distill` wrote"
+    )
+
+
+def _renamed(state: Mapping[str, Any], size: ModelSize, layers: tuple[str, ...], source: Path) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        network = build_pdn(size, CHANNELS[size])
+    convolutions = [name for name, layer in network.named_children() if isinstance(layer, nn.Conv2d)]
+    expected, tensors = network.state_dict(), {}
+    for ours, theirs in zip(convolutions, layers, strict=True):
+        for kind in ("weight", "bias"):
+            value, shape = state[f"{theirs}.{kind}"], tuple(expected[f"{ours}.{kind}"].shape)
+            if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+                raise SettingsError(f"{source}: {_misfit(value, theirs, kind, size, shape)}")
+            if not value.isfinite().all():
+                raise SettingsError(f"{source}: {theirs}.{kind} holds values that are not finite: copy the file again")
+            tensors[f"{ours}.{kind}"] = value.float()
+    return tensors
+
+
+def _misfit(value: Any, layer: str, kind: str, size: ModelSize, shape: tuple[int, ...]) -> str:
+    if not isinstance(value, Tensor):
+        return f"{layer}.{kind} is a {type(value).__name__}, not a tensor"
+    if value.ndim == len(shape) and value.shape[0] == 2 * shape[0] == 2 * CHANNELS[size]:
+        return (
+            f"this is a student: its last layer has {value.shape[0]} channels where a teacher has {shape[0]}. Give the "
+            f"teacher, {SOURCES.format(size=size)}"
+        )
+    return (
+        f"{layer}.{kind} has the shape {tuple(value.shape)}, that of a teacher of model_size {size} is {shape}: "
+        f"give {SOURCES.format(size=size)}"
+    )
+
 
 PACKAGED = Path(__file__).parent / "teachers"
 

@@ -20,13 +20,20 @@ from edgead.workstation.backbones.extraction import extract_patches
 from edgead.workstation.backbones.pretrained import build_backbone, check_backbone, layer_shapes
 from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.patchcore.network import PatchFeatures
-from edgead.workstation.methods.simplenet.selection import BestSoFar, DrawnDefects, hold_out
-from edgead.workstation.methods.simplenet.training import Batches, Contest, SimpleNetwork, running_mean
-from edgead.workstation.methods.simplenet.unfolded_patches import UnfoldedFeatures
+from edgead.workstation.methods.simplenet.training import (
+    Batches,
+    BestSoFar,
+    Contest,
+    DrawnDefects,
+    SimpleNetwork,
+    UnfoldedFeatures,
+    hold_out,
+    running_mean,
+)
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
-from edgead.workstation.trainer.subset import Chosen
+from edgead.workstation.trainer.prefetch import Chosen
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class SimpleNetConfig(MethodConfig):
         What images of other proportions are: stretched, or filled up with their reflection.
     features : {"averaged", "unfolded"}
         The mean of each 3 x 3 neighbourhood, standardised (`methods.patchcore.network`), which is ours; or all of it,
-        as the authors have it, see `edgead.workstation.methods.simplenet.unfolded_patches`.
+        as the authors have it, see `edgead.workstation.methods.simplenet.training`.
     embedding : int
         Numbers of an unfolded patch; 1536 in the authors' script.
     damp_length : bool
