@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import numpy as np
 
 from benchmarks.soak import WARM_UP_FRAMES, percentiles
-from edgead.process.cpu_affinity import set_affinity, set_fifo
+from edgead.process.real_time import set_affinity, set_fifo
 
 _SIZE = 256
 """Of the matrices: three of them fit the second cache of any core."""

@@ -26,8 +26,7 @@ from edgead.drift.camera_view import CameraView, ViewMeter
 from edgead.drift.watch import map_level
 from edgead.images.files import load_image
 from edgead.synthetic import camera
-from edgead.synthetic.line import part_seed, render
-from edgead.synthetic.motion_jpeg import transmit
+from edgead.synthetic.line import part_seed, render, transmit
 
 UNDISTURBED, CHANGED, RAMP = 1000, 250, 250
 BEFORE = (200, 1000, 10_000)  # undisturbed parts until the change

@@ -12,8 +12,7 @@ from sklearn.metrics import adjusted_rand_score, f1_score, normalized_mutual_inf
 
 from edgead import metrics
 from edgead.artifact.kinds import DESCRIPTOR, Kinds
-from edgead.detector.kinds.known import KnownKinds, distances_to_others
-from edgead.detector.kinds.space import residual_scale
+from edgead.detector.known_kinds import KnownKinds, distances_to_others, residual_scale
 from edgead.metrics.partitions import contingency
 from edgead.sorting.clusters import find_clusters
 from edgead.sorting.describe import Judged

@@ -24,10 +24,8 @@ from edgead.dataset.groups import Groups, group_images
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.metrics.rates import wilson, worth
-from edgead.report.describe.address import read_address
-from edgead.report.describe.chat import Chat, ChatError, Message
-from edgead.report.describe.opinions import write_rows
-from edgead.report.describe.prompt import image_parts
+from edgead.report.describe.chat import Chat, ChatError, Message, read_address
+from edgead.report.describe.opinions import image_parts, write_rows
 
 CHANCE = 1 / len(LETTERS)
 _MAX_TOKENS = 2

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgead.errors import SettingsError
-from edgead.process.cpu_affinity import set_affinity, set_fifo
+from edgead.process.real_time import set_affinity, set_fifo
 
 _STEP_S = 0.005
 _STALL_S = 0.010

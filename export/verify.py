@@ -16,7 +16,7 @@ from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector
-from edgead.detector.tiles import Mosaic
+from edgead.detector.measurer import Mosaic
 from edgead.images.files import load_image
 from edgead.preprocess import aligned, inputs_of, map_of_frame, preprocess
 from edgead.workstation.methods.load import load_network

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgead.export.differences import changed_weights
 from edgead.export.graph import load_graph
 from edgead.export.verify import Compared, TorchScores, compare, replay_golden
-from edgead.export.weights import changed_weights
 
 from edgead import metrics
 from edgead.artifact.folder import Artifact

@@ -68,7 +68,7 @@ def test_a_change_while_a_model_is_exchanged_is_refused_at_once_and_changes_noth
 
 def test_memory_is_given_back_after_an_exchange(slot, monkeypatch):
     given_back = []
-    monkeypatch.setattr("edgead.process.heap.give_back", lambda: given_back.append(slot.model))
+    monkeypatch.setattr("edgead.process.memory.give_back", lambda: given_back.append(slot.model))
     slot.swap(slot.path)
     assert given_back == [slot.model]
 

@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 from fakes import make_verdict
 
-from edgead.cli.demo_folder import demo_folder
+from edgead.cli.demo import demo_folder, next_steps, run_demo, steps_text, write_site
 from edgead.cli.demo_mistakes import MAX_SHOWN, Mistake, Mistakes, explain
-from edgead.cli.demo_next import next_steps, steps_text, write_site
-from edgead.cli.demo_run import run_demo
 from edgead.errors import SettingsError
 from edgead.site.load import load_site
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from edgead.synthetic import DEFECTS, SIZE, camera, conveyor, render
-from edgead.synthetic.batches import Batch, draw_batch
-from edgead.synthetic.line import part_seed, schedule
+from edgead.synthetic.line import Batch, draw_batch, part_seed, schedule
 from edgead.synthetic.part import build_layers
 
 SEEDS = range(100, 112)

@@ -21,11 +21,8 @@ from patience import MAX_S, wait_until
 from edgead.cli.describe import _describe, _open_chat
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.report.describe.address import Address, read_address
-from edgead.report.describe.answers import Answer
-from edgead.report.describe.chat import MAX_BYTES, Chat, ChatError
-from edgead.report.describe.opinions import DescribePlan, write_rows
-from edgead.report.describe.prompt import LONGEST_SIDE_PX, description_messages, image_part
+from edgead.report.describe.chat import MAX_BYTES, Address, Answer, Chat, ChatError, read_address
+from edgead.report.describe.opinions import LONGEST_SIDE_PX, DescribePlan, description_messages, image_part, write_rows
 
 KEY = "sk-secret-0123456789"
 HELLO = [{"role": "user", "content": "hello"}]

@@ -16,9 +16,8 @@ import pytest
 from gpu import needs_gpu
 
 from edgead.errors import SettingsError
-from edgead.runtime import cuda_libraries
-from edgead.runtime.cuda_libraries import CudaBindings, PyCuda, call, capture
-from edgead.runtime.device import find_gpu, open_device
+from edgead.runtime import device as cuda_libraries
+from edgead.runtime.device import CudaBindings, PyCuda, call, capture, find_gpu, open_device
 
 BINDINGS = importlib.util.find_spec("cuda.bindings") is not None if importlib.util.find_spec("cuda") else False
 EACH = [

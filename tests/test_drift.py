@@ -14,8 +14,7 @@ from edgead.artifact.manifest import CameraView
 from edgead.calibration.conformal import calibrate
 from edgead.detector import Detector
 from edgead.drift import DriftSection, DriftWatch
-from edgead.drift.betting import ChangeEvidence, ShareEvidence
-from edgead.drift.streaming_p_values import Bag
+from edgead.drift.betting import Bag, ChangeEvidence, ShareEvidence
 from edgead.drift.words import drift_reason
 from edgead.errors import SettingsError
 from edgead.images.files import load_image

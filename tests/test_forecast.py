@@ -14,8 +14,7 @@ from edgead.dataset.folders import find_test_images
 from edgead.detector import Detector
 from edgead.metrics import Rate
 from edgead.report.folder import forecast_folder
-from edgead.report.forecast import Forecast, Judged, forecast_kind
-from edgead.report.forecast_page import forecast_page
+from edgead.report.forecast import Forecast, Judged, forecast_kind, forecast_page
 from edgead.report.made_against_real import FEWEST, LEVEL, Pair, at_level, compare_with_real
 from edgead.synthetic.made_set import Recipe, make_defects
 from edgead.synthetic.rejects import by_masks, find_rejects

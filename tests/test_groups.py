@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgead.dataset.folders import deal_groups, split_good
-from edgead.dataset.groups import group_images, leak_warning, leaks
-from edgead.dataset.name_groups import by_counter, by_stem, by_time, capture_time, runs
+from edgead.dataset.groups import by_counter, by_stem, by_time, capture_time, group_images, leak_warning, leaks, runs
 from edgead.dataset.near_duplicates import near_duplicates, thumbnail
 from edgead.errors import SettingsError
 from edgead.images.files import load_image

@@ -11,7 +11,7 @@ from fakes import make_verdict
 from http_side import client_of, daemon_with_store
 from verdicts import Line
 
-from edgead.images.density import box_density
+from edgead.images.boxes import box_density
 from edgead.inspector import MAX_KINDS, OTHER_KINDS, Inspector
 from edgead.types import UNKNOWN_KIND
 

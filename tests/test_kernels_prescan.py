@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgead import kernels
-from edgead.kernels import prescan_columns as prescan
+from edgead.kernels import nearest as prescan
 
 native = pytest.importorskip("edgead._native", reason="edgead is installed without native code")
 

@@ -8,17 +8,23 @@ import pytest
 from edgead import Detector
 from edgead.artifact.folder import Artifact, ArtifactError, write_arrays, write_manifest
 from edgead.artifact.kinds import Kinds
-from edgead.detector.kinds.distances import KnownParts, distances_between
-from edgead.detector.kinds.known import KnownKinds, distances_to_others
-from edgead.detector.kinds.regression import KindRegression
-from edgead.detector.kinds.space import residual_scale, to_find, to_know
+from edgead.detector.known_kinds import (
+    KindRegression,
+    KnownKinds,
+    KnownParts,
+    distances_between,
+    distances_to_others,
+    residual_scale,
+    to_find,
+    to_know,
+)
 from edgead.errors import SettingsError
 from edgead.heads.describe import PATCHES
 from edgead.heads.map import MapHead
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image
 from edgead.kernels import NearestPatches, Smoother
-from edgead.sorting.kinds_version import Examples, keep_kinds, kept_examples, renamed
+from edgead.sorting.name_kinds import Examples, keep_kinds, kept_examples, renamed
 from edgead.synthetic.line import conveyor
 from edgead.types import UNKNOWN_KIND
 

@@ -20,12 +20,10 @@ from edgead.dataset.groups import group_images
 from edgead.dataset.made_sets import FILE, Learnt, read_made
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError, load_image, write_image
-from edgead.synthetic.made_folder import Made
-from edgead.synthetic.made_set import Recipe, make_defects
+from edgead.synthetic.made_set import Made, Recipe, make_defects
 from edgead.synthetic.makers import DefectMaker
-from edgead.synthetic.placing import place_like, place_within
 from edgead.synthetic.rejects import RealDefect, by_boxes, by_masks, find_rejects
-from edgead.synthetic.transplant import cut_out, transplant
+from edgead.synthetic.transplant import cut_out, place_like, place_within, transplant
 
 HEIGHT, WIDTH = 60, 80
 

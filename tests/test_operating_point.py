@@ -7,7 +7,7 @@ import pytest
 
 from edgead.calibration.conformal import CalibrationError, calibrate, conformal_threshold, raised, share_above
 from edgead.calibration.operating_point import SHOWN_RATES, Costs, cheapest_rate, operating_points
-from edgead.cli.limits_table import points_table
+from edgead.cli.advice import points_table
 
 EVEN = Costs(escape=10, reject=1, defective=0.1)
 

@@ -11,10 +11,9 @@ import pytest
 from fakes import FakeDetector, numbered
 
 from edgead.errors import SettingsError
-from edgead.process.cpu_affinity import set_affinity, set_fifo
-from edgead.profiling.load_generator import Pace, newest_arrivals
+from edgead.process.real_time import set_affinity, set_fifo
 from edgead.profiling.page import profile_page
-from edgead.profiling.profiler import profile
+from edgead.profiling.profiler import Pace, newest_arrivals, profile
 
 
 def test_arrivals_keep_their_places_with_and_without_jitter():

@@ -11,13 +11,13 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 import onnxruntime  # noqa: E402
+from edgead.export.differences import changed_weights  # noqa: E402
 from edgead.export.float16 import to_float16  # noqa: E402
 from edgead.export.fuse_normalization import find_normalisation, share_normalisation  # noqa: E402
 from edgead.export.int8_search import Int8Search, _fewest  # noqa: E402
 from edgead.export.layers import body, depthwise, layers  # noqa: E402
 from edgead.export.quantize import METHODS, MIN_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.rounding import LARGEST, second_moments, up_or_down  # noqa: E402
-from edgead.export.weights import changed_weights  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
 from small_graph import SIZE, small_graph, small_images  # noqa: E402
 

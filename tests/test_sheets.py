@@ -10,8 +10,7 @@ import pytest
 from fakes import make_verdict, numbered
 from test_evaluate import Brightness, data  # noqa: F401  a fixture
 
-from edgead.cli.demo_lines import own_line
-from edgead.cli.demo_run import _Scoreboard
+from edgead.cli.demo import _Scoreboard, own_line
 from edgead.dataset.folders import find_test_images
 from edgead.images.boxes import highest_spot
 from edgead.images.files import load_image

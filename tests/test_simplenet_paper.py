@@ -133,7 +133,10 @@ def changed(**settings):
 TRAINS = {"losses", "trained_scores", "trained_image_scores", "trained_maps"}
 TRAPS = {
     "the mean of the neighbourhood": ((simplenet_training.F, "unfold", mean_of_neighbours), {"features", "scores"}),
-    "neighbourhoods laid out place by place": ((simplenet_training.F, "unfold", place_by_place), {"features", "scores"}),
+    "neighbourhoods laid out place by place": (
+        (simplenet_training.F, "unfold", place_by_place),
+        {"features", "scores"},
+    ),
     "upsampling by corners": ((simplenet_training.F, "interpolate", by_corners), {"features", "scores"}),
     "the sign of the score": (
         (SimpleNetwork, "score", lambda self, x: self.discriminator(self.adaptor(x))),

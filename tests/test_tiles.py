@@ -26,7 +26,7 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.tiling import MAX_TILES, Tiling
 from edgead.cli.advice import advise
 from edgead.dataset.images import Images
-from edgead.detector.tiles import Mosaic
+from edgead.detector.measurer import Mosaic
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, list_images, load_image

@@ -13,10 +13,9 @@ from typer.testing import CliRunner
 
 from edgead.cli.app import app
 from edgead.errors import SettingsError
-from edgead.site import passwords
+from edgead.site import users as passwords
 from edgead.site.http import HttpSection
-from edgead.site.passwords import hash_secret, is_known, is_secret
-from edgead.site.users import User, find_user, read_users, user_name, write_users
+from edgead.site.users import User, find_user, hash_secret, is_known, is_secret, read_users, user_name, write_users
 
 PASSWORD = "four words are enough"
 

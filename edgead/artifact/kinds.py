@@ -35,11 +35,11 @@ class Kinds(Section):
     groups : list of int
         Examples of one number show the same part.
     distances : list of float
-        How far each example is from the nearest other parts, see `edgead.detector.kinds.distances`.
+        How far each example is from the nearest other parts, see `edgead.detector.known_kinds`.
     descriptor : str
         What made the rows.
     residual_scale : float
-        What residuals are multiplied by before they are compared, see `edgead.detector.kinds.space`.
+        What residuals are multiplied by before they are compared, see `edgead.detector.known_kinds`.
     bank_sha256 : str
         Of the file of the memory bank that the examples were described with: by another one they mean nothing.
     unknown_level : float

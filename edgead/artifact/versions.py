@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from edgead.files.atomic_exchange import exchange_names
+from edgead.files.atomic import exchange_names
 
 # A version is 10 to 30 MiB.
 MAX_VERSIONS = 5

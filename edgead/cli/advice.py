@@ -1,23 +1,74 @@
-"""Advice after the table of `edgead train`: what the thresholds mean, what would help, which command comes next."""
+"""What `edgead train` says at its end: the table of limits, what they mean, and what would help."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.table import Table
 
 from edgead.adapt.kept_images import kept_images, measure_kept
 from edgead.artifact.folder import Artifact
-from edgead.artifact.manifest import PROVEN
+from edgead.artifact.manifest import PROVEN, Calibration
 from edgead.artifact.versions import versions_folder
 from edgead.calibration.conformal import images_needed, rounded_up
 from edgead.calibration.group_conformal import have_several
+from edgead.calibration.operating_point import SHOWN_RATES, operating_points
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import OFFERED_RATES
+from edgead.cli.console import stdout
 from edgead.detector import Detector
+from edgead.images.files import load_image
 from edgead.preprocess import inputs_of
 from edgead.types import score_text
+
+
+def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
+    """Print the table of a model that was just trained; nothing where it has no thresholds."""
+    calibration = artifact.graph("fp32").calibration
+    if calibration is None or not calibration.scores:
+        return
+    with Detector(artifact, runtime="onnxruntime") as detector:
+        found = [detector.measure(load_image(path)).image_score for path in defects]
+    stdout.print(points_table(calibration, found))
+    if costs := artifact.manifest.training.get("costs"):
+        stdout.print(
+            f"Cheapest: reject {100 * costs['rate']:.3g} %, which costs {costs['cost']:.3g} a part. With other images "
+            f"like these it would have been {100 * costs['low']:.3g} to {100 * costs['high']:.3g} % (90 %): "
+            f"{costs['defects']} defects and {len(calibration.scores)} good images are what it rests on.",
+            soft_wrap=True,
+        )
+
+
+def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Table:
+    """Lay out what the limits for some rates do, the chosen one among them.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        With scores.
+    defects : sequence of float
+        Scores of known defects.
+    """
+    rates = sorted({*SHOWN_RATES, calibration.false_reject_rate, calibration.review_rate})
+    table = Table(title="what other limits would do", title_justify="left")
+    for column in ("reject", "expected", "limit", "good images above it", *(["defects found"] if len(defects) else [])):
+        table.add_column(column)
+    proven = calibration.method in PROVEN
+    for point in operating_points(calibration.scores, calibration.groups, defects, rates):
+        chosen = point.rate == calibration.false_reject_rate
+        cells = [
+            f"{100 * point.rate:.3g} %{' (chosen)' if chosen else ''}",
+            f"{'at most' if proven else 'about'} {100 * point.rate:.3g} %",
+            f"{point.limit:.4g}",
+            f"{point.above} of {len(calibration.scores)}",
+            *([f"{point.found} of {len(defects)}"] if len(defects) else []),
+        ]
+        table.add_row(*cells, style="bold" if chosen else None)
+    return table
+
 
 STRICT = 0.01
 # The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.

@@ -67,8 +67,7 @@ def describe(
 
 
 def _open_chat(endpoint: str, name: str | None, timeout_s: float) -> Chat:
-    from edgead.report.describe.address import read_address
-    from edgead.report.describe.chat import Chat
+    from edgead.report.describe.chat import Chat, read_address
 
     address = read_address(endpoint)
     if not address.is_here:

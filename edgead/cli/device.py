@@ -263,7 +263,7 @@ def demo(
     json: Json = False,
 ) -> None:
     """Train, export, verify and stream, on the built-in production line or on your own images."""
-    from edgead.cli.demo_run import run_demo
+    from edgead.cli.demo import run_demo
 
     report = run_demo(output, data, preset=preset)
     print_report(report.to_dict(), json, report.table)

@@ -12,9 +12,8 @@ from pydantic import ValidationError
 
 from edgead.artifact.oci.push import move_tag, tag_digest
 from edgead.artifact.oci.reference import Reference
-from edgead.cli.app import Json, app, print_report
+from edgead.cli.app import Json, ListingApp, app, print_report
 from edgead.cli.console import facts_table, stderr
-from edgead.cli.listing import ListingApp
 from edgead.components.uri import origin
 from edgead.errors import SettingsError, tell_invalid
 from edgead.plant.mqtt.options import BrokerOptions

@@ -72,8 +72,8 @@ def profile(
         raise SettingsError("name a model, or two reports with --compare A B")
     read_scheduling(affinity, fifo).take()  # before anything starts threads: they have what their maker had
     from edgead.detector import Detector
-    from edgead.profiling.load_generator import Pace
     from edgead.profiling.page import profile_page
+    from edgead.profiling.profiler import Pace
     from edgead.profiling.profiler import profile as measure
 
     pace = None if rate is None else Pace(rate, jitter, duration, deadline_ms)

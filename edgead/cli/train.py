@@ -11,7 +11,7 @@ import typer
 from edgead.artifact.folder import check_destination
 from edgead.artifact.manifest import MANIFEST
 from edgead.calibration.operating_point import Costs
-from edgead.cli.advice import advise
+from edgead.cli.advice import advise, print_points
 from edgead.cli.app import (
     Align,
     FalseRejectRate,
@@ -30,7 +30,6 @@ from edgead.cli.app import (
 )
 from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
-from edgead.cli.limits_table import print_points
 from edgead.errors import SettingsError
 from edgead.workstation.tune import AUTO
 

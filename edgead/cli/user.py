@@ -68,7 +68,7 @@ def _changed(
     users: Path, known: dict[str, User], action: UserAction, name: str, role: Role | None
 ) -> tuple[str, User | None]:
     """Make what is to stand in the file of a person: None where nothing."""
-    from edgead.site.passwords import check_argon2, hash_secret
+    from edgead.site.users import check_argon2, hash_secret
 
     check_argon2()  # before anything is asked for
     found = find_user(known, name)
@@ -93,7 +93,7 @@ def _changed(
 
 
 def _asked_password(name: str) -> str:
-    from edgead.site.passwords import FEWEST_CHARACTERS, MAX_CHARACTERS, is_known
+    from edgead.site.users import FEWEST_CHARACTERS, MAX_CHARACTERS, is_known
 
     password = _asked(f"Password of {name}")
     if not FEWEST_CHARACTERS <= len(password) <= MAX_CHARACTERS:
@@ -108,7 +108,7 @@ def _asked_password(name: str) -> str:
 
 
 def _asked_pin(name: str) -> str:
-    from edgead.site.passwords import PIN, is_easy
+    from edgead.site.users import PIN, is_easy
 
     pin = _asked(f"PIN of {name}")
     if pin and (not PIN.fullmatch(pin) or is_easy(pin)):

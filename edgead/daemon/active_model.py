@@ -32,7 +32,7 @@ from edgead.daemon.thresholds import (
 from edgead.detector import Detector, Measurement, Session
 from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import EdgeadError, SettingsError
-from edgead.process import heap
+from edgead.process import memory
 from edgead.site.part_naming import RecipeSection
 from edgead.site.schema import PipelineSection
 from edgead.types import Frame, Verdict
@@ -171,7 +171,7 @@ class ActiveModel:
             if late:  # it judges all the same: every verdict is counted as late, which is better than none
                 logger.warning(f"{self._pipeline}: {late}", extra={"pipeline": self._pipeline})
             self._in_service.exchange(new)
-            heap.give_back()
+            memory.give_back()
 
     def step(self, frame: Frame) -> Verdict | None:
         """Judge the next frame, as `Session.step`; another model begins with the next frame as if it were the first."""
@@ -223,7 +223,7 @@ class ActiveModel:
             self.path = model
             if oldest is not None:
                 oldest.close()
-            heap.give_back()
+            memory.give_back()
 
     def roll_back(self, record: Callable[[Path], object] = lambda model: None) -> None:
         """Let the model before this one judge again; the two change places.

@@ -16,7 +16,7 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.group_conformal import Ranking
-from edgead.detector.kinds.known import open_kinds
+from edgead.detector.known_kinds import open_kinds
 from edgead.detector.measurer import Measurement, Measurer
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path

@@ -1,16 +1,82 @@
-"""Atomic file writes: readers see the old content or the new, also where the writer is killed or the disk is full."""
+"""Atomic writes: readers see the old content or the new, also where the writer is killed; folders appear complete.
+
+Two names are exchanged in one step, so that there is no instant at which one of them is missing.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from edgead.files.disk import writing
+
+_HERE = -100  # AT_FDCWD
+_EXCHANGE = 2  # RENAME_EXCHANGE
+_NOT_OFFERED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
+
+
+def exchange_names(one: Path, other: Path) -> None:
+    """Let two names of one file system change places, by Linux's renameat2.
+
+    Raises
+    ------
+    NotImplementedError
+        The system or the file system has no such step.
+    OSError
+        They cannot be exchanged.
+    """
+    rename = _renameat2()
+    if rename is None:
+        raise NotImplementedError
+    if rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) != 0:
+        number = ctypes.get_errno()
+        if number in _NOT_OFFERED:
+            raise NotImplementedError
+        raise OSError(number, os.strerror(number), str(one))
+
+
+@cache
+def _renameat2() -> Any:
+    try:
+        return ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, TypeError, AttributeError):  # another system, or an older C library
+        return None
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside `folder`, which takes its name when the block ends, and is removed if it fails.
+
+    Raises
+    ------
+    FileExistsError
+        The folder is there and not empty, or is a file; nothing is written then.
+    OSError
+        It cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty: choose another folder or delete it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
 
 UNFINISHED = ".part"
 _MAX_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255 bytes in all

@@ -82,7 +82,7 @@ class Describer(Protocol):
         ndarray of shape (3 n,), float32
             Frames with defects of one kind are near each other, by Euclidean distance. The first third says how they
             differ from what is good, and by its length how far; the second, of length 1, how they look; the third, of
-            length 1, how they look beside the rest of the same frame. See `edgead.detector.kinds.space`.
+            length 1, how they look beside the rest of the same frame. See `edgead.detector.known_kinds`.
         """
         ...
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edgead.images.boxes import highest_spot
-from edgead.images.lettering import strip, text_width
+from edgead.images.sheet import strip, text_width
 from edgead.types import Verdict, score_texts
 
 # BGR. Distinct in grey and for those who do not see red and green: the word is always written as well.

@@ -1,8 +1,37 @@
-"""Peak memory of this process."""
+"""Memory of this process: its peak, and what the C library keeps or gives back too soon."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt, in malloc.h
+_LARGEST, _MAX_KEPT = 256 * 2**20, 1024 * 2**20
+
+
+def give_back() -> None:
+    """Return to the system what glibc keeps of freed memory; does nothing with another C library.
+
+    A model is loaded by whatever thread was asked for it, and each thread's arena keeps the peak of its loading. After
+    40 exchanges of a model of 60 MB the process held 518 MB, with two arenas alone (`MALLOC_ARENA_MAX=2`) 403 MB, with
+    this after each exchange 262 MB, as after the tenth.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def keep() -> None:
+    """Let glibc keep freed blocks of up to 256 MiB for the next one; does nothing with another C library.
+
+    Otherwise each activation of a network is mapped again, and the system clears its pages: EfficientNet-Lite2 at
+    448 x 448 pixels in torch took 350 ms an image instead of 70.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGEST)
+        mallopt(_TRIM_THRESHOLD, _MAX_KEPT)
+
 
 try:
     import resource

@@ -17,8 +17,7 @@ from edgead.files.atomic import write_whole
 from edgead.images.files import load_image
 from edgead.report.evaluate import Evaluation, evaluate
 from edgead.report.findings import Findings, examine
-from edgead.report.forecast import Forecast, Judged, forecast_kind
-from edgead.report.forecast_page import forecast_page
+from edgead.report.forecast import Forecast, Judged, forecast_kind, forecast_page
 from edgead.report.page import report_page
 from edgead.synthetic.rejects import find_rejects
 

@@ -11,8 +11,7 @@ from edgead.artifact.folder import ENGINES, Artifact, Graph
 from edgead.components.options import Section
 from edgead.errors import SettingsError
 from edgead.runtime import device
-from edgead.runtime.cuda_libraries import CudaGraph, capture
-from edgead.runtime.device import Device, DeviceArray, open_device
+from edgead.runtime.device import CudaGraph, Device, DeviceArray, capture, open_device
 from edgead.runtime.engine import PlantedEngineError, Wanted, find_engine, precision_of_engine
 from edgead.runtime.engine_builder import EngineError, Log, shape_of
 from edgead.runtime.flavour import Flavour

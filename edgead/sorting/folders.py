@@ -10,8 +10,8 @@ from typing import Any
 
 from edgead.detector import Detector
 from edgead.errors import SettingsError
+from edgead.files.atomic import new_folder
 from edgead.files.disk import writing
-from edgead.files.new_folder import new_folder
 from edgead.files.table import write_csv
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat

@@ -16,7 +16,7 @@ from edgead.components.added import Added
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO, group_images
 from edgead.detector import Detector
-from edgead.detector.kinds.space import to_find
+from edgead.detector.known_kinds import to_find
 from edgead.errors import SettingsError
 from edgead.sorting.clusters import Clusters, find_clusters
 from edgead.sorting.describe import Judged, Problem, describe_images

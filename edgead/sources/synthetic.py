@@ -65,8 +65,7 @@ class SyntheticSource:
 
     def _parts(self) -> Iterator[np.ndarray]:
         # Only those who ask for the line pay for its import.
-        from edgead.synthetic.line import conveyor
-        from edgead.synthetic.motion_jpeg import transmit
+        from edgead.synthetic.line import conveyor, transmit
 
         made = []
         given = self._given

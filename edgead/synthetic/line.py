@@ -1,8 +1,9 @@
-"""The demo line itself: which part comes next, with which defect, and what the camera sees of it."""
+"""The demo line itself: which part comes next, of which batch, with which defect, and what the camera sends of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import count as counted
 
 import cv2
@@ -10,9 +11,66 @@ import numpy as np
 
 from edgead.synthetic import camera
 from edgead.synthetic import demo_defects as defects
-from edgead.synthetic.batches import draw_batch
+from edgead.synthetic.camera import Scene
 from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.part import SIZE, build_layers
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What all parts of a batch share; factors are 1 and differences 0 for the line without batches."""
+
+    gain: float
+    warmth: float
+    fall: tuple[float, float]
+    roughness: float
+    mottling: float
+    shift: tuple[float, float]
+    angle: float
+    defocus: float
+
+    def apply(self, scene: Scene) -> Scene:
+        """The scene of a part of this batch."""
+        return replace(
+            scene,
+            gain=scene.gain * self.gain,
+            warmth=scene.warmth + self.warmth,
+            fall=self.fall,
+            roughness=self.roughness,
+            mottling=self.mottling,
+            shift=(scene.shift[0] + self.shift[0], scene.shift[1] + self.shift[1]),
+            angle=scene.angle + self.angle,
+            defocus=scene.defocus + self.defocus,
+        )
+
+
+def draw_batch(number: int) -> Batch:
+    """Draw the light, the mould and the set-up of the camera of the batch `number`."""
+    rng = np.random.default_rng([number, 4])  # 0 to 3 are the streams of parts, defects and conveyors
+
+    def clipped(deviation: float, most: float) -> float:
+        return float(np.clip(rng.normal(0, deviation), -most, most))
+
+    return Batch(
+        gain=float(np.exp(clipped(0.045, 0.12))),
+        warmth=clipped(0.006, 0.018),
+        fall=(clipped(0.06, 0.15), clipped(0.06, 0.15)),
+        roughness=float(np.exp(clipped(0.3, 0.7))),
+        mottling=float(np.exp(clipped(0.4, 0.9))),
+        shift=(clipped(3.0, 8.0), clipped(3.0, 8.0)),
+        angle=clipped(2.0, 5.0),
+        defocus=clipped(0.12, 0.18),
+    )
+
+
+QUALITY = 95
+
+
+def transmit(image: np.ndarray) -> np.ndarray:
+    """Give an image, (H, W, 3) uint8 BGR, as it arrives: coded and decoded again."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+
 
 # Grey levels, before noise, by which a defect must change a pixel to be seen at all.
 _VISIBLE = 2.5
@@ -38,7 +96,7 @@ def render(seed: int, defect: str | None = None, batch: int | None = None) -> tu
     defect : str or None
         One of `DEFECTS`; None renders the same part without a defect.
     batch : int or None
-        Number of the batch that the part is of, see `edgead.synthetic.batches`; None is the line without batches.
+        Number of the batch that the part is of, see `edgead.synthetic.line`; None is the line without batches.
 
     Returns
     -------

@@ -1,26 +1,116 @@
-"""A test set of made defects: real ones put onto good parts, or drawn ones; MVTec layout, and `made.json` beside it."""
+"""A test set of made defects: real ones put onto good parts, or drawn ones; MVTec layout, and what was done."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from edgead.dataset.folders import Progress, check_images
-from edgead.dataset.groups import AUTO
-from edgead.dataset.made_sets import FILE, Learnt, MadeSet, Reject, Transform
+from edgead.artifact.training_hashes import content_sha256
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.folders import GOOD, Progress, check_images, common_folder
+from edgead.dataset.groups import AUTO, group_images
+from edgead.dataset.made_sets import FILE, Learnt, MadeImage, MadeSet, Reject, Transform
 from edgead.errors import SettingsError
-from edgead.files.new_folder import new_folder
-from edgead.images.files import load_image
+from edgead.files.atomic import new_folder
+from edgead.images.files import load_image, write_image
 from edgead.synthetic.drawn_defects import KINDS, draw_kind
-from edgead.synthetic.made_folder import Made, Real, copy_part, keep_rejects, write_made
-from edgead.synthetic.placing import Shapes, alike, place_like, place_within
 from edgead.synthetic.rejects import RealDefect
-from edgead.synthetic.transplant import Cutting, cut_out, transplant
+from edgead.synthetic.transplant import Cutting, Shapes, alike, cut_out, place_like, place_within, transplant
+
+Real = Sequence[tuple[RealDefect, Reject]]
+"""Rejects with a marked defect, and what `made.json` says of each."""
+
+
+class Made(NamedTuple):
+    """A made image, its mask, and what is said of it."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    kind: str
+    good: Path
+    reject: str | None = None
+    transform: Transform | None = None
+
+
+def keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> list[tuple[RealDefect, Reject]]:
+    """Copy the rejects that have a marked defect, and their masks, into `real` in the draft.
+
+    Raises
+    ------
+    DatasetError
+        There are rejects, and none has a marked defect.
+    """
+    kept: list[tuple[RealDefect, Reject]] = []
+    paths = [reject.path for reject in rejects]
+    groups = group_images(paths, group, common_folder(paths) if paths else None)
+    for reject in rejects:
+        _, mask = reject.load()
+        if mask is None:
+            continue
+        name, of_mask = _names_of(reject, {record.mask for _, record in kept})
+        _copy(reject.path, draft / name)
+        write_image(draft / of_mask, mask.astype(np.uint8) * 255)
+        record = Reject(
+            image=name,
+            mask=of_mask,
+            kind=reject.kind,
+            group=groups.numbers[reject.path],
+            sha256=content_sha256(reject.path),
+            label=reject.label,
+        )
+        kept.append((reject, record))
+    if rejects and not kept:
+        raise DatasetError(
+            f"none of {len(rejects)} rejects has a marked defect, {rejects[0].path} first: give masks (--masks), boxes "
+            "(--boxes) or a model that finds them (--model)"
+        )
+    return kept
+
+
+def _names_of(reject: RealDefect, masks: set[str]) -> tuple[str, str]:
+    """What a reject and its mask are called in the draft; x.png and x.jpg would share a mask."""
+    stem = reject.path.stem
+    if f"real/ground_truth/{reject.kind}/{stem}_mask.png" in masks:
+        stem += f"_{reject.path.suffix[1:]}"
+    folder = f"{reject.kind}/{stem}"
+    return f"real/test/{folder}{reject.path.suffix}", f"real/ground_truth/{folder}_mask.png"
+
+
+def write_made(draft: Path, name: str, one: Made) -> MadeImage:
+    """Write an image and its mask."""
+    image, mask = f"test/{one.kind}/{name}.png", f"ground_truth/{one.kind}/{name}_mask.png"
+    write_image(draft / image, one.image)
+    write_image(draft / mask, one.mask.astype(np.uint8) * 255)
+    return MadeImage(
+        image=image,
+        mask=mask,
+        kind=one.kind,
+        good=_good_name(one.good),
+        reject=one.reject,
+        transform=one.transform,
+    )
+
+
+def copy_part(path: Path, draft: Path) -> None:
+    """Copy a good part that defects are on."""
+    _copy(path, draft / _good_name(path))
+
+
+def _good_name(path: Path) -> str:
+    return f"test/{GOOD}/{path.name}"
+
+
+def _copy(path: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, to)
+
 
 _FAINTEST = 3  # grey values by which a pixel must differ to belong to a drawn defect
 

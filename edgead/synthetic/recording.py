@@ -13,11 +13,10 @@ import cv2
 import numpy as np
 
 from edgead.dataset.folders import Progress
-from edgead.files.new_folder import new_folder
+from edgead.files.atomic import new_folder
 from edgead.images.files import write_image
 from edgead.synthetic.demo_defects import DEFECTS
-from edgead.synthetic.line import part_seed, render, schedule
-from edgead.synthetic.motion_jpeg import QUALITY
+from edgead.synthetic.line import QUALITY, part_seed, render, schedule
 from edgead.synthetic.part import SIZE
 
 _STAMP = "edgead_demo.json"

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.manifest import Preprocessing
-from edgead.files.atomic import write_whole
+from edgead.files.atomic import new_folder, write_whole
 from edgead.files.disk import writing
-from edgead.files.new_folder import new_folder
 from edgead.files.table import write_csv
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat

@@ -22,7 +22,7 @@ from edgead.adapt.commission.from_images import Commissioned, CommissionPlan, co
 from edgead.dataset.places import Place, read_region
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
-from edgead.files.new_folder import new_folder
+from edgead.files.atomic import new_folder
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat
 from edgead.types import scaled_score

@@ -21,8 +21,7 @@ from edgead.evidence.production.counts import QueryBudget, pipelines_of
 from edgead.evidence.production.formats import Collected, Format, encode
 from edgead.evidence.records import with_opinions
 from edgead.evidence.tables import marks, verdicts
-from edgead.files.atomic import open_whole
-from edgead.files.new_folder import new_folder
+from edgead.files.atomic import new_folder, open_whole
 from edgead.types import Decision
 
 PAGE = 500

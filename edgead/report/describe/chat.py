@@ -1,9 +1,15 @@
-"""Questions to an OpenAI-compatible server: one request, one answer, within a time and a size."""
+"""Questions to an OpenAI-compatible server: one request, one answer, within a time and a size.
+
+Its address decides what may be sent there. Its answers are read with care: they are another program's, and a language
+model's.
+"""
 
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
+import os
 import socket
 import ssl
 import threading
@@ -12,10 +18,186 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
-from edgead.errors import EdgeadError
-from edgead.report.describe.address import KEY_VARIABLE, Address, is_loopback
-from edgead.report.describe.answers import Answer, UnusableAnswer, cleaned, model_names, read_answer
+from edgead.components.uri import checked_host, origin
+from edgead.errors import EdgeadError, SettingsError
+
+KEY_VARIABLE = "EDGEAD_CHAT_KEY"
+_EXAMPLE = "write it as http://127.0.0.1:8080/v1"
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an OpenAI-compatible server listens; `key` is never part of what is shown."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    key: str | None
+
+    @property
+    def shown(self) -> str:
+        """Scheme, host and port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it names this machine; nothing leaves it then."""
+        return self.host == "localhost" or is_loopback(self.host)
+
+    def __repr__(self) -> str:
+        return f"Address({self.shown}{', with a key' if self.key else ''})"
+
+
+def read_address(url: str) -> Address:
+    """Read an address, and the key from the environment variable EDGEAD_CHAT_KEY.
+
+    Raises
+    ------
+    SettingsError
+        It is no http or https address, holds a password or options, or a key would go in clear text to another
+        machine. The address is not quoted beyond its host: it may hold a secret.
+    """
+    shown = origin(url)
+    parts = urlsplit(url) if shown else None
+    if parts is None or parts.scheme not in _PORTS or not parts.hostname:
+        raise SettingsError(f"--endpoint: no http or https address of a server: {_EXAMPLE}")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise SettingsError(f"--endpoint: {shown} with a password or options: {_EXAMPLE}, a key in {KEY_VARIABLE}")
+    try:
+        host = checked_host(parts.hostname)
+    except ValueError as error:
+        raise SettingsError(f"--endpoint: the host {error}") from None
+    address = Address(parts.scheme, host, parts.port or _PORTS[parts.scheme], parts.path.rstrip("/"), _key())
+    if not address.path.isascii() or not address.path.isprintable() or " " in address.path:
+        raise SettingsError(f"--endpoint: {shown}: its path holds what no address may: {_EXAMPLE}")
+    if address.key and address.scheme == "http" and not address.is_here:
+        raise SettingsError(
+            f"{KEY_VARIABLE} would go to {shown} in clear text: use https, or unset it where the server wants no key"
+        )
+    return address
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a number of a host is one of this machine's own, in either version of IP.
+
+    >>> is_loopback("127.0.0.2"), is_loopback("::ffff:127.0.0.1"), is_loopback("192.168.0.4"), is_loopback("here")
+    (True, True, False, False)
+    """
+    try:
+        number = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(number, "ipv4_mapped", None)
+    return (mapped or number).is_loopback
+
+
+def _key() -> str | None:
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise SettingsError(f"{KEY_VARIABLE}: a key has no spaces and no letters beyond ASCII")
+    return key or None
+
+
+MAX_CHARACTERS = 2_000
+_MAX_NAME = 100
+_EVENTS = "text/event-stream"
+
+
+class UnusableAnswer(ValueError):
+    """The sentence goes on after the address of the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a language model said: one line, at most `MAX_CHARACTERS` long, and the name that its server gives it."""
+
+    text: str
+    model: str
+
+
+def read_answer(content: bytes, kind: str) -> Answer:
+    """Read the answer to a chat request, whole or in the events of a stream.
+
+    Raises
+    ------
+    UnusableAnswer
+        It is of another form, or empty.
+    """
+    if kind == _EVENTS or content.startswith(b"data:"):
+        pieces = list(_events(content))
+        text = "".join(_text_of(piece, "delta") for piece in pieces)
+        named = next((piece for piece in pieces if piece.get("model")), {})
+    else:
+        named = _json(content)
+        text = _text_of(named, "message")
+    said = cleaned(text)
+    if not said:
+        raise UnusableAnswer("gave an empty answer: does its model see images, and may it use more tokens?")
+    if len(said) > MAX_CHARACTERS:
+        said = said[: MAX_CHARACTERS - 1] + "…"
+    return Answer(said, cleaned(str(named.get("model") or ""))[:_MAX_NAME])
+
+
+def model_names(content: bytes) -> list[str]:
+    """Read the answer to GET /models.
+
+    Raises
+    ------
+    UnusableAnswer
+        It is of another form.
+    """
+    listed = _json(content).get("data")
+    if not isinstance(listed, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("id"), str) for one in listed
+    ):
+        raise UnusableAnswer("lists no models")
+    return [cleaned(one["id"])[:_MAX_NAME] for one in listed]
+
+
+def cleaned(text: str) -> str:
+    """Put a text on one line, without what moves a terminal's cursor or turns the direction of writing."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _events(content: bytes) -> Iterator[dict[str, Any]]:
+    """Events of a stream (HTML standard, 9.2.6), as far as chat servers use them: a line of data each."""
+    for line in content.splitlines():
+        data = line.removeprefix(b"data:").strip()
+        if line.startswith(b"data:") and data != b"[DONE]":
+            yield _json(data)
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UnusableAnswer("answered with something that is no JSON object: is it a chat server?")
+    if "choices" not in found and "error" in found:
+        raise UnusableAnswer(f"reports an error: {cleaned(str(found['error']))[:200]}")
+    return found
+
+
+def _text_of(found: dict[str, Any], part: str) -> str:
+    """The words of the first choice: a text, or a list of parts of which some are text."""
+    choices = found.get("choices")
+    if part == "delta" and choices == []:  # the last event counts tokens, and has none
+        return ""
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = first.get(part) if isinstance(first, dict) else None
+    if not isinstance(message, dict):
+        raise UnusableAnswer("answered with JSON that holds no answer of a chat: is it a chat server?")
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(str(one.get("text", "")) for one in content if isinstance(one, dict))
+    return content if isinstance(content, str) else ""
+
 
 MAX_BYTES = 1 << 20
 _MAX_SHOWN = 200

@@ -8,8 +8,7 @@ import threading
 from pathlib import Path
 
 from edgead.errors import SettingsError
-from edgead.site.passwords import check_argon2, is_secret
-from edgead.site.users import User, find_user, read_users
+from edgead.site.users import User, check_argon2, find_user, is_secret, read_users
 
 logger = logging.getLogger(__name__)
 

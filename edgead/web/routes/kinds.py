@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, HTTPException, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
-from edgead.images.density import box_density, box_places
+from edgead.images.boxes import box_density, box_places
 from edgead.web.answers import Done, IntervalAnswer, KindsAnswer, PositionsAnswer
 from edgead.web.auth.callers import By, Kind, named
 from edgead.web.dependencies import NAME, ClientAddress, Daemon, Pipeline, VerdictId

@@ -9,8 +9,7 @@ import anyio.to_thread
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, model_validator
 
-from edgead.site.passwords import MAX_CHARACTERS
-from edgead.site.users import Role, user_name
+from edgead.site.users import MAX_CHARACTERS, Role, user_name
 from edgead.web.answers import Done
 from edgead.web.auth.callers import Caller, Refusal, Who, named
 from edgead.web.auth.cookies import SignedIn

@@ -9,7 +9,7 @@ import torch
 
 from edgead import kernels
 from edgead.errors import SettingsError
-from edgead.process import heap
+from edgead.process import memory
 from edgead.process.memory import peak_memory_mib
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -35,7 +35,7 @@ def choose_device(name: str) -> torch.device:
 def use_cores(threads: int | None = None) -> None:
     """Let torch use so many threads, by default those of the kernels, and keep the memory of large tensors."""
     torch.set_num_threads(threads or kernels.threads())
-    heap.keep()
+    memory.keep()
 
 
 def bfloat16_products(device: torch.device, wanted: bool) -> torch.autocast:

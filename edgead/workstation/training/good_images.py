@@ -21,10 +21,9 @@ from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.artifact.tiling import Tiling
 from edgead.calibration.operating_point import Costs
 from edgead.calibration.plan import choose_rates, plan_calibration
-from edgead.dataset.folders import find_good_images, split_good
+from edgead.dataset.folders import find_good_images, is_pattern, rule_of, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.dataset.places import with_places
-from edgead.dataset.products import is_pattern, rule_of
 from edgead.errors import SettingsError, tell_invalid
 from edgead.images.files import ImageError, load_image
 from edgead.images.likeness import SAME_PROPORTIONS, Look

@@ -10,9 +10,8 @@ from pathlib import Path
 from edgead.adapt.finalize import CalibrationPlan
 from edgead.artifact.manifest import PRECISIONS
 from edgead.calibration.plan import plan_calibration
-from edgead.dataset.folders import StageProgress, check_images, deal_groups, find_good_images
+from edgead.dataset.folders import StageProgress, check_images, deal_groups, find_good_images, rule_of
 from edgead.dataset.groups import AUTO, NONE, Groups, group_images
-from edgead.dataset.products import rule_of
 from edgead.errors import SettingsError
 
 JUDGED_SHARE = 0.2

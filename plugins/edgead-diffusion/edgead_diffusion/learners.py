@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from edgead.dataset.folders import StageProgress, no_progress
-from edgead.synthetic.placing import JITTER
+from edgead.synthetic.transplant import JITTER
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead_diffusion import anogen, seas
 from edgead_diffusion.anogen_boxes import BoxRule, draw_box

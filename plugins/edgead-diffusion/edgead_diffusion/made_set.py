@@ -20,10 +20,9 @@ from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.made_sets import Learnt, MadeSet
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
-from edgead.synthetic.made_folder import Made, Real
-from edgead.synthetic.made_set import Recipe, make_defects
-from edgead.synthetic.placing import Shapes, alike
+from edgead.synthetic.made_set import Made, Real, Recipe, make_defects
 from edgead.synthetic.rejects import RealDefect
+from edgead.synthetic.transplant import Shapes, alike
 from edgead_diffusion.anogen import AnogenPlan
 from edgead_diffusion.examples import Examples
 from edgead_diffusion.learners import AnogenLearner, DefectLearner, Plan, SeasLearner

@@ -1,32 +1,186 @@
-"""Demo: the whole path on the built-in line or on a user's own images: train, verify, evaluate, stream, sum up."""
+"""Demo: the whole path on the built-in line or on a user's own images: train, verify, export, inspect.
+
+Only what a demo wrote is ever removed or replaced. Its last words say what to look at, and what to do next, as commands
+that work as they are.
+"""
 
 from __future__ import annotations
 
+import glob
+import shlex
 import shutil
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgead.cli.console import StageProgress, stage_bars
-from edgead.cli.demo_folder import demo_folder
-from edgead.cli.demo_lines import Line, built_in_line, own_line
 from edgead.cli.demo_mistakes import Mistake, Mistakes
-from edgead.cli.demo_next import Step, next_steps, steps_text, write_site
-from edgead.dataset.folders import find_good_images, find_test_images
+from edgead.dataset.folders import GOOD, find_good_images, find_test_images
 from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
+from edgead.files.disk import writing
 from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay, draw_truth
 from edgead.images.sheet import Tile, pair, pair_sheet
+from edgead.process.installation import command_path
 from edgead.report.evaluate import evaluate
 from edgead.report.worst_cases import write_worst_cases
+from edgead.sources import Source, open_source
+from edgead.sources.paths import FolderSource
 from edgead.stream import StreamSummary, run
-from edgead.synthetic.recording import write_dataset
+from edgead.synthetic.recording import load_truth, write_dataset, write_video
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+STAMP = ".edgead-demo"
+
+
+@contextmanager
+def demo_folder(output: Path) -> Iterator[None]:
+    """Mark a folder as the demo's, before anything is written there.
+
+    Raises
+    ------
+    SettingsError
+        Something lies there, and no demo made the folder.
+    """
+    stamp = output / STAMP
+    if output.exists() and not stamp.is_file() and (not output.is_dir() or any(output.iterdir())):
+        raise SettingsError(
+            f"{output} holds what no demo wrote, and the demo would write over it: name a new folder with --output"
+        )
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
+        try:
+            yield
+        finally:
+            if list(output.iterdir()) == [stamp]:  # it failed at once
+                stamp.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What the camera loop is shown, and what is known of it: the defect of a frame, and where it is."""
+
+    source: Source
+    truth: Callable[[Frame], str | None]
+    mask: Callable[[Frame], np.ndarray | None]
+
+
+def built_in_line(output: Path, progress: StageProgress) -> Line:
+    """The built-in line on video."""
+    video = output / "line.avi"
+    truths = load_truth(write_video(video, progress=partial(progress, "film the line")))
+
+    def mask(frame: Frame) -> np.ndarray:
+        marked = np.zeros(frame.image.shape[:2], bool)
+        for x, y, width, height in truths[frame.number].boxes:
+            marked[y : y + height, x : x + width] = True
+        return marked
+
+    return Line(open_source(video), lambda frame: truths[frame.number].defect, mask)
+
+
+def own_line(data: Path) -> Line:
+    """All test images of a data set in MVTec layout, one after the other."""
+    source = FolderSource(f"{glob.escape(str(data))}/test/*/*")
+    tests = {(image.defect, image.path.name): image for image in find_test_images(data)}
+
+    def truth(frame: Frame) -> str | None:
+        kind = source.paths[frame.number].parent.name
+        return None if kind == GOOD else kind
+
+    def mask(frame: Frame) -> np.ndarray | None:
+        path = source.paths[frame.number]
+        return tests[path.parent.name, path.name].load_mask(frame.image.shape[:2])
+
+    return Line(source, truth, mask)
+
+
+# The built-in line before the demo's model; the same as deploy/site.yaml of a checkout, for any folder.
+_SITE = """\
+# Written by `edgead demo`: the built-in line, inspected by the model in this folder. The page is on {page}.
+# `edgead daemon --schema` describes all keys, `edgead daemon -c FILE --check` shows them with their defaults.
+
+cameras:
+  conveyor:
+    uri: synthetic:?seed=7&count=120&defect_rate=0.1&rate=2&repeat=1
+
+pipelines:
+  line:
+    camera: conveyor
+    model: model
+    budget_ms: 200
+
+store:
+  folder: evidence
+  most_mib: 500
+"""
+PAGE = "http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A command, and what it is for."""
+
+    command: str
+    purpose: str
+
+
+def write_site(output: Path) -> Path:
+    """Write a site file that inspects the built-in line by the demo's model; one that lies there stays as it is."""
+    site = output / "site.yaml"
+    if not site.exists():
+        write_whole(site, _SITE.format(page=PAGE).encode())
+    return site
+
+
+def next_steps(output: Path, data: Path, site: Path | None) -> list[Step]:
+    """What to do after the demo; `site` is None where it ran on the user's own images."""
+    model = output / "model"
+    report = Step(_edgead("report", model, data, "-o", output / "report.html"), "the test set as a page to print")
+    if site is None:
+        steps = [
+            report,
+            Step(
+                _edgead("stream", model, "camera:0", "--sink", "images:rejects?only=reject"),
+                "judges what a camera sees",
+            ),
+        ]
+    else:
+        page = f"inspects the line without end, its page is on {PAGE}; Ctrl-C ends it"
+        steps = [
+            Step(_edgead("daemon", "-c", site), page),
+            report,
+            Step(_edgead("train", "FOLDER", "-o", "MODEL"), "learns from your own good parts"),
+        ]
+    activate = Path(command_path("edgead")).with_name("activate")
+    if activate.is_file():
+        steps.append(Step(f". {shlex.quote(str(activate))}", "from then on `edgead` alone is enough in this terminal"))
+    return steps
+
+
+def steps_text(look_at: dict[str, str], steps: list[Step]) -> str:
+    """Lay both out for a terminal; a command has a line of its own, so that it can be copied."""
+    width = max(map(len, look_at))
+    lines = ["Look at", *(f"  {path:<{width}}  {what}" for path, what in look_at.items()), "", "Next"]
+    for step in steps:
+        lines += [f"  {step.command}", f"      {step.purpose}"]
+    return "\n".join(lines)
+
+
+def _edgead(*words: str | Path) -> str:
+    return shlex.join([command_path("edgead"), *map(str, words)])
+
 
 VERIFIED_IMAGES = 30
 # The built-in line has images enough for a strict limit, and its defects are easy.
