@@ -1,4 +1,4 @@
-"""What `edgead train` says at its end: the table of limits, what they mean, and what would help."""
+"""Table of limits after `edgead train`, and advice: what the thresholds mean, and what would help."""
 
 from __future__ import annotations
 
