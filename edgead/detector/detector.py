@@ -234,17 +234,17 @@ class Detector(Measurer):
         kind = None
         if self._kinds and decision != "ok" and measured.descriptor is not None:
             kind = self._kinds.kind_of(measured.descriptor)
-        where = self.manifest.preprocessing.region(shape)
-        boxes = () if decision == "ok" else find_boxes(measured.anomaly_map, limits.map_threshold, where, shape)
+        spec, anomaly_map = self._spec, measured.anomaly_map
+        boxes = () if decision == "ok" else find_boxes(anomaly_map, limits.map_threshold, spec.region(shape), shape)
         return make(
             measured.image_score,
             decision,
-            measured.anomaly_map,
+            anomaly_map,
             limits.reject,
             limits.map_threshold,
             boxes,
             measured.stage_times,
-            self.manifest.preprocessing.roi,
+            spec.roi,
             limits.map_typical,
             review_threshold=None if limits.method == "none" else limits.review,
             typical_score=limits.typical,
@@ -277,7 +277,7 @@ class Detector(Measurer):
         return None if limits is None or limits.method == "none" else limits.reject
 
     def __repr__(self) -> str:
-        height, width = self.manifest.preprocessing.image_size
+        height, width = self._spec.image_size
         limit = "no thresholds" if self.threshold is None else f"reject > {self.threshold:.4g}"
         graph = f"{self.graph.precision} on {self.runtime}"
         closed = ", closed" if self._closed else ""

@@ -161,7 +161,8 @@ class Measurer:
         self._closed = False
         self._describer: Describer | None = None
         self._left_out: dict[int, Scorer] = {}
-        self._laid = self.manifest.preprocessing.model_copy(update={"alignment": None})  # of frames that are aligned
+        self._spec = self.manifest.preprocessing
+        self._laid = self._spec.model_copy(update={"alignment": None})  # of frames that are aligned
         self._mosaic: Mosaic | None = None
         self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
         try:
@@ -176,12 +177,12 @@ class Measurer:
             head.check(outputs, arrays)
         except ValueError as error:
             raise ArtifactError(f"{self.artifact.path}: {error}: train the model again") from error
-        if self.manifest.preprocessing.tiles is not None and (head.frames > 1 or head.new_state() is not None):
+        if self._spec.tiles is not None and (head.frames > 1 or head.new_state() is not None):
             raise SettingsError(
                 f"the head {head.kind!r} of {self.artifact.path} remembers earlier frames, and would take the tiles "
                 "of one frame for frames: train it without --tiles"
             )
-        return head.open(outputs, arrays, self.manifest.preprocessing.image_size)
+        return head.open(outputs, arrays, self._spec.image_size)
 
     def _open_describer(self) -> Describer:
         """Open it once somebody asks in what way a frame is anomalous: most models are never asked."""
@@ -231,7 +232,7 @@ class Measurer:
         if not isinstance(head, NearestHead) or not 0 <= fold < head.folds:
             raise SettingsError(f"{self.artifact.path} has learnt no fold {fold} that can be left out: retrain it")
         if fold not in self._left_out:
-            arrays, image_size = self.artifact.head_arrays(), self.manifest.preprocessing.image_size
+            arrays, image_size = self.artifact.head_arrays(), self._spec.image_size
             self._left_out[fold] = head.open_left_out(self._runtime.outputs, arrays, image_size, fold)
         return partial(head.score_still, self._left_out[fold])
 
@@ -243,7 +244,7 @@ class Measurer:
             if self._closed:
                 raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
             t0 = time.perf_counter_ns()
-            laid = aligned(as_bgr(image), self.manifest.preprocessing)
+            laid = aligned(as_bgr(image), self._spec)
             t1 = time.perf_counter_ns()
             if self._laid.tiles is None:
                 measured = self._measure_input(laid.image, self._laid, score, describe_above)

@@ -259,13 +259,15 @@ class DriftWatch:
         if self._meter is not None and view is not None:
             for name, value in zip(_CAMERA, view.model_dump().values(), strict=True):
                 self._add(name, value)
-        self._conclude()
-        return self.state
+        return self._conclude()
 
     @property
     def state(self) -> DriftState:
         """What was said after the last part."""
-        evidence = self._furthest / self._bar
+        return self._state(self._furthest)
+
+    def _state(self, furthest: float) -> DriftState:
+        evidence = furthest / self._bar
         if self._alarm_part is None:
             return DriftState("ok", None, None, self._parts, None, evidence)
         images = {name: change for name, change in self._changed.items() if name in _CAMERA}
@@ -318,13 +320,15 @@ class DriftWatch:
         if math.isfinite(value):
             self._values[name].add(value, self._rng.random())
 
-    def _conclude(self) -> None:
-        if self._alarm_part is None and self._furthest >= self._bar:
+    def _conclude(self) -> DriftState:
+        furthest = self._furthest
+        if self._alarm_part is None and furthest >= self._bar:
             self._alarm_part = self._parts
         if self._alarm_part is not None and self._parts <= self._alarm_part + _SOON_PARTS:
             for name, channel in self._channels.items():
                 if channel.level >= min(_CHANGED_TOO, self._bar):
                     self._changed.setdefault(name, channel.change)
+        return self._state(furthest)
 
     @property
     def _furthest(self) -> float:

@@ -41,6 +41,8 @@ from patience import wait_for
 from small_daemon import write_model
 from small_graph import small_images
 
+from edgead.files.atomic import exchange_names
+
 MODELS = ["one", "two"]
 NAMES = ["a", "b", "c"]
 WHICH = st.integers(0, 5)  # of two or three pipelines
@@ -208,8 +210,9 @@ class SiteMachine(RuleBasedStateMachine):
         for name in MODELS:
             bank = self.folder / name / "memory_bank.npy"
             if bank.exists() and bank.read_bytes() == b"damaged":
-                shutil.rmtree(bank.parent)
-                self.draft(name).rename(bank.parent)
+                sound = self.draft(name)
+                exchange_names(sound, bank.parent)  # in one step: a pipeline puts an earlier version where none is
+                shutil.rmtree(sound)
         # What the faults have stopped has stopped: no frame is under way that fails after the reload.
         self.wait_judged(self.states(), or_not_running=True)
         self.reload()
@@ -350,4 +353,6 @@ def test_a_site_comes_back_from_anything(once, examples):
         try:
             run_state_machine_as_test(SiteMachine, settings=settings(max_examples=examples, **options))
         except Flaky:
+            if not SiteMachine.problems:
+                raise
             raise AssertionError(SiteMachine.problems[0]) from None
