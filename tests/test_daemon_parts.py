@@ -64,6 +64,37 @@ def test_a_supervisor_restarts_what_fails_until_the_budget_is_used_up_and_can_be
     assert len(runs) == 3 and set(runs) == {"line"}
 
 
+def test_a_thread_that_is_being_started_is_not_lost(monkeypatch):
+    """The watch looks for lost threads at any moment, also between the forgotten end and the new thread."""
+    going_on, reported = threading.Event(), []
+
+    def work(stop):
+        if not going_on.is_set():
+            raise RuntimeError("the engine broke")
+        stop.wait()
+
+    supervisor = Supervisor(
+        "line", work, lambda error, again: reported.append(str(error)), budget=RestartBudget(limits(0, 60))
+    )
+    supervisor.start()
+    assert supervisor.join(30) and reported == ["the engine broke"]
+    going_on.set()
+    start = threading.Thread.start
+
+    def watched(thread):
+        if thread.name == "line":
+            watch = threading.Thread(target=supervisor.revive)
+            watch.start()
+            watch.join()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", watched)
+    supervisor.start()
+    assert supervisor.alive and not supervisor.used_up and reported == ["the engine broke"]
+    supervisor.stop()
+    assert supervisor.join(30)
+
+
 def test_of_several_faults_the_one_that_stands_in_the_way_of_all_is_reported():
     state = PipelineState("line")
     assert (state.state, state.reason) == ("starting", None)

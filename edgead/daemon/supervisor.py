@@ -99,14 +99,20 @@ class Supervisor:
 
     def revive(self) -> None:
         """Start a lost thread again, within the budget; to be called now and then, from one thread."""
-        if self.lost:
+        if not self._starting.acquire(blocking=False):
+            return  # between the end that a start forgets and its thread, a sound one would pass for a lost one
+        try:
+            if not self.lost:
+                return
             again = self.budget.spend()
-            self._tell(RuntimeError("the thread has ended, see the log"), again)
-            if again:
-                self.restarts += 1
-                self.start()
-            else:
+            if not again:
                 self._end = "used up"
+        finally:
+            self._starting.release()
+        self._tell(RuntimeError("the thread has ended, see the log"), again)
+        if again:
+            self.restarts += 1
+            self.start()
 
     def stop(self) -> None:
         """Ask the work to end; `join` waits for it."""
