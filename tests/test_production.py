@@ -21,8 +21,7 @@ from edgead.evidence.production.counts import QueryBudget, Tally, Unit, total, u
 from edgead.evidence.production.export import Wanted, as_row, count, pages
 from edgead.evidence.production.formats import encode, safe_cell
 from edgead.evidence.production.periods import Period, within
-from edgead.evidence.production.report import COLUMNS, Question, report, sum_of
-from edgead.evidence.production.report import report_table as table
+from edgead.evidence.production.report import COLUMNS, Question, report, report_table, sum_of
 from edgead.evidence.tables import marks, orders, parts, verdicts
 from edgead.site.shifts import ShiftSection, days_between, shifts_between
 
@@ -104,7 +103,7 @@ def test_every_group_is_what_a_plain_count_gives(store, access, by, rows):
         expected = {(value, None): plain_count([row for row in rows if row[by] == value]) for value in values}
     assert {(group.name, group.begin): group.units["caps"] for group in found} == expected
     assert sum_of(found) == plain_count(rows)
-    pieces = {kind: b"".join(encode(kind, COLUMNS, [table(found)])) for kind in ("csv", "jsonl")}
+    pieces = {kind: b"".join(encode(kind, COLUMNS, [report_table(found)])) for kind in ("csv", "jsonl")}
     of_csv = list(csv.DictReader(io.StringIO(pieces["csv"].decode())))
     of_json = list(map(json.loads, pieces["jsonl"].decode().splitlines()))
     for name in ("inspected", "ok", "review", "reject", "false_rejects"):

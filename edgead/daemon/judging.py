@@ -22,19 +22,17 @@ from edgead.daemon.part_code import PartCode
 from edgead.errors import EdgeadError, NotNowError, NoVerdictInTimeError, SettingsError
 from edgead.inspector import FrameError, Inspector
 from edgead.process.log_rate import limited_log
-from edgead.profiling.latency import Latency
 from edgead.site.schema import PipelineSection
+from edgead.site.status import State
 from edgead.triggers import AnsweringTrigger, NamingTrigger, PartTrigger, RequestTrigger, Trigger, open_trigger
 from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
-    from edgead.drift import DriftState
     from edgead.evidence import EvidenceStore
     from edgead.sinks.queued import QueuedSink
 
 logger = logging.getLogger(__name__)
 
-State = Literal["starting", "running", "fault", "stopped"]
 Kind = Literal["program", "hang", "model", "frame", "camera", "trigger"]
 # Which one is shown first: what stands in the way of all the others.
 _KINDS: tuple[Kind, ...] = ("program", "hang", "model", "frame", "camera", "trigger")
@@ -283,62 +281,6 @@ class Receivers:
     sinks: tuple[QueuedSink, ...]
     publish: Callable[[Frame, Verdict], None]
     before: int
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineStatus:
-    """What a pipeline is and has done since it was made.
-
-    Attributes
-    ----------
-    kinds : dict of int
-        Rejects by the kind of their defect, those without one aside.
-    taken, judged : int
-        Frames that it took from its camera, and those of them that got a verdict.
-    dropped : int
-        Frames that a newer one replaced before it could take them.
-    skipped : int
-        Frames that should have been judged but came while the pipeline was in fault.
-    warming_up : int
-        Frames without a verdict because the model remembers frames, and a new stream began.
-    late : int
-        Verdicts that came later after the capture than `budget_ms`.
-    parts_missed : int
-        Parts that were named and got no verdict: no frame came for them, or theirs could not be judged.
-    codes : dict of int
-        What became of the codes of parts; empty where none are read. See `PartCode.counts`.
-    latency : dict of Latency
-        Per stage; `total` runs from the capture to the last sink.
-    drift : DriftState or None
-        What the drift watch said after the last part; None before one, or where none is watched.
-    realtime_problem : str or None
-        What the system refuses of the pipeline's `realtime`.
-    """
-
-    name: str
-    camera: str
-    model: str
-    model_sha256: str
-    state: State
-    reason: str | None
-    since: datetime
-    decisions: dict[str, int]
-    kinds: dict[str, int]
-    taken: int
-    judged: int
-    dropped: int
-    skipped: int
-    warming_up: int
-    late: int
-    parts_missed: int
-    codes: dict[str, int]
-    restarts: int
-    fps: float | None
-    latency: dict[str, Latency]
-    thresholds: dict[str, float] | None
-    can_roll_back: bool
-    drift: DriftState | None
-    realtime_problem: str | None = None
 
 
 class Judging:

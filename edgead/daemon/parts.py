@@ -16,6 +16,7 @@ import numpy as np
 from edgead.errors import EdgeadError
 from edgead.process.restarting_thread import RestartingThread
 from edgead.site.parts import PartSection
+from edgead.site.status import PartStatus
 from edgead.types import DECISIONS, FAULT, NO_PART, Decision, Frame, PartVerdict, Verdict
 
 if TYPE_CHECKING:
@@ -196,34 +197,6 @@ def decide(decisions: Sequence[Decision], needed: int) -> Decision:
 
 # Views whose part the thread has not come to yet: their images must not fill the memory where the database stalls.
 _MAX_WAITING = 256
-
-
-@dataclass(frozen=True, slots=True)
-class PartStatus:
-    """What became of the parts of one name.
-
-    Attributes
-    ----------
-    decisions : dict of int
-        Verdicts since the start: ok, review, reject and fault.
-    waiting : int
-        Parts that wait for a view, or for a part before them.
-    unmatched : int
-        Views that came after their part had gone out, or could be of several parts.
-    reason : str
-        Of the last fault.
-    problem : str or None
-        What is wrong now.
-    """
-
-    name: str
-    pipelines: tuple[str, ...]
-    rule: str
-    decisions: dict[str, int]
-    waiting: int
-    unmatched: int
-    reason: str
-    problem: str | None
 
 
 class Parts:

@@ -8,13 +8,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgead.daemon.judging import Asking, JudgementError, Judging, PipelineStatus, Requests, State
+from edgead.daemon.judging import Asking, JudgementError, Judging, Requests
 from edgead.daemon.model_control import SteeredModel, Wiring
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.images.files import ImageError
 from edgead.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
+from edgead.site.status import PipelineStatus, State
 from edgead.sources import SourceError
 from edgead.sources.live import Mailbox
 from edgead.types import NO_PART, Frame, Part, Verdict

@@ -19,16 +19,19 @@ from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
     from edgead.evidence.store import EvidenceStore
+    from edgead.sinks.queued import QueueStatus
+    from edgead.site.status import PartStatus, PipelineStatus
+    from edgead.sources.supervised import CameraStatus
 
 
 class ServedCamera(Protocol):
-    def status(self) -> Any: ...
+    def status(self) -> CameraStatus: ...
 
     def latest(self) -> Frame | None: ...
 
 
 class ServedPipeline(Protocol):
-    def status(self) -> Any: ...
+    def status(self) -> PipelineStatus: ...
 
     def latest(self) -> tuple[Frame, Verdict] | None: ...
 
@@ -52,11 +55,11 @@ class ServedPipeline(Protocol):
 
 
 class ServedSink(Protocol):
-    def status(self) -> Any: ...
+    def status(self) -> QueueStatus: ...
 
 
 class ServedParts(Protocol):
-    def status(self) -> Any: ...
+    def status(self) -> PartStatus: ...
 
 
 class ServedNotices(Protocol):

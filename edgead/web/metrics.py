@@ -20,6 +20,9 @@ from edgead.version import __version__
 from edgead.web.contract import all_units, running
 
 if TYPE_CHECKING:
+    from edgead.sinks.queued import QueueStatus
+    from edgead.site.status import PartStatus, PipelineStatus
+    from edgead.sources.supervised import CameraStatus
     from edgead.web.contract import Served
 
 _DECISIONS = ("ok", "review", "reject", "fault", "false_rejects")
@@ -117,7 +120,7 @@ class DaemonCollector(Collector):
         return ()  # nothing is asked of the parts before they run
 
 
-def _of_cameras(cameras: list[Any]) -> Iterator[Metric]:
+def _of_cameras(cameras: list[CameraStatus]) -> Iterator[Metric]:
     def rows(name: str) -> dict[Any, Any]:
         return {(camera.name,): getattr(camera, name) for camera in cameras}
 
@@ -138,7 +141,7 @@ def _of_cameras(cameras: list[Any]) -> Iterator[Metric]:
     yield _gauge("edgead_camera_unhealthy", "1 for what is wrong with the images.", ("camera", "problem"), health)
 
 
-def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
+def _of_pipelines(pipelines: list[PipelineStatus]) -> Iterator[Metric]:
     label = ("pipeline",)
     decided = {(one.name, decision): count for one in pipelines for decision, count in one.decisions.items()}
     yield _counter("edgead_verdicts", "Verdicts.", ("pipeline", "decision"), decided)
@@ -168,7 +171,7 @@ def _of_pipelines(pipelines: list[Any]) -> Iterator[Metric]:
     yield _gauge("edgead_threshold", "Scores above it are for review or rejected.", ("pipeline", "kind"), thresholds)
 
 
-def _latency(pipelines: list[Any]) -> Metric:
+def _latency(pipelines: list[PipelineStatus]) -> Metric:
     """A summary: quantiles of the newest frames, sum and count of all; prometheus_client's own has no quantiles."""
     name = "edgead_latency_seconds"
     metric = Metric(name, "Time that a frame spent in a stage; total is from the capture to the last sink.", "summary")
@@ -183,7 +186,7 @@ def _latency(pipelines: list[Any]) -> Metric:
     return metric
 
 
-def _of_parts(parts: list[Any]) -> Iterator[Metric]:
+def _of_parts(parts: list[PartStatus]) -> Iterator[Metric]:
     decided = {(one.name, decision): count for one in parts for decision, count in one.decisions.items()}
     text = "Verdicts of several pipelines together; fault where a view is missing."
     yield _counter("edgead_part_verdicts", text, ("part", "decision"), decided)
@@ -191,7 +194,7 @@ def _of_parts(parts: list[Any]) -> Iterator[Metric]:
     yield _counter("edgead_part_views_unmatched", "Views too late, or of several parts.", ("part",), unmatched)
 
 
-def _of_sinks(sinks: list[Any]) -> Iterator[Metric]:
+def _of_sinks(sinks: list[QueueStatus]) -> Iterator[Metric]:
     def rows(name: str) -> dict[Any, Any]:
         return {(sink.name,): getattr(sink, name) for sink in sinks}
 

@@ -20,10 +20,10 @@ from typing import Any
 
 # What of the daemon takes time and is not what is tested here.
 SOON = {
-    "daemon.model_changes._FOLLOW_S": 0.2,
+    "daemon.reload._FOLLOW_S": 0.2,
     "daemon.site_runtime._LEAVE_S": 0.2,
     "evidence.database._WAIT_S": 0.1,
-    "web.cpu_budget._SHARE": 1.0,
+    "web.load_limits._CPU_SHARE": 1.0,
     "web.app._describe_problems": lambda app: None,  # two seconds of each start
 }
 
