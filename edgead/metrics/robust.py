@@ -14,7 +14,8 @@ def robust_deviation(values: npt.ArrayLike) -> float:
     """Median absolute deviation of values, as a standard deviation of normal ones; 0 where most are equal.
 
     How many of these is far differs with what is compared, and each caller says why: scores with a gap between
-    (`calibration.outliers`), logarithms over few images (`adapt.commission.collect`), pairs of many (`near_duplicates`).
+    (`calibration.outliers`), logarithms over few images (`adapt.commission.collect`), or pairs of many
+    (`near_duplicates`).
     """
     found = np.asarray(values, np.float64)
     return float(_OF_MEDIAN * np.median(np.abs(found - np.median(found))))
