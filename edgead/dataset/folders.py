@@ -1,6 +1,6 @@
-"""Folders of several products below one: named by a pattern, never guessed, for a folder of defects may lie beside.
+"""Folders of images: MVTec layout (train/good, test/<type>, ground_truth/<type>) or a plain folder of good images.
 
-Folders of images: MVTec layout (train/good, test/<type>, ground_truth/<type>) or a plain folder of good images.
+Folders of several products below one are named by a pattern, never guessed, for a folder of defects may lie beside.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Conformal p-values against all that came before, for a stream that never ends.
+"""Evidence of a change from bets that a stable stream makes no profit of: the Shiryaev-Roberts procedure.
 
-Evidence of a change from bets that a stable stream makes no profit of: the Shiryaev-Roberts procedure.
+What is bet on are conformal p-values against all that came before, for a stream that never ends.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Channel of the drift watch: a value of every part, or a share of the parts.
+"""Watch of parts' scores and of the camera's images for a change, with a stated rate of false alarms.
 
-Watch of parts' scores and of the camera's images for a change, with a stated rate of false alarms.
+Each channel follows a value of every part, or a share of the parts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One line of text in an image.
-
-Sheets of many images: in rows with captions, and in bands with headings that say what one sees.
-"""
+"""Sheets of many images: in rows with captions, and in bands with headings that say what one sees."""
 
 from __future__ import annotations
 

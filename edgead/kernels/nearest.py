@@ -1,10 +1,9 @@
-"""Pre-scan of a memory bank: its columns, chosen once, when the bank is prepared.
+"""Nearest patches: the distance of every patch to a memory bank of normal patches.
 
 The search scans 8-bit codes of every row and measures the few rows that can still be nearest. The codes may hold all
 columns, or the first principal directions of the bank: fewer numbers to scan, more rows left. Any choice gives the
-same result; this one is made by leaving rows of the bank out and counting what would be left of the others.
-
-Nearest patches: the distance of every patch to a memory bank of normal patches.
+same result; `choose_projection` makes it once, when the bank is prepared, by leaving rows of the bank out and counting
+what would be left of the others.
 """
 
 from __future__ import annotations

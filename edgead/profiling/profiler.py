@@ -1,6 +1,6 @@
-"""Latency at the rate of a line: frames arrive by a clock that waits for nobody.
+"""Latency profiling: how long the detector takes on this machine, on real images, one after the other or at a pace.
 
-Latency profiling: how long the detector takes on this machine, on real images, one after the other or at a pace.
+At the pace of a line, frames arrive by a clock that waits for nobody.
 """
 
 from __future__ import annotations

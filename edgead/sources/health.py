@@ -1,6 +1,6 @@
-"""Registration of a camera's view against the images that it was commissioned with.
+"""Health of a camera, apart from that of the parts: too dark, too bright, blurred, moved.
 
-Health of a camera, apart from that of the parts: too dark, too bright, blurred, moved.
+It has moved where its view no longer lies on the images that it was commissioned with.
 """
 
 from __future__ import annotations

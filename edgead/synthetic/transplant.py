@@ -1,6 +1,6 @@
-"""Place of a transplanted defect on a good part: its own, moved a little, or anywhere in a mask.
+"""Real defects moved onto good parts: multiplied in by the ratio to their surroundings, or pasted with a soft edge.
 
-Real defects moved onto good parts: multiplied in by the ratio to their surroundings, or pasted with a soft edge.
+Their place on the good part is their own, moved a little, or anywhere in a mask.
 """
 
 from __future__ import annotations
