@@ -1,6 +1,6 @@
 """Change of thresholds on the device, from good images or by hand; every change is kept in the manifest.
 
-Known defects that other thresholds would let pass, and that are stopped now, are said before.
+Thresholds that would let a known defect pass, which is stopped now, are refused.
 """
 
 from __future__ import annotations
