@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from verdicts import Line
 
-from edgead.daemon.alarms import AlarmWatch, Finding
+from edgead.daemon.alarms import AlarmWatch, Finding, FrameCounts
 from edgead.daemon.judging import PipelineState
 from edgead.daemon.notices import NoticeLedger, Notices
 from edgead.drift import DriftState
@@ -61,7 +61,7 @@ def test_the_limit_itself_is_no_alarm_and_what_was_found_is_said():
 
 def test_alarms_that_nobody_asked_for_are_never_raised():
     watch = AlarmWatch("caps", AlarmsSection())
-    assert changes(watch, "r" * 500).strip(".") == "" and watch.kinds == frozenset()
+    assert changes(watch, "r" * 500).strip(".") == "" and watch.kinds == {"not_inspected"}
     assert watch.no_part(running=True) is None
 
 
@@ -74,6 +74,60 @@ def test_no_part_counts_only_while_the_pipeline_runs():
     ]
     watch.add("ok")
     assert watch.no_part(running=True) is None
+
+
+class Frames:
+    """A pipeline's counts, and a clock that goes on with them."""
+
+    def __init__(self, section: AlarmsSection):
+        self.now_s, self.judged, self.late, self.missed = 0.0, 0, 0, 0
+        self.watch = AlarmWatch("caps", section, clock=lambda: self.now_s)
+        self.watch.not_inspected(FrameCounts(0, 0, 0))
+
+    def pass_by(self, for_s: int, judged: int, *, late: int = 0, missed: int = 0) -> Finding | None:
+        """Let so many frames a second pass; gives what was found at the end."""
+        for _ in range(for_s):
+            self.now_s += 1
+            self.judged, self.late, self.missed = self.judged + judged, self.late + late, self.missed + missed
+            found = self.watch.not_inspected(FrameCounts(self.judged, self.late, self.missed))
+        return found
+
+
+def test_frames_without_a_verdict_in_time_are_an_alarm_by_default():
+    line = Frames(AlarmsSection())
+    assert line.pass_by(30, 10) is None
+    found = line.pass_by(20, 9, missed=1)
+    text = (
+        "20 of the last minute's 500 frames had no verdict in time (20 were not judged, 0 were late): a faster preset, "
+        "int8 or a slower line helps"
+    )
+    assert found == Finding("not_inspected", "caps", text, "warning", 4.0, 1.0)
+    found = line.pass_by(40, 8, late=2, missed=2)
+    assert found is not None and (found.severity, found.value) == ("critical", round(100 * 180 / 600, 2))
+    # It lasts until at most half as many as may be had none: the minute of those is over.
+    assert line.pass_by(59, 10) is not None and line.pass_by(1, 10) is None
+
+
+@pytest.mark.parametrize("above", [1.0, 20.0, None])
+def test_the_share_itself_is_no_alarm(above):
+    line = Frames(AlarmsSection(not_inspected_above=above))
+    found = line.pass_by(60, 79, late=1, missed=21)  # 22 of 100
+    assert (found is not None) is (above is not None)
+    line = Frames(AlarmsSection(not_inspected_above=above))
+    assert line.pass_by(60, 99, missed=1) is None
+
+
+def test_few_frames_and_the_first_seconds_are_no_alarm_and_a_pipeline_that_stands_has_none():
+    line = Frames(AlarmsSection())
+    assert line.pass_by(9, 1, missed=1) is None and not line.watch.knows_frames
+    assert line.pass_by(1, 1, missed=1) is not None and line.watch.knows_frames
+    assert line.watch.not_inspected(None) is None and not line.watch.knows_frames
+    assert line.pass_by(10, 1) is None and not line.watch.knows_frames  # its minute begins with it
+    line.judged = line.missed = 0  # it was made again
+    assert line.pass_by(11, 2) is None and line.watch.knows_frames
+    line.pass_by(1, 0, missed=2)
+    assert line.pass_by(59, 0) is None  # two of 24 frames: what a disk costs once
+    assert line.pass_by(1, 0, missed=1) is None  # those two were over a minute ago
 
 
 def test_a_verdict_costs_next_to_nothing():
@@ -99,7 +153,12 @@ class Plant:
         self.sink = dict(name="plc", problem=None, required=True)
         self.cameras = {"top": SimpleNamespace(status=lambda: SimpleNamespace(**self.camera))}
         self.caps = SimpleNamespace(
-            name="caps", state="running", faults={}, drift=None, section=self.site.pipelines["caps"]
+            name="caps",
+            state="running",
+            faults={},
+            drift=None,
+            section=self.site.pipelines["caps"],
+            frame_counts=FrameCounts(0, 0, 0),
         )
         self.pipelines = {"caps": self.caps}
         self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.sink))}
@@ -211,6 +270,18 @@ def test_no_part_is_raised_by_its_own_time(plant):
     plant.caps.state = "running"
     plant.judge(GOOD)
     assert plant.after(0) == ["no_part caps resolved"]
+
+
+def test_frames_without_a_verdict_are_raised_and_outlive_a_restart(plant):
+    plant.caps.frame_counts = FrameCounts(100, 0, 0)
+    assert plant.after(5) == []
+    plant.caps.frame_counts = FrameCounts(194, 4, 6)
+    assert plant.after(6) == [] and plant.after(4) == ["not_inspected caps raised"]
+    (notice,) = plant.notices.standing()
+    assert (notice.severity, notice.value, notice.limit) == ("warning", 10.0, 1.0)
+    plant.begin()
+    assert plant.after(5) == [] and plant.notices.standing() == [notice]  # nobody can say yet
+    assert plant.after(6) == [] and plant.after(4) == ["not_inspected caps resolved"]
 
 
 def test_a_reload_keeps_what_stands_and_a_restart_too(plant):

@@ -14,6 +14,11 @@ from edgead.types import FAULT
 _BAD = ("reject", FAULT)
 OF_VERDICTS: tuple[NoticeKind, ...] = ("rejects_in_a_row", "yield_below")
 """Kinds of alarms that a verdict raises and resolves."""
+ALARMS: tuple[NoticeKind, ...] = (*OF_VERDICTS, "no_part", "not_inspected")
+
+_WINDOW_S = 60.0
+# What a reload or a disk costs once is no alarm.
+_LEAST_S, _FEWEST_FRAMES = 10.0, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,17 @@ class Change:
     finding: Finding | None
 
 
+@dataclass(frozen=True, slots=True)
+class FrameCounts:
+    """Frames of a pipeline since it was made: judged, of these later than its budget, and wanted but not judged."""
+
+    judged: int
+    late: int
+    missed: int
+
+
 class AlarmWatch:
-    """Watches one pipeline; `add` is its thread's, `no_part` that of who looks now and then.
+    """Watches one pipeline; `add` is its thread's, `no_part` and `not_inspected` those of who looks now and then.
 
     Parameters
     ----------
@@ -68,12 +82,13 @@ class AlarmWatch:
         self._pipeline, self._section, self._clock = pipeline, section, clock
         self._row = _Row(section.rejects_in_a_row, "rejects_in_a_row" in standing)
         self._yield = _Yield(section.yield_below, section.of, "yield_below" in standing)
+        self._frames = _NotInspected(section.not_inspected_above)
         self._part_s = clock()
 
     @property
     def kinds(self) -> frozenset[NoticeKind]:
         """Which alarms may be raised."""
-        return frozenset(kind for kind in (*OF_VERDICTS, "no_part") if self._limit(kind) is not None)
+        return frozenset(kind for kind in ALARMS if self._limit(kind) is not None)
 
     def add(self, decision: str) -> tuple[Change, ...]:
         """Take the decision of the next part; gives what it changes, which is nothing nearly always."""
@@ -99,17 +114,35 @@ class AlarmWatch:
             return None
         return self._finding("no_part", (f"no part for {limit_s:g} s", round(silent_s, 1)))
 
+    def not_inspected(self, counts: FrameCounts | None) -> Finding | None:
+        """Find out whether too many frames got no verdict in time; without counts the pipeline does not run.
+
+        `knows_frames` says whether there have been enough of them to tell.
+        """
+        self._frames.look(self._clock(), counts)
+        return self._finding("not_inspected", self._frames.found()) if self._frames.stands else None
+
+    @property
+    def knows_frames(self) -> bool:
+        return self._frames.known
+
     def _change(self, kind: NoticeKind, stands: bool, found: tuple[str, float]) -> Change:
         return Change((kind, self._pipeline), self._finding(kind, found) if stands else None)
 
     def _finding(self, kind: NoticeKind, found: tuple[str, float]) -> Finding:
-        (severity,) = KINDS[kind][1]
+        severity: Severity = KINDS[kind][1][0]
+        if kind == "not_inspected" and found[1] > 10 * self._frames.above:
+            severity = "critical"
         return Finding(kind, self._pipeline, found[0], severity, found[1], self._limit(kind))
 
     def _limit(self, kind: NoticeKind) -> float | None:
         section = self._section
-        limits = {"rejects_in_a_row": section.rejects_in_a_row, "yield_below": section.yield_below}
-        return limits.get(kind, section.no_part_for_s)
+        return {
+            "rejects_in_a_row": section.rejects_in_a_row,
+            "yield_below": section.yield_below,
+            "no_part": section.no_part_for_s,
+            "not_inspected": section.not_inspected_above,
+        }[kind]
 
 
 class _Row:
@@ -163,3 +196,44 @@ class _Yield:
         parts = len(self._window)
         value = 100 * (parts - self._bad) / parts
         return f"{self._bad} of the last {parts} parts were rejected: yield {value:.1f} %", round(value, 2)
+
+
+class _NotInspected:
+    """Stands once more of the last minute's frames than may be got no verdict in time, and until at most half do."""
+
+    def __init__(self, above: float | None):
+        self.stands = self.known = False
+        self.above = above or 0.0
+        self._watched = above is not None
+        self._looks: deque[tuple[float, FrameCounts]] = deque()
+        self._frames = self._late = self._missed = 0
+
+    def look(self, now_s: float, counts: FrameCounts | None) -> None:
+        """Take the counts of now; None while the pipeline does not run: its minute begins with the next ones."""
+        looks = self._looks
+        if counts is None or (looks and counts.judged < looks[-1][1].judged):  # or it was made again
+            looks.clear()
+            self.stands = self.known = False
+        if counts is None or not self._watched:
+            return
+        looks.append((now_s, counts))
+        while len(looks) > 1 and looks[1][0] <= now_s - _WINDOW_S:
+            looks.popleft()
+        since_s, then = looks[0]
+        self._late, self._missed = counts.late - then.late, counts.missed - then.missed
+        self._frames = counts.judged - then.judged + self._missed
+        self.known = now_s - since_s >= _LEAST_S
+        most = self.above / 2 if self.stands else self.above
+        few = not self.stands and self._late + self._missed < _FEWEST_FRAMES
+        self.stands = self.known and not few and self._share > most
+
+    @property
+    def _share(self) -> float:
+        return 100 * (self._late + self._missed) / self._frames if self._frames else 0.0
+
+    def found(self) -> tuple[str, float]:
+        text = (
+            f"{self._late + self._missed} of the last minute's {self._frames} frames had no verdict in time "
+            f"({self._missed} were not judged, {self._late} were late): a faster preset, int8 or a slower line helps"
+        )
+        return text, round(self._share, 2)

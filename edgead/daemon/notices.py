@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from edgead.daemon.alarms import OF_VERDICTS, AlarmWatch, Change, Finding
+from edgead.daemon.alarms import ALARMS, OF_VERDICTS, AlarmWatch, Change, Finding
 from edgead.daemon.faults import Found, SiteParts, find_faults
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
@@ -146,7 +146,6 @@ class NoticeLedger:
 
 
 _LOOK_EVERY_S = 0.5
-_ALARMS: tuple[NoticeKind, ...] = (*OF_VERDICTS, "no_part")
 
 
 class Notices:
@@ -192,7 +191,7 @@ class Notices:
         for name, pipeline in site.pipelines.items():
             known = self._watches.get(name)
             if known is None or known[0] != pipeline.alarms:
-                stands = [kind for kind in _ALARMS if (kind, name) in standing]
+                stands = [kind for kind in ALARMS if (kind, name) in standing]
                 known = pipeline.alarms, AlarmWatch(name, pipeline.alarms, stands, clock=self._clock)
             watches[name] = known
         self._watches = watches
@@ -271,6 +270,11 @@ class Notices:
                 standing[finding.key] = finding
             elif not running and "no_part" in watch.kinds:
                 unknown.add(("no_part", name))
+            finding = watch.not_inspected(pipeline.frame_counts if pipeline is not None and running else None)
+            if finding is not None:
+                standing[finding.key] = finding
+            elif not watch.knows_frames and "not_inspected" in watch.kinds:
+                unknown.add(("not_inspected", name))
         return Found(standing, frozenset(unknown))
 
     def _settled(self, found: Found) -> list[Change]:
@@ -290,7 +294,7 @@ class Notices:
     def _changed(self, change: Change) -> Notice | None:
         finding = change.finding
         notice = self._ledger.resolve(change.key) if finding is None else self._ledger.stand(finding)
-        if notice is not None and notice.kind in _ALARMS:
+        if notice is not None and notice.kind in ALARMS:
             _log(notice)
         return notice
 

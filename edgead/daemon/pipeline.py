@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgead.daemon.alarms import FrameCounts
 from edgead.daemon.judging import Asking, JudgementError, Judging, Requests
 from edgead.daemon.model_control import SteeredModel, Wiring
 from edgead.daemon.supervisor import RestartBudget, Supervisor
@@ -138,7 +139,7 @@ class Pipeline(SteeredModel):
 
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""
-        thresholds, inspector, mailbox = self.slot.thresholds, self._judging.inspector, self._mailbox
+        thresholds, inspector = self.slot.thresholds, self._judging.inspector
         return PipelineStatus(
             name=self.name,
             camera=self.section.camera,
@@ -151,11 +152,11 @@ class Pipeline(SteeredModel):
             kinds=inspector.kinds,
             taken=self._judging.taken,
             judged=sum(inspector.decisions.values()),
-            dropped=self._dropped + (mailbox.dropped if mailbox is not None else 0),
+            dropped=self._frames_dropped,
             skipped=self._judging.skipped,
             warming_up=inspector.warming_up,
             late=inspector.late,
-            parts_missed=self._judging.parts_missed + self._asking.missed,
+            parts_missed=self._parts_missed,
             codes=self._asking.codes,
             restarts=self._supervisor.restarts,
             fps=inspector.recorder.fps,
@@ -165,6 +166,22 @@ class Pipeline(SteeredModel):
             drift=self._drift.state,
             realtime_problem=self._realtime_problem,
         )
+
+    @property
+    def frame_counts(self) -> FrameCounts:
+        """What the alarm goes by; where not every frame is wanted, parts that were named count, and skipped frames."""
+        judging, every = self._judging, self.section.trigger.kind == "every_frame"
+        missed = self._frames_dropped + judging.skipped if every else max(judging.skipped, self._parts_missed)
+        return FrameCounts(sum(judging.inspector.decisions.values()), judging.inspector.late, missed)
+
+    @property
+    def _frames_dropped(self) -> int:
+        mailbox = self._mailbox
+        return self._dropped + (mailbox.dropped if mailbox is not None else 0)
+
+    @property
+    def _parts_missed(self) -> int:
+        return self._judging.parts_missed + self._asking.missed
 
     # The thread
 

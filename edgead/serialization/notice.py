@@ -10,7 +10,16 @@ from typing import Any, Literal
 from edgead.types import Frame, Verdict
 
 NoticeKind = Literal[
-    "rejects_in_a_row", "yield_below", "no_part", "camera", "images", "pipeline", "drift", "sink", "evidence"
+    "rejects_in_a_row",
+    "yield_below",
+    "no_part",
+    "not_inspected",
+    "camera",
+    "images",
+    "pipeline",
+    "drift",
+    "sink",
+    "evidence",
 ]
 About = Literal["pipeline", "camera", "sink", "store"]
 Severity = Literal["warning", "critical"]
@@ -21,6 +30,7 @@ KINDS: dict[NoticeKind, tuple[About, tuple[Severity, ...]]] = {
     "rejects_in_a_row": ("pipeline", ("critical",)),
     "yield_below": ("pipeline", ("critical",)),
     "no_part": ("pipeline", ("warning",)),
+    "not_inspected": ("pipeline", ("warning", "critical")),
     "camera": ("camera", ("critical",)),
     "images": ("camera", ("warning",)),
     "pipeline": ("pipeline", ("critical",)),
@@ -40,8 +50,9 @@ class Notice:
     id : str
         The same from the moment it is raised until it is resolved, and for no other notice.
     kind : str
-        Alarms: "rejects_in_a_row", "yield_below", "no_part". Faults: "camera" (it gives no frames), "images" (they are
-        dark, blurred, moved), "pipeline", "sink", "evidence". And "drift".
+        Alarms: "rejects_in_a_row", "yield_below", "no_part", "not_inspected" (frames without a verdict in time).
+        Faults: "camera" (it gives no frames), "images" (they are dark, blurred, moved), "pipeline", "sink", "evidence".
+        And "drift".
     about : {"pipeline", "camera", "sink", "store"}
         What it is of.
     name : str
@@ -53,7 +64,7 @@ class Notice:
     since : datetime
         When it was raised: UTC, ISO 8601.
     value : float
-        Of an alarm what was found when it was raised: parts in a row, yield in per cent, seconds. Else null.
+        Of an alarm what was found when it was raised: parts in a row, yield or frames in per cent, seconds. Else null.
     limit : float
         Of an alarm the limit of the site file. Else null.
     resolved_at : datetime

@@ -29,6 +29,15 @@ class AlarmsSection(Section):
     no_part_for_s: Annotated[
         Seconds | None, Field(description="No verdict for so long while the pipeline runs; the next one resolves it.")
     ] = None
+    not_inspected_above: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            lt=100,
+            description="Per cent of the last minute's frames that got no verdict, or a late one; ten times as many "
+            "are critical, at most half as many resolve it. null: no alarm.",
+        ),
+    ] = 1.0
 
 
 class NoticesSection(Section):

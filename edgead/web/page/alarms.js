@@ -14,6 +14,7 @@ const TITLES = {
   rejects_in_a_row: t("Rejects in a row"),
   yield_below: t("The yield is low"),
   no_part: t("No part comes"),
+  not_inspected: t("Parts are not inspected"),
   camera: t("Camera without images"),
   images: t("The camera's images"),
   pipeline: t("Pipeline in fault"),
@@ -28,11 +29,18 @@ const DETAILS = {
   rejects_in_a_row: ({ value }) => t("{count} parts in a row were rejected", { count: count(value) }),
   yield_below: ({ value, limit }) => t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) }),
   no_part: ({ limit }) => t("no part for {time}", { time: span(limit) }),
+  not_inspected: ({ text }) => notInspected(...text.match(/\d+/g).map(Number)),
   camera: ({ text }) => withState(text),
   images: ({ text }) => imagesAre(text.replace(/^images are /, "").split(", ")),
   drift: ({ text }) => driftReason(text),
 };
-const ALARMS = ["rejects_in_a_row", "yield_below", "no_part"];
+const ALARMS = ["rejects_in_a_row", "yield_below", "no_part", "not_inspected"];
+
+// "7 of the last minute's 120 frames had no verdict in time (5 were not judged, 2 were late)..."
+function notInspected(bad, frames, missed, late) {
+  const counts = { bad: count(bad), frames: count(frames), missed: count(missed), late: count(late) };
+  return t("{bad} of the last minute's {frames} frames had no verdict in time ({missed} not judged, {late} late): a faster preset, int8 or a slower line helps", counts);
+}
 
 // "lost: no route to host"
 function withState(text) {
