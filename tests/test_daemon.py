@@ -97,7 +97,7 @@ def test_what_hangs_does_not_hold_up_the_end(trained_model, tmp_path):
 def test_what_holds_the_interpreter_is_ended_by_the_kernel(trained_model, tmp_path):
     holds = (
         "import ctypes\nfrom edgead.daemon.site_runtime import SiteRuntime\n"
-        "signals._GRACE_S = 1.0\n"
+        "run._GRACE_S = 1.0\n"
         "SiteRuntime.close = lambda line, deadline, also=(): ctypes.PyDLL(None).sleep(600)\n"
     )
     with started(tmp_path, make_site(trained_model, limits={"drain_s": 1}), code=holds + START) as daemon:

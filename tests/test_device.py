@@ -16,7 +16,6 @@ import pytest
 from gpu import needs_gpu
 
 from edgead.errors import SettingsError
-from edgead.runtime import device as cuda_libraries
 from edgead.runtime.device import CudaBindings, PyCuda, call, capture, find_gpu, open_device
 
 BINDINGS = importlib.util.find_spec("cuda.bindings") is not None if importlib.util.find_spec("cuda") else False
@@ -155,8 +154,8 @@ def test_everything_is_released():
 
 
 def test_what_need_not_be_compiled_comes_first(monkeypatch):
-    monkeypatch.setattr(cuda_libraries, "PyCuda", lambda: "pycuda")
-    monkeypatch.setattr(cuda_libraries, "CudaBindings", lambda: "cuda-bindings")
+    monkeypatch.setattr("edgead.runtime.device.PyCuda", lambda: "pycuda")
+    monkeypatch.setattr("edgead.runtime.device.CudaBindings", lambda: "cuda-bindings")
     assert open_device() == "cuda-bindings"
 
 
@@ -164,8 +163,8 @@ def test_without_a_library_it_is_reported_what_to_install(monkeypatch):
     def missing():
         raise ModuleNotFoundError("No module named 'pycuda'", name="pycuda")
 
-    monkeypatch.setattr(cuda_libraries, "PyCuda", missing)
-    monkeypatch.setattr(cuda_libraries, "CudaBindings", missing)
+    monkeypatch.setattr("edgead.runtime.device.PyCuda", missing)
+    monkeypatch.setattr("edgead.runtime.device.CudaBindings", missing)
     with pytest.raises(SettingsError, match="the GPU cannot be reached: install cuda-bindings .*, or pycuda"):
         open_device()
 
@@ -174,7 +173,7 @@ def test_without_a_gpu_the_reason_is_reported(monkeypatch):
     def fails():
         raise RuntimeError("CUDA: cuInit failed with CUDA_ERROR_NO_DEVICE")
 
-    monkeypatch.setattr(cuda_libraries, "CudaBindings", fails)
+    monkeypatch.setattr("edgead.runtime.device.CudaBindings", fails)
     with pytest.raises(
         SettingsError, match=r"no GPU can be used \(RuntimeError: .*NO_DEVICE\): see whether nvidia-smi"
     ):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import re
 import socket
-import sys
 import threading
 import time
 from contextlib import closing
 from datetime import timezone
 from functools import partial
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -256,9 +254,7 @@ def test_the_built_in_line_gets_its_options(monkeypatch):
         for number in range(count):
             yield numbered(number), np.zeros((120, 160), bool), None
 
-    line = ModuleType("edgead.synthetic.line")
-    line.conveyor = conveyor
-    monkeypatch.setitem(sys.modules, "edgead.synthetic.line", line)
+    monkeypatch.setattr("edgead.synthetic.line.conveyor", conveyor)
     source = open_source("synthetic:?seed=4&count=12&defect_rate=0.25")
     assert frames_until_fault(source) == ([(i, i) for i in range(12)], None)
     list(open_source("synthetic:"))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from edgead.cli.app import app
 from edgead.errors import SettingsError
-from edgead.site import users as passwords
+from edgead.site import users
 from edgead.site.http import HttpSection
 from edgead.site.users import User, find_user, hash_secret, is_known, is_secret, read_users, user_name, write_users
 
@@ -126,7 +126,7 @@ def test_root_leaves_the_file_to_whom_it_belongs(file):
 
 def test_without_the_package_the_error_names_its_extra(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "argon2", None)
-    passwords._hasher.cache_clear()
+    users._hasher.cache_clear()
     with pytest.raises(SettingsError, match=r"need argon2-cffi: .*people"):
         run(file, "add", "Anna", "--role", "view", given=PASSWORD)
     assert not file.exists()

@@ -21,7 +21,7 @@ from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.reload import ModelChanges, SiteDiff, site_diff
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.evidence import EvidenceStore
-from edgead.evidence.folder import FolderLock
+from edgead.evidence.folder_lock import FolderLock
 from edgead.files.atomic import UNFINISHED
 from edgead.process.real_time import USUAL, Scheduling, start_opencv_threads
 from edgead.serialization.notice import Notice

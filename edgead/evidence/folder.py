@@ -1,13 +1,7 @@
-"""Folder of an evidence store: images in folders whose names show the order in which they came, and its lock.
-
-Only one daemon may hold it: two would count quotas twice, and remove what the other one writes.
-"""
+"""Images on the disk, in folders whose names show the order in which they came."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import logging
 import os
 import re
 import shutil
@@ -15,68 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgead.evidence.database import EvidenceError
 from edgead.files.atomic import UNFINISHED, write_whole
-
-logger = logging.getLogger(__name__)
-
-_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-
-
-class FolderLock:
-    """Holds a folder until it is closed or the process ends; the folder itself is locked, so nothing is left behind.
-
-    Raises
-    ------
-    EvidenceError
-        Another process holds it, which is named; or it cannot be made.
-    """
-
-    def __init__(self, folder: Path):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._descriptor: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (OSError, ValueError) as error:
-            raise EvidenceError(f"{folder}: cannot be made or opened: {error}; check path and rights") from None
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = _holder(self._descriptor)
-            if error.errno in _HELD:
-                self.close()
-                raise EvidenceError(
-                    f"{folder}: is held by {holder}: stop that one, or name another folder in `store:`"
-                ) from None
-            # A file system of the network may know no locks: then nobody can hold one.
-            logger.warning("%s: cannot be locked against a second daemon: %s", folder, error.strerror)
-
-    def close(self) -> None:
-        """Let go of the folder; may be called more than once."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _holder(descriptor: int) -> str:
-    """The process that holds the lock, as the kernel lists it."""
-    inode = str(os.fstat(descriptor).st_ino)
-    try:
-        for line in Path("/proc/locks").read_text().splitlines():
-            fields = line.split()
-            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode:
-                return f"process {fields[4]}{_command(fields[4])}"
-    except OSError:
-        pass
-    return "another process"
-
-
-def _command(process: str) -> str:
-    try:
-        words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return ""
-    return f" ({' '.join(words).strip()[-120:]})"
-
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHELF = re.compile(r"[0-9]{8}")

@@ -14,7 +14,6 @@ import pytest
 from system_packages import require
 
 from edgead.sources import SourceError, network, open_source
-from edgead.sources import network as redirects
 
 _MPD = (
     '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT2S"'
@@ -101,7 +100,7 @@ def test_what_a_camera_names_is_not_fetched(path, stream):
 
 @pytest.mark.parametrize("path", [*REDIRECTS, "/line.ts"])
 def test_an_ffmpeg_that_follows_redirects_is_not_given_one(path, stream, monkeypatch):
-    monkeypatch.setattr(redirects, "ffmpeg_refuses", lambda: False)
+    monkeypatch.setattr(network, "ffmpeg_refuses", lambda: False)
     monkeypatch.delitem(network._FFMPEG, "max_redirects")
     with camera(stream) as hostile:
         address = hostile.url.replace("http://", "http://kim:p%40ss@") + path

@@ -159,8 +159,8 @@ def test_a_daemon_that_reads_it_goes_on_judging(name, daemon):
 @pytest.mark.slow
 def test_a_model_that_is_loaded_for_ever_holds_up_no_signal(trained_model, tmp_path):
     hangs = (
-        "import time\nfrom edgead.daemon import model_changes\nfrom edgead.daemon.active_model import ActiveModel\n"
-        "model_changes._FOLLOW_S = 1.0\n"
+        "import time\nfrom edgead.daemon import reload\nfrom edgead.daemon.active_model import ActiveModel\n"
+        "reload._FOLLOW_S = 1.0\n"
         "ActiveModel.swap = lambda slot, model, record: time.sleep(600)\n"
     )
     site = make_site(trained_model, limits={"drain_s": 1.5})

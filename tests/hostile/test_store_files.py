@@ -20,7 +20,7 @@ from verdicts import Line
 from edgead.daemon.drift import ModelDrift
 from edgead.drift import DriftSection, DriftWatch
 from edgead.evidence import EvidenceError, EvidenceStore
-from edgead.evidence.folder import FolderLock
+from edgead.evidence.folder_lock import FolderLock
 from edgead.evidence.settings import StoreSection
 
 
