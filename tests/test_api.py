@@ -333,6 +333,7 @@ def test_row_17_a_model_is_calibrated(model_copy, line_data, part):
         edgead.calibrate(model_copy, [part])
 
 
+@pytest.mark.slow
 def test_row_17_a_model_is_exported(model_copy, line_data, part):
     pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
     with edgead.load(model_copy) as model:

@@ -85,6 +85,7 @@ def test_the_loss_by_hand():
     assert loss.item() == pytest.approx((6 / 3 + 10 / 3) / 2)
 
 
+@pytest.mark.slow
 def test_log_determinant_is_that_of_the_jacobian():
     """Of all scales together, as one map from all numbers to all numbers."""
     flow, maps = random_flow(2, 3), random_maps(3, (4, 2))

@@ -264,6 +264,7 @@ def test_learns_as_the_authors_code_does(trained_score):
     np.testing.assert_allclose(trained_score(), 1, rtol=1e-5)  # the loss takes squares in float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"eps": 1e-8}, {"weight_decay": 0.0}, {"lr": 9.9e-3}, {"betas": (0.9, 0.99)}], ids=str
 )
@@ -273,6 +274,7 @@ def test_another_optimizer_learns_otherwise(trained_score, monkeypatch, settings
     assert np.abs(trained_score() - 1).max() > 2e-5
 
 
+@pytest.mark.slow
 def test_gradients_that_are_not_clipped_learn_otherwise(trained_score, monkeypatch):
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", lambda parameters, norm: None)
     assert np.abs(trained_score() - 1).max() > 1e-3

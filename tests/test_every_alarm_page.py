@@ -35,7 +35,7 @@ def bad_day(model: Path, folder: Path) -> dict[str, Any]:
     alarms = {"rejects_in_a_row": 3, "yield_below": 90, "of": 20}
     pipelines = {
         "caps": {
-            **{"camera": "conveyor", "model": str(model), "alarms": alarms},
+            **{"camera": "conveyor", "model": str(model), "alarms": alarms, "budget_ms": 0.01},
             "drift": {"most_flagged": 0.1, "average_run_length": 100, "images": False},
         },
         "labels": {

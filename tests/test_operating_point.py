@@ -64,6 +64,7 @@ def test_a_group_of_many_images_weighs_as_one_of_few():
     assert cheapest_rate(good, groups, defects, EVEN).rate < cheapest_rate(good, (), defects, EVEN).rate
 
 
+@pytest.mark.slow
 def test_few_images_leave_the_rate_open():
     few, many = (
         cheapest_rate(rng.normal(0, 1, 10 * count), (), rng.normal(1.5, 1, count), EVEN)

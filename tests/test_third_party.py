@@ -220,6 +220,7 @@ def test_a_detector_of_theirs_is_trained_proven_and_judges(tmp_path, line_data):
     assert "parts that lie still" in edgead(environment, "presets")
 
 
+@pytest.mark.slow
 def test_doctor_names_plug_ins_sound_and_broken(tmp_path):
     environment = installed(tmp_path, {"edgead.sinks": "tally_sink", "edgead.triggers": "their_trigger"})
     found = json.loads(edgead(environment, "doctor", "--json"))["plug-ins"]
@@ -227,6 +228,7 @@ def test_doctor_names_plug_ins_sound_and_broken(tmp_path):
     assert "their_trigger (triggers) cannot be loaded: ModuleNotFoundError: No module named" in found["detail"]
 
 
+@pytest.mark.slow
 def test_a_detector_of_theirs_is_listed_also_where_it_does_not_load(tmp_path):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
     environment = installed(tmp_path, {"edgead.methods": "their_method"})
