@@ -37,6 +37,7 @@ from edgead.metrics import Rate
 
 # Below this the scores are said to differ from those of the calibration before.
 DIFFERENT_BELOW = 0.01
+MAX_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +140,6 @@ def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibrati
             f"it scores {score:.4g}, and parts would be ok up to {after.review:.4g} (were: {before.review:.4g}). Leave "
             "out good images that look like it, or take the mark of the bad part back if it was wrong"
         )
-
-
-MAX_NAMED = 8
 
 
 def recalibrate(

@@ -61,6 +61,8 @@ PROVEN: tuple[CalibrationMethod, ...] = ("split_conformal", "group_conformal")
 CROSS: tuple[CalibrationMethod, ...] = ("cross_conformal", "cross_validated")
 # Those that good images alone can make again.
 FROM_GOOD: tuple[CalibrationMethod, ...] = (*PROVEN, "cross_conformal")
+MANIFEST = "manifest.json"
+_MAX_BYTES = 16 << 20
 
 
 class Thresholds(Limits):
@@ -333,10 +335,6 @@ class Manifest(Section):
             "edgead.preprocessing": self.preprocessing.model_dump_json(),
             "edgead.scoring": self.head.model_dump_json(),
         }
-
-
-MANIFEST = "manifest.json"
-_MAX_BYTES = 16 << 20
 
 
 def read_manifest(path: Path) -> Manifest:

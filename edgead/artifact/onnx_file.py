@@ -17,6 +17,31 @@ from edgead.errors import EdgeadError
 
 VARINT, LENGTH = 0, 2
 _FIXED64, _FIXED32 = 1, 5
+_MAX_FIELDS = 100_000  # a quantised network of a thousand nodes has a quarter of them
+# Which fields of a message are messages of interest, by their numbers in onnx.proto3.
+_WITHIN: dict[str, dict[int, str]] = {
+    "model": {7: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 10: "tensor", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+_DATA_LOCATION = 14
+_REFUSED = {
+    ("model", 25): "it has functions of its own",
+    ("attribute", 6): "a node of it has a graph of its own (Loop, Scan, If), which need not end",
+    ("attribute", 11): "a node of it has graphs of its own, which need not end",
+    ("tensor", 13): "it has values in another file",
+    ("tensor", _DATA_LOCATION): "it has values in another file",
+}
+# Numbers of fields in onnx.proto3.
+_GRAPH, _PROPERTIES = 7, 14  # of ModelProto
+_INITIALIZER, _INPUT = 5, 11  # of GraphProto
+_INPUT_NAME = 1  # of ValueInfoProto
+_SIDE, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9  # of TensorProto
+_KEY, _VALUE = 1, 2  # of StringStringEntryProto
+_FLOAT = 1
 
 
 class OnnxFormatError(EdgeadError):
@@ -75,27 +100,6 @@ def read_varint(message: bytes, at: int) -> tuple[int, int]:
     raise OnnxFormatError(f"no ONNX file: no number ends at byte {at}")
 
 
-_MAX_FIELDS = 100_000  # a quantised network of a thousand nodes has a quarter of them
-
-# Which fields of a message are messages of interest, by their numbers in onnx.proto3.
-_WITHIN: dict[str, dict[int, str]] = {
-    "model": {7: "graph"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 10: "tensor", 22: "sparse tensor", 23: "sparse tensor"},
-    "sparse tensor": {1: "tensor", 2: "tensor"},
-    "tensor": {},
-}
-_DATA_LOCATION = 14
-_REFUSED = {
-    ("model", 25): "it has functions of its own",
-    ("attribute", 6): "a node of it has a graph of its own (Loop, Scan, If), which need not end",
-    ("attribute", 11): "a node of it has graphs of its own, which need not end",
-    ("tensor", 13): "it has values in another file",
-    ("tensor", _DATA_LOCATION): "it has values in another file",
-}
-
-
 class OpenGraphError(EdgeadError):
     """A graph that may not end, or is not all in its file; the message says why."""
 
@@ -117,15 +121,6 @@ def _walk(model: bytes, message: str, start: int, end: int) -> Iterator[tuple[st
         within = _WITHIN[message].get(field.number)
         if within:
             yield from _walk(model, within, field.start, field.end)
-
-
-# Numbers of fields in onnx.proto3.
-_GRAPH, _PROPERTIES = 7, 14  # of ModelProto
-_INITIALIZER, _INPUT = 5, 11  # of GraphProto
-_INPUT_NAME = 1  # of ValueInfoProto
-_SIDE, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9  # of TensorProto
-_KEY, _VALUE = 1, 2  # of StringStringEntryProto
-_FLOAT = 1
 
 
 def with_constants(model: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -24,6 +24,11 @@ from edgead.images.files import load_image
 from edgead.preprocess import inputs_of
 from edgead.types import score_text
 
+STRICT = 0.01
+# The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.
+BORDER = 1 / 16
+FEWEST_RANKED = 4
+
 
 def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
     """Print the table of a model that was just trained; nothing where it has no thresholds."""
@@ -68,12 +73,6 @@ def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Tab
         ]
         table.add_row(*cells, style="bold" if chosen else None)
     return table
-
-
-STRICT = 0.01
-# The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.
-BORDER = 1 / 16
-FEWEST_RANKED = 4
 
 
 def advise(artifact: Artifact, data: Path, replaced: bool) -> list[str]:

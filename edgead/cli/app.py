@@ -16,6 +16,10 @@ from edgead.errors import SettingsError
 from edgead.images.files import is_image_path, list_images
 
 _EMPTY = re.compile(r"(--[\w-]+=)?")
+HELP = (
+    "The command `edgead`. Exit codes: 0 ok; 1 a check failed, or some of the images could not be judged; "
+    "2 wrong usage or unusable input."
+)
 
 
 def _filled(text: str) -> str:
@@ -69,11 +73,6 @@ class ListingApp(typer.Typer):
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
         return super().command(name, **{"cls": ListingCommand, **settings})
 
-
-HELP = (
-    "The command `edgead`. Exit codes: 0 ok; 1 a check failed, or some of the images could not be judged; "
-    "2 wrong usage or unusable input."
-)
 
 app = ListingApp(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 

@@ -41,6 +41,30 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 STAMP = ".edgead-demo"
+# The built-in line before the demo's model; the same as deploy/site.yaml of a checkout, for any folder.
+_SITE = """\
+# Written by `edgead demo`: the built-in line, inspected by the model in this folder. The page is on {page}.
+# `edgead daemon --schema` describes all keys, `edgead daemon -c FILE --check` shows them with their defaults.
+
+cameras:
+  conveyor:
+    uri: synthetic:?seed=7&count=120&defect_rate=0.1&rate=2&repeat=1
+
+pipelines:
+  line:
+    camera: conveyor
+    model: model
+    budget_ms: 200
+
+store:
+  folder: evidence
+  most_mib: 500
+"""
+PAGE = "http://127.0.0.1:8080"
+VERIFIED_IMAGES = 30
+# The built-in line has images enough for a strict limit, and its defects are easy.
+LINE_RATE = 0.01
+SHEET_TILES = 24
 
 
 @contextmanager
@@ -106,28 +130,6 @@ def own_line(data: Path) -> Line:
     return Line(source, truth, mask)
 
 
-# The built-in line before the demo's model; the same as deploy/site.yaml of a checkout, for any folder.
-_SITE = """\
-# Written by `edgead demo`: the built-in line, inspected by the model in this folder. The page is on {page}.
-# `edgead daemon --schema` describes all keys, `edgead daemon -c FILE --check` shows them with their defaults.
-
-cameras:
-  conveyor:
-    uri: synthetic:?seed=7&count=120&defect_rate=0.1&rate=2&repeat=1
-
-pipelines:
-  line:
-    camera: conveyor
-    model: model
-    budget_ms: 200
-
-store:
-  folder: evidence
-  most_mib: 500
-"""
-PAGE = "http://127.0.0.1:8080"
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
     """A command, and what it is for."""
@@ -180,12 +182,6 @@ def steps_text(look_at: dict[str, str], steps: list[Step]) -> str:
 
 def _edgead(*words: str | Path) -> str:
     return shlex.join([command_path("edgead"), *map(str, words)])
-
-
-VERIFIED_IMAGES = 30
-# The built-in line has images enough for a strict limit, and its defects are easy.
-LINE_RATE = 0.01
-SHEET_TILES = 24
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,10 @@ from edgead.types import Frame, Verdict
 
 logger = logging.getLogger(__name__)
 
+_CLOSE_S = 0.3
+# How long small changes wait for another one; who asks holds one of the few threads that the page has.
+PATIENCE_S = 0.5
+
 
 class InService:
     """The place of a pipeline's detector; `step` is the pipeline's, everything else may come from any thread.
@@ -82,11 +86,6 @@ class InService:
         """Score an image between two frames, as `Detector.measure`."""
         with self._using:
             return self.require().measure(image)
-
-
-_CLOSE_S = 0.3
-# How long small changes wait for another one; who asks holds one of the few threads that the page has.
-PATIENCE_S = 0.5
 
 
 class SlotBusyError(SettingsError):

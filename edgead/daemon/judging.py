@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 Kind = Literal["program", "hang", "model", "frame", "camera", "trigger"]
 # Which one is shown first: what stands in the way of all the others.
 _KINDS: tuple[Kind, ...] = ("program", "hang", "model", "frame", "camera", "trigger")
+# Of each stage: p99.9 has ten samples above it, and a pipeline needs less than a megabyte for them.
+_WINDOW = 10_000
 
 
 class PipelineState:
@@ -263,10 +265,6 @@ class Asking:
         """Report what became of the frame that was wanted last: its verdict, or None where it has none."""
         if isinstance(self._trigger, AnsweringTrigger):
             self._trigger.answer(verdict)
-
-
-# Of each stage: p99.9 has ten samples above it, and a pipeline needs less than a megabyte for them.
-_WINDOW = 10_000
 
 
 class JudgementError(EdgeadError):

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_RESOLVED = 200
 _FILE = TypeAdapter(list[Notice])
+_LOOK_EVERY_S = 0.5
 
 
 class NoticeLedger:
@@ -143,9 +144,6 @@ class NoticeLedger:
                 self._standing[notice.key] = notice
             else:
                 self._resolved.append(notice)
-
-
-_LOOK_EVERY_S = 0.5
 
 
 class Notices:

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 # A view that comes after its part went out is known for late by the last faults.
 _REMEMBERED = 256
 _NO_IMAGE, _NO_MAP = np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), np.float32)
+# Views whose part the thread has not come to yet: their images must not fill the memory where the database stalls.
+_MAX_WAITING = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +195,6 @@ def decide(decisions: Sequence[Decision], needed: int) -> Decision:
     ('ok', 'review')
     """
     return sorted(decisions, key=DECISIONS.index)[needed - 1]
-
-
-# Views whose part the thread has not come to yet: their images must not fill the memory where the database stalls.
-_MAX_WAITING = 256
 
 
 class Parts:

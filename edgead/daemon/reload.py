@@ -19,6 +19,9 @@ from edgead.site.schema import PipelineSection, Site
 
 logger = logging.getLogger(__name__)
 
+# How long a reload waits for models before it leaves them to their threads.
+_FOLLOW_S = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -69,10 +72,6 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
     both = old.keys() & new.keys()
     changed = frozenset(name for name in both if old[name] != new[name])
     return Difference(frozenset(old.keys() - new.keys()), frozenset(new.keys() - old.keys()), changed)
-
-
-# How long a reload waits for models before it leaves them to their threads.
-_FOLLOW_S = 20.0
 
 
 class ModelChanges:

@@ -43,6 +43,14 @@ logger = logging.getLogger(__name__)
 _GRACE_S = 0.3
 # After which the kernel ends a process that cannot do it itself, for something holds the interpreter's lock.
 _LAST_S = 0.1
+# What has been silent for so long hangs in an engine or a driver: the service manager may then start everything again.
+_HUNG_S = 20.0
+_TICK_S = 0.5
+# How long a thread may wait for Python's lock while another computes. With the usual 5 ms a frame that meets busy
+# clients of the page waits for that long several times.
+_SWITCH_S = 0.001
+# What is under way when the end is asked for; it may wait for a model, which the end does not.
+_RELOAD_S = 0.2
 
 
 class Requests:
@@ -101,10 +109,6 @@ class Requests:
         self._asked.put("reload")
 
 
-# What has been silent for so long hangs in an engine or a driver: the service manager may then start everything again.
-_HUNG_S = 20.0
-
-
 class Watch:
     """Starts parts again that have died, and withholds the sign of life while one hangs.
 
@@ -152,14 +156,6 @@ class Watch:
         else:
             self._notifier.ready(summary)
         self._said = summary
-
-
-_TICK_S = 0.5
-# How long a thread may wait for Python's lock while another computes. With the usual 5 ms a frame that meets busy
-# clients of the page waits for that long several times.
-_SWITCH_S = 0.001
-# What is under way when the end is asked for; it may wait for a model, which the end does not.
-_RELOAD_S = 0.2
 
 
 class Daemon:

@@ -19,6 +19,8 @@ from edgead.files.strict_yaml import YamlFile
 from edgead.site.error_text import dotted
 from edgead.site.schema import PipelineSection, Site
 
+ROUNDS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class GoldenScore:
@@ -120,9 +122,6 @@ def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
         return tuple(detector.artifact.image(golden.image) for golden in detector.graph.golden)
     except EdgeadError:
         return ()
-
-
-ROUNDS = 3
 
 
 def find_late(site: Site, file: YamlFile) -> Iterator[str]:

@@ -20,6 +20,8 @@ from edgead.dataset.groups import AUTO, FOLDERS
 from edgead.dataset.made_sets import refuse_made
 from edgead.images.files import ImageError, is_image_path, list_images, load_image, natural_key
 
+GOOD = "good"
+
 
 def is_pattern(normal_dir: str | None) -> bool:
     """Whether it names folders of several products."""
@@ -57,8 +59,6 @@ Progress = Callable[[int, int], None]
 
 StageProgress = Callable[[str, int, int], None]
 """Called with the name of the stage, how much of it is done, and the total."""
-
-GOOD = "good"
 
 
 def no_progress(stage: str, done: int, total: int) -> None:

@@ -32,6 +32,8 @@ _MIN_SEPARATION, _MIN_RATIO, _WIDE_SHARES = 0.8, 16.0, (0.05, 0.7)
 # Where EXIF may stand in a JPEG: among the segments before the image.
 _HEAD_BYTES = 1 << 17
 _EXIF_POINTER, _DATE_TIME, _DATE_TIME_ORIGINAL = 0x8769, 0x0132, 0x9003
+AUTO, NONE, FOLDERS = "auto", "none", "folders"
+_NOTHING = "no near-duplicates, no clear names or times"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +147,6 @@ def _tags(block: bytes, order: str, at: int) -> dict[int, int]:
     (count,) = struct.unpack_from(f"{order}H", block, at)
     entries = (struct.unpack_from(f"{order}HHII", block, at + 2 + 12 * i) for i in range(count))
     return {tag: value for tag, _, _, value in entries}
-
-
-AUTO, NONE, FOLDERS = "auto", "none", "folders"
-
-_NOTHING = "no near-duplicates, no clear names or times"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 # Of the median distance of examples. Ours, as the ridge: chosen on one split of the magnetic tiles, bottles and boards.
 _WIDTH = 0.7
 _RIDGE = 0.3
+_TINY = float(np.finfo(np.float32).tiny)
+# One example may be odd: a part that is near two others is known. Ours, chosen on one split of the magnetic tiles.
+_NEAREST_PARTS = 2
 
 
 class KindRegression:
@@ -49,9 +52,6 @@ class KindRegression:
         return np.exp(-0.5 * np.square(distances / self._width))
 
 
-_TINY = float(np.finfo(np.float32).tiny)
-
-
 def residual_scale(descriptors: np.ndarray) -> float:
     """By what the residuals of descriptors (m, 3 d) are multiplied, so that the median of their lengths is 1."""
     residuals = _parts(descriptors)[:, 0]
@@ -75,10 +75,6 @@ def to_find(descriptors: np.ndarray) -> np.ndarray:
 def _parts(descriptors: np.ndarray) -> np.ndarray:
     """Residuals, looks and contrasts: (m, 3, d)."""
     return descriptors.reshape(len(descriptors), 3, -1)
-
-
-# One example may be odd: a part that is near two others is known. Ours, chosen on one split of the magnetic tiles.
-_NEAREST_PARTS = 2
 
 
 def squared_lengths(rows: np.ndarray) -> np.ndarray:

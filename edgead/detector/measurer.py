@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # A pixel of the joined map is so many pixels of the network's input, at most: the map of a frame of 12 megapixels would
 # have 12 million values, and patches are 8 pixels wide.
 COARSEST = 4
+_STAGES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
 
 
 class Mosaic:
@@ -116,9 +117,6 @@ def _step(image_size: tuple[int, int], grid: tuple[int, int]) -> int:
         if all(side % step == 0 and side // step >= patches for side, patches in zip(image_size, grid, strict=True))
     )
     return next(fits, 1)
-
-
-_STAGES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
 
 
 @dataclass(frozen=True, slots=True)

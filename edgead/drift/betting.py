@@ -14,6 +14,12 @@ import numpy as np
 # Values are rounded to so many bits, a relative 0.02 %: a rule that knows nothing of the data, so that the bag stays
 # exact while it needs a count for each different value and not a place for each part.
 _BITS = 12
+# Densities of the beta distribution are the bets: small p-values are high scores. kappa * p^(kappa - 1) of power
+# betting is among them, as are bets on both ends and on the middle.
+_SHAPES = (0.5, 0.7, 1.0, 1.5, 2.5, 5.0)
+# Parts of the way from the stated share to 1, on which is bet.
+_FURTHER = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
+_MAX_EVIDENCE = 1e250  # evidence enough; what goes on growing would overflow
 
 
 class Bag:
@@ -76,17 +82,11 @@ def _rounded(value: float) -> float:
 
 Change = Literal["higher", "lower", "more spread", "less spread"]
 
-# Densities of the beta distribution are the bets: small p-values are high scores. kappa * p^(kappa - 1) of power
-# betting is among them, as are bets on both ends and on the middle.
-_SHAPES = (0.5, 0.7, 1.0, 1.5, 2.5, 5.0)
 _BETA = np.array([(a, b) for a in _SHAPES for b in _SHAPES if (a, b) != (1, 1)])
 _LOG_BETA = np.array([math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b) for a, b in _BETA])
 _POWERS = _BETA - 1
 _ALL = np.ones(len(_BETA), bool)
 _FALLING = (_BETA[:, 0] <= 1) & (_BETA[:, 1] >= 1)  # densities that no larger p-value wins more of
-# Parts of the way from the stated share to 1, on which is bet.
-_FURTHER = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
-_MAX_EVIDENCE = 1e250  # evidence enough; what goes on growing would overflow
 
 
 class Evidence:

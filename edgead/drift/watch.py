@@ -24,6 +24,14 @@ from edgead.drift.words import drift_reason
 from edgead.errors import SettingsError
 from edgead.types import Verdict
 
+_LEFT_OUT = "scores beside good images"
+# Channels of a CameraView's values, in its order.
+_CAMERA = ("brightness", "sharpness", "place across", "place down")
+# Once there is an alarm, a channel that is short of its own bar has changed too from this evidence on (while nothing
+# has changed it is above that at about one part in ten thousand), if it gets there soon: a new product may move a
+# camera's channel a little, which shows after hundreds of parts.
+_CHANGED_TOO, _SOON_PARTS = 1e5, 50
+
 
 class Channel(Protocol):
     """Evidence that something has changed."""
@@ -101,14 +109,6 @@ def _sums(kept: dict[str, Any], bets: int) -> np.ndarray:
 
 
 Cause = Literal["camera", "product"]
-
-_LEFT_OUT = "scores beside good images"
-# Channels of a CameraView's values, in its order.
-_CAMERA = ("brightness", "sharpness", "place across", "place down")
-# Once there is an alarm, a channel that is short of its own bar has changed too from this evidence on (while nothing
-# has changed it is above that at about one part in ten thousand), if it gets there soon: a new product may move a
-# camera's channel a little, which shows after hundreds of parts.
-_CHANGED_TOO, _SOON_PARTS = 1e5, 50
 
 
 def map_level(anomaly_map: np.ndarray) -> float:

@@ -33,6 +33,8 @@ _BESIDE = ("seq", "folder", *_OF_MARK, "shown_kind", "corrected_at", "corrected_
 
 _MARKED = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline)
 _MARKED_GOOD = and_(_MARKED, marks.c.verdict == "good")
+_MAX_ROWS = 1000
+_NAME = re.compile(r"[!-~]{1,64}")
 
 
 def with_kinds(marked: ColumnElement[bool] = _MARKED_GOOD) -> FromClause:
@@ -116,10 +118,6 @@ def mark_of(row: Row) -> dict[str, Any] | None:
 
 def _correction(row: Row) -> dict[str, Any] | None:
     return None if row.corrected_at is None else {"at": row.corrected_at.isoformat(), "by": row.corrected_by}
-
-
-_MAX_ROWS = 1000
-_NAME = re.compile(r"[!-~]{1,64}")
 
 
 class Records:

@@ -23,6 +23,8 @@ from edgead.files.disk import writing
 _HERE = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE
 _NOT_OFFERED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
+UNFINISHED = ".part"
+_MAX_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255 bytes in all
 
 
 def exchange_names(one: Path, other: Path) -> None:
@@ -76,10 +78,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-UNFINISHED = ".part"
-_MAX_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255 bytes in all
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True, mode: int | None = None) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from edgead.types import Box
 
 PLACES = ("top left", "top", "top right", "left", "centre", "right", "bottom left", "bottom", "bottom right")
+_COLUMNS = 64
+_PLACES = 8
 
 
 def find_boxes(
@@ -79,10 +81,6 @@ def highest_spot(anomaly_map: np.ndarray, region: tuple[int, int, int, int]) -> 
     row, column = np.unravel_index(int(np.argmax(anomaly_map)), anomaly_map.shape)
     x, y, width, height = region
     return x + int((column + 0.5) * width / anomaly_map.shape[1]), y + int((row + 0.5) * height / anomaly_map.shape[0])
-
-
-_COLUMNS = 64
-_PLACES = 8
 
 
 def box_density(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> np.ndarray:

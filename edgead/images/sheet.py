@@ -9,6 +9,14 @@ import numpy as np
 
 _WHITE = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_BACKGROUND = 32
+_TITLE, _HEADING, _LEGEND = (60, 60, 60), (90, 80, 70), (_BACKGROUND,) * 3
+_PAIR_PX = 360
+_GAP_PX = 4
+LEGEND = (
+    "left the part with its true defect outlined in light blue; right what the model saw: red boxes, or a dashed ring "
+    "at the highest place where none is above the map's threshold"
+)
 
 
 def strip(text: str, width: int, line_px: int, colour: tuple[int, int, int]) -> np.ndarray:
@@ -58,15 +66,6 @@ Tile = tuple[np.ndarray, str]
 
 Band = tuple[str, Sequence[Tile]]
 """A heading, and the tiles below it."""
-
-_BACKGROUND = 32
-_TITLE, _HEADING, _LEGEND = (60, 60, 60), (90, 80, 70), (_BACKGROUND,) * 3
-_PAIR_PX = 360
-_GAP_PX = 4
-LEGEND = (
-    "left the part with its true defect outlined in light blue; right what the model saw: red boxes, or a dashed ring "
-    "at the highest place where none is above the map's threshold"
-)
 
 
 def contact_sheet(tiles: Sequence[Tile], columns: int = 4, *, tile_px: int = 320) -> np.ndarray:

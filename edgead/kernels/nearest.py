@@ -24,6 +24,7 @@ PROBES = 128  # rows that are left out
 STEP = 16  # directions between two candidates
 CACHE = 16 << 20  # bytes
 FLAT = 1.02  # work that counts as the least: more directions cost one nearest row hardly anything and save nine a lot
+MAX_K = 16
 
 
 def choose_projection(bank: Floats) -> Floats | None:
@@ -99,9 +100,6 @@ def _cheapest(turned: Floats) -> int:
 
 def _squared_distances(products: Floats, squared_norms: Floats, probes: np.ndarray) -> Floats:
     return np.maximum(squared_norms[probes, None] + squared_norms - 2 * products, 0)
-
-
-MAX_K = 16
 
 
 class NearestPatches:

@@ -14,6 +14,11 @@ import numpy as np
 
 from edgead.errors import SettingsError
 
+KERNEL_THREADS, OPENCV_THREADS = "edgead-kernel", "edgead-opencv"
+"""What the threads are called that all pipelines share; see `csrc/shared/threads.cpp` and `start_opencv_threads`."""
+_TASKS = Path("/proc/self/task")
+_OWN_NAME = Path("/proc/thread-self/comm")
+
 
 def set_affinity(cores: Sequence[int]) -> None:
     """Keep this process, and the threads that it starts from now on, on some cores.
@@ -53,13 +58,6 @@ def set_fifo(priority: int) -> None:
 def _check_system(option: str, function: str) -> None:
     if not hasattr(os, function):
         raise SettingsError(f"{option} needs Linux, found {sys.platform}: leave it out")
-
-
-KERNEL_THREADS, OPENCV_THREADS = "edgead-kernel", "edgead-opencv"
-"""What the threads are called that all pipelines share; see `csrc/shared/threads.cpp` and `start_opencv_threads`."""
-
-_TASKS = Path("/proc/self/task")
-_OWN_NAME = Path("/proc/thread-self/comm")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,11 @@ from edgead.version import __version__
 
 # A forecast is meant to be off by no more than this; so many standard deviations are 95 % of a normal distribution.
 NEAR, _DEVIATIONS = 0.1, 1.96
+_NOT_SAID = (
+    "A forecast knows the kinds that it was given and no other. It says how often a defect like the known ones would "
+    "pass, not how often defects come. It takes the known rejects as drawn at random from those to come: where a model "
+    "or a person found only the plain ones, the true escape rate is higher. The interval is that of so few rejects."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +226,6 @@ def _of_learnt(
 
 def _plain(rate: Rate) -> dict[str, Any]:
     return {**asdict(rate), "rate": rate.rate}
-
-
-_NOT_SAID = (
-    "A forecast knows the kinds that it was given and no other. It says how often a defect like the known ones would "
-    "pass, not how often defects come. It takes the known rejects as drawn at random from those to come: where a model "
-    "or a person found only the plain ones, the true escape rate is higher. The interval is that of so few rejects."
-)
 
 
 def forecast_page(forecast: Forecast, *, model: str, data: str) -> str:

@@ -27,6 +27,10 @@ _BINS = 48
 # Where the highest score is more than this many times the lowest, scores are drawn on a logarithmic axis.
 _WIDE = 30
 SCALE = "score: 0 a typical good part, 100 the limit"
+_CASES = 8  # of each kind; the page stays below 2 MB
+_LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
+# Polygons and images, not to be read.
+_DRAWN = {"ignored", "alignment"}
 
 
 def score_histogram(found: Findings) -> str:
@@ -120,13 +124,6 @@ def _score_axis(limits: Calibration, values: np.ndarray) -> tuple[Axis, np.ndarr
 
 def _shares_at_or_above(ascending: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     return (ascending.size - np.searchsorted(ascending, cuts, side="left")) / ascending.size
-
-
-_CASES = 8  # of each kind; the page stays below 2 MB
-_LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
-
-# Polygons and images, not to be read.
-_DRAWN = {"ignored", "alignment"}
 
 
 def report_page(detector: Detector, found: Findings, *, model: str, data: str) -> str:

@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from edgead.errors import SettingsError
 
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream, which others may use
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
@@ -103,9 +105,6 @@ def find_gpu() -> Gpu:
     device = open_device()
     device.close()
     return device.gpu
-
-
-_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream, which others may use
 
 
 class PyCuda:

@@ -16,6 +16,19 @@ from edgead.serialization.notice import Notice
 from edgead.sinks.contract import BaseSink, SinkError, StopRequested
 from edgead.types import Frame, Verdict
 
+_MAX_BYTES = 256 * 2**20
+# Far more than a plant has faults: a receiver that is away for months gets the newest.
+_MAX_NOTICES = 1000
+# Tracebacks of one sink: one is enough to find the mistake, and a fault may come with every verdict.
+_TRACEBACK_EVERY_S = 60.0
+# A sink that has worked on one verdict for so long, and says nothing of it, waits for an answer.
+_SILENT_S = 2.0
+# How often a required sink is looked after while it has nothing to do.
+_LOOK_EVERY_S = 5.0
+_NOTHING = np.zeros((0, 0, 3), np.uint8)
+_NO_MAP = np.zeros((0, 0), np.float32)
+_DRAIN_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
@@ -74,17 +87,6 @@ class Tally:
             self.dropped += 1
         else:
             self.failed += 1
-
-
-_MAX_BYTES = 256 * 2**20
-# Far more than a plant has faults: a receiver that is away for months gets the newest.
-_MAX_NOTICES = 1000
-# Tracebacks of one sink: one is enough to find the mistake, and a fault may come with every verdict.
-_TRACEBACK_EVERY_S = 60.0
-# A sink that has worked on one verdict for so long, and says nothing of it, waits for an answer.
-_SILENT_S = 2.0
-# How often a required sink is looked after while it has nothing to do.
-_LOOK_EVERY_S = 5.0
 
 
 class QueuedSink:
@@ -294,15 +296,8 @@ class QueuedSink:
             self._in_work = self._work_began_s = None
 
 
-_NOTHING = np.zeros((0, 0, 3), np.uint8)
-_NO_MAP = np.zeros((0, 0), np.float32)
-
-
 def _size(frame: Frame, verdict: Verdict) -> int:
     return frame.image.nbytes + sum(each.nbytes for each in frame.others.values()) + verdict.anomaly_map.nbytes
-
-
-_DRAIN_S = 5.0
 
 
 class QueuedInLoop:

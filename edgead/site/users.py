@@ -54,6 +54,9 @@ _WORDS = """
 # OWASP's smallest setting (Password Storage Cheat Sheet): one thread, and 19 MiB, for inspection runs beside it. The
 # library's own takes six times the processor's time, on four threads.
 _TIME, _MEMORY_KIB, _LANES = 2, 19 * 1024, 1
+_HEADER = "# Written by `edgead user`. The daemon reads it again when it changes.\n"
+_MAX_NAME = 64
+_BETWEEN = " .-_@'"
 
 
 def check_argon2() -> None:
@@ -130,10 +133,6 @@ def _bytes(secret: str) -> bytes:
 Role = Literal["view", "operate", "engineer"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """Each may do what those before it may."""
-
-_HEADER = "# Written by `edgead user`. The daemon reads it again when it changes.\n"
-_MAX_NAME = 64
-_BETWEEN = " .-_@'"
 
 
 def user_name(name: str) -> str:

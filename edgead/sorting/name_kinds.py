@@ -28,6 +28,9 @@ from edgead.sorting.describe import Problem, describe_images
 from edgead.sorting.sort import default_name
 
 UNKNOWN_LEVEL = 0.05
+# An image that is described on another runtime differs by less, another image by far more.
+_SAME = 1e-3
+_FOLDER = re.compile(r"kind-0*([1-9]\d*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +131,6 @@ def _write(artifact: Artifact, kinds: Kinds, descriptors: np.ndarray) -> Artifac
         write_manifest(draft, artifact.manifest.model_copy(update={"kinds": kinds}))
         artifact.check_unchanged()
     return Artifact.load(Path(path))
-
-
-# An image that is described on another runtime differs by less, another image by far more.
-_SAME = 1e-3
-_FOLDER = re.compile(r"kind-0*([1-9]\d*)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,14 @@ from edgead.sources.registry import register
 
 _PIPE_BYTES = 1 << 20  # the default of 64 KiB costs a 1080p frame a hundred changes between the two processes
 _END_S = 1.0
+_TEGRA = Path("/etc/nv_tegra_release")
+_GSTREAMER = "gst-launch-1.0"
+_RPICAM = ("rpicam-vid", "libcamera-vid")  # the latter is its name before Raspberry Pi OS bookworm
+_RPICAM_MULTIPLE_PX = 64  # it hands over rows as the camera's memory has them, filled up to this
+_INSTALL = (
+    "install rpicam-apps (Raspberry Pi), or gstreamer1.0-tools, gstreamer1.0-plugins-base and, but on a Jetson,"
+    " gstreamer1.0-libcamera"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +157,6 @@ class ProgramCapture:
         """The line that names the error, or else the last one."""
         said = [line for line in self._said if line]
         return next((line for line in said if "error" in line.lower()), said[-1] if said else "it says nothing")
-
-
-_TEGRA = Path("/etc/nv_tegra_release")
-_GSTREAMER = "gst-launch-1.0"
-_RPICAM = ("rpicam-vid", "libcamera-vid")  # the latter is its name before Raspberry Pi OS bookworm
-_RPICAM_MULTIPLE_PX = 64  # it hands over rows as the camera's memory has them, filled up to this
-_INSTALL = (
-    "install rpicam-apps (Raspberry Pi), or gstreamer1.0-tools, gstreamer1.0-plugins-base and, but on a Jetson,"
-    " gstreamer1.0-libcamera"
-)
 
 
 def _camera_name(text: str) -> str:

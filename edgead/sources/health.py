@@ -20,6 +20,8 @@ _REGISTERED_SIDE_PX = 192  # fine grain, which differs from part to part, and no
 _MIN_RESPONSE = 0.2  # of a registration; what has less shows something else than the golden image
 _MAX_GOLDEN = 3
 _PLACE_CHECKS, _MIN_CHECKS = 9, 5
+_LONG_SIDE_PX = 512  # that images are measured at
+_CHECKS = 5  # whose median counts: one odd image is no odd camera
 
 
 class Place:
@@ -75,10 +77,6 @@ def _edges(grey: np.ndarray) -> np.ndarray:
     smooth = cv2.GaussianBlur(small, (0, 0), 1)
     edges = cv2.magnitude(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
     return edges - edges.mean()
-
-
-_LONG_SIDE_PX = 512  # that images are measured at
-_CHECKS = 5  # whose median counts: one odd image is no odd camera
 
 
 class HealthSection(Section):

@@ -12,6 +12,13 @@ from edgead.sources.connection import Connection, LiveAddress, NoFrameYetError
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
 
+# How soon a consumer that waits for a frame notices that it should stop.
+_POLL_S = 0.1
+# OpenCV checks its own time limits between packets; the consumer allows it this much more before it gives up.
+_GRACE_S = 1.0
+# A reader that hangs inside OpenCV cannot be interrupted (opencv/opencv#22677): closing does not wait longer.
+_JOIN_S = 1.0
+
 
 class Mailbox:
     """Hands the newest frame from a reader thread to a consumer.
@@ -70,14 +77,6 @@ class Mailbox:
             if self._fault is not None:
                 raise self._fault
             return None
-
-
-# How soon a consumer that waits for a frame notices that it should stop.
-_POLL_S = 0.1
-# OpenCV checks its own time limits between packets; the consumer allows it this much more before it gives up.
-_GRACE_S = 1.0
-# A reader that hangs inside OpenCV cannot be interrupted (opencv/opencv#22677): closing does not wait longer.
-_JOIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,19 @@ from edgead.sources.registry import register
 
 # The first libavformat that is known to take `max_redirects`; earlier ones follow eight, whatever they are asked.
 _TAKES_THE_OPTION = (62, 12)
+# A camera chooses what it answers, and FFmpeg would fetch what that names, from this computer or from its neighbours: a
+# redirect, a playlist (HLS, DASH, concat), a description (SDP). Only streams are read, from the address that was given.
+_FFMPEG = {
+    "rtsp_transport": "tcp",  # OpenCV's own, where nothing is set
+    "protocol_whitelist": "rtsp,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto",
+    "format_whitelist": "rtsp,mpjpeg,mjpeg,mpegts,mpeg,mpegvideo,h264,hevc,flv,matroska,mov",
+    "max_redirects": "0",
+}
+_NOT_FOLLOWED = "redirects and playlists are not followed: give the address of the stream itself"
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+# Names a file of certificates; FFmpeg asks for none by itself.
+_AUTHORITY = "EDGEAD_CAMERA_CA"
+_DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 def is_redirected(url: str, timeout_s: float, authority: str | None = None) -> bool:
@@ -70,20 +83,7 @@ def ffmpeg_refuses() -> bool:
     return found is not None and tuple(map(int, found.groups())) >= _TAKES_THE_OPTION
 
 
-# A camera chooses what it answers, and FFmpeg would fetch what that names, from this computer or from its neighbours: a
-# redirect, a playlist (HLS, DASH, concat), a description (SDP). Only streams are read, from the address that was given.
-_FFMPEG = {
-    "rtsp_transport": "tcp",  # OpenCV's own, where nothing is set
-    "protocol_whitelist": "rtsp,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto",
-    "format_whitelist": "rtsp,mpjpeg,mjpeg,mpegts,mpeg,mpegvideo,h264,hevc,flv,matroska,mov",
-    "max_redirects": "0",
-}
-_NOT_FOLLOWED = "redirects and playlists are not followed: give the address of the stream itself"
-_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-# Names a file of certificates; FFmpeg asks for none by itself.
-_AUTHORITY = "EDGEAD_CAMERA_CA"
 _opening = threading.Lock()
-_DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 class NetworkOptions(Section):

@@ -19,6 +19,9 @@ from edgead.sources.registry import SOURCES, register
 from edgead.sources.video import VideoSource
 from edgead.types import Frame
 
+# A ? in a glob stands for any character: options are what ends the text and has a name and a value.
+_QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
+
 
 class FolderSource:
     """The images that a folder, a glob or a path names, each once. An unreadable one is a fault."""
@@ -67,10 +70,6 @@ def _find(pattern: str) -> list[Path]:
     if not found:
         raise SourceError(f"{without_credentials(pattern)}: no image matches")
     return sorted(found, key=natural_key)
-
-
-# A ? in a glob stands for any character: options are what ends the text and has a name and a value.
-_QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
 
 
 class PathOptions(Section):

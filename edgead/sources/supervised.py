@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 CameraState = Literal["connecting", "streaming", "stalled", "lost", "ended"]
 
 _RATE_FRAMES = 30  # that a frame rate is taken from
+_POLL_S = 0.1
+_JOIN_S = 2.0
+_DEAD = "its thread has died, see the log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +182,6 @@ def _is_equal(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 __all__ = ["CameraStatus", "SupervisedCamera"]
-
-
-_POLL_S = 0.1
-_JOIN_S = 2.0
-_DEAD = "its thread has died, see the log"
 
 
 class SupervisedCamera:

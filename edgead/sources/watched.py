@@ -35,6 +35,13 @@ logger = logging.getLogger(__name__)
 
 Signature = tuple[int, int, int]
 """Inode, bytes and time of the last change in nanoseconds: what another file, or another state of it, has not."""
+JOURNAL = ".edgead-taken"
+_MAX_BYTES = 1 << 30
+_POLL_S = 0.1
+# Of the time, for looking into the folder: one with very many files is looked into less often. The time of
+# those who take the images passes between two looks.
+_SHARE = 0.2
+DONE, FAILED = "done", "failed"
 
 
 def signature_of(found: os.stat_result) -> Signature:
@@ -107,10 +114,6 @@ class Arrivals:
             logger.warning("%s: is no regular file, it is left alone", self._folder / name)
         self._refused = refused
         return found
-
-
-JOURNAL = ".edgead-taken"
-_MAX_BYTES = 1 << 30
 
 
 class Journal:
@@ -192,13 +195,6 @@ def _files(folder: Path) -> dict[str, Signature]:
 
 def _line(name: str, signature: Signature) -> str:
     return json.dumps([name, *signature]) + "\n"  # ASCII: a name need not be UTF-8
-
-
-_POLL_S = 0.1
-# Of the time, for looking into the folder: one with very many files is looked into less often. The time of
-# those who take the images passes between two looks.
-_SHARE = 0.2
-DONE, FAILED = "done", "failed"
 
 
 class WatchOptions(Section):

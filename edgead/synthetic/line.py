@@ -15,6 +15,13 @@ from edgead.synthetic.camera import Scene
 from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.part import SIZE, build_layers
 
+QUALITY = 95
+# Grey levels, before noise, by which a defect must change a pixel to be seen at all.
+_VISIBLE = 2.5
+_SMALLEST_PX = 24
+# The conveyor's parts are numbered from here, far above the parts of any data set.
+_CONVEYOR = 1 << 96
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -63,20 +70,10 @@ def draw_batch(number: int) -> Batch:
     )
 
 
-QUALITY = 95
-
-
 def transmit(image: np.ndarray) -> np.ndarray:
     """Give an image, (H, W, 3) uint8 BGR, as it arrives: coded and decoded again."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
-
-
-# Grey levels, before noise, by which a defect must change a pixel to be seen at all.
-_VISIBLE = 2.5
-_SMALLEST_PX = 24
-# The conveyor's parts are numbered from here, far above the parts of any data set.
-_CONVEYOR = 1 << 96
 
 
 def part_seed(seed: int, index: int, *, on_conveyor: bool = False) -> int:

@@ -26,6 +26,7 @@ from edgead.synthetic.transplant import Cutting, Shapes, alike, cut_out, place_l
 
 Real = Sequence[tuple[RealDefect, Reject]]
 """Rejects with a marked defect, and what `made.json` says of each."""
+_FAINTEST = 3  # grey values by which a pixel must differ to belong to a drawn defect
 
 
 class Made(NamedTuple):
@@ -110,9 +111,6 @@ def _good_name(path: Path) -> str:
 def _copy(path: Path, to: Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, to)
-
-
-_FAINTEST = 3  # grey values by which a pixel must differ to belong to a drawn defect
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,10 @@ _TOUCH_PX = 1
 
 Shapes = Mapping[Path, tuple[int, int]]
 """Good parts, and the height and width of each."""
+# A mask ends where a person stopped to see the defect, its blur a little further out.
+_REACH_PX = 2
+_EDGE_SIGMA_PX = 1.5
+_DARKEST = 4.0  # below this grey value a ratio would be noise
 
 
 def alike(shapes: Shapes, shape: tuple[int, int]) -> list[Path]:
@@ -101,11 +105,6 @@ def _moved(begin: str | int, own: int, of_reject: int, length: int, rng: np.rand
 
 
 Transplanting = Literal["ratio", "paste"]
-
-# A mask ends where a person stopped to see the defect, its blur a little further out.
-_REACH_PX = 2
-_EDGE_SIGMA_PX = 1.5
-_DARKEST = 4.0  # below this grey value a ratio would be noise
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,6 +25,14 @@ from edgead.web.problems import problem
 # Signing in reads a body of people who are not known yet: they may wait for each other, and for nobody else.
 _SIGN_IN = "/api/login"
 _MAX_REQUESTS = {_SIGN_IN: 8, "": 64}
+# Of one core, on average. A page that is open takes about a hundredth.
+_CPU_SHARE = 0.1
+# What may be taken at once after a rest: loading the page takes a tenth of it.
+_BURST_S = 0.3
+# Longest rest between two looks at the connections, for the sake of the probes.
+_REST_S = 0.5
+# Of one core, on average.
+_DOWNLOAD_SHARE = 0.2
 
 
 class ConcurrencyLimit:
@@ -77,14 +85,6 @@ async def _whole(receive: Receive) -> Receive:
     return again
 
 
-# Of one core, on average. A page that is open takes about a hundredth.
-_CPU_SHARE = 0.1
-# What may be taken at once after a rest: loading the page takes a tenth of it.
-_BURST_S = 0.3
-# Longest rest between two looks at the connections, for the sake of the probes.
-_REST_S = 0.5
-
-
 class PacedSelector(selectors.DefaultSelector):
     """Lets the event loop of this thread rest when its work took more than its share; clients wait meanwhile."""
 
@@ -105,10 +105,6 @@ class PacedSelector(selectors.DefaultSelector):
 def paced_loop() -> asyncio.AbstractEventLoop:
     """Make an event loop for the thread that calls, and for no other."""
     return asyncio.SelectorEventLoop(PacedSelector())
-
-
-# Of one core, on average.
-_DOWNLOAD_SHARE = 0.2
 
 
 class OneAtATime:

@@ -24,6 +24,7 @@ from edgead.types import Frame
 FAR = 6.0
 # Images that are less than half as sharp as the others are blurred, however alike the others are.
 MIN_SHARPNESS = 0.5
+BLURRED = "blurred"
 
 
 def sharpness(image: np.ndarray) -> float:
@@ -46,9 +47,6 @@ def find_odd(scores: np.ndarray) -> list[int]:
 def _deviations(values: np.ndarray) -> np.ndarray:
     """How far each value is above the median, in robust standard deviations."""
     return (values - np.median(values)) / max(robust_deviation(values), 1e-6)
-
-
-BLURRED = "blurred"
 
 
 class CommissionError(EdgeadError):

@@ -16,6 +16,12 @@ import numpy as np
 from edgead.kernels import NearestPatches, greedy_coreset
 
 BLOCK = 65536
+# The good parts are dealt to so many, of which each is compared with the others; groups are never separated.
+PARTS = 5
+# So many patches are compared, with those of so many rows (greedy k-centre of a sample) that other parts have.
+QUERIES, SAMPLE, ROWS = 40_000, 60_000, 5_000
+# This share of the mean variance is added to every direction: none is louder than 1 / sqrt(SHRINKAGE).
+SHRINKAGE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +90,6 @@ def _layers(features: np.ndarray, channels: Sequence[int]) -> list[np.ndarray]:
 
 def _squared_lengths(features: np.ndarray, channels: Sequence[int]) -> np.ndarray:
     return np.stack([np.square(layer).sum(axis=1) for layer in _layers(features, channels)], axis=1)
-
-
-# The good parts are dealt to so many, of which each is compared with the others; groups are never separated.
-PARTS = 5
-# So many patches are compared, with those of so many rows (greedy k-centre of a sample) that other parts have.
-QUERIES, SAMPLE, ROWS = 40_000, 60_000, 5_000
-# This share of the mean variance is added to every direction: none is louder than 1 / sqrt(SHRINKAGE).
-SHRINKAGE = 0.05
 
 
 @dataclass(frozen=True, slots=True)

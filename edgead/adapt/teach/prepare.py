@@ -38,6 +38,7 @@ from edgead.images.files import load_image
 # Scores of one machine on another differ by less; those of other images differ by far more.
 SAME_SCORE = 1e-2
 PROBES = 5
+_MAX_ROWS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +161,6 @@ def _refuse_kept(images: CalibrationImages, taught: Sequence[Path], spec: Prepro
 
 def _sha256(image: np.ndarray) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()
-
-
-_MAX_ROWS = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     import httpx
 
 _MAX_BYTES = 1 << 20
+_PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"')
+_MAX_HEADER = 4096
+TIMEOUT_S = 20.0
+_MAX_ANSWER = 64 << 10
+_MAX_REDIRECTS = 3
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +96,6 @@ def may_see_password(host: str, registry: str) -> bool:
     return host in {registry, *re.split(r"[\s,]+", os.environ.get("EDGEAD_REGISTRY_TOKEN_HOSTS", ""))}
 
 
-_PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"')
-_MAX_HEADER = 4096
-
-
 class RegistryError(EdgeadError):
     """A registry that is away, refuses, or does not keep to the standard; it may do better another time."""
 
@@ -153,11 +155,6 @@ def authorization(
 # They log whole URLs, in which a redirect may have put a signature that opens what it leads to.
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
-
-TIMEOUT_S = 20.0
-_MAX_ANSWER = 64 << 10
-_MAX_REDIRECTS = 3
-REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Client:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import httpx
 
 _BLOCK = 1 << 16
+# What is slower on average is taken for a connection that hangs.
+_SLOWEST_BYTES_S = 8192
+_ATTEMPTS = 4
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class WrongBytesError(RegistryError):
@@ -71,12 +75,6 @@ class Download:
         """Raise WrongBytesError where the whole is not what was asked for."""
         if f"sha256:{self._hash.hexdigest()}" != self.blob.digest:
             raise WrongBytesError(f"other bytes come than those of {self.blob.digest[:19]}: they are not used")
-
-
-# What is slower on average is taken for a connection that hangs.
-_SLOWEST_BYTES_S = 8192
-_ATTEMPTS = 4
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Registry:

@@ -28,6 +28,8 @@ FEWEST_IMAGES, MAX_IMAGES = 20, 600
 
 Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(min_length=4, max_length=400)]
 """x, y, width and height of a rectangle, or the corners x, y, x, y, ... of a polygon: as `--ignore` takes them."""
+STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
+_MIB = 1 << 20
 
 
 class DraftSettings(Section):
@@ -76,10 +78,6 @@ def rates_of(count: int) -> dict[str, Any]:
         "next_rate": following,
         "next_parts": following and next(parts for parts in range(MAX_IMAGES) if comfortable(following, parts)),
     }
-
-
-STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
-_MIB = 1 << 20
 
 
 class DraftError(EdgeadError):

@@ -32,6 +32,8 @@ Mode = Literal["off", "trigger", "interval"]
 
 _POLL_S = 0.2
 _LOW_PRIORITY = 15
+_REAP_S = 5.0
+MODEL, MAPS, RESULT = "model", "maps", "result.json"
 
 
 class Line(Protocol):
@@ -167,9 +169,6 @@ class CameraLine:
         return section is not None and section.camera == self._name
 
 
-_REAP_S = 5.0
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
     """The step that is under way, and how much of it is done."""
@@ -250,9 +249,6 @@ class Learner:
         if code == -signal.SIGKILL:
             return "the system ended the process that learns, as it does where memory is short: learn from fewer parts"
         return f"the process that learns failed (exit code {code}): {self._log} says why"
-
-
-MODEL, MAPS, RESULT = "model", "maps", "result.json"
 
 
 class Work:

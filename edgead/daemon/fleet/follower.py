@@ -25,6 +25,15 @@ from edgead.site.model_following import FollowSection
 logger = logging.getLogger(__name__)
 
 FollowState = Literal["waiting", "current", "refused", "pinned"]
+RECORD = "following.json"
+# How often it is looked whether somebody has gone back.
+LOOK_S = 1.0
+_BUSY_S = 5.0
+# What says nothing of a model: another change is under way, or the audit cannot be written.
+_NOT_NOW = (SlotBusyError, NotNowError)
+# A model that takes the daemon with it when it judges does that soon.
+PROBATION_S = 60.0
+MAX_STARTS = 3
 
 
 class Tag(Protocol):
@@ -63,17 +72,6 @@ class FollowStatus:
     problem: str | None
     looked_at: datetime | None
     changed_at: datetime | None
-
-
-RECORD = "following.json"
-# How often it is looked whether somebody has gone back.
-LOOK_S = 1.0
-_BUSY_S = 5.0
-# What says nothing of a model: another change is under way, or the audit cannot be written.
-_NOT_NOW = (SlotBusyError, NotNowError)
-# A model that takes the daemon with it when it judges does that soon.
-PROBATION_S = 60.0
-MAX_STARTS = 3
 
 
 class Follower:

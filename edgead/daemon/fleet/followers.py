@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NICE = 10
+# What is under way may be a model that is loaded: nobody waits for that.
+_LEAVE_S = 0.2
 
 
 class Pace:
@@ -88,10 +90,6 @@ class RegistryTag:
         thread.join()
         if failed:
             raise failed[0]
-
-
-# What is under way may be a model that is loaded: nobody waits for that.
-_LEAVE_S = 0.2
 
 
 class RunningFollower:

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 MAX_PARTS = 200
 _FRAMES = ("frame.png", "frame.jpg")
+_MARK = ".lesson."
+_PROGRAM = (
+    "from edgead.process.background_process import stay_behind; stay_behind(); from edgead.cli import main; main()"
+)
+_END_S = 2.0
 
 
 def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, ids: Sequence[str]) -> list[Path]:
@@ -66,9 +71,6 @@ def bad_images(store: EvidenceStore, pipeline: str, section: PipelineSection) ->
 def _image(store: EvidenceStore, id: str, pipeline: str) -> Path | None:
     found = (store.image(id, name, pipeline=pipeline) for name in _FRAMES)
     return next((path for path in found if path), None)
-
-
-_MARK = ".lesson."
 
 
 class Doubt(BaseModel):
@@ -170,12 +172,8 @@ def take_up(file: Path) -> tuple[Lesson, LessonFolder] | None:
     return None
 
 
-_PROGRAM = (
-    "from edgead.process.background_process import stay_behind; stay_behind(); from edgead.cli import main; main()"
-)
 # One thread each: a core that is free for a moment is enough.
 _ONE_THREAD = {name: "1" for name in ("EDGEAD_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-_END_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ from edgead.evidence.database import EvidenceError
 from edgead.evidence.production.periods import Period
 from edgead.evidence.tables import marks, parts, verdicts
 
+_LOOKED_AT = 100  # parts, to know their views: of one with a fault some are missing
+_GIVEN_AGAIN: ColumnElement[bool] = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline)
+
 
 class QueryBudget:
     """The time of one report. It rests after each query, and ends what takes too long.
@@ -105,8 +108,6 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 
 Key = Literal["batch", "recipe"]
-_LOOKED_AT = 100  # parts, to know their views: of one with a fault some are missing
-_GIVEN_AGAIN: ColumnElement[bool] = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline)
 
 
 class Unit(NamedTuple):

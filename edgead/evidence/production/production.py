@@ -37,6 +37,16 @@ from edgead.evidence.production.report import Group, Question, report, report_ta
 from edgead.evidence.tables import orders
 
 _MAX_ORDERS = 1000
+_MAX_PIECES = 20_000
+# Of what a browser may fetch, beside a line that runs.
+_SHARE = 0.25
+_WITHIN_S = 60.0
+_MAX_ROWS = 200_000
+_MAX_IMAGES_MIB = 1024
+# A row may wait for a disk that is full, and a clock may be set back: an hour that is over may still get some.
+_AGAIN_AFTER = 0.5
+_DAY = timedelta(days=1)
+_NOT_BEFORE = timedelta(seconds=2)
 
 
 class Orders:
@@ -73,18 +83,6 @@ class Orders:
         ends = [*(at for at, _ in starts[1:]), max(end, starts[-1][0])] if starts else []
         found = [Period(name, at, after) for (at, name), after in zip(starts, ends, strict=True)]
         return [period for period in found if max(begin, period.begin) < min(end, period.end)]
-
-
-_MAX_PIECES = 20_000
-# Of what a browser may fetch, beside a line that runs.
-_SHARE = 0.25
-_WITHIN_S = 60.0
-_MAX_ROWS = 200_000
-_MAX_IMAGES_MIB = 1024
-# A row may wait for a disk that is full, and a clock may be set back: an hour that is over may still get some.
-_AGAIN_AFTER = 0.5
-_DAY = timedelta(days=1)
-_NOT_BEFORE = timedelta(seconds=2)
 
 
 class Production:

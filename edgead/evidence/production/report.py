@@ -28,6 +28,7 @@ COLUMNS = {
     **dict.fromkeys(("yield", "yield_after_review"), "number"),
 }
 """The columns of a report as a table, with what each holds."""
+PAGE_COLUMNS = ("", "inspected", "ok", "review", "reject", "fault", "false rejects", "yield", "after review")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,6 @@ def _by_value(access: Access, asked: Question, budget: QueryBudget) -> list[Grou
         Group(value, None, None, {name: found.get(value, Tally()) for name, found in counted.items()})
         for value in values
     ]
-
-
-PAGE_COLUMNS = ("", "inspected", "ok", "review", "reject", "fault", "false rejects", "yield", "after review")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,14 @@ from edgead.errors import EdgeadError, SettingsError
 KEY_VARIABLE = "EDGEAD_CHAT_KEY"
 _EXAMPLE = "write it as http://127.0.0.1:8080/v1"
 _PORTS = {"http": 80, "https": 443}
+MAX_CHARACTERS = 2_000
+_MAX_NAME = 100
+_EVENTS = "text/event-stream"
+MAX_BYTES = 1 << 20
+_MAX_SHOWN = 200
+_MAX_NAMES = 10
+# A server that has no list of models: it has one, or chooses.
+_NO_LIST = (404, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +109,6 @@ def _key() -> str | None:
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise SettingsError(f"{KEY_VARIABLE}: a key has no spaces and no letters beyond ASCII")
     return key or None
-
-
-MAX_CHARACTERS = 2_000
-_MAX_NAME = 100
-_EVENTS = "text/event-stream"
 
 
 class UnusableAnswer(ValueError):
@@ -198,12 +201,6 @@ def _text_of(found: dict[str, Any], part: str) -> str:
         content = "".join(str(one.get("text", "")) for one in content if isinstance(one, dict))
     return content if isinstance(content, str) else ""
 
-
-MAX_BYTES = 1 << 20
-_MAX_SHOWN = 200
-_MAX_NAMES = 10
-# A server that has no list of models: it has one, or chooses.
-_NO_LIST = (404, 405, 501)
 
 Message = dict[str, Any]
 """`role` and `content`, as the chat API has them."""

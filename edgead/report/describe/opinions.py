@@ -37,6 +37,9 @@ HEAT_MAP = (
     "The second image is the same photo with the heat map of an anomaly detector on it: yellow to red where it is "
     "unusual, with a red box around each region above the limit."
 )
+MAX_TOKENS = 300
+# A server that has failed so often in a row will fail for the rest, each time for as long as it may take.
+MAX_FAILURES = 3
 
 
 def image_part(image: np.ndarray) -> dict[str, Any]:
@@ -95,11 +98,6 @@ def _facts(record: Mapping[str, Any]) -> str:
         boxes.append(f"{box['width']} x {box['height']} from x {box['x']}, y {box['y']}{place}")
     regions = f" Regions: {'; '.join(boxes)}." if boxes else ""
     return (sentence(record) or "The part was found good.") + regions
-
-
-MAX_TOKENS = 300
-# A server that has failed so often in a row will fail for the rest, each time for as long as it may take.
-MAX_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True)

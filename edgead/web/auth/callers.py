@@ -20,17 +20,7 @@ from edgead.site.http import ProxySection
 from edgead.site.users import ROLES, Role, User, user_name
 from edgead.web.auth.panels import same
 
-
-class Refusal(Exception):
-    """A request that may not go on, with the status, the reason and the headers of the answer."""
-
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers or {}
-
-
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
 # Whoever adds a route that an operator needs adds it here; nothing else opens it to one.
 NEEDED: dict[tuple[str, str], Role] = {
     # Of one's own session; what they do of it they check themselves.
@@ -68,6 +58,23 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("POST", "/api/pipelines/{name}/kinds/merge"): "engineer",
     ("POST", "/api/pipelines/{name}/kinds/split"): "engineer",
 }
+_MAX_NAME = 64
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+# What stands in parentheses is ours: no claim may look like it.
+_PLAIN = str.maketrans("()", "[]")
+_HOW = {"password": "signed in", "pin": "PIN at {panel}", "proxy": "proxy", "token": "token"}
+# The address that the connection comes from, whatever X-Forwarded-For says.
+PEER = "edgead.peer"
+
+
+class Refusal(Exception):
+    """A request that may not go on, with the status, the reason and the headers of the answer."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers or {}
+
+
 _PATTERNS = [(method, re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), role) for (method, path), role in NEEDED.items()]
 
 
@@ -87,13 +94,6 @@ def may(role: Role, needed: Role) -> bool:
 def higher(one: Role, other: Role) -> Role:
     """Give the one of two roles that may more."""
     return one if may(one, other) else other
-
-
-_MAX_NAME = 64
-_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
-# What stands in parentheses is ours: no claim may look like it.
-_PLAIN = str.maketrans("()", "[]")
-_HOW = {"password": "signed in", "pin": "PIN at {panel}", "proxy": "proxy", "token": "token"}
 
 
 def _claim(name: str) -> str:
@@ -161,10 +161,6 @@ def named(by: str, caller: Caller) -> str:
     if not by:
         raise HTTPException(422, "body.by: must not be empty: nobody is signed in by name")
     return f"{by.translate(_PLAIN)} ({caller.address})"
-
-
-# The address that the connection comes from, whatever X-Forwarded-For says.
-PEER = "edgead.peer"
 
 
 class Proxy:

@@ -24,6 +24,9 @@ from edgead.web.auth.panels import Panel, Panels
 
 _MAX_SESSIONS = 64
 _MAX_OF_A_PERSON = 8
+_SESSION, _PANEL, _RAISED = "edgead", "edgead-panel", "edgead-raised"
+# A cookie of such a name can be set by nobody but this host, over HTTPS.
+_OVER_TLS = "__Host-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +107,6 @@ def _whose(who: Who) -> tuple[str, ...]:
 
 def _digest(cookie: str) -> bytes:
     return hashlib.sha256(cookie.encode("utf-8", "surrogatepass")).digest()
-
-
-_SESSION, _PANEL, _RAISED = "edgead", "edgead-panel", "edgead-raised"
-# A cookie of such a name can be set by nobody but this host, over HTTPS.
-_OVER_TLS = "__Host-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from edgead.web.dependencies import ClientAddress, Daemon, NamedPart, Pipeline
 from edgead.web.problems import problems
 from edgead.web.routes.status import pipeline_answer
 
+NEWEST_BAD = 200  # parts that were marked bad
+
 
 def models_beside(model: Path) -> list[str]:
     """Name the models in the folder of a model.
@@ -59,8 +61,6 @@ def _folder(model: Path) -> Path:
 
 
 routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
-
-NEWEST_BAD = 200  # parts that were marked bad
 
 
 class Thresholds(Limits):

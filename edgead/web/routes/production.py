@@ -24,6 +24,11 @@ from edgead.web.load_limits import OneAtATime
 from edgead.web.problems import problems
 
 Share = Annotated[float | None, Field(ge=0, le=1)]
+_EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LONGEST = timedelta(days=3660)
+_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": _BINARY}}}
 
 
 class TallyAnswer(Answer):
@@ -118,12 +123,7 @@ def tally_answer(tally: Any, answer: type[TallyAnswer] = TallyAnswer, **also: An
 
 routes = APIRouter(prefix="/api/production", tags=["production"], responses=problems(404, 409, 503))
 
-_EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_LONGEST = timedelta(days=3660)
-_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TABLE: dict[int | str, dict[str, Any]] = {200: {"content": {kind: _BINARY for kind in _TYPES.values()}}}
-_ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": _BINARY}}}
 
 Since = Annotated[AwareDatetime | None, Query(description="From when on; by default since the shift began.")]
 Until = Annotated[AwareDatetime | None, Query(description="Up to when; by default now.")]

@@ -18,6 +18,13 @@ from torch import Tensor, nn
 from edgead.errors import SettingsError
 from edgead.process.installation import plugin_command
 
+LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+RESNETS = ("resnet18", "wide_resnet50_2")
+BACKBONES = LITE + RESNETS
+# The stem and the ends of the seven groups of blocks; two groups have stride 16, two stride 32.
+LITE_LAYERS = ("stem", "stride2", "stride4", "stride8", "stride16a", "stride16", "stride32a", "stride32")
+RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
 
 class AddedBackbone(Protocol):
     """A backbone of another package.
@@ -71,15 +78,6 @@ def added_backbones() -> Mapping[str, AddedBackbone]:
         except Exception as error:
             raise SettingsError(f"backbones of {entry.value} cannot be imported: {error}") from error
     return found
-
-
-LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-RESNETS = ("resnet18", "wide_resnet50_2")
-BACKBONES = LITE + RESNETS
-
-# The stem and the ends of the seven groups of blocks; two groups have stride 16, two stride 32.
-LITE_LAYERS = ("stem", "stride2", "stride4", "stride8", "stride16a", "stride16", "stride32a", "stride32")
-RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
 class Backbone(nn.Module):

@@ -8,6 +8,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+KEPT_BYTES = 2**29
+"""2,730 images of 256 x 256 pixels."""
+AHEAD = 4
+"""Steps that every thread makes in advance."""
+
 
 class Chosen(Sequence[np.ndarray]):
     """Some of the images, by their indices; read when they are asked for."""
@@ -23,12 +28,6 @@ class Chosen(Sequence[np.ndarray]):
 
 
 Made = TypeVar("Made")
-
-KEPT_BYTES = 2**29
-"""2,730 images of 256 x 256 pixels."""
-
-AHEAD = 4
-"""Steps that every thread makes in advance."""
 
 
 class KeptImages(Sequence[np.ndarray]):

@@ -23,6 +23,10 @@ from edgead.workstation.trainer.device import CPU
 
 logger = logging.getLogger(__name__)
 
+SMALLEST_CROP = 0.5
+MAX_DAMAGED = 20
+"""Photographs in a row that cannot be read before the folder is given up."""
+
 
 def draw_texture(rng: np.random.Generator, size_px: int) -> np.ndarray:
     """Draw a random texture.
@@ -152,12 +156,6 @@ def _light(rng: np.random.Generator, height: np.ndarray) -> np.ndarray:
     down, right = np.gradient(height)
     slope = (down * np.sin(angle) + right * np.cos(angle)).astype(np.float32)
     return np.clip(1 + np.float32(strength) * slope, 0.3, 1.7)
-
-
-SMALLEST_CROP = 0.5
-
-MAX_DAMAGED = 20
-"""Photographs in a row that cannot be read before the folder is given up."""
 
 
 def find_photographs(places: Sequence[Path]) -> list[Path]:

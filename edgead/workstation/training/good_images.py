@@ -33,6 +33,14 @@ LOOKED_AT = 50
 # Where more images than this have others than the usual ones, proportions are no property of the product; fewer are odd
 # ones, which the training names.
 ODD_SHARE = 0.2
+AUTO_TILES = "auto"
+# A tile of `auto` is shrunk by so much: a defect of 10 pixels is 5 of the network's, which a patch still shows.
+SHRUNK_BY = 2
+# Neighbours share this part of a tile, more than the network's padding reaches and than small defects are wide.
+SHARED = 1 / 8
+WARN_ABOVE = 3.0
+# So many tiles are learnt, but one of each image at least: of more, only a few patches would be kept each.
+MAX_LEARNT = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +100,6 @@ def keep_proportions(settings: dict[str, Any], proportions: Proportions, step: i
         return settings
     fill = {"fill": "reflect"} if proportions.mixed else {}
     return {**settings, "image_size": input_size(height, proportions.height, step), **fill}
-
-
-AUTO_TILES = "auto"
-# A tile of `auto` is shrunk by so much: a defect of 10 pixels is 5 of the network's, which a patch still shows.
-SHRUNK_BY = 2
-# Neighbours share this part of a tile, more than the network's padding reaches and than small defects are wide.
-SHARED = 1 / 8
-WARN_ABOVE = 3.0
-# So many tiles are learnt, but one of each image at least: of more, only a few patches would be kept each.
-MAX_LEARNT = 1500
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,11 @@ from edgead.workstation.tune.space import ROWS, Candidate
 from edgead.workstation.tune.trial import Outcome, cut_bank, unpack
 
 WIDTH, HEIGHT, MARGIN = 760, 440, 60
+NETWORK_RUNS, FRAMES, WARMUP = 15, 100, 10
+TIMED = 8  # different images
+# Finalists are timed in turns, so often. A machine that shares its host may take half as long again for a minute, which
+# is no property of a model: the least counts.
+SERIES = 5
 
 
 class Point(Protocol):
@@ -100,13 +105,6 @@ def draw_front(points: Sequence[P], budget_ms: float, winner: P | None) -> str:
             "",
         ]
     )
-
-
-NETWORK_RUNS, FRAMES, WARMUP = 15, 100, 10
-TIMED = 8  # different images
-# Finalists are timed in turns, so often. A machine that shares its host may take half as long again for a minute, which
-# is no property of a model: the least counts.
-SERIES = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ LADDER = (
     ("efficientnet_lite0", 224),
 )
 SEARCHES = 7
+# Tiles give a hundred times the patches of whole images: the bank is chosen from fewer, or it would take an hour.
+TILED_MAX_PATCHES = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,6 @@ def frame_ms(settings: dict[str, Any]) -> float:
         nearest.search(patches)
         times.append((time.perf_counter_ns() - started) / 1e6)
     return network_ms(candidate, "auto") + float(np.median(times))
-
-
-# Tiles give a hundred times the patches of whole images: the bank is chosen from fewer, or it would take an hour.
-TILED_MAX_PATCHES = 500_000
 
 
 def preset_settings(

@@ -49,6 +49,8 @@ LEADERS = 2
 INT8_FACTOR = 1.5
 ROUGH_FRAMES = 60
 TIMINGS = 2  # of what was too slow: the machine may have been, see `edgead.workstation.tune.finalists.SERIES`
+LATER_SHARES = (0.5, 1.0)
+MIN_FINALISTS = 4
 
 
 class FirstRound:
@@ -157,10 +159,6 @@ class FirstRound:
         with tempfile.TemporaryDirectory(prefix="edgead-timed-") as folder:
             with Detector.load(unpack(outcome, Path(folder)), runtime=self._plan.runtime) as detector:
                 return frame_ms(detector, self._images, ROUGH_FRAMES)
-
-
-LATER_SHARES = (0.5, 1.0)
-MIN_FINALISTS = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from edgead.workstation.methods.mvg.gaussian import ledoit_wolf_shrinkage
 
 # Directions of the features with less than this share of a channel's variance are not made louder than that.
 MIN_VARIANCE = 1e-3
+# Negative slope of the hidden activations, as in the authors' code.
+SLOPE = 0.1
 
 
 class Whitening(nn.Module):
@@ -50,10 +52,6 @@ class Whitening(nn.Module):
         shrunk = ((1 - shrinkage) * variances + shrinkage).clamp_min(MIN_VARIANCE)
         self.mean.copy_(mean)
         self.matrix.copy_(inverse[:, None] * directions * shrunk.rsqrt())
-
-
-# Negative slope of the hidden activations, as in the authors' code.
-SLOPE = 0.1
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ RECONSTRUCTIVE_WIDTH, DISCRIMINATIVE_WIDTH = 128, 64
 
 # Sides of an image are halved five times and doubled again.
 STRIDE = 32
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
+# Wang et al. 2004: (0.01 L)^2 and (0.03 L)^2 for a range of values L = 1.
+_C1, _C2 = 0.01**2, 0.03**2
 
 
 class ReconstructiveNetwork(nn.Module):
@@ -120,12 +123,6 @@ def _double(inputs: int, middle: int, outputs: int) -> nn.Sequential:
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
     return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-
-
-SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
-
-# Wang et al. 2004: (0.01 L)^2 and (0.03 L)^2 for a range of values L = 1.
-_C1, _C2 = 0.01**2, 0.03**2
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:

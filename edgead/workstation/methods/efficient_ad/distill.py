@@ -51,6 +51,7 @@ BACKBONE_PX, PDN_PX = 512, 256
 POOLED_CHANNELS = 1024
 """Numbers that PatchCore pools each layer's neighbourhood to, before all layers are pooled to the descriptor."""
 SAVE_EVERY = 16
+HELD_OUT_EVERY = 20
 
 
 class FeatureCache:
@@ -175,9 +176,6 @@ class Descriptors(nn.Module):
         mean, square = torch.stack(moments).mean(dim=0)
         self.mean.copy_(mean.view_as(self.mean))
         self.std.copy_((square - mean.square()).clamp_min(1e-12).sqrt().view_as(self.std))
-
-
-HELD_OUT_EVERY = 20
 
 
 @dataclass(frozen=True)

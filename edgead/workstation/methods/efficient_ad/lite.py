@@ -43,6 +43,15 @@ STRIDE_PX = 8
 
 SEEN, TAUGHT = "stride4", ("stride8", "stride16")
 """The layer that the student sees, and those that it predicts."""
+MAX_PATCHES = 1_500_000
+"""Images beyond those that have so many patches are left out by chance, which bounds the memory."""
+SCALE_PATCHES = 120_000
+"""Scales, and the covariance of the student's errors, are fitted to about so many patches."""
+BATCH, CROP = 8, 16
+"""Crops in a batch, and positions of the teacher's grid on their side."""
+WARM_UP = 0.1
+"""Share of the steps in which the learning rate rises; then it falls to nothing by a cosine."""
+STEP_PX = 16
 
 
 class LiteStudent(nn.Module):
@@ -192,19 +201,6 @@ def enlarge(layer: Tensor, finer: Tensor) -> Tensor:
 
 def _damp(layer: Tensor, typical: Tensor) -> Tensor:
     return layer * torch.rsqrt(layer.square().sum(dim=1, keepdim=True) + typical)
-
-
-MAX_PATCHES = 1_500_000
-"""Images beyond those that have so many patches are left out by chance, which bounds the memory."""
-
-SCALE_PATCHES = 120_000
-"""Scales, and the covariance of the student's errors, are fitted to about so many patches."""
-
-BATCH, CROP = 8, 16
-"""Crops in a batch, and positions of the teacher's grid on their side."""
-
-WARM_UP = 0.1
-"""Share of the steps in which the learning rate rises; then it falls to nothing by a cosine."""
 
 
 def learn_lite(
@@ -359,9 +355,6 @@ def _maps(network: LiteStudent, images: Sequence[np.ndarray], course: Course, st
     batches = each_batch(network, images, course.device, partial(course.progress, stage))
     with torch.inference_mode():
         return np.concatenate([network.scores(levels).cpu().numpy() for levels in batches])
-
-
-STEP_PX = 16
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ DROPOUT = 0.2
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+QUANTILES = (0.9, 0.995)
+"""q_a and q_b, which are mapped to 0 and 0.1 (section 3.4)."""
+PENALTY_GREY_RATE = 0.3
 
 
 def pixel_moments() -> tuple[Tensor, Tensor]:
@@ -211,12 +214,6 @@ class Resize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.interpolate(x, size=self.size, mode="bilinear", align_corners=False)
-
-
-QUANTILES = (0.9, 0.995)
-"""q_a and q_b, which are mapped to 0 and 0.1 (section 3.4)."""
-
-PENALTY_GREY_RATE = 0.3
 
 
 class StudentTeacher(nn.Module):

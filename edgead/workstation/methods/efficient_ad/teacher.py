@@ -41,6 +41,7 @@ SOURCES = (
 )
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+PACKAGED = Path(__file__).parent / "teachers"
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,6 @@ def _misfit(value: Any, layer: str, kind: str, size: ModelSize, shape: tuple[int
         f"{layer}.{kind} has the shape {tuple(value.shape)}, that of a teacher of model_size {size} is {shape}: "
         f"give {SOURCES.format(size=size)}"
     )
-
-
-PACKAGED = Path(__file__).parent / "teachers"
 
 
 def save_teacher(network: nn.Module, file: Path, facts: dict[str, Any]) -> None:

@@ -28,6 +28,8 @@ from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.patchcore.network import FusedFeatures, PatchFeatures
 
 Change = Callable[[np.ndarray], np.ndarray]
+# As many good images show how far the patches' score deviates among those that are not in the memory bank.
+LEFT_OUT = 40
 
 
 def _quarter(count: int) -> Change:
@@ -71,10 +73,6 @@ class Augmented(Sequence[np.ndarray]):
         number, change = divmod(index, self.per_image)
         image = self._images[number]
         return np.ascontiguousarray(self._changes[change - 1](image)) if change else image
-
-
-# As many good images show how far the patches' score deviates among those that are not in the memory bank.
-LEFT_OUT = 40
 
 
 @dataclass(frozen=True)

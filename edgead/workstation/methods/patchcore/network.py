@@ -18,6 +18,8 @@ from edgead.workstation.backbones.pretrained import Backbone
 from edgead.workstation.backbones.pyramid import pool
 from edgead.workstation.methods.mvg.gaussian import Gaussian, gaussians, sum_distances
 
+FOLDS = 5
+
 
 class PatchFeatures(nn.Module):
     """Locally aware patch features (Roth et al. 2022, section 3.1), exported as it stands.
@@ -120,9 +122,6 @@ class PatchFeatures(nn.Module):
     def _squared_lengths(self, features: Tensor) -> Tensor:
         """Features (..., d) -> squared length of each layer's part, (..., layers)."""
         return torch.stack([x.square().sum(dim=-1) for x in features.split(self.channels, dim=-1)], dim=-1)
-
-
-FOLDS = 5
 
 
 class FusedFeatures(PatchFeatures):

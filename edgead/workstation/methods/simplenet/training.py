@@ -29,6 +29,9 @@ from edgead.workstation.backbones.pyramid import BATCH
 from edgead.workstation.methods.patchcore.network import PatchFeatures
 from edgead.workstation.methods.validation import DRAWN_PER_IMAGE
 
+# More images make no better choice, fewer none at all.
+MAX_IMAGES, MIN_IMAGES = 24, 8
+
 
 class UnfoldedFeatures(PatchFeatures):
     """Plain patch features: neither standardised nor damped.
@@ -203,10 +206,6 @@ def running_mean(trained: nn.Module, decay: float) -> AveragedModel:
         return kept * mean + (1 - kept) * latest
 
     return AveragedModel(trained, avg_fn=average, use_buffers=True)
-
-
-# More images make no better choice, fewer none at all.
-MAX_IMAGES, MIN_IMAGES = 24, 8
 
 
 def hold_out(groups: Sequence[int] | np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
