@@ -29,7 +29,7 @@ def _filled(text: str) -> str:
     from edgead.sorting.sort import SORTERS
     from edgead.sources import SOURCES
     from edgead.synthetic.makers import MAKERS, OWN
-    from edgead.unlabelled.run import SCREENERS
+    from edgead.unlabelled.screeners import SCREENERS
     from edgead.workstation.methods.registry import METHODS
 
     lists = {

@@ -53,7 +53,7 @@ def _sorters() -> Iterable[str]:
 
 
 def _screeners() -> Iterable[str]:
-    from edgead.unlabelled.run import SCREENERS
+    from edgead.unlabelled.screeners import SCREENERS
 
     return SCREENERS
 

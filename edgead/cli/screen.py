@@ -77,7 +77,7 @@ def screen(
     from edgead.unlabelled import ScreenPlan
     from edgead.unlabelled.model import ModelPlan
     from edgead.unlabelled.mutual import ALIKE, MutualRule
-    from edgead.unlabelled.run import MUTUAL
+    from edgead.unlabelled.screeners import MUTUAL
 
     if output is None and make_model is None:
         raise SettingsError("name a folder for the ranking with --output, or a model to make with --make-model")

@@ -200,7 +200,7 @@ def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> N
 def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:
     """Refuse what cannot be before images are looked at."""
     from edgead.workstation.methods import METHODS, find_preset
-    from edgead.workstation.methods.registry import read_settings
+    from edgead.workstation.methods.settings import read_settings
 
     of_preset = {} if preset == AUTO else find_preset(detector, preset)
     settings = {**of_preset, **chosen}
@@ -237,7 +237,7 @@ def distill(
     """
     from edgead.workstation.methods.efficient_ad.distill import DistillConfig
     from edgead.workstation.methods.efficient_ad.distill import distill as distill_teacher
-    from edgead.workstation.methods.registry import read_settings
+    from edgead.workstation.methods.settings import read_settings
     from edgead.workstation.trainer.device import choose_device
     from edgead.workstation.trainer.pretraining_images import find_photographs
 

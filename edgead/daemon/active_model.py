@@ -18,7 +18,6 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
 from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import restore_missing
-from edgead.daemon.drift import drift_watch
 from edgead.daemon.self_test import SelfTest, golden_images, self_test, too_late
 from edgead.daemon.thresholds import (
     GoodScores,
@@ -192,8 +191,21 @@ class ActiveModel:
         return golden_images(self._in_service.require())
 
     def drift_watch(self, section: DriftSection) -> DriftWatch:
-        """Make a watch that compares parts with those that the model in service was calibrated on."""
-        return drift_watch(self._in_service.require(), section)
+        """Make a watch that compares parts with those that the model in service was calibrated on.
+
+        Raises
+        ------
+        SettingsError
+            The model does not know their scores, or they do not fit the section.
+        """
+        detector = self._in_service.require()
+        limits = detector.graph.calibration
+        if limits is None or not limits.scores:
+            raise SettingsError(
+                f"{detector.artifact.path} has no scores of good parts to compare with: run `edgead calibrate` with "
+                "good images"
+            )
+        return DriftWatch(limits, golden_images(detector), section, views=detector.manifest.views)
 
     def swap(self, model: Path, record: Callable[[Path], object] = lambda model: None) -> None:
         """Load another model beside the one in service, test it, and let it judge from the next frame on.

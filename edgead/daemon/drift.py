@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.daemon.self_test import golden_images
 from edgead.drift import DriftSection, DriftWatch, OtherWatchError
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
@@ -20,7 +19,6 @@ from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
     from edgead.daemon.active_model import ActiveModel
-    from edgead.detector import Detector
     from edgead.drift import DriftState
 
 logger = logging.getLogger(__name__)
@@ -31,23 +29,6 @@ _SAVE_EVERY_S = 600.0
 _IMAGE_EVERY_S = 1.0
 # What has failed may fail with each part.
 _OFF_S = 60.0
-
-
-def drift_watch(detector: Detector, section: DriftSection) -> DriftWatch:
-    """Make a watch that compares parts with those that a detector was calibrated on.
-
-    Raises
-    ------
-    SettingsError
-        Its model does not know their scores, or they do not fit the section.
-    """
-    limits = detector.graph.calibration
-    if limits is None or not limits.scores:
-        raise SettingsError(
-            f"{detector.artifact.path} has no scores of good parts to compare with: run `edgead calibrate` with "
-            "good images"
-        )
-    return DriftWatch(limits, golden_images(detector), section, views=detector.manifest.views)
 
 
 class ModelDrift:

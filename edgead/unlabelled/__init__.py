@@ -1,5 +1,6 @@
 """Screening: a pile of parts that nobody has labelled, ranked by how far each is from what most others show."""
 
-from edgead.unlabelled.run import Screened, ScreenedImage, ScreenPlan, screen
+from edgead.unlabelled.run import Screened, ScreenedImage, screen
+from edgead.unlabelled.screeners import ScreenPlan
 
 __all__ = ["ScreenPlan", "Screened", "ScreenedImage", "screen"]

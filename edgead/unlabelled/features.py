@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,33 +22,7 @@ from edgead.errors import SettingsError
 from edgead.runtime import open_runtime
 from edgead.runtime.contract import Runtime
 from edgead.unlabelled.mutual import mutual_scores
-
-if TYPE_CHECKING:
-    from edgead.unlabelled.run import ScreenPlan
-
-
-class PileScorer(Protocol):
-    """Scores the images of a pile by each other.
-
-    A package adds one by `[project.entry-points."edgead.screeners"]` with `NAME = "module:Class"`; the class is made of
-    an `edgead.unlabelled.run.ScreenPlan`, and raises SettingsError where that does not fit it.
-
-    Attributes
-    ----------
-    preprocessing : Preprocessing
-        What images are resized to.
-    knows_parts : bool
-        Whether images of one part say nothing of each other; otherwise each image is compared with all others.
-    """
-
-    preprocessing: Preprocessing
-    knows_parts: bool
-
-    def __call__(
-        self, paths: Sequence[Path], parts: Sequence[int], progress: StageProgress
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """Score each image, float64 (n,), and its patches, float32 (n, h, w); `parts` says which it shows."""
-        ...
+from edgead.unlabelled.screeners import ScreenPlan
 
 
 class MutualScorer:

@@ -16,7 +16,8 @@ from edgead.images.sheet import Tile, band_sheet
 from edgead.preprocess import covered
 from edgead.sorting.folders import check_folder
 from edgead.types import StageTimes, Verdict
-from edgead.unlabelled.run import ENOUGH_PARTS, MUTUAL, Screened, ScreenedImage
+from edgead.unlabelled.run import ENOUGH_PARTS, Screened, ScreenedImage
+from edgead.unlabelled.screeners import MUTUAL
 
 SHEET, TABLE, LIMITS = "sheet.jpg", "ranking.csv", "limits.txt"
 _COLUMNS = ("rank", "image", "score", "part")

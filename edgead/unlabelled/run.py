@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,66 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from edgead.components.added import Added
 from edgead.dataset.folders import StageProgress, check_images, common_folder, no_progress
-from edgead.dataset.groups import AUTO, NONE, Groups, group_images
+from edgead.dataset.groups import NONE, Groups, group_images
 from edgead.errors import SettingsError
-from edgead.unlabelled.features import PileScorer
-from edgead.unlabelled.mutual import FEWEST_PARTS, MAX_IMAGES, MutualRule
+from edgead.unlabelled.mutual import FEWEST_PARTS, MAX_IMAGES
+from edgead.unlabelled.screeners import PileScorer, ScreenPlan
 
-MUTUAL = "mutual"
 # With fewer, how well defects are ranked varies much from pile to pile: 0.37 to 0.89 with 50 images of tiles.
 ENOUGH_PARTS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class ScreenPlan:
-    """How to screen.
-
-    Attributes
-    ----------
-    backbone : str, optional
-        A packaged one, by default "fast", or the directory of a patchcore model; see
-        `edgead.adapt.commission.backbone`. Of another package's method, what that says.
-    rule : MutualRule
-    zoom : int, optional
-        How many times as large as the backbone takes them images are looked at, on a side; by default twice.
-    roi : (int, int, int, int), optional
-        x, y, width and height of the part of the image to look at.
-    group : str
-        Which images show the same part, see `edgead.dataset.groups.group_images`.
-    method : str
-        A name in `SCREENERS`: "mutual", which is ours, or another package's.
-    """
-
-    backbone: str | None = None
-    rule: MutualRule = MutualRule()
-    zoom: int | None = None
-    roi: tuple[int, ...] | None = None
-    group: str = AUTO
-    method: str = MUTUAL
-
-    def __post_init__(self) -> None:
-        if not 0 < self.rule.interval <= 1:
-            raise SettingsError(
-                f"the interval is a share of the images above 0 and up to 1, found {self.rule.interval}"
-            )
-        if self.zoom is not None and not 1 <= self.zoom <= 8:
-            raise SettingsError(f"the zoom is a whole number from 1 to 8, found {self.zoom}")
-        if min(self.rule.alike, default=1) < 1:
-            raise SettingsError(f"alike images are counted from 1, the image itself; found {min(self.rule.alike)}")
-
-    def open(self) -> PileScorer:
-        """Open what scores a pile; raises as `screen`."""
-        scorer = SCREENERS.find(self.method)(self)
-        if not scorer.knows_parts and self.group not in (AUTO, NONE):
-            raise SettingsError(f"{self.method} compares each image with all others: leave out --group")
-        return scorer
-
-
-SCREENERS: Added[Callable[[ScreenPlan], PileScorer]] = Added(
-    "edgead.screeners", "method of screening", {MUTUAL: "edgead.unlabelled.features:MutualScorer"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +74,7 @@ class Screened:
         }
 
 
-def screen(
-    paths: Sequence[Path], plan: ScreenPlan = ScreenPlan(), *, progress: StageProgress = no_progress
-) -> Screened:
+def screen(paths: Sequence[Path], plan: ScreenPlan | None = None, *, progress: StageProgress = no_progress) -> Screened:
     """Rank the images of a pile by how far each is from what most others show.
 
     The order in which images are given changes nothing, to the last digit.
@@ -137,7 +83,7 @@ def screen(
     ----------
     paths : sequence of Path
         Good and defective parts of one product. Those that cannot be read are left out.
-    plan : ScreenPlan
+    plan : ScreenPlan, optional
     progress : callable, optional
         Called with (stage, done, total).
 
@@ -148,6 +94,7 @@ def screen(
     DatasetError
         No image can be read, or the region sticks out of one.
     """
+    plan = plan or ScreenPlan()
     scorer = plan.open()
     ordered, problems = in_own_order(paths, plan, progress)
     groups = group_images(sorted(ordered), plan.group if scorer.knows_parts else NONE, common_folder(ordered))

@@ -17,7 +17,7 @@ from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.heads import Head
 from edgead.heads.nearest import OF_ROWS
-from edgead.workstation.methods.registry import plain_settings, read_settings
+from edgead.workstation.methods.settings import plain_settings, read_settings
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead.workstation.trainer.device import CPU
 

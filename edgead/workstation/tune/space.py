@@ -12,7 +12,7 @@ import numpy as np
 from edgead.errors import SettingsError
 from edgead.workstation.methods import find_preset
 from edgead.workstation.methods.patchcore.detector import PatchCoreConfig
-from edgead.workstation.methods.registry import plain_settings
+from edgead.workstation.methods.settings import plain_settings
 from edgead.workstation.training.good_images import Proportions, keep_proportions
 
 SPACE: dict[str, dict[str, list[Any]]] = {

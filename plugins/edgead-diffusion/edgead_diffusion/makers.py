@@ -13,7 +13,7 @@ from edgead.files.user_paths import named_path
 from edgead.synthetic.made_set import Recipe
 from edgead.synthetic.makers import DefectMaker
 from edgead.synthetic.rejects import RealDefect
-from edgead.workstation.methods.registry import read_settings
+from edgead.workstation.methods.settings import read_settings
 from edgead.workstation.trainer.loop import span_text
 from edgead_diffusion.cost import count_passes, time_pass
 from edgead_diffusion.learners import PLANS

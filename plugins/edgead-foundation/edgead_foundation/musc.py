@@ -29,7 +29,7 @@ from edgead.kernels import GroupedPatches
 from edgead.kernels.backend import cuda_problem
 from edgead.preprocess import cut
 from edgead.unlabelled.mutual import ALIKE, Floats, constrain, interval_average
-from edgead.unlabelled.run import ScreenPlan
+from edgead.unlabelled.screeners import ScreenPlan
 from edgead.workstation.trainer.device import choose_device
 from edgead_foundation.backbones.files import recognise
 from edgead_foundation.backbones.names import CLIP, OPENCLIP, TOWERS
@@ -96,7 +96,7 @@ class ClipTokens:
 
 
 class MuscScorer:
-    """Scores a pile by MuSc, see `edgead.unlabelled.features.PileScorer`; the paper knows no parts.
+    """Scores a pile by MuSc, see `edgead.unlabelled.screeners.PileScorer`; the paper knows no parts.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ from edgead.workstation.methods.efficient_ad.student_teacher import (
     normalise_pixels,
 )
 from edgead.workstation.methods.efficient_ad.teacher import save_teacher
-from edgead.workstation.methods.registry import plain_settings
+from edgead.workstation.methods.settings import plain_settings
 from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products, use_cores
 from edgead.workstation.trainer.loop import constant, run_steps

@@ -19,7 +19,7 @@ from edgead.preprocess import cut
 from edgead.sorting.clusters import Clusters, largest_first
 from edgead.sorting.describe import Judged, Problem, judge_each
 from edgead.synthetic.rejects import by_masks, find_rejects, masks_beside
-from edgead.workstation.methods.registry import read_settings
+from edgead.workstation.methods.settings import read_settings
 from edgead.workstation.trainer.device import choose_device, use_cores
 from edgead.workstation.trainer.loop import span_text
 from edgead_foundation.anomaly_ncd.crops import cut_crops

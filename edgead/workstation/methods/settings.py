@@ -1,0 +1,44 @@
+"""A detector's configuration to and from the plain settings of a manifest and of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from edgead.errors import SettingsError
+
+Config = TypeVar("Config")
+
+
+def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector: str) -> Config:
+    """Build a frozen config dataclass from settings such as `plain_settings` gives; missing ones keep their defaults.
+
+    Raises
+    ------
+    SettingsError
+        A setting that the detector does not have, or a value that its config refuses.
+    """
+    known = [field.name for field in fields(config)]  # type: ignore[arg-type]
+    unknown = sorted(settings.keys() - set(known))
+    if unknown:
+        raise SettingsError(f"{detector} has no setting {', '.join(unknown)}: it has {', '.join(known)}")
+    try:
+        return TypeAdapter(config).validate_python(dict(settings))
+    except ValidationError as error:
+        raise SettingsError("; ".join(map(_described, error.errors()))) from None
+
+
+def _described(problem: Any) -> str:
+    """Where, what is expected, and what was found; of what a config itself refuses, just its own words."""
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    needs = "a list in brackets is needed" if problem["type"] == "tuple_type" else problem["msg"]
+    return f"{'.'.join(map(str, problem['loc']))}: {needs}, found {problem['input']!r}"
+
+
+def plain_settings(config: Any) -> dict[str, Any]:
+    """The configuration as plain JSON types."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
