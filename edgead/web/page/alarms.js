@@ -14,7 +14,7 @@ const TITLES = {
   rejects_in_a_row: t("Rejects in a row"),
   yield_below: t("The yield is low"),
   no_part: t("No part comes"),
-  not_inspected: t("Parts are not inspected"),
+  not_inspected: t("Parts are not inspected in time"),
   camera: t("Camera without images"),
   images: t("The camera's images"),
   pipeline: t("Pipeline in fault"),
@@ -39,7 +39,7 @@ const ALARMS = ["rejects_in_a_row", "yield_below", "no_part", "not_inspected"];
 // "7 of the last minute's 120 frames had no verdict in time (5 were not judged, 2 were late)..."
 function notInspected(bad, frames, missed, late) {
   const counts = { bad: count(bad), frames: count(frames), missed: count(missed), late: count(late) };
-  return t("{bad} of the last minute's {frames} frames had no verdict in time ({missed} not judged, {late} late): a faster preset, int8 or a slower line helps", counts);
+  return t("{bad} of the last minute's {frames} frames without a verdict in time ({missed} not judged, {late} late): a faster preset or int8 helps", counts);
 }
 
 // "lost: no route to host"
