@@ -47,6 +47,22 @@ def test_the_cheapest_limit_is_the_cheapest_of_all(scores, escape):
     assert found.low <= found.rate <= found.high
 
 
+def test_the_interval_holds_the_middle_90_percent_of_what_resamples_choose():
+    """By definition, one resample and one limit at a time, with the same draws; no two limits cost the same."""
+    rng = np.random.default_rng(3)
+    good, defects, costs = rng.normal(0, 1, 120), rng.normal(0.5, 1, 60), Costs(np.pi * 1.6, 1, 0.1)
+    found = cheapest_rate(good, (), defects, costs)
+    rng, limits, chosen = np.random.default_rng(0), sorted(good, reverse=True), []
+    for _ in range(500):
+        drawn = [
+            np.repeat(some, rng.multinomial(len(some), np.full(len(some), 1 / len(some)))) for some in (good, defects)
+        ]
+        cheapest = int(np.argmin([cost_of(limit, *drawn, costs) for limit in limits]))
+        chosen.append(share_above(sorted(good), limits[cheapest]))
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(chosen, (5, 95))))
+    assert np.percentile(chosen, 6) > found.low and np.percentile(chosen, 94) < found.high  # others would be seen
+
+
 def test_dear_escapes_give_a_lower_limit_than_dear_rejects(scores):
     good, defects = scores
     careful, lax = (
