@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -27,10 +29,18 @@ def room_of(module: str) -> str:
     return "workstation" if room == "export" else room  # which lies at the top for those who look for it
 
 
-def imported(path: Path, known: dict[str, Path]) -> set[str]:
-    """Find the modules of the package that a file imports, at its top or inside its functions."""
+def nodes(tree: ast.AST, *, late: bool) -> Iterator[ast.AST]:
+    """Give what stands in a file; without `late` not what its functions do."""
+    for node in ast.iter_child_nodes(tree):
+        if late or not isinstance(node, ast.FunctionDef):
+            yield node
+            yield from nodes(node, late=late)
+
+
+def imported(path: Path, known: dict[str, Path], *, late: bool = True) -> set[str]:
+    """Find the modules of the package that a file imports, at its top, for types, and `late`, inside its functions."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(ast.parse(path.read_text()), late=late):
         if isinstance(node, ast.ImportFrom):
             base = node.module or ""
             names = [f"{base}.{alias.name}" for alias in node.names]
@@ -74,6 +84,12 @@ def test_no_room_imports_one_further_down(table):
     order = list(table)
     upwards = [(room, other) for room in order for other in table[room] if order.index(other) >= order.index(room)]
     assert upwards == []
+
+
+def test_no_files_import_each_other():
+    """Not for types either: of two that need each other one has what belongs to a third, or both are one."""
+    known = modules()
+    TopologicalSorter({module: imported(path, known, late=False) for module, path in known.items()}).prepare()
 
 
 def test_the_parts_of_the_daemon_do_not_import_their_assembly(arrows):
