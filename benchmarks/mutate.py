@@ -79,7 +79,7 @@ TESTS = {
     "artifact/signatures/*": "signatures",
     "artifact/manifest": "artifact | group_conformal",
     "metrics/*": "metrics | group_conformal",
-    "images/boxes": "examples sheets | sentences",
+    "images/boxes": "boxes | sentences",
     "drift/*": "drift",
     "daemon/drift": "daemon_drift",
 }
