@@ -173,4 +173,5 @@ def full_disk(tmp_path, size_kib):
     try:
         yield disk
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        # What still maps a file of it, such as the frames of a caught exception, lets go of it later.
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
