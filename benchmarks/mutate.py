@@ -70,7 +70,7 @@ TESTS = {
     "kernels/backend": "native kernels_grouped",
     "kernels/nearest": "kernels_nearest kernels_prescan | kernels_memory",
     "kernels/*": "kernels_windows kernels_grouped kernels_images | kernels_coreset kernels_maps | kernels_nearest",
-    "memory_bank/*": "feature_metric feature_scale | memory_bank | usual_scores cross_conformal",
+    "adapt/memory_bank/*": "feature_metric feature_scale | memory_bank | usual_scores cross_conformal",
     "sinks/queued": "queued_sink",
     "triggers/handshake": "handshake | triggers_modbus",
     "evidence/rows": "evidence | marks evidence_versions",

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from rich.console import Console
@@ -23,7 +25,7 @@ from edgead.dataset.folders import Progress, find_test_images
 from edgead.dataset.groups import Groups, group_images
 from edgead.detector import Detector
 from edgead.images.files import load_image
-from edgead.metrics.rates import wilson, worth
+from edgead.metrics.rates import worth
 from edgead.report.describe.chat import Chat, ChatError, Message, read_address
 from edgead.report.describe.opinions import image_parts, write_rows
 
@@ -145,6 +147,21 @@ def _messages(detector: Detector, question: Question, *, heat_map: bool) -> list
         {"role": "system", "content": _SYSTEM.format(images=_IMAGES[heat_map])},
         {"role": "user", "content": [{"type": "text", "text": question.text}, *parts]},
     ]
+
+
+def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Compute the score interval of a binomial rate.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927. It covers the rate with
+    the confidence on average, and is narrower than `clopper_pearson`, which covers it at least so often.
+    """
+    if n <= 0 or not 0 <= successes <= n:
+        raise ValueError(f"a rate needs 0 <= successes <= n and n > 0, got {successes} of {n}")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (successes + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    # At both ends rounding could leave the share outside.
+    return 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half
 
 
 @dataclass(frozen=True, slots=True)

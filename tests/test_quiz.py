@@ -18,11 +18,10 @@ from fakes import make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.quiz import CHANCE, QuizResult, Reply, ask_all, main
+from benchmarks.quiz import CHANCE, QuizResult, Reply, ask_all, main, wilson
 from benchmarks.quiz_questions import LETTERS, NO_ANOMALY, drawn, make_questions
 from edgead.dataset.folders import DatasetError, find_test_images
 from edgead.images.boxes import PLACES
-from edgead.metrics import wilson
 from edgead.report.describe.chat import Chat, ChatError, read_address
 
 KINDS = ("blow_hole", "crack", "fray", "uneven")

@@ -2,7 +2,7 @@
 
 from edgead.metrics.pixels import Pixels, aupimo, aupro, pixel_auroc
 from edgead.metrics.ranking import auroc, average_precision, f1_max
-from edgead.metrics.rates import Rate, clopper_pearson, wilson
+from edgead.metrics.rates import Rate, clopper_pearson
 
 __all__ = [
     "Pixels",
@@ -14,5 +14,4 @@ __all__ = [
     "clopper_pearson",
     "f1_max",
     "pixel_auroc",
-    "wilson",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 _MAX_TERMS = 1_000_000
 
@@ -93,24 +92,6 @@ def clopper_pearson(successes: float, n: float, confidence: float = 0.95) -> tup
     # The upper bound is one minus the lower bound of the failures, which keeps its tail small and exact.
     high = 1.0 if successes == n else 1 - _beta_quantile(tail, n - successes, successes + 1)
     return low, high
-
-
-def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Compute the score interval of a binomial rate.
-
-    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927. It covers the rate with
-    the confidence on average, and is narrower than `clopper_pearson`, which covers it at least so often.
-
-    >>> [round(bound, 3) for bound in wilson(25, 100)]
-    [0.175, 0.343]
-    """
-    if n <= 0 or not 0 <= successes <= n:
-        raise ValueError(f"a rate needs 0 <= successes <= n and n > 0, got {successes} of {n}")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    centre = (successes + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
-    # At both ends rounding could leave the share outside.
-    return 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half
 
 
 def _beta_quantile(probability: float, a: float, b: float) -> float:
