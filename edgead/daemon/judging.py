@@ -113,7 +113,7 @@ class PipelineState:
 
 
 Outcome = Verdict | EdgeadError
-"""What became of a frame: its verdict, or why it has none."""
+"""Outcome of a frame: its verdict, or the reason that it has none."""
 
 
 class Requests:

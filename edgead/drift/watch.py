@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -33,58 +33,14 @@ _CAMERA = ("brightness", "sharpness", "place across", "place down")
 _CHANGED_TOO, _SOON_PARTS = 1e5, 50
 
 
-class Channel(Protocol):
+_Bets = TypeVar("_Bets", ChangeEvidence, ShareEvidence)
+
+
+class Channel(Generic[_Bets]):
     """Evidence that something has changed."""
 
-    @property
-    def level(self) -> float: ...
-    @property
-    def change(self) -> Change: ...
-    def to_dict(self) -> dict[str, Any]: ...
-    def take(self, kept: dict[str, Any]) -> None: ...
-
-
-class ValueChannel:
-    """A value of every part, compared with those of all parts before.
-
-    Parameters
-    ----------
-    values : sequence of float
-        What the first part is compared with; may be empty.
-    higher_only : bool
-        The values may lie above what parts have while all is well, and only higher parts are a change.
-    """
-
-    def __init__(self, values: Sequence[float] = (), *, higher_only: bool = False):
-        self._bag, self._evidence = Bag(values), ChangeEvidence(higher_only=higher_only)
-
-    def add(self, value: float, tie_break: float) -> None:
-        self._evidence.add(self._bag.p_value(value, tie_break))
-
-    @property
-    def level(self) -> float:
-        return self._evidence.level
-
-    @property
-    def change(self) -> Change:
-        return self._evidence.change
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"bag": self._bag.to_dict(), "sums": self._evidence.sums.tolist()}
-
-    def take(self, kept: dict[str, Any]) -> None:
-        self._bag = Bag.from_dict(kept["bag"])
-        self._evidence.sums = _sums(kept, self._evidence.sums.size)
-
-
-class ShareChannel:
-    """Parts that something happens to: a share of at most `most` while nothing has changed."""
-
-    def __init__(self, most: float):
-        self._evidence = ShareEvidence(most)
-
-    def add(self, happened: bool) -> None:
-        self._evidence.add(happened)
+    def __init__(self, evidence: _Bets):
+        self._evidence: _Bets = evidence
 
     @property
     def level(self) -> float:
@@ -99,6 +55,42 @@ class ShareChannel:
 
     def take(self, kept: dict[str, Any]) -> None:
         self._evidence.sums = _sums(kept, self._evidence.sums.size)
+
+
+class ValueChannel(Channel[ChangeEvidence]):
+    """A value of every part, compared with those of all parts before.
+
+    Parameters
+    ----------
+    values : sequence of float
+        What the first part is compared with; may be empty.
+    higher_only : bool
+        The values may lie above what parts have while all is well, and only higher parts are a change.
+    """
+
+    def __init__(self, values: Sequence[float] = (), *, higher_only: bool = False):
+        super().__init__(ChangeEvidence(higher_only=higher_only))
+        self._bag = Bag(values)
+
+    def add(self, value: float, tie_break: float) -> None:
+        self._evidence.add(self._bag.p_value(value, tie_break))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"bag": self._bag.to_dict(), **super().to_dict()}
+
+    def take(self, kept: dict[str, Any]) -> None:
+        self._bag = Bag.from_dict(kept["bag"])
+        super().take(kept)
+
+
+class ShareChannel(Channel[ShareEvidence]):
+    """Parts that something happens to: a share of at most `most` while nothing has changed."""
+
+    def __init__(self, most: float):
+        super().__init__(ShareEvidence(most))
+
+    def add(self, happened: bool) -> None:
+        self._evidence.add(happened)
 
 
 def _sums(kept: dict[str, Any], bets: int) -> np.ndarray:
@@ -335,7 +327,7 @@ class DriftWatch:
         return max(self._flagged.level, *(channel.level for channel in self._values.values()))
 
     @property
-    def _channels(self) -> dict[str, Channel]:
+    def _channels(self) -> dict[str, Channel[Any]]:
         return {**self._values, "flagged parts": self._flagged}
 
     @property

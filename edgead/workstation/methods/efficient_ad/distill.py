@@ -46,7 +46,7 @@ from edgead.workstation.trainer.loop import constant, run_steps
 from edgead.workstation.trainer.pretraining_images import PretrainingImages, to_batch
 
 BACKBONE_PX, PDN_PX = 512, 256
-"""What the backbone sees, and the network that is distilled from it (EfficientAD, section 3.1)."""
+"""Sides of the images that the backbone sees, and the network that is distilled from it (EfficientAD, section 3.1)."""
 
 POOLED_CHANNELS = 1024
 """Numbers that PatchCore pools each layer's neighbourhood to, before all layers are pooled to the descriptor."""
