@@ -11,7 +11,15 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 # torch and onnx must never appear here: a device has neither the space nor the need.
-DEPENDENCIES = ["numpy>=1.26", "onnxruntime>=1.19", "pydantic>=2.10", "pyyaml>=6.0.2", "rich>=13.7", "typer>=0.26"]
+DEPENDENCIES = [
+    "jinja2>=3.1",
+    "numpy>=1.26",
+    "onnxruntime>=1.19",
+    "pydantic>=2.10",
+    "pyyaml>=6.0.2",
+    "rich>=13.7",
+    "typer>=0.26",
+]
 # OpenCV before 4.10.0.84 does not run with NumPy 2, and 4.11 lets FFmpeg fetch playlists, whatever formats it may read.
 OPENCV = "opencv-python-headless>=4.10.0.84,!=4.11.*"
 HERE = Path(__file__).resolve().parent

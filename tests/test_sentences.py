@@ -6,7 +6,7 @@ import json
 import math
 import re
 import string
-from html import escape
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -263,7 +263,7 @@ def test_a_report_says_each_reject_in_words(trained_model, line_data):
             words = sentence(detector.predict(image.path).to_dict())
             caption = re.search(rf"<b>{image.defect}/{image.path.name}</b>(.*?)</figcaption>", page)
             if caption:
-                assert caption[1] == f" {escape(words)}" if words else caption[1].startswith(" ok, score ")
+                assert unescape(caption[1]) == f" {words}" if words else caption[1].startswith(" ok, score ")
     assert page.count("</b> Reject: ") == 8 + 4  # and the defects that are nearest to the threshold
 
 

@@ -1,1 +1,1 @@
-"""Pages that stand alone: one file, no script, nothing loaded."""
+"""Pages that stand alone: one file that loads nothing."""

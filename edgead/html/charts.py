@@ -9,27 +9,7 @@ from html import escape
 
 import numpy as np
 import numpy.typing as npt
-
-# What a page with charts has in its style sheet. Good and defect differ in brightness too, for print without colours.
-STYLE = """
-:root { color-scheme: light dark; --ink: #16202c; --soft: #55616d; --line: #d3d9df; --good: #17586b; --bad: #d1495b;
-  --warn: #b26a00; --paper: #fff; --ground: #eef1f4; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8edf2; --soft: #a3b0bd; --line: #33404d; --good: #57b3cc;
-  --bad: #ff8a80; --warn: #ffb74d; --paper: #17202a; --ground: #0e151c; } }
-@media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #ccc; --good: #17586b; --bad: #d1495b;
-  --warn: #b26a00; --paper: #fff; --ground: #fff; } }
-svg.chart { width: 100%; height: auto; display: block; }
-svg.chart text { font: 13px system-ui, sans-serif; fill: var(--soft); }
-.chart .grid { stroke: var(--line); } .chart .frame { stroke: var(--soft); }
-.chart .good, .chart .bad, .chart .warn, .chart .soft { fill: none; stroke-width: 2.2; }
-.chart .good { stroke: var(--good); } .chart .bad { stroke: var(--bad); } .chart .warn { stroke: var(--warn); }
-.chart .soft { stroke: var(--soft); stroke-dasharray: 4 4; stroke-width: 1.2; }
-.chart .dots { stroke-width: 3; stroke-linecap: round; opacity: .7; }
-.chart rect.good { fill: var(--good); stroke: none; } .chart rect.bad { fill: var(--bad); stroke: none; }
-.chart circle.good { fill: var(--good); } .chart .ring { fill: none; stroke: var(--ink); stroke-width: 2.2; }
-.chart .band { fill: var(--good); fill-opacity: .16; stroke: none; }
-.chart circle.bad { fill: var(--bad); } .chart circle.warn { fill: var(--warn); }
-"""
+from markupsafe import Markup
 
 _MAX_POINTS = 400  # of a line: more than a screen shows would only make the page larger
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 46
@@ -160,9 +140,9 @@ class Chart:
             )
             y += 18
 
-    def svg(self) -> str:
+    def svg(self) -> Markup:
         frame = f'<path class="frame" fill="none" d="M{_LEFT} {_TOP}V{self._height - _BOTTOM}H{self._width - _RIGHT}"/>'
-        return (
+        return Markup(
             f'<svg class="chart" viewBox="0 0 {self._width} {self._height}" role="img" '
             f'aria-label="{escape(self._caption)}">{"".join(self._parts)}{frame}</svg>'
         )

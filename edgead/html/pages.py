@@ -1,49 +1,34 @@
-"""Stand-alone pages: sections, tables and charts in one file that loads nothing."""
+"""Pages from templates: one file that loads nothing; every value is escaped, but what is HTML already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from functools import cache
+from typing import Any
 
-from edgead.html import charts
-from edgead.html.style import STYLE
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
-def page(title: str, header: str, sections: Iterable[tuple[str, str]]) -> str:
-    """Write a page.
+def render_page(package: str, template: str, **values: Any) -> str:
+    """Fill a template.
 
     Parameters
     ----------
-    title : str
-    header : str
-        HTML below the title.
-    sections : iterable of (str, str)
-        Their titles, and their HTML.
+    package : str
+        Whose folder `templates` has it. It may extend, import and include those of `edgead.html`.
+    template : str
+        Name of its file.
+    **values
+        What the template names. `markupsafe.Markup` is HTML and stays as it is, all else is escaped.
     """
-    body = "".join(f"<section><h2>{escape(name)}</h2>{content}</section>" for name, content in sections)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{charts.STYLE}{STYLE}</style></head><body><main>"
-        f"<header><h1>{escape(title)}</h1>{header}</header>{body}</main></body></html>\n"
+    return _environment(package).get_template(template).render(values)
+
+
+@cache
+def _environment(package: str) -> Environment:
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("edgead.html")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-
-
-def figure(svg: str, caption: str) -> str:
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, raw: tuple[int, ...] = ()) -> str:
-    """Lay out rows; the columns `raw` are HTML already."""
-    names = "".join(f"<th>{escape(name)}</th>" for name in head)
-    return f'<div class="wide"><table><tr>{names}</tr>{_body(rows, raw)}</table></div>'
-
-
-def facts(rows: Iterable[tuple[str, str]]) -> str:
-    """Lay out names and what is known of them; long words are broken."""
-    return f'<div class="wide"><table class="facts">{_body(rows, ())}</table></div>'
-
-
-def _body(rows: Iterable[Sequence[str]], raw: tuple[int, ...]) -> str:
-    cells = ("".join(f"<td>{c if i in raw else escape(c)}</td>" for i, c in enumerate(row)) for row in rows)
-    return "".join(f"<tr>{row}</tr>" for row in cells)

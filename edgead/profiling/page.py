@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from edgead.html.charts import Axis, Chart
-from edgead.html.pages import facts, page, table
+from edgead.html.pages import render_page
 from edgead.profiling.profiler import ProfileReport
 
 _SIZE = {"width": 960, "height": 300}
@@ -33,16 +34,20 @@ def profile_page(report: ProfileReport, title: str) -> str:
     times_s = np.array([sample.arrived_s for sample in report.samples])
     deadline_ms = report.arrivals.deadline_ms if report.arrivals else None
     what = "from the arrival to the verdict" if report.arrivals else "of a call"
-    sections = [
-        (f"Distribution: milliseconds {what}", latency_histogram(totals, deadline_ms)),
-        ("Course: milliseconds over seconds", _course(times_s, totals, deadline_ms)),
-        ("Stages, in milliseconds", _stages(report)),
-        ("Machine", _facts(report)),
-    ]
-    return page(f"Latency of {title}", f"<p>{escape(report.summary())}</p>", sections)
+    return render_page(
+        __package__,
+        "latency.html",
+        title=f"Latency of {title}",
+        summary=report.summary(),
+        what=what,
+        distribution=latency_histogram(totals, deadline_ms),
+        course=_course(times_s, totals, deadline_ms),
+        stages=_stages(report),
+        machine=_facts(report),
+    )
 
 
-def latency_histogram(totals: np.ndarray, deadline_ms: float | None = None, *, size: dict[str, int] = _SIZE) -> str:
+def latency_histogram(totals: np.ndarray, deadline_ms: float | None = None, *, size: dict[str, int] = _SIZE) -> Markup:
     """Bars of equal width over all samples; their heights are logarithms, so that one outlier in thousands shows."""
     edges = np.histogram_bin_edges(totals, bins=size["width"] // 12)
     counts, _ = np.histogram(totals, edges)
@@ -56,7 +61,7 @@ def latency_histogram(totals: np.ndarray, deadline_ms: float | None = None, *, s
     return chart.svg()
 
 
-def _course(times_s: np.ndarray, totals: np.ndarray, deadline_ms: float | None) -> str:
+def _course(times_s: np.ndarray, totals: np.ndarray, deadline_ms: float | None) -> Markup:
     top = max(float(totals.max()), deadline_ms or 0) * 1.05
     end_s = max(float(times_s[-1]), 1e-9)
     chart = Chart(Axis(0, end_s, "seconds"), Axis(0, top, "milliseconds"), "Latency of every frame", **_SIZE)
@@ -75,18 +80,16 @@ def _marks(totals: np.ndarray, deadline_ms: float | None) -> list[tuple[str, flo
     return percentiles + ([("deadline", deadline_ms)] if deadline_ms else [])
 
 
-def _stages(report: ProfileReport) -> str:
-    head = ("stage", *(name.removesuffix("_ms").replace("_", ".") for name in _COLUMNS))
+def _stages(report: ProfileReport) -> dict[str, Any]:
     rows = []
     for stage, latency in report.latency.items():
         values = [getattr(latency, name) for name in _COLUMNS]
         rows.append((stage, *("n too small" if value is None else f"{value:.2f}" for value in values)))
-    return table(head, rows)
+    return {"head": ("stage", *(name.removesuffix("_ms").replace("_", ".") for name in _COLUMNS)), "rows": rows}
 
 
-def _facts(report: ProfileReport) -> str:
+def _facts(report: ProfileReport) -> list[tuple[str, Any]]:
     machine = {**report.machine, **report.machine["state"], "throttle_events": report.throttle_events}
     if (use := report.other_use) is not None:
         machine |= {"other_processes": f"{use.processes:.2f} cores", "hypervisor": f"{use.hypervisor:.2f} cores"}
-    known = {name: value for name, value in machine.items() if name != "state" and value is not None}
-    return facts((name.replace("_", " "), str(value)) for name, value in known.items())
+    return [(name.replace("_", " "), value) for name, value in machine.items() if name != "state" and value is not None]

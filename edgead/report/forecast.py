@@ -13,18 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from edgead.html.pages import facts, page, table
+from edgead.html.pages import render_page
 from edgead.metrics import Rate
 from edgead.report.made_against_real import FEWEST, Likeness, Pair, at_level, compare_with_real
 from edgead.version import __version__
 
 # A forecast is meant to be off by no more than this; so many standard deviations are 95 % of a normal distribution.
 NEAR, _DEVIATIONS = 0.1, 1.96
-_NOT_SAID = (
-    "A forecast knows the kinds that it was given and no other. It says how often a defect like the known ones would "
-    "pass, not how often defects come. It takes the known rejects as drawn at random from those to come: where a model "
-    "or a person found only the plain ones, the true escape rate is higher. The interval is that of so few rejects."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +225,6 @@ def _plain(rate: Rate) -> dict[str, Any]:
 
 def forecast_page(forecast: Forecast, *, model: str, data: str) -> str:
     """Write the page; `model` and `data` are names."""
-    made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    header = f"<p>edgead {__version__}, {made}. All rates are of <b>made</b> defects unless a column says real.</p>"
     wanted = f"different ones for +-{NEAR * 100:.0f} %"
     head = (
         "kind",
@@ -247,18 +240,17 @@ def forecast_page(forecast: Forecast, *, model: str, data: str) -> str:
             kind,
             _percent(one.escape_rate.rate),
             _interval(one.escape_rate),
-            str(one.escape_rate.total),
+            one.escape_rate.total,
             f"{one.sources} {'parts' if one.likeness is None else f'rejects in {one.groups} groups'}",
-            str(one.groups_wanted),
+            one.groups_wanted,
             one.said,
         )
         for kind, one in forecast.kinds.items()
     ]
-    beside = ("kind", "real rejects", "real passed", "made passed", "made passed at the level of real", "shift", "p")
     compared = [
         (
             kind,
-            str(like.rejects),
+            like.rejects,
             _percent(like.real_escape_rate),
             _percent(like.made_escape_rate),
             _percent(like.shifted_escape_rate),
@@ -273,12 +265,17 @@ def forecast_page(forecast: Forecast, *, model: str, data: str) -> str:
         ("good parts", f"{forecast.parts}, of which the model has learnt {forecast.learnt_parts}"),
         ("reject above", f"{forecast.threshold:.6g}"),
     ]
-    sections = [
-        ("Forecast by kind, from made defects", table(head, rows) + facts([("note", w) for w in forecast.warnings()])),
-        ("Made against real: the rejects beside what was made of them", table(beside, compared)),
-        ("What it does not say", f"<p>{_NOT_SAID}</p>{facts(of_set)}"),
-    ]
-    return page(f"Forecast of {model} from made defects in {data}", header, sections)
+    return render_page(
+        __package__,
+        "forecast.html",
+        title=f"Forecast of {model} from made defects in {data}",
+        version=__version__,
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        kinds={"head": head, "rows": rows},
+        notes=[("note", warning) for warning in forecast.warnings()],
+        compared=compared,
+        of_set=of_set,
+    )
 
 
 def _percent(rate: float) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from edgead.calibration.conformal import share_above
 from edgead.html.charts import Axis, Chart
-from edgead.html.pages import figure, table
 from edgead.metrics import Rate
 from edgead.report.findings import Findings
 from edgead.report.guarantee import percent
@@ -68,8 +67,8 @@ def between(low: float, high: float) -> float:
     return next((value for value in shorter if low < value < high), low)
 
 
-def limits_section(found: Findings, model: str) -> str:
-    """Write the slider, what stands in its place without scripts, and the curve of escapes.
+def limits_shown(found: Findings, model: str) -> dict[str, Any]:
+    """What limits.html shows: the slider, the table that stands in its place without scripts, the curve of escapes.
 
     Parameters
     ----------
@@ -92,52 +91,37 @@ def limits_section(found: Findings, model: str) -> str:
         }
         for step, place in zip(steps, places, strict=True)
     ]
-    rows = "".join(f"<tr><td>{escape(name)}</td><td></td></tr>" for name in names)
-    data = json.dumps({"now": now, "steps": said}).replace("<", "\\u003c")
-    slider = (
-        '<div id="limits" class="limits" hidden><p><label for="limit">Limit <output id="limit-scaled"></output></label>'
-        ' <span id="limit-raw"></span></p><input id="limit" type="range" min="0" step="1">'
-        f'<table>{rows}</table><p class="line"><code id="limit-line"></code> <button id="limit-copy" type="button">Copy'
-        "</button></p></div>"
-    )
-    caption = (
-        "Escapes against false rejects of the test set, a step at each limit. The band is the 95 % interval of the "
-        "escapes; the cross has both intervals at the limit in force."
-    )
-    caveat = (
-        "<p>What would be rejected and found at another limit. Good images of the calibration were each scored by what "
-        "had not learnt from them. A limit that is chosen by the defects of this test set looks better on it than on "
-        "the line: confirm it with other parts.</p>"
-    )
-    return (
-        f'{caveat}{_between_all(found, model)}<div class="grid">{slider}{figure(chart, caption)}</div>'
-        f"{_table(found, steps, now)}"
-        f'<script type="application/json" id="limit-steps">{data}</script><script>{_SCRIPT}</script>'
-    )
+    return {
+        "between": _between_all(found, model),
+        "chart": chart,
+        "names": names,
+        "now": now,
+        "steps": said,
+        **_table(found, steps, now),
+    }
 
 
-def _between_all(found: Findings, model: str) -> str:
+def _between_all(found: Findings, model: str) -> dict[str, str]:
     """What a limit between all good parts and all defects of the test set would be, where the one in force is none."""
     good, defect = float(found.scores(good=True).max()), float(found.scores(good=False).min())
     limits = found.calibration
     if good <= limits.reject < defect:
-        return "<p>The limit in force makes no mistake on these test images.</p>"
+        return {"said": "The limit in force makes no mistake on these test images.", "line": ""}
 
     def score(raw: float) -> str:
         return f"{score_text(raw, limits.typical, limits.reject)} (raw {raw:.6g})"
 
     said = f"The lowest defect scores {score(defect)}, the highest good part {score(good)}"
     if defect <= good:
-        return f"<p>{said}: every limit makes a mistake on these test images.</p>"
-    line = escape(_command(found, model, between(good, defect)))
-    counts = f"{len(found.of(good=True))} good parts and {len(found.of(good=False))} defects"
-    return (
-        f"<p>{said}: a limit between would make no mistake on these test images. <code>{line}</code> sets it, but "
-        f"{counts} say little of the next ones.</p>"
-    )
+        return {"said": f"{said}: every limit makes a mistake on these test images.", "line": ""}
+    return {
+        "said": f"{said}: a limit between would make no mistake on these test images.",
+        "line": _command(found, model, between(good, defect)),
+        "counts": f"{len(found.of(good=True))} good parts and {len(found.of(good=False))} defects",
+    }
 
 
-def escape_curve(found: Findings, steps: Sequence[Step], now: int) -> tuple[str, list[tuple[float, float]]]:
+def escape_curve(found: Findings, steps: Sequence[Step], now: int) -> tuple[Markup, list[tuple[float, float]]]:
     """Share of defects that pass over the share of good parts rejected, and where in the chart each step lies."""
     rejected = [step.good.rate for step in steps]
     escaped = [1 - step.found.rate for step in steps]
@@ -210,7 +194,7 @@ def _command(found: Findings, model: str, limit: float) -> str:
     return shlex.join(words)
 
 
-def _table(found: Findings, steps: Sequence[Step], now: int) -> str:
+def _table(found: Findings, steps: Sequence[Step], now: int) -> dict[str, Any]:
     listed = sorted({now, *np.linspace(0, len(steps) - 1, min(_LISTED, len(steps))).round().astype(int).tolist()})
     calibrated = steps[now].calibrated is not None
     head = ["limit", "raw score", *([_CALIBRATED] if calibrated else []), _GOOD, _FOUND]
@@ -220,32 +204,4 @@ def _table(found: Findings, steps: Sequence[Step], now: int) -> str:
         rates = [*([step.calibrated] if step.calibrated else []), step.good, step.found]
         name = f"{_scaled(found, step)}{', in force' if index == now else ''}"
         rows.append([name, f"{step.limit:.6g}", *(f"{rate.count} of {rate.total}" for rate in rates)])
-    return f'<div class="wraps">{table(head, rows)}</div>'
-
-
-_SCRIPT = """
-(() => {
-  const by = (id) => document.getElementById(id);
-  const { now, steps } = JSON.parse(by("limit-steps").textContent);
-  const slider = by("limit"), cells = by("limits").querySelectorAll("td:last-child");
-  const show = () => {
-    const step = steps[slider.value];
-    by("limit-scaled").textContent = step.scaled;
-    by("limit-raw").textContent = `raw score ${step.raw}${Number(slider.value) === now ? ", in force" : ""}`;
-    slider.setAttribute("aria-valuetext", step.scaled);
-    step.rows.forEach((text, index) => (cells[index].textContent = text));
-    by("limit-line").textContent = step.line;
-    by("limit-dot").setAttribute("cx", step.at[0]);
-    by("limit-dot").setAttribute("cy", step.at[1]);
-  };
-  by("limit-copy").addEventListener("click", async () => {
-    getSelection().selectAllChildren(by("limit-line"));
-    await navigator.clipboard?.writeText(by("limit-line").textContent).catch(() => {});
-  });
-  slider.max = steps.length - 1;
-  slider.value = now;
-  slider.addEventListener("input", show);
-  by("limits").hidden = false;
-  show();
-})();
-"""
+    return {"head": head, "rows": rows}

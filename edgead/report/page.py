@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
-from html import escape
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from edgead.artifact.manifest import PROVEN, Calibration
 from edgead.dataset.folders import GOOD
 from edgead.detector import Detector
 from edgead.html.charts import Axis, Chart
-from edgead.html.pages import facts, figure, page, table
+from edgead.html.pages import render_page
 from edgead.metrics import Rate
 from edgead.profiling.page import latency_histogram
-from edgead.report.findings import Findings, TypeCount
+from edgead.report.evaluate import Outcome
+from edgead.report.findings import Findings
 from edgead.report.guarantee import percent
-from edgead.report.limit_choice import limits_section
-from edgead.report.worst_cases import worst_cases
+from edgead.report.limit_choice import limits_shown
+from edgead.report.worst_cases import show_case
 from edgead.types import DECISIONS, score_text
 from edgead.version import __version__
 
@@ -27,13 +29,13 @@ _BINS = 48
 # Where the highest score is more than this many times the lowest, scores are drawn on a logarithmic axis.
 _WIDE = 30
 SCALE = "score: 0 a typical good part, 100 the limit"
-_CASES = 8  # of each kind; the page stays below 2 MB
+_CASES, _NEAREST = 8, 4  # of each kind, mistakes or none; the page stays below 2 MB
 _LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
 # Polygons and images, not to be read.
 _DRAWN = {"ignored", "alignment"}
 
 
-def score_histogram(found: Findings) -> str:
+def score_histogram(found: Findings) -> Markup:
     """Good parts upwards, defects downwards, with the thresholds."""
     good, defective = found.scores(good=True), found.scores(good=False)
     limits = found.calibration
@@ -53,7 +55,7 @@ def score_histogram(found: Findings) -> str:
     return chart.svg()
 
 
-def roc_curve(found: Findings) -> str:
+def roc_curve(found: Findings) -> Markup:
     """Defects found over good parts flagged, with both thresholds as points."""
     good, defective = np.sort(found.scores(good=True)), np.sort(found.scores(good=False))
     cuts = np.unique(np.concatenate([good, defective]))[::-1]
@@ -73,7 +75,7 @@ def roc_curve(found: Findings) -> str:
     return chart.svg()
 
 
-def pro_curve(found: Findings, limit: float = 0.3) -> str | None:
+def pro_curve(found: Findings, limit: float = 0.3) -> Markup | None:
     """Mean overlap of the defects' regions over the share of good pixels flagged; None without masks."""
     if found.pro_curve is None:
         return None
@@ -90,7 +92,7 @@ def pro_curve(found: Findings, limit: float = 0.3) -> str | None:
     return chart.svg()
 
 
-def drift_curves(found: Findings) -> str:
+def drift_curves(found: Findings) -> Markup:
     """Share of good parts at or below a score: those of the calibration beside those of the test."""
     calibrated, tested = np.array(found.calibration.scores), np.sort(found.scores(good=True))
     axis, _, shown = _score_axis(found.calibration, np.concatenate([calibrated, tested, [found.calibration.reject]]))
@@ -142,46 +144,58 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
     str
         HTML that loads nothing, and reads without its one script.
     """
-    made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    sections = [
-        ("Scores", _scores(found)),
-        ("Defects by type", _types(found)),
-        ("Another limit", limits_section(found, str(detector.artifact.path))),
-        ("What the thresholds guarantee", _guarantees(found)),
-        ("The worst misses", _misses(detector, found)),
-        ("The worst false rejects", _false_rejects(detector, found)),
-        ("Drift: these good parts beside those of the calibration", _drift(found)),
-        ("Latency", _latency(found)),
-        ("Model card", _model_card(found)),
-    ]
-    return page(f"{model} on {data}", f"<p>edgead {__version__}, {made}</p>{_summary(found)}", sections)
+    score = attrgetter("image_score")
+    return render_page(
+        __package__,
+        "report.html",
+        title=f"{model} on {data}",
+        version=__version__,
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        tiles=_tiles(found),
+        in_force=_in_force(found),
+        scores=_scores(found),
+        types=_types(found),
+        limits=limits_shown(found, str(detector.artifact.path)),
+        guarantees=_guarantees(found),
+        misses=_cases(detector, found.misses(), sorted(found.of(good=False), key=score)),
+        false_rejects=_cases(detector, found.false_rejects(), sorted(found.of(good=True), key=score, reverse=True)),
+        drift=_drift(found),
+        latency=_latency(found),
+        model_card=_model_card(found),
+    )
 
 
-def _summary(found: Findings) -> str:
+def _tiles(found: Findings) -> list[tuple[str, str, str]]:
+    """Values with their names and what else is to be said of them."""
     metrics = found.metrics
     rejects, escapes = metrics["false_reject_rate"], metrics["escape_rate"]
     by_pixel = []
     if metrics["AUPRO"] is not None:
         by_pixel = [(f"{metrics['AUPRO']:.4f}", "AUPRO", f"pixel AUROC {metrics['pixel_AUROC']:.4f}")]
-    tiles = [
+    return [
         (f"{rejects['count']} of {rejects['total']}", "good parts rejected", _interval(rejects)),
         (f"{escapes['count']} of {escapes['total']}", "defects passed as ok", _interval(escapes)),
         (f"{metrics['image_AUROC']:.4f}", "image AUROC", f"F1max {metrics['image_F1Max']:.4f}"),
         *by_pixel,
         (f"{found.latency['total'].p50_ms:.1f} ms", "a frame, p50", f"p99 {found.latency['total'].p99_ms or 0:.1f} ms"),
     ]
-    cells = (f"<div><b>{value}</b><span>{name}</span><small>{more}</small></div>" for value, name, more in tiles)
+
+
+def _in_force(found: Findings) -> str:
     limits = found.calibration
     limit = score_text(limits.reject, limits.typical, limits.reject)
-    asked = f"{'at most ' if limits.method in PROVEN else 'about '}{percent(limits.false_reject_rate)}"
-    said = (
-        f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is for {asked} false rejects, and "
-        f"rejects {percent(rejects['rate'])} of these good parts."
+    rejected = percent(found.metrics["false_reject_rate"]["rate"])
+    return (
+        f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is for "
+        f"{_asked(limits, limits.false_reject_rate)} false rejects, and rejects {rejected} of these good parts."
     )
-    return f'<div class="tiles">{"".join(cells)}</div><p>{said}</p>'
 
 
-def _scores(found: Findings) -> str:
+def _asked(limits: Calibration, rate: float) -> str:
+    return f"{'at most ' if limits.method in PROVEN else 'about '}{percent(rate)}"
+
+
+def _scores(found: Findings) -> dict[str, Any]:
     metrics = found.metrics
     rows = [
         ("image AUROC", metrics["image_AUROC"]),
@@ -194,57 +208,40 @@ def _scores(found: Findings) -> str:
         ("AUPRO to 0.05", metrics["AUPRO_0.05"]),
         ("AUPIMO", metrics["AUPIMO"]),
     ]
-    pro = pro_curve(found)
-    shown = [
-        figure(score_histogram(found), "Image scores with the thresholds in force."),
-        figure(roc_curve(found), "ROC: how well scores tell defects from good parts, at every threshold."),
-        figure(pro, "PRO: how much of each defect is marked; the area counts to 0.3, and to 0.05 (dashed).")
-        if pro
-        else "<p>The test set has no masks: what the maps mark was not measured.</p>",
-        table(("measure", "value"), [(name, _number(value)) for name, value in rows if value is not None]),
-    ]
-    masks, defects = metrics["defects_with_masks"], len(found.of(good=False))
-    if pro and masks < defects:
-        shown.append(f"<p>{masks} of {defects} defects have masks: what is measured by pixel is of these.</p>")
-    return f'<div class="grid">{"".join(shown)}</div>'
+    return {
+        "histogram": score_histogram(found),
+        "roc": roc_curve(found),
+        "pro": pro_curve(found),
+        "measures": [(name, _number(value)) for name, value in rows if value is not None],
+        "masks": metrics["defects_with_masks"],
+        "defects": len(found.of(good=False)),
+    }
 
 
-def _types(found: Findings) -> str:
+def _types(found: Findings) -> dict[str, Any]:
     names = ["image_AUROC", *(["AUPRO", "AUPIMO"] if found.metrics["AUPRO"] is not None else [])]
     rows = []
     for count in found.types:
         metrics = found.metrics["defect_types"].get(count.kind, {})
-        figures_of_type = [_number(metrics.get(name), 3) for name in names]
         good = count.kind == GOOD
         what = "rejected" if good else "passed as ok"
-        decided = [str(count.decisions[decision]) for decision in DECISIONS]
         text = f"{count.missed.count} of {count.missed.total} {what}, {_interval(count.missed)}"
-        rows.append((count.kind, *decided, _share_bar(count), text, *([""] * len(names) if good else figures_of_type)))
+        figures = [""] * len(names) if good else [_number(metrics.get(name), 3) for name in names]
+        decisions = {decision: count.decisions[decision] for decision in DECISIONS}
+        total = sum(decisions.values())
+        rows.append({"kind": count.kind, "decisions": decisions, "total": total, "cells": [text, *figures]})
     head = ("type", *DECISIONS, "", "mistakes, 95 % interval", *(name.removeprefix("image_") for name in names))
-    legend = '<p class="key"><i class="ok"></i>ok <i class="review"></i>review <i class="reject"></i>reject</p>'
-    return legend + table(head, rows, raw=(4,))
+    return {"head": head, "rows": rows}
 
 
-def _share_bar(count: TypeCount) -> str:
-    total = sum(count.decisions.values())
-    parts = (
-        f'<i class="{decision}" style="width:{100 * number / total:.1f}%"></i>'
-        for decision, number in count.decisions.items()
-        if number
-    )
-    return f'<span class="bar">{"".join(parts)}</span>'
-
-
-def _guarantees(found: Findings) -> str:
+def _guarantees(found: Findings) -> dict[str, Any]:
     limits = found.calibration
     rows = []
     for guarantee in found.guarantees:
         chance = "" if guarantee.probability is None else f"{guarantee.probability:.3g}"
         counted = f"{guarantee.counted.count} of {guarantee.counted.total}"
-        asked = f"{'at most ' if limits.method in PROVEN else 'about '}{percent(guarantee.asked)}"
-        rows.append(
-            (f"good parts {guarantee.name}", asked, counted, _interval(guarantee.counted), chance, guarantee.verdict)
-        )
+        asked, interval = _asked(limits, guarantee.asked), _interval(guarantee.counted)
+        rows.append((f"good parts {guarantee.name}", asked, counted, interval, chance, guarantee.verdict))
     method = {
         "split_conformal": f"Split conformal from {len(limits.scores)} held-out good images: the rate is guaranteed "
         "for parts like those. The chance is that of so many or more while the guarantee holds (beta-binomial).",
@@ -260,35 +257,17 @@ def _guarantees(found: Findings) -> str:
         "none": "There are no thresholds yet.",
     }[limits.method]
     head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "what that says")
-    return f'<div class="wraps">{table(head, rows)}</div><p>{method}</p>'
+    return {"head": head, "rows": rows, "method": method}
 
 
-def _misses(detector: Detector, found: Findings) -> str:
-    misses = found.misses()
-    total = len(found.of(good=False))
-    if not misses:
-        nearest = sorted(found.of(good=False), key=lambda one: one.image_score)[:4]
-        text = f"<p>All {total} defects are rejected. Nearest to the threshold:</p>"
-        return text + worst_cases(detector, nearest)
-    text = (
-        f"<p>{len(misses)} of {total} defects are not rejected at the limit in force; the lowest scores first. "
-        "Left the true defect, right where the map is highest.</p>"
-    )
-    return text + worst_cases(detector, misses[:_CASES])
+def _cases(detector: Detector, mistakes: list[Outcome], nearest: list[Outcome]) -> dict[str, Any]:
+    """The worst mistakes; where there are none, what came nearest to one."""
+    shown = mistakes[:_CASES] or nearest[:_NEAREST]
+    cases = [show_case(detector, outcome) for outcome in shown]
+    return {"count": len(mistakes), "total": len(nearest), "cases": cases}
 
 
-def _false_rejects(detector: Detector, found: Findings) -> str:
-    rejects = found.false_rejects()
-    total = len(found.of(good=True))
-    if not rejects:
-        nearest = sorted(found.of(good=True), key=lambda one: -one.image_score)[:4]
-        text = f"<p>None of {total} good parts is rejected. Nearest to the threshold:</p>"
-        return text + worst_cases(detector, nearest)
-    text = f"<p>{len(rejects)} of {total} good parts are rejected; the highest scores first.</p>"
-    return text + worst_cases(detector, rejects[:_CASES])
-
-
-def _drift(found: Findings) -> str:
+def _drift(found: Findings) -> dict[str, Any]:
     p_value = found.same_scores_p_value
     way = "higher" if found.moved > 0 else "lower"
     said = (
@@ -297,30 +276,25 @@ def _drift(found: Findings) -> str:
         if p_value < 0.01
         else f"No difference was found (p = {p_value:.3g})."
     )
-    test = "Two-sample Cramér-von Mises test by permutation."
-    chart = figure(drift_curves(found), "Share of good parts at or below each score.")
-    return f'<div class="grid">{chart}<div><p>{said}</p><p>{test}</p></div></div>'
+    return {"chart": drift_curves(found), "said": said}
 
 
-def _latency(found: Findings) -> str:
+def _latency(found: Findings) -> dict[str, Any]:
     rows = []
     for stage, latency in found.latency.items():
         values = [getattr(latency, name) for name in _LATENCY_COLUMNS]
         rows.append((stage, *("" if value is None else f"{value:.2f}" for value in values)))
-    head = ("ms", *(name.removesuffix("_ms") for name in _LATENCY_COLUMNS))
-    machine = found.machine
-    threads = machine["threads"]["kernels"]
-    text = (
-        f"While the test images were judged, one after the other, with {threads} threads on {machine['cpu']}; load "
-        f"{machine['state']['load_1min'] or 0:.1f}. `edgead profile` measures at the pace of a line."
-    )
-    chart = figure(
-        latency_histogram(found.totals_ms, size={"width": 480, "height": 290}), "All frames; none is left out."
-    )
-    return f'<div class="grid">{chart}<div>{table(head, rows)}<p>{escape(text)}</p></div></div>'
+    return {
+        "chart": latency_histogram(found.totals_ms, size={"width": 480, "height": 290}),
+        "head": ("ms", *(name.removesuffix("_ms") for name in _LATENCY_COLUMNS)),
+        "rows": rows,
+        "threads": found.machine["threads"]["kernels"],
+        "cpu": found.machine["cpu"],
+        "load": f"{found.machine['state']['load_1min'] or 0:.1f}",
+    }
 
 
-def _model_card(found: Findings) -> str:
+def _model_card(found: Findings) -> list[tuple[str, str]]:
     manifest, limits = found.manifest, found.calibration
     prepared = manifest.preprocessing.model_dump(exclude_none=True, exclude=_DRAWN)
     properties: dict[str, Any] = {
@@ -340,8 +314,7 @@ def _model_card(found: Findings) -> str:
         "versions": _words(manifest.versions),
         "manifest sha256": manifest.manifest_sha256,
     }
-    rows = [(name, str(value)) for name, value in properties.items() if value not in ("", None)]
-    return facts(rows)
+    return [(name, str(value)) for name, value in properties.items() if value not in ("", None)]
 
 
 def _words(section: dict[str, Any]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -66,38 +65,45 @@ def _pair(detector: Detector, outcome: Outcome) -> Tile:
     return pair(truth, verdict), f"{outcome.image.defect}/{outcome.image.path.name}"
 
 
-def worst_cases(detector: Detector, outcomes: Sequence[Outcome]) -> str:
-    """Show images beside their heat maps, the true defect outlined.
+@dataclass(frozen=True, slots=True)
+class InlineImage:
+    """A JPEG image as text, with its size in pixels."""
+
+    alt: str
+    width: int
+    height: int
+    jpeg: str
+
+    @classmethod
+    def of(cls, image: np.ndarray, alt: str) -> InlineImage:
+        scale = min(1.0, _LONG_SIDE_PX / max(image.shape[:2]))
+        size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+        _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        return cls(alt, *size, base64.b64encode(data.tobytes()).decode())
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An image of a test set, the true defect outlined, beside its heat map, and what was said of it."""
+
+    name: str
+    said: str
+    images: tuple[InlineImage, InlineImage]
+
+
+def show_case(detector: Detector, outcome: Outcome) -> Case:
+    """Judge an image again, for a page.
 
     The colours begin at the map's threshold, as everywhere; where nothing reaches it, at the map's own highest places.
-
-    Parameters
-    ----------
-    detector : Detector
-        That judged them.
-    outcomes : sequence of Outcome
     """
-    return f'<div class="cases">{"".join(_case(detector, outcome) for outcome in outcomes)}</div>'
-
-
-def _case(detector: Detector, outcome: Outcome) -> str:
     image = load_image(outcome.image.path)
     verdict = detector.predict(image)
     heat = draw_heat(image, brought_out(verdict))
     mask = outcome.image.load_mask(image.shape[:2])
     plain = outlined(image, mask) if mask is not None else image
     name = f"{outcome.image.defect}/{outcome.image.path.name}"
-    images = f"{_jpeg(plain, f'{name} as it is')}{_jpeg(heat, f'{name} with its heat map')}"
     score, limit = score_texts(verdict.image_score, verdict.threshold, verdict.typical_score, verdict.threshold)
     said = sentence(verdict.to_dict()) or f"{outcome.decision}, score {score} (limit {limit})"
-    caption = f"<b>{escape(name)}</b> {escape(said)}"
-    return f'<figure><div class="pair">{images}</div><figcaption>{caption}</figcaption></figure>'
-
-
-def _jpeg(image: np.ndarray, alt: str) -> str:
-    scale = min(1.0, _LONG_SIDE_PX / max(image.shape[:2]))
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
-    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    text = base64.b64encode(data.tobytes()).decode()
-    return f'<img alt="{escape(alt)}" width="{size[0]}" height="{size[1]}" src="data:image/jpeg;base64,{text}">'
+    images = InlineImage.of(plain, f"{name} as it is"), InlineImage.of(heat, f"{name} with its heat map")
+    return Case(name, said, images)

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup
+
 from edgead.evidence.access import Access
 from edgead.evidence.database import EvidenceError
 from edgead.evidence.production.counts import QueryBudget, Tally, Unit, tallies, tallies_by, total
 from edgead.evidence.production.periods import By, Period
 from edgead.html.charts import Axis, Chart
-from edgead.html.pages import figure, page, table
+from edgead.html.pages import render_page
 
 MAX_GROUPS = 2000
 """Of a report: a year of three shifts a day has 1095."""
@@ -121,20 +123,22 @@ class Printed:
 
 def report_page(shown: Printed) -> str:
     """Write the page."""
-    header = f"<p>{_instant(shown.begin)} to {_instant(shown.end)}, local time, by {shown.by}</p>"
-    sections = [("Sum", table(PAGE_COLUMNS, [cells("all", sum_of(shown.groups))]))]
-    if len(shown.groups) > 1:
-        sections.append(("Yield", figure(_curve(shown), f"The share of good parts of each {shown.by}, in order.")))
-    rows = [cells(title_of(group), total(group.units.values())) for group in shown.groups]
-    sections.append((f"By {shown.by}", table(PAGE_COLUMNS, rows)))
-    if any(len(group.units) > 1 for group in shown.groups):
-        each = [
-            cells(f"{title_of(group)}, {unit}", tally) for group in shown.groups for unit, tally in group.units.items()
-        ]
-        sections.append(("Of each pipeline and part", table(PAGE_COLUMNS, each)))
-    if shown.kinds:
-        sections.append(("Kinds of rejects", table(("kind", "count", "share", "sum"), _pareto(shown.kinds))))
-    return page("Production report", header, sections)
+    several = any(len(group.units) > 1 for group in shown.groups)
+    units = [(f"{title_of(group)}, {unit}", tally) for group in shown.groups for unit, tally in group.units.items()]
+    return render_page(
+        __package__,
+        "production.html",
+        title="Production report",
+        by=shown.by,
+        begin=_instant(shown.begin),
+        end=_instant(shown.end),
+        columns=PAGE_COLUMNS,
+        sum=cells("all", sum_of(shown.groups)),
+        curve=_curve(shown) if len(shown.groups) > 1 else "",
+        groups=[cells(title_of(group), total(group.units.values())) for group in shown.groups],
+        units=[cells(*unit) for unit in units] if several else [],
+        kinds=list(_pareto(shown.kinds)),
+    )
 
 
 def title_of(group: Group) -> str:
@@ -155,7 +159,7 @@ def cells(title: str, tally: Tally) -> tuple[str, ...]:
     return (title, *map(str, counts), share(tally.first_yield), share(tally.reviewed_yield))
 
 
-def _curve(shown: Printed) -> str:
+def _curve(shown: Printed) -> Markup:
     yields = [100 * (total(group.units.values()).first_yield or 0) for group in shown.groups]
     low = min(yields)
     chart = Chart(
