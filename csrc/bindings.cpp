@@ -127,15 +127,14 @@ private:
 };
 
 std::unique_ptr<Smoother> make_smoother(const Ints& vertical_first, const Floats& vertical_weights, int input_height,
-                                        const Ints& horizontal_first, const Floats& horizontal_weights,
-                                        int input_width, const std::string& isa) {
+                                        const Ints& horizontal_first, const Floats& horizontal_weights, int input_width,
+                                        const std::string& isa) {
     return std::make_unique<Smoother>(band(vertical_first, vertical_weights, input_height),
                                       band(horizontal_first, horizontal_weights, input_width),
                                       find_kernels(isa).smooth);
 }
 
-std::unique_ptr<Blur> make_blur(const Floats& weights, const Ints& rows, const Ints& columns,
-                                const std::string& isa) {
+std::unique_ptr<Blur> make_blur(const Floats& weights, const Ints& rows, const Ints& columns, const std::string& isa) {
     require(weights.ndim() == 1 && rows.ndim() == 1 && columns.ndim() == 1, "weights, rows and columns must be lines");
     return std::make_unique<Blur>(std::vector<float>(weights.data(), weights.data() + weights.size()),
                                   std::vector<std::int32_t>(rows.data(), rows.data() + rows.size()),
@@ -165,7 +164,8 @@ float apply(const Operator& smoother, const Floats& input, Floats& output) {
 template <class Choose>
 py::array_t<std::int64_t> chosen_rows(const Floats& features, std::size_t count, const py::object& progress,
                                       const Choose& choose) {
-    require(features.ndim() == 2 && features.shape(0) > 0 && features.shape(1) > 0, "features must be (n, d), not empty");
+    require(features.ndim() == 2 && features.shape(0) > 0 && features.shape(1) > 0,
+            "features must be (n, d), not empty");
     const Rows rows = rows_of(features);
     require(count >= 1 && count <= rows.count, "count must be from 1 to n");
     require(rows.count < (std::size_t{1} << 32) && rows.width <= NearestIndex::max_dimension,

@@ -107,8 +107,8 @@ private:
             if (bound[i] >= threshold) active.push_back(i);
         while (!active.empty() && state_.picks.size() < count) {
             // The first of the largest: the lowest row wins a tie.
-            const std::size_t centre = *std::max_element(active.begin(), active.end(),
-                                                         [&](auto a, auto b) { return bound[a] < bound[b]; });
+            const std::size_t centre =
+                *std::max_element(active.begin(), active.end(), [&](auto a, auto b) { return bound[a] < bound[b]; });
             state_.add_centre(centre);
             update(active, centre);
             const auto seen = static_cast<std::uint32_t>(state_.picks.size());
@@ -120,7 +120,8 @@ private:
     }
 
     void update(const std::vector<std::size_t>& active, std::size_t centre) {
-        const std::size_t parts = std::clamp<std::size_t>(active.size() * state_.rows.width / serial_floats, 1, thread_count());
+        const std::size_t parts =
+            std::clamp<std::size_t>(active.size() * state_.rows.width / serial_floats, 1, thread_count());
         const std::size_t part = (active.size() + parts - 1) / parts;
         parallel_for(parts, [&](std::int64_t c) {
             for (std::size_t j = c * part; j < std::min(active.size(), (c + 1) * part); ++j)

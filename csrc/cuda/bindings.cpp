@@ -202,8 +202,9 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("device_count", &device_count);
     m.def("device_problem", &device_problem);
     m.def("device_name", &device_name, py::arg("device"));
-    m.def("synchronize", [](Address stream) { wait(stream_of(stream)); }, py::arg("stream"),
-          py::call_guard<py::gil_scoped_release>());
+    m.def(
+        "synchronize", [](Address stream) { wait(stream_of(stream)); }, py::arg("stream"),
+        py::call_guard<py::gil_scoped_release>());
 
     py::class_<NearestIndex>(m, "NearestIndex")
         .def(py::init(&make_index), py::arg("bank").noconvert(), py::arg("work_bytes") = std::size_t{64} << 20)

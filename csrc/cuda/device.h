@@ -14,8 +14,8 @@ namespace edgead::cuda {
 // Throws std::runtime_error if `status` is an error; `doing` completes "... failed".
 void check(cudaError_t status, const char* doing);
 
-int device_count();            // 0 where there is no driver
-std::string device_problem();  // why there is none; empty if there is one
+int device_count();                   // 0 where there is no driver
+std::string device_problem();         // why there is none; empty if there is one
 std::string device_name(int device);  // with its compute capability
 
 // Makes a device the calling thread's current one for a while.

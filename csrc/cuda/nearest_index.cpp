@@ -92,8 +92,8 @@ void NearestIndex::reserve(std::size_t n) {
     reserve_work(n);
 }
 
-void NearestIndex::search_device(const float* features, std::size_t n, const Neighbours& result,
-                                 std::int32_t* bad_row, cudaStream_t stream) {
+void NearestIndex::search_device(const float* features, std::size_t n, const Neighbours& result, std::int32_t* bad_row,
+                                 cudaStream_t stream) {
     const OnDevice guard(device_);
     if (bad_row) check(cudaMemsetAsync(bad_row, 0xff, sizeof *bad_row, stream), "clearing memory");  // -1
     if (n == 0) return;

@@ -46,8 +46,7 @@ __global__ void __launch_bounds__(prepare_threads)
     prepare_kernel(Rows rows, std::int64_t padded, int depth, Frame frame, PreparedRows out, unsigned* bad_row,
                    unsigned first_row) {
     const int lane = threadIdx.x % warp_lanes;
-    const std::int64_t row =
-        static_cast<std::int64_t>(blockIdx.x) * prepare_rows_per_block + threadIdx.x / warp_lanes;
+    const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * prepare_rows_per_block + threadIdx.x / warp_lanes;
     if (row >= padded) return;
     if (row >= rows.count) {
         write_zeros(out, row, depth, {0, 0});

@@ -37,13 +37,13 @@ __device__ __forceinline__ void multiply_tiles(Sums& sums, const uint4* queries,
         std::uint32_t left[warp_queries / 16][4];
 #pragma unroll
         for (int i = 0; i < warp_queries / 16; ++i)
-            load_matrices(left[i], queries + chunk_place(first_query + i * 16 + left_row(lane),
-                                                         step * 2 + left_chunk(lane)));
+            load_matrices(left[i],
+                          queries + chunk_place(first_query + i * 16 + left_row(lane), step * 2 + left_chunk(lane)));
 #pragma unroll
         for (int j = 0; j < warp_rows / 16; ++j) {
             std::uint32_t right[4];
-            load_matrices(right, bank + chunk_place(first_row + j * 16 + right_row(lane),
-                                                    step * 2 + right_chunk(lane)));
+            load_matrices(right,
+                          bank + chunk_place(first_row + j * 16 + right_row(lane), step * 2 + right_chunk(lane)));
 #pragma unroll
             for (int i = 0; i < warp_queries / 16; ++i) {
                 multiply_add(sums.of[i][2 * j], left[i], right[0], right[1]);

@@ -18,9 +18,7 @@ __device__ unsigned ordered_bits(float value) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-__device__ float from_ordered_bits(unsigned bits) {
-    return float_of(bits & 0x80000000u ? bits & 0x7fffffffu : ~bits);
-}
+__device__ float from_ordered_bits(unsigned bits) { return float_of(bits & 0x80000000u ? bits & 0x7fffffffu : ~bits); }
 
 __device__ int taps_inside(const Band& band, int output) { return min(band.taps, band.inputs - band.first[output]); }
 

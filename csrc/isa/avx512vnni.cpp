@@ -12,9 +12,7 @@ namespace {
 
 constexpr int QUERY_ZERO = 128, BANK_TOP = 127;
 
-inline I dot4(I sum, I query, I bank) {
-    return (I)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)query, (__m512i)bank);
-}
+inline I dot4(I sum, I query, I bank) { return (I)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)query, (__m512i)bank); }
 
 #include "coreset/coreset_kernels.inc"
 #include "nearest/nearest_kernels.inc"

@@ -69,10 +69,8 @@ constexpr struct {
 } levels[] = {
     {&kernels_baseline, always},
 #if defined(__x86_64__)
-    {&kernels_avx2, has_avx2},
-    {&kernels_avxvnni, has_avxvnni},
-    {&kernels_avx512, has_avx512},
-    {&kernels_avx512vnni, has_avx512vnni},
+    {&kernels_avx2, has_avx2},     {&kernels_avxvnni, has_avxvnni},
+    {&kernels_avx512, has_avx512}, {&kernels_avx512vnni, has_avx512vnni},
 #elif defined(__aarch64__)
     {&kernels_neon, always},  // part of the architecture
     {&kernels_neondot, has_dot_product},
@@ -85,8 +83,10 @@ const Kernels& find_by_name(const std::string& level, const std::string& origin)
         if (level == kernels->level) return *kernels;
         runnable += std::string(runnable.empty() ? "" : ", ") + kernels->level;
     }
-    throw std::invalid_argument(origin + " '" + level + "' is not an instruction set level that this machine can run: "
-                                "use one of " + runnable);
+    throw std::invalid_argument(origin + " '" + level +
+                                "' is not an instruction set level that this machine can run: "
+                                "use one of " +
+                                runnable);
 }
 
 }  // namespace

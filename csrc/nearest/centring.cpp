@@ -30,7 +30,8 @@ Part survey(const Rows& rows, RowRange range, std::atomic<std::size_t>& bad_row)
         }
         if (not_finite != 0) {
             std::size_t first = bad_row.load();
-            while (i < first && !bad_row.compare_exchange_weak(first, i)) {}
+            while (i < first && !bad_row.compare_exchange_weak(first, i)) {
+            }
             break;
         }
     }

@@ -50,7 +50,8 @@ struct GroupedIndex::Search {
 
     void report(std::size_t row) {
         std::size_t seen = bad_row.load();
-        while (row < seen && !bad_row.compare_exchange_weak(seen, row)) {}
+        while (row < seen && !bad_row.compare_exchange_weak(seen, row)) {
+        }
     }
 };
 
@@ -59,7 +60,8 @@ std::size_t GroupedIndex::rows_of_panels(const Kernels& kernels) {
     return static_cast<std::size_t>(kernels.scan ? std::lcm(columns, kernels.scan->panel_rows) : columns);
 }
 
-GroupedIndex::GroupedIndex(const Rows& bank, const std::vector<std::size_t>& sizes, const Kernels& kernels, bool prescan)
+GroupedIndex::GroupedIndex(const Rows& bank, const std::vector<std::size_t>& sizes, const Kernels& kernels,
+                           bool prescan)
     : bank_(bank), kernels_(kernels), centring_(Centring::of(bank, "memory_bank")),
       gemm_(kernels.nearest, centring_, bank) {
     std::size_t begin = 0;

@@ -47,7 +47,8 @@ struct NearestIndex::Search {
         const RowRange rows{r * range, std::min(index.rows(), (r + 1) * range)};
         const Rows queries{features[first], count, features.width};
         const NearestRows found{best_of(first, r), ranges() * k};
-        const std::size_t bad = index.filter_ ? prescan(queries, rows, found) : index.gemm_.search(queries, k, rows, found);
+        const std::size_t bad =
+            index.filter_ ? prescan(queries, rows, found) : index.gemm_.search(queries, k, rows, found);
         if (bad < count) report(first + bad);
     }
 
@@ -63,7 +64,8 @@ struct NearestIndex::Search {
 
     void report(std::size_t row) {
         std::size_t seen = bad_row.load();
-        while (row < seen && !bad_row.compare_exchange_weak(seen, row)) {}
+        while (row < seen && !bad_row.compare_exchange_weak(seen, row)) {
+        }
     }
 };
 

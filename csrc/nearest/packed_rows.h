@@ -89,8 +89,7 @@ public:
             const float* row_scores = scores + r * kernels.panel_rows;
             for (int j = 0; j < kernels.panel_rows; ++j) {
                 const std::size_t row = p * kernels.panel_rows + j;
-                if (row_scores[j] <= interest_[r] + error(r, norm) && row < rows.size())
-                    visit(r, row, row_scores[j]);
+                if (row_scores[j] <= interest_[r] + error(r, norm) && row < rows.size()) visit(r, row, row_scores[j]);
             }
         }
     }

@@ -38,8 +38,7 @@ Projection::Projection(const NearestKernels& kernels, const Rows& directions)
     panels_ = allocate_floats(panels * width * d_);
     std::fill_n(panels_.get(), panels * width * d_, 0.0f);
     for (std::size_t i = 0; i < p_; ++i)
-        for (std::size_t j = 0; j < d_; ++j)
-            panels_[i / width * width * d_ + j * width + i % width] = directions[i][j];
+        for (std::size_t j = 0; j < d_; ++j) panels_[i / width * width * d_ + j * width + i % width] = directions[i][j];
 }
 
 double Projection::off(double norm) const {

@@ -48,7 +48,7 @@ double largest_of(const std::vector<float>& values) {
 
 // Rows as the projection sees them.
 struct ProjectedRows {
-    std::vector<float> values;           // (m, p)
+    std::vector<float> values;          // (m, p)
     std::vector<double> squared_norms;  // of the whole rows
 
     ProjectedRows(const Projection& projection, const Centring& centring, const Rows& bank)
@@ -92,10 +92,9 @@ ProjectedCodes::ProjectedCodes(const ScanKernels& kernels, const Projection& pro
             const std::size_t panel = i / width, column = panel_column(static_cast<int>(i % width), kernels.lanes);
             const std::size_t place = panel * width + column;
             std::int8_t* target = codes.get() + (panel * steps * width + column) * 4;
-            const RowSums sums = encode_row(rows.values.data() + i * p, p, step, kernels.bank_top,
-                                            [&](std::size_t j, std::int8_t code) {
-                                                target[j / 4 * width * 4 + j % 4] = code;
-                                            });
+            const RowSums sums =
+                encode_row(rows.values.data() + i * p, p, step, kernels.bank_top,
+                           [&](std::size_t j, std::int8_t code) { target[j / 4 * width * 4 + j % 4] = code; });
             const Unseen unseen(projection, rows.squared_norms[i], sums.squared);
             reach[place] = static_cast<float>(std::sqrt(unseen.high) * (1 + rounding_room));
             energy[place] =
@@ -119,11 +118,10 @@ FullCodes::FullCodes(const ScanKernels& kernels, const Centring& centring, const
         std::vector<float> x(d);
         for (std::size_t i = begin; i < end; ++i) {
             const double norm = std::sqrt(centring.apply(bank[i], x.data(), 1));
-            const auto step = static_cast<float>(
-                std::max<double>(largest_of(x) / kernels.bank_top, smallest_step) * (1 + rounding_room));
-            const RowSums sums = encode_row(x.data(), d, step, kernels.bank_top, [&](std::size_t j, std::int8_t code) {
-                codes[i * length + j] = code;
-            });
+            const auto step = static_cast<float>(std::max<double>(largest_of(x) / kernels.bank_top, smallest_step) *
+                                                 (1 + rounding_room));
+            const RowSums sums = encode_row(x.data(), d, step, kernels.bank_top,
+                                            [&](std::size_t j, std::int8_t code) { codes[i * length + j] = code; });
             const double off = (sums.rest + float_rounding(norm, d)) * (1 + rounding_room);
             rows[i] = {step, static_cast<float>(double{step} * step * sums.squared_code), static_cast<float>(off),
                        static_cast<std::int32_t>(kernels.query_zero * sums.code)};

@@ -30,8 +30,8 @@ struct ProjectedCodes {
                    const Rows& bank);
 
     std::size_t steps;
-    double step = 1, off = 0;  // b_off of every row is at most off
-    Aligned<std::int8_t> codes;  // [panel][steps][NR][4]
+    double step = 1, off = 0;          // b_off of every row is at most off
+    Aligned<std::int8_t> codes;        // [panel][steps][NR][4]
     std::vector<float> reach, energy;  // e, and energy, in the order of the panels' columns
     std::vector<std::int32_t> offset;  // query_zero * sum of codes
     double largest_reach = 0, largest_energy = 0, largest_length = 0;  // of e, of energy, of |z^| / step
@@ -49,7 +49,7 @@ struct Unseen {
 struct FullCodes {
     FullCodes(const ScanKernels& kernels, const Centring& centring, const Rows& bank);
 
-    std::size_t length;  // d, rounded up to a multiple of 64
+    std::size_t length;          // d, rounded up to a multiple of 64
     Aligned<std::int8_t> codes;  // [m][length]
     struct Row {
         float step, squared, off;  // |b^|^2 and |b - b^|

@@ -103,8 +103,8 @@ void QuantizedFilter::scan(Scratch& scratch, std::size_t first, std::size_t n, R
 std::size_t QuantizedFilter::select(Scratch& scratch, std::size_t i, std::int16_t score, RowRange rows,
                                     std::size_t limit) const {
     scratch.rows.resize(std::max(scratch.rows.size(), limit + max_columns));
-    std::size_t count = bank_.scan.select(scratch.scores_of(i), scratch.stride, scratch.tops.data(), score,
-                                          scratch.rows.data(), limit);
+    std::size_t count =
+        bank_.scan.select(scratch.scores_of(i), scratch.stride, scratch.tops.data(), score, scratch.rows.data(), limit);
     for (std::size_t j = 0; j < count; ++j) scratch.rows[j] += static_cast<std::int32_t>(rows.begin);
     while (count > 0 && static_cast<std::size_t>(scratch.rows[count - 1]) >= rows.end) --count;
     return std::min(count, limit);
@@ -116,8 +116,8 @@ void QuantizedFilter::compare_codes(Scratch& scratch, std::size_t i, std::size_t
     const QuantizedQuery& query = scratch.queries[i];
     scratch.products.resize(std::max(scratch.products.size(), count));
     scratch.squared.resize(std::max(scratch.squared.size(), count));
-    bank_.scan.products(scratch.full_codes.data() + i * full.length, full.codes.get(), full.length,
-                        scratch.rows.data(), count, scratch.products.data());
+    bank_.scan.products(scratch.full_codes.data() + i * full.length, full.codes.get(), full.length, scratch.rows.data(),
+                        count, scratch.products.data());
     for (std::size_t j = 0; j < count; ++j) {
         const FullCodes::Row& row = full.rows[scratch.rows[j]];
         const auto product = static_cast<float>(scratch.products[j] - row.offset);

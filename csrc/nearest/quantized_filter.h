@@ -17,9 +17,7 @@ struct QuantizedTile;
 // Shared by the tasks of one search: where most queries have too many rows left, no task goes on trying.
 class PrescanGate {
 public:
-    bool open() const {
-        return 2 * failed_.load(std::memory_order_relaxed) <= tried_.load(std::memory_order_relaxed);
-    }
+    bool open() const { return 2 * failed_.load(std::memory_order_relaxed) <= tried_.load(std::memory_order_relaxed); }
     void count(std::size_t tried, std::size_t failed) {
         tried_.fetch_add(tried, std::memory_order_relaxed);
         failed_.fetch_add(failed, std::memory_order_relaxed);
@@ -54,7 +52,6 @@ public:
                 std::vector<std::size_t>& left) const;
 
 private:
-
     void scan(Scratch& scratch, std::size_t first, std::size_t n, RowRange rows) const;
     void look(Scratch& scratch, std::size_t i, int k, RowRange rows, Neighbour* best) const;
     void seed(Scratch& scratch, std::size_t i, int k, RowRange rows, const std::int16_t* peaks, Neighbour* best) const;

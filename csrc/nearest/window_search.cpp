@@ -37,7 +37,8 @@ void WindowSearch::search(const Rows& features, const std::int32_t* places, floa
             for (std::size_t i = begin; i < end; ++i) {
                 float* distance = distances.data() + i * window;
                 each_in_window(places + 2 * i, [&](std::size_t row) {
-                    const double squared = kernels_.nearest.squared_distance(features[i], parts_[part + row], parts_.width);
+                    const double squared =
+                        kernels_.nearest.squared_distance(features[i], parts_[part + row], parts_.width);
                     *distance = static_cast<float>(std::sqrt(squared));
                     there[i] = std::min(there[i], *distance++);
                 });

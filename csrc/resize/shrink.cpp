@@ -23,7 +23,7 @@ struct Axis {
 
 // The source cells that one output cell covers: a part of one, whole ones, a part of another.
 struct Cover {
-    int first, count;  // of the whole ones
+    int first, count;             // of the whole ones
     std::uint32_t before, after;  // units of the cell before them, and of that behind them
 
     Cover(const Axis& axis, int index) {

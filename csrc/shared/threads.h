@@ -21,7 +21,9 @@ void run_tasks(std::int64_t count, Task task, void* context);
 // that a body throws is rethrown here, after the tasks already begun have ended.
 template <typename Body>
 void parallel_for(std::int64_t count, Body&& body) {
-    run_tasks(count, [](void* context, std::int64_t i) { (*static_cast<std::remove_reference_t<Body>*>(context))(i); }, &body);
+    run_tasks(
+        count, [](void* context, std::int64_t i) { (*static_cast<std::remove_reference_t<Body>*>(context))(i); },
+        &body);
 }
 
 }  // namespace edgead

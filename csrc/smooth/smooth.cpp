@@ -88,9 +88,8 @@ Smoother::Blocks::Blocks(const BandMatrix& matrix, int block) {
 }
 
 Smoother::Smoother(const BandMatrix& vertical, const BandMatrix& horizontal, const SmoothKernels& kernels)
-    : kernels_(kernels), input_height_(vertical.inputs), input_width_(horizontal.inputs),
-      height_(vertical.outputs), width_(horizontal.outputs), vertical_(vertical, kernels_.block_rows),
-      horizontal_(horizontal, kernels_.lanes) {}
+    : kernels_(kernels), input_height_(vertical.inputs), input_width_(horizontal.inputs), height_(vertical.outputs),
+      width_(horizontal.outputs), vertical_(vertical, kernels_.block_rows), horizontal_(horizontal, kernels_.lanes) {}
 
 bool Smoother::apply(const float* input, float* output, float* largest) const {
     if (!all_finite(input, static_cast<std::size_t>(input_height_) * input_width_)) return false;

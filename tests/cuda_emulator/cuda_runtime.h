@@ -36,11 +36,17 @@ inline void __syncthreads() { emulator::barrier(); }
 inline void __threadfence() {}
 
 template <typename T>
-T atomicMin(T* place, T value) { return std::exchange(*place, std::min(*place, value)); }
+T atomicMin(T* place, T value) {
+    return std::exchange(*place, std::min(*place, value));
+}
 template <typename T>
-T atomicMax(T* place, T value) { return std::exchange(*place, std::max(*place, value)); }
+T atomicMax(T* place, T value) {
+    return std::exchange(*place, std::max(*place, value));
+}
 template <typename T>
-T atomicAdd(T* place, T value) { return std::exchange(*place, *place + value); }
+T atomicAdd(T* place, T value) {
+    return std::exchange(*place, *place + value);
+}
 
 namespace emulator {
 

@@ -125,14 +125,34 @@ int emulator_live() {
 }
 
 int cuGetProcAddress_v2(const char* name, void** function, int, Address, int*) {
-#define ENTRY(f) {#f, reinterpret_cast<void*>(&f)}
+#define ENTRY(f)                        \
+    {                                   \
+        #f, reinterpret_cast<void*>(&f) \
+    }
     static const std::map<std::string, void*> known{
-        ENTRY(cuInit), ENTRY(cuDeviceGet), ENTRY(cuDeviceGetName), ENTRY(cuDeviceGetAttribute),
-        ENTRY(cuDevicePrimaryCtxRetain), ENTRY(cuDevicePrimaryCtxRelease), ENTRY(cuCtxPushCurrent),
-        ENTRY(cuCtxPopCurrent), ENTRY(cuMemAlloc), ENTRY(cuMemFree), ENTRY(cuMemHostAlloc), ENTRY(cuMemFreeHost),
-        ENTRY(cuStreamCreate), ENTRY(cuStreamDestroy), ENTRY(cuStreamSynchronize), ENTRY(cuMemcpyHtoDAsync),
-        ENTRY(cuMemcpyDtoHAsync), ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture),
-        ENTRY(cuGraphInstantiateWithFlags), ENTRY(cuGraphDestroy), ENTRY(cuGraphExecDestroy), ENTRY(cuGraphLaunch),
+        ENTRY(cuInit),
+        ENTRY(cuDeviceGet),
+        ENTRY(cuDeviceGetName),
+        ENTRY(cuDeviceGetAttribute),
+        ENTRY(cuDevicePrimaryCtxRetain),
+        ENTRY(cuDevicePrimaryCtxRelease),
+        ENTRY(cuCtxPushCurrent),
+        ENTRY(cuCtxPopCurrent),
+        ENTRY(cuMemAlloc),
+        ENTRY(cuMemFree),
+        ENTRY(cuMemHostAlloc),
+        ENTRY(cuMemFreeHost),
+        ENTRY(cuStreamCreate),
+        ENTRY(cuStreamDestroy),
+        ENTRY(cuStreamSynchronize),
+        ENTRY(cuMemcpyHtoDAsync),
+        ENTRY(cuMemcpyDtoHAsync),
+        ENTRY(cuStreamBeginCapture),
+        ENTRY(cuStreamEndCapture),
+        ENTRY(cuGraphInstantiateWithFlags),
+        ENTRY(cuGraphDestroy),
+        ENTRY(cuGraphExecDestroy),
+        ENTRY(cuGraphLaunch),
     };
     const auto found = known.find(name);
     *function = found == known.end() ? nullptr : found->second;
