@@ -5,9 +5,10 @@ PYTHON ?= python3
 PRESET ?= default
 DATA ?=
 
+CPP = $(shell find csrc tests plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test test-plugins test-all lint docs clean
+.PHONY: demo test test-plugins test-all coverage lint docs clean
 
 # With the daemon, which is the next command of the README.
 demo: $(VENV)/train,daemon.stamp
@@ -30,10 +31,17 @@ test-all: $(VENV)/dev.stamp
 	.ci/sanitize
 	.ci/versions
 
+# Lines that no quick test runs, processes that tests start left out: a page in build/coverage.
+coverage: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'pytest-cov>=5'
+	$(MAKE) test ARGS="--cov=edgead --cov=export --cov-report=term --cov-report=html:build/coverage $(ARGS)"
+
 lint: $(VENV)/dev.stamp build/stubs/stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/clang-format --dry-run --Werror $(CPP)
+	.ci/page-types || [ $$? = 77 ]
 
 # The site of the documentation, in build/site. It needs no network once its packages are here.
 docs: $(VENV)/dev.stamp

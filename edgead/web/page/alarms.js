@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { acknowledge } from "./dialogs.js";
-import { STATES, by, count, decimal, el, icon, say, span, stamp } from "./dom.js";
+import { STATES, by, count, decimal, el, focusedData, icon, say, span, stamp } from "./dom.js";
 import { cameraReason, driftReason, imagesAre } from "./reasons.js";
 import { AlarmSound } from "./sound.js";
 import { t } from "./words.js";
@@ -56,7 +56,8 @@ const word = (notice) => (notice.severity === "warning" ? t("Warning") : ALARMS.
 const graded = (notice) => el("span", { class: "severity", "data-severity": notice.severity }, icon(ICONS[notice.severity]), word(notice));
 const acknowledging = (notice) =>
   el("button", { "data-needs": "operate", "data-notice": notice.id, "aria-label": `${t("Acknowledge")}: ${title(notice)}`, onclick: () => acknowledge(notice, title(notice)) }, t("Acknowledge"));
-const byUrgency = (one, other) => (other.severity === "critical") - (one.severity === "critical") || other.since.localeCompare(one.since);
+const urgency = (notice) => Number(notice.severity === "critical");
+const byUrgency = (one, other) => urgency(other) - urgency(one) || other.since.localeCompare(one.since);
 
 export class NoticesView {
   constructor() {
@@ -69,7 +70,7 @@ export class NoticesView {
     by("sound").addEventListener("change", (event) => this.sound.turn(event.target.checked));
     by("test-tone").addEventListener("click", () => this.sound.test());
     // The line below the banner still fits on the screen.
-    new ResizeObserver(([{ target }]) => document.body.style.setProperty("--notices", `${target.offsetHeight}px`)).observe(by("notices"));
+    new ResizeObserver(() => document.body.style.setProperty("--notices", `${by("notices").offsetHeight}px`)).observe(by("notices"));
     this.showSound();
   }
 
@@ -109,7 +110,7 @@ export class NoticesView {
     const unseen = this.standing.filter((notice) => !notice.acknowledged_at);
     const rows = unseen.slice(0, SMALL.matches ? 1 : 2);
     const more = this.standing.length - rows.length;
-    const focused = document.activeElement?.dataset.notice;
+    const focused = focusedData().notice;
     by("notices").hidden = this.standing.length === 0;
     by("notices").replaceChildren(...rows.map((notice) => this.row(notice)), ...(more ? [this.summary(more, unseen.length > rows.length)] : []));
     if (focused) by("notices").querySelector(`[data-notice="${focused}"]`)?.focus();
@@ -146,7 +147,7 @@ export class NoticesView {
   }
 
   listed(notice) {
-    const lasted = (new Date(notice.resolved_at) - new Date(notice.since)) / 1000;
+    const lasted = (Date.parse(notice.resolved_at) - Date.parse(notice.since)) / 1000;
     const seen = notice.acknowledged_by && t("acknowledged by {name}", { name: notice.acknowledged_by });
     const state = notice.resolved_at ? t("resolved after {time}", { time: span(lasted) }) : t("stands");
     return el(

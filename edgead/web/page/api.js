@@ -30,10 +30,10 @@ export const post = (path, body) => request("POST", path, body, 120_000);
 export const put = (path, body) => request("PUT", path, body);
 
 async function request(method, path, body, timeout_ms = TIMEOUT_MS) {
-  const headers = {};
-  if (chosenLanguage()) headers["Accept-Language"] = chosenLanguage(); // the browser's own otherwise
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (signedInAs.csrf && method !== "GET") headers["X-CSRF-Token"] = signedInAs.csrf;
+  const headers = new Headers();
+  if (chosenLanguage()) headers.set("Accept-Language", chosenLanguage()); // the browser's own otherwise
+  if (body !== undefined) headers.set("Content-Type", "application/json");
+  if (signedInAs.csrf && method !== "GET") headers.set("X-CSRF-Token", signedInAs.csrf);
   let answer;
   try {
     answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(timeout_ms) });

@@ -23,7 +23,7 @@ export function nameField() {
 }
 
 // A dialog with a form; `send` gets the form's values, and says by an error why it cannot be.
-export function ask({ title, lead, fields, action, danger = false, send, done }) {
+export function ask({ title, lead, fields, action, danger = false, send, done = "" }) {
   const error = el("p", { class: "form-error", role: "alert", hidden: true });
   const submit = el("button", { class: danger ? "danger" : "primary" }, action);
   const cancel = el("button", { type: "button", onclick: () => box.close() }, t("Cancel"));
@@ -32,9 +32,9 @@ export function ask({ title, lead, fields, action, danger = false, send, done })
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     submit.disabled = true;
-    const values = Object.fromEntries(new FormData(form));
+    const values = Object.fromEntries(new FormData(form).entries());
     values.by ??= me().name;
-    if (values.by && !me().name) localStorage.setItem(NAME, values.by);
+    if (values.by && !me().name) localStorage.setItem(NAME, String(values.by));
     try {
       await send(values);
       box.close();

@@ -40,11 +40,11 @@ function endpoint(path, method, described, all) {
   const body = described.requestBody?.content?.["application/json"]?.schema;
   if (body) parts.push(el("h3", {}, "Body"), table(fields(body, all), all));
   for (const [status, answer] of Object.entries(described.responses)) {
-    if (status >= 400) continue;
+    if (Number(status) >= 400) continue;
     const [kind, content] = Object.entries(answer.content ?? {})[0] ?? ["nothing", {}];
     parts.push(el("h3", {}, `${status}: ${typeOf(content.schema, all) || kind} (${kind})`), table(fields(content.schema, all), all));
   }
-  const problems = Object.entries(described.responses).filter(([status]) => status >= 400).map(([status, answer]) => `${status} ${answer.description}`);
+  const problems = Object.entries(described.responses).filter(([status]) => Number(status) >= 400).map(([status, answer]) => `${status} ${answer.description}`);
   if (problems.length) parts.push(el("h3", {}, "Problems"), el("p", { class: "muted" }, problems.join(", ")));
   return el(
     "details", { class: "card" },

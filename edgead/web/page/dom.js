@@ -2,7 +2,11 @@
 
 import { locale, t } from "./words.js";
 
+/** @type {(id: string) => any} An element of the page, of whatever kind it is. */
 export const by = (id) => document.getElementById(id);
+
+/** @type {() => any} What `data-` attributes of the element with the focus say. */
+export const focusedData = () => (document.activeElement instanceof HTMLElement || document.activeElement instanceof SVGElement ? { ...document.activeElement.dataset } : {});
 
 export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);

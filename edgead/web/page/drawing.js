@@ -1,6 +1,6 @@
 // Shapes over an image: drawn and changed with mouse, finger, keyboard or numbers. The first is the region, if there is one.
 
-import { by, el } from "./dom.js";
+import { by, el, focusedData } from "./dom.js";
 import { between, corners, fresh, isRectangle, moved, withCorner, withNewCorner, withoutCorner } from "./shapes.js";
 import { t } from "./words.js";
 
@@ -102,6 +102,7 @@ export class Drawing {
     this.changed({ region: this.region, ignored: this.ignored });
   }
 
+  /** @returns {[number, number]} Where an event is, in pixels of the image. */
   at(event) {
     const box = this.board.getBoundingClientRect();
     const [width, height] = this.size;
@@ -185,7 +186,7 @@ export class Drawing {
     by("commission-finish").hidden = this.tool === null;
     if (!this.size) return;
     const [width, height] = this.size;
-    const focused = this.board.contains(document.activeElement) ? { ...document.activeElement.dataset } : null;
+    const focused = this.board.contains(document.activeElement) ? focusedData() : null;
     this.board.parentElement.style.setProperty("--aspect", width / height);
     this.board.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.board.toggleAttribute("data-tool", this.tool !== null);

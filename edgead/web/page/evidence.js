@@ -49,7 +49,7 @@ export class EvidenceView {
 
   async load(before = null) {
     for (const button of by("decisions").children) button.setAttribute("aria-pressed", button.dataset.decision === this.decision);
-    const query = new URLSearchParams({ limit: PAGE });
+    const query = new URLSearchParams({ limit: String(PAGE) });
     if (this.decision) query.set("decision", this.decision);
     if (by("evidence-pipeline").value) query.set("pipeline", by("evidence-pipeline").value);
     if (by("evidence-part").value.trim()) query.set(by("evidence-part-key").value, by("evidence-part").value.trim());

@@ -66,9 +66,9 @@ export class KindsView {
     const turn = ++this.turn; // what was asked before and comes late is not shown
     for (const button of by("kinds-period").children) button.setAttribute("aria-pressed", Number(button.dataset.hours) === this.hours);
     const path = `/api/pipelines/${this.pipeline}`;
-    const asked = { hours: this.hours };
+    const asked = { hours: String(this.hours) };
     try {
-      const found = await get(`${path}/kinds?${new URLSearchParams({ ...asked, interval_hours: PERIODS[this.hours].interval_hours })}`);
+      const found = await get(`${path}/kinds?${new URLSearchParams({ ...asked, interval_hours: String(PERIODS[this.hours].interval_hours) })}`);
       if (turn !== this.turn) return;
       this.found = found;
       this.pareto();
@@ -131,7 +131,7 @@ export class KindsView {
   }
 
   async images(before = null) {
-    const query = new URLSearchParams({ limit: PAGE, pipeline: this.pipeline, decision: "reject" });
+    const query = new URLSearchParams({ limit: String(PAGE), pipeline: this.pipeline, decision: "reject" });
     if (this.kind !== null) query.set("kind", this.kind);
     if (before) query.set("before_id", before);
     const turn = this.turn;

@@ -13,7 +13,9 @@ const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms)
 export class LiveImage {
   // `find` gives a verdict by its id where it is known already; `show` gets each verdict whose image has just been drawn.
   constructor({ wanted, find, show }) {
-    Object.assign(this, { wanted, find, show });
+    this.wanted = wanted;
+    this.find = find;
+    this.show = show;
     this.canvas = by("live-image");
     this.wake = () => {};
     this.forget();
@@ -41,7 +43,7 @@ export class LiveImage {
       } catch {
         await pause(PROBLEM_MS); // the status shows what is wrong
       }
-      if (this.upToDate()) await new Promise((resolve) => (this.wake = resolve, setTimeout(resolve, LOOK_AGAIN_MS)));
+      if (this.upToDate()) await new Promise((resolve) => (this.wake = () => resolve(null), setTimeout(resolve, LOOK_AGAIN_MS)));
     }
   }
 

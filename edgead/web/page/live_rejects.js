@@ -18,6 +18,8 @@ export const imageOf = (verdict) => {
 export class RejectStrip {
   constructor(open) {
     this.open = open;
+    this.pipeline = null;
+    this.names = {};
     this.rejects = [];
     this.looking = null;
   }

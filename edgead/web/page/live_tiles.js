@@ -11,6 +11,8 @@ export class Tiles {
   // `choose` shows a pipeline.
   constructor(choose) {
     this.choose = choose;
+    this.status = this.chosen = null;
+    this.now = Date.now;
     this.newest = new Map();
     this.rejects = new Map();
     this.parts = new Map();
@@ -74,7 +76,7 @@ export class Tiles {
   ofPipeline({ name, state }) {
     if (state !== "running") return ["fault", STATES[state]];
     const [newest, reject] = [this.newest.get(name), this.rejects.get(name)];
-    const age_s = reject ? (this.now() - new Date(reject.captured_at)) / 1000 : Infinity;
+    const age_s = reject ? (this.now() - Date.parse(reject.captured_at)) / 1000 : Infinity;
     if (reject && reject !== newest && age_s < REJECT_SHOWN_S) return ["reject", `${WORDS.reject}, ${t("{time} ago", { time: span(Math.max(0, Math.round(age_s))) })}`];
     if (!newest) return ["none", t("No verdict yet")];
     return [newest.decision, WORDS[newest.decision]];

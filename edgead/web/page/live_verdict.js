@@ -12,7 +12,7 @@ function headline({ lost, state, verdict, names, now }) {
   if (!state) return ["none", t("Waiting"), ""];
   if (state.state !== "running") return ["fault", STATES[state.state], state.reason || ""];
   if (!verdict) return ["none", t("Waiting"), state.on_request ? t("Waits for a trigger") : t("No verdict yet")];
-  const age_s = Math.max(0, (now - new Date(verdict.captured_at)) / 1000);
+  const age_s = Math.max(0, (now - Date.parse(verdict.captured_at)) / 1000);
   const about = [titleOf(verdict), kindOf(verdict, names), age_s >= OLD_S && t("{time} ago", { time: span(Math.round(age_s)) })];
   return [verdict.decision, WORDS[verdict.decision], about.filter(Boolean).join(", ")];
 }

@@ -45,9 +45,9 @@ function route() {
   if (name === "kiosk") enterKiosk();
   else if (view !== "evidence") leaveKiosk();
   by("sign-in").hidden = signedIn;
-  document.querySelector(".tabs").hidden = !signedIn;
+  by("tabs").hidden = !signedIn;
   for (const each of VIEWS) by(each).hidden = !signedIn || each !== view;
-  for (const link of document.querySelectorAll(".tabs a")) {
+  for (const link of by("tabs").children) {
     if (link.hash === `#${view}`) link.setAttribute("aria-current", "page"), link.scrollIntoView({ block: "nearest", inline: "nearest" });
     else link.removeAttribute("aria-current");
   }
@@ -65,7 +65,7 @@ async function refresh() {
   if (!signedIn) return;
   try {
     const status = await get("/api/status");
-    status.ahead_ms = new Date(status.now) - Date.now();
+    status.ahead_ms = Date.parse(status.now) - Date.now();
     connected();
     live.showStatus(status);
     evidence.showStatus(status);

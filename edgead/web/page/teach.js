@@ -108,7 +108,7 @@ export class TeachView {
     const shown = JSON.stringify([this.pipeline, lesson ?? null, this.parts.good.length, this.parts.bad.length]);
     if (shown !== this.shown) by("lesson").replaceChildren(...this.draw(lesson));
     this.shown = shown;
-    if (lesson?.state === "running") say(by("lesson-age"), span(Math.max(0, (Date.now() + (this.status?.ahead_ms ?? 0) - new Date(lesson.since)) / 1000)));
+    if (lesson?.state === "running") say(by("lesson-age"), span(Math.max(0, (Date.now() + (this.status?.ahead_ms ?? 0) - Date.parse(lesson.since)) / 1000)));
     this.showChoice();
   }
 

@@ -46,7 +46,7 @@ export const t = (text, values = {}) => (words[text] ?? text).replace(/\{(\w+)\}
 export function translatePage() {
   document.documentElement.lang = language;
   const texts = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace(/\S(?:.*\S)?/, (text) => t(text));
+  while (texts.nextNode()) texts.currentNode.nodeValue = texts.currentNode.nodeValue.replace(/\S(?:.*\S)?/, (text) => t(text));
   for (const name of READ_OUT) {
     for (const element of document.querySelectorAll(`[${name}]`)) element.setAttribute(name, t(element.getAttribute(name)));
   }
