@@ -22,9 +22,9 @@ from edgead.adapt.commission.backbone import open_backbone
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.metrics.ranking import auroc
-from edgead.unlabelled.clean import FAR, stand_out
-from edgead.unlabelled.features import comparable_features, raw_features
-from edgead.unlabelled.mutual import MutualRule, mutual_scores
+from edgead.unlabelled.screening.clean import FAR, stand_out
+from edgead.unlabelled.screening.features import comparable_features, raw_features
+from edgead.unlabelled.screening.mutual import MutualRule, mutual_scores
 
 MAX_GOOD = 100
 SHARES = (0.0, 0.02, 0.05, 0.1)

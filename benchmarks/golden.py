@@ -23,8 +23,8 @@ import torch
 import yaml
 
 from edgead import metrics
+from edgead.artifact.preprocess import preprocess
 from edgead.images.files import list_images, load_image
-from edgead.preprocess import preprocess
 from edgead.workstation.methods import METHODS, find_preset
 from edgead.workstation.methods.golden import Golden
 

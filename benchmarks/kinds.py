@@ -32,7 +32,7 @@ from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.heads.nearest import BANK
-from edgead.sorting.describe import Judged, describe_images
+from edgead.unlabelled.sorting.describe import Judged, describe_images
 
 GOOD = "good"
 

@@ -14,10 +14,10 @@ from edgead import metrics
 from edgead.artifact.kinds import DESCRIPTOR, Kinds
 from edgead.detector.known_kinds import KnownKinds, distances_to_others, residual_scale
 from edgead.metrics.partitions import contingency
-from edgead.sorting.clusters import find_clusters
-from edgead.sorting.describe import Judged
-from edgead.sorting.sort import rows_of
 from edgead.types import UNKNOWN_KIND
+from edgead.unlabelled.sorting.clusters import find_clusters
+from edgead.unlabelled.sorting.describe import Judged
+from edgead.unlabelled.sorting.sort import rows_of
 
 DRAWS = 20
 NAMED = (3, 5, 10, 20)

@@ -26,9 +26,9 @@ from benchmarks.kinds_sets import KindImage, mvtec_kinds, tiles_by_tile
 from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.images.files import load_image
-from edgead.sorting.clusters import find_clusters
-from edgead.sorting.describe import Judged
-from edgead.sorting.sort import rows_of
+from edgead.unlabelled.sorting.clusters import find_clusters
+from edgead.unlabelled.sorting.describe import Judged
+from edgead.unlabelled.sorting.sort import rows_of
 from edgead_foundation.anomaly_ncd.sort import Sorting, build_encoder
 from edgead_foundation.anomaly_ncd.training import Plan
 

@@ -25,8 +25,8 @@ import onnxruntime
 from edgead.export.layers import ACTIVATIONS, layers
 
 from edgead.artifact.folder import Artifact
+from edgead.artifact.preprocess import preprocess
 from edgead.images.files import load_image
-from edgead.preprocess import preprocess
 from edgead.runtime.ort import WITHOUT
 
 WARM_UP = 3

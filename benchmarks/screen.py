@@ -20,8 +20,8 @@ from edgead.adapt.commission.backbone import open_backbone
 from edgead.dataset.folders import LabelledImage, find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.metrics.ranking import auroc
-from edgead.unlabelled.features import comparable_features, raw_features
-from edgead.unlabelled.mutual import ALIKE, MutualRule, mutual_scores
+from edgead.unlabelled.screening.features import comparable_features, raw_features
+from edgead.unlabelled.screening.mutual import ALIKE, MutualRule, mutual_scores
 
 BACKBONE = "fast"
 SHUFFLES = 20

@@ -13,9 +13,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from edgead.errors import EdgeadError
-from edgead.inspector import Inspector
 from edgead.process.real_time import USUAL, Scheduling
 from edgead.profiling.contention import OtherLoad, OtherUse, describe_use
+from edgead.profiling.inspector import Inspector
 from edgead.profiling.latency import Latency, latency_table
 from edgead.sinks import Sink, StopRequested, open_sink
 from edgead.sources import Source, open_source

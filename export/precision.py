@@ -25,12 +25,12 @@ from edgead.adapt.finalize import measure_good, write_golden
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.manifest import MAX_TOLERANCE, Golden, GraphRecord
+from edgead.artifact.preprocess import inputs_of
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.images import Images
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
-from edgead.preprocess import inputs_of
 
 # Inputs of the network, from held-out images, that the search measures its graphs on, and the fewest images, where one
 # is cut into many tiles. As the result is measured on all held-out images, it aims a little lower.

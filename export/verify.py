@@ -14,11 +14,16 @@ from edgead.export.differences import score_scale
 
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import (
+    aligned,
+    inputs_of,
+    map_of_frame,
+    preprocess,
+)
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector
 from edgead.detector.measurer import Mosaic
 from edgead.images.files import load_image
-from edgead.preprocess import aligned, inputs_of, map_of_frame, preprocess
 from edgead.workstation.methods.load import load_network
 
 SCORE_TOLERANCE = 1e-4

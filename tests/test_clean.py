@@ -12,8 +12,8 @@ from command_line import run_here
 
 from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
-from edgead.unlabelled import clean
-from edgead.unlabelled.clean import clean_warnings, stand_out, suspicious_images
+from edgead.unlabelled.screening import clean
+from edgead.unlabelled.screening.clean import clean_warnings, stand_out, suspicious_images
 
 
 @pytest.fixture

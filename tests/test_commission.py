@@ -18,12 +18,12 @@ from edgead.adapt.commission.backbone import PACKAGED, open_backbone, packaged_b
 from edgead.adapt.commission.collect import CommissionError, collect, find_blurred, find_odd
 from edgead.adapt.commission.run import _good_parts
 from edgead.artifact.folder import Artifact
+from edgead.artifact.preprocess import alignment_to
 from edgead.calibration.conformal import CalibrationError
 from edgead.dataset.folders import DatasetError
 from edgead.dataset.places import read_ignored
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import list_images, write_image
-from edgead.preprocess import alignment_to
 from edgead.synthetic.line import conveyor
 from edgead.types import Frame
 

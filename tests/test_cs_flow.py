@@ -15,10 +15,10 @@ from edgead.export.quantize import MIN_IMAGES, SCHEMES, measure_ranges, quantize
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 
 from edgead.artifact.folder import Artifact  # noqa: E402
+from edgead.artifact.preprocess import preprocess  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
-from edgead.preprocess import preprocess  # noqa: E402
 from edgead.workstation.methods.cs_flow.detector import CsFlow, _drawn  # noqa: E402
 from edgead.workstation.methods.cs_flow.flow import (  # noqa: E402
     CrossScaleFlow,

@@ -23,8 +23,8 @@ from edgead.evidence import EvidenceError
 from edgead.evidence.database import open_engine
 from edgead.evidence.settings import StoreSection
 from edgead.evidence.versions import prepare_tables
-from edgead.sorting.from_store import kept_rejects
 from edgead.types import Part
+from edgead.unlabelled.sorting.from_store import kept_rejects
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # One of the step, two that write the version: all in one transaction.

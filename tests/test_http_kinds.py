@@ -12,7 +12,7 @@ from http_side import client_of, daemon_with_store
 from verdicts import Line
 
 from edgead.images.boxes import box_density
-from edgead.inspector import MAX_KINDS, OTHER_KINDS, Inspector
+from edgead.profiling.inspector import MAX_KINDS, OTHER_KINDS, Inspector
 from edgead.types import UNKNOWN_KIND
 
 FRONT = "/api/pipelines/front"

@@ -24,9 +24,14 @@ from edgead.heads.map import MapHead
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image
 from edgead.kernels import NearestPatches, Smoother
-from edgead.sorting.name_kinds import Examples, keep_kinds, kept_examples, renamed
 from edgead.synthetic.line import conveyor
 from edgead.types import UNKNOWN_KIND
+from edgead.unlabelled.sorting.name_kinds import (
+    Examples,
+    keep_kinds,
+    kept_examples,
+    renamed,
+)
 
 GRID, SIZE = (12, 14), (48, 56)
 

@@ -12,13 +12,18 @@ import pytest
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import (
+    aligned,
+    alignment_to,
+    map_of_frame,
+    preprocess,
+)
 from edgead.dataset.places import polygons_of, read_alignment, read_ignored
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.images.likeness import look_of
 from edgead.metrics.ranking import auroc
-from edgead.preprocess import aligned, alignment_to, map_of_frame, preprocess
 from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.line import render
 

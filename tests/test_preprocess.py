@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import covered, preprocess
 from edgead.errors import SettingsError
-from edgead.preprocess import covered, preprocess
 
 
 def test_same_size_only_swaps_colours():

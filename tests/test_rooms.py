@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "edgead"
-MAX_ROOMS = 38
+MAX_ROOMS = 35
 
 
 def modules() -> dict[str, Path]:

@@ -17,9 +17,15 @@ from edgead.dataset.folders import deal_groups
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.metrics.ranking import auroc
-from edgead.unlabelled import ScreenPlan, run, screen
-from edgead.unlabelled.features import _joined
-from edgead.unlabelled.mutual import MutualRule, constrain, interval_average, mutual_scores, neighbourhood_mean
+from edgead.unlabelled.screening import ScreenPlan, run, screen
+from edgead.unlabelled.screening.features import _joined
+from edgead.unlabelled.screening.mutual import (
+    MutualRule,
+    constrain,
+    interval_average,
+    mutual_scores,
+    neighbourhood_mean,
+)
 
 FIRST_ROUND = MutualRule(interval=0.3, trusted=0, reaches=(1,), top=0.01)
 

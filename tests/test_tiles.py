@@ -23,6 +23,12 @@ from edgead.adapt.kept_images import as_kept, kept_images, measure_kept
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import (
+    aligned,
+    alignment_to,
+    inputs_of,
+    preprocess,
+)
 from edgead.artifact.tiling import MAX_TILES, Tiling
 from edgead.cli.advice import advise
 from edgead.dataset.images import Images
@@ -30,7 +36,6 @@ from edgead.detector.measurer import Mosaic
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, list_images, load_image
-from edgead.preprocess import aligned, alignment_to, inputs_of, preprocess
 from edgead.types import Frame
 
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")

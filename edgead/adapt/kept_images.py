@@ -12,12 +12,12 @@ import numpy as np
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Kept, Manifest, Preprocessing
+from edgead.artifact.preprocess import preprocess
 from edgead.calibration.conformal import images_needed
 from edgead.dataset.folders import deal_groups
 from edgead.detector import Detector, Measurement
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import load_image, write_image
-from edgead.preprocess import preprocess
 
 FOLDER = "calibration"
 # At 320 x 320 pixels each is 0.1 to 0.2 MiB. Of images that were learnt, of which there may be hundreds, so many are

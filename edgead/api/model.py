@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from edgead.report.evaluate import Evaluation
     from edgead.report.forecast import Forecast
     from edgead.sinks import Sink
-    from edgead.sorting.name_kinds import Named
-    from edgead.sorting.sort import Sorted
     from edgead.sources import Source
     from edgead.stream import StreamSummary
+    from edgead.unlabelled.sorting.name_kinds import Named
+    from edgead.unlabelled.sorting.sort import Sorted
 
 
 class Model(Detector):
@@ -245,8 +245,8 @@ class Model(Detector):
         progress : callable, optional
             Called with (stage, done, total).
         **plan
-            See `edgead.sorting.sort.SortPlan`: `count` of the kinds, `everything`, `group`, `seed`; `method` and its
-            `settings`.
+            See `edgead.unlabelled.sorting.sort.SortPlan`: `count` of the kinds, `everything`, `group`, `seed`; `method`
+            and its `settings`.
 
         Returns
         -------
@@ -259,8 +259,8 @@ class Model(Detector):
             The model cannot tell kinds apart, nothing is rejected, the folder is not empty, or settings that do not fit
             the method.
         """
-        from edgead.sorting.folders import check_folder, write_sorted
-        from edgead.sorting.sort import SortPlan, sort_images
+        from edgead.unlabelled.sorting.folders import check_folder, write_sorted
+        from edgead.unlabelled.sorting.sort import SortPlan, sort_images
 
         target = None if folder is None else named_path(folder)
         if target is not None:
@@ -290,7 +290,7 @@ class Model(Detector):
         progress : callable, optional
             Called with (stage, done, total).
         **plan
-            See `edgead.sorting.name_kinds.NamePlan`: `replace`, `group`, `unknown_level`.
+            See `edgead.unlabelled.sorting.name_kinds.NamePlan`: `replace`, `group`, `unknown_level`.
 
         Returns
         -------
@@ -302,7 +302,7 @@ class Model(Detector):
         SettingsError
             A name or an example that cannot be used, or the folder was changed since it was opened.
         """
-        from edgead.sorting.name_kinds import NamePlan, name_kinds
+        from edgead.unlabelled.sorting.name_kinds import NamePlan, name_kinds
 
         self.artifact.check_unchanged()
         given = None if examples is None else named_path(examples)

@@ -44,7 +44,7 @@ class Alignment(Section):
 
 
 class Preprocessing(Section):
-    """How a frame becomes the network's input; see `edgead.preprocess`.
+    """How a frame becomes the network's input; see `edgead.artifact.preprocess`.
 
     A frame of other proportions than `image_size` is stretched, or keeps its own and the rest is filled with its
     reflection. With `tiles` the frame, or its region `roi`, is cut, and each tile becomes an input.

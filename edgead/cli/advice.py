@@ -12,6 +12,7 @@ from rich.table import Table
 from edgead.adapt.kept_images import kept_images, measure_kept
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import PROVEN, Calibration
+from edgead.artifact.preprocess import inputs_of
 from edgead.artifact.versions import versions_folder
 from edgead.calibration.conformal import images_needed, rounded_up
 from edgead.calibration.group_conformal import have_several
@@ -21,7 +22,6 @@ from edgead.calibration.plan import OFFERED_RATES
 from edgead.cli.console import stdout
 from edgead.detector import Detector
 from edgead.images.files import load_image
-from edgead.preprocess import inputs_of
 from edgead.types import score_text
 
 STRICT = 0.01

@@ -26,10 +26,10 @@ def _filled(text: str) -> str:
     from edgead.runtime import RUNTIMES
     from edgead.serialization import language_names
     from edgead.sinks import SINKS
-    from edgead.sorting.sort import SORTERS
     from edgead.sources import SOURCES
     from edgead.synthetic.makers import MAKERS, OWN
-    from edgead.unlabelled.screeners import SCREENERS
+    from edgead.unlabelled.screening.screeners import SCREENERS
+    from edgead.unlabelled.sorting.sort import SORTERS
     from edgead.workstation.methods.registry import METHODS
 
     lists = {

@@ -47,13 +47,13 @@ def _makers() -> Iterable[str]:
 
 
 def _sorters() -> Iterable[str]:
-    from edgead.sorting.sort import SORTERS
+    from edgead.unlabelled.sorting.sort import SORTERS
 
     return SORTERS
 
 
 def _screeners() -> Iterable[str]:
-    from edgead.unlabelled.screeners import SCREENERS
+    from edgead.unlabelled.screening.screeners import SCREENERS
 
     return SCREENERS
 

@@ -14,8 +14,8 @@ from edgead.cli.console import facts_table, print_json, stage_bars, stderr, stdo
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgead.unlabelled import ScreenPlan
-    from edgead.unlabelled.model import ModelPlan
+    from edgead.unlabelled.screening import ScreenPlan
+    from edgead.unlabelled.screening.model import ModelPlan
 
 _SHOWN = 10
 
@@ -74,10 +74,10 @@ def screen(
     json: Json = False,
 ) -> None:
     """Rank a pile of unlabelled parts by how much each part differs from most other parts."""
-    from edgead.unlabelled import ScreenPlan
-    from edgead.unlabelled.model import ModelPlan
-    from edgead.unlabelled.mutual import ALIKE, MutualRule
-    from edgead.unlabelled.screeners import MUTUAL
+    from edgead.unlabelled.screening import ScreenPlan
+    from edgead.unlabelled.screening.model import ModelPlan
+    from edgead.unlabelled.screening.mutual import ALIKE, MutualRule
+    from edgead.unlabelled.screening.screeners import MUTUAL
 
     if output is None and make_model is None:
         raise SettingsError("name a folder for the ranking with --output, or a model to make with --make-model")
@@ -108,9 +108,9 @@ def _read_counts(text: str) -> tuple[int, ...]:
 
 
 def _rank(paths: list[Path], plan: ScreenPlan, output: Path, json: bool) -> dict[str, Any]:
-    from edgead.sorting.folders import check_folder
-    from edgead.unlabelled import screen
-    from edgead.unlabelled.folder import LIMITS, SHEET, write_screened
+    from edgead.unlabelled.screening import screen
+    from edgead.unlabelled.screening.folder import LIMITS, SHEET, write_screened
+    from edgead.unlabelled.sorting.folders import check_folder
 
     check_folder(output)
     with stage_bars() as progress:
@@ -125,7 +125,7 @@ def _rank(paths: list[Path], plan: ScreenPlan, output: Path, json: bool) -> dict
 
 
 def _make(paths: list[Path], plan: ScreenPlan, asked: ModelPlan, model: Path, json: bool) -> dict[str, Any]:
-    from edgead.unlabelled.model import make_model
+    from edgead.unlabelled.screening.model import make_model
 
     with stage_bars() as progress:
         made = make_model(paths, model, plan, asked, progress=progress)

@@ -42,8 +42,8 @@ def sort(
 ) -> None:
     """Sort rejects into kinds that nobody has named yet."""
     from edgead.detector import Detector
-    from edgead.sorting.folders import SHEET, check_folder, write_sorted
-    from edgead.sorting.sort import SortPlan, sort_images
+    from edgead.unlabelled.sorting.folders import SHEET, check_folder, write_sorted
+    from edgead.unlabelled.sorting.sort import SortPlan, sort_images
 
     plan = SortPlan(_read_count(kinds), everything, group, seed, method, dict(map(read_setting, setting or [])))
     check_folder(output)
@@ -90,7 +90,7 @@ def name(
     json: Json = False,
 ) -> None:
     """Name kinds of rejects; from then on, the model's verdicts name the kind."""
-    from edgead.sorting.name_kinds import NamePlan, name_kinds, read_names
+    from edgead.unlabelled.sorting.name_kinds import NamePlan, name_kinds, read_names
 
     if not names and examples is None and unknown is None:
         raise SettingsError("name kinds, such as kind-01=scratch, or a folder of examples with --examples")
@@ -125,7 +125,7 @@ def _from_store(store: Path | None, url: str | None, since: str | None) -> list[
             option = "--since" if url is None else "--store-url"
             raise SettingsError(f"{option} needs --store: the folder of the images")
         return []
-    from edgead.sorting.from_store import kept_rejects, read_span
+    from edgead.unlabelled.sorting.from_store import kept_rejects, read_span
 
     return kept_rejects(store, url, read_span("7d" if since is None else since))
 

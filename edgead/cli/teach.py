@@ -114,7 +114,7 @@ def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeli
     from edgead.adapt.teach import marked_parts
     from edgead.artifact.folder import Artifact
     from edgead.artifact.training_hashes import find_learnt
-    from edgead.sorting.from_store import read_span
+    from edgead.unlabelled.sorting.from_store import read_span
 
     found = marked_parts(store, url, read_span(since) if since else None, pipeline)
     for note in found.notes():

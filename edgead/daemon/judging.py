@@ -20,8 +20,8 @@ from edgead.daemon.active_model import Recipes
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.part_code import PartCode
 from edgead.errors import EdgeadError, NotNowError, NoVerdictInTimeError, SettingsError
-from edgead.inspector import FrameError, Inspector
 from edgead.process.log_rate import limited_log
+from edgead.profiling.inspector import FrameError, Inspector
 from edgead.site.schema import PipelineSection
 from edgead.site.status import State
 from edgead.triggers import AnsweringTrigger, NamingTrigger, PartTrigger, RequestTrigger, Trigger, open_trigger

@@ -14,7 +14,7 @@ from edgead.daemon.model_control import SteeredModel, Wiring
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.images.files import ImageError
-from edgead.inspector import FrameError
+from edgead.profiling.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.site.status import PipelineStatus, State
 from edgead.sources import SourceError

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import aligned, inputs_of, preprocess
 from edgead.images.files import ImageError, load_image
-from edgead.preprocess import aligned, inputs_of, preprocess
 
 
 class Images(Sequence[np.ndarray]):

@@ -11,9 +11,9 @@ import numpy as np
 
 from edgead.artifact.inputs import Alignment, Ignored
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import aligned, alignment_to
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError, load_image
-from edgead.preprocess import aligned, alignment_to
 
 Place = str | Path | np.ndarray
 """See `read_ignored`."""

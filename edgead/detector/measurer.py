@@ -19,12 +19,18 @@ import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.inputs import Preprocessing
+from edgead.artifact.preprocess import (
+    aligned,
+    covered,
+    inputs_of,
+    map_of_frame,
+    preprocess,
+)
 from edgead.artifact.tiling import Region
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Describer, Outputs, Scored, Scorer
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import as_bgr
-from edgead.preprocess import aligned, covered, inputs_of, map_of_frame, preprocess
 from edgead.runtime import choose_runtime
 from edgead.types import StageTimes
 

@@ -1,6 +1,1 @@
-"""Screening: a pile of parts that nobody has labelled, ranked by how far each is from what most others show."""
-
-from edgead.unlabelled.run import Screened, ScreenedImage, screen
-from edgead.unlabelled.screeners import ScreenPlan
-
-__all__ = ["ScreenPlan", "Screened", "ScreenedImage", "screen"]
+"""Rooms for images without labels: piles of parts screened, rejects sorted into kinds."""

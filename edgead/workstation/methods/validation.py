@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from edgead import metrics
+from edgead.artifact.preprocess import preprocess
 from edgead.heads.contract import Scorer
 from edgead.heads.patches import PatchScorer
 from edgead.images.files import load_image
-from edgead.preprocess import preprocess
 from edgead.synthetic.drawn_defects import draw_defect
 from edgead.workstation.methods.method import Trained
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import preprocess
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError, is_image_path, list_images, load_image
-from edgead.preprocess import preprocess
 from edgead.workstation.trainer.device import CPU
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from edgead.artifact.preprocess import inputs_of
 from edgead.images.files import load_image
-from edgead.preprocess import inputs_of
 from edgead.workstation.methods import METHODS
 from edgead.workstation.methods.method import Method
 from edgead.workstation.trainer.device import use_cores

@@ -34,7 +34,7 @@ from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions, write_draft
 from edgead.files.disk import writing
 from edgead.images.likeness import Look, look_of, odd_ones
-from edgead.unlabelled.clean import clean_warnings, suspicious_images
+from edgead.unlabelled.screening.clean import clean_warnings, suspicious_images
 from edgead.workstation.backbones.pretrained import BACKBONES, find_added
 from edgead.workstation.methods import METHODS
 from edgead.workstation.methods.method import Trained

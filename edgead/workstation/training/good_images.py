@@ -238,8 +238,8 @@ class GoodImages:
     paths : sequence of Path, optional
         The images, instead of all that lie in the folder; `data` is one that they lie in or below.
     clean : bool
-        Do not learn images that stand out as defects do, see `edgead.unlabelled.clean`. Those held out for the
-        thresholds all stay: to choose among them would end the guarantee.
+        Do not learn images that stand out as defects do, see `edgead.unlabelled.screening.clean`. Those held out for
+        the thresholds all stay: to choose among them would end the guarantee.
     ignore : sequence of str or Path
         Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
     align : str or Path, optional

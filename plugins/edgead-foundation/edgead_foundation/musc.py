@@ -2,7 +2,7 @@
 
 Li et al., "MuSc: Zero-shot industrial anomaly classification and segmentation with mutual scoring of the unlabeled
 images", ICLR 2024, arXiv 2401.16753; `tests/test_musc_authors.py` holds it to their numbers.
-`edgead.unlabelled.mutual` is ours after it, with other features and another score.
+`edgead.unlabelled.screening.mutual` is ours after it, with other features and another score.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from PIL import Image
 from torch import Tensor
 
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import cut
 from edgead.dataset.folders import Progress, StageProgress
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.kernels import GroupedPatches
 from edgead.kernels.backend import cuda_problem
-from edgead.preprocess import cut
-from edgead.unlabelled.mutual import ALIKE, Floats, constrain, interval_average
-from edgead.unlabelled.screeners import ScreenPlan
+from edgead.unlabelled.screening.mutual import ALIKE, Floats, constrain, interval_average
+from edgead.unlabelled.screening.screeners import ScreenPlan
 from edgead.workstation.trainer.device import choose_device
 from edgead_foundation.backbones.files import recognise
 from edgead_foundation.backbones.names import CLIP, OPENCLIP, TOWERS
@@ -96,7 +96,7 @@ class ClipTokens:
 
 
 class MuscScorer:
-    """Scores a pile by MuSc, see `edgead.unlabelled.screeners.PileScorer`; the paper knows no parts.
+    """Scores a pile by MuSc, see `edgead.unlabelled.screening.screeners.PileScorer`; the paper knows no parts.
 
     Parameters
     ----------

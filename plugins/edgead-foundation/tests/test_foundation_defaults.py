@@ -19,7 +19,7 @@ from torch import nn
 from torchvision import transforms
 from torchvision.transforms import functional as F
 
-from edgead.unlabelled import mutual
+from edgead.unlabelled.screening import mutual
 from edgead_foundation import musc
 from edgead_foundation.anomaly_clip.detector import AnomalyClip
 from edgead_foundation.anomaly_ncd import encoder, heads, losses, regions, training, views

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import preprocess
 from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.images import Images
 from edgead.dataset.made_sets import read_made
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
-from edgead.preprocess import preprocess
 from edgead.workstation.methods.draem.perlin import rotate
 
 # Of Gui et al., "Few-shot anomaly-driven generation for anomaly classification and segmentation" (AnoGen, ECCV 2024),

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgead.artifact.preprocess import cut
 from edgead.dataset.folders import StageProgress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.files import load_image
-from edgead.preprocess import cut
-from edgead.sorting.clusters import Clusters, largest_first
-from edgead.sorting.describe import Judged, Problem, judge_each
 from edgead.synthetic.rejects import by_masks, find_rejects, masks_beside
+from edgead.unlabelled.sorting.clusters import Clusters, largest_first
+from edgead.unlabelled.sorting.describe import Judged, Problem, judge_each
 from edgead.workstation.methods.settings import read_settings
 from edgead.workstation.trainer.device import choose_device, use_cores
 from edgead.workstation.trainer.loop import span_text
@@ -28,7 +28,7 @@ from edgead_foundation.anomaly_ncd.sort import NO_BASE, Base, Kinds, Sorting, bu
 from edgead_foundation.anomaly_ncd.training import Plan
 
 if TYPE_CHECKING:
-    from edgead.sorting.sort import Announce, SortPlan
+    from edgead.unlabelled.sorting.sort import Announce, SortPlan
 
 # Their maps take 1.6 GB then, and their crops as much.
 MAX_IMAGES = 2000

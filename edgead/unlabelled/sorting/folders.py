@@ -16,8 +16,8 @@ from edgead.files.table import write_csv
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Band, band_sheet
-from edgead.sorting.describe import Judged
-from edgead.sorting.sort import Sorted, default_name, folder_name
+from edgead.unlabelled.sorting.describe import Judged
+from edgead.unlabelled.sorting.sort import Sorted, default_name, folder_name
 
 SHEET, TABLE, PARETO = "sheet.jpg", "kinds.csv", "pareto.csv"
 _SHOWN = 8

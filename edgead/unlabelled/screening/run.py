@@ -14,8 +14,8 @@ import numpy as np
 from edgead.dataset.folders import StageProgress, check_images, common_folder, no_progress
 from edgead.dataset.groups import NONE, Groups, group_images
 from edgead.errors import SettingsError
-from edgead.unlabelled.mutual import FEWEST_PARTS, MAX_IMAGES
-from edgead.unlabelled.screeners import PileScorer, ScreenPlan
+from edgead.unlabelled.screening.mutual import FEWEST_PARTS, MAX_IMAGES
+from edgead.unlabelled.screening.screeners import PileScorer, ScreenPlan
 
 # With fewer, how well defects are ranked varies much from pile to pile: 0.37 to 0.89 with 50 images of tiles.
 ENOUGH_PARTS = 100

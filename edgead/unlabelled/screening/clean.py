@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.dataset.folders import StageProgress, no_progress
-from edgead.unlabelled.features import MutualScorer
-from edgead.unlabelled.mutual import FEWEST_PARTS
-from edgead.unlabelled.screeners import ScreenPlan
+from edgead.unlabelled.screening.features import MutualScorer
+from edgead.unlabelled.screening.mutual import FEWEST_PARTS
+from edgead.unlabelled.screening.screeners import ScreenPlan
 
 # In robust standard deviations of the logarithm of scores above their median.
 FAR = 5.0

@@ -22,8 +22,8 @@ from edgead.calibration.unlabelled import plan_unlabelled
 from edgead.dataset.folders import StageProgress, common_folder, deal_groups, no_progress
 from edgead.dataset.groups import Groups, group_images
 from edgead.dataset.images import Images
-from edgead.unlabelled.run import in_own_order, rank
-from edgead.unlabelled.screeners import ScreenPlan
+from edgead.unlabelled.screening.run import in_own_order, rank
+from edgead.unlabelled.screening.screeners import ScreenPlan
 
 # So many times the share that may be defective is left out of what is learnt: the ranking does not find all of them.
 LEFT_OUT = 2.0

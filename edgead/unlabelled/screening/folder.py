@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import covered
 from edgead.files.atomic import new_folder, write_whole
 from edgead.files.disk import writing
 from edgead.files.table import write_csv
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Tile, band_sheet
-from edgead.preprocess import covered
-from edgead.sorting.folders import check_folder
 from edgead.types import StageTimes, Verdict
-from edgead.unlabelled.run import ENOUGH_PARTS, Screened, ScreenedImage
-from edgead.unlabelled.screeners import MUTUAL
+from edgead.unlabelled.screening.run import ENOUGH_PARTS, Screened, ScreenedImage
+from edgead.unlabelled.screening.screeners import MUTUAL
+from edgead.unlabelled.sorting.folders import check_folder
 
 SHEET, TABLE, LIMITS = "sheet.jpg", "ranking.csv", "limits.txt"
 _COLUMNS = ("rank", "image", "score", "part")

@@ -24,8 +24,8 @@ from edgead.detector.known_kinds import bank_sha256, distances_to_others, is_sta
 from edgead.errors import SettingsError, tell_invalid
 from edgead.images.files import is_image_path
 from edgead.kernels import NearestPatches
-from edgead.sorting.describe import Problem, describe_images
-from edgead.sorting.sort import default_name
+from edgead.unlabelled.sorting.describe import Problem, describe_images
+from edgead.unlabelled.sorting.sort import default_name
 
 UNKNOWN_LEVEL = 0.05
 # An image that is described on another runtime differs by less, another image by far more.

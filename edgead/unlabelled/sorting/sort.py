@@ -18,8 +18,8 @@ from edgead.dataset.groups import AUTO, group_images
 from edgead.detector import Detector
 from edgead.detector.known_kinds import to_find
 from edgead.errors import SettingsError
-from edgead.sorting.clusters import Clusters, find_clusters
-from edgead.sorting.describe import Judged, Problem, describe_images
+from edgead.unlabelled.sorting.clusters import Clusters, find_clusters
+from edgead.unlabelled.sorting.describe import Judged, Problem, describe_images
 
 RESIDUALS = "residuals"
 _RANK_WEIGHT = 0.2
@@ -182,7 +182,7 @@ class ResidualSorter:
 
 
 SORTERS: Added[Callable[[SortPlan, Announce], Sorter]] = Added(
-    "edgead.sorters", "method of sorting", {RESIDUALS: "edgead.sorting.sort:ResidualSorter"}
+    "edgead.sorters", "method of sorting", {RESIDUALS: "edgead.unlabelled.sorting.sort:ResidualSorter"}
 )
 
 

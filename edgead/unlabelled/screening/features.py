@@ -21,12 +21,12 @@ from edgead.dataset.images import Images
 from edgead.errors import SettingsError
 from edgead.runtime import open_runtime
 from edgead.runtime.contract import Runtime
-from edgead.unlabelled.mutual import mutual_scores
-from edgead.unlabelled.screeners import ScreenPlan
+from edgead.unlabelled.screening.mutual import mutual_scores
+from edgead.unlabelled.screening.screeners import ScreenPlan
 
 
 class MutualScorer:
-    """Scores a pile by `edgead.unlabelled.mutual`, with the features of a frozen backbone."""
+    """Scores a pile by `edgead.unlabelled.screening.mutual`, with the features of a frozen backbone."""
 
     knows_parts = True
 

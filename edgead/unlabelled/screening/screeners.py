@@ -15,7 +15,7 @@ from edgead.components.added import Added
 from edgead.dataset.folders import StageProgress
 from edgead.dataset.groups import AUTO, NONE
 from edgead.errors import SettingsError
-from edgead.unlabelled.mutual import MutualRule
+from edgead.unlabelled.screening.mutual import MutualRule
 
 MUTUAL = "mutual"
 
@@ -90,5 +90,5 @@ class ScreenPlan:
 
 
 SCREENERS: Added[Callable[[ScreenPlan], PileScorer]] = Added(
-    "edgead.screeners", "method of screening", {MUTUAL: "edgead.unlabelled.features:MutualScorer"}
+    "edgead.screeners", "method of screening", {MUTUAL: "edgead.unlabelled.screening.features:MutualScorer"}
 )
