@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.few_shot import build_method, learnt_scores, test_features
 from benchmarks.panel_sets import JUDGED, PanelSet, find_sets
-from edgead.adapt.commission.backbone import open_backbone
+from edgead.adapt.frozen_backbone import open_backbone
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.metrics.ranking import auroc

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.adapt.commission.backbone import open_backbone
+from edgead.adapt.frozen_backbone import open_backbone
 from edgead.dataset.folders import LabelledImage, find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.metrics.ranking import auroc

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgead.export.build import software_versions
 from edgead.export.graph import export_onnx
 
-from edgead.adapt.commission.backbone import PACKAGED
+from edgead.adapt.frozen_backbone import PACKAGED
 from edgead.artifact.manifest import GraphRecord, Manifest
 from edgead.artifact.onnx_file import with_properties
 from edgead.workstation.methods import find_preset

@@ -13,10 +13,10 @@ from test_cli import edgead
 from test_imports import REFUSE, run
 
 from edgead import Detector
-from edgead.adapt.commission import CommissionPlan, commission
-from edgead.adapt.commission.backbone import PACKAGED, open_backbone, packaged_backbones
 from edgead.adapt.commission.collect import CommissionError, collect, find_blurred, find_odd
-from edgead.adapt.commission.run import _good_parts
+from edgead.adapt.commission.from_images import CommissionPlan
+from edgead.adapt.commission.run import _good_parts, commission
+from edgead.adapt.frozen_backbone import PACKAGED, open_backbone, packaged_backbones
 from edgead.artifact.folder import Artifact
 from edgead.artifact.preprocess import alignment_to
 from edgead.calibration.conformal import CalibrationError

@@ -15,7 +15,8 @@ from fake_daemon import FakeDaemon
 from http_side import served
 from patience import wait_for, wait_until
 
-from edgead.adapt.commission import CommissionPlan, commission
+from edgead.adapt.commission.from_images import CommissionPlan
+from edgead.adapt.commission.run import commission
 from edgead.artifact.folder import Artifact
 from edgead.dataset.places import read_ignored, read_region
 

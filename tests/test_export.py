@@ -19,7 +19,7 @@ from edgead.export.rewrite import ExportError, rewrite_graph  # noqa: E402
 from edgead.export.verify import Compared, _parity, compare, compare_with_torch, replay_golden  # noqa: E402
 
 from edgead import Detector  # noqa: E402
-from edgead.adapt.commission.backbone import PACKAGED  # noqa: E402
+from edgead.adapt.frozen_backbone import PACKAGED  # noqa: E402
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds  # noqa: E402
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, write_manifest  # noqa: E402
 from edgead.artifact.manifest import Manifest  # noqa: E402

@@ -21,7 +21,7 @@ from edgead.export.rounding import LARGEST, second_moments, up_or_down  # noqa: 
 from onnx import TensorProto, numpy_helper  # noqa: E402
 from small_graph import SIZE, small_graph, small_images  # noqa: E402
 
-from edgead.adapt.commission.backbone import PACKAGED  # noqa: E402
+from edgead.adapt.frozen_backbone import PACKAGED  # noqa: E402
 from edgead.artifact.onnx_file import with_constants  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402

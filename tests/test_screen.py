@@ -17,7 +17,7 @@ from edgead.dataset.folders import deal_groups
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.metrics.ranking import auroc
-from edgead.unlabelled.screening import ScreenPlan, run, screen
+from edgead.unlabelled.screening import run
 from edgead.unlabelled.screening.features import _joined
 from edgead.unlabelled.screening.mutual import (
     MutualRule,
@@ -26,6 +26,8 @@ from edgead.unlabelled.screening.mutual import (
     mutual_scores,
     neighbourhood_mean,
 )
+from edgead.unlabelled.screening.run import screen
+from edgead.unlabelled.screening.screeners import ScreenPlan
 
 FIRST_ROUND = MutualRule(interval=0.3, trusted=0, reaches=(1,), top=0.01)
 

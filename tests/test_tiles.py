@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edgead import Detector, kernels
-from edgead.adapt.commission.backbone import open_backbone
+from edgead.adapt.frozen_backbone import open_backbone
 from edgead.adapt.kept_images import as_kept, kept_images, measure_kept
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored

@@ -43,14 +43,15 @@ def commission(
     json: Json = False,
 ) -> None:
     """Make a calibrated model on the device, from good parts in front of its camera."""
-    from edgead.adapt import commission as commissioning
+    from edgead.adapt.commission.from_images import CommissionPlan
+    from edgead.adapt.commission.run import commission as learn_from
 
     region = read_numbers("--roi", roi, (4,)) if roi else None
-    plan = commissioning.CommissionPlan(
+    plan = CommissionPlan(
         images, backbone, region, false_reject_rate, review_rate, keep_images, patience_s, group, ignore or (), align
     )
     with stage_bars() as progress:
-        done = commissioning.commission(source, output, plan, progress=progress)
+        done = learn_from(source, output, plan, progress=progress)
     report = {"model": str(output), **training_facts(done.artifact), "warnings": done.warnings}
     shown = {key: value for key, value in report.items() if key not in ("commissioned", "warnings")}
     shown["groups"] = report["groups"]["account"]

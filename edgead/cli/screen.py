@@ -14,8 +14,8 @@ from edgead.cli.console import facts_table, print_json, stage_bars, stderr, stdo
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgead.unlabelled.screening import ScreenPlan
     from edgead.unlabelled.screening.model import ModelPlan
+    from edgead.unlabelled.screening.screeners import ScreenPlan
 
 _SHOWN = 10
 
@@ -74,10 +74,9 @@ def screen(
     json: Json = False,
 ) -> None:
     """Rank a pile of unlabelled parts by how much each part differs from most other parts."""
-    from edgead.unlabelled.screening import ScreenPlan
     from edgead.unlabelled.screening.model import ModelPlan
     from edgead.unlabelled.screening.mutual import ALIKE, MutualRule
-    from edgead.unlabelled.screening.screeners import MUTUAL
+    from edgead.unlabelled.screening.screeners import MUTUAL, ScreenPlan
 
     if output is None and make_model is None:
         raise SettingsError("name a folder for the ranking with --output, or a model to make with --make-model")
@@ -108,8 +107,8 @@ def _read_counts(text: str) -> tuple[int, ...]:
 
 
 def _rank(paths: list[Path], plan: ScreenPlan, output: Path, json: bool) -> dict[str, Any]:
-    from edgead.unlabelled.screening import screen
     from edgead.unlabelled.screening.folder import LIMITS, SHEET, write_screened
+    from edgead.unlabelled.screening.run import screen
     from edgead.unlabelled.sorting.folders import check_folder
 
     check_folder(output)

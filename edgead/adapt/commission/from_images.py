@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from edgead import kernels
-from edgead.adapt.commission.backbone import FrozenBackbone, open_backbone
 from edgead.adapt.commission.collect import Collected, CommissionError, find_odd
 from edgead.adapt.finalize import CalibrationPlan, complete_artifact
+from edgead.adapt.frozen_backbone import FrozenBackbone, open_backbone
 from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.adapt.memory_bank.feature_space import fit_metric, fit_scale
 from edgead.adapt.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
@@ -146,7 +146,7 @@ class CommissionPlan:
     images : int
         Different good parts to photograph.
     backbone : str
-        A packaged one, or the directory of a patchcore model; see `edgead.adapt.commission.backbone`.
+        A packaged one, or the directory of a patchcore model; see `edgead.adapt.frozen_backbone`.
     roi : (int, int, int, int), optional
         x, y, width and height of the part of the image to look at.
     ignore : sequence of str, Path or ndarray

@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
-from edgead.adapt.commission.backbone import open_backbone
 from edgead.adapt.commission.collect import collect
 from edgead.adapt.commission.from_images import Commissioned, CommissionPlan, commission_images
+from edgead.adapt.frozen_backbone import open_backbone
 from edgead.artifact.folder import check_destination
 from edgead.artifact.manifest import Preprocessing
 from edgead.calibration.plan import choose_rates

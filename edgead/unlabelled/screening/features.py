@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgead.adapt.commission.backbone import FrozenBackbone, open_backbone
+from edgead.adapt.frozen_backbone import FrozenBackbone, open_backbone
 from edgead.adapt.memory_bank.feature_space import fit_metric, fit_scale
 from edgead.artifact.folder import Artifact, write_arrays
 from edgead.artifact.manifest import Preprocessing

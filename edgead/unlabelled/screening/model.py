@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edgead.adapt.commission.backbone import open_backbone
 from edgead.adapt.commission.from_images import learn
 from edgead.adapt.finalize import CalibrationPlan, complete_artifact
+from edgead.adapt.frozen_backbone import open_backbone
 from edgead.artifact.folder import Artifact, check_destination, new_artifact
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.calibration.plan import GROUPS, IMAGES

@@ -34,7 +34,6 @@ from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions, write_draft
 from edgead.files.disk import writing
 from edgead.images.likeness import Look, look_of, odd_ones
-from edgead.unlabelled.screening.clean import clean_warnings, suspicious_images
 from edgead.workstation.backbones.pretrained import BACKBONES, find_added
 from edgead.workstation.methods import METHODS
 from edgead.workstation.methods.method import Trained
@@ -179,10 +178,13 @@ def train_from_folder(
         split = good.split(paths, seed, leaves_out=model.leaves_out)
     else:
         split = good.keep_all(paths, method.learns_from)
-    suspicious: list[Path] = []
+    looked_odd: list[str] = []
     if good.clean:
+        from edgead.unlabelled.screening.clean import clean_warnings, suspicious_images
+
         suspicious = suspicious_images(split.training, split.groups.of(split.training), roi=good.roi, progress=progress)
         split = split.cleaned(suspicious)
+        looked_odd = clean_warnings(suspicious)
     weights_sha256 = None if weights is None else file_sha256(weights)
     checkpoint = Checkpoint(
         Path(f"{os.path.abspath(destination)}.checkpoint"),
@@ -205,7 +207,7 @@ def train_from_folder(
     stretched = preprocessing.fill == "stretch"
     apart = split.groups.rule == FOLDERS
     odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
-    odd += clean_warnings(suspicious)
+    odd += looked_odd
     odd += not_found_warnings(paths, preprocessing)
     if shrunk:
         facts["shrunk"] = shrunk

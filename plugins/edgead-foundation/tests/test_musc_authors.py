@@ -26,8 +26,9 @@ from towers_authors import draw  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
 from edgead.metrics.ranking import auroc  # noqa: E402
-from edgead.unlabelled.screening import ScreenPlan, screen  # noqa: E402
 from edgead.unlabelled.screening.mutual import MutualRule, interval_average  # noqa: E402
+from edgead.unlabelled.screening.run import screen  # noqa: E402
+from edgead.unlabelled.screening.screeners import ScreenPlan  # noqa: E402
 from edgead_foundation import musc  # noqa: E402
 from edgead_foundation.backbones import files as tower_files  # noqa: E402
 from edgead_foundation.backbones.names import TOWERS  # noqa: E402
