@@ -54,6 +54,14 @@ def test_one_odd_part_is_not_usual():
     assert fit_usual_scores(maps).max() < 0.1
 
 
+def test_the_middle_is_what_lies_a_quarter_of_each_side_from_the_border():
+    x = np.abs(np.arange(120, dtype=np.float32) - 59.5) / 59.5
+    usual = fit_usual_scores(np.tile(x, (3, 40, 1)))
+    border = cv2.GaussianBlur(np.tile(x, (40, 1)).astype(float), (0, 0), 0.05 * 40, borderType=cv2.BORDER_REFLECT)
+    assert usual[0, 0] == pytest.approx(border[0, 0] - 15 / 59.5, abs=1e-6)  # the middle of 30 to 90 lies 15 away
+    assert usual[0, 45] == 0 < usual[0, 44]
+
+
 @pytest.mark.parametrize(("groups", "count"), [(range(19), 0), (range(20), 20), ([0] * 500, 0), (range(500), 120)])
 def test_too_few_groups_say_nothing_and_many_images_are_thinned(groups, count):
     assert len(look_at(groups, 3)) == count
