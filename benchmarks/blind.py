@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.panel_sets import JUDGED, PanelSet, find_sets
+from benchmarks.panel_sets import JUDGED, PanelSet, add_panel_arguments, find_sets
 from edgead.adapt.finalize import GoodScores
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Calibration
@@ -221,7 +221,5 @@ def _rows(detector: Detector, data: PanelSet, paths: list[Path]) -> np.ndarray:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks blind", description=__doc__.partition("\n")[0])
-    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="for models and measurements")
-    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
+    add_panel_arguments(parser, work="for models and measurements", sets=False)
     return parser

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.few_shot import build_method, learnt_scores, test_features
-from benchmarks.panel_sets import JUDGED, PanelSet, find_sets
+from benchmarks.panel_sets import JUDGED, PanelSet, add_panel_arguments, find_sets
 from edgead.adapt.frozen_backbone import open_backbone
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
@@ -135,10 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks clean", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of features, scores")
-    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
-    parser.add_argument("--sets", metavar="NAME,...", help="only these")
+    add_panel_arguments(parser, work="folder of features, scores")
     parser.add_argument("--draws", type=int, default=5, help="mixtures of each share")
     parser.add_argument("--clean-draws", type=int, default=20, help="choices of good images without a defect")
     parser.add_argument("--far", type=float, default=FAR, help="deviations above which an image is left out")

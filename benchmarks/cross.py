@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.panel_sets import PanelSet, find_sets
+from benchmarks.panel_sets import PanelSet, add_panel_arguments, find_sets
 from benchmarks.panel_settings import build_settings
 from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.calibration.conformal import conformal_threshold, images_needed, raised
@@ -198,10 +198,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks cross", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of data and results")
-    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
-    parser.add_argument("--sets", default="", metavar="NAME,...", help="only these; tiles and line are two of them")
+    add_panel_arguments(parser, work="folder of data and results")
     parser.add_argument("--preset", default="default", help="of patchcore")
     parser.add_argument("--splits", type=int, default=200)
     options = parser.parse_args(arguments)

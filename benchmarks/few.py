@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.panel_measures import measure_outcomes
-from benchmarks.panel_sets import JUDGED, LABELS, PanelSet, find_sets
+from benchmarks.panel_sets import JUDGED, LABELS, PanelSet, add_panel_arguments, find_sets
 from benchmarks.panel_settings import build_settings
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
@@ -88,10 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks few", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of the tiles' layout")
-    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
-    parser.add_argument("--sets", metavar="NAME,...", help="only these")
+    add_panel_arguments(parser, work="folder of the tiles' layout")
     parser.add_argument("--good", default="5,10,20", metavar="N,...", help="numbers of good images")
     parser.add_argument("--draws", type=int, default=3, help="choices of images for each number")
     return parser

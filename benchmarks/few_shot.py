@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.few import draw, grouped
-from benchmarks.panel_sets import JUDGED, PanelSet, find_sets
+from benchmarks.panel_sets import JUDGED, PanelSet, add_panel_arguments, find_sets
 from edgead.dataset.folders import find_test_images
 from edgead.dataset.images import Images
 from edgead.files.atomic import write_whole
@@ -143,10 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks few_shot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of features, numbers")
-    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
-    parser.add_argument("--sets", metavar="NAME,...", help="only these")
+    add_panel_arguments(parser, work="folder of features, numbers")
     parser.add_argument("--preset", default="fast", help="of patchcore")
     parser.add_argument("--augment", default=NONE, metavar="KIND,...", help="none, and kinds of changes, joined by +")
     parser.add_argument(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.panel_sets import LABELS, PanelSet, find_sets
+from benchmarks.panel_sets import LABELS, PanelSet, add_panel_arguments, find_sets
 from benchmarks.panel_settings import read_pair
 from edgead import metrics
 from edgead.dataset.folders import find_good_images, find_test_images
@@ -112,10 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of what is laid out")
-    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
-    parser.add_argument("--sets", default="", metavar="NAME,...", help="only these; tiles and line are two of them")
+    add_panel_arguments(parser, work="folder of what is laid out")
     parser.add_argument("--good", type=int, default=0, help="most good images of each set; 0 for all")
     parser.add_argument("--tests", type=int, default=0, help="most good and most defective test images of each set")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings of inp_lite")

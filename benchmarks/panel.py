@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.panel_measures import fastest, frame_times, measure_outcomes
 from benchmarks.panel_results import Results, image_rows, result_key
-from benchmarks.panel_sets import PanelSet, find_sets
+from benchmarks.panel_sets import PanelSet, add_panel_arguments, find_sets
 from benchmarks.panel_settings import Setting, build_settings, read_presets
 from benchmarks.panel_tables import tables
 from edgead.dataset.folders import find_test_images
@@ -136,10 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks panel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of data and results")
-    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
-    parser.add_argument("--sets", default="", metavar="NAME,...", help="only these; tiles and line are two of them")
+    add_panel_arguments(parser, work="folder of data and results")
     parser.add_argument(
         "--presets", default="default", metavar="NAME,...", help="presets of patchcore, or NAME:key=value,..."
     )

@@ -22,7 +22,7 @@ from edgead.export.rewrite import ToleranceError
 from benchmarks.panel import in_passing, measure_setting, read_names
 from benchmarks.panel_measures import RUNTIMES, TIMED_FRAMES, WARM_UP, measure_outcomes, spread
 from benchmarks.panel_results import Results, result_key
-from benchmarks.panel_sets import PanelSet, find_sets
+from benchmarks.panel_sets import PanelSet, add_panel_arguments, find_sets
 from benchmarks.panel_settings import Setting, build_settings, read_presets
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import LabelledImage, find_test_images
@@ -36,10 +36,7 @@ PRECISION = "int8"
 def main(arguments: list[str]) -> None:
     """Measure what is missing, and print a row for each set and setting."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks panel_int8", description=__doc__)
-    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of data and results")
-    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
-    parser.add_argument("--sets", default="", metavar="NAME,...", help="only these; tiles and line are two of them")
+    add_panel_arguments(parser, work="folder of data and results")
     parser.add_argument("--presets", default="default", metavar="NAME,...", help="as for `panel`")
     options = parser.parse_args(arguments)
     results = Results(options.output / "int8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import subprocess
 import sys
@@ -41,6 +42,15 @@ class PanelSet:
         if not self.group.lower().endswith(".csv"):
             return self.group
         return hashlib.sha256(Path(self.group).read_bytes()).hexdigest()[:16]
+
+
+def add_panel_arguments(parser: argparse.ArgumentParser, *, work: str, sets: bool = True) -> None:
+    """Add the panel's folder, the folder for work with its help, the tiles, and with `sets` the names of sets."""
+    parser.add_argument("panel", type=Path, help="folder of data sets in MVTec layout")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help=work)
+    parser.add_argument("--tiles", type=Path, help="folder of the magnetic tiles, with lay_by_tile.py")
+    if sets:
+        parser.add_argument("--sets", default="", metavar="NAME,...", help="only these; tiles and line are two of them")
 
 
 def find_sets(panel: Path, work: Path, *, tiles: Path | None = None, only: Sequence[str] = ()) -> list[PanelSet]:
