@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from edgead.errors import EdgeadError
-from edgead.types import Box, Frame, StageTimes, Verdict
 from edgead.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from edgead.images.overlay import draw_overlay
     from edgead.images.verdict import ImageVerdict
     from edgead.stream import run
+    from edgead.types import Box, Frame, StageTimes, Verdict
 
 # Without AnomalyDetector, which needs scikit-learn: `from edgead import *` works on a device too.
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
     "train",
 ]
 
-# These pull in cv2, onnxruntime or torch: they are imported when they are asked for, so that `import edgead` and
+# These pull in numpy, cv2, onnxruntime or torch: they are imported when they are asked for, so that `import edgead` and
 # `edgead --help` stay instant.
 _WHERE = {
     **dict.fromkeys(("Model", "calibrate", "evaluate", "load", "teach", "train"), "edgead.api"),
@@ -57,6 +57,7 @@ _WHERE = {
     "draw_overlay": "edgead.images.overlay",
     "load_image": "edgead.images.files",
     "run": "edgead.stream",
+    **dict.fromkeys(("Box", "Frame", "StageTimes", "Verdict"), "edgead.types"),
 }
 
 

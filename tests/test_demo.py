@@ -16,6 +16,7 @@ from fakes import make_verdict
 
 from edgead.cli.demo import demo_folder, next_steps, run_demo, steps_text, write_site
 from edgead.cli.demo_mistakes import MAX_SHOWN, Mistake, Mistakes, explain
+from edgead.cli.verbs import VERBS
 from edgead.errors import SettingsError
 from edgead.site.load import load_site
 
@@ -96,9 +97,7 @@ def test_the_site_of_the_demo_inspects_its_model(tmp_path):
 
 
 def test_the_next_commands_name_the_environment_and_exist(tmp_path):
-    from edgead.cli.app import app
-
-    verbs = {command.name or command.callback.__name__ for command in app.registered_commands}
+    verbs = {verb for listed in VERBS.values() for verb in listed}
     of_line = next_steps(tmp_path / "my demo", tmp_path / "data", tmp_path / "my demo/site.yaml")
     of_own = next_steps(tmp_path, tmp_path / "data", None)
     assert any("http://127.0.0.1:8080" in step.purpose for step in of_line)

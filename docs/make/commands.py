@@ -15,6 +15,7 @@ import typer
 
 from docs.make.markdown import code, table
 from edgead.cli import app
+from edgead.cli.verbs import VerbGroup
 
 PREFIX = "edgead"
 _KINDS: dict[Any, str] = {Path: "path", str: "text", int: "whole number", float: "number", bool: ""}
@@ -31,7 +32,8 @@ def commands() -> dict[str, Any]:
 
 
 def _verbs(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, command in group.commands.items():
+    for name in group.commands:
+        command = group.load(name) if isinstance(group, VerbGroup) else group.commands[name]
         if hasattr(command, "commands"):
             yield from _verbs(command, f"{name} ")
         else:

@@ -7,34 +7,10 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-from edgead.cli import (  # noqa: F401  for their verbs
-    audit,
-    calibrate,
-    commission,
-    daemon,
-    defects,
-    describe,
-    device,
-    evidence,
-    fleet,
-    presets,
-    profile,
-    push_pull,
-    screen,
-    sign,
-    sort,
-    teach,
-    train,
-    user,
-    workstation,
-)
 from edgead.cli.app import app
-from edgead.cli.console import stderr
 from edgead.errors import EdgeadError
-from edgead.files.disk import FULL
-from edgead.process.installation import install_command
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -44,8 +20,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _described(error: OSError) -> str:
     if error.strerror is None:
         return str(error)
+    from edgead.files.disk import FULL
+
     what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return f"{what}; free some space or choose another disk" if error.errno in FULL else what
+
+
+def _refuse(message: str) -> NoReturn:
+    from edgead.cli.console import stderr
+
+    stderr.print(f"error: {message}", style="red", soft_wrap=True)
+    sys.exit(2)
 
 
 def main(command: Callable[[], Any] = app) -> None:
@@ -56,14 +41,12 @@ def main(command: Callable[[], Any] = app) -> None:
     try:
         command()
     except EdgeadError as error:
-        stderr.print(f"error: {error}", style="red", soft_wrap=True)
-        sys.exit(2)
+        _refuse(str(error))
     except OSError as error:
-        stderr.print(f"error: {_described(error)}", style="red", soft_wrap=True)
-        sys.exit(2)
+        _refuse(_described(error))
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):
             raise
-        message = f"error: {error.name} is missing; the workstation's packages: {install_command('train')}"
-        stderr.print(message, style="red", soft_wrap=True)
-        sys.exit(2)
+        from edgead.process.installation import install_command
+
+        _refuse(f"{error.name} is missing; the workstation's packages: {install_command('train')}")

@@ -8,43 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
-from edgead.cli.console import print_json, stdout
+from edgead.cli.choices import filled
+from edgead.cli.verbs import VerbGroup
 from edgead.errors import SettingsError
-from edgead.images.files import is_image_path, list_images
 
 _EMPTY = re.compile(r"(--[\w-]+=)?")
 HELP = (
-    "The command `edgead`. Exit codes: 0 ok; 1 a check failed, or some of the images could not be judged; "
-    "2 wrong usage or unusable input."
+    "Visual anomaly detection on the edge: good images in, a calibrated detector in milliseconds out. Exit codes: 0 "
+    "ok; 1 a check failed, or some of the images could not be judged; 2 wrong usage or unusable input."
 )
-
-
-def _filled(text: str) -> str:
-    from edgead.runtime import RUNTIMES
-    from edgead.serialization import language_names
-    from edgead.sinks import SINKS
-    from edgead.sources import SOURCES
-    from edgead.synthetic.makers import MAKERS, OWN
-    from edgead.unlabelled.screening.screeners import SCREENERS
-    from edgead.unlabelled.sorting.sort import SORTERS
-    from edgead.workstation.methods.registry import METHODS
-
-    lists = {
-        "{detectors}": ", ".join(METHODS),
-        "{runtimes}": ", ".join(RUNTIMES.all()),
-        "{makers}": ", ".join((*OWN, *MAKERS)),
-        "{sorters}": ", ".join(SORTERS),
-        "{screeners}": ", ".join(SCREENERS),
-        "{sources}": SOURCES.examples(),
-        "{sinks}": SINKS.examples(),
-        "{languages}": ", ".join(f"{code} ({name})" for code, name in language_names().items()),
-    }
-    for place, found in lists.items():
-        text = text.replace(place, found)
-    return text
 
 
 class ListingCommand(TyperCommand):
@@ -56,7 +30,7 @@ class ListingCommand(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:  # typer has click within it, or beside it, by its version
         for parameter in self.params:
             if isinstance(parameter, (TyperArgument, TyperOption)) and parameter.help:
-                parameter.help = _filled(parameter.help)
+                parameter.help = filled(parameter.help)
         super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -74,7 +48,7 @@ class ListingApp(typer.Typer):
         return super().command(name, **{"cls": ListingCommand, **settings})
 
 
-app = ListingApp(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
+app = ListingApp(cls=VerbGroup, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 
 Model = Annotated[Path, typer.Argument(help="Directory of a trained model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
@@ -151,6 +125,8 @@ def _settings(
 
 
 def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
+    from edgead.cli.console import print_json, stdout
+
     if as_json:
         print_json(report)
     else:
@@ -159,6 +135,8 @@ def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
 
 def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
     """Files as they are, and the images in folders; with `below`, those in all folders below them too."""
+    from edgead.images.files import is_image_path, list_images
+
     found: list[Path] = []
     for path in paths:
         is_file = path.is_file() or (is_image_path(path) and not path.is_dir())
@@ -168,6 +146,8 @@ def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
 
 def read_setting(text: str) -> tuple[str, Any]:
     """Read the NAME=VALUE of an option --set."""
+    import yaml
+
     name, equals, value = text.partition("=")
     try:
         if name and equals:

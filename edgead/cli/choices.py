@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Annotated
@@ -59,15 +60,44 @@ def _screeners() -> Iterable[str]:
 
 
 def _runtimes() -> Iterable[str]:
-    from edgead.runtime import AUTO, RUNTIMES
+    from edgead.runtime import RUNTIMES
 
-    return AUTO, *RUNTIMES.all()
+    return RUNTIMES.all()
 
 
 def _languages() -> Iterable[str]:
     from edgead.serialization import language_names
 
-    return language_names()
+    return (f"{code} ({name})" for code, name in language_names().items())
+
+
+def _sources() -> Iterable[str]:
+    from edgead.sources import SOURCES
+
+    return (SOURCES.examples(),)
+
+
+def _sinks() -> Iterable[str]:
+    from edgead.sinks import SINKS
+
+    return (SINKS.examples(),)
+
+
+_LISTS = {
+    "detectors": _detectors,
+    "runtimes": _runtimes,
+    "makers": _makers,
+    "sorters": _sorters,
+    "screeners": _screeners,
+    "sources": _sources,
+    "sinks": _sinks,
+    "languages": _languages,
+}
+
+
+def filled(help_text: str) -> str:
+    """Put what there is in the place of {detectors}, {sinks} and the like; only what is named is imported."""
+    return re.sub(r"\{(\w+)\}", lambda place: ", ".join(_LISTS[place[1]]()), help_text)
 
 
 def _known_language(context: typer.Context, code: str) -> str:
@@ -78,9 +108,10 @@ def _known_language(context: typer.Context, code: str) -> str:
     return code
 
 
-def _completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+def _completing(what: str, *more: str) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
-        return [name for name in names() if name.startswith(incomplete)]
+        names = (*more, *(name.partition(" ")[0] for name in _LISTS[what]()))
+        return [name for name in names if name.startswith(incomplete)]
 
     return complete
 
@@ -98,34 +129,34 @@ Runtime = Annotated[
     typer.Option(
         help="Runtime of the network: auto, or one of {runtimes}; options of a runtime follow a question mark.",
         callback=_known_runtime,
-        autocompletion=_completing(_runtimes),
+        autocompletion=_completing("runtimes", "auto"),
     ),
 ]
 Precision = Annotated[
     PrecisionName | None,
     typer.Option(help="Precision of the graph to use; by default that of the model's default graph."),
 ]
-Detector = Annotated[str, typer.Option(help="Method: one of {detectors}.", autocompletion=_completing(_detectors))]
+Detector = Annotated[str, typer.Option(help="Method: one of {detectors}.", autocompletion=_completing("detectors"))]
 MakingMethod = Annotated[
     str,
     typer.Option(
         help="One of {makers}: ratio multiplies a good part by the ratio of the defect to its surroundings, paste "
         "copies the pixels of the reject, drawn needs no rejects; plug-ins add others.",
-        autocompletion=_completing(_makers),
+        autocompletion=_completing("makers"),
     ),
 ]
 SortMethod = Annotated[
     str,
     typer.Option(
         help="One of {sorters}: residuals compares how rejects differ from good parts; plug-ins add others.",
-        autocompletion=_completing(_sorters),
+        autocompletion=_completing("sorters"),
     ),
 ]
 ScreenMethod = Annotated[
     str,
     typer.Option(
         help="One of {screeners}: mutual is edgead's own; plug-ins add others.",
-        autocompletion=_completing(_screeners),
+        autocompletion=_completing("screeners"),
     ),
 ]
 PluginSettings = Annotated[
@@ -137,6 +168,6 @@ Language = Annotated[
     typer.Option(
         help="Language of the sentence that describes a reject or a review: one of {languages}.",
         callback=_known_language,
-        autocompletion=_completing(_languages),
+        autocompletion=_completing("languages"),
     ),
 ]

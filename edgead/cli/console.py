@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, Group
@@ -17,10 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from edgead.artifact.folder import Artifact
-from edgead.dataset.folders import StageProgress
-from edgead.serialization import Counts, frame_label, sentence, verdict_record
-from edgead.types import Frame, Verdict
+if TYPE_CHECKING:
+    from edgead.artifact.folder import Artifact
+    from edgead.dataset.folders import StageProgress
+    from edgead.types import Frame, Verdict
 
 # What moves the cursor, renames the terminal or turns a line around: names of files and of devices come from others.
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -80,6 +80,8 @@ class FrameCount:
             stderr.print(f"frame {frame.number}: {counts}", end="\r")
 
     def _words(self, frame: Frame, verdict: Verdict) -> str:
+        from edgead.serialization import Counts, frame_label, sentence, verdict_record
+
         counts = Counts(self._decisions, self._kinds, "run")
         return f"{frame_label(frame)}: {sentence(verdict_record(frame, verdict), self._language, counts)}"
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgead.cli.console import StageProgress, stage_bars
+from edgead.cli.console import stage_bars
 from edgead.cli.demo_mistakes import Mistake, Mistakes
-from edgead.dataset.folders import GOOD, find_good_images, find_test_images
+from edgead.dataset.folders import GOOD, StageProgress, find_good_images, find_test_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole

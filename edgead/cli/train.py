@@ -8,10 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from edgead.artifact.folder import check_destination
-from edgead.artifact.manifest import MANIFEST
-from edgead.calibration.operating_point import Costs
-from edgead.cli.advice import advise, print_points
 from edgead.cli.app import (
     Align,
     FalseRejectRate,
@@ -36,6 +32,7 @@ from edgead.workstation.tune import AUTO
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from edgead.calibration.operating_point import Costs
     from edgead.workstation.training.good_images import GoodImages
 
 
@@ -127,6 +124,16 @@ def train(
 
     Give the same command again to continue a training that was stopped.
     """
+    from edgead.artifact.folder import check_destination
+    from edgead.artifact.manifest import MANIFEST
+    from edgead.dataset.folders import find_good_images
+
+    # What can be refused at once is, before torch is loaded, which takes seconds.
+    find_good_images(data, normal_dir)
+    check_destination(output)
+    _check_detector(detector)
+
+    from edgead.cli.advice import advise, print_points
     from edgead.workstation.training.from_folder import train_from_folder
     from edgead.workstation.training.good_images import GoodImages
     from edgead.workstation.tune.preset import preset_settings
@@ -140,7 +147,6 @@ def train(
     }
     chosen = {key: value for key, value in chosen.items() if value is not None} | dict(map(read_setting, setting or []))
     _check_settings(detector, preset, chosen)
-    check_destination(output)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
@@ -170,6 +176,8 @@ def _costs(escape: float | None, reject: float | None, defective: float | None) 
         return None
     if escape is None or reject is None or defective is None:
         raise SettingsError("--cost-escape, --cost-reject and --defect-rate are for each other: give all three")
+    from edgead.calibration.operating_point import Costs
+
     return Costs(escape, reject, defective)
 
 
@@ -195,6 +203,13 @@ def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> N
         stderr.print(
             f"{settings['backbone']}: about {took_ms:.0f} ms a frame on one core of this machine", soft_wrap=True
         )
+
+
+def _check_detector(detector: str) -> None:
+    from edgead.workstation.methods.registry import METHODS
+
+    if detector not in tuple(METHODS):
+        METHODS.find(detector)  # refuses it
 
 
 def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:

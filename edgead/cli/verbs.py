@@ -1,0 +1,109 @@
+"""Verbs of the command, by what they are for: each is imported when it is called, for its file imports what it uses.
+
+`edgead --help`, `--version` and a misspelt verb import none of them.
+"""
+
+from __future__ import annotations
+
+import ast
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+VERBS = {
+    "Make a model": {
+        "demo": "device",
+        "train": "train",
+        "presets": "presets",
+        "tune": "workstation",
+        "screen": "screen",
+        "commission": "commission",
+        "distill": "train",
+        "export": "workstation",
+    },
+    "Judge and measure": {
+        "predict": "device",
+        "stream": "device",
+        "eval": "device",
+        "report": "device",
+        "verify": "workstation",
+        "profile": "profile",
+        "describe": "describe",
+    },
+    "Run a line": {"daemon": "daemon", "user": "user", "evidence": "evidence", "audit": "audit"},
+    "Improve a model": {
+        "calibrate": "calibrate",
+        "teach": "teach",
+        "defects": "defects",
+        "sort": "sort",
+        "name": "sort",
+    },
+    "Fleet and trust": {
+        "push": "push_pull",
+        "pull": "push_pull",
+        "fleet": "fleet",
+        "key": "sign",
+        "sign": "sign",
+        "verify-signature": "sign",
+    },
+    "This machine": {"doctor": "device", "engine": "device"},
+}
+"""The file of each verb, below its heading in `edgead --help`."""
+_FILES = {verb: file for verbs in VERBS.values() for verb, file in verbs.items()}
+
+
+class VerbGroup(TyperGroup):
+    """The command itself; until a verb is called, its name and what its help begins with stand for it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.imported = self.commands
+        self.commands = {
+            verb: TyperCommand(verb, rich_help_panel=heading) for heading, verbs in VERBS.items() for verb in verbs
+        }
+
+    def load(self, verb: str) -> Any:
+        """Import a verb; there must be one of that name."""
+        app = import_module(f"{__package__}.{_FILES[verb]}").app
+        group = typer.main.get_group(app)
+        assert isinstance(group, VerbGroup)
+        return group.imported[verb]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in _FILES:
+            self.commands[args[0]] = self.load(args[0])
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._summarize()
+        super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        self._summarize()
+        return super().shell_complete(ctx, incomplete)
+
+    def _summarize(self) -> None:
+        found = {verb: text for file in set(_FILES.values()) for verb, text in _summaries(file).items()}
+        for verb, command in self.commands.items():
+            command.help = found[verb]
+
+
+def _summaries(file: str) -> dict[str, str]:
+    """Read from a file, without importing it, what the help of each of its verbs begins with."""
+    found = {}
+    for node in ast.parse(Path(__file__).with_name(f"{file}.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            calls = [call for call in node.decorator_list if isinstance(call, ast.Call)]
+            named = [_constant(call, "name") for call in calls if ast.unparse(call.func) == "app.command"]
+            if named:
+                found[named[0] or node.name] = " ".join((ast.get_docstring(node) or "").partition("\n\n")[0].split())
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):  # verbs below a verb
+            found[ast.unparse(node.targets[0])] = _constant(node.value, "help") or ""
+    return found
+
+
+def _constant(call: ast.Call, name: str) -> str | None:
+    return next((ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg == name), None)

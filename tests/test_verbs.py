@@ -1,0 +1,83 @@
+"""Verbs are imported when they are called: help and refusals come before what a verb needs is loaded."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+
+import pytest
+from command_line import run_here
+from typer.main import get_command
+
+from edgead.cli import app
+from edgead.cli.verbs import VERBS
+
+HEAVY = {"numpy", "cv2", "yaml", "onnxruntime", "torch", "sqlalchemy", "http.client"}
+VERB_NAMES = [verb for verbs in VERBS.values() for verb in verbs]
+
+
+def loaded(*arguments: str) -> tuple[str, set[str]]:
+    """What a fresh command says, and which of the heavy packages it has imported then."""
+    code = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: print('LOADED', sorted({HEAVY!r} & sys.modules.keys())))\n"
+        f"sys.argv[1:] = {list(arguments)!r}\n"
+        "from edgead.cli import main\nmain()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    said, _, names = ended.stdout.rpartition("LOADED ")
+    return " ".join((said + ended.stderr).split()), set(ast.literal_eval(names))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["trian"], []])
+def test_help_and_a_misspelt_verb_import_no_verb(arguments):
+    said, heavy = loaded(*arguments)
+    assert said and heavy == set()
+
+
+def test_help_lists_each_verb_below_its_heading_with_what_its_own_help_begins_with():
+    said = " ".join(run_here("--help", columns=300).stdout.replace("│", "").split())
+    places = []
+    for heading, verbs in VERBS.items():
+        places.append(said.index(heading))
+        for verb in verbs:
+            help_text = get_command(app).load(verb).help or ""
+            first = " ".join(inspect.cleandoc(help_text).partition("\n\n")[0].split())
+            assert first
+            places.append(said.index(f"{verb} {first}", places[-1]))
+    assert places == sorted(places)
+    assert len(VERB_NAMES) == len(set(VERB_NAMES)) == len(get_command(app).commands)
+
+
+def test_every_verb_of_a_file_is_listed():
+    for verb in VERB_NAMES:
+        assert set(get_command(app).load(verb).name.split()) <= set(VERB_NAMES)
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} <= set(VERB_NAMES)
+
+
+def test_a_misspelt_verb_is_refused_with_the_nearest():
+    ended = run_here("trian")
+    assert ended.returncode == 2 and "Did you mean 'train'?" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        (["nowhere"], "nowhere: no such folder"),
+        ([".", "--detector", "nothing"], "unknown detector 'nothing'"),
+        ([".", "--normal-dir", "missing"], "has no folder missing"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused_before_torch_is_loaded(arguments, refusal, tmp_path, monkeypatch):
+    (tmp_path / "a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    said, heavy = loaded("train", *arguments, "-o", "model")
+    assert refusal in said and "torch" not in heavy
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_the_help_of_a_verb_fills_in_what_it_names_and_imports_no_torch():
+    said, heavy = loaded("train", "--help")
+    assert "one of patchcore, simplenet" in said.replace("│ ", "") and "torch" not in heavy
