@@ -73,6 +73,7 @@ class SiteMachine(RuleBasedStateMachine):
         self.rate = 20
         self.pipelines: dict[str, dict[str, Any]] = {}
         self.named_at: dict[str, int] = {}  # the line of the log at which the file named another model
+        self.read: dict[str, tuple[dict[str, Any], int]] = {}  # what the daemon has read for certain, and that line
         self.daemon: RunningDaemon | None = None
 
     @initialize(model=MODEL)
@@ -215,7 +216,7 @@ class SiteMachine(RuleBasedStateMachine):
                 shutil.rmtree(sound)
         # What the faults have stopped has stopped: no frame is under way that fails after the reload.
         self.wait_judged(self.states(), or_not_running=True)
-        self.reload()
+        self.reload_for_certain()
         self.wait(self.all_in_service, "what the site file names, in service")
         self.wait_judged(self.pipelines)
 
@@ -227,7 +228,9 @@ class SiteMachine(RuleBasedStateMachine):
     def name(self, name, camera, model):
         named = {"camera": camera, "model": str(self.folder / model)}
         if self.pipelines.get(name) != named:
-            self.named_at[name] = len(self.daemon.log) if self.daemon else 0
+            before, line = self.read.get(name, ({}, 0))
+            # Where the name comes back, the daemon may never have read the other: what departed since then stands.
+            self.named_at[name] = line if named == before else len(self.daemon.log) if self.daemon else 0
         self.pipelines[name] = named
 
     def write(self):
@@ -244,12 +247,24 @@ class SiteMachine(RuleBasedStateMachine):
             self.folder, site | {"pipelines": sections, "sinks": {"away": away}, "limits": {"restarts": 0}}
         )
 
+    def reload_for_certain(self):
+        """Reload, and once more when that has ended: it may have begun before the file was written."""
+        for _ in range(2):
+            ended = self.reloads()
+            self.reload()
+            self.wait(lambda ended=ended: self.reloads() > ended, "a reload of the site file")
+        self.read = {name: (section, self.named_at[name]) for name, section in self.pipelines.items()}
+
+    def reloads(self):
+        return sum(line["message"] == "reloaded" for line in self.daemon.log)
+
     def start_daemon(self):
         (self.folder / "daemon.log").write_text("")
         process = self.forks.fork("run_daemon", site=str(self.write()))
         database = self.folder / "evidence" / "verdicts.sqlite"
         self.daemon = RunningDaemon(self.folder, process, self.folder / "daemon.log", database)
         self.named_at = dict.fromkeys(self.pipelines, 0)
+        self.read = {name: (section, 0) for name, section in self.pipelines.items()}
         self.states()
 
     def states(self):
