@@ -39,6 +39,7 @@ BENCHMARKS = (
     "screen",
     "mutate",
     "soak",
+    "startup",
     "teach",
     "teacher_images",
 )
