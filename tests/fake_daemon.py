@@ -88,6 +88,7 @@ class FakePipeline:
                 skipped=1,
                 warming_up=0,
                 late=2,
+                missed=5,
                 parts_missed=0,
                 codes={"read": 9, "unread": 1},
                 restarts=0,

@@ -180,6 +180,18 @@ def test_what_an_operator_needs_is_on_the_screen_without_scrolling(browser, url)
         assert page.evaluate("document.getElementById('word').getBoundingClientRect().height") > 90  # read from 3 m
 
 
+def test_parts_that_nobody_inspected_are_counted_beside_the_decisions(browser, daemon, url):
+    front = daemon.pipelines["front"]
+    status = front.status()  # 10 judged, 2 of them late, and 5 that were never judged
+    with opened_page(browser, url, **PANEL, locale="de") as page:
+        note = page.locator("#tally-note")
+        expect(note).to_have_text("Seit dem Start: 7 von 15 nicht rechtzeitig geprüft")
+        status.late = status.missed = 0
+        front.status = lambda: status
+        expect(note).to_have_text("Seit dem Start")
+        assert page.evaluate(BOTTOM, "tally") <= 600
+
+
 def test_evidence_is_walked_by_keys_and_looked_at_closely(browser, url):
     with opened_page(browser, url) as page:
         page.get_by_role("link", name="Evidence").click()

@@ -156,6 +156,7 @@ class Pipeline(SteeredModel):
             skipped=self._judging.skipped,
             warming_up=inspector.warming_up,
             late=inspector.late,
+            missed=self.frame_counts.missed,
             parts_missed=self._parts_missed,
             codes=self._asking.codes,
             restarts=self._supervisor.restarts,

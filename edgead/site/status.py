@@ -31,6 +31,8 @@ class PipelineStatus:
         Frames without a verdict because the model remembers frames, and a new stream began.
     late : int
         Verdicts that came later after the capture than `budget_ms`.
+    missed : int
+        Frames that should have got a verdict and got none; where the trigger chooses frames, parts that were named.
     parts_missed : int
         Parts that were named and got no verdict: no frame came for them, or theirs could not be judged.
     codes : dict of int
@@ -58,6 +60,7 @@ class PipelineStatus:
     skipped: int
     warming_up: int
     late: int
+    missed: int
     parts_missed: int
     codes: dict[str, int]
     restarts: int

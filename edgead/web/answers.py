@@ -75,6 +75,9 @@ class PipelineAnswer(Answer):
     skipped: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
     warming_up: Annotated[int, Field(description="Frames that a model which remembers frames needs before it judges.")]
     late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
+    missed: Annotated[
+        int, Field(description="Frames, or parts where the trigger chooses frames, that should have got a verdict.")
+    ]
     parts_missed: Annotated[int, Field(description="Parts that were named and got no verdict.")]
     codes: Annotated[dict[str, int], Field(description="Codes of parts: read, unread, and differs from the trigger.")]
     restarts: int

@@ -51,7 +51,7 @@ function showGauge(level, verdict) {
 
 function showTally(state) {
   const total = Object.values(state?.decisions ?? {}).reduce((sum, value) => sum + value, 0);
-  for (const cell of by("tally").children) {
+  for (const cell of by("tally").querySelectorAll("dl > div")) {
     const value = state?.decisions[cell.dataset.decision] ?? 0;
     const share = total ? percent(value, total) : "";
     const shown = cell.querySelector("dd");
@@ -59,6 +59,10 @@ function showTally(state) {
     shown.dataset.value = `${value} ${share}`;
     shown.replaceChildren(count(value), el("small", {}, share));
   }
+  const bad = (state?.late ?? 0) + (state?.missed ?? 0);
+  const wanted = { bad: count(bad), frames: count(total + (state?.missed ?? 0)) };
+  say(by("tally-note"), bad ? t("Since the start: {bad} of {frames} not inspected in time", wanted) : t("Since the start"));
+  by("tally-note").toggleAttribute("data-bad", bad > 0);
 }
 
 function showDetails(state, verdict) {
