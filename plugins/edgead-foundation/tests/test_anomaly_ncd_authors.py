@@ -16,13 +16,13 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 import anomaly_ncd_authors as authors  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from authors import authors_numbers  # noqa: E402
+from timm.models.vision_transformer import Attention  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead_foundation.anomaly_ncd import crops, losses, merging, regions  # noqa: E402
 from edgead_foundation.anomaly_ncd.encoder import MaskGuidedVit  # noqa: E402
 from edgead_foundation.anomaly_ncd.heads import KindHeads  # noqa: E402
 from edgead_foundation.anomaly_ncd.training import Plan, train  # noqa: E402
-from edgead_foundation.backbones import vit  # noqa: E402
 from edgead_foundation.backbones.vit import VisionTransformer, VitShape  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -192,14 +192,14 @@ def mask_every_block(monkeypatch):
 
 
 def mask_all_queries(monkeypatch):
-    forward = vit.Attention.forward
-    every = lambda self, x, allowed=None: forward(self, x, None if allowed is None else allowed[:, :, :1])  # noqa: E731
-    monkeypatch.setattr(vit.Attention, "forward", every)
+    forward = Attention.forward
+    every = lambda self, x, attn_mask, **more: forward(self, x, None if attn_mask is None else attn_mask[:, :, :1])  # noqa: E731
+    monkeypatch.setattr(Attention, "forward", every)
 
 
 def mask_nothing(monkeypatch):
-    forward = vit.Attention.forward
-    monkeypatch.setattr(vit.Attention, "forward", lambda self, x, allowed=None: forward(self, x))
+    forward = Attention.forward
+    monkeypatch.setattr(Attention, "forward", lambda self, x, **masks: forward(self, x))
 
 
 def see_any_share(monkeypatch):
@@ -207,8 +207,15 @@ def see_any_share(monkeypatch):
 
 
 def other_epsilon(monkeypatch):
-    init = nn.LayerNorm.__init__
-    monkeypatch.setattr(nn.LayerNorm, "__init__", lambda self, width, eps: init(self, width, eps=1e-4))
+    init = MaskGuidedVit.__init__
+
+    def with_epsilon(self, x, masked):
+        init(self, x, masked)
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = 1e-4
+
+    monkeypatch.setattr(MaskGuidedVit, "__init__", with_epsilon)
 
 
 def approximate_gelu(monkeypatch):
@@ -217,8 +224,9 @@ def approximate_gelu(monkeypatch):
 
 
 def average_tokens(monkeypatch):
-    norm = nn.LayerNorm.forward
-    monkeypatch.setattr(nn.LayerNorm, "forward", lambda self, x: norm(self, x).roll(1, dims=1))
+    kind = type(VisionTransformer(SHAPE).norm)
+    norm = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, x: norm(self, x).roll(1, dims=1))
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class MaskGuidedVit(Encoder):
         self.vit = vit.requires_grad_(False)
         self.masked = masked
         self.side, self.channels = vit.shape.image_size, vit.shape.width
-        for block in vit.blocks[-trained:]:
+        for block in list(vit.blocks)[-trained:]:
             block.requires_grad_(True)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:

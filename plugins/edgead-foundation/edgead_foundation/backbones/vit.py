@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from timm.layers import resample_abs_pos_embed
+from timm.models import vision_transformer
+from torch import Tensor
 
 from edgead.errors import SettingsError
 
@@ -49,84 +50,29 @@ class VitShape:
         return self.image_size // self.patch_size
 
 
-class Attention(nn.Module):
-    """Self-attention of all tokens; `allowed` takes keys away from some queries."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Tokens (n, t, d) -> (n, t, d); `allowed`, bool, broadcasts to (n, heads, queries, keys)."""
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
-        return self.proj(attended.transpose(1, 2).flatten(2))
-
-
-class Mlp(nn.Module):
-    def __init__(self, width: int, hidden: int):
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-class Block(nn.Module):
-    """Attention and MLP, each after its normalisation and added to what came in."""
-
-    def __init__(self, width: int, heads: int, mlp_ratio: int):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = Mlp(width, mlp_ratio * width)
-
-    def forward(self, x: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Tokens (n, t, d) -> (n, t, d); for `allowed` see `Attention`."""
-        x = x + self.attn(self.norm1(x), allowed)
-        return x + self.mlp(self.norm2(x))
-
-
-class PatchEmbedding(nn.Module):
-    def __init__(self, patch_size: int, width: int):
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, patch_size, stride=patch_size)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.proj(image).flatten(2).transpose(1, 2)
-
-
-class VisionTransformer(nn.Module):
-    """A transformer over patches and one class token, which comes first.
+class VisionTransformer(vision_transformer.VisionTransformer):
+    """timm's transformer over patches and one class token, which comes first; it gives the normalised tokens.
 
     Parts stand by themselves, for those who do other things between blocks: `embed`, each of `blocks`, `norm`.
     """
 
     def __init__(self, shape: VitShape):
-        super().__init__()
+        super().__init__(
+            img_size=shape.image_size,
+            patch_size=shape.patch_size,
+            embed_dim=shape.width,
+            depth=shape.depth,
+            num_heads=shape.heads,
+            mlp_ratio=shape.mlp_ratio,
+            num_classes=0,
+            global_pool="",
+        )
         self.shape = shape
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, shape.width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + shape.grid**2, shape.width))
-        self.patch_embed = PatchEmbedding(shape.patch_size, shape.width)
-        self.blocks = nn.ModuleList(Block(shape.width, shape.heads, shape.mlp_ratio) for _ in range(shape.depth))
-        self.norm = nn.LayerNorm(shape.width, eps=1e-6)
 
     def embed(self, image: Tensor) -> Tensor:
         """RGB normalised like ImageNet, (n, 3, side, side) -> tokens with their positions, (n, 1 + patches, d)."""
-        patches = self.patch_embed(image)
-        tokens = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], dim=1)
-        return tokens + self.pos_embed
-
-    def forward(self, image: Tensor) -> Tensor:
-        """RGB normalised like ImageNet, (n, 3, side, side) -> normalised tokens, (n, 1 + patches, d)."""
-        x = self.embed(image)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+        tokens: Tensor = self._pos_embed(self.patch_embed(image))
+        return tokens
 
 
 def read_vit(file: Path) -> VisionTransformer:
@@ -146,7 +92,9 @@ def read_vit(file: Path) -> VisionTransformer:
         shape = _shape_of(plain)
         if shape.image_size > LARGEST_SIDE:
             shape = replace(shape, image_size=LARGEST_SIDE // shape.patch_size * shape.patch_size)
-            plain["pos_embed"] = _resized(plain["pos_embed"], shape.grid)
+            plain["pos_embed"] = resample_abs_pos_embed(
+                plain["pos_embed"], new_size=[shape.grid, shape.grid], antialias=False
+            )
         network = VisionTransformer(shape)
         network.load_state_dict(plain)
     except (AttributeError, KeyError, IndexError, RuntimeError, ValueError) as error:
@@ -197,11 +145,3 @@ def _without_scales(state: dict[str, Tensor]) -> dict[str, Tensor]:
                 plain[f"{before}.weight"] = gamma[:, None] * plain[f"{before}.weight"]
                 plain[f"{before}.bias"] = gamma * plain[f"{before}.bias"]
     return plain
-
-
-def _resized(positions: Tensor, grid: int) -> Tensor:
-    """Positions (1, 1 + patches, d), that of the class token first, for another grid of patches."""
-    before = math.isqrt(positions.shape[1] - 1)
-    patches = positions[:, 1:].unflatten(1, (before, before)).permute(0, 3, 1, 2)
-    patches = F.interpolate(patches, (grid, grid), mode="bicubic", align_corners=False)
-    return torch.cat([positions[:, :1], patches.flatten(2).transpose(1, 2)], dim=1)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
-from edgead_foundation.backbones.vit import Mlp
 
 _PARTS = {
     "prototypes": "prototype_token",
