@@ -24,7 +24,7 @@ from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.version import __version__
 
-PACKAGED = Path(__file__).parents[2] / "backbones"
+PACKAGED = Path(__file__).parents[1] / "backbones"
 
 # A layer x is divided by sqrt(|x|^2 + r^2). Beside this r^2 no |x|^2 up to 2^23 changes a float32, and the root is a
 # power of two: what comes out is x / 2^24, exactly.
