@@ -163,13 +163,31 @@ class ActiveModel:
             old = self._in_service.exchange(None)
             if old is not None:
                 old.close()
-            self._restore_missing()
+            self.restore_missing(self.path)
             new = self._tested(self.path)
             late = too_late(new, self._section.budget_ms)
             if late:  # it judges all the same: every verdict is counted as late, which is better than none
                 logger.warning(f"{self._pipeline}: {late}", extra={"pipeline": self._pipeline})
             self._in_service.exchange(new)
             memory.give_back()
+
+    def restore_missing(self, model: Path) -> None:
+        """Put a model that is missing back from its newest version, and say so.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be put back.
+        """
+        try:
+            found = restore_missing(model)
+        except OSError as error:
+            raise SettingsError(
+                f"{model} is missing, and its newest version cannot be put back: {error.strerror}"
+            ) from error
+        if found is not None:
+            text = "%s: %s was missing, as where a program is ended while it replaces a model: %s is in its place"
+            logger.warning(text, self._pipeline, model, found, extra={"pipeline": self._pipeline})
 
     def step(self, frame: Frame) -> Verdict | None:
         """Judge the next frame, as `Session.step`; another model begins with the next frame as if it were the first."""
@@ -356,17 +374,6 @@ class ActiveModel:
                 self._previous = None
         finally:
             self._changing.release()
-
-    def _restore_missing(self) -> None:
-        try:
-            found = restore_missing(self.path)
-        except OSError as error:
-            raise SettingsError(
-                f"{self.path} is missing, and its newest version cannot be put back: {error.strerror}"
-            ) from error
-        if found is not None:
-            text = "%s: %s was missing, as where a program is ended while it replaces a model: %s is in its place"
-            logger.warning(text, self._pipeline, self.path, found, extra={"pipeline": self._pipeline})
 
     def _tested(self, path: Path) -> Detector:
         detector = Detector.load(

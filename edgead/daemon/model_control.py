@@ -159,9 +159,9 @@ class SteeredModel(ABC):
     def follow(self, section: PipelineSection) -> None:
         """Take over what a site file that was read again says: another model, or one that has changed where it lies.
 
-        A model that is being loaded is waited for. One that was exchanged otherwise meanwhile, or gone back from, stays
-        until the file names another. A pipeline that judges nothing begins again, as at the start: what is wrong with
-        its model then is a fault.
+        A model that is being loaded is waited for. One that is missing is put back from its newest version. One that
+        was exchanged otherwise meanwhile, or gone back from, stays until the file names another. A pipeline that judges
+        nothing begins again, as at the start: what is wrong with its model then is a fault.
 
         Raises
         ------
@@ -176,6 +176,7 @@ class SteeredModel(ABC):
             elif self._departed:
                 self.slot.check_accepted()
             else:
+                self.slot.restore_missing(section.model)
                 there = Artifact.load(section.model)
                 if section.model != self.slot.path or there.manifest.manifest_sha256 != self.slot.model:
                     self.swap(section.model, by="site file")

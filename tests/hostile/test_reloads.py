@@ -184,3 +184,18 @@ def test_a_start_that_finds_no_model_puts_its_newest_version_back(once, tmp_path
         daemon.wait_judged()
     assert model.is_dir() and not list((tmp_path / "one.versions").iterdir())
     assert "one was missing" in caplog.text and "one.versions/4 is in its place" in caplog.text
+
+
+def test_a_reload_that_names_a_missing_model_puts_its_newest_version_back(once, tmp_path, models, caplog):
+    site = site_of(write_model(once, tmp_path / "one"))
+    other = write_model(once, tmp_path / "two")
+    (tmp_path / "two.versions").mkdir()
+    other.rename(tmp_path / "two.versions" / "4")
+    with small_daemon(tmp_path, site, models) as daemon:
+        daemon.wait_judged()
+        site["pipelines"]["a"]["model"] = str(other)
+        daemon.reload()
+        wait_for(lambda: daemon.model() == "two" or keeps(caplog), "the other model")
+        assert keeps(caplog) == []
+        daemon.wait_judged()
+    assert other.is_dir() and "two.versions/4 is in its place" in caplog.text
