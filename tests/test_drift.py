@@ -15,6 +15,7 @@ from edgead.calibration.conformal import calibrate
 from edgead.detector import Detector
 from edgead.drift import DriftSection, DriftWatch
 from edgead.drift.betting import Bag, ChangeEvidence, ShareEvidence
+from edgead.drift.camera_view import ViewMeter
 from edgead.drift.words import drift_reason
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
@@ -337,3 +338,14 @@ def test_a_warning_says_in_plain_words_what_has_changed():
     assert drift_reason({"scores": "higher"}, camera=None).startswith("parts look different, or the camera's images do")
     kept_by_another_release = {"hue": "warmer"}
     assert drift_reason(kept_by_another_release, camera=True).endswith("(hue warmer)")
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["down", "across"])
+def test_the_place_of_a_part_is_the_centroid_of_its_first_derivative(turned):
+    rows = np.arange(160.0) ** 2 / 160  # grey levels whose slope grows evenly: their own slope is the same everywhere
+    grey = np.tile(rows[:, None], (1, 160)).astype(np.uint8)
+    image = cv2.cvtColor(grey.T.copy() if turned else grey, cv2.COLOR_GRAY2BGR)
+    view = ViewMeter([image]).measure(image)
+    along, other = (view.x_px, view.y_px) if turned else (view.y_px, view.x_px)
+    assert along == pytest.approx(2 / 3 * 160, rel=0.02) and other == pytest.approx(79.5, abs=0.5)
+    assert view.sharpness == pytest.approx(1) and view.brightness == pytest.approx(1)
