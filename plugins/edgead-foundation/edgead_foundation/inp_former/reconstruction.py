@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Mlp
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
@@ -23,6 +22,16 @@ _PARTS = {
 }
 PROTOTYPES, BLOCKS, MLP_RATIO, EPS = 6, 8, 4, 1e-8
 """Of the authors' scripts; EPS is that of their layer norms."""
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class CrossAttention(nn.Module):
