@@ -76,6 +76,19 @@ def test_map_is_the_reference_smoothing():
     assert maximum == anomaly_map.max()
 
 
+@pytest.mark.parametrize("by_place", [False, True])
+def test_an_opened_map_head_is_its_own_reference(by_place):
+    rng = np.random.default_rng(1)
+    outputs = {"patch_scores": rng.random((1, 6, 7), np.float32)}
+    arrays = {"usual_scores": 0.2 * rng.random((6, 7), np.float32)} if by_place else {}
+    head = MapHead(window=3, top_patches=2, margin=1, sigma_px=2, by_place=by_place)
+    opened = head.open(outputs, arrays, (24, 28))
+    scores = opened.patch_scores(outputs)
+    score, anomaly_map = head.reference({"patch_scores": outputs["patch_scores"][0]}, arrays, (24, 28))
+    assert opened.image_score(scores) == pytest.approx(score, rel=1e-5)
+    np.testing.assert_allclose(opened.anomaly_map(scores)[0], anomaly_map, rtol=1e-4, atol=1e-5)
+
+
 def test_map_head_refuses_what_is_not_finite():
     head = MapScorer(MapHead(), (2, 2), (8, 8))
     given = np.arange(4, dtype=np.float32).reshape(1, 2, 2)
