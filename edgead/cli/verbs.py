@@ -88,7 +88,7 @@ class VerbGroup(TyperGroup):
     def _summarize(self) -> None:
         found = {verb: text for file in set(_FILES.values()) for verb, text in _summaries(file).items()}
         for verb, command in self.commands.items():
-            command.help = found[verb]
+            command.help = command.help or found[verb]
 
 
 def _summaries(file: str) -> dict[str, str]:
