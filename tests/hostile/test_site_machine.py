@@ -209,11 +209,7 @@ class SiteMachine(RuleBasedStateMachine):
         for model in MODELS:
             self.a_model_behaves_again(model)
         for name in MODELS:
-            bank = self.folder / name / "memory_bank.npy"
-            if bank.exists() and bank.read_bytes() == b"damaged":
-                sound = self.draft(name)
-                exchange_names(sound, bank.parent)  # in one step: a pipeline puts an earlier version where none is
-                shutil.rmtree(sound)
+            self.make_sound(name)
         # What the faults have stopped has stopped: no frame is under way that fails after the reload.
         self.wait_judged(self.states(), or_not_running=True)
         self.reload_for_certain()
@@ -221,6 +217,15 @@ class SiteMachine(RuleBasedStateMachine):
         self.wait_judged(self.pipelines)
 
     # What it takes
+
+    def make_sound(self, name):
+        """Repair a model and its versions: where it is missing, the newest of these is put in its place."""
+        for folder in (self.folder / name, *(self.folder / f"{name}.versions").glob("*")):
+            bank = folder / "memory_bank.npy"
+            if bank.exists() and bank.read_bytes() == b"damaged":
+                sound = self.draft(name)
+                exchange_names(sound, folder)  # in one step: a pipeline puts an earlier version where none is
+                shutil.rmtree(sound)
 
     def one_of_them(self, which):
         return sorted(self.pipelines.items())[which % len(self.pipelines)]
