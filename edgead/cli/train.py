@@ -127,11 +127,12 @@ def train(
     from edgead.artifact.folder import check_destination
     from edgead.artifact.manifest import MANIFEST
     from edgead.dataset.folders import find_good_images
+    from edgead.workstation.methods.registry import METHODS
 
     # What can be refused at once is, before torch is loaded, which takes seconds.
     find_good_images(data, normal_dir)
     check_destination(output)
-    _check_detector(detector)
+    METHODS.check(detector)
 
     from edgead.cli.advice import advise, print_points
     from edgead.workstation.training.from_folder import train_from_folder
@@ -203,13 +204,6 @@ def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> N
         stderr.print(
             f"{settings['backbone']}: about {took_ms:.0f} ms a frame on one core of this machine", soft_wrap=True
         )
-
-
-def _check_detector(detector: str) -> None:
-    from edgead.workstation.methods.registry import METHODS
-
-    if detector not in tuple(METHODS):
-        METHODS.find(detector)  # refuses it
 
 
 def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:

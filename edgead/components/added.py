@@ -52,9 +52,7 @@ class Added(Mapping[str, C]):
             There is none of that name; the message lists those there are, or names the package that has it. Or
             another package's cannot be imported.
         """
-        if name not in tuple(self):
-            known = f"unknown {self.noun} {name!r}: choose one of {', '.join((*self._beside, *self))}"
-            raise SettingsError(comes_with(self.group, name) or known)
+        self.check(name)
         try:
             return self[name]
         except Exception as error:
@@ -62,6 +60,12 @@ class Added(Mapping[str, C]):
                 raise
             where = self._entries()[name].value
             raise SettingsError(f"{self.noun} {name} of {where} cannot be imported: {error}") from error
+
+    def check(self, name: str) -> None:
+        """Refuse a name of which there is none, as `find` does, and import nothing."""
+        if name not in tuple(self):
+            known = f"unknown {self.noun} {name!r}: choose one of {', '.join((*self._beside, *self))}"
+            raise SettingsError(comes_with(self.group, name) or known)
 
     def _entries(self) -> dict[str, EntryPoint]:
         return {entry.name: entry for entry in entry_points(group=self.group) if entry.name not in self.own}
