@@ -13,14 +13,15 @@ from test_cli import edgead
 from test_imports import REFUSE, run
 
 from edgead import Detector
+from edgead.adapt.commission import from_images
 from edgead.adapt.commission.collect import CommissionError, collect, find_blurred, find_odd
 from edgead.adapt.commission.from_images import CommissionPlan
 from edgead.adapt.commission.run import _good_parts, commission
 from edgead.adapt.frozen_backbone import PACKAGED, open_backbone, packaged_backbones
 from edgead.artifact.folder import Artifact
-from edgead.artifact.preprocess import alignment_to
+from edgead.artifact.preprocess import alignment_to, preprocess
 from edgead.calibration.conformal import CalibrationError
-from edgead.dataset.folders import DatasetError
+from edgead.dataset.folders import DatasetError, no_progress
 from edgead.dataset.places import read_ignored
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import list_images, write_image
@@ -199,6 +200,27 @@ def test_a_line_that_stands_still_is_not_waited_for_for_ever(tmp_path, parts):
 
     with pytest.raises(CommissionError, match="1 of 5 collected"):
         collect(still(), tmp_path, 5, patience_s=0.3)
+
+
+def test_an_odd_image_leaves_the_others_in_their_folds(tmp_path, parts, monkeypatch):
+    """Or the metric that a fold is scored in would have learnt from its images."""
+    backbone = open_backbone(next(iter(packaged_backbones())))
+    spec = backbone.manifest(None).preprocessing
+    seen = [preprocess(image, spec) for image in parts[:5]]
+    learnt = []
+    for number, odd in enumerate(([], [3])):
+        monkeypatch.setattr(from_images, "find_odd", lambda scores, odd=odd: odd)
+        draft = tmp_path / str(number)
+        draft.mkdir()
+        manifest, left_out, folds = from_images.learn(
+            draft, backbone.manifest(None), backbone, seen, range(5), no_progress
+        )
+        assert (left_out, manifest.head.folds) == (odd, 5)
+        learnt.append((folds, {name: np.load(draft / file) for name, file in manifest.arrays.items()}))
+    (before, of_all), (after, without) = learnt
+    assert before == after and sorted(before) == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(of_all["fold_metrics"], without["fold_metrics"])
+    assert set(np.unique(without["bank_folds"])) == set(after) - {after[3]}
 
 
 def test_odd_ones_out():

@@ -81,6 +81,17 @@ def test_bank_size_settings():
     np.testing.assert_array_equal(thinned.arrays["memory_bank"], again.arrays["memory_bank"])
 
 
+@pytest.mark.parametrize(("images", "folds"), [(4, 4), (12, 10)])
+def test_few_images_are_each_a_fold(images, folds):
+    seen = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(images)]
+    model = PatchCore.from_settings({**TINY, "memory_bank_size": 20}).fit(seen)
+    with torch.inference_mode():
+        outputs = {"features": model.network(torch.from_numpy(seen[0])[None])[0].numpy()}
+    assert model.head.folds == folds
+    model.head.check(outputs, model.arrays)
+    assert all(model.head.open_left_out(outputs, model.arrays, (64, 64), fold) for fold in range(folds))
+
+
 @pytest.mark.slow
 def test_fused_graph_gives_patches_and_a_score_of_the_whole_image():
     images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(12)]

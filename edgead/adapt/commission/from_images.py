@@ -16,7 +16,7 @@ from edgead.adapt.finalize import CalibrationPlan, complete_artifact
 from edgead.adapt.frozen_backbone import FrozenBackbone, open_backbone
 from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.adapt.memory_bank.feature_space import fit_metric, fit_scale
-from edgead.adapt.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
+from edgead.adapt.memory_bank.folds import deal_folds, find_stand_ins
 from edgead.adapt.patch_features import each_features
 from edgead.artifact.folder import Artifact, new_artifact, write_arrays
 from edgead.artifact.manifest import Manifest
@@ -60,7 +60,9 @@ def learn(
     folds : list of int
         Of each image, odd ones too: that without which it is scored as one that was not learnt.
     """
-    head = backbone.head.model_copy(update={"folds": FOLDS, "own_metrics": backbone.whiten})
+    rule = _bank_rule(backbone)
+    folds = deal_folds(groups, rule.seed)
+    head = backbone.head.model_copy(update={"folds": int(folds.max()) + 1, "own_metrics": backbone.whiten})
     arrays = {**manifest.arrays, **{name: f"{name}.npy" for name in head.arrays}}
     manifest = manifest.model_copy(update={"head": head, "arrays": arrays})
     graph = with_properties(backbone.graph, manifest.graph_properties)
@@ -68,22 +70,20 @@ def learn(
     patches = _raw_patches(Artifact(draft, manifest), backbone, images, progress)
     scale = fit_scale(patches, backbone.channels)
     scale.standardise(patches, damp_length=backbone.damp_length)
-    rule, of_image = _bank_rule(backbone), len(patches) // len(images)
-    folds = deal_folds(groups, rule.seed)
+    of_image = len(patches) // len(images)
+    fold_of_patch = np.repeat(folds, of_image)
     metrics: dict[str, np.ndarray] = {}
     if backbone.whiten:
         metric = fit_metric(patches, groups, folds=folds, seed=rule.seed)
         scale = replace(scale, metric=metric.matrix)
         metrics = {FOLD_METRICS: metric.without}
         patches @= metric.matrix
-    learnt = metrics | _bank_arrays(patches, np.repeat(folds, of_image), rule, partial(progress, "choose memory bank"))
+    learnt = metrics | _bank_arrays(patches, fold_of_patch, rule, partial(progress, "choose memory bank"))
     odd = find_odd(_left_out_scores(patches, folds, learnt, partial(progress, "compare parts")))
     if odd:
-        fit = ~np.isin(np.arange(len(images)), odd)
-        folds = deal_folds(groups, rule.seed, learnt=fit)
-        rows = np.repeat(fit, of_image)
-        fold_of_patch = np.repeat(folds, of_image)[rows]
-        learnt = metrics | _bank_arrays(patches[rows], fold_of_patch, rule, partial(progress, "choose again"))
+        # The others stay in their folds, which the metrics are of.
+        rows = np.repeat(~np.isin(np.arange(len(images)), odd), of_image)
+        learnt = metrics | _bank_arrays(patches[rows], fold_of_patch[rows], rule, partial(progress, "choose again"))
     write_arrays(draft, manifest, {**learnt, **backbone.inputs(scale)})
     return manifest, odd, folds.tolist()
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank
-from edgead.adapt.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
+from edgead.adapt.memory_bank.folds import deal_folds, find_stand_ins
 from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, left_out_maps, look_at
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
@@ -209,6 +209,7 @@ class PatchCore(Method[PatchCoreConfig]):
             network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
         self.network = network.eval()
         self.memory_bank: np.ndarray | None = None
+        self.folds = 0
         self.row_folds: np.ndarray | None = None
         self.stand_ins: np.ndarray | None = None
         self.usual_scores: np.ndarray | None = None
@@ -247,7 +248,7 @@ class PatchCore(Method[PatchCoreConfig]):
         config = self.config
         return NearestHead(
             num_neighbors=config.num_neighbors,
-            folds=0 if self.row_folds is None else FOLDS,
+            folds=self.folds,
             own_metrics=self.network.metric_without is not None,
             window=config.window,
             top_patches=config.top_patches,
@@ -284,6 +285,7 @@ class PatchCore(Method[PatchCoreConfig]):
         chosen = choose_memory_bank(patches, self.bank_rule, progress=progress)
         self.memory_bank = patches[chosen]
         if folds.max():
+            self.folds = int(folds.max()) + 1
             of_patch = np.repeat(folds, of_image)
             self.row_folds = of_patch[chosen, None].astype(np.float32)
             self.stand_ins = find_stand_ins(patches, of_patch, chosen)
