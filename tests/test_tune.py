@@ -16,15 +16,14 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("onnx", reason="tuning needs the workstation's packages")
-from edgead.export.calibration_images import find_calibration_images  # noqa: E402
 from edgead.export.rewrite import ToleranceError  # noqa: E402
 from test_cli import edgead  # noqa: E402
 
 from edgead import Detector, kernels  # noqa: E402
-from edgead.adapt.finalize import CalibrationPlan  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.training.good_images import Proportions  # noqa: E402
+from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
+from edgead.workstation.training.good_images import GoodImages, Proportions  # noqa: E402
 from edgead.workstation.tune import finalists  # noqa: E402
 from edgead.workstation.tune import run as search
 from edgead.workstation.tune import space as tune_space
@@ -143,7 +142,7 @@ def test_waves_climb_to_what_few_candidates_have(monkeypatch):
 
     monkeypatch.setattr(search, "network_ms", network_ms)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 12.0 if outcome.candidate == default else 8.0)
-    parts = Parts("tiles", "", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
+    parts = Parts([Path(f"{i}.png") for i in range(40)], [])
     round_ = FirstRound(Team(Scripted(auroc), 1, parts, TunePlan(10, trials=40), no_progress))
     round_.run(draw_candidates(["patchcore"], 0))
     assert max(map(auroc, draw_candidates(["patchcore"], 0)[:10])) < 0.85
@@ -159,7 +158,7 @@ def test_waves_climb_to_what_few_candidates_have(monkeypatch):
 def test_presets_always_take_part(monkeypatch, trials):
     monkeypatch.setattr(search, "network_ms", lambda candidate, runtime: 5.0)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 8.0)
-    parts = Parts("tiles", "", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
+    parts = Parts([Path(f"{i}.png") for i in range(40)], [])
     team = Team(Scripted(lambda candidate: 0.5), 1, parts, TunePlan(10, trials=trials), no_progress)
     round_ = FirstRound(team)
     round_.run(draw_candidates(["patchcore"], 0))
@@ -197,7 +196,7 @@ def test_a_network_that_a_slow_minute_kept_out_comes_in_with_the_next_wave(monke
 
     monkeypatch.setattr(search, "network_ms", network_ms)
     monkeypatch.setattr(FirstRound, "_frame_ms", lambda self, outcome: 8.0)
-    parts = Parts("tiles", "", [Path(f"{i}.png") for i in range(40)], [], CalibrationPlan([], 0.1))
+    parts = Parts([Path(f"{i}.png") for i in range(40)], [])
     round_ = FirstRound(Team(Scripted(lambda candidate: 0.5), 1, parts, TunePlan(10, trials=16), no_progress))
     round_.run(candidates)
     came_in = set(slow_minute[:3]) & {one.candidate.graph for one in round_.outcomes}
@@ -239,7 +238,7 @@ def test_a_trial_chooses_the_window_and_the_rows_that_are_open(good_only, small_
 def test_what_is_too_slow_takes_part_with_fewer_rows(good_only, small_space, monkeypatch, tmp_path):
     """In the first round with the best bank that is fast enough, as a finalist with the largest beside its own."""
     paths = sorted((good_only / "train" / "good").iterdir())
-    parts = Parts("line", "", paths[:12], paths[12:16], CalibrationPlan(paths[16:24], 0.2))
+    parts = Parts(paths[:12], paths[12:16])
     candidate = draw_candidates(["patchcore"], 0)[0]
     monkeypatch.setitem(tune_space.ROWS, "patchcore", (50, 100, 200))
     monkeypatch.setattr(
@@ -266,7 +265,7 @@ def test_finalists_are_timed_in_turns_and_a_precision_that_fails_is_reported(
 ):
     """A machine that is slow for a while, and an export that refuses int8."""
     paths = sorted((good_only / "train" / "good").iterdir())
-    parts = Parts("line", "", paths[:12], paths[12:16], CalibrationPlan(paths[16:24], 0.2))
+    parts = Parts(paths[:12], paths[12:16])
     candidate = draw_candidates(["patchcore"], 0)[0]
     timed = []
 
@@ -297,7 +296,7 @@ def test_finalists_choose_rows_and_window_again():
             return (Outcome(trial.candidate, 0.9, 0.0) for trial in trials)
 
     cut = [one.with_settings(memory_bank_size=1000, window=1) for one in others[:7]]
-    parts = Parts("line", "", [Path()] * 40, [], CalibrationPlan([], 0.2))
+    parts = Parts([Path()] * 40, [])
     team = Team(Workers(), 1, parts, TunePlan(10), no_progress)
     finalists, problems = halve([Outcome(one, 0.8, 0.0) for one in [*cut, default]], team)
     assert asked == [[*cut[:4], default], [*others[:4], default]]
@@ -313,12 +312,14 @@ def test_search_in_processes(good_only, small_space, tmp_path):
     assert all(0 < finalist.latency_ms < 10_000 for finalist in tuned.finalists)
     with Detector.load(tmp_path / "model") as detector:
         training = detector.manifest.training
-        assert len(detector.graph.calibration.scores) == 6
+        calibration = detector.graph.calibration
     assert training["tuned"]["image_AUROC"] == tuned.winner.auroc
     assert training["settings"]["window"] == tuned.winner.candidate.settings["window"]
-    # An export finds the images that were held out, and the bank that was timed is the one that ships.
-    assert find_calibration_images(detector.artifact, good_only).source == "training data"
-    assert training["calibration_images"] == 6
+    # The winner is what `edgead train` makes of its settings, and the bank that was timed is the one that ships.
+    settings = {**tuned.winner.candidate.settings, "seed": 0}
+    trained, _ = train_from_folder(GoodImages(good_only, false_reject_rate=0.2), tmp_path / "trained", settings)
+    assert trained.graph("fp32").calibration == calibration and calibration.method == "cross_conformal"
+    assert training["calibration_images"] == training["training_images"] == 30
     assert training["settings"]["memory_bank_size"] == len(detector.artifact.array("memory_bank"))
 
 

@@ -218,9 +218,8 @@ def _build(outcome: Outcome, parts: Parts, plan: TunePlan, folder: Path) -> tupl
     for precision in plan.precisions:
         try:
             if precision != "fp32":
-                images = CalibrationImages(
-                    parts.learn, parts.calibration.images, "training data", parts.calibration.groups
-                )
+                judged = parts.calibration
+                images = CalibrationImages(parts.learn, judged.images, "training data", judged.groups)
                 add_precision(path, PrecisionPlan(precision), images)
         except EdgeadError as error:
             problems.append(f"{candidate}, {precision}: {error.found if isinstance(error, ToleranceError) else error}")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from edgead.adapt.finalize import CalibrationPlan
 from edgead.artifact.manifest import PRECISIONS
-from edgead.calibration.plan import plan_calibration
-from edgead.dataset.folders import StageProgress, check_images, deal_groups, find_good_images, rule_of
-from edgead.dataset.groups import AUTO, NONE, Groups, group_images
+from edgead.dataset.folders import StageProgress, check_images, deal_groups
+from edgead.dataset.groups import AUTO, NONE, Groups
 from edgead.errors import SettingsError
+from edgead.workstation.training.good_images import GoodImages
 
 JUDGED_SHARE = 0.2
 
@@ -26,7 +26,7 @@ class TunePlan:
     latency_ms : float
         The 95th percentile of a frame's time on this machine stays below it.
     false_reject_rate : float, optional
-        What the winner is calibrated for; by default the strictest that the images support.
+        What the winner is calibrated for; by default as `edgead train` chooses it.
     runtime : str
         Engine that times are measured with.
     precisions : sequence of str
@@ -60,45 +60,47 @@ class TunePlan:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The good images: to learn from, to judge with, and to calibrate the winner on. No group is in two.
+    """Good images of a search: to learn from, and to judge with. No group is in both.
 
     Attributes
     ----------
-    name, sha256 : str
-        Of all of them.
     learn, judge : list of Path
-    calibration : CalibrationPlan
     groups : Groups
         Of all of them.
     """
 
-    name: str
-    sha256: str
     learn: list[Path]
     judge: list[Path]
-    calibration: CalibrationPlan
     groups: Groups = Groups(NONE, {}, "")
+
+    @property
+    def calibration(self) -> CalibrationPlan:
+        """Limits of candidates, which never ship: at a rate that any number of images supports."""
+        return CalibrationPlan(self.judge, 0.5, groups=self.groups_of(self.judge))
 
     def groups_of(self, paths: Sequence[Path]) -> tuple[int, ...]:
         """Group of each image; empty where each is its own."""
         return () if self.groups.are_single else tuple(self.groups.of(paths))
 
 
-def split_images(data: Path, plan: TunePlan, progress: StageProgress) -> Parts:
+def split_images(plan: TunePlan, good: GoodImages, progress: StageProgress) -> Parts:
+    """Deal the good images to those that candidates learn, and those that they are judged with.
+
+    Raises
+    ------
+    SettingsError, DatasetError, CalibrationError
+        What is asked for cannot be, with these images.
+    """
     if plan.latency_ms <= 0 or plan.trials < 1:
         raise SettingsError(f"latency and trials must be above 0, found {plan.latency_ms:g} and {plan.trials}")
     unknown = [name for name in plan.precisions if name not in PRECISIONS]
     if unknown:
         raise SettingsError(f"unknown precision {', '.join(map(repr, unknown))}: choose from {', '.join(PRECISIONS)}")
-    paths, _, sha256 = check_images(find_good_images(data, plan.normal_dir), progress=partial(progress, "read images"))
-    groups = group_images(paths, rule_of(plan.group, plan.normal_dir), data)
-    held_out, rate = plan_calibration(groups.count, plan.false_reject_rate, what=groups.unit)
+    paths, _, _ = check_images(good.find(), progress=partial(progress, "read images"))
+    # The winner may be one that leaves images out by itself, or one that does not.
+    groups, _ = (good.split(paths, plan.seed, leaves_out=leaves_out).groups for leaves_out in (True, False))
     judged = max(2, round(JUDGED_SHARE * groups.count))
-    if held_out + judged >= groups.count:
-        raise SettingsError(
-            f"{groups.count} {groups.unit} are too few to learn from, to judge with and to calibrate on"
-        )
-    dealt = deal_groups(groups.of(paths), (held_out, judged), plan.seed)
-    calibration, judge, learn = ([paths[i] for i in part] for part in dealt)
-    plan_of_winner = CalibrationPlan(calibration, rate, groups=groups.of(calibration))
-    return Parts(data.name, sha256, learn, judge, plan_of_winner, groups)
+    if judged >= groups.count:
+        raise SettingsError(f"{groups.count} {groups.unit} are too few to learn from and to judge with")
+    judge, learn = ([paths[i] for i in part] for part in deal_groups(groups.of(paths), (judged,), plan.seed))
+    return Parts(learn, judge, groups)

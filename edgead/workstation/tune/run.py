@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from edgead import kernels
-from edgead.artifact.folder import Artifact, check_destination, new_artifact, write_manifest
-from edgead.artifact.training_hashes import keep_learnt
+from edgead.artifact.folder import check_destination, new_artifact, write_manifest
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.export.calibration_images import CalibrationImages
+from edgead.export.calibration_images import find_calibration_images
 from edgead.export.precision import PrecisionPlan, add_precision
 from edgead.export.rewrite import ToleranceError
 from edgead.images.files import load_image
 from edgead.runtime import checked_runtime
-from edgead.workstation.training.good_images import find_proportions
+from edgead.workstation.training.from_folder import train_from_folder
+from edgead.workstation.training.good_images import GoodImages, find_proportions
 from edgead.workstation.tune.finalists import (
     TIMED,
     Finalist,
@@ -37,9 +37,9 @@ from edgead.workstation.tune.finalists import (
     network_ms,
     pareto_front,
 )
-from edgead.workstation.tune.plan import Parts, TunePlan, split_images
+from edgead.workstation.tune.plan import TunePlan, split_images
 from edgead.workstation.tune.space import Candidate, draw_candidates, nearest_first
-from edgead.workstation.tune.trial import Outcome, Trial, run_trial, unpack
+from edgead.workstation.tune.trial import Outcome, unpack
 from edgead.workstation.tune.workers import Team, open_workers
 
 SHARE = 0.25
@@ -192,7 +192,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     """Search, and write the winner to `destination`.
 
     Candidates are compared by their image AUROC on good images that they did not learn from and defects drawn on those.
-    Only good images are read. The winner learns once more from all images but those that it is calibrated on.
+    Only good images are read. The winner is trained once more, from all of them, as `edgead train` does.
 
     Raises
     ------
@@ -203,7 +203,8 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     check_destination(destination)
     drawn = draw_candidates(plan.detectors, plan.seed)
     checked_runtime(plan.runtime)
-    parts = split_images(data, plan, progress)
+    good = GoodImages(data, plan.normal_dir, false_reject_rate=plan.false_reject_rate, group=plan.group)
+    parts = split_images(plan, good, progress)
     proportions = find_proportions(parts.learn)
     candidates = [candidate.keeping(proportions) for candidate in drawn]
     cores = kernels.threads()
@@ -222,7 +223,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
             raise SettingsError(f"nothing keeps within {plan.latency_ms:g} ms on this machine; {slowness}")
         for winner in sorted(within, key=lambda finalist: -finalist.auroc):
             try:
-                _finish(winner, parts, plan, destination, progress)
+                _finish(winner, good, plan, destination, progress)
             except ToleranceError as error:  # of what learnt from more images than the finalist
                 refused.append(f"{winner.candidate}, {winner.precision}: {error.found}")
             else:
@@ -267,45 +268,18 @@ def halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str]
     return outcomes, problems
 
 
-def _finish(winner: Finalist, parts: Parts, plan: TunePlan, destination: Path, progress: StageProgress) -> None:
-    """Let the winner learn from the judged images too, and put it in its place."""
-    progress("finish the winner", 0, 1)
-    learn = (*parts.learn, *parts.judge)
-    trial = Trial(
-        winner.candidate,
-        learn,
-        tuple(parts.judge[:1]),
-        kernels.threads(),
-        plan.seed,
-        parts.calibration,
-        groups=parts.groups_of(learn),
-    )
-    outcome = run_trial(trial)
-    if outcome.problem:
-        raise SettingsError(f"{winner.candidate}: {outcome.problem}")
+def _finish(winner: Finalist, good: GoodImages, plan: TunePlan, destination: Path, progress: StageProgress) -> None:
+    """Train the winner as `edgead train` does, from all good images, and put it in its place."""
+    candidate = winner.candidate
     with tempfile.TemporaryDirectory(prefix="edgead-winner-") as work:
-        path = unpack(outcome, Path(work))
+        path = Path(work) / "model"
+        settings = {**candidate.settings, "seed": plan.seed}
+        artifact, _ = train_from_folder(good, path, settings, detector=candidate.detector, progress=progress)
         if winner.precision != "fp32":
-            images = CalibrationImages(learn, parts.calibration.images, "training data", parts.calibration.groups)
-            add_precision(path, PrecisionPlan(winner.precision, make_default=True), images)
-        facts = {
-            "data": parts.name,
-            **({"normal_dir": plan.normal_dir} if plan.normal_dir is not None else {}),
-            "data_sha256": parts.sha256,
-            "training_images": len(learn),
-            "calibration_images": len(parts.calibration.images),
-            "groups": parts.groups.facts(learn, parts.calibration.images),
-            "tuned": {**winner.to_dict(), "budget_ms": plan.latency_ms, "runtime": plan.runtime},
-        }
-        _install(path, destination, facts, learn)
-    progress("finish the winner", 1, 1)
-
-
-def _install(path: Path, destination: Path, facts: dict[str, Any], learnt: Sequence[Path]) -> None:
-    """Put a finished artifact in its place, with these facts of its training in its manifest."""
-    with new_artifact(destination) as draft:
-        shutil.copytree(path, draft, dirs_exist_ok=True)
-        manifest = Artifact.load(draft).manifest
-        training = {**manifest.training, **facts}
-        keep_learnt(draft, learnt)
-        write_manifest(draft, manifest.model_copy(update={"training": training}))
+            images = find_calibration_images(artifact, good.data)
+            artifact = add_precision(path, PrecisionPlan(winner.precision, make_default=True), images)
+        tuned = {**winner.to_dict(), "budget_ms": plan.latency_ms, "runtime": plan.runtime}
+        training = {**artifact.manifest.training, "tuned": tuned}
+        with new_artifact(destination) as draft:
+            shutil.copytree(path, draft, dirs_exist_ok=True)
+            write_manifest(draft, artifact.manifest.model_copy(update={"training": training}))
