@@ -101,6 +101,8 @@ def add_precision(
             "take fp16"
         )
     known = layers(graph)
+    if plan.precision != "fp16" and not known:
+        raise SettingsError(f"{path} has no convolution, all that {plan.precision} changes: take fp32 or fp16")
     unknown = set(plan.float_layers or ()) - known.keys()
     if unknown:
         raise SettingsError(f"{path} has no layer {', '.join(sorted(unknown))}; it has {', '.join(known)}")

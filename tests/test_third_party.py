@@ -204,8 +204,49 @@ def test_every_kind_has_its_group_of_entry_points():
     assert all(isinstance(registry, Registry) for registry, _ in KINDS)
 
 
-def test_the_page_of_methods_has_the_detector_that_runs_here():
+def test_the_pages_have_the_detector_and_the_head_that_run_here():
     assert (FILES / "mean_image_method.py").read_text() in (ROOT / "docs" / "methods.md").read_text()
+    assert (FILES / "top_head.py").read_text() in (ROOT / "docs" / "heads.md").read_text()
+
+
+THEIR_DETECTORS = """
+from mean_image_method import MeanImage
+from top_head import TopHead
+
+class TopMean(MeanImage):
+    name = "top_mean"
+
+    @property
+    def head(self):
+        return TopHead(count=self.config.patch)
+
+class WrongHead(MeanImage):
+    name = "wrong_head"
+
+    @property
+    def head(self):
+        return TopHead.model_construct(kind="wrong")
+"""
+
+
+@pytest.mark.slow
+def test_a_head_of_theirs_scores(tmp_path, line_data):
+    pytest.importorskip("torch", reason="training needs the workstation's packages")
+    (tmp_path / "theirs.py").write_text(THEIR_DETECTORS)
+    heads = "top = top_head:TopHead\nwrong = top_head:TopHead"
+    methods = "top_mean = theirs:TopMean\nother_name = theirs:TopMean\nwrong_head = theirs:WrongHead"
+    environment = installed(tmp_path, {"edgead.heads": heads, "edgead.methods": methods})
+    model = tmp_path / "model"
+    for detector, problem in (
+        ("other_name", "the name of theirs:TopMean is 'top_mean'"),
+        ("wrong_head", "the kind of top_head:TopHead is 'top', not 'wrong'"),
+    ):
+        assert problem in edgead(environment, "train", line_data, "-o", model, "--detector", detector, fails=True)
+    edgead(environment, "train", line_data, "-o", model, "--detector", "top_mean")
+    assert json.loads((model / "manifest.json").read_text())["head"] == {"kind": "top", "count": 8}
+    edgead(environment, "verify", model, line_data / "test" / "good")
+    said = edgead(environment, "export", model, line_data, "--precision", "int8", fails=True)
+    assert "has no convolution, all that int8 changes: take fp32 or fp16" in said
 
 
 @pytest.mark.slow
@@ -222,10 +263,13 @@ def test_a_detector_of_theirs_is_trained_proven_and_judges(tmp_path, line_data):
 
 @pytest.mark.slow
 def test_doctor_names_plug_ins_sound_and_broken(tmp_path):
-    environment = installed(tmp_path, {"edgead.sinks": "tally_sink", "edgead.triggers": "their_trigger"})
+    (tmp_path / "nothing_sink.py").write_text("")
+    sinks = "tally_sink = tally_sink\nnothing_sink = nothing_sink"
+    environment = installed(tmp_path, {"edgead.sinks": sinks, "edgead.triggers": "their_trigger = their_trigger"})
     found = json.loads(edgead(environment, "doctor", "--json"))["plug-ins"]
     assert not found["ok"] and "tally_sink (sinks)" in found["detail"]
-    assert "their_trigger (triggers) cannot be loaded: ModuleNotFoundError: No module named" in found["detail"]
+    assert "their_trigger (triggers) cannot be used: ModuleNotFoundError: No module named" in found["detail"]
+    assert "nothing_sink (sinks) cannot be used: it registers no sink" in found["detail"]
 
 
 @pytest.mark.slow

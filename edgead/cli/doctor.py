@@ -25,6 +25,7 @@ from edgead.runtime.device import find_gpu
 from edgead.runtime.engine_builder import Log
 from edgead.runtime.flavour import installed_flavours
 from edgead.sinks.window import gui_problem
+from edgead.site.reference import KINDS
 from edgead.sources import SourceError, open_source
 from edgead.sources.camera import list_cameras
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 REQUIRED = ("machine", "isa", "onnxruntime", "image png", "image jpg")
 _VIDEO_CODECS = (("MJPG", ".avi"), ("mp4v", ".mp4"), ("avc1", ".mp4"))
 # Of plug-ins.
-_KINDS = "methods backbones heads sorters screeners defects sources sinks triggers runtimes".split()
+_GROUPS = "methods backbones heads sorters screeners defects sources sinks triggers runtimes".split()
 _IMAGE_FORMATS = ("jpg", "png", "tiff", "webp")
 # y = Abs(x) on one float: a ModelProto of ir_version 8 and opset 13, written by hand in protobuf's wire format.
 # Fields: 1 ir_version, 7 graph {1 node {1 input, 2 output, 4 op_type}, 2 name, 11 input, 12 output}, 8 opset_import.
@@ -109,14 +110,23 @@ def examination_table(findings: dict[str, Finding]) -> Table:
 def _plugins() -> Finding:
     """What other packages add by entry points, and which of that cannot be loaded."""
     sound, broken = [], []
-    entries = [(kind, entry) for kind in _KINDS for entry in entry_points(group=f"edgead.{kind}")]
+    entries = [(kind, entry) for kind in _GROUPS for entry in entry_points(group=f"edgead.{kind}")]
+    registries = {f"{registry.kind}s": registry for registry, _ in KINDS}
     for kind, entry in entries:
         name = f"{entry.name} ({kind})"
         try:
-            entry.load()
-            sound.append(name)
+            if kind in registries:
+                registries[kind].all()
+                why = registries[kind].left_out.get(entry.name)
+            else:
+                entry.load()
+                why = None
         except Exception as error:  # noqa: BLE001  the edge to other people's code
-            broken.append(f"{name} cannot be loaded: {type(error).__name__}: {error}")
+            why = f"{type(error).__name__}: {error}"
+        if why is None:
+            sound.append(name)
+        else:
+            broken.append(f"{name} cannot be used: {why}")
     return {"ok": not broken, "detail": "; ".join([*broken, *sound]) or "none installed"}
 
 

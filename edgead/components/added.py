@@ -50,16 +50,20 @@ class Added(Mapping[str, C]):
         ------
         SettingsError
             There is none of that name; the message lists those there are, or names the package that has it. Or
-            another package's cannot be imported.
+            another package's cannot be imported, or has another name itself.
         """
         self.check(name)
         try:
-            return self[name]
+            found = self[name]
         except Exception as error:
             if name in self.own:
                 raise
             where = self._entries()[name].value
             raise SettingsError(f"{self.noun} {name} of {where} cannot be imported: {error}") from error
+        if getattr(found, "name", name) != name:  # by which what it makes would be looked up later
+            where = self._entries()[name].value
+            raise SettingsError(f"the name of {where} is {found.name!r}: its entry point must have the same")  # type: ignore[attr-defined]
+        return found
 
     def check(self, name: str) -> None:
         """Refuse a name of which there is none, as `find` does, and import nothing."""

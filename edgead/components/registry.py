@@ -78,6 +78,7 @@ class Registry(Generic[C]):
         self._components: dict[str, C] = {}
         self._loading = threading.RLock()
         self._has_builtin = self._has_others = False
+        self.left_out: dict[str, str] = {}  # entry points of others that cannot be used, and why
 
     def add(self, component: C) -> None:
         """Register a component; modules do that when they are imported.
@@ -170,13 +171,17 @@ class Registry(Generic[C]):
         except Exception as error:  # noqa: BLE001  the edge to other people's code: the others are still there
             self._components = before
             what = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
-            logger.warning(
-                "entry point %s = %s (edgead.%ss) cannot be used and is left out: %s",
-                entry.name,
-                entry.value,
-                self.kind,
-                what,
-            )
+            self._leave_out(entry, what)
+        else:
+            if self._components is before and not any(
+                known.options.__module__.startswith(entry.value) for known in before.values()
+            ):
+                self._leave_out(entry, f"it registers no {self.kind}")
+
+    def _leave_out(self, entry: EntryPoint, why: str) -> None:
+        self.left_out[entry.name] = why
+        place = f"{entry.name} = {entry.value} (edgead.{self.kind}s)"
+        logger.warning("entry point %s cannot be used and is left out: %s", place, why)
 
 
 def check_kind(name: str, options: type[Section]) -> None:

@@ -52,6 +52,8 @@ def find_head(kind: str) -> type[Head]:
         raise HeadError(f"the head {kind!r} does not load ({error}): install its package again") from error
     if not (isinstance(head, type) and issubclass(head, Head)):
         raise HeadError(f"{installed[kind].value}, the head {kind!r}, is no subclass of edgead.heads.Head")
+    if head.model_fields["kind"].default != kind:
+        raise HeadError(f"the kind of {installed[kind].value} is {head.model_fields['kind'].default!r}, not {kind!r}")
     return head
 
 

@@ -33,6 +33,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions, write_draft
 from edgead.files.disk import writing
+from edgead.heads import find_head
 from edgead.images.likeness import Look, look_of, odd_ones
 from edgead.workstation.backbones.pretrained import BACKBONES, find_added
 from edgead.workstation.methods import METHODS
@@ -160,7 +161,7 @@ def train_from_folder(
         good.refuse_rates(detector)
     use_cores()
     try:
-        model.head  # noqa: B018  what it refuses would be reported after hours of training otherwise
+        find_head(model.head.kind)  # what is refused would be reported after hours of training otherwise
     except ValidationError as error:
         raise SettingsError(tell_invalid(error.errors())) from None
     looks: dict[str, Look] = {}

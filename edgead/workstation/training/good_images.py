@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.artifact.tiling import Tiling
+from edgead.calibration.conformal import CalibrationError
 from edgead.calibration.operating_point import Costs
 from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import find_good_images, is_pattern, rule_of, split_good
@@ -346,8 +347,15 @@ class GoodImages:
         """Raise CalibrationError where so many images are too few, whatever their groups are."""
         if self.crosses(leaves_out):
             choose_rates(count, self.false_reject_rate, self.review_rate)
-        else:
+            return
+        try:
             plan_calibration(count, self.false_reject_rate, self.review_rate)
+        except CalibrationError as error:
+            try:
+                choose_rates(count, self.false_reject_rate, self.review_rate)
+            except CalibrationError:
+                raise error from None
+            raise CalibrationError(f"{error}; or cross-validate with --folds 5, which holds none out") from None
 
     def keep_all(self, paths: Sequence[Path], learns_from: LearnsFrom) -> Split:
         """Find the groups of the images and hold none of them out: there will be no thresholds yet."""
