@@ -171,8 +171,8 @@ class Pipeline(SteeredModel):
     @property
     def frame_counts(self) -> FrameCounts:
         """What the alarm goes by; where not every frame is wanted, parts that were named count, and skipped frames."""
-        judging, every = self._judging, self.section.trigger.kind == "every_frame"
-        missed = self._frames_dropped + judging.skipped if every else max(judging.skipped, self._parts_missed)
+        judging, wants_all = self._judging, self.section.trigger.wants_all
+        missed = self._frames_dropped + judging.skipped if wants_all else max(judging.skipped, self._parts_missed)
         return FrameCounts(sum(judging.inspector.decisions.values()), judging.inspector.late, missed)
 
     @property

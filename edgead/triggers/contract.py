@@ -69,3 +69,5 @@ class TriggerOptions(Section):
     kind: str
     on_request: ClassVar[bool] = False
     """What is opened with them is a RequestTrigger."""
+    wants_all: ClassVar[bool] = False
+    """Every frame shall have a verdict: one without it counts as not inspected."""
