@@ -33,7 +33,7 @@ class EveryFrameOptions(TriggerOptions):
     """Judge every frame that is not overtaken by a newer one."""
 
     kind: Literal["every_frame"] = "every_frame"
-    wants_all = True
+    wants_all: ClassVar[bool] = True
 
 
 class IntervalOptions(TriggerOptions):
