@@ -10,8 +10,8 @@ pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.training.good_images import Proportions, find_proportions, input_size, keep_proportions
-from edgead.workstation.tune import preset  # noqa: E402
-from edgead.workstation.tune.preset import LADDER, choose_settings  # noqa: E402
+from edgead.workstation.tune import auto  # noqa: E402
+from edgead.workstation.tune.auto import LADDER, choose_settings  # noqa: E402
 
 
 def write(folder, sizes):
@@ -69,7 +69,7 @@ def test_the_most_accurate_setting_within_the_latency_is_taken(tmp_path, monkeyp
         asked.append((settings["backbone"], tuple(settings["image_size"])))
         return 40.0 - 5 * len(asked)
 
-    monkeypatch.setattr(preset, "frame_ms", frame_ms)
+    monkeypatch.setattr(auto, "frame_ms", frame_ms)
     choice = choose_settings(paths, 30.0)
     assert choice.settings == {"backbone": LADDER[1][0], "image_size": input_size(LADDER[1][1], 0.5)}
     assert choice.frame_ms == 30.0 and "30.0 ms" in choice.account
@@ -84,7 +84,7 @@ def test_the_most_accurate_setting_within_the_latency_is_taken(tmp_path, monkeyp
 @pytest.mark.slow
 def test_the_frame_time_is_measured_on_the_network_that_would_run():
     small, large = (
-        preset.frame_ms({"backbone": "efficientnet_lite0", "image_size": [side, side], "memory_bank_size": 50})
+        auto.frame_ms({"backbone": "efficientnet_lite0", "image_size": [side, side], "memory_bank_size": 50})
         for side in (64, 256)
     )
     assert 0 < small < large

@@ -505,7 +505,7 @@ def test_commands_are_not_broken_at_the_width_of_the_terminal(trained_model, lin
 
 @pytest.mark.parametrize("preset", ["auto", "default"])
 def test_a_destination_is_refused_before_any_work(preset, line_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgead.workstation.tune.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("edgead.workstation.training.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
     refused = edgead("train", line_data, "-o", tmp_path / "photos", "--preset", preset, code=2)

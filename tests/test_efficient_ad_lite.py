@@ -29,7 +29,7 @@ from edgead.workstation.methods.load import load_network  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
 from edgead.workstation.training.good_images import GoodImages  # noqa: E402
-from edgead.workstation.tune.preset import preset_settings  # noqa: E402
+from edgead.workstation.training.preset import preset_settings  # noqa: E402
 
 TINY = {"model_size": "lite", "backbone": "efficientnet_lite0", "image_size": (64, 80), "width": 8, "steps": 6}
 

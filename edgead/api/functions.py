@@ -98,7 +98,7 @@ def train(
     try:
         from edgead.workstation.training.from_folder import train_from_folder
         from edgead.workstation.training.good_images import GoodImages
-        from edgead.workstation.tune.preset import preset_settings
+        from edgead.workstation.training.preset import preset_settings
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("edgead"):
             raise

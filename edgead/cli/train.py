@@ -137,7 +137,7 @@ def train(
     from edgead.cli.advice import advise, print_points
     from edgead.workstation.training.from_folder import train_from_folder
     from edgead.workstation.training.good_images import GoodImages
-    from edgead.workstation.tune.preset import preset_settings
+    from edgead.workstation.training.preset import preset_settings
 
     chosen = {
         "backbone": backbone,

@@ -1,4 +1,4 @@
-"""Settings of a preset for given images, and those that fit images and this machine: `edgead train --preset auto`.
+"""Preset `auto`: settings of patchcore that fit given images and this machine.
 
 The network's input keeps the proportions of the images and has as many pixels as the latency allows on this machine;
 no defect is needed to choose so. `python -m benchmarks panel` measures the list on parts that nobody tuned for.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,8 @@ import numpy as np
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.kernels import NearestPatches
-from edgead.workstation.backbones.pretrained import BACKBONES, find_added
-from edgead.workstation.methods import METHODS, find_preset
 from edgead.workstation.methods.patchcore.detector import PatchCore
-from edgead.workstation.training.good_images import STEP_PX, GoodImages, find_proportions, keep_proportions
-from edgead.workstation.tune import AUTO, AUTO_DETECTOR
+from edgead.workstation.training.good_images import find_proportions, keep_proportions
 from edgead.workstation.tune.finalists import network_ms
 from edgead.workstation.tune.space import Candidate
 
@@ -37,8 +34,6 @@ LADDER = (
     ("efficientnet_lite0", 224),
 )
 SEARCHES = 7
-# Tiles give a hundred times the patches of whole images: the bank is chosen from fewer, or it would take an hour.
-TILED_MAX_PATCHES = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,50 +109,3 @@ def frame_ms(settings: dict[str, Any]) -> float:
         nearest.search(patches)
         times.append((time.perf_counter_ns() - started) / 1e6)
     return network_ms(candidate, "auto") + float(np.median(times))
-
-
-def preset_settings(
-    good: GoodImages,
-    detector: str,
-    preset: str,
-    latency_ms: float | None,
-    progress: StageProgress,
-    chosen: Mapping[str, Any] = {},
-) -> tuple[dict[str, Any], str]:
-    """Settings of a preset in the proportions of the images; of `auto`, for this machine; and why in words.
-
-    `chosen` are settings that come on top of them: where they ask for another network than the preset's, no input size
-    is fitted.
-
-    Raises
-    ------
-    SettingsError
-        An unknown detector or preset, a latency without the preset `auto`, or that with tiles.
-    """
-    if preset == AUTO:
-        if detector != AUTO_DETECTOR:
-            raise SettingsError(f"--preset {AUTO} is of {AUTO_DETECTOR}; {detector} has presets of its own")
-        if good.tiles is not None:
-            raise SettingsError(f"--preset {AUTO} searches for whole images: name another preset, or leave out --tiles")
-        paths = good.find()
-        budget_ms = LATENCY_MS if latency_ms is None else latency_ms
-        choice = choose_settings(paths, budget_ms, roi=good.roi, progress=progress)
-        return choice.settings, choice.account
-    if latency_ms is not None:
-        raise SettingsError("--latency-ms belongs to --preset auto; `edgead tune` searches within a budget")
-    settings = find_preset(detector, preset)
-    method = METHODS.find(detector)
-    variant = method.variant(settings)
-    config = variant.config_class(**settings)
-    if method.variant({**settings, **chosen}) is not variant or not hasattr(config, "fill"):
-        return settings, ""
-    if good.tiles is not None:
-        height, width = config.image_size
-        bounded = {"max_patches": TILED_MAX_PATCHES} if hasattr(config, "max_patches") else {}
-        return {**settings, **bounded, "image_size": [height, width]}, f"{height} x {width} px a tile"
-    proportions = find_proportions(good.find(), good.roi)
-    added = find_added(chosen.get("backbone", config.backbone), BACKBONES)
-    step = added.patch if added else STEP_PX
-    fitted = keep_proportions({**settings, "image_size": list(config.image_size)}, proportions, step)
-    height, width = fitted["image_size"]
-    return fitted, f"{height} x {width} px ({proportions.reason})"
