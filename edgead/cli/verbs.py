@@ -13,6 +13,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from edgead.cli.examples import EXAMPLES
+
 VERBS = {
     "Make a model": {
         "demo": "device",
@@ -70,7 +72,9 @@ class VerbGroup(TyperGroup):
         app = import_module(f"{__package__}.{_FILES[verb]}").app
         group = typer.main.get_group(app)
         assert isinstance(group, VerbGroup)
-        return group.imported[verb]
+        command = group.imported[verb]
+        command.epilog = "\n\n".join(("Examples:", *EXAMPLES[verb]))
+        return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] in _FILES:
