@@ -57,6 +57,8 @@ def api(client):
     return schema.exclude(path="/api/events")  # has no end
 
 
+@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_the_api_is_as_it_says(api, daemon, mode):
     known = {"verdict_id": daemon.store.rows[0]["id"], "image_name": "frame.jpg"}

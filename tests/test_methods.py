@@ -35,10 +35,16 @@ def add(monkeypatch, **entries):
     monkeypatch.setattr("edgead.components.added.entry_points", lambda group: found)
 
 
+class Ours(METHODS["mvg"]):
+    name = "ours"
+
+
 def test_another_package_adds_a_method(monkeypatch):
-    add(monkeypatch, ours="edgead.workstation.methods.mvg.detector:Mvg", mvg="nowhere:Nothing")
-    assert list(METHODS) == [*METHODS.own, "ours"] and len(METHODS) == len(METHODS.own) + 1
-    assert METHODS.find("ours").__name__ == "Mvg"
+    add(monkeypatch, ours=f"{__name__}:Ours", mvg="nowhere:Nothing", other=f"{__name__}:Ours")
+    assert list(METHODS) == [*METHODS.own, "other", "ours"] and len(METHODS) == len(METHODS.own) + 2
+    assert METHODS.find("ours") is Ours
+    with pytest.raises(SettingsError, match="the name of test_methods:Ours is 'ours': its entry point must have the"):
+        METHODS.find("other")
     assert METHODS["mvg"].__module__ == "edgead.workstation.methods.mvg.detector"  # edgead's own are not replaced
 
 
