@@ -31,10 +31,10 @@ test-all: $(VENV)/dev.stamp
 	.ci/sanitize
 	.ci/versions
 
-# Lines that no quick test runs, processes that tests start left out: a page in build/coverage.
+# Lines that no quick test and none of faults runs, processes that tests start left out: a page in build/coverage.
 coverage: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'pytest-cov>=5'
-	$(MAKE) test ARGS="--cov=edgead --cov=export --cov-report=term --cov-report=html:build/coverage $(ARGS)"
+	$(MAKE) test ARGS="--cov=edgead --cov=export --cov-report=term --cov-report=html:build/coverage -m 'not slow or faults' $(ARGS)"
 
 lint: $(VENV)/dev.stamp build/stubs/stamp
 	$(VENV)/bin/ruff check .

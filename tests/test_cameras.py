@@ -459,8 +459,10 @@ def test_health_is_measured_by_the_golden_images_of_the_models_in_service(tmp_pa
 def test_no_frame_waits_for_a_check_of_health(tmp_path, monkeypatch):
     write_image(tmp_path / "0.png", render(0)[0])
     taken = []
-    monkeypatch.setattr(HealthWatch, "check", lambda _, frame: taken.append(mailbox.get(0)) or ())
-    with camera(str(tmp_path)) as (top, mailbox):
+    with closing(SupervisedCamera("top", CameraSection(uri=str(tmp_path), **FAST))) as top:
+        mailbox = top.subscribe()
+        monkeypatch.setattr(HealthWatch, "check", lambda _, frame: taken.append(mailbox.get(0)) or ())
+        top.start()
         wait_for(top, "ended")
     assert [frame.number for frame in taken] == [0]
 

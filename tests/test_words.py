@@ -56,7 +56,8 @@ def test_old_words_do_not_come_back():
             for match in pattern.finditer(text):
                 line = text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
                 if not EXEMPT_PARTS.search(line):
-                    found.append(f"{name}: {line.strip()}: write {instead} for {match[0]}")
+                    number = text.count("\n", 0, match.start()) + 1
+                    found.append(f"{name}:{number}: {match[0]}: write {instead}")
     assert found == []
 
 

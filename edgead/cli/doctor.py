@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from edgead.errors import SettingsError
+from edgead.heads import find_head
 from edgead.process.installation import install_command
 from edgead.process.quiet_libraries import quiet_opencv, quiet_stderr
 from edgead.profiling.latency import machine_facts
@@ -28,6 +29,10 @@ from edgead.sinks.window import gui_problem
 from edgead.site.reference import KINDS
 from edgead.sources import SourceError, open_source
 from edgead.sources.camera import list_cameras
+from edgead.synthetic.makers import MAKERS
+from edgead.unlabelled.screening.screeners import SCREENERS
+from edgead.unlabelled.sorting.sort import SORTERS
+from edgead.workstation.methods.registry import METHODS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,15 +117,21 @@ def _plugins() -> Finding:
     sound, broken = [], []
     entries = [(kind, entry) for kind in _GROUPS for entry in entry_points(group=f"edgead.{kind}")]
     registries = {f"{registry.kind}s": registry for registry, _ in KINDS}
+    finders: dict[str, Callable[[str], Any]] = {
+        added.group: added.find for added in (METHODS, SORTERS, SCREENERS, MAKERS)
+    }
+    finders["edgead.heads"] = find_head
     for kind, entry in entries:
         name = f"{entry.name} ({kind})"
+        why = None
         try:
             if kind in registries:
                 registries[kind].all()
                 why = registries[kind].left_out.get(entry.name)
+            elif entry.group in finders:
+                finders[entry.group](entry.name)
             else:
                 entry.load()
-                why = None
         except Exception as error:  # noqa: BLE001  the edge to other people's code
             why = f"{type(error).__name__}: {error}"
         if why is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.cli.app import Json, app, print_report
 from edgead.errors import SettingsError
-from edgead.workstation.tune import AUTO, AUTO_DETECTOR
+from edgead.workstation.training import AUTO, AUTO_DETECTOR
 
 if TYPE_CHECKING:
     from rich.table import Table

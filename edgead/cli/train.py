@@ -27,7 +27,7 @@ from edgead.cli.app import (
 from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
 from edgead.errors import SettingsError
-from edgead.workstation.tune import AUTO
+from edgead.workstation.training import AUTO
 
 if TYPE_CHECKING:
     from rich.table import Table

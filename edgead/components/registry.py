@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -165,7 +166,7 @@ class Registry(Generic[C]):
                 self._load(entry)
 
     def _load(self, entry: EntryPoint) -> None:
-        before = self._components
+        before, known_already = self._components, entry.module in sys.modules
         try:
             entry.load()
         except Exception as error:  # noqa: BLE001  the edge to other people's code: the others are still there
@@ -173,9 +174,7 @@ class Registry(Generic[C]):
             what = str(error) if isinstance(error, SettingsError) else f"{type(error).__name__}: {error}"
             self._leave_out(entry, what)
         else:
-            if self._components is before and not any(
-                known.options.__module__.startswith(entry.value) for known in before.values()
-            ):
+            if self._components is before and not known_already:
                 self._leave_out(entry, f"it registers no {self.kind}")
 
     def _leave_out(self, entry: EntryPoint, why: str) -> None:

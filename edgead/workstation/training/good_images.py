@@ -351,6 +351,8 @@ class GoodImages:
         try:
             plan_calibration(count, self.false_reject_rate, self.review_rate)
         except CalibrationError as error:
+            if self.guarantee is not None or self.clean:  # which --folds does not go with
+                raise
             try:
                 choose_rates(count, self.false_reject_rate, self.review_rate)
             except CalibrationError:

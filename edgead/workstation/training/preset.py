@@ -9,8 +9,8 @@ from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 from edgead.workstation.backbones.pretrained import BACKBONES, find_added
 from edgead.workstation.methods import METHODS, find_preset
+from edgead.workstation.training import AUTO, AUTO_DETECTOR
 from edgead.workstation.training.good_images import STEP_PX, GoodImages, find_proportions, keep_proportions
-from edgead.workstation.tune import AUTO, AUTO_DETECTOR
 
 # Tiles give a hundred times the patches of whole images: the bank is chosen from fewer, or it would take an hour.
 TILED_MAX_PATCHES = 500_000

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from edgead.adapt.finalize import CalibrationPlan
 from edgead.artifact.manifest import PRECISIONS
+from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import StageProgress, check_images, deal_groups
-from edgead.dataset.groups import AUTO, NONE, Groups
+from edgead.dataset.groups import AUTO, NONE, Groups, group_images
 from edgead.errors import SettingsError
 from edgead.workstation.training.good_images import GoodImages
 
@@ -75,8 +76,9 @@ class Parts:
 
     @property
     def calibration(self) -> CalibrationPlan:
-        """Limits of candidates, which never ship: at a rate that any number of images supports."""
-        return CalibrationPlan(self.judge, 0.5, groups=self.groups_of(self.judge))
+        """Limits of candidates, which never ship: the strictest, for a reject takes longer than a good part."""
+        groups = self.groups_of(self.judge)
+        return CalibrationPlan(self.judge, 1 / max(2, len(set(groups or self.judge))), groups=groups)
 
     def groups_of(self, paths: Sequence[Path]) -> tuple[int, ...]:
         """Group of each image; empty where each is its own."""
@@ -97,8 +99,10 @@ def split_images(plan: TunePlan, good: GoodImages, progress: StageProgress) -> P
     if unknown:
         raise SettingsError(f"unknown precision {', '.join(map(repr, unknown))}: choose from {', '.join(PRECISIONS)}")
     paths, _, _ = check_images(good.find(), progress=partial(progress, "read images"))
-    # The winner may be one that leaves images out by itself, or one that does not.
-    groups, _ = (good.split(paths, plan.seed, leaves_out=leaves_out).groups for leaves_out in (True, False))
+    groups = group_images(paths, good.group, good.data)
+    # The winner may be a detector that leaves images out by itself, or one that holds some out.
+    choose_rates(len(paths), plan.false_reject_rate, None, groups=groups.count)
+    plan_calibration(groups.count, plan.false_reject_rate, what=groups.unit)
     judged = max(2, round(JUDGED_SHARE * groups.count))
     if judged >= groups.count:
         raise SettingsError(f"{groups.count} {groups.unit} are too few to learn from and to judge with")

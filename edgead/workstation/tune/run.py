@@ -192,7 +192,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
     """Search, and write the winner to `destination`.
 
     Candidates are compared by their image AUROC on good images that they did not learn from and defects drawn on those.
-    Only good images are read. The winner is trained once more, from all of them, as `edgead train` does.
+    Only good images are read. The winner is trained once more, as `edgead train` does.
 
     Raises
     ------
@@ -269,7 +269,7 @@ def halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str]
 
 
 def _finish(winner: Finalist, good: GoodImages, plan: TunePlan, destination: Path, progress: StageProgress) -> None:
-    """Train the winner as `edgead train` does, from all good images, and put it in its place."""
+    """Train the winner as `edgead train` does, and put it in its place."""
     candidate = winner.candidate
     with tempfile.TemporaryDirectory(prefix="edgead-winner-") as work:
         path = Path(work) / "model"
