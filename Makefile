@@ -8,6 +8,9 @@ DATA ?=
 CPP = $(shell find csrc tests plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
+# Tests start hundreds of Pythons: without kept bytecode each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-plugins test-all coverage lint docs clean
 
 # With the daemon, which is the next command of the README.
