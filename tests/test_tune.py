@@ -324,6 +324,17 @@ def test_search_in_processes(good_only, small_space, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_winner_in_int8_has_limits_from_the_images_that_it_learnt(good_only, small_space, tmp_path):
+    plan = TunePlan(10_000, 0.2, precisions=("int8",), detectors=("patchcore",), trials=1, workers=1)
+    tuned = tune(good_only, tmp_path / "model", plan)
+    with Detector.load(tmp_path / "model") as detector:
+        manifest, graph = detector.manifest, detector.graph
+    assert manifest.precision == tuned.winner.precision == "int8" == manifest.training["tuned"]["precision"]
+    assert manifest.graphs["int8"].method["image_source"] == "training data"
+    assert graph.calibration.method == "cross_conformal" and len(graph.calibration.scores) == 30
+
+
+@pytest.mark.slow
 def test_a_budget_that_nothing_keeps(good_only, small_space, tmp_path):
     with pytest.raises(SettingsError, match="nothing keeps within 0.001 ms"):
         tune(good_only, tmp_path / "none", TunePlan(1e-3, 0.2, detectors=("patchcore",), trials=1, workers=1))
