@@ -4,7 +4,7 @@
     python -m benchmarks startup --beside OTHER/.venv/bin/edgead
 
 Wall time on an idle machine is about the same; CPU time is what other work does not change much. Python keeps what it
-has compiled, as it does unless told not to.
+has compiled, as on any machine that does not forbid it.
 """
 
 from __future__ import annotations
