@@ -269,6 +269,7 @@ def test_images_are_their_tiles(line_data):
     assert len(few) == 5 and few.origins == sorted(few.origins)
     assert all(any(np.array_equal(one, other) for other in images) for one in few)
     assert images.some(100).origins == images.origins
+    assert all(images.some(3, seed).origins == [0, 1, 2] for seed in range(20))  # one of each
     with pytest.raises(ImageError, match=re.escape(f"{paths[0]}: a frame of 480 x 480 pixels is smaller")):
         Images(paths, Preprocessing(image_size=(16, 16), tiles=Tiling(size=(500, 500), overlap=(0, 0))))
 

@@ -64,9 +64,15 @@ class Images(Sequence[np.ndarray]):
         return [groups[number] for number in self.origins]
 
     def some(self, most: int, seed: int = 0) -> Images:
-        """At most so many of them, chosen at random, in their order: every few would be the same tile of each image."""
+        """At most so many of them, in their order: at random, as every few would be the same tile of each image.
+
+        There is one of each image, if so many are allowed.
+        """
         chosen = copy(self)
-        picks = np.sort(np.random.default_rng(seed).permutation(len(self))[:most]).tolist()
+        order = np.random.default_rng(seed).permutation(len(self))
+        first = np.zeros(len(order), bool)
+        first[np.unique(np.asarray(self.origins)[order], return_index=True)[1]] = True
+        picks = np.sort(np.concatenate([order[first], order[~first]])[:most]).tolist()
         chosen.origins, chosen._specs = ([values[i] for i in picks] for values in (self.origins, self._specs))
         return chosen
 
