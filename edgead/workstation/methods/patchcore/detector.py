@@ -166,14 +166,21 @@ class PatchCore(Method[PatchCoreConfig]):
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
         "default": {},
         "fine": {"image_size": (576, 576), "memory_bank_size": 10000},
-        "foundation": {"backbone": "dinov2_vits14", "layers": ("block6", "block9")},
+        "foundation": {
+            "backbone": "dinov2_vits14",
+            "layers": ("block8",),
+            "image_size": (224, 224),
+            "window": 1,  # its grid is coarse: a mean over several patches would hide a small defect
+            "top_patches": 3,
+            "margin": 0,
+        },
     }
     purpose = "first: good with small and large defects, with the least to decide; learns in a minute"
     preset_purposes = {
         "fast": "tight budgets and large defects: it is blind to defects of a few pixels",
         "default": "first",
         "fine": "tiny defects, where a frame may take twice as long",
-        "foundation": "on DINOv2, for a GPU, or frames that may take a second; weights are a file or a download",
+        "foundation": "on DINOv2, for a GPU, or frames that may take 150 ms; weights are a file or a download",
     }
 
     def __init__(
