@@ -30,7 +30,7 @@ from edgead.workstation.methods.method import Course  # noqa: E402
 
 PUBLIC = json.loads((Path(__file__).parent / "fixtures" / "efficient_ad" / "public.json").read_text())
 BEFORE, TRAINING = PUBLIC["before training"], PUBLIC["training"]
-OURS = SimpleNamespace(pdn=student_teacher, student_teacher=student_teacher, teacher=teacher)
+OURS = SimpleNamespace(student_teacher=student_teacher, teacher=teacher)
 SEEDS = {"teacher": 1, "student": 2, "autoencoder": 3}
 IMAGE_SIZE = (256, 256)
 
@@ -87,7 +87,9 @@ def weights(name: str) -> dict[str, torch.Tensor]:
 
 def drawn(modules: SimpleNamespace = OURS) -> student_teacher.StudentTeacher:
     """Student, teacher and autoencoder of the drawn weights."""
-    network = modules.student_teacher.StudentTeacher(modules.pdn.build_pdn("small", 384), "small", IMAGE_SIZE).eval()
+    network = modules.student_teacher.StudentTeacher(
+        modules.student_teacher.build_pdn("small", 384), "small", IMAGE_SIZE
+    ).eval()
     for name in SEEDS:
         getattr(network, name).load_state_dict(weights(name))
     for name in ("teacher", "student"):
@@ -231,7 +233,7 @@ def test_border_repeats_its_neighbours_where_the_public_code_has_zeros():
 
 # Traps: one thing in ours is flipped in its source, and the comparison must fail.
 
-CHAIN = ("pdn", "student_teacher", "teacher")
+CHAIN = ("student_teacher", "teacher")
 
 
 def flipped(monkeypatch, name: str, old: str, new: str) -> SimpleNamespace:
@@ -268,13 +270,13 @@ LOSS_FLIPS = {
     "the plain image's target": ("student_teacher", "(reconstruction, augmented_target)", "(reconstruction, target)"),
     "the teacher instead of the autoencoder": ("student_teacher", "(imitated, reconstruction)", "(imitated, target)"),
     "BGR": ("student_teacher", "(image - self.pixel_mean)", "(image.flip(1) - self.pixel_mean)"),
-    "other deviations of pixels": ("pdn", "(0.229, 0.224, 0.225)", "(0.5, 0.5, 0.5)"),
+    "other deviations of pixels": ("student_teacher", "(0.229, 0.224, 0.225)", "(0.5, 0.5, 0.5)"),
     "the mean after the division": ("teacher", "sub_(mean).div_(std)", "div_(std).sub_(mean)"),
-    "align_corners": ("pdn", "align_corners=False", "align_corners=True"),
-    "a decoder that begins at 4 x 4": ("pdn", "((64, 1), (32, 0)", "((64, 0), (32, 0)"),
-    "padding": ("pdn", '"""PDN-S, table 6."""\n    pad = int(padding)', "pad = 1"),
+    "align_corners": ("student_teacher", "align_corners=False", "align_corners=True"),
+    "a decoder that begins at 4 x 4": ("student_teacher", "((64, 1), (32, 0)", "((64, 0), (32, 0)"),
+    "padding": ("student_teacher", '"""PDN-S, table 6."""\n    pad = int(padding)', "pad = 1"),
     "the largest of four": (
-        "pdn",
+        "student_teacher",
         "AvgPool2d(2, padding=pad),\n        nn.Conv2d(256, 256, 3",
         "MaxPool2d(2), nn.Conv2d(256, 256, 3",
     ),
@@ -295,8 +297,8 @@ MAP_FLIPS = {
     "the larger of both maps": ("student_teacher", "(stop - start)).mean(", "(stop - start)).amax("),
     "the maps in the other order": ("student_teacher", "[local, overall], dim=1", "[overall, local], dim=1"),
     "BGR": ("student_teacher", "(image - self.pixel_mean)", "(image.flip(1) - self.pixel_mean)"),
-    "align_corners": ("pdn", "align_corners=False", "align_corners=True"),
-    "padding": ("pdn", '"""PDN-S, table 6."""\n    pad = int(padding)', "pad = 1"),
+    "align_corners": ("student_teacher", "align_corners=False", "align_corners=True"),
+    "padding": ("student_teacher", '"""PDN-S, table 6."""\n    pad = int(padding)', "pad = 1"),
 }
 
 
@@ -326,7 +328,7 @@ def test_a_flipped_map_is_another(flip, monkeypatch):
 
 
 def test_a_flip_of_nothing_changes_nothing(monkeypatch):
-    modules = flipped(monkeypatch, "pdn", "align_corners=False", "align_corners=False")
+    modules = flipped(monkeypatch, "student_teacher", "align_corners=False", "align_corners=False")
     assert modules.student_teacher is not student_teacher
     assert same(maps(modules), expected_maps())
 
