@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import closing
 from datetime import datetime, timezone
+from typing import get_args
 
 import cv2
 import numpy as np
 import pytest
 
-from edgead.daemon.part_code import PartCode
-from edgead.images.codes import CodeReader
-from edgead.site.part_naming import CodeSection
-from edgead.types import NO_PART, Frame, Part
+zxingcpp = pytest.importorskip("zxingcpp", reason="codes need the daemon's packages")
+from edgead.daemon.part_code import PartCode  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
+from edgead.images.codes import CodeKind, CodeReader  # noqa: E402
+from edgead.site.part_naming import CodeSection  # noqa: E402
+from edgead.types import NO_PART, Frame, Part  # noqa: E402
 
 REGION = (40, 20, 300, 300)
-EAN_13 = "4006381333931"
-# ISO/IEC 15420: the left-hand digits, and which of the first six are mirrored complements, by the leading digit 4.
-LEFT = "0001101 0011001 0010011 0111101 0100011 0110001 0101111 0111011 0110111 0001011".split()
-MIRRORED = "010011"
 
 
 def qr(text, side=240):
     return cv2.resize(cv2.QRCodeEncoder.create().encode(text), (side, side), interpolation=cv2.INTER_NEAREST)
 
 
-def barcode(digits, module=4, height=120):
-    complement = [left.translate(str.maketrans("01", "10")) for left in LEFT]
-    pairs = zip(digits[1:7], MIRRORED, strict=True)
-    left = "".join(complement[int(digit)][::-1] if mirrored == "1" else LEFT[int(digit)] for digit, mirrored in pairs)
-    bits = f"101{left}01010{''.join(complement[int(digit)] for digit in digits[7:])}101"
-    bars = np.array([[255 * (bit == "0") for bit in bits]], np.uint8)
-    image = np.repeat(np.repeat(bars, module, 1), height, 0)
-    return cv2.GaussianBlur(cv2.copyMakeBorder(image, 80, 80, 100, 100, cv2.BORDER_CONSTANT, value=255), (3, 3), 0)
+def drawn(kind, text):
+    """A code of another kind, turned and noisy, as a camera sees it; uint8 BGR."""
+    code = zxingcpp.write_barcode_to_image(zxingcpp.create_barcode(text, kind), scale=4)
+    image = cv2.copyMakeBorder(np.array(code), 60, 60, 60, 60, cv2.BORDER_CONSTANT, value=200)
+    height, width = image.shape
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 17, 1)
+    image = cv2.warpAffine(image, turn, (width, height), borderValue=200)
+    noise = np.random.default_rng(0).normal(0, 15, image.shape)
+    return cv2.cvtColor(np.clip(image + noise, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
 
 
 def frame(*codes, part=NO_PART, at=((70, 50),)):
@@ -53,10 +54,31 @@ def test_a_code_in_the_region_is_the_serial_number():
         assert named.part == Part("A-0017", "b 7") and code.counts == {"read": 1, "unread": 0, "differs": 0}
 
 
-def test_a_barcode_is_read_where_it_is_asked_for():
-    image = cv2.cvtColor(barcode(EAN_13), cv2.COLOR_GRAY2BGR)
-    assert CodeReader(["qr", "barcode"]).read(image) == (EAN_13,)
-    assert CodeReader(["qr"]).read(image) == ()
+@pytest.mark.parametrize(
+    ("kind", "drawn_as", "text"),
+    [
+        ("qr", zxingcpp.QRCode, "A-0017"),
+        ("qr", zxingcpp.MicroQRCode, "A17"),
+        ("data_matrix", zxingcpp.DataMatrix, "SN 4711/x"),
+        ("data_matrix", zxingcpp.DataMatrix, "Größe 7"),
+        ("code_128", zxingcpp.Code128, "AB-1234"),
+        ("barcode", zxingcpp.EAN13, "4006381333931"),
+        ("barcode", zxingcpp.EAN8, "96385074"),
+        ("barcode", zxingcpp.UPCA, "0036000291452"),
+    ],
+)
+def test_a_code_is_read_where_its_kind_is_asked_for(kind, drawn_as, text):
+    image = drawn(drawn_as, text)
+    assert CodeReader([kind]).read(image) == (text,)
+    others = [other for other in get_args(CodeKind) if other != kind]
+    assert CodeReader(others).read(image) == ()
+    assert CodeReader([kind, *others]).read(image) == (text,)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zxingcpp", None)
+    with pytest.raises(SettingsError, match="zxing-cpp is missing: .*pip install .*daemon"):
+        CodeReader(["qr"])
 
 
 @pytest.mark.parametrize(

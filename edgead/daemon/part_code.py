@@ -29,7 +29,7 @@ class _Asked:
 class PartCode:
     """Names the part of each frame by its code; used by one thread, its counts by any.
 
-    OpenCV reads in a thread of its own: how long it takes depends on the image, and nothing ends it.
+    Codes are read in a thread of their own: how long it takes depends on the image, and nothing ends it.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ class CodeSection(Section):
     ]
     kinds: Annotated[
         tuple[CodeKind, ...],
-        Field(min_length=1, description="qr, and barcode: EAN-8, EAN-13, UPC-A and UPC-E."),
+        Field(min_length=1, description="qr, data_matrix, code_128, and barcode: EAN-8, EAN-13, UPC-A and UPC-E."),
     ] = ("qr",)
     within_ms: Annotated[
         float, Field(gt=0, le=2000, description="What takes longer to read counts as unread, and is not waited for.")
