@@ -5,18 +5,15 @@ Scores alone would not show a small change.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from edgead.adapt.finalize import each_measured
-from edgead.artifact.folder import Artifact
 from edgead.calibration.conformal import score_scale
-from edgead.detector import Detector, Measurement
+from edgead.detector import Measurement
 
 
 def changed_weights(fp32: onnx.ModelProto, model: onnx.ModelProto) -> list[str]:
@@ -79,23 +76,18 @@ class Differences:
     correlation: float
 
 
-def measure_images(
-    artifact: Artifact, precision: str, paths: Sequence[Path], folds: Sequence[int] = ()
-) -> list[Measurement]:
-    """Score images with the artifact's graph of a precision; with `folds`, each without the fold that it is of."""
-    with Detector(artifact, runtime="onnxruntime", precision=precision) as detector:
-        return list(each_measured(detector, paths, folds))
+def differences(expected: Iterable[Measurement], measured: Iterable[Measurement]) -> Differences:
+    """Compare what two graphs say of the same images, which may come one by one: no map is kept.
 
-
-def differences(expected: Sequence[Measurement], measured: Sequence[Measurement]) -> Differences:
-    """Compare what two graphs say of the same images; `expected` is fp32's."""
-    expected_scores = np.array([x.image_score for x in expected])
-    scores = np.array([x.image_score for x in measured])
+    `expected` is fp32's.
+    """
+    pairs, map_errors = [], []
+    for x, y in zip(expected, measured, strict=True):
+        pairs.append((x.image_score, y.image_score))
+        largest = max(float(np.abs(x.anomaly_map).max()), 1e-12)
+        map_errors.append(float(np.abs(y.anomaly_map - x.anomaly_map).max()) / largest)
+    expected_scores, scores = np.array(pairs).T
     relative = (scores - expected_scores) / score_scale(expected_scores, expected_scores)
-    map_errors = [
-        np.abs(y.anomaly_map - x.anomaly_map).max() / max(np.abs(x.anomaly_map).max(), 1e-12)
-        for x, y in zip(expected, measured, strict=True)
-    ]
     constant = expected_scores.std() == 0 or scores.std() == 0
     return Differences(
         images=len(scores),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -9,11 +10,21 @@ from functools import cached_property, partial
 import numpy as np
 import onnx
 from edgead.export.layers import layers
-from edgead.export.quantize import METHODS, Scheme, measure_ranges, quantize
+from edgead.export.quantize import (
+    EXTREMES,
+    MAX_HISTOGRAM_IMAGES,
+    METHODS,
+    Scheme,
+    measure_ranges,
+    quantize,
+)
 from edgead.export.rounding import Moments, open_graph, second_moments
 from onnxruntime.quantization.calibrate import TensorsData
 
 from edgead.dataset.folders import StageProgress
+
+# Of the tolerance. The next methods take minutes and seldom gain a fifth of an error.
+FAR_WITHIN = 0.5
 
 ScoreError = Callable[[onnx.ModelProto], float]
 """Relative error of the image scores when the detector runs a graph."""
@@ -32,7 +43,7 @@ class Found:
     method : str
         Of the calibration.
     method_errors : dict
-        Score error of every method with all layers quantised.
+        Score error of every method that was tried, with all layers quantised.
     float_layers : list of str
     sensitivity : dict
         Layer to relative error of the outputs when it alone is quantised, largest first; empty if nothing was searched.
@@ -75,18 +86,27 @@ class Int8Search:
         self._score_error = score_error
         self._progress = progress
 
-    def run(self, tolerance: float, float_layers: Sequence[str] | None = None) -> Found:
+    def run(
+        self, tolerance: float, float_layers: Sequence[str] | None = None, *, give_up_above: float = math.inf
+    ) -> Found:
         """Choose the calibration method with the smallest score error; then keep layers in float, most sensitive first.
 
-        As few are kept as the tolerance needs, half of them at most; the caller judges the result. With `float_layers`,
-        exactly those are kept.
+        A method that stays far within the tolerance is taken at once. As few layers are kept as the tolerance needs,
+        half of them at most; the caller judges the result. With `float_layers`, exactly those are kept. Where no method
+        brings the error with all layers quantised to `give_up_above`, none are looked for.
         """
         named = list(float_layers or [])
-        ranges = {method: self._ranges(method) for method in METHODS}
-        models = {method: self._quantised(found, named) for method, found in ranges.items()}
-        errors = {method: self._score_error(model) for method, model in models.items()}
+        ranges: dict[str, TensorsData] = {}
+        models: dict[str, onnx.ModelProto] = {}
+        errors: dict[str, float] = {}
+        for method in METHODS:
+            ranges[method] = self._ranges(method)
+            models[method] = self._quantised(ranges[method], named)
+            errors[method] = self._score_error(models[method])
+            if errors[method] <= FAR_WITHIN * tolerance:
+                break
         method = min(errors, key=errors.__getitem__)
-        if errors[method] <= tolerance:
+        if errors[method] <= tolerance or errors[method] > give_up_above:
             return Found(models[method], method, errors, named)
         sensitivity = self.sensitivity(ranges[method])
         if float_layers is not None:
@@ -125,7 +145,10 @@ class Int8Search:
         return second_moments(self._model, self._images)
 
     def _ranges(self, method: str) -> TensorsData:
-        return measure_ranges(self._model, self._images, method, partial(self._progress, f"calibrate {method}"))
+        most = len(self._images) if method == EXTREMES else MAX_HISTOGRAM_IMAGES
+        picks = np.linspace(0, len(self._images) - 1, min(most, len(self._images))).round().astype(int).tolist()
+        images = [self._images[i] for i in picks]
+        return measure_ranges(self._model, images, method, partial(self._progress, f"calibrate {method}"))
 
     def _outputs(self, model: onnx.ModelProto) -> np.ndarray:
         """All outputs for a few images, in one vector."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import onnx
 from edgead.export.build import software_versions
 from edgead.export.calibration_images import CalibrationImages, RangeImages
-from edgead.export.differences import Differences, differences, measure_images
+from edgead.export.differences import differences
 from edgead.export.float16 import to_float16
 from edgead.export.graph import load_graph
 from edgead.export.int8_search import Found, Int8Search
@@ -21,12 +22,12 @@ from edgead.export.layers import layers, transformer
 from edgead.export.quantize import MAX_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
 
-from edgead.adapt.finalize import measure_good, write_golden
+from edgead.adapt.finalize import GoodScores, each_measured, write_golden
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.artifact.inputs import Preprocessing
-from edgead.artifact.manifest import MAX_TOLERANCE, Golden, GraphRecord
+from edgead.artifact.manifest import MAX_TOLERANCE, Calibration, Golden, GraphRecord
 from edgead.artifact.preprocess import inputs_of
-from edgead.dataset.folders import StageProgress, no_progress
+from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.dataset.images import Images
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
@@ -60,12 +61,15 @@ class PrecisionPlan:
         Layers that int8 keeps in float; by default they are searched.
     make_default : bool
         Open this graph when no precision is asked for.
+    give_up_above : float
+        Look for no layers to keep in float where int8 without them is further off than this, in tolerances.
     """
 
     precision: str
     tolerance: float | None = None
     float_layers: Sequence[str] | None = None
     make_default: bool = False
+    give_up_above: float = math.inf
 
     def check(self) -> None:
         """Raise SettingsError unless the precision is one that is made beside fp32."""
@@ -94,15 +98,9 @@ def add_precision(
     """
     plan.check()
     artifact = Artifact.load(path)
-    graph = load_graph(artifact)
-    if plan.precision != "fp16" and transformer(graph):
-        raise SettingsError(
-            f"{path} has a transformer as its backbone, of which {plan.precision} would change the first layer alone: "
-            "take fp16"
-        )
-    known = layers(graph)
-    if plan.precision != "fp16" and not known:
-        raise SettingsError(f"{path} has no convolution, all that {plan.precision} changes: take fp32 or fp16")
+    if problem := not_for(artifact, plan.precision):
+        raise SettingsError(f"{path} {problem}")
+    known = layers(load_graph(artifact))
     unknown = set(plan.float_layers or ()) - known.keys()
     if unknown:
         raise SettingsError(f"{path} has no layer {', '.join(sorted(unknown))}; it has {', '.join(known)}")
@@ -121,6 +119,16 @@ def add_precision(
     return Artifact.load(path)
 
 
+def not_for(artifact: Artifact, precision: str) -> str:
+    """Say why the network gains nothing from a precision; empty where it does."""
+    graph = load_graph(artifact)
+    if precision == "fp16":
+        return ""
+    if transformer(graph):
+        return f"has a transformer as its backbone, of which {precision} would change the first layer alone: take fp16"
+    return "" if layers(graph) else f"has no convolution, all that {precision} changes: take fp32 or fp16"
+
+
 def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progress: StageProgress) -> GraphRecord:
     """Write the graph and its golden maps into the draft."""
     trial = _Trial(draft, plan)
@@ -136,30 +144,47 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
             "float_layers": found.float_layers,
             "sensitivity": found.sensitivity,
         }
-    error = _Comparison(trial, images).run()
-    if not error.mean_score_error <= plan.score_tolerance:
-        problem = (
-            f"the {plan.precision} graph changes the scores of {error.images} good images by "
-            f"{100 * error.mean_score_error:.4g} % of their value, allowed is {100 * plan.score_tolerance:g} %"
-        )
-        raise ToleranceError(problem, _remedy(method))
-    calibration = draft.graph("fp32").calibration
-    assert calibration is not None  # without it there are no held-out images
-    with Detector(trial.artifact, runtime="onnxruntime", precision=plan.precision) as detector:
-        good = measure_good(detector, images.held_out, partial(progress, "calibrate"), folds=images.folds)
+    of_fp32, good = GoodScores([], [], []), GoodScores([], [], [])
+    with trial.open("fp32") as fp32, trial.open(plan.precision) as detector:
+        measured = good.collecting(_each(detector, images, partial(progress, "calibrate")))
+        error = differences(of_fp32.collecting(_each(fp32, images)), measured)
+        if not error.mean_score_error <= plan.score_tolerance:
+            problem = (
+                f"the {plan.precision} graph changes the scores of {error.images} good images by "
+                f"{100 * error.mean_score_error:.4g} % of their value, allowed is {100 * plan.score_tolerance:g} %"
+            )
+            raise ToleranceError(problem, _remedy(method))
         golden = _replay(detector, draft, plan.precision)
+    before = draft.graph("fp32").calibration
+    assert before is not None  # without it there are no held-out images
+    calibration = replace(good, method="cross_conformal" if len(images.folds) else None).calibrate(
+        before.false_reject_rate,
+        before.review_rate,
+        groups=images.groups,
+        most_defective=before.most_defective,
+    )
+    facts = {"image_source": images.source, "decision_flips": _flips(before, of_fp32, calibration, good)}
     return trial.record.model_copy(
         update={
-            "calibration": good.calibrate(
-                calibration.false_reject_rate,
-                calibration.review_rate,
-                groups=images.groups,
-                most_defective=calibration.most_defective,
-            ),
+            "calibration": calibration,
             "golden": golden,
-            "method": {**method, "image_source": images.source, "differences": asdict(error)},
+            "method": {**method, **facts, "differences": asdict(error)},
         }
     )
+
+
+def _each(detector: Detector, images: CalibrationImages, progress: Progress | None = None) -> Iterator[Measurement]:
+    """Score the held-out images, one by one."""
+    for done, one in enumerate(each_measured(detector, images.held_out, images.folds), 1):
+        yield one
+        if progress:
+            progress(done, len(images.held_out))
+
+
+def _flips(before: Calibration, of_fp32: GoodScores, calibration: Calibration, good: GoodScores) -> int:
+    """Count the good images that both graphs judge differently, each by its own thresholds."""
+    pairs = zip(of_fp32.scores, good.scores, strict=True)
+    return sum(before.decide(old) != calibration.decide(new) for old, new in pairs)
 
 
 class _Trial:
@@ -175,6 +200,9 @@ class _Trial:
         self.artifact = Artifact(draft.path, draft.manifest.model_copy(update={"graphs": graphs}))
         self.plan = plan
 
+    def open(self, precision: str) -> Detector:
+        return Detector(self.artifact, runtime="onnxruntime", precision=precision)
+
     def write(self, model: onnx.ModelProto) -> None:
         properties = self.artifact.manifest.graph_properties | {"edgead.precision": self.plan.precision}
         onnx.helper.set_model_props(model, properties)
@@ -183,7 +211,7 @@ class _Trial:
 
 
 class _Comparison:
-    """Compares the trial's graph with fp32 on some of the held-out images."""
+    """Compares graphs of the search with fp32 on some of the held-out images."""
 
     def __init__(self, trial: _Trial, images: CalibrationImages):
         self._trial = trial
@@ -191,15 +219,13 @@ class _Comparison:
         self._expected = self._measure("fp32")
 
     def _measure(self, precision: str) -> list[Measurement]:
-        return measure_images(self._trial.artifact, precision, self._images.held_out, self._images.folds)
-
-    def run(self) -> Differences:
-        return differences(self._expected, self._measure(self._trial.plan.precision))
+        with self._trial.open(precision) as detector:
+            return list(_each(detector, self._images))
 
     def score_error(self, model: onnx.ModelProto) -> float:
         """What the search lowers."""
         self._trial.write(model)
-        return self.run().mean_score_error
+        return differences(self._expected, self._measure(self._trial.plan.precision)).mean_score_error
 
 
 def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -> Found:
@@ -208,7 +234,8 @@ def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -
     calibration_images = RangeImages(Images(_spread(images.ranges, MAX_IMAGES), preprocessing).some(MAX_IMAGES))
     scheme = SCHEMES[trial.plan.precision]
     search = Int8Search(load_graph(trial.artifact), scheme, calibration_images, comparison.score_error, progress)
-    return search.run(SEARCH_MARGIN * trial.plan.score_tolerance, trial.plan.float_layers)
+    tolerance = SEARCH_MARGIN * trial.plan.score_tolerance
+    return search.run(tolerance, trial.plan.float_layers, give_up_above=trial.plan.give_up_above * tolerance)
 
 
 def search_images(images: CalibrationImages, spec: Preprocessing) -> CalibrationImages:

@@ -26,8 +26,12 @@ from edgead.errors import SettingsError
 # Fewer images do not show the range of every channel; more than the last add time and nothing else.
 MIN_IMAGES = 16
 MAX_IMAGES = 96
+# Extremes come from all of them. Histograms of every number in the network, the largest term of an export, do not
+# change for more than these.
+MAX_HISTOGRAM_IMAGES = MIN_IMAGES
+EXTREMES = "minmax"
 _METHODS = {
-    "minmax": CalibrationMethod.MinMax,
+    EXTREMES: CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
     "entropy": CalibrationMethod.Entropy,
 }

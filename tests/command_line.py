@@ -28,6 +28,8 @@ def run_here(*arguments: object, columns: int = 300, command: Callable[[], None]
 
     What needs a process of its own (signals, memory, what is imported, the exit code itself) does not belong here.
     """
+    if arguments[:1] == ("train",) and not {"--precision", "--help"} & set(map(str, arguments)):
+        arguments = (*arguments, "--precision", "fp32")  # int8 has tests of its own, and takes half a minute
     # A console keeps the COLUMNS that it was made with.
     console.stdout.width = console.stderr.width = columns
     out, err = io.StringIO(), io.StringIO()

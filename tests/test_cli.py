@@ -61,7 +61,7 @@ def refused(monkeypatch, folder: Path, arguments: list, code: int = 2) -> str:
 def model(line_data, once) -> Path:
     def train(path: Path) -> None:
         options = ["--preset", "fast", "--image-size", "160", "--memory-bank-size", "400"]
-        options += ["--false-reject-rate", "0.05", "--json"]
+        options += ["--false-reject-rate", "0.05", "--precision", "fp32", "--json"]
         facts = json.loads(in_a_process("train", line_data, "-o", path, *options).stdout)
         assert facts["training_images"] == facts["calibration_images"] == 60
         assert facts["false_reject_rate"] == 0.05

@@ -83,6 +83,19 @@ def test_auto_needs_no_graph_for_tensorrt(artifact, opened):
         open_runtime(artifact, "tensorrt", precision="int8")
 
 
+def test_int8_that_opens_by_default_on_a_cpu_is_none_of_an_engines(artifact, opened):
+    artifact.precisions, artifact.manifest.precision = ("fp32", "int8"), "int8"
+    assert choose_runtime(artifact, "tensorrt").graph.precision == "fp32"
+    assert choose_runtime(artifact).graph.precision == "int8"  # no engine was built of fp32
+    with pytest.raises(SettingsError, match="no int8_symmetric graph"):  # asked for, it is not replaced in silence
+        choose_runtime(artifact, "tensorrt", "int8")
+    (artifact.path / ENGINES / "fp32.tensorrt.sm87.engine").touch(mode=0o644)
+    found = choose_runtime(artifact)
+    assert (found.runtime.name, found.graph.precision) == ("tensorrt", "fp32")
+    artifact.precisions = (*artifact.precisions, "int8_symmetric")
+    assert choose_runtime(artifact, "tensorrt").graph.precision == "int8_symmetric"
+
+
 def test_tensorrt_is_available_where_it_has_an_engine_of_that_very_graph(artifact):
     assert [precision for precision in ALL if "tensorrt" in available_runtimes(artifact, precision)] == [
         "int8_symmetric"

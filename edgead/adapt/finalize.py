@@ -58,6 +58,14 @@ class GoodScores:
     medians: list[float]
     method: CalibrationMethod | None = None
 
+    def collecting(self, measured: Iterable[Measurement]) -> Iterator[Measurement]:
+        """Take the scores from what a detector says of good images, while others look at it."""
+        for one in measured:
+            self.scores.append(one.image_score)
+            self.maxima.append(one.map_maximum)
+            self.medians.append(float(np.median(one.anomaly_map)))
+            yield one
+
     def calibrate(
         self,
         false_reject_rate: float,
@@ -173,10 +181,7 @@ def each_measured(detector: Detector, paths: Sequence[Path], folds: Sequence[int
 def collect_scores(measured: Iterable[Measurement], total: int, progress: Progress | None = None) -> GoodScores:
     """Take the scores from what a detector says of good images."""
     good = GoodScores([], [], [])
-    for done, one in enumerate(measured, 1):
-        good.scores.append(one.image_score)
-        good.maxima.append(one.map_maximum)
-        good.medians.append(float(np.median(one.anomaly_map)))
+    for done, _ in enumerate(good.collecting(measured), 1):
         if progress:
             progress(done, total)
     return good

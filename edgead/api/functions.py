@@ -50,6 +50,7 @@ def train(
     device: str = "auto",
     weights: PathLike | None = None,
     latency_ms: float | None = None,
+    precision: str = "auto",
     progress: StageProgress = no_progress,
     **settings: Any,
 ) -> Model:
@@ -74,6 +75,9 @@ def train(
         Weights of the backbone instead of the packaged ones; of detectors from words, a whole CLIP.
     latency_ms : float, optional
         With the preset "auto": budget of a frame on this machine.
+    precision : {"auto", "fp32", "int8"}
+        Of the graph that is opened by default: "auto" is int8 where this CPU has instructions for it and good images
+        keep their scores.
     progress : callable, optional
         Called with (stage, done, total).
     **settings
@@ -115,6 +119,7 @@ def train(
         detector=detector,
         weights=None if weights is None else named_path(weights),
         device=device,
+        precision=precision,
         progress=progress,
     )
     for problem in skipped:

@@ -9,6 +9,7 @@ from typing_extensions import Self
 
 from edgead.artifact.strict_section import Section
 from edgead.errors import SettingsError
+from edgead.types import Decision
 
 # Beyond every score: what no threshold is known for is between them, and goes to review.
 LOWEST, HIGHEST = -1e30, 1e30
@@ -47,6 +48,10 @@ class Limits(Section):
             found = error.errors()[0]
             name = "".join(f"{part} " for part in found["loc"])
             raise SettingsError(f"thresholds: {name}{found['msg'].removeprefix('Value error, ')}") from None
+
+    def decide(self, score: float) -> Decision:
+        """Judge an image by its score."""
+        return "reject" if score > self.reject else "review" if score > self.review else "ok"
 
     def values(self) -> dict[str, float]:
         return {"review": self.review, "reject": self.reject}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -87,14 +86,6 @@ class Calibration(Thresholds):
     scores: list[_Score]
     groups: list[int] = []
     most_defective: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_tail(cls, content: Any) -> Any:
-        """Drop the `tail` of earlier manifests where there is none: thresholds are no longer read off a fitted one."""
-        if isinstance(content, Mapping) and content.get("tail", ...) is None:
-            return {name: value for name, value in content.items() if name != "tail"}
-        return content
 
     @model_validator(mode="after")
     def _fits_together(self) -> Calibration:

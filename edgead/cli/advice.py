@@ -32,7 +32,7 @@ FEWEST_RANKED = 4
 
 def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
     """Print the table of a model that was just trained; nothing where it has no thresholds."""
-    calibration = artifact.graph("fp32").calibration
+    calibration = artifact.graph().calibration
     if calibration is None or not calibration.scores:
         return
     with Detector(artifact, runtime="onnxruntime") as detector:
@@ -93,6 +93,7 @@ def advise(artifact: Artifact, data: Path, replaced: bool) -> list[str]:
         *_of_those_apart(artifact),
         *_of_the_border(artifact),
         *_of_the_tiles(artifact),
+        *_of_the_precision(artifact),
     ]
     if replaced:
         kept, undo = versions_folder(artifact.path), edgead_command("teach", artifact.path, "--undo")
@@ -101,7 +102,7 @@ def advise(artifact: Artifact, data: Path, replaced: bool) -> list[str]:
 
 
 def _of_the_rate(artifact: Artifact) -> str:
-    calibration = artifact.graph("fp32").calibration
+    calibration = artifact.graph().calibration
     assert calibration is not None
     if calibration.method == "none":
         return without_thresholds(artifact.path)
@@ -182,6 +183,22 @@ def _of_the_border(artifact: Artifact) -> list[str]:
     return [
         f"Of the {len(peaks)} good images with the highest scores, {at_border} score highest at the image's "
         f"border: where no part lies there, train with --roi {x},{y},{width - 2 * x},{height - 2 * y}."
+    ]
+
+
+def _of_the_precision(artifact: Artifact) -> list[str]:
+    """What the int8 graph changes, or why there is none where it was tried."""
+    left_out = artifact.manifest.training.get("int8_left_out")
+    if left_out:
+        return [f"Frames run in fp32: {left_out}."]
+    precision = artifact.manifest.precision
+    method = artifact.manifest.graphs[precision].method
+    if precision == "fp32" or not method:
+        return []
+    moved, count = method["differences"]["mean_score_error"], method["differences"]["images"]
+    return [
+        f"Frames run in {precision}: scores of good images are {100 * moved:.2g} % from those of fp32 on average, and "
+        f"{method['decision_flips']} of {count} are judged otherwise. --precision fp32 trains without."
     ]
 
 

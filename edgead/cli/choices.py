@@ -23,6 +23,12 @@ class PrecisionName(Word):
     int8_symmetric = "int8_symmetric"
 
 
+class TrainedPrecision(Word):
+    auto = "auto"
+    fp32 = "fp32"
+    int8 = "int8"
+
+
 class DeviceName(Word):
     auto = "auto"
     cpu = "cpu"

@@ -175,13 +175,14 @@ def _figures(report: dict[str, Any], *names: str) -> str:
 
 def training_facts(artifact: Artifact) -> dict[str, Any]:
     """What `edgead train` reports of the model it made."""
-    manifest, calibration = artifact.manifest, artifact.graph("fp32").calibration
+    manifest, calibration = artifact.manifest, artifact.graph().calibration
     assert calibration is not None
     facts = {key: value for key, value in manifest.training.items() if key not in ("settings", "data")}
     if calibration.method == "none":
         return {**facts, "thresholds": "none yet: every image is for review"}
     return {
         **facts,
+        "precision": manifest.precision,
         "false_reject_rate": calibration.false_reject_rate,
         "threshold": calibration.reject,
         "review_threshold": calibration.review,

@@ -24,7 +24,7 @@ from edgead.cli.app import (
     read_numbers,
     read_setting,
 )
-from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize
+from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize, TrainedPrecision
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
 from edgead.errors import SettingsError
 from edgead.workstation.training import AUTO
@@ -103,6 +103,13 @@ def train(
     cost_reject: Annotated[float | None, typer.Option(help="Cost of a good part that is rejected.")] = None,
     defect_rate: Annotated[float | None, typer.Option(help="Share of all parts on the line that is defective.")] = None,
     group: Group = "auto",
+    precision: Annotated[
+        TrainedPrecision,
+        typer.Option(
+            help="Graph that is opened by default: auto is int8 where this CPU has instructions for it and good images "
+            "keep their scores, and else fp32."
+        ),
+    ] = TrainedPrecision.auto,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     clean: Annotated[
         bool, typer.Option("--clean", help="Do not learn images that stand out from the others, as defects do.")
@@ -158,7 +165,14 @@ def train(
         settings = {**of_preset, **chosen}
         _report_cost(good, detector, settings)
         artifact, problems = train_from_folder(
-            good, output, settings, detector=detector, weights=weights, device=device, progress=progress
+            good,
+            output,
+            settings,
+            detector=detector,
+            weights=weights,
+            device=device,
+            precision=precision,
+            progress=progress,
         )
     report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
     if account and settings["image_size"] == of_preset["image_size"]:

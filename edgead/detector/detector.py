@@ -24,7 +24,7 @@ from edgead.heads.contract import Outputs, Scored
 from edgead.images.boxes import find_boxes
 from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
 from edgead.images.verdict import ImageVerdict
-from edgead.types import Decision, Frame, Verdict
+from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -226,10 +226,8 @@ class Detector(Measurer):
         return None if measured is None else self._verdict(measured, image.shape, limits, make)
 
     def _verdict(self, measured: Measurement, shape: tuple[int, ...], limits: Calibration, make: Callable[..., V]) -> V:
-        decision: Decision = "ok"
-        if measured.image_score > limits.review:
-            decision = "reject" if measured.image_score > limits.reject else "review"
-        elif not measured.found:  # what was scored is not what was learnt
+        decision = limits.decide(measured.image_score)
+        if decision == "ok" and not measured.found:  # what was scored is not what was learnt
             decision = "review"
         kind = None
         if self._kinds and decision != "ok" and measured.descriptor is not None:

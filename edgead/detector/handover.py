@@ -41,16 +41,16 @@ def load_building(path: Path, *, precision: str | None = None, threads: int | No
     except (NoEngineError, EngineError) as error:
         logger.warning("%s; ONNX Runtime serves while it is built", error)
     first = Detector.load(path, runtime="onnxruntime", precision=precision, threads=threads)
-    build = EngineBuild(first.artifact, first.graph.precision)
+    build = EngineBuild(first.artifact, precision)
     return Succession(first, build, lambda: Detector(first.artifact, runtime="tensorrt", precision=precision))
 
 
 class EngineBuild:
     """`edgead engine` in a process of its own: neither its memory nor its faults are the camera loop's."""
 
-    def __init__(self, artifact: Artifact, precision: str, target: str = "current"):
+    def __init__(self, artifact: Artifact, precision: str | None, target: str = "current"):
         command = [sys.executable, "-c", "from edgead.cli import main; main()", "engine", str(artifact.path)]
-        options = ["--precision", precision, "--target", target, "--json"]
+        options = [*(["--precision", precision] if precision else []), "--target", target, "--json"]
         self._process = subprocess.Popen(
             [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
         )

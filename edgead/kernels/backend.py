@@ -49,6 +49,11 @@ def available_isas() -> tuple[str, ...]:
     return tuple(native.available_isas()) if native else ()
 
 
+def multiplies_int8() -> bool:
+    """Whether this machine has instructions that sum products of 8-bit numbers (VNNI, Arm's dot product)."""
+    return any(level.endswith(("vnni", "dot")) for level in available_isas())
+
+
 def isa() -> str:
     """Name the instruction set level in use: the widest, or the one that EDGEAD_ISA names; "" without native code.
 

@@ -100,8 +100,8 @@ def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None =
     # Where nothing was built for this machine nothing is preferred, and no other engine's module is imported.
     built = (artifact.path / ENGINES).is_dir()
     for runtime in RUNTIMES.builtin().values() if built else ():
-        if runtime.preferred and runtime.precision(asked.precision) in artifact.precisions:
-            graph = runtime.graph(artifact, asked.precision)
+        if runtime.preferred and (precision is None or runtime.precision(precision) in artifact.precisions):
+            graph = runtime.graph(artifact, precision)
             if runtime.runs(artifact, graph):
                 return Chosen(artifact, runtime, runtime.options(), graph)
     fallback = _named(_FALLBACK)

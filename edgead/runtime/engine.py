@@ -21,6 +21,7 @@ from edgead.runtime.device import Gpu, find_gpu
 from edgead.runtime.engine_builder import EngineError, Profile, build_engine
 from edgead.runtime.file_trust import planted
 from edgead.runtime.flavour import INSTALL, Flavour, FlavourName, find_flavour, installed_flavours
+from edgead.runtime.registry import graph_for
 
 _MAX_BYTES = 4 << 30
 
@@ -88,7 +89,7 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
     SettingsError
         If nothing that is installed builds for `target`, or there is no GPU for "current".
     """
-    graph = artifact.graph(precision_of_engine(precision or artifact.manifest.precision))
+    graph = graph_for(artifact, precision, precision_of_engine)
     flavour = find_flavour(target)
     gpu = find_gpu() if target == "current" else None
     onnx = graph.read_whole()

@@ -41,8 +41,18 @@ class RuntimeComponent(Component):
     preferred: bool
 
     def graph(self, artifact: Artifact, precision: str | None = None) -> Graph:
-        """Look up the graph that it runs; see `Artifact.graph`."""
-        return artifact.graph(self.precision(precision or artifact.manifest.precision))
+        """Look up the graph that it runs, see `Artifact.graph`; where nobody names one it has, that of fp32."""
+        return graph_for(artifact, precision, self.precision)
+
+
+def graph_for(artifact: Artifact, precision: str | None, name_of: Callable[[str], str]) -> Graph:
+    """Look up the graph of a precision by the name that an engine has for it.
+
+    The int8 graph that is opened by default is for CPUs. An engine that takes another form of int8, which nobody made,
+    runs fp32, unless int8 was asked for.
+    """
+    name = name_of(precision or artifact.manifest.precision)
+    return artifact.graph(name if precision or name in artifact.precisions else "fp32")
 
 
 RUNTIMES: Registry[RuntimeComponent] = Registry(

@@ -160,10 +160,9 @@ def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgemen
 
 def _judged(detector: Detector, limits: Calibration, path: Path, role: Role) -> JudgedPart:
     score = detector.measure(load_image(path)).image_score
-    decision: Decision = "reject" if score > limits.reject else "review" if score > limits.review else "ok"
     above = sum(good >= score for good in limits.scores)
     scaled = scaled_score(score, limits.typical, limits.reject)
-    return JudgedPart(str(path), role, score, score / limits.reject, scaled, decision, above)
+    return JudgedPart(str(path), role, score, score / limits.reject, scaled, limits.decide(score), above)
 
 
 def refuse_escapes(before: Mapping[str, Judgement], after: Mapping[str, Judgement]) -> None:

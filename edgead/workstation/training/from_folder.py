@@ -32,6 +32,7 @@ from edgead.dataset.places import not_found_warnings
 from edgead.detector import Detector
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions, write_draft
+from edgead.export.calibration_images import CalibrationImages
 from edgead.files.disk import writing
 from edgead.heads import find_head
 from edgead.images.likeness import Look, look_of, odd_ones
@@ -41,6 +42,7 @@ from edgead.workstation.methods.method import Trained
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead.workstation.trainer.device import choose_device, peak_memory, use_cores
 from edgead.workstation.training.good_images import GoodImages, learnt_at_most
+from edgead.workstation.training.int8 import CHOICES, FP32, INT8, ship_int8
 
 # Of trainings, where nobody says how many.
 FOLDS = 5
@@ -111,6 +113,7 @@ def train_from_folder(
     detector: str = "patchcore",
     weights: Path | None = None,
     device: str = "cpu",
+    precision: str = FP32,
     progress: StageProgress = no_progress,
 ) -> tuple[Artifact, list[str]]:
     """Train, export and calibrate a detector.
@@ -131,6 +134,8 @@ def train_from_folder(
         Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
     device : {"auto", "cpu", "cuda"}
         Where to train.
+    precision : {"auto", "fp32", "int8"}
+        Of the graph that is opened by default; see `edgead.workstation.training.int8`.
     progress : callable, optional
         Called with (stage, done, total).
 
@@ -146,6 +151,8 @@ def train_from_folder(
     """
     started = time.perf_counter()
     method = METHODS.find(detector)
+    if precision not in CHOICES:
+        raise SettingsError(f"precision {precision!r}: choose one of {', '.join(CHOICES)}")
     where = choose_device(device)
     check_destination(destination)
     if good.tiles is not None and method.compares_places:
@@ -153,6 +160,12 @@ def train_from_folder(
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
     model = method.from_settings(settings, weights=weights)
+    if precision == INT8 and (good.folds or not method.calibrated):
+        raise SettingsError(
+            "int8 makes thresholds of its own, from good images that the model has not learnt: leave out --folds"
+            if good.folds
+            else f"int8 makes thresholds of its own, and {detector} has none: leave out --precision int8"
+        )
     if good.folds and model.leaves_out:
         raise SettingsError(f"{detector} scores each image by what it has learnt from the others: leave out --folds")
     if method.calibrated:
@@ -278,4 +291,7 @@ def train_from_folder(
         progress=partial(progress, "calibrate"),
     )
     checkpoint.remove()
+    if method.calibrated and plan.scores is None:  # else there is no image that what ships has not learnt from
+        shown = CalibrationImages(split.training, calibration, "training data", plan.groups, plan.folds)
+        artifact = ship_int8(artifact, shown, precision, progress)
     return artifact, problems

@@ -1,0 +1,60 @@
+"""int8 graph of a model that was just trained: made where the CPU multiplies 8-bit numbers, and opened by default."""
+
+from __future__ import annotations
+
+import math
+
+from edgead import kernels
+from edgead.artifact.folder import Artifact, write_manifest
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.export.calibration_images import CalibrationImages
+from edgead.export.precision import PrecisionPlan, add_precision, not_for
+from edgead.export.quantize import MIN_IMAGES
+from edgead.export.rewrite import ToleranceError
+
+# In tolerances. What is further off with all layers in int8 needs so many in float that it gains little, and the search
+# for them takes minutes that nobody asked for.
+GIVE_UP_ABOVE = 5.0
+
+AUTO, FP32, INT8 = CHOICES = ("auto", "fp32", "int8")
+
+
+def ship_int8(
+    artifact: Artifact, images: CalibrationImages, precision: str = AUTO, progress: StageProgress = no_progress
+) -> Artifact:
+    """Add the int8 graph, with thresholds of its own, and make it the one that is opened where nobody names one.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        Finished, with its fp32 graph.
+    images : CalibrationImages
+        Those of its training.
+    precision : {"auto", "fp32", "int8"}
+        "auto" keeps fp32 on CPUs that have no sums of 8-bit products, for networks that have no layers for them, with
+        too few images, and where scores would move too far; the manifest's `training` says why in the last case.
+
+    Raises
+    ------
+    ExportError, SettingsError
+        "int8" cannot be had; the model stays as it was.
+    """
+    if precision == FP32:
+        return artifact
+    wanted = precision == INT8
+    if not wanted and (
+        not kernels.multiplies_int8()
+        or artifact.graph(FP32).calibration is None
+        or min(len(images.ranges), len(images.held_out)) < MIN_IMAGES
+        or not_for(artifact, INT8)
+    ):
+        return artifact
+    plan = PrecisionPlan(INT8, make_default=True, give_up_above=math.inf if wanted else GIVE_UP_ABOVE)
+    try:
+        return add_precision(artifact.path, plan, images, progress=progress)
+    except ToleranceError as error:
+        if wanted:
+            raise
+        training = {**artifact.manifest.training, "int8_left_out": error.found}
+        write_manifest(artifact.path, artifact.manifest.model_copy(update={"training": training}))
+        return Artifact.load(artifact.path)

@@ -1,0 +1,100 @@
+"""int8 as the graph that a training makes the default: where it is made, where fp32 stays, and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
+from edgead.export.calibration_images import CalibrationImages, find_calibration_images  # noqa: E402
+from edgead.export.rewrite import ToleranceError  # noqa: E402
+from test_cli import edgead, report  # noqa: E402
+
+from edgead import kernels  # noqa: E402
+from edgead.artifact.folder import Artifact  # noqa: E402
+from edgead.cli.advice import advise  # noqa: E402
+from edgead.detector import Detector  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
+from edgead.workstation.training import int8  # noqa: E402
+from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
+from edgead.workstation.training.good_images import GoodImages  # noqa: E402
+
+
+@pytest.fixture
+def images(model_copy, line_data):
+    return find_calibration_images(Artifact.load(model_copy), line_data)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What would be exported; the CPU has instructions for it."""
+    plans = []
+    monkeypatch.setattr(kernels, "multiplies_int8", lambda: True)
+    monkeypatch.setattr(
+        int8, "add_precision", lambda path, plan, images, **_: plans.append(plan) or Artifact.load(path)
+    )
+    return plans
+
+
+def test_it_is_made_and_opened_by_default(model_copy, images, asked):
+    int8.ship_int8(Artifact.load(model_copy), images)
+    assert [(plan.precision, plan.make_default) for plan in asked] == [("int8", True)]
+
+
+@pytest.mark.parametrize("reason", ["fp32 is asked for", "no instructions", "few images", "no convolution"])
+def test_fp32_stays_without_a_word(model_copy, images, asked, monkeypatch, reason):
+    precision = "fp32" if reason == "fp32 is asked for" else "auto"
+    if reason == "no instructions":
+        monkeypatch.setattr(kernels, "multiplies_int8", lambda: False)
+    if reason == "few images":
+        images = CalibrationImages(images.ranges[:15], images.held_out[:15], images.source)
+    if reason == "no convolution":
+        monkeypatch.setattr(int8, "not_for", lambda artifact, name: "has no convolution")
+    artifact = Artifact.load(model_copy)
+    assert int8.ship_int8(artifact, images, precision) is artifact and not asked
+
+
+def test_scores_that_move_too_far_keep_fp32_and_the_model_says_so(model_copy, images, asked, monkeypatch, line_data):
+    def refuse(*_, **__):
+        raise ToleranceError("the int8 graph changes the scores of good images by 7 % of their value", "keep a layer")
+
+    monkeypatch.setattr(int8, "add_precision", refuse)
+    artifact = int8.ship_int8(Artifact.load(model_copy), images)
+    assert artifact.manifest.precision == "fp32"
+    said = "\n".join(advise(artifact, line_data, False))
+    assert "Frames run in fp32: the int8 graph changes the scores of good images by 7 % of their value." in said
+    with pytest.raises(ToleranceError, match="keep a layer; the model stays as it was"):
+        int8.ship_int8(artifact, images, "int8")
+
+
+@pytest.mark.parametrize(
+    "options, what",
+    [
+        ({"precision": "fp16"}, "precision 'fp16': choose one of auto, fp32, int8"),
+        ({"precision": "int8", "detector": "golden"}, "golden has none: leave out --precision int8"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_images_are_read(line_data, tmp_path, options, what):
+    with pytest.raises(SettingsError, match=what):
+        train_from_folder(GoodImages(line_data), tmp_path / "model", {}, **options)
+
+
+def test_folds_leave_no_image_for_the_thresholds_of_int8(line_data, tmp_path):
+    with pytest.raises(SettingsError, match="leave out --folds"):
+        train_from_folder(GoodImages(line_data, folds=2), tmp_path / "m", {}, detector="simplenet", precision="int8")
+
+
+@pytest.mark.slow
+def test_a_training_ends_in_int8_with_limits_of_its_own(line_data, tmp_path):
+    model = tmp_path / "model"
+    options = ["--preset", "fast", "--image-size", "96", "--memory-bank-size", "500", "--precision", "int8"]
+    facts = report("train", line_data, "-o", model, *options)
+    artifact = Artifact.load(model)
+    record = artifact.manifest.graphs["int8"]
+    assert facts["precision"] == artifact.manifest.precision == "int8"
+    assert facts["threshold"] == record.calibration.reject != artifact.graph("fp32").calibration.reject
+    assert record.calibration.method == "cross_conformal"
+    assert record.method["decision_flips"] <= record.method["differences"]["images"] // 10
+    with Detector.load(model) as detector:
+        assert detector.graph.precision == "int8" and detector.threshold == record.calibration.reject
+    said = edgead("train", line_data, "-o", model, *options).stdout
+    assert "Frames run in int8: scores of good images are" in " ".join(said.split())
