@@ -128,6 +128,21 @@ def test_train_names_images_unlike_the_others(line_data, tmp_path):
     assert "other proportions" not in edgead("train", images, "-o", tmp_path / "model", *options).stderr
 
 
+def test_predict_shows_the_highest_scores_and_the_counts(model, line_data, tmp_path):
+    names = [f"{number:02d}.jpg" for number in range(24)]
+    for number, name in enumerate(names):
+        kind = "dent" if number % 12 == 5 else "good"
+        shutil.copy(line_data / "test" / kind / "000.jpg", tmp_path / name)
+    damaged = tmp_path / names[9]
+    damaged.write_bytes(b"")
+    said = edgead("predict", model, tmp_path, "--csv", tmp_path / "all.csv", code=1).stdout
+    listed = [line.split()[1] for line in said.splitlines() if line.startswith("│ ")]
+    assert listed[:3] == [names[9], names[5], names[17]] and len(listed) == 20
+    assert "... and 4 with lower scores: --csv FILE writes all" in said
+    assert "Of 24 images: 21 ok, 2 reject, 1 not judged." in said and f"The table is {tmp_path}/all.csv." in said
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 25
+
+
 def test_predict_goes_on_past_a_damaged_image(model, line_data, tmp_path):
     """In a folder of folders; and neither tables nor names of files lose where an image lies."""
     parts = tmp_path / "a long name of a folder that does not fit" / "beside a table" / "parts"

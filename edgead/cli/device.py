@@ -159,9 +159,10 @@ def predict(
             warnings.append(without_thresholds(model))
     if csv is not None:
         write_verdicts(rows, csv)
-    print_report(
-        {"model": str(model), "images": rows, "warnings": warnings}, json, lambda: verdict_table(rows, language)
-    )
+    written = [f"Heat maps are in {heat_maps}."] if heat_maps is not None else []
+    written += [f"The table is {csv}."] if csv is not None else []
+    report = {"model": str(model), "images": rows, "warnings": warnings}
+    print_report(report, json, lambda: verdict_table(rows, language, written))
     for warning in warnings:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     exit_on_failures(rows, "could not be judged")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +18,15 @@ from edgead.images.likeness import look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
 from edgead.serialization import sentence
-from edgead.types import score_texts
+from edgead.types import DECISIONS, score_texts
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Group
 
     from edgead.detector import Detector
+
+MAX_ROWS = 20  # of the table, which shall fit on a screen
 
 CSV_COLUMNS = (
     "image",
@@ -89,26 +93,26 @@ def write_verdicts(rows: Sequence[dict[str, Any]], path: Path) -> None:
     write_csv(path, CSV_COLUMNS, ({**row, "regions": len(row["boxes"])} if "boxes" in row else row for row in rows))
 
 
-def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
-    """Lay verdicts out for a terminal; images are named from the folder on that they have in common.
+def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequence[str] = ()) -> Group:
+    """Lay verdicts out for a terminal: their counts, the highest scores first, and where more was `written`.
 
-    Scores are on the scale of `edgead.types.scaled_score`. Below the table each reject, and each part for review, has a
-    sentence.
+    Images are named from the folder on that they have in common. Scores are on the scale of
+    `edgead.types.scaled_score`. Below the table each of its rejects, and each part for review, has a sentence.
     """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    paths = [Path(row["image"]) for row in rows]
-    top = common_folder(paths)
+    top = common_folder([Path(row["image"]) for row in rows])
     here = Path.cwd()
+    shown = sorted(rows, key=lambda row: -row.get("image_score", math.inf))[:MAX_ROWS]
     table = Table()
     table.add_column("image", overflow="fold", min_width=12)
-    with_kinds = any(row.get("kind") for row in rows)
+    with_kinds = any(row.get("kind") for row in shown)
     for name in ("decision", "score", "limit", "regions", *["kind"] * with_kinds):
         table.add_column(name, no_wrap=True)
-    for row, path in zip(rows, paths, strict=True):
-        name = _name_in(top, path)
+    for row in shown:
+        name = _name_in(top, Path(row["image"]))
         if "problem" in row:
             table.add_row(name, "not judged", style="bold red")
             continue
@@ -118,7 +122,16 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str) -> Group:
         kind = [row["kind"] or ""] * with_kinds
         table.add_row(name, row["decision"], score, limit, str(len(row["boxes"])), *kind, style=style)
     place = f"images in {top.relative_to(here) if top.is_relative_to(here) else top}"
-    return Group(Text(place, no_wrap=True, overflow="ignore"), table, *map(Text, _sentences(rows, top, language)))
+    more = [f"... and {len(rows) - len(shown)} with lower scores: --csv FILE writes all"] * (len(shown) < len(rows))
+    below = map(Text, [*more, *_sentences(shown, top, language), _counts(rows), *written])
+    return Group(Text(place, no_wrap=True, overflow="ignore"), table, *below)
+
+
+def _counts(rows: Sequence[dict[str, Any]]) -> str:
+    """How many of the images were judged how."""
+    found = Counter(row.get("decision", "not judged") for row in rows)
+    named = [f"{found[name]} {name}" for name in (*DECISIONS, "not judged") if found[name]]
+    return f"Of {len(rows)} images: {', '.join(named)}."
 
 
 def _sentences(rows: Sequence[dict[str, Any]], top: Path, language: str) -> Iterator[str]:
