@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -19,7 +20,7 @@ from edgead.calibration.group_conformal import have_several
 from edgead.calibration.operating_point import SHOWN_RATES, operating_points
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import OFFERED_RATES
-from edgead.cli.console import stdout
+from edgead.cli.console import facts_table, stdout
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.types import score_text
@@ -75,15 +76,24 @@ def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Tab
     return table
 
 
-def advise(artifact: Artifact, data: Path, replaced: bool) -> list[str]:
+def training_table(report: dict[str, Any]) -> Table:
+    """What a user reads of a model that was just made; the report as JSON has all of it."""
+    left_out = {"backbone_sha256", "channels", "commissioned", "data_sha256", "device", "odd_images", "peak_memory_mib"}
+    left_out |= {"peak_gpu_memory_mib", "shrunk", "skipped_images", "warnings"}
+    left_out |= set() if report.get("skipped") else {"skipped"}
+    shown = {key: value for key, value in report.items() if key not in left_out}
+    return facts_table(report["model"], {**shown, "groups": report["groups"]["account"]})
+
+
+def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
     """Sentences for the terminal, in the order in which they are read.
 
     Parameters
     ----------
     artifact : Artifact
         A model that was just trained.
-    data : Path
-        What it was trained on.
+    data : Path, optional
+        The folder that it was trained on, where it was one.
     replaced : bool
         Another model was there before.
     """
@@ -228,9 +238,9 @@ def _one_in(rate: float) -> str:
     return f"1 good part in {1 / rate:.0f}" if rate <= 0.4 else f"{100 * rate:.0f} of 100 good parts"
 
 
-def _next(model: Path, data: Path) -> list[str]:
+def _next(model: Path, data: Path | None) -> list[str]:
     steps = [(edgead_command("predict", model, "IMAGES", "--heat-maps", "maps"), "judges images")]
-    if (data / "test").is_dir():
+    if data is not None and (data / "test").is_dir():
         steps.insert(0, (edgead_command("eval", model, data), "shows how many defects it finds"))
     steps.append(
         (edgead_command("stream", model, "camera:0", "--sink", "images:rejects?only=reject"), "runs it on a camera")

@@ -19,7 +19,7 @@ from edgead.cli.app import (
     print_report,
     read_numbers,
 )
-from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
+from edgead.cli.console import stage_bars, stderr, training_facts
 
 
 @app.command()
@@ -45,16 +45,20 @@ def commission(
     """Make a calibrated model on the device, from good parts in front of its camera."""
     from edgead.adapt.commission.from_images import CommissionPlan
     from edgead.adapt.commission.run import commission as learn_from
+    from edgead.artifact.manifest import MANIFEST
+    from edgead.cli.advice import advise, print_points, training_table
 
     region = read_numbers("--roi", roi, (4,)) if roi else None
     plan = CommissionPlan(
         images, backbone, region, false_reject_rate, review_rate, keep_images, patience_s, group, ignore or (), align
     )
+    replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:
         done = learn_from(source, output, plan, progress=progress)
     report = {"model": str(output), **training_facts(done.artifact), "warnings": done.warnings}
-    shown = {key: value for key, value in report.items() if key not in ("commissioned", "warnings")}
-    shown["groups"] = report["groups"]["account"]
-    print_report(report, json, lambda: facts_table(f"{output}", shown))
+    print_report(report, json, lambda: training_table(report))
     for warning in done.warnings:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    if not json:
+        print_points(done.artifact, ())
+        print(*advise(done.artifact, None, replaced), sep="\n")

@@ -30,8 +30,6 @@ from edgead.errors import SettingsError
 from edgead.workstation.training import AUTO
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from edgead.calibration.operating_point import Costs
     from edgead.workstation.training.good_images import GoodImages
 
@@ -141,7 +139,7 @@ def train(
     check_destination(output)
     METHODS.check(detector)
 
-    from edgead.cli.advice import advise, print_points
+    from edgead.cli.advice import advise, print_points, training_table
     from edgead.workstation.training.from_folder import train_from_folder
     from edgead.workstation.training.good_images import GoodImages
     from edgead.workstation.training.preset import preset_settings
@@ -180,7 +178,7 @@ def train(
     single = [report.get("shrunk"), report["groups"].get("warning")]
     for warning in [*report.get("odd_images", ()), *filter(None, single)]:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    print_report(report, json, lambda: _table(report))
+    print_report(report, json, lambda: training_table(report))
     if not json:
         print_points(artifact, good.defects)
         print(*advise(artifact, data, replaced), sep="\n")
@@ -194,16 +192,6 @@ def _costs(escape: float | None, reject: float | None, defective: float | None) 
     from edgead.calibration.operating_point import Costs
 
     return Costs(escape, reject, defective)
-
-
-def _table(report: dict[str, Any]) -> Table:
-    """What a user reads of a training; the report as JSON has all of it."""
-    left_out = {"channels", "data_sha256", "device", "odd_images", "shrunk", "skipped_images"}
-    left_out |= {"peak_memory_mib", "peak_gpu_memory_mib"}
-    if not report["skipped"]:
-        left_out.add("skipped")
-    shown = {key: value for key, value in report.items() if key not in left_out}
-    return facts_table(report["model"], {**shown, "groups": report["groups"]["account"]})
 
 
 def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> None:
