@@ -9,7 +9,7 @@ from functools import cached_property, partial
 
 import numpy as np
 import onnx
-from edgead.export.layers import layers
+from edgead.export.layers import METRIC, layers
 from edgead.export.quantize import (
     EXTREMES,
     MAX_HISTOGRAM_IMAGES,
@@ -25,6 +25,7 @@ from edgead.dataset.folders import StageProgress
 
 # Of the tolerance. The next methods take minutes and seldom gain a fifth of an error.
 FAR_WITHIN = 0.5
+FIRST_LAYERS = 8
 
 ScoreError = Callable[[onnx.ModelProto], float]
 """Relative error of the image scores when the detector runs a graph."""
@@ -92,8 +93,9 @@ class Int8Search:
         """Choose the calibration method with the smallest score error; then keep layers in float, most sensitive first.
 
         A method that stays far within the tolerance is taken at once. As few layers are kept as the tolerance needs,
-        half of them at most; the caller judges the result. With `float_layers`, exactly those are kept. Where no method
-        brings the error with all layers quantised to `give_up_above`, none are looked for.
+        half of them at most; the caller judges the result. With `float_layers`, exactly those are kept. With
+        `give_up_above` it takes no minutes: where no method brings the error with all layers quantised below that, none
+        are looked for, and else only among the first.
         """
         named = list(float_layers or [])
         ranges: dict[str, TensorsData] = {}
@@ -108,22 +110,33 @@ class Int8Search:
         method = min(errors, key=errors.__getitem__)
         if errors[method] <= tolerance or errors[method] > give_up_above:
             return Found(models[method], method, errors, named)
+        if float_layers is None:
+            # Mostly these: the metric multiplies every error, and what the first layers add goes through all others.
+            early = sorted(layers(self._model), key=lambda name: name != METRIC)[:FIRST_LAYERS]
+            kept, model, passes = self._keep_fewest(ranges[method], early, tolerance)
+            if passes or give_up_above < math.inf:
+                return Found(model, method, errors, kept)
         sensitivity = self.sensitivity(ranges[method])
         if float_layers is not None:
             return Found(models[method], method, errors, named, sensitivity)
-        candidates = list(sensitivity)[: len(sensitivity) // 2]
+        kept, model, _ = self._keep_fewest(ranges[method], list(sensitivity)[: len(sensitivity) // 2], tolerance)
+        return Found(model, method, errors, kept, sensitivity)
 
+    def _keep_fewest(
+        self, ranges: TensorsData, candidates: Sequence[str], tolerance: float
+    ) -> tuple[list[str], onnx.ModelProto, bool]:
+        """Keep as few of the candidates in float as the tolerance needs, the first ones; says whether they suffice."""
         tried: list[int] = []
 
         def keep(count: int) -> tuple[onnx.ModelProto, bool]:
             tried.append(count)
             # Doubling and halving take about this many.
             self._progress("keep layers in float", len(tried), max(len(tried), 2 * len(candidates).bit_length()))
-            model = self._quantised(ranges[method], candidates[:count])
+            model = self._quantised(ranges, candidates[:count])
             return model, self._score_error(model) <= tolerance
 
-        count, model = _fewest(keep, len(candidates))
-        return Found(model, method, errors, candidates[:count], sensitivity)
+        count, model, passes = _fewest(keep, len(candidates))
+        return list(candidates[:count]), model, passes
 
     def sensitivity(self, ranges: TensorsData) -> dict[str, float]:
         """Relative error of the graph's outputs when one layer alone is quantised, most sensitive layer first."""
@@ -159,7 +172,7 @@ class Int8Search:
         return np.concatenate([output.ravel() for outputs in runs for output in outputs])
 
 
-def _fewest(keep: Keep, most: int) -> tuple[int, onnx.ModelProto]:
+def _fewest(keep: Keep, most: int) -> tuple[int, onnx.ModelProto, bool]:
     """The smallest count whose graph is good, found by doubling and halving, as more never do harm; else `most`."""
     bad, count = 0, min(1, most)
     model, passes = keep(count)
@@ -170,4 +183,4 @@ def _fewest(keep: Keep, most: int) -> tuple[int, onnx.ModelProto]:
         middle = (bad + count) // 2
         other, is_enough = keep(middle)
         bad, count, model = (bad, middle, other) if is_enough else (middle, count, model)
-    return count, model
+    return count, model, passes

@@ -358,17 +358,24 @@ class Search:
         return self.errors["".join(sorted(quantised))]
 
 
-def test_the_search_keeps_the_most_sensitive_layer_in_float(tmp_path):
-    search = Search(tmp_path, {"ab": 0.5, "a": 0.3, "b": 0.01}).search
-    found = search.run(0.02)
-    # One channel of a is a hundred times as loud: 8 bits for all channels together leave the others little.
-    assert list(found.sensitivity) == ["a", "b"] and found.sensitivity["a"] > 2 * found.sensitivity["b"]
-    assert found.float_layers == ["a"]
+def test_the_search_keeps_the_first_layers_in_float_where_they_suffice(tmp_path):
+    found = Search(tmp_path, {"ab": 0.5, "b": 0.01}).search.run(0.02)
+    assert found.float_layers == ["a"] and found.sensitivity == {}
     assert set(found.method_errors) == set(METHODS) and set(found.method_errors.values()) == {0.5}
 
 
-def test_the_search_ends_when_half_of_the_layers_are_in_float(tmp_path):
-    assert Search(tmp_path, {"ab": 0.5, "a": 0.4, "b": 0.4}).search.run(0.02).float_layers == ["a"]
+def test_else_it_keeps_the_most_sensitive_half_at_most(tmp_path):
+    found = Search(tmp_path, {"ab": 0.5, "a": 0.4, "b": 0.4, "": 0.4}).search.run(0.02)
+    # One channel of a is a hundred times as loud: 8 bits for all channels together leave the others little.
+    assert list(found.sensitivity) == ["a", "b"] and found.sensitivity["a"] > 2 * found.sensitivity["b"]
+    assert found.float_layers == ["a"]
+
+
+def test_a_search_that_may_give_up_looks_at_the_first_layers_alone(tmp_path):
+    errors = {"ab": 0.5, "b": 0.4, "": 0.4}
+    assert Search(tmp_path, errors).search.run(0.02, give_up_above=0.3).float_layers == []
+    found = Search(tmp_path, errors).search.run(0.02, give_up_above=0.6)
+    assert found.float_layers == ["a", "b"] and found.sensitivity == {}
 
 
 @pytest.mark.parametrize("needed", [1, 2, 5, 8, 11, 13])
@@ -379,7 +386,7 @@ def test_as_few_layers_as_are_needed(needed):
         tried.append(count)
         return f"graph {count}", count >= needed
 
-    assert _fewest(keep, 12) == (min(needed, 12), f"graph {min(needed, 12)}")
+    assert _fewest(keep, 12) == (min(needed, 12), f"graph {min(needed, 12)}", needed <= 12)
     assert len(tried) == len(set(tried)) <= 7
 
 
