@@ -56,7 +56,7 @@ def test_directions_are_scaled_by_good_rows(rng):
     directions, offsets = fit_directions(bank, defects, np.array([7, 7, 2]))
     scores = bank @ directions + offsets
     np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-9)
-    np.testing.assert_allclose(scores.max(axis=0), 1, rtol=1e-9)
+    np.testing.assert_allclose(np.sort(scores, axis=0)[-4:].mean(axis=0), 1, rtol=1e-9)
     # One a kind, in the order of their numbers; as much of a direction stands out more where good parts are quiet.
     of_defects = defects @ directions + offsets
     assert of_defects.shape == (3, 2) and of_defects[0, 1] > 1 > of_defects[2, 0] > 0.1
@@ -194,10 +194,13 @@ def test_marked_defects_change_the_detector(model_copy, marked, tmp_path):
 def test_a_command_teaches_defects_alone(model_copy, marked):
     few = edgead("teach", model_copy, "--bad", marked[0], "--bad", marked[1], "--yes", code=2).stderr
     assert f"2 marked defects teach nothing about others: mark at least {LEAST}" in few
-    told = report("teach", model_copy, "--bad", marked[0].parent, "--yes")
-    assert told["known_defects"] == 6 and told["after"]["fp32"]["bad"]["reject"] >= told["bad_by_others"]["reject"]
+    lesson = report("teach", model_copy, "--bad", marked[0].parent, "--yes")
+    assert (
+        lesson["known_defects"] == 6 and lesson["after"]["fp32"]["bad"]["reject"] >= lesson["bad_by_others"]["reject"]
+    )
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_defects_is_taught_good_parts(model_copy, marked, tmp_path):
     teach(model_copy, TeachPlan([], bad=marked))
     known = Artifact.load(model_copy)
@@ -210,6 +213,24 @@ def test_a_model_that_knows_defects_is_taught_good_parts(model_copy, marked, tmp
     assert again.manifest.head.known is not None  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
+def test_every_graph_knows_them(model_copy, marked, line_data):
+    from edgead.export.calibration_images import find_calibration_images
+    from edgead.export.precision import PrecisionPlan, add_precision
+
+    add_precision(model_copy, PrecisionPlan("fp16"), find_calibration_images(Artifact.load(model_copy), line_data))
+    lesson = teach(model_copy, TeachPlan([], bad=marked))
+    for name in ("fp32", "fp16"):
+        assert lesson.after[name].bad.reject > lesson.before[name].bad.reject
+        with Detector.load(model_copy, precision=name) as detector:
+            good = detector.graph.calibration
+            assert good is not None and good.false_reject_rate == 0.05
+            for golden in detector.graph.golden:
+                found = detector.measure(load_image(model_copy / golden.image)).image_score
+                assert found == pytest.approx(golden.image_score, rel=1e-6)
+
+
+@pytest.mark.slow
 def test_masks_say_which_patches_are_learnt(model_copy, tmp_path):
     folder = tmp_path / "test" / DEFECT
     paths = photograph(folder, 71, 3)
@@ -221,5 +242,5 @@ def test_masks_say_which_patches_are_learnt(model_copy, tmp_path):
     masked = prepare(model_copy, TeachPlan([], bad=paths)).defects.patches
     shown = photograph(tmp_path / "plain" / "shown" / DEFECT, 71, 3)
     assert not np.allclose(masked, prepare(model_copy, TeachPlan([], bad=shown)).defects.patches)
-    # The corner of all three shows the same belt.
+    # The corner of all three shows the same conveyor.
     assert np.linalg.norm(masked[0] - masked[1]) < np.linalg.norm(masked[0])

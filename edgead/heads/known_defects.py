@@ -2,7 +2,7 @@
 
 Linear discriminant analysis (Fisher 1936) in closed form, with the good rows of the memory bank as the only estimate of
 the spread: few marked defects show their mean, not their spread (as Hariharan, Malik, Ramanan, "Discriminative
-decorrelation for clustering and classification", ECCV 2012, do it for pictures). The bank has rare good patches as much
+decorrelation for clustering and classification", ECCV 2012, do it for images). The bank has rare good patches as much
 as common ones, so that what good parts seldom show is not taken for a defect.
 
 The image score is the higher one of that of unknown defects and this one, on one scale: see `KnownDefects.joined`.
@@ -23,6 +23,9 @@ DEFECTS, DEFECT_KINDS = "known_defects", "known_defect_kinds"
 MAX_DEFECTS, MAX_KINDS = 1000, 32
 # Of the mean variance of good rows this share is added to every direction.
 SHRINKAGE = 0.1
+# Of good rows the highest share says what scale a direction has: the deviation of all says little of the highest ones,
+# and the highest one alone differs from fold to fold.
+HIGHEST = 0.01
 # Below its limit the score of known defects falls so many times as steeply as that of unknown ones: it raises hardly
 # any good part that is below the limit, so that the order of what was never marked stays what it was.
 STEEPER = 10.0
@@ -75,7 +78,8 @@ def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> 
     Returns
     -------
     directions : ndarray of shape (d, k), float64
-        Patches are multiplied with them. The highest good row scores 1 in each then, so that kinds are on one scale.
+        Patches are multiplied with them. The highest hundredth of good rows has a mean of 1 in each then, so that kinds
+        are on one scale.
     offsets : ndarray of shape (k,), float64
         Are added: good rows have a mean of 0 then.
     """
@@ -87,7 +91,9 @@ def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> 
     shrunk = spread + SHRINKAGE * max(np.trace(spread) / len(spread), tiny) * np.eye(len(spread))
     means = np.array([defects[of_kind == kind].mean(axis=0, dtype=np.float64) for kind in np.unique(of_kind)])
     directions = np.linalg.solve(shrunk, (means - mean).T)
-    directions /= np.maximum((centred @ directions).max(axis=0), tiny)
+    highest = max(1, round(HIGHEST * len(good)))
+    tails = np.sort(centred @ directions, axis=0)[-highest:].mean(axis=0)
+    directions /= np.maximum(tails, tiny)
     return directions, -mean @ directions
 
 

@@ -220,8 +220,7 @@ def _judge_by_others(draft: Artifact, prepared: Prepared, progress: StageProgres
     unknowing = Artifact(draft.path, with_known(draft.manifest, prepared.defects, None))
     with Detector(unknowing, runtime="onnxruntime", precision="fp32") as detector:
         unknown = [detector.measure(load_image(path)).image_score for path in prepared.bad]
-    told = partial(progress, "compare defects")
-    scores = scores_by_others(draft, prepared.defects, prepared.bad, unknown, told)
+    scores = scores_by_others(draft, prepared.defects, prepared.bad, unknown, partial(progress, "compare defects"))
     return Counts.of(scores, reject=limits.reject, review=limits.review)
 
 
