@@ -113,7 +113,7 @@ def list_lessons(daemon: Daemon) -> LessonsAnswer:
 
 @routes.post("", responses=problems(404, 409))
 def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Teach a copy of the pipeline's model parts that are marked good, and known defects from those marked bad. Audited."""
+    """Teach a copy of the pipeline's model parts that are marked good, and those marked bad as defects. Audited."""
     if given.pipeline not in daemon.pipelines:
         raise HTTPException(404, f"there is no pipeline {given.pipeline}, known are {', '.join(daemon.pipelines)}")
     by = named(given.by, address)
