@@ -25,6 +25,7 @@ BENCHMARKS = (
     "kernels",
     "kinds",
     "kinds_ncd",
+    "known_defects",
     "large_images",
     "layers",
     "page_clients",

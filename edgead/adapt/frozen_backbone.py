@@ -155,6 +155,6 @@ def _of_model(artifact: Artifact) -> FrozenBackbone:
         channels,
         settings,
         manifest.preprocessing.model_copy(update={"roi": None, "ignored": None, "alignment": None}),
-        head.model_copy(update={"by_place": False}),
+        head.model_copy(update={"by_place": False, "known": None}),
         {"backbone": artifact.path.name, "backbone_sha256": manifest.files[artifact.model_path.name]},
     )

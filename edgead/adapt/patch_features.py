@@ -14,6 +14,14 @@ from edgead.runtime import open_runtime
 def each_features(
     artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
 ) -> Iterator[np.ndarray]:
+    """Run the fp32 graph over images; yields the patches of `each_grid`, float32 (patches, d)."""
+    for features in each_grid(artifact, images, progress):
+        yield features.reshape(-1, features.shape[-1])
+
+
+def each_grid(
+    artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
+) -> Iterator[np.ndarray]:
     """Run the fp32 graph over images.
 
     Parameters
@@ -25,14 +33,13 @@ def each_features(
 
     Yields
     ------
-    ndarray of shape (patches, d), float32
+    ndarray of shape (h, w, d), float32
         Overwritten by the next one.
     """
     runtime = open_runtime(artifact, "onnxruntime", precision="fp32")
     try:
         for done, image in enumerate(images, 1):
-            features = runtime.run(image[None])[artifact.manifest.output]
-            yield features.reshape(-1, features.shape[-1])
+            yield runtime.run(image[None])[artifact.manifest.output][0]
             if progress:
                 progress(done, len(images))
     finally:

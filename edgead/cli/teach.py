@@ -31,8 +31,8 @@ def teach(
     bad: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Images of defective parts, never learnt: a lesson is refused if it passes a part that the model "
-            "stops now."
+            help="Images of defective parts, a folder a kind: three or more become known defects. A lesson is refused "
+            "if it passes a part that the model stops now."
         ),
     ] = None,
     marked: Annotated[
@@ -74,7 +74,7 @@ def teach(
     undo: Annotated[bool, typer.Option("--undo", help="Restore the version before the last lesson.")] = False,
     json: Json = False,
 ) -> None:
-    """Add good parts to a model's memory bank, and make its thresholds again."""
+    """Add good parts to a model's memory bank, let it know marked defects, and make its thresholds again."""
     from edgead.adapt import teach as teaching
 
     if undo:
@@ -86,8 +86,8 @@ def teach(
     if marked is not None:
         found = _marked(model, marked, store_url, since, pipeline)
         good, defective = [*good, *found.good], [*defective, *found.bad]
-    if not good:
-        raise SettingsError("name good images to learn, a store with --marked, or --undo")
+    if not good and not defective:
+        raise SettingsError("name good images to learn, defects with --bad, a store with --marked, or --undo")
     given = good, held_out, find_images(calibration or []), group
     shown = sheet or teaching.sheet_of(output or model)
     plan = teaching.TeachPlan(*given, reason, by or _login_name(), shown, defective, output)
@@ -100,7 +100,7 @@ def teach(
     stderr.print(f"With heat maps: {plan.sheet}", soft_wrap=True)
     if dry_run:
         return
-    confirm("Are all of these good parts?", yes=yes)
+    confirm("Are all of these good parts?" if good else "Are all of these defective parts?", yes=yes)
     with _refusals_as(json), stage_bars() as progress:
         lesson = teaching.learn(prepared, progress=progress)
     print_report(lesson.to_dict(), json, lesson.table)
@@ -121,7 +121,7 @@ def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeli
         stderr.print(f"note: {note}", style="yellow", soft_wrap=True)
     learnt = set(find_learnt(Artifact.load(model), found.good))
     new = [path for path in found.good if path not in learnt]
-    if not new:
+    if not new and not found.bad:
         marks = f"{len(found.good)} good parts are marked" + f", and {model} has learnt them all" * bool(learnt)
         raise SettingsError(
             f"{store}: there is nothing to teach: {marks}. Mark parts on the page of the daemon, or go further back"

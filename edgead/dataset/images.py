@@ -51,6 +51,10 @@ class Images(Sequence[np.ndarray]):
         with _named(path):
             return preprocess(self._load(path), self._specs[index])
 
+    def like(self, index: int, image: np.ndarray) -> np.ndarray:
+        """Preprocess another image of the same size, such as a mask, uint8 BGR, as the one of this index."""
+        return preprocess(image, self._specs[index])
+
     def _load(self, path: Path) -> np.ndarray:
         """Read an image; the last one is kept for its other tiles."""
         if self.spec.tiles is None:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scored, Scorer
 from edgead.heads.describe import PatchDescriber, on_host
+from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, KnownDefects, KnownScorer, reference_join
 from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer
 from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
@@ -30,6 +31,9 @@ class NearestHead(PatchHead):
 
     With `reweight_neighbors` the score of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from
     that many neighbours; 0 is without.
+
+    With `known` it scores by marked defects too, the arrays `known_defects` and `known_defect_kinds`; see
+    `edgead.heads.known_defects`.
     """
 
     kind: Literal["nearest"] = "nearest"
@@ -37,6 +41,7 @@ class NearestHead(PatchHead):
     reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
     folds: Annotated[int, Field(ge=0, le=MAX_FOLDS)] = 0
     own_metrics: bool = False
+    known: KnownDefects | None = None
 
     @property
     def patches(self) -> Output:
@@ -45,7 +50,7 @@ class NearestHead(PatchHead):
     @property
     def arrays(self) -> tuple[str, ...]:
         of_folds = (ROW_FOLDS, STAND_INS, *((FOLD_METRICS,) if self.own_metrics else ())) if self.folds else ()
-        return (BANK, *of_folds, *super().arrays)
+        return (BANK, *of_folds, *((DEFECTS, DEFECT_KINDS) if self.known else ()), *super().arrays)
 
     @property
     def least_rows(self) -> int:
@@ -54,8 +59,8 @@ class NearestHead(PatchHead):
 
     @property
     def takes_gpu_arrays(self) -> bool:
-        """The CUDA kernels average no neighbours, and re-weighting needs the features on the host."""
-        return self.num_neighbors == 1 and not self.reweight_neighbors and not cuda_problem()
+        """The CUDA kernels average no neighbours; re-weighting and known defects need the features on the host."""
+        return self.num_neighbors == 1 and not self.reweight_neighbors and not self.known and not cuda_problem()
 
     def check(self, outputs: Outputs, arrays: Arrays) -> None:
         bank, features = arrays[BANK], outputs[self.patches.name]
@@ -77,13 +82,19 @@ class NearestHead(PatchHead):
                 f"the memory bank is {bank.shape} in {self.folds} folds, their metrics {arrays[FOLD_METRICS].shape} "
                 "do not fit"
             )
+        if self.known:
+            defects, kinds = arrays[DEFECTS], arrays[DEFECT_KINDS]
+            if not len(defects) or defects.shape[1:] != bank.shape[1:] or kinds.shape != (len(defects), 1):
+                raise ValueError(
+                    f"the memory bank is {bank.shape}, known defects {defects.shape} of kinds {kinds.shape} do not fit"
+                )
         super().check(outputs, arrays)
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:
         features = outputs[self.patches.name]
         grid, usual = self.grid(outputs), arrays.get(USUAL)
         if isinstance(features, np.ndarray):
-            return NearestScorer(self, grid, image_size, arrays[BANK], usual)
+            return NearestScorer(self, grid, image_size, arrays[BANK], usual, self.open_known(grid, arrays))
         from edgead.heads.gpu import GpuScorer
 
         return GpuScorer(ImageScorer(self, grid, usual), image_size, features.device, arrays[BANK])
@@ -99,8 +110,17 @@ class NearestHead(PatchHead):
         if not 0 <= fold < self.folds:
             raise ValueError(f"the memory bank has {self.folds} folds, asked for number {fold}")
         bank, metric = without_fold(arrays, fold)
-        scorer = NearestScorer(self, self.grid(outputs), image_size, bank, arrays.get(USUAL))
+        grid = self.grid(outputs)
+        known = self.open_known(grid, arrays, fold)
+        scorer = NearestScorer(self, grid, image_size, bank, arrays.get(USUAL), known)
         return LeftOutScorer(scorer, metric, on_host(outputs[self.patches.name]))
+
+    def open_known(self, grid: tuple[int, int], arrays: Arrays, fold: int | None = None) -> KnownScorer | None:
+        """Prepare scoring by known defects, without a fold of good images where one is named; None without any."""
+        if self.known is None:
+            return None
+        bank, metric = (arrays[BANK], None) if fold is None else without_fold(arrays, fold)
+        return KnownScorer(self, grid, bank, in_metric(arrays[DEFECTS], metric), arrays[DEFECT_KINDS])
 
     def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
         if isinstance(scorer, NearestScorer):
@@ -116,7 +136,11 @@ class NearestHead(PatchHead):
         if self.by_place:
             scores = scores - arrays[USUAL].astype(np.float64)
         weight = _rarity(flat[scores.argmax()], bank, self.reweight_neighbors) if self.reweight_neighbors else 1.0
-        return self.reference_of(scores, outputs, image_size, weight)
+        unknown, anomaly_map = self.reference_of(scores, outputs, image_size, weight)
+        if self.known is None:
+            return unknown, anomaly_map
+        image_score, joined = reference_join(self.known, self, arrays, bank, features, (unknown, scores))
+        return image_score, self.reference_of(joined, outputs, image_size)[1]
 
 
 class NearestScorer(PatchScorer):
@@ -128,6 +152,8 @@ class NearestScorer(PatchScorer):
     grid, image_size, usual
         As for `PatchScorer`.
     bank : ndarray of shape (m, d), float32
+    known : KnownScorer, optional
+        Where the head knows defects.
     """
 
     head: NearestHead
@@ -139,10 +165,17 @@ class NearestScorer(PatchScorer):
         image_size: tuple[int, int],
         bank: np.ndarray,
         usual: np.ndarray | None = None,
+        known: KnownScorer | None = None,
     ):
         super().__init__(head, grid, image_size, usual)
-        self.bank = bank
+        self.bank, self._known = bank, known
         self.nearest = NearestPatches(bank)
+
+    def score(self, outputs: Outputs, state: Any = None) -> Scored:
+        scored = super().score(outputs, state)
+        if self._known is None or self.head.known is None:
+            return scored
+        return self._known.join(self.head.known, outputs[self.head.patches.name], scored)
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
         features = outputs[self.head.patches.name]

@@ -125,12 +125,15 @@ def _spread(limits: Calibration) -> float:
     return robust_deviation(np.log(np.maximum(limits.scores, np.finfo(float).tiny)))
 
 
-def write_sheet(detector: Detector, offered: Sequence[Offered], path: Path) -> None:
-    """Draw the first of the images with heat map, verdict and doubt into one image."""
+def write_sheet(detector: Detector, offered: Sequence[Offered], path: Path, bad: Sequence[Path] = ()) -> None:
+    """Draw the first of the images with heat map, verdict and doubt into one image; then those that are bad."""
     tiles = []
     for one in offered[:MAX_TILES]:
         image = load_image(one.path)
         tiles.append((draw_overlay(image, detector.predict(image)), "IN DOUBT  " * bool(one.doubt) + one.label))
+    for defect in bad[: MAX_TILES - len(tiles)]:
+        image = load_image(defect)
+        tiles.append((draw_overlay(image, detector.predict(image)), f"BAD  {Path(*defect.parts[-2:])}"))
     write_image(path, contact_sheet(tiles))
 
 

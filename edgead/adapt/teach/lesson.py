@@ -91,7 +91,8 @@ class Lesson:
     """What was learnt; `before` and `after` have a Judgement for every precision.
 
     Of the bank's `bank_rows` rows, `rows_added` are new; what was given up for them and what was offered is within
-    `radius` of a row, where two rows of the old bank are at least `spacing` apart.
+    `radius` of a row, where two rows of the old bank are at least `spacing` apart. The model knows `known_defects`
+    marked defects; `bad_by_others` says what the fp32 graph says of the bad parts, each by what the others teach.
     """
 
     model: str
@@ -101,6 +102,8 @@ class Lesson:
     rows_added: int
     spacing: float
     radius: float
+    known_defects: int
+    bad_by_others: Counts | None
     before: dict[str, Judgement]
     after: dict[str, Judgement]
 
@@ -126,6 +129,10 @@ class Lesson:
                 rows["bad parts"] = before.counts_text(before.bad), after.counts_text(after.bad)
             for label, (old, new) in rows.items():
                 table.add_row(label + graph, old, new)
+        if self.bad_by_others is not None:
+            found = self.after["fp32"].counts_text(self.bad_by_others)
+            table.add_row("bad parts, each by what the others teach", "", found)
+        table.add_row("known defects", "", str(self.known_defects))
         table.add_row("memory bank", f"{self.bank_rows} rows", f"{self.rows_added} of them new")
         table.add_row("covers patches within", f"{self.spacing:.3g}", f"{max(self.radius, self.spacing):.3g}")
         return table

@@ -21,11 +21,12 @@ from edgead.adapt.kept_images import FOLDER, as_kept, keep_images, kept_images, 
 from edgead.adapt.memory_bank.coreset import Merged, merge, spacing
 from edgead.adapt.patch_features import each_features
 from edgead.adapt.recalibrate import without_copies
+from edgead.adapt.teach.defects import LEAST, Defects, check_room, known_defects, learn_defects
 from edgead.adapt.teach.guard import Offered, examine, refuse_doubtful, write_sheet
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.manifest import FROM_GOOD, Kept, Manifest, Preprocessing
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
-from edgead.calibration.conformal import check_support
+from edgead.calibration.conformal import CalibrationError, check_support
 from edgead.calibration.group_conformal import have_several
 from edgead.dataset.folders import Progress, StageProgress, check_images, no_progress, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images
@@ -170,7 +171,7 @@ class TeachPlan:
     Attributes
     ----------
     images : sequence of Path
-        Good parts, such as those that were falsely rejected.
+        Good parts, such as those that were falsely rejected; may be empty where defects are learnt.
     held_out_share : float
         This share of them is not learnt and shows how the model takes parts that are like those it was taught.
     calibration : sequence of Path
@@ -186,7 +187,8 @@ class TeachPlan:
     sheet : Path, optional
         Where an image of what is about to be learnt is written, refused or not.
     bad : sequence of Path
-        Defective parts, which are never learnt: a lesson that makes one of them ok that was not is refused.
+        Defective parts. With those that the model knows, three or more become known defects, see
+        `edgead.adapt.teach.defects`. A lesson that makes one of them ok that was not is refused.
     output : Path, optional
         Where the taught model is written; by default it takes the place of the model that is taught.
     """
@@ -223,6 +225,10 @@ class Prepared:
         The memory bank with the new patches.
     width : float
         Two rows of the old bank are at least so far apart.
+    defects : Defects
+        Marked ones, those that the model knows already too.
+    no_room : str
+        Why the bad parts do not become known defects; empty where nothing is in the way.
     """
 
     artifact: Artifact
@@ -235,6 +241,8 @@ class Prepared:
     good: CalibrationImages
     merged: Merged
     width: float
+    defects: Defects
+    no_room: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Return what would be learnt as plain JSON types."""
@@ -244,6 +252,7 @@ class Prepared:
             "taught": len(self.taught),
             "held_out": len(self.held_out),
             "bad": len(self.bad),
+            "known_defects": len(self.defects) if self.defects.are_enough else 0,
             "bank_rows": len(self.merged.bank),
             "rows_replaced": self.merged.added,
             "sheet": str(self.plan.sheet) if self.plan.sheet else None,
@@ -260,20 +269,24 @@ class Prepared:
         table.caption = (
             f"{len(self.taught)} images to learn, {len(self.held_out)} held out"
             + f", {len(self.bad)} bad ones to test it" * bool(self.bad)
+            + f", {len(self.defects)} marked defects to know" * self.defects.are_enough
             + f"; {self.merged.added} of "
             f"{len(self.merged.bank)} rows of the memory bank are replaced."
+            + f" The bad parts only test it: {self.no_room}."
+            * bool(self.no_room)
         )
         table.caption_justify = "left"
         return table
 
 
 def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Prepared:
-    """Find what a model would learn from good images; nothing of the model changes.
+    """Find what a model would learn from good images and marked defects; nothing of the model changes.
 
     Raises
     ------
     SettingsError
-        A model without a memory bank, calibration images that are taught too, or images that are good and bad.
+        A model without a memory bank, nothing to learn, calibration images that are taught too, or images that are good
+        and bad.
     LessonRefusedError
         Some images stand far from anything good, and the plan gives no reason to learn them.
     ArtifactError, CalibrationError, DatasetError
@@ -281,15 +294,27 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     """
     artifact = Artifact.load(path)
     _check(artifact)
-    paths, _, digest = check_images(plan.images, progress=partial(progress, "read images"))
+    only_bad = not plan.images and bool(plan.bad)
+    paths, _, digest = check_images(plan.bad if only_bad else plan.images, progress=partial(progress, "read images"))
+    paths = [] if only_bad else paths
     bad = _check_bad(plan.bad, paths)
-    groups = group_images(paths, plan.group)
-    taught, held_out = _split(paths, plan.held_out_share, groups)
+    defects = learn_defects(artifact, bad, partial(progress, "look at defects"))
+    if only_bad and not defects.are_enough:
+        raise SettingsError(
+            f"{len(defects)} marked defects teach nothing about others: mark at least {LEAST}, or name good images to "
+            "learn, which the marked ones test"
+        )
+    taught, held_out = _split(paths, plan.held_out_share, group_images(paths, plan.group)) if paths else ([], [])
     good = find_calibration_images(artifact, plan.calibration, taught=paths, group=plan.group)
+    no_room = _no_room(artifact, good) if defects.are_enough else ""
+    if no_room:
+        if only_bad or len(known_defects(artifact)):
+            raise CalibrationError(no_room)
+        defects = known_defects(artifact)
     with Detector(artifact, runtime="onnxruntime", precision="fp32") as detector:
         offered = examine(detector, paths, partial(progress, "examine images"))
         if plan.sheet:
-            write_sheet(detector, offered, plan.sheet)
+            write_sheet(detector, offered, plan.sheet, bad)
     if not plan.reason.strip():
         refuse_doubtful(offered, plan.sheet)
     bank = artifact.array(BANK)
@@ -297,7 +322,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     images = Images(taught, artifact.manifest.preprocessing)
     new = _uncovered(artifact, bank, max(width, _harmless(artifact.manifest)), images, progress)
     merged = merge(bank, new, progress=partial(progress, "merge memory bank"))
-    return Prepared(artifact, plan, taught, held_out, bad, offered, digest, good, merged, width)
+    return Prepared(artifact, plan, taught, held_out, bad, offered, digest, good, merged, width, defects, no_room)
 
 
 def _check(artifact: Artifact) -> None:
@@ -316,6 +341,17 @@ def _check(artifact: Artifact) -> None:
                 f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "
                 "alone cannot make again: calibrate it for a rate that they support, then teach"
             )
+
+
+def _no_room(artifact: Artifact, good: CalibrationImages) -> str:
+    """Why the good images support no limit of known defects beside that of unknown ones; empty where they do."""
+    limits = artifact.graph("fp32").calibration
+    assert limits is not None
+    try:
+        check_room(limits.false_reject_rate, len(good.paths), good.groups)
+    except CalibrationError as error:
+        return str(error)
+    return ""
 
 
 def _check_bad(bad: Sequence[Path], good: Sequence[Path]) -> list[Path]:

@@ -19,8 +19,9 @@ import numpy as np
 from edgead.adapt.finalize import GoodScores, measure_good, write_golden
 from edgead.adapt.memory_bank.coreset import Merged
 from edgead.adapt.recalibrate import threshold_change, without_copies
+from edgead.adapt.teach.defects import join_with_unknown, scores_by_others, with_known
 from edgead.adapt.teach.guard import LessonRefusedError
-from edgead.adapt.teach.lesson import Judgement, Lesson, Role, judge, refuse_escapes
+from edgead.adapt.teach.lesson import Counts, Judgement, Lesson, Role, judge, refuse_escapes
 from edgead.adapt.teach.marked import twins
 from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.artifact.folder import (
@@ -41,6 +42,7 @@ from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.files.disk import writing
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
+from edgead.images.files import load_image
 
 
 def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibration:
@@ -122,7 +124,7 @@ def undo(path: Path) -> Artifact:
 
 
 def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Lesson:
-    """Teach a model good images; the new version takes its place, the old one is kept.
+    """Teach a model good images and marked defects; the new version takes its place, the old one is kept.
 
     The memory bank keeps its size, and with it the model its latency: see `edgead.adapt.memory_bank.coreset.merge`.
     Thresholds are made again from images that are in no bank, old or new, so that they guarantee for parts like those
@@ -153,6 +155,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
     with new_version(artifact.path, prepared.plan.output) as draft:
         before = _judge_all(artifact, prepared, partial(progress, "judge before"))
         write_arrays(draft, artifact.manifest, merged_arrays(artifact, merged))
+        knowing = _know_defects(Artifact(draft, artifact.manifest), prepared, progress)
         keep_learnt(draft, [*taught, *twins(taught)])
         facts = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -161,17 +164,19 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
             "images": len(taught),
             "held_out_images": len(prepared.held_out),
             "bad_images": len(prepared.bad),
+            "known_defects": _count_known(prepared),
             "in_doubt": sum(bool(one.doubt) for one in prepared.offered),
             "reason": prepared.plan.reason,
             "rows_added": merged.added,
             "calibrated_on": good.source,
         }
-        manifest = _calibrate_all(Artifact(draft, artifact.manifest), prepared, progress)
+        manifest = _calibrate_all(Artifact(draft, knowing), prepared, progress)
         written = write_manifest(draft, _with_lesson(manifest, facts))
         after = _judge_all(Artifact(draft, written), prepared, partial(progress, "judge after"))
         refuse_escapes(before, after)
+        by_others = _judge_by_others(Artifact(draft, written), prepared, progress)
         artifact.check_unchanged()
-    return _lesson(prepared, before, after)
+    return _lesson(prepared, before, after, by_others)
 
 
 def merged_arrays(artifact: Artifact, merged: Merged) -> dict[str, np.ndarray]:
@@ -181,6 +186,46 @@ def merged_arrays(artifact: Artifact, merged: Merged) -> dict[str, np.ndarray]:
         arrays[ROW_FOLDS] = np.where(merged.new[:, None], np.float32(-1), artifact.array(ROW_FOLDS))
         arrays[STAND_INS] = np.where(merged.new[:, None], merged.bank, artifact.array(STAND_INS))
     return arrays
+
+
+def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) -> Manifest:
+    """Let the model in the draft know the marked defects, beside the bank that is there; gives its manifest."""
+    defects, good = prepared.defects, prepared.good
+    if not defects.are_enough:
+        return draft.manifest
+    limits = draft.graph("fp32").calibration
+    assert limits is not None
+    unknowing = Artifact(draft.path, with_known(draft.manifest, defects, None))
+    write_arrays(draft.path, unknowing.manifest, defects.arrays)
+    reading = good.readable(unknowing)
+    with Detector(reading, runtime="onnxruntime", precision="fp32") as detector:
+        unknown = good.measure(detector, partial(progress, "score by unknown defects")).scores
+    known = join_with_unknown(
+        reading,
+        good.paths,
+        unknown,
+        limits.false_reject_rate,
+        groups=good.groups,
+        folds=good.folds,
+        progress=partial(progress, "score by known defects"),
+    )
+    return with_known(draft.manifest, defects, known)
+
+
+def _judge_by_others(draft: Artifact, prepared: Prepared, progress: StageProgress) -> Counts | None:
+    """What the fp32 graph would say of the bad parts, each by what the others teach; None where none are known."""
+    limits = draft.graph("fp32").calibration
+    if not prepared.bad or not prepared.defects.are_enough or limits is None:
+        return None
+    unknowing = Artifact(draft.path, with_known(draft.manifest, prepared.defects, None))
+    with Detector(unknowing, runtime="onnxruntime", precision="fp32") as detector:
+        unknown = [detector.measure(load_image(path)).image_score for path in prepared.bad]
+    scores = scores_by_others(draft, prepared.defects, prepared.bad, unknown, partial(progress, "compare defects"))
+    return Counts.of(scores, reject=limits.reject, review=limits.review)
+
+
+def _count_known(prepared: Prepared) -> int:
+    return len(prepared.defects) if prepared.defects.are_enough else 0
 
 
 def _judge_all(artifact: Artifact, prepared: Prepared, progress: Progress) -> dict[str, Judgement]:
@@ -228,7 +273,9 @@ def _with_lesson(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
     return manifest.model_copy(update={"training": training})
 
 
-def _lesson(prepared: Prepared, before: dict[str, Judgement], after: dict[str, Judgement]) -> Lesson:
+def _lesson(
+    prepared: Prepared, before: dict[str, Judgement], after: dict[str, Judgement], by_others: Counts | None
+) -> Lesson:
     path, merged = prepared.artifact.path, prepared.merged
     output = prepared.plan.output
     return Lesson(
@@ -239,6 +286,8 @@ def _lesson(prepared: Prepared, before: dict[str, Judgement], after: dict[str, J
         merged.added,
         prepared.width,
         merged.radius,
+        _count_known(prepared),
+        by_others,
         before,
         after,
     )

@@ -49,7 +49,7 @@ function markPart(verdict, opinion) {
   ask({
     title: bad ? t("Was this part bad?") : t("Was this part good?"),
     lead: bad
-      ? t("It is never learnt, and tests every lesson: none may let it pass. The verdict itself stays on record.")
+      ? t("It tests every lesson: none may let it pass. Three or more become known defects. The verdict itself stays on record.")
       : t("It is kept as an example of a good part. The verdict itself stays on record."),
     fields: [nameField(), el("label", { for: "note" }, t("Note")), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],
     action: bad ? t("Mark as bad") : t("Mark as good"),

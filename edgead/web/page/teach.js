@@ -190,7 +190,7 @@ export class TeachView {
       title: force ? t("Learn them all the same?") : ids.length === 1 ? t("Teach this part?") : t("Teach {number} parts?", { number: ids.length }),
       lead: force
         ? t("Whatever stands out in these parts is accepted from then on, a defect too. Your name and what you say stand in the list of changes.")
-        : t("A copy of the model learns them as good, beside the line. Parts that are marked bad test it. You decide on what comes of it."),
+        : t("A copy of the model learns them as good, beside the line. Parts that are marked bad test it, and three or more become known defects. You decide on what comes of it."),
       fields: [force && [el("label", { for: "reason" }, t("Why they are good")), el("textarea", { id: "reason", name: "reason", rows: "2", maxlength: "500", required: true })], nameField()],
       action: force ? t("Learn all the same") : t("Teach"),
       danger: force,

@@ -73,7 +73,9 @@ class LessonAnswer(Answer):
     by: str
     since: datetime
     good: Annotated[list[str], Field(description="Ids of the verdicts whose parts are taught.")]
-    bad: Annotated[int, Field(description="Parts that are marked bad, which test it.")]
+    bad: Annotated[
+        int, Field(description="Parts that are marked bad: they test it, and three or more become known defects.")
+    ]
     because: Annotated[str, Field(description="Why also what stands far from anything good is learnt.")]
     reason: Annotated[str, Field(description="Why it was refused or failed.")]
     doubtful: Annotated[list[DoubtAnswer], Field(description="Parts in doubt: with a `reason` they are learnt.")]
@@ -111,7 +113,7 @@ def list_lessons(daemon: Daemon) -> LessonsAnswer:
 
 @routes.post("", responses=problems(404, 409))
 def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Teach a copy of the pipeline's model parts that are marked good; those that are marked bad test it. Audited."""
+    """Teach a copy of the pipeline's model parts that are marked good, and those marked bad as defects. Audited."""
     if given.pipeline not in daemon.pipelines:
         raise HTTPException(404, f"there is no pipeline {given.pipeline}, known are {', '.join(daemon.pipelines)}")
     by = named(given.by, address)

@@ -1,0 +1,301 @@
+"""Marked defects become known ones: their patches, and where their score stands beside that of unknown defects.
+
+The two scores share the false-reject rate: of it known defects get a tenth, or what one group of good images stands for
+where that is more, so that the limit of unknown ones moves by no more than that can move it, whatever was marked. See
+`edgead.heads.known_defects`; `benchmarks/known_defects.py` has the measurements behind the constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgead.adapt.patch_features import each_grid
+from edgead.artifact.folder import Artifact
+from edgead.artifact.manifest import Manifest
+from edgead.artifact.training_hashes import content_sha256
+from edgead.calibration.conformal import CalibrationError, conformal_threshold, images_needed, rounded_up
+from edgead.calibration.group_conformal import have_several
+from edgead.dataset.folders import Progress, find_mask
+from edgead.dataset.images import Images
+from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, MAX_DEFECTS, MAX_KINDS, KnownDefects, KnownScorer
+from edgead.heads.nearest import BANK, NearestHead, NearestScorer, in_metric, without_fold
+from edgead.heads.patches import USUAL
+from edgead.images.files import load_image
+
+# Fewer of a kind say nothing about others of it.
+LEAST = 3
+# Of the false-reject rate, known defects get this share.
+SHARE = 0.1
+# Without a mask the patches that stand out most are the defect. Ours, chosen on tiles and boards of other kinds.
+PATCHES = 20
+# Of a patch so much must be in a mask.
+IN_MASK = 0.3
+_AROUND = (3, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Defects:
+    """Marked defects that a model knows: the mean patch of each, float32 (n, d), and what and of which kind it is.
+
+    `kinds` are the names of the folders that they lay in, where `LEAST` or more did, and '' for the others together.
+    """
+
+    patches: np.ndarray
+    sha256: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sha256)
+
+    @property
+    def are_enough(self) -> bool:
+        return len(self) >= LEAST
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the head takes; kinds of too few defects count as one."""
+        names = [kind if self.kinds.count(kind) >= LEAST else "" for kind in self.kinds]
+        numbers = {name: number for number, name in enumerate(sorted(set(names))[:MAX_KINDS])}
+        of_kind = np.array([numbers.get(name, 0) for name in names], np.float32)
+        return {DEFECTS: self.patches, DEFECT_KINDS: of_kind[:, None]}
+
+    def without(self, left_out: int) -> Defects:
+        """All but one of them."""
+        keep = [number for number in range(len(self)) if number != left_out]
+        pick = [(self.sha256[i], self.kinds[i]) for i in keep]
+        return Defects(self.patches[keep], tuple(one for one, _ in pick), tuple(kind for _, kind in pick))
+
+    def facts(self) -> list[dict[str, str]]:
+        """What the manifest says of them."""
+        return [{"sha256": one, "kind": kind} for one, kind in zip(self.sha256, self.kinds, strict=True)]
+
+
+def known_defects(artifact: Artifact) -> Defects:
+    """The defects that a model knows already."""
+    facts: list[dict[str, Any]] = artifact.manifest.training.get(DEFECTS, [])
+    if DEFECTS not in artifact.manifest.arrays:
+        return Defects(np.zeros((0, artifact.array(BANK).shape[1]), np.float32), (), ())
+    patches = np.array(artifact.array(DEFECTS))
+    return Defects(patches, tuple(one["sha256"] for one in facts), tuple(one["kind"] for one in facts))
+
+
+def learn_defects(artifact: Artifact, paths: Sequence[Path], progress: Progress | None = None) -> Defects:
+    """Add marked defects to those that a model knows; the newest stay where they are too many.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Images of defective parts, of one kind each folder. Where a mask lies beside the folder, in
+        `ground_truth/KIND` as in a data set in MVTec layout, its patches are learnt; otherwise those that stand out.
+    """
+    known = known_defects(artifact)
+    digests = {path: content_sha256(path) for path in paths}
+    new = [path for path in dict.fromkeys(paths) if digests[path] not in known.sha256][-MAX_DEFECTS:]
+    rows = [known.patches, *(row[None] for row in _mean_patches(artifact, new, progress))]
+    together = Defects(
+        np.concatenate(rows)[-MAX_DEFECTS:],
+        (*known.sha256, *(digests[path] for path in new))[-MAX_DEFECTS:],
+        (*known.kinds, *(path.absolute().parent.name for path in new))[-MAX_DEFECTS:],
+    )
+    return together
+
+
+def _mean_patches(artifact: Artifact, paths: Sequence[Path], progress: Progress | None) -> list[np.ndarray]:
+    """The mean of the patches of each image's defect, float32 (d,); of a frame in tiles, of all of them together."""
+    if not paths:
+        return []
+    images = Images(paths, artifact.manifest.preprocessing)
+    head = _head(artifact).model_copy(update={"known": None})
+    scorer: NearestScorer | None = None
+    patches: list[list[np.ndarray]] = [[] for _ in paths]
+    weights: list[list[np.ndarray]] = [[] for _ in paths]
+    masks = [_mask_of(path, artifact.manifest) for path in paths]
+    for number, features in enumerate(each_grid(artifact, images, progress)):
+        grid, origin = features.shape[:2], images.origins[number]
+        mask = masks[origin]
+        if mask is not None:
+            drawn = np.where(load_image(mask) > 0, np.uint8(255), np.uint8(0))
+            share = images.like(number, drawn)[..., 0].astype(np.float32) / 255
+            weight = cv2.resize(share, grid[::-1], interpolation=cv2.INTER_AREA)
+        else:
+            if scorer is None:
+                usual = artifact.array(USUAL) if head.by_place else None
+                size = artifact.manifest.preprocessing.image_size
+                scorer = NearestScorer(head, grid, size, artifact.array(BANK), usual)
+            scores = scorer.patch_scores({head.patches.name: features[None]})
+            weight = np.full(grid, -np.inf, np.float32)
+            inner = head.inner(grid)
+            weight[inner] = cv2.blur(scores, _AROUND, borderType=cv2.BORDER_REPLICATE)[inner]
+        enough = _of_defect(weight.reshape(-1), mask is not None)
+        patches[origin].append(features.reshape(-1, features.shape[-1])[enough])
+        weights[origin].append(weight.reshape(-1)[enough])
+    means = []
+    for origin, mask in enumerate(masks):
+        weight = np.concatenate(weights[origin])
+        means.append(np.concatenate(patches[origin])[_of_defect(weight, mask is not None)].mean(axis=0))
+    return means
+
+
+def _mask_of(path: Path, manifest: Manifest) -> Path | None:
+    """Where a mask of an image lies; none for frames that are aligned first, as masks are drawn on them before."""
+    folder = path.absolute().parent
+    if manifest.preprocessing.alignment is not None or len(folder.parents) < 2:
+        return None
+    return find_mask(folder.parents[1] / "ground_truth" / folder.name, path)
+
+
+def _of_defect(weights: np.ndarray, masked: bool) -> np.ndarray:
+    """Which patches are the defect: those in the mask, or those with the highest scores."""
+    if masked:
+        return np.flatnonzero(weights >= min(IN_MASK, float(weights.max())))
+    return np.argsort(weights, kind="stable")[-PATCHES:]
+
+
+def join_with_unknown(
+    artifact: Artifact,
+    paths: Sequence[Path],
+    unknown: Sequence[float],
+    rate: float,
+    *,
+    groups: Sequence[int] = (),
+    folds: Sequence[int] = (),
+    progress: Progress | None = None,
+) -> KnownDefects:
+    """Find where the score of known defects stands beside that of unknown ones, by good images.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        With the arrays of known defects; it takes these images.
+    unknown : sequence of float
+        Scores of the images by the head without known defects, those that were learnt without their fold.
+    rate : float
+        False-reject rate of the limit that both share.
+    groups, folds : sequence of int
+        As `edgead.adapt.teach.prepare.CalibrationImages` has them.
+    """
+    known = known_scores(artifact, paths, folds=folds, progress=progress)
+    return shared_limits(unknown, known, rate, groups)
+
+
+def shared_limits(
+    unknown: Sequence[float], known: Sequence[float], rate: float, groups: Sequence[int] = ()
+) -> KnownDefects:
+    """Join two scores of good images so that a good part exceeds one of their limits with a probability of `rate`.
+
+    Raises
+    ------
+    CalibrationError
+        There are too few good images for two limits.
+    """
+    of_known = share_of_known(rate, _count(len(unknown), groups))
+    at = conformal_threshold(unknown, rate - of_known, list(groups))
+    limit = conformal_threshold(known, of_known, list(groups))
+    rise, run = at - float(np.median(unknown)), limit - float(np.median(known))
+    tiny = float(np.finfo(np.float32).tiny)
+    return KnownDefects(limit=limit, at=at, slope=max(rise, tiny) / max(run, tiny))
+
+
+def share_of_known(rate: float, count: int) -> float:
+    """What known defects get of the rate, by so many good images or groups of them.
+
+    Raises
+    ------
+    CalibrationError
+        Nothing would be left for unknown ones.
+    """
+    least = 1 / (count + 1)
+    of_known = max(SHARE * rate, least)
+    if rate - of_known < least - 1e-9:
+        raise CalibrationError(
+            f"a false-reject rate of {rate:.4g} from {count} good images or groups has room for one limit, and known "
+            f"defects need a second one: name {images_needed(rate / 2) - count} more good images with --calibration, "
+            f"or calibrate for at least {rounded_up(2 * least)}"
+        )
+    return of_known
+
+
+def check_room(rate: float, images: int, groups: Sequence[int]) -> None:
+    """Raise CalibrationError where good images have no room for known defects, see `share_of_known`."""
+    share_of_known(rate, _count(images, groups))
+
+
+def _count(images: int, groups: Sequence[int]) -> int:
+    return len(set(groups)) if have_several(groups) else images
+
+
+def known_scores(
+    artifact: Artifact, paths: Sequence[Path], *, folds: Sequence[int] = (), progress: Progress | None = None
+) -> list[float]:
+    """Score images by known defects alone, those that were learnt without their fold; of tiles the highest counts."""
+    images, head = Images(paths, artifact.manifest.preprocessing), _head(artifact)
+    arrays = {name: artifact.array(name) for name in {*head.arrays, DEFECTS, DEFECT_KINDS}}
+    scorers: dict[int, tuple[KnownScorer, np.ndarray | None]] = {}
+    scores = np.full(len(paths), -np.inf)
+    for number, features in enumerate(each_grid(artifact, images, progress)):
+        origin = images.origins[number]
+        fold = folds[origin] if len(folds) else -1
+        if fold not in scorers:
+            bank, metric = (arrays[BANK], None) if fold < 0 else without_fold(arrays, fold)
+            defects = in_metric(arrays[DEFECTS], metric)
+            scorers[fold] = KnownScorer(head, features.shape[:2], bank, defects, arrays[DEFECT_KINDS]), metric
+        scorer, metric = scorers[fold]
+        patches = scorer.patch_scores(np.ascontiguousarray(in_metric(features, metric)))
+        scores[origin] = max(scores[origin], scorer.image_score(patches))
+    return scores.tolist()
+
+
+def scores_by_others(
+    artifact: Artifact,
+    defects: Defects,
+    paths: Sequence[Path],
+    unknown: Sequence[float],
+    progress: Progress | None = None,
+) -> list[float]:
+    """Image scores of marked parts, each by what the others teach: what is to be expected of more parts like them.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        That knows the defects.
+    paths, unknown : sequences of Path and float
+        Images among those of the defects, and their scores by the head without known defects.
+    """
+    head, images = _head(artifact), Images(paths, artifact.manifest.preprocessing)
+    assert head.known is not None
+    bank = artifact.array(BANK)
+    place = {digest: number for number, digest in enumerate(defects.sha256)}
+    scorers: list[KnownScorer | None] = []
+    scores = list(unknown)
+    for number, features in enumerate(each_grid(artifact, images, progress)):
+        origin = images.origins[number]
+        if origin == len(scorers):
+            others = defects.without(place[content_sha256(paths[origin])])
+            scorers.append(
+                KnownScorer(head, features.shape[:2], bank, *others.arrays.values()) if others.are_enough else None
+            )
+        scorer = scorers[origin]
+        if scorer is not None:
+            known = scorer.image_score(scorer.patch_scores(features))
+            scores[origin] = max(scores[origin], head.known.joined(unknown[origin], known))
+    return scores
+
+
+def _head(artifact: Artifact) -> NearestHead:
+    head = artifact.manifest.head
+    assert isinstance(head, NearestHead)
+    return head
+
+
+def with_known(manifest: Manifest, defects: Defects, known: KnownDefects | None) -> Manifest:
+    """The manifest of a model that knows these defects, so joined; with None it does not use them."""
+    arrays = {**manifest.arrays, **{name: f"{name}.npy" for name in defects.arrays}}
+    head = manifest.head.model_copy(update={"known": known})
+    training = {**manifest.training, DEFECTS: defects.facts()}
+    return manifest.model_copy(update={"head": head, "arrays": arrays, "training": training})

@@ -1,0 +1,172 @@
+"""Score of known defects: how far patches lie in the directions in which marked defects differ from good patches.
+
+Linear discriminant analysis (Fisher 1936) in closed form, with the good rows of the memory bank as the only estimate of
+the spread: few marked defects show their mean, not their spread (as Hariharan, Malik, Ramanan, "Discriminative
+decorrelation for clustering and classification", ECCV 2012, do it for images). The bank has rare good patches as much
+as common ones, so that what good parts seldom show is not taken for a defect.
+
+The image score is the higher one of that of unknown defects and this one, on one scale: see `KnownDefects.joined`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgead.heads.contract import Arrays, Scored
+from edgead.heads.patches import ImageScorer, PatchHead
+
+DEFECTS, DEFECT_KINDS = "known_defects", "known_defect_kinds"
+MAX_DEFECTS, MAX_KINDS = 1000, 32
+# Of the mean variance of good rows this share is added to every direction.
+SHRINKAGE = 0.1
+# Of good rows the highest share says what scale a direction has: the deviation of all says little of the highest ones,
+# and the highest one alone differs from fold to fold.
+HIGHEST = 0.01
+# Below its limit the score of known defects falls so many times as steeply as that of unknown ones: it raises hardly
+# any good part that is below the limit, so that the order of what was never marked stays what it was.
+STEEPER = 10.0
+
+_Value = Annotated[float, Field(ge=-1e30, le=1e30)]
+
+
+class KnownDefects(BaseModel):
+    """Options: where the score of known defects stands on the scale of the image score.
+
+    Attributes
+    ----------
+    limit : float
+        Of the score of known defects; few good images exceed it.
+    at : float
+        The image score that stands for it.
+    slope : float
+        By how much the image score rises with this score above the limit; below it, `STEEPER` times as much.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    limit: _Value
+    at: _Value
+    slope: Annotated[float, Field(gt=0, le=1e30)]
+
+    def joined(self, unknown: float, known: float) -> float:
+        """The image score from that of unknown defects and that of known ones: the higher one, on one scale."""
+        above = known - self.limit
+        return max(unknown, self.at + self.slope * (above if above > 0 else STEEPER * above))
+
+    def on_map(self, patch_scores: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Patch scores (h, w) with what lies above the limit of a map of known defects (h, w)."""
+        lifted = self.at + self.slope * (known - self.limit)
+        return np.where(known > self.limit, np.maximum(patch_scores, lifted), patch_scores).astype(patch_scores.dtype)
+
+
+def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find in which directions marked defects differ from good patches, one direction a kind.
+
+    Parameters
+    ----------
+    bank : ndarray of shape (m, d)
+        Good rows.
+    defects : ndarray of shape (n, d)
+        The mean patch of each marked defect.
+    kinds : ndarray of shape (n,) or (n, 1)
+        The kind of each.
+
+    Returns
+    -------
+    directions : ndarray of shape (d, k), float64
+        Patches are multiplied with them. The highest hundredth of good rows has a mean of 1 in each then, so that kinds
+        are on one scale.
+    offsets : ndarray of shape (k,), float64
+        Are added: good rows have a mean of 0 then.
+    """
+    good, of_kind = bank.astype(np.float64), kinds.reshape(-1)
+    mean = good.mean(axis=0)
+    centred = good - mean
+    spread = centred.T @ centred / len(good)
+    tiny = float(np.finfo(np.float32).tiny)
+    shrunk = spread + SHRINKAGE * max(np.trace(spread) / len(spread), tiny) * np.eye(len(spread))
+    means = np.array([defects[of_kind == kind].mean(axis=0, dtype=np.float64) for kind in np.unique(of_kind)])
+    directions = np.linalg.solve(shrunk, (means - mean).T)
+    highest = max(1, round(HIGHEST * len(good)))
+    tails = np.sort(centred @ directions, axis=0)[-highest:].mean(axis=0)
+    directions /= np.maximum(tails, tiny)
+    return directions, -mean @ directions
+
+
+class KnownScorer:
+    """Scores frames by known defects.
+
+    Parameters
+    ----------
+    head : PatchHead
+        Whose windows and margin the image score is made with.
+    grid : (int, int)
+        Height and width of the patch grid.
+    bank : ndarray of shape (m, d), float32
+        Good rows.
+    defects, kinds : ndarrays of shape (n, d) and (n, 1), float32
+        See `fit_directions`.
+    """
+
+    def __init__(
+        self, head: PatchHead, grid: tuple[int, int], bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray
+    ):
+        directions, offsets = fit_directions(bank, defects, kinds)
+        self._directions, self._offsets = directions.astype(np.float32), offsets.astype(np.float32)
+        self._image = ImageScorer(plain(head), grid)
+
+    def patch_scores(self, features: np.ndarray) -> np.ndarray:
+        """Score the patches (h, w, d) of an image, float32 (h, w): by the kind that each is most like."""
+        flat = features.reshape(-1, features.shape[-1])
+        return (flat @ self._directions + self._offsets).max(axis=1).reshape(self._image.grid)
+
+    def image_score(self, patch_scores: np.ndarray) -> float:
+        """Score an image by its patches, over the same windows as the score of unknown defects."""
+        return self._image.image_score(patch_scores)
+
+    def join(self, options: KnownDefects, features: np.ndarray, unknown: Scored) -> Scored:
+        """Join with what the head says of unknown defects; where a known one decides, the map shows where it is."""
+        patches = self.patch_scores(features)
+        known = self.image_score(patches)
+        patch_scores = unknown.patch_scores
+        if known > options.limit:
+            patch_scores = options.on_map(patch_scores, smoothed(patches, self._image.head.window))
+        return Scored(patch_scores, options.joined(unknown.image_score, known))
+
+
+def plain(head: PatchHead) -> PatchHead:
+    """The head's windows, and nothing else that it scores by."""
+    return head.model_copy(update={"by_place": False, "patch_weight": 1.0, "graph_weight": 0.0})
+
+
+def smoothed(patches: np.ndarray, window: int) -> np.ndarray:
+    """Means over windows around each patch, (h, w): what the image score is made of, without its margin."""
+    return cv2.blur(patches, (window, window), borderType=cv2.BORDER_REPLICATE)
+
+
+def reference_join(
+    options: KnownDefects,
+    head: PatchHead,
+    arrays: Arrays,
+    bank: np.ndarray,
+    features: np.ndarray,
+    unknown: tuple[float, np.ndarray],
+) -> tuple[float, np.ndarray]:
+    """Join plainly in float64: image score and patch scores from those of unknown defects.
+
+    Parameters
+    ----------
+    features : ndarray of shape (h, w, d), float64
+    unknown : (float, ndarray of shape (h, w), float64)
+    """
+    score, scores = unknown
+    directions, offsets = fit_directions(bank, arrays[DEFECTS], arrays[DEFECT_KINDS])
+    patches = (features @ directions + offsets).max(axis=-1)
+    known, _ = plain(head).reference_of(patches, {}, patches.shape)
+    if known > options.limit:
+        scores = options.on_map(scores, smoothed(patches, head.window))
+    return options.joined(score, known), scores

@@ -1,0 +1,246 @@
+"""Known defects: their score, its join with that of unknown ones, and marked defects that a lesson teaches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import content
+from test_cli import edgead, report
+
+from edgead import Detector
+from edgead.adapt.kept_images import measure_kept
+from edgead.adapt.teach import TeachPlan, prepare, sheet_of, teach, undo
+from edgead.adapt.teach.defects import LEAST, Defects, share_of_known, shared_limits
+from edgead.artifact.folder import Artifact
+from edgead.calibration.conformal import CalibrationError, conformal_threshold
+from edgead.heads import read_head
+from edgead.heads.known_defects import STEEPER, KnownDefects, KnownScorer, fit_directions
+from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, NearestHead
+from edgead.images.files import load_image, write_image
+from edgead.metrics import auroc
+from edgead.synthetic.line import part_seed, render
+
+WIDTH, GRID = 12, (10, 9)
+
+
+def features(rng: np.random.Generator, defect: np.ndarray | None = None, strength: float = 1.0) -> np.ndarray:
+    """Patches of a part; a defect moves a quarter of them."""
+    found = rng.normal(size=(1, *GRID, WIDTH)).astype(np.float32)
+    if defect is not None:
+        found[0, 2:7, 3:8] += strength * defect.astype(np.float32)
+    return found
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(4)
+
+
+def arrays_of(rng: np.random.Generator, defects: np.ndarray, kinds: np.ndarray) -> dict[str, np.ndarray]:
+    bank = rng.normal(size=(200, WIDTH)).astype(np.float32)
+    of_fold = (np.arange(200) % 4)[:, None].astype(np.float32)
+    return {
+        BANK: bank,
+        ROW_FOLDS: of_fold,
+        STAND_INS: rng.normal(size=bank.shape).astype(np.float32),
+        "known_defects": defects.astype(np.float32),
+        "known_defect_kinds": kinds.reshape(-1, 1).astype(np.float32),
+    }
+
+
+def test_directions_are_scaled_by_good_rows(rng):
+    bank = rng.normal(size=(400, WIDTH)) @ np.diag(np.linspace(0.2, 3, WIDTH)) + 5
+    defects = bank.mean(axis=0) + np.eye(WIDTH)[[0, 0, -1]]
+    directions, offsets = fit_directions(bank, defects, np.array([7, 7, 2]))
+    scores = bank @ directions + offsets
+    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.sort(scores, axis=0)[-4:].mean(axis=0), 1, rtol=1e-9)
+    # One a kind, in the order of their numbers; as much of a direction stands out more where good parts are quiet.
+    of_defects = defects @ directions + offsets
+    assert of_defects.shape == (3, 2) and of_defects[0, 1] > 1 > of_defects[2, 0] > 0.1
+
+
+def test_the_join_is_one_scale_and_never_below_the_unknown():
+    options = KnownDefects(limit=2.0, at=1.0, slope=0.5)
+    assert options.joined(0.3, 2.0) == 1.0
+    assert options.joined(0.3, 3.0) == 1.5
+    assert options.joined(-9.0, 1.9) == pytest.approx(1.0 - 0.05 * STEEPER)
+    assert options.joined(1.4, 2.5) == 1.4
+
+
+def test_scorer_reference_and_left_out_agree(rng):
+    defect = np.eye(WIDTH)[0] * 4
+    arrays = arrays_of(rng, np.array([defect, defect * 1.1, defect * 0.9]), np.zeros(3))
+    options = KnownDefects(limit=0.4, at=3.0, slope=2.0)
+    head = NearestHead(window=3, top_patches=4, margin=1, folds=4, sigma_px=2.0, known=options)
+    image = features(rng, defect)
+    head.check({"features": image}, arrays)
+    scorer = head.open({"features": image}, arrays, (40, 36))
+    scored = scorer.score({"features": image})
+    score, anomaly_map = head.reference({"features": image[0].astype(np.float64)}, arrays, (40, 36))
+    assert scored.image_score == pytest.approx(score, rel=1e-5) and score > 3.0
+    np.testing.assert_allclose(scorer.anomaly_map(scored.patch_scores)[0], anomaly_map, atol=1e-4)
+    # The map shows where the known defect is.
+    unknowing = head.model_copy(update={"known": None}).open({"features": image}, arrays, (40, 36))
+    rise = scored.patch_scores - unknowing.score({"features": image}).patch_scores
+    assert rise[3:6, 4:7].min() > 0 and rise[0].max() == rise[-1].max() == 0
+    # Without a fold neither its rows nor their spread are left.
+    bank = np.where(arrays[ROW_FOLDS] == 2, arrays[STAND_INS], arrays[BANK])
+    alone = KnownScorer(head, GRID, bank, arrays["known_defects"], arrays["known_defect_kinds"])
+    known = alone.image_score(alone.patch_scores(image))
+    left_out = head.open_left_out({"features": image}, arrays, (40, 36), 2).score({"features": image})
+    assert left_out.image_score == pytest.approx(options.joined(0.0, known), rel=1e-6)
+
+
+def test_a_manifest_with_other_options_or_arrays_is_refused(rng):
+    with pytest.raises(ValueError, match="slope"):
+        read_head({"kind": "nearest", "known": {"limit": 1.0, "at": 1.0, "slope": 0.0}})
+    with pytest.raises(ValueError, match="at_most"):
+        read_head({"kind": "nearest", "known": {"limit": 1.0, "at": 1.0, "slope": 1.0, "at_most": 3}})
+    head = NearestHead(known=KnownDefects(limit=1.0, at=1.0, slope=1.0))
+    assert head.arrays == (BANK, "known_defects", "known_defect_kinds") and not head.takes_gpu_arrays
+    for defects, kinds in ((np.zeros((3, WIDTH + 1)), np.zeros(3)), (np.zeros((3, WIDTH)), np.zeros(2))):
+        with pytest.raises(ValueError, match="known defects .* do not fit"):
+            head.check({"features": features(rng)}, arrays_of(rng, defects, kinds))
+
+
+def simulated(rng: np.random.Generator, good: int) -> tuple[float, float, float, float]:
+    """False rejects of a calibration with so many good parts, before and with known defects; fall of unknown AUROC."""
+    unknown, known = rng.gamma(9.0, size=good), rng.normal(size=good)
+    fresh_unknown, fresh_known = rng.gamma(9.0, size=4000), rng.normal(size=4000)
+    other_unknown, other_known = rng.gamma(9.0, size=2000) + 6, rng.normal(size=2000)
+    options = shared_limits(unknown, known, 0.05)
+
+    def join(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return np.array([options.joined(one, other) for one, other in zip(some, others, strict=True)])
+
+    joined, fresh = join(unknown, known), join(fresh_unknown, fresh_known)
+    threshold, plain = conformal_threshold(joined, 0.05), conformal_threshold(unknown, 0.05)
+    # Its limit moves no further than that of its share of the rate.
+    assert plain <= threshold <= options.at == conformal_threshold(unknown, 0.05 - share_of_known(0.05, good))
+    labels = np.repeat([False, True], [4000, 2000])
+    before = auroc(labels, np.concatenate([fresh_unknown, other_unknown]))
+    after = auroc(labels, np.concatenate([fresh, join(other_unknown, other_known)]))
+    return float((fresh_unknown > plain).mean()), float((fresh > threshold).mean()), before - after, threshold - plain
+
+
+@pytest.mark.parametrize("good", [40, 60, 225])
+def test_the_rate_is_kept_and_what_was_never_marked_is_found_as_before(good):
+    rng = np.random.default_rng(good)
+    runs = np.array([simulated(rng, good) for _ in range(60)])
+    before, after, fall, _ = runs.mean(axis=0)
+    spread = runs[:, 1].std() / np.sqrt(len(runs))
+    assert before - 0.01 <= after <= 0.05 + 3 * spread
+    # A known score that says nothing lifts a few good parts over the others: by no more than its share of the rate.
+    assert fall < share_of_known(0.05, good)
+
+
+def test_without_room_for_two_limits_none_is_shared():
+    with pytest.raises(CalibrationError, match="from 20 good images .* name 19 more .* at least 0.0953"):
+        share_of_known(0.05, 20)
+    assert share_of_known(0.05, 39) == 1 / 40
+    assert share_of_known(0.05, 400) == pytest.approx(0.005)
+
+
+def test_too_few_of_a_kind_count_as_one():
+    kinds = ("a", "a", "a", "b", "c", "b")
+    defects = Defects(np.arange(12, dtype=np.float32).reshape(6, 2), tuple("uvwxyz"), kinds)
+    assert defects.arrays["known_defect_kinds"][:, 0].tolist() == [1, 1, 1, 0, 0, 0]
+    fewer = defects.without(1)
+    assert fewer.sha256 == tuple("uwxyz") and set(fewer.arrays["known_defect_kinds"][:, 0]) == {0}
+    assert fewer.patches.tolist() == [[0, 1], [4, 5], [6, 7], [8, 9], [10, 11]]
+
+
+DEFECT = "scratch"
+
+
+def photograph(folder: Path, seed: int, count: int) -> list[Path]:
+    for number in range(count):
+        write_image(folder / f"{number}.png", render(part_seed(seed, number), DEFECT)[0])
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def marked(tmp_path_factory) -> list[Path]:
+    """Parts with a defect that the small model seldom finds."""
+    return photograph(tmp_path_factory.mktemp("marked") / DEFECT, 71, 6)
+
+
+def test_marked_defects_change_the_detector(model_copy, marked, tmp_path):
+    fresh = [load_image(path) for path in photograph(tmp_path / DEFECT, 72, 30)]
+    first = content(model_copy)
+    with Detector.load(model_copy) as detector:
+        before = sum(detector.predict(image).decision == "reject" for image in fresh)
+    lesson = teach(model_copy, TeachPlan([], bad=marked, sheet=sheet_of(model_copy)))
+    assert (lesson.known_defects, lesson.rows_added) == (6, 0) and sheet_of(model_copy).is_file()
+    assert lesson.bad_by_others is not None and lesson.bad_by_others.images == 6
+    artifact = Artifact.load(model_copy)
+    with Detector(artifact) as detector:
+        after = sum(detector.predict(image).decision == "reject" for image in fresh)
+        scores = [measure_kept(detector, one).image_score for one in artifact.manifest.kept]
+        golden = [detector.measure(load_image(model_copy / one.image)).image_score for one in detector.graph.golden]
+    assert after > before + 5, (before, after)
+    assert scores == pytest.approx(artifact.graph("fp32").calibration.scores, rel=1e-6)
+    assert golden == pytest.approx([one.image_score for one in artifact.graph("fp32").golden], rel=1e-6)
+    assert artifact.manifest.training["taught"][0]["known_defects"] == 6
+    # The same parts again add nothing, and the model before comes back whole.
+    assert prepare(model_copy, TeachPlan([], bad=marked)).defects.facts() == artifact.manifest.training["known_defects"]
+    undo(model_copy)
+    assert content(model_copy) == first
+
+
+def test_a_command_teaches_defects_alone(model_copy, marked):
+    few = edgead("teach", model_copy, "--bad", marked[0], "--bad", marked[1], "--yes", code=2).stderr
+    assert f"2 marked defects teach nothing about others: mark at least {LEAST}" in few
+    lesson = report("teach", model_copy, "--bad", marked[0].parent, "--yes")
+    assert (
+        lesson["known_defects"] == 6 and lesson["after"]["fp32"]["bad"]["reject"] >= lesson["bad_by_others"]["reject"]
+    )
+
+
+@pytest.mark.slow
+def test_a_model_that_knows_defects_is_taught_good_parts(model_copy, marked, tmp_path):
+    teach(model_copy, TeachPlan([], bad=marked))
+    known = Artifact.load(model_copy)
+    for number in range(6):
+        write_image(tmp_path / "good" / f"{number}.png", render(part_seed(81, number))[0])
+    lesson = teach(model_copy, TeachPlan(sorted((tmp_path / "good").iterdir()), reason="measured"))
+    assert lesson.known_defects == 6
+    again = Artifact.load(model_copy)
+    np.testing.assert_array_equal(again.array("known_defects"), known.array("known_defects"))
+    assert again.manifest.head.known is not None  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_every_graph_knows_them(model_copy, marked, line_data):
+    from edgead.export.calibration_images import find_calibration_images
+    from edgead.export.precision import PrecisionPlan, add_precision
+
+    add_precision(model_copy, PrecisionPlan("fp16"), find_calibration_images(Artifact.load(model_copy), line_data))
+    lesson = teach(model_copy, TeachPlan([], bad=marked))
+    for name in ("fp32", "fp16"):
+        assert lesson.after[name].bad.reject > lesson.before[name].bad.reject
+        with Detector.load(model_copy, precision=name) as detector:
+            good = detector.graph.calibration
+            assert good is not None and good.false_reject_rate == 0.05
+            for golden in detector.graph.golden:
+                found = detector.measure(load_image(model_copy / golden.image)).image_score
+                assert found == pytest.approx(golden.image_score, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_masks_say_which_patches_are_learnt(model_copy, tmp_path):
+    folder = tmp_path / "test" / DEFECT
+    paths = photograph(folder, 71, 3)
+    height, width = load_image(paths[0]).shape[:2]
+    for path in paths:
+        mask = np.zeros((height, width, 3), np.uint8)
+        mask[: height // 4, : width // 4] = 255
+        write_image(tmp_path / "ground_truth" / DEFECT / f"{path.stem}_mask.png", mask)
+    masked = prepare(model_copy, TeachPlan([], bad=paths)).defects.patches
+    shown = photograph(tmp_path / "plain" / "shown" / DEFECT, 71, 3)
+    assert not np.allclose(masked, prepare(model_copy, TeachPlan([], bad=shown)).defects.patches)
+    # The corner of all three shows the same conveyor.
+    assert np.linalg.norm(masked[0] - masked[1]) < np.linalg.norm(masked[0])
