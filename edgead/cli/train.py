@@ -185,7 +185,7 @@ def _costs(escape: float | None, reject: float | None, defective: float | None) 
 def _table(report: dict[str, Any]) -> Table:
     """What a user reads of a training; the report as JSON has all of it."""
     left_out = {"channels", "data_sha256", "device", "odd_images", "shrunk", "skipped_images"}
-    left_out |= {"peak_memory_mib", "peak_gpu_memory_mib"}
+    left_out |= {"peak_memory_mib", "peak_gpu_memory_mib", "more_images"}
     if not report["skipped"]:
         left_out.add("skipped")
     shown = {key: value for key, value in report.items() if key not in left_out}
