@@ -75,7 +75,7 @@ class Features:
         from edgead.workstation.methods.patchcore.detector import PatchCore
         from edgead.workstation.trainer.device import CPU
 
-        model = PatchCore.from_settings({**self.settings, "augment": [], "seed": seed})  # a number cannot be mirrored
+        model = PatchCore.from_settings({**self.settings, "seed": seed})
         folds = deal_folds(self.groups[picks], seed)
 
         def levels(images: torch.Tensor) -> list[torch.Tensor]:

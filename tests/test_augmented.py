@@ -67,20 +67,20 @@ SMALL = {"image_size": [64, 64], "backbone": "efficientnet_lite0", "memory_bank_
 
 @pytest.mark.parametrize(("symmetric", "mirrored"), [(True, True), (False, False)])
 def test_few_parts_are_learnt_mirrored_where_mirrored_parts_are_good_ones(symmetric, mirrored):
-    method = PatchCore.from_settings(SMALL)
+    method = PatchCore.from_settings({**SMALL, "augment": ["auto"]})
     trained = method.fit(parts(8, symmetric))
     assert ("mirror" in method.also_learnt) == mirrored
     assert "upside_down" not in method.also_learnt  # the bars stand at the top
     assert trained.notes.get("also_learnt", []) == list(method.also_learnt)
 
 
-def test_of_many_images_and_where_it_is_switched_off_none_is_learnt_mirrored(monkeypatch):
+def test_of_many_images_and_where_nobody_asks_none_is_learnt_mirrored(monkeypatch):
     from edgead.workstation.methods.patchcore import detector
 
-    off = PatchCore.from_settings({**SMALL, "augment": []})
+    off = PatchCore.from_settings(SMALL)
     off.fit(parts(8, True))
     monkeypatch.setattr(detector, "FEW", 7)
-    many = PatchCore.from_settings(SMALL)
+    many = PatchCore.from_settings({**SMALL, "augment": ["auto"]})
     many.fit(parts(8, True))
     assert off.also_learnt == many.also_learnt == () and not many.notes.get("also_learnt")
     np.testing.assert_array_equal(off.memory_bank, many.memory_bank)
@@ -99,9 +99,9 @@ def test_few_images_are_scored_by_all_others_and_by_half_of_them():
 
 
 def test_nothing_is_said_of_more_images_where_they_would_be_learnt_otherwise():
-    method = PatchCore.from_settings({**SMALL, "augment": []})
+    method = PatchCore.from_settings(SMALL)
     method.fit(parts(12, True), folds=[number % 10 for number in range(12)])
     assert method.facts(0.2) == {}  # with 24 usual scores begin
-    no_folds = PatchCore.from_settings({**SMALL, "augment": [], "by_place": False})
+    no_folds = PatchCore.from_settings({**SMALL, "by_place": False})
     no_folds.fit(parts(12, True))
     assert no_folds.facts(0.2) == {}  # its thresholds come from other images

@@ -18,7 +18,7 @@ from edgead.workstation.methods.patchcore.network import FusedFeatures, PatchFea
 from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
 from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
-TINY = {"backbone": "efficientnet_lite0", "image_size": (64, 64), "memory_bank_size": 50, "augment": ()}
+TINY = {"backbone": "efficientnet_lite0", "image_size": (64, 64), "memory_bank_size": 50}
 
 
 def identity_network(**settings) -> PatchFeatures:

@@ -32,7 +32,7 @@ from edgead.workstation.methods.patchcore.network import FusedFeatures, PatchFea
 Change = Callable[[np.ndarray], np.ndarray]
 # As many good images show how far the patches' score deviates among those that are not in the memory bank.
 LEFT_OUT = 40
-# So many images are few: mirror images of them are worth their time, and it is said what more images would bring.
+# So many images are few: "auto" learns mirror images of them, and it is said what more images would bring.
 FEW = 60
 FEWEST_GROUPS = 4
 # Of few images so many are looked at mirrored. Where mirrored parts are good ones they scored up to a tenth higher than
@@ -108,8 +108,8 @@ class PatchCoreConfig(MethodConfig):
     memory_bank_size : int
         ... and at most this many rows: it bounds the search time on the device.
     augment : tuple of str
-        Kinds of changes of which each good image is learnt once more, see `CHANGES`. ("auto",), where images are few:
-        those mirror images that a model without them already takes for good parts. () is without.
+        Kinds of changes of which each good image is learnt once more, see `CHANGES`. ("auto",): where images are few,
+        those mirror images that score as good parts do by a model without them.
     max_patches : int
         More patches than this are thinned at random before the coreset is chosen, which bounds the memory.
     num_neighbors : int
@@ -143,7 +143,7 @@ class PatchCoreConfig(MethodConfig):
     whiten: bool = True
     coreset_sampling_ratio: float = 1.0
     memory_bank_size: int = 5000
-    augment: tuple[str, ...] = (AUTO,)
+    augment: tuple[str, ...] = ()
     max_patches: int = 1_500_000
     num_neighbors: int = 1
     window: int = 3
@@ -337,16 +337,15 @@ class PatchCore(Method[PatchCoreConfig]):
         all_kept = of_image == changed.per_image * math.prod(self.grid)
         whole = patches.reshape(len(images), changed.per_image, *self.grid, -1)[:, 0] if all_kept else None
         progress = partial(course.progress, "compare parts")
-        if self._by_place:
-            looked_at = look_at(groups, self.config.seed)
-            if len(looked_at) and self.folds:
-                self.usual_scores = fit_usual_scores(self._left_out_maps(images, whole, folds, looked_at, progress))
+        looked_at = look_at(groups, self.config.seed) if self._by_place and self.folds else np.empty(0, int)
         # Of images of one part it would have to be said of parts; and what is learnt beside patches is not halved.
-        single = len(np.unique(groups)) == len(images)
-        if few and single and len(course.folds) and not (self.config.global_weight or self.config.reweight_neighbors):
-            self.left_out = self._image_scores(
-                self._left_out_maps(images, whole, folds, np.arange(len(images)), progress)
-            )
+        tells = few and len(np.unique(groups)) == len(images) and len(course.folds) > 0
+        tells = tells and not (self.config.global_weight or self.config.reweight_neighbors)
+        maps = self._left_out_maps(images, whole, folds, np.arange(len(images)) if tells else looked_at, progress)
+        if len(looked_at):
+            self.usual_scores = fit_usual_scores(maps[looked_at] if tells else maps)
+        if tells:
+            self.left_out = self._image_scores(maps)
             strangers, halves = self._halves(patches, of_changed)
             own = strangers[:: changed.per_image]
             self.of_halves = self._image_scores(
