@@ -50,3 +50,58 @@ def test_a_memory_bank_knows_the_changed_images():
         flipped = method.network(torch.from_numpy(image[:, ::-1].copy())[None])[0].numpy().reshape(64, -1)
     nearest = np.linalg.norm(bank[None] - flipped[:, None], axis=2).min(axis=1)
     assert nearest.max() < 1e-3
+
+
+def parts(count: int, symmetric: bool) -> list[np.ndarray]:
+    """A grey plate with noise, with a bright bar on the left and, where it is symmetric, one on the right as well."""
+    rng = np.random.default_rng(1)
+    images = rng.normal(100, 6, (count, 64, 64, 3))
+    images[:, 8:40, 4:20] += 100
+    if symmetric:
+        images[:, 8:40, 44:60] += 100
+    return list(images.clip(0, 255).astype(np.uint8))
+
+
+SMALL = {"image_size": [64, 64], "backbone": "efficientnet_lite0", "memory_bank_size": 200}
+
+
+@pytest.mark.parametrize(("symmetric", "mirrored"), [(True, True), (False, False)])
+def test_few_parts_are_learnt_mirrored_where_mirrored_parts_are_good_ones(symmetric, mirrored):
+    method = PatchCore.from_settings({**SMALL, "augment": ["auto"]})
+    trained = method.fit(parts(8, symmetric))
+    assert ("mirror" in method.also_learnt) == mirrored
+    assert "upside_down" not in method.also_learnt  # the bars stand at the top
+    assert trained.notes.get("also_learnt", []) == list(method.also_learnt)
+
+
+def test_of_many_images_and_where_nobody_asks_none_is_learnt_mirrored(monkeypatch):
+    from edgead.workstation.methods.patchcore import detector
+
+    off = PatchCore.from_settings(SMALL)
+    off.fit(parts(8, True))
+    monkeypatch.setattr(detector, "FEW", 7)
+    many = PatchCore.from_settings({**SMALL, "augment": ["auto"]})
+    many.fit(parts(8, True))
+    assert off.also_learnt == many.also_learnt == () and not many.notes.get("also_learnt")
+    np.testing.assert_array_equal(off.memory_bank, many.memory_bank)
+
+
+def test_few_images_are_scored_by_all_others_and_by_half_of_them():
+    method = PatchCore.from_settings({**SMALL, "augment": ["mirror"], "by_place": False})
+    trained = method.fit(parts(12, True), folds=[number % 10 for number in range(12)])
+    assert method.left_out.shape == method.of_halves.shape == (12,)
+    assert np.median(method.left_out) < np.median(method.of_halves)
+    assert method.facts(0.2)["more_images"]["images"] == 24
+    for fold in range(2):  # the same scores as the thresholds come from
+        features = method._features(parts(12, True)[fold])
+        scorer = trained.head.open_left_out({"features": features[None]}, trained.arrays, (64, 64), fold)
+        assert scorer.score({"features": features}).image_score == pytest.approx(method.left_out[fold], rel=1e-4)
+
+
+def test_nothing_is_said_of_more_images_where_they_would_be_learnt_otherwise():
+    method = PatchCore.from_settings(SMALL)
+    method.fit(parts(12, True), folds=[number % 10 for number in range(12)])
+    assert method.facts(0.2) == {}  # with 24 usual scores begin
+    no_folds = PatchCore.from_settings({**SMALL, "by_place": False})
+    no_folds.fit(parts(12, True))
+    assert no_folds.facts(0.2) == {}  # its thresholds come from other images

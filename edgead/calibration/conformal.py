@@ -75,9 +75,12 @@ def conformal_threshold(
     check_support(len(values), false_reject_rate, groups)
     if have_several(groups):
         return group_threshold(values, groups or (), false_reject_rate)
-    values = np.sort(values)
-    rank = math.ceil((len(values) + 1) * (1 - false_reject_rate) - 1e-9)
-    return float(values[rank - 1])
+    return float(np.sort(values)[conformal_rank(len(values), false_reject_rate) - 1])
+
+
+def conformal_rank(count: int, false_reject_rate: float) -> int:
+    """Which of so many scores, the smallest being the first, is the threshold; `count` supports the rate."""
+    return math.ceil((count + 1) * (1 - false_reject_rate) - 1e-9)
 
 
 def check_support(images: int, false_reject_rate: float, groups: Sequence[int] | None = None) -> None:

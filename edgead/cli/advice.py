@@ -79,7 +79,7 @@ def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Tab
 def training_table(report: dict[str, Any]) -> Table:
     """What a user reads of a model that was just made; the report as JSON has all of it."""
     left_out = {"backbone_sha256", "channels", "commissioned", "data_sha256", "device", "odd_images", "peak_memory_mib"}
-    left_out |= {"peak_gpu_memory_mib", "shrunk", "skipped_images", "warnings"}
+    left_out |= {"more_images", "peak_gpu_memory_mib", "shrunk", "skipped_images", "warnings"}
     left_out |= set() if report.get("skipped") else {"skipped"}
     shown = {key: value for key, value in report.items() if key not in left_out}
     return facts_table(report["model"], {**shown, "groups": report["groups"]["account"]})
@@ -100,6 +100,7 @@ def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
     lines = [
         _of_the_rate(artifact),
         *_of_the_groups(artifact),
+        *_of_more_images(artifact),
         *_of_those_apart(artifact),
         *_of_the_border(artifact),
         *_of_the_tiles(artifact),
@@ -140,6 +141,20 @@ def _of_the_groups(artifact: Artifact) -> list[str]:
         f"--group none they would support {rounded_up(1 / (images + 1))}: right only where each image shows another "
         "part, for more good parts are rejected otherwise."
     ]
+
+
+def _of_more_images(artifact: Artifact) -> list[str]:
+    """What twice as many images would bring, where the training could tell."""
+    found = artifact.manifest.training.get("more_images")
+    if not found:
+        return []
+    low, fall, high = (round(100 * found[key]) for key in ("low", "fall", "high"))
+    start = f"With {found['images']} good images instead of {found['images'] // 2}, the limit"
+    if low > 0:
+        return [f"{start} would fall by about {fall} % ({low} to {high} %, 9 times in 10)."]
+    if high < 0:
+        return [f"{start} would rise by about {-fall} % ({-high} to {-low} %, 9 times in 10)."]
+    return [f"{start} would stay about as it is (9 times in 10 it falls by less than {high} %, or rises by {-low} %)."]
 
 
 def without_thresholds(model: Path) -> str:

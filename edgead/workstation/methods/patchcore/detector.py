@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +15,14 @@ import torch
 
 from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank
 from edgead.adapt.memory_bank.folds import deal_folds, find_stand_ins
-from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, left_out_maps, look_at
+from edgead.adapt.memory_bank.halves import Half, learn_halves
+from edgead.adapt.memory_bank.usual_scores import MIN_GROUPS, fit_usual_scores, left_out_maps, look_at
 from edgead.artifact.manifest import Preprocessing
+from edgead.calibration.more_images import forecast
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, NearestHead, NearestScorer, without_fold
-from edgead.heads.patches import USUAL
+from edgead.heads.patches import USUAL, ImageScorer
 from edgead.workstation.backbones.extraction import extract_patches
 from edgead.workstation.backbones.pretrained import build_backbone, check_backbone, layer_shapes
 from edgead.workstation.backbones.pyramid import each_batch, pool
@@ -30,6 +32,12 @@ from edgead.workstation.methods.patchcore.network import FusedFeatures, PatchFea
 Change = Callable[[np.ndarray], np.ndarray]
 # As many good images show how far the patches' score deviates among those that are not in the memory bank.
 LEFT_OUT = 40
+# So many images are few: "auto" learns mirror images of them, and it is said what more images would bring.
+FEW = 60
+FEWEST_GROUPS = 4
+# Of few images so many are looked at mirrored. Where mirrored parts are good ones they scored up to a tenth higher than
+# parts that were not learnt, where they are not at least a fifth; see benchmarks/RESULTS.md.
+TRIED, AS_GOOD = 20, 1.1
 
 
 def _quarter(count: int) -> Change:
@@ -44,7 +52,11 @@ def _quarter(count: int) -> Change:
 CHANGES: dict[str, tuple[Change, ...]] = {
     "flips": (lambda image: image[:, ::-1], lambda image: image[::-1], lambda image: image[::-1, ::-1]),
     "quarters": tuple(_quarter(count) for count in (1, 2, 3)),
+    "mirror": (lambda image: image[:, ::-1],),
+    "upside_down": (lambda image: image[::-1],),
+    "half_turn": (lambda image: image[::-1, ::-1],),
 }
+AUTO, MIRRORED = "auto", ("mirror", "upside_down", "half_turn")
 
 
 class Augmented(Sequence[np.ndarray]):
@@ -54,7 +66,7 @@ class Augmented(Sequence[np.ndarray]):
     ----------
     images : sequence of ndarray of shape (h, w, 3), uint8
     kinds : sequence of str
-        Names in `CHANGES`: mirrored in both directions and both, or turned by quarters.
+        Names in `CHANGES`, such as flips: mirrored in both directions and both, or quarters: turned by quarters.
     """
 
     def __init__(self, images: Sequence[np.ndarray], kinds: Sequence[str]):
@@ -96,7 +108,8 @@ class PatchCoreConfig(MethodConfig):
     memory_bank_size : int
         ... and at most this many rows: it bounds the search time on the device.
     augment : tuple of str
-        Kinds of changes of which each good image is learnt once more, see `methods.patchcore.augmented_images`.
+        Kinds of changes of which each good image is learnt once more, see `CHANGES`. ("auto",): where images are few,
+        those mirror images that score as good parts do by a model without them.
     max_patches : int
         More patches than this are thinned at random before the coreset is chosen, which bounds the memory.
     num_neighbors : int
@@ -144,8 +157,8 @@ class PatchCoreConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         check_backbone(self.backbone, (*self.layers, *(self.global_layers if self.global_weight else ())))
-        if unknown := [kind for kind in self.augment if kind not in CHANGES]:
-            raise SettingsError(f"augment {unknown}: choose from {', '.join(CHANGES)}")
+        if unknown := [kind for kind in self.augment if kind not in CHANGES and self.augment != (AUTO,)]:
+            raise SettingsError(f"augment {unknown}: choose from {', '.join(CHANGES)}, or {AUTO} alone")
         if self.reweight_neighbors not in (0, *range(2, 17)):  # the nearest row is one of them: alone, it weighs 0
             raise SettingsError(f"reweight_neighbors is 0, or from 2 to 16, found {self.reweight_neighbors}")
         if self.global_weight < 0 or (self.global_weight and not self.global_layers):
@@ -220,6 +233,10 @@ class PatchCore(Method[PatchCoreConfig]):
         self.row_folds: np.ndarray | None = None
         self.stand_ins: np.ndarray | None = None
         self.usual_scores: np.ndarray | None = None
+        self.also_learnt: tuple[str, ...] = ()
+        # Of few images: their scores by what all but their fold have taught, and by what half of the groups have.
+        self.left_out: np.ndarray | None = None
+        self.of_halves: np.ndarray | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -247,8 +264,9 @@ class PatchCore(Method[PatchCoreConfig]):
 
     @property
     def notes(self) -> dict[str, Any]:
-        """The channels of each layer, which a device needs to learn from the same network."""
-        return {"channels": self.network.channels}
+        """The channels of each layer, which a device needs to learn from the same network, and the changes learnt."""
+        changes = {"also_learnt": list(self.also_learnt)} if self.also_learnt else {}
+        return {"channels": self.network.channels, **changes}
 
     @property
     def head(self) -> NearestHead:
@@ -271,17 +289,37 @@ class PatchCore(Method[PatchCoreConfig]):
         config = self.config
         return BankRule(config.coreset_sampling_ratio, config.memory_bank_size, self.head.least_rows, config.seed)
 
+    def facts(self, false_reject_rate: float) -> dict[str, Any]:
+        """What the manifest records: what more images would bring, where that can be said."""
+        if self.left_out is None or self.of_halves is None:
+            return {}
+        # Nor where twice as many would be learnt in another way.
+        count = len(self.left_out)
+        if (self.also_learnt and self._finds_natural and 2 * count > FEW) or (
+            self._by_place and count < MIN_GROUPS <= 2 * count
+        ):
+            return {}
+        share = 1 - 1 / self.folds
+        found = forecast(self.left_out, self.of_halves, false_reject_rate, learnt_share=share, seed=self.config.seed)
+        return {} if found is None else {"more_images": asdict(found)}
+
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
         """Fill the memory bank; there is nothing to resume. Metric and usual scores are learnt across groups."""
-        changed = Augmented(images, self.config.augment)
         groups = course.groups or range(len(images))
         folds = np.asarray(course.folds) if len(course.folds) else deal_folds(groups, self.config.seed)
+        few = len(images) <= FEW and len(np.unique(groups)) >= FEWEST_GROUPS
+        if not self._finds_natural:
+            self.also_learnt = self.config.augment
+        elif few:
+            self.also_learnt = self._find_natural(images, groups, course)
+        changed = Augmented(images, self.also_learnt)
+        of_changed = np.repeat(groups, changed.per_image).tolist()
         patches = extract_patches(
             self.network,
             changed,
             self.grid,
             max_patches=self.config.max_patches,
-            groups=np.repeat(groups, changed.per_image).tolist(),
+            groups=of_changed,
             folds=np.repeat(folds, changed.per_image).tolist() if folds.max() else (),
             rng=np.random.default_rng(self.config.seed),
             device=course.device,
@@ -296,39 +334,110 @@ class PatchCore(Method[PatchCoreConfig]):
             of_patch = np.repeat(folds, of_image)
             self.row_folds = of_patch[chosen, None].astype(np.float32)
             self.stand_ins = find_stand_ins(patches, of_patch, chosen)
-        if self.config.by_place and self.config.fill == "stretch":
-            whole = patches.reshape(len(images), *self.grid, -1) if of_image == math.prod(self.grid) else None
-            self._fit_usual(images, whole, folds, groups, partial(course.progress, "compare parts"))
-        del patches
+        all_kept = of_image == changed.per_image * math.prod(self.grid)
+        whole = patches.reshape(len(images), changed.per_image, *self.grid, -1)[:, 0] if all_kept else None
+        progress = partial(course.progress, "compare parts")
+        looked_at = look_at(groups, self.config.seed) if self._by_place and self.folds else np.empty(0, int)
+        # Of images of one part it would have to be said of parts; and what is learnt beside patches is not halved.
+        tells = few and len(np.unique(groups)) == len(images) and len(course.folds) > 0
+        tells = tells and not (self.config.global_weight or self.config.reweight_neighbors)
+        maps = self._left_out_maps(images, whole, folds, np.arange(len(images)) if tells else looked_at, progress)
+        if len(looked_at):
+            self.usual_scores = fit_usual_scores(maps[looked_at] if tells else maps)
+        if tells:
+            self.left_out = self._image_scores(maps)
+            strangers, halves = self._halves(patches, of_changed)
+            own = strangers[:: changed.per_image]
+            self.of_halves = self._image_scores(
+                [
+                    halves[half].patch_scores(rows, self.config.num_neighbors).reshape(self.grid)
+                    for half, rows in zip(own.tolist(), self._each_standardised(images, whole), strict=True)
+                ]
+            )
+        del patches, whole
         if isinstance(self.network, FusedFeatures):
             progress = partial(course.progress, "fit global score")
             self._fit_global(self.network, images, chosen // of_image, course.device, progress)
 
-    def _fit_usual(
+    @property
+    def _finds_natural(self) -> bool:
+        return self.config.augment == (AUTO,)
+
+    @property
+    def _by_place(self) -> bool:
+        return self.config.by_place and self.config.fill == "stretch"
+
+    def _find_natural(self, images: Sequence[np.ndarray], groups: Sequence[int], course: Course) -> tuple[str, ...]:
+        """Find the mirror images that are good parts to what half of the images teach, which has seen none of them."""
+        patches = extract_patches(
+            self.network,
+            images,
+            self.grid,
+            max_patches=self.config.max_patches,
+            groups=list(groups),
+            rng=np.random.default_rng(self.config.seed),
+            device=course.device,
+            progress=partial(course.progress, "extract features"),
+        )
+        strangers, halves = self._halves(patches, groups)
+        del patches
+        tried = np.random.default_rng(self.config.seed).permutation(len(images))[:TRIED].tolist()
+        mirrored = Augmented([images[pick] for pick in tried], MIRRORED)
+        maps = []
+        for number, rows in enumerate(self._each_standardised(mirrored)):
+            half = halves[int(strangers[tried[number // mirrored.per_image]])]
+            maps.append(half.patch_scores(rows, self.config.num_neighbors).reshape(self.grid))
+            course.progress("try mirror images", number + 1, len(mirrored))
+        scores = self._image_scores(maps).reshape(len(tried), mirrored.per_image)
+        higher = (scores[:, 1:] / np.maximum(scores[:, :1], 1e-12)).mean(axis=0)
+        return tuple(kind for kind, ratio in zip(MIRRORED, higher, strict=True) if ratio <= AS_GOOD)
+
+    def _halves(self, patches: np.ndarray, groups: Sequence[int]) -> tuple[np.ndarray, list[Half]]:
+        return learn_halves(self._before_metric(patches), groups, self.bank_rule, whiten=self.config.whiten)
+
+    def _before_metric(self, features: np.ndarray) -> np.ndarray:
+        """Features (..., d) as they were before they were multiplied with the metric."""
+        if not self.config.whiten:
+            return features
+        return features @ np.linalg.inv(self.network.metric[..., 0, 0].numpy())
+
+    def _features(self, image: np.ndarray) -> np.ndarray:
+        """uint8 RGB (h, w, 3) -> what is compared, float32 (h', w', d)."""
+        with torch.inference_mode():
+            outputs = self.network(torch.from_numpy(image)[None])
+        return (outputs[0] if isinstance(outputs, tuple) else outputs)[0].numpy()
+
+    def _each_standardised(
+        self, images: Sequence[np.ndarray], features: np.ndarray | None = None
+    ) -> Iterator[np.ndarray]:
+        """Patches of each image before the metric, float32 (n, d); `features` (n, h, w, d) of the images if known."""
+        for number in range(len(images)):
+            found = self._features(images[number]) if features is None else features[number]
+            yield self._before_metric(found.reshape(-1, found.shape[-1]))
+
+    def _image_scores(self, maps: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """Image scores by the patches alone from patch scores (n, h, w) before the usual ones are taken off."""
+        rule = self.head.model_copy(update={"graph_weight": 0.0, "reweight_neighbors": 0})
+        scorer = ImageScorer(rule, self.grid, self.usual_scores)
+        return np.array([scorer.image_score(scorer.of_scores(each)) for each in maps])
+
+    def _left_out_maps(
         self,
         images: Sequence[np.ndarray],
         features: np.ndarray | None,
         folds: np.ndarray,
-        groups: Sequence[int],
+        picks: np.ndarray,
         progress: Progress,
-    ) -> None:
-        """Find what is usual at each place; `features` (n, h, w, d) of the images are None where not all were kept."""
-        looked_at = look_at(groups, self.config.seed)
-        if not len(looked_at) or self.row_folds is None:
-            return
+    ) -> np.ndarray:
+        """Patch scores (n, h, w) of some images without their folds; `features` (n, h, w, d) of all where kept."""
 
         def each() -> Iterator[np.ndarray]:
-            for done, pick in enumerate(looked_at.tolist(), 1):
-                if features is not None:
-                    yield features[pick]
-                else:
-                    with torch.inference_mode():
-                        outputs = self.network(torch.from_numpy(images[pick])[None])
-                    yield (outputs[0] if isinstance(outputs, tuple) else outputs)[0].numpy()
-                progress(done, len(looked_at))
+            for done, pick in enumerate(picks.tolist(), 1):
+                yield self._features(images[pick]) if features is None else features[pick]
+                progress(done, len(picks))
 
-        maps = left_out_maps(each(), folds[looked_at], partial(without_fold, self.arrays), self.config.num_neighbors)
-        self.usual_scores = fit_usual_scores(np.array(list(maps)))
+        without = partial(without_fold, self.arrays)
+        return np.array(list(left_out_maps(each(), folds[picks], without, self.config.num_neighbors)))
 
     def _fit_global(
         self,
