@@ -25,12 +25,11 @@ from edgead.adapt.finalize import measure_good, write_golden
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.manifest import MAX_TOLERANCE, Golden, GraphRecord
-from edgead.artifact.preprocess import inputs_of
+from edgead.artifact.preprocess import inputs_of, read_frame
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.images import Images
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
-from edgead.images.files import load_image
 
 # Inputs of the network, from held-out images, that the search measures its graphs on, and the fewest images, where one
 # is cut into many tiles. As the result is measured on all held-out images, it aims a little lower.
@@ -99,6 +98,11 @@ def add_precision(
         raise SettingsError(
             f"{path} has a transformer as its backbone, of which {plan.precision} would change the first layer alone: "
             "take fp16"
+        )
+    if plan.precision != "fp16" and artifact.manifest.preprocessing.keeps_depth:
+        raise SettingsError(
+            f"{path} reads {artifact.manifest.preprocessing.colour}, of which {plan.precision} would keep 256 levels: "
+            "take fp32 or fp16"
         )
     known = layers(graph)
     if plan.precision != "fp16" and not known:
@@ -213,7 +217,7 @@ def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -
 
 def search_images(images: CalibrationImages, spec: Preprocessing) -> CalibrationImages:
     """Those of the held-out images that every graph of the search is measured on."""
-    inputs = len(inputs_of(spec, load_image(images.held_out[0]).shape))
+    inputs = len(inputs_of(spec, read_frame(images.held_out[0], spec).shape))
     return images.some(max(MIN_SEARCH_IMAGES, SEARCH_INPUTS // inputs))
 
 

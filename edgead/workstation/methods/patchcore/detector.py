@@ -161,6 +161,7 @@ class PatchCore(Method[PatchCoreConfig]):
     network: PatchFeatures
 
     name = "patchcore"
+    inputs = ("rgb", "grey16", "relief")
     config_class = PatchCoreConfig
     presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
