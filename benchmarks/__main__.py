@@ -36,6 +36,7 @@ BENCHMARKS = (
     "outliers",
     "quiz",
     "realtime",
+    "relief",
     "screen",
     "mutate",
     "soak",

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgead.artifact.inputs import Alignment, Colour, Ignored
 from edgead.artifact.manifest import Preprocessing
-from edgead.artifact.relief import LEAST_SHOWN, Surface, channels_of, heights_of, known_of, shaded, surface_of
+from edgead.artifact.relief import HIDES_PX, Surface, channels_of, heights_of, known_of, shaded, surface_of
 from edgead.errors import SettingsError
 from edgead.heads.placing import Placer
 from edgead.images.files import ImageError, as_bgr, as_values, decode_image, load_image
@@ -80,9 +80,7 @@ def surface_in(image: np.ndarray, spec: Preprocessing) -> Surface:
     return surface_of(mm, spec.relief.sigma_px)
 
 
-def _looked_at(
-    image: np.ndarray, spec: Preprocessing
-) -> tuple[np.ndarray, tuple[int, int], tuple[int, int, int, int]]:
+def _looked_at(image: np.ndarray, spec: Preprocessing) -> tuple[np.ndarray, tuple[int, int], tuple[int, int, int, int]]:
     """The part of a frame that a network sees; its height and width there; what is free above, below, left, right."""
     assert spec.tiles is None, "a frame that is cut has no single input"
     image = aligned(image, spec).image
@@ -166,7 +164,8 @@ def picture_of(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
 def holes_of(image: np.ndarray, spec: Preprocessing, grid: tuple[int, int]) -> np.ndarray | None:
     """Which patches of a grid show holes of a height map, bool (h, w): they can have no score. None where none do.
 
-    Patches beside those are among them, as a patch is described together with its neighbours.
+    So do patches near a hole, as a network sees around a patch: the wider the hole, the farther. Single pixels that are
+    missing are filled, and hide nothing.
     """
     if spec.relief is None:
         return None
@@ -180,8 +179,12 @@ def holes_of(image: np.ndarray, spec: Preprocessing, grid: tuple[int, int]) -> n
     share = np.ones(spec.image_size, np.float32)
     size = rows.stop - rows.start, columns.stop - columns.start
     share[rows, columns] = _resize_values(known.astype(np.float32), *size)
-    shown = cv2.resize(share, grid[::-1], interpolation=cv2.INTER_AREA)
-    holes = cv2.dilate((shown < LEAST_SHOWN).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    hidden = np.zeros(spec.image_size, np.float32)
+    for wide, reach in HIDES_PX:
+        clear = (cv2.blur(share, (wide, wide), borderType=cv2.BORDER_REPLICATE) >= 0.5).astype(np.uint8)
+        if not clear.all():
+            hidden[cv2.distanceTransform(clear, cv2.DIST_L2, 3) <= reach] = 1
+    holes = cv2.resize(hidden, grid[::-1], interpolation=cv2.INTER_AREA) > 0.5
     return holes if holes.any() else None
 
 

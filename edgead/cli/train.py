@@ -32,6 +32,7 @@ from edgead.workstation.training import AUTO
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from edgead.artifact.inputs import Colour
     from edgead.calibration.operating_point import Costs
     from edgead.workstation.training.good_images import GoodImages
 
@@ -160,7 +161,7 @@ def train(
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
-    good = replace(good, input=input.value, mm_per_count=mm_per_count)
+    good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count)
     good = replace(good, defects=find_images(defects or []), costs=_costs(cost_escape, cost_reject, defect_rate))
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:

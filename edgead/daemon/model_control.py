@@ -239,8 +239,8 @@ class SteeredModel(ABC):
         spec = artifact.manifest.preprocessing
         if spec.keeps_depth and not self._camera.gives_depth:
             raise SettingsError(
-                f"{artifact.path} reads {spec.colour}, camera {self._camera.name} gives 8 bits: give it files of 16 bits "
-                "or floats (watch:, request: or a folder), or a model of 8-bit images"
+                f"{artifact.path} reads {spec.colour}, camera {self._camera.name} gives 8 bits: give it files of 16 "
+                "bits or floats (watch:, request: or a folder), or a model of 8-bit images"
             )
 
     def _begin_again(self) -> None:

@@ -72,8 +72,9 @@ def _grey_range(paths: Sequence[Path], spec: Preprocessing) -> Range:
 
 def _relief(paths: Sequence[Path], spec: Preprocessing, mm_per_count: float) -> Preprocessing:
     sigma_px = _SURROUNDINGS * min(spec.image_size)
-    # A perfectly flat part has no deviation of its own: that of rounding to counts is left.
-    least = mm_per_count / 12**0.5
+    # A perfectly flat part has no deviation of its own: that of rounding to counts is left, and a tenth of it in slopes,
+    # which are smoothed.
+    rounding = mm_per_count / 12**0.5
     relief = Relief(mm_per_count=mm_per_count, height_mm=1, slope_mm=1, sigma_px=sigma_px)
     wanted = spec.model_copy(update={"colour": "relief", "relief": relief, "tiles": None})
     heights, slopes = [], []
@@ -81,6 +82,8 @@ def _relief(paths: Sequence[Path], spec: Preprocessing, mm_per_count: float) -> 
         surface = surface_in(read_frame(path, wanted), wanted)
         heights.append(float(surface.height.std()))
         slopes.append(float(np.hypot(surface.across, surface.down).std()))
-    height_mm, slope_mm = (_DEVIATIONS * max(float(np.median(each)), least) for each in (heights, slopes))
-    update = {"height_mm": height_mm, "slope_mm": slope_mm}
+    update = {
+        "height_mm": _DEVIATIONS * max(float(np.median(heights)), rounding),
+        "slope_mm": _DEVIATIONS * max(float(np.median(slopes)), rounding / 10),
+    }
     return wanted.model_copy(update={"relief": relief.model_copy(update=update)})

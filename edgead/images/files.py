@@ -34,9 +34,7 @@ class ImageError(EdgeadError):
     """An image that cannot be used; the message names it and says what is wrong."""
 
 
-def load_image(
-    path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False
-) -> np.ndarray:
+def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False) -> np.ndarray:
     """Read one image file.
 
     Grey images become three equal channels, an alpha channel is dropped, 16-bit values are divided by 257 (so
@@ -74,9 +72,7 @@ def load_image(
         raise ImageError(f"{path}: {error}") from error
 
 
-def decode_image(
-    data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False
-) -> np.ndarray:
+def decode_image(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False) -> np.ndarray:
     """Decode the bytes of one image file, as `load_image`.
 
     Raises
