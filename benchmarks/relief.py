@@ -1,9 +1,9 @@
-"""Are dents found in heights that a picture does not show? A milled plate under a height camera and under flat light.
+"""Are dents found in heights that a image does not show? A milled plate under a height camera and under flat light.
 
     python -m benchmarks relief -o WORK
-    python -m benchmarks relief -o WORK --picture docs/relief.jpg
+    python -m benchmarks relief -o WORK --sheet docs/relief.jpg
 
-Plates are rendered (`edgead.synthetic.heights`). A model of heights and one of 8-bit pictures learn the same good
+Plates are rendered (`edgead.synthetic.heights`). A model of heights and one of 8-bit images learn the same good
 plates and judge the same dents. Then how far a tilt of the plate changes scores, and how far holes raise good ones.
 """
 
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
         write_plates(plates, good=GOOD, tested=TESTED, dents_mm=DENTS_MM)
     models = {
         "heights": _model(plates / "heights", options.output / "heights", input="relief", mm_per_count=MM_PER_COUNT),
-        "pictures": _model(plates / "pictures", options.output / "pictures"),
+        "images": _model(plates / "images", options.output / "images"),
     }
     for camera, model in models.items():
         kinds = model.evaluate(plates / camera).to_dict()["defect_types"]
@@ -48,8 +48,8 @@ def main(arguments: list[str]) -> None:
     for side in HOLES_PX:
         rises = [_rise(relief, number, side) for number in range(PLATES)]
         print(f"hole {side} px: scores rise by {100 * np.mean(rises):.1f} %, {100 * max(rises):.1f} % at most")
-    if options.picture:
-        write_image(options.picture, _sheet(relief))
+    if options.sheet:
+        write_image(options.sheet, _sheet(relief))
 
 
 def _model(data: Path, model: Path, **settings: object) -> edgead.Model:
@@ -76,16 +76,16 @@ def _rise(model: edgead.Model, number: int, side: int) -> float:
 
 
 def _sheet(model: edgead.Model) -> np.ndarray:
-    """The picture, the relief and the verdict of plates with dents of several depths."""
+    """The image, the relief and the verdict of plates with dents of several depths."""
     plates = {depth: render_plate(np.random.default_rng(7), dent_mm=depth) for depth in SHOWN_MM}
-    tiles = [(plate.picture, f"picture, dent of {depth:g} mm") for depth, plate in plates.items()]
+    tiles = [(plate.image, f"image, dent of {depth:g} mm") for depth, plate in plates.items()]
     for plate in plates.values():
-        tiles.append((draw_overlay(model.picture(plate.heights), model.predict(plate.heights)), "heights"))
-    return contact_sheet(tiles, columns=len(plates))
+        tiles.append((draw_overlay(model.visible(plate.heights), model.predict(plate.heights)), "heights"))
+    return contact_sheet(tiles, columns=len(plates), tile_px=240)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks relief")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of plates and models")
-    parser.add_argument("--picture", type=Path, help="write an image of plates and what is found on them")
+    parser.add_argument("--sheet", type=Path, help="write an image of plates and what is found on them")
     return parser

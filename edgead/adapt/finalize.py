@@ -124,10 +124,10 @@ def measure_views(
     detector: Detector, paths: Sequence[Path], golden: Sequence[Path], groups: Sequence[int] = ()
 ) -> list[CameraView]:
     """Measure what the camera did to good images, one of each group; those of another size are left out."""
-    meter = ViewMeter([detector.picture(detector.read_image(path)) for path in golden])
+    meter = ViewMeter([detector.visible(detector.read_image(path)) for path in golden])
     first = dict(zip(reversed(groups or range(len(paths))), reversed(paths), strict=True))
-    pictures = (detector.picture(detector.read_image(path)) for path in list(first.values())[:MAX_VIEWS])
-    views = [meter.measure(picture) for picture in pictures]
+    images = (detector.visible(detector.read_image(path)) for path in list(first.values())[:MAX_VIEWS])
+    views = [meter.measure(image) for image in images]
     return [view for view in views if view is not None]
 
 

@@ -143,7 +143,7 @@ def read_in_colour(path: str | Path, colour: Colour) -> np.ndarray:
         raise ImageError(f"{path}: {error}") from error
 
 
-def picture_of(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
+def visible_image(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
     """Show what `preprocess` takes to people: uint8 BGR (H, W, 3).
 
     Grey values are shown over the range that good parts have; heights as a relief with light from the upper left, in

@@ -160,6 +160,6 @@ def shaded(values: np.ndarray, relief: Relief, px: float) -> np.ndarray:
     surface = surface_of(heights_of(values, relief).mm, max(relief.sigma_px * px, 1.0))
     light = (surface.across + surface.down) * (px * 80 / relief.slope_mm) + surface.height * (40 / relief.height_mm)
     grey = np.clip(128 + light, 0, 255).astype(np.uint8)
-    picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    picture[~known] = _HOLE_BGR
-    return picture
+    image = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+    image[~known] = _HOLE_BGR
+    return image

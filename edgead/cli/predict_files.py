@@ -144,7 +144,7 @@ def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_ma
     if heat_maps is not None:
         name = _name_in(top, path)
         drawn = heat_maps / drawn_name(name, verdict)
-        write_image(drawn, draw_overlay(detector.picture(image), verdict, name))
+        write_image(drawn, draw_overlay(detector.visible(image), verdict, name))
         row["heat_map"] = str(drawn)
     return row
 

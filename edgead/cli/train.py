@@ -120,7 +120,7 @@ def train(
     input: Annotated[
         InputName,
         typer.Option(
-            help="What images are: rgb, 8-bit pictures; grey16, grey values of 16 bits or floats; relief, heights."
+            help="What images are: rgb, 8-bit images; grey16, grey values of 16 bits or floats; relief, heights."
         ),
     ] = InputName.rgb,
     mm_per_count: Annotated[

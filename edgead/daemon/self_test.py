@@ -122,7 +122,7 @@ def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
         images = [detector.artifact.image(golden.image) for golden in detector.graph.golden]
     except EdgeadError:
         return ()
-    return tuple(detector.picture(image) for image in images)
+    return tuple(detector.visible(image) for image in images)
 
 
 def find_late(site: Site, file: YamlFile) -> Iterator[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration
-from edgead.artifact.preprocess import picture_of
+from edgead.artifact.preprocess import visible_image
 from edgead.calibration.group_conformal import Ranking
 from edgead.detector.known_kinds import open_kinds
 from edgead.detector.measurer import Measurement, Measurer
@@ -184,7 +184,7 @@ class Detector(Measurer):
             raise type(error)(f"{image}: {error}") from error
 
     def _predict(self, array: np.ndarray, **shown: Any) -> ImageVerdict:
-        draw = partial(picture_of, spec=self._spec) if self._spec.keeps_depth else None
+        draw = partial(visible_image, spec=self._spec) if self._spec.keeps_depth else None
         make = partial(ImageVerdict, **(shown or {"image": array}), draw=draw)
         verdict = self._judge(array, partial(self.manifest.head.score_still, self._scorer), make)
         assert verdict is not None  # score_still gives a score or raises
@@ -259,7 +259,7 @@ class Detector(Measurer):
         )
 
     def shown(self, frame: Frame) -> Frame:
-        """Give the frame as it is drawn and kept: with the picture of its values, where the model looks at those.
+        """Give the frame as it is drawn and kept: with the image of its values, where the model looks at those.
 
         For a model of 8-bit images its values are left out: nothing was judged by them.
         """
@@ -268,7 +268,7 @@ class Detector(Measurer):
             return frame
         if not self._spec.keeps_depth:
             return replace(frame, others={name: each for name, each in frame.others.items() if name != VALUES})
-        return replace(frame, image=self.picture(values))
+        return replace(frame, image=self.visible(values))
 
     def set_thresholds(self, *, review: float, reject: float) -> None:
         """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.

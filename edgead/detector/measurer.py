@@ -26,7 +26,7 @@ from edgead.artifact.preprocess import (
     holes_of,
     inputs_of,
     map_of_frame,
-    picture_of,
+    visible_image,
     preprocess,
     read_frame,
 )
@@ -202,9 +202,9 @@ class Measurer:
         """
         return read_frame(os.fspath(path), self._spec)
 
-    def picture(self, image: np.ndarray) -> np.ndarray:
-        """Show an image that this model measures to people, uint8 BGR; see `edgead.artifact.preprocess.picture_of`."""
-        return picture_of(image, self._spec)
+    def visible(self, image: np.ndarray) -> np.ndarray:
+        """Show an image that this model measures to people, uint8 BGR; see `edgead.artifact.preprocess.visible_image`."""
+        return visible_image(image, self._spec)
 
     def _open_describer(self) -> Describer:
         """Open it once somebody asks in what way a frame is anomalous: most models are never asked."""

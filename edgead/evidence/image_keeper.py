@@ -87,7 +87,7 @@ class ImageKeeper:
         for steps, other in zip(range(len(earlier), 0, -1), earlier, strict=True):
             self._queue(place, f"before-{steps:03d}.jpg", other.image)
         self._queue(place, "frame.jpg", frame.image)
-        if VALUES in frame.others:  # what was judged: a picture of it has not its values
+        if VALUES in frame.others:  # what was judged: the image has not its values
             self._queue(place, lossless_name(frame.others[VALUES]), frame.others[VALUES])
         self._queue(place, "heat.jpg", frame.image, lambda: draw_overlay(frame.image, verdict, frame_label(frame)))
         if self._section.after:

@@ -240,7 +240,7 @@ def lossless_suffix(image: np.ndarray) -> str:
     return ".tiff" if image.dtype.kind == "f" else ".png"
 
 
-def plain_picture(values: np.ndarray) -> np.ndarray:
+def visible_values(values: np.ndarray) -> np.ndarray:
     """Show values, (H, W) uint16 or float32, where nobody knows their range: uint8 BGR.
 
     uint16 is divided by 257, as `as_bgr` does; floats are shown from their lowest to their highest, others black.

@@ -38,7 +38,7 @@ class ImageVerdict(Verdict):
     name : str
         Of the file: its path below the folder that was given. Empty for arrays.
     draw : callable
-        Makes the picture, uint8 BGR, of an image that is no 8-bit picture but values; None for others.
+        Makes the image, uint8 BGR, of an image that is no 8-bit image but values; None for others.
 
     Examples
     --------

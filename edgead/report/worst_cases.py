@@ -58,7 +58,7 @@ def _of(count: int, total: int, what: str) -> str:
 
 def _pair(detector: Detector, outcome: Outcome) -> Tile:
     values = detector.read_image(outcome.image.path)
-    image = detector.picture(values)
+    image = detector.visible(values)
     mask = outcome.image.load_mask(image.shape[:2])
     unknown = ", no mask" if mask is None else ""
     truth = draw_truth(image, mask, f"truth: {outcome.image.defect}{unknown}")
@@ -99,7 +99,7 @@ def show_case(detector: Detector, outcome: Outcome) -> Case:
     The colours begin at the map's threshold, as everywhere; where nothing reaches it, at the map's own highest places.
     """
     values = detector.read_image(outcome.image.path)
-    image, verdict = detector.picture(values), detector.predict(values)
+    image, verdict = detector.visible(values), detector.predict(values)
     heat = draw_heat(image, brought_out(verdict))
     mask = outcome.image.load_mask(image.shape[:2])
     plain = outlined(image, mask) if mask is not None else image

@@ -20,7 +20,7 @@ from edgead.images.files import (
     as_values,
     check_size,
     has_depth,
-    plain_picture,
+    visible_values,
 )
 from edgead.types import VALUES, Frame
 
@@ -107,7 +107,7 @@ class FrameCounter:
         try:
             if isinstance(image, np.ndarray) and has_depth(image):
                 others = {VALUES: as_values(image)}
-                image = plain_picture(others[VALUES])
+                image = visible_values(others[VALUES])
             image = as_bgr(image)
         except ImageError as error:
             raise SourceError(f"{self.uri}: frame {self.captured}: {error}") from error

@@ -1,4 +1,4 @@
-"""Height camera: a milled plate with dents of known depth, as heights of 16 bits and as a picture under flat light.
+"""Height camera: a milled plate with dents of known depth, as heights of 16 bits and as a image under flat light.
 
 The light is a dome's, which shows a slope by its cosine alone: what a dent of tenths of a millimetre is to a colour
 camera. No plate lies quite level, and of some pixels nothing comes back.
@@ -30,10 +30,10 @@ _GREY, _GREY_NOISE, _GREY_LAY, _GREY_CLOUDS = 150.0, 3.0, 6.0, 5.0  # clouds: th
 
 
 class Plate(NamedTuple):
-    """Heights, uint16 (h, w), 0 where nothing came back; a picture, uint8 BGR (h, w, 3); the dent, bool (h, w)."""
+    """Heights, uint16 (h, w), 0 where nothing came back; a image, uint8 BGR (h, w, 3); the dent, bool (h, w)."""
 
     heights: np.ndarray
-    picture: np.ndarray
+    image: np.ndarray
     mask: np.ndarray
 
 
@@ -77,8 +77,8 @@ def render_plate(
     clouds = cv2.GaussianBlur(rng.normal(size=size).astype(np.float32), (0, 0), min(size) / 12)
     shine = _GREY + _GREY_LAY * lay + _GREY_CLOUDS * clouds / clouds.std()
     grey = shine * (1 + upright) / 2 + rng.normal(0, _GREY_NOISE, size)
-    picture = cv2.cvtColor(np.clip(np.rint(grey), 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-    return Plate(heights, picture, (bowl > 0.1) & (dent_mm > 0))
+    image = cv2.cvtColor(np.clip(np.rint(grey), 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    return Plate(heights, image, (bowl > 0.1) & (dent_mm > 0))
 
 
 def write_plates(
@@ -90,7 +90,7 @@ def write_plates(
     size: tuple[int, int] = SIZE,
     seed: int = 0,
 ) -> None:
-    """Write plates as two data sets in MVTec layout, `heights` and `pictures`, of the same plates.
+    """Write plates as two data sets in MVTec layout, `heights` and `images`, of the same plates.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def write_plates(
     for part, (folder, depth, count) in enumerate(kinds):
         for number in range(count):
             plate = render_plate(np.random.default_rng([seed, part, number]), dent_mm=depth, size=size)
-            for camera, image in (("heights", plate.heights), ("pictures", plate.picture)):
+            for camera, image in (("heights", plate.heights), ("images", plate.image)):
                 write_image(destination / camera / folder / f"{number:03d}.png", image)
                 if depth:
                     masks = destination / camera / folder.replace("test", "ground_truth", 1)

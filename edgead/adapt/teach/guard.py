@@ -130,7 +130,7 @@ def write_sheet(detector: Detector, offered: Sequence[Offered], path: Path) -> N
     tiles = []
     for one in offered[:MAX_TILES]:
         image = detector.read_image(one.path)
-        drawn = draw_overlay(detector.picture(image), detector.predict(image))
+        drawn = draw_overlay(detector.visible(image), detector.predict(image))
         tiles.append((drawn, "IN DOUBT  " * bool(one.doubt) + one.label))
     write_image(path, contact_sheet(tiles))
 

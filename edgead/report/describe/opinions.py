@@ -141,7 +141,7 @@ def describe_images(
             yield {**row, "problem": f"not asked: {failures} questions in a row got no answer"}
             continue
         messages = description_messages(
-            detector.picture(image),
+            detector.visible(image),
             verdict,
             question=plan.question,
             part=plan.part,

@@ -95,7 +95,7 @@ def _sheet(detector: Detector, found: Sorted, files: Sequence[str]) -> Any:
 
 def _drawn(detector: Detector, one: Judged) -> Any:
     image = detector.read_image(one.path)
-    return draw_heat(detector.picture(image), detector.predict(image))
+    return draw_heat(detector.visible(image), detector.predict(image))
 
 
 def _rows(found: Sorted, files: Sequence[str]) -> Iterable[dict[str, Any]]:

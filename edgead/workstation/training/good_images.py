@@ -259,7 +259,7 @@ class GoodImages:
     costs : Costs, optional
         Take the limit at which a part costs least, by the defects, instead of a rate.
     input : {"rgb", "grey16", "relief"}
-        What the images are: 8-bit pictures, grey values of 16 bits or floats, or heights.
+        What the images are: 8-bit images, grey values of 16 bits or floats, or heights.
     mm_per_count : float, optional
         Of heights: how many millimetres one count is.
 
