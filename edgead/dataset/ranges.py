@@ -72,8 +72,8 @@ def _grey_range(paths: Sequence[Path], spec: Preprocessing) -> Range:
 
 def _relief(paths: Sequence[Path], spec: Preprocessing, mm_per_count: float) -> Preprocessing:
     sigma_px = _SURROUNDINGS * min(spec.image_size)
-    # A perfectly flat part has no deviation of its own: that of rounding to counts is left, and a tenth of it in slopes,
-    # which are smoothed.
+    # A perfectly flat part has no deviation of its own: that of rounding to counts is left, and a tenth of it in
+    # slopes, which are smoothed.
     rounding = mm_per_count / 12**0.5
     relief = Relief(mm_per_count=mm_per_count, height_mm=1, slope_mm=1, sigma_px=sigma_px)
     wanted = spec.model_copy(update={"colour": "relief", "relief": relief, "tiles": None})

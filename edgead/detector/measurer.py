@@ -26,9 +26,9 @@ from edgead.artifact.preprocess import (
     holes_of,
     inputs_of,
     map_of_frame,
-    visible_image,
     preprocess,
     read_frame,
+    visible_image,
 )
 from edgead.artifact.tiling import Region
 from edgead.errors import EdgeadError, SettingsError
@@ -203,7 +203,7 @@ class Measurer:
         return read_frame(os.fspath(path), self._spec)
 
     def visible(self, image: np.ndarray) -> np.ndarray:
-        """Show an image that this model measures to people, uint8 BGR; see `edgead.artifact.preprocess.visible_image`."""
+        """Show what this model measures to people, uint8 BGR; see `edgead.artifact.preprocess.visible_image`."""
         return visible_image(image, self._spec)
 
     def _open_describer(self) -> Describer:
