@@ -37,6 +37,7 @@ BENCHMARKS = (
     "outliers",
     "quiz",
     "realtime",
+    "relief",
     "screen",
     "mutate",
     "soak",

@@ -186,6 +186,7 @@ class _Loop:
             return False
         if verdict is None:
             return True
+        frame = self._session.shown(frame)
         goes_on = self._write(frame, verdict, sinks)
         verdict = self.inspector.finish(frame, verdict)
         if self._on_verdict is not None:

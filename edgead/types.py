@@ -138,6 +138,10 @@ NO_PART = Part()
 """Nobody said which part it is."""
 
 
+VALUES = "values"
+"""Plane of a frame that has the values of one channel with all their bits: (H, W), uint16 or float32."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One captured image, and what else was captured at that instant.
@@ -161,7 +165,7 @@ class Frame:
     connection : int
         Counts the connections to the camera: what was before another one was captured is another stream.
     others : mapping of str to ndarray
-        Planes beside the image, such as "depth", registered to it.
+        Planes beside the image, registered to it: `VALUES` where the image was of 16 bits or floats.
     part : Part
         What it shows; its trigger knows.
     """

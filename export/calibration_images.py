@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.preprocess import read_frame
 from edgead.artifact.training_hashes import FILE, find_folds, find_learnt
 from edgead.calibration.conformal import check_support
 from edgead.calibration.group_conformal import dense
@@ -93,7 +94,8 @@ def find_calibration_images(
     rate = limits.false_reject_rate
     of_training = artifact.manifest.training.get("normal_dir")
     paths = find_good_images(data, of_training if normal_dir is None else normal_dir)
-    paths, _, digest = check_images(paths, skip_bad=True, progress=partial(progress, "read images"))
+    read = partial(read_frame, spec=artifact.manifest.preprocessing)
+    paths, _, digest = check_images(paths, skip_bad=True, read=read, progress=partial(progress, "read images"))
     learnt = set(find_learnt(artifact, paths))
     rule = artifact.manifest.training.get("groups", {}).get("rule", NONE) if group is None else group
     groups = group_images(paths, rule, data)

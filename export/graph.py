@@ -25,7 +25,8 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
     Parameters
     ----------
     network : nn.Module
-        Takes uint8 RGB (n, h, w, 3), returns the float32 tensors that `manifest.outputs` names: one tensor, or a tuple.
+        Takes uint8 RGB (n, h, w, 3), or float32 where depth is kept; returns the float32 tensors that
+        `manifest.outputs` names: one tensor, or a tuple.
     path : Path
         Written whole or not at all.
     manifest : Manifest
@@ -55,7 +56,8 @@ def _traced(network: nn.Module, manifest: Manifest) -> onnx.ModelProto:
     values: list[tuple[dict[int, Any], ...]] = [({},) * len(arrays)] if arrays else []
     height, width = manifest.preprocessing.image_size
     # Two images: with one, the exporter would take the batch for a constant.
-    example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    dtype = torch.float32 if manifest.preprocessing.keeps_depth else torch.uint8
+    example = torch.zeros(2, height, width, 3, dtype=dtype)
     with warnings.catch_warnings():
         # Notices about torch's and onnxscript's own internals; nothing that a user could act on.
         warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -26,12 +26,11 @@ from edgead.adapt.finalize import GoodScores, each_measured, write_golden
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.manifest import MAX_TOLERANCE, Calibration, Golden, GraphRecord
-from edgead.artifact.preprocess import inputs_of
+from edgead.artifact.preprocess import inputs_of, read_frame
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.dataset.images import Images
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
-from edgead.images.files import load_image
 
 # Inputs of the network, from held-out images, that the search measures its graphs on, and the fewest images, where one
 # is cut into many tiles. As the result is measured on all held-out images, it aims a little lower.
@@ -120,10 +119,13 @@ def add_precision(
 
 
 def not_for(artifact: Artifact, precision: str) -> str:
-    """Say why the network gains nothing from a precision; empty where it does."""
+    """Say why a precision is not for the network; empty where it is."""
     graph = load_graph(artifact)
     if precision == "fp16":
         return ""
+    if artifact.manifest.preprocessing.keeps_depth:
+        colour = artifact.manifest.preprocessing.colour
+        return f"reads {colour}, of which {precision} would keep 256 levels: take fp32 or fp16"
     if transformer(graph):
         return f"has a transformer as its backbone, of which {precision} would change the first layer alone: take fp16"
     return "" if layers(graph) else f"has no convolution, all that {precision} changes: take fp32 or fp16"
@@ -240,7 +242,7 @@ def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -
 
 def search_images(images: CalibrationImages, spec: Preprocessing) -> CalibrationImages:
     """Those of the held-out images that every graph of the search is measured on."""
-    inputs = len(inputs_of(spec, load_image(images.held_out[0]).shape))
+    inputs = len(inputs_of(spec, read_frame(images.held_out[0], spec).shape))
     return images.some(max(MIN_SEARCH_IMAGES, SEARCH_INPUTS // inputs))
 
 

@@ -16,6 +16,7 @@ from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import (
     aligned,
+    holes_of,
     inputs_of,
     map_of_frame,
     preprocess,
@@ -23,7 +24,7 @@ from edgead.artifact.preprocess import (
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector
 from edgead.detector.measurer import Mosaic
-from edgead.images.files import load_image
+from edgead.heads.patches import HIDDEN
 from edgead.workstation.methods.load import load_network
 
 SCORE_TOLERANCE = 1e-4
@@ -76,7 +77,7 @@ def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progre
     rows = []
     with Detector(artifact, precision="fp32") as detector:
         for done, path in enumerate(paths, 1):
-            image = load_image(path)
+            image = detector.read_image(path)
             rows.append(compare(path.name, torch_scores(image), detector, image))
             if progress:
                 progress(done, len(paths))
@@ -89,7 +90,7 @@ def replay_golden(artifact: Artifact, *, runtime: str = "auto", precision: str =
     with Detector(artifact, runtime=runtime, precision=precision) as detector:
         for golden in detector.graph.golden:
             expected_map = np.load(artifact.path / golden.anomaly_map, allow_pickle=False)
-            image = load_image(artifact.path / golden.image)
+            image = detector.read_image(artifact.path / golden.image)
             rows.append(compare(golden.image, (golden.image_score, expected_map), detector, image, detector.graph))
     return _parity(rows)
 
@@ -153,6 +154,8 @@ class TorchScores:
             given = self._network(torch.from_numpy(preprocess(image, spec))[None])
         tensors = given if isinstance(given, tuple) else (given,)
         outputs = {name: tensor[0].double().numpy() for name, tensor in zip(manifest.outputs, tensors, strict=True)}
+        if (holes := holes_of(image, spec, outputs[manifest.output].shape[:2])) is not None:
+            outputs[HIDDEN] = holes
         score, anomaly_map = manifest.head.reference(outputs, self._arrays, spec.image_size)
         height, width = outputs[manifest.output].shape[:2]
         return score, anomaly_map, (height, width)

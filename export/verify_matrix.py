@@ -16,9 +16,9 @@ from edgead.export.verify import Compared, TorchScores, compare, replay_golden
 
 from edgead import metrics
 from edgead.artifact.folder import Artifact
+from edgead.artifact.preprocess import read_frame
 from edgead.dataset.folders import LabelledImage, StageProgress, no_progress
 from edgead.detector import Detector
-from edgead.images.files import load_image
 from edgead.profiling.profiler import profile
 from edgead.runtime import available_runtimes
 
@@ -98,7 +98,7 @@ def verify_pairs(
             for runtime, precision in pairs
         ]
         for done, path in enumerate(paths, 1):
-            image = load_image(path)
+            image = read_frame(path, artifact.manifest.preprocessing)
             expected = torch_scores(image)
             expected_scores.append(expected[0])
             for row, detector in zip(rows, detectors, strict=True):
@@ -120,7 +120,7 @@ def _report(
     golden = replay_golden(artifact, runtime=runtime, precision=precision)
     with Detector(artifact, runtime=runtime, precision=precision) as detector:
         latency = profile(
-            detector, [load_image(artifact.path / shown.image) for shown in graph.golden], **_TIMED
+            detector, [detector.read_image(artifact.path / shown.image) for shown in graph.golden], **_TIMED
         ).latency
     record = artifact.manifest.graphs[precision]
     summary = np.max if precision == "fp32" else np.mean

@@ -36,7 +36,7 @@ class FakeDetector:
         self.manifest = SimpleNamespace(preprocessing=preprocessing)
 
     def session(self) -> SimpleNamespace:
-        return SimpleNamespace(step=lambda frame: self.predict(frame.image))
+        return SimpleNamespace(step=lambda frame: self.predict(frame.image), shown=lambda frame: frame)
 
     def predict(self, image_bgr: np.ndarray) -> Verdict:
         time.sleep(self.work_s)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from edgead.cli.console import evaluation_table
 from edgead.dataset.folders import find_test_images
+from edgead.images.files import load_image
 from edgead.report.evaluate import LONGEST_SIDE_PX, evaluate
 from edgead.types import Verdict
 
@@ -26,6 +27,9 @@ class Brightness:
     def __init__(self, roi=None):
         self.roi = roi
         self.graph = SimpleNamespace(calibration=SimpleNamespace(reject=0.5))
+
+    def read_image(self, path: Path) -> np.ndarray:
+        return load_image(path)
 
     def predict(self, image: np.ndarray) -> Verdict:
         x, y, width, height = self.roi or (0, 0, image.shape[1], image.shape[0])

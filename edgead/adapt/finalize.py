@@ -17,7 +17,7 @@ from edgead.calibration.operating_point import Costs, cheapest_rate
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
 from edgead.drift.camera_view import ViewMeter
-from edgead.images.files import load_image, write_image
+from edgead.images.files import has_depth, lossless_suffix, write_image
 
 GOLDEN_IMAGES = 3
 MAX_VIEWS = 400
@@ -102,8 +102,8 @@ def complete_artifact(
             return _complete_without_thresholds(detector, draft, plan.images)
         good = plan.scores or measure_good(detector, plan.images, progress, folds=plan.folds)
         golden = _write_golden(detector, plan.images, good, draft)
-        views = measure_views(plan.images, [load_image(draft / one.image) for one in golden], plan.groups)
-        defects = [detector.measure(load_image(path)).image_score for path in plan.defects]
+        views = measure_views(detector, plan.images, [draft / one.image for one in golden], plan.groups)
+        defects = [detector.measure(detector.read_image(path)).image_score for path in plan.defects]
     rates = plan.false_reject_rate, plan.review_rate
     if plan.costs is not None:
         cheapest = cheapest_rate(good.scores, plan.groups, defects, plan.costs)
@@ -128,11 +128,14 @@ def complete_artifact(
     return good
 
 
-def measure_views(paths: Sequence[Path], golden: Sequence[np.ndarray], groups: Sequence[int] = ()) -> list[CameraView]:
+def measure_views(
+    detector: Detector, paths: Sequence[Path], golden: Sequence[Path], groups: Sequence[int] = ()
+) -> list[CameraView]:
     """Measure what the camera did to good images, one of each group; those of another size are left out."""
-    meter = ViewMeter(golden)
+    meter = ViewMeter([detector.visible(detector.read_image(path)) for path in golden])
     first = dict(zip(reversed(groups or range(len(paths))), reversed(paths), strict=True))
-    views = [meter.measure(load_image(path)) for path in list(first.values())[:MAX_VIEWS]]
+    images = (detector.visible(detector.read_image(path)) for path in list(first.values())[:MAX_VIEWS])
+    views = [meter.measure(image) for image in images]
     return [view for view in views if view is not None]
 
 
@@ -141,9 +144,9 @@ def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequenc
     learnt = detector.manifest.learns_from != "nothing"
     golden, paths = [], []
     for number, path in enumerate(parts[:GOLDEN_IMAGES]):
-        names = (f"golden/{number}.png", f"golden/{number}.npy")
+        image = detector.read_image(path)
+        names = (f"golden/{number}{lossless_suffix(image)}", f"golden/{number}.npy")
         paths.append(draft / names[0])
-        image = load_image(path)
         write_image(paths[-1], moved(image) if learnt else image)
         golden.append(write_golden(detector, draft, *names))
     good = measure_good(detector, paths)
@@ -153,11 +156,15 @@ def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequenc
 
 
 def moved(image: np.ndarray) -> np.ndarray:
-    """Shift a part, uint8 BGR (H, W, 3), by a hundredth of the image, and turn it by 1 degree."""
+    """Shift a part, uint8 BGR (H, W, 3), by a hundredth of the image, and turn it by 1 degree.
+
+    Values, (H, W), are taken from the nearest pixel: between a height and a hole there is nothing.
+    """
     height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 1.0, 1.0)
     turn[:, 2] += (0.01 * width, 0.01 * height)
-    return cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    between = cv2.INTER_NEAREST if has_depth(image) else cv2.INTER_LINEAR
+    return cv2.warpAffine(image, turn, (width, height), flags=between, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def measure_good(
@@ -174,7 +181,7 @@ def measure_good(
 def each_measured(detector: Detector, paths: Sequence[Path], folds: Sequence[int] = ()) -> Iterator[Measurement]:
     """Score images one after the other; see `measure_good`."""
     for number, path in enumerate(paths):
-        image = load_image(path)
+        image = detector.read_image(path)
         yield detector.measure_left_out(image, folds[number]) if len(folds) else detector.measure(image)
 
 
@@ -196,8 +203,8 @@ def _write_golden(detector: Detector, paths: Sequence[Path], good: GoodScores, d
     picks = dict.fromkeys(int(order[i]) for i in np.linspace(0, len(order) - 1, GOLDEN_IMAGES).round().astype(int))
     golden = []
     for number, pick in enumerate(picks):
-        image = load_image(paths[pick])
-        names = (f"golden/{number}.png", f"golden/{number}.npy")
+        image = detector.read_image(paths[pick])
+        names = (f"golden/{number}{lossless_suffix(image)}", f"golden/{number}.npy")
         write_image(draft / names[0], image if good.method is None else moved(image))
         golden.append(write_golden(detector, draft, *names))
     return golden
@@ -205,6 +212,6 @@ def _write_golden(detector: Detector, paths: Sequence[Path], good: GoodScores, d
 
 def write_golden(detector: Detector, draft: Path, image: str, anomaly_map: str) -> Golden:
     """Write what the detector says of the image of that name in the draft."""
-    measured = detector.measure(load_image(draft / image))
+    measured = detector.measure(detector.read_image(draft / image))
     np.save(draft / anomaly_map, measured.anomaly_map, allow_pickle=False)
     return Golden(image=image, anomaly_map=anomaly_map, image_score=measured.image_score)

@@ -144,6 +144,10 @@ def _of_model(artifact: Artifact) -> FrozenBackbone:
         raise SettingsError(f"{artifact.path} is a model {what}: a device can learn patchcore without one alone")
     if manifest.preprocessing.tiles is not None:
         raise SettingsError(f"{artifact.path} cuts frames into tiles: a device can learn models of whole frames alone")
+    if manifest.preprocessing.keeps_depth:
+        raise SettingsError(
+            f"{artifact.path} reads {manifest.preprocessing.colour}: a device can learn models of 8-bit images alone"
+        )
     graph, channels = artifact.graph("fp32"), manifest.training.get("channels")
     if not graph.arrays or not channels:
         raise SettingsError(

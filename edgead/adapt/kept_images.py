@@ -1,10 +1,11 @@
 """Kept images: good parts inside a model that thresholds are made from again when its memory bank changes.
 
-They are kept losslessly at the size of the network, or uncut where it sees tiles.
+They are kept losslessly at the size of the network, or whole where it sees tiles or is given values with their depth.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import numpy as np
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Kept, Manifest, Preprocessing
-from edgead.artifact.preprocess import preprocess
+from edgead.artifact.preprocess import preprocess, read_frame
 from edgead.calibration.conformal import images_needed
 from edgead.dataset.folders import deal_groups
 from edgead.detector import Detector, Measurement
 from edgead.heads.nearest import NearestHead
-from edgead.images.files import load_image, write_image
+from edgead.images.files import lossless_suffix, write_image
 
 FOLDER = "calibration"
 # At 320 x 320 pixels each is 0.1 to 0.2 MiB. Of images that were learnt, of which there may be hundreds, so many are
@@ -69,12 +70,13 @@ def keep_images(
     spec = manifest.preprocessing
     if len(picks) > MAX_KEPT:
         return []
-    if spec.tiles is not None and len(picks) * load_image(paths[0]).size > 3 * MAX_PIXELS:
+    if kept_whole(spec) and len(picks) * math.prod(read_frame(paths[0], spec).shape[:2]) > MAX_PIXELS:
         return []
     kept = []
     for rank, pick in enumerate(sorted(picks, key=lambda pick: scores[pick])):
-        name = f"{FOLDER}/{rank:03d}.png"
-        write_image(draft / name, as_kept(load_image(paths[pick]), spec))
+        image = as_kept(read_frame(paths[pick], spec), spec)
+        name = f"{FOLDER}/{rank:03d}{lossless_suffix(image)}"
+        write_image(draft / name, image)
         fold = folds[pick] if len(folds) else None
         kept.append(Kept(image=name, group=group_of[pick], fold=fold, image_score=scores[pick]))
     return kept
@@ -92,13 +94,18 @@ def _enough(groups: Sequence[int], false_reject_rate: float) -> list[int]:
 
 
 def as_kept(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """What is kept of an image, uint8 BGR: what the network sees of it, or all of it where that is cut into tiles."""
-    return image if spec.tiles is not None else preprocess(image, spec)[..., ::-1]
+    """What is kept of an image: what the network sees of it, uint8 BGR, or all of it where it is `kept_whole`."""
+    return image if kept_whole(spec) else preprocess(image, spec)[..., ::-1]
+
+
+def kept_whole(spec: Preprocessing) -> bool:
+    """Whether images are kept as they came: where they are cut into tiles, or what the network sees is no image."""
+    return spec.tiles is not None or spec.keeps_depth
 
 
 def measure_kept(detector: Detector, one: Kept) -> Measurement:
     """Score a kept image as one that was not learnt."""
-    image = load_image(detector.artifact.path / one.image)
+    image = detector.read_image(detector.artifact.path / one.image)
     return detector.measure(image) if one.fold is None else detector.measure_left_out(image, one.fold)
 
 

@@ -31,7 +31,6 @@ from edgead.dataset.groups import AUTO, group_images
 from edgead.detector import Detector, Measurement
 from edgead.detector.golden_likeness import unlike_golden
 from edgead.errors import SettingsError
-from edgead.images.files import load_image
 from edgead.images.likeness import Look, look_of
 from edgead.metrics import Rate
 
@@ -131,7 +130,7 @@ def refuse_thresholds(detector: Detector, bad: Sequence[Path], before: Calibrati
     """
     if after.review <= before.review:
         return
-    scores = [detector.measure(load_image(path)).image_score for path in bad]
+    scores = [detector.measure(detector.read_image(path)).image_score for path in bad]
     found = [(score, path) for score, path in zip(scores, bad, strict=True) if before.review < score <= after.review]
     if found:
         score, path = max(found)
@@ -201,7 +200,7 @@ def recalibrate(
         else None,
         doubts=doubts(before, after.reject, scores, good.medians, groups, unlike=unlike),
     )
-    golden = [detector.artifact.image(one.image) for one in detector.graph.golden]
+    golden = [detector.artifact.path / one.image for one in detector.graph.golden]
     rejected = Rate.of_groups([score > before.reject for score in scores], groups)
     medians_of_scores = float(np.median(before.scores or [0.0])), float(np.median(scores))
     return Recalibration(
@@ -213,7 +212,7 @@ def recalibrate(
         groups=found.count,
         account=found.account,
         outliers=outliers,
-        views=measure_views(unique, golden, groups) if golden else [],
+        views=measure_views(detector, unique, golden, groups) if golden else [],
     )
 
 
@@ -327,7 +326,7 @@ def _outliers(paths: Sequence[Path], scores: Sequence[float]) -> str:
 
 def _measured(detector: Detector, paths: Sequence[Path], looks: dict[str, Look]) -> Iterator[Measurement]:
     for path in paths:
-        image = load_image(path)
+        image = detector.read_image(path)
         looks[str(path)] = look_of(image)
         yield detector.measure(image)
 

@@ -37,6 +37,8 @@ _OF_IMAGES = (
     "tiles",
     "ignore",
     "align",
+    "input",
+    "mm_per_count",
 )
 
 
@@ -82,8 +84,9 @@ def train(
         Called with (stage, done, total).
     **settings
         Fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
-        that may be rejected, by default 5 %, or 10 or 20 % where the images are few), `roi`, `guarantee` or
-        `skip_bad`; and settings of the method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
+        that may be rejected, by default 5 %, or 10 or 20 % where the images are few), `roi`, `guarantee`, `skip_bad`,
+        or `input` ("grey16" or "relief", with `mm_per_count`, for images of 16 bits or floats); and settings of the
+        method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
 
     Returns
     -------

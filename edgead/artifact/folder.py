@@ -111,7 +111,7 @@ class Artifact:
         )
 
     def image(self, name: str) -> np.ndarray:
-        """Read one of the artifact's images, uint8 BGR.
+        """Read one of the artifact's images as the model measures it: uint8 BGR, or values of all their bits.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class Artifact:
         """
         content = read_file(self.path, name, self._sha256.get(name))
         try:
-            return decode_image(content)
+            return decode_image(content, keep_depth=self.manifest.preprocessing.keeps_depth)
         except ImageError as error:
             raise ArtifactError(f"{self.path}: {name} is no image: {error}; copy the model again") from error
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from edgead.artifact.strict_section import Section
 from edgead.artifact.tiling import Region, Tiling
+from edgead.types import VALUES
 
 MAX_PIXELS = 1 << 24  # of the network's input
 
@@ -43,6 +44,38 @@ class Alignment(Section):
     least_correlation: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
+Colour = Literal["rgb", "grey16", "relief"]
+_Value = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]
+_PositiveMm = Annotated[float, Field(gt=0, le=1e9)]
+
+
+class Range(Section):
+    """Values of grey images that a network is shown as 0 and as 255; what lies beyond keeps its distance."""
+
+    low: _Value
+    high: _Value
+
+    @model_validator(mode="after")
+    def _ascends(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError(f"the range of grey values goes from {self.low:g} to {self.high:g}, which is none")
+        return self
+
+
+class Relief(Section):
+    """How heights become what a network is shown; see `edgead.artifact.relief`.
+
+    `height_mm` above and below the surroundings, a Gaussian of `sigma_px`, are shown as 255 and 0, and so is a slope of
+    `slope_mm` per pixel; pixels are those of the network's input. A value of `invalid`, NaN or infinity is a hole.
+    """
+
+    mm_per_count: _PositiveMm
+    height_mm: _PositiveMm
+    slope_mm: _PositiveMm
+    sigma_px: Annotated[float, Field(gt=0, le=8192)]
+    invalid: Literal[0] = 0
+
+
 class Preprocessing(Section):
     """How a frame becomes the network's input; see `edgead.artifact.preprocess`.
 
@@ -54,10 +87,22 @@ class Preprocessing(Section):
     roi: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], PositiveInt, PositiveInt] | None = None
     resize: Literal["area_linear"] = "area_linear"
     fill: Literal["stretch", "reflect"] = "stretch"
-    colour: Literal["rgb"] = "rgb"
+    colour: Colour = "rgb"
+    grey16: Range | None = None
+    relief: Relief | None = None
     ignored: Ignored | None = None
     alignment: Alignment | None = None
     tiles: Tiling | None = None
+
+    @property
+    def keeps_depth(self) -> bool:
+        """Whether it is made from the values of one channel, uint16 or float32, and not from 8-bit colours."""
+        return self.colour != "rgb"
+
+    @property
+    def dtype(self) -> str:
+        """Numbers of the network's input: 8 bits would not hold the values of those that keep their depth."""
+        return "float32" if self.keeps_depth else "uint8"
 
     def region(self, shape: tuple[int, ...]) -> Region:
         """The part of a frame of shape (H, W) or (H, W, 3) that is looked at."""
@@ -70,6 +115,23 @@ class Preprocessing(Section):
             raise ValueError(f"{size[0]} x {size[1]} pixels are too many for a network: at most {MAX_PIXELS}")
         return size
 
+    @model_validator(mode="after")
+    def _fits_colour(self) -> Preprocessing:
+        for name in ("grey16", "relief"):
+            if (getattr(self, name) is not None) != (self.colour == name):
+                raise ValueError(f"the input is {self.colour}, and what it says of {name} does not fit")
+        if self.keeps_depth and self.alignment is not None:
+            raise ValueError(f"parts in {self.colour} images cannot be laid onto a golden one")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an input of 8-bit colours has no use for: such manifests are what they were."""
+        return {name: value for name, value in plain(self).items() if value is not None or name not in _OF_DEPTH}
+
+
+_OF_DEPTH = ("grey16", "relief")
+
 
 class TensorInput(Section):
     """What the graph is given: the plane of a frame that its input `name` takes, and how that is prepared.
@@ -81,3 +143,9 @@ class TensorInput(Section):
     plane: str = "image"
     clip: Literal[1] = 1
     preprocessing: Preprocessing
+
+    @model_validator(mode="after")
+    def _fits_plane(self) -> TensorInput:
+        if self.preprocessing.keeps_depth != (self.plane == VALUES):
+            raise ValueError(f"the plane {self.plane!r} is not what an input of {self.preprocessing.colour} is made of")
+        return self

@@ -23,6 +23,7 @@ from edgead.artifact.strict_section import Section
 from edgead.errors import tell_invalid
 from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
 from edgead.heads import Head, HeadError, read_head
+from edgead.types import VALUES
 
 SCHEMA_VERSION: Literal[5] = 5
 
@@ -280,7 +281,8 @@ class Manifest(Section):
         """Make the manifest of a new detector: one image, and each array of head and graphs in a file of its name."""
         of_graphs = [name for record in sections.get("graphs", {}).values() for name in record.arrays]
         arrays = {name: f"{name}.npy" for name in (*head.arrays, *of_graphs)}
-        inputs = (TensorInput(preprocessing=preprocessing),)
+        plane = VALUES if preprocessing.keeps_depth else "image"
+        inputs = (TensorInput(plane=plane, preprocessing=preprocessing),)
         return cls(detector=detector, inputs=inputs, head=head, arrays=arrays, **sections)
 
     @property

@@ -1,4 +1,4 @@
-"""Preprocessing: a BGR frame becomes the network's RGB image. The one file that knows colour order and resizing.
+"""Preprocessing: a frame becomes the network's input. The one file that knows colour order, depth and resizing.
 
 Training, calibration and every device call this function; no graph and no trainer has a resize of its own.
 """
@@ -9,15 +9,17 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from edgead.artifact.inputs import Alignment, Ignored
+from edgead.artifact.inputs import Alignment, Colour, Ignored
 from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.relief import HIDES_PX, Surface, channels_of, heights_of, known_of, shaded, surface_of
 from edgead.errors import SettingsError
 from edgead.heads.placing import Placer
-from edgead.images.files import decode_image
+from edgead.images.files import ImageError, as_bgr, as_values, decode_image, load_image
 from edgead.kernels import shrink
 
 # What networks that learnt from photographs take for nothing: their mean colour.
@@ -37,21 +39,49 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR
+        What `as_frame` gives: values, (H, W) uint16 or float32, where the spec keeps their depth.
     spec : Preprocessing
         From the artifact's manifest; where that cuts frames, one of its `inputs_of` a frame.
     out : ndarray of shape (h, w, 3), uint8, C order, optional
-        Written in place when given.
+        Written in place when given; float32 where the spec keeps the depth.
 
     Returns
     -------
     ndarray of shape (h, w, 3), uint8, RGB, C order
+        Of values: float32, in which 0 to 255 are what good parts show, and nothing is rounded.
 
     Raises
     ------
     SettingsError
         If the region of interest is not inside the image, or it is of another size than ignored places or the golden
         image are.
+    ImageError
+        If it has hardly any heights.
     """
+    if spec.relief is not None:
+        return _into(channels_of(surface_in(image, spec), spec.relief), out)
+    image, size, sides = _looked_at(image, spec)
+    if spec.grey16 is not None:
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise ImageError("it holds values that are NaN or infinite: only heights may have holes")
+        grey = _filled_up(_resize_values(image.astype(np.float32), *size), sides)
+        scale = 255 / (spec.grey16.high - spec.grey16.low)
+        return _into(cv2.cvtColor((grey - np.float32(spec.grey16.low)) * np.float32(scale), cv2.COLOR_GRAY2BGR), out)
+    image = _filled_up(_resize(image, *size), sides)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+
+
+def surface_in(image: np.ndarray, spec: Preprocessing) -> Surface:
+    """The surface, in mm, that a network which reads relief is shown of a height map; see `preprocess`."""
+    assert spec.relief is not None
+    image, size, sides = _looked_at(image, spec)
+    # Slopes are those of the input: what is filled up by reflection has the same, seen in a mirror.
+    mm = _filled_up(_resize_values(heights_of(image, spec.relief).mm, *size), sides)
+    return surface_of(mm, spec.relief.sigma_px)
+
+
+def _looked_at(image: np.ndarray, spec: Preprocessing) -> tuple[np.ndarray, tuple[int, int], tuple[int, int, int, int]]:
+    """The part of a frame that a network sees; its height and width there; what is free above, below, left, right."""
     assert spec.tiles is None, "a frame that is cut has no single input"
     image = aligned(image, spec).image
     whole = image.shape[:2]
@@ -65,13 +95,119 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
             )
         image = cut(image, spec.roi)
     if spec.ignored is not None:
-        image = _painted(image, spec.ignored, whole, spec.roi)
-    image = _resize(image, rows.stop - rows.start, columns.stop - columns.start)
+        image = _painted(image, spec, whole)
     height, width = spec.image_size
-    if image.shape[:2] != (height, width):
-        sides = (rows.start, height - rows.stop, columns.start, width - columns.stop)
-        image = cv2.copyMakeBorder(image, *sides, cv2.BORDER_REFLECT_101)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+    sides = (rows.start, height - rows.stop, columns.start, width - columns.stop)
+    return image, (rows.stop - rows.start, columns.stop - columns.start), sides
+
+
+def as_frame(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """Turn an image into what `preprocess` takes, without a copy where it is that already.
+
+    Parameters
+    ----------
+    image : ndarray
+        What `as_bgr` takes; where the spec keeps the depth, (H, W) of uint16 or floats.
+
+    Raises
+    ------
+    ImageError
+        Anything else: what was 8 bits once has no depth to look at.
+    """
+    return _in_colour(image, spec.colour)
+
+
+def _in_colour(image: np.ndarray, colour: Colour) -> np.ndarray:
+    if colour == "rgb":
+        return as_bgr(image)
+    if isinstance(image, np.ndarray) and (image.dtype == np.uint8 or (image.ndim == 3 and image.shape[2] > 1)):
+        found = "8 bits" if image.dtype == np.uint8 else f"{image.shape[2]} channels"
+        raise ImageError(
+            f"the model reads images of one channel with 16 bits or floats ({colour}), this one has {found}: give "
+            "PNG or TIFF files as the camera measured them"
+        )
+    return as_values(image)
+
+
+def read_frame(path: str | Path, spec: Preprocessing) -> np.ndarray:
+    """Read an image file as `preprocess` takes it; raises ImageError, which names it."""
+    return read_in_colour(path, spec.colour)
+
+
+def read_in_colour(path: str | Path, colour: Colour) -> np.ndarray:
+    """Read an image file for a model of which no more is known yet; see `read_frame`."""
+    image = load_image(path, keep_depth=colour != "rgb")
+    try:
+        return _in_colour(image, colour)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def visible_image(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """Show what `preprocess` takes to people: uint8 BGR (H, W, 3).
+
+    Grey values are shown over the range that good parts have; heights as a relief with light from the upper left, in
+    which holes are dark blue.
+    """
+    if not spec.keeps_depth:
+        return as_bgr(image)
+    values = as_frame(image, spec)
+    if spec.relief is not None:
+        _, _, width, height = spec.region(values.shape)
+        px = max(width / spec.image_size[1], height / spec.image_size[0])
+        return shaded(values, spec.relief, max(px, 1.0))
+    assert spec.grey16 is not None
+    grey = (values.astype(np.float32) - spec.grey16.low) * (255 / (spec.grey16.high - spec.grey16.low))
+    return as_bgr(np.clip(np.nan_to_num(grey), 0, 255).astype(np.uint8))
+
+
+def holes_of(image: np.ndarray, spec: Preprocessing, grid: tuple[int, int]) -> np.ndarray | None:
+    """Which patches of a grid show holes of a height map, bool (h, w): they can have no score. None where none do.
+
+    So do patches near a hole, as a network sees around a patch: the wider the hole, the farther. Single pixels that are
+    missing are filled, and hide nothing.
+    """
+    if spec.relief is None:
+        return None
+    seen = cut(image, spec.roi)
+    if spec.ignored is not None:
+        seen = _painted(seen, spec, image.shape[:2])
+    known = known_of(seen, spec.relief)
+    if known.all():
+        return None
+    rows, columns = covered(spec, image.shape)
+    share = np.ones(spec.image_size, np.float32)
+    size = rows.stop - rows.start, columns.stop - columns.start
+    share[rows, columns] = _resize_values(known.astype(np.float32), *size)
+    hidden = np.zeros(spec.image_size, np.float32)
+    for wide, reach in HIDES_PX:
+        clear = (cv2.blur(share, (wide, wide), borderType=cv2.BORDER_REPLICATE) >= 0.5).astype(np.uint8)
+        if not clear.all():
+            hidden[cv2.distanceTransform(clear, cv2.DIST_L2, 3) <= reach] = 1
+    holes = cv2.resize(hidden, grid[::-1], interpolation=cv2.INTER_AREA) > 0.5
+    return holes if holes.any() else None
+
+
+def _into(image: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    if out is None:
+        return np.ascontiguousarray(image)
+    np.copyto(out, image, casting="no")
+    return out
+
+
+def _filled_up(image: np.ndarray, sides: tuple[int, int, int, int]) -> np.ndarray:
+    """Add what the frame leaves free of the input, above, below, left and right: its reflection."""
+    return cv2.copyMakeBorder(image, *sides, cv2.BORDER_REFLECT_101) if any(sides) else image
+
+
+def _resize_values(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`area_linear` of float32 (H, W), in which nothing is rounded."""
+    shrunk = (min(height, values.shape[0]), min(width, values.shape[1]))
+    if values.shape != shrunk:
+        values = cv2.resize(values, shrunk[::-1], interpolation=cv2.INTER_AREA)
+    if shrunk != (height, width):
+        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    return values
 
 
 def inputs_of(spec: Preprocessing, shape: tuple[int, ...]) -> list[Preprocessing]:
@@ -97,12 +233,18 @@ def cut(image: np.ndarray, region: Sequence[int] | None) -> np.ndarray:
     return image[y : y + height, x : x + width]
 
 
-def _painted(image: np.ndarray, ignored: Ignored, whole: tuple[int, ...], region: Sequence[int] | None) -> np.ndarray:
-    """A copy of a region of a frame with ignored places in one colour: what is there reaches no network."""
-    _check_size(ignored.frame_size, whole, "has places to ignore")
-    left, top = (0, 0) if region is None else region[:2]
-    polygons = [np.array(polygon, np.int32) - (left, top) for polygon in ignored.polygons]
-    return cv2.fillPoly(image.copy(), polygons, _NEUTRAL_BGR)
+def _painted(image: np.ndarray, spec: Preprocessing, whole: tuple[int, ...]) -> np.ndarray:
+    """A copy of a frame's region with ignored places in one colour, or as holes: what is there reaches no network."""
+    assert spec.ignored is not None
+    _check_size(spec.ignored.frame_size, whole, "has places to ignore")
+    left, top = (0, 0) if spec.roi is None else spec.roi[:2]
+    polygons = [np.array(polygon, np.int32) - (left, top) for polygon in spec.ignored.polygons]
+    if not spec.keeps_depth:
+        return cv2.fillPoly(image.copy(), polygons, _NEUTRAL_BGR)
+    ignored = cv2.fillPoly(np.zeros(image.shape, np.uint8), polygons, 1) > 0
+    grey = spec.grey16
+    neutral = 0.0 if grey is None else (grey.low + grey.high) / 2
+    return np.where(ignored, np.asarray(neutral).astype(image.dtype), image)
 
 
 def _check_size(size: tuple[int, int], shape: tuple[int, ...], what: str) -> None:

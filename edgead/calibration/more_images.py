@@ -75,7 +75,7 @@ def forecast(
     width = float(logs.std(ddof=1)) * (4 / (3 * count)) ** 0.2
     # What is known of new images is as uncertain as the scores that there are.
     known = rng.choice(logs, (_DRAWS, count))
-    drawn = np.take_along_axis(known, rng.integers(count, size=known.shape), axis=1)
+    drawn = np.take_along_axis(known, rng.integers(count, size=(_DRAWS, count)), axis=1)
     new = drawn + width * rng.normal(size=known.shape)
     later = np.sort(np.concatenate([logs + np.zeros_like(new), new], axis=1), axis=1)
     later = later[:, conformal_rank(2 * count, false_reject_rate) - 1] + middle + error * rng.normal(size=_DRAWS)

@@ -22,7 +22,6 @@ from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import OFFERED_RATES
 from edgead.cli.console import facts_table, stdout
 from edgead.detector import Detector
-from edgead.images.files import load_image
 from edgead.types import score_text
 
 STRICT = 0.01
@@ -37,7 +36,7 @@ def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
     if calibration is None or not calibration.scores:
         return
     with Detector(artifact, runtime="onnxruntime") as detector:
-        found = [detector.measure(load_image(path)).image_score for path in defects]
+        found = [detector.measure(detector.read_image(path)).image_score for path in defects]
     stdout.print(points_table(calibration, found))
     if costs := artifact.manifest.training.get("costs"):
         stdout.print(

@@ -35,6 +35,13 @@ class DeviceName(Word):
     cuda = "cuda"
 
 
+class InputName(Word):
+    rgb = "rgb"
+    grey16 = "grey16"
+    relief = "relief"
+    rgb_relief = "rgb_relief"  # refused in words
+
+
 class TeacherSize(Word):
     nano = "nano"
     small = "small"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.dataset.folders import Progress, common_folder
 from edgead.errors import SettingsError
 from edgead.files.table import write_csv
-from edgead.images.files import ImageError, load_image, write_image
+from edgead.images.files import ImageError, write_image
 from edgead.images.likeness import look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
@@ -60,7 +60,7 @@ def predict_images(
     rows, looks = [], {}
     for number, path in enumerate(paths):
         try:
-            image = load_image(path)
+            image = detector.read_image(path)
             looks[_name_in(top, path)] = look_of(image)
             rows.append(_judge(detector, path, image, top, heat_maps))
         except (ImageError, SettingsError) as error:
@@ -157,7 +157,7 @@ def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_ma
     if heat_maps is not None:
         name = _name_in(top, path)
         drawn = heat_maps / drawn_name(name, verdict)
-        write_image(drawn, draw_overlay(image, verdict, name))
+        write_image(drawn, draw_overlay(detector.visible(image), verdict, name))
         row["heat_map"] = str(drawn)
     return row
 

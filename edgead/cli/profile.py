@@ -13,7 +13,6 @@ from edgead.cli.choices import Precision, Runtime
 from edgead.cli.console import stderr
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
-from edgead.images.files import load_image
 
 if TYPE_CHECKING:
     from edgead.process.real_time import Scheduling
@@ -79,7 +78,7 @@ def profile(
     pace = None if rate is None else Pace(rate, jitter, duration, deadline_ms)
     with Detector.load(model, runtime=runtime, precision=precision) as detector:
         golden = [detector.artifact.path / golden.image for golden in detector.graph.golden]
-        frames = [load_image(path) for path in (find_images(images) if images else golden)]
+        frames = [detector.read_image(path) for path in (find_images(images) if images else golden)]
         # No moving bar: drawing one would be measured too.
         what = f"{duration:g} s at {rate:g} frames a second" if pace else f"{n} frames"
         stderr.print(f"measuring {what} after {warmup} frames to warm up")

@@ -24,12 +24,13 @@ from edgead.cli.app import (
     read_numbers,
     read_setting,
 )
-from edgead.cli.choices import Detector, Device, DeviceName, TeacherSize, TrainedPrecision
+from edgead.cli.choices import Detector, Device, DeviceName, InputName, TeacherSize, TrainedPrecision
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
 from edgead.errors import SettingsError
 from edgead.workstation.training import AUTO
 
 if TYPE_CHECKING:
+    from edgead.artifact.inputs import Colour
     from edgead.calibration.operating_point import Costs
     from edgead.workstation.training.good_images import GoodImages
 
@@ -121,6 +122,15 @@ def train(
             "size."
         ),
     ] = None,
+    input: Annotated[
+        InputName,
+        typer.Option(
+            help="What images are: rgb, 8-bit images; grey16, grey values of 16 bits or floats; relief, heights."
+        ),
+    ] = InputName.rgb,
+    mm_per_count: Annotated[
+        float | None, typer.Option(help="With --input relief: millimetres of one count of the height map.")
+    ] = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -156,6 +166,7 @@ def train(
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
+    good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count)
     good = replace(good, defects=find_images(defects or []), costs=_costs(cost_escape, cost_reject, defect_rate))
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:

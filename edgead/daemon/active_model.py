@@ -81,6 +81,11 @@ class InService:
                 self._session = self.require().session()
             return self._session.step(frame)
 
+    def shown(self, frame: Frame) -> Frame:
+        """Give a frame as it is drawn and kept; see `Detector.shown`."""
+        detector = self._detector
+        return frame if detector is None else detector.shown(frame)
+
     def measure(self, image: np.ndarray) -> Measurement:
         """Score an image between two frames, as `Detector.measure`."""
         with self._using:
@@ -193,6 +198,16 @@ class ActiveModel:
         """Judge the next frame, as `Session.step`; another model begins with the next frame as if it were the first."""
         return self._in_service.step(frame)
 
+    def shown(self, frame: Frame) -> Frame:
+        """Give a frame as it is drawn and kept; see `Detector.shown`."""
+        return self._in_service.shown(frame)
+
+    @property
+    def keeps_depth(self) -> bool:
+        """Whether the model in service reads values of 16 bits or floats, and not 8-bit images."""
+        detector = self._in_service.detector
+        return detector is not None and detector.manifest.preprocessing.keeps_depth
+
     def self_test(self) -> SelfTest:
         """Test the detector in service on its golden images; frames are judged between them.
 
@@ -205,8 +220,11 @@ class ActiveModel:
             return self_test(self._in_service.require(), self._in_service.measure)
 
     def golden(self) -> tuple[np.ndarray, ...]:
-        """Read the golden images of the model in service, uint8 BGR; none where they cannot be read."""
-        return golden_images(self._in_service.require())
+        """Read the golden images of the model in service, uint8 BGR; none where they cannot be read.
+
+        None of a model that keeps depth either: what its camera gives has another brightness than what is shown.
+        """
+        return () if self.keeps_depth else golden_images(self._in_service.require())
 
     def drift_watch(self, section: DriftSection) -> DriftWatch:
         """Make a watch that compares parts with those that the model in service was calibrated on.
@@ -470,6 +488,10 @@ class Recipes:
         if verdict is None or verdict.decision != "ok":
             return verdict
         return replace(verdict, decision="review")
+
+    def shown(self, frame: Frame) -> Frame:
+        """Give a frame as it is drawn and kept by the model that judges it; see `Detector.shown`."""
+        return self.slots[self.recipe_of(frame) or ""].shown(frame)
 
     def recipe_of(self, frame: Frame) -> str | None:
         """The name in `slots` of the model that a frame's product has; None where it has none."""

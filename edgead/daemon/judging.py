@@ -320,6 +320,7 @@ class Judging:
 
     def _let_pass(self, frame: Frame) -> None:
         self._miss(frame)
+        frame = self._models.shown(frame)
         self.receivers.store.follow(frame)
         self._before.append(frame)
 
@@ -345,6 +346,7 @@ class Judging:
         if verdict is None:
             self._let_pass(frame)
             return None
+        frame = self._models.shown(frame)
         self._tell(frame, verdict)
         self.inspector.finish(frame, verdict)
         self.latest = (frame, verdict)

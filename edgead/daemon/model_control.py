@@ -20,7 +20,7 @@ from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import Kind, PipelineState, Receivers
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.thresholds import GoodScores, KeptThresholds, Thresholds
-from edgead.errors import EdgeadError
+from edgead.errors import EdgeadError, SettingsError
 from edgead.site.schema import LimitsSection, PipelineSection
 
 if TYPE_CHECKING:
@@ -236,6 +236,12 @@ class SteeredModel(ABC):
 
     def _accept(self, artifact: Artifact) -> None:
         self._trust().check(artifact)
+        spec = artifact.manifest.preprocessing
+        if spec.keeps_depth and not self._camera.gives_depth:
+            raise SettingsError(
+                f"{artifact.path} reads {spec.colour}, camera {self._camera.name} gives 8 bits: give it files of 16 "
+                "bits or floats (watch:, request: or a folder), or a model of 8-bit images"
+            )
 
     def _begin_again(self) -> None:
         """Start again what has ended of a fault, with the model that the site file names."""

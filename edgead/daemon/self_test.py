@@ -117,11 +117,12 @@ def _score(measure: Callable[[np.ndarray], Measurement], artifact: Artifact, ima
 
 
 def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
-    """Read a detector's golden images, uint8 BGR; none where its folder no longer has them, which others report."""
+    """Read a detector's golden images as people are shown them, uint8 BGR; none where its folder has none any more."""
     try:
-        return tuple(detector.artifact.image(golden.image) for golden in detector.graph.golden)
+        images = [detector.artifact.image(golden.image) for golden in detector.graph.golden]
     except EdgeadError:
         return ()
+    return tuple(detector.visible(image) for image in images)
 
 
 def find_late(site: Site, file: YamlFile) -> Iterator[str]:

@@ -197,6 +197,7 @@ def check_images(
     roi: Sequence[int] | None = None,
     skip_bad: bool | None = None,
     look: Callable[[Path, np.ndarray], object] | None = None,
+    read: Callable[[Path], np.ndarray] = load_image,
     progress: Progress | None = None,
 ) -> tuple[list[Path], list[str], str]:
     """Decode every image once, before hours of training meet a bad one.
@@ -210,6 +211,8 @@ def check_images(
         Leave out images that cannot be read; None where nobody can ask for that.
     look : callable, optional
         Called with each usable image and its path.
+    read : callable, optional
+        Reads an image as the model takes it, or raises ImageError.
     progress : callable, optional
 
     Returns
@@ -227,7 +230,7 @@ def check_images(
     usable, problems, digest = [], [], hashlib.sha256()
     for done, path in enumerate(paths, 1):
         try:
-            image = load_image(path)
+            image = read(path)
         except ImageError as error:
             problems.append(str(error))
         else:

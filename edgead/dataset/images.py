@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.manifest import Preprocessing
-from edgead.artifact.preprocess import aligned, inputs_of, preprocess
-from edgead.images.files import ImageError, load_image
+from edgead.artifact.preprocess import aligned, inputs_of, preprocess, read_frame
+from edgead.images.files import ImageError
 
 
 class Images(Sequence[np.ndarray]):
-    """Preprocessed images, uint8 RGB (h, w, 3): one an image, or, where `spec` has tiles, one a tile.
+    """Preprocessed images, uint8 RGB (h, w, 3), or float32 where `spec` keeps their depth.
+
+    There is one an image, or, where `spec` has tiles, one a tile.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ class Images(Sequence[np.ndarray]):
         if self.spec.tiles is None:
             return [self.spec]
         with _named(path):
-            return inputs_of(self.spec, load_image(path).shape)
+            return inputs_of(self.spec, read_frame(path, self.spec).shape)
 
     def __len__(self) -> int:
         return len(self._specs)
@@ -58,9 +60,9 @@ class Images(Sequence[np.ndarray]):
     def _load(self, path: Path) -> np.ndarray:
         """Read an image; the last one is kept for its other tiles."""
         if self.spec.tiles is None:
-            return load_image(path)
+            return read_frame(path, self.spec)
         if self._last[0] != path:
-            self._last = path, aligned(load_image(path), self.spec).image
+            self._last = path, aligned(read_frame(path, self.spec), self.spec).image
         return self._last[1]
 
     def spread(self, groups: Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edgead import kernels
-from edgead.images.files import load_image
+from edgead.images.files import has_depth, load_image
 from edgead.metrics.robust import robust_deviation
 
 # Measured on bottles, bricks, cookies, circuit boards, castings, a walkway and tiles: at this size and scale of local
@@ -64,8 +64,9 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR
+        Or values of one channel, (H, W) uint16 or float32.
     """
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    grey = (np.nan_to_num(image) if has_depth(image) else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)).astype(np.float32)
     small = cv2.resize(grey, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA)
     detail = small - cv2.GaussianBlur(small, (0, 0), _SIGMA_PX)
     # The share of the whole image's contrast keeps flat places, which are noise, small.
@@ -75,7 +76,7 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def _load_thumbnail(path: Path) -> np.ndarray:
-    return thumbnail(load_image(path))
+    return thumbnail(load_image(path, keep_depth=True))
 
 
 def _without_the_common(thumbnails: np.ndarray) -> np.ndarray:

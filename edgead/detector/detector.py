@@ -15,6 +15,7 @@ import numpy as np
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration
+from edgead.artifact.preprocess import visible_image
 from edgead.calibration.group_conformal import Ranking
 from edgead.detector.known_kinds import open_kinds
 from edgead.detector.measurer import Measurement, Measurer
@@ -22,9 +23,10 @@ from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.heads.contract import Outputs, Scored
 from edgead.images.boxes import find_boxes
+from edgead.images.files import ImageError
 from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
 from edgead.images.verdict import ImageVerdict
-from edgead.types import Frame, Verdict
+from edgead.types import VALUES, Frame, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -172,17 +174,18 @@ class Detector(Measurer):
         return verdict
 
     def _predict_given(self, image: Any, name: str, colour: Colour | None) -> ImageVerdict:
-        array = read_image(image, colour)
+        array = read_image(image, colour, keep_depth=self._spec.keeps_depth)
         if not name:
             return self._predict(array)
         try:
             # The file is kept by its name: the images of a folder would fill the memory.
             return self._predict(array, image=Path(image), name=name)
-        except SettingsError as error:
-            raise SettingsError(f"{image}: {error}") from error
+        except (SettingsError, ImageError) as error:
+            raise type(error)(f"{image}: {error}") from error
 
     def _predict(self, array: np.ndarray, **shown: Any) -> ImageVerdict:
-        make = partial(ImageVerdict, **(shown or {"image": array}))
+        draw = partial(visible_image, spec=self._spec) if self._spec.keeps_depth else None
+        make = partial(ImageVerdict, **(shown or {"image": array}), draw=draw)
         verdict = self._judge(array, partial(self.manifest.head.score_still, self._scorer), make)
         assert verdict is not None  # score_still gives a score or raises
         return verdict
@@ -253,6 +256,18 @@ class Detector(Measurer):
             alignment=measured.alignment,
         )
 
+    def shown(self, frame: Frame) -> Frame:
+        """Give the frame as it is drawn and kept: with the image of its values, where the model looks at those.
+
+        For a model of 8-bit images its values are left out: nothing was judged by them.
+        """
+        values = frame.others.get(VALUES)
+        if values is None:
+            return frame
+        if not self._spec.keeps_depth:
+            return replace(frame, others={name: each for name, each in frame.others.items() if name != VALUES})
+        return replace(frame, image=self.visible(values))
+
     def set_thresholds(self, *, review: float, reject: float) -> None:
         """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.
 
@@ -316,8 +331,15 @@ class Session:
             self.reset()
         planes = frame.planes
         if self._plane not in planes:
-            raise SettingsError(f"the model looks at the plane {self._plane!r}, the frame has {', '.join(planes)}")
+            raise SettingsError(
+                f"the model looks at the plane {self._plane!r}, the frame has {', '.join(planes)}: a model that reads "
+                "grey16 or relief needs files of one channel with 16 bits or floats, live cameras give 8 bits"
+            )
         score = partial(self._detector._scorer.score, state=self._state)
         verdict = self._detector._judge(planes[self._plane], score, Verdict)
         self._next = (frame.source, frame.connection, frame.number + 1)
         return verdict
+
+    def shown(self, frame: Frame) -> Frame:
+        """See `Detector.shown`."""
+        return self._detector.shown(frame)

@@ -149,3 +149,7 @@ class SuccessionSession:
         if detector is not self._detector:
             self._detector, self._session = detector, detector.session()
         return self._session.step(frame)
+
+    def shown(self, frame: Frame) -> Frame:
+        """Give a frame that was judged as it is drawn and kept; see `Detector.shown`."""
+        return self._session.shown(frame)

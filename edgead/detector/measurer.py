@@ -21,16 +21,20 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.preprocess import (
     aligned,
+    as_frame,
     covered,
+    holes_of,
     inputs_of,
     map_of_frame,
     preprocess,
+    read_frame,
+    visible_image,
 )
 from edgead.artifact.tiling import Region
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Describer, Outputs, Scored, Scorer
 from edgead.heads.nearest import NearestHead
-from edgead.images.files import as_bgr
+from edgead.heads.patches import HIDDEN
 from edgead.runtime import choose_runtime
 from edgead.types import StageTimes
 
@@ -188,6 +192,20 @@ class Measurer:
             )
         return head.open(outputs, arrays, self._spec.image_size)
 
+    def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
+        """Read an image file as this model measures it: 8-bit BGR, or the values of one channel with all their bits.
+
+        Raises
+        ------
+        ImageError
+            It cannot be read, or is not what the model was trained on.
+        """
+        return read_frame(os.fspath(path), self._spec)
+
+    def visible(self, image: np.ndarray) -> np.ndarray:
+        """Show what this model measures to people, uint8 BGR; see `edgead.artifact.preprocess.visible_image`."""
+        return visible_image(image, self._spec)
+
     def _open_describer(self) -> Describer:
         """Open it once somebody asks in what way a frame is anomalous: most models are never asked."""
         if self._describer is None:
@@ -201,7 +219,8 @@ class Measurer:
         Parameters
         ----------
         image : ndarray of shape (H, W, 3), uint8, BGR
-            Grey, BGRA and 16-bit images are converted.
+            Grey, BGRA and 16-bit images are converted. For a model that reads grey16 or relief: values, (H, W) uint16
+            or float32, as `read_image` gives them.
 
         Raises
         ------
@@ -248,7 +267,7 @@ class Measurer:
             if self._closed:
                 raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
             t0 = time.perf_counter_ns()
-            laid = aligned(as_bgr(image), self._spec)
+            laid = aligned(as_frame(image, self._spec), self._spec)
             t1 = time.perf_counter_ns()
             if self._laid.tiles is None:
                 measured = self._measure_input(laid.image, self._laid, score, describe_above)
@@ -274,7 +293,10 @@ class Measurer:
         t0 = time.perf_counter_ns()
         preprocess(image, spec, out=self._runtime.input[0])
         t1 = time.perf_counter_ns()
-        outputs = self._runtime.run(self._runtime.input)
+        outputs: Outputs = self._runtime.run(self._runtime.input)
+        holes = holes_of(image, spec, outputs[self.manifest.output].shape[1:3]) if spec.relief else None
+        if holes is not None:
+            outputs = {**outputs, HIDDEN: holes}
         t2 = time.perf_counter_ns()
         scored = score(outputs)
         if scored is not None and scored.image_score > describe_above:

@@ -9,18 +9,21 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from edgead.files.atomic import UNFINISHED, write_whole
+from edgead.images.files import lossless_suffix
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHELF = re.compile(r"[0-9]{8}")
-LOSSLESS = "frame.png"
-_IMAGE = re.compile(r"(before-[0-9]{3}|frame|heat|after-[0-9]{3})\.jpg|frame\.png")
+LOSSLESS = ("frame.png", "frame.tiff")
+_IMAGE = re.compile(r"(before-[0-9]{3}|frame|heat|after-[0-9]{3})\.jpg|frame\.(png|tiff)")
 _ORDER = {"before": 0, "frame": 1, "heat": 2, "after": 3}
 _FULL_SHELF = 256
 
 
 class ImageFolder:
-    """Places images as `SHELF/ID/NAME.jpg`, and those of marked parts without loss as `frame.png`.
+    """Places images as `SHELF/ID/NAME.jpg`, and those without loss as `frame.png`, or `frame.tiff` where it has floats.
 
     Shelves are numbered. One takes some hundred ids: where the clock has been set back, before the first of them, a new
     shelf begins. So the order of the names is that of arrival, but for neighbours, whatever the clock and the database
@@ -55,9 +58,10 @@ class ImageFolder:
             self.used += len(data)
 
     def names(self, place: str) -> list[str]:
-        """The images of a verdict: those before it, itself, its heat map, those after."""
+        """The images of a verdict: those before it, itself, its heat map, those after; no TIFF, which no page shows."""
         try:
-            found = [entry.name for entry in os.scandir(self.root / place) if _IMAGE.fullmatch(entry.name)]
+            names = (entry.name for entry in os.scandir(self.root / place))
+            found = [name for name in names if _IMAGE.fullmatch(name) and not name.endswith(".tiff")]
         except FileNotFoundError:
             return []
         return sorted(found, key=_in_time)
@@ -105,6 +109,11 @@ class ImageFolder:
         if not self.root.is_dir():
             return []
         return [Path(entry) for entry in os.scandir(self.root) if _SHELF.fullmatch(entry.name) and entry.is_dir()]
+
+
+def lossless_name(image: np.ndarray) -> str:
+    """Name of the file that keeps what was captured without loss."""
+    return f"frame{lossless_suffix(image)}"
 
 
 def _in_time(name: str) -> tuple[int, int, str]:

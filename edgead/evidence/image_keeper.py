@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edgead.evidence.folder import ImageFolder
+from edgead.evidence.folder import ImageFolder, lossless_name
 from edgead.evidence.settings import StoreSection
 from edgead.images.overlay import draw_overlay
 from edgead.process.quiet_libraries import quiet_opencv
 from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization import frame_label
-from edgead.types import Frame, Verdict
+from edgead.types import VALUES, Frame, Verdict
 
 _MIB = 2**20
 _MAX_WAITING = 256 * _MIB
@@ -55,7 +55,7 @@ class ImageCounts:
 
 
 class ImageKeeper:
-    """Writes JPEGs, and PNGs of marked parts.
+    """Writes JPEGs, and without loss marked parts and what was judged by values of 16 bits or floats.
 
     When the disk is full, or more comes than it takes, images are dropped and counted.
     """
@@ -87,6 +87,8 @@ class ImageKeeper:
         for steps, other in zip(range(len(earlier), 0, -1), earlier, strict=True):
             self._queue(place, f"before-{steps:03d}.jpg", other.image)
         self._queue(place, "frame.jpg", frame.image)
+        if VALUES in frame.others:  # what was judged: the image has not its values
+            self._queue(place, lossless_name(frame.others[VALUES]), frame.others[VALUES])
         self._queue(place, "heat.jpg", frame.image, lambda: draw_overlay(frame.image, verdict, frame_label(frame)))
         if self._section.after:
             with self._changed:

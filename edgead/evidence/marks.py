@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, delete, update
 
 from edgead.evidence.access import Access
 from edgead.evidence.database import EvidenceError
-from edgead.evidence.folder import LOSSLESS, ImageFolder
+from edgead.evidence.folder import LOSSLESS, ImageFolder, lossless_name
 from edgead.evidence.image_keeper import ImageKeeper
 from edgead.evidence.recent import RecentFrames
 from edgead.evidence.records import mark_of, one
@@ -90,13 +90,13 @@ class Marks:
 
     def _keep(self, id: str, place: str | None) -> tuple[str | None, bool]:
         """Write the image as it was captured; gives where the images of the verdict lie, and whether that one does."""
-        if place is not None and self._folder.path(place, LOSSLESS):
+        if place is not None and any(self._folder.path(place, name) for name in LOSSLESS):
             return place, True
         image = self._recent.find(id)
         if image is None:
             return place, False
         chosen = place or self._folder.place(id)
-        if chosen is None or not self._images.keep_now(chosen, LOSSLESS, image):
+        if chosen is None or not self._images.keep_now(chosen, lossless_name(image), image):
             return place, False
         return chosen, True
 

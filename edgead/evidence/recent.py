@@ -8,7 +8,7 @@ from collections import OrderedDict
 import numpy as np
 
 from edgead.evidence.settings import RecentSection
-from edgead.types import Frame
+from edgead.types import VALUES, Frame
 
 _MB = 10**6
 
@@ -40,7 +40,8 @@ class RecentFrames:
 
     def add(self, frame: Frame) -> None:
         """Hold a frame in place of the oldest ones; one that alone is larger than all that may be held is not."""
-        size = frame.image.nbytes
+        image = frame.others.get(VALUES, frame.image)
+        size = image.nbytes
         if size > self._most_bytes or not self._most_frames:
             return
         with self._lock:
@@ -48,10 +49,10 @@ class RecentFrames:
                 return
             while self._images and (len(self._images) >= self._most_frames or self._bytes + size > self._most_bytes):
                 self._bytes -= self._images.popitem(last=False)[1].nbytes
-            self._images[frame.id] = frame.image
+            self._images[frame.id] = image
             self._bytes += size
 
     def find(self, id: str) -> np.ndarray | None:
-        """Give the image of a capture, (H, W, 3) uint8 BGR; None where it is held no longer."""
+        """Give what was judged of a capture, (H, W, 3) uint8 BGR or its values; None where it is held no longer."""
         with self._lock:
             return self._images.get(id)

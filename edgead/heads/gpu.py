@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgead.heads.contract import Outputs, Scored
-from edgead.heads.patches import ImageScorer
+from edgead.heads.patches import HIDDEN, ImageScorer, without_hidden
 from edgead.kernels import cuda
 
 
@@ -46,6 +46,11 @@ class GpuScorer:
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
         """Score a frame; the patch scores are overwritten by the next call."""
         patch_scores = self.patch_scores(outputs)
+        if outputs.get(HIDDEN) is not None:
+            with self._device.current():
+                self._scores[...] = without_hidden(patch_scores, outputs)
+                self._device.copy_in(self._scores_address, self._scores)  # the map is made of these
+            patch_scores = self._scores
         return Scored(patch_scores, self._host.image_score(patch_scores, outputs))
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:

@@ -11,7 +11,7 @@ from pydantic import Field
 from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scored, Scorer
 from edgead.heads.describe import PatchDescriber, on_host
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, KnownDefects, KnownScorer, reference_join
-from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer
+from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer, without_hidden
 from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
 
@@ -135,6 +135,7 @@ class NearestHead(PatchHead):
         scores = np.concatenate(nearest).reshape(features.shape[:2])
         if self.by_place:
             scores = scores - arrays[USUAL].astype(np.float64)
+        scores = without_hidden(scores, outputs)
         weight = _rarity(flat[scores.argmax()], bank, self.reweight_neighbors) if self.reweight_neighbors else 1.0
         unknown, anomaly_map = self.reference_of(scores, outputs, image_size, weight)
         if self.known is None:

@@ -15,6 +15,8 @@ from edgead.kernels import Smoother
 
 NOT_FINITE = "the network gave NaN or infinity: the model or its precision is broken"
 GRAPH_SCORE, USUAL = "image_score", "usual_scores"
+# Beside the outputs of the network, where there are any: patches that show holes of a height map, bool (h, w).
+HIDDEN = "hidden"
 
 _PositiveInt = Annotated[int, Field(gt=0)]
 _Weight = Annotated[float, Field(ge=0, le=1e6)]
@@ -87,6 +89,7 @@ class PatchHead(Head):
 
         `weight` is multiplied with the score of the patches.
         """
+        scores = without_hidden(scores, outputs)
         inside = scores[self.inner(scores.shape)]  # type: ignore[arg-type]
         windows = np.lib.stride_tricks.sliding_window_view(inside, self.fitting_window(scores.shape))  # type: ignore[arg-type]
         averages = np.sort(windows.mean(axis=(2, 3)), axis=None)
@@ -192,12 +195,22 @@ class PatchScorer(ImageScorer, ABC):
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
         """Score a frame; see `edgead.heads.contract.Scorer`."""
-        patch_scores = self.patch_scores(outputs)
+        patch_scores = without_hidden(self.patch_scores(outputs), outputs)
         return Scored(patch_scores, self.image_score(patch_scores, outputs))
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
         """Upsample and smooth; returns the map (h, w) float32 at image size and its maximum."""
         return self._smoother(patch_scores)
+
+
+def without_hidden(scores: np.ndarray, outputs: Mapping[str, Any]) -> np.ndarray:
+    """Patch scores (h, w) in which those that show holes are as low as the lowest of the others."""
+    hidden = outputs.get(HIDDEN)
+    if hidden is None:
+        return scores
+    if hidden.all():
+        raise ValueError("the image shows holes alone")
+    return np.where(hidden, scores[~hidden].min(), scores)
 
 
 def _stretch(source: int, target: int) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Images from files and from arrays: always uint8 BGR (H, W, 3), or an ImageError that says why not."""
+"""Images from files and from arrays: uint8 BGR (H, W, 3), or an ImageError that says why not.
+
+Who asks to keep the depth is given what has one channel of more than 8 bits as its values: (H, W) uint16 or float32.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import numpy as np
 
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
-from edgead.images.header import image_size
+from edgead.images.header import image_size, is_deep
 from edgead.process.quiet_libraries import quiet_opencv
 
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
@@ -31,7 +34,7 @@ class ImageError(EdgeadError):
     """An image that cannot be used; the message names it and says what is wrong."""
 
 
-def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False) -> np.ndarray:
     """Read one image file.
 
     Grey images become three equal channels, an alpha channel is dropped, 16-bit values are divided by 257 (so
@@ -43,10 +46,13 @@ def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> n
         May hold any character that the file system allows.
     max_megapixels : float, optional
         A larger image is refused by its header, before memory is taken for it.
+    keep_depth : bool, optional
+        Give a PNG, TIFF or PGM of one channel with more than 8 bits as its values.
 
     Returns
     -------
     image_bgr : ndarray of shape (H, W, 3), uint8, BGR, C order
+        With `keep_depth`, of such a file: its values, (H, W), uint16 or float32.
 
     Raises
     ------
@@ -61,12 +67,12 @@ def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> n
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        return decode_image(data, max_megapixels=max_megapixels)
+        return decode_image(data, max_megapixels=max_megapixels, keep_depth=keep_depth)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
 
 
-def decode_image(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+def decode_image(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False) -> np.ndarray:
     """Decode the bytes of one image file, as `load_image`.
 
     Raises
@@ -85,14 +91,16 @@ def decode_image(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS) -> np.n
     if size is None:
         raise ImageError(f"not an image (JPEG, PNG, BMP, TIFF, PNM or WebP), or damaged ({len(data)} bytes found)")
     check_size(size, max_megapixels)
+    keeps = keep_depth and is_deep(data)
+    channels = cv2.IMREAD_ANYCOLOR if keeps else cv2.IMREAD_COLOR
     try:
         with quiet_opencv():
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), channels | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise ImageError(f"OpenCV refuses it: {error.err}") from error
     if image is None:
         raise ImageError(f"not an image that OpenCV can read, or damaged ({len(data)} bytes found)")
-    return as_bgr(image)
+    return as_values(image) if keeps else as_bgr(image)
 
 
 def check_size(size: tuple[int, int], max_megapixels: float) -> None:
@@ -196,6 +204,53 @@ def as_bgr(array: np.ndarray) -> np.ndarray:
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
     return np.ascontiguousarray(array[:, :, :3])
+
+
+def as_values(array: np.ndarray) -> np.ndarray:
+    """Turn an array of one channel into its values, (H, W) uint16 or float32 in C order, without a copy if possible.
+
+    Parameters
+    ----------
+    array : ndarray of shape (H, W) or (H, W, 1), uint16, float32 or float64
+
+    Raises
+    ------
+    ImageError
+        Any other type or shape, and empty images.
+    """
+    if not isinstance(array, np.ndarray):
+        raise ImageError(_no_array(array))
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim != 2 or array.dtype not in (np.uint16, np.float32, np.float64) or not array.size:
+        raise ImageError(
+            f"an image of 16 bits or floats must be (H, W) of uint16 or float32, found {array.dtype} of shape "
+            f"{array.shape}"
+        )
+    return np.ascontiguousarray(array, np.uint16 if array.dtype == np.uint16 else np.float32)
+
+
+def has_depth(image: np.ndarray) -> bool:
+    """Report whether an image is the values of one channel, and no 8-bit colours."""
+    return image.ndim == 2 and image.dtype != np.uint8
+
+
+def lossless_suffix(image: np.ndarray) -> str:
+    """Suffix of a file that holds an image without loss: PNG has no floats."""
+    return ".tiff" if image.dtype.kind == "f" else ".png"
+
+
+def visible_values(values: np.ndarray) -> np.ndarray:
+    """Show values, (H, W) uint16 or float32, where nobody knows their range: uint8 BGR.
+
+    uint16 is divided by 257, as `as_bgr` does; floats are shown from their lowest to their highest, others black.
+    """
+    if values.dtype == np.uint16:
+        return as_bgr(values)
+    known = np.isfinite(values)
+    low, high = (float(values[known].min()), float(values[known].max())) if known.any() else (0.0, 0.0)
+    shown = np.where(known, (values - low) * (255 / ((high - low) or 1.0)), 0)
+    return as_bgr(shown.astype(np.uint8))
 
 
 def _no_array(thing: object) -> str:

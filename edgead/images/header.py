@@ -1,4 +1,4 @@
-"""Height and width of an image file from its header, before anything is decoded: a small file may claim any size."""
+"""Size and depth of an image file from its header, before anything is decoded: a small file may claim any size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 import struct
 
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\s")
-_TIFF_SIDES = {256: "width", 257: "height"}
+_PGM_LEVELS = re.compile(rb"P[25](?:\s|#[^\n]*\n)+\d{1,10}(?:\s|#[^\n]*\n)+\d{1,10}(?:\s|#[^\n]*\n)+(\d{1,10})\s")
+_TIFF_TAGS = {256: "width", 257: "height", 258: "bits", 277: "channels"}
 _TIFF_NUMBERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
 # Markers of JPEG without a length: TEM, and the restarts.
 _JPEG_BARE = {0x01, *range(0xD0, 0xD8)}
@@ -22,6 +23,20 @@ def image_size(data: bytes) -> tuple[int, int] | None:
             except (struct.error, IndexError, OverflowError):  # the header is cut off, or points beyond any file
                 return None
     return None
+
+
+def is_deep(data: bytes) -> bool:
+    """Report whether a PNG, TIFF or PGM file has one channel of more than 8 bits, by its header."""
+    try:
+        if data.startswith(b"\x89PNG"):
+            return data[24] == 16 and data[25] == 0  # colour type 0 is grey
+        if data.startswith((b"II", b"MM")):
+            tags = _tiff_tags(data)
+            return tags.get("channels", 1) == 1 and tags.get("bits", 1) > 8
+        found = _PGM_LEVELS.match(data)
+        return found is not None and int(found[1]) > 255
+    except (struct.error, IndexError, OverflowError):
+        return False
 
 
 def _png(data: bytes) -> tuple[int, int] | None:
@@ -51,18 +66,23 @@ def _bmp(data: bytes) -> tuple[int, int]:
 
 
 def _tiff(data: bytes) -> tuple[int, int] | None:
+    tags = _tiff_tags(data)
+    return (tags["height"], tags["width"]) if {"height", "width"} <= tags.keys() else None
+
+
+def _tiff_tags(data: bytes) -> dict[str, int]:
     order = "<" if data.startswith(b"II") else ">"
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
     at = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
     count = struct.unpack_from(order + ("Q" if big else "H"), data, at)[0]
     first, step = (at + 8, 20) if big else (at + 2, 12)
-    sides: dict[str, int] = {}
+    tags: dict[str, int] = {}
     for entry in range(first, first + step * min(count, 4096), step):
         tag, kind = struct.unpack_from(order + "HH", data, entry)
-        if tag in _TIFF_SIDES and kind in _TIFF_NUMBERS:
+        if tag in _TIFF_TAGS and kind in _TIFF_NUMBERS:
             value = struct.unpack_from(order + _TIFF_NUMBERS[kind], data, entry + (12 if big else 8))[0]
-            sides.setdefault(_TIFF_SIDES[tag], value)
-    return (sides["height"], sides["width"]) if len(sides) == 2 else None
+            tags.setdefault(_TIFF_TAGS[tag], value)
+    return tags
 
 
 def _pnm(data: bytes) -> tuple[int, int] | None:

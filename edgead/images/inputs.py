@@ -70,7 +70,7 @@ def name_of(image: Any) -> str:
     return Path(image).name if isinstance(image, (str, os.PathLike)) else ""
 
 
-def read_image(image: Any, colour: str | None = None) -> np.ndarray:
+def read_image(image: Any, colour: str | None = None, *, keep_depth: bool = False) -> np.ndarray:
     """Read one image.
 
     Parameters
@@ -81,6 +81,8 @@ def read_image(image: Any, colour: str | None = None) -> np.ndarray:
     colour : {"bgr", "rgb"}, optional
         Order of the channels of an array, by default BGR, or a tensor, by default RGB. Files and PIL images know
         theirs.
+    keep_depth : bool
+        Give a file of one channel with more than 8 bits as its values.
 
     Returns
     -------
@@ -98,9 +100,9 @@ def read_image(image: Any, colour: str | None = None) -> np.ndarray:
     [[[10, 0, 255]]]
     """
     if isinstance(image, (str, os.PathLike)):
-        return load_image(named_path(image))
+        return load_image(named_path(image), keep_depth=keep_depth)
     if isinstance(image, (bytes, bytearray)):
-        return decode_image(bytes(image))
+        return decode_image(bytes(image), keep_depth=keep_depth)
     if _is_pil(image):
         return in_bgr(_of_pil(image), "rgb")
     if _is_tensor(image):

@@ -50,7 +50,12 @@ class Look:
 
 
 def look_of(image: np.ndarray) -> Look:
-    """Take the look of an image of shape (H, W, 3), uint8, BGR; less than 1 ms for a megapixel."""
+    """Take the look of an image of shape (H, W, 3), uint8, BGR; less than 1 ms for a megapixel.
+
+    Values of one channel, (H, W), have a size and no colour.
+    """
+    if image.ndim == 2:
+        return Look(image.shape[0], image.shape[1], np.zeros((_GRID, _GRID), np.float32))
     coarse = cv2.resize(image, (_GRID, _GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
     return Look(image.shape[0], image.shape[1], coarse[:, :, 0] - coarse[:, :, 2])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ class ImageVerdict(Verdict):
         the file that it came from, which is read again then. None where it was left out.
     name : str
         Of the file: its path below the folder that was given. Empty for arrays.
+    draw : callable
+        Makes the image, uint8 BGR, of an image that is no 8-bit image but values; None for others.
 
     Examples
     --------
@@ -49,10 +52,13 @@ class ImageVerdict(Verdict):
 
     image: np.ndarray | Path | None = field(default=None, compare=False)
     name: str = field(default="", compare=False)
+    draw: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False)
 
     def load_image(self) -> np.ndarray:
-        """Give the image: uint8, BGR, of shape (H, W, 3)."""
-        return load_image(self.image) if isinstance(self.image, Path) else as_bgr(self.image)  # type: ignore[arg-type]
+        """Give the image as it is shown: uint8, BGR, of shape (H, W, 3)."""
+        keep_depth = self.draw is not None
+        image = load_image(self.image, keep_depth=keep_depth) if isinstance(self.image, Path) else self.image
+        return as_bgr(image) if self.draw is None else self.draw(image)  # type: ignore[arg-type]
 
     def plot(self, *, colour: Colour = "bgr") -> np.ndarray:
         """Draw heat map, boxes and decision over the image.

@@ -15,7 +15,6 @@ import numpy as np
 
 from edgead.errors import SettingsError
 from edgead.files.table import write_csv
-from edgead.images.files import as_bgr
 from edgead.process.memory import peak_memory_mib
 from edgead.profiling.contention import OtherLoad, OtherUse, describe_use
 from edgead.profiling.latency import Latency, LatencyRecorder, latency_table, machine_facts
@@ -236,7 +235,7 @@ def profile(
     pace : Pace, optional
         Frames arrive by it, and their latency is counted from their arrival, also while the detector is at work.
     """
-    images = [as_bgr(image) for image in images]
+    images = list(images)
     if not images:
         raise SettingsError("profiling needs at least one image")
     if warmup < 0 or n < 1:

@@ -14,7 +14,6 @@ from edgead import metrics
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, resize_map
 from edgead.dataset.groups import Groups
 from edgead.detector import Detector
-from edgead.images.files import load_image
 from edgead.types import Decision
 
 # Pixel metrics are taken at the size of the image, but at most at this many pixels on its longer side:
@@ -179,7 +178,7 @@ def evaluate(
     """Judge every test image."""
     outcomes, empty = [], []
     for done, test in enumerate(images, 1):
-        image = load_image(test.path)
+        image = detector.read_image(test.path)
         verdict = detector.predict(image)
         mask = test.load_mask(image.shape[:2])
         if test.is_defective and mask is not None and not mask.any():

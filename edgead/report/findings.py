@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,9 @@ class _Timed:
         self._detector = detector
         self.recorder = LatencyRecorder(window=1_000_000)
         self.totals_ms: list[float] = []
+
+    def read_image(self, path: Path) -> np.ndarray:
+        return self._detector.read_image(path)
 
     def predict(self, image: np.ndarray) -> Verdict:
         verdict = self._detector.predict(image)

@@ -14,7 +14,6 @@ from edgead.dataset.made_sets import MadeSet, read_made
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
-from edgead.images.files import load_image
 from edgead.report.evaluate import Evaluation, evaluate
 from edgead.report.findings import Findings, examine
 from edgead.report.forecast import Forecast, Judged, forecast_kind, forecast_page
@@ -68,7 +67,7 @@ def forecast_folder(
         """Verdicts by kind of (kind, source, path)."""
         found: dict[str, list[Judged]] = {}
         for done, (kind, source, path) in enumerate(images, 1):
-            verdict = detector.predict(load_image(path))
+            verdict = detector.predict(detector.read_image(path))
             one = Judged(source, groups.get(source, source), verdict.image_score, verdict.decision == "ok")
             found.setdefault(kind, []).append(one)
             progress(stage, done, len(images))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edgead.detector import Detector
-from edgead.images.files import load_image, write_image
+from edgead.images.files import write_image
 from edgead.images.overlay import brought_out, draw_heat, draw_overlay, draw_truth, outlined
 from edgead.images.sheet import Tile, pair, pair_sheet
 from edgead.report.evaluate import Evaluation, Outcome
@@ -57,11 +57,12 @@ def _of(count: int, total: int, what: str) -> str:
 
 
 def _pair(detector: Detector, outcome: Outcome) -> Tile:
-    image = load_image(outcome.image.path)
+    values = detector.read_image(outcome.image.path)
+    image = detector.visible(values)
     mask = outcome.image.load_mask(image.shape[:2])
     unknown = ", no mask" if mask is None else ""
     truth = draw_truth(image, mask, f"truth: {outcome.image.defect}{unknown}")
-    verdict = draw_overlay(image, brought_out(detector.predict(image)))
+    verdict = draw_overlay(image, brought_out(detector.predict(values)))
     return pair(truth, verdict), f"{outcome.image.defect}/{outcome.image.path.name}"
 
 
@@ -97,8 +98,8 @@ def show_case(detector: Detector, outcome: Outcome) -> Case:
 
     The colours begin at the map's threshold, as everywhere; where nothing reaches it, at the map's own highest places.
     """
-    image = load_image(outcome.image.path)
-    verdict = detector.predict(image)
+    values = detector.read_image(outcome.image.path)
+    image, verdict = detector.visible(values), detector.predict(values)
     heat = draw_heat(image, brought_out(verdict))
     mask = outcome.image.load_mask(image.shape[:2])
     plain = outlined(image, mask) if mask is not None else image

@@ -22,7 +22,7 @@ class Runtime(Protocol):
     """One network on one engine, which has run once when it is opened. Not for use from several threads at once."""
 
     input: np.ndarray
-    """The input buffer, uint8 (1, h, w, 3) RGB: write the image here to spare a copy."""
+    """The input buffer, uint8 (1, h, w, 3) RGB: write the image here to spare a copy. float32 where depth is kept."""
     outputs: dict[str, Any]
     """What `run` returns."""
 
@@ -31,7 +31,7 @@ class Runtime(Protocol):
 
         Parameters
         ----------
-        images : ndarray of shape (1, h, w, 3), uint8, RGB
+        images : ndarray of shape (1, h, w, 3), uint8, RGB, or float32
             `self.input` itself is used as it is, anything else is copied into it.
 
         Returns
@@ -91,8 +91,9 @@ def _check_image(path: Path, manifest: Manifest, image: Tensor) -> None:
             f"{path} takes images of shape {list(image.shape[1:])} in batches of {batch}, the manifest says {expected} "
             f"in batches of 1: {_AGAIN}"
         )
-    if image.dtype != "uint8":
-        raise ArtifactError(f"{path} takes {image.dtype}, edgead gives it uint8: {_AGAIN}")
+    dtype = manifest.preprocessing.dtype
+    if image.dtype != dtype:
+        raise ArtifactError(f"{path} takes {image.dtype}, edgead gives it {dtype}: {_AGAIN}")
 
 
 def check_outputs(path: Path, manifest: Manifest, outputs: Sequence[Tensor]) -> None:

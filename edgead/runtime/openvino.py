@@ -43,7 +43,7 @@ class OpenVinoRuntime:
         }
         manifest = artifact.manifest
         height, width = manifest.preprocessing.image_size
-        self.input = np.zeros((1, height, width, 3), np.uint8)
+        self.input = np.zeros((1, height, width, 3), manifest.preprocessing.dtype)
         content = graph.read()
         try:
             model = core.read_model(content)

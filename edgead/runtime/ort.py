@@ -49,7 +49,8 @@ class OrtRuntime:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._arrays = check_inputs(graph, artifact.manifest, [_tensor(node) for node in inputs])
         check_outputs(graph.path, artifact.manifest, [_tensor(node) for node in outputs])
-        self.input = np.zeros((1, *artifact.manifest.preprocessing.image_size, 3), np.uint8)
+        spec = artifact.manifest.preprocessing
+        self.input = np.zeros((1, *spec.image_size, 3), spec.dtype)
         self.outputs = {output.name: np.zeros([1, *output.shape[1:]], np.float32) for output in outputs}
         self._binding = self._session.io_binding()
         for name, array in {inputs[0].name: self.input, **self._arrays}.items():

@@ -43,7 +43,8 @@ class TensorRtRuntime:
     """
 
     def __init__(self, artifact: Artifact, graph: Graph, *, on_device: bool = False):
-        self.input = np.zeros((1, *artifact.manifest.preprocessing.image_size, 3), np.uint8)
+        spec = artifact.manifest.preprocessing
+        self.input = np.zeros((1, *spec.image_size, 3), spec.dtype)
         self._graph: CudaGraph | None = None
         self._device: Device = open_device()
         self._closed = False
@@ -64,13 +65,14 @@ class TensorRtRuntime:
         shape: tuple[int, ...] = self.input.shape
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         types = {name: self._engine.get_tensor_dtype(name) for name in names}
-        expected = {manifest.input: api.DataType.UINT8} | dict.fromkeys(manifest.outputs, api.DataType.FLOAT)
+        given = api.DataType.FLOAT if manifest.preprocessing.keeps_depth else api.DataType.UINT8
+        expected = {manifest.input: given} | dict.fromkeys(manifest.outputs, api.DataType.FLOAT)
         if types != expected or not self._context.set_input_shape(manifest.input, api.Dims(shape)):
             raise EngineError(
                 f"{wanted.path} does not take {manifest.input!r} of {shape} or does not give "
                 f"{', '.join(manifest.outputs)} as the manifest says: write the graph again with `edgead export`"
             )
-        self.input = device.pinned(shape, np.uint8)
+        self.input = device.pinned(shape, self.input.dtype.type)
         self._input_address = device.allocate(self.input.nbytes)
         self._context.set_tensor_address(manifest.input, self._input_address)
         self.outputs: dict[str, Any] = {}

@@ -105,6 +105,12 @@ def is_on_demand(uri: str) -> bool:
     return component is not None and component.on_demand
 
 
+def gives_depth(uri: str) -> bool:
+    """Whether a URI may give values of more than 8 bits: files do, what a camera sends goes through an 8-bit memory."""
+    component = _component(uri)
+    return component is not None and component.address is None and component.name != "synthetic"
+
+
 def has_address(uri: str) -> bool:
     """Whether a URI names a camera that can be read in a process of its own."""
     component = _component(uri)

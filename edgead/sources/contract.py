@@ -13,8 +13,16 @@ from typing import Protocol
 import numpy as np
 
 from edgead.errors import EdgeadError
-from edgead.images.files import MAX_MEGAPIXELS, ImageError, as_bgr, check_size
-from edgead.types import Frame
+from edgead.images.files import (
+    MAX_MEGAPIXELS,
+    ImageError,
+    as_bgr,
+    as_values,
+    check_size,
+    has_depth,
+    visible_values,
+)
+from edgead.types import VALUES, Frame
 
 
 class SourceError(EdgeadError):
@@ -86,7 +94,7 @@ class FrameCounter:
             raise FrameSizeError(f"{self.uri}: frame {self.captured}: {error}") from error
 
     def capture(self, image: np.ndarray, name: str = "") -> Frame:
-        """Make a Frame of an image that is in memory since just now.
+        """Make a Frame of an image that is in memory since just now; values of 16 bits or floats are a plane of it.
 
         Raises
         ------
@@ -95,12 +103,17 @@ class FrameCounter:
         """
         captured_ns = time.perf_counter_ns()
         captured_at = datetime.now(timezone.utc)
+        others: dict[str, np.ndarray] = {}
         try:
+            if isinstance(image, np.ndarray) and has_depth(image):
+                others = {VALUES: as_values(image)}
+                image = visible_values(others[VALUES])
             image = as_bgr(image)
         except ImageError as error:
             raise SourceError(f"{self.uri}: frame {self.captured}: {error}") from error
         self.check_size(*image.shape[:2])
-        frame = Frame(image, self.captured, captured_ns, captured_at, self.uri, name, new_id(captured_at))
+        id = new_id(captured_at)
+        frame = Frame(image, self.captured, captured_ns, captured_at, self.uri, name, id, others=others)
         self.captured += 1
         return frame
 

@@ -46,7 +46,7 @@ class FolderSource:
             if self._closed:
                 return
             try:
-                image = load_image(path, max_megapixels=self._max_megapixels)
+                image = load_image(path, max_megapixels=self._max_megapixels, keep_depth=True)
             except ImageError as error:
                 raise SourceError(f"frame {self._frames.captured}: {error}") from error
             # A file's name need not be UTF-8, records are.

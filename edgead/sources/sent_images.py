@@ -49,7 +49,7 @@ class RequestSource:
         ImageError
             They are no image, or one that is too large.
         """
-        image = decode_image(data, max_megapixels=self._max_megapixels)
+        image = decode_image(data, max_megapixels=self._max_megapixels, keep_depth=True)
         with self._lock:
             frame = replace(self._frames.capture(image), part=part)
             self._offered.put(frame)

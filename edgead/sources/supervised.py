@@ -22,7 +22,7 @@ import numpy as np
 from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
 from edgead.process.real_time import USUAL
-from edgead.sources import Source, has_address, is_live, is_on_demand, open_source
+from edgead.sources import Source, gives_depth, has_address, is_live, is_on_demand, open_source
 from edgead.sources.connection import Lost
 from edgead.sources.contract import SourceError, new_id
 from edgead.sources.frame_memory import SharedFrame
@@ -225,6 +225,11 @@ class SupervisedCamera:
         self._alive_s: float | None = None
         self._waits = False  # for its trigger
         self._urgent = False
+
+    @property
+    def gives_depth(self) -> bool:
+        """Whether it may give values of more than 8 bits."""
+        return gives_depth(self._section.uri)
 
     def start(self) -> None:
         """Begin to read; subscribe before, so as to miss nothing."""

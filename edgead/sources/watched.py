@@ -274,7 +274,8 @@ class WatchSource:
         try:
             with open_regular(taken, _MAX_BYTES) as (stream, found):
                 data = stream.read(found.st_size) if signature_of(found) == signature else None
-            image = None if data is None else decode_image(data, max_megapixels=self._limits.max_megapixels)
+            most = self._limits.max_megapixels
+            image = None if data is None else decode_image(data, max_megapixels=most, keep_depth=True)
         except MissingFileError:
             return None
         except (UnreadableFileError, ImageError) as error:

@@ -28,6 +28,14 @@ def many_golden(path: Path) -> None:
     stamp(path, content)
 
 
+def _of_grey(found: dict[str, object]) -> dict[str, object]:
+    """An input of grey values of 16 bits over a range."""
+    spec = {"image_size": [SIZE, SIZE], "colour": "grey16", "grey16": found}
+    return {"plane": "values", "preprocessing": spec}
+
+
+_RELIEF = {"mm_per_count": 0.01, "height_mm": 1.0, "slope_mm": 0.1, "sigma_px": 4.0}
+
 MANIFEST: dict[str, Change] = {
     "tolerance_huge": in_manifest("graphs", "fp32", "score_tolerance", value=1e300),
     "sigma_huge": in_manifest("head", "sigma_px", value=1e6),
@@ -57,6 +65,14 @@ MANIFEST: dict[str, Change] = {
     "image_three_sides": in_manifest("inputs", 0, "preprocessing", "image_size", value=[16, 16, 3]),
     "roi_negative": in_manifest("inputs", 0, "preprocessing", "roi", value=[-1, 0, 8, 8]),
     "roi_empty": in_manifest("inputs", 0, "preprocessing", "roi", value=[0, 0, 0, 8]),
+    "colour_without_range": in_manifest("inputs", 0, "preprocessing", "colour", value="grey16"),
+    "grey_range_of_rgb": in_manifest("inputs", 0, "preprocessing", "grey16", value={"low": 0, "high": 1}),
+    "heights_of_rgb": in_manifest("inputs", 0, "preprocessing", "relief", value=_RELIEF),
+    "plane_of_values_for_rgb": in_manifest("inputs", 0, "plane", value="values"),
+    "grey_for_a_graph_of_bytes": in_manifest("inputs", 0, value=_of_grey({"low": 0, "high": 1})),
+    "grey_range_upside_down": in_manifest("inputs", 0, value=_of_grey({"low": 1, "high": 0})),
+    "grey_range_beyond_floats": in_manifest("inputs", 0, value=_of_grey({"low": 0, "high": 1e300})),
+    "grey_range_of_words": in_manifest("inputs", 0, value=_of_grey({"low": "a", "high": 1})),
     "colour_unknown": in_manifest("inputs", 0, "preprocessing", "colour", value="bgr"),
     "scores_none": in_manifest("graphs", "fp32", "calibration", "scores", value=[]),
     "scores_huge": in_manifest("graphs", "fp32", "calibration", "scores", value=[-1.7e308, 1.7e308]),

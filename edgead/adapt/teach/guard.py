@@ -23,7 +23,7 @@ from edgead.calibration.blind import MAX_REJECTED, OTHER_PRODUCT
 from edgead.dataset.folders import Progress
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
-from edgead.images.files import load_image, write_image
+from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay
 from edgead.images.sheet import contact_sheet
 from edgead.metrics.robust import robust_deviation
@@ -88,7 +88,7 @@ def examine(detector: Detector, paths: Sequence[Path], progress: Progress | None
     assert limits is not None
     offered = []
     for done, path in enumerate(paths, 1):
-        measured = detector.measure(load_image(path))
+        measured = detector.measure(detector.read_image(path))
         offered.append(Offered(path, measured.image_score, limits.reject, doubt_of(measured, limits), limits.typical))
         if progress:
             progress(done, len(paths))
@@ -129,11 +129,13 @@ def write_sheet(detector: Detector, offered: Sequence[Offered], path: Path, bad:
     """Draw the first of the images with heat map, verdict and doubt into one image; then those that are bad."""
     tiles = []
     for one in offered[:MAX_TILES]:
-        image = load_image(one.path)
-        tiles.append((draw_overlay(image, detector.predict(image)), "IN DOUBT  " * bool(one.doubt) + one.label))
+        image = detector.read_image(one.path)
+        drawn = draw_overlay(detector.visible(image), detector.predict(image))
+        tiles.append((drawn, "IN DOUBT  " * bool(one.doubt) + one.label))
     for defect in bad[: MAX_TILES - len(tiles)]:
-        image = load_image(defect)
-        tiles.append((draw_overlay(image, detector.predict(image)), f"BAD  {Path(*defect.parts[-2:])}"))
+        image = detector.read_image(defect)
+        drawn = draw_overlay(detector.visible(image), detector.predict(image))
+        tiles.append((drawn, f"BAD  {Path(*defect.parts[-2:])}"))
     write_image(path, contact_sheet(tiles))
 
 

@@ -12,7 +12,6 @@ from rich.table import Table
 from edgead.adapt.teach.guard import LessonRefusedError
 from edgead.artifact.manifest import Calibration
 from edgead.detector import Detector
-from edgead.images.files import load_image
 from edgead.types import Decision, scaled_score, score_text
 
 Role = Literal["taught", "held out", "bad"]
@@ -159,14 +158,14 @@ def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgemen
         held_out,
         bad,
         counts(limits.scores),
-        [detector.measure(load_image(path)).image_score for path in golden],
+        [detector.measure(detector.read_image(path)).image_score for path in golden],
         parts,
         limits.typical,
     )
 
 
 def _judged(detector: Detector, limits: Calibration, path: Path, role: Role) -> JudgedPart:
-    score = detector.measure(load_image(path)).image_score
+    score = detector.measure(detector.read_image(path)).image_score
     above = sum(good >= score for good in limits.scores)
     scaled = scaled_score(score, limits.typical, limits.reject)
     return JudgedPart(str(path), role, score, score / limits.reject, scaled, limits.decide(score), above)

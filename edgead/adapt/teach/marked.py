@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgead.types import Opinion
 
 _PAGE = 1000
-_NAMES = ("frame.png", "frame.jpg")
+_NAMES = ("frame.png", "frame.tiff", "frame.jpg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
                 paths = [path for name in _NAMES if place and (path := images.path(place, name))]
                 found[opinion] += paths[:1]
                 missing += not paths
-                lossy += bool(paths) and paths[0].name != _NAMES[0]
+                lossy += bool(paths) and paths[0].name == _NAMES[-1]
     if len(pipelines) > 1:
         named = ", ".join(sorted(pipelines))
         raise SettingsError(f"parts of {named} are marked: say with --pipeline for which of them the model judges")

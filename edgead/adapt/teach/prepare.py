@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,15 @@ from rich.table import Table
 
 from edgead import kernels
 from edgead.adapt.finalize import GoodScores, measure_good
-from edgead.adapt.kept_images import FOLDER, as_kept, keep_images, kept_images, measure_kept, scored_again
+from edgead.adapt.kept_images import (
+    FOLDER,
+    as_kept,
+    keep_images,
+    kept_images,
+    kept_whole,
+    measure_kept,
+    scored_again,
+)
 from edgead.adapt.memory_bank.coreset import Merged, merge, spacing
 from edgead.adapt.patch_features import each_features
 from edgead.adapt.recalibrate import without_copies
@@ -25,6 +33,7 @@ from edgead.adapt.teach.defects import LEAST, Defects, check_room, known_defects
 from edgead.adapt.teach.guard import Offered, examine, refuse_doubtful, write_sheet
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.manifest import FROM_GOOD, Kept, Manifest, Preprocessing
+from edgead.artifact.preprocess import read_frame
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
 from edgead.calibration.conformal import CalibrationError, check_support
 from edgead.calibration.group_conformal import have_several
@@ -34,7 +43,6 @@ from edgead.dataset.images import Images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.heads.nearest import BANK, NearestHead
-from edgead.images.files import load_image
 
 # Scores of one machine on another differ by less; those of other images differ by far more.
 SAME_SCORE = 1e-2
@@ -57,7 +65,7 @@ class CalibrationImages:
 
     def readable(self, artifact: Artifact) -> Artifact:
         """The artifact as it takes these images."""
-        if not self.kept or artifact.manifest.preprocessing.tiles is not None:
+        if not self.kept or kept_whole(artifact.manifest.preprocessing):
             return artifact
         return Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=None, ignored=None, alignment=None))
 
@@ -108,7 +116,7 @@ def find_calibration_images(
             "in the memory bank guarantees nothing"
         )
     refuse_learnt(artifact, paths)
-    usable, _ = without_copies(check_images(paths)[0])
+    usable, _ = without_copies(check_images(paths, read=partial(read_frame, spec=artifact.manifest.preprocessing))[0])
     found = group_images([*usable, *taught], group)
     learnt = set(found.of(taught))
     shared = [path for path in usable if found.numbers[path] in learnt]
@@ -150,8 +158,8 @@ def _kept(artifact: Artifact, taught: Sequence[Path]) -> CalibrationImages:
 
 def _refuse_kept(images: CalibrationImages, taught: Sequence[Path], spec: Preprocessing) -> None:
     """Refuse to learn images that are kept: those are lossless, so the same image has the same pixels."""
-    kept = {_sha256(load_image(path)) for path in images.paths}
-    both = [path for path in taught if _sha256(as_kept(load_image(path), spec)) in kept]
+    kept = {_sha256(read_frame(path, spec)) for path in images.paths}
+    both = [path for path in taught if _sha256(as_kept(read_frame(path, spec), spec)) in kept]
     if both:
         raise SettingsError(
             f"thresholds are made from {len(both)} of the {len(taught)} images to learn, {both[0].name} first: a score "
@@ -295,9 +303,11 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     artifact = Artifact.load(path)
     _check(artifact)
     only_bad = not plan.images and bool(plan.bad)
-    paths, _, digest = check_images(plan.bad if only_bad else plan.images, progress=partial(progress, "read images"))
+    read = partial(read_frame, spec=artifact.manifest.preprocessing)
+    first = plan.bad if only_bad else plan.images
+    paths, _, digest = check_images(first, read=read, progress=partial(progress, "read images"))
     paths = [] if only_bad else paths
-    bad = _check_bad(plan.bad, paths)
+    bad = _check_bad(plan.bad, paths, read)
     defects = learn_defects(artifact, bad, partial(progress, "look at defects"))
     if only_bad and not defects.are_enough:
         raise SettingsError(
@@ -354,7 +364,7 @@ def _no_room(artifact: Artifact, good: CalibrationImages) -> str:
     return ""
 
 
-def _check_bad(bad: Sequence[Path], good: Sequence[Path]) -> list[Path]:
+def _check_bad(bad: Sequence[Path], good: Sequence[Path], read: Callable[[Path], np.ndarray]) -> list[Path]:
     """Read the bad images once; raises SettingsError where one of them is among the good ones too."""
     if not bad:
         return []
@@ -365,7 +375,7 @@ def _check_bad(bad: Sequence[Path], good: Sequence[Path]) -> list[Path]:
             raise SettingsError(
                 f"{same} is to be learnt as good, and {path}, the same image, is bad: which of them is it?"
             )
-    return check_images(bad)[0]
+    return check_images(bad, read=read)[0]
 
 
 def _split(paths: list[Path], share: float, groups: Groups) -> tuple[list[Path], list[Path]]:

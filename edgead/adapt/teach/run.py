@@ -42,7 +42,6 @@ from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.files.disk import writing
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
-from edgead.images.files import load_image
 
 
 def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibration:
@@ -219,7 +218,7 @@ def _judge_by_others(draft: Artifact, prepared: Prepared, progress: StageProgres
         return None
     unknowing = Artifact(draft.path, with_known(draft.manifest, prepared.defects, None))
     with Detector(unknowing, runtime="onnxruntime", precision="fp32") as detector:
-        unknown = [detector.measure(load_image(path)).image_score for path in prepared.bad]
+        unknown = [detector.measure(detector.read_image(path)).image_score for path in prepared.bad]
     scores = scores_by_others(draft, prepared.defects, prepared.bad, unknown, partial(progress, "compare defects"))
     return Counts.of(scores, reject=limits.reject, review=limits.review)
 

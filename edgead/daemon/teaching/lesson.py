@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgead.evidence import EvidenceStore
 
 MAX_PARTS = 200
-_FRAMES = ("frame.png", "frame.jpg")
+_FRAMES = ("frame.png", "frame.tiff", "frame.jpg")
 _MARK = ".lesson."
 _PROGRAM = (
     "from edgead.process.background_process import stay_behind; stay_behind(); from edgead.cli import main; main()"

@@ -17,7 +17,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.files.table import write_csv
-from edgead.images.files import ImageError, load_image
+from edgead.images.files import ImageError
 from edgead.images.overlay import draw_heat
 from edgead.report.describe.chat import Chat, ChatError, Message
 from edgead.serialization import language_names, sentence
@@ -127,7 +127,7 @@ def describe_images(
     for path in paths:
         row: dict[str, Any] = {"image": str(path)}
         try:
-            image = load_image(path)
+            image = detector.read_image(path)
             verdict = detector.predict(image)
         except (ImageError, SettingsError) as error:
             yield {**row, "problem": str(error).removeprefix(f"{path}: ")}
@@ -141,7 +141,12 @@ def describe_images(
             yield {**row, "problem": f"not asked: {failures} questions in a row got no answer"}
             continue
         messages = description_messages(
-            image, verdict, question=plan.question, part=plan.part, language=plan.language, heat_map=plan.heat_map
+            detector.visible(image),
+            verdict,
+            question=plan.question,
+            part=plan.part,
+            language=plan.language,
+            heat_map=plan.heat_map,
         )
         said = _asked(chat, messages)
         failures = failures + 1 if "problem" in said else 0

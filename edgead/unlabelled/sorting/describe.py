@@ -49,17 +49,21 @@ def describe_images(
         return Judged(path, verdict.decision, verdict.image_score, descriptor)
 
     detector.check_describes()
-    return judge_each(judge, paths, progress)
+    return judge_each(judge, paths, progress, read=detector.read_image)
 
 
 def judge_each(
-    judge: Callable[[Path, np.ndarray], Judged], paths: Sequence[Path], progress: Progress | None = None
+    judge: Callable[[Path, np.ndarray], Judged],
+    paths: Sequence[Path],
+    progress: Progress | None = None,
+    *,
+    read: Callable[[Path], np.ndarray] = load_image,
 ) -> tuple[list[Judged], list[Problem]]:
     """Call `judge` with each path and its image; those that cannot be read or judged are left out."""
     judged, problems = [], []
     for done, path in enumerate(paths, 1):
         try:
-            judged.append(judge(path, load_image(path)))
+            judged.append(judge(path, read(path)))
         except (ImageError, SettingsError) as error:
             problems.append(Problem(path, str(error).removeprefix(f"{path}: ")))
         if progress:

@@ -13,7 +13,7 @@ from edgead.errors import SettingsError
 from edgead.files.atomic import new_folder
 from edgead.files.disk import writing
 from edgead.files.table import write_csv
-from edgead.images.files import load_image, write_image
+from edgead.images.files import write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Band, band_sheet
 from edgead.unlabelled.sorting.describe import Judged
@@ -94,8 +94,8 @@ def _sheet(detector: Detector, found: Sorted, files: Sequence[str]) -> Any:
 
 
 def _drawn(detector: Detector, one: Judged) -> Any:
-    image = load_image(one.path)
-    return draw_heat(image, detector.predict(image))
+    image = detector.read_image(one.path)
+    return draw_heat(detector.visible(image), detector.predict(image))
 
 
 def _rows(found: Sorted, files: Sequence[str]) -> Iterable[dict[str, Any]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgead.evidence.records import Records
 
 _PAGE = 1000
-_FRAME = "frame.jpg"
+_FRAMES = ("frame.png", "frame.tiff", "frame.jpg")  # as it was judged, where that is kept
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([mhdw])")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
@@ -51,7 +51,9 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
 
     images, after = ImageFolder(folder / "pictures"), datetime.now(timezone.utc) - since
     with opened_store(folder, url) as access:
-        found = [path for place in _rejects(Records(access), after) if (path := images.path(place, _FRAME))]
+        places = list(_rejects(Records(access), after))
+    kept = ((images.path(place, name) for name in _FRAMES) for place in places)
+    found = [path for each in kept if (path := next(filter(None, each), None))]
     if not found:
         raise SettingsError(
             f"{folder} keeps no image of a reject or review of that time: see `evidence` in the section `store` of the "

@@ -19,7 +19,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _IMAGE = {"content": {"image/jpeg": _BINARY, "image/png": _BINARY}}
 
 
-_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
+_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".tiff": "image/tiff"}
 
 
 class Mark(BaseModel):

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from typing_extensions import Self
 
+from edgead.artifact.inputs import Colour
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.heads import Head
@@ -136,6 +137,8 @@ class Method(ABC, Generic[Config]):
         `edgead.adapt.memory_bank.folds`.
     compares_places : bool
         Whether it compares a place with the same place of a part it has learnt: it would take a tile for another.
+    inputs : tuple of str
+        Which inputs (`Preprocessing.colour`) it can learn from.
     network : nn.Module
         The module that is exported.
     """
@@ -148,6 +151,7 @@ class Method(ABC, Generic[Config]):
     learns_from: ClassVar[LearnsFrom] = "good"
     calibrated: ClassVar[bool] = True
     compares_places: ClassVar[bool] = False
+    inputs: ClassVar[tuple[Colour, ...]] = ("rgb",)
     network: nn.Module
 
     @abstractmethod

@@ -42,7 +42,7 @@ def tiles_account(good: GoodImages, detector: str, settings: Mapping[str, Any]) 
     if good.tiles is None:
         return ""
     method = METHODS.find(detector).from_settings(settings, pretrained=False)
-    shape = load_image(good.find()[0]).shape
+    shape = load_image(good.find()[0], keep_depth=True).shape
     spec, _ = good.with_tiles(method.preprocessing, [shape[:2]])
     assert spec.tiles is not None
     (height, width), count = spec.tiles.size, len(inputs_of(spec, shape))

@@ -46,6 +46,8 @@ from edgead.workstation.training.int8 import CHOICES, FP32, INT8, ship_int8
 
 # Of trainings, where nobody says how many.
 FOLDS = 5
+# What the preprocessing has from the images and from who trains, beside the region.
+_OF_IMAGES = {"ignored", "alignment", "tiles", "grey16", "relief"}
 
 
 def cross_validate(
@@ -155,6 +157,7 @@ def train_from_folder(
         raise SettingsError(f"precision {precision!r}: choose one of {', '.join(CHOICES)}")
     where = choose_device(device)
     check_destination(destination)
+    good.check_method(method, settings)
     if good.tiles is not None and method.compares_places:
         raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
     paths = good.find()
@@ -182,11 +185,13 @@ def train_from_folder(
         paths,
         roi=good.roi,
         skip_bad=good.skip_bad,
+        read=good.read,
         look=lambda path, image: looks.update({os.path.relpath(path, good.data): look_of(image)}),
         progress=partial(progress, "read images"),
     )
     preprocessing = good.with_places(model.preprocessing, paths, list(looks.values()))
     preprocessing, shrunk = good.with_tiles(preprocessing, [(look.height, look.width) for look in looks.values()])
+    preprocessing = good.with_input(preprocessing, paths)
     seed = model.config.seed
     if method.calibrated:
         split = good.split(paths, seed, leaves_out=model.leaves_out)
@@ -206,7 +211,7 @@ def train_from_folder(
             "detector": detector,
             "settings": model.settings(),
             "roi": good.roi,
-            **preprocessing.model_dump(include={"ignored", "alignment", "tiles"}, exclude_none=True),
+            **preprocessing.model_dump(include=_OF_IMAGES, exclude_none=True),
             "weights": weights_sha256,
             "data": digest,
             "number of training images": len(split.training),

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from pydantic import ValidationError
 
 from edgead.adapt.memory_bank.folds import deal_folds
+from edgead.artifact.inputs import Colour
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
+from edgead.artifact.preprocess import read_in_colour
 from edgead.artifact.tiling import Tiling
 from edgead.calibration.conformal import CalibrationError
 from edgead.calibration.operating_point import Costs
@@ -25,9 +27,13 @@ from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import find_good_images, is_pattern, rule_of, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.dataset.places import with_places
+from edgead.dataset.ranges import with_colour
 from edgead.errors import SettingsError, tell_invalid
 from edgead.images.files import ImageError, load_image
 from edgead.images.likeness import SAME_PROPORTIONS, Look
+
+if TYPE_CHECKING:
+    from edgead.workstation.methods.method import Method
 
 STEP_PX = 16  # the coarsest stride of the layers that are compared
 LOOKED_AT = 50
@@ -76,7 +82,7 @@ def find_proportions(paths: Sequence[Path], roi: tuple[int, int, int, int] | Non
     logarithms = []
     for pick in np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int):
         with suppress(ImageError):  # the training reports images that cannot be read, or leaves them out
-            height, width = load_image(paths[pick]).shape[:2]
+            height, width = load_image(paths[pick], keep_depth=True).shape[:2]
             logarithms.append(math.log(height / width))
     if not logarithms:
         return Proportions(1.0, "a square")
@@ -252,6 +258,10 @@ class GoodImages:
         Images of known defects, which are never learnt: they show what a limit finds.
     costs : Costs, optional
         Take the limit at which a part costs least, by the defects, instead of a rate.
+    input : {"rgb", "grey16", "relief"}
+        What the images are: 8-bit images, grey values of 16 bits or floats, or heights.
+    mm_per_count : float, optional
+        Of heights: how many millimetres one count is.
 
     Raises
     ------
@@ -275,8 +285,11 @@ class GoodImages:
     guarantee: str | None = None
     defects: Sequence[Path] = ()
     costs: Costs | None = None
+    input: Colour = "rgb"
+    mm_per_count: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_input()
         if self.costs is not None and not self.defects:
             raise SettingsError("costs need known defects: name some with --defects")
         if self.costs is not None and (self.false_reject_rate is not None or self.review_rate is not None):
@@ -298,6 +311,42 @@ class GoodImages:
         if self.tiles is not None and not isinstance(self.tiles, AskedTiles):
             object.__setattr__(self, "tiles", AskedTiles.read(self.tiles))
         object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
+
+    def _check_input(self) -> None:
+        if self.input == "rgb_relief":
+            raise SettingsError(
+                "input 'rgb_relief': colour and height in one model are not supported: train a model of each, and let "
+                "a pipeline judge by each"
+            )
+        if self.input not in get_args(Colour):
+            raise SettingsError(f"input {self.input!r}: choose {', '.join(get_args(Colour))}")
+        if (self.mm_per_count is not None) != (self.input == "relief"):
+            raise SettingsError("--input relief needs --mm-per-count, and no other input takes it")
+        if self.mm_per_count is not None and not 0 < self.mm_per_count <= 1e9:
+            raise SettingsError(f"--mm-per-count {self.mm_per_count:g}: give the millimetres of one count, above 0")
+        if self.input == "rgb":
+            return
+        if self.clean or self.align is not None:
+            raise SettingsError(f"--clean and --align look at 8-bit images: leave them out with --input {self.input}")
+        if self.input == "relief" and self.tiles is not None:
+            raise SettingsError("--tiles would take a plane from each tile, and not from the part: leave it out")
+
+    def check_method(self, method: type[Method[Any]], settings: Mapping[str, Any]) -> None:
+        """Raise SettingsError where a method cannot learn from this input."""
+        if self.input not in method.inputs:
+            raise SettingsError(
+                f"{method.name} learns from 8-bit images alone: leave out --input {self.input}, or take patchcore"
+            )
+        if self.input == "relief" and settings.get("augment"):
+            raise SettingsError("a height map that is turned has other slopes: leave out --set augment")
+
+    def read(self, path: Path) -> np.ndarray:
+        """Read an image as the model will; raises ImageError, which names it."""
+        return read_in_colour(path, self.input)
+
+    def with_input(self, spec: Preprocessing, paths: Sequence[Path]) -> Preprocessing:
+        """How the values of these images are prepared, over the range that they have; see `dataset.ranges`."""
+        return with_colour(spec, self.input, self.mm_per_count, paths)
 
     def with_places(self, spec: Preprocessing, paths: Sequence[Path], looks: Sequence[Look]) -> Preprocessing:
         """How these images are prepared, from what the method says, with the places that the user names.

@@ -37,6 +37,8 @@ def preset_settings(
     if preset == AUTO:
         if detector != AUTO_DETECTOR:
             raise SettingsError(f"--preset {AUTO} is of {AUTO_DETECTOR}; {detector} has presets of its own")
+        if good.input != "rgb":
+            raise SettingsError(f"--preset {AUTO} searches with 8-bit images: name another preset")
         if good.tiles is not None:
             raise SettingsError(f"--preset {AUTO} searches for whole images: name another preset, or leave out --tiles")
         from edgead.workstation.tune.auto import LATENCY_MS, choose_settings  # the search, which others do not need

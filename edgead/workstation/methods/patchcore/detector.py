@@ -142,7 +142,7 @@ class PatchCoreConfig(MethodConfig):
     damp_length: bool = True
     whiten: bool = True
     coreset_sampling_ratio: float = 1.0
-    memory_bank_size: int = 5000
+    memory_bank_size: int = 2500
     augment: tuple[str, ...] = ()
     max_patches: int = 1_500_000
     num_neighbors: int = 1
@@ -174,6 +174,7 @@ class PatchCore(Method[PatchCoreConfig]):
     network: PatchFeatures
 
     name = "patchcore"
+    inputs = ("rgb", "grey16", "relief")
     config_class = PatchCoreConfig
     presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},

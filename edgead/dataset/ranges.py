@@ -1,0 +1,89 @@
+"""Ranges of values that good parts have: what a network is shown as 0 to 255 of images that keep their depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.inputs import Colour, Range, Relief
+from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import cut, read_frame, surface_in
+from edgead.dataset.errors import DatasetError
+from edgead.errors import SettingsError
+
+_LOOKED_AT = 30  # images, evenly over all
+_VALUES = 20_000  # of each
+_TAIL = 0.1  # percent of the values on each side that lie beyond the range: dead pixels, reflections
+# So many deviations of a surface are shown as 0 and as 255: a photograph's contrast is about as large.
+_DEVIATIONS = 6.0
+# The surroundings that a height is compared with, in sides of the network's input.
+_SURROUNDINGS = 1 / 8
+
+
+def with_colour(
+    spec: Preprocessing, colour: Colour, mm_per_count: float | None, paths: Sequence[Path]
+) -> Preprocessing:
+    """How images that keep their depth are prepared, from good ones.
+
+    Parameters
+    ----------
+    spec : Preprocessing
+        Of a method, with the region to look at.
+    colour : {"rgb", "grey16", "relief"}
+    mm_per_count : float, optional
+        Of heights.
+    paths : sequence of Path
+        Readable images.
+
+    Raises
+    ------
+    DatasetError
+        All values are the same.
+    SettingsError
+        Heights without `mm_per_count`.
+    """
+    if colour == "rgb":
+        return spec
+    picks = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(_LOOKED_AT, len(paths))).astype(int))]
+    if colour == "grey16":
+        found = _grey_range(picks, spec)
+        return spec.model_copy(update={"colour": colour, "grey16": found})
+    if mm_per_count is None:
+        raise SettingsError("heights need --mm-per-count: how many millimetres one count of the height map is")
+    return _relief(picks, spec, mm_per_count)
+
+
+def _grey_range(paths: Sequence[Path], spec: Preprocessing) -> Range:
+    wanted = spec.model_copy(update={"colour": "grey16"})
+    values = []
+    for path in paths:
+        seen = cut(read_frame(path, wanted), spec.roi).ravel()
+        values.append(seen[:: max(1, seen.size // _VALUES)])
+    all_values = np.concatenate(values).astype(np.float64)
+    low, high = np.percentile(all_values, (_TAIL, 100 - _TAIL))
+    if not low < high:
+        low, high = float(all_values.min()), float(all_values.max())
+    if not low < high:
+        raise DatasetError(f"{paths[0]} and the others have the value {low:g} everywhere: nothing is on them")
+    return Range(low=float(low), high=float(high))
+
+
+def _relief(paths: Sequence[Path], spec: Preprocessing, mm_per_count: float) -> Preprocessing:
+    sigma_px = _SURROUNDINGS * min(spec.image_size)
+    # A perfectly flat part has no deviation of its own: that of rounding to counts is left, and a tenth of it in
+    # slopes, which are smoothed.
+    rounding = mm_per_count / 12**0.5
+    relief = Relief(mm_per_count=mm_per_count, height_mm=1, slope_mm=1, sigma_px=sigma_px)
+    wanted = spec.model_copy(update={"colour": "relief", "relief": relief, "tiles": None})
+    heights, slopes = [], []
+    for path in paths:
+        surface = surface_in(read_frame(path, wanted), wanted)
+        heights.append(float(surface.height.std()))
+        slopes.append(float(np.hypot(surface.across, surface.down).std()))
+    update = {
+        "height_mm": _DEVIATIONS * max(float(np.median(heights)), rounding),
+        "slope_mm": _DEVIATIONS * max(float(np.median(slopes)), rounding / 10),
+    }
+    return wanted.model_copy(update={"relief": relief.model_copy(update=update)})
