@@ -16,7 +16,10 @@ from urllib.request import url2pathname
 _FOUNDATION = "winclip anomaly_clip crane filo metauas inp_former inp_lite"
 _PLUGINS = {
     "edgead.defects": {"seas": "edgead-diffusion", "anogen": "edgead-diffusion"},
-    "edgead.methods": dict.fromkeys(_FOUNDATION.split(), "edgead-foundation"),
+    "edgead.methods": {
+        **dict.fromkeys(_FOUNDATION.split(), "edgead-foundation"),
+        **dict.fromkeys(("strega", "ear", "fader"), "edgead-reconstruction"),
+    },
     "edgead.screeners": {"musc": "edgead-foundation"},
     "edgead.sinks": {
         "s7": "edgead-plant[s7]",
