@@ -90,8 +90,8 @@ class Geco(nn.Module):
         first = self.mean_error < 0
         self.mean_error.copy_(torch.where(first, error, (1 - MEMORY) * error + MEMORY * self.mean_error))
         missed = self.mean_error - GOAL
-        speed = torch.where(missed > 0, SPEED_UP, 1.0) * STEP
-        self.theta.copy_((self.theta * (speed * missed).exp()).clamp(LEAST, LARGEST))
+        faster = torch.where(missed > 0, SPEED_UP * missed, missed)
+        self.theta.copy_((self.theta * (STEP * faster).exp()).clamp(LEAST, LARGEST))
 
 
 def noise_squares(shape: tuple[int, int, int], low: float, high: float, rng: Drawn) -> np.ndarray:
