@@ -53,9 +53,9 @@ class StregaConfig(MethodConfig):
     learning_rate : float
         Of Adam.
     cut : float
-        Residuals above it are alike.
+        What is above it counts, all alike.
     levels : int
-        Heights up to `cut` at which the residual is opened by area; 1 opens what is above the cut.
+        Heights around `cut` at which the residual is opened by area; 1 opens what is above the cut, as the authors do.
     area : int
         Pixels of `image_size` that hang together at least; fewer do not count.
     sigma_px : float
@@ -74,7 +74,7 @@ class StregaConfig(MethodConfig):
     batch_images: int = 16
     learning_rate: float = 1e-3
     cut: float = 0.2
-    levels: int = 8
+    levels: int = 5
     area: int = 64
     sigma_px: float = 1.0
 

@@ -15,13 +15,13 @@ from edgead_reconstruction.strega.opening import open_levels
 class AreaOpenedHead(PatchHead):
     """Options of the opening; `window` and the others are those of every head that scores patches.
 
-    The graph's output `patch_scores` is the residual. It is opened by area at `levels` heights up to `cut`: no patch
+    The graph's output `patch_scores` is the residual. It is opened by area at `levels` heights around `cut`: no patch
     counts at a height where fewer than `area` hang together.
     """
 
     kind: Literal["area_opened"] = "area_opened"
     cut: Annotated[float, Field(gt=0, le=1000)] = 0.2
-    levels: Annotated[int, Field(ge=1, le=64)] = 8
+    levels: Annotated[int, Field(ge=1, le=64)] = 5
     area: Annotated[int, Field(ge=1)] = 64
 
     @property
