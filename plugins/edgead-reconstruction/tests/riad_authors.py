@@ -1,8 +1,8 @@
 """What public code of RIAD computes from images that are drawn by their names; EAR's first author has it.
 
 `python plugins/edgead-reconstruction/tests/riad_authors.py LOSSES OUT`, with the repository's `tests` on PYTHONPATH,
-writes the fixture. LOSSES is `source/losses.py` of YeongHyeon/RIAD-PyTorch (MIT License), of which one class is run: the
-file imports packages for the others.
+writes the fixture. LOSSES is `source/losses.py` of YeongHyeon/RIAD-PyTorch (MIT License), of which one class is run:
+the file imports packages for the others.
 """
 
 from __future__ import annotations
