@@ -369,8 +369,8 @@ def test_a_gate_by_hand():
         layer.weight.data.zero_()
     features = torch.full((1, 2, 3, 3), 5.0)
     open_, logits = gate(features)
-    assert logits.unique().tolist() == [4.0]
-    share = float(torch.sigmoid(torch.tensor(4.0)))
+    assert logits.unique().tolist() == [3.0]
+    share = float(torch.sigmoid(torch.tensor(3.0)))
     torch.testing.assert_close(open_[0, 0], torch.full((3, 3), share * 5 + (1 - share)))
     gate.layers[2].bias.data.fill_(-50)
     closed, _ = gate(features)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 NARROWED = 4
 """Channels for each between the two layers."""
-OPEN = 4.0
-"""Bias of an untrained gate: it lets 98 % pass."""
+OPEN = 3.0
+"""Bias of an untrained gate: it lets 95 % pass."""
 DEFECT_WEIGHT, RECONSTRUCTION_WEIGHT = 5.0, 0.1
 """In the loss of gates: of a place to be attenuated, and of the reconstruction that comes of it."""
 

@@ -37,12 +37,12 @@ class FaderConfig(EarConfig):
     gate_steps : int
         Of the gates, after the base.
     gate_rate : float
-        Of Adam.
+        Of Adam; at a tenth of it the gates hardly close in so few steps.
     """
 
     base: Literal["ear"] = "ear"
     gate_steps: int = 300
-    gate_rate: float = 1e-3
+    gate_rate: float = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,7 +55,7 @@ class FaderDraemConfig(DraemConfig):
 
     base: Literal["draem"] = "draem"
     gate_steps: int = 300
-    gate_rate: float = 1e-3
+    gate_rate: float = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()
