@@ -18,6 +18,7 @@ BENCHMARKS = (
     "defects",
     "detectors",
     "drift",
+    "fader",
     "few",
     "few_shot",
     "fleet",

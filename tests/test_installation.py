@@ -63,6 +63,9 @@ def test_a_component_of_a_plug_in_is_named_with_its_package(came_from, monkeypat
     assert (
         comes_with("edgead.defects", "seas") == "seas comes with edgead-diffusion: ENV/bin/pip install edgead-diffusion"
     )
+    of_heads = comes_with("edgead.heads", "area_opened")
+    assert of_heads == "area_opened comes with edgead-reconstruction: ENV/bin/pip install edgead-reconstruction"
+    assert comes_with("edgead.methods", "fader") == of_heads.replace("area_opened", "fader")
     assert comes_with("edgead.sinks", "s7") == "s7 comes with edgead-plant: ENV/bin/pip install 'edgead-plant[s7]'"
     assert comes_with("edgead.sinks", "seas") is None and comes_with("edgead.nothing", "s7") is None
     came_from(CHECKOUT.as_uri(), dir_info={})

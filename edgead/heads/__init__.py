@@ -12,6 +12,7 @@ from typing import Any
 
 from edgead.errors import EdgeadError
 from edgead.heads.contract import Head
+from edgead.process.installation import comes_with
 
 # Imported when a model names one: what a model does not need, a device need not load.
 BUILT_IN = {
@@ -42,9 +43,9 @@ def find_head(kind: str) -> type[Head]:
         return head  # type: ignore[no-any-return]
     installed = {point.name: point for point in entry_points(group=GROUP)}
     if kind not in installed:
+        source = comes_with(GROUP, kind) or "install the package that brings it, or update edgead"
         raise HeadError(
-            f"the head {kind!r} is not installed, here are {', '.join(sorted({*BUILT_IN, *installed}))}: "
-            "install the package that brings it, or update edgead"
+            f"the head {kind!r} is not installed, here are {', '.join(sorted({*BUILT_IN, *installed}))}: {source}"
         )
     try:
         head = installed[kind].load()

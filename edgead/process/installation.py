@@ -16,7 +16,11 @@ from urllib.request import url2pathname
 _FOUNDATION = "winclip anomaly_clip crane filo metauas inp_former inp_lite"
 _PLUGINS = {
     "edgead.defects": {"seas": "edgead-diffusion", "anogen": "edgead-diffusion"},
-    "edgead.methods": dict.fromkeys(_FOUNDATION.split(), "edgead-foundation"),
+    "edgead.heads": {"area_opened": "edgead-reconstruction"},
+    "edgead.methods": {
+        **dict.fromkeys(_FOUNDATION.split(), "edgead-foundation"),
+        **dict.fromkeys(("strega", "ear", "fader"), "edgead-reconstruction"),
+    },
     "edgead.screeners": {"musc": "edgead-foundation"},
     "edgead.sinks": {
         "s7": "edgead-plant[s7]",

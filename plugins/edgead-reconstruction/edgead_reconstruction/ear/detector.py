@@ -1,0 +1,183 @@
+"""EAR, "Excision And Recovery", after Park et al. (arXiv 2308.13068).
+
+Of the paper are the one mask without chance, made of pretrained attention, the mosaic in the place of what is cut out,
+and one pass through a U-Net that is as usual. No code of the authors is public and the paper's numbers were not at
+hand: all numbers are ours, and the losses and the map are those of RIAD (Zavrtanik et al. 2021), which EAR begins with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgead.errors import SettingsError
+from edgead.heads.map import MapHead
+from edgead.workstation.backbones.pretrained import LITE, build_backbone
+from edgead.workstation.methods.draem.perlin import perlin_mask
+from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.trainer.checkpoint import Learner
+from edgead.workstation.trainer.device import CPU
+from edgead.workstation.trainer.loop import run_steps
+from edgead_reconstruction.ear.network import SHRINK, EarNetwork, UNet, obscure, to_pixels
+from edgead_reconstruction.ear.saliency import LAYER, Mask, PlaceSaliency, build_attention
+from edgead_reconstruction.ear.similarity import inpainting_loss
+
+OWN_SHARE = 0.5
+"""Of the masks in training, those that the image has itself; the others are blobs: else few good parts were cut out."""
+
+
+@dataclass(frozen=True)
+class EarConfig(MethodConfig):
+    """Settings of EAR.
+
+    Attributes
+    ----------
+    image_size : (int, int)
+        Height and width that images are resized to, multiples of 32 and of `mosaic`.
+    saliency : {"places", "attention"}
+        The mask is made of the distance from good images at the same place, or of a DINO's attention as in the paper.
+    backbone : str
+        For places an EfficientNet-Lite; for attention a DINO such as dino_vits8, whose file `--weights` names.
+    masked_share : float
+        Share of the places of good images that the mask covers, before it is widened.
+    mosaic : int
+        Side of a tile of the hint, pixels; 0 cuts out without a hint.
+    widths : tuple of int
+        Channels of each level of the U-Net, finest first.
+    steps : int
+    batch_images : int
+    learning_rate : float
+        Of Adam; it falls to a tenth after three quarters of the steps.
+    window : int
+        The image score is the largest mean of the map over squares of so many patches of 4 pixels a side.
+    sigma_px : float
+        Smoothing of the anomaly map.
+    seed : int
+    """
+
+    image_size: tuple[int, int] = (128, 128)
+    saliency: Literal["places", "attention"] = "places"
+    backbone: str = "efficientnet_lite0"
+    masked_share: float = 0.05
+    mosaic: int = 16
+    widths: tuple[int, ...] = (16, 32, 64, 64)
+    steps: int = 1200
+    batch_images: int = 8
+    learning_rate: float = 1e-3
+    window: int = 5
+    sigma_px: float = 4.0
+
+    def __post_init__(self) -> None:
+        step = max(32, 2 ** (len(self.widths) - 1))
+        if any(side < step or side % step or (self.mosaic and side % self.mosaic) for side in self.image_size):
+            raise SettingsError(
+                f"image_size {list(self.image_size)}: ear needs multiples of {step}, and of mosaic={self.mosaic}"
+            )
+        if not 0 < self.masked_share < 1:
+            raise SettingsError(f"masked_share {self.masked_share}: a share between 0 and 1 is needed")
+        if len(self.widths) < 2 or self.mosaic < 0 or min(*self.widths, self.steps, self.batch_images) < 1:
+            raise SettingsError(
+                "widths (two or more), steps and batch_images must be at least 1, and mosaic at least 0"
+            )
+        if self.saliency == "places" and self.backbone not in LITE:
+            raise SettingsError(
+                f"backbone {self.backbone!r}: saliency of places takes one of {', '.join(LITE)}; a DINO goes with "
+                "saliency=attention"
+            )
+
+
+Config = TypeVar("Config", bound=EarConfig)
+
+
+class EarMethod(Method[Config], Generic[Config]):
+    """What EAR does; `Fader` does more."""
+
+    network: EarNetwork
+
+    def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
+        super().__init__(config)
+        size = config.image_size
+        if config.saliency == "attention":
+            saliency: torch.nn.Module = build_attention(config.backbone, size, weights, pretrained)
+        else:
+            backbone = build_backbone(
+                config.backbone, (LAYER,), image_size=size, weights=weights, pretrained=pretrained
+            )
+            saliency = PlaceSaliency(backbone, size)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(config.seed)
+            unet = UNet(config.widths)
+        self.network = EarNetwork(Mask(saliency), unet, config.mosaic).eval()
+
+    @property
+    def head(self) -> MapHead:
+        return MapHead(window=self.config.window, sigma_px=self.config.sigma_px)
+
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Find what is usual at each place of good images, then learn to make again what is cut out of them."""
+        config, network = self.config, self.network
+        report = partial(course.progress, "find salient places")
+        if isinstance(network.mask.saliency, PlaceSaliency):
+            network.mask.saliency.fit(images, course.device, report)
+        saliency = network.mask.fit(images, config.masked_share, course.device, report)
+        unet = network.unet.to(course.device).train()
+        optimizer = torch.optim.Adam(unet.parameters(), lr=config.learning_rate)
+
+        def step(number: int, rng: np.random.Generator) -> Tensor:
+            picked = rng.integers(len(images), size=config.batch_images)
+            own = network.mask.of_saliency(saliency[picked].to(course.device), config.image_size)
+            blobs = np.stack([perlin_mask(config.image_size, rng) for _ in picked])[:, None]
+            takes_own = torch.from_numpy(rng.random((len(picked), 1, 1, 1)) < OWN_SHARE).to(course.device)
+            masks = torch.where(takes_own, own, torch.from_numpy(blobs).to(own))
+            batch = torch.from_numpy(np.stack([images[i] for i in picked.tolist()])).to(course.device)
+            pixels = to_pixels(batch)
+            rebuilt, _ = unet(obscure(pixels, masks, config.mosaic))
+            loss = inpainting_loss(pixels, rebuilt)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        run_steps(
+            step,
+            Learner(unet, [optimizer]),
+            config.steps,
+            seed=config.seed,
+            schedule=lambda number: 1.0 if 4 * number < 3 * config.steps else 0.1,
+            checkpoint=course.checkpoint,
+            progress=course.progress,
+        )
+        network.to(CPU).eval()
+
+
+class Ear(EarMethod[EarConfig]):
+    """Learns to make again what looks suspicious, from a coarse hint of it."""
+
+    name = "ear"
+    config_class = EarConfig
+    presets = {
+        "default": {},
+        "paper": {
+            "image_size": (256, 256),
+            "saliency": "attention",
+            "backbone": "dino_vits8",
+            "widths": (64, 128, 256, 512),
+            "steps": 20_000,
+            "window": 21 // SHRINK,
+        },
+    }
+    purpose = "to compare on your own parts: a small network that scores by what it cannot make again"
+    preset_purposes = {
+        "default": "after the paper: a CPU to train on; minutes",
+        "paper": "after the paper, its mask by a DINO's attention: a GPU, and a file of weights",
+    }
+
+    def __init__(self, config: EarConfig = EarConfig(), *, weights: Path | None = None, pretrained: bool = True):
+        super().__init__(config, weights=weights, pretrained=pretrained)

@@ -1,0 +1,1 @@
+"""FADeR: two layers that attenuate what a reconstruction knows of a defect."""

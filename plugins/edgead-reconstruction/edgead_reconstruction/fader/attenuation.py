@@ -1,0 +1,82 @@
+"""FADeR's two layers (Park et al., arXiv 2407.04597): what of a feature is let pass, and what comes in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NARROWED = 4
+"""Channels for each between the two layers."""
+OPEN = 3.0
+"""Bias of an untrained gate: it lets 95 % pass."""
+DEFECT_WEIGHT, RECONSTRUCTION_WEIGHT = 5.0, 0.1
+"""In the loss of gates: of a place to be attenuated, and of the reconstruction that comes of it."""
+
+
+class Attenuation(nn.Module):
+    """A gate: at each place a f + (1 - a) u, where a is what two layers make of the features f, and u is usual.
+
+    Parameters
+    ----------
+    channels : int
+        Of the features.
+    """
+
+    usual: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        narrow = max(1, channels // NARROWED)
+        self.layers = nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.ReLU(inplace=True), nn.Conv2d(narrow, 1, 1))
+        self.register_buffer("usual", torch.zeros(1, channels, 1, 1))
+        with torch.no_grad():
+            self.layers[2].bias.fill_(OPEN)  # type: ignore[union-attr, operator]
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (n, c, h, w) -> the same attenuated, and a before its sigmoid, (n, 1, h, w)."""
+        logits = self.layers(features)
+        return self.usual + torch.sigmoid(logits) * (features - self.usual), logits
+
+
+@torch.no_grad()
+def fit_usual(
+    gates: Sequence[Attenuation], features: Callable[[Tensor], list[Tensor]], batches: Sequence[Tensor]
+) -> None:
+    """Set what is usual to the mean of good images, which come in batches of one size."""
+    for gate in gates:
+        gate.usual.zero_()
+    for batch in batches:
+        for gate, found in zip(gates, features(batch), strict=True):
+            gate.usual += found.mean(dim=(0, 2, 3), keepdim=True) / len(batches)
+
+
+def gate_targets(error: Tensor, limit: float, grids: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """What each gate should let pass: nothing (0) where a pixel of its place is made again badly, all (1) elsewhere.
+
+    Parameters
+    ----------
+    error : Tensor of shape (n, h, w)
+        Difference of a reconstruction from the good image.
+    limit : float
+        What few pixels of good images exceed.
+    grids : sequence of (int, int)
+        Rows and columns of each gate, which divide h and w.
+
+    Returns
+    -------
+    list of Tensor of shape (n, 1, rows, columns)
+    """
+    bad = (error > limit).float()[:, None]
+    return [1 - F.max_pool2d(bad, bad.shape[-1] // columns) for _, columns in grids]
+
+
+def gate_loss(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """Cross-entropy of the gates, mean over places and gates; a place to be attenuated weighs more. One number."""
+    losses = [
+        F.binary_cross_entropy_with_logits(found, target, weight=1 + (DEFECT_WEIGHT - 1) * (1 - target))
+        for found, target in zip(logits, targets, strict=True)
+    ]
+    return torch.stack(losses).mean()

@@ -1,0 +1,51 @@
+"""The head of `strega`: the residual is opened by area, and the image score is the mean of what is left."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from edgead.heads.contract import Arrays, Output, Outputs
+from edgead.heads.patches import USUAL, PatchHead, PatchScorer
+from edgead_reconstruction.strega.opening import open_levels
+
+
+class AreaOpenedHead(PatchHead):
+    """Options of the opening; `window` and the others are those of every head that scores patches.
+
+    The graph's output `patch_scores` is the residual. It is opened by area at `levels` heights around `cut`: no patch
+    counts at a height where fewer than `area` hang together.
+    """
+
+    kind: Literal["area_opened"] = "area_opened"
+    cut: Annotated[float, Field(gt=0, le=1000)] = 0.2
+    levels: Annotated[int, Field(ge=1, le=64)] = 5
+    area: Annotated[int, Field(ge=1)] = 64
+
+    @property
+    def patches(self) -> Output:
+        return Output("patch_scores", 2)
+
+    def opened(self, residual: np.ndarray) -> np.ndarray:
+        """Open a residual (h, w); float32 in 0..1."""
+        return open_levels(residual, cut=self.cut, levels=self.levels, area=self.area)
+
+    def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> AreaOpenedScorer:
+        return AreaOpenedScorer(self, self.grid(outputs), image_size, arrays.get(USUAL))
+
+    def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
+        scores = outputs[self.patches.name]
+        if self.by_place:
+            scores = scores - arrays[USUAL].astype(np.float64)
+        return self.reference_of(self.opened(scores).astype(np.float64), outputs, image_size)
+
+
+class AreaOpenedScorer(PatchScorer):
+    """Opens the graph's residuals."""
+
+    head: AreaOpenedHead
+
+    def patch_scores(self, outputs: Outputs) -> np.ndarray:
+        return self.head.opened(self.of_scores(outputs[self.head.patches.name]))

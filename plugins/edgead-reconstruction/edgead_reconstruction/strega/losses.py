@@ -1,0 +1,121 @@
+"""Losses of StRegA, and the squares of noise that its second half learns from.
+
+Means are means where papers on variational autoencoders have sums: so has the authors' code.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgead_reconstruction.strega.network import Vae
+
+GOAL, STEP, SPEED_UP, MEMORY = 0.1, 1e-4, 2.0, 0.9
+"""Of GECO: the error that is aimed at, how fast the weight follows, how much faster above the goal, and the share that
+the mean of errors keeps at each step."""
+LEAST, LARGEST = 1e-10, 1e4
+MOST_SQUARES = 3
+"""Exclusive: a slice has none, one or two; see `noise_squares`."""
+
+
+class Drawn(Protocol):
+    """What squares are drawn by, a numpy generator."""
+
+    def uniform(self, low: float, high: float) -> float: ...
+
+    def integers(self, low: int, high: int) -> int: ...
+
+
+def kl_divergence(mean: Tensor, log_std: Tensor) -> Tensor:
+    """Mean divergence of the codes from a standard normal distribution; one number."""
+    return (0.5 * ((2 * log_std).exp() + mean.square() - 1) - log_std).mean()
+
+
+def absolute_error(rebuilt: Tensor, slices: Tensor) -> Tensor:
+    """Mean absolute difference; one number."""
+    return (rebuilt - slices).abs().mean()
+
+
+def rebuild(vae: Vae, slices: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Reconstruction by a code that is drawn with standard normal noise, and the code's mean and log deviation."""
+    mean, log_std = vae.encode(slices)
+    return vae.decode(mean + log_std.exp() * noise), mean, log_std
+
+
+def total_loss(
+    vae: Vae,
+    slices: Tensor,
+    squared: Tensor,
+    noises: tuple[Tensor, Tensor],
+    *,
+    theta: Tensor,
+    beta: float,
+    share: float,
+) -> tuple[Tensor, Tensor]:
+    """(1 - f)(beta KL + theta L1) + f L1 of what is made of slices with squares, f = `share`; and the first L1.
+
+    Parameters
+    ----------
+    slices, squared : Tensor of shape (n, 1, h, w)
+        In 0..1, and the same with squares of noise.
+    noises : pair of Tensor of shape (n, latent, 1, 1)
+        Standard normal numbers, one for each of the two.
+    theta : Tensor
+        The weight that `Geco` changes, one number.
+    """
+    rebuilt, mean, log_std = rebuild(vae, slices, noises[0])
+    error = absolute_error(rebuilt, slices)
+    of_vae = kl_divergence(mean, log_std) * beta + error * theta
+    of_context = absolute_error(rebuild(vae, squared, noises[1])[0], slices)
+    return (1 - share) * of_vae + share * of_context, error
+
+
+class Geco(nn.Module):
+    """The weight of the reconstruction, which grows while the error is above its goal (Rezende and Viola 2018)."""
+
+    theta: Tensor
+    mean_error: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("theta", torch.ones(()))
+        self.register_buffer("mean_error", torch.full((), -1.0))  # of no step yet
+
+    @torch.no_grad()
+    def update(self, error: Tensor) -> None:
+        """Follow the error of a step."""
+        first = self.mean_error < 0
+        self.mean_error.copy_(torch.where(first, error, (1 - MEMORY) * error + MEMORY * self.mean_error))
+        missed = self.mean_error - GOAL
+        faster = torch.where(missed > 0, SPEED_UP * missed, missed)
+        self.theta.copy_((self.theta * (STEP * faster).exp()).clamp(LEAST, LARGEST))
+
+
+def noise_squares(shape: tuple[int, int, int], low: float, high: float, rng: Drawn) -> np.ndarray:
+    """Squares of one value each on slices of `shape` (n, h, w); 0 where there is none, float64.
+
+    As the authors' code has it: a slice gets up to two, of one size up to half of the longer side, and the second
+    wipes out the first.
+
+    Parameters
+    ----------
+    low, high : float
+        Smallest and largest value of the slices.
+    """
+    count, height, width = shape
+    squares = np.zeros(shape)
+    for square in squares:
+        side = int(rng.uniform(0, max(height, width) // 2))
+        for _ in range(int(rng.uniform(0, MOST_SQUARES))):
+            left, top = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
+            square[:] = 0
+            square[top : top + side, left : left + side] = rng.uniform(low, high) if low < high else low
+    return squares
+
+
+def put_on(slices: Tensor, squares: Tensor) -> Tensor:
+    """Slices (n, 1, h, w) with squares (n, h, w); one of value 0 is not seen, as in the authors' code."""
+    return torch.where(squares[:, None] != 0, squares[:, None], slices)
