@@ -35,9 +35,10 @@ def test_without_kinds_images_stay_as_they_are():
     assert len(Augmented([IMAGE, IMAGE], ())) == 2
 
 
-def test_an_unknown_kind_is_refused():
-    with pytest.raises(SettingsError, match="choose from flips"):
-        PatchCoreConfig(augment=("noise",))
+@pytest.mark.parametrize("kinds", [("noise",), ("auto", "flips")])
+def test_what_is_no_kind_is_refused(kinds):
+    with pytest.raises(SettingsError, match="choose from flips, .* or auto alone"):
+        PatchCoreConfig(augment=kinds)
 
 
 def test_a_memory_bank_knows_the_changed_images():

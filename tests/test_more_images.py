@@ -73,9 +73,9 @@ def test_a_half_has_not_learnt_the_images_that_it_scores(whiten):
 @pytest.mark.parametrize(
     ("low", "fall", "high", "said"),
     [
-        (0.03, 0.08, 0.12, "would fall by about 8 % (3 to 12 %, 9 times in 10)."),
-        (-0.12, -0.08, -0.03, "would rise by about 8 % (3 to 12 %, 9 times in 10)."),
-        (-0.02, 0.01, 0.04, "would stay about as it is (9 times in 10 it falls by less than 4 %, or rises by 2 %)."),
+        (0.03, 0.08, 0.12, "would be about 8 % lower (9 times in 10 between 12 % lower and 3 % lower)."),
+        (-0.12, -0.08, 0.004, "would be about 8 % higher (9 times in 10 between as it is and 12 % higher)."),
+        (-0.02, 0.001, 0.04, "would be about as it is (9 times in 10 between 4 % lower and 2 % higher)."),
     ],
 )
 def test_the_sentence(low, fall, high, said):

@@ -147,13 +147,16 @@ def _of_more_images(artifact: Artifact) -> list[str]:
     found = artifact.manifest.training.get("more_images")
     if not found:
         return []
-    low, fall, high = (round(100 * found[key]) for key in ("low", "fall", "high"))
-    start = f"With {found['images']} good images instead of {found['images'] // 2}, the limit"
-    if low > 0:
-        return [f"{start} would fall by about {fall} % ({low} to {high} %, 9 times in 10)."]
-    if high < 0:
-        return [f"{start} would rise by about {-fall} % ({-high} to {-low} %, 9 times in 10)."]
-    return [f"{start} would stay about as it is (9 times in 10 it falls by less than {high} %, or rises by {-low} %)."]
+    high, fall, low = (_lower(found[key]) for key in ("high", "fall", "low"))
+    return [
+        f"With {found['images']} good images instead of {found['images'] // 2}, the limit would be about {fall} "
+        f"(9 times in 10 between {high} and {low})."
+    ]
+
+
+def _lower(share: float) -> str:
+    percent = round(100 * abs(share))
+    return f"{percent} % {'lower' if share > 0 else 'higher'}" if percent else "as it is"
 
 
 def without_thresholds(model: Path) -> str:
