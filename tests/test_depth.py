@@ -194,6 +194,10 @@ def test_ignored_places_are_holes_and_grey_in_the_middle():
 def test_what_cannot_be_judged_is_refused_in_words():
     with pytest.raises(ImageError, match="0 % of the pixels have a height"):
         preprocess(np.zeros((SIDE, SIDE), np.uint16), RELIEF)
+    comb = np.full((SIDE, SIDE), 900, np.uint16)
+    comb[:, ::16] = comb[:, 1::16] = comb[:, 2::16] = comb[:, 3::16] = comb[:, 4::16] = 0
+    with pytest.raises(ImageError, match="no place is left to look at"):
+        holes_of(comb, RELIEF, (8, 8))
     with pytest.raises(ImageError, match="NaN or infinite"):
         preprocess(np.full((SIDE, SIDE), np.nan, np.float32), GREY)
     for image in (np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.uint16)):
@@ -240,6 +244,10 @@ def test_a_range_is_that_of_the_good_parts(tmp_path):
     assert 700 <= found.grey16.low < 705 and 1205 < found.grey16.high <= 1211
     with pytest.raises(SettingsError, match="mm-per-count"):
         with_colour(Preprocessing(image_size=(8, 8)), "relief", None, paths)
+    lost = tmp_path / "lost.png"
+    cv2.imwrite(str(lost), np.zeros((9, 9), np.uint16))
+    with pytest.raises(EdgeadError, match=r"lost\.png: 0 % of the pixels have a height"):
+        with_colour(Preprocessing(image_size=(8, 8)), "relief", 0.01, [lost])
     flat = tmp_path / "flat.png"
     cv2.imwrite(str(flat), np.full((9, 9), 5, np.uint16))
     with pytest.raises(EdgeadError, match="nothing is on them"):

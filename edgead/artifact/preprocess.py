@@ -185,6 +185,8 @@ def holes_of(image: np.ndarray, spec: Preprocessing, grid: tuple[int, int]) -> n
         if not clear.all():
             hidden[cv2.distanceTransform(clear, cv2.DIST_L2, 3) <= reach] = 1
     holes = cv2.resize(hidden, grid[::-1], interpolation=cv2.INTER_AREA) > 0.5
+    if holes.all():
+        raise ImageError("its holes lie so near each other that no place is left to look at")
     return holes if holes.any() else None
 
 

@@ -12,6 +12,7 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import cut, read_frame, surface_in
 from edgead.dataset.errors import DatasetError
 from edgead.errors import SettingsError
+from edgead.images.files import ImageError
 
 _LOOKED_AT = 30  # images, evenly over all
 _VALUES = 20_000  # of each
@@ -79,7 +80,10 @@ def _relief(paths: Sequence[Path], spec: Preprocessing, mm_per_count: float) -> 
     wanted = spec.model_copy(update={"colour": "relief", "relief": relief, "tiles": None})
     heights, slopes = [], []
     for path in paths:
-        surface = surface_in(read_frame(path, wanted), wanted)
+        try:
+            surface = surface_in(read_frame(path, wanted), wanted)
+        except ImageError as error:
+            raise DatasetError(f"{path}: {str(error).removeprefix(f'{path}: ')}; leave it out") from error
         heights.append(float(surface.height.std()))
         slopes.append(float(np.hypot(surface.across, surface.down).std()))
     update = {

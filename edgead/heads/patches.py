@@ -208,8 +208,6 @@ def without_hidden(scores: np.ndarray, outputs: Mapping[str, Any]) -> np.ndarray
     hidden = outputs.get(HIDDEN)
     if hidden is None:
         return scores
-    if hidden.all():
-        raise ValueError("the image shows holes alone")
     return np.where(hidden, scores[~hidden].min(), scores)
 
 

@@ -93,8 +93,17 @@ class FrameCounter:
         except ImageError as error:
             raise FrameSizeError(f"{self.uri}: frame {self.captured}: {error}") from error
 
-    def capture(self, image: np.ndarray, name: str = "") -> Frame:
-        """Make a Frame of an image that is in memory since just now; values of 16 bits or floats are a plane of it.
+    def capture(self, image: np.ndarray, name: str = "", *, keep_depth: bool = False) -> Frame:
+        """Make a Frame of an image that is in memory since just now.
+
+        Parameters
+        ----------
+        image : ndarray
+            What `as_bgr` takes.
+        name : str
+            Of its file.
+        keep_depth : bool
+            Take values of 16 bits or floats, (H, W), too: they become the plane `VALUES` beside an 8-bit image.
 
         Raises
         ------
@@ -105,7 +114,7 @@ class FrameCounter:
         captured_at = datetime.now(timezone.utc)
         others: dict[str, np.ndarray] = {}
         try:
-            if isinstance(image, np.ndarray) and has_depth(image):
+            if keep_depth and has_depth(image):
                 others = {VALUES: as_values(image)}
                 image = visible_values(others[VALUES])
             image = as_bgr(image)

@@ -51,7 +51,7 @@ class FolderSource:
                 raise SourceError(f"frame {self._frames.captured}: {error}") from error
             # A file's name need not be UTF-8, records are.
             name = path.name.encode("utf-8", "backslashreplace").decode()
-            yield self._frames.hand_over(self._frames.capture(image, name))
+            yield self._frames.hand_over(self._frames.capture(image, name, keep_depth=True))
 
     def close(self) -> None:
         self._closed = True

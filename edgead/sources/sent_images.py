@@ -51,7 +51,7 @@ class RequestSource:
         """
         image = decode_image(data, max_megapixels=self._max_megapixels, keep_depth=True)
         with self._lock:
-            frame = replace(self._frames.capture(image), part=part)
+            frame = replace(self._frames.capture(image, keep_depth=True), part=part)
             self._offered.put(frame)
         return frame
 

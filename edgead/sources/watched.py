@@ -290,7 +290,8 @@ class WatchSource:
         elif self._after == "delete":
             os.unlink(taken)
         # A file's name need not be UTF-8, records are.
-        return self._frames.capture(image, os.fsencode(name).decode("utf-8", "backslashreplace"))
+        name = os.fsencode(name).decode("utf-8", "backslashreplace")
+        return self._frames.capture(image, name, keep_depth=True)
 
     def _fail(self, path: Path, reason: str) -> None:
         moved = move_into(path, self.folder / FAILED)
