@@ -21,12 +21,14 @@ from edgead.workstation.methods import METHODS  # noqa: E402
 from edgead.workstation.methods.draem.detector import Draem  # noqa: E402
 from edgead.workstation.trainer import loop  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
+from edgead_reconstruction.ear import detector as ear_detector  # noqa: E402
 from edgead_reconstruction.ear import saliency as saliencies  # noqa: E402
 from edgead_reconstruction.ear.network import UNet, obscure, to_pixels  # noqa: E402
 from edgead_reconstruction.ear.saliency import Mask, build_attention  # noqa: E402
 from edgead_reconstruction.ear.similarity import gradient_magnitude, inpainting_loss, msgms_distance  # noqa: E402
 from edgead_reconstruction.fader.attenuation import Attenuation, fit_usual, gate_loss, gate_targets  # noqa: E402
 from edgead_reconstruction.fader.detector import Fader, FaderDraem, GatedDraemNetwork  # noqa: E402
+from edgead_reconstruction.strega import detector as strega_detector  # noqa: E402
 from edgead_reconstruction.strega import losses, opening  # noqa: E402
 from edgead_reconstruction.strega.detector import Strega, StregaConfig  # noqa: E402
 from edgead_reconstruction.strega.head import AreaOpenedHead  # noqa: E402
@@ -209,6 +211,23 @@ def test_dice_by_hand():
     assert dice(a, b) == pytest.approx(2 / 5) and dice(a, a) == 1 and dice(~a & a, ~a & a) == 1 and dice(a, ~a) == 0
 
 
+def test_a_step_has_squares_two_noises_and_a_weight_that_moves(monkeypatch):
+    seen = []
+
+    def recorded(vae, slices, squared, noises, *, theta, beta, share):
+        seen.append((slices, squared, noises, float(theta), beta, share))
+        return losses.total_loss(vae, slices, squared, noises, theta=theta, beta=beta, share=share)
+
+    monkeypatch.setattr(strega_detector, "total_loss", recorded)
+    build("strega", steps=6, batch_images=4, beta=0.3, context_share=0.4).fit(IMAGES)
+    assert len({theta for *_, theta, _, _ in seen}) == 6 and seen[0][3] == 1
+    for slices, _, noises, _, beta, share in seen:
+        assert (beta, share) == (0.3, 0.4) and slices.min() == 0 and slices.max() == 1
+        assert not torch.equal(*noises) and noises[0].shape == (4, 6, 1, 1)
+    changed = torch.cat([(squared != slices).flatten(1).float().mean(dim=1) for slices, squared, *_ in seen])
+    assert 0.2 < float((changed > 0).float().mean()) < 0.9 and changed.max() <= 0.25  # none, or one of half a side
+
+
 @pytest.mark.slow
 def test_lesions_of_a_drawn_head_are_found_and_tissue_holds_where_the_contrast_is_another():
     """The drawn set is easy: it shows that the parts work together, not what real slices give."""
@@ -357,6 +376,27 @@ def test_without_the_foundation_plug_in_attention_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "edgead_foundation.backbones.names", None)
     with pytest.raises(SettingsError, match="saliency by attention needs edgead-foundation: .*pip install"):
         build("ear", saliency="attention", backbone="dino_vits8")
+
+
+def test_half_of_the_masks_are_the_images_own_and_the_target_is_the_whole_image(monkeypatch):
+    masks, targets = [], []
+    monkeypatch.setattr(
+        ear_detector, "obscure", lambda image, mask, mosaic: masks.append((image, mask)) or obscure(image, mask, mosaic)
+    )
+    monkeypatch.setattr(
+        ear_detector, "inpainting_loss", lambda image, made: targets.append(image) or inpainting_loss(image, made)
+    )
+    method = build("ear", steps=12, batch_images=4)
+    method.fit(IMAGES)
+    own = method.network.mask(batch(*IMAGES))
+    is_own = [bool((own == mask).flatten(1).all(dim=1).any()) for _, given in masks for mask in given]
+    assert len(is_own) == 48 and 12 < sum(is_own) < 40
+    assert all(torch.equal(image, target) for (image, _), target in zip(masks, targets, strict=True))
+    assert {float(mask.max()) for _, given in masks for mask in given} <= {
+        0.0,
+        *own.flatten(1).amax(dim=1).tolist(),
+        1.0,
+    }
 
 
 # FADeR.
