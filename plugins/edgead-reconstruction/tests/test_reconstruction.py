@@ -26,6 +26,7 @@ from edgead_reconstruction.ear import saliency as saliencies  # noqa: E402
 from edgead_reconstruction.ear.network import UNet, obscure, to_pixels  # noqa: E402
 from edgead_reconstruction.ear.saliency import Mask, build_attention  # noqa: E402
 from edgead_reconstruction.ear.similarity import gradient_magnitude, inpainting_loss, msgms_distance  # noqa: E402
+from edgead_reconstruction.fader import training as fader_training  # noqa: E402
 from edgead_reconstruction.fader.attenuation import Attenuation, fit_usual, gate_loss, gate_targets  # noqa: E402
 from edgead_reconstruction.fader.detector import Fader, FaderDraem, GatedDraemNetwork  # noqa: E402
 from edgead_reconstruction.strega import detector as strega_detector  # noqa: E402
@@ -199,6 +200,18 @@ def test_the_image_score_is_the_mean_of_the_opened_map():
     found[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         scorer.score({"patch_scores": found})
+
+
+def test_settings_reach_the_head_and_the_window_is_the_whole_map():
+    head = build("strega", image_size=(64, 96), cut=0.3, levels=2, area=7, sigma_px=2.0).head
+    assert head.model_dump(include={"cut", "levels", "area", "sigma_px"}) == {
+        "cut": 0.3,
+        "levels": 2,
+        "area": 7,
+        "sigma_px": 2.0,
+    }
+    assert head.fitting_window((64, 96)) == (64, 96)
+    assert build("ear", window=3, sigma_px=2.0).head.window == 3
 
 
 def test_its_head_needs_no_torch():
@@ -476,6 +489,38 @@ def test_only_gates_change_after_the_base(name):
         torch.testing.assert_close(after[key], value, rtol=0, atol=0)
     assert {key for key in after if key not in base.network.state_dict()} == {f"gates.{key}" for key in before}
     assert any(not torch.equal(after[f"gates.{key}"], value) for key, value in before.items() if "layers" in key)
+
+
+def test_errors_of_the_base_alone_say_what_to_attenuate(monkeypatch):
+    seen, drawn = [], []
+    batches = fader_training.Simulator.batch
+
+    def recorded(self, *arguments):
+        drawn.append(batches(self, *arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(fader_training.Simulator, "batch", recorded)
+    monkeypatch.setattr(
+        fader_training,
+        "gate_targets",
+        lambda error, limit, grids: seen.append((error, limit)) or gate_targets(error, limit, grids),
+    )
+    method = build("fader")
+    method.fit(IMAGES)
+    network = method.network
+
+    def error(image, clean):
+        with torch.no_grad():
+            return (network.unet(network.hint(image))[0] - clean).abs().mean(dim=1)
+
+    good = batch(*IMAGES)
+    limit = float(np.quantile(error(good, to_pixels(good)).numpy(), 0.99))
+    assert len(seen) == len(drawn) == 3
+    for (found, bound), made in zip(seen, drawn, strict=True):
+        corrupted = torch.from_numpy(np.rint(255 * made.corrupted).astype(np.uint8))
+        clean = torch.from_numpy(made.image).permute(0, 3, 1, 2)
+        torch.testing.assert_close(found, error(corrupted, clean), rtol=1e-4, atol=1e-5)
+        assert bound == pytest.approx(limit, rel=1e-3)
 
 
 def test_a_gate_of_draem_is_between_encoder_and_decoder():
