@@ -21,12 +21,15 @@ from edgead.workstation.methods import METHODS  # noqa: E402
 from edgead.workstation.methods.draem.detector import Draem  # noqa: E402
 from edgead.workstation.trainer import loop  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
+from edgead_reconstruction.ear import detector as ear_detector  # noqa: E402
 from edgead_reconstruction.ear import saliency as saliencies  # noqa: E402
 from edgead_reconstruction.ear.network import UNet, obscure, to_pixels  # noqa: E402
 from edgead_reconstruction.ear.saliency import Mask, build_attention  # noqa: E402
 from edgead_reconstruction.ear.similarity import gradient_magnitude, inpainting_loss, msgms_distance  # noqa: E402
+from edgead_reconstruction.fader import training as fader_training  # noqa: E402
 from edgead_reconstruction.fader.attenuation import Attenuation, fit_usual, gate_loss, gate_targets  # noqa: E402
 from edgead_reconstruction.fader.detector import Fader, FaderDraem, GatedDraemNetwork  # noqa: E402
+from edgead_reconstruction.strega import detector as strega_detector  # noqa: E402
 from edgead_reconstruction.strega import losses, opening  # noqa: E402
 from edgead_reconstruction.strega.detector import Strega, StregaConfig  # noqa: E402
 from edgead_reconstruction.strega.head import AreaOpenedHead  # noqa: E402
@@ -199,6 +202,18 @@ def test_the_image_score_is_the_mean_of_the_opened_map():
         scorer.score({"patch_scores": found})
 
 
+def test_settings_reach_the_head_and_the_window_is_the_whole_map():
+    head = build("strega", image_size=(64, 96), cut=0.3, levels=2, area=7, sigma_px=2.0).head
+    assert head.model_dump(include={"cut", "levels", "area", "sigma_px"}) == {
+        "cut": 0.3,
+        "levels": 2,
+        "area": 7,
+        "sigma_px": 2.0,
+    }
+    assert head.fitting_window((64, 96)) == (64, 96)
+    assert build("ear", window=3, sigma_px=2.0).head.window == 3
+
+
 def test_its_head_needs_no_torch():
     code = "import sys, edgead_reconstruction.strega.head; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
@@ -207,6 +222,23 @@ def test_its_head_needs_no_torch():
 def test_dice_by_hand():
     a, b = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 1], bool)
     assert dice(a, b) == pytest.approx(2 / 5) and dice(a, a) == 1 and dice(~a & a, ~a & a) == 1 and dice(a, ~a) == 0
+
+
+def test_a_step_has_squares_two_noises_and_a_weight_that_moves(monkeypatch):
+    seen = []
+
+    def recorded(vae, slices, squared, noises, *, theta, beta, share):
+        seen.append((slices, squared, noises, float(theta), beta, share))
+        return losses.total_loss(vae, slices, squared, noises, theta=theta, beta=beta, share=share)
+
+    monkeypatch.setattr(strega_detector, "total_loss", recorded)
+    build("strega", steps=6, batch_images=4, beta=0.3, context_share=0.4).fit(IMAGES)
+    assert len({theta for *_, theta, _, _ in seen}) == 6 and seen[0][3] == 1
+    for slices, _, noises, _, beta, share in seen:
+        assert (beta, share) == (0.3, 0.4) and slices.min() == 0 and slices.max() == 1
+        assert not torch.equal(*noises) and noises[0].shape == (4, 6, 1, 1)
+    changed = torch.cat([(squared != slices).flatten(1).float().mean(dim=1) for slices, squared, *_ in seen])
+    assert 0.2 < float((changed > 0).float().mean()) < 0.9 and changed.max() <= 0.25  # none, or one of half a side
 
 
 @pytest.mark.slow
@@ -359,6 +391,27 @@ def test_without_the_foundation_plug_in_attention_names_it(monkeypatch):
         build("ear", saliency="attention", backbone="dino_vits8")
 
 
+def test_half_of_the_masks_are_the_images_own_and_the_target_is_the_whole_image(monkeypatch):
+    masks, targets = [], []
+    monkeypatch.setattr(
+        ear_detector, "obscure", lambda image, mask, mosaic: masks.append((image, mask)) or obscure(image, mask, mosaic)
+    )
+    monkeypatch.setattr(
+        ear_detector, "inpainting_loss", lambda image, made: targets.append(image) or inpainting_loss(image, made)
+    )
+    method = build("ear", steps=12, batch_images=4)
+    method.fit(IMAGES)
+    own = method.network.mask(batch(*IMAGES))
+    is_own = [bool((own == mask).flatten(1).all(dim=1).any()) for _, given in masks for mask in given]
+    assert len(is_own) == 48 and 12 < sum(is_own) < 40
+    assert all(torch.equal(image, target) for (image, _), target in zip(masks, targets, strict=True))
+    assert {float(mask.max()) for _, given in masks for mask in given} <= {
+        0.0,
+        *own.flatten(1).amax(dim=1).tolist(),
+        1.0,
+    }
+
+
 # FADeR.
 
 
@@ -436,6 +489,38 @@ def test_only_gates_change_after_the_base(name):
         torch.testing.assert_close(after[key], value, rtol=0, atol=0)
     assert {key for key in after if key not in base.network.state_dict()} == {f"gates.{key}" for key in before}
     assert any(not torch.equal(after[f"gates.{key}"], value) for key, value in before.items() if "layers" in key)
+
+
+def test_errors_of_the_base_alone_say_what_to_attenuate(monkeypatch):
+    seen, drawn = [], []
+    batches = fader_training.Simulator.batch
+
+    def recorded(self, *arguments):
+        drawn.append(batches(self, *arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(fader_training.Simulator, "batch", recorded)
+    monkeypatch.setattr(
+        fader_training,
+        "gate_targets",
+        lambda error, limit, grids: seen.append((error, limit)) or gate_targets(error, limit, grids),
+    )
+    method = build("fader")
+    method.fit(IMAGES)
+    network = method.network
+
+    def error(image, clean):
+        with torch.no_grad():
+            return (network.unet(network.hint(image))[0] - clean).abs().mean(dim=1)
+
+    good = batch(*IMAGES)
+    limit = float(np.quantile(error(good, to_pixels(good)).numpy(), 0.99))
+    assert len(seen) == len(drawn) == 3
+    for (found, bound), made in zip(seen, drawn, strict=True):
+        corrupted = torch.from_numpy(np.rint(255 * made.corrupted).astype(np.uint8))
+        clean = torch.from_numpy(made.image).permute(0, 3, 1, 2)
+        torch.testing.assert_close(found, error(corrupted, clean), rtol=1e-4, atol=1e-5)
+        assert bound == pytest.approx(limit, rel=1e-3)
 
 
 def test_a_gate_of_draem_is_between_encoder_and_decoder():

@@ -65,3 +65,29 @@ def test_from_images_to_every_precision(name, parts, tmp_path):
 
 def as_text(value: object) -> str:
     return "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple) else str(value)
+
+
+def test_the_graph_has_the_attention_in_it(tmp_path, monkeypatch):
+    """As the preset `paper` has it, with a small tower in the place of DINO."""
+    import onnxruntime
+    from edgead.export.graph import export_onnx
+
+    from edgead.artifact.manifest import Manifest
+    from edgead_reconstruction.ear.detector import Ear
+
+    names = pytest.importorskip("edgead_foundation.backbones.names", reason="towers come with edgead-foundation")
+    monkeypatch.setitem(names.TOWERS, "dino_vits8", names.Tower(names.DINO, "vit_small_patch8_224", 8, 64, 32, 2, 2))
+    torch.manual_seed(0)
+    settings = {**SMALL["ear"], "saliency": "attention", "backbone": "dino_vits8"}
+    method = Ear.from_settings(settings, pretrained=False)
+    for parameter in method.network.mask.saliency.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    images = good_images(4)
+    trained = method.fit(images)
+    export_onnx(trained.network, tmp_path / "model.onnx", Manifest.draft("ear", trained.preprocessing, trained.head))
+    batch = np.stack([images[0], with_spot(images[1])])
+    (found,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, {"image": batch})
+    with torch.inference_mode():
+        expected = trained.network(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert 0 < float(method.network.mask(torch.from_numpy(batch)).mean()) < 0.5

@@ -88,6 +88,15 @@ def test_network_losses_and_gradients_equal_the_authors_code(vae):
     assert len(found) == 7 and not differing(found)
 
 
+def test_the_graph_gives_the_residual_of_the_authors_reconstruction(vae, monkeypatch):
+    network = networks.SliceNetwork(vae, segment=False, sign="darker")
+    monkeypatch.setattr(network, "prepare", lambda image: X)
+    with torch.inference_mode():
+        found = network(torch.empty(0)).numpy()
+    expected = np.where(X.numpy() == 0, 0, np.maximum(THEIRS["rebuilt"] - X.numpy(), 0))[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_the_map_of_names_is_whole(vae):
     names = {authors_name(name) for name in vae.state_dict()}
     assert len(names) == len(vae.state_dict()) == THEIRS["gradient_norms"].size
