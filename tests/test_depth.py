@@ -17,12 +17,16 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Preprocessing, Range, Relief
 from edgead.artifact.preprocess import as_frame, holes_of, preprocess, read_frame, surface_in, visible_image
 from edgead.artifact.relief import heights_of, plane_of
+from edgead.daemon.active_model import ActiveModel
+from edgead.daemon.thresholds import KeptThresholds
 from edgead.dataset.folders import check_images
 from edgead.dataset.ranges import with_colour
 from edgead.detector import Detector
+from edgead.drift import DriftSection
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import ImageError, load_image
 from edgead.images.header import is_deep
+from edgead.site.schema import PipelineSection
 from edgead.sources import gives_depth, open_source
 from edgead.stream import run
 from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates
@@ -379,6 +383,23 @@ def test_the_stream_judges_values_shows_a_image_and_keeps_both(grey_model, deep_
         wait_until(lambda: store.image(floats.id, "frame.tiff"))
         of_floats = load_image(store.image(floats.id, "frame.tiff"), keep_depth=True)
         np.testing.assert_array_equal(of_floats, kept.astype(np.float32))
+
+
+def test_drift_is_watched_by_what_is_shown(grey_model, deep_data, tmp_path):
+    slot = ActiveModel(
+        "a", PipelineSection(camera="top", model=grey_model), KeptThresholds(tmp_path / "kept"), threads=1
+    )
+    slot.load()
+    with closing(slot):
+        assert slot.self_test().passed and slot.keeps_depth
+        assert not slot.golden()  # the camera's own frames are not as bright as what people are shown
+        watch = slot.drift_watch(DriftSection(most_flagged=0.6))
+        for number in range(14):
+            cv2.imwrite(str(tmp_path / f"{number:02d}.png"), rolled(number))
+        for frame in open_source(str(tmp_path)):
+            verdict = slot.step(frame)
+            state = watch.add(verdict, slot.shown(frame).image)
+        assert state.cause != "camera" and state.parts == 14
 
 
 def test_a_stream_of_8_bits_is_refused_in_words(grey_model):

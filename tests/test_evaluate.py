@@ -31,6 +31,9 @@ class Brightness:
     def read_image(self, path: Path) -> np.ndarray:
         return load_image(path)
 
+    def visible(self, image: np.ndarray) -> np.ndarray:
+        return image
+
     def predict(self, image: np.ndarray) -> Verdict:
         x, y, width, height = self.roi or (0, 0, image.shape[1], image.shape[0])
         anomaly_map = image[y : y + height, x : x + width, 0].astype(np.float32) / 255
