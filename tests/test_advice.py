@@ -72,7 +72,7 @@ def test_the_next_commands_can_be_copied(trained_model, line_data, tmp_path):
     assert not any("edgead eval" in line for line in plain)
     assert f"The model that was here is the newest in {trained_model}.versions" in " ".join(plain)
     spaced = Artifact(tmp_path / "my model", artifact.manifest)
-    assert any(f"edgead predict '{tmp_path}/my model' IMAGES" in line for line in advice._next(spaced.path, tmp_path))
+    assert any(f"edgead predict '{tmp_path}/my model' IMAGES" in line for line in advice._next(spaced, tmp_path))
 
 
 @pytest.mark.parametrize(("places", "hint"), [([0, 0, 158, 80], True), ([0, 0, 80, 80], False), ([80] * 4, False)])

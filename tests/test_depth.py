@@ -17,6 +17,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Preprocessing, Range, Relief
 from edgead.artifact.preprocess import as_frame, holes_of, preprocess, read_frame, surface_in, visible_image
 from edgead.artifact.relief import heights_of, plane_of
+from edgead.cli.advice import advise
 from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.dataset.folders import check_images
@@ -265,6 +266,7 @@ def test_values_survive_the_training_and_the_model(grey_model, deep_data):
     artifact = Artifact.load(grey_model)
     spec = artifact.manifest.preprocessing
     assert spec.colour == "grey16" and 0 <= spec.grey16.low < 10 and 4085 < spec.grey16.high <= 4095
+    assert any("watch:FOLDER" in line for line in advise(artifact, deep_data, replaced=False))
     for golden in artifact.manifest.graphs["fp32"].golden:
         values = artifact.image(golden.image)
         assert values.dtype == np.uint16 and len(np.unique(values)) > 3900  # shifted by a pixel, and turned

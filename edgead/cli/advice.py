@@ -108,7 +108,7 @@ def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
     if replaced:
         kept, undo = versions_folder(artifact.path), edgead_command("teach", artifact.path, "--undo")
         lines.append(f"The model that was here is the newest in {kept}; `{undo}` puts it back.")
-    return [*lines, *_next(artifact.path, data)]
+    return [*lines, *_next(artifact, data)]
 
 
 def _of_the_rate(artifact: Artifact) -> str:
@@ -255,12 +255,14 @@ def _one_in(rate: float) -> str:
     return f"1 good part in {1 / rate:.0f}" if rate <= 0.4 else f"{100 * rate:.0f} of 100 good parts"
 
 
-def _next(model: Path, data: Path | None) -> list[str]:
+def _next(artifact: Artifact, data: Path | None) -> list[str]:
+    model, keeps_depth = artifact.path, artifact.manifest.preprocessing.keeps_depth
+    source, what = ("watch:FOLDER", "a folder that a camera fills") if keeps_depth else ("camera:0", "a camera")
     steps = [(edgead_command("predict", model, "IMAGES", "--heat-maps", "maps"), "judges images")]
     if data is not None and (data / "test").is_dir():
         steps.insert(0, (edgead_command("eval", model, data), "shows how many defects it finds"))
     steps.append(
-        (edgead_command("stream", model, "camera:0", "--sink", "images:rejects?only=reject"), "runs it on a camera")
+        (edgead_command("stream", model, source, "--sink", "images:rejects?only=reject"), f"runs it on {what}")
     )
     return ["Next:", *(f"  {command}   # {what}" for command, what in steps)]
 
