@@ -137,8 +137,8 @@ def test_predict_shows_the_highest_scores_and_the_counts(model, line_data, tmp_p
     damaged.write_bytes(b"")
     said = edgead("predict", model, tmp_path, "--csv", tmp_path / "all.csv", code=1).stdout
     listed = [line.split()[1] for line in said.splitlines() if line.startswith("│ ")]
-    assert listed[:3] == [names[9], names[5], names[17]] and len(listed) == 20
-    assert "... and 4 with lower scores: --csv FILE writes all" in said
+    assert listed[:3] == [names[9], names[5], names[17]] and len(listed) == 21
+    assert "... and 3 with lower scores: --csv FILE writes all" in said
     assert "Of 24 images: 21 ok, 2 reject, 1 not judged." in said and f"The table is {tmp_path}/all.csv." in said
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 25
 

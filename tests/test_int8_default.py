@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 from edgead.export.calibration_images import CalibrationImages, find_calibration_images  # noqa: E402
 from edgead.export.rewrite import ToleranceError  # noqa: E402
+from fakes import edit_manifest  # noqa: E402
 from test_cli import edgead, report  # noqa: E402
 
 from edgead import kernels  # noqa: E402
@@ -81,6 +82,30 @@ def test_what_cannot_be_is_refused_before_images_are_read(line_data, tmp_path, o
 def test_folds_leave_no_image_for_the_thresholds_of_int8(line_data, tmp_path):
     with pytest.raises(SettingsError, match="leave out --folds"):
         train_from_folder(GoodImages(line_data, folds=2), tmp_path / "m", {}, detector="simplenet", precision="int8")
+
+
+def test_calibrate_says_which_limits_stay(model_copy):
+    by_hand = ["--reject", "9", "--review", "8", "--yes", "--reason", "a test"]
+    assert "stay as they were" not in edgead("calibrate", model_copy, *by_hand).stderr
+
+    def ship(manifest):
+        manifest["graphs"]["int8"] = manifest["graphs"]["fp32"]
+        manifest["precision"] = "int8"
+
+    edit_manifest(model_copy, ship)
+    said = edgead("calibrate", model_copy, *by_hand).stderr
+    assert "These are the limits of int8; those of fp32 stay as they were. Give --precision fp32 too" in said
+    artifact = Artifact.load(model_copy)
+    assert artifact.graph("int8").calibration.reject == 9
+    assert "stay as they were" not in edgead("calibrate", model_copy, *by_hand, "--precision", "fp32").stderr
+
+
+def test_what_int8_cannot_do_is_known_before_the_training(line_data, tmp_path):
+    few = GoodImages(line_data, paths=sorted((line_data / "train" / "good").iterdir())[:12], false_reject_rate=0.2)
+    with pytest.raises(SettingsError, match="int8 needs 16 good images, found 12"):
+        train_from_folder(few, tmp_path / "model", {}, precision="int8")
+    with pytest.raises(SettingsError, match="int8 would keep 256 levels of grey16"):
+        train_from_folder(GoodImages(line_data, input="grey16"), tmp_path / "model", {}, precision="int8")
 
 
 @pytest.mark.slow

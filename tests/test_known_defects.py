@@ -14,9 +14,11 @@ from edgead.adapt.kept_images import measure_kept
 from edgead.adapt.teach import TeachPlan, prepare, sheet_of, teach, undo
 from edgead.adapt.teach.defects import LEAST, Defects, share_of_known, shared_limits
 from edgead.artifact.folder import Artifact
+from edgead.artifact.inputs import Ignored, Preprocessing
 from edgead.calibration.conformal import CalibrationError, conformal_threshold
+from edgead.dataset.images import Images
 from edgead.heads import read_head
-from edgead.heads.known_defects import STEEPER, KnownDefects, KnownScorer, fit_directions
+from edgead.heads.known_defects import DEFECT_KINDS, NO_KIND, STEEPER, KnownDefects, KnownScorer, fit_directions
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, NearestHead
 from edgead.images.files import load_image, write_image
 from edgead.metrics import auroc
@@ -244,3 +246,24 @@ def test_masks_say_which_patches_are_learnt(model_copy, tmp_path):
     assert not np.allclose(masked, prepare(model_copy, TeachPlan([], bad=shown)).defects.patches)
     # The corner of all three shows the same conveyor.
     assert np.linalg.norm(masked[0] - masked[1]) < np.linalg.norm(masked[0])
+
+
+def test_a_stray_defect_beside_a_kind_gets_no_direction(rng):
+    patches = rng.normal(size=(4, WIDTH)).astype(np.float32)
+    digests = tuple("abcd")
+    of_kind = Defects(patches, digests, ("scratch", "scratch", "hole", "scratch")).arrays[DEFECT_KINDS].ravel()
+    assert of_kind.tolist() == [0, 0, NO_KIND, 0]
+    bank = rng.normal(size=(200, WIDTH)).astype(np.float32)
+    directions, offsets = fit_directions(bank, patches, of_kind)
+    assert directions.shape == (WIDTH, 1) and offsets.shape == (1,)
+    alone = fit_directions(bank, patches[of_kind == 0], np.zeros(3))
+    np.testing.assert_allclose(directions, alone[0])
+    assert Defects(patches[:3], digests[:3], ("a", "b", "c")).arrays[DEFECT_KINDS].ravel().tolist() == [0, 0, 0]
+
+
+def test_a_mask_is_not_painted_over_where_places_are_ignored(tmp_path):
+    ignored = Ignored(frame_size=(64, 64), polygons=(((0, 0), (63, 0), (63, 20), (0, 20)),))
+    write_image(tmp_path / "part.png", np.zeros((64, 64, 3), np.uint8))
+    images = Images([tmp_path / "part.png"], Preprocessing(image_size=(32, 32), ignored=ignored))
+    assert images[0].max() > 0  # a part is painted there
+    assert images.like(0, np.zeros((64, 64, 3), np.uint8)).max() == 0

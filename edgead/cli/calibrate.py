@@ -111,6 +111,13 @@ def calibrate(
         reason = reason_for(change.doubts, yes=yes, reason=reason)
         write_thresholds(artifact, change, calibration, reason=reason, views=views)
         report["reason"] = reason
+    others = [name for name in artifact.precisions if name != change.precision]
+    if others and precision is None:
+        stderr.print(
+            f"These are the limits of {change.precision}; those of {', '.join(others)} stay as they were. Give "
+            f"--precision {others[0]} too where a device runs that graph, as TensorRT does where int8 is the default.",
+            soft_wrap=True,
+        )
     for warning in report.get("warnings", []):
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     print_report(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -105,7 +104,9 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequen
 
     top = common_folder([Path(row["image"]) for row in rows])
     here = Path.cwd()
-    shown = sorted(rows, key=lambda row: -row.get("image_score", math.inf))[:MAX_ROWS]
+    judged = sorted((row for row in rows if "problem" not in row), key=lambda row: -row["image_score"])
+    failed = [row for row in rows if "problem" in row]
+    shown = [*failed[:MAX_ROWS], *judged[:MAX_ROWS]]
     table = Table()
     table.add_column("image", overflow="fold", min_width=12)
     with_kinds = any(row.get("kind") for row in shown)
@@ -122,7 +123,7 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequen
         kind = [row["kind"] or ""] * with_kinds
         table.add_row(name, row["decision"], score, limit, str(len(row["boxes"])), *kind, style=style)
     place = f"images in {top.relative_to(here) if top.is_relative_to(here) else top}"
-    more = [f"... and {len(rows) - len(shown)} with lower scores: --csv FILE writes all"] * (len(shown) < len(rows))
+    more = [f"... and {len(judged) - MAX_ROWS} with lower scores: --csv FILE writes all"] * (len(judged) > MAX_ROWS)
     below = map(Text, [*more, *_sentences(shown, top, language), _counts(rows), *written])
     return Group(Text(place, no_wrap=True, overflow="ignore"), table, *below)
 

@@ -54,8 +54,8 @@ class Images(Sequence[np.ndarray]):
             return preprocess(self._load(path), self._specs[index])
 
     def like(self, index: int, image: np.ndarray) -> np.ndarray:
-        """Preprocess another image of the same size, such as a mask, uint8 BGR, as the one of this index."""
-        return preprocess(image, self._specs[index])
+        """Lay a mask of the same size, uint8 BGR, as the image of this index; nothing is painted over."""
+        return preprocess(image, self._specs[index].model_copy(update={"ignored": None}))
 
     def _load(self, path: Path) -> np.ndarray:
         """Read an image; the last one is kept for its other tiles."""

@@ -61,6 +61,8 @@ def _grey_range(paths: Sequence[Path], spec: Preprocessing) -> Range:
     values = []
     for path in paths:
         seen = cut(read_frame(path, wanted), spec.roi).ravel()
+        if not np.isfinite(seen).all():
+            raise DatasetError(f"{path} has NaN or infinity: leave it out, or give numbers for what was not measured")
         values.append(seen[:: max(1, seen.size // _VALUES)])
     all_values = np.concatenate(values).astype(np.float64)
     low, high = np.percentile(all_values, (_TAIL, 100 - _TAIL))

@@ -335,6 +335,12 @@ class Session:
                 f"the model looks at the plane {self._plane!r}, the frame has {', '.join(planes)}: a model that reads "
                 "grey16 or relief needs files of one channel with 16 bits or floats, live cameras give 8 bits"
             )
+        values = frame.others.get(VALUES)
+        if self._plane != VALUES and values is not None and values.dtype != np.uint16:
+            raise SettingsError(
+                "the frame has floats, and the model reads pictures of 8 bits: what they would be shown as depends on "
+                "each frame's own lowest and highest value; train with --input grey16 or relief"
+            )
         score = partial(self._detector._scorer.score, state=self._state)
         verdict = self._detector._judge(planes[self._plane], score, Verdict)
         self._next = (frame.source, frame.connection, frame.number + 1)

@@ -21,6 +21,7 @@ from edgead.heads.patches import ImageScorer, PatchHead
 
 DEFECTS, DEFECT_KINDS = "known_defects", "known_defect_kinds"
 MAX_DEFECTS, MAX_KINDS = 1000, 32
+NO_KIND = -1
 # Of the mean variance of good rows this share is added to every direction.
 SHRINKAGE = 0.1
 # Of good rows the highest share says what scale a direction has: the deviation of all says little of the highest ones,
@@ -73,7 +74,7 @@ def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> 
     defects : ndarray of shape (n, d)
         The mean patch of each marked defect.
     kinds : ndarray of shape (n,) or (n, 1)
-        The kind of each.
+        The kind of each, or `NO_KIND` for those that are too few of theirs for a direction.
 
     Returns
     -------
@@ -89,7 +90,8 @@ def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> 
     spread = centred.T @ centred / len(good)
     tiny = float(np.finfo(np.float32).tiny)
     shrunk = spread + SHRINKAGE * max(np.trace(spread) / len(spread), tiny) * np.eye(len(spread))
-    means = np.array([defects[of_kind == kind].mean(axis=0, dtype=np.float64) for kind in np.unique(of_kind)])
+    told = np.unique(of_kind[of_kind != NO_KIND])
+    means = np.array([defects[of_kind == kind].mean(axis=0, dtype=np.float64) for kind in told])
     directions = np.linalg.solve(shrunk, (means - mean).T)
     highest = max(1, round(HIGHEST * len(good)))
     tails = np.sort(centred @ directions, axis=0)[-highest:].mean(axis=0)

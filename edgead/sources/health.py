@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from edgead.components.options import Seconds, Section
-from edgead.types import Frame
+from edgead.types import VALUES, Frame
 
 _REGISTERED_SIDE_PX = 192  # fine grain, which differs from part to part, and noise are gone at this size
 _MIN_RESPONSE = 0.2  # of a registration; what has less shows something else than the golden image
@@ -135,7 +135,9 @@ class HealthWatch:
         grey = _grey(frame.image)
         comparable = frame.image.shape[:2] == self._shape
         sharpness = _sharpness(grey) / self._sharpness if comparable and self._sharpness else np.inf
-        self._measured.append((float(grey.mean()), sharpness))
+        # Values of 16 bits are seldom full: how dark their picture is says nothing.
+        level = float(grey.mean()) if VALUES not in frame.others else np.nan
+        self._measured.append((level, sharpness))
         if self._place is not None and comparable:
             self._place.look(grey)
         brightness, sharpness = np.median(np.array(self._measured), axis=0)

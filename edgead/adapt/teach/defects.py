@@ -23,7 +23,15 @@ from edgead.calibration.conformal import CalibrationError, conformal_threshold, 
 from edgead.calibration.group_conformal import have_several
 from edgead.dataset.folders import Progress, find_mask
 from edgead.dataset.images import Images
-from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, MAX_DEFECTS, MAX_KINDS, KnownDefects, KnownScorer
+from edgead.heads.known_defects import (
+    DEFECT_KINDS,
+    DEFECTS,
+    MAX_DEFECTS,
+    MAX_KINDS,
+    NO_KIND,
+    KnownDefects,
+    KnownScorer,
+)
 from edgead.heads.nearest import BANK, NearestHead, NearestScorer, in_metric, without_fold
 from edgead.heads.patches import USUAL
 from edgead.images.files import load_image
@@ -59,10 +67,10 @@ class Defects:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What the head takes; kinds of too few defects count as one."""
+        """What the head takes: kinds of too few defects count as one, and go without a direction if that is too few."""
         names = [kind if self.kinds.count(kind) >= LEAST else "" for kind in self.kinds]
-        numbers = {name: number for number, name in enumerate(sorted(set(names))[:MAX_KINDS])}
-        of_kind = np.array([numbers.get(name, 0) for name in names], np.float32)
+        told = sorted({name for name in names if names.count(name) >= LEAST or len(set(names)) == 1})[:MAX_KINDS]
+        of_kind = np.array([told.index(name) if name in told else NO_KIND for name in names], np.float32)
         return {DEFECTS: self.patches, DEFECT_KINDS: of_kind[:, None]}
 
     def without(self, left_out: int) -> Defects:
@@ -96,7 +104,8 @@ def learn_defects(artifact: Artifact, paths: Sequence[Path], progress: Progress 
     """
     known = known_defects(artifact)
     digests = {path: content_sha256(path) for path in paths}
-    new = [path for path in dict.fromkeys(paths) if digests[path] not in known.sha256][-MAX_DEFECTS:]
+    once = {digest: path for path, digest in digests.items()}.values()
+    new = [path for path in once if digests[path] not in known.sha256][-MAX_DEFECTS:]
     rows = [known.patches, *(row[None] for row in _mean_patches(artifact, new, progress))]
     together = Defects(
         np.concatenate(rows)[-MAX_DEFECTS:],
@@ -276,7 +285,8 @@ def scores_by_others(
     for number, features in enumerate(each_grid(artifact, images, progress)):
         origin = images.origins[number]
         if origin == len(scorers):
-            others = defects.without(place[content_sha256(paths[origin])])
+            own = place.get(content_sha256(paths[origin]))  # None: more were marked than are kept
+            others = defects if own is None else defects.without(own)
             scorers.append(
                 KnownScorer(head, features.shape[:2], bank, *others.arrays.values()) if others.are_enough else None
             )

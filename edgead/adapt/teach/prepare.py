@@ -308,7 +308,15 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     paths, _, digest = check_images(first, read=read, progress=partial(progress, "read images"))
     paths = [] if only_bad else paths
     bad = _check_bad(plan.bad, paths, read)
-    defects = learn_defects(artifact, bad, partial(progress, "look at defects"))
+    spec = artifact.manifest.preprocessing
+    if only_bad and spec.keeps_depth:
+        raise SettingsError(
+            f"{path} reads {spec.colour}, and defects of such images cannot be known yet: name good images to learn, "
+            "which the marked ones test"
+        )
+    defects = known_defects(artifact)
+    if not spec.keeps_depth:
+        defects = learn_defects(artifact, bad, partial(progress, "look at defects"))
     if only_bad and not defects.are_enough:
         raise SettingsError(
             f"{len(defects)} marked defects teach nothing about others: mark at least {LEAST}, or name good images to "

@@ -33,6 +33,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions, write_draft
 from edgead.export.calibration_images import CalibrationImages
+from edgead.export.quantize import MIN_IMAGES
 from edgead.files.disk import writing
 from edgead.heads import find_head
 from edgead.images.likeness import Look, look_of, odd_ones
@@ -169,6 +170,10 @@ def train_from_folder(
             if good.folds
             else f"int8 makes thresholds of its own, and {detector} has none: leave out --precision int8"
         )
+    if precision == INT8 and len(paths) < MIN_IMAGES:
+        raise SettingsError(f"int8 needs {MIN_IMAGES} good images, found {len(paths)}: leave out --precision int8")
+    if precision == INT8 and good.input != "rgb":
+        raise SettingsError(f"int8 would keep 256 levels of {good.input}: leave out --precision int8")
     if good.folds and model.leaves_out:
         raise SettingsError(f"{detector} scores each image by what it has learnt from the others: leave out --folds")
     if method.calibrated:
