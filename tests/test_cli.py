@@ -434,7 +434,7 @@ def test_help_lists_the_choices():
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
-        ("train data --detector s", {"simplenet"}),
+        ("train data --detector sim", {"simplenet"}),
         ("train data --device c", {"cpu", "cuda"}),
         ("predict m i --runtime o", {"onnxruntime", "openvino"}),
         ("export m --precision f", {"fp32", "fp16"}),

@@ -65,6 +65,9 @@ class Slot:
     def drift_watch(self, section):
         return Watch()
 
+    def shown(self, frame):
+        return frame
+
     def step(self, frame):
         self._count += 1
         return replace(make_verdict(0.9 if self._count % 2 else 0.1), model=self.model)
