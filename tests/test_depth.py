@@ -404,10 +404,10 @@ def test_drift_is_watched_by_what_is_shown(grey_model, deep_data, tmp_path):
         assert state.cause != "camera" and state.parts == 14
 
 
-def test_floats_are_no_picture_for_a_model_of_8_bits(trained_model, tmp_path):
+def test_floats_are_not_for_a_model_of_8_bits(trained_model, tmp_path):
     cv2.imwrite(str(tmp_path / "part.tiff"), np.random.default_rng(0).random((480, 480)).astype(np.float32))
     with Detector.load(trained_model) as detector, closing(open_source(f"{tmp_path}/*.tiff")) as source:
-        with pytest.raises(SettingsError, match="the frame has floats, and the model reads pictures of 8 bits"):
+        with pytest.raises(SettingsError, match="the frame has floats, and the model reads images of 8 bits"):
             detector.session().step(next(iter(source)))
 
 

@@ -338,7 +338,7 @@ class Session:
         values = frame.others.get(VALUES)
         if self._plane != VALUES and values is not None and values.dtype != np.uint16:
             raise SettingsError(
-                "the frame has floats, and the model reads pictures of 8 bits: what they would be shown as depends on "
+                "the frame has floats, and the model reads images of 8 bits: what they would be shown as depends on "
                 "each frame's own lowest and highest value; train with --input grey16 or relief"
             )
         score = partial(self._detector._scorer.score, state=self._state)

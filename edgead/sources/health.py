@@ -135,7 +135,7 @@ class HealthWatch:
         grey = _grey(frame.image)
         comparable = frame.image.shape[:2] == self._shape
         sharpness = _sharpness(grey) / self._sharpness if comparable and self._sharpness else np.inf
-        # Values of 16 bits are seldom full: how dark their picture is says nothing.
+        # Values of 16 bits are seldom full: how dark they look says nothing.
         level = float(grey.mean()) if VALUES not in frame.others else np.nan
         self._measured.append((level, sharpness))
         if self._place is not None and comparable:

@@ -69,8 +69,8 @@ class Defects:
     def arrays(self) -> dict[str, np.ndarray]:
         """What the head takes: kinds of too few defects count as one, and go without a direction if that is too few."""
         names = [kind if self.kinds.count(kind) >= LEAST else "" for kind in self.kinds]
-        told = sorted({name for name in names if names.count(name) >= LEAST or len(set(names)) == 1})[:MAX_KINDS]
-        of_kind = np.array([told.index(name) if name in told else NO_KIND for name in names], np.float32)
+        named = sorted({name for name in names if names.count(name) >= LEAST or len(set(names)) == 1})[:MAX_KINDS]
+        of_kind = np.array([named.index(name) if name in named else NO_KIND for name in names], np.float32)
         return {DEFECTS: self.patches, DEFECT_KINDS: of_kind[:, None]}
 
     def without(self, left_out: int) -> Defects:
