@@ -33,7 +33,6 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError, tell_invalid
 from edgead.export.build import build_artifact, software_versions, write_draft
 from edgead.export.calibration_images import CalibrationImages
-from edgead.export.quantize import MIN_IMAGES
 from edgead.files.disk import writing
 from edgead.heads import find_head
 from edgead.images.likeness import Look, look_of, odd_ones
@@ -43,7 +42,7 @@ from edgead.workstation.methods.method import Trained
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead.workstation.trainer.device import choose_device, peak_memory, use_cores
 from edgead.workstation.training.good_images import GoodImages, learnt_at_most
-from edgead.workstation.training.int8 import CHOICES, FP32, INT8, ship_int8
+from edgead.workstation.training.int8 import FP32, check_precision, ship_int8
 
 # Of trainings, where nobody says how many.
 FOLDS = 5
@@ -154,8 +153,6 @@ def train_from_folder(
     """
     started = time.perf_counter()
     method = METHODS.find(detector)
-    if precision not in CHOICES:
-        raise SettingsError(f"precision {precision!r}: choose one of {', '.join(CHOICES)}")
     where = choose_device(device)
     check_destination(destination)
     good.check_method(method, settings)
@@ -164,16 +161,7 @@ def train_from_folder(
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
     model = method.from_settings(settings, weights=weights)
-    if precision == INT8 and (good.folds or not method.calibrated):
-        raise SettingsError(
-            "int8 makes thresholds of its own, from good images that the model has not learnt: leave out --folds"
-            if good.folds
-            else f"int8 makes thresholds of its own, and {detector} has none: leave out --precision int8"
-        )
-    if precision == INT8 and len(paths) < MIN_IMAGES:
-        raise SettingsError(f"int8 needs {MIN_IMAGES} good images, found {len(paths)}: leave out --precision int8")
-    if precision == INT8 and good.input != "rgb":
-        raise SettingsError(f"int8 would keep 256 levels of {good.input}: leave out --precision int8")
+    check_precision(precision, good, len(paths), thresholds=method.calibrated, detector=detector)
     if good.folds and model.leaves_out:
         raise SettingsError(f"{detector} scores each image by what it has learnt from the others: leave out --folds")
     if method.calibrated:

@@ -7,16 +7,52 @@ import math
 from edgead import kernels
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
 from edgead.export.calibration_images import CalibrationImages
 from edgead.export.precision import PrecisionPlan, add_precision, not_for
 from edgead.export.quantize import MIN_IMAGES
 from edgead.export.rewrite import ToleranceError
+from edgead.workstation.training.good_images import GoodImages
 
 # In tolerances. What is further off with all layers in int8 needs so many in float that it gains little, and the search
 # for them takes minutes that nobody asked for.
 GIVE_UP_ABOVE = 5.0
 
 AUTO, FP32, INT8 = CHOICES = ("auto", "fp32", "int8")
+
+
+def check_precision(precision: str, good: GoodImages, images: int, *, thresholds: bool, detector: str) -> None:
+    """Refuse, before a training, a precision that it could not end in.
+
+    Parameters
+    ----------
+    precision : str
+    good : GoodImages
+    images : int
+        How many of them there are.
+    thresholds : bool
+        Of the method: it makes some.
+    detector : str
+        Its name.
+
+    Raises
+    ------
+    SettingsError
+    """
+    if precision not in CHOICES:
+        raise SettingsError(f"precision {precision!r}: choose one of {', '.join(CHOICES)}")
+    if precision != INT8:
+        return
+    if good.folds:
+        raise SettingsError(
+            "int8 makes thresholds of its own, from good images that the model has not learnt: leave out --folds"
+        )
+    if not thresholds:
+        raise SettingsError(f"int8 makes thresholds of its own, and {detector} has none: leave out --precision int8")
+    if images < MIN_IMAGES:
+        raise SettingsError(f"int8 needs {MIN_IMAGES} good images, found {images}: leave out --precision int8")
+    if good.input != "rgb":
+        raise SettingsError(f"int8 would keep 256 levels of {good.input}: leave out --precision int8")
 
 
 def ship_int8(

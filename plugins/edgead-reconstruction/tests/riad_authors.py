@@ -1,4 +1,4 @@
-"""What public code of RIAD computes from images that are drawn by their names; EAR's first author has it.
+"""Numbers of RIAD: what its public code computes from images drawn by their names; EAR's first author has it.
 
 `python plugins/edgead-reconstruction/tests/riad_authors.py LOSSES OUT`, with the repository's `tests` on PYTHONPATH,
 writes the fixture. LOSSES is `source/losses.py` of YeongHyeon/RIAD-PyTorch (MIT License), of which one class is run:

@@ -1,4 +1,4 @@
-"""What the authors' code of StRegA computes from weights and slices that are drawn by their names.
+"""Numbers of StRegA: what the authors' code computes from weights and slices that are drawn by their names.
 
 `python plugins/edgead-reconstruction/tests/strega_authors.py CODE THRESHOLDING OUT`, with the repository's `tests` on
 PYTHONPATH, writes the fixture. CODE is a copy of soumickmj/StRegA, which has no licence: nothing of it is here.

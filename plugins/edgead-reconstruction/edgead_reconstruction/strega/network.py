@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgead_reconstruction.strega.tissue import tissue_map
 
 Sign = Literal["darker", "brighter", "both"]
-"""Which differences count: where the slice is darker than its reconstruction, as in the authors' code, or others."""
+"""Sign of the differences that count: slice darker than its reconstruction, as in the authors' code, or others."""
 
 
 class Vae(nn.Module):
