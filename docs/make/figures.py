@@ -20,6 +20,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.colors import ListedColormap  # noqa: E402
 from matplotlib.patches import Patch  # noqa: E402
 
+from docs.make.station import lights, station  # noqa: E402
 from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank  # noqa: E402
 from edgead.adapt.memory_bank.folds import FOLDS, deal_folds  # noqa: E402
 from edgead.artifact.manifest import Calibration  # noqa: E402
@@ -205,7 +206,8 @@ def precisions(axes: Axes) -> None:
 
 
 DRAWN: dict[str, Callable[[Axes], None]] = {
-    each.__name__: each for each in (patchcore, folds, guarantee, conformal, drift, precisions, exact_search)
+    each.__name__: each
+    for each in (patchcore, folds, guarantee, conformal, drift, precisions, exact_search, lights, station)
 }
 HEIGHTS = {"conformal": 2.2, "patchcore": 4.6}
 

@@ -2,6 +2,10 @@
 
 EXAMPLES = {
     "demo": ("edgead demo -o out/demo", "edgead demo --data my_parts -o out/demo"),
+    "optics": (
+        "edgead optics --defect 0.2mm --view 80x60mm --speed 0.5m/s",
+        "edgead optics --defect 1mm --view 30cm --distance 600mm",
+    ),
     "train": (
         "edgead train good_images -o model",
         "edgead train good_images -o model --preset fast --defects known_rejects",
