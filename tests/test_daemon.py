@@ -21,6 +21,7 @@ from daemons import START, check_records, conveyor, make_site, started, wait_for
 from patience import usual_s
 
 from edgead.artifact.limits import LOWEST
+from edgead.evidence.folder_lock import FolderLock
 from edgead.synthetic.line import render
 
 HANGS = (
@@ -270,8 +271,15 @@ def test_a_site_is_asked_for():
 def test_a_port_that_is_taken_is_reported(trained_model, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         site = make_site(trained_model, http={"port": taken.getsockname()[1]})
+        checked = edgead("daemon", "--check", "-c", write_site(tmp_path, site))
+        running = FolderLock(tmp_path / site["store"]["folder"])  # of a daemon, whose address it is
+        rightly = edgead("daemon", "--check", "-c", write_site(tmp_path, site))
+        running.close()
         reported = edgead("daemon", "-c", write_site(tmp_path, site))
+    assert checked.returncode == 1 and "cannot be listened on" in checked.stderr
+    assert rightly.returncode == 0, rightly.stderr
     assert reported.returncode == 2 and "cannot be listened on" in reported.stderr
+    assert "starting" not in reported.stderr  # before any model is loaded
 
 
 @pytest.mark.slow

@@ -26,8 +26,8 @@ def daemon_command(
         bool,
         typer.Option(
             "--check",
-            help="Print the site file with all defaults; report missing models and sources, and models too slow for "
-            "`budget_ms` on this computer (exit 1).",
+            help="Print the site file with all defaults; report missing models and sources, a page's address that "
+            "is taken, and models too slow for `budget_ms` on this computer (exit 1).",
         ),
     ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of site files.")] = False,
@@ -69,12 +69,12 @@ def daemon_command(
 
 def _check(config: Path) -> None:
     from edgead.daemon.self_test import find_late
-    from edgead.site.check import find_missing
+    from edgead.site.check import find_missing, find_taken
     from edgead.site.load import read_site, resolved
 
     site, file = read_site(config)
     print(resolved(site), end="")
-    problems = [*find_missing(site, file), *find_late(site, file)]
+    problems = [*find_missing(site, file), *find_taken(site, file), *find_late(site, file)]
     for problem in problems:
         stderr.print(f"warning: {problem}", style="yellow", soft_wrap=True)
     if problems:

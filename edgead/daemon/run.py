@@ -6,6 +6,7 @@ import logging
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
@@ -241,6 +242,7 @@ class Daemon:
             its pipelines alone.
         """
         self._hide_secrets()
+        self._page.hold(self.site.http)
         self._runtime.open(self.site)
         self.lessons.open()
         self._page.open(self.site.http)
@@ -289,12 +291,12 @@ class Daemon:
         if old.http != new.http and not self._page.move(new.http):
             self.site = self.site.model_copy(update={"http": old.http})
 
-    def _serve(self, section: HttpSection) -> Server:
+    def _serve(self, section: HttpSection, listening: socket.socket | None) -> Server:
         # Only a site with a page pays for its import.
         from edgead.web.app import build_app
         from edgead.web.server import serve
 
-        return serve(build_app(self), section)
+        return serve(build_app(self), section, listening)
 
     def _hide_secrets(self) -> None:
         if self._log is not None:

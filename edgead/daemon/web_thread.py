@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgead.daemon.hanging_calls import all_within
 from edgead.errors import EdgeadError
+from edgead.site.address import listen
 from edgead.site.schema import HttpSection
 
 if TYPE_CHECKING:
@@ -25,15 +27,28 @@ class Page:
     Parameters
     ----------
     serve : callable
-        Gives a running server for a section, or raises EdgeadError.
+        Gives a running server for a section, on a socket that has its address or on one of its own, or raises
+        EdgeadError.
     """
 
-    def __init__(self, serve: Callable[[HttpSection], Server]):
+    def __init__(self, serve: Callable[[HttpSection, socket.socket | None], Server]):
         self._serve = serve
+        self._held: socket.socket | None = None
         self._section: HttpSection | None = None
         self._server: Server | None = None
         self._changing = threading.Lock()
         self._problem = ""
+
+    def hold(self, section: HttpSection | None) -> None:
+        """Take the address of a section that is opened later: a browser that comes meanwhile waits.
+
+        Raises
+        ------
+        EdgeadError
+            It cannot be used.
+        """
+        if section is not None:
+            self._held = listen(section)
 
     def open(self, section: HttpSection | None) -> None:
         """Serve by a section; None serves nothing.
@@ -85,10 +100,14 @@ class Page:
     def _open(self, section: HttpSection | None) -> None:
         self._section = section
         if section is not None:
-            self._server = self._serve(section)
+            held, self._held = self._held, None
+            self._server = self._serve(section, held)
             logger.info("HTTP server listening", extra={"host": section.host, "port": self._server.port})
 
     def _close(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:  # what comes before the page has failed
+            held.close()
         server, self._server = self._server, None
         if server is not None:
             all_within(_CLOSE_S, [server.close])

@@ -1,4 +1,4 @@
-"""Check of a site on this computer: models, and files and cameras that frames should come from."""
+"""Check of a site on this computer: models, files and cameras that frames should come from, the page's address."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from edgead.artifact.folder import Artifact
 from edgead.errors import EdgeadError
 from edgead.files.strict_yaml import YamlFile
+from edgead.site.address import listen
 from edgead.site.error_text import Place, dotted
 from edgead.site.schema import Site
 from edgead.site.users import read_users
@@ -52,6 +53,22 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
                     trust.check(artifact)
             except EdgeadError as error:
                 yield _reported(("pipelines", name, *place), error, file)
+
+
+def find_taken(site: Site, file: YamlFile) -> Iterator[str]:
+    """Report that the page cannot be served where the site says, unless a daemon with this store does it."""
+    if site.http is None:
+        return
+    try:
+        listen(site.http).close()
+    except EdgeadError as error:
+        from edgead.evidence.folder_lock import FolderLock  # needs fcntl, and a site is checked on Windows too
+
+        try:
+            FolderLock(site.store.folder).close()
+        except EdgeadError:
+            return
+        yield _reported(("http",), error, file)
 
 
 def _reported(place: Place, error: EdgeadError, file: YamlFile) -> str:

@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from edgead.errors import SettingsError
 from edgead.process.log_rate import LogRate
+from edgead.site.address import BACKLOG, listen
 from edgead.site.schema import HttpSection
 from edgead.web.auth.callers import PEER
 from edgead.web.connections import BoundedConnection
@@ -24,8 +24,6 @@ from edgead.web.load_limits import paced_loop
 
 # What the event loop accepts in one go: the limit of connections is looked at after that.
 _MAX_ACCEPT = 64
-# What the kernel keeps until then; a client that finds it full tries again after a second.
-_BACKLOG = 1024
 # Given to what is cancelled at the end; what waits for a thread does not hear of it.
 _LEAVE_S = 1.0
 # Requests that need a thread: more would not be answered sooner, and would take the cores from the inspection.
@@ -43,9 +41,9 @@ class Server:
         Where it listens, also where the section asked for a free one.
     """
 
-    def __init__(self, app: FastAPI, section: HttpSection):
+    def __init__(self, app: FastAPI, section: HttpSection, listening: socket.socket | None = None):
         self._app = app
-        self._socket = _listen(section)
+        self._socket = listening or listen(section)
         self.host, self.port = section.host, self._socket.getsockname()[1]
         config = uvicorn.Config(
             _believing(app, section),
@@ -110,7 +108,7 @@ class _Listener(uvicorn.Server):
         current_default_thread_limiter().total_tokens = _THREADS
         await super().startup(sockets)
         for one in sockets or ():
-            one.listen(_BACKLOG)  # asyncio accepts no more in one go than it has asked the kernel to keep
+            one.listen(BACKLOG)  # asyncio accepts no more in one go than it has asked the kernel to keep
 
 
 def _believing(app: FastAPI, section: HttpSection) -> ASGIApp:
@@ -130,33 +128,14 @@ def _believing(app: FastAPI, section: HttpSection) -> ASGIApp:
     return keeping_peer
 
 
-def serve(app: FastAPI, section: HttpSection) -> Server:
-    """Serve an application on the address of a section.
+def serve(app: FastAPI, section: HttpSection, listening: socket.socket | None = None) -> Server:
+    """Serve an application on the address of a section, or on a socket of `listen` that has it already.
 
     Raises
     ------
     SettingsError
         The address is taken, or is none of this computer.
     """
-    server = Server(app, section)
+    server = Server(app, section, listening)
     server.start()
     return server
-
-
-def _listen(section: HttpSection) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(section.host, section.port, type=socket.SOCK_STREAM)[0]
-        # With the protocol named, asyncio sets TCP_NODELAY; without, each answer waits 40 ms for an acknowledgement.
-        listening = socket.socket(family, kind, protocol)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(_BACKLOG)
-        except OSError:
-            listening.close()
-            raise
-    except OSError as error:
-        raise SettingsError(
-            f"http: {section.host}:{section.port} cannot be listened on: {error.strerror}; choose another port"
-        ) from None
-    return listening
