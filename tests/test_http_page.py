@@ -71,7 +71,7 @@ def test_evidence_opens_with_its_images(browser, daemon, url):
     with opened_page(browser, url) as page:
         page.get_by_role("link", name="Evidence").click()
         expect(page.locator("#verdicts li")).to_have_count(1)  # rejects first
-        page.get_by_role("button", name="All").click()
+        page.get_by_role("button", name="All", exact=True).click()
         expect(page.locator("#verdicts li")).to_have_count(4)
         page.locator("#verdicts button", has_text="Reject").click()
         expect(page.locator("#detail .film button")).to_have_text(["1 before", "Frame", "Heat map"])

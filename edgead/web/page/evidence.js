@@ -1,10 +1,10 @@
 // Verdicts of the past: a list on the left, the images and facts of one on the right.
 
-import { get } from "./api.js";
-import { anotherKind } from "./dialogs.js";
+import { get, me, post } from "./api.js";
+import { anotherKind, remembered } from "./dialogs.js";
 import { badge, by, el, kindOf, ms, reveal, scaled, score, scoreText, stamp, titleOf, toast } from "./dom.js";
 import { inKiosk } from "./kiosk.js";
-import { OPINIONS, markButtons, markNote, opinionOf, recentImage } from "./marking.js";
+import { OPINIONS, markAtOnce, markButtons, markNote, opinionOf, recentImage, thumb } from "./marking.js";
 import { t } from "./words.js";
 import { zoomable } from "./zoom.js";
 
@@ -13,6 +13,8 @@ export const linkTo = (verdict) => `evidence/${verdict.id}/${verdict.pipeline}`;
 const PAGE = 50;
 // Newer stands above older.
 const WAYS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
+const MARKS = { g: "good", b: "bad", u: null };
+const LIST_BESIDE = matchMedia("(min-width: 981px)");
 const WIDE = [t("Regions"), t("Stages"), t("Camera"), t("Id")];
 
 export class EvidenceView {
@@ -20,6 +22,8 @@ export class EvidenceView {
     this.decision = "reject";
     this.chosen = null;
     this.before = null;
+    this.listed = new Map(); // verdicts of the list, by their links
+    this.marked = []; // links of those that a key has marked, for undo
     for (const button of by("decisions").children) {
       button.addEventListener("click", () => {
         this.decision = button.dataset.decision;
@@ -58,10 +62,13 @@ export class EvidenceView {
     try {
       const page = await get(`/api/verdicts?${query}`);
       if (asked !== this.asked) return; // for another choice, meanwhile
+      if (!before) this.listed.clear();
+      for (const verdict of page.verdicts) this.listed.set(linkTo(verdict), verdict);
       const rows = page.verdicts.map((verdict) => this.row(verdict));
       if (before) by("verdicts").append(...rows);
       else by("verdicts").replaceChildren(...rows);
       this.before = page.next_before_id;
+      if (LIST_BESIDE.matches && !this.chosen && page.verdicts.length) this.open(page.verdicts[0].id, page.verdicts[0].pipeline);
     } catch (problem) {
       toast(problem.message, true);
     }
@@ -74,6 +81,7 @@ export class EvidenceView {
     return el(
       "li", {},
       el("button", { "data-link": linkTo(verdict), "aria-current": linkTo(verdict) === this.chosen ? "true" : null, onclick: () => (location.hash = linkTo(verdict)) },
+        thumb(verdict),
         badge(verdict.decision),
         el("span", { class: "score-of" }, scoreText(verdict)),
         el("span", { class: "about" }, about),
@@ -86,9 +94,54 @@ export class EvidenceView {
   key(event) {
     if (by("evidence").hidden || event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea, dialog")) return;
     if (event.key === "Escape" && this.chosen) return this.back();
-    if (!(event.key in WAYS)) return;
-    event.preventDefault();
-    this.step(WAYS[event.key]);
+    if (event.key in WAYS) {
+      event.preventDefault();
+      this.step(WAYS[event.key]);
+    } else if (event.key.toLowerCase() in MARKS && !event.repeat) {
+      event.preventDefault();
+      this.markByKey(MARKS[event.key.toLowerCase()]);
+    }
+  }
+
+  // Keys wait for each other: two that come fast mark two parts.
+  markByKey(opinion) {
+    this.marking = (this.marking ?? Promise.resolve()).then(() => (opinion ? this.markChosen(opinion) : this.undo())).catch((problem) => toast(problem.message, true));
+  }
+
+  async markChosen(opinion) {
+    const link = this.chosen;
+    const verdict = this.listed.get(link);
+    if (!verdict || !(await markAtOnce(verdict, opinion))) return;
+    this.marked.push([link, verdict.mark]);
+    this.remark(link, { verdict: opinion });
+    toast(opinion === "good" ? t("{part} marked good. U: undo", { part: titleOf(verdict) }) : t("{part} marked bad. U: undo", { part: titleOf(verdict) }));
+    await this.step(1);
+    if (this.chosen === link) await this.open(...link.split("/").slice(1)); // the last of the list
+  }
+
+  // One step back for each press; a mark that stood there before stands again.
+  async undo() {
+    const [link, before] = this.marked.at(-1) ?? [];
+    if (!link) return;
+    const [, id, pipeline] = link.split("/");
+    await post(`/api/verdicts/${id}/mark`, { verdict: before?.verdict ?? null, by: me().name || remembered(), note: before?.note ?? "", pipeline });
+    this.marked.pop();
+    this.remark(link, before);
+    toast(t("The mark is taken back"));
+    if (this.chosen === link) await this.open(id, pipeline);
+    else location.hash = link;
+  }
+
+  remark(link, mark) {
+    const verdict = this.listed.get(link);
+    if (!verdict) return; // another list is shown since
+    verdict.mark = mark;
+    verdict.false_reject = mark?.verdict === "good" && verdict.decision !== "ok" ? mark : null;
+    this.rowOf(link)?.parentElement.replaceWith(this.row(verdict));
+  }
+
+  rowOf(link) {
+    return [...by("verdicts").querySelectorAll("button")].find((button) => button.dataset.link === link);
   }
 
   // To the next older or newer one of the list; older ones are loaded where it ends.
@@ -109,7 +162,7 @@ export class EvidenceView {
   // To the list: on a phone it lies above, and in the kiosk to the line.
   back() {
     if (inKiosk()) return (location.hash = "kiosk");
-    const row = [...by("verdicts").querySelectorAll("button")].find((button) => button.dataset.link === this.chosen);
+    const row = this.rowOf(this.chosen);
     (row ?? by("verdicts")).scrollIntoView({ block: "center" });
     row?.focus({ preventScroll: true });
   }
@@ -134,6 +187,7 @@ export class EvidenceView {
       const verdict = await get(`/api/verdicts/${encodeURIComponent(id)}${pipeline && `?pipeline=${encodeURIComponent(pipeline)}`}`);
       if (this.chosen !== chosen) return;
       by("detail").replaceChildren(this.steps(), ...detail(verdict));
+      this.listed.set(chosen, { ...this.listed.get(chosen), ...verdict });
       if (matchMedia("(max-width: 980px)").matches) by("detail").scrollIntoView({ block: "start" });
     } catch (problem) {
       by("detail").replaceChildren(el("p", { class: "empty" }, problem.message));
@@ -148,9 +202,11 @@ export class EvidenceView {
 
 function detail(verdict) {
   const another = verdict.decision === "ok" ? null : el("button", { "data-needs": "operate", onclick: () => anotherKind(verdict) }, t("Another kind"));
+  // The decision first: it is seen, and answered, without scrolling.
   return [
+    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, markButtons(verdict))),
     ...images(verdict),
-    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, another, markButtons(verdict))),
+    another && el("div", { class: "actions of-kinds" }, another),
     verdict.false_reject && el("p", { class: "marked-note" }, t("False reject, says {who}, {time}", { who: verdict.false_reject.by, time: stamp(verdict.false_reject.at) }), verdict.false_reject.note && `: ${verdict.false_reject.note}`),
     markNote(verdict),
     verdict.words && el("p", { class: "words" }, verdict.words),

@@ -1,7 +1,7 @@
 // What a person says of a part: good or bad, also of one that was OK. Marked parts are kept without loss, for teaching.
 
-import { get, post } from "./api.js";
-import { ask, markFalseReject, nameField } from "./dialogs.js";
+import { get, me, post } from "./api.js";
+import { ask, markFalseReject, nameField, remembered } from "./dialogs.js";
 import { badge, clock, el, scoreText, stamp, titleOf, toast } from "./dom.js";
 import { t } from "./words.js";
 
@@ -22,11 +22,13 @@ export function recentImage(verdict) {
   return el("div", { class: "frame" }, el("img", { src: `/api/verdicts/${verdict.id}/recent`, alt: t("The part, as it is still in memory") }));
 }
 
+const key = (letter) => el("kbd", { "aria-hidden": "true" }, letter);
+
 // What can be said of a part, beside its images.
 export function markButtons(verdict) {
   const mark = opinionOf(verdict);
-  const good = el("button", { "data-needs": "operate", onclick: () => (verdict.decision === "ok" ? markPart(verdict, "good") : markFalseReject(verdict)) }, mark === "good" ? t("Change the mark") : t("This part was good"));
-  const bad = el("button", { "data-needs": "operate", onclick: () => markPart(verdict, "bad") }, mark === "bad" ? t("Change the mark") : t("This part was bad"));
+  const good = el("button", { "data-needs": "operate", onclick: () => (verdict.decision === "ok" ? markPart(verdict, "good") : markFalseReject(verdict)) }, mark === "good" ? t("Change the mark") : t("This part was good"), key("G"));
+  const bad = el("button", { "data-needs": "operate", onclick: () => markPart(verdict, "bad") }, mark === "bad" ? t("Change the mark") : t("This part was bad"), key("B"));
   return [good, bad, mark && el("button", { "data-needs": "operate", onclick: () => takeBack(verdict) }, t("Take the mark back"))];
 }
 
@@ -35,6 +37,19 @@ export function markNote(verdict) {
   const { verdict: opinion, by, at, note } = verdict.mark;
   const said = opinion === "bad" ? t("Bad, says {who}, {time}", { who: by, time: stamp(at) }) : t("Good, says {who}, {time}", { who: by, time: stamp(at) });
   return el("p", { class: "marked-note" }, note ? `${said}: ${note}` : said);
+}
+
+// Says it without a dialog, as a key does that is pressed fifty times. False where a name must be asked for first.
+export async function markAtOnce(verdict, opinion) {
+  const who = me().name || remembered();
+  if (!who) {
+    if (opinion === "good" && verdict.decision !== "ok") markFalseReject(verdict);
+    else markPart(verdict, opinion);
+    return false;
+  }
+  const falseReject = opinion === "good" && verdict.decision !== "ok";
+  await post(`/api/verdicts/${verdict.id}/${falseReject ? "false-reject" : "mark"}`, { by: who, note: "", pipeline: verdict.pipeline, ...(falseReject ? {} : { verdict: opinion }) });
+  return true;
 }
 
 async function send(verdict, opinion, values) {

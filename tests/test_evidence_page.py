@@ -1,0 +1,96 @@
+"""Evidence in a real browser: a wall of images that is sorted by keys."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from browser import opened_page
+from fake_daemon import FakeDaemon
+from http_side import served
+from patience import wait_until
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+expect = sync_api.expect
+
+REMEMBER = "localStorage.setItem('edgead-name', 'Anna')"
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    return FakeDaemon(tmp_path)
+
+
+def said(daemon: FakeDaemon) -> list[Any]:
+    return [row["mark"] and row["mark"]["verdict"] for row in daemon.store.rows]
+
+
+def test_fifty_rejects_are_sorted_by_keys_within_a_minute(browser, daemon):
+    for number in range(50):
+        daemon.judge(number, 0.9)
+    with served(daemon) as url, opened_page(browser, url) as page:
+        page.evaluate(REMEMBER)
+        page.goto(f"{url}/#evidence")
+        expect(page.locator("#verdicts li")).to_have_count(50)
+        expect(page.locator("#detail .badge")).to_have_text("Reject")  # the first one is open
+        begun = page.evaluate("performance.now()")
+        for number in range(50):
+            page.keyboard.press("b" if number % 2 else "g")
+        wait_until(lambda: None not in said(daemon))
+        taken_s = (page.evaluate("performance.now()") - begun) / 1000
+        assert said(daemon) == ["bad", "good"] * 25  # the newest, which is the last row, came first
+        expect(page.locator("#verdicts .marked")).to_have_count(50)
+        assert taken_s < 60
+        assert {row["mark"]["by"].split()[0] for row in daemon.store.rows} == {"Anna"}
+
+
+def test_undo_takes_marks_back_one_by_one(browser, daemon):
+    for number in range(3):
+        daemon.judge(number, 0.9)
+    with served(daemon) as url, opened_page(browser, url) as page:
+        page.evaluate(REMEMBER)
+        page.goto(f"{url}/#evidence")
+        expect(page.locator("#detail .badge")).to_be_visible()
+        for key in "gbb":
+            page.keyboard.press(key)
+        wait_until(lambda: said(daemon) == ["bad", "bad", "good"])
+        page.keyboard.press("u")
+        wait_until(lambda: said(daemon) == [None, "bad", "good"])
+        expect(page.locator("#detail .facts div", has_text="Frame")).to_have_text("Frame0")
+        page.keyboard.press("u")
+        page.keyboard.press("u")
+        page.keyboard.press("u")  # nothing is left to take back
+        wait_until(lambda: said(daemon) == [None, None, None])
+        expect(page.locator("#verdicts .marked")).to_have_count(0)
+
+
+def test_who_marks_is_asked_once(browser, daemon):
+    daemon.judge(0, 0.9)
+    daemon.judge(1, 0.9)
+    with served(daemon) as url, opened_page(browser, f"{url}/#evidence") as page:
+        expect(page.locator("#detail .badge")).to_be_visible()
+        page.keyboard.press("g")
+        page.locator("dialog").get_by_label("Your name").fill("Anna")
+        page.keyboard.press("b")  # a letter of the name's field, and no mark
+        assert said(daemon) == [None, None]
+        page.locator("dialog").get_by_role("button", name="Mark as false reject").click()
+        wait_until(lambda: said(daemon) == [None, "good"])
+        expect(page.locator("dialog")).to_have_count(0)
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("b")
+        wait_until(lambda: said(daemon) == ["bad", "good"])
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_the_decision_is_seen_and_answered_without_scrolling(browser, daemon, language):
+    daemon.judge(0, 0.9)
+    size = {"viewport": {"width": 1024, "height": 600}, "locale": language}
+    with served(daemon) as url, opened_page(browser, f"{url}/#evidence", **size) as page:
+        expect(page.locator("#detail .frame img")).to_be_visible()
+        for shown in ("#detail .detail-head .badge", "#detail .detail-head .actions button:nth-child(2)"):
+            expect(page.locator(shown)).to_be_in_viewport(ratio=1)
+        expect(page.locator("#detail .frame img")).to_be_in_viewport(ratio=0.5)
+        place = "JSON.stringify(document.querySelector('#detail .frame').getBoundingClientRect())"
+        assert json.loads(page.evaluate(place))["bottom"] <= 600
+        assert page.evaluate("scrollY") == 0
