@@ -38,6 +38,8 @@ def main(command: Callable[[], Any] = app) -> None:
     signal.signal(signal.SIGTERM, _stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name can be what no encoding has
+    if command is app and len(sys.argv) == 1 and sys.stdin.isatty() and sys.stdout.isatty():
+        sys.argv.append("start")
     try:
         command()
     except EdgeadError as error:

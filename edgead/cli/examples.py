@@ -1,6 +1,7 @@
 """Two examples for each verb, below its help."""
 
 EXAMPLES = {
+    "start": ("edgead start", "edgead start good_images"),
     "demo": ("edgead demo -o out/demo", "edgead demo --data my_parts -o out/demo"),
     "optics": (
         "edgead optics --defect 0.2mm --view 80x60mm --speed 0.5m/s",

@@ -17,6 +17,7 @@ from edgead.cli.examples import EXAMPLES
 
 VERBS = {
     "Make a model": {
+        "start": "start",
         "demo": "device",
         "optics": "optics",
         "train": "train",
