@@ -32,6 +32,7 @@ BENCHMARKS = (
     "page_clients",
     "panel",
     "panel_int8",
+    "ped2",
     "guarantee",
     "guard",
     "inp_lite",
