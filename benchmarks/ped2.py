@@ -28,10 +28,12 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.preprocess import preprocess
 from edgead.detector import Detector
 from edgead.export.build import write_draft
-from edgead.images.files import list_images, load_image
+from edgead.images.files import list_images, load_image, write_image
+from edgead.images.sheet import strip
 from edgead.workstation.methods import METHODS, find_preset
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead_video.memoryout.detector import MemoryOut
+from edgead_video.sheet import draw_chart
 from edgead_video.strips import FRAMES, GIVEN, strips
 
 EVENTS = (
@@ -74,6 +76,8 @@ def main(arguments: list[str]) -> None:
     print("|---|---|---|---|---|---|")
     for name, parts in scores.items():
         print_row(f"memoryout, {name}", [label[GIVEN:] for label in labels], parts)
+    if options.sheet is not None:
+        write_image(options.sheet, draw_scores(list(scores.values())[-1], labels))
     print_row("patchcore `fast`, single frames", labels, [(1.0, score_patchcore(training, testing, options.output))])
 
 
@@ -153,6 +157,16 @@ def score_patchcore(
         return [np.array([detector.measure(frame).image_score for frame in clip]) for clip in testing]
 
 
+def draw_scores(parts: Sequence[tuple[float, Errors]], labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Draw a weighted sum of errors over time, a chart a clip."""
+    charts = []
+    for number, clip in enumerate(zip(*(errors for _, errors in parts), strict=True)):
+        scores = np.sum([weight * errors for (weight, _), errors in zip(parts, clip, strict=True)], axis=0)
+        charts.append(strip(f"test clip {number + 1}", 1400, 30, (90, 80, 70)))
+        charts.append(draw_chart(scores, None, labels[number][GIVEN:]))
+    return np.vstack(charts)
+
+
 def print_row(name: str, labels: Sequence[np.ndarray], parts: Sequence[tuple[float, Errors]]) -> None:
     """Frame AUROC of a weighted sum of errors: over all frames together, and at last the mean of each clip's own."""
     columns = []
@@ -183,5 +197,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="folder for both models; a training goes on there"
     )
+    parser.add_argument("--sheet", type=Path, help="file for an image of the scores over time, with events shaded")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings of memoryout")
     return parser

@@ -15,13 +15,15 @@ import numpy as np
 GIVEN = 4
 """Frames that come before the one that is judged."""
 FRAMES = GIVEN + 1
+SIDE = 320
+"""Pixels of the longer side of a frame in a strip, at most: strips that are kept, sent and shown stay small."""
 
 
 def shrunk(frame: np.ndarray, side: int) -> np.ndarray:
-    """A frame (h, w, 3) whose longer side is at most `side` pixels; itself where it is no larger, or `side` is 0."""
+    """A frame (h, w, 3) whose longer side is at most `side` pixels; itself where it is no larger."""
     height, width = frame.shape[:2]
     scale = side / max(height, width)
-    if not side or scale >= 1:
+    if scale >= 1:
         return frame
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
@@ -36,7 +38,7 @@ class Ring:
         See `shrunk`.
     """
 
-    def __init__(self, side: int = 0):
+    def __init__(self, side: int = SIDE):
         self._side = side
         self._frames: deque[np.ndarray] = deque(maxlen=FRAMES)
 
@@ -56,7 +58,7 @@ class Ring:
         return np.concatenate(self._frames) if len(self._frames) == FRAMES else None
 
 
-def strips(frames: Iterable[np.ndarray], side: int = 0) -> Iterator[np.ndarray]:
+def strips(frames: Iterable[np.ndarray], side: int = SIDE) -> Iterator[np.ndarray]:
     """The strips of a clip, of whole frames in their order."""
     ring = Ring(side)
     for frame in frames:

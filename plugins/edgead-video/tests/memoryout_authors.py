@@ -35,7 +35,11 @@ SMALLER = {
         "num_patches=32 ** 2": "num_patches=4 ** 2",
         "to(torch.float)": "to(torch.float64)",
     },
-    "model/decoder.py": {"2:1026": "2:18", "h=32, w=32": "h=4, w=4", "4*decoder_embed_dim, 768": f"4*{DIM}, {SEMANTIC}"},
+    "model/decoder.py": {
+        "2:1026": "2:18",
+        "h=32, w=32": "h=4, w=4",
+        "4*decoder_embed_dim, 768": f"4*{DIM}, {SEMANTIC}",
+    },
     "model/motion_encoder.py": {"448": f"{SIDE}", "32 ** 2": "4 ** 2"},
     "model/moe.py": {"float32": "float64"},
     "model/attention.py": {},

@@ -10,6 +10,7 @@ they have the tower's embedding of patches. There is no language in it. Sizes an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -69,7 +70,7 @@ class MemoryOutConfig(MethodConfig):
     steps : int
     batch_images : int
     learning_rate : float
-        Of Adam.
+        Of Adam, at first; it falls to 0 along half a cosine.
     sigma_px : float
         Smoothing of the anomaly map.
     seed : int
@@ -84,9 +85,9 @@ class MemoryOutConfig(MethodConfig):
     chosen: int = 7
     semantic_weight: float = 0.2
     window: int = 4
-    steps: int = 1500
+    steps: int = 2000
     batch_images: int = 8
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     sigma_px: float = 4.0
 
     def __post_init__(self) -> None:
@@ -251,6 +252,7 @@ class MemoryOut(Method[MemoryOutConfig]):
             Learner(predictor, [optimizer]),
             config.steps,
             seed=config.seed,
+            schedule=lambda number: (1 + math.cos(math.pi * number / config.steps)) / 2,
             checkpoint=course.checkpoint,
             progress=course.progress,
         )
