@@ -46,6 +46,7 @@ BENCHMARKS = (
     "startup",
     "teach",
     "teacher_images",
+    "vane",
 )
 
 # They make NumPy's OpenBLAS take another core's kernels or cache size than this machine's, usually slower ones.

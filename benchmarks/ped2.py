@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from edgead.export.build import write_draft
 from scipy.ndimage import gaussian_filter1d
 
 from benchmarks.panel_settings import read_pair
@@ -27,7 +28,6 @@ from edgead import kernels, metrics
 from edgead.artifact.folder import Artifact
 from edgead.artifact.preprocess import preprocess
 from edgead.detector import Detector
-from edgead.export.build import write_draft
 from edgead.images.files import list_images, load_image, write_image
 from edgead.images.sheet import strip
 from edgead.workstation.methods import METHODS, find_preset
@@ -103,7 +103,7 @@ def score_memoryout(
 ) -> dict[str, list[tuple[float, Errors]]]:
     """Learn, export, and score each test clip from its fifth frame on; errors and their weights, by score."""
     method = MemoryOut.from_settings({**SETTINGS, **settings})
-    learnt = [preprocess(strip, method.preprocessing) for clip in training[:-HELD_OUT] for strip in strips(clip)]
+    learnt = [preprocess(seen, method.preprocessing) for clip in training[:-HELD_OUT] for seen in strips(clip)]
     started = time.process_time()
     trained = method.fit(learnt, checkpoint=Checkpoint(work / "memoryout.checkpoint", {"settings": method.settings()}))
     spent = time.process_time() - started
@@ -115,8 +115,8 @@ def score_memoryout(
     def errors(clip: Sequence[np.ndarray]) -> np.ndarray:
         """Of each frame: mean of the whole, largest window, semantic error; and of the last frame as a prediction."""
         found = []
-        for strip in strips(clip):
-            laid = preprocess(strip, method.preprocessing)
+        for seen in strips(clip):
+            laid = preprocess(seen, method.preprocessing)
             patches, semantic = graph.run(None, {"image": laid[None]})
             windows = np.lib.stride_tricks.sliding_window_view(patches[0, -rows:], (side, side)).mean((2, 3))
             last, came = (method.network.normal(torch.from_numpy(part)) for part in np.split(laid, FRAMES)[-2:])
@@ -171,7 +171,7 @@ def print_row(name: str, labels: Sequence[np.ndarray], parts: Sequence[tuple[flo
     """Frame AUROC of a weighted sum of errors: over all frames together, and at last the mean of each clip's own."""
     columns = []
     for smoothed, scaled in ((False, False), (True, False), (False, True), (True, True)):
-        weighed = [[weight * _seen(clip, smoothed, scaled) for clip in errors] for weight, errors in parts]
+        weighed = [[weight * _changed(clip, smoothed, scaled) for clip in errors] for weight, errors in parts]
         scores = [np.sum(clip, axis=0) for clip in zip(*weighed, strict=True)]
         columns.append(metrics.auroc(np.concatenate(labels), np.concatenate(scores)))
         if not smoothed and not scaled:
@@ -181,7 +181,7 @@ def print_row(name: str, labels: Sequence[np.ndarray], parts: Sequence[tuple[flo
     print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in (*columns, np.mean(of_clips))) + " |", flush=True)
 
 
-def _seen(errors: np.ndarray, smoothed: bool, scaled: bool) -> np.ndarray:
+def _changed(errors: np.ndarray, smoothed: bool, scaled: bool) -> np.ndarray:
     if scaled:
         errors = (errors - errors.min()) / (errors.max() - errors.min())
     return gaussian_filter1d(errors, SIGMA) if smoothed else errors

@@ -23,7 +23,6 @@ from edgead_video.sheet import draw_sheet
 from edgead_video.source import SCHEME, StripSource, open_strips
 from edgead_video.strips import FRAMES
 
-
 GROUPS = "groups.csv"
 COLUMNS = ("clip", "frame", "score", "decision")
 
