@@ -172,7 +172,7 @@ class MemoryOut(Method[MemoryOutConfig]):
     config_class = MemoryOutConfig
     presets = {
         "default": {},
-        "paper": {
+        "large": {
             "image_size": (256, 256),
             "dim": 256,
             "layers": 4,
@@ -186,7 +186,7 @@ class MemoryOut(Method[MemoryOutConfig]):
     purpose = "clips of a fixed camera: what moves or looks otherwise than in good ones"
     preset_purposes = {
         "default": "ours: small, a CPU to train on; half an hour",
-        "paper": "the authors' predictor at its size, with our features: a GPU",
+        "large": "the authors' sizes of the predictor, on our features: a GPU",
     }
 
     def __init__(
