@@ -37,7 +37,7 @@ class Judged(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; what a user can mend is said in one line."""
+    """Run a command; what a user can fix is said in one line."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)

@@ -26,7 +26,7 @@ class CameraOptions(NoOptions):
 
 
 class StripSource:
-    """The frames of a source with those before them; a gap in its numbers, or another connection, begins anew.
+    """The frames of a source with those before them; a gap in its numbers, or another connection, begins again with the first frame.
 
     Parameters
     ----------
@@ -69,6 +69,8 @@ def open_strips(uri: str, _: NoOptions, limits: Limits) -> StripSource:
     inner = uri[len(SCHEME) + 1 :]
     if inner.startswith(SCHEME):
         raise SourceError(f"{SCHEME} are made of single frames: write the scheme once")
+    if uri.startswith(f"{SCHEME}:") and "://" in inner:  # whose password would be shown with the rest
+        raise SourceError(f"{SCHEME}: is for files and folders; a camera of the network is {SCHEME}+rtsp://HOST/PATH")
     return StripSource(
         open_source(
             inner,

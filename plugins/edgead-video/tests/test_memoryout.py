@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
-from belt import draw_clip  # noqa: E402
+from drawn_clips import draw_clip  # noqa: E402
 from published import check_docs  # noqa: E402
 
 from edgead.errors import SettingsError  # noqa: E402

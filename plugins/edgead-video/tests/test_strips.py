@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from belt import draw_clip
+from drawn_clips import draw_clip
 
 from edgead.components.options import NoOptions
 from edgead.images.files import load_image, write_image
@@ -52,7 +52,7 @@ def test_a_strip_has_the_last_five_frames_the_newest_below():
     assert [numbers_of(strip) for strip in found] == [[0, 1, 2, 3, 4], [1, 2, 3, 4, 5], [2, 3, 4, 5, 6]]
 
 
-def test_frames_of_another_size_begin_anew_and_large_ones_are_shrunk():
+def test_frames_of_another_size_begin_again_and_large_ones_are_shrunk():
     ring = Ring()
     small, other = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 8, 3), np.uint8)
     assert [ring.add(x) is not None for x in [small] * 4 + [other] * 5] == [False] * 8 + [True]
@@ -93,7 +93,11 @@ def test_passwords_of_cameras_are_not_shown():
 
 
 def test_what_cannot_be_opened_is_named(tmp_path):
-    for uri, message in (("strips:missing.mp4", "no such file"), ("strips:strips:missing.mp4", "scheme once")):
+    for uri, message in (
+        ("strips:missing.mp4", "no such file"),
+        ("strips:strips:missing.mp4", "scheme once"),
+        ("strips:rtsp://user:pass@host", "^strips: is for files and folders; a camera of the network is strips.rtsp://"),
+    ):
         with pytest.raises(SourceError, match=message):
             open_strips(uri, NoOptions(), Limits())
 

@@ -1,4 +1,4 @@
-"""Drawn clips: discs that pass on a belt, all at one pace; in bad clips one stands still, or is a square."""
+"""Drawn clips: discs that pass on a conveyor, all at one pace; in bad clips one stands still, or is a square."""
 
 from __future__ import annotations
 
