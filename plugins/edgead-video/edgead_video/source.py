@@ -26,7 +26,10 @@ class CameraOptions(NoOptions):
 
 
 class StripSource:
-    """The frames of a source with those before them; a gap in its numbers, or another connection, begins again with the first frame.
+    """The frames of a source, each with the four before it.
+
+    A gap in its numbers, another connection or another source begins a new stream: four frames pass before the next
+    strip.
 
     Parameters
     ----------

@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 
 import onnxruntime  # noqa: E402
-from drawn_clips import draw_clip  # noqa: E402
 from command_line import run_here  # noqa: E402
+from drawn_clips import draw_clip  # noqa: E402
 from edgead.export.build import write_draft  # noqa: E402
 from test_memoryout import STRIPS, build  # noqa: E402
 

@@ -96,7 +96,10 @@ def test_what_cannot_be_opened_is_named(tmp_path):
     for uri, message in (
         ("strips:missing.mp4", "no such file"),
         ("strips:strips:missing.mp4", "scheme once"),
-        ("strips:rtsp://user:pass@host", "^strips: is for files and folders; a camera of the network is strips.rtsp://"),
+        (
+            "strips:rtsp://user:pass@host",
+            "^strips: is for files and folders; a camera of the network is strips.rtsp://",
+        ),
     ):
         with pytest.raises(SourceError, match=message):
             open_strips(uri, NoOptions(), Limits())

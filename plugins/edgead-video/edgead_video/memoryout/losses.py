@@ -1,4 +1,4 @@
-"""What MemoryOut is trained by, beside the squared error of the predicted frame."""
+"""Losses of MemoryOut, beside the squared error of the predicted frame."""
 
 from __future__ import annotations
 
