@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -45,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
 
 
-def write_strips(clips: Sequence[Path], folder: Path, every: int) -> int:
-    """Write strips of good clips as `folder`/train/good/CLIP_NUMBER.png, and `folder`/groups.csv; gives how many.
+def write_strips(clips: Sequence[Path], data: Path, *, into: str = "train/good", every: int = 1) -> int:
+    """Write strips of clips as `data`/`into`/CLIP_NUMBER.png, and their groups to `data`/groups.csv; gives how many.
 
     The strips of a clip are a group: frames that are learnt and frames that make thresholds are of different clips.
     """
@@ -54,17 +55,26 @@ def write_strips(clips: Sequence[Path], folder: Path, every: int) -> int:
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise SettingsError(f"two clips are called {min(twice)}: each needs a name of its own")
-    rows = []
+    groups = {}
     for clip, name in zip(clips, names, strict=True):
         with closing(_open(clip)) as source:
             for frame in islice(source, 0, None, every):
-                file = f"{name}_{frame.number:06d}.png"
-                write_image(folder / "train" / "good" / file, frame.image)
-                rows.append({"path": file, "group": name})
-    if not rows:
+                file = data / into / f"{name}_{frame.number:06d}.png"
+                write_image(file, frame.image)
+                groups[file.relative_to(data).as_posix()] = name
+    if not groups:
         raise SettingsError(f"no clip has {FRAMES} frames: there is no strip")
-    write_csv(folder / GROUPS, tuple(rows[0]), rows)
-    return len(rows)
+    rows = {**_earlier(data / GROUPS), **groups}
+    write_csv(data / GROUPS, ("path", "group"), [{"path": path, "group": name} for path, name in rows.items()])
+    return len(groups)
+
+
+def _earlier(file: Path) -> dict[str, str]:
+    """Groups of strips that are in the data set already."""
+    if not file.exists():
+        return {}
+    with file.open(newline="", encoding="utf-8") as table:
+        return {row["path"]: row["group"] for row in csv.DictReader(table)}
 
 
 def judge(detector: Detector, clips: Sequence[Path]) -> Iterator[Judged]:
@@ -83,8 +93,8 @@ def _open(clip: Path) -> StripSource:
 
 
 def _strips(options: argparse.Namespace) -> None:
-    count = write_strips(options.clips, options.output, options.every)
-    print(f"{count} strips of {len(options.clips)} clips in {options.output / 'train' / 'good'}")
+    count = write_strips(options.clips, options.output, into=options.into, every=options.every)
+    print(f"{count} strips of {len(options.clips)} clips in {options.output / options.into}")
     print(f"now: edgead train {options.output} -o model --detector memoryout --group {options.output / GROUPS}")
 
 
@@ -115,9 +125,10 @@ def _cells(one: Judged) -> tuple[str, int, str, str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edgead-video", description=__doc__.partition(":")[0] + ".")
     commands = parser.add_subparsers(required=True)
-    strips = commands.add_parser("strips", help="make strips of good clips, to train on")
+    strips = commands.add_parser("strips", help="make strips of clips: a data set")
     strips.add_argument("clips", nargs="+", type=Path, help="videos, or folders of frames in their order")
     strips.add_argument("-o", "--output", type=Path, required=True, help="folder of the data set")
+    strips.add_argument("--into", default="train/good", help="folder in it, such as test/jam for `edgead eval`")
     strips.add_argument("--every", type=int, default=1, help="keep each N-th strip alone (default: all)")
     strips.set_defaults(run=_strips)
     score = commands.add_parser("score", help="judge clips frame by frame")

@@ -1,4 +1,4 @@
-"""MemoryOut: each part by hand, settings that are refused, strips that are taken apart, and how it learns and goes on."""
+"""MemoryOut: each part by hand, settings that are refused, strips taken apart, and how it learns and goes on."""
 
 from __future__ import annotations
 

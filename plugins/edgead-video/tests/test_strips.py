@@ -124,10 +124,13 @@ def test_strips_of_clips_are_a_data_set_with_groups(clips, tmp_path, capsys):
     files = sorted(path.name for path in (tmp_path / "data" / "train" / "good").iterdir())
     assert files == [f"{clip}_{number:06d}.png" for clip in ("one", "two") for number in (4, 5, 6)]
     with (tmp_path / "data" / "groups.csv").open() as file:
-        assert {row["path"]: row["group"] for row in csv.DictReader(file)} == {name: name[:3] for name in files}
+        groups = {row["path"]: row["group"] for row in csv.DictReader(file)}
+    assert groups == {f"train/good/{name}": name[:3] for name in files}
     strip = load_image(tmp_path / "data" / "train" / "good" / files[0])
     np.testing.assert_array_equal(strip[-64:], load_image(clips[0] / "4.png"))
-    assert write_strips(clips, tmp_path / "some", every=2) == 4
+    assert write_strips(clips, tmp_path / "data", into="test/jam", every=2) == 4
+    assert len(list((tmp_path / "data" / "test" / "jam").iterdir())) == 4
+    assert len((tmp_path / "data" / "groups.csv").read_text().splitlines()) == 1 + 6 + 4
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ The predictor is the authors'. What gives it features is ours: see `edgead_video
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -265,8 +263,3 @@ class ClipNetwork(nn.Module):
         patches = F.avg_pool2d(squares.mean(1, keepdim=True), self.predictor.patch)[:, 0] / self.usual[0]
         above = patches.new_zeros(1, GIVEN * patches.shape[1], 1).expand(patches.shape[0], -1, patches.shape[2])
         return torch.cat([above, patches], dim=1), semantic / self.usual[1]
-
-
-def parameter_count(predictor: Predictor) -> float:
-    """Numbers that are learnt, in millions."""
-    return math.fsum(parameter.numel() for parameter in predictor.parameters()) / 1e6
