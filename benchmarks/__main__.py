@@ -32,6 +32,7 @@ BENCHMARKS = (
     "page_clients",
     "panel",
     "panel_int8",
+    "ped2",
     "guarantee",
     "guard",
     "inp_lite",
@@ -45,6 +46,7 @@ BENCHMARKS = (
     "startup",
     "teach",
     "teacher_images",
+    "vane",
 )
 
 # They make NumPy's OpenBLAS take another core's kernels or cache size than this machine's, usually slower ones.

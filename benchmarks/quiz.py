@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -36,13 +36,19 @@ _IMAGES = {
     False: "an image of a part",
     True: "an image of a part, the same image with the heat map of an anomaly detector",
 }
-_SYSTEM = (
+SYSTEM = (
     "You are a helpful and intelligent multi-modal AI assistant, capable of performing visual question answering (VQA) "
-    "task. You will be given as input {images}, and a corresponding question related to the part, you have to answer "
-    "the given question after analyzing and understanding the given input. The question itself will present you with 4 "
-    "lettered options like A) B) C) D), your task is to only output single letter corresponding to the correct answer "
-    "(i.e. string literal 'A', 'B', 'C', or 'D'), and you should not output anything else."
+    "task. You will be given as input {images}, and a corresponding question related to the {what}, you have to answer "
+    "the given question after analyzing and understanding the given input{of}. The question itself will present you "
+    "with 4 lettered options like A) B) C) D), your task is to only output single letter corresponding to the correct "
+    "answer (i.e. string literal 'A', 'B', 'C', or 'D'), and you should not output anything else."
 )
+
+
+def letter_of(said: str) -> str | None:
+    """The letter that an answer is, with or without a closing bracket; None where it is anything else."""
+    said = said.strip().removesuffix(")")
+    return said if len(said) == 1 and said in LETTERS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,7 @@ class Reply:
     @property
     def letter(self) -> str | None:
         """The letter that was chosen; None where the answer is anything but one."""
-        said = (self.text or "").strip().removesuffix(")")
-        return said if len(said) == 1 and said in LETTERS else None
+        return letter_of(self.text or "")
 
     @property
     def is_right(self) -> bool:
@@ -119,7 +124,14 @@ def run_quiz(
 
 
 def ask_all(detector: Detector, chat: Chat, questions: Sequence[Question], *, heat_map: bool) -> Iterator[Reply]:
-    """Ask every question once.
+    """Ask every question once; see `ask_each`."""
+    asked = (_messages(detector, question, heat_map=heat_map) for question in questions)
+    for question, (text, problem) in zip(questions, ask_each(chat, asked), strict=True):
+        yield Reply(question, text, problem)
+
+
+def ask_each(chat: Chat, questions: Iterable[list[Message]]) -> Iterator[tuple[str | None, str]]:
+    """Ask every question once; gives what was said, or None and why there is nothing.
 
     Raises
     ------
@@ -127,24 +139,24 @@ def ask_all(detector: Detector, chat: Chat, questions: Sequence[Question], *, he
         Three in a row got no answer. A single one without counts as wrong.
     """
     failures = 0
-    for question in questions:
+    for messages in questions:
         try:
-            said = chat.ask(_messages(detector, question, heat_map=heat_map), most_tokens=_MAX_TOKENS)
+            said = chat.ask(messages, most_tokens=_MAX_TOKENS)
         except ChatError as error:
             failures += 1
-            yield Reply(question, None, str(error))
+            yield None, str(error)
             if failures == _MAX_FAILURES:
                 raise ChatError(f"{failures} questions in a row got no answer: {error}") from None
         else:
             failures = 0
-            yield Reply(question, said.text)
+            yield said.text, ""
 
 
 def _messages(detector: Detector, question: Question, *, heat_map: bool) -> list[Message]:
     image = load_image(question.image.path)
     parts = image_parts(image, detector.predict(image) if heat_map else None)
     return [
-        {"role": "system", "content": _SYSTEM.format(images=_IMAGES[heat_map])},
+        {"role": "system", "content": SYSTEM.format(images=_IMAGES[heat_map], what="part", of="")},
         {"role": "user", "content": [{"type": "text", "text": question.text}, *parts]},
     ]
 

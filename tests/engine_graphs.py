@@ -16,16 +16,17 @@ from edgead.runtime.flavour import Flavour
 
 
 def check_graphs(detector: Any, folder: Path, flavour: Flavour) -> None:
-    """Export a detector for images of 64 x 64, and build an engine of each graph."""
+    """Export a detector for small images, and build an engine of each graph."""
     fp32, int8 = folder / "model.onnx", folder / "model.int8_symmetric.onnx"
     export_onnx(detector.network, fp32, Manifest.draft(detector.name, detector.preprocessing, detector.head))
     # Whatever the ranges: only the form of the graph matters here.
-    images = list(np.random.default_rng(0).integers(0, 256, (MIN_IMAGES, 64, 64, 3), np.uint8))
+    shape = (*detector.preprocessing.image_size, 3)
+    images = list(np.random.default_rng(0).integers(0, 256, (MIN_IMAGES, *shape), np.uint8))
     ranges = measure_ranges(onnx.load(fp32), images, "minmax", lambda done, total: None)
     onnx.save(quantize(onnx.load(fp32), ranges, SCHEMES["int8_symmetric"]), int8)
     engines = []
     for graph in (fp32, int8):
         content, profile = build_engine(graph, graph.read_bytes(), flavour, "sm86")
-        assert profile == {"image": (1, 64, 64, 3)}
+        assert profile == {"image": (1, *shape)}
         engines.append(content)
     assert engines[0] != engines[1]

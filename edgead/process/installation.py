@@ -20,6 +20,7 @@ _PLUGINS = {
     "edgead.methods": {
         **dict.fromkeys(_FOUNDATION.split(), "edgead-foundation"),
         **dict.fromkeys(("strega", "ear", "fader"), "edgead-reconstruction"),
+        "memoryout": "edgead-video",
     },
     "edgead.screeners": {"musc": "edgead-foundation"},
     "edgead.sinks": {
@@ -29,6 +30,7 @@ _PLUGINS = {
         "sparkplug": "edgead-plant[sparkplug]",
         "gpio": "edgead-plant[gpio]",
     },
+    "edgead.sources": dict.fromkeys(("strips", "strips+camera", "strips+rtsp"), "edgead-video"),
     "edgead.sorters": {"anomaly_ncd": "edgead-foundation"},
     "edgead.triggers": {
         "s7": "edgead-plant[s7]",

@@ -11,6 +11,7 @@ from edgead.components.registry import read_options
 from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
 from edgead.images.files import MAX_MEGAPIXELS
+from edgead.process.installation import comes_with
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
 from edgead.sources.live import Limits, LiveSource
@@ -166,6 +167,8 @@ def _options(component: SourceComponent, text: str) -> Any:
 
 def _unknown(text: str) -> SourceError:
     shown, scheme = without_credentials(text), text.lower().partition(":")[0]
+    if missing := comes_with("edgead.sources", scheme):
+        return SourceError(missing)
     # Of admin:secret@camera/1, what looks like the scheme is the user's name.
     problem = f"unknown scheme {scheme!r}" if shown.lower().startswith(f"{scheme}:") else "no scheme"
     return SourceError(f"{shown}: {problem}; known are {SOURCES.examples()}, and paths of videos, images and folders")

@@ -1,0 +1,1 @@
+"""Detectors of clips: what comes next is predicted from the frames before."""

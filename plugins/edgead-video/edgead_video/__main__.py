@@ -1,0 +1,144 @@
+"""Command line of clips: `edgead-video strips CLIP... -o DATA` and `edgead-video score MODEL CLIP...`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from edgead.components.options import NoOptions
+from edgead.detector import Detector
+from edgead.errors import EdgeadError, SettingsError
+from edgead.files.table import write_csv
+from edgead.images.files import write_image
+from edgead.sources.live import Limits
+from edgead.types import Verdict
+from edgead_video.sheet import draw_sheet
+from edgead_video.source import SCHEME, StripSource, open_strips
+from edgead_video.strips import FRAMES
+
+GROUPS = "groups.csv"
+COLUMNS = ("clip", "frame", "score", "decision")
+
+
+class Judged(NamedTuple):
+    """A frame of a clip, by its number from 0, and the verdict on it."""
+
+    clip: str
+    number: int
+    strip: np.ndarray
+    verdict: Verdict
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; what a user can fix is said in one line."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except EdgeadError as error:
+        sys.exit(f"error: {error}")
+
+
+def write_strips(clips: Sequence[Path], data: Path, *, into: str = "train/good", every: int = 1) -> int:
+    """Write strips of clips as `data`/`into`/CLIP_NUMBER.png, and their groups to `data`/groups.csv; gives how many.
+
+    The strips of a clip are a group: frames that are learnt and frames that make thresholds are of different clips.
+    """
+    names = [clip.stem if clip.is_file() else clip.name for clip in clips]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise SettingsError(f"two clips are called {min(twice)}: each needs a name of its own")
+    groups = {}
+    for clip, name in zip(clips, names, strict=True):
+        with closing(_open(clip)) as source:
+            for frame in islice(source, 0, None, every):
+                file = data / into / f"{name}_{frame.number:06d}.png"
+                write_image(file, frame.image)
+                groups[file.relative_to(data).as_posix()] = name
+    if not groups:
+        raise SettingsError(f"no clip has {FRAMES} frames: there is no strip")
+    rows = {**_earlier(data / GROUPS), **groups}
+    write_csv(data / GROUPS, ("path", "group"), [{"path": path, "group": name} for path, name in rows.items()])
+    return len(groups)
+
+
+def _earlier(file: Path) -> dict[str, str]:
+    """Groups of strips that are in the data set already."""
+    if not file.exists():
+        return {}
+    with file.open(newline="", encoding="utf-8") as table:
+        return {row["path"]: row["group"] for row in csv.DictReader(table)}
+
+
+def judge(detector: Detector, clips: Sequence[Path]) -> Iterator[Judged]:
+    """Judge each frame of clips that has four before it."""
+    for clip in clips:
+        session = detector.session()
+        with closing(_open(clip)) as source:
+            for frame in source:
+                verdict = session.step(frame)
+                if verdict is not None:
+                    yield Judged(clip.name, frame.number, frame.image, verdict)
+
+
+def _open(clip: Path) -> StripSource:
+    return open_strips(f"{SCHEME}:{clip}", NoOptions(), Limits())
+
+
+def _strips(options: argparse.Namespace) -> None:
+    count = write_strips(options.clips, options.output, into=options.into, every=options.every)
+    print(f"{count} strips of {len(options.clips)} clips in {options.output / options.into}")
+    print(f"now: edgead train {options.output} -o model --detector memoryout --group {options.output / GROUPS}")
+
+
+def _score(options: argparse.Namespace) -> None:
+    with Detector.load(options.model) as detector:
+        judged = list(judge(detector, options.clips))
+        limit = detector.threshold
+    if not judged:
+        raise SettingsError(f"no clip has {FRAMES} frames: there is nothing to judge")
+    if options.csv is not None:
+        write_csv(options.csv, COLUMNS, [dict(zip(COLUMNS, _cells(one), strict=True)) for one in judged])
+    if options.sheet is not None:
+        write_image(options.sheet, draw_sheet(judged, limit))
+    for clip in dict.fromkeys(one.clip for one in judged):
+        own = [one for one in judged if one.clip == clip]
+        rejects = sum(one.verdict.decision == "reject" for one in own)
+        highest = max(own, key=lambda one: one.verdict.image_score)
+        print(
+            f"{clip}: {len(own)} frames judged, {rejects} rejected, highest score "
+            f"{highest.verdict.image_score:.3g} at frame {highest.number}"
+        )
+
+
+def _cells(one: Judged) -> tuple[str, int, str, str]:
+    return one.clip, one.number, f"{one.verdict.image_score:.6g}", one.verdict.decision
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgead-video", description=__doc__.partition(":")[0] + ".")
+    commands = parser.add_subparsers(required=True)
+    strips = commands.add_parser("strips", help="make strips of clips: a data set")
+    strips.add_argument("clips", nargs="+", type=Path, help="videos, or folders of frames in their order")
+    strips.add_argument("-o", "--output", type=Path, required=True, help="folder of the data set")
+    strips.add_argument("--into", default="train/good", help="folder in it, such as test/jam for `edgead eval`")
+    strips.add_argument("--every", type=int, default=1, help="keep each N-th strip alone (default: all)")
+    strips.set_defaults(run=_strips)
+    score = commands.add_parser("score", help="judge clips frame by frame")
+    score.add_argument("model", type=Path)
+    score.add_argument("clips", nargs="+", type=Path, help="videos, or folders of frames in their order")
+    score.add_argument("--csv", type=Path, help="file for a row a frame")
+    score.add_argument("--sheet", type=Path, help="file for an image: scores over time, and the highest frames")
+    score.set_defaults(run=_score)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""Networks of MemoryOut: three streams of four frames are fused, filtered, and decoded into the fifth.
+
+The predictor is the authors'. What gives it features is ours: see `edgead_video.memoryout.detector`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgead.workstation.backbones.pretrained import Backbone
+from edgead_video.memoryout.filtering import Filter
+from edgead_video.memoryout.losses import semantic_error
+from edgead_video.strips import FRAMES, GIVEN
+
+PATCH = 8
+"""Side in pixels of what a token stands for, the stride of the backbone's first layer that is used."""
+LAYERS = ("stride8", "stride16", "stride32")
+HEADS = 4
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def place_codes(dim: int, grid: tuple[int, int], others: int) -> Tensor:
+    """Sines and cosines of the places of a grid, (others + h w, dim) float32; tokens of no place, first, have 0.
+
+    The first half is of columns, the second of rows, each sines before cosines: as in the authors' code.
+    """
+    rows, columns = np.mgrid[: grid[0], : grid[1]].reshape(2, -1)
+    rates = 1 / 10000 ** (np.arange(dim // 4) / (dim // 4))
+    angles = [np.outer(places, rates) for places in (columns, rows)]
+    codes = np.concatenate([part for angle in angles for part in (np.sin(angle), np.cos(angle))], axis=1)
+    return torch.from_numpy(np.concatenate([np.zeros((others, dim)), codes])).float()
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of several heads, all (n, t, d); the heads are parts of d."""
+    split = [part.unflatten(2, (HEADS, -1)).transpose(1, 2) for part in (queries, keys, values)]
+    weights = (split[0] @ split[1].transpose(2, 3) * split[0].shape[3] ** -0.5).softmax(-1)
+    return (weights @ split[2]).transpose(1, 2).flatten(2)
+
+
+def mlp(dim: int, hidden: int, out: int) -> nn.Sequential:
+    """Two layers with a GELU between."""
+    return nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, out))
+
+
+class Block(nn.Module):
+    """A block of a vision transformer: self-attention and an MLP, each normalised before and with a way around it."""
+
+    def __init__(self, dim: int, widening: int):
+        super().__init__()
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.mlp = mlp(dim, widening * dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.out(attend(*self.qkv(self.attention_norm(tokens)).chunk(3, dim=2)))
+        return tokens + self.mlp(self.mlp_norm(tokens))
+
+
+class Motion(nn.Module):
+    """The stream of motion: differences of frames (n, 3, h, w) become tokens (n, 1 + places, dim)."""
+
+    places: Tensor
+
+    def __init__(self, dim: int, layers: int, grid: tuple[int, int], patch: int):
+        super().__init__()
+        self.embed = nn.Conv2d(3, dim, patch, patch)
+        self.summary = nn.Parameter(torch.zeros(1, 1, dim))
+        self.blocks = nn.Sequential(*(Block(dim, 2) for _ in range(layers)))
+        self.register_buffer("places", place_codes(dim, grid, 1), persistent=False)
+
+    def forward(self, differences: Tensor) -> Tensor:
+        tokens = self.embed(differences).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.summary.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        return self.blocks(tokens + self.places)
+
+
+class JointAttention(nn.Module):
+    """Tokens of what is seen look at those of semantics and of motion together, as far as `gains` let them."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in ("seen", "semantic", "motion", "mlp")})
+        self.queries = nn.Linear(dim, dim)
+        self.semantic = nn.Linear(dim, 2 * dim)
+        self.motion = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.mlp = mlp(dim, 2 * dim, dim)
+        self.gains = nn.Parameter(torch.zeros(2))
+
+    def forward(self, seen: Tensor, semantic: Tensor, motion: Tensor) -> Tensor:
+        of_semantic = self.semantic(self.norms["semantic"](semantic))
+        of_motion = self.motion(self.norms["motion"](motion))
+        keys, values = torch.cat([of_semantic, of_motion], dim=1).chunk(2, dim=2)
+        found = self.out(attend(self.queries(self.norms["seen"](seen)), keys, values))
+        seen = seen + self.gains[0] * found
+        return seen + self.gains[1] * self.mlp(self.norms["mlp"](seen))
+
+
+class Predictor(nn.Module):
+    """Predicts a frame from features of those before, and makes their semantic features again.
+
+    Parameters
+    ----------
+    channels : (int, int, int)
+        Of the features of what is seen, of the patches of the last frame, and of semantics.
+    dim : int
+        Of a token; half of it in the stream of motion.
+    layers : int
+        Blocks of each part.
+    grid : (int, int)
+        Height and width in tokens.
+    patch : int
+        Side of a token, pixels.
+    bottleneck, experts, chosen : int
+        See `Filter`.
+    """
+
+    places: Tensor
+
+    def __init__(
+        self,
+        channels: tuple[int, int, int],
+        *,
+        dim: int,
+        layers: int,
+        grid: tuple[int, int],
+        patch: int = PATCH,
+        bottleneck: int,
+        experts: int,
+        chosen: int,
+    ):
+        super().__init__()
+        self.grid, self.patch = grid, patch
+        seen, appearance, semantic = channels
+        self.seen_in, self.appearance_in = nn.Linear(seen, dim), nn.Linear(appearance, dim)
+        self.semantic_in = nn.Linear(semantic, dim)
+        self.time = nn.Linear(GIVEN * dim, dim)
+        self.motion = Motion(dim // 2, layers, grid, patch)
+        self.motion_in = nn.Linear((GIVEN - 1) * (dim // 2), dim)
+        self.joint = nn.ModuleList(JointAttention(dim) for _ in range(layers))
+        self.fuse = mlp(2 * dim, 4 * dim, dim)
+        self.blocks = nn.ModuleList(Block(dim, 4) for _ in range(layers))
+        self.filters = nn.ModuleList(Filter(dim, bottleneck, experts, chosen) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        self.pixels = nn.Linear(2 * dim, patch**2 * 3)
+        self.smooth = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.LeakyReLU(), nn.Conv2d(3, 3, 1))
+        self.semantic_out = mlp(dim, 4 * dim, semantic)
+        self.register_buffer("places", place_codes(dim, grid, 2), persistent=False)
+
+    def forward(
+        self, frames: Tensor, seen: Tensor, appearance: Tensor, semantic: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict the frame after those given.
+
+        Parameters
+        ----------
+        frames : Tensor of shape (n, GIVEN, 3, h, w)
+        seen : Tensor of shape (n, GIVEN, 1 + places, c)
+            Features of each frame; those of the frame as a whole come first, here and below.
+        appearance : Tensor of shape (n, 1 + places, c)
+            Of the last frame.
+        semantic : Tensor of shape (n, c)
+            Of the frames together.
+
+        Returns
+        -------
+        (Tensor of shape (n, 3, h, w), Tensor of shape (n, c), Tensor)
+            The frame, the semantic features made again, and the sum of the `balance` of the filters.
+        """
+        differences = (frames[:, 1:] - frames[:, :-1]).flatten(0, 1)
+        of_motion = self.motion(differences).unflatten(0, (-1, GIVEN - 1)).transpose(1, 2).flatten(2)
+        motion = self.motion_in(of_motion)
+        token = self.semantic_in(semantic)[:, None]
+        tokens = self.time(self.seen_in(seen).transpose(1, 2).flatten(2))
+        for joint in self.joint:
+            tokens = joint(tokens, token, motion)
+        tokens = self.fuse(torch.cat([tokens, motion], dim=2))
+        tokens = torch.cat([token, tokens], dim=1) + self.places
+        uneven = tokens.new_zeros(())
+        for block, filters in zip(self.blocks, self.filters, strict=True):
+            tokens, more = filters(block(tokens))
+            uneven = uneven + more
+        tokens = self.norm(tokens)
+        pixels = self.pixels(torch.cat([tokens[:, 2:], self.appearance_in(appearance[:, 1:])], dim=2))
+        rows, columns = self.grid
+        pixels = pixels.reshape(-1, rows, columns, self.patch, self.patch, 3).permute(0, 5, 1, 3, 2, 4)
+        frame = self.smooth(pixels.reshape(-1, 3, rows * self.patch, columns * self.patch))
+        return frame, self.semantic_out(tokens[:, 0]), uneven
+
+
+def with_summary(tokens: Tensor) -> Tensor:
+    """Put the mean of tokens (n, t, c) before them: convolutions have none of the frame as a whole."""
+    return torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
+
+
+class ClipNetwork(nn.Module):
+    """The exported module: a strip of frames, uint8 RGB (n, FRAMES h, w, 3), becomes errors of its last frame.
+
+    `forward` gives patch scores (n, FRAMES h / 8, w / 8), the mean squared error of each patch of the last frame, 0 on
+    the frames above, and image scores (n,), the semantic error. Each is divided by what it usually is.
+
+    Attributes
+    ----------
+    backbone : Backbone
+        With the layers `LAYERS`, frozen.
+    predictor : Predictor
+    """
+
+    semantic_mean: Tensor
+    semantic_std: Tensor
+    usual: Tensor
+
+    def __init__(self, backbone: Backbone, predictor: Predictor, semantic_channels: int):
+        super().__init__()
+        self.backbone, self.predictor = backbone, predictor
+        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1))
+        self.register_buffer("semantic_mean", torch.zeros(semantic_channels))
+        self.register_buffer("semantic_std", torch.ones(semantic_channels))
+        self.register_buffer("usual", torch.ones(2))
+
+    def normal(self, frames: Tensor) -> Tensor:
+        """Frames uint8 RGB (..., h, w, 3) as the predictor has them: float32 (..., 3, h, w)."""
+        return (frames.movedim(-1, -3).float() / 255 - self.mean) / self.std  # type: ignore[operator]
+
+    def look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of single frames, uint8 RGB (n, h, w, 3): (n, 1 + places, c) for each place, and (n, c) of all."""
+        fine, coarse, deep = self.backbone(frames.permute(0, 3, 1, 2).float())
+        coarse = F.interpolate(coarse, size=fine.shape[2:], mode="nearest")
+        places = torch.cat([fine, coarse], dim=1).flatten(2).transpose(1, 2)
+        return with_summary(places), deep.mean((2, 3))
+
+    def appearance(self, frames: Tensor) -> Tensor:
+        """The pixels of each patch of normal frames (n, 3, h, w), (n, 1 + places, c)."""
+        side = self.predictor.patch
+        patches = frames.unflatten(3, (-1, side)).unflatten(2, (-1, side)).permute(0, 2, 4, 1, 3, 5)
+        return with_summary(patches.flatten(3).flatten(1, 2))
+
+    def semantic(self, deep: Tensor) -> Tensor:
+        """Semantic features (n, c) of clips from those of their frames (n, t, c)."""
+        return (deep.mean(1) - self.semantic_mean) / self.semantic_std
+
+    def errors(self, frames: Tensor, seen: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared errors (n, 3, h, w) of the last frame, and semantic errors (n,); see `forward`.
+
+        `frames` are normal ones (n, FRAMES, 3, h, w); `seen` and `deep` what `look` gives for all but the last.
+        """
+        given, came = frames[:, :GIVEN], frames[:, GIVEN]
+        semantic = self.semantic(deep)
+        predicted, again, _ = self.predictor(given, seen, self.appearance(given[:, -1]), semantic)
+        return (predicted - came) ** 2, semantic_error(again, semantic)
+
+    def forward(self, strips: Tensor) -> tuple[Tensor, Tensor]:
+        frames = strips.unflatten(1, (FRAMES, -1))
+        seen, deep = self.look(frames[:, :GIVEN].flatten(0, 1))
+        squares, semantic = self.errors(
+            self.normal(frames), seen.unflatten(0, (-1, GIVEN)), deep.unflatten(0, (-1, GIVEN))
+        )
+        patches = F.avg_pool2d(squares.mean(1, keepdim=True), self.predictor.patch)[:, 0] / self.usual[0]
+        above = patches.new_zeros(1, GIVEN * patches.shape[1], 1).expand(patches.shape[0], -1, patches.shape[2])
+        return torch.cat([above, patches], dim=1), semantic / self.usual[1]
