@@ -2,6 +2,10 @@
 
 EXAMPLES = {
     "demo": ("edgead demo -o out/demo", "edgead demo --data my_parts -o out/demo"),
+    "heights": (
+        "edgead heights clouds -o maps --mm-per-pixel 0.2",
+        "edgead heights --stereo left right -o maps --set baseline_mm=60 --set focal_px=1200",
+    ),
     "train": (
         "edgead train good_images -o model",
         "edgead train good_images -o model --preset fast --defects known_rejects",

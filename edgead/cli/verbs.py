@@ -18,6 +18,7 @@ from edgead.cli.examples import EXAMPLES
 VERBS = {
     "Make a model": {
         "demo": "device",
+        "heights": "heights",
         "train": "train",
         "presets": "presets",
         "tune": "workstation",
