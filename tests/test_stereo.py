@@ -68,8 +68,8 @@ def test_a_step_is_as_high_as_it_is_and_what_one_camera_sees_is_a_hole():
     upper, lower = pair.mm == pair.mm.max(), pair.mm == pair.mm.min()
     assert np.nanmedian(mm[upper]) - np.nanmedian(mm[lower & seen_by_both(pair)]) == pytest.approx(20, abs=0.1)
     assert np.isnan(mm[:, : int(FOCAL_PX * BASELINE_MM / DISTANCE_MM) - 2]).mean() > 0.99
-    # The step hides a stretch of the lower plate from the right camera, as wide as the disparities differ. It is a hole,
-    # or carries the step's height: a limit that the documentation states.
+    # The step hides a stretch of the lower plate from the right camera, as wide as the disparities differ. It is a
+    # hole, or carries the step's height: a limit that the documentation states.
     edge = int(np.flatnonzero(upper[0])[0])
     hidden = round(FOCAL_PX * BASELINE_MM * (1 / (DISTANCE_MM - 20) - 1 / DISTANCE_MM))
     assert hidden == 6
