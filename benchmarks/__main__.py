@@ -43,6 +43,7 @@ BENCHMARKS = (
     "mutate",
     "soak",
     "startup",
+    "stereo",
     "teach",
     "teacher_images",
     "unknown_kind",
