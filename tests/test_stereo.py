@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from command_line import run_here
+from patience import MAX_S
 
 from edgead.components.uri import join_stereo, split_stereo, without_credentials
 from edgead.images.files import ImageError, load_image
@@ -19,7 +21,9 @@ from edgead.images.stereo import Calibration, Rectified, Search, StereoHeights, 
 from edgead.sources import SourceError, beside, check_there, gives_depth, is_live, open_source
 from edgead.sources.contract import Counters, FrameCounter
 from edgead.sources.live import Limits
+from edgead.sources.settings import CameraSection
 from edgead.sources.stereo import StereoOptions, StereoSource
+from edgead.sources.supervised import SupervisedCamera
 from edgead.synthetic.stereo import BASELINE_MM, DISTANCE_MM, FOCAL_PX, SIZE, render_pair
 from edgead.types import VALUES
 
@@ -370,3 +374,51 @@ def test_folders_without_a_pair_leave_nothing(folders):
     assert ended.returncode == 2 and "no pair of images" in ended.stderr
     assert not (folders / "maps").exists()
     check_there(f"stereo:{folders}/left|{folders}/right?{QUERY}")
+
+
+def test_the_daemons_camera_takes_pairs_as_it_takes_others(folders):
+    camera = SupervisedCamera("rig", CameraSection(uri=f"stereo:{folders}/left|{folders}/right?{QUERY}"))
+    mailbox = camera.subscribe()
+    camera.start()
+    with closing(camera):
+        frames = [frame for frame in iter(lambda: mailbox.get(MAX_S), None)]
+        assert [frame.source for frame in frames] == ["rig"] * 3
+        assert all(frame.others[VALUES].dtype == np.float32 for frame in frames)
+        assert camera.gives_depth and camera.status().state == "ended"
+
+
+@pytest.mark.slow
+def test_a_model_of_heights_judges_what_two_cameras_see(tmp_path):
+    pytest.importorskip("torch", reason="training needs the workstation's packages")
+    for number in range(14):
+        pair = render_pair(np.random.default_rng(number), dent_mm=3.0 if number == 13 else 0.0)
+        for side, image in (("left", pair.left), ("right", pair.right)):
+            folder = tmp_path / ("new" if number > 11 else "good") / side
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f"{number:02d}.png"), image)
+    good, new = tmp_path / "good", tmp_path / "new"
+    settings = [text for name, value in GIVEN.items() for text in ("--set", f"{name}={value:g}")]
+    assert (
+        run_here("heights", "--stereo", good / "left", good / "right", "-o", tmp_path / "maps", *settings).returncode
+        == 0
+    )
+    options = (
+        "--input",
+        "relief",
+        "--mm-per-count",
+        "1",
+        "--roi",
+        "150,0,250,240",
+        "--image-size",
+        "96",
+        "--group",
+        "none",
+    )
+    small = ("--backbone", "efficientnet_lite0", "--memory-bank-size", "300", "--false-reject-rate", "0.2")
+    assert run_here("train", tmp_path / "maps/heights", "-o", tmp_path / "model", *options, *small).returncode == 0
+    verdicts = tmp_path / "verdicts.jsonl"
+    uri = f"stereo:{new}/left|{new}/right?{QUERY}"
+    assert run_here("stream", tmp_path / "model", uri, "--sink", f"jsonl:{verdicts}").returncode == 0
+    fine, dented = map(json.loads, verdicts.read_text().splitlines())
+    assert dented["decision"] == "reject" and dented["image_score"] > 1.2 * fine["image_score"]
+    assert dented["boxes"][0]["lowest_mm"] == pytest.approx(-3, abs=0.6)
