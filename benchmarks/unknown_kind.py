@@ -1,4 +1,4 @@
-"""Is a reject of a kind never seen told better by S3AD's score than by how far it is from the known ones?
+"""Is a reject of a kind never seen known better by S3AD's score than by how far it is from the known ones?
 
     python -m benchmarks unknown_kind MAGNETIC_TILES -o WORK --bottle PANEL/bottle
 

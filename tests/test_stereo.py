@@ -258,6 +258,7 @@ def test_relative_folders_and_the_calibration_lie_beside_the_site_file(tmp_path)
         ("stereo:{0}/left|{0}/right?baseline_mm=60&focal_px=1&window=4", "odd"),
         ("stereo:{0}/left|{0}/right?baseline_mm=60&focal_px=1&base=2", "unknown option"),
         ("stereo:{0}/left|{0}/right?calibration={0}/none.yml", "is missing"),
+        ("stereo:request:|request:?baseline_mm=60&focal_px=1", "sent one by one"),
         ("stereo:{0}/left|{0}/none?baseline_mm=60&focal_px=1", "none: no such"),
         ("stereo:{0}/left|synthetic:?rate=5?baseline_mm=60&focal_px=1", "one of the two is a live camera"),
     ],

@@ -191,12 +191,14 @@ def open_stereo(uri: str, options: StereoOptions, limits: Limits) -> StereoSourc
     SourceError
         One of them cannot be opened, or an option does not fit.
     """
-    from edgead.sources import open_source  # which opens this one
+    from edgead.sources import is_on_demand, open_source  # which opens this one
 
     left, right, _ = split_stereo(uri)
     shown = without_credentials(uri)
     if not (left and right):
         raise SourceError(f"{shown}: name two sources, such as stereo:LEFT|RIGHT?baseline_mm=60&focal_px=1200")
+    if is_on_demand(left) or is_on_demand(right):
+        raise SourceError(f"{shown}: images that are sent one by one make no pairs")
     each = {
         "open_timeout_s": limits.open_timeout_s,
         "read_timeout_s": limits.read_timeout_s,
