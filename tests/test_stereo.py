@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from contextlib import closing
@@ -238,6 +239,20 @@ def test_passwords_of_both_cameras_are_hidden():
     shown = without_credentials(uri)
     assert "secret" not in shown and "admin" not in shown
     assert "one/live" in shown and "two/live" in shown and "baseline_mm=60" in shown
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "stereo:rtsp://admin:sec|ret@one/live|camera:0?baseline_mm=60&focal_px=1200",
+        "stereo:camera:0|rtsp://admin:sec?ret@two/live",
+        "stereo:camera:0|rtsp://admin:sec?ret@two/live?baseline_mm=60&focal_px=1200",
+        "stereo:rtsp://admin:secret@one/live",
+    ],
+)
+def test_a_password_that_splits_the_address_is_hidden_too(uri):
+    shown = without_credentials(uri)
+    assert not {"sec", "ret", "admin"} & set(re.split(r"\W+", shown)) and "secret" not in shown
 
 
 def test_relative_folders_and_the_calibration_lie_beside_the_site_file(tmp_path):

@@ -51,9 +51,7 @@ def without_credentials(uri: str) -> str:
     `***`. Of a network camera every value and every part of the path does that is not known to be harmless.
     """
     if uri.lower().startswith(_STEREO):
-        left, right, query = split_stereo(uri)
-        pair = f"{_STEREO}{without_credentials(left)}" + (f"|{without_credentials(right)}" if right else "")
-        return pair + (f"?{query}" if query else "")
+        return _stereo_without_credentials(uri)
     if uri.lower().startswith("webhook:"):
         return uri[:8] + (origin(uri[8:]) or ("***" if uri[8:] else ""))
     found = _AUTHORITY.match(uri)
@@ -69,6 +67,14 @@ def without_credentials(uri: str) -> str:
         authority, rest = "", rest.rpartition("@")[2]
     rest = _LONG_VALUE.sub(r"\1***", _SECRET.sub(r"\1***", rest))
     return f"{scheme}{authority}{_harmless(rest) if _NETWORK.fullmatch(scheme) else rest}"
+
+
+def _stereo_without_credentials(uri: str) -> str:
+    left, right, query = split_stereo(uri)
+    if "@" in uri and (uri.count("|") != 1 or "@" in query):  # a password with a raw | or ? in it
+        return f"{_STEREO}***"
+    pair = "|".join(map(without_credentials, (left, right) if right else (left,)))
+    return f"{_STEREO}{pair}?{query}" if query else f"{_STEREO}{pair}"
 
 
 def split_stereo(uri: str) -> tuple[str, str, str]:
