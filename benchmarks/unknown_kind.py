@@ -10,7 +10,8 @@ The scores are those of Mu et al. (S3AD, IoT-J 2026), as the authors' code has t
 it is of the known classes. The code's scores are sigmoids of a detection head, which has seen the background; no such
 head is here. Taken in their place, and ours: as foreground, how far the image's score is above the limit; as classes, a
 logistic regression for each known kind against the others and, as background, against good images, on distances to the
-examples. Its two settings were chosen on the first split of the tiles, on which those of edgead's kinds were as well.
+examples. S3AD's detector of road users in stereo images is not taken. The two settings were chosen on the first split
+of the tiles, on which those of edgead's kinds were as well.
 """
 
 from __future__ import annotations
