@@ -5,9 +5,10 @@ Files are untrusted: how many points a header claims is compared with the size o
 
 from __future__ import annotations
 
-import io
 import struct
+import warnings
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -29,12 +30,17 @@ _PCD_LINES = 10  # of a header
 _PCD_NUMBERS = 256  # of a point
 # LZF says at most 264 bytes with three: what claims more lies.
 _LZF_RATIO = 88
-_PLY_BYTES = {
-    **dict.fromkeys(("char", "uchar", "int8", "uint8"), 1),
-    **dict.fromkeys(("short", "ushort", "int16", "uint16"), 2),
-    **dict.fromkeys(("int", "uint", "int32", "uint32", "float", "float32"), 4),
-    **dict.fromkeys(("double", "float64"), 8),
+_PLY_TYPES = {
+    **dict.fromkeys(("char", "int8"), "i1"),
+    **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("short", "int16"), "i2"),
+    **dict.fromkeys(("ushort", "uint16"), "u2"),
+    **dict.fromkeys(("int", "int32"), "i4"),
+    **dict.fromkeys(("uint", "uint32"), "u4"),
+    **dict.fromkeys(("float", "float32"), "f4"),
+    **dict.fromkeys(("double", "float64"), "f8"),
 }
+_PLY_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 _COLOURS = (("blue", "green", "red"), ("diffuse_blue", "diffuse_green", "diffuse_red"))
 _DAMAGED = (ValueError, RuntimeError, KeyError, IndexError, TypeError, OverflowError, EOFError, struct.error)
 
@@ -86,7 +92,8 @@ def load_cloud(path: Path) -> Cloud:
     if read is None:
         raise ImageError(f"{path}: a point cloud ends in one of {' '.join(CLOUD_SUFFIXES)}")
     try:
-        with open_regular(path, _MAX_BYTES) as (stream, found):
+        with open_regular(path, _MAX_BYTES) as (stream, found), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # numpy's, of a text without numbers: said below
             cloud = read(stream, found.st_size)
     except (UnreadableFileError, ImageError) as error:
         raise ImageError(f"{path}: {error}") from error
@@ -115,25 +122,74 @@ def read_tiff(stream: BinaryIO, size: int) -> Cloud:
 
 
 def read_ply(stream: BinaryIO, size: int) -> Cloud:
-    """Read the vertices of a PLY file, text or binary, by plyfile."""
+    """Read the vertices of a PLY file, text or binary; faces are left out."""
+    head = stream.read(_HEADER_BYTES)
+    end = head.find(b"\nend_header")
+    begin = head.find(b"\n", end + 1) + 1
+    if not head.startswith(b"ply") or end < 0 or not begin:
+        raise ImageError(f"no PLY: its header does not end within {min(size, _HEADER_BYTES)} bytes")
+    coding, elements = _ply_header(head[:end].decode("ascii", "replace"))
+    before = elements[: next((i for i, one in enumerate(elements) if one.name == "vertex"), len(elements))]
+    if len(before) == len(elements):
+        raise ImageError("no PLY of points: it has no vertices")
+    vertex, is_text = elements[len(before)], coding == "ascii"
+    if any(one.has_lists for one in (*before, vertex)):
+        raise ImageError("its vertices hold lists, or follow what does: write the points alone")
+    least = sum(one.count * (2 * len(one.kinds) if is_text else one.dtype.itemsize) for one in (*before, vertex))
+    if least > size - begin + is_text:  # the last line of text may lack its end
+        raise ImageError(f"truncated PLY: it claims {least} bytes of points at least, {size - begin} are there")
     try:
-        import plyfile
-    except ImportError:
-        raise SettingsError(f"PLY files need plyfile: {install_command('clouds')}") from None
-    # plyfile would close the stream of a text that it wraps itself.
-    text = io.TextIOWrapper(stream, "ascii") if _check_ply(stream, size) else None
-    try:
-        vertices = plyfile.PlyData.read(text or stream, mmap=False)["vertex"].data
-        points = np.stack([vertices[axis] for axis in "xyz"], axis=1)
-    except (plyfile.PlyParseError, *_DAMAGED) as error:
+        if is_text:
+            stream.seek(begin)
+            skipped = sum(one.count for one in before)
+            lines = islice(stream, skipped, skipped + vertex.count)
+            rows = np.loadtxt(lines, vertex.dtype, comments=None, ndmin=1)
+        else:
+            stream.seek(begin + sum(one.count * one.dtype.itemsize for one in before))
+            rows = np.frombuffer(stream.read(vertex.count * vertex.dtype.itemsize), vertex.dtype)
+        points = np.stack([rows[axis] for axis in "xyz"], axis=1)
+    except _DAMAGED as error:
         raise ImageError(f"damaged PLY: {error}") from None
-    finally:
-        if text is not None:
-            text.detach()
-    names = vertices.dtype.names or ()
-    found = next((colours for colours in _COLOURS if set(colours) <= set(names)), None)
-    colours = np.stack([vertices[name] for name in found], axis=1) if found else None
-    return Cloud(_as_floats(points), None if colours is None or colours.dtype != np.uint8 else colours, None)
+    if len(rows) != vertex.count:
+        raise ImageError(f"truncated PLY: {len(rows)} of {vertex.count} points found; copy it again")
+    found = next((names for names in _COLOURS if all(vertex.kinds.get(name) == "u1" for name in names)), None)
+    return Cloud(_as_floats(points), np.stack([rows[name] for name in found], axis=1) if found else None, None)
+
+
+class _Element(NamedTuple):
+    """What a PLY file has so many of: types of numbers by name; in what order their bytes are."""
+
+    name: str
+    count: int
+    kinds: dict[str, str]
+    order: str
+
+    @property
+    def has_lists(self) -> bool:
+        return "list" in self.kinds.values()
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype([(name, self.order + kind) for name, kind in self.kinds.items()])
+
+
+def _ply_header(text: str) -> tuple[str, list[_Element]]:
+    """The coding of a PLY file, and its elements in their order."""
+    words = [line.split() for line in text.splitlines()]
+    coding = next((line[1] for line in words if line[:1] == ["format"] and len(line) == 3), "")
+    if coding not in _PLY_ORDERS:
+        raise ImageError(f"its format is none of {', '.join(_PLY_ORDERS)}")
+    elements: list[_Element] = []
+    for line in words:
+        if line[:1] == ["element"] and len(line) == 3 and line[2].isdecimal():
+            elements.append(_Element(line[1], int(line[2]), {}, _PLY_ORDERS[coding]))
+            _check_count(elements[-1].count)
+        elif line[:1] == ["property"] and elements and len(line) > 2:
+            kind = "list" if line[1] == "list" else _PLY_TYPES.get(line[1])
+            if kind is None or line[-1] in elements[-1].kinds:
+                raise ImageError(f"damaged PLY: {' '.join(line)!r} has an unknown type, or is there twice")
+            elements[-1].kinds[line[-1]] = kind
+    return coding, elements
 
 
 def read_pcd(stream: BinaryIO, size: int) -> Cloud:
@@ -176,33 +232,6 @@ def _as_floats(points: np.ndarray) -> np.ndarray:
 def _check_count(count: int) -> None:
     if count > MAX_POINTS:
         raise ImageError(f"claims {count} points, at most {MAX_POINTS} are read")
-
-
-def _check_ply(stream: BinaryIO, size: int) -> bool:
-    """Compare what the header claims with the size of the file, and say whether it is text.
-
-    The stream stands at its beginning afterwards.
-    """
-    head = stream.read(_HEADER_BYTES)
-    stream.seek(0)
-    end = head.find(b"end_header")
-    if not head.startswith(b"ply") or end < 0:
-        raise ImageError(f"no PLY: its header does not end within {min(size, _HEADER_BYTES)} bytes")
-    words = [line.split() for line in head[:end].decode("ascii", "replace").splitlines()]
-    is_text = ["format", "ascii", "1.0"] in words
-    least, count, element = 0, 0, ""
-    for line in words:
-        if line[:1] == ["element"] and len(line) == 3 and line[2].isdigit():
-            element, count = line[1], int(line[2])
-            _check_count(count)
-        elif line[:1] == ["property"] and len(line) > 2:
-            if element == "vertex" and line[1] == "list":
-                raise ImageError("its vertices hold lists, which points have not")
-            of_value = _PLY_BYTES.get(line[2] if line[1] == "list" else line[1], 1)
-            least += count * (2 if is_text else of_value)
-    if least > size - end + 1:  # the last line of text may lack its end
-        raise ImageError(f"truncated PLY: it claims {least} bytes of values at least, {size - end} are there")
-    return is_text
 
 
 def _pcd_header(stream: BinaryIO) -> list[str]:
