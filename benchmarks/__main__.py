@@ -44,8 +44,10 @@ BENCHMARKS = (
     "mutate",
     "soak",
     "startup",
+    "stereo",
     "teach",
     "teacher_images",
+    "unknown_kind",
     "vane",
 )
 

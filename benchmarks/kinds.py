@@ -38,19 +38,19 @@ GOOD = "good"
 
 
 def main(arguments: list[str]) -> None:
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.boards and not options.boxes:
         parser.error("--boards needs --boxes: the types of defects stand in DeepPCB's own files")
     work: Path = options.output
-    for name, make in _sets(options):
+    for name, make in sets_of(options):
         data = make(work / "data" / name)
         model = trained(data, work / "models" / name, options.preset)
-        described, names = _described(data, model, work / "described" / f"{name}.npz")
+        described, names = describe_set(data, model, work / "described" / f"{name}.npz")
         result = measure(described, names)
         if options.control and name.startswith("tiles"):
             shuffled = _shuffled(model, work / "models" / f"{name}-shuffled")
-            control, _ = _described(data, shuffled, work / "described" / f"{name}-shuffled.npz")
+            control, _ = describe_set(data, shuffled, work / "described" / f"{name}-shuffled.npz")
             result["control"] = sort_quality(control)
         (work / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
         print(name, json.dumps(result), flush=True)
@@ -78,7 +78,7 @@ def measure(described: Described, names: list[str]) -> dict[str, Any]:
     return report
 
 
-def _sets(options: argparse.Namespace) -> list[tuple[str, Callable[[Path], KindSet]]]:
+def sets_of(options: argparse.Namespace) -> list[tuple[str, Callable[[Path], KindSet]]]:
     sets: list[tuple[str, Callable[[Path], KindSet]]] = [
         (f"tiles-{split}", lambda folder, split=split: tiles_by_tile(options.tiles, folder, split))
         for split in range(options.splits)
@@ -102,7 +102,7 @@ def trained(data: KindSet, model: Path, preset: str) -> Path:
     return model
 
 
-def _described(data: KindSet, model: Path, file: Path) -> tuple[Described, list[str]]:
+def describe_set(data: KindSet, model: Path, file: Path) -> tuple[Described, list[str]]:
     names = sorted({image.kind for image in data.test})
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def _mean(reports: list[Any]) -> Any:
     return round(float(np.mean(reports)), 3)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks kinds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -90,10 +90,10 @@ def named_accuracy(data: Described, named: int, *, draws: int = DRAWS) -> float:
     No part is on both sides. A kind with too few parts to leave a third of them to test gives fewer.
     """
     right = []
-    for rng in _draws(draws):
+    for rng in draw_parts(draws):
         known = np.concatenate([_one_each(data, kind, named, rng) for kind in np.unique(data.kinds)])
         test = np.flatnonzero(~np.isin(data.parts, data.parts[known]))
-        right.append(np.mean([name == str(data.kinds[i]) for i, (name, _) in _judged(data, known, test, 0.0)]))
+        right.append(np.mean([name == str(data.kinds[i]) for i, (name, _) in judge_by(data, known, test, 0.0)]))
     return float(np.mean(right))
 
 
@@ -105,12 +105,12 @@ def open_set(data: Described, *, draws: int = 5) -> dict[str, float]:
     """
     found: dict[str, list[float]] = {"AUROC": [], "unknown_called": [], **{f"below_{level}": [] for level in LEVELS}}
     for unknown in np.unique(data.kinds):
-        for rng in _draws(draws):
+        for rng in draw_parts(draws):
             parts = rng.permutation(np.unique(data.parts))
             in_half = np.isin(data.parts, parts[: len(parts) // 2])
             known = np.flatnonzero(in_half & (data.kinds != unknown))
             test = np.flatnonzero(~in_half)
-            p_values = np.array([p_value for _, (_, p_value) in _judged(data, known, test, 0.05)])
+            p_values = np.array([p_value for _, (_, p_value) in judge_by(data, known, test, 0.05)])
             is_new = data.kinds[test] == unknown
             if is_new.all() or not is_new.any():
                 continue
@@ -121,7 +121,7 @@ def open_set(data: Described, *, draws: int = 5) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def _draws(number: int) -> Iterator[np.random.Generator]:
+def draw_parts(number: int) -> Iterator[np.random.Generator]:
     return (np.random.default_rng(seed) for seed, _ in zip(count(), range(number), strict=False))
 
 
@@ -133,7 +133,7 @@ def _one_each(data: Described, kind: int, most: int, rng: np.random.Generator) -
     return members[first[: min(most, max(1, len(first) * 2 // 3))]]
 
 
-def _judged(
+def judge_by(
     data: Described, known: np.ndarray, test: np.ndarray, level: float
 ) -> Iterator[tuple[int, tuple[str, float]]]:
     """The kind and the p-value of each test reject by the known ones."""

@@ -208,7 +208,9 @@ class Box:
     """A rectangle around an anomalous region, in pixels of the frame.
 
     `peak` is the highest value of the map in it; `place` the ninth of the frame that its centre lies in, such as
-    "top left", "centre" or "bottom", empty where the frame's size was not known.
+    "top left", "centre" or "bottom", empty where the frame's size was not known. `width_mm` and `height_mm` are its
+    sides where the model knows how many millimetres a pixel is; `lowest_mm` and `highest_mm`, of a model of heights,
+    how low and how high the part lies in it, above the part's plane: 1 % of its known pixels lie beyond each.
     """
 
     x: int
@@ -217,6 +219,14 @@ class Box:
     height: int
     peak: float
     place: str = ""
+    width_mm: float | None = None
+    height_mm: float | None = None
+    lowest_mm: float | None = None
+    highest_mm: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the box in values that JSON knows; millimetres that are not known are left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -320,7 +330,7 @@ class Verdict:
             "kind": self.kind,
             "kind_p_value": self.kind_p_value,
             "model": self.model,
-            "boxes": [asdict(box) for box in self.boxes],
+            "boxes": [box.to_dict() for box in self.boxes],
             "stage_times": asdict(self.stage_times),
         }
 

@@ -62,7 +62,8 @@ def record_page() -> str:
         "stage_times": first_paragraph(StageTimes.__doc__),
     }
     own["captured_at"] = "When the image was in memory: UTC, ISO 8601."
-    own["boxes"] = f"{known['boxes']} Each has {', '.join(code(field.name) for field in fields(Box))}."
+    always, known_mm = ([code(one.name) for one in fields(Box) if (one.default is None) is mm] for mm in (False, True))
+    own["boxes"] = f"{known['boxes']} Each has {', '.join(always)}; where known, {', '.join(known_mm)}."
     rows = [[code(key), own.get(key) or known[key]] for key in example()]
     parts = (
         "# The record of a verdict",

@@ -39,6 +39,7 @@ _OF_IMAGES = (
     "align",
     "input",
     "mm_per_count",
+    "mm_per_pixel",
 )
 
 

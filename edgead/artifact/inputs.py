@@ -80,7 +80,8 @@ class Preprocessing(Section):
     """How a frame becomes the network's input; see `edgead.artifact.preprocess`.
 
     A frame of other proportions than `image_size` is stretched, or keeps its own and the rest is filled with its
-    reflection. With `tiles` the frame, or its region `roi`, is cut, and each tile becomes an input.
+    reflection. With `tiles` the frame, or its region `roi`, is cut, and each tile becomes an input. `mm_per_pixel`
+    of the frame, at the distance of the part, gives boxes their size.
     """
 
     image_size: tuple[_Side, _Side]
@@ -93,6 +94,7 @@ class Preprocessing(Section):
     ignored: Ignored | None = None
     alignment: Alignment | None = None
     tiles: Tiling | None = None
+    mm_per_pixel: _PositiveMm | None = None
 
     @property
     def keeps_depth(self) -> bool:
@@ -126,11 +128,11 @@ class Preprocessing(Section):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an input of 8-bit colours has no use for: such manifests are what they were."""
-        return {name: value for name, value in plain(self).items() if value is not None or name not in _OF_DEPTH}
+        """Leave out what is seldom set, and is not: such manifests are what they were."""
+        return {name: value for name, value in plain(self).items() if value is not None or name not in _SELDOM}
 
 
-_OF_DEPTH = ("grey16", "relief")
+_SELDOM = ("grey16", "relief", "mm_per_pixel")
 
 
 class TensorInput(Section):

@@ -42,6 +42,11 @@ class InputName(Word):
     rgb_relief = "rgb_relief"  # refused in words
 
 
+class HeightsGrow(Word):
+    up = "up"
+    away = "away"
+
+
 class TeacherSize(Word):
     nano = "nano"
     small = "small"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,7 +150,7 @@ def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_ma
         "review_threshold": verdict.review_threshold,
         "threshold": verdict.threshold,
         "decision": verdict.decision,
-        "boxes": [asdict(box) for box in verdict.boxes],
+        "boxes": [box.to_dict() for box in verdict.boxes],
         "kind": verdict.kind,
         "kind_p_value": verdict.kind_p_value,
     }

@@ -131,6 +131,10 @@ def train(
     mm_per_count: Annotated[
         float | None, typer.Option(help="With --input relief: millimetres of one count of the height map.")
     ] = None,
+    mm_per_pixel: Annotated[
+        float | None,
+        typer.Option(help="Millimetres of one pixel of the images: verdicts say how large a defect is."),
+    ] = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -167,6 +171,7 @@ def train(
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
     good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count)
+    good = replace(good, mm_per_pixel=mm_per_pixel)
     good = replace(good, defects=find_images(defects or []), costs=_costs(cost_escape, cost_reject, defect_rate))
     replaced = (output / MANIFEST).is_file()
     with stage_bars() as progress:

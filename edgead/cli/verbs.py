@@ -20,6 +20,7 @@ VERBS = {
         "start": "start",
         "demo": "device",
         "optics": "optics",
+        "heights": "heights",
         "train": "train",
         "presets": "presets",
         "tune": "workstation",

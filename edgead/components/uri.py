@@ -24,6 +24,7 @@ _HARMLESS_PART = re.compile(
     r"|ts|jpe?g|amp|sdp)*|.{0,2}|[^=]*=\*{3}",
     re.I,
 )
+_STEREO = "stereo:"
 _schemes: set[str] = set()
 
 
@@ -49,6 +50,8 @@ def without_credentials(uri: str) -> str:
     Values of options whose name sounds like a secret, and values longer than 16 characters (tokens), become
     `***`. Of a network camera every value and every part of the path does that is not known to be harmless.
     """
+    if uri.lower().startswith(_STEREO):
+        return _stereo_without_credentials(uri)
     if uri.lower().startswith("webhook:"):
         return uri[:8] + (origin(uri[8:]) or ("***" if uri[8:] else ""))
     found = _AUTHORITY.match(uri)
@@ -64,6 +67,28 @@ def without_credentials(uri: str) -> str:
         authority, rest = "", rest.rpartition("@")[2]
     rest = _LONG_VALUE.sub(r"\1***", _SECRET.sub(r"\1***", rest))
     return f"{scheme}{authority}{_harmless(rest) if _NETWORK.fullmatch(scheme) else rest}"
+
+
+def _stereo_without_credentials(uri: str) -> str:
+    left, right, query = split_stereo(uri)
+    if "@" in uri and (uri.count("|") != 1 or "@" in query):  # a password with a raw | or ? in it
+        return f"{_STEREO}***"
+    pair = "|".join(map(without_credentials, (left, right) if right else (left,)))
+    return f"{_STEREO}{pair}?{query}" if query else f"{_STEREO}{pair}"
+
+
+def split_stereo(uri: str) -> tuple[str, str, str]:
+    """Split `stereo:LEFT|RIGHT?a=1` into its two sources, which may have options of their own, and its options."""
+    sources, mark, query = uri[len(_STEREO) :].rpartition("?")
+    if not mark:
+        sources, query = query, ""
+    left, _, right = sources.partition("|")
+    return left, right, query
+
+
+def join_stereo(left: str, right: str, query: str) -> str:
+    """Put together what `split_stereo` gives."""
+    return f"{_STEREO}{left}|{right}?{query}"
 
 
 def _harmless(rest: str) -> str:

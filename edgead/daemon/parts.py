@@ -8,7 +8,7 @@ import time
 from bisect import insort
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -318,7 +318,7 @@ def _described(view: View) -> dict[str, Any]:
         "id": view.frame.id,
         "decision": verdict.decision,
         "image_score": float(verdict.image_score),
-        "boxes": [asdict(box) for box in verdict.boxes],
+        "boxes": [box.to_dict() for box in verdict.boxes],
     }
 
 

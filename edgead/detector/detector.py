@@ -17,6 +17,7 @@ from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration
 from edgead.artifact.preprocess import visible_image
 from edgead.calibration.group_conformal import Ranking
+from edgead.detector.box_sizes import in_mm
 from edgead.detector.known_kinds import open_kinds
 from edgead.detector.measurer import Measurement, Measurer
 from edgead.errors import SettingsError
@@ -26,7 +27,7 @@ from edgead.images.boxes import find_boxes
 from edgead.images.files import ImageError
 from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
 from edgead.images.verdict import ImageVerdict
-from edgead.types import VALUES, Frame, Verdict
+from edgead.types import VALUES, Box, Frame, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -211,7 +212,7 @@ class Detector(Measurer):
         score = partial(self.manifest.head.score_still, self._scorer)
         measured = self._measure(image, score, describe_above=-math.inf)
         assert measured is not None and measured.descriptor is not None
-        return Described(self._verdict(measured, image.shape, self._limits(), Verdict), measured.descriptor)
+        return Described(self._verdict(measured, image, self._limits(), Verdict), measured.descriptor)
 
     def check_describes(self) -> None:
         """Raise SettingsError unless the model can `describe` images; says what to use beside it."""
@@ -226,9 +227,9 @@ class Detector(Measurer):
         """Judge an image by the scores that `score` makes of the network's outputs; None where it makes none."""
         limits = self._limits()  # once: another thread may set others
         measured = self._measure(image, score, describe_above=limits.review if self._kinds else math.inf)
-        return None if measured is None else self._verdict(measured, image.shape, limits, make)
+        return None if measured is None else self._verdict(measured, image, limits, make)
 
-    def _verdict(self, measured: Measurement, shape: tuple[int, ...], limits: Calibration, make: Callable[..., V]) -> V:
+    def _verdict(self, measured: Measurement, image: np.ndarray, limits: Calibration, make: Callable[..., V]) -> V:
         decision = limits.decide(measured.image_score)
         if decision == "ok" and not measured.found:  # what was scored is not what was learnt
             decision = "review"
@@ -236,7 +237,10 @@ class Detector(Measurer):
         if self._kinds and decision != "ok" and measured.descriptor is not None:
             kind = self._kinds.kind_of(measured.descriptor)
         spec, anomaly_map = self._spec, measured.anomaly_map
-        boxes = () if decision == "ok" else find_boxes(anomaly_map, limits.map_threshold, spec.region(shape), shape)
+        boxes: tuple[Box, ...] = ()
+        if decision != "ok":
+            region = spec.region(image.shape)
+            boxes = in_mm(find_boxes(anomaly_map, limits.map_threshold, region, image.shape), image, spec)
         return make(
             measured.image_score,
             decision,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+from urllib.parse import quote, unquote
 
 from edgead.components.registry import read_options
-from edgead.components.uri import without_credentials
+from edgead.components.uri import join_stereo, split_stereo, without_credentials
 from edgead.errors import SettingsError
 from edgead.images.files import MAX_MEGAPIXELS
 from edgead.process.installation import comes_with
@@ -31,6 +32,7 @@ __all__ = [
 
 # Two letters or more, so that the drive letter of a Windows path is no scheme.
 _SCHEME = re.compile(r"^([a-z][a-z0-9+]+):")
+_CALIBRATION = re.compile(r"((?:^|&)calibration=)([^&]*)")
 
 
 def open_source(
@@ -97,6 +99,8 @@ def live_address(uri: str, limits: Limits) -> LiveAddress | None:
 def is_live(uri: str) -> bool:
     """Whether a URI names a camera, there or not: what it gives comes at its own pace, and has no end."""
     component = _component(uri)
+    if _is_stereo(component):
+        return all(map(is_live, split_stereo(uri)[:2]))
     return component is not None and component.live
 
 
@@ -124,6 +128,10 @@ def beside(uri: str, folder: Path) -> str:
     if component is not None and component.name == "watch":
         scheme, _, path = uri.partition(":")
         return f"{scheme}:{folder / path}"
+    if _is_stereo(component):
+        left, right, query = split_stereo(uri)
+        found = _CALIBRATION.sub(lambda match: f"{match[1]}{quote(str(folder / unquote(match[2])))}", query)
+        return join_stereo(beside(left, folder), beside(right, folder), found)
     names_path = component is not None and component.name == "path"
     return str(folder / uri) if names_path or (folder / uri).exists() else uri
 
@@ -143,6 +151,10 @@ def check_there(uri: str) -> None:
         live_address(uri, Limits())
     elif component.name in ("path", "watch"):
         open_source(uri).close()
+    elif _is_stereo(component):
+        for one in split_stereo(uri)[:2]:
+            check_there(one)
+        _options(component, uri).heights()
     else:
         _options(component, uri)
 
@@ -157,8 +169,13 @@ def _component(text: str) -> SourceComponent | None:
     return SOURCES.of_scheme(found[1])
 
 
+def _is_stereo(component: SourceComponent | None) -> TypeGuard[SourceComponent]:
+    return component is not None and component.name == "stereo"
+
+
 def _options(component: SourceComponent, text: str) -> Any:
     query = text.partition("?")[2] if component.has_query else ""
+    query = split_stereo(text)[2] if _is_stereo(component) else query
     try:
         return read_options(component, query, without_credentials(text))
     except SettingsError as error:

@@ -45,7 +45,8 @@ class SourceComponent(Component):
 SOURCES: Registry[SourceComponent] = Registry(
     "source",
     tuple(
-        f"edgead.sources.{name}" for name in "camera csi genicam network synthetic paths sent_images watched".split()
+        f"edgead.sources.{name}"
+        for name in "camera csi genicam network synthetic paths sent_images watched stereo".split()
     ),
 )
 

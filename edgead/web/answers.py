@@ -123,6 +123,10 @@ class BoxAnswer(Answer):
     height: int
     peak: Number
     place: Annotated[str, Field(description="The ninth of the frame that its centre lies in, such as top left.")] = ""
+    width_mm: Annotated[Number | None, Field(description="Where the model knows how many mm a pixel is.")] = None
+    height_mm: Annotated[Number | None, Field(description="Likewise.")] = None
+    lowest_mm: Annotated[Number | None, Field(description="Of a model of heights: above the part's plane.")] = None
+    highest_mm: Annotated[Number | None, Field(description="Likewise.")] = None
 
 
 class PartAnswer(Answer):

@@ -262,6 +262,8 @@ class GoodImages:
         What the images are: 8-bit images, grey values of 16 bits or floats, or heights.
     mm_per_count : float, optional
         Of heights: how many millimetres one count is.
+    mm_per_pixel : float, optional
+        Of the images, at the distance of the part: verdicts say how large a defect is.
 
     Raises
     ------
@@ -287,6 +289,7 @@ class GoodImages:
     costs: Costs | None = None
     input: Colour = "rgb"
     mm_per_count: float | None = None
+    mm_per_pixel: float | None = None
 
     def __post_init__(self) -> None:
         self._check_input()
@@ -324,6 +327,8 @@ class GoodImages:
             raise SettingsError("--input relief needs --mm-per-count, and no other input takes it")
         if self.mm_per_count is not None and not 0 < self.mm_per_count <= 1e9:
             raise SettingsError(f"--mm-per-count {self.mm_per_count:g}: give the millimetres of one count, above 0")
+        if self.mm_per_pixel is not None and not 0 < self.mm_per_pixel <= 1e9:
+            raise SettingsError(f"--mm-per-pixel {self.mm_per_pixel:g}: give the millimetres of one pixel, above 0")
         if self.input == "rgb":
             return
         if self.clean or self.align is not None:
@@ -346,7 +351,8 @@ class GoodImages:
 
     def with_input(self, spec: Preprocessing, paths: Sequence[Path]) -> Preprocessing:
         """How the values of these images are prepared, over the range that they have; see `dataset.ranges`."""
-        return with_colour(spec, self.input, self.mm_per_count, paths)
+        found = with_colour(spec, self.input, self.mm_per_count, paths)
+        return found.model_copy(update={"mm_per_pixel": self.mm_per_pixel})
 
     def with_places(self, spec: Preprocessing, paths: Sequence[Path], looks: Sequence[Look]) -> Preprocessing:
         """How these images are prepared, from what the method says, with the places that the user names.

@@ -1,0 +1,43 @@
+"""Boxes in millimetres: their sides where the pixel is known, and of heights how low and how high the part lies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgead.artifact.inputs import Preprocessing
+from edgead.artifact.preprocess import cut
+from edgead.artifact.relief import heights_of
+from edgead.types import Box
+
+# Single pixels of a height camera lie far off: so many percent of a box count on neither side.
+_TAIL = 1.0
+
+
+def in_mm(boxes: tuple[Box, ...], image: np.ndarray, spec: Preprocessing) -> tuple[Box, ...]:
+    """Give boxes their millimetres, as far as the model knows them.
+
+    Parameters
+    ----------
+    boxes : tuple of Box
+        In pixels of the frame.
+    image : ndarray of shape (H, W) or (H, W, 3)
+        The frame that was judged.
+    spec : Preprocessing
+    """
+    if not boxes or (spec.mm_per_pixel is None and spec.relief is None):
+        return boxes
+    if (side := spec.mm_per_pixel) is not None:
+        boxes = tuple(replace(box, width_mm=box.width * side, height_mm=box.height * side) for box in boxes)
+    if spec.relief is None:
+        return boxes
+    left, top, _, _ = spec.region(image.shape)
+    mm, known = heights_of(cut(image, spec.roi), spec.relief)
+    found = []
+    for box in boxes:
+        inside = np.s_[box.y - top : box.y - top + box.height, box.x - left : box.x - left + box.width]
+        heights = mm[inside][known[inside] > 0]
+        lowest, highest = np.percentile(heights, (_TAIL, 100 - _TAIL)).tolist() if len(heights) else (None, None)
+        found.append(replace(box, lowest_mm=lowest, highest_mm=highest))
+    return tuple(found)

@@ -1,0 +1,292 @@
+"""Stereo: images of two cameras side by side become heights, by OpenCV's semi-global block matching.
+
+Block matching prefers whole disparities: what it finds is moved to where the windows fit best (Lucas and Kanade, 1981).
+Where its check of left against right fails, or the windows do not correlate then, is a hole.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from edgead.files.regular_files import UnreadableFileError, read_regular
+from edgead.images.files import ImageError
+from edgead.process.quiet_libraries import quiet_opencv
+
+_MAX_BYTES = 1 << 20  # of a calibration
+_MAX_SIDE = 16  # of its matrices
+_SIDES = re.compile(r"\b(?:rows|cols|sizes?)\s*:\s*\[?\s*(\d+)")
+_PER_PIXEL = 16  # steps of a disparity
+# Of OpenCV's own examples: costs of a step of one disparity and of more, per value of the window; percent by which the
+# best match must win; what differs from its surroundings on fewer pixels is noise.
+_SMALL_STEP, _LARGE_STEP, _WINS_BY, _SPECKLE_PX, _SPECKLE_STEP = 8, 32, 10, 50, 1
+_FROM_RIGHT = 1  # disparities that both ways of matching may differ by
+# Ours: the window that a disparity is refined by, how often, and how far at most. Windows that correlate less show
+# noise, or not the same place: of two unrelated textures a twenty-fifth is left, of noise nothing.
+_FINE_PX, _ROUNDS, _FURTHEST, _LEAST_CORRELATION = 11, 3, 1.0, 0.8
+_TINY = np.float32(1e-6)
+
+_NAMES = {
+    "M1": ("M1", "cameraMatrix1", "K1"),
+    "D1": ("D1", "distCoeffs1"),
+    "M2": ("M2", "cameraMatrix2", "K2"),
+    "D2": ("D2", "distCoeffs2"),
+    "R": ("R",),
+    "T": ("T",),
+}
+
+
+class Calibration(NamedTuple):
+    """What `cv2.stereoCalibrate` gives: two cameras, distortions, how the right one is turned and moved (mm); size."""
+
+    cameras: tuple[np.ndarray, np.ndarray]
+    distortions: tuple[np.ndarray, np.ndarray]
+    rotation: np.ndarray
+    translation: np.ndarray
+    size: tuple[int, int] | None  # height and width of the images that it was made from
+
+
+class Rectified(NamedTuple):
+    """Two cameras whose rows fit: focal length in pixels, distance in mm, and how their images get there."""
+
+    focal_px: float
+    baseline_mm: float
+    maps: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Where a match is looked for: disparities in pixels from the least one on, and the side of the window."""
+
+    min_disparity: int = 0
+    disparities: int = 128
+    window: int = 5
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read a calibration that OpenCV's FileStorage wrote as YAML, with M1, D1, M2, D2, R and T, or their longer names.
+
+    Raises
+    ------
+    ImageError
+        It is missing, too large, damaged, or says nothing that two cameras could be.
+    """
+    try:
+        text = read_regular(path, _MAX_BYTES).decode("utf-8")
+    except (UnreadableFileError, UnicodeDecodeError) as error:
+        raise ImageError(f"{path}: {error}") from None
+    if not text.startswith("%YAML"):
+        raise ImageError(f"{path}: no calibration: OpenCV's FileStorage writes YAML that begins with %YAML")
+    if any(int(side) > _MAX_SIDE for side in _SIDES.findall(text)):
+        raise ImageError(f"{path}: a matrix has more than {_MAX_SIDE} rows or columns, which no calibration has")
+    try:
+        with quiet_opencv():
+            storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
+            found = {name: _matrix(storage, names) for name, names in _NAMES.items()}
+            size = _size(storage)
+    except (cv2.error, SystemError) as error:
+        raise ImageError(f"{path}: damaged: OpenCV cannot read it ({type(error).__name__})") from None
+    if missing := [name for name, matrix in found.items() if matrix is None]:
+        raise ImageError(f"{path}: no {', '.join(missing)}; a calibration has {', '.join(_NAMES)}")
+    matrices = {name: np.asarray(matrix, np.float64) for name, matrix in found.items()}
+    if problem := _problem(matrices):
+        raise ImageError(f"{path}: {problem}")
+    cameras, distortions = ((matrices[f"{kind}1"], matrices[f"{kind}2"]) for kind in "MD")
+    return Calibration(cameras, distortions, matrices["R"], matrices["T"].reshape(3, 1), size)
+
+
+def _matrix(storage: cv2.FileStorage, names: tuple[str, ...]) -> np.ndarray | None:
+    for name in names:
+        node = storage.getNode(name)
+        if not node.empty():
+            return node.mat()
+    return None
+
+
+def _size(storage: cv2.FileStorage) -> tuple[int, int] | None:
+    sides = [storage.getNode(name) for name in ("image_height", "image_width")]
+    return None if any(side.empty() for side in sides) else (int(sides[0].real()), int(sides[1].real()))
+
+
+def _problem(matrices: dict[str, np.ndarray]) -> str | None:
+    for name, matrix in matrices.items():
+        if not np.isfinite(matrix).all():
+            return f"{name} holds values that are no numbers"
+    for name in ("M1", "M2", "R"):
+        if matrices[name].shape != (3, 3):
+            return f"{name} must be 3 x 3, found {matrices[name].shape}"
+    if matrices["T"].size != 3 or not matrices["T"].any():
+        return "T must be three numbers, the way from one camera to the other"
+    if any(matrices[name].size not in (4, 5, 8, 12, 14) for name in ("D1", "D2")):
+        return "D1 and D2 must have 4, 5, 8, 12 or 14 numbers"
+    if any(matrices[name][0, 0] <= 0 or matrices[name][1, 1] <= 0 for name in ("M1", "M2")):
+        return "M1 and M2 must have focal lengths above 0"
+    if np.abs(matrices["R"] @ matrices["R"].T - np.eye(3)).max() > 1e-3:
+        return "R is no rotation"
+    return None
+
+
+def rectified(calibration: Calibration, size: tuple[int, int]) -> Rectified:
+    """Lay the images of two calibrated cameras so that their rows fit, by `cv2.stereoRectify`.
+
+    Parameters
+    ----------
+    calibration : Calibration
+    size : (int, int)
+        Height and width of the images.
+
+    Raises
+    ------
+    ImageError
+        It was made from images of another size, the cameras are named the other way round, or stand above each other.
+    """
+    if calibration.size not in (None, size):
+        height, width = calibration.size or size
+        raise ImageError(f"the calibration is of {width} x {height} pixels, the images have {size[1]} x {size[0]}")
+    shape = size[::-1]
+    turned = cv2.stereoRectify(
+        calibration.cameras[0],
+        calibration.distortions[0],
+        calibration.cameras[1],
+        calibration.distortions[1],
+        shape,
+        calibration.rotation,
+        calibration.translation,
+        flags=cv2.CALIB_ZERO_DISPARITY,
+        alpha=0,
+    )
+    rotations, projections = turned[:2], turned[2:4]
+    focal_px, moved = float(projections[1][0, 0]), projections[1][:2, 3]
+    if abs(moved[1]) > abs(moved[0]):
+        raise ImageError("the cameras stand above each other: turn both images by 90 degrees")
+    if moved[0] > 0:
+        raise ImageError("the left camera is the right one, by the calibration: name them the other way round")
+    maps = tuple(
+        cv2.initUndistortRectifyMap(camera, distortion, rotation, projection, shape, cv2.CV_16SC2)
+        for camera, distortion, rotation, projection in zip(
+            calibration.cameras, calibration.distortions, rotations, projections, strict=True
+        )
+    )
+    return Rectified(focal_px, float(-moved[0]) / focal_px, maps)
+
+
+class StereoHeights:
+    """Makes heights of pairs of images.
+
+    Parameters
+    ----------
+    geometry : Rectified or Calibration
+        Of cameras whose rows fit already, or of others, whose images are rectified.
+    search : Search
+    """
+
+    def __init__(self, geometry: Rectified | Calibration, search: Search):
+        self._geometry, self._search = geometry, search
+        self._rectified = geometry if isinstance(geometry, Rectified) else None
+        self._size: tuple[int, int] | None = None
+        per_value = search.window**2
+        self._matcher = cv2.StereoSGBM.create(
+            minDisparity=search.min_disparity,
+            numDisparities=search.disparities,
+            blockSize=search.window,
+            P1=_SMALL_STEP * per_value,
+            P2=_LARGE_STEP * per_value,
+            disp12MaxDiff=_FROM_RIGHT,
+            uniquenessRatio=_WINS_BY,
+            speckleWindowSize=_SPECKLE_PX,
+            speckleRange=_SPECKLE_STEP,
+        )
+
+    def of(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The left image, rectified, and what it shows of heights.
+
+        Parameters
+        ----------
+        left, right : ndarray of shape (H, W, 3), uint8, BGR
+
+        Returns
+        -------
+        image : ndarray of shape (H, W, 3), uint8, BGR
+        mm : ndarray of shape (H, W), float32
+            Minus the distance from the left camera along its axis; NaN where no match holds.
+
+        Raises
+        ------
+        ImageError
+            The images differ in size, or do not fit the calibration.
+        """
+        if left.shape != right.shape:
+            sizes = " and ".join(f"{image.shape[1]} x {image.shape[0]}" for image in (left, right))
+            raise ImageError(f"the cameras give {sizes} pixels, and not images of one size")
+        geometry = self._fitted(left.shape[:2])
+        if geometry.maps:
+            left, right = (
+                cv2.remap(image, *maps, cv2.INTER_LINEAR)
+                for image, maps in zip((left, right), geometry.maps, strict=True)
+            )
+        found = self._disparity(left, right)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mm = -np.float32(geometry.focal_px * geometry.baseline_mm) / found
+        mm[~(found > 0)] = np.nan
+        return left, mm
+
+    def _fitted(self, size: tuple[int, int]) -> Rectified:
+        if isinstance(self._geometry, Calibration) and size != self._size:
+            self._rectified = rectified(self._geometry, size)
+        self._size = size
+        assert self._rectified is not None
+        return self._rectified
+
+    def _disparity(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Disparity of each pixel of the left image, float32 (H, W); NaN where there is none."""
+        # OpenCV looks at no pixel nearer to the left edge than the largest disparity: wider images have one that is.
+        margin = max(0, self._search.min_disparity + self._search.disparities)
+        grey = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in (left, right)]
+        wide = [cv2.copyMakeBorder(image, 0, 0, margin, 0, cv2.BORDER_REPLICATE) for image in grey]
+        found = self._matcher.compute(*wide)[:, margin:].astype(np.float32) / _PER_PIXEL
+        beyond = np.arange(found.shape[1], dtype=np.float32) < found  # the right camera does not see it
+        known = (found >= self._search.min_disparity) & ~beyond
+        return refined(*(image.astype(np.float32) for image in grey), found, known)
+
+
+def refined(left: np.ndarray, right: np.ndarray, disparity: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Move disparities to where windows of both images fit best; NaN where they do not correlate there.
+
+    Parameters
+    ----------
+    left, right, disparity : ndarray of shape (H, W), float32
+    known : ndarray of shape (H, W), bool
+
+    Returns
+    -------
+    ndarray of shape (H, W), float32
+    """
+    weight = known.astype(np.float32)
+    share = np.maximum(_windows(weight), _TINY)
+    columns, rows = (axis.astype(np.float32) for axis in np.meshgrid(*(np.arange(side) for side in left.shape[::-1])))
+    start = np.where(known, disparity, 0)
+    found, own = start, weight * (left - _windows(weight * left) / share)
+    power, correlation = _windows(own * own), np.zeros_like(left)
+    for turn in range(_ROUNDS + 1):
+        seen = cv2.remap(right, columns - found, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        across = weight * cv2.Sobel(seen, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
+        seen = weight * (seen - _windows(weight * seen) / share)
+        # As if both cameras were equally bright there.
+        gain = np.sqrt(power / np.maximum(_windows(seen * seen), _TINY))
+        seen, across = gain * seen, gain * across
+        if turn == _ROUNDS:
+            correlation = _windows(own * seen) / np.maximum(np.sqrt(power * _windows(seen * seen)), _TINY)
+            break
+        step = -_windows(across * (own - seen)) / np.maximum(_windows(across * across), _TINY)
+        found = np.clip(found + step, start - _FURTHEST, start + _FURTHEST)
+    return np.where(known & (correlation >= _LEAST_CORRELATION), found, np.float32(np.nan))
+
+
+def _windows(values: np.ndarray) -> np.ndarray:
+    """Mean of a window around each pixel."""
+    return cv2.boxFilter(values, cv2.CV_32F, (_FINE_PX, _FINE_PX), borderType=cv2.BORDER_REFLECT_101)
