@@ -164,11 +164,14 @@ def test_the_input_is_that_of_colours_and_that_of_heights():
     )
 
 
-def test_a_hole_hides_the_height_and_not_the_colour():
+def test_a_hole_hides_what_it_hides_of_heights_alone():
     holed = PAIR.copy()
     holed[20:60, 20:60, 3] = 0
     found, whole = preprocess(holed, BOTH), preprocess(PAIR, BOTH)
-    assert holes_of(holed, BOTH, (12, 12)) is None
+    relief = Preprocessing(image_size=SIZE, colour="relief", relief=RELIEF)
+    hidden = holes_of(holed, BOTH, (12, 12))
+    np.testing.assert_array_equal(hidden, holes_of(heights_in(holed).astype(np.uint16), relief, (12, 12)))
+    assert hidden.any() and not hidden.all() and holes_of(PAIR, BOTH, (12, 12)) is None
     np.testing.assert_array_equal(found[..., :3], whole[..., :3])
     assert np.isfinite(found).all() and np.abs(found[..., 3:] - whole[..., 3:]).max() > 10
     nothing = PAIR.copy()
@@ -255,6 +258,23 @@ def test_runtimes_agree(pair_model):
     assert replay_golden(artifact, runtime="onnxruntime").passed
     pytest.importorskip("openvino", reason="OPENVINO NOT TESTED: it is not installed")
     assert replay_golden(artifact, runtime="openvino").passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("camera", "input"), [("pairs", "rgb_relief"), ("heights", "relief"), ("heights", "grey16")])
+def test_gaussians_learn_from_values_too(plates, tmp_path, camera, input):
+    pytest.importorskip("onnx", reason="verifying needs the workstation's packages")
+    from edgead.export.verify import compare_with_torch
+
+    heights = {"mm_per_count": MM_PER_COUNT if "relief" in input else None}
+    with train(plates / camera, tmp_path / "model", input=input, detector="mvg", **heights) as model:
+        found = model.evaluate(plates / camera).to_dict()["defect_types"]
+        assert model.manifest.preprocessing.colour == input
+    if input != "grey16":  # the heights as they are show how the plate lies, and a dent hardly
+        assert found["dent_0.5mm"]["image_AUROC"] == 1.0
+    if input == "rgb_relief":
+        assert found["stain_60"]["image_AUROC"] == 1.0
+    assert compare_with_torch(Artifact.load(tmp_path / "model")).passed
 
 
 # The line

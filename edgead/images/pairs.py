@@ -10,7 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.images.files import MAX_MEGAPIXELS, ImageError, as_bgr, as_values, is_pair, load_image
+from edgead.images.files import (
+    MAX_MEGAPIXELS,
+    ImageError,
+    as_bgr,
+    as_values,
+    has_depth,
+    is_pair,
+    load_image,
+    visible_values,
+)
 from edgead.types import COLOUR, VALUES, Frame
 
 COLOURS, HEIGHTS = "rgb", ("height", "xyz")
@@ -60,6 +69,13 @@ def judged_of(frame: Frame) -> np.ndarray:
     if COLOUR in frame.others:
         return joined(frame.others[COLOUR], frame.others[VALUES])
     return frame.others.get(VALUES, frame.image)
+
+
+def shown_of(image: np.ndarray) -> np.ndarray:
+    """Show an image, values or a pair where no model says how: uint8 BGR, of a pair the colours."""
+    if is_pair(image):
+        return colours_in(image)
+    return visible_values(image) if has_depth(image) else image
 
 
 def colour_folder(folder: Path) -> Path:

@@ -21,9 +21,8 @@ from edgead.images.files import (
     check_size,
     has_depth,
     is_pair,
-    visible_values,
 )
-from edgead.images.pairs import colours_in, heights_in
+from edgead.images.pairs import colours_in, heights_in, shown_of
 from edgead.types import COLOUR, VALUES, Frame
 
 
@@ -118,7 +117,8 @@ class FrameCounter:
         others: dict[str, np.ndarray] = {}
         try:
             if keep_depth and has_depth(image):
-                image, others = _planes_of(image)
+                others = _planes_of(image)
+                image = shown_of(image)
             image = as_bgr(image)
         except ImageError as error:
             raise SourceError(f"{self.uri}: frame {self.captured}: {error}") from error
@@ -136,10 +136,8 @@ class FrameCounter:
         return frame
 
 
-def _planes_of(image: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """What people are shown of values or of a pair, uint8 BGR, and the planes beside it."""
+def _planes_of(image: np.ndarray) -> dict[str, np.ndarray]:
+    """The planes of values or of a pair beside what people are shown."""
     if is_pair(image):
-        colours = colours_in(image)
-        return colours, {VALUES: heights_in(image), COLOUR: colours}
-    values = as_values(image)
-    return visible_values(values), {VALUES: values}
+        return {VALUES: heights_in(image), COLOUR: colours_in(image)}
+    return {VALUES: as_values(image)}
