@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from daemons import make_site, started
 from patience import wait_until
 from test_evidence import open_store
 
@@ -16,16 +17,19 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Preprocessing, Relief
 from edgead.artifact.preprocess import as_frame, holes_of, preprocess, read_in_colour, visible_image
 from edgead.artifact.training_hashes import content_sha256
+from edgead.cli.app import find_images
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.detector import Detector
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import ImageError, decode_image, load_image, lossless_suffix, storable, write_image
 from edgead.images.header import deep_channels
+from edgead.images.inputs import each_image
 from edgead.images.pairs import colours_in, files_of, heights_in, joined, judged_of, load_deep
 from edgead.sources import open_source
 from edgead.sources.contract import FrameCounter
 from edgead.stream import run
 from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates
+from edgead.synthetic.rejects import find_rejects
 from edgead.types import COLOUR, VALUES
 
 SIZE = (96, 96)
@@ -75,6 +79,10 @@ def test_colours_and_heights_are_read_from_folders_beside_each_other(tmp_path):
     np.testing.assert_array_equal(colours_in(PAIR), PLATE.image)
     np.testing.assert_array_equal(load_image(path), PLATE.image)  # who asks for no depth gets the colours
     assert files_of(path) == [path, tmp_path / "height" / "1.png"]
+    dent = write_pair(tmp_path / "kinds" / "dent")
+    assert [name for _, name in each_image(tmp_path)] == ["1.png"]
+    assert [name for _, name in each_image(tmp_path, recursive=True)] == ["kinds/dent/rgb/1.png", "rgb/1.png"]
+    assert find_images([tmp_path]) == [path] and find_rejects(tmp_path / "kinds") == [(dent, "dent")]
     alone = tmp_path / "1.png"
     write_image(alone, PLATE.image)
     assert files_of(alone) == [alone] and load_deep(alone).dtype == np.uint8
@@ -239,6 +247,11 @@ def test_dents_and_stains_are_found_and_values_survive(pair_model, plates, tmp_p
         (verdict, *_) = model.predict(plates / "pairs/test/stain_60/rgb")
         assert verdict.is_reject and verdict.plot().dtype == np.uint8
         pair = model.read_image(plates / "pairs/test/stain_60/rgb/000.png")
+        assert [each.name for each in model.predict(plates / "pairs/test/stain_60")] == [
+            "000.png",
+            "001.png",
+            "002.png",
+        ]
         assert model.predict(pair) == verdict and model.predict(pair).plot().dtype == np.uint8
         with pytest.raises(ImageError, match="has no heights"):
             model.predict(plates / "images/test/stain_60/000.png")
@@ -339,6 +352,23 @@ def test_models_of_one_of_them_judge_frames_of_both_as_their_own(pair_model, tra
         for planes in ({}, {VALUES: frame.others[VALUES]}):
             with pytest.raises(SettingsError, match="looks at colours with heights, the frame has image"):
                 detector.session().step(replace(frame, others=planes))
+
+
+@pytest.mark.slow
+def test_the_daemon_judges_both_and_the_page_has_images_of_them(pair_model, plates, tmp_path):
+    data = plates / "pairs/test/stain_60/rgb"
+    site = make_site(pair_model, cameras={"top": {"uri": f"{data}/*.png?rate=5"}})
+    site["pipelines"]["a"] = {"camera": "top", "model": str(pair_model)}
+    site["store"]["evidence"] = "all"
+    with started(tmp_path, site) as daemon:
+        wait_until(lambda: daemon.api.get("/api/verdicts?pipeline=a").json()["verdicts"])
+        place = "/api/verdicts/" + daemon.api.get("/api/verdicts?pipeline=a").json()["verdicts"][0]["id"]
+        wait_until(lambda: "frame.tiff" in daemon.api.get(place).json()["images"])
+        kept = decode_image(daemon.api.get(f"{place}/images/frame.tiff").content, keep_depth=True)
+        assert any(np.array_equal(kept, load_deep(path)) for path in data.iterdir())
+        recent = decode_image(daemon.api.get(f"{place}/recent?width=96").content)
+        assert abs(recent.astype(int) - colours_in(kept)).mean() < 6  # a JPEG
+        daemon.stop()
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import numpy as np
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.files import ImageError, decode_image, is_image_path, list_images, load_image, natural_key
-from edgead.images.pairs import load_deep
+from edgead.images.pairs import colour_folder, is_height_file, load_deep
 
 Colour = Literal["bgr", "rgb"]
 
@@ -52,7 +52,7 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
     """
     if isinstance(images, (str, os.PathLike)):
         folder = named_path(images)
-        return _of_folder(folder, recursive) if folder.is_dir() else None
+        return _of_folder(folder if recursive else colour_folder(folder), recursive) if folder.is_dir() else None
     if isinstance(images, np.ndarray) or _is_tensor(images):
         return ((image, "") for image in images) if images.ndim == 4 else None
     if isinstance(images, (bytes, bytearray)) or _is_pil(images) or not isinstance(images, Iterable):
@@ -120,7 +120,7 @@ def in_bgr(array: np.ndarray, colour: str | None) -> np.ndarray:
 
 
 def _of_folder(folder: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
-    below = (path for path in folder.rglob("*") if is_image_path(path) and path.is_file())
+    below = (path for path in folder.rglob("*") if is_image_path(path) and path.is_file() and not is_height_file(path))
     if not recursive:
         try:
             return ((path, path.name) for path in list_images(folder))

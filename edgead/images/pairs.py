@@ -108,6 +108,11 @@ def _height_folder(colours: Path) -> Path | None:
     return next((folder for name in HEIGHTS if (folder := colours.parent / name).is_dir()), None)
 
 
+def is_height_file(path: Path) -> bool:
+    """Report whether a file is heights that lie beside the colours of an image."""
+    return path.parent.name in HEIGHTS and (path.parent.parent / COLOURS).is_dir()
+
+
 def files_of(path: Path) -> list[Path]:
     """The files that an image is read from: its own, and that of its heights if there is one."""
     heights = height_file(path)
