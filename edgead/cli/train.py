@@ -214,7 +214,7 @@ def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> N
     if account := tiles_account(good, detector, settings):
         stderr.print(account, soft_wrap=True)
     elif settings.get("backbone") not in (None, *BACKBONES):
-        took_ms = network_ms(detector, settings)
+        took_ms = network_ms(detector, settings) * (2 if good.input == "rgb_relief" else 1)  # of colours and of relief
         stderr.print(
             f"{settings['backbone']}: about {took_ms:.0f} ms a frame on one core of this machine", soft_wrap=True
         )
