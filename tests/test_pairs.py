@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,14 @@ def test_the_z_of_points_is_the_height_as_in_mvtec_3d_ad(tmp_path):
     points = np.dstack([z, z + 7, z + 9])  # OpenCV writes the last channel first: X, Y, Z
     path = write_pair(tmp_path, heights=points, place="xyz")
     np.testing.assert_array_equal(heights_in(load_deep(path)), z)
-    np.testing.assert_array_equal(load_image(tmp_path / "xyz" / "1.tiff", keep_depth=True), z)
+    file = tmp_path / "xyz" / "1.tiff"
+    np.testing.assert_array_equal(load_image(file, keep_depth=True), z)
+    # OpenCV reads noise where one channel stands after the other.
+    chunky, planar = (struct.pack("<HHII", 284, 3, 1, planes) for planes in (1, 2))
+    assert file.read_bytes().count(chunky) == 1
+    file.write_bytes(file.read_bytes().replace(chunky, planar))
+    with pytest.raises(ImageError, match=r"1\.tiff"):
+        load_deep(path)
 
 
 def test_both_fit_into_one_file_that_loses_nothing(tmp_path):

@@ -7,7 +7,7 @@ import struct
 
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\s")
 _PGM_LEVELS = re.compile(rb"P[25](?:\s|#[^\n]*\n)+\d{1,10}(?:\s|#[^\n]*\n)+\d{1,10}(?:\s|#[^\n]*\n)+(\d{1,10})\s")
-_TIFF_TAGS = {256: "width", 257: "height", 258: "bits", 277: "channels"}
+_TIFF_TAGS = {256: "width", 257: "height", 258: "bits", 277: "channels", 284: "planes"}
 _TIFF_NUMBERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
 # Markers of JPEG without a length: TEM, and the restarts.
 _JPEG_BARE = {0x01, *range(0xD0, 0xD8)}
@@ -36,6 +36,8 @@ def deep_channels(data: bytes) -> int:
         if data.startswith((b"II", b"MM")):
             tags = _tiff_tags(data)
             channels, bits = tags.get("channels", 1), tags.get("bits", 1)
+            if channels > 1 and tags.get("planes", 1) != 1:  # one channel after the other: OpenCV reads noise
+                return 0
             return channels if bits > {1: 8, 3: 31, 4: 8}.get(channels, bits) else 0
         found = _PGM_LEVELS.match(data)
         return 1 if found is not None and int(found[1]) > 255 else 0
