@@ -242,6 +242,27 @@ def test_the_backbone_looks_at_both_as_at_one():
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
+def test_what_is_learnt_is_what_the_network_gives():
+    torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
+    from edgead.kernels import NearestPatches
+    from edgead.workstation.methods.patchcore.detector import PatchCore
+
+    rng = np.random.default_rng(0)
+    images = [rng.uniform(0, 255, (64, 64, 6)).astype(np.float32) for _ in range(12)]
+    for one in images:  # good parts differ more in their relief
+        one[..., 3:] = 128 + (one[..., 3:] - 128) * rng.uniform(0.2, 1)
+    settings = {"backbone": "efficientnet_lite0", "image_size": [64, 64]}
+    torch.manual_seed(0)
+    method = PatchCore.from_settings(settings, pretrained=False, channels=6)
+    learnt = method.fit(images).arrays["memory_bank"]
+    colours, relief = (method.network.metric[half, half, 0, 0].norm() for half in (slice(152), slice(152, None)))
+    assert learnt.shape[1] == 304 and colours > 1.05 * relief
+    with torch.inference_mode():
+        features = method.network(torch.from_numpy(images[3])[None])[0].reshape(-1, 304).numpy()
+    distance, _ = NearestPatches(learnt).search(features)
+    assert distance.max() < 1e-2 * np.linalg.norm(features, axis=1).mean()
+
+
 # From the training to the verdict
 
 

@@ -343,9 +343,10 @@ class PatchCore(Method[PatchCoreConfig]):
         whole = patches.reshape(len(images), changed.per_image, *self.grid, -1)[:, 0] if all_kept else None
         progress = partial(course.progress, "compare parts")
         looked_at = look_at(groups, self.config.seed) if self._by_place and self.folds else np.empty(0, int)
-        # Of images of one part it would have to be said of parts; and what is learnt beside patches is not halved.
+        # Of images of one part it would have to be said of parts; and what is learnt beside patches is not halved, nor
+        # how loud colours and relief are.
         tells = few and len(np.unique(groups)) == len(images) and len(course.folds) > 0
-        tells = tells and not (self.config.global_weight or self.config.reweight_neighbors)
+        tells = tells and not (self.config.global_weight or self.config.reweight_neighbors or self.network.of_pairs)
         maps = self._left_out_maps(images, whole, folds, np.arange(len(images)) if tells else looked_at, progress)
         if len(looked_at):
             self.usual_scores = fit_usual_scores(maps[looked_at] if tells else maps)
