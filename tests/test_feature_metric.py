@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgead.adapt.memory_bank.feature_space import SHRINKAGE, fit_metric, inverse_root
+from edgead.adapt.memory_bank.feature_space import SHRINKAGE, equal_loudness, fit_metric, inverse_root
 
 PER_IMAGE = 60
 
@@ -66,3 +66,28 @@ def test_copies_alone_teach_nothing():
 def test_the_same_again_for_the_same_seed():
     patches = patches_of(8, np.random.default_rng(0), np.ones(6))
     np.testing.assert_array_equal(fit_metric(patches, range(8)).matrix, fit_metric(patches, range(8)).matrix)
+
+
+def test_halves_have_metrics_of_their_own():
+    rng = np.random.default_rng(3)
+    patches = rng.normal(size=(20 * 50, 8)).astype(np.float32)
+    patches[:, 4:] += patches[:, :4]  # what both cameras see together
+    matrix = fit_metric(patches, range(20), halves=True).matrix
+    assert not matrix[:4, 4:].any() and not matrix[4:, :4].any() and fit_metric(patches, range(20)).matrix[:4, 4:].any()
+
+
+def test_the_half_whose_good_parts_differ_more_becomes_quieter():
+    rng = np.random.default_rng(4)
+    images, patches = 30, 60
+    odd = np.repeat(rng.uniform(1, 2, images), patches)[:, None]  # some good parts are farther from the others
+    steady, unsteady = (rng.normal(size=(images * patches, 6)) for _ in range(2))
+    both = np.hstack([steady, unsteady * odd]).astype(np.float32)
+    first, second = equal_loudness(both, range(images))
+    assert first * second == pytest.approx(1) and 0.5 <= second / first < 0.8
+    turned = equal_loudness(np.hstack([both[:, 6:], both[:, :6]]), range(images))
+    assert turned == pytest.approx((second, first), rel=0.05)
+    louder = equal_loudness(both * np.repeat([1, 100], 6).astype(np.float32), range(images))
+    assert louder[1] / louder[0] == pytest.approx(0.5)
+    assert equal_loudness(both[: 9 * patches], range(9)) == (1.0, 1.0)
+    one_part = equal_loudness(both, np.zeros(images, int))
+    assert one_part == (1.0, 1.0)

@@ -86,8 +86,8 @@ def train(
     **settings
         Fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
         that may be rejected, by default 5 %, or 10 or 20 % where the images are few), `roi`, `guarantee`, `skip_bad`,
-        or `input` ("grey16" or "relief", with `mm_per_count`, for images of 16 bits or floats); and settings of the
-        method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
+        or `input` ("grey16", or "relief" or "rgb_relief" with `mm_per_count`, for images of 16 bits or floats); and
+        settings of the method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
 
     Returns
     -------

@@ -136,11 +136,12 @@ def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
 def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
     """Files as they are, and the images in folders; with `below`, those in all folders below them too."""
     from edgead.images.files import is_image_path, list_images
+    from edgead.images.pairs import colour_folder
 
     found: list[Path] = []
     for path in paths:
         is_file = path.is_file() or (is_image_path(path) and not path.is_dir())
-        found += [path] if is_file else list_images(path, below=below)
+        found += [path] if is_file else list_images(path if below else colour_folder(path), below=below)
     return found
 
 

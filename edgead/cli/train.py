@@ -125,11 +125,12 @@ def train(
     input: Annotated[
         InputName,
         typer.Option(
-            help="What images are: rgb, 8-bit images; grey16, grey values of 16 bits or floats; relief, heights."
+            help="What images are: rgb, 8-bit images; grey16, grey values of 16 bits or floats; relief, heights; "
+            "rgb_relief, colours with heights."
         ),
     ] = InputName.rgb,
     mm_per_count: Annotated[
-        float | None, typer.Option(help="With --input relief: millimetres of one count of the height map.")
+        float | None, typer.Option(help="With heights: millimetres of one count of the height map.")
     ] = None,
     mm_per_pixel: Annotated[
         float | None,
@@ -218,7 +219,7 @@ def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> N
     if account := tiles_account(good, detector, settings):
         stderr.print(account, soft_wrap=True)
     elif settings.get("backbone") not in (None, *BACKBONES):
-        took_ms = network_ms(detector, settings)
+        took_ms = network_ms(detector, settings) * (2 if good.input == "rgb_relief" else 1)  # of colours and of relief
         stderr.print(
             f"{settings['backbone']}: about {took_ms:.0f} ms a frame on one core of this machine", soft_wrap=True
         )

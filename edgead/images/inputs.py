@@ -16,6 +16,7 @@ import numpy as np
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.files import ImageError, decode_image, is_image_path, list_images, load_image, natural_key
+from edgead.images.pairs import colour_folder, is_height_file, load_deep
 
 Colour = Literal["bgr", "rgb"]
 
@@ -51,7 +52,7 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
     """
     if isinstance(images, (str, os.PathLike)):
         folder = named_path(images)
-        return _of_folder(folder, recursive) if folder.is_dir() else None
+        return _of_folder(folder if recursive else colour_folder(folder), recursive) if folder.is_dir() else None
     if isinstance(images, np.ndarray) or _is_tensor(images):
         return ((image, "") for image in images) if images.ndim == 4 else None
     if isinstance(images, (bytes, bytearray)) or _is_pil(images) or not isinstance(images, Iterable):
@@ -82,7 +83,7 @@ def read_image(image: Any, colour: str | None = None, *, keep_depth: bool = Fals
         Order of the channels of an array, by default BGR, or a tensor, by default RGB. Files and PIL images know
         theirs.
     keep_depth : bool
-        Give a file of one channel with more than 8 bits as its values.
+        Give a file of one channel with more than 8 bits as its values, and one with heights as a pair.
 
     Returns
     -------
@@ -100,7 +101,8 @@ def read_image(image: Any, colour: str | None = None, *, keep_depth: bool = Fals
     [[[10, 0, 255]]]
     """
     if isinstance(image, (str, os.PathLike)):
-        return load_image(named_path(image), keep_depth=keep_depth)
+        path = named_path(image)
+        return load_deep(path) if keep_depth else load_image(path)
     if isinstance(image, (bytes, bytearray)):
         return decode_image(bytes(image), keep_depth=keep_depth)
     if _is_pil(image):
@@ -118,7 +120,7 @@ def in_bgr(array: np.ndarray, colour: str | None) -> np.ndarray:
 
 
 def _of_folder(folder: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
-    below = (path for path in folder.rglob("*") if is_image_path(path) and path.is_file())
+    below = (path for path in folder.rglob("*") if is_image_path(path) and path.is_file() and not is_height_file(path))
     if not recursive:
         try:
             return ((path, path.name) for path in list_images(folder))

@@ -16,6 +16,7 @@ from edgead.dataset.folders import GOOD, find_mask
 from edgead.dataset.made_sets import Label, refuse_made
 from edgead.files.regular_files import UnreadableFileError, read_regular
 from edgead.images.files import is_image_path, list_images, load_image
+from edgead.images.pairs import colour_folder
 
 UNNAMED = "defect"
 _MAX_BYTES = 256 << 20
@@ -60,8 +61,8 @@ def find_rejects(folder: Path) -> list[tuple[Path, str]]:
     top = folder / "test" if (folder / "test").is_dir() else folder
     kinds = sorted(entry for entry in top.iterdir() if entry.is_dir() and _holds_images(entry))
     kinds = [entry for entry in kinds if entry.name not in (GOOD, _TRUTH)]
-    found = [(path, entry.name) for entry in kinds for path in list_images(entry)]
-    found = found or [(path, UNNAMED) for path in list_images(folder)]
+    found = [(path, entry.name) for entry in kinds for path in list_images(colour_folder(entry))]
+    found = found or [(path, UNNAMED) for path in list_images(colour_folder(folder))]
     refuse_made(path for path, _ in found)
     return found
 
@@ -114,7 +115,7 @@ def masks_beside(folder: Path) -> Path | None:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(is_image_path(entry) and entry.is_file() for entry in folder.iterdir())
+    return any(is_image_path(entry) and entry.is_file() for entry in colour_folder(folder).iterdir())
 
 
 def _read_boxes(file: Path) -> Mapping[str, list[tuple[int, int, int, int]]]:

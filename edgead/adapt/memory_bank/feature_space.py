@@ -22,6 +22,9 @@ PARTS = 5
 QUERIES, SAMPLE, ROWS = 40_000, 60_000, 5_000
 # This share of the mean variance is added to every direction: none is louder than 1 / sqrt(SHRINKAGE).
 SHRINKAGE = 0.05
+# Of two halves: groups that are compared at least, rows that each image is compared with, patches of an image that
+# count, and how much louder one half may become.
+FEWEST_COMPARED, COMPARED_ROWS, FARTHEST, MOST_LOUDER = 10, 2_000, 10, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,12 @@ class FeatureMetric:
 
 
 def fit_metric(
-    patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, folds: Sequence[int] | np.ndarray = (), seed: int = 0
+    patches: np.ndarray,
+    groups: Sequence[int] | np.ndarray,
+    *,
+    folds: Sequence[int] | np.ndarray = (),
+    seed: int = 0,
+    halves: bool = False,
 ) -> FeatureMetric:
     """Learn the metric from patches of good images.
 
@@ -127,6 +135,8 @@ def fit_metric(
     folds : sequence of int, optional
         The fold of each image, from 0 on; see `edgead.adapt.memory_bank.folds`.
     seed : int
+    halves : bool
+        The first half of the channels and the second are of other cameras: their metrics have nothing in common.
 
     Returns
     -------
@@ -156,10 +166,56 @@ def fit_metric(
         for left_out in range(len(touched)):
             of_it = residuals[(fold[queries] == left_out) | (fold[references] == left_out)]
             touched[left_out] += of_it.T @ of_it
+    if halves:
+        half = np.arange(width) < width // 2
+        apart = half[:, None] == half
+        covariance, touched = covariance * apart, touched * apart
     matrix = inverse_root(covariance)
     back = np.linalg.inv(matrix.astype(np.float64))
     without = [back @ inverse_root(covariance - of_it) for of_it in touched]
     return FeatureMetric(matrix, np.array(without, np.float32).reshape(-1, width))
+
+
+def equal_loudness(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """What both halves of the channels are multiplied with, so that neither is louder among good parts.
+
+    Squared distances of the halves add up, and a defect that one of them shows must stand out of what the other one
+    does on good parts. So each half alone scores each good image against those of other groups, by its patches that
+    are farthest; and the squares of both come to the same deviation among images. Ours.
+
+    Parameters
+    ----------
+    patches : ndarray of shape (n, d), float32
+        In their metric; as many of every image, image by image.
+    groups : sequence of int
+        The group of each image.
+    seed : int
+
+    Returns
+    -------
+    (float, float)
+        Their product is 1, and neither is more than `MOST_LOUDER` times the other. Both are 1 for few groups.
+    """
+    of_image = np.asarray(groups)
+    distinct = np.unique(of_image)
+    if len(distinct) < FEWEST_COMPARED:
+        return 1.0, 1.0
+    rng = np.random.default_rng(seed)
+    first = np.isin(of_image, rng.permutation(distinct)[: len(distinct) // 2])
+    of_patch = len(patches) // len(of_image)
+    rows = [_some(np.flatnonzero(np.repeat(side, of_patch)), COMPARED_ROWS, rng) for side in (~first, first)]
+    spread = []
+    for half in np.split(patches, 2, axis=1):
+        squares = np.empty(len(of_image))
+        for side, others in zip((first, ~first), rows, strict=True):
+            search = NearestPatches(half[others])
+            for image in np.flatnonzero(side):
+                own = half[image * of_patch : (image + 1) * of_patch]
+                distance, _ = search.search(np.ascontiguousarray(own))
+                squares[image] = np.square(np.sort(distance[:, 0])[-FARTHEST:].mean())
+        spread.append(float(squares.std()))
+    ratio = float(np.clip((spread[0] / max(spread[1], 1e-12)) ** 0.5, 1 / MOST_LOUDER, MOST_LOUDER))
+    return ratio**-0.5, ratio**0.5
 
 
 def _some(rows: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -72,4 +72,6 @@ def extract_patches(
             )
             for block in torch.from_numpy(patches).split(65536):
                 block.copy_(block @ network.metric[..., 0, 0])
+            if network.of_pairs:
+                network.weigh(torch.from_numpy(patches), groups or range(len(images)), seed=int(rng.integers(2**31)))
     return patches

@@ -174,7 +174,7 @@ class PatchCore(Method[PatchCoreConfig]):
     network: PatchFeatures
 
     name = "patchcore"
-    inputs = ("rgb", "grey16", "relief")
+    inputs = ("rgb", "grey16", "relief", "rgb_relief")
     config_class = PatchCoreConfig
     presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
@@ -203,6 +203,7 @@ class PatchCore(Method[PatchCoreConfig]):
         *,
         weights: Path | None = None,
         pretrained: bool = True,
+        channels: int = 3,
     ):
         super().__init__(config)
         pooled_layers = config.global_layers if config.global_weight else ()
@@ -212,22 +213,25 @@ class PatchCore(Method[PatchCoreConfig]):
             image_size=config.image_size,
             weights=weights,
             pretrained=pretrained,
+            channels=channels,
         )
-        shapes = dict(zip(backbone.layers, layer_shapes(backbone, config.image_size), strict=True))
-        self.grid = next(shape[1:] for name, shape in shapes.items() if name in config.layers)
-        channels = [shape[0] for shape in shapes.values()]
+        shapes = layer_shapes(backbone, config.image_size)
+        self.grid = next(
+            shape[1:] for name, shape in zip(backbone.layers, shapes, strict=True) if name in config.layers
+        )
+        of_layers = [shape[0] for shape in shapes]
         network: PatchFeatures
         if config.global_weight:
             network = FusedFeatures(
                 backbone,
-                channels,
+                of_layers,
                 layers=config.layers,
                 global_layers=config.global_layers,
                 damp_length=config.damp_length,
                 whiten=config.whiten,
             )
         else:
-            network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
+            network = PatchFeatures(backbone, of_layers, damp_length=config.damp_length, whiten=config.whiten)
         self.network = network.eval()
         self.memory_bank: np.ndarray | None = None
         self.folds = 0
@@ -339,9 +343,10 @@ class PatchCore(Method[PatchCoreConfig]):
         whole = patches.reshape(len(images), changed.per_image, *self.grid, -1)[:, 0] if all_kept else None
         progress = partial(course.progress, "compare parts")
         looked_at = look_at(groups, self.config.seed) if self._by_place and self.folds else np.empty(0, int)
-        # Of images of one part it would have to be said of parts; and what is learnt beside patches is not halved.
+        # Of images of one part it would have to be said of parts; and what is learnt beside patches is not halved, nor
+        # how loud colours and relief are.
         tells = few and len(np.unique(groups)) == len(images) and len(course.folds) > 0
-        tells = tells and not (self.config.global_weight or self.config.reweight_neighbors)
+        tells = tells and not (self.config.global_weight or self.config.reweight_neighbors or self.network.of_pairs)
         maps = self._left_out_maps(images, whole, folds, np.arange(len(images)) if tells else looked_at, progress)
         if len(looked_at):
             self.usual_scores = fit_usual_scores(maps[looked_at] if tells else maps)
