@@ -36,6 +36,7 @@ BENCHMARKS = (
     "guard",
     "inp_lite",
     "outliers",
+    "push",
     "quiz",
     "realtime",
     "relief",

@@ -20,6 +20,7 @@ _PLUGINS = {
     "edgead.methods": {
         **dict.fromkeys(_FOUNDATION.split(), "edgead-foundation"),
         **dict.fromkeys(("strega", "ear", "fader"), "edgead-reconstruction"),
+        "mc4ad": "edgead-height",
     },
     "edgead.screeners": {"musc": "edgead-foundation"},
     "edgead.sinks": {

@@ -334,9 +334,11 @@ class GoodImages:
     def check_method(self, method: type[Method[Any]], settings: Mapping[str, Any]) -> None:
         """Raise SettingsError where a method cannot learn from this input."""
         if self.input not in method.inputs:
-            raise SettingsError(
-                f"{method.name} learns from 8-bit images alone: leave out --input {self.input}, or take patchcore"
-            )
+            if "rgb" in method.inputs:
+                advice = f"8-bit images alone: leave out --input {self.input}, or take patchcore"
+            else:
+                advice = f"other images alone: add --input {' or '.join(method.inputs)}"
+            raise SettingsError(f"{method.name} learns from {advice}")
         if self.input == "relief" and settings.get("augment"):
             raise SettingsError("a height map that is turned has other slopes: leave out --set augment")
 

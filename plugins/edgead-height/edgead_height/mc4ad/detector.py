@@ -51,7 +51,7 @@ class Mc4adConfig(MethodConfig):
     learning_rate : float
         Of Adam; it falls as a cosine.
     window : int
-        The image score is the largest mean push over squares of so many places of 2 pixels a side.
+        The image score is the largest mean push over squares of so many places of 4 pixels a side.
     sigma_px : float
         Smoothing of the anomaly map.
     seed : int
@@ -61,11 +61,11 @@ class Mc4adConfig(MethodConfig):
     least_mm: float = 0.03
     most_mm: float = 1.5
     smooth_share: float = 0.5
-    widths: tuple[int, ...] = (16, 32, 64, 64)
+    widths: tuple[int, ...] = (32, 48, 64)
     steps: int = 1500
     batch_images: int = 8
     learning_rate: float = 1e-3
-    window: int = 3
+    window: int = 1
     sigma_px: float = 2.0
 
     def __post_init__(self) -> None:
@@ -73,7 +73,9 @@ class Mc4adConfig(MethodConfig):
         if any(side < step or side % step for side in self.image_size):
             raise SettingsError(f"image_size {list(self.image_size)}: mc4ad needs multiples of {step}")
         if not 0 < self.least_mm <= self.most_mm <= 1e6:
-            raise SettingsError(f"least_mm {self.least_mm} and most_mm {self.most_mm}: give millimetres above 0, in order")
+            raise SettingsError(
+                f"least_mm {self.least_mm} and most_mm {self.most_mm}: give millimetres above 0, in order"
+            )
         if not 0 <= self.smooth_share <= 1:
             raise SettingsError(f"smooth_share {self.smooth_share}: a share from 0 to 1 is needed")
         if len(self.widths) < 2 or min(*self.widths, self.steps, self.batch_images) < 1:
@@ -123,7 +125,10 @@ class Mc4ad(Method[Mc4adConfig]):
 
         def step(number: int, rng: np.random.Generator) -> Tensor:
             pushed, pushes = zip(
-                *(self._pushed(good[int(index)], relief, rng) for index in rng.integers(len(good), size=config.batch_images)),
+                *(
+                    self._pushed(good[int(index)], relief, rng)
+                    for index in rng.integers(len(good), size=config.batch_images)
+                ),
                 strict=True,
             )
             channels = torch.from_numpy(np.stack(pushed)).to(course.device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgead.artifact.inputs import Relief
 from edgead_height.mc4ad.losses import joint_of
 
-SHRINK = 2
+SHRINK = 4
 """Pixels of a side that share a push."""
 FEATURES, HIDDEN, SIDES = 32, 16, 3
 _MIDDLE = 127.5
@@ -97,11 +97,13 @@ class PushNetwork(nn.Module):
         self.reach_mm.copy_(torch.tensor([relief.height_mm, relief.slope_mm, relief.slope_mm]))
 
     def two_forces(self, channels: Tensor) -> tuple[Tensor, Tensor]:
-        """Float32 (n, h, w, 3) -> the internal and the external force, (n, 3, h / 2, w / 2) each, in units of `unit_of`."""
+        """Float32 (n, h, w, 3) -> the internal and the external force, (n, 3, h / 4, w / 4) each, in units of `unit_of`."""
         mm = self.in_mm(channels)
         unit = self.unit_of(mm)[:, None]
         # In units of the map, so that a form is the same at any depth; in deviations of good parts, so that noise is.
-        seen = torch.cat([mm[:, :1] / unit, mm[:, 1:] * (10 / unit), torch.asinh(mm / self.usual_mm[:, None, None])], dim=1)
+        seen = torch.cat(
+            [mm[:, :1] / unit, mm[:, 1:] * (10 / unit), torch.asinh(mm / self.usual_mm[:, None, None])], dim=1
+        )
         forces = self.forces(self.unet(F.pixel_unshuffle(seen, SHRINK)))
         return forces[:, :SIDES], forces[:, SIDES:]
 
@@ -114,7 +116,7 @@ class PushNetwork(nn.Module):
         return F.avg_pool2d(mm[:, :1], 4).abs().amax(dim=(2, 3)).clamp(min=_LEAST_MM)[..., None]
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 2, w / 2): up where it is too low."""
+        """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up where it is too low."""
         joint = joint_of(*self.two_forces(channels))
         return -self.unit_of(self.in_mm(channels)) * joint[:, 2]
 
