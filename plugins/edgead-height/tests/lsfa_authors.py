@@ -38,7 +38,12 @@ def features() -> dict[str, np.ndarray]:
 
 def bank_rows() -> dict[str, np.ndarray]:
     """What lies in the banks, near enough to the adapted features that no distance is cut off."""
-    sizes = {"colour": (FULL, COLOUR), "height": (FULL, HEIGHT), "colour_parts": (PARTS, COLOUR), "height_parts": (PARTS, HEIGHT)}
+    sizes = {
+        "colour": (FULL, COLOUR),
+        "height": (FULL, HEIGHT),
+        "colour_parts": (PARTS, COLOUR),
+        "height_parts": (PARTS, HEIGHT),
+    }
     return {name: 0.1 * numbers(f"bank of {name}", size) for name, size in sizes.items()}
 
 
@@ -109,7 +114,9 @@ def main(code: str, out: str) -> None:
     found["distances"] = space["euclidean_dist"](first, 3 * second).min(dim=1).values
 
     model = space["FeatureFusionBlock"]()
-    state = {name: parameter(name, tuple(x.shape)) for name, x in model.state_dict().items() if not name.startswith("bn")}
+    state = {
+        name: parameter(name, tuple(x.shape)) for name, x in model.state_dict().items() if not name.startswith("bn")
+    }
     model.load_state_dict({name: torch.from_numpy(x) for name, x in state.items()}, strict=False)
     given = {name: torch.from_numpy(SCALE * x) for name, x in features().items()}
     found["contrast"] = model.contrastive_loss(first, second)

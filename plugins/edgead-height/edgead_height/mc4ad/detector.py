@@ -62,9 +62,9 @@ class Mc4adConfig(MethodConfig):
     most_mm: float = 1.5
     smooth_share: float = 0.5
     widths: tuple[int, ...] = (32, 48, 64)
-    steps: int = 1500
-    batch_images: int = 8
-    learning_rate: float = 1e-3
+    steps: int = 1000
+    batch_images: int = 4
+    learning_rate: float = 2e-3
     window: int = 1
     sigma_px: float = 2.0
 
@@ -135,7 +135,8 @@ class Mc4ad(Method[Mc4adConfig]):
             true = torch.from_numpy(np.stack(pushes)).to(course.device).permute(0, 3, 1, 2)
             true = torch.nn.functional.avg_pool2d(true, SHRINK) / network.unit_of(network.in_mm(channels))[:, None]
             internal, external, true = (
-                force.permute(0, 2, 3, 1).flatten(0, 2) for force in (*network.two_forces(channels), true)
+                force.permute(0, 2, 3, 1).flatten(0, 2)
+                for force in (*network.two_forces(channels), torch.cat([true, -true]))
             )
             loss = corrective_loss(internal, external, true)
             optimizer.zero_grad()

@@ -97,14 +97,17 @@ class PushNetwork(nn.Module):
         self.reach_mm.copy_(torch.tensor([relief.height_mm, relief.slope_mm, relief.slope_mm]))
 
     def two_forces(self, channels: Tensor) -> tuple[Tensor, Tensor]:
-        """Float32 (n, h, w, 3) -> the internal and the external force, (n, 3, h / 4, w / 4) each, in units of `unit_of`."""
+        """Float32 (n, h, w, 3) -> the internal and the external force, in units of `unit_of`.
+
+        Both are (2 n, 3, h / 4, w / 4): of the maps, and of their casts, of which a dent is a bump and as deep.
+        """
         mm = self.in_mm(channels)
         unit = self.unit_of(mm)[:, None]
         # In units of the map, so that a form is the same at any depth; in deviations of good parts, so that noise is.
         seen = torch.cat(
             [mm[:, :1] / unit, mm[:, 1:] * (10 / unit), torch.asinh(mm / self.usual_mm[:, None, None])], dim=1
         )
-        forces = self.forces(self.unet(F.pixel_unshuffle(seen, SHRINK)))
+        forces = self.forces(self.unet(F.pixel_unshuffle(torch.cat([seen, -seen]), SHRINK)))
         return forces[:, :SIDES], forces[:, SIDES:]
 
     def in_mm(self, channels: Tensor) -> Tensor:
@@ -117,12 +120,12 @@ class PushNetwork(nn.Module):
 
     def forward(self, channels: Tensor) -> Tensor:
         """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up where it is too low."""
-        joint = joint_of(*self.two_forces(channels))
-        return -self.unit_of(self.in_mm(channels)) * joint[:, 2]
+        of_map, of_cast = joint_of(*self.two_forces(channels))[:, 2].chunk(2)
+        return self.unit_of(self.in_mm(channels)) * (of_cast - of_map) / 2
 
 
 def _double(inputs: int, outputs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before in (inputs, outputs):
-        layers += [nn.Conv2d(before, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(before, outputs, 3, padding=1), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
