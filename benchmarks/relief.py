@@ -1,10 +1,11 @@
-"""Are dents found in heights that a image does not show? A milled plate under a height camera and under flat light.
+"""Are dents and stains found in heights, in colours, and in both? A milled plate under a height camera and a dome.
 
     python -m benchmarks relief -o WORK
     python -m benchmarks relief -o WORK --sheet docs/relief.jpg
 
-Plates are rendered (`edgead.synthetic.heights`). A model of heights and one of 8-bit images learn the same good
-plates and judge the same dents. Then how far a tilt of the plate changes scores, and how far holes raise good ones.
+Plates are rendered (`edgead.synthetic.heights`). A model of heights, one of 8-bit images and one of both learn the same
+good plates and judge the same dents, which have no colour, and stains, which have no height. Then how far a tilt of the
+plate changes scores, how much of that is the rounding to counts, and how far holes raise good ones.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ import numpy as np
 import edgead
 from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay
+from edgead.images.pairs import joined
 from edgead.images.sheet import contact_sheet
-from edgead.synthetic.heights import MM_PER_COUNT, SIZE, render_plate, write_plates
+from edgead.synthetic.heights import MM_PER_COUNT, SIZE, Plate, render_plate, write_plates
 
-NO_DENT_MM = 1e-6  # a kind of its own, whose AUROC must be chance
-DENTS_MM = (NO_DENT_MM, 0.05, 0.1, 0.3, 0.6, 1.0)
+NOTHING = 1e-6  # a kind of its own, whose AUROC must be chance
+DENTS_MM = (NOTHING, 0.05, 0.1, 0.3, 0.6, 1.0)
+STAINS = (0.05, 0.1, 0.15, 0.2, 0.3)
 GOOD, TESTED, PLATES = 40, 20, 10
-TILTS_MM = ((0.0, 0.0), (1.5, -1.5), (8.0, 4.0), (30.0, -20.0))
-HOLES_PX = (4, 10, 20, 40)
+TILTS_MM = ((1.5, -1.5), (8.0, 4.0), (30.0, -20.0))
+COUNTS = (1.0, 0.2)  # of `MM_PER_COUNT`
+HOLES_PX = (4, 10, 20, 40, 80)
 SHOWN_MM = (0.0, 0.1, 0.3, 1.0)
+INPUTS = {"heights": "relief", "images": "rgb", "pairs": "rgb_relief"}
 
 
 def main(arguments: list[str]) -> None:
@@ -33,23 +38,22 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     plates = options.output / "plates"
     if not plates.is_dir():
-        write_plates(plates, good=GOOD, tested=TESTED, dents_mm=DENTS_MM)
-    models = {
-        "heights": _model(plates / "heights", options.output / "heights", input="relief", mm_per_count=MM_PER_COUNT),
-        "images": _model(plates / "images", options.output / "images"),
-    }
-    for camera, model in models.items():
-        kinds = model.evaluate(plates / camera).to_dict()["defect_types"]
-        print(camera, ", ".join(f"{kind} {row['image_AUROC']:.3f}" for kind, row in kinds.items()), flush=True)
-    relief = models["heights"]
-    for tilt in TILTS_MM[1:]:
-        changes = [_change(relief, number, TILTS_MM[0], tilt) for number in range(PLATES)]
-        print(f"tilt {tilt} mm: scores change by {100 * max(changes):.2f} % at most", flush=True)
-    for side in HOLES_PX:
-        rises = [_rise(relief, number, side) for number in range(PLATES)]
-        print(f"hole {side} px: scores rise by {100 * np.mean(rises):.1f} %, {100 * max(rises):.1f} % at most")
+        write_plates(plates, good=GOOD, tested=TESTED, dents_mm=DENTS_MM, stains=STAINS)
+    models = {}
+    for camera, name in INPUTS.items():
+        heights = {} if name == "rgb" else {"mm_per_count": MM_PER_COUNT}
+        models[camera] = _model(plates / camera, options.output / camera, input=name, **heights)
+        kinds = models[camera].evaluate(plates / camera).to_dict()["defect_types"]
+        print(name, ", ".join(f"{kind} {row['image_AUROC']:.3f}" for kind, row in kinds.items()), flush=True)
+    _print_tilts(models["heights"])
+    for camera in ("heights", "pairs"):
+        for side in HOLES_PX:
+            rises = [_rise(models[camera], camera, number, side) for number in range(PLATES)]
+            print(
+                f"{camera}, hole {side} px: scores rise by {100 * np.mean(rises):.1f} %, {100 * max(rises):.1f} at most"
+            )
     if options.sheet:
-        write_image(options.sheet, _sheet(relief))
+        write_image(options.sheet, _sheet(models["heights"]))
 
 
 def _model(data: Path, model: Path, **settings: object) -> edgead.Model:
@@ -58,21 +62,47 @@ def _model(data: Path, model: Path, **settings: object) -> edgead.Model:
     return edgead.load(model)
 
 
-def _change(model: edgead.Model, number: int, *tilts: tuple[float, float]) -> float:
-    """Relative change of a dent's score; the same plate, and the same noise, lies otherwise."""
-    plates = [render_plate(np.random.default_rng([9, number]), dent_mm=0.3, tilt_mm=tilt) for tilt in tilts]
-    level, tilted = (model.measure(plate.heights).image_score for plate in plates)
-    return abs(tilted / level - 1)
+def _print_tilts(model: edgead.Model) -> None:
+    """How far scores of dents change where the same surface lies otherwise, and where it only begins between counts."""
+    for count in COUNTS:
+        changes = [_change(model, number, count, offset=0.37) for number in range(PLATES)]
+        print(f"counts of {count * MM_PER_COUNT:g} mm, 0.37 counts higher: {100 * max(changes):.2f} % at most")
+    for tilt in TILTS_MM:
+        for count in (*COUNTS, 0.0):
+            changes = [_change(model, number, count, tilt_mm=tilt) for number in range(PLATES)]
+            what = f"counts of {count * MM_PER_COUNT:g} mm" if count else "floats"
+            print(f"{what}, tilt {tilt} mm: scores change by {100 * max(changes):.2f} % at most", flush=True)
 
 
-def _rise(model: edgead.Model, number: int, side: int) -> float:
+def _change(
+    model: edgead.Model, number: int, count: float, *, offset: float = 0, tilt_mm: tuple[float, float] = (0, 0)
+) -> float:
+    """Relative change of a dent's score; the same surface, with its noise, is rounded to counts once it is moved."""
+    rng = np.random.default_rng([9, number])
+    counts = render_plate(rng, dent_mm=0.3, tilt_mm=(0, 0)).heights.astype(np.float64)
+    surface = np.where(counts > 0, counts + rng.uniform(-0.5, 0.5, counts.shape), np.nan)  # between counts
+    down, across = (np.arange(side) / side - 0.5 for side in counts.shape)
+    moved = surface + offset * count + (tilt_mm[0] * across + tilt_mm[1] * down[:, None]) / MM_PER_COUNT
+
+    def score(values: np.ndarray) -> float:
+        rounded = np.rint(values / count) * count if count else values
+        return model.measure(rounded.astype(np.float32)).image_score
+
+    return abs(score(moved) / score(surface) - 1)
+
+
+def _rise(model: edgead.Model, camera: str, number: int, side: int) -> float:
     """Relative rise of a good plate's score by a square hole anywhere on it."""
     rng = np.random.default_rng([8, number])
-    heights = render_plate(rng).heights
-    whole = model.measure(heights).image_score
-    y, x = (int(rng.integers(0, length - side)) for length in heights.shape)
-    heights[y : y + side, x : x + side] = 0
-    return model.measure(heights).image_score / whole - 1
+    plate = render_plate(rng)
+    whole = model.measure(_of_camera(plate, camera)).image_score
+    y, x = (int(rng.integers(0, length - side)) for length in plate.heights.shape)
+    plate.heights[y : y + side, x : x + side] = 0
+    return model.measure(_of_camera(plate, camera)).image_score / whole - 1
+
+
+def _of_camera(plate: Plate, camera: str) -> np.ndarray:
+    return plate.heights if camera == "heights" else joined(plate.image, plate.heights)
 
 
 def _sheet(model: edgead.Model) -> np.ndarray:

@@ -141,6 +141,9 @@ NO_PART = Part()
 VALUES = "values"
 """Plane of a frame that has the values of one channel with all their bits: (H, W), uint16 or float32."""
 
+COLOUR = "colour"
+"""Plane of a frame whose `VALUES` are heights beside the colours of a camera: these, uint8 BGR (H, W, 3)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -165,7 +168,8 @@ class Frame:
     connection : int
         Counts the connections to the camera: what was before another one was captured is another stream.
     others : mapping of str to ndarray
-        Planes beside the image, registered to it: `VALUES` where the image was of 16 bits or floats.
+        Planes beside the image, registered to it: `VALUES` where the image was of 16 bits or floats, `VALUES` and
+        `COLOUR` where it was colours with heights; the image is what people are shown.
     part : Part
         What it shows; its trigger knows.
     """

@@ -57,7 +57,7 @@ def _traced(network: nn.Module, manifest: Manifest) -> onnx.ModelProto:
     height, width = manifest.preprocessing.image_size
     # Two images: with one, the exporter would take the batch for a constant.
     dtype = torch.float32 if manifest.preprocessing.keeps_depth else torch.uint8
-    example = torch.zeros(2, height, width, 3, dtype=dtype)
+    example = torch.zeros(2, height, width, manifest.preprocessing.channels, dtype=dtype)
     with warnings.catch_warnings():
         # Notices about torch's and onnxscript's own internals; nothing that a user could act on.
         warnings.filterwarnings("ignore", category=DeprecationWarning)

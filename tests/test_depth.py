@@ -26,7 +26,7 @@ from edgead.detector import Detector
 from edgead.drift import DriftSection
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import ImageError, load_image
-from edgead.images.header import is_deep
+from edgead.images.header import deep_channels
 from edgead.site.schema import PipelineSection
 from edgead.sources import gives_depth, open_source
 from edgead.stream import run
@@ -125,15 +125,15 @@ def test_what_has_8_bits_or_colours_is_read_as_before(tmp_path, suffix):
     for name, image in images.items():
         path = tmp_path / f"{name}{suffix}"
         cv2.imwrite(str(path), image)
-        assert not is_deep(path.read_bytes())
+        assert not deep_channels(path.read_bytes())
         np.testing.assert_array_equal(load_image(path, keep_depth=True), load_image(path))
 
 
 def test_a_header_that_is_cut_off_has_no_depth():
     for suffix in (".png", ".tiff", ".pgm"):
         data = cv2.imencode(suffix, RAMP)[1].tobytes()
-        assert is_deep(data)
-        assert not any(is_deep(data[:end]) for end in range(0, 10))
+        assert deep_channels(data) == 1
+        assert not any(deep_channels(data[:end]) for end in range(0, 10))
 
 
 # The network's input
@@ -465,15 +465,18 @@ def test_what_does_not_go_with_depth_is_refused_before_anything_is_read(deep_dat
     import edgead
 
     for settings, words in (
-        ({"input": "rgb_relief"}, "are not supported"),
-        ({"input": "grey12"}, "choose rgb, grey16, relief"),
+        ({"input": "rgb_relief"}, "mm.per.count"),
+        ({"input": "rgb_relief", "mm_per_count": 0.1, "tiles": 32}, "take a plane"),
+        ({"input": "rgb_relief", "mm_per_count": 0.1, "augment": ["flips"]}, "other slopes"),
+        ({"input": "rgb_relief", "mm_per_count": 0.1, "align": "x.png"}, "8-bit images"),
+        ({"input": "grey12"}, "choose rgb, grey16, relief, rgb_relief"),
         ({"input": "relief"}, "mm.per.count"),
         ({"input": "grey16", "mm_per_count": 0.1}, "mm.per.count"),
         ({"input": "relief", "mm_per_count": -1.0}, "above 0"),
         ({"input": "grey16", "clean": True}, "clean"),
         ({"input": "relief", "mm_per_count": 0.1, "tiles": 32}, "takes a plane|take a plane"),
         ({"input": "relief", "mm_per_count": 0.1, "augment": ["flips"]}, "other slopes"),
-        ({"input": "grey16", "detector": "mvg"}, "8-bit images alone"),
+        ({"input": "grey16", "detector": "simplenet"}, "simplenet learns from rgb images"),
         ({"input": "grey16", "preset": "auto"}, "8-bit images"),
     ):
         with pytest.raises(EdgeadError, match=words):

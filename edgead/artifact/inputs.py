@@ -44,7 +44,7 @@ class Alignment(Section):
     least_correlation: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
-Colour = Literal["rgb", "grey16", "relief"]
+Colour = Literal["rgb", "grey16", "relief", "rgb_relief"]
 _Value = Annotated[float, Field(ge=-3.5e38, le=3.5e38)]
 _PositiveMm = Annotated[float, Field(gt=0, le=1e9)]
 
@@ -96,8 +96,13 @@ class Preprocessing(Section):
 
     @property
     def keeps_depth(self) -> bool:
-        """Whether it is made from the values of one channel, uint16 or float32, and not from 8-bit colours."""
+        """Whether it is made from values, uint16 or float32, alone or beside colours, and not from 8-bit colours."""
         return self.colour != "rgb"
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input: three, or three of the colours and three of the relief."""
+        return 6 if self.colour == "rgb_relief" else 3
 
     @property
     def dtype(self) -> str:
@@ -117,8 +122,8 @@ class Preprocessing(Section):
 
     @model_validator(mode="after")
     def _fits_colour(self) -> Preprocessing:
-        for name in ("grey16", "relief"):
-            if (getattr(self, name) is not None) != (self.colour == name):
+        for name, colours in _OF_DEPTH.items():
+            if (getattr(self, name) is not None) != (self.colour in colours):
                 raise ValueError(f"the input is {self.colour}, and what it says of {name} does not fit")
         if self.keeps_depth and self.alignment is not None:
             raise ValueError(f"parts in {self.colour} images cannot be laid onto a golden one")
@@ -130,11 +135,13 @@ class Preprocessing(Section):
         return {name: value for name, value in plain(self).items() if value is not None or name not in _OF_DEPTH}
 
 
-_OF_DEPTH = ("grey16", "relief")
+_OF_DEPTH = {"grey16": ("grey16",), "relief": ("relief", "rgb_relief")}
 
 
 class TensorInput(Section):
     """What the graph is given: the plane of a frame that its input `name` takes, and how that is prepared.
+
+    For an input of `rgb_relief` that is the plane of the heights; the colours beside them are taken with it.
 
     `clip` is the number of frames that one run takes.
     """

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from edgead.artifact.folder import Artifact
 from edgead.errors import SettingsError
+from edgead.images.pairs import files_of
 
 FILE = "learnt_images.txt"
 
 
 def content_sha256(path: Path) -> str:
     """By which an image is known, whatever it is called."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files_of(path))).hexdigest()
 
 
 def keep_learnt(draft: Path, paths: Sequence[Path], folds: Sequence[int] = ()) -> None:

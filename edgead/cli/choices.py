@@ -39,7 +39,7 @@ class InputName(Word):
     rgb = "rgb"
     grey16 = "grey16"
     relief = "relief"
-    rgb_relief = "rgb_relief"  # refused in words
+    rgb_relief = "rgb_relief"
 
 
 class TeacherSize(Word):

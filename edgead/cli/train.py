@@ -125,11 +125,12 @@ def train(
     input: Annotated[
         InputName,
         typer.Option(
-            help="What images are: rgb, 8-bit images; grey16, grey values of 16 bits or floats; relief, heights."
+            help="What images are: rgb, 8-bit images; grey16, grey values of 16 bits or floats; relief, heights; "
+            "rgb_relief, colours with heights."
         ),
     ] = InputName.rgb,
     mm_per_count: Annotated[
-        float | None, typer.Option(help="With --input relief: millimetres of one count of the height map.")
+        float | None, typer.Option(help="With heights: millimetres of one count of the height map.")
     ] = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,

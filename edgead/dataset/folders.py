@@ -1,5 +1,7 @@
 """Folders of images: MVTec layout (train/good, test/<type>, ground_truth/<type>) or a plain folder of good images.
 
+Where a folder has the folders `rgb` and `height`, or `xyz` as in MVTec 3D-AD, its images lie in `rgb`.
+
 Folders of several products below one are named by a pattern, never guessed, for a folder of defects may lie beside.
 """
 
@@ -15,10 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.groups import AUTO, FOLDERS
 from edgead.dataset.made_sets import refuse_made
 from edgead.images.files import ImageError, is_image_path, list_images, load_image, natural_key
+from edgead.images.pairs import colour_folder
 
 GOOD = "good"
 
@@ -46,7 +50,7 @@ def find_images(data: Path, pattern: str) -> list[Path]:
     folders = sorted(filter(Path.is_dir, map(data.joinpath, glob(pattern, root_dir=data))), key=natural_key)
     if not folders:
         raise DatasetError(f"no folder of {data} matches {pattern}; it holds {contents(data)}")
-    return [path for folder in folders for path in list_images(folder)]
+    return [path for folder in folders for path in list_images(colour_folder(folder))]
 
 
 def contents(data: Path) -> str:
@@ -111,7 +115,7 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     if not data.is_dir():
         raise DatasetError(f"{data}: no such folder")
     if normal_dir is None:
-        normal_dir = "." if _is_plain(data) else f"train/{GOOD}"
+        normal_dir = "." if _is_plain(data) or colour_folder(data) != data else f"train/{GOOD}"
     if is_pattern(normal_dir) and not (data / normal_dir).is_dir():
         found = find_images(data, normal_dir)
         refuse_made(found)
@@ -124,7 +128,7 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
             "itself, or use the MVTec layout (train/good/*.png), or name their folder with --normal-dir; with '*' "
             "those of several products"
         )
-    return list_images(folder)
+    return list_images(colour_folder(folder))
 
 
 def _is_plain(data: Path) -> bool:
@@ -139,14 +143,20 @@ def find_test_images(data: Path) -> list[LabelledImage]:
         raise DatasetError(f"{data} has no folder test; evaluation needs test/good and test/<defect type>")
     folders = sorted((entry for entry in test.iterdir() if entry.is_dir()), key=lambda f: (f.name != GOOD, f.name))
     found = [
-        LabelledImage(path, folder.name, find_mask(data / "ground_truth" / folder.name, path))
+        LabelledImage(path, folder.name, find_mask(_masks_of(folder, data), path))
         for folder in folders
-        for path in list_images(folder)
+        for path in list_images(colour_folder(folder))
     ]
     if len({image.is_defective for image in found}) < 2:
         kinds = ", ".join(folder.name for folder in folders) or "nothing"
         raise DatasetError(f"{test} must hold good and defective images (test/good and test/<type>), found {kinds}")
     return found
+
+
+def _masks_of(folder: Path, data: Path) -> Path:
+    """Where the masks of the images of a kind lie: MVTec 3D-AD has them in a folder `gt` beside `rgb`."""
+    masks = folder / "gt"
+    return masks if masks.is_dir() and colour_folder(folder) != folder else data / "ground_truth" / folder.name
 
 
 def find_mask(folder: Path, image: Path) -> Path | None:
@@ -238,7 +248,7 @@ def check_images(
             if look:
                 look(path, image)
             usable.append(path)
-            digest.update(os.fsencode(path.name) + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+            digest.update(os.fsencode(path.name) + b"\0" + bytes.fromhex(content_sha256(path)))
         if progress:
             progress(done, len(paths))
     if problems and not skip_bad:

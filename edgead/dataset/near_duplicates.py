@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from edgead import kernels
-from edgead.images.files import has_depth, load_image
+from edgead.images.files import has_depth, is_pair, load_image
+from edgead.images.pairs import colours_in
 from edgead.metrics.robust import robust_deviation
 
 # Measured on bottles, bricks, cookies, circuit boards, castings, a walkway and tiles: at this size and scale of local
@@ -64,8 +65,10 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR
-        Or values of one channel, (H, W) uint16 or float32.
+        Or values of one channel, (H, W) uint16 or float32; of a pair, the colours are looked at.
     """
+    if is_pair(image):
+        image = colours_in(image)
     grey = (np.nan_to_num(image) if has_depth(image) else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)).astype(np.float32)
     small = cv2.resize(grey, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA)
     detail = small - cv2.GaussianBlur(small, (0, 0), _SIGMA_PX)

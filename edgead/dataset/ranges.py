@@ -32,7 +32,7 @@ def with_colour(
     ----------
     spec : Preprocessing
         Of a method, with the region to look at.
-    colour : {"rgb", "grey16", "relief"}
+    colour : {"rgb", "grey16", "relief", "rgb_relief"}
     mm_per_count : float, optional
         Of heights.
     paths : sequence of Path
@@ -53,7 +53,7 @@ def with_colour(
         return spec.model_copy(update={"colour": colour, "grey16": found})
     if mm_per_count is None:
         raise SettingsError("heights need --mm-per-count: how many millimetres one count of the height map is")
-    return _relief(picks, spec, mm_per_count)
+    return _relief(picks, spec.model_copy(update={"colour": colour}), mm_per_count)
 
 
 def _grey_range(paths: Sequence[Path], spec: Preprocessing) -> Range:
@@ -79,7 +79,7 @@ def _relief(paths: Sequence[Path], spec: Preprocessing, mm_per_count: float) -> 
     # slopes, which are smoothed.
     rounding = mm_per_count / 12**0.5
     relief = Relief(mm_per_count=mm_per_count, height_mm=1, slope_mm=1, sigma_px=sigma_px)
-    wanted = spec.model_copy(update={"colour": "relief", "relief": relief, "tiles": None})
+    wanted = spec.model_copy(update={"relief": relief, "tiles": None})
     heights, slopes = [], []
     for path in paths:
         try:

@@ -25,8 +25,9 @@ from edgead.heads.contract import Outputs, Scored
 from edgead.images.boxes import find_boxes
 from edgead.images.files import ImageError
 from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
+from edgead.images.pairs import judged_of
 from edgead.images.verdict import ImageVerdict
-from edgead.types import VALUES, Frame, Verdict
+from edgead.types import COLOUR, VALUES, Frame, Verdict
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -266,8 +267,12 @@ class Detector(Measurer):
         if values is None:
             return frame
         if not self._spec.keeps_depth:
-            return replace(frame, others={name: each for name, each in frame.others.items() if name != VALUES})
-        return replace(frame, image=self.visible(values))
+            kept = {name: each for name, each in frame.others.items() if name not in (VALUES, COLOUR)}
+            return replace(frame, others=kept)
+        if self._spec.colour == "rgb_relief":
+            return replace(frame, image=self.visible(judged_of(frame)))
+        kept = {name: each for name, each in frame.others.items() if name != COLOUR}
+        return replace(frame, image=self.visible(values), others=kept)
 
     def set_thresholds(self, *, review: float, reject: float) -> None:
         """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.
@@ -308,6 +313,7 @@ class Session:
     def __init__(self, detector: Detector):
         self._detector = detector
         self._plane = detector.manifest.inputs[0].plane
+        self._of_pairs = detector.manifest.preprocessing.colour == "rgb_relief"
         self.reset()
 
     def reset(self) -> None:
@@ -331,19 +337,25 @@ class Session:
         if self._next not in (None, (frame.source, frame.connection, frame.number)):
             self.reset()
         planes = frame.planes
+        if self._of_pairs and COLOUR not in planes:
+            raise SettingsError(
+                f"the model looks at colours with heights, the frame has {', '.join(planes)}: give files in a folder "
+                "rgb beside a folder height, or of four channels"
+            )
         if self._plane not in planes:
             raise SettingsError(
                 f"the model looks at the plane {self._plane!r}, the frame has {', '.join(planes)}: a model that reads "
                 "grey16 or relief needs files of one channel with 16 bits or floats, live cameras give 8 bits"
             )
         values = frame.others.get(VALUES)
-        if self._plane != VALUES and values is not None and values.dtype != np.uint16:
+        if self._plane != VALUES and COLOUR not in planes and values is not None and values.dtype != np.uint16:
             raise SettingsError(
                 "the frame has floats, and the model reads images of 8 bits: what they would be shown as depends on "
                 "each frame's own lowest and highest value; train with --input grey16 or relief"
             )
         score = partial(self._detector._scorer.score, state=self._state)
-        verdict = self._detector._judge(planes[self._plane], score, Verdict)
+        image = judged_of(frame) if self._of_pairs else planes[self._plane]
+        verdict = self._detector._judge(image, score, Verdict)
         self._next = (frame.source, frame.connection, frame.number + 1)
         return verdict
 

@@ -58,10 +58,10 @@ class ImageFolder:
             self.used += len(data)
 
     def names(self, place: str) -> list[str]:
-        """The images of a verdict: those before it, itself, its heat map, those after; no TIFF, which no page shows."""
+        """The images of a verdict: those before it, itself, its heat map, those after; no page shows a TIFF of them."""
         try:
             names = (entry.name for entry in os.scandir(self.root / place))
-            found = [name for name in names if _IMAGE.fullmatch(name) and not name.endswith(".tiff")]
+            found = [name for name in names if _IMAGE.fullmatch(name)]
         except FileNotFoundError:
             return []
         return sorted(found, key=_in_time)

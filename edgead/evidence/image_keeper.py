@@ -15,7 +15,9 @@ import numpy as np
 
 from edgead.evidence.folder import ImageFolder, lossless_name
 from edgead.evidence.settings import StoreSection
+from edgead.images.files import storable
 from edgead.images.overlay import draw_overlay
+from edgead.images.pairs import judged_of
 from edgead.process.quiet_libraries import quiet_opencv
 from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization import frame_label
@@ -88,7 +90,8 @@ class ImageKeeper:
             self._queue(place, f"before-{steps:03d}.jpg", other.image)
         self._queue(place, "frame.jpg", frame.image)
         if VALUES in frame.others:  # what was judged: the image has not its values
-            self._queue(place, lossless_name(frame.others[VALUES]), frame.others[VALUES])
+            judged = judged_of(frame)
+            self._queue(place, lossless_name(judged), judged)
         self._queue(place, "heat.jpg", frame.image, lambda: draw_overlay(frame.image, verdict, frame_label(frame)))
         if self._section.after:
             with self._changed:
@@ -195,7 +198,7 @@ class ImageKeeper:
     def _encode(self, waiting: _Waiting) -> bytes | None:
         try:
             with quiet_opencv():
-                encoded, data = cv2.imencode(os.path.splitext(waiting.name)[1], waiting.draw(), self._quality)
+                encoded, data = cv2.imencode(os.path.splitext(waiting.name)[1], storable(waiting.draw()), self._quality)
         except cv2.error:
             return None
         return data.tobytes() if encoded else None

@@ -8,7 +8,8 @@ from collections import OrderedDict
 import numpy as np
 
 from edgead.evidence.settings import RecentSection
-from edgead.types import VALUES, Frame
+from edgead.images.pairs import judged_of
+from edgead.types import Frame
 
 _MB = 10**6
 
@@ -40,7 +41,7 @@ class RecentFrames:
 
     def add(self, frame: Frame) -> None:
         """Hold a frame in place of the oldest ones; one that alone is larger than all that may be held is not."""
-        image = frame.others.get(VALUES, frame.image)
+        image = judged_of(frame)
         size = image.nbytes
         if size > self._most_bytes or not self._most_frames:
             return
@@ -53,6 +54,6 @@ class RecentFrames:
             self._bytes += size
 
     def find(self, id: str) -> np.ndarray | None:
-        """Give what was judged of a capture, (H, W, 3) uint8 BGR or its values; None where it is held no longer."""
+        """Give what was judged of a capture, an image, values or a pair; None where it is held no longer."""
         with self._lock:
             return self._images.get(id)

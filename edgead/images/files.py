@@ -1,6 +1,7 @@
 """Images from files and from arrays: uint8 BGR (H, W, 3), or an ImageError that says why not.
 
-Who asks to keep the depth is given what has one channel of more than 8 bits as its values: (H, W) uint16 or float32.
+Who asks to keep the depth is given what has one channel of more than 8 bits as its values: (H, W) uint16 or float32. A
+file of four such channels is a pair, see `edgead.images.pairs`: colours and heights, (H, W, 4) float32.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
-from edgead.images.header import image_size, is_deep
+from edgead.images.header import deep_channels, image_size
 from edgead.process.quiet_libraries import quiet_opencv
 
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
@@ -47,12 +48,13 @@ def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep
     max_megapixels : float, optional
         A larger image is refused by its header, before memory is taken for it.
     keep_depth : bool, optional
-        Give a PNG, TIFF or PGM of one channel with more than 8 bits as its values.
+        Give a PNG, TIFF or PGM of one channel with more than 8 bits as its values, a TIFF of points (X, Y and Z, 32
+        bits each) as its Z, and a PNG or TIFF of four channels with more than 8 bits as colours and heights.
 
     Returns
     -------
     image_bgr : ndarray of shape (H, W, 3), uint8, BGR, C order
-        With `keep_depth`, of such a file: its values, (H, W), uint16 or float32.
+        With `keep_depth`, of such a file: its values, (H, W), uint16 or float32; of four channels, a pair.
 
     Raises
     ------
@@ -91,16 +93,19 @@ def decode_image(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS, keep_de
     if size is None:
         raise ImageError(f"not an image (JPEG, PNG, BMP, TIFF, PNM or WebP), or damaged ({len(data)} bytes found)")
     check_size(size, max_megapixels)
-    keeps = keep_depth and is_deep(data)
-    channels = cv2.IMREAD_ANYCOLOR if keeps else cv2.IMREAD_COLOR
+    kept = deep_channels(data) if keep_depth else 0
+    how = cv2.IMREAD_UNCHANGED if kept else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
         with quiet_opencv():
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), channels | cv2.IMREAD_ANYDEPTH)
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     except cv2.error as error:
         raise ImageError(f"OpenCV refuses it: {error.err}") from error
     if image is None:
         raise ImageError(f"not an image that OpenCV can read, or damaged ({len(data)} bytes found)")
-    return as_values(image) if keeps else as_bgr(image)
+    if kept == 4:
+        return _as_pair(image)
+    # OpenCV turns RGB into BGR, and X, Y and Z into Z, Y and X.
+    return as_values(image[..., 0] if kept == 3 else image) if kept else as_bgr(image)
 
 
 def check_size(size: tuple[int, int], max_megapixels: float) -> None:
@@ -128,7 +133,7 @@ def write_image(path: Path, image: np.ndarray, *, durable: bool = False) -> None
     """
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ImageError(f"{path}: an image ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}")
-    data = cv2.imencode(path.suffix, image)[1].tobytes()
+    data = cv2.imencode(path.suffix, storable(image))[1].tobytes()
     write_whole(path, data, durable=durable)
 
 
@@ -231,13 +236,36 @@ def as_values(array: np.ndarray) -> np.ndarray:
 
 
 def has_depth(image: np.ndarray) -> bool:
-    """Report whether an image is the values of one channel, and no 8-bit colours."""
-    return image.ndim == 2 and image.dtype != np.uint8
+    """Report whether an image is the values of one channel, or a pair, and no 8-bit colours."""
+    return (image.ndim == 2 and image.dtype != np.uint8) or is_pair(image)
+
+
+def is_pair(image: np.ndarray) -> bool:
+    """Report whether an array is colours and heights, (H, W, 4) of floats; see `edgead.images.pairs`."""
+    return image.ndim == 3 and image.shape[2] == 4 and image.dtype.kind == "f"
 
 
 def lossless_suffix(image: np.ndarray) -> str:
-    """Suffix of a file that holds an image without loss: PNG has no floats."""
+    """Suffix of a file that holds an image without loss: PNG has no floats, and heights in it look like glass."""
     return ".tiff" if image.dtype.kind == "f" else ".png"
+
+
+def storable(image: np.ndarray) -> np.ndarray:
+    """What is written of an image: a pair whose heights are counts of 16 bits becomes uint16, anything else stays."""
+    if not is_pair(image) or not ((image >= 0) & (image <= (255, 255, 255, 65535)) & (image == np.rint(image))).all():
+        return image
+    return (image * np.array([257, 257, 257, 1], np.float32)).astype(np.uint16)
+
+
+def _as_pair(image: np.ndarray) -> np.ndarray:
+    """Turn the four channels of a file into a pair; colours of 16 bits are divided by 257."""
+    if image.ndim != 3 or image.dtype not in (np.uint16, np.float32):
+        raise ImageError(f"colours with heights are 16 bits or floats in four channels, found {image.dtype}")
+    if image.dtype == np.float32:
+        return image
+    pair = image.astype(np.float32)
+    pair[..., :3] = as_bgr(image)
+    return pair
 
 
 def visible_values(values: np.ndarray) -> np.ndarray:

@@ -25,18 +25,22 @@ def image_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def is_deep(data: bytes) -> bool:
-    """Report whether a PNG, TIFF or PGM file has one channel of more than 8 bits, by its header."""
+def deep_channels(data: bytes) -> int:
+    """How many channels of more than 8 bits a PNG, TIFF or PGM file has, by its header; 0 where it is none to keep.
+
+    1 is of values; 4 of colours with heights; 3, which a TIFF of 32 bits alone may have, of points: X, Y and Z.
+    """
     try:
         if data.startswith(b"\x89PNG"):
-            return data[24] == 16 and data[25] == 0  # colour type 0 is grey
+            return {0: 1, 6: 4}.get(data[25], 0) if data[24] == 16 else 0  # of colour types, 0 is grey and 6 RGBA
         if data.startswith((b"II", b"MM")):
             tags = _tiff_tags(data)
-            return tags.get("channels", 1) == 1 and tags.get("bits", 1) > 8
+            channels, bits = tags.get("channels", 1), tags.get("bits", 1)
+            return channels if bits > {1: 8, 3: 31, 4: 8}.get(channels, bits) else 0
         found = _PGM_LEVELS.match(data)
-        return found is not None and int(found[1]) > 255
+        return 1 if found is not None and int(found[1]) > 255 else 0
     except (struct.error, IndexError, OverflowError):
-        return False
+        return 0
 
 
 def _png(data: bytes) -> tuple[int, int] | None:
@@ -80,7 +84,11 @@ def _tiff_tags(data: bytes) -> dict[str, int]:
     for entry in range(first, first + step * min(count, 4096), step):
         tag, kind = struct.unpack_from(order + "HH", data, entry)
         if tag in _TIFF_TAGS and kind in _TIFF_NUMBERS:
-            value = struct.unpack_from(order + _TIFF_NUMBERS[kind], data, entry + (12 if big else 8))[0]
+            place, number = entry + (12 if big else 8), order + _TIFF_NUMBERS[kind]
+            values = struct.unpack_from(order + ("Q" if big else "I"), data, entry + 4)[0]
+            if values * struct.calcsize(number) > (8 if big else 4):  # they lie elsewhere
+                place = struct.unpack_from(order + ("Q" if big else "I"), data, place)[0]
+            value = struct.unpack_from(number, data, place)[0]
             tags.setdefault(_TIFF_TAGS[tag], value)
     return tags
 

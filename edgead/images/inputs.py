@@ -16,6 +16,7 @@ import numpy as np
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.files import ImageError, decode_image, is_image_path, list_images, load_image, natural_key
+from edgead.images.pairs import load_deep
 
 Colour = Literal["bgr", "rgb"]
 
@@ -82,7 +83,7 @@ def read_image(image: Any, colour: str | None = None, *, keep_depth: bool = Fals
         Order of the channels of an array, by default BGR, or a tensor, by default RGB. Files and PIL images know
         theirs.
     keep_depth : bool
-        Give a file of one channel with more than 8 bits as its values.
+        Give a file of one channel with more than 8 bits as its values, and one with heights as a pair.
 
     Returns
     -------
@@ -100,7 +101,8 @@ def read_image(image: Any, colour: str | None = None, *, keep_depth: bool = Fals
     [[[10, 0, 255]]]
     """
     if isinstance(image, (str, os.PathLike)):
-        return load_image(named_path(image), keep_depth=keep_depth)
+        path = named_path(image)
+        return load_deep(path) if keep_depth else load_image(path)
     if isinstance(image, (bytes, bytearray)):
         return decode_image(bytes(image), keep_depth=keep_depth)
     if _is_pil(image):

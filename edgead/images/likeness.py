@@ -56,7 +56,7 @@ def look_of(image: np.ndarray) -> Look:
     """
     if image.ndim == 2:
         return Look(image.shape[0], image.shape[1], np.zeros((_GRID, _GRID), np.float32))
-    coarse = cv2.resize(image, (_GRID, _GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
+    coarse = cv2.resize(image[:, :, :3], (_GRID, _GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
     return Look(image.shape[0], image.shape[1], coarse[:, :, 0] - coarse[:, :, 2])
 
 

@@ -15,6 +15,7 @@ from edgead.files.user_paths import named_path
 from edgead.images.files import IMAGE_SUFFIXES, ImageError, as_bgr, load_image, write_image
 from edgead.images.inputs import Colour, checked_colour
 from edgead.images.overlay import draw_overlay
+from edgead.images.pairs import load_deep
 from edgead.types import Verdict
 
 # Longest side of what a notebook shows: its file holds every image that was shown.
@@ -56,8 +57,8 @@ class ImageVerdict(Verdict):
 
     def load_image(self) -> np.ndarray:
         """Give the image as it is shown: uint8, BGR, of shape (H, W, 3)."""
-        keep_depth = self.draw is not None
-        image = load_image(self.image, keep_depth=keep_depth) if isinstance(self.image, Path) else self.image
+        read = load_image if self.draw is None else load_deep
+        image = read(self.image) if isinstance(self.image, Path) else self.image
         return as_bgr(image) if self.draw is None else self.draw(image)  # type: ignore[arg-type]
 
     def plot(self, *, colour: Colour = "bgr") -> np.ndarray:

@@ -22,7 +22,8 @@ class Runtime(Protocol):
     """One network on one engine, which has run once when it is opened. Not for use from several threads at once."""
 
     input: np.ndarray
-    """The input buffer, uint8 (1, h, w, 3) RGB: write the image here to spare a copy. float32 where depth is kept."""
+    """The input buffer, uint8 (1, h, w, 3) RGB: write the image here to spare a copy. float32 where depth is kept, and
+    of 6 channels where colours are beside it."""
     outputs: dict[str, Any]
     """What `run` returns."""
 
@@ -84,7 +85,7 @@ def check_inputs(graph: Graph, manifest: Manifest, inputs: Sequence[Tensor]) -> 
 
 
 def _check_image(path: Path, manifest: Manifest, image: Tensor) -> None:
-    expected = [*manifest.preprocessing.image_size, 3]
+    expected = [*manifest.preprocessing.image_size, manifest.preprocessing.channels]
     batch = image.shape[0] if image.shape else 0
     if list(image.shape[1:]) != expected or (isinstance(batch, int) and batch != 1):
         raise ArtifactError(

@@ -43,12 +43,13 @@ class OpenVinoRuntime:
         }
         manifest = artifact.manifest
         height, width = manifest.preprocessing.image_size
-        self.input = np.zeros((1, height, width, 3), manifest.preprocessing.dtype)
+        shape = (1, height, width, manifest.preprocessing.channels)
+        self.input = np.zeros(shape, manifest.preprocessing.dtype)
         content = graph.read()
         try:
             model = core.read_model(content)
             self._arrays = check_inputs(graph, manifest, [_tensor(port) for port in model.inputs])
-            model.reshape({manifest.input: [1, height, width, 3]})
+            model.reshape({manifest.input: list(shape)})
             check_outputs(graph.path, manifest, [_tensor(port) for port in model.outputs])
             given = [openvino.Tensor(array, shared_memory=True) for array in (self.input, *self._arrays.values())]
             self._request: Any

@@ -50,7 +50,7 @@ class OrtRuntime:
         self._arrays = check_inputs(graph, artifact.manifest, [_tensor(node) for node in inputs])
         check_outputs(graph.path, artifact.manifest, [_tensor(node) for node in outputs])
         spec = artifact.manifest.preprocessing
-        self.input = np.zeros((1, *spec.image_size, 3), spec.dtype)
+        self.input = np.zeros((1, *spec.image_size, spec.channels), spec.dtype)
         self.outputs = {output.name: np.zeros([1, *output.shape[1:]], np.float32) for output in outputs}
         self._binding = self._session.io_binding()
         for name, array in {inputs[0].name: self.input, **self._arrays}.items():

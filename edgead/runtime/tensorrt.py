@@ -44,7 +44,7 @@ class TensorRtRuntime:
 
     def __init__(self, artifact: Artifact, graph: Graph, *, on_device: bool = False):
         spec = artifact.manifest.preprocessing
-        self.input = np.zeros((1, *spec.image_size, 3), spec.dtype)
+        self.input = np.zeros((1, *spec.image_size, spec.channels), spec.dtype)
         self._graph: CudaGraph | None = None
         self._device: Device = open_device()
         self._closed = False

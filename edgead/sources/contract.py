@@ -20,9 +20,10 @@ from edgead.images.files import (
     as_values,
     check_size,
     has_depth,
-    visible_values,
+    is_pair,
 )
-from edgead.types import VALUES, Frame
+from edgead.images.pairs import colours_in, heights_in, shown_of
+from edgead.types import COLOUR, VALUES, Frame
 
 
 class SourceError(EdgeadError):
@@ -103,7 +104,8 @@ class FrameCounter:
         name : str
             Of its file.
         keep_depth : bool
-            Take values of 16 bits or floats, (H, W), too: they become the plane `VALUES` beside an 8-bit image.
+            Take values of 16 bits or floats, (H, W), too: they become the plane `VALUES` beside an 8-bit image. And
+            pairs, see `edgead.images.pairs`: the planes `VALUES` and `COLOUR`.
 
         Raises
         ------
@@ -115,8 +117,8 @@ class FrameCounter:
         others: dict[str, np.ndarray] = {}
         try:
             if keep_depth and has_depth(image):
-                others = {VALUES: as_values(image)}
-                image = visible_values(others[VALUES])
+                others = _planes_of(image)
+                image = shown_of(image)
             image = as_bgr(image)
         except ImageError as error:
             raise SourceError(f"{self.uri}: frame {self.captured}: {error}") from error
@@ -132,3 +134,10 @@ class FrameCounter:
             age_ms = (time.perf_counter_ns() - frame.captured_ns) / 1e6
             self.late += age_ms > self._late_after_ms
         return frame
+
+
+def _planes_of(image: np.ndarray) -> dict[str, np.ndarray]:
+    """The planes of values or of a pair beside what people are shown."""
+    if is_pair(image):
+        return {VALUES: heights_in(image), COLOUR: colours_in(image)}
+    return {VALUES: as_values(image)}

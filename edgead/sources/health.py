@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from edgead.components.options import Seconds, Section
-from edgead.types import VALUES, Frame
+from edgead.types import COLOUR, VALUES, Frame
 
 _REGISTERED_SIDE_PX = 192  # fine grain, which differs from part to part, and noise are gone at this size
 _MIN_RESPONSE = 0.2  # of a registration; what has less shows something else than the golden image
@@ -135,8 +135,8 @@ class HealthWatch:
         grey = _grey(frame.image)
         comparable = frame.image.shape[:2] == self._shape
         sharpness = _sharpness(grey) / self._sharpness if comparable and self._sharpness else np.inf
-        # Values of 16 bits are seldom full: how dark they look says nothing.
-        level = float(grey.mean()) if VALUES not in frame.others else np.nan
+        # Values of 16 bits are seldom full: how dark they look says nothing. Colours beside heights are a camera's.
+        level = float(grey.mean()) if VALUES not in frame.others or COLOUR in frame.others else np.nan
         self._measured.append((level, sharpness))
         if self._place is not None and comparable:
             self._place.look(grey)

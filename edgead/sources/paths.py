@@ -11,7 +11,8 @@ from edgead.components.options import NoOptions, Section
 from edgead.components.registry import read_options
 from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
-from edgead.images.files import MAX_MEGAPIXELS, ImageError, is_image_path, list_images, load_image, natural_key
+from edgead.images.files import MAX_MEGAPIXELS, ImageError, is_image_path, list_images, natural_key
+from edgead.images.pairs import load_deep
 from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
 from edgead.sources.live import Limits
 from edgead.sources.paced import PacedSource, Rate
@@ -46,7 +47,7 @@ class FolderSource:
             if self._closed:
                 return
             try:
-                image = load_image(path, max_megapixels=self._max_megapixels, keep_depth=True)
+                image = load_deep(path, max_megapixels=self._max_megapixels)
             except ImageError as error:
                 raise SourceError(f"frame {self._frames.captured}: {error}") from error
             # A file's name need not be UTF-8, records are.

@@ -1,7 +1,7 @@
-"""Height camera: a milled plate with dents of known depth, as heights of 16 bits and as a image under flat light.
+"""Height camera: a milled plate with dents of known depth, as heights of 16 bits and as an image under flat light.
 
 The light is a dome's, which shows a slope by its cosine alone: what a dent of tenths of a millimetre is to a colour
-camera. No plate lies quite level, and of some pixels nothing comes back.
+camera. A stain takes light and has no height. No plate lies quite level, and of some pixels nothing comes back.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _GREY, _GREY_NOISE, _GREY_LAY, _GREY_CLOUDS = 150.0, 3.0, 6.0, 5.0  # clouds: th
 
 
 class Plate(NamedTuple):
-    """Heights, uint16 (h, w), 0 where nothing came back; a image, uint8 BGR (h, w, 3); the dent, bool (h, w)."""
+    """Heights, uint16 (h, w), 0 where nothing came back; an image, uint8 BGR (h, w, 3); the defect, bool (h, w)."""
 
     heights: np.ndarray
     image: np.ndarray
@@ -41,6 +41,7 @@ def render_plate(
     rng: np.random.Generator,
     *,
     dent_mm: float = 0.0,
+    stain: float = 0.0,
     size: tuple[int, int] = SIZE,
     tilt_mm: tuple[float, float] | None = None,
 ) -> Plate:
@@ -52,6 +53,8 @@ def render_plate(
         What differs between plates; the same draws give the same plate, whatever its dent and tilt are.
     dent_mm : float
         Depth of its dent. 0 for none.
+    stain : float
+        Share of the light that its stain takes in the middle: it lies where the dent would, and has no height.
     size : (int, int)
         Height and width in pixels of `MM_PER_PIXEL`.
     tilt_mm : (float, float), optional
@@ -76,9 +79,9 @@ def render_plate(
     upright = 1 / np.sqrt(1 + sum(np.square(slope / MM_PER_PIXEL) for slope in slopes))
     clouds = cv2.GaussianBlur(rng.normal(size=size).astype(np.float32), (0, 0), min(size) / 12)
     shine = _GREY + _GREY_LAY * lay + _GREY_CLOUDS * clouds / clouds.std()
-    grey = shine * (1 + upright) / 2 + rng.normal(0, _GREY_NOISE, size)
+    grey = shine * (1 - stain * bowl) * (1 + upright) / 2 + rng.normal(0, _GREY_NOISE, size)
     image = cv2.cvtColor(np.clip(np.rint(grey), 0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-    return Plate(heights, image, (bowl > 0.1) & (dent_mm > 0))
+    return Plate(heights, image, (bowl > 0.1) & (dent_mm > 0 or stain > 0))
 
 
 def write_plates(
@@ -87,10 +90,11 @@ def write_plates(
     good: int = 40,
     tested: int = 20,
     dents_mm: Sequence[float] = (0.3, 0.6, 1.0),
+    stains: Sequence[float] = (),
     size: tuple[int, int] = SIZE,
     seed: int = 0,
 ) -> None:
-    """Write plates as two data sets in MVTec layout, `heights` and `images`, of the same plates.
+    """Write plates as three data sets in MVTec layout of the same plates: `heights`, `images` and, of both, `pairs`.
 
     Parameters
     ----------
@@ -100,16 +104,22 @@ def write_plates(
         Plates to learn, and plates of each kind to test.
     dents_mm : sequence of float
         Depths; each is a kind of defect, such as `dent_0.3mm`.
+    stains : sequence of float
+        Shares of light; each is a kind of defect, such as `stain_10`, in percent.
     size, seed
         See `render_plate`.
     """
-    kinds = [("train/good", 0.0, good), ("test/good", 0.0, tested)]
-    kinds += [(f"test/dent_{depth:g}mm", depth, tested) for depth in dents_mm]
-    for part, (folder, depth, count) in enumerate(kinds):
+    kinds = [("train/good", 0.0, 0.0, good), ("test/good", 0.0, 0.0, tested)]
+    kinds += [(f"test/dent_{depth:g}mm", depth, 0.0, tested) for depth in dents_mm]
+    kinds += [(f"test/stain_{100 * stain:g}", 0.0, stain, tested) for stain in stains]
+    for part, (folder, depth, stain, count) in enumerate(kinds):
         for number in range(count):
-            plate = render_plate(np.random.default_rng([seed, part, number]), dent_mm=depth, size=size)
+            plate = render_plate(np.random.default_rng([seed, part, number]), dent_mm=depth, stain=stain, size=size)
+            name, mask = f"{number:03d}.png", plate.mask.astype(np.uint8) * 255
             for camera, image in (("heights", plate.heights), ("images", plate.image)):
-                write_image(destination / camera / folder / f"{number:03d}.png", image)
-                if depth:
+                write_image(destination / camera / folder / name, image)
+                if depth or stain:
                     masks = destination / camera / folder.replace("test", "ground_truth", 1)
-                    write_image(masks / f"{number:03d}_mask.png", plate.mask.astype(np.uint8) * 255)
+                    write_image(masks / f"{number:03d}_mask.png", mask)
+            for camera, image in (("height", plate.heights), ("rgb", plate.image), ("gt", mask)):
+                write_image(destination / "pairs" / folder / camera / name, image)

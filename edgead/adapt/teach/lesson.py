@@ -92,6 +92,7 @@ class Lesson:
     Of the bank's `bank_rows` rows, `rows_added` are new; what was given up for them and what was offered is within
     `radius` of a row, where two rows of the old bank are at least `spacing` apart. The model knows `known_defects`
     marked defects; `bad_by_others` says what the fp32 graph says of the bad parts, each by what the others teach.
+    `left_out` of the images were not used: they have not the depth that the model reads.
     """
 
     model: str
@@ -105,6 +106,7 @@ class Lesson:
     bad_by_others: Counts | None
     before: dict[str, Judgement]
     after: dict[str, Judgement]
+    left_out: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -131,6 +133,8 @@ class Lesson:
         if self.bad_by_others is not None:
             found = self.after["fp32"].counts_text(self.bad_by_others)
             table.add_row("bad parts, each by what the others teach", "", found)
+        if self.left_out:
+            table.add_row("images left out: not as deep as the model reads", "", str(self.left_out))
         table.add_row("known defects", "", str(self.known_defects))
         table.add_row("memory bank", f"{self.bank_rows} rows", f"{self.rows_added} of them new")
         table.add_row("covers patches within", f"{self.spacing:.3g}", f"{max(self.radius, self.spacing):.3g}")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from edgead.adapt.teach.defects import LEAST, Defects, check_room, known_defects
 from edgead.adapt.teach.guard import Offered, examine, refuse_doubtful, write_sheet
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.manifest import FROM_GOOD, Kept, Manifest, Preprocessing
-from edgead.artifact.preprocess import read_frame
+from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
 from edgead.calibration.conformal import CalibrationError, check_support
 from edgead.calibration.group_conformal import have_several
@@ -43,6 +44,8 @@ from edgead.dataset.images import Images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.heads.nearest import BANK, NearestHead
+from edgead.images.files import ImageError
+from edgead.images.pairs import load_deep
 
 # Scores of one machine on another differ by less; those of other images differ by far more.
 SAME_SCORE = 1e-2
@@ -237,6 +240,8 @@ class Prepared:
         Marked ones, those that the model knows already too.
     no_room : str
         Why the bad parts do not become known defects; empty where nothing is in the way.
+    left_out : int
+        Images that have not the depth that the model reads, such as marks from before it.
     """
 
     artifact: Artifact
@@ -251,6 +256,7 @@ class Prepared:
     width: float
     defects: Defects
     no_room: str = ""
+    left_out: int = 0
 
     def to_dict(self) -> dict[str, object]:
         """Return what would be learnt as plain JSON types."""
@@ -263,6 +269,7 @@ class Prepared:
             "known_defects": len(self.defects) if self.defects.are_enough else 0,
             "bank_rows": len(self.merged.bank),
             "rows_replaced": self.merged.added,
+            "left_out": self.left_out,
             "sheet": str(self.plan.sheet) if self.plan.sheet else None,
         }
 
@@ -280,8 +287,9 @@ class Prepared:
             + f", {len(self.defects)} marked defects to know" * self.defects.are_enough
             + f"; {self.merged.added} of "
             f"{len(self.merged.bank)} rows of the memory bank are replaced."
-            + f" The bad parts only test it: {self.no_room}."
-            * bool(self.no_room)
+            + f" The bad parts only test it: {self.no_room}." * bool(self.no_room)
+            + f" {self.left_out} images are left out: they have not the depth that the model reads."
+            * bool(self.left_out)
         )
         table.caption_justify = "left"
         return table
@@ -302,13 +310,20 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     """
     artifact = Artifact.load(path)
     _check(artifact)
+    spec = artifact.manifest.preprocessing
+    asked = len(plan.images) + len(plan.bad)
+    plan = replace(plan, images=_as_deep(plan.images, spec), bad=_as_deep(plan.bad, spec))
+    left_out = asked - len(plan.images) - len(plan.bad)
+    if left_out == asked > 0:
+        raise SettingsError(
+            f"{path} reads {spec.colour}, and none of the {asked} images has that depth: mark newer parts"
+        )
     only_bad = not plan.images and bool(plan.bad)
-    read = partial(read_frame, spec=artifact.manifest.preprocessing)
+    read = partial(read_frame, spec=spec)
     first = plan.bad if only_bad else plan.images
     paths, _, digest = check_images(first, read=read, progress=partial(progress, "read images"))
     paths = [] if only_bad else paths
     bad = _check_bad(plan.bad, paths, read)
-    spec = artifact.manifest.preprocessing
     if only_bad and spec.keeps_depth:
         raise SettingsError(
             f"{path} reads {spec.colour}, and defects of such images cannot be known yet: name good images to learn, "
@@ -337,10 +352,28 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
         refuse_doubtful(offered, plan.sheet)
     bank = artifact.array(BANK)
     width = spacing(bank)
-    images = Images(taught, artifact.manifest.preprocessing)
+    images = Images(taught, spec)
     new = _uncovered(artifact, bank, max(width, _harmless(artifact.manifest)), images, progress)
     merged = merge(bank, new, progress=partial(progress, "merge memory bank"))
-    return Prepared(artifact, plan, taught, held_out, bad, offered, digest, good, merged, width, defects, no_room)
+    return Prepared(
+        artifact, plan, taught, held_out, bad, offered, digest, good, merged, width, defects, no_room, left_out
+    )
+
+
+def _as_deep(paths: Sequence[Path], spec: Preprocessing) -> list[Path]:
+    """Those that have the depth that a model reads; what cannot be read at all stays, to be reported."""
+    if not spec.keeps_depth:
+        return list(paths)
+    deep = []
+    for path in paths:
+        with suppress(ImageError):
+            image = load_deep(path)
+            try:
+                as_frame(image, spec)
+            except ImageError:
+                continue
+        deep.append(path)
+    return deep
 
 
 def _check(artifact: Artifact) -> None:

@@ -289,4 +289,5 @@ def _lesson(
         by_others,
         before,
         after,
+        prepared.left_out,
     )

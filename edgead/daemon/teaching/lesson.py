@@ -276,13 +276,14 @@ def ended(lesson: Lesson, taught: Taught) -> Lesson:
 
 def _with_ids(report: dict[str, Any]) -> dict[str, Any]:
     """The judgements of a report, whose images are named by their verdicts."""
-    return {
+    judgements = {
         when: {
             precision: {**judged, "parts": [{**part, "verdict": _id_of(part["image"])} for part in judged["parts"]]}
             for precision, judged in report[when].items()
         }
         for when in ("before", "after")
     }
+    return {**judgements, "left_out": report.get("left_out", 0)}
 
 
 def _id_of(image: str) -> str:

@@ -164,10 +164,11 @@ function scoreOf(verdict) {
 }
 
 function images(verdict) {
-  if (!verdict.images.length) return [verdict.recent ? recentImage(verdict) : el("p", { class: "empty" }, t("No image was kept of this one"))];
+  const names = verdict.images.filter((name) => !name.endsWith(".tiff")); // browsers show none
+  if (!names.length) return [verdict.recent ? recentImage(verdict) : el("p", { class: "empty" }, t("No image was kept of this one"))];
   const large = el("img", { alt: "" });
   const path = (name) => `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`;
-  const buttons = verdict.images.map((name) =>
+  const buttons = names.map((name) =>
     el("button", { "data-name": name, onclick: () => choose(name) }, el("img", { src: path(name), alt: "", loading: "lazy" }), label(name)),
   );
   const choose = (name) => {
@@ -179,7 +180,7 @@ function images(verdict) {
     }
   };
   const film = el("div", { class: "film", role: "group", "aria-label": t("Images") }, buttons);
-  choose(["heat.jpg", "frame.jpg", "frame.png"].find((name) => verdict.images.includes(name)) ?? verdict.images[0]);
+  choose(["heat.jpg", "frame.jpg", "frame.png"].find((name) => names.includes(name)) ?? names[0]);
   return [zoomable(large), film];
 }
 

@@ -124,6 +124,7 @@ export class TeachView {
     if (lesson.state === "refused") return [lead, ...this.refusal(lesson), el("div", { class: "actions" }, this.insist(lesson), discard(t("Discard")))];
     return [
       lead,
+      lesson.report.left_out ? el("p", { class: "marked-note" }, t("Marked parts left out, as their images have not the depth that the model reads: {number}", { number: lesson.report.left_out })) : "",
       ...Object.keys(lesson.report.before).flatMap((precision, _, all) => this.comparison(lesson.report, precision, all.length > 1)),
       el("div", { class: "actions" }, el("button", { class: "primary", "data-needs": "engineer", onclick: () => this.decide("accept", t("Accept")) }, t("Accept")), discard(t("Discard")), this.sheet(lesson)),
     ];
@@ -227,7 +228,7 @@ function goodPart(part) {
 }
 
 function facts(part) {
-  const lossy = !part.images.length ? t("no image is kept") : part.images.includes("frame.png") ? null : t("JPEG only");
+  const lossy = !part.images.length ? t("no image is kept") : ["frame.png", "frame.tiff"].some((name) => part.images.includes(name)) ? null : t("JPEG only");
   return [badge(part.decision), el("span", { class: "muted" }, [t("score {score}", { score: scoreText(part) }), stamp(part.captured_at), lossy].filter(Boolean).join(" · ")), el("span", { class: "muted about" }, [part.mark?.by, part.mark?.note].filter(Boolean).join(": "))];
 }
 

@@ -55,6 +55,9 @@ class ComparisonAnswer(Answer):
 
     before: dict[str, JudgementAnswer]
     after: dict[str, JudgementAnswer]
+    left_out: Annotated[
+        int, Field(description="Marked parts that were not used: their images have not the depth that the model reads.")
+    ] = 0
 
 
 class DoubtAnswer(Answer):

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 
+from edgead.images.pairs import shown_of
 from edgead.types import Opinion
 from edgead.web.answers import Done
 from edgead.web.auth.callers import By, Note, named
@@ -49,5 +50,5 @@ def recent(verdict_id: VerdictId, daemon: Daemon, request: Request, width: Width
     image = daemon.store.recent.find(verdict_id)
     if image is None:
         raise HTTPException(404, f"the frame of {verdict_id} is not held any longer")
-    jpeg = request.app.state.live.get(View("recent", verdict_id, width), verdict_id, lambda: image)
+    jpeg = request.app.state.live.get(View("recent", verdict_id, width), verdict_id, lambda: shown_of(image))
     return Response(jpeg.data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})

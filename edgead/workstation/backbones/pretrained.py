@@ -115,6 +115,22 @@ class Backbone(nn.Module):
         return features
 
 
+class OfPairs(Backbone):
+    """A backbone that looks at colours and at relief, (n, 6, h, w): its layers of the colours, then of the relief."""
+
+    def __init__(self, backbone: Backbone):
+        nn.Module.__init__(self)
+        self.backbone = backbone
+        self.layers = 2 * backbone.layers
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """RGB and relief in 0..255, float32 (n, 6, h, w) -> float32 (n, d, h', w') of each of `layers`."""
+        # One run of twice as many images: the graph holds the weights once.
+        layers = self.backbone(image.reshape(-1, 3, *image.shape[-2:]))
+        both = [layer.reshape(-1, 2, *layer.shape[1:]) for layer in layers]
+        return [layer[:, which] for which in (0, 1) for layer in both]
+
+
 def build_backbone(
     name: str,
     layers: Sequence[str],
@@ -122,6 +138,7 @@ def build_backbone(
     image_size: tuple[int, int],
     weights: Path | None = None,
     pretrained: bool = True,
+    channels: int = 3,
 ) -> Backbone:
     """Build a backbone with pretrained weights, in evaluation mode and frozen.
 
@@ -139,6 +156,8 @@ def build_backbone(
         safetensors or a state dict loadable with `weights_only`; whole-network keys of the named architecture.
     pretrained : bool
         False leaves the weights random, for a caller that loads a trained artifact's weights next.
+    channels : {3, 6}
+        Of the images: 6 are colours and relief, see `OfPairs`.
 
     Raises
     ------
@@ -151,13 +170,15 @@ def build_backbone(
         backbone = build(name, layers, image_size, weights, pretrained)
     else:
         backbone = added_backbones()[name].build(layers, image_size, weights, pretrained)
-    return backbone.eval().requires_grad_(False)
+    backbone = backbone.eval().requires_grad_(False)
+    return OfPairs(backbone) if channels == 6 else backbone
 
 
 def layer_shapes(backbone: Backbone, image_size: tuple[int, int]) -> list[tuple[int, int, int]]:
     """Find the channels, rows and columns of each layer, finest first, for images of a size (height, width)."""
+    channels = 6 if isinstance(backbone, OfPairs) else 3
     with torch.inference_mode():
-        return [tuple(layer.shape[1:]) for layer in backbone(torch.zeros(1, 3, *image_size))]
+        return [tuple(layer.shape[1:]) for layer in backbone(torch.zeros(1, channels, *image_size))]
 
 
 def check_backbone(name: str, layers: Sequence[str]) -> None:

@@ -35,7 +35,11 @@ def load_network(artifact: Artifact) -> nn.Module:
             "workstation"
         )
     try:
-        network = METHODS.find(name).from_settings(_settings(artifact), pretrained=False).network
+        network = (
+            METHODS.find(name)
+            .from_settings(_settings(artifact), pretrained=False, channels=artifact.manifest.preprocessing.channels)
+            .network
+        )
         network.load_state_dict({**load(weights), **_learnt(artifact)})
     except (KeyError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(f"{artifact.path}: settings and weights do not fit ({error}): retrain the model") from error

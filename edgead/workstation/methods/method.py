@@ -138,7 +138,7 @@ class Method(ABC, Generic[Config]):
     compares_places : bool
         Whether it compares a place with the same place of a part it has learnt: it would take a tile for another.
     inputs : tuple of str
-        Which inputs (`Preprocessing.colour`) it can learn from.
+        Which inputs (`Preprocessing.colour`) it can learn from. With `rgb_relief`, its class takes `channels`.
     network : nn.Module
         The module that is exported.
     """
@@ -195,9 +195,11 @@ class Method(ABC, Generic[Config]):
 
     @classmethod
     def from_settings(
-        cls, settings: Mapping[str, Any], *, weights: Path | None = None, pretrained: bool = True
+        cls, settings: Mapping[str, Any], *, weights: Path | None = None, pretrained: bool = True, channels: int = 3
     ) -> Self:
         """Build an untrained detector from settings such as `settings()` gives; missing ones keep their defaults.
+
+        `channels` of the network's input are 6 for one that learns from `rgb_relief`.
 
         Raises
         ------
@@ -206,7 +208,8 @@ class Method(ABC, Generic[Config]):
         """
         method = cls.variant(settings)
         config = read_settings(method.config_class, settings, detector=method.name)
-        return method(config, weights=weights, pretrained=pretrained)
+        of_pairs = {} if channels == 3 else {"channels": channels}
+        return method(config, weights=weights, pretrained=pretrained, **of_pairs)
 
     def settings(self) -> dict[str, Any]:
         """The configuration as plain JSON types."""

@@ -160,7 +160,7 @@ def train_from_folder(
         raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
-    model = method.from_settings(settings, weights=weights)
+    model = good.build(method, settings, weights)
     check_precision(precision, good, len(paths), thresholds=method.calibrated, detector=detector)
     if good.folds and model.leaves_out:
         raise SettingsError(f"{detector} scores each image by what it has learnt from the others: leave out --folds")
@@ -264,7 +264,7 @@ def train_from_folder(
         provenance["folds"] = good.folds or FOLDS
 
         def learn(paths: Sequence[Path]) -> Trained:
-            fold = method.from_settings(settings, weights=weights)
+            fold = good.build(method, settings, weights)
             fold.prepared(preprocessing)
             images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), seed)
             return fold.fit(images, groups=images.spread(split.groups.of(paths)), device=where)

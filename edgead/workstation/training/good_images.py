@@ -258,8 +258,8 @@ class GoodImages:
         Images of known defects, which are never learnt: they show what a limit finds.
     costs : Costs, optional
         Take the limit at which a part costs least, by the defects, instead of a rate.
-    input : {"rgb", "grey16", "relief"}
-        What the images are: 8-bit images, grey values of 16 bits or floats, or heights.
+    input : {"rgb", "grey16", "relief", "rgb_relief"}
+        What the images are: 8-bit images, grey values of 16 bits or floats, heights, or colours with heights.
     mm_per_count : float, optional
         Of heights: how many millimetres one count is.
 
@@ -313,34 +313,35 @@ class GoodImages:
         object.__setattr__(self, "group", rule_of(self.group, self.normal_dir))
 
     def _check_input(self) -> None:
-        if self.input == "rgb_relief":
-            raise SettingsError(
-                "input 'rgb_relief': colour and height in one model are not supported: train a model of each, and let "
-                "a pipeline judge by each"
-            )
         if self.input not in get_args(Colour):
             raise SettingsError(f"input {self.input!r}: choose {', '.join(get_args(Colour))}")
-        if (self.mm_per_count is not None) != (self.input == "relief"):
-            raise SettingsError("--input relief needs --mm-per-count, and no other input takes it")
+        has_heights = self.input in ("relief", "rgb_relief")
+        if (self.mm_per_count is not None) != has_heights:
+            raise SettingsError("--input relief and rgb_relief need --mm-per-count, and no other input takes it")
         if self.mm_per_count is not None and not 0 < self.mm_per_count <= 1e9:
             raise SettingsError(f"--mm-per-count {self.mm_per_count:g}: give the millimetres of one count, above 0")
         if self.input == "rgb":
             return
         if self.clean or self.align is not None:
             raise SettingsError(f"--clean and --align look at 8-bit images: leave them out with --input {self.input}")
-        if self.input == "relief" and self.tiles is not None:
+        if has_heights and self.tiles is not None:
             raise SettingsError("--tiles would take a plane from each tile, and not from the part: leave it out")
 
     def check_method(self, method: type[Method[Any]], settings: Mapping[str, Any]) -> None:
         """Raise SettingsError where a method cannot learn from this input."""
         if self.input not in method.inputs:
-            if "rgb" in method.inputs:
-                advice = f"8-bit images alone: leave out --input {self.input}, or take patchcore"
-            else:
-                advice = f"other images alone: add --input {' or '.join(method.inputs)}"
-            raise SettingsError(f"{method.name} learns from {advice}")
-        if self.input == "relief" and settings.get("augment"):
+            takes_colours = "rgb" in method.inputs
+            advice = f"leave out --input {self.input}" if takes_colours else f"add --input {' or '.join(method.inputs)}"
+            raise SettingsError(
+                f"{method.name} learns from {' and '.join(method.inputs)} images: {advice}, or take patchcore or mvg"
+            )
+        if self.mm_per_count is not None and settings.get("augment"):
             raise SettingsError("a height map that is turned has other slopes: leave out --set augment")
+
+    def build(self, method: type[Method[Any]], settings: Mapping[str, Any], weights: Path | None) -> Method[Any]:
+        """Build the untrained detector of a method for this input; see `Method.from_settings`."""
+        channels = 6 if self.input == "rgb_relief" else 3
+        return method.from_settings(settings, weights=weights, channels=channels)
 
     def read(self, path: Path) -> np.ndarray:
         """Read an image as the model will; raises ImageError, which names it."""

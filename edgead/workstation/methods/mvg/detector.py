@@ -116,6 +116,7 @@ class Mvg(Method[MvgConfig]):
     network: GaussianLevels
 
     name = "mvg"
+    inputs = ("rgb", "grey16", "relief", "rgb_relief")
     config_class = MvgConfig
     presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
@@ -134,13 +135,25 @@ class Mvg(Method[MvgConfig]):
         "foundation": "on DINOv2, for a GPU, or frames that may take a second; weights are a file or a download",
     }
 
-    def __init__(self, config: MvgConfig = MvgConfig(), *, weights: Path | None = None, pretrained: bool = True):
+    def __init__(
+        self,
+        config: MvgConfig = MvgConfig(),
+        *,
+        weights: Path | None = None,
+        pretrained: bool = True,
+        channels: int = 3,
+    ):
         super().__init__(config)
         backbone = build_backbone(
-            config.backbone, config.layers, image_size=config.image_size, weights=weights, pretrained=pretrained
+            config.backbone,
+            config.layers,
+            image_size=config.image_size,
+            weights=weights,
+            pretrained=pretrained,
+            channels=channels,
         )
-        channels = [shape[0] for shape in layer_shapes(backbone, config.image_size)]
-        self.network = GaussianLevels(backbone, channels, config.map_layers).eval()
+        of_levels = [shape[0] for shape in layer_shapes(backbone, config.image_size)]
+        self.network = GaussianLevels(backbone, of_levels, config.map_layers).eval()
 
     @property
     def head(self) -> MapHead:

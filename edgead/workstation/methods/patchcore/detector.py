@@ -174,7 +174,7 @@ class PatchCore(Method[PatchCoreConfig]):
     network: PatchFeatures
 
     name = "patchcore"
-    inputs = ("rgb", "grey16", "relief")
+    inputs = ("rgb", "grey16", "relief", "rgb_relief")
     config_class = PatchCoreConfig
     presets = {
         "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
@@ -203,6 +203,7 @@ class PatchCore(Method[PatchCoreConfig]):
         *,
         weights: Path | None = None,
         pretrained: bool = True,
+        channels: int = 3,
     ):
         super().__init__(config)
         pooled_layers = config.global_layers if config.global_weight else ()
@@ -212,22 +213,25 @@ class PatchCore(Method[PatchCoreConfig]):
             image_size=config.image_size,
             weights=weights,
             pretrained=pretrained,
+            channels=channels,
         )
-        shapes = dict(zip(backbone.layers, layer_shapes(backbone, config.image_size), strict=True))
-        self.grid = next(shape[1:] for name, shape in shapes.items() if name in config.layers)
-        channels = [shape[0] for shape in shapes.values()]
+        shapes = layer_shapes(backbone, config.image_size)
+        self.grid = next(
+            shape[1:] for name, shape in zip(backbone.layers, shapes, strict=True) if name in config.layers
+        )
+        of_layers = [shape[0] for shape in shapes]
         network: PatchFeatures
         if config.global_weight:
             network = FusedFeatures(
                 backbone,
-                channels,
+                of_layers,
                 layers=config.layers,
                 global_layers=config.global_layers,
                 damp_length=config.damp_length,
                 whiten=config.whiten,
             )
         else:
-            network = PatchFeatures(backbone, channels, damp_length=config.damp_length, whiten=config.whiten)
+            network = PatchFeatures(backbone, of_layers, damp_length=config.damp_length, whiten=config.whiten)
         self.network = network.eval()
         self.memory_bank: np.ndarray | None = None
         self.folds = 0
