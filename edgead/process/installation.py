@@ -20,7 +20,7 @@ _PLUGINS = {
     "edgead.methods": {
         **dict.fromkeys(_FOUNDATION.split(), "edgead-foundation"),
         **dict.fromkeys(("strega", "ear", "fader"), "edgead-reconstruction"),
-        "mc4ad": "edgead-height",
+        **dict.fromkeys(("mc4ad", "lsfa"), "edgead-height"),
     },
     "edgead.screeners": {"musc": "edgead-foundation"},
     "edgead.sinks": {
