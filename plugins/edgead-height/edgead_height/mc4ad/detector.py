@@ -24,7 +24,7 @@ from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
 from edgead_height.mc4ad.losses import corrective_loss
-from edgead_height.mc4ad.network import SHRINK, PushNetwork
+from edgead_height.mc4ad.network import SHRINK, PushNetwork, with_cast
 from edgead_height.mc4ad.pushes import drawn_push, smooth_push
 
 # Heights beyond three times their range are cut off: the largest push must lie within, wherever a part is anyway.
@@ -136,7 +136,7 @@ class Mc4ad(Method[Mc4adConfig]):
             true = torch.nn.functional.avg_pool2d(true, SHRINK) / network.unit_of(network.in_mm(channels))[:, None]
             internal, external, true = (
                 force.permute(0, 2, 3, 1).flatten(0, 2)
-                for force in (*network.two_forces(channels), torch.cat([true, -true]))
+                for force in (*network.two_forces(channels), with_cast(true))
             )
             loss = corrective_loss(internal, external, true)
             optimizer.zero_grad()

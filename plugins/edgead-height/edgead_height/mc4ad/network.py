@@ -99,7 +99,7 @@ class PushNetwork(nn.Module):
     def two_forces(self, channels: Tensor) -> tuple[Tensor, Tensor]:
         """Float32 (n, h, w, 3) -> the internal and the external force, in units of `unit_of`.
 
-        Both are (2 n, 3, h / 4, w / 4): of the maps, and of their casts, of which a dent is a bump and as deep.
+        Both are (2 n, 3, h / 4, w / 4): of each map and then of its cast, in which a dent is a bump, and as deep.
         """
         mm = self.in_mm(channels)
         unit = self.unit_of(mm)[:, None]
@@ -107,7 +107,7 @@ class PushNetwork(nn.Module):
         seen = torch.cat(
             [mm[:, :1] / unit, mm[:, 1:] * (10 / unit), torch.asinh(mm / self.usual_mm[:, None, None])], dim=1
         )
-        forces = self.forces(self.unet(F.pixel_unshuffle(torch.cat([seen, -seen]), SHRINK)))
+        forces = self.forces(self.unet(F.pixel_unshuffle(with_cast(seen), SHRINK)))
         return forces[:, :SIDES], forces[:, SIDES:]
 
     def in_mm(self, channels: Tensor) -> Tensor:
@@ -120,8 +120,13 @@ class PushNetwork(nn.Module):
 
     def forward(self, channels: Tensor) -> Tensor:
         """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up where it is too low."""
-        of_map, of_cast = joint_of(*self.two_forces(channels))[:, 2].chunk(2)
-        return self.unit_of(self.in_mm(channels)) * (of_cast - of_map) / 2
+        joint = joint_of(*self.two_forces(channels))[:, 2].unflatten(0, (-1, 2))
+        return self.unit_of(self.in_mm(channels)) * (joint[:, 1] - joint[:, 0]) / 2
+
+
+def with_cast(x: Tensor) -> Tensor:
+    """Maps (n, ...) -> each and then its cast, (2 n, ...)."""
+    return torch.stack([x, -x], dim=1).flatten(0, 1)
 
 
 def _double(inputs: int, outputs: int) -> nn.Sequential:
