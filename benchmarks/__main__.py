@@ -41,6 +41,7 @@ BENCHMARKS = (
     "realtime",
     "relief",
     "screen",
+    "lsfa",
     "mutate",
     "soak",
     "startup",

@@ -1,4 +1,4 @@
-"""Is the depth of a dent right in millimetres? Rendered plates, which a detector of heights judges; patchcore beside it.
+"""Is the depth of a dent right in millimetres? Rendered plates before a detector of heights, and before patchcore.
 
     python -m benchmarks push -o WORK
     python -m benchmarks push -o WORK --sheet docs/height-detectors.jpg
@@ -64,8 +64,8 @@ def _errors(found: list[edgead.Verdict], depth: float) -> str:
     off = np.abs(pushes - depth)
     wrong = int((np.sign(pushes) != np.sign(depth)).sum())
     return (
-        f", push {np.median(pushes):.3f} mm, off by {np.median(off):.3f} mm in the median and {np.quantile(off, 0.9):.3f} "
-        f"in nine of ten, wrong sign {wrong} of {len(found)}"
+        f", push {np.median(pushes):.3f} mm, off by {np.median(off):.3f} mm in the median, "
+        f"{np.quantile(off, 0.9):.3f} in nine of ten, wrong sign {wrong} of {len(found)}"
     )
 
 

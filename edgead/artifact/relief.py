@@ -149,7 +149,7 @@ def channels_of(surface: Surface, relief: Relief) -> np.ndarray:
 
 
 def add_heights(channels: np.ndarray, mm: np.ndarray, relief: Relief) -> np.ndarray:
-    """What the network is given of a part that is `mm` higher, (h, w): float32 (h, w, 3), as `channels` of the part are."""
+    """What the network is given of a part that is `mm` (h, w) higher: float32 (h, w, 3), as its `channels` are."""
     return _clipped(channels + _scaled(surface_of(mm, relief.sigma_px), relief))
 
 

@@ -1,8 +1,8 @@
 """Numbers of LSFA: what the authors' code computes from features and weights that are drawn by their names.
 
 `python plugins/edgead-height/tests/lsfa_authors.py CODE OUT`, with the repository's `tests` on PYTHONPATH, writes the
-fixture. CODE is the folder `Adaptation` of a copy of yuanpengtu/LSFA, which has no licence: nothing of it is here. Of its
-files three classes and a function are run; `corrected` says what of them could not run.
+fixture. CODE is the folder `Adaptation` of a copy of yuanpengtu/LSFA, which has no licence: nothing of it is here.
+Four classes and a function of it are run; `corrected` says what of them could not run.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ SCALE = 0.05
 
 
 def corrected(tree: ast.Module) -> ast.Module:
-    """Where the projection of whole parts' heights is given those of colour, it is given heights: else shapes do not fit."""
+    """Give the projection of whole parts' heights these, where it is given colours, whose shape does not fit."""
 
     class Correct(ast.NodeTransformer):
         def visit_Call(self, node: ast.Call) -> ast.AST:

@@ -1,4 +1,4 @@
-"""LSFA on pairs of colours and heights: what its network does, what it learns, and from the command line to verdicts."""
+"""LSFA on pairs of colours and heights: its network, what it learns, and from the command line to verdicts."""
 
 from __future__ import annotations
 

@@ -35,6 +35,8 @@ class LsfaConfig(PatchCoreConfig):
 
     Attributes
     ----------
+    image_size : (int, int)
+        At 224 px there are 28 x 28 patches, as in the paper; their attention grows with the square of their count.
     steps : int
     batch_images : int
     learning_rate : float
@@ -45,6 +47,7 @@ class LsfaConfig(PatchCoreConfig):
         How many of the last patches are what the next ones shall be compact around. The authors keep 60,000.
     """
 
+    image_size: tuple[int, int] = (224, 224)
     steps: int = 200
     batch_images: int = 2
     learning_rate: float = 3e-4

@@ -119,7 +119,7 @@ def adaptation_loss(
 
 
 def compactness(colour: Tensor, height: Tensor, shown: Tensor, parts: list[Tensor], banks: Banks) -> Tensor:
-    """Mean over images of how far patches, and whole parts, are from the nearest in the banks; see `adaptation_loss`."""
+    """Mean over images of how far patches, and whole parts, are from the nearest in the banks."""
     distances = []
     for number, seen in enumerate(shown):
         patches = _mean_nearest(colour[number], banks.colour) + _mean_nearest(height[number][seen], banks.height)

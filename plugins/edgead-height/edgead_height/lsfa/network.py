@@ -1,4 +1,4 @@
-"""Network of `lsfa`: a backbone that looks at colours and at relief, and the adaptors behind it; exported as it stands."""
+"""Network of `lsfa`: a backbone that looks at colours and at relief, and the adaptors behind it."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from edgead_height.mc4ad.pushes import drawn_push, smooth_push
 
 # Heights beyond three times their range are cut off: the largest push must lie within, wherever a part is anyway.
 _WITHIN = 2.0
+_LEAST_DEVIATION = 0.01  # of 255: a part that is perfectly flat has none
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Mc4ad(Method[Mc4adConfig]):
         assert relief is not None  # whoever trains on height maps has asked `prepared`
         good = [images[index] for index in range(len(images))]
         deviations = np.median([image.std(axis=(0, 1)) for image in good], axis=0)
-        network.usual_mm.copy_(torch.from_numpy(deviations / 127.5) * network.reach_mm)
+        network.usual_mm.copy_(torch.from_numpy(np.maximum(deviations, _LEAST_DEVIATION) / 127.5) * network.reach_mm)
         network.to(course.device).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
 
@@ -135,8 +136,7 @@ class Mc4ad(Method[Mc4adConfig]):
             true = torch.from_numpy(np.stack(pushes)).to(course.device).permute(0, 3, 1, 2)
             true = torch.nn.functional.avg_pool2d(true, SHRINK) / network.unit_of(network.in_mm(channels))[:, None]
             internal, external, true = (
-                force.permute(0, 2, 3, 1).flatten(0, 2)
-                for force in (*network.two_forces(channels), with_cast(true))
+                force.permute(0, 2, 3, 1).flatten(0, 2) for force in (*network.two_forces(channels), with_cast(true))
             )
             loss = corrective_loss(internal, external, true)
             optimizer.zero_grad()

@@ -115,11 +115,11 @@ class PushNetwork(nn.Module):
         return ((channels - _MIDDLE) * (self.reach_mm / _MIDDLE)).permute(0, 3, 1, 2)
 
     def unit_of(self, mm: Tensor) -> Tensor:
-        """The highest or lowest of the heights (n, 3, h, w), smoothed, in mm, (n, 1, 1): the authors' largest radius."""
+        """The largest of the heights (n, 3, h, w), smoothed, in mm, (n, 1, 1): in the place of the largest radius."""
         return F.avg_pool2d(mm[:, :1], 4).abs().amax(dim=(2, 3)).clamp(min=_LEAST_MM)[..., None]
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up where it is too low."""
+        """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up if it is too low."""
         joint = joint_of(*self.two_forces(channels))[:, 2].unflatten(0, (-1, 2))
         return self.unit_of(self.in_mm(channels)) * (joint[:, 1] - joint[:, 0]) / 2
 
