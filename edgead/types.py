@@ -278,6 +278,9 @@ class Verdict:
         without `kind`.
     alignment : float
         Correlation with the golden image of the part, laid onto it; None where the model lays none.
+    push_mm : float
+        How far the worst place would have to be pushed back, in mm: above 0 it is too low, below 0 too high. None for
+        models that do not know.
 
     Examples
     --------
@@ -308,6 +311,7 @@ class Verdict:
     kind: str | None = None
     kind_p_value: float | None = None
     alignment: float | None = None
+    push_mm: float | None = None
 
     @property
     def is_reject(self) -> bool:
@@ -321,9 +325,9 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the verdict in values that JSON knows; the anomaly map is left out."""
-        alignment = {} if self.alignment is None else {"alignment": self.alignment}
+        some = {"alignment": self.alignment, "push_mm": self.push_mm}  # which few models know
         return {
-            **alignment,
+            **{name: value for name, value in some.items() if value is not None},
             "pipeline": self.pipeline,
             "image_score": float(self.image_score),
             "threshold": float(self.threshold),

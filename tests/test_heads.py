@@ -81,14 +81,16 @@ def test_a_head_that_is_not_installed_is_named(tmp_path):
     path = Path(shutil.copytree(TINY_MODEL, tmp_path / "model"))
     edit_manifest(path, lambda content: content.update(head={"kind": "oracle"}))
     with pytest.raises(
-        ArtifactError, match="the head 'oracle' is not installed, here are .*local, map, nearest: install"
+        ArtifactError, match="the head 'oracle' is not installed, here are .*local, map, nearest, push: install"
     ) as reported:
         Artifact.load(path)
     assert "train" not in str(reported.value)
 
 
 def test_built_in_heads_are_found_by_their_kinds():
-    assert {kind: find_head(kind)().kind for kind in BUILT_IN} == {kind: kind for kind in ("nearest", "map", "local")}
+    assert {kind: find_head(kind)().kind for kind in BUILT_IN} == {
+        kind: kind for kind in ("nearest", "map", "local", "push")
+    }
     assert read_head({"kind": "nearest", "num_neighbors": 2}) == NearestHead(num_neighbors=2)
     assert read_head(MapHead()) == MapHead()
 

@@ -50,6 +50,7 @@ records = st.fixed_dictionaries(
         "typical_score": st.none() | scores,
         "p_value": st.none() | st.floats(0, 1),
         "kind": st.none() | st.just("unknown kind") | st.text(string.ascii_letters + " -", min_size=1, max_size=20),
+        "push_mm": st.none() | scores,
         "boxes": st.lists(boxes, max_size=4),
         "pipeline": st.just("caps 77"),
         "number": st.just(4711),
@@ -71,6 +72,7 @@ def allowed_numbers(record, counted):
     """The numbers that may be said of a record, each with how near to it what is said must be."""
     found = [(float(box.get(side, 0)), 0.0) for box in record.get("boxes", ()) for side in ("width", "height")]
     found.append((float(len(record.get("boxes", ()))), 0.0))
+    found.append((abs(record.get("push_mm") or 0.0), 0.05 * abs(record.get("push_mm") or 0.0)))  # two digits
     for name in ("image_score", "threshold", "review_threshold"):
         value = record.get(name)
         if value is not None and math.isfinite(value):

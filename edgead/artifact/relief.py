@@ -22,6 +22,7 @@ HIDES_PX = ((5, 16.0), (11, 32.0))
 _PLANE_SAMPLES = 5_000
 _PLANE_ROUNDS = 8
 _FAR = 5.0  # robust deviations from the plane, beyond which a point is of something else
+_MIDDLE = 127.5
 _BEYOND = 255.0  # a step at the outline of a part would otherwise drown all else
 _SLOPE_SIGMA_PX, _FINE_SIGMA_PX = 1.0, 4.0
 _HOLE_BGR = (96, 48, 32)
@@ -144,9 +145,21 @@ def _surroundings(mm: np.ndarray, sigma_px: float) -> np.ndarray:
 
 def channels_of(surface: Surface, relief: Relief) -> np.ndarray:
     """What the network is given of a surface: float32 (h, w, 3), of which good parts fill 0 to 255."""
+    return _clipped(_MIDDLE + _scaled(surface, relief))
+
+
+def add_heights(channels: np.ndarray, mm: np.ndarray, relief: Relief) -> np.ndarray:
+    """What the network is given of a part that is `mm` (h, w) higher: float32 (h, w, 3), as its `channels` are."""
+    return _clipped(channels + _scaled(surface_of(mm, relief.sigma_px), relief))
+
+
+def _scaled(surface: Surface, relief: Relief) -> np.ndarray:
     ranges = (relief.height_mm, relief.slope_mm, relief.slope_mm)
-    shown = [127.5 + channel * (127.5 / reach) for channel, reach in zip(surface, ranges, strict=True)]
-    return np.clip(np.dstack(shown), -_BEYOND, 255 + _BEYOND).astype(np.float32)
+    return np.dstack([channel * (_MIDDLE / reach) for channel, reach in zip(surface, ranges, strict=True)])
+
+
+def _clipped(channels: np.ndarray) -> np.ndarray:
+    return np.clip(channels, -_BEYOND, 255 + _BEYOND).astype(np.float32)
 
 
 def shaded(values: np.ndarray, relief: Relief, px: float) -> np.ndarray:

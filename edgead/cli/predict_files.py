@@ -34,6 +34,7 @@ CSV_COLUMNS = (
     "regions",
     "kind",
     "kind_p_value",
+    "push_mm",
     "heat_map",
     "problem",
 )
@@ -47,8 +48,8 @@ def predict_images(
     Returns
     -------
     rows : list of dict
-        `image`, `image_score`, `typical_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`, and
-        `heat_map` when one was written; of an image that cannot be judged, `image` and `problem`.
+        `image`, `image_score`, `typical_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`,
+        `push_mm`, and `heat_map` when one was written; of an image that cannot be judged, `image` and `problem`.
     warnings : list of str
         Of images that do not look as those that the model knows.
     """
@@ -153,6 +154,7 @@ def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_ma
         "boxes": [box.to_dict() for box in verdict.boxes],
         "kind": verdict.kind,
         "kind_p_value": verdict.kind_p_value,
+        "push_mm": verdict.push_mm,
     }
     if heat_maps is not None:
         name = _name_in(top, path)

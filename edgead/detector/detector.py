@@ -259,6 +259,7 @@ class Detector(Measurer):
             kind=kind and kind.name,
             kind_p_value=kind and kind.p_value,
             alignment=measured.alignment,
+            push_mm=measured.push_mm,
         )
 
     def shown(self, frame: Frame) -> Frame:

@@ -135,7 +135,7 @@ class Measurement:
 
     `descriptor` says in what way it is anomalous, where that was asked for; see `edgead.heads.contract.Describer`.
     `alignment` is the correlation of the part, laid where the golden one lies, with that; None where none is looked
-    for, and below the model's limit where it was not `found`.
+    for, and below the model's limit where it was not `found`. `push_mm` is that of `edgead.types.Verdict`.
     """
 
     image_score: float
@@ -145,6 +145,7 @@ class Measurement:
     descriptor: np.ndarray | None = None
     alignment: float | None = None
     found: bool = True
+    push_mm: float | None = None
 
 
 class ClosedError(EdgeadError):
@@ -281,8 +282,13 @@ class Measurer:
             laid_ms, found_ms = (t1 - t0) / 1e6, (time.perf_counter_ns() - t2) / 1e6
         times = measured.stage_times
         times = replace(times, preprocess_ms=times.preprocess_ms + laid_ms, smooth_ms=times.smooth_ms + found_ms)
-        return Measurement(
-            measured.image_score, found, maximum, times, measured.descriptor, laid.correlation, laid.found
+        return replace(
+            measured,
+            anomaly_map=found,
+            map_maximum=maximum,
+            stage_times=times,
+            alignment=laid.correlation,
+            found=laid.found,
         )
 
     def _measure_input(
@@ -307,7 +313,7 @@ class Measurer:
         anomaly_map, maximum = self._scorer.anomaly_map(scored.patch_scores)
         t4 = time.perf_counter_ns()
         times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
-        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor)
+        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor, push_mm=scored.push_mm)
 
     def _measure_tiles(
         self, image: np.ndarray, score: Callable[[Outputs], Scored | None], describe_above: float

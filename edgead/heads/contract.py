@@ -28,10 +28,14 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Patch scores, float32 (h, w), and the image score; both raw, higher is more anomalous."""
+    """Patch scores, float32 (h, w), and the image score; both raw, higher is more anomalous.
+
+    `push_mm` is how far the worst place would have to be pushed back, where the head knows: up where it is above 0.
+    """
 
     patch_scores: np.ndarray
     image_score: float
+    push_mm: float | None = None
 
 
 class Scorer(Protocol):

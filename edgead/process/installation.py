@@ -21,6 +21,7 @@ _PLUGINS = {
         **dict.fromkeys(_FOUNDATION.split(), "edgead-foundation"),
         **dict.fromkeys(("strega", "ear", "fader"), "edgead-reconstruction"),
         "memoryout": "edgead-video",
+        **dict.fromkeys(("mc4ad", "lsfa"), "edgead-height"),
     },
     "edgead.screeners": {"musc": "edgead-foundation"},
     "edgead.sinks": {

@@ -220,6 +220,10 @@ class Method(ABC, Generic[Config]):
         """How an image becomes the network's input."""
         return Preprocessing(image_size=self.config.image_size)
 
+    def prepared(self, preprocessing: Preprocessing) -> Preprocessing:
+        """Take how images are prepared once their ranges are known, before `fit`; gives what the method makes of it."""
+        return preprocessing
+
     def fit(
         self,
         images: Sequence[np.ndarray],

@@ -184,7 +184,7 @@ def train_from_folder(
     )
     preprocessing = good.with_places(model.preprocessing, paths, list(looks.values()))
     preprocessing, shrunk = good.with_tiles(preprocessing, [(look.height, look.width) for look in looks.values()])
-    preprocessing = good.with_input(preprocessing, paths)
+    preprocessing = model.prepared(good.with_input(preprocessing, paths))
     seed = model.config.seed
     if method.calibrated:
         split = good.split(paths, seed, leaves_out=model.leaves_out)
@@ -265,6 +265,7 @@ def train_from_folder(
 
         def learn(paths: Sequence[Path]) -> Trained:
             fold = good.build(method, settings, weights)
+            fold.prepared(preprocessing)
             images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), seed)
             return fold.fit(images, groups=images.spread(split.groups.of(paths)), device=where)
 

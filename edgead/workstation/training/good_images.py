@@ -335,9 +335,10 @@ class GoodImages:
     def check_method(self, method: type[Method[Any]], settings: Mapping[str, Any]) -> None:
         """Raise SettingsError where a method cannot learn from this input."""
         if self.input not in method.inputs:
+            takes_colours = "rgb" in method.inputs
+            advice = f"leave out --input {self.input}" if takes_colours else f"add --input {' or '.join(method.inputs)}"
             raise SettingsError(
-                f"{method.name} learns from {' and '.join(method.inputs)} images: leave out --input {self.input}, "
-                "or take patchcore or mvg"
+                f"{method.name} learns from {' and '.join(method.inputs)} images: {advice}, or take patchcore or mvg"
             )
         if self.mm_per_count is not None and settings.get("augment"):
             raise SettingsError("a height map that is turned has other slopes: leave out --set augment")

@@ -1,0 +1,46 @@
+"""The head of detectors whose network says by how many millimetres each place is too low or too high."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from edgead.heads.contract import Arrays, Output, Outputs, Scored
+from edgead.heads.patches import USUAL, PatchHead, PatchScorer
+
+
+class PushHead(PatchHead):
+    """The graph's output `push_mm` is the grid of pushes that would bring each place back: up where it is too low.
+
+    A patch scores the length of its push, so that scores are millimetres.
+    """
+
+    kind: Literal["push"] = "push"
+
+    @property
+    def patches(self) -> Output:
+        return Output("push_mm", 2)
+
+    def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> PushScorer:
+        return PushScorer(self, self.grid(outputs), image_size, arrays.get(USUAL))
+
+    def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
+        scores = np.abs(outputs[self.patches.name])
+        if self.by_place:
+            scores = scores - arrays[USUAL].astype(np.float64)
+        return self.reference_of(scores, outputs, image_size)
+
+
+class PushScorer(PatchScorer):
+    """Takes the graph's pushes, and says that of the worst place."""
+
+    def patch_scores(self, outputs: Outputs) -> np.ndarray:
+        return self.of_scores(np.abs(outputs[self.head.patches.name]))
+
+    def score(self, outputs: Outputs, state: Any = None) -> Scored:
+        scored = super().score(outputs, state)
+        inner = self.head.inner(self.grid)
+        pushes = outputs[self.head.patches.name].reshape(self.grid)[inner]
+        return replace(scored, push_mm=float(pushes.flat[scored.patch_scores[inner].argmax()]))

@@ -1,0 +1,1 @@
+"""Detectors for height maps, for edgead."""

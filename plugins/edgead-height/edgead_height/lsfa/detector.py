@@ -1,0 +1,144 @@
+"""LSFA on colours and height maps, after Tu et al. (arXiv 2401.03145): features that are adapted to a product.
+
+Adaptors and losses are theirs. Theirs has DINO for colours, Point-MAE for clouds of points, two memory banks and a
+one-class SVM over both scores; the backbone of edgead for both, heights as a relief, and one bank of both are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgead.errors import SettingsError
+from edgead.workstation.methods.method import Course
+from edgead.workstation.methods.patchcore.detector import PatchCore, PatchCoreConfig
+from edgead.workstation.methods.patchcore.network import PatchFeatures
+from edgead.workstation.trainer.checkpoint import Learner
+from edgead.workstation.trainer.device import CPU
+from edgead.workstation.trainer.loop import run_steps
+from edgead_height.lsfa.losses import Bank, Banks, Features, adaptation_loss
+from edgead_height.lsfa.network import AdaptedPairs, patches_of
+
+_BETAS = (0.9, 0.95)
+_CHUNK = 8
+_WHOLE_PARTS = 100
+
+
+@dataclass(frozen=True)
+class LsfaConfig(PatchCoreConfig):
+    """Settings of LSFA: those of patchcore, and of the adaptation.
+
+    Attributes
+    ----------
+    image_size : (int, int)
+        At 224 px there are 28 x 28 patches, as in the paper; their attention grows with the square of their count.
+    steps : int
+    batch_images : int
+    learning_rate : float
+        Of AdamW, which is the authors'.
+    heads : int
+        Of the attention in both adaptors; the features of a patch are divided among them.
+    bank_patches : int
+        How many of the last patches are what the next ones shall be compact around. The authors keep 60,000.
+    """
+
+    image_size: tuple[int, int] = (224, 224)
+    steps: int = 200
+    batch_images: int = 2
+    learning_rate: float = 3e-4
+    heads: int = 4
+    bank_patches: int = 4000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.steps, self.batch_images, self.heads, self.bank_patches) < 1:
+            raise SettingsError("steps, batch_images, heads and bank_patches must be at least 1")
+        if self.global_weight:
+            raise SettingsError("global_weight looks at layers of a backbone alone: leave it out with lsfa")
+
+
+class Lsfa(PatchCore):
+    """Learns what colour says of height on good parts, and compares patches of both by that."""
+
+    name = "lsfa"
+    inputs = ("rgb_relief",)
+    config_class = LsfaConfig
+    presets = {"default": {}}
+    purpose = "to compare with patchcore on colours with height: adapts features to the product"
+    preset_purposes = {"default": "after the paper: a CPU to train on; minutes"}
+
+    config: LsfaConfig
+
+    def __init__(
+        self,
+        config: LsfaConfig = LsfaConfig(),
+        *,
+        weights: Path | None = None,
+        pretrained: bool = True,
+        channels: int = 6,
+    ):
+        super().__init__(config, weights=weights, pretrained=pretrained, channels=channels)
+        plain = self.network
+        widths = plain.channels[: len(plain.channels) // 2]
+        if sum(widths) % config.heads:
+            raise SettingsError(
+                f"heads {config.heads}: the {sum(widths)} features of a patch cannot be divided among them"
+            )
+        with torch.random.fork_rng([]):
+            torch.manual_seed(config.seed)
+            self.adapted = AdaptedPairs(plain.backbone, widths, config.heads)
+        # A layer for each modality: both have the same weight in a distance, whatever their features are.
+        self.network = PatchFeatures(
+            self.adapted, 2 * [self.adapted.width], damp_length=config.damp_length, whiten=config.whiten
+        ).eval()
+
+    @property
+    def leaves_out(self) -> bool:
+        """Adaptors have seen every image that they learnt from."""
+        return False
+
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Adapt the features of both modalities, then fill the memory bank with them."""
+        self._adapt(images, course)
+        super().learn(images, course)
+
+    def _adapt(self, images: Sequence[np.ndarray], course: Course) -> None:
+        config, adapted = self.config, self.adapted.to(course.device)
+        raw = self._raw_features(images, course, turned=False)
+        adapted.mean.copy_(raw.mean(dim=(0, 3, 4))[..., None, None])
+        adapted.inverse_std.copy_(1 / raw.std(dim=(0, 3, 4)).clamp(min=1e-6)[..., None, None])
+        upright = adapted.scaled(raw)
+        turned = adapted.scaled(self._raw_features(images, course, turned=True))[:, 0].flip((2, 3))
+        colour, height, turned = (patches_of(x) for x in (upright[:, 0], upright[:, 1], turned))
+        banks = Banks(*map(Bank, (config.bank_patches, config.bank_patches, _WHOLE_PARTS, _WHOLE_PARTS)))
+        adaptors = adapted.adaptors.train()
+        optimizer = torch.optim.AdamW(adaptors.parameters(), lr=config.learning_rate, betas=_BETAS)
+
+        def step(number: int, rng: np.random.Generator) -> Tensor:
+            picked = torch.from_numpy(rng.choice(len(images), min(config.batch_images, len(images)), replace=False))
+            loss = adaptation_loss(adaptors, Features(colour[picked], height[picked], turned[picked]), banks)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        # No checkpoint: it would have to hold the banks, and it is a matter of minutes.
+        run_steps(step, Learner(adaptors, [optimizer]), config.steps, seed=config.seed, progress=course.progress)
+        adapted.to(CPU).eval()
+
+    @torch.no_grad()
+    def _raw_features(self, images: Sequence[np.ndarray], course: Course, *, turned: bool) -> Tensor:
+        """Features of both modalities, (n, 2, width, h', w'); of images that are `turned` by half a turn if so."""
+        found = []
+        for start in range(0, len(images), _CHUNK):
+            batch = np.stack([images[index] for index in range(start, min(start + _CHUNK, len(images)))])
+            batch = batch[:, ::-1, ::-1].copy() if turned else batch
+            pixels = torch.from_numpy(batch).to(course.device).float().permute(0, 3, 1, 2)
+            found.append(self.adapted.raw(pixels))
+            course.progress("extract features", min(start + _CHUNK, len(images)), len(images))
+        return torch.cat(found).clone()

@@ -1,0 +1,71 @@
+"""Network of `lsfa`: a backbone that looks at colours and at relief, and the adaptors behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead_height.lsfa.adaptor import Adaptors
+
+# Squared distances are cut off at 50 in the loss: two patches that have nothing in common are as far from each other.
+_SQUARED_LENGTH = 25.0
+
+
+class AdaptedPairs(nn.Module):
+    """A backbone of pairs whose layers are brought together, one for each modality, and adapted.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        Colours and relief (n, 6, h, w) -> its layers of the colours, then of the relief.
+    widths : sequence of int
+        Channels of each layer of one modality.
+    heads : int
+
+    Attributes
+    ----------
+    mean, inverse_std : Tensor of shape (2, width, 1, 1)
+        Of the features of good parts; colours first.
+    """
+
+    def __init__(self, backbone: nn.Module, widths: Sequence[int], heads: int):
+        super().__init__()
+        self.backbone = backbone
+        self.width = sum(widths)
+        self.adaptors = Adaptors(self.width, self.width, heads)
+        self.mean: Tensor
+        self.inverse_std: Tensor
+        self.register_buffer("mean", torch.zeros(2, self.width, 1, 1))
+        self.register_buffer("inverse_std", torch.ones(2, self.width, 1, 1))
+
+    def raw(self, image: Tensor) -> Tensor:
+        """Colours and relief (n, 6, h, w) -> features of both, side by side, (n, 2, width, h', w')."""
+        layers = self.backbone(image)
+        half = len(layers) // 2
+        return torch.stack([self._joined(layers[:half]), self._joined(layers[half:])], dim=1)
+
+    def scaled(self, raw: Tensor) -> Tensor:
+        """Features (n, 2, width, h', w') -> the same on the scale that adaptors take."""
+        return (raw - self.mean) * self.inverse_std * (_SQUARED_LENGTH / self.width) ** 0.5
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Colours and relief (n, 6, h, w) -> adapted features of each, two of (n, width, h', w')."""
+        scaled = self.scaled(self.raw(image))
+        rows, columns = scaled.shape[-2:]
+        blocks = (self.adaptors.colour, self.adaptors.height)
+        adapted = [block(patches_of(scaled[:, which])) for which, block in enumerate(blocks)]
+        return [patches.transpose(1, 2).reshape(-1, self.width, rows, columns) for patches in adapted]
+
+    @staticmethod
+    def _joined(layers: Sequence[Tensor]) -> Tensor:
+        grid = layers[0].shape[-2:]
+        coarse = [F.interpolate(layer, size=grid, mode="bilinear", align_corners=False) for layer in layers[1:]]
+        return torch.cat([layers[0], *coarse], dim=1)
+
+
+def patches_of(features: Tensor) -> Tensor:
+    """Features (n, width, h, w) -> (n, h w, width)."""
+    return features.flatten(2).transpose(1, 2)

@@ -1,0 +1,164 @@
+"""MC4AD on height maps, after Liang et al. (arXiv 2505.05901): the push that would undo a defect, in millimetres.
+
+DA-Gen, the two forces and the losses are theirs. Theirs is a sparse network on clouds of points; the small U-Net on
+heights and slopes, the sizes of pushes in mm, the smooth pushes and the score of an image are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgead.artifact.inputs import Relief
+from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.relief import add_heights
+from edgead.errors import SettingsError
+from edgead.heads.push import PushHead
+from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.trainer.checkpoint import Learner
+from edgead.workstation.trainer.device import CPU
+from edgead.workstation.trainer.loop import run_steps
+from edgead_height.mc4ad.losses import corrective_loss
+from edgead_height.mc4ad.network import SHRINK, PushNetwork, with_cast
+from edgead_height.mc4ad.pushes import drawn_push, smooth_push
+
+# Heights beyond three times their range are cut off: the largest push must lie within, wherever a part is anyway.
+_WITHIN = 2.0
+_LEAST_DEVIATION = 0.01  # of 255: a part that is perfectly flat has none
+
+
+@dataclass(frozen=True)
+class Mc4adConfig(MethodConfig):
+    """Settings of MC4AD.
+
+    Attributes
+    ----------
+    image_size : (int, int)
+        Height and width that height maps are resized to, multiples of 16.
+    least_mm, most_mm : float
+        Pushes that are learnt, in the middle of each: evenly on a scale of logarithms. A deeper dent is found, and its
+        push given too small.
+    smooth_share : float
+        Of the pushes, those that are smooth dents and bumps, which is ours; the others are the paper's tilted patches.
+    widths : tuple of int
+        Channels of each level of the U-Net, finest first.
+    steps : int
+    batch_images : int
+    learning_rate : float
+        Of Adam; it falls as a cosine.
+    window : int
+        The image score is the largest mean push over squares of so many places of 4 pixels a side.
+    sigma_px : float
+        Smoothing of the anomaly map.
+    seed : int
+    """
+
+    image_size: tuple[int, int] = (128, 128)
+    least_mm: float = 0.03
+    most_mm: float = 1.5
+    smooth_share: float = 0.5
+    widths: tuple[int, ...] = (32, 48, 64)
+    steps: int = 1000
+    batch_images: int = 4
+    learning_rate: float = 2e-3
+    window: int = 1
+    sigma_px: float = 2.0
+
+    def __post_init__(self) -> None:
+        step = SHRINK * 2 ** (len(self.widths) - 1)
+        if any(side < step or side % step for side in self.image_size):
+            raise SettingsError(f"image_size {list(self.image_size)}: mc4ad needs multiples of {step}")
+        if not 0 < self.least_mm <= self.most_mm <= 1e6:
+            raise SettingsError(
+                f"least_mm {self.least_mm} and most_mm {self.most_mm}: give millimetres above 0, in order"
+            )
+        if not 0 <= self.smooth_share <= 1:
+            raise SettingsError(f"smooth_share {self.smooth_share}: a share from 0 to 1 is needed")
+        if len(self.widths) < 2 or min(*self.widths, self.steps, self.batch_images) < 1:
+            raise SettingsError("widths (two or more), steps and batch_images must be at least 1")
+
+
+class Mc4ad(Method[Mc4adConfig]):
+    """Learns the push that made a defect of a good height map."""
+
+    name = "mc4ad"
+    config_class = Mc4adConfig
+    inputs = ("relief",)
+    purpose = "dents and burrs on height maps, in millimetres: says how far too low or too high"
+    preset_purposes = {"default": "after the paper: a CPU to train on; minutes"}
+    network: PushNetwork
+
+    def __init__(self, config: Mc4adConfig = Mc4adConfig(), *, weights: Path | None = None, pretrained: bool = True):
+        super().__init__(config)
+        if weights is not None:
+            raise SettingsError("mc4ad learns from your parts alone: leave out --weights")
+        self._relief: Relief | None = None
+        with torch.random.fork_rng([]):
+            torch.manual_seed(config.seed)
+            self.network = PushNetwork(config.widths).eval()
+
+    @property
+    def head(self) -> PushHead:
+        return PushHead(window=self.config.window, sigma_px=self.config.sigma_px)
+
+    def prepared(self, preprocessing: Preprocessing) -> Preprocessing:
+        """Widen the range of heights, so that the largest push is seen whole."""
+        assert preprocessing.relief is not None
+        height_mm = max(preprocessing.relief.height_mm, self.config.most_mm / _WITHIN)
+        self._relief = preprocessing.relief.model_copy(update={"height_mm": height_mm})
+        self.network.take_ranges(self._relief)
+        return preprocessing.model_copy(update={"relief": self._relief})
+
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Push good height maps, and learn by how much they were pushed."""
+        config, network, relief = self.config, self.network, self._relief
+        assert relief is not None  # whoever trains on height maps has asked `prepared`
+        good = [images[index] for index in range(len(images))]
+        deviations = np.median([image.std(axis=(0, 1)) for image in good], axis=0)
+        network.usual_mm.copy_(torch.from_numpy(np.maximum(deviations, _LEAST_DEVIATION) / 127.5) * network.reach_mm)
+        network.to(course.device).train()
+        optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+
+        def step(number: int, rng: np.random.Generator) -> Tensor:
+            pushed, pushes = zip(
+                *(
+                    self._pushed(good[int(index)], relief, rng)
+                    for index in rng.integers(len(good), size=config.batch_images)
+                ),
+                strict=True,
+            )
+            channels = torch.from_numpy(np.stack(pushed)).to(course.device)
+            true = torch.from_numpy(np.stack(pushes)).to(course.device).permute(0, 3, 1, 2)
+            true = torch.nn.functional.avg_pool2d(true, SHRINK) / network.unit_of(network.in_mm(channels))[:, None]
+            internal, external, true = (
+                force.permute(0, 2, 3, 1).flatten(0, 2) for force in (*network.two_forces(channels), with_cast(true))
+            )
+            loss = corrective_loss(internal, external, true)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        run_steps(
+            step,
+            Learner(network, [optimizer]),
+            config.steps,
+            seed=config.seed,
+            schedule=lambda number: 0.5 + 0.5 * float(np.cos(np.pi * number / config.steps)),
+            checkpoint=course.checkpoint,
+            progress=course.progress,
+        )
+        network.to(CPU).eval()
+
+    def _pushed(self, good: np.ndarray, relief: Relief, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A good map with one push, and that push in mm, float32 (h, w, 3) each."""
+        config = self.config
+        distance = float(np.exp(rng.uniform(np.log(config.least_mm), np.log(config.most_mm))))
+        make = smooth_push if rng.random() < config.smooth_share else drawn_push
+        push = make(config.image_size, distance, rng)
+        return add_heights(good, push[..., 2], relief), push

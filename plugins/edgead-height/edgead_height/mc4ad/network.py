@@ -1,0 +1,136 @@
+"""Network of `mc4ad` on height maps: a small U-Net, which is ours, and the authors' two heads for forces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgead.artifact.inputs import Relief
+from edgead_height.mc4ad.losses import joint_of
+
+SHRINK = 4
+"""Pixels of a side that share a push."""
+FEATURES, HIDDEN, SIDES = 32, 16, 3
+_MIDDLE = 127.5
+_LEAST_MM = 1e-6  # of a part without any relief
+
+
+class UNet(nn.Module):
+    """A U-Net that gives `FEATURES` for each place of its input; sides are multiples of 2 ** (len(widths) - 1).
+
+    Parameters
+    ----------
+    inputs : int
+    widths : sequence of int
+        Channels of each level, finest first.
+    """
+
+    def __init__(self, inputs: int, widths: Sequence[int]):
+        super().__init__()
+        self.encoder = nn.ModuleList(
+            _double(before, after) for before, after in zip((inputs, *widths), widths, strict=False)
+        )
+        self.decoder = nn.ModuleList(
+            _double(deep + skip, skip) for deep, skip in zip(widths[1:], widths[:-1], strict=True)
+        )
+        self.last = nn.Conv2d(widths[0], FEATURES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for level, block in enumerate(self.encoder):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        skips.pop()
+        for block in reversed(self.decoder):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skips.pop()], dim=1))
+        return self.last(x)
+
+
+class Forces(nn.Sequential):
+    """The authors' heads: features of a place -> the internal and the external force, three sides each.
+
+    Their linear layers over points are convolutions of one pixel here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(FEATURES, FEATURES, 1, bias=False),
+            nn.BatchNorm2d(FEATURES),
+            nn.PReLU(),
+            nn.Conv2d(FEATURES, HIDDEN, 1, bias=False),
+            nn.BatchNorm2d(HIDDEN),
+            nn.PReLU(),
+            nn.Conv2d(HIDDEN, 2 * SIDES, 1),
+        )
+
+
+class PushNetwork(nn.Module):
+    """A height map as channels -> the push in mm that would bring each place back; exported as it stands.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Of the U-Net, finest first.
+
+    Attributes
+    ----------
+    reach_mm : Tensor of shape (3,)
+        What a channel's distance from 127.5 to 255 is: mm, and mm per pixel across and down.
+    usual_mm : Tensor of shape (3,)
+        Deviations of the channels on good parts, in the same units.
+    """
+
+    def __init__(self, widths: Sequence[int]):
+        super().__init__()
+        self.unet = UNet(2 * 3 * SHRINK**2, widths)
+        self.forces = Forces()
+        self.reach_mm: Tensor
+        self.usual_mm: Tensor
+        self.register_buffer("reach_mm", torch.ones(3))
+        self.register_buffer("usual_mm", torch.ones(3))
+
+    def take_ranges(self, relief: Relief) -> None:
+        """Take what the values of the input mean."""
+        self.reach_mm.copy_(torch.tensor([relief.height_mm, relief.slope_mm, relief.slope_mm]))
+
+    def two_forces(self, channels: Tensor) -> tuple[Tensor, Tensor]:
+        """Float32 (n, h, w, 3) -> the internal and the external force, in units of `unit_of`.
+
+        Both are (2 n, 3, h / 4, w / 4): of each map and then of its cast, in which a dent is a bump, and as deep.
+        """
+        mm = self.in_mm(channels)
+        unit = self.unit_of(mm)[:, None]
+        # In units of the map, so that a form is the same at any depth; in deviations of good parts, so that noise is.
+        seen = torch.cat(
+            [mm[:, :1] / unit, mm[:, 1:] * (10 / unit), torch.asinh(mm / self.usual_mm[:, None, None])], dim=1
+        )
+        forces = self.forces(self.unet(F.pixel_unshuffle(with_cast(seen), SHRINK)))
+        return forces[:, :SIDES], forces[:, SIDES:]
+
+    def in_mm(self, channels: Tensor) -> Tensor:
+        """Float32 (n, h, w, 3) -> heights in mm, slopes in mm per pixel, (n, 3, h, w)."""
+        return ((channels - _MIDDLE) * (self.reach_mm / _MIDDLE)).permute(0, 3, 1, 2)
+
+    def unit_of(self, mm: Tensor) -> Tensor:
+        """The largest of the heights (n, 3, h, w), smoothed, in mm, (n, 1, 1): in the place of the largest radius."""
+        return F.avg_pool2d(mm[:, :1], 4).abs().amax(dim=(2, 3)).clamp(min=_LEAST_MM)[..., None]
+
+    def forward(self, channels: Tensor) -> Tensor:
+        """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up if it is too low."""
+        joint = joint_of(*self.two_forces(channels))[:, 2].unflatten(0, (-1, 2))
+        return self.unit_of(self.in_mm(channels)) * (joint[:, 1] - joint[:, 0]) / 2
+
+
+def with_cast(x: Tensor) -> Tensor:
+    """Maps (n, ...) -> each and then its cast, (2 n, ...)."""
+    return torch.stack([x, -x], dim=1).flatten(0, 1)
+
+
+def _double(inputs: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before in (inputs, outputs):
+        layers += [nn.Conv2d(before, outputs, 3, padding=1), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)

@@ -1,0 +1,107 @@
+"""LSFA on pairs of colours and heights: its network, what it learns, and from the command line to verdicts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
+
+from command_line import run_here  # noqa: E402
+
+from edgead import Detector  # noqa: E402
+from edgead.errors import SettingsError  # noqa: E402
+from edgead.images.pairs import joined  # noqa: E402
+from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates  # noqa: E402
+from edgead.workstation.methods.method import Course  # noqa: E402
+from edgead_height.lsfa.detector import Lsfa  # noqa: E402
+from edgead_height.lsfa.losses import Bank, Banks, Features, adaptation_loss  # noqa: E402
+from edgead_height.lsfa.network import patches_of  # noqa: E402
+
+SMALL = {"image_size": (64, 64), "steps": 4, "bank_patches": 100, "memory_bank_size": 50}
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def images(count: int = 6) -> list[np.ndarray]:
+    """Stripes of colour, and a relief that lies under them."""
+    rng = np.random.default_rng(0)
+    stripes = 128 + 60 * np.sin(np.arange(64) / 3)[None, :, None]
+    return [(stripes + rng.normal(0, 5, (64, 64, 6))).astype(np.float32) for _ in range(count)]
+
+
+def build(**settings):
+    return Lsfa.from_settings({**SMALL, **settings}, pretrained=False, channels=6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"steps": 0}, "at least 1"), ({"heads": 9}, "cannot be divided"), ({"global_weight": 1.0}, "leave it out")],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        build(**settings)
+
+
+def test_each_modality_is_a_layer_of_its_own():
+    method = build()
+    pixels = torch.from_numpy(np.stack(images(2))).permute(0, 3, 1, 2)
+    other = pixels.clone()
+    other[:, 3:] = 128
+    with torch.no_grad():
+        (colour, height), (same, changed) = method.adapted(pixels), method.adapted(other)
+    assert colour.shape == height.shape == (2, method.adapted.width, 8, 8)
+    assert torch.equal(colour, same) and not torch.allclose(height, changed)
+
+
+def test_what_is_learnt_lowers_the_loss():
+    """On the same batch: each place is more like its own, and nearer to the bank."""
+    method, learning = build(steps=60, learning_rate=1e-3), images()
+    torch.manual_seed(0)
+    before = {name: value.clone() for name, value in method.adapted.adaptors.state_dict().items()}
+    method.learn(learning, Course())
+    scaled = method.adapted.scaled(method._raw_features(learning, Course(), turned=False))
+    colour, height = (patches_of(scaled[:, which]) for which in (0, 1))
+    losses = []
+    for state in (method.adapted.adaptors.state_dict(), before):
+        method.adapted.adaptors.load_state_dict(state)
+        with torch.no_grad():
+            banks = Banks(*(Bank(9999) for _ in range(4)))
+            losses.append(float(adaptation_loss(method.adapted.adaptors, Features(colour, height, colour), banks)))
+    assert losses[0] < losses[1] - 0.05
+    assert method.memory_bank.shape == (50, 2 * method.adapted.width)
+
+
+def test_features_of_good_parts_have_one_scale():
+    method, learning = build(), images()
+    method.learn(learning, Course())
+    scaled = method.adapted.scaled(method._raw_features(learning, Course(), turned=False))
+    lengths = scaled.square().sum(dim=2).mean(dim=(0, 2, 3))
+    assert lengths.tolist() == pytest.approx([25, 25], rel=0.2)  # random weights have channels without any
+
+
+def test_turned_images_are_turned():
+    method, learning = build(), images(1)
+    upright = method._raw_features(learning, Course(), turned=False)
+    half_turn = method._raw_features([np.ascontiguousarray(learning[0][::-1, ::-1])], Course(), turned=True)
+    assert torch.equal(upright, half_turn)
+
+
+@pytest.mark.slow
+def test_from_pairs_to_verdicts(tmp_path):
+    pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
+    plates, model = tmp_path / "plates", tmp_path / "model"
+    write_plates(plates, good=24, tested=2, dents_mm=(0.5,), stains=(0.5,), size=(96, 96))
+    pairs = plates / "pairs"
+    arguments = ["--input", "rgb_relief", "--mm-per-count", MM_PER_COUNT, "--detector", "lsfa", "--image-size", 96]
+    arguments += ["--set", "steps=20", "--set", "memory_bank_size=300", "--set", "bank_patches=400"]
+    ended = run_here("train", pairs, "-o", model, *arguments, "--false-reject-rate", 0.2)
+    assert ended.returncode == 0, ended.stderr
+    ended = run_here("verify", model)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    with Detector.load(model) as detector:
+        scores = {}
+        for name, defect in {"good": {}, "dent": {"dent_mm": 0.5}, "stain": {"stain": 0.5}}.items():
+            plate = render_plate(np.random.default_rng(4), size=(96, 96), **defect)
+            scores[name] = detector.predict(joined(plate.image, plate.heights)).image_score
+    assert scores["good"] < min(scores["dent"], scores["stain"])
