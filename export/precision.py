@@ -120,6 +120,8 @@ def add_precision(
 
 def not_for(artifact: Artifact, precision: str) -> str:
     """Say why a precision is not for the network; empty where it is."""
+    if artifact.manifest.head.in_order:
+        return "judges frames in order, and has its limit from streams that it does not keep: it stays in fp32"
     graph = load_graph(artifact)
     if precision == "fp16":
         return ""

@@ -23,6 +23,7 @@ VERBS = {
         "tune": "workstation",
         "screen": "screen",
         "commission": "commission",
+        "cycle": "cycle",
         "distill": "train",
         "export": "workstation",
     },

@@ -19,6 +19,7 @@ BUILT_IN = {
     "nearest": "edgead.heads.nearest:NearestHead",
     "map": "edgead.heads.map:MapHead",
     "local": "edgead.heads.local:LocalHead",
+    "cycle": "edgead.heads.cycle:CycleHead",
 }
 GROUP = "edgead.heads"
 

@@ -333,6 +333,10 @@ class GoodImages:
 
     def check_method(self, method: type[Method[Any]], settings: Mapping[str, Any]) -> None:
         """Raise SettingsError where a method cannot learn from this input."""
+        if method.in_order:
+            raise SettingsError(
+                f"{method.name} learns from videos, or folders of frames in order: take `edgead cycle VIDEO -o MODEL`"
+            )
         if self.input not in method.inputs:
             raise SettingsError(
                 f"{method.name} learns from 8-bit images alone: leave out --input {self.input}, or take patchcore"
