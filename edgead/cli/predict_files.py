@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.dataset.folders import Progress, common_folder
 from edgead.errors import SettingsError
 from edgead.files.table import write_csv
-from edgead.images.files import ImageError, write_image
+from edgead.images.files import ImageError, is_image_path, write_image
 from edgead.images.likeness import look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
@@ -68,7 +68,8 @@ def predict_images(
             row = _judge(detector, judge, path, image, top, heat_maps)
             rows += [] if row is None else [row]
         except (ImageError, SettingsError) as error:
-            rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ")})
+            video = "" if is_image_path(path) else "; a video is for `edgead stream`"
+            rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ") + video})
         if progress:
             progress(number + 1, len(paths))
     return rows, [*_of_the_order(detector.manifest.head, rows), *unlike_golden(detector, looks)]
