@@ -321,7 +321,7 @@ def test_the_command_learns_a_video(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     report = json.loads(ended.stdout)
     assert report["fps"] == 20 and report["frames"] == 100
-    assert report["period_seconds"] == pytest.approx(1.2, rel=0.05) and "4 cycles say little" in ended.stderr
+    assert report["period_seconds"] == pytest.approx(1.2, rel=0.05) and "cycles say little" in ended.stderr
     judged = run_here("stream", tmp_path / "m", video, "--json")
     assert judged.returncode == 0 and json.loads(judged.stdout)["warming_up"] == 1
     assert "a video is for `edgead stream`" in run_here("predict", tmp_path / "m", video).stderr
@@ -362,3 +362,16 @@ def test_a_pipeline_watches_no_drift_of_a_motion(model: Path, tmp_path: Path) ->
         assert before[1] is None and before[9] is not None and after[:2] == [None, None] and after[2] is not None
     finally:
         slot.close()
+
+
+def test_a_cycle_that_was_disturbed_is_named() -> None:
+    from edgead.workstation.methods.cycle import Cycle, Followed
+    from edgead.workstation.training.cycle import _odd_cycles
+
+    learnt = Cycle.from_settings(SETTINGS, pretrained=False)
+    learnt.period = 8.0
+    learnt.followed = [Followed(np.zeros((84, 1), np.float32), np.arange(84) / 8)]
+    scores = np.linspace(1.0, 1.1, 11)[:10].tolist() + [1.05]
+    assert _odd_cycles(learnt, scores) == {}
+    scores[3] = 3.0
+    assert _odd_cycles(learnt, scores) == {"odd_cycles": ["frames 24 to 31 of video 1"]}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -83,13 +83,19 @@ def cycle(
     if found_fps:
         report["period_seconds"] = report["period_frames"] / found_fps
     print_report(report, json, lambda: facts_table(str(output), report))
-    if report["cycles"] < FEW_CYCLES:
-        stderr.print(
-            f"warning: {report['cycles']} cycles say little of how cycles differ: about one undisturbed cycle in "
-            f"{report['cycles'] + 1} has a frame above the limit; learn from 20 or more",
-            style="yellow",
-            soft_wrap=True,
+    for warning in _warnings(report):
+        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+
+
+def _warnings(report: dict[str, Any]) -> Iterator[str]:
+    count = report["cycles"]
+    if count < FEW_CYCLES:
+        yield (
+            f"{count} cycles say little of how cycles differ: about one undisturbed cycle in {count + 1} has a frame "
+            "above the limit; learn from 20 or more"
         )
+    for place in report.get("odd_cycles", ()):
+        yield f"{place} are unlike all other cycles: look whether the machine ran undisturbed there, or cut them out"
 
 
 def _frames(period: str, fps: float | None) -> float:

@@ -81,8 +81,8 @@ def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:
         return []
     if not rows:
         raise SettingsError(
-            f"the model judges a motion, by {head.frames} frames in a row: give a folder of frames in order, or a video "
-            "to `edgead stream`"
+            f"the model judges a motion, by {head.frames} frames in a row: give a folder of frames in order, or a "
+            "video to `edgead stream`"
         )
     waits = head.frames - 1
     return [f"the images of a folder are taken for frames in order: the first {waits} of each have no verdict"]

@@ -176,7 +176,7 @@ def evaluate(
     progress: Progress | None = None,
     judge: Callable[[Path, np.ndarray], Verdict | None] | None = None,
 ) -> Evaluation:
-    """Judge every test image, by `judge` in place of the detector where it is given; what has no verdict is left out."""
+    """Judge every test image, by `judge` where it is given; what that gives no verdict of is left out."""
     outcomes, empty = [], []
     for done, test in enumerate(images, 1):
         image = detector.read_image(test.path)

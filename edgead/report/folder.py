@@ -105,8 +105,8 @@ def forecast_made(
 def _check_thresholds(detector: Detector) -> None:
     if detector.manifest.head.in_order:
         raise SettingsError(
-            f"{detector.artifact.path} has its limit for cycles, and a report counts images: `edgead eval` measures it, "
-            "with a folder of frames in order for each fault"
+            f"{detector.artifact.path} has its limit for cycles, and a report counts images: `edgead eval` measures "
+            "it, with a folder of frames in order for each fault"
         )
     if detector.threshold is None:
         raise SettingsError(

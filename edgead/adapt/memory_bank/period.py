@@ -46,16 +46,14 @@ def find_period(streams: Sequence[np.ndarray]) -> float:
     alike = autocorrelation(longest, len(longest) // 2)
     last = min(len(longest) // FEWEST_CYCLES, LONGEST)
     peaks = [
-        lag
-        for lag in range(SHORTEST, min(last, len(alike) - 2) + 1)
-        if alike[lag - 1] < alike[lag] >= alike[lag + 1]
+        lag for lag in range(SHORTEST, min(last, len(alike) - 2) + 1) if alike[lag - 1] < alike[lag] >= alike[lag + 1]
     ]
     clear = {lag: float(alike[lag] - alike[:lag].min()) for lag in peaks}
     if not clear or max(clear.values()) < _CLEAR:
         raise SettingsError(
             f"nothing in {len(longest)} frames comes again with a period of {SHORTEST} to {last} frames: let the video "
-            f"show at least {FEWEST_CYCLES} whole cycles, better 20, keep what does not repeat out of it with --roi, or "
-            "give --period"
+            f"show at least {FEWEST_CYCLES} whole cycles, better 20, keep what does not repeat out of it with --roi, "
+            "or give --period"
         )
     first = next(lag for lag in peaks if clear[lag] >= _AS_CLEAR * max(clear.values()))
     first = max((lag for lag in peaks if first <= lag <= 1.2 * first), key=lambda lag: alike[lag])
@@ -98,9 +96,7 @@ def _top(alike: np.ndarray, lag: int) -> float:
     return lag + (0.5 * float((before - after) / bend) if bend < 0 else 0.0)
 
 
-def find_phases(
-    streams: Sequence[np.ndarray], period: float, grid: tuple[int, int]
-) -> tuple[float, list[np.ndarray]]:
+def find_phases(streams: Sequence[np.ndarray], period: float, grid: tuple[int, int]) -> tuple[float, list[np.ndarray]]:
     """Find where in its cycle each frame is: one cycle is taken as the measure, then all of them.
 
     Parameters

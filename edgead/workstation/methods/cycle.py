@@ -143,9 +143,7 @@ class Cycle(Method[CycleConfig]):
         """Learn from the frames of one stream, in order."""
         self.learn_streams([images], progress=course.progress)
 
-    def learn_streams(
-        self, streams: Sequence[Iterable[np.ndarray]], *, progress: StageProgress = no_progress
-    ) -> None:
+    def learn_streams(self, streams: Sequence[Iterable[np.ndarray]], *, progress: StageProgress = no_progress) -> None:
         """Learn from the frames of several streams.
 
         Parameters
@@ -173,8 +171,8 @@ class Cycle(Method[CycleConfig]):
         period = self.config.period or find_period(rows)
         if max(map(len, rows)) < FEWEST_CYCLES * period:
             raise SettingsError(
-                f"the longest video has {max(map(len, rows))} frames, {FEWEST_CYCLES} cycles of {period:.1f} frames are "
-                "needed; record at least 20 cycles"
+                f"the longest video has {max(map(len, rows))} frames, {FEWEST_CYCLES} cycles of {period:.1f} frames "
+                "are needed; record at least 20 cycles"
             )
         self.period, phases = find_phases(rows, period, self.grid)
         self.followed = [Followed(*one) for one in zip(rows, phases, strict=True)]

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +20,7 @@ from edgead.adapt.finalize import GoodScores, measure_views, moved, write_golden
 from edgead.artifact.folder import Artifact, check_destination, new_artifact, write_manifest
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import preprocess
-from edgead.calibration.conformal import images_needed
+from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
@@ -36,6 +34,8 @@ Stream = Callable[[], Iterator[np.ndarray]]
 
 SIDE_PX = 256
 MAX_FOLDS = 10
+# The highest frame of a cycle may stand out by chance; one in which the machine stopped scores twice as high as others.
+ODD = 1.5
 GOLDEN, MAX_VIEWS = 3, 100
 
 
@@ -95,6 +95,7 @@ def train_cycle(
         "frames": sum(len(one.rows) for one in model.followed),
         "cycles": count,
         "period_frames": round(model.period, 2),
+        **_odd_cycles(model, good.scores),
         "fit_seconds": round(time.perf_counter() - started, 1),
     }
     with new_artifact(destination) as draft, TemporaryDirectory(prefix="edgead-cycle-") as folder:
@@ -119,7 +120,7 @@ def score_left_out(model: Cycle, progress: StageProgress = no_progress) -> GoodS
     that has gone on for a while.
     """
     scores, maxima, medians = [], [], []
-    blocks = [(number, block) for number, one in enumerate(model.followed) for block in _blocks(one, model.period)]
+    blocks = _cycles(model)
     folds = np.array_split(np.arange(len(blocks)), min(MAX_FOLDS, len(blocks)))
     head = model.head.model_copy(update={"in_a_row": 1})
     for done, fold in enumerate(folds, 1):
@@ -127,9 +128,7 @@ def score_left_out(model: Cycle, progress: StageProgress = no_progress) -> GoodS
         for each in fold:
             number, block = blocks[each]
             left_out[number][block] = True
-        rest = [
-            Followed(one.rows[~out], one.phases[~out]) for one, out in zip(model.followed, left_out, strict=True)
-        ]
+        rest = [Followed(one.rows[~out], one.phases[~out]) for one, out in zip(model.followed, left_out, strict=True)]
         outputs = {head.patches.name: np.zeros((1, *model.grid, model.network.mean.numel()), np.float32)}
         scorer = head.open(outputs, model.bank_of(rest), model.config.image_size)
         for each in fold:
@@ -151,12 +150,28 @@ def score_left_out(model: Cycle, progress: StageProgress = no_progress) -> GoodS
     return GoodScores(scores, maxima, medians, "cross_conformal")
 
 
+def _odd_cycles(model: Cycle, scores: Sequence[float]) -> dict[str, list[str]]:
+    """Say which cycles stand apart from the others, where some do: something may have happened in them."""
+    cycles = _cycles(model)
+    found = stand_apart(scores)
+    level = ODD * others_at_most(scores, found)
+    apart = [cycles[index] for index in sorted(found) if scores[index] > level]
+    named = [f"frames {block.start} to {block.stop - 1} of video {number + 1}" for number, block in apart]
+    return {"odd_cycles": named} if named else {}
+
+
+def _cycles(model: Cycle) -> list[tuple[int, slice]]:
+    """The video and the frames of each cycle that counts, in order."""
+    return [(number, block) for number, one in enumerate(model.followed) for block in _blocks(one, model.period)]
+
+
 def _blocks(one: Followed, period: float) -> list[slice]:
     """The frames of each cycle of a stream that is half there or more."""
     cycles = one.cycles
     starts = np.flatnonzero(np.diff(cycles, prepend=cycles[0] - 1))
     stops = np.append(starts[1:], len(cycles))
-    return [slice(start, stop) for start, stop in zip(starts.tolist(), stops.tolist(), strict=True) if stop - start >= period / 2]
+    found = zip(starts.tolist(), stops.tolist(), strict=True)
+    return [slice(start, stop) for start, stop in found if stop - start >= period / 2]
 
 
 def _proportions(stream: Stream, settings: Mapping[str, Any], roi: Sequence[int] | None) -> dict[str, Any]:
