@@ -1,4 +1,4 @@
-"""A rendered machine that repeats its motion: a crank drives a press onto parts that a belt carries below it.
+"""A rendered machine that repeats its motion: a crank drives a press onto parts that a conveyor carries below it.
 
 What happens when is scripted: it may stop, run at double speed or backwards, or have something foreign in it.
 """
