@@ -95,6 +95,19 @@ def test_a_moment_is_compared_with_the_rows_near_it() -> None:
     assert near[16] == 1
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_moments_have_all_rows_within_reach_or_the_nearest(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    period, reach, phases = rng.uniform(4, 60), rng.choice([0.0, 0.5, 2.0, 80.0]), rng.uniform(size=rng.integers(1, 40))
+    moments = Moments(period, reach, phases)
+    for number in range(moments.count):
+        off = np.abs(number / moments.count - phases)
+        off = np.minimum(off, 1 - off) * period
+        expected = {*np.flatnonzero(off <= reach)} or {int(off.argmin())}
+        found = {row for row in range(len(phases)) if moments.at_moments(-np.eye(len(phases))[row])[number] < 0}
+        assert found == expected
+
+
 def test_ways_go_on_at_the_speed_of_the_motion() -> None:
     moments = Moments(10, 1.0, np.array([0.0]))
     costs = np.full(moments.count, 9.0, np.float32)
@@ -218,6 +231,18 @@ def test_two_sessions_of_a_model_do_not_disturb_each_other(detector: Detector) -
         for session, image, found in zip(sessions, pair, together, strict=True):
             found += scores(session, [image], first=number)
     assert list(together) == alone
+
+
+def test_a_network_that_is_broken_makes_no_verdict(detector: Detector) -> None:
+    head, state = detector.manifest.head, detector.manifest.head.new_state()
+    outputs = {"features": np.zeros((1, 2, 2, 3), np.float32)}
+    arrays = {"memory_bank": np.zeros((8, 12), np.float32), "phases": np.arange(8, dtype=np.float32)[:, None] / 8}
+    scorer = head.open(outputs, arrays, (32, 32))
+    scorer.score(outputs, state)
+    before = state.costs.copy()
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        scorer.score({"features": np.full((1, 2, 2, 3), np.nan, np.float32)}, state)
+    assert np.array_equal(state.costs, before)
 
 
 def test_an_image_alone_is_like_some_moment(detector: Detector) -> None:

@@ -23,6 +23,7 @@ PHASES = "phases"
 MOMENTS = 4
 STEPS = (3, 4, 5)
 SHORTEST, LONGEST = 4, 5000  # frames of a cycle
+_ROUNDING = 1e-9  # of phases
 
 
 class CycleHead(PatchHead):
@@ -109,14 +110,20 @@ class Moments:
         # What came a cycle ago counts for a third: long enough that a machine at rest cannot stay there unnoticed.
         self.keeps = math.exp(-1 / period)
         phases = phases.reshape(-1).astype(np.float64)
-        off = np.abs(np.arange(self.count)[:, None] / self.count - phases)
-        off = np.minimum(off, 1 - off) * period
-        order = np.argsort(off, axis=1, kind="stable")
-        most = max(1, int((off <= reach).sum(axis=1).max()))
-        self._rows = order[:, :most]
-        # Where fewer rows are near, the nearest comes again in place of those that are too far.
-        too_far = np.take_along_axis(off, self._rows, axis=1) > reach
-        self._rows = np.where(too_far, self._rows[:, :1], self._rows)
+        order = np.argsort(phases, kind="stable")
+        # The end of a cycle is near the beginning of the next.
+        rows, places = np.tile(order, 3), (phases[order] + [[-1], [0], [1]]).ravel()
+        moments, reached = np.arange(self.count) / self.count, reach / period + _ROUNDING
+        first, last = (np.searchsorted(places, moments + aside) for aside in (-reached, reached))
+        after = np.searchsorted(places, moments)
+        nearest = np.where(places[after] - moments < moments - places[after - 1], after, after - 1)
+        first, last = (
+            np.minimum(first, nearest),
+            np.maximum(last, nearest + 1),
+        )  # where none is within reach, the nearest
+        last = np.minimum(last, first + len(phases))
+        # Where fewer rows are near than elsewhere, the last comes again.
+        self._rows = rows[np.minimum(first[:, None] + np.arange((last - first).max()), last[:, None] - 1)]
 
     def at_moments(self, distances: np.ndarray) -> np.ndarray:
         """Distances to every row (m, ...) -> to the nearest of the rows of every moment (moments, ...)."""
@@ -153,23 +160,24 @@ class CycleScorer(PatchScorer):
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored | None:
         """Score a frame; without a state, one that nothing came before."""
-        near = self._moments.at_moments(self._bank.distances(outputs[self.head.patches.name][0]))
-        costs = near.sum(axis=1)
-        if state is not None:
-            if state.costs is not None:
-                costs = costs + np.float32(self._moments.keeps) * self._moments.go_on(state.costs)[0]
-            state.costs = costs
-        patch_scores = self.of_scores(near[costs.argmin()])
-        score = self.image_score(patch_scores, outputs)
         if state is None:
-            return Scored(patch_scores, score)
-        state.recent.append(score)
+            return super().score(outputs)
+        near = self._near(outputs)
+        costs = near.sum(axis=1)
+        if state.costs is not None:
+            costs = costs + np.float32(self._moments.keeps) * self._moments.go_on(state.costs)[0]
+        patch_scores = self.of_scores(near[costs.argmin()])
+        state.costs = costs
+        state.recent.append(self.image_score(patch_scores, outputs))
         return Scored(patch_scores, min(state.recent)) if len(state.recent) == self.head.in_a_row else None
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
-        scored = self.score(outputs)
-        assert scored is not None
-        return scored.patch_scores
+        near = self._near(outputs)
+        return self.of_scores(near[near.sum(axis=1).argmin()])
+
+    def _near(self, outputs: Outputs) -> np.ndarray:
+        """How far each patch is from every moment, float32 (moments, h w)."""
+        return self._moments.at_moments(self._bank.distances(outputs[self.head.patches.name][0]))
 
 
 class PlacedRows:
