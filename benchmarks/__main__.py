@@ -14,6 +14,7 @@ BENCHMARKS = (
     "clean",
     "cross",
     "cuda",
+    "cycle",
     "defaults",
     "defects",
     "detectors",

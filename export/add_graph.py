@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgead.export.calibration_images import find_calibration_images
-from edgead.export.precision import TOLERANCES, PrecisionPlan, add_precision
+from edgead.export.precision import TOLERANCES, PrecisionPlan, add_precision, check_for
 from edgead.export.rewrite import rewrite_graph
 
 from edgead.artifact.folder import Artifact
@@ -58,7 +58,9 @@ def add_graph(
             f"trained on, as in `edgead export {path} DATA --precision {plan.precision}` or "
             f"model.export({plan.precision!r}, 'good/')"
         )
-    images = find_calibration_images(Artifact.load(path), data, normal_dir, group=group, progress=progress)
+    artifact = Artifact.load(path)
+    check_for(artifact, plan.precision)
+    images = find_calibration_images(artifact, data, normal_dir, group=group, progress=progress)
     return add_precision(path, plan, images, progress=progress)
 
 

@@ -97,8 +97,7 @@ def add_precision(
     """
     plan.check()
     artifact = Artifact.load(path)
-    if problem := not_for(artifact, plan.precision):
-        raise SettingsError(f"{path} {problem}")
+    check_for(artifact, plan.precision)
     known = layers(load_graph(artifact))
     unknown = set(plan.float_layers or ()) - known.keys()
     if unknown:
@@ -118,8 +117,16 @@ def add_precision(
     return Artifact.load(path)
 
 
+def check_for(artifact: Artifact, precision: str) -> None:
+    """Raise SettingsError where a precision is not for the network; see `not_for`."""
+    if problem := not_for(artifact, precision):
+        raise SettingsError(f"{artifact.path} {problem}")
+
+
 def not_for(artifact: Artifact, precision: str) -> str:
     """Say why a precision is not for the network; empty where it is."""
+    if artifact.manifest.head.in_order:
+        return "judges frames in order, and has its limit from streams that it does not keep: it stays in fp32"
     graph = load_graph(artifact)
     if precision == "fp16":
         return ""

@@ -88,9 +88,8 @@ def test_a_head_that_is_not_installed_is_named(tmp_path):
 
 
 def test_built_in_heads_are_found_by_their_kinds():
-    assert {kind: find_head(kind)().kind for kind in BUILT_IN} == {
-        kind: kind for kind in ("nearest", "map", "local", "push")
-    }
+    assert {kind: find_head(kind)().kind for kind in BUILT_IN} == {kind: kind for kind in BUILT_IN}
+    assert {*BUILT_IN} == {"nearest", "map", "local", "push", "cycle"}
     assert read_head({"kind": "nearest", "num_neighbors": 2}) == NearestHead(num_neighbors=2)
     assert read_head(MapHead()) == MapHead()
 

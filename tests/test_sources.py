@@ -187,7 +187,7 @@ def test_a_truncated_image_in_a_folder_is_a_fault_by_name(tmp_path):
         ("999", "no camera at /dev/video999"),
         ("camera:front", "give an index or a device"),
         ("gopher://user:hunter2@host/x", "unknown scheme 'gopher'"),
-        ("synthetic:?sed=1", "unknown option 'sed'; known are batch, count, defect_rate, rate, repeat, seed"),
+        ("synthetic:?sed=1", "unknown option 'sed'; known are batch, count, cycle, defect_rate, fault, "),
         ("rtsp:/admin:hunter2@cam/1", "rtsp:/cam/1: the URL names no host"),
         ("rtsp//admin:hunter2@cam/1", "rtsp//cam/1: no such file"),
         ("rtsp//admin:hunter2@cam/1?x=1", "rtsp//cam/1: no such file"),

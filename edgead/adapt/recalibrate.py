@@ -166,6 +166,11 @@ def recalibrate(
     before = detector.artifact.graph(detector.graph.precision).calibration
     if before is None:
         raise ArtifactError(f"{detector.artifact.path} has no thresholds: retrain it with `edgead train`")
+    if detector.manifest.head.in_order:
+        raise SettingsError(
+            f"{detector.artifact.path} judges frames in order, and its limit is made cycle by cycle: learn it again "
+            "with `edgead cycle` and the new videos beside the old ones, or set the limit by hand"
+        )
     refuse_learnt(detector.artifact, paths)
     unique, digest = without_copies(paths)
     found = group_images(unique, asked.group, common_folder(unique))

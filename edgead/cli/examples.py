@@ -25,6 +25,7 @@ EXAMPLES = {
         "edgead commission camera:0 -o model",
         "edgead commission camera:0 -o model --images 60 --roi 100,50,800,600",
     ),
+    "cycle": ("edgead cycle press.mp4 -o model", "edgead cycle frames/ -o model --period 2.4 --fps 20"),
     "distill": (
         "edgead distill photographs -o teacher.safetensors",
         "edgead distill photographs -o teacher.safetensors --model-size small --steps 60000",

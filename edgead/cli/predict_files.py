@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.dataset.folders import Progress, common_folder
 from edgead.errors import SettingsError
 from edgead.files.table import write_csv
-from edgead.images.files import ImageError, write_image
+from edgead.images.files import ImageError, is_image_path, write_image
 from edgead.images.likeness import look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from edgead.detector import Detector
+    from edgead.detector.in_order import FileJudge
+    from edgead.heads import Head
 
 MAX_ROWS = 20  # of the table, which shall fit on a screen
 
@@ -54,19 +56,36 @@ def predict_images(
         Of images that do not look as those that the model knows.
     """
     from edgead.detector.golden_likeness import unlike_golden
+    from edgead.detector.in_order import FileJudge
 
     top = common_folder(paths)
     rows, looks = [], {}
+    judge = FileJudge(detector)
     for number, path in enumerate(paths):
         try:
             image = detector.read_image(path)
             looks[_name_in(top, path)] = look_of(image)
-            rows.append(_judge(detector, path, image, top, heat_maps))
+            row = _judge(detector, judge, path, image, top, heat_maps)
+            rows += [] if row is None else [row]
         except (ImageError, SettingsError) as error:
-            rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ")})
+            video = "" if is_image_path(path) else "; a video is for `edgead stream`"
+            rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ") + video})
         if progress:
             progress(number + 1, len(paths))
-    return rows, unlike_golden(detector, looks)
+    return rows, [*_of_the_order(detector.manifest.head, rows), *unlike_golden(detector, looks)]
+
+
+def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What to know of a model that judges frames in order."""
+    if not head.in_order:
+        return []
+    if not rows:
+        raise SettingsError(
+            f"the model judges a motion, by {head.frames} frames in a row: give a folder of frames in order, or a "
+            "video to `edgead stream`"
+        )
+    waits = head.frames - 1
+    return [f"the images of a folder are taken for frames in order: the first {waits} of each have no verdict"]
 
 
 def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps: Path) -> list[Path]:
@@ -141,8 +160,12 @@ def _sentences(rows: Sequence[dict[str, Any]], top: Path, language: str) -> Iter
             yield f"{_name_in(top, Path(row['image']))}: {words}"
 
 
-def _judge(detector: Detector, path: Path, image: np.ndarray, top: Path, heat_maps: Path | None) -> dict[str, Any]:
-    verdict = detector.predict(image)
+def _judge(
+    detector: Detector, judge: FileJudge, path: Path, image: np.ndarray, top: Path, heat_maps: Path | None
+) -> dict[str, Any] | None:
+    verdict = judge.predict(path, image)
+    if verdict is None:
+        return None
     row = {
         "image": str(path),
         "image_score": verdict.image_score,

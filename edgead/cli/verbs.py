@@ -26,6 +26,7 @@ VERBS = {
         "tune": "workstation",
         "screen": "screen",
         "commission": "commission",
+        "cycle": "cycle",
         "distill": "train",
         "export": "workstation",
     },

@@ -241,6 +241,8 @@ class ActiveModel:
                 f"{detector.artifact.path} has no scores of good parts to compare with: run `edgead calibrate` with "
                 "good images"
             )
+        if detector.manifest.head.in_order:
+            raise SettingsError("each frame follows from the one before, and the watch is for parts that do not")
         return DriftWatch(limits, golden_images(detector), section, views=detector.manifest.views)
 
     def swap(self, model: Path, record: Callable[[Path], object] = lambda model: None) -> None:
@@ -402,6 +404,7 @@ class ActiveModel:
             accept=self._accept,
         )
         try:
+            self._section.check_model(detector.artifact)
             self_test(detector).require()
             self._thresholds.apply(detector)
         except BaseException:

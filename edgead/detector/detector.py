@@ -357,11 +357,13 @@ class Session:
                 "the frame has floats, and the model reads images of 8 bits: what they would be shown as depends on "
                 "each frame's own lowest and highest value; train with --input grey16 or relief"
             )
-        score = partial(self._detector._scorer.score, state=self._state)
-        image = judged_of(frame) if self._of_pairs else planes[self._plane]
-        verdict = self._detector._judge(image, score, Verdict)
+        verdict = self.judge(judged_of(frame) if self._of_pairs else planes[self._plane])
         self._next = (frame.source, frame.connection, frame.number + 1)
         return verdict
+
+    def judge(self, image: np.ndarray) -> Verdict | None:
+        """Judge the next image of a stream whose images have no numbers; see `step` and `Detector.measure`."""
+        return self._detector._judge(image, partial(self._detector._scorer.score, state=self._state), Verdict)
 
     def shown(self, frame: Frame) -> Frame:
         """See `Detector.shown`."""

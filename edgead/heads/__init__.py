@@ -20,6 +20,7 @@ BUILT_IN = {
     "map": "edgead.heads.map:MapHead",
     "local": "edgead.heads.local:LocalHead",
     "push": "edgead.heads.push:PushHead",
+    "cycle": "edgead.heads.cycle:CycleHead",
 }
 GROUP = "edgead.heads"
 

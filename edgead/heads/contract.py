@@ -117,6 +117,11 @@ class Head(BaseModel, ABC):
         return 1
 
     @property
+    def in_order(self) -> bool:
+        """Whether frames mean something in their order alone: images in none are no test, and make no thresholds."""
+        return False
+
+    @property
     def takes_gpu_arrays(self) -> bool:
         """Whether it scores here what the network left on the GPU."""
         return False

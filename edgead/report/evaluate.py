@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from edgead import metrics
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, resize_map
 from edgead.dataset.groups import Groups
 from edgead.detector import Detector
-from edgead.types import Decision
+from edgead.types import Decision, Verdict
 
 # Pixel metrics are taken at the size of the image, but at most at this many pixels on its longer side:
 # the maps of all images are in memory together.
@@ -174,12 +174,15 @@ def evaluate(
     *,
     groups: Groups | None = None,
     progress: Progress | None = None,
+    judge: Callable[[Path, np.ndarray], Verdict | None] | None = None,
 ) -> Evaluation:
-    """Judge every test image."""
+    """Judge every test image, by `judge` where it is given; what that gives no verdict of is left out."""
     outcomes, empty = [], []
     for done, test in enumerate(images, 1):
         image = detector.read_image(test.path)
-        verdict = detector.predict(image)
+        verdict = detector.predict(image) if judge is None else judge(test.path, image)
+        if verdict is None:
+            continue
         mask = test.load_mask(image.shape[:2])
         if test.is_defective and mask is not None and not mask.any():
             empty.append(test.path)

@@ -12,6 +12,7 @@ from edgead.dataset.folders import LabelledImage, StageProgress, find_test_image
 from edgead.dataset.groups import Groups, group_images
 from edgead.dataset.made_sets import MadeSet, read_made
 from edgead.detector import Detector
+from edgead.detector.in_order import FileJudge
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.report.evaluate import Evaluation, evaluate
@@ -24,7 +25,8 @@ from edgead.synthetic.rejects import find_rejects
 def evaluate_folder(detector: Detector, data: Path, group: str, progress: StageProgress) -> Evaluation:
     """Judge the test images of a data set in MVTec layout; see `edgead.report.evaluate.evaluate`."""
     images, groups = _test_set(data, group)
-    return evaluate(detector, images, groups=groups, progress=partial(progress, "judge images"))
+    judge = FileJudge(detector).predict
+    return evaluate(detector, images, groups=groups, progress=partial(progress, "judge images"), judge=judge)
 
 
 def report_folder(detector: Detector, data: Path, page: Path, group: str, progress: StageProgress) -> Findings:
@@ -101,6 +103,11 @@ def forecast_made(
 
 
 def _check_thresholds(detector: Detector) -> None:
+    if detector.manifest.head.in_order:
+        raise SettingsError(
+            f"{detector.artifact.path} has its limit for cycles, and a report counts images: `edgead eval` measures "
+            "it, with a folder of frames in order for each fault"
+        )
     if detector.threshold is None:
         raise SettingsError(
             f"{detector.artifact.path} has no thresholds yet, and nothing to report of them: run `edgead calibrate` "

@@ -49,6 +49,7 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
             try:
                 artifact = Artifact.load(model)
                 artifact.graph(pipeline.precision)
+                pipeline.check_model(artifact)
                 if trust is not None:
                     trust.check(artifact)
             except EdgeadError as error:

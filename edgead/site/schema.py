@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from edgead.artifact.folder import Artifact
 from edgead.components.options import Name, Seconds, Section
 from edgead.components.registry import OneOf
 from edgead.drift import DriftSection
-from edgead.errors import suggestion
+from edgead.errors import SettingsError, suggestion
 from edgead.evidence.settings import StoreSection
 from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
@@ -107,6 +108,14 @@ class PipelineSection(Section):
     ] = None
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
     alarms: Annotated[AlarmsSection, Field(description="When it raises an alarm; by default never.")] = AlarmsSection()
+
+    def check_model(self, artifact: Artifact) -> None:
+        """Raise SettingsError where a model cannot judge what the trigger picks."""
+        if artifact.manifest.head.in_order and not self.trigger.wants_all:
+            raise SettingsError(
+                f"{artifact.path} judges every frame in order, and the trigger {self.trigger.kind} picks some: leave "
+                "the trigger out"
+            )
 
 
 class LimitsSection(Section):

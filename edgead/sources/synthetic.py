@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from edgead.components.options import Section
 from edgead.sources.contract import Counters, FrameCounter, SourceError
@@ -27,6 +28,22 @@ class SyntheticOptions(Section):
     ] = None
     rate: Rate = None
     repeat: Annotated[bool, Field(description="The parts are made once, and come again and again.")] = False
+    cycle: Annotated[
+        float | None,
+        Field(ge=4, le=5000, description="In place of the line, a machine that repeats its motion in so many frames."),
+    ] = None
+    size: Annotated[int, Field(ge=32, le=1024, description="Of the machine's images, pixels a side.")] = 96
+    fault: Annotated[
+        Literal["stopped", "doubled", "reversed", "foreign"] | None, Field(description="What happens to the machine.")
+    ] = None
+    fault_at: Annotated[int, Field(ge=0, description="The first frame of that.")] = 0
+    fault_frames: Annotated[int, Field(ge=1, description="How many frames it lasts.")] = 1_000_000
+
+    @model_validator(mode="after")
+    def _of_the_machine(self) -> Self:
+        if self.fault and self.cycle is None:
+            raise ValueError("a fault is of the machine: give it a cycle, such as cycle=48")
+        return self
 
 
 class SyntheticSource:
@@ -34,7 +51,8 @@ class SyntheticSource:
 
     They come as fast as they are asked for, or with `rate` so many a second. With `repeat=1` the conveyor goes round:
     its parts are made once, kept in memory, and come again and again. With `batch=50` every 50 parts are a batch of its
-    own light, mould and set-up of the camera.
+    own light, mould and set-up of the camera. With `cycle=48` it is a machine that repeats its motion, `count`
+    are its frames, and with `repeat=1` it never ends.
     """
 
     def __init__(self, uri: str, options: SyntheticOptions, *, late_after_ms: float | None = None):
@@ -64,11 +82,18 @@ class SyntheticSource:
             self._pace.end()
 
     def _parts(self) -> Iterator[np.ndarray]:
+        given = self._given
+        if given.cycle is not None:
+            from edgead.synthetic.machine import Happening, machine
+
+            script = [Happening(given.fault, given.fault_at, given.fault_frames)] if given.fault else []
+            frames = machine(given.seed, given.cycle, None if given.repeat else given.count, script, size=given.size)
+            yield from (image for image, _fault in frames)
+            return
         # Only those who ask for the line pay for its import.
         from edgead.synthetic.line import conveyor, transmit
 
         made = []
-        given = self._given
         parts = conveyor(given.seed, given.count, given.defect_rate, parts_per_batch=given.batch)
         for image, _mask, _defect in parts:
             image = transmit(image)

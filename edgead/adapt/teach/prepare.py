@@ -383,6 +383,11 @@ def _check(artifact: Artifact) -> None:
             f"{artifact.path} is a {manifest.detector} model, which has no memory bank to teach: retrain it with "
             "these images among the good ones, or train patchcore"
         )
+    if manifest.head.in_order:
+        raise SettingsError(
+            f"{artifact.path} judges frames in order, and images alone teach it nothing: learn it again with `edgead "
+            "cycle` and videos of what is good too beside the old ones"
+        )
     for name in artifact.precisions:
         limits = artifact.graph(name).calibration
         if limits is None:

@@ -137,6 +137,8 @@ class Method(ABC, Generic[Config]):
         `edgead.adapt.memory_bank.folds`.
     compares_places : bool
         Whether it compares a place with the same place of a part it has learnt: it would take a tile for another.
+    in_order : bool
+        Whether it learns from the frames of a stream in their order; `edgead train` has images in none.
     inputs : tuple of str
         Which inputs (`Preprocessing.colour`) it can learn from. With `rgb_relief`, its class takes `channels`.
     network : nn.Module
@@ -151,6 +153,7 @@ class Method(ABC, Generic[Config]):
     learns_from: ClassVar[LearnsFrom] = "good"
     calibrated: ClassVar[bool] = True
     compares_places: ClassVar[bool] = False
+    in_order: ClassVar[bool] = False
     inputs: ClassVar[tuple[Colour, ...]] = ("rgb",)
     network: nn.Module
 

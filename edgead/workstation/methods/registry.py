@@ -27,6 +27,7 @@ METHODS: Added[type[Method[Any]]] = Added(
             "draem": "draem.detector:Draem",
             "cs_flow": "cs_flow.detector:CsFlow",
             "golden": "golden:Golden",
+            "cycle": "cycle:Cycle",
         }.items()
     },
 )

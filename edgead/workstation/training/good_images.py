@@ -334,6 +334,10 @@ class GoodImages:
 
     def check_method(self, method: type[Method[Any]], settings: Mapping[str, Any]) -> None:
         """Raise SettingsError where a method cannot learn from this input."""
+        if method.in_order:
+            raise SettingsError(
+                f"{method.name} learns from videos, or folders of frames in order: take `edgead cycle VIDEO -o MODEL`"
+            )
         if self.input not in method.inputs:
             takes_colours = "rgb" in method.inputs
             advice = f"leave out --input {self.input}" if takes_colours else f"add --input {' or '.join(method.inputs)}"

@@ -1,0 +1,33 @@
+"""Image files judged one by one, as streams where the model needs their order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgead.detector.detector import Detector
+from edgead.types import Verdict
+
+
+class FileJudge:
+    """Judges image files; for a model that judges frames in order, the files of a folder are a stream.
+
+    Parameters
+    ----------
+    detector : Detector
+    """
+
+    def __init__(self, detector: Detector):
+        self._detector = detector
+        self._session = detector.session() if detector.manifest.head.in_order else None
+        self._folder: Path | None = None
+
+    def predict(self, path: Path, image: np.ndarray) -> Verdict | None:
+        """Judge the image of a file; None where the model needs more files of that folder."""
+        if self._session is None:
+            return self._detector.predict(image)
+        if path.parent != self._folder:
+            self._session.reset()
+            self._folder = path.parent
+        return self._session.judge(image)

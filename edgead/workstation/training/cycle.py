@@ -1,0 +1,208 @@
+"""Training from videos of a machine's cycle to a finished artifact.
+
+The limit is made cycle by cycle: each is followed with what the others have taught, and its score is the highest of its
+frames, each taken alone. A model that ships needs several frames in a row above the limit: the rate is kept with room.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from edgead.export.build import write_draft
+
+from edgead.adapt.finalize import GoodScores, measure_views, moved, write_golden
+from edgead.artifact.folder import Artifact, check_destination, new_artifact, write_manifest
+from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import preprocess
+from edgead.calibration.outliers import others_at_most, stand_apart
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.images.files import write_image
+from edgead.workstation.methods.cycle import Cycle, Followed
+from edgead.workstation.trainer.device import use_cores
+from edgead.workstation.training.good_images import input_size
+
+Stream = Callable[[], Iterator[np.ndarray]]
+"""Gives the frames of one video from its first on, uint8 BGR (H, W, 3), every time it is called."""
+
+SIDE_PX = 256
+MAX_FOLDS = 10
+# The highest frame of a cycle may stand out by chance; one in which the machine stopped scores twice as high as others.
+ODD = 1.5
+GOLDEN, MAX_VIEWS = 3, 100
+
+
+def train_cycle(
+    streams: Sequence[Stream],
+    destination: Path,
+    settings: Mapping[str, Any] = {},
+    *,
+    roi: tuple[int, int, int, int] | None = None,
+    false_reject_rate: float | None = None,
+    facts: Mapping[str, Any] = {},
+    weights: Path | None = None,
+    progress: StageProgress = no_progress,
+) -> Artifact:
+    """Learn a cycle from videos, export and calibrate.
+
+    Parameters
+    ----------
+    streams : sequence of callable
+        See `Stream`.
+    destination : Path
+        Directory of the artifact.
+    settings : mapping
+        See `edgead.workstation.methods.cycle.CycleConfig`; by default the input has the proportions of the frames.
+    roi : (int, int, int, int), optional
+        x, y, width and height of the region that is looked at.
+    false_reject_rate : float, optional
+        At most this share of undisturbed cycles is above the limit; by default the least that the cycles support.
+    facts : mapping
+        For the manifest's `training`.
+    weights : Path, optional
+        Of the backbone.
+    progress : callable
+        Called with (stage, done, total).
+
+    Raises
+    ------
+    SettingsError
+        No period is found, or too few cycles are there.
+    CalibrationError
+        Too few cycles for the rate.
+    """
+    started = time.perf_counter()
+    check_destination(destination)
+    if not streams:
+        raise SettingsError("no video: name one, or a folder of frames")
+    model = Cycle.from_settings({**_proportions(streams[0], settings, roi), **settings}, weights=weights)
+    use_cores()
+    spec = model.preprocessing.model_copy(update={"roi": roi})
+    model.learn_streams([_prepared(stream, spec) for stream in streams], progress=progress)
+    good = score_left_out(model, progress)
+    count = len(good.scores)
+    rate = 1 / (count + 1) if false_reject_rate is None else false_reject_rate
+    calibration = good.calibrate(rate, None)
+    provenance = {
+        **facts,
+        "frames": sum(len(one.rows) for one in model.followed),
+        "cycles": count,
+        "period_frames": round(model.period, 2),
+        **_odd_cycles(model, good.scores),
+        "fit_seconds": round(time.perf_counter() - started, 1),
+    }
+    with new_artifact(destination) as draft, TemporaryDirectory(prefix="edgead-cycle-") as folder:
+        manifest = write_draft(model.trained(), draft, spec, provenance)
+        shown = _write_frames(streams, model.followed, Path(folder))
+        with Detector(Artifact(draft, manifest), runtime="onnxruntime") as detector:
+            golden = []
+            for number, path in enumerate(_spread(shown, GOLDEN)):
+                name = f"golden/{number}.png"
+                write_image(draft / name, moved(detector.read_image(path)))
+                golden.append(write_golden(detector, draft, name, f"golden/{number}.npy"))
+            views = measure_views(detector, shown, [draft / one.image for one in golden])
+        manifest = manifest.model_copy(update={"views": views})
+        write_manifest(draft, manifest.with_graph("fp32", calibration=calibration, golden=golden))
+    return Artifact.load(destination)
+
+
+def score_left_out(model: Cycle, progress: StageProgress = no_progress) -> GoodScores:
+    """Follow every cycle by what all but its fold have taught; the highest of its frames counts.
+
+    Cycles that a video shows less than half of do not count. A fold is followed from a cycle before it on, as a stream
+    that has gone on for a while.
+    """
+    scores, maxima, medians = [], [], []
+    blocks = _cycles(model)
+    folds = np.array_split(np.arange(len(blocks)), min(MAX_FOLDS, len(blocks)))
+    head = model.head.model_copy(update={"in_a_row": 1})
+    for done, fold in enumerate(folds, 1):
+        left_out = [np.zeros(len(one.rows), bool) for one in model.followed]
+        for each in fold:
+            number, block = blocks[each]
+            left_out[number][block] = True
+        rest = [Followed(one.rows[~out], one.phases[~out]) for one, out in zip(model.followed, left_out, strict=True)]
+        outputs = {head.patches.name: np.zeros((1, *model.grid, model.network.mean.numel()), np.float32)}
+        scorer = head.open(outputs, model.bank_of(rest), model.config.image_size)
+        for each in fold:
+            number, block = blocks[each]
+            state = head.new_state()
+            lead = max(0, block.start - math.ceil(model.period))
+            found = []
+            for index in range(lead, block.stop):
+                outputs[head.patches.name] = model.followed[number].rows[index].reshape(1, *model.grid, -1)
+                scored = scorer.score(outputs, state)
+                assert scored is not None  # one frame in a row is enough
+                if index >= block.start:
+                    anomaly_map, maximum = scorer.anomaly_map(scored.patch_scores)
+                    found.append((scored.image_score, maximum, float(np.median(anomaly_map))))
+            scores.append(max(score for score, _, _ in found))
+            maxima.append(max(maximum for _, maximum, _ in found))
+            medians.append(float(np.median([median for _, _, median in found])))
+        progress("left-out cycles", done, len(folds))
+    return GoodScores(scores, maxima, medians, "cross_conformal")
+
+
+def _odd_cycles(model: Cycle, scores: Sequence[float]) -> dict[str, list[str]]:
+    """Say which cycles stand apart from the others, where some do: something may have happened in them."""
+    cycles = _cycles(model)
+    found = stand_apart(scores)
+    level = ODD * others_at_most(scores, found)
+    apart = [cycles[index] for index in sorted(found) if scores[index] > level]
+    named = [f"frames {block.start} to {block.stop - 1} of video {number + 1}" for number, block in apart]
+    return {"odd_cycles": named} if named else {}
+
+
+def _cycles(model: Cycle) -> list[tuple[int, slice]]:
+    """The video and the frames of each cycle that counts, in order."""
+    return [(number, block) for number, one in enumerate(model.followed) for block in _blocks(one, model.period)]
+
+
+def _blocks(one: Followed, period: float) -> list[slice]:
+    """The frames of each cycle of a stream that is half there or more."""
+    cycles = one.cycles
+    starts = np.flatnonzero(np.diff(cycles, prepend=cycles[0] - 1))
+    stops = np.append(starts[1:], len(cycles))
+    found = zip(starts.tolist(), stops.tolist(), strict=True)
+    return [slice(start, stop) for start, stop in found if stop - start >= period / 2]
+
+
+def _proportions(stream: Stream, settings: Mapping[str, Any], roi: Sequence[int] | None) -> dict[str, Any]:
+    """The size of the input that has the proportions of the frames."""
+    if "image_size" in settings:
+        return {}
+    frame = next(stream(), None)
+    if frame is None:
+        raise SettingsError("the first video has no frames")
+    height, width = frame.shape[:2] if roi is None else (roi[3], roi[2])
+    pool = int(settings.get("pool", Cycle.config_class.pool))
+    return {"image_size": input_size(SIDE_PX, height / width, 16 * pool)}
+
+
+def _prepared(stream: Stream, spec: Preprocessing) -> Iterable[np.ndarray]:
+    return (preprocess(frame, spec) for frame in stream())
+
+
+def _write_frames(streams: Sequence[Stream], followed: Sequence[Followed], folder: Path) -> list[Path]:
+    """Write some frames, evenly over all, as files: what the camera sees of good parts, and the golden ones."""
+    total = sum(len(one.rows) for one in followed)
+    picks = set(np.linspace(0, total - 1, min(MAX_VIEWS, total)).round().astype(int).tolist())
+    found, number = [], 0
+    for stream in streams:
+        for frame in stream():
+            if number in picks:
+                found.append(folder / f"{number:06d}.png")
+                write_image(found[-1], frame)
+            number += 1
+    return found
+
+
+def _spread(paths: Sequence[Path], most: int) -> list[Path]:
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)]
