@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -54,11 +54,11 @@ def main(arguments: list[str]) -> None:
                 write_image(options.sheet, np.vstack([_strip(detector, period, fault) for fault in FAULTS]))
 
 
-def _frames(seed: int, period: float, count: int, script: Sequence[Happening] = ()):
+def _frames(seed: int, period: float, count: int, script: Sequence[Happening] = ()) -> Iterator[np.ndarray]:
     return (image for image, _fault in machine(seed, period, count, script))
 
 
-def _verdicts(detector: Detector, images) -> list[Verdict | None]:
+def _verdicts(detector: Detector, images: Iterable[np.ndarray]) -> list[Verdict | None]:
     session, now = detector.session(), datetime.now(timezone.utc)
     return [session.step(Frame(image, number, 0, now, "machine")) for number, image in enumerate(images)]
 

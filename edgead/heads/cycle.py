@@ -16,7 +16,8 @@ from pydantic import Field
 
 from edgead.heads.contract import Arrays, Output, Outputs, Scored, Scorer
 from edgead.heads.nearest import BANK
-from edgead.heads.patches import PatchHead, PatchScorer
+from edgead.heads.patches import ImageScorer, PatchHead
+from edgead.kernels import Smoother
 
 PHASES = "phases"
 # The cycle has so many moments a frame. The motion goes on by 3 to 5 of them: at 0.75 to 1.25 of the learnt speed.
@@ -137,14 +138,14 @@ class Moments:
         return np.take_along_axis(ways, chosen[None], axis=0)[0], chosen
 
 
-class CycleScorer(PatchScorer):
+class CycleScorer(ImageScorer):
     """Follows a motion, on the CPU; what it knows of a stream is in the stream's state.
 
     Parameters
     ----------
     head : CycleHead
-    grid, image_size
-        As for `PatchScorer`.
+    grid, image_size : (int, int)
+        Height and width in patches and in pixels.
     bank : ndarray of shape (m, h w d), float32
     phases : ndarray of shape (m, 1), float32
     """
@@ -154,30 +155,28 @@ class CycleScorer(PatchScorer):
     def __init__(
         self, head: CycleHead, grid: tuple[int, int], image_size: tuple[int, int], bank: np.ndarray, phases: np.ndarray
     ):
-        super().__init__(head, grid, image_size)
+        super().__init__(head, grid)
+        self._smoother = Smoother(grid, image_size, head.sigma_px, border=head.border)
         self._moments = Moments(head.period, head.reach, phases)
         self._bank = PlacedRows(bank, grid)
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored | None:
         """Score a frame; without a state, one that nothing came before."""
-        if state is None:
-            return super().score(outputs)
-        near = self._near(outputs)
+        near = self._moments.at_moments(self._bank.distances(outputs[self.head.patches.name][0]))
         costs = near.sum(axis=1)
-        if state.costs is not None:
+        if state is not None and state.costs is not None:
             costs = costs + np.float32(self._moments.keeps) * self._moments.go_on(state.costs)[0]
         patch_scores = self.of_scores(near[costs.argmin()])
+        score = self.image_score(patch_scores, outputs)
+        if state is None:
+            return Scored(patch_scores, score)
         state.costs = costs
-        state.recent.append(self.image_score(patch_scores, outputs))
+        state.recent.append(score)
         return Scored(patch_scores, min(state.recent)) if len(state.recent) == self.head.in_a_row else None
 
-    def patch_scores(self, outputs: Outputs) -> np.ndarray:
-        near = self._near(outputs)
-        return self.of_scores(near[near.sum(axis=1).argmin()])
-
-    def _near(self, outputs: Outputs) -> np.ndarray:
-        """How far each patch is from every moment, float32 (moments, h w)."""
-        return self._moments.at_moments(self._bank.distances(outputs[self.head.patches.name][0]))
+    def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
+        """Upsample and smooth; see `edgead.heads.contract.Scorer`."""
+        return self._smoother(patch_scores)
 
 
 class PlacedRows:

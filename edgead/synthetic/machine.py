@@ -77,7 +77,7 @@ def _background(size: int) -> np.ndarray:
     rng = np.random.default_rng(11)
     grain = cv2.GaussianBlur(rng.normal(0, 40, (size, size)).astype(np.float32), (0, 0), sigmaX=6, sigmaY=0.8)
     slope = np.linspace(-12, 12, size, dtype=np.float32)
-    return np.repeat((118 + grain + slope)[..., None], 3, axis=2) * np.float32([1.0, 0.98, 0.94])
+    return np.repeat((118 + grain + slope)[..., None], 3, axis=2) * np.array([1.0, 0.98, 0.94], np.float32)
 
 
 def _draw(background: np.ndarray, turned: float, size: int, *, foreign: bool) -> np.ndarray:

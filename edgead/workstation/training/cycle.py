@@ -47,7 +47,6 @@ def train_cycle(
     roi: tuple[int, int, int, int] | None = None,
     false_reject_rate: float | None = None,
     facts: Mapping[str, Any] = {},
-    weights: Path | None = None,
     progress: StageProgress = no_progress,
 ) -> Artifact:
     """Learn a cycle from videos, export and calibrate.
@@ -66,8 +65,6 @@ def train_cycle(
         At most this share of undisturbed cycles is above the limit; by default the least that the cycles support.
     facts : mapping
         For the manifest's `training`.
-    weights : Path, optional
-        Of the backbone.
     progress : callable
         Called with (stage, done, total).
 
@@ -82,7 +79,7 @@ def train_cycle(
     check_destination(destination)
     if not streams:
         raise SettingsError("no video: name one, or a folder of frames")
-    model = Cycle.from_settings({**_proportions(streams[0], settings, roi), **settings}, weights=weights)
+    model = Cycle.from_settings({**_proportions(streams[0], settings, roi), **settings})
     use_cores()
     spec = model.preprocessing.model_copy(update={"roi": roi})
     model.learn_streams([_prepared(stream, spec) for stream in streams], progress=progress)
