@@ -119,7 +119,7 @@ def class_scores(known: Described, good: Described, tested: Described, rng: np.r
     columns = []
     for kind in np.unique(known.kinds):
         target = np.concatenate([known.kinds == kind, np.zeros(len(descriptors) - len(known.kinds), bool)])
-        model = LogisticRegression(C=_STRENGTH, max_iter=2000).fit(kernel[0], target)
+        model = LogisticRegression(C=_STRENGTH, solver="newton-cholesky", max_iter=200).fit(kernel[0], target)
         columns.append(model.predict_proba(kernel[1])[:, 1])
     return np.stack(columns, axis=1)
 

@@ -228,6 +228,34 @@ def test_a_file_that_is_not_what_it_says_is_refused_in_words_and_small_memory(tm
     assert name in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["a.ply", "text.ply", "a.tiff", *(f"{encoding}.pcd" for encoding in PCD)])
+def test_a_file_of_which_bytes_are_changed_is_read_or_refused(tmp_path, name):
+    points, colours = bumpy(40)
+    if name.endswith(".pcd"):
+        write_pcd(tmp_path / name, points, name.removesuffix(".pcd"))
+    elif name.endswith(".ply"):
+        write_ply(tmp_path / name, points, colours, text=name == "text.ply")
+    else:
+        (tmp_path / name).write_bytes(tiff_of(organised()))
+    data, rng, refused = (tmp_path / name).read_bytes(), np.random.default_rng(0), 0
+    for _ in range(150):
+        changed = bytearray(data)
+        for at in rng.integers(0, min(len(data), 400), rng.integers(1, 4)):
+            changed[at] = rng.integers(0, 256)
+        (tmp_path / name).write_bytes(changed[: rng.integers(1, len(data))] if rng.random() < 0.2 else changed)
+        try:
+            load_cloud(tmp_path / name)
+        except ImageError:
+            refused += 1
+    assert 0 < refused
+
+
+def test_a_header_of_no_rows_is_refused(tmp_path):
+    (tmp_path / "a.tiff").write_bytes(tiff_of(organised(), width=2**31))
+    with pytest.raises(ImageError, match="a.tiff"):
+        load_cloud(tmp_path / "a.tiff")
+
+
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(ImageError, match="is missing"):
         load_cloud(tmp_path / "a.ply")

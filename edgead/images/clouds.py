@@ -111,8 +111,11 @@ def read_tiff(stream: BinaryIO, size: int) -> Cloud:
     if found is None:
         raise ImageError(f"no TIFF, or damaged ({size} bytes found)")
     _check_count(found[0] * found[1])
-    with quiet_opencv():
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        with quiet_opencv():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"OpenCV refuses it: {error.err}") from None
     if image is None:
         raise ImageError(f"truncated or damaged TIFF ({size} bytes found); copy it again")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype.kind != "f":

@@ -6,21 +6,19 @@ Where its check of left against right fails, or the windows do not correlate the
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from edgead.files.regular_files import UnreadableFileError, read_regular
+from edgead.errors import SettingsError
+from edgead.files.strict_yaml import load_yaml
 from edgead.images.files import ImageError
-from edgead.process.quiet_libraries import quiet_opencv
 
-_MAX_BYTES = 1 << 20  # of a calibration
-_MAX_SIDE = 16  # of its matrices
-_SIDES = re.compile(r"\b(?:rows|cols|sizes?)\s*:\s*\[?\s*(\d+)")
+_MAX_SIDE = 16  # of a calibration's matrices
+_MAX_FOCAL_PX = 1e6
 _PER_PIXEL = 16  # steps of a disparity
 # Of OpenCV's own examples: costs of a step of one disparity and of more, per value of the window; percent by which the
 # best match must win; what differs from its surroundings on fewer pixels is noise.
@@ -77,40 +75,36 @@ def read_calibration(path: Path) -> Calibration:
         It is missing, too large, damaged, or says nothing that two cameras could be.
     """
     try:
-        text = read_regular(path, _MAX_BYTES).decode("utf-8")
-    except (UnreadableFileError, UnicodeDecodeError) as error:
-        raise ImageError(f"{path}: {error}") from None
-    if not text.startswith("%YAML"):
-        raise ImageError(f"{path}: no calibration: OpenCV's FileStorage writes YAML that begins with %YAML")
-    if any(int(side) > _MAX_SIDE for side in _SIDES.findall(text)):
-        raise ImageError(f"{path}: a matrix has more than {_MAX_SIDE} rows or columns, which no calibration has")
-    try:
-        with quiet_opencv():
-            storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
-            found = {name: _matrix(storage, names) for name, names in _NAMES.items()}
-            size = _size(storage)
-    except (cv2.error, SystemError) as error:
-        raise ImageError(f"{path}: damaged: OpenCV cannot read it ({type(error).__name__})") from None
-    if missing := [name for name, matrix in found.items() if matrix is None]:
-        raise ImageError(f"{path}: no {', '.join(missing)}; a calibration has {', '.join(_NAMES)}")
-    matrices = {name: np.asarray(matrix, np.float64) for name, matrix in found.items()}
+        content = load_yaml(path, of_opencv=True).content
+    except SettingsError as error:
+        raise ImageError(str(error)) from None
+    if not isinstance(content, dict):
+        raise ImageError(f"{path}: no calibration as OpenCV's FileStorage writes it in YAML")
+    matrices = {}
+    for name, names in _NAMES.items():
+        found = next((content[one] for one in names if one in content), None)
+        if found is None:
+            raise ImageError(f"{path}: no {name}; a calibration has {', '.join(_NAMES)}")
+        matrices[name] = _matrix(found)
+        if matrices[name] is None:
+            raise ImageError(f"{path}: {name} is no matrix of at most {_MAX_SIDE} rows and columns of numbers")
     if problem := _problem(matrices):
         raise ImageError(f"{path}: {problem}")
     cameras, distortions = ((matrices[f"{kind}1"], matrices[f"{kind}2"]) for kind in "MD")
+    sides = [content.get(name) for name in ("image_height", "image_width")]
+    size = (sides[0], sides[1]) if all(type(side) is int for side in sides) else None
     return Calibration(cameras, distortions, matrices["R"], matrices["T"].reshape(3, 1), size)
 
 
-def _matrix(storage: cv2.FileStorage, names: tuple[str, ...]) -> np.ndarray | None:
-    for name in names:
-        node = storage.getNode(name)
-        if not node.empty():
-            return node.mat()
-    return None
-
-
-def _size(storage: cv2.FileStorage) -> tuple[int, int] | None:
-    sides = [storage.getNode(name) for name in ("image_height", "image_width")]
-    return None if any(side.empty() for side in sides) else (int(sides[0].real()), int(sides[1].real()))
+def _matrix(found: Any) -> np.ndarray | None:
+    """A matrix of a file, float64 (rows, columns); None where it is none."""
+    try:
+        rows, columns, data = (found[name] for name in ("rows", "cols", "data"))
+        if not (type(rows) is type(columns) is int and 0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE):
+            return None
+        return np.array([float(value) for value in data]).reshape(rows, columns)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _problem(matrices: dict[str, np.ndarray]) -> str | None:
@@ -149,29 +143,34 @@ def rectified(calibration: Calibration, size: tuple[int, int]) -> Rectified:
         height, width = calibration.size or size
         raise ImageError(f"the calibration is of {width} x {height} pixels, the images have {size[1]} x {size[0]}")
     shape = size[::-1]
-    turned = cv2.stereoRectify(
-        calibration.cameras[0],
-        calibration.distortions[0],
-        calibration.cameras[1],
-        calibration.distortions[1],
-        shape,
-        calibration.rotation,
-        calibration.translation,
-        flags=cv2.CALIB_ZERO_DISPARITY,
-        alpha=0,
-    )
-    rotations, projections = turned[:2], turned[2:4]
+    try:
+        turned = cv2.stereoRectify(
+            calibration.cameras[0],
+            calibration.distortions[0],
+            calibration.cameras[1],
+            calibration.distortions[1],
+            shape,
+            calibration.rotation,
+            calibration.translation,
+            flags=cv2.CALIB_ZERO_DISPARITY,
+            alpha=0,
+        )
+        rotations, projections = turned[:2], turned[2:4]
+        maps = tuple(
+            cv2.initUndistortRectifyMap(camera, distortion, rotation, projection, shape, cv2.CV_16SC2)
+            for camera, distortion, rotation, projection in zip(
+                calibration.cameras, calibration.distortions, rotations, projections, strict=True
+            )
+        )
+    except cv2.error as error:
+        raise ImageError(f"OpenCV cannot rectify by the calibration: {error.err}") from None
     focal_px, moved = float(projections[1][0, 0]), projections[1][:2, 3]
+    if not (np.isfinite(moved).all() and 0 < focal_px < _MAX_FOCAL_PX):
+        raise ImageError("the calibration leaves nothing that both cameras see: was it made with these images?")
     if abs(moved[1]) > abs(moved[0]):
         raise ImageError("the cameras stand above each other: turn both images by 90 degrees")
     if moved[0] > 0:
         raise ImageError("the left camera is the right one, by the calibration: name them the other way round")
-    maps = tuple(
-        cv2.initUndistortRectifyMap(camera, distortion, rotation, projection, shape, cv2.CV_16SC2)
-        for camera, distortion, rotation, projection in zip(
-            calibration.cameras, calibration.distortions, rotations, projections, strict=True
-        )
-    )
     return Rectified(focal_px, float(-moved[0]) / focal_px, maps)
 
 
