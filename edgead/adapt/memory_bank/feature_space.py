@@ -181,7 +181,8 @@ def equal_loudness(patches: np.ndarray, groups: Sequence[int] | np.ndarray, *, s
 
     Squared distances of the halves add up, and a defect that one of them shows must stand out of what the other one
     does on good parts. So each half alone scores each good image against those of other groups, by its patches that
-    are farthest; and the squares of both come to the same deviation among images. Ours.
+    are farthest; and the squares of both come to the same deviation among images. Ours;
+    see benchmarks/RESULTS.md for what it is worth.
 
     Parameters
     ----------
