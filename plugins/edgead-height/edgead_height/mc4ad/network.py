@@ -17,7 +17,7 @@ FEATURES, HIDDEN, SIDES = 32, 16, 3
 _MIDDLE = 127.5
 # The authors divide by the largest radius. Their cosines, and the agreement of the forces, do not hold the length of a
 # push: in whole heights their noise drowned its distance, and lengths grew by half.
-_UNITS = 10.0
+_UNITS = 5.0
 _LEAST_MM = 1e-6  # of a part without any relief
 
 
@@ -118,7 +118,7 @@ class PushNetwork(nn.Module):
         return ((channels - _MIDDLE) * (self.reach_mm / _MIDDLE)).permute(0, 3, 1, 2)
 
     def unit_of(self, mm: Tensor) -> Tensor:
-        """A tenth of the largest of the heights (n, 3, h, w), smoothed, in mm, (n, 1, 1)."""
+        """A fifth of the largest of the heights (n, 3, h, w), smoothed, in mm, (n, 1, 1)."""
         return F.avg_pool2d(mm[:, :1], 4).abs().amax(dim=(2, 3)).clamp(min=_LEAST_MM)[..., None] / _UNITS
 
     def forward(self, channels: Tensor) -> Tensor:
