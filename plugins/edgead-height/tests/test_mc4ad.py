@@ -148,7 +148,7 @@ def test_from_height_maps_to_millimetres(tmp_path):
     write_plates(plates, good=30, tested=3, dents_mm=(0.5,), size=(96, 96))
     heights = plates / "heights"
     arguments = ["--input", "relief", "--mm-per-count", MM_PER_COUNT, "--detector", "mc4ad", "--image-size", 64]
-    arguments += ["--set", "steps=250", "--set", "widths=[16,24,32]", "--false-reject-rate", 0.2]
+    arguments += ["--set", "steps=400", "--set", "widths=[16,24,32]", "--false-reject-rate", 0.2]
     ended = run_here("train", heights, "-o", model, *arguments)
     assert ended.returncode == 0, ended.stderr
     ended = run_here("export", model, heights, "--precision", "fp16", "--tolerance", 0.1)

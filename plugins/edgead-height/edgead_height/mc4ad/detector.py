@@ -63,7 +63,7 @@ class Mc4adConfig(MethodConfig):
     most_mm: float = 1.5
     smooth_share: float = 0.5
     widths: tuple[int, ...] = (32, 48, 64)
-    steps: int = 1000
+    steps: int = 1500
     batch_images: int = 4
     learning_rate: float = 2e-3
     window: int = 1

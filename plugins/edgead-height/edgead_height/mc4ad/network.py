@@ -15,6 +15,9 @@ SHRINK = 4
 """Pixels of a side that share a push."""
 FEATURES, HIDDEN, SIDES = 32, 16, 3
 _MIDDLE = 127.5
+# The authors divide by the largest radius. Their cosines, and the agreement of the forces, do not hold the length of a
+# push: in whole heights their noise drowned its distance, and lengths grew by half.
+_UNITS = 5.0
 _LEAST_MM = 1e-6  # of a part without any relief
 
 
@@ -102,10 +105,10 @@ class PushNetwork(nn.Module):
         Both are (2 n, 3, h / 4, w / 4): of each map and then of its cast, in which a dent is a bump, and as deep.
         """
         mm = self.in_mm(channels)
-        unit = self.unit_of(mm)[:, None]
+        largest = _UNITS * self.unit_of(mm)[:, None]
         # In units of the map, so that a form is the same at any depth; in deviations of good parts, so that noise is.
         seen = torch.cat(
-            [mm[:, :1] / unit, mm[:, 1:] * (10 / unit), torch.asinh(mm / self.usual_mm[:, None, None])], dim=1
+            [mm[:, :1] / largest, mm[:, 1:] * (10 / largest), torch.asinh(mm / self.usual_mm[:, None, None])], dim=1
         )
         forces = self.forces(self.unet(F.pixel_unshuffle(with_cast(seen), SHRINK)))
         return forces[:, :SIDES], forces[:, SIDES:]
@@ -115,8 +118,8 @@ class PushNetwork(nn.Module):
         return ((channels - _MIDDLE) * (self.reach_mm / _MIDDLE)).permute(0, 3, 1, 2)
 
     def unit_of(self, mm: Tensor) -> Tensor:
-        """The largest of the heights (n, 3, h, w), smoothed, in mm, (n, 1, 1): in the place of the largest radius."""
-        return F.avg_pool2d(mm[:, :1], 4).abs().amax(dim=(2, 3)).clamp(min=_LEAST_MM)[..., None]
+        """A fifth of the largest of the heights (n, 3, h, w), smoothed, in mm, (n, 1, 1)."""
+        return F.avg_pool2d(mm[:, :1], 4).abs().amax(dim=(2, 3)).clamp(min=_LEAST_MM)[..., None] / _UNITS
 
     def forward(self, channels: Tensor) -> Tensor:
         """Float32 (n, h, w, 3) -> the push in mm that brings a place back, (n, h / 4, w / 4): up if it is too low."""
