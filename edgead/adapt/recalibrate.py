@@ -185,7 +185,7 @@ def recalibrate(
             f"{_left_out(scores, rate)}"
         )
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
-    after = good.calibrate(rate, review, groups=groups)
+    after = good.calibrate(rate, review, groups=groups, paths=unique)
     unlike = unlike_golden(detector, looks, share=MAX_REJECTED)
     change = threshold_change(
         detector.graph.precision,

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgead.artifact.folder import Artifact
 from edgead.errors import SettingsError
+from edgead.images.files import file_sha256
 
 FILE = "learnt_images.txt"
 
 
 def content_sha256(path: Path) -> str:
     """By which an image is known, whatever it is called."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)
 
 
 def keep_learnt(draft: Path, paths: Sequence[Path], folds: Sequence[int] = ()) -> None:
