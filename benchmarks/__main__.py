@@ -45,6 +45,7 @@ BENCHMARKS = (
     "startup",
     "teach",
     "teacher_images",
+    "volumes",
 )
 
 # They make NumPy's OpenBLAS take another core's kernels or cache size than this machine's, usually slower ones.

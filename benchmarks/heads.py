@@ -37,7 +37,7 @@ class Head:
     lesion: np.ndarray
 
 
-def draw_head(rng: np.random.Generator, *, lesion: bool, side: int = 64, slices: int = 20) -> Head:
+def draw_head(rng: np.random.Generator, *, lesion: bool, side: int = 64, slices: int = 16) -> Head:
     """Draw one scan; a lesion is as bright as grey matter or as fluid, and lies in the white."""
     tissue = _tissue((slices, side, side), rng)
     mask = np.zeros(tissue.shape, bool)

@@ -160,25 +160,24 @@ def open_dicom(folder: Path) -> Stack:
     if len(files) > MAX_SLICES:
         raise VolumeError(f"has {len(files)} slices, at most {MAX_SLICES} are read")
     headers = [_dicom(pydicom, file, only_header=True) for file in files]
-    series = {str(header.get("SeriesInstanceUID", "")) for header in headers}
-    if len(series) > 1:
-        raise VolumeError(f"holds {len(series)} series: give each a folder of its own")
-    shapes = {(int(header.Rows), int(header.Columns)) for header in headers}
-    if len(shapes) > 1:
-        raise VolumeError(f"holds slices of {len(shapes)} sizes: give each series a folder of its own")
-    shape = _checked(len(files), *shapes.pop())
-    order = _dicom_order(headers)
-    plain = all(
-        _rescale(header) == (1.0, 0.0) and int(header.PixelRepresentation) == 0 and int(header.BitsAllocated) == 16
-        for header in headers
-    )
+    with _named_errors("has slices that cannot be read"):  # elements are read as they are asked for
+        series = {str(header.get("SeriesInstanceUID", "")) for header in headers}
+        if len(series) > 1:
+            raise VolumeError(f"holds {len(series)} series: give each a folder of its own")
+        shapes = {(int(header.Rows), int(header.Columns)) for header in headers}
+        if len(shapes) > 1:
+            raise VolumeError(f"holds slices of {len(shapes)} sizes: give each series a folder of its own")
+        shape = _checked(len(files), *shapes.pop())
+        order = _dicom_order(headers)
+        kinds = {(*_rescale(one), int(one.PixelRepresentation), int(one.BitsAllocated)) for one in headers}
+    plain = kinds == {(1.0, 0.0, 0, 16)}
 
     def slices() -> Iterator[np.ndarray]:
         for number in order:
             found = _dicom(pydicom, files[number], only_header=False)
             with _named_errors(f"has a slice whose pixels cannot be read, {files[number].name}"):
                 pixels = found.pixel_array
-            slope, intercept = _rescale(found)
+                slope, intercept = _rescale(found)
             yield pixels if plain else pixels * slope + intercept
 
     return Stack(shape, np.uint16 if plain else np.float32, slices)
@@ -225,13 +224,12 @@ def _rescale(found: Any) -> tuple[float, float]:
 
 def _dicom_order(headers: list[Any]) -> list[int]:
     """Order slices by where they lie along their normal; refuse doubles, and gaps, where slices were lost."""
-    with _named_errors("has slices that do not say where they lie"):
-        if all("ImagePositionPatient" in one and "ImageOrientationPatient" in one for one in headers):
-            across, down = np.array(headers[0].ImageOrientationPatient, float).reshape(2, 3)
-            normal = np.cross(across, down)
-            places = [float(np.dot(normal, np.array(one.ImagePositionPatient, float))) for one in headers]
-        else:
-            places = [float(one.InstanceNumber) for one in headers]
+    if all("ImagePositionPatient" in one and "ImageOrientationPatient" in one for one in headers):
+        across, down = np.array(headers[0].ImageOrientationPatient, float).reshape(2, 3)
+        normal = np.cross(across, down)
+        places = [float(np.dot(normal, np.array(one.ImagePositionPatient, float))) for one in headers]
+    else:
+        places = [float(one.InstanceNumber) for one in headers]
     order = np.argsort(places, kind="stable")
     steps = np.diff(np.array(places)[order])
     if not np.isfinite(places).all() or (len(steps) and steps.min() <= 0):

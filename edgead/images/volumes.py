@@ -161,7 +161,9 @@ def _unpack_now(volume: Path) -> _Unpacked:
         for number, values in enumerate(stack.slices()):
             if values.shape != stack.shape[1:]:
                 raise VolumeError(f"slice {number} has another size than the header says: it is damaged; copy it again")
-            with np.errstate(over="ignore"):  # a float64 that no float32 holds is infinite, and refused where it is judged
+            with np.errstate(
+                over="ignore"
+            ):  # a float64 that no float32 holds is infinite, and refused where it is judged
                 data = np.ascontiguousarray(values, stack.dtype).tobytes()
             digest.update(data)
             try:
