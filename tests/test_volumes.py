@@ -16,12 +16,14 @@ from command_line import run_here
 from edgead.artifact.inputs import Preprocessing, Range
 from edgead.artifact.preprocess import preprocess, read_frame
 from edgead.artifact.training_hashes import content_sha256
-from edgead.calibration.conformal import MARGIN, CalibrationError
+from edgead.calibration.conformal import MARGIN, CalibrationError, calibrate
 from edgead.calibration.volumes import calibrate_volumes, volume_score
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.dataset.volumes import judge_volumes, volume_scores
+from edgead.drift.watch import DriftWatch
+from edgead.errors import SettingsError
 from edgead.images import volume_readers
 from edgead.images.files import ImageError, decode_image, list_images, load_image
 from edgead.images.inputs import each_image
@@ -418,6 +420,16 @@ def test_volumes_are_scored_in_the_order_of_their_slices_and_incomplete_ones_are
     assert verdict.decision == "ok" and verdict.slices == 6 and verdict.worst == Path("a.tif[002]")
     assert verdict.p_value == pytest.approx(5 / 10)
     assert judge_volumes(paths, scores, None)[0].decision is None
+
+
+def test_drift_is_not_watched_of_slices():
+    limits = calibrate_volumes(list(range(9)), 0.1, 0.1)
+    good = np.linspace(1, 2, 40).tolist()
+    plain = calibrate(good, good, good, false_reject_rate=0.1)
+    DriftWatch(plain)
+    with pytest.raises(SettingsError, match="slices of volumes"):
+        DriftWatch(plain.model_copy(update={"volumes": limits}))
+    assert "volumes" not in plain.model_dump()
 
 
 def test_the_rate_of_volumes_is_kept_where_slices_go_together():

@@ -205,6 +205,7 @@ def training_facts(artifact: Artifact) -> dict[str, Any]:
         "false_reject_rate": calibration.false_reject_rate,
         "threshold": calibration.reject,
         "review_threshold": calibration.review,
+        **({} if calibration.volumes is None else {"volume_threshold": calibration.volumes.reject}),
     }
 
 

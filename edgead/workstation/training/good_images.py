@@ -334,8 +334,9 @@ class GoodImages:
     def check_method(self, method: type[Method[Any]], settings: Mapping[str, Any]) -> None:
         """Raise SettingsError where a method cannot learn from this input."""
         if self.input not in method.inputs:
+            known = " and ".join("8-bit images" if one == "rgb" else one for one in method.inputs)
             raise SettingsError(
-                f"{method.name} learns from 8-bit images alone: leave out --input {self.input}, or take patchcore"
+                f"{method.name} learns from {known} alone: leave out --input {self.input}, or take patchcore"
             )
         if self.input == "relief" and settings.get("augment"):
             raise SettingsError("a height map that is turned has other slopes: leave out --set augment")
