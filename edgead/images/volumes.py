@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ class _Unpacked:
     sha256: str
 
 
-_unpacked: OrderedDict[tuple[Path, tuple[int, ...]], _Unpacked | VolumeError] = OrderedDict()
+_Key = tuple[Path, tuple[int, ...]]
+_unpacked: OrderedDict[_Key, _Unpacked | VolumeError] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -59,7 +61,7 @@ def is_volume(path: Path) -> bool:
 def slices_of(volume: Path) -> list[Path]:
     """List the slices of a volume; of one that cannot be opened, itself: reading that says why."""
     try:
-        count, _, _ = _open(volume).shape
+        count = _count(_key(volume))
     except VolumeError:
         return [volume]
     return [slice_path(volume, number) for number in range(count)]
@@ -109,10 +111,10 @@ def slice_sha256(path: Path) -> str:
 def refusal_of(volume: Path) -> str:
     """Why a volume is no image: it cannot be opened, or one of its slices has to be named."""
     try:
-        shape = _open(volume).shape
+        count = _count(_key(volume))
     except VolumeError as error:
         return str(error)
-    return f"is a volume of {shape[0]} slices, not an image: name one, such as {slice_path(volume, shape[0] // 2).name}"
+    return f"is a volume of {count} slices, not an image: name one, such as {slice_path(volume, count // 2).name}"
 
 
 def _values_at(path: Path) -> tuple[np.ndarray, str]:
@@ -131,13 +133,23 @@ def _open(volume: Path) -> Stack:
     return open_nifti(volume) if volume.name.lower().endswith(NIFTI_SUFFIXES) else open_tiff(volume)
 
 
-def _unpack(volume: Path) -> _Unpacked:
-    """Unpack a volume, or find it unpacked; what failed once fails again, until the file is another one."""
+def _key(volume: Path) -> _Key:
+    """What another volume of that name has not."""
     try:
-        found = volume.stat()
+        found = [file.stat() for file in dicom_files(volume) or [volume]]
     except OSError as error:
         raise VolumeError(f"cannot be read: {error.strerror}") from None
-    key = (volume.absolute(), (found.st_ino, found.st_size, found.st_mtime_ns))
+    return volume.absolute(), tuple(number for one in found for number in (one.st_ino, one.st_size, one.st_mtime_ns))
+
+
+@lru_cache(maxsize=1024)  # to find the mask of each slice, all slices are counted
+def _count(key: _Key) -> int:
+    return _open(key[0]).shape[0]
+
+
+def _unpack(volume: Path) -> _Unpacked:
+    """Unpack a volume, or find it unpacked; what failed once fails again, until the file is another one."""
+    key = _key(volume)
     with _lock:
         if key not in _unpacked:
             try:
