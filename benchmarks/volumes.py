@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from edgead.dataset.folders import find_test_images
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_overlay, draw_truth
 from edgead.images.sheet import contact_sheet
-from edgead.images.volumes import by_volume, slice_path, slices_of
+from edgead.images.volumes import by_volume, slice_path, slices_of, volume_of
+from edgead.metrics import auroc
 from edgead.report.evaluate import Evaluation
 from edgead.workstation.methods.load import load_network
 from edgead_reconstruction.strega.opening import dice, find_lesions
@@ -56,6 +58,11 @@ COLUMNS = (
     "Dice, authors' pipeline",
     "ms a slice",
 )
+RULES: dict[str, Callable[[np.ndarray], float]] = {
+    "highest slice": np.max,
+    "highest mean of 3": lambda scores: float(_windows(scores).mean(axis=1).max()),
+    "highest of the lowest of 3": lambda scores: float(_windows(scores).min(axis=1).max()),
+}
 SHOWN = 4  # lesioned volumes of the sheet
 
 
@@ -67,7 +74,7 @@ def main(arguments: list[str]) -> None:
     if not heads.is_dir():
         write_heads(heads, learnt=LEARNT, good=GOOD, lesioned=LESIONED, seed=options.seed)
     print(f"| {' | '.join(COLUMNS)} |\n|" + "---|" * len(COLUMNS))
-    models = {}
+    models, rules = {}, []
     for name, settings in MODELS.items():
         folder = options.output / name.replace(", ", "_")
         trained = {"input": "grey16", "false_reject_rate": 0.05, **settings}
@@ -76,6 +83,8 @@ def main(arguments: list[str]) -> None:
         found = models[name].evaluate(heads)
         took_ms = 1000 * (time.process_time() - started) / len(found.outcomes)
         print(f"| {name} | " + " | ".join([*_figures(models[name], found), f"{took_ms:.1f}"]) + " |", flush=True)
+        rules.append(f"| {name} | " + " | ".join(_by_rules(found)) + " |")
+    print(f"\n| volume AUROC by | {' | '.join(RULES)} |\n|" + "---|" * (1 + len(RULES)), *rules, sep="\n", flush=True)
     if options.sheet:
         write_image(options.sheet, _sheet(models, heads))
 
@@ -96,6 +105,21 @@ def _figures(model: edgead.Model, found: Evaluation) -> list[str]:
         f"{dice(np.stack(masks), np.stack(marked)):.2f}",
         of_pipeline,
     ]
+
+
+def _by_rules(found: Evaluation) -> list[str]:
+    """Volume AUROC where the scores of slices are joined otherwise; nothing was chosen by it."""
+    scores: dict[Path, list[float]] = {}
+    for outcome in found.outcomes:
+        scores.setdefault(volume_of(outcome.image.path) or Path(), []).append(outcome.image_score)
+    labels = np.array([volume.parent.name != "good" for volume in scores])
+    return [
+        f"{auroc(labels, np.array([rule(np.array(one)) for one in scores.values()])):.3f}" for rule in RULES.values()
+    ]
+
+
+def _windows(scores: np.ndarray) -> np.ndarray:
+    return np.lib.stride_tricks.sliding_window_view(scores, 3)
 
 
 def _pipeline_dice(model: edgead.Model, found: Evaluation) -> float:

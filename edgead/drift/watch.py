@@ -189,7 +189,7 @@ class DriftWatch:
         if calibration.volumes is not None:
             raise SettingsError(
                 "the model judges slices of volumes, which change from one end of each to the other: drift compares "
-                "parts that are alike. Watch the scores of whole volumes, or set drift to null"
+                "parts that are alike. Set drift to null"
             )
         if calibration.review_rate >= self.section.most_flagged:
             raise SettingsError(
