@@ -39,11 +39,11 @@ STREGA: dict[str, Any] = {
     "detector": "strega",
     "image_size": [SIDE, SIDE],
     "area": AREA,
-    "steps": 800,
+    "steps": 500,
     "guarantee": "split",
 }
 MODELS: dict[str, dict[str, Any]] = {
-    "patchcore": {"image_size": [2 * SIDE, 2 * SIDE], "memory_bank_size": 2000},
+    "patchcore": {"image_size": [2 * SIDE, 2 * SIDE], "memory_bank_size": 1000},
     "strega": STREGA,
     "strega, segment=true": {**STREGA, "segment": True},
 }
