@@ -482,5 +482,8 @@ def test_a_model_of_volumes_judges_each_as_one_and_names_its_worst_slice(volume_
     assert len(report["images"]) == 15 and len((tmp_path / "v.csv").read_text().splitlines()) == 1 + 15 + 3
     measured = json.loads(run_here("eval", volume_model, tmp_path, "--json").stdout)["volumes"]
     assert measured["volumes"] == 3 and measured["AUROC"] == 1 and measured["escape_rate"]["count"] == 0
+    assert run_here("report", volume_model, tmp_path, "-o", tmp_path / "page.html").returncode == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "0 of 2 good volumes are rejected" in page and "<td>lesion</td><td>0.tif[" in page
     taught = run_here("teach", volume_model, tmp_path / "test/good")
     assert taught.returncode == 2 and "thresholds for whole volumes" in taught.stderr
