@@ -223,8 +223,8 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
         Images lie in a folder of made defects.
     """
     refuse_made(paths)
-    things = by_volume(paths)
-    if list(things) != list(paths):
+    if any(map(volume_of, paths)):
+        things = by_volume(paths)
         found = group_images(list(things), rule, root)
         volumes = sum(volume_of(slices[0]) is not None for slices in things.values())
         spread = {path: found.numbers[thing] for thing, slices in things.items() for path in slices}
