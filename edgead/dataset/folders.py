@@ -159,8 +159,7 @@ def find_test_images(data: Path) -> list[LabelledImage]:
 
 def _labelled(path: Path, kind: str, masks: Path) -> LabelledImage:
     mask = find_mask(masks, path)
-    is_slice = mask is not None and volume_of(path) is not None
-    if kind != GOOD and is_slice and not load_image(mask, keep_depth=True).any():
+    if kind != GOOD and mask and volume_of(path) and not load_image(mask, keep_depth=True).any():
         return LabelledImage(path, GOOD, None)
     return LabelledImage(path, kind, mask)
 
