@@ -229,8 +229,8 @@ def evaluate(
         outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask))
         if progress:
             progress(done, len(images))
-    assert detector.graph.calibration is not None
     calibration = detector.graph.calibration
+    assert calibration is not None
     return Evaluation(outcomes, calibration.reject, groups, empty, calibration.volumes)
 
 
