@@ -52,6 +52,7 @@ BENCHMARKS = (
     "teacher_images",
     "unknown_kind",
     "vane",
+    "volumes",
 )
 
 # They make NumPy's OpenBLAS take another core's kernels or cache size than this machine's, usually slower ones.

@@ -253,8 +253,9 @@ def test_an_image_alone_is_like_some_moment(detector: Detector) -> None:
 
 
 def test_runtimes_agree(model: Path) -> None:
-    from edgead.artifact.folder import Artifact
     from edgead.export.verify import compare_with_torch, replay_golden
+
+    from edgead.artifact.folder import Artifact
 
     artifact = Artifact.load(model)
     assert compare_with_torch(artifact).passed and replay_golden(artifact).passed
@@ -286,10 +287,11 @@ def write_frames(folder: Path, images: Iterator[np.ndarray]) -> None:
 
 
 def test_what_makes_no_sense_of_it_is_refused(model: Path, detector: Detector, tmp_path: Path) -> None:
-    from edgead.adapt.recalibrate import AskedRates, recalibrate
-    from edgead.adapt.teach.run import TeachPlan, teach
     from edgead.export.add_graph import add_graph
     from edgead.export.precision import PrecisionPlan
+
+    from edgead.adapt.recalibrate import AskedRates, recalibrate
+    from edgead.adapt.teach.run import TeachPlan, teach
     from edgead.report.folder import report_folder
     from edgead.workstation.methods.cycle import Cycle
     from edgead.workstation.training.good_images import GoodImages

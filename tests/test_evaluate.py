@@ -26,7 +26,7 @@ class Brightness:
 
     def __init__(self, roi=None):
         self.roi = roi
-        self.graph = SimpleNamespace(calibration=SimpleNamespace(reject=0.5))
+        self.graph = SimpleNamespace(calibration=SimpleNamespace(reject=0.5, volumes=None))
 
     def read_image(self, path: Path) -> np.ndarray:
         return load_image(path)

@@ -12,12 +12,15 @@ import numpy as np
 from edgead.adapt.kept_images import keep_images
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.manifest import Calibration, CalibrationMethod, CameraView, Golden, Manifest
-from edgead.calibration.conformal import calibrate
+from edgead.calibration.conformal import calibrate, images_needed
 from edgead.calibration.operating_point import Costs, cheapest_rate
+from edgead.calibration.volumes import calibrate_volumes
 from edgead.dataset.folders import Progress
+from edgead.dataset.volumes import volume_scores
 from edgead.detector import Detector, Measurement
 from edgead.drift.camera_view import ViewMeter
 from edgead.images.files import has_depth, lossless_suffix, write_image
+from edgead.images.volumes import volume_of
 
 GOLDEN_IMAGES = 3
 MAX_VIEWS = 400
@@ -73,9 +76,14 @@ class GoodScores:
         *,
         groups: Sequence[int] = (),
         most_defective: float = 0.0,
+        paths: Sequence[Path] = (),
     ) -> Calibration:
-        """Make thresholds; see `edgead.calibration.conformal.calibrate`."""
-        return calibrate(
+        """Make thresholds; see `edgead.calibration.conformal.calibrate`.
+
+        With `paths`, those of the images, volumes whose slices they are get thresholds of their own, where there are
+        enough of them for the rates.
+        """
+        found = calibrate(
             self.scores,
             self.maxima,
             self.medians,
@@ -85,6 +93,14 @@ class GoodScores:
             method=self.method,
             most_defective=most_defective,
         )
+        volumes = volume_scores(paths, self.scores) if paths else {}
+        group_of = dict(zip(map(volume_of, paths), groups, strict=True)) if groups else {}
+        of_volumes = [group_of[volume] for volume in volumes if groups]
+        if images_needed(false_reject_rate) > len(set(of_volumes) or volumes):
+            return found
+        scores = [one.score for one in volumes.values()]
+        limits = calibrate_volumes(scores, found.false_reject_rate, found.review_rate, of_volumes)
+        return found.model_copy(update={"volumes": limits})
 
 
 def complete_artifact(
@@ -111,7 +127,7 @@ def complete_artifact(
         facts = {"rate": cheapest.rate, "cost": cheapest.cost, "low": cheapest.low, "high": cheapest.high}
         training = {**manifest.training, "costs": {**asdict(plan.costs), "defects": len(defects), **facts}}
         manifest = manifest.model_copy(update={"training": training})
-    calibration = good.calibrate(*rates, groups=plan.groups, most_defective=plan.most_defective)
+    calibration = good.calibrate(*rates, groups=plan.groups, most_defective=plan.most_defective, paths=plan.images)
     if plan.scores is None:  # nothing that ships can score images again that other detectors had not learnt
         kept = keep_images(
             draft,

@@ -108,6 +108,7 @@ class Recalibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON types."""
+        volumes = self.calibration.volumes
         return {
             **self.change.model_dump(mode="json"),
             "old_threshold_rejects": {"count": self.rejected_before.count, "total": self.rejected_before.total},
@@ -115,6 +116,7 @@ class Recalibration:
             "groups_account": self.account,
             "outliers": self.outliers,
             "warnings": self.warnings(),
+            **({} if volumes is None else {"volumes": len(volumes.scores), "volume_threshold": volumes.reject}),
         }
 
 
@@ -190,7 +192,7 @@ def recalibrate(
             f"{_left_out(scores, rate)}"
         )
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
-    after = good.calibrate(rate, review, groups=groups)
+    after = good.calibrate(rate, review, groups=groups, paths=unique)
     unlike = unlike_golden(detector, looks, share=MAX_REJECTED)
     change = threshold_change(
         detector.graph.precision,

@@ -13,7 +13,16 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from edgead.artifact.files import ArtifactError
 from edgead.artifact.inputs import Preprocessing, TensorInput
@@ -73,12 +82,23 @@ class Thresholds(Limits):
     review_rate: Rate
 
 
+class VolumeCalibration(Limits):
+    """Thresholds of whole volumes, by the rates of the slices', and the good volumes' scores, ascending.
+
+    `groups` has the group of each; it is empty where each is its own. See `edgead.calibration.volumes`.
+    """
+
+    scores: Annotated[list[_Score], Field(min_length=1)]
+    groups: list[int] = []
+
+
 class Calibration(Thresholds):
     """Thresholds and the good images' scores that they come from, ascending; see `edgead.calibration.conformal`.
 
     The rates of thresholds that were set by hand are what the scores say of them. `groups` has the group of each score;
     it is empty where each image is its own. At most `most_defective` of the images, or of their groups, were said to be
-    defective: 0 where all are known to be good. Without scores (`method` "none", until thresholds are set by hand)
+    defective: 0 where all are known to be good. `volumes` has the thresholds of whole volumes, where the images were
+    slices. Without scores (`method` "none", until thresholds are set by hand)
     rates and p-values are 1.
     """
 
@@ -87,6 +107,12 @@ class Calibration(Thresholds):
     scores: list[_Score]
     groups: list[int] = []
     most_defective: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    volumes: VolumeCalibration | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave volumes out where there are none: such manifests are what they were."""
+        return {name: value for name, value in plain(self).items() if value is not None or name != "volumes"}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Calibration:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgead.artifact.folder import Artifact
 from edgead.errors import SettingsError
+from edgead.images.files import file_sha256
 from edgead.images.pairs import files_of
 
 FILE = "learnt_images.txt"
@@ -15,7 +16,10 @@ FILE = "learnt_images.txt"
 
 def content_sha256(path: Path) -> str:
     """By which an image is known, whatever it is called."""
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files_of(path))).hexdigest()
+    files = files_of(path)
+    if len(files) == 1:
+        return file_sha256(path)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def keep_learnt(draft: Path, paths: Sequence[Path], folds: Sequence[int] = ()) -> None:

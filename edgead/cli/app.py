@@ -134,13 +134,19 @@ def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
 
 
 def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
-    """Files as they are, and the images in folders; with `below`, those in all folders below them too."""
+    """Files as they are, slices of volumes, and what lies in folders; with `below`, in all folders below them too."""
     from edgead.images.files import is_image_path, list_images
     from edgead.images.pairs import colour_folder
+    from edgead.images.volume_readers import NIFTI_SUFFIXES
+    from edgead.images.volumes import is_volume, slices_of, volume_of
 
     found: list[Path] = []
     for path in paths:
-        is_file = path.is_file() or (is_image_path(path) and not path.is_dir())
+        if is_volume(path):
+            found += slices_of(path)
+            continue
+        named = is_image_path(path) or volume_of(path) or path.name.lower().endswith(NIFTI_SUFFIXES)
+        is_file = path.is_file() or (named and not path.is_dir())
         found += [path] if is_file else list_images(path if below else colour_folder(path), below=below)
     return found
 

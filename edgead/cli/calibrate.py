@@ -139,6 +139,8 @@ def _facts(report: dict[str, Any]) -> dict[str, Any]:
         if not none_before:
             rejects = report["old_threshold_rejects"]
             facts["rejected by the old threshold"] = f"{rejects['count']} of {rejects['total']}"
+    if "volumes" in report:
+        facts["volumes reject above"] = f"{report['volume_threshold']:.6g}, from {report['volumes']} volumes"
     for name in ("reject", "review"):
         facts[f"{name} above"] = f"{after[name]:.6g}{was(f'{before[name]:.6g}')}"
     for name in ("false_reject_rate", "review_rate"):

@@ -152,7 +152,26 @@ def evaluation_table(report: dict[str, Any]) -> Group:
         rate = values["escape_rate"]
         escapes = f"{rate['count']} of {rate['total']} ({100 * rate['low']:.0f} to {100 * rate['high']:.0f} %)"
         types.add_row(kind, *(_figures(values, name) for name in names), escapes)
-    return Group(facts_table(f"{report['images']} test images", facts), types)
+    parts = [facts_table(f"{report['images']} test images", facts), types]
+    if "volumes" in report:
+        parts.append(_volume_facts(report["volumes"]))
+    return Group(*parts)
+
+
+def _volume_facts(found: dict[str, Any]) -> Table:
+    facts = {"AUROC": _figures(found, "AUROC")}
+    if found["threshold"] is None:
+        facts["limit"] = "none: the model was calibrated with too few volumes, or with images"
+    else:
+        facts["limit"] = f"rejected above {found['threshold']:.4g}, the highest mean of 3 neighbouring slices"
+        facts["false_reject_rate"] = rate_text(found["false_reject_rate"])
+        facts["escape_rate"] = rate_text(found["escape_rate"])
+    passed = [one for one in found["verdicts"] if one["defective"] and one["decision"] == "ok"]
+    rejected = [one for one in found["verdicts"] if not one["defective"] and one["decision"] == "reject"]
+    for what, ones in (("passed", passed), ("rejected, but good", rejected)):
+        if ones:
+            facts[what] = ", ".join(f"{one['kind']}/{one['worst']} ({one['score']:.4g})" for one in ones[:8])
+    return facts_table(f"{found['volumes']} volumes", facts)
 
 
 def forecast_table(found: Any) -> Table:
@@ -186,6 +205,7 @@ def training_facts(artifact: Artifact) -> dict[str, Any]:
         "false_reject_rate": calibration.false_reject_rate,
         "threshold": calibration.reject,
         "review_threshold": calibration.review,
+        **({} if calibration.volumes is None else {"volume_threshold": calibration.volumes.reject}),
     }
 
 

@@ -17,6 +17,7 @@ from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.dataset.folders import resize_map
 from edgead.errors import SettingsError
 from edgead.images.files import list_images
+from edgead.images.volumes import volume_of
 
 if TYPE_CHECKING:
     from edgead.detector import Detector
@@ -72,6 +73,8 @@ def defects(
     if method == "drawn" and rejects is not None:
         raise SettingsError("drawn defects come of no rejects: leave --from out, or choose another --method")
     parts = list_images(good)
+    if any(map(volume_of, parts)):
+        raise SettingsError("defects are put onto 8-bit images in files of their own, not onto slices of volumes")
     real = [] if rejects is None else _marked(rejects, masks, boxes, model)
     maker = None if find is None else find(dict(map(read_setting, setting or [])), recipe, real)
     if maker is not None:

@@ -135,7 +135,7 @@ def _warn_of_empty_masks(report: dict[str, Any]) -> None:
 @app.command()
 def predict(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images; subfolders are searched too.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, volumes, or folders; subfolders are searched too.")],
     heat_maps: Annotated[
         Path | None, typer.Option(help="Folder for copies of the images with the heat map drawn on them.")
     ] = None,
@@ -147,7 +147,15 @@ def predict(
 ) -> None:
     """Judge images; exit 1 when some of them cannot be judged, 2 when none can."""
     from edgead.cli.advice import without_thresholds
-    from edgead.cli.predict_files import predict_images, verdict_table, without_heat_maps, write_verdicts
+    from edgead.cli.console import stdout
+    from edgead.cli.predict_files import (
+        predict_images,
+        predict_volumes,
+        verdict_table,
+        volume_table,
+        without_heat_maps,
+        write_verdicts,
+    )
     from edgead.detector import Detector
 
     paths = find_images(images, below=True)
@@ -155,14 +163,21 @@ def predict(
         paths = without_heat_maps(paths, images, heat_maps)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
         rows, warnings = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
+        volumes = predict_volumes(detector, rows)
+        if any(row.get("decision", "") is None for row in volumes):
+            warnings.append(
+                "the model has no limits for whole volumes: train or calibrate it with as many as the rate needs"
+            )
         if detector.threshold is None:
             warnings.append(without_thresholds(model))
     if csv is not None:
-        write_verdicts(rows, csv)
+        write_verdicts(rows, csv, volumes)
     written = [f"Heat maps are in {heat_maps}."] if heat_maps is not None else []
     written += [f"The table is {csv}."] if csv is not None else []
-    report = {"model": str(model), "images": rows, "warnings": warnings}
+    report = {"model": str(model), "images": rows, **({"volumes": volumes} if volumes else {}), "warnings": warnings}
     print_report(report, json, lambda: verdict_table(rows, language, written))
+    if volumes and not json:
+        stdout.print(volume_table(volumes), crop=False)
     for warning in warnings:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     exit_on_failures(rows, "could not be judged")

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.dataset.folders import Progress, common_folder
+from edgead.dataset.volumes import judge_volumes
 from edgead.errors import SettingsError
 from edgead.files.table import write_csv
 from edgead.images.files import ImageError, is_image_path, write_image
 from edgead.images.likeness import look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
+from edgead.images.volumes import volume_of
 from edgead.serialization import sentence
 from edgead.types import DECISIONS, score_texts
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Group
+    from rich.table import Table
 
     from edgead.detector import Detector
     from edgead.detector.in_order import FileJudge
@@ -88,6 +91,22 @@ def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:
     return [f"the images of a folder are taken for frames in order: the first {waits} of each have no verdict"]
 
 
+def predict_volumes(detector: Detector, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Judge the volumes whose slices these are; one with a slice that could not be judged has a `problem`."""
+    failed = {volume_of(Path(row["image"])): row["problem"] for row in rows if "problem" in row}
+    judged = [row for row in rows if "problem" not in row and volume_of(Path(row["image"])) not in failed]
+    calibration = detector.graph.calibration
+    found = judge_volumes(
+        [Path(row["image"]) for row in judged],
+        [row["image_score"] for row in judged],
+        None if calibration is None else calibration.volumes,
+    )
+    return [
+        *({"volume": str(volume), "problem": problem} for volume, problem in failed.items() if volume is not None),
+        *(one.to_dict() for one in sorted(found, key=lambda one: -one.score)),
+    ]
+
+
 def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps: Path) -> list[Path]:
     """Leave out what an earlier run may have drawn: images below `heat_maps`, where that lies below one of the folders.
 
@@ -106,9 +125,11 @@ def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps:
     return [path for path in paths if not path.resolve().is_relative_to(drawn)] if around else list(paths)
 
 
-def write_verdicts(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write the verdicts as CSV, a line an image, also of those that could not be judged."""
-    write_csv(path, CSV_COLUMNS, ({**row, "regions": len(row["boxes"])} if "boxes" in row else row for row in rows))
+def write_verdicts(rows: Sequence[dict[str, Any]], path: Path, volumes: Sequence[dict[str, Any]] = ()) -> None:
+    """Write the verdicts as CSV, a line an image, also of those that could not be judged; and one a volume."""
+    lines = [{**row, "regions": len(row["boxes"])} if "boxes" in row else row for row in rows]
+    lines += [{**row, "image": row["volume"], "image_score": row.get("score", "")} for row in volumes]
+    write_csv(path, CSV_COLUMNS, lines)
 
 
 def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequence[str] = ()) -> Group:
@@ -145,6 +166,27 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequen
     more = [f"... and {len(judged) - MAX_ROWS} with lower scores: --csv FILE writes all"] * (len(judged) > MAX_ROWS)
     below = map(Text, [*more, *_sentences(shown, top, language), _counts(rows), *written])
     return Group(Text(place, no_wrap=True, overflow="ignore"), table, *below)
+
+
+def volume_table(volumes: Sequence[dict[str, Any]]) -> Table:
+    """Lay the verdicts of volumes out for a terminal, the highest score first, each with its worst slice."""
+    from rich.table import Table
+
+    top = common_folder([Path(row["volume"]) for row in volumes])
+    table = Table()
+    table.add_column("volume", overflow="fold", min_width=12)
+    for name in ("decision", "score", "limit", "slices", "worst slice"):
+        table.add_column(name, overflow="fold")
+    for row in volumes:
+        name = _name_in(top, Path(row["volume"]))
+        if "problem" in row:
+            table.add_row(name, "not judged", style="bold red")
+            continue
+        style = {"review": "yellow", "reject": "red"}.get(row["decision"])
+        limit = "none" if row["threshold"] is None else f"{row['threshold']:.4g}"
+        worst = f"{row['score']:.4g}", limit, str(row["slices"]), row["worst"]
+        table.add_row(name, row["decision"] or "no limit", *worst, style=style)
+    return table
 
 
 def _counts(rows: Sequence[dict[str, Any]]) -> str:

@@ -23,6 +23,8 @@ from edgead.dataset.groups import AUTO, FOLDERS
 from edgead.dataset.made_sets import refuse_made
 from edgead.images.files import ImageError, is_image_path, list_images, load_image, natural_key
 from edgead.images.pairs import colour_folder
+from edgead.images.volume_readers import NIFTI_SUFFIXES, TIFF_SUFFIXES
+from edgead.images.volumes import is_volume, slice_number, slice_path, slices_of, volume_of
 
 GOOD = "good"
 
@@ -87,7 +89,8 @@ class LabelledImage:
             return np.zeros(shape, bool)
         if self.mask_path is None:
             return None
-        mask = load_image(self.mask_path)[:, :, 0] > 0
+        mask = load_image(self.mask_path, keep_depth=True) > 0
+        mask = mask if mask.ndim == 2 else mask[:, :, 0]
         if mask.shape != shape:
             raise DatasetError(
                 f"{self.mask_path} is {mask.shape}, its image {self.path.name} is {shape} (rows, columns)"
@@ -132,18 +135,23 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
 
 
 def _is_plain(data: Path) -> bool:
-    return not (data / "train").is_dir() and any(is_image_path(entry) and entry.is_file() for entry in data.iterdir())
+    if (data / "train").is_dir():
+        return False
+    return is_volume(data) or any(is_volume(one) or (is_image_path(one) and one.is_file()) for one in data.iterdir())
 
 
 def find_test_images(data: Path) -> list[LabelledImage]:
-    """List the test images of a data set in MVTec layout: good ones first, then type by type."""
+    """List the test images of a data set in MVTec layout: good ones first, then type by type.
+
+    Slices of a defective volume are good where its mask marks nothing; without a mask all are taken as defective.
+    """
     test = data / "test"
     refuse_made([test / GOOD])
     if not test.is_dir():
         raise DatasetError(f"{data} has no folder test; evaluation needs test/good and test/<defect type>")
     folders = sorted((entry for entry in test.iterdir() if entry.is_dir()), key=lambda f: (f.name != GOOD, f.name))
     found = [
-        LabelledImage(path, folder.name, find_mask(_masks_of(folder, data), path))
+        _labelled(path, folder.name, _masks_of(folder, data))
         for folder in folders
         for path in list_images(colour_folder(folder))
     ]
@@ -159,10 +167,41 @@ def _masks_of(folder: Path, data: Path) -> Path:
     return masks if masks.is_dir() and colour_folder(folder) != folder else data / "ground_truth" / folder.name
 
 
+def _labelled(path: Path, kind: str, masks: Path) -> LabelledImage:
+    mask = find_mask(masks, path)
+    if kind != GOOD and mask and volume_of(path) and not load_image(mask, keep_depth=True).any():
+        return LabelledImage(path, GOOD, None)
+    return LabelledImage(path, kind, mask)
+
+
 def find_mask(folder: Path, image: Path) -> Path | None:
-    """The mask of an image in a folder: NAME_mask.png, NAME.png or a file of the image's own name."""
+    """The mask of an image in a folder: NAME_mask.png, NAME.png or a file of the image's own name.
+
+    Of a slice, that of the same number in a volume which is called so, whatever kind of volume it is.
+
+    Raises
+    ------
+    DatasetError
+        A volume and its mask have not the same number of slices.
+    """
+    volume = volume_of(image)
+    if volume is not None:
+        return _mask_slice(folder, volume, slice_number(image))
     candidates = (folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png", folder / image.name)
     return next((mask for mask in candidates if mask.is_file()), None)
+
+
+def _mask_slice(folder: Path, volume: Path, number: int) -> Path | None:
+    known = (*NIFTI_SUFFIXES, *TIFF_SUFFIXES)
+    stem = next((volume.name[: -len(end)] for end in reversed(known) if volume.name.lower().endswith(end)), volume.name)
+    names = [volume.name, *(f"{stem}{middle}{end}" for end in known for middle in ("_mask", ""))]
+    mask = next((folder / name for name in names if is_volume(folder / name)), None)
+    if mask is None:
+        return None
+    have, needed = len(slices_of(mask)), len(slices_of(volume))
+    if have != needed:
+        raise DatasetError(f"{mask} has {have} slices, {volume.name} has {needed}")
+    return slice_path(mask, number)
 
 
 def split_good(

@@ -21,6 +21,7 @@ from edgead.calibration.plan import GROUPS, IMAGES
 from edgead.dataset.made_sets import refuse_made
 from edgead.dataset.near_duplicates import near_duplicates
 from edgead.errors import SettingsError
+from edgead.images.volumes import by_volume, is_volume, slices_of, volume_of
 
 # A name is what comes before its last number, that number, and what comes after it.
 _LAST_NUMBER = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
@@ -120,6 +121,8 @@ def capture_time(path: Path) -> float | None:
 
     CIPA DC-008 (Exif 2.32), section 4.5: a TIFF structure in a segment APP1.
     """
+    if path.is_dir():  # a volume
+        return None
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     start = head.find(b"Exif\0\0") + 6
@@ -197,7 +200,7 @@ class Groups:
 
 
 def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = None) -> Groups:
-    """Find out which images belong together.
+    """Find out which images belong together. Slices of a volume always do, and it is looked at as one image.
 
     Parameters
     ----------
@@ -220,6 +223,13 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
         Images lie in a folder of made defects.
     """
     refuse_made(paths)
+    if any(map(volume_of, paths)):
+        things = by_volume(paths)
+        found = group_images(list(things), rule, root)
+        volumes = sum(volume_of(slices[0]) is not None for slices in things.values())
+        spread = {path: found.numbers[thing] for thing, slices in things.items() for path in slices}
+        account = f"{len(paths)} slices of {volumes} volumes; {found.account.replace(' images', ' volumes')}"
+        return Groups(rule, {path: spread[path] for path in paths}, account)
     if rule == NONE:
         return _numbered(rule, paths, list(range(len(paths))), "as asked")
     if rule == AUTO:
@@ -235,8 +245,9 @@ def leaks(groups: Groups, learnt: Sequence[Path], held_out: Sequence[Path]) -> l
     """Pairs of a held-out image and one among those learnt that show the same thing."""
     if groups.rule in (AUTO, FOLDERS) or not learnt or not held_out:
         return []  # near-duplicates are in one group then
-    both, first = [*learnt, *held_out], len(learnt)
-    return [(both[j], both[i]) for i, j in near_duplicates(both) if i < first <= j]
+    first = len(by_volume(learnt))
+    both = [*by_volume(learnt), *by_volume(held_out)]
+    return [(both[j], both[i]) for i, j in _alike(both) if i < first <= j]
 
 
 def leak_warning(pairs: Sequence[tuple[Path, Path]], held_out: int) -> str:
@@ -276,7 +287,7 @@ def _found(paths: Sequence[Path]) -> tuple[list[int], str]:
         return index
 
     reasons = []
-    duplicates = near_duplicates(paths)
+    duplicates = _alike(paths)
     for i, j in duplicates:
         parent[root_of(j)] = root_of(i)
     if duplicates:
@@ -289,6 +300,15 @@ def _found(paths: Sequence[Path]) -> tuple[list[int], str]:
             parent[root_of(index)] = root_of(first.setdefault(key, index))
         reasons.append(evidence.account)
     return [root_of(index) for index in range(len(paths))], " and ".join(reasons) or _NOTHING
+
+
+def _alike(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Pairs of near-duplicates; of a volume its middle slice is looked at."""
+    looked_at = []
+    for path in paths:
+        slices = slices_of(path) if is_volume(path) else [path]
+        looked_at.append(slices[len(slices) // 2])
+    return near_duplicates(looked_at)
 
 
 def _numbered(rule: str, paths: Sequence[Path], keys: Sequence[Hashable], reason: str) -> Groups:

@@ -186,6 +186,11 @@ class DriftWatch:
         views: Sequence[CameraView] = (),
     ):
         self.section = section or DriftSection()
+        if calibration.volumes is not None:
+            raise SettingsError(
+                "the model judges slices of volumes, which change from one end of each to the other: drift compares "
+                "parts that are alike. Set drift to null"
+            )
         if calibration.review_rate >= self.section.most_flagged:
             raise SettingsError(
                 f"most_flagged is the share of parts that are sent to review or rejected while all is well, defects "

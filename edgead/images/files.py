@@ -6,6 +6,7 @@ file of four such channels is a pair, see `edgead.images.pairs`: colours and hei
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
 import zlib
@@ -16,7 +17,9 @@ import numpy as np
 
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
-from edgead.images.header import deep_channels, image_size
+from edgead.images.header import deep_channels, image_size, is_stack
+from edgead.images.volume_readers import DICOM_SUFFIX, NIFTI_SUFFIXES, VolumeError
+from edgead.images.volumes import is_volume, read_slice, refusal_of, slice_sha256, slices_of, volume_of
 from edgead.process.quiet_libraries import quiet_opencv
 
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
@@ -36,7 +39,7 @@ class ImageError(EdgeadError):
 
 
 def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False) -> np.ndarray:
-    """Read one image file.
+    """Read one image file, or one slice of a volume (`edgead.images.volumes`).
 
     Grey images become three equal channels, an alpha channel is dropped, 16-bit values are divided by 257 (so
     that the full range 0..65535 becomes 0..255) and the orientation in a JPEG's EXIF block is applied.
@@ -48,8 +51,9 @@ def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep
     max_megapixels : float, optional
         A larger image is refused by its header, before memory is taken for it.
     keep_depth : bool, optional
-        Give a PNG, TIFF or PGM of one channel with more than 8 bits as its values, a TIFF of points (X, Y and Z, 32
-        bits each) as its Z, and a PNG or TIFF of four channels with more than 8 bits as colours and heights.
+        Give a PNG, TIFF or PGM of one channel with more than 8 bits, or such a slice, as its values, a TIFF of points
+        (X, Y and Z, 32 bits each) as its Z, and a PNG or TIFF of four channels with more than 8 bits as colours and
+        heights.
 
     Returns
     -------
@@ -62,6 +66,12 @@ def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep
         The file is missing, empty, truncated, damaged, too large or no image that OpenCV can read.
     """
     path = Path(path)
+    if volume_of(path) is not None:
+        return _load_slice(path, max_megapixels, keep_depth)
+    if is_volume(path):
+        raise ImageError(f"{path}: {refusal_of(path)}")
+    if path.suffix.lower() == DICOM_SUFFIX:
+        raise ImageError(f"{path}: a DICOM file is a slice of a series: name the folder that the series lies in")
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -71,6 +81,37 @@ def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep
     try:
         return decode_image(data, max_megapixels=max_megapixels, keep_depth=keep_depth)
     except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _load_slice(path: Path, max_megapixels: float, keep_depth: bool) -> np.ndarray:
+    try:
+        values = read_slice(path)
+        check_size(values.shape, max_megapixels)
+        if keep_depth and has_depth(values):
+            return values
+        if values.dtype == np.float32:
+            raise ImageError("its voxels are floats, or have a slope or a sign: learn them with --input grey16")
+        return as_bgr(values)
+    except (VolumeError, ImageError) as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of the content of an image file, or of a slice and the volume that it is of.
+
+    Raises
+    ------
+    ImageError
+        A volume that cannot be read.
+    OSError
+        A file that cannot be read.
+    """
+    if volume_of(path) is None:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        return slice_sha256(path)
+    except VolumeError as error:
         raise ImageError(f"{path}: {error}") from error
 
 
@@ -93,6 +134,8 @@ def decode_image(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS, keep_de
     if size is None:
         raise ImageError(f"not an image (JPEG, PNG, BMP, TIFF, PNM or WebP), or damaged ({len(data)} bytes found)")
     check_size(size, max_megapixels)
+    if is_stack(data):
+        raise ImageError("a TIFF with several pages is a volume: give it as a file, where each page is a slice")
     kept = deep_channels(data) if keep_depth else 0
     how = cv2.IMREAD_UNCHANGED if kept else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
@@ -138,7 +181,9 @@ def write_image(path: Path, image: np.ndarray, *, durable: bool = False) -> None
 
 
 def list_images(folder: str | Path, *, below: bool = False) -> list[Path]:
-    """List the images directly inside a folder, in natural order (part2 before part10).
+    """List the images directly inside a folder, in natural order (part2 before part10); of volumes, the slices.
+
+    A folder of DICOM files is a volume itself.
 
     Parameters
     ----------
@@ -149,20 +194,25 @@ def list_images(folder: str | Path, *, below: bool = False) -> list[Path]:
     Raises
     ------
     ImageError
-        The folder is missing, is no folder, or holds no file with one of `IMAGE_SUFFIXES`.
+        The folder is missing, is no folder, or holds no file with one of `IMAGE_SUFFIXES` and no volume.
     """
     folder = Path(folder)
     if not folder.exists():
         raise ImageError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise ImageError(f"{folder}: not a folder")
-    entries = folder.rglob("*") if below else folder.iterdir()
-    found = [entry for entry in entries if is_image_path(entry) and entry.is_file()]
+    found = slices_of(folder) if is_volume(folder) else []
+    for entry in sorted(folder.rglob("*") if below else folder.iterdir(), key=natural_key):
+        if is_volume(entry):
+            found += slices_of(entry)
+        elif is_image_path(entry) and entry.is_file():
+            found.append(entry)
     if not found:
+        known = [*sorted(IMAGE_SUFFIXES), *NIFTI_SUFFIXES, DICOM_SUFFIX]
         deeper = 0 if below else sum(1 for entry in folder.rglob("*") if is_image_path(entry))
         hint = f"; {deeper} lie in folders below it: name one of those" if deeper else ""
-        raise ImageError(f"{folder}: no images found (looked for {' '.join(sorted(IMAGE_SUFFIXES))}){hint}")
-    return sorted(found, key=natural_key)
+        raise ImageError(f"{folder}: no images found (looked for {' '.join(known)}){hint}")
+    return found
 
 
 def is_image_path(path: str | Path) -> bool:

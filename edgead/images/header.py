@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import NamedTuple
 
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,10})\s")
 _PGM_LEVELS = re.compile(rb"P[25](?:\s|#[^\n]*\n)+\d{1,10}(?:\s|#[^\n]*\n)+\d{1,10}(?:\s|#[^\n]*\n)+(\d{1,10})\s")
-_TIFF_TAGS = {256: "width", 257: "height", 258: "bits", 277: "channels", 284: "planes"}
+_TIFF_TAGS = {
+    254: "kind",
+    256: "width",
+    257: "height",
+    258: "bits",
+    277: "channels",
+    284: "planes",
+    339: "numbers",
+}
 _TIFF_NUMBERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
 # Markers of JPEG without a length: TEM, and the restarts.
 _JPEG_BARE = {0x01, *range(0xD0, 0xD8)}
@@ -76,10 +85,62 @@ def _tiff(data: bytes) -> tuple[int, int] | None:
     return (tags["height"], tags["width"]) if {"height", "width"} <= tags.keys() else None
 
 
-def _tiff_tags(data: bytes) -> dict[str, int]:
-    order = "<" if data.startswith(b"II") else ">"
-    big = struct.unpack_from(order + "H", data, 2)[0] == 43
-    at = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+class TiffPage(NamedTuple):
+    """What a page of a TIFF holds; `numbers` is 1 where they are unsigned, 2 with a sign, 3 for floats."""
+
+    height: int
+    width: int
+    bits: int
+    channels: int
+    numbers: int
+    is_reduced: bool
+
+
+def tiff_pages(data: bytes, most: int) -> list[TiffPage] | None:
+    """List the pages of a TIFF file, at most so many; None where one that should be there is not."""
+    pages: list[TiffPage] = []
+    seen: set[int] = set()
+    try:
+        order, big = _tiff_layout(data)
+        at = _tiff_first(data)
+        while at and len(pages) < most:
+            if at in seen:
+                return None
+            seen.add(at)
+            tags = _tiff_tags(data, at)
+            sizes = tags["height"], tags["width"], tags.get("bits", 1), tags.get("channels", 1)
+            pages.append(TiffPage(*sizes, tags.get("numbers", 1), bool(tags.get("kind", 0) & 5)))
+            count = struct.unpack_from(order + ("Q" if big else "H"), data, at)[0]
+            after = at + (8 + 20 * count if big else 2 + 12 * count)
+            at = struct.unpack_from(order + ("Q" if big else "I"), data, after)[0]
+    except (struct.error, IndexError, KeyError, OverflowError):
+        return None
+    return pages
+
+
+def is_stack(data: bytes) -> bool:
+    """Report whether it is a TIFF file with several pages of one kind, or with a second one that is missing."""
+    if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or not tiff_pages(data, 1):
+        return False
+    pages = tiff_pages(data, 2)
+    return pages is None or (len(pages) == 2 and pages[0] == pages[1])
+
+
+def _tiff_layout(data: bytes) -> tuple[str, bool]:
+    """The order of bytes, and whether it is a BigTIFF."""
+    order = "<" if data[:2] == b"II" else ">"
+    return order, struct.unpack_from(order + "H", data, 2)[0] == 43
+
+
+def _tiff_first(data: bytes) -> int:
+    order, big = _tiff_layout(data)
+    return int(struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0])
+
+
+def _tiff_tags(data: bytes, at: int | None = None) -> dict[str, int]:
+    """Tags of the page at a place, by default the first."""
+    order, big = _tiff_layout(data)
+    at = _tiff_first(data) if at is None else at
     count = struct.unpack_from(order + ("Q" if big else "H"), data, at)[0]
     first, step = (at + 8, 20) if big else (at + 2, 12)
     tags: dict[str, int] = {}

@@ -15,8 +15,9 @@ import numpy as np
 
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
-from edgead.images.files import ImageError, decode_image, is_image_path, list_images, load_image, natural_key
+from edgead.images.files import ImageError, decode_image, is_image_path, list_images, load_image
 from edgead.images.pairs import colour_folder, is_height_file, load_deep
+from edgead.images.volumes import is_volume, slices_of
 
 Colour = Literal["bgr", "rgb"]
 
@@ -52,6 +53,8 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
     """
     if isinstance(images, (str, os.PathLike)):
         folder = named_path(images)
+        if is_volume(folder):
+            return ((path, path.name) for path in slices_of(folder))
         return _of_folder(folder if recursive else colour_folder(folder), recursive) if folder.is_dir() else None
     if isinstance(images, np.ndarray) or _is_tensor(images):
         return ((image, "") for image in images) if images.ndim == 4 else None
@@ -120,16 +123,16 @@ def in_bgr(array: np.ndarray, colour: str | None) -> np.ndarray:
 
 
 def _of_folder(folder: Path, recursive: bool) -> Iterator[tuple[Path, str]]:
-    below = (path for path in folder.rglob("*") if is_image_path(path) and path.is_file() and not is_height_file(path))
     if not recursive:
         try:
             return ((path, path.name) for path in list_images(folder))
         except ImageError as error:
-            hint = ", or give recursive=True" if any(below) else ""
-            raise ImageError(f"{error}{hint}") from None
-    found = sorted(below, key=natural_key)
-    if not found:
-        raise ImageError(f"{folder}: no images found, nor in the folders below it")
+            below = any(is_image_path(path) and path.is_file() for path in folder.rglob("*"))
+            raise ImageError(f"{error}{', or give recursive=True' if below else ''}") from None
+    try:
+        found = [path for path in list_images(folder, below=True) if not is_height_file(path)]
+    except ImageError:
+        raise ImageError(f"{folder}: no images found, nor in the folders below it") from None
     return ((path, path.relative_to(folder).as_posix()) for path in found)
 
 

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 
 from edgead import metrics
+from edgead.artifact.manifest import VolumeCalibration
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, resize_map
 from edgead.dataset.groups import Groups
+from edgead.dataset.volumes import VolumeVerdict, judge_volumes
 from edgead.detector import Detector
 from edgead.types import Decision, Verdict
 
@@ -39,13 +41,15 @@ class Outcome:
 class Evaluation:
     """All outcomes of a test set; with `groups`, intervals take images of one group as going together.
 
-    `empty_masks` are defective images whose masks mark nothing: they count as defects all the same.
+    `empty_masks` are defective images whose masks mark nothing: they count as defects all the same. `of_volumes` has
+    the thresholds of whole volumes.
     """
 
     outcomes: Sequence[Outcome]
     threshold: float
     groups: Groups | None = None
     empty_masks: Sequence[Path] = ()
+    of_volumes: VolumeCalibration | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Metrics as plain JSON types.
@@ -75,7 +79,13 @@ class Evaluation:
             "review_rate_good": self._rate(good, "review"),
             "escape_rate": self._rate(defective, "ok"),
             "defect_types": {kind: {**self._of_type(kind, good), **of_types[kind]} for kind in self.kinds()},
+            **self._volumes(),
         }
+
+    def volumes(self) -> list[tuple[bool, VolumeVerdict]]:
+        """Verdicts of whole volumes, where the images are slices, each with whether it lies in a folder of defects."""
+        paths, scores = [one.image.path for one in self.outcomes], [one.image_score for one in self.outcomes]
+        return [(one.volume.parent.name != GOOD, one) for one in judge_volumes(paths, scores, self.of_volumes)]
 
     def __repr__(self) -> str:
         labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
@@ -125,6 +135,34 @@ class Evaluation:
     def _share(self, outcomes: Sequence[Outcome], events: Sequence[bool]) -> metrics.Rate:
         groups = self.groups.of(outcome.image.path for outcome in outcomes) if self.groups else None
         return metrics.Rate.of_groups(events, groups)
+
+    def _volumes(self) -> dict[str, Any]:
+        """What is said of whole volumes; nothing where there are none."""
+        judged = self.volumes()
+        if not judged:
+            return {}
+        defective = np.array([is_defective for is_defective, _ in judged])
+        both = 0 < defective.sum() < len(judged)
+        limits = self.of_volumes
+        rates = {
+            name: metrics.Rate.of_groups([one.decision == decision for bad, one in judged if bad == of_bad], None)
+            for name, of_bad, decision in (("false_reject_rate", False, "reject"), ("escape_rate", True, "ok"))
+        }
+        return {
+            "volumes": {
+                "volumes": len(judged),
+                "AUROC": metrics.auroc(defective, np.array([one.score for _, one in judged])) if both else None,
+                "threshold": None if limits is None else limits.reject,
+                **{
+                    name: None if limits is None else {**asdict(rate), "rate": rate.rate}
+                    for name, rate in rates.items()
+                },
+                "verdicts": [
+                    {"defective": is_defective, "kind": one.volume.parent.name, **one.to_dict()}
+                    for is_defective, one in judged
+                ],
+            }
+        }
 
     def _rate(self, outcomes: Sequence[Outcome], decision: Decision) -> dict[str, Any]:
         rate = self.rate_of(outcomes, decision)
@@ -194,8 +232,9 @@ def evaluate(
         outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask))
         if progress:
             progress(done, len(images))
-    assert detector.graph.calibration is not None
-    return Evaluation(outcomes, detector.graph.calibration.reject, groups, empty)
+    calibration = detector.graph.calibration
+    assert calibration is not None
+    return Evaluation(outcomes, calibration.reject, groups, empty, calibration.volumes)
 
 
 def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:

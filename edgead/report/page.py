@@ -155,6 +155,7 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
         in_force=_in_force(found),
         scores=_scores(found),
         types=_types(found),
+        volumes=_volumes(found),
         limits=limits_shown(found, str(detector.artifact.path)),
         guarantees=_guarantees(found),
         misses=_cases(detector, found.misses(), sorted(found.of(good=False), key=score)),
@@ -232,6 +233,28 @@ def _types(found: Findings) -> dict[str, Any]:
         rows.append({"kind": count.kind, "decisions": decisions, "total": total, "cells": [text, *figures]})
     head = ("type", *DECISIONS, "", "mistakes, 95 % interval", *(name.removeprefix("image_") for name in names))
     return {"head": head, "rows": rows}
+
+
+def _volumes(found: Findings) -> dict[str, Any] | None:
+    """Verdicts of whole volumes, the highest score first; None where the images are no slices."""
+    volumes = found.metrics.get("volumes")
+    if volumes is None:
+        return None
+    said = "A volume scores as the highest mean of three neighbouring slices. "
+    if volumes["threshold"] is None:
+        said += "The model has no limit for volumes."
+    else:
+        rejects, escapes = (
+            f"{rate['count']} of {rate['total']} {what} ({_interval(rate)})"
+            for rate, what in (
+                (volumes["false_reject_rate"], "good volumes are rejected"),
+                (volumes["escape_rate"], "defective ones pass"),
+            )
+        )
+        said += f"At a limit of {volumes['threshold']:.4g}, {rejects}, and {escapes}."
+    verdicts = sorted(volumes["verdicts"], key=lambda one: -one["score"])
+    rows = [(one["kind"], one["worst"], one["decision"] or "", f"{one['score']:.4g}") for one in verdicts]
+    return {"said": said, "head": ("type", "worst slice", "decision", "score"), "rows": rows}
 
 
 def _guarantees(found: Findings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Source of a path: a video, an image, a folder of images in natural order, or a glob."""
+"""Source of a path: a video, an image, a volume, a folder of them in natural order, or a glob."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
 from edgead.images.files import MAX_MEGAPIXELS, ImageError, is_image_path, list_images, natural_key
 from edgead.images.pairs import colour_folder, load_deep
+from edgead.images.volumes import is_volume, slices_of
 from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
 from edgead.sources.live import Limits
 from edgead.sources.paced import PacedSource, Rate
@@ -60,6 +61,8 @@ class FolderSource:
 
 def _find(pattern: str) -> list[Path]:
     path = Path(pattern)
+    if is_volume(path):
+        return slices_of(path)
     if path.is_file():
         return [path]
     if path.is_dir() or not glob.has_magic(pattern):
@@ -67,14 +70,19 @@ def _find(pattern: str) -> list[Path]:
             return list_images(colour_folder(path))
         except ImageError as error:
             raise SourceError(str(error)) from None
-    found = [Path(match) for match in glob.glob(pattern, recursive=True) if is_image_path(match)]
+    found: list[Path] = []
+    for match in sorted(map(Path, glob.glob(pattern, recursive=True)), key=natural_key):
+        if is_volume(match):
+            found += slices_of(match)
+        elif is_image_path(match):
+            found.append(match)
     if not found:
         raise SourceError(f"{without_credentials(pattern)}: no image matches")
-    return sorted(found, key=natural_key)
+    return found
 
 
 class PathOptions(Section):
-    """A video file, an image, a folder of images or a glob such as `parts/*.png?rate=4`: each frame once."""
+    """A video file, an image, a volume, a folder of images or a glob such as `parts/*.png?rate=4`: each frame once."""
 
     rate: Rate = None
 
@@ -96,7 +104,7 @@ def open_path(text: str, _: NoOptions, limits: Limits) -> Source:
         options: PathOptions = read_options(SOURCES.all()["path"], query, shown)
     except SettingsError as error:
         raise SourceError(str(error)) from None
-    kind = FolderSource if matches or path.is_dir() or is_image_path(path) else VideoSource
+    kind = FolderSource if matches or path.is_dir() or is_image_path(path) or is_volume(path) else VideoSource
     source = kind(text, late_after_ms=limits.late_after_ms, max_megapixels=limits.max_megapixels)
     return source if options.rate is None else PacedSource(source, options.rate)
 

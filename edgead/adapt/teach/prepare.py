@@ -392,6 +392,11 @@ def _check(artifact: Artifact) -> None:
         limits = artifact.graph(name).calibration
         if limits is None:
             raise ArtifactError(f"{artifact.path} has no thresholds: retrain it with `edgead train`")
+        if limits.volumes is not None:
+            raise SettingsError(
+                f"{artifact.path} has thresholds for whole volumes, which the slices that it keeps cannot make again: "
+                "retrain it with the new volumes among the good ones"
+            )
         if limits.method not in FROM_GOOD:
             raise SettingsError(
                 f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "

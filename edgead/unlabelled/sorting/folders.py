@@ -13,9 +13,10 @@ from edgead.errors import SettingsError
 from edgead.files.atomic import new_folder
 from edgead.files.disk import writing
 from edgead.files.table import write_csv
-from edgead.images.files import write_image
+from edgead.images.files import load_image, lossless_suffix, write_image
 from edgead.images.overlay import draw_heat
 from edgead.images.sheet import Band, band_sheet
+from edgead.images.volumes import volume_of
 from edgead.unlabelled.sorting.describe import Judged
 from edgead.unlabelled.sorting.sort import Sorted, default_name, folder_name
 
@@ -61,7 +62,11 @@ def _place(found: Sorted, draft: Path, link: bool) -> list[str]:
     for one, label, name in zip(found.images, found.clusters.labels, names, strict=True):
         place = draft / folder_name(int(label)) / name
         place.parent.mkdir(exist_ok=True)
-        if link:
+        if volume_of(one.path) is not None:  # a slice is no file
+            values = load_image(one.path, keep_depth=True)
+            place = place.with_name(place.name + lossless_suffix(values))
+            write_image(place, values)
+        elif link:
             place.symlink_to(os.path.abspath(one.path))
         else:
             shutil.copyfile(one.path, place)

@@ -214,6 +214,16 @@ def test_settings_reach_the_head_and_the_window_is_the_whole_map():
     assert build("ear", window=3, sigma_px=2.0).head.window == 3
 
 
+def test_values_of_16_bits_give_what_their_range_gives_in_8():
+    """A slice is stretched by its own values: a gain and an offset of the scanner change nothing."""
+    detector = build("strega")
+    assert detector.inputs == ("rgb", "grey16")
+    images = batch(*IMAGES[:2])
+    with torch.inference_mode():
+        expected, found = detector.network(images), detector.network(images.float() * 97.25 + 1000)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_its_head_needs_no_torch():
     code = "import sys, edgead_reconstruction.strega.head; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

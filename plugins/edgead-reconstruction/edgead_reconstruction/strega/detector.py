@@ -104,6 +104,7 @@ class Strega(Method[StregaConfig]):
 
     name = "strega"
     config_class = StregaConfig
+    inputs = ("rgb", "grey16")
     presets = {
         "default": {},
         "paper": {
