@@ -94,8 +94,8 @@ class GoodScores:
             most_defective=most_defective,
         )
         volumes = volume_scores(paths, self.scores) if paths else {}
-        group_of = dict(zip(map(volume_of, paths), groups, strict=True)) if groups else {}
-        of_volumes = [group_of[volume] for volume in volumes if groups]
+        group_of = dict(zip(map(volume_of, paths), groups, strict=True)) if volumes and groups else {}
+        of_volumes = [group_of[volume] for volume in volumes if group_of]
         if images_needed(false_reject_rate) > len(set(of_volumes) or volumes):
             return found
         scores = [one.score for one in volumes.values()]
