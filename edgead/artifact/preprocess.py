@@ -90,9 +90,9 @@ def _of_heights(spec: Preprocessing) -> Preprocessing:
 
 def surface_in(image: np.ndarray, spec: Preprocessing) -> Surface:
     """The surface, in mm, that a network which reads relief is shown of a height map or a pair; see `preprocess`."""
-    assert spec.relief is not None
     if is_pair(image):
         image, spec = heights_in(image), _of_heights(spec)
+    assert spec.relief is not None
     image, size, sides = _looked_at(image, spec)
     # Slopes are those of the input: what is filled up by reflection has the same, seen in a mirror.
     mm = _filled_up(_resize_values(heights_of(image, spec.relief).mm, *size), sides)
