@@ -206,7 +206,8 @@ def read_pcd(stream: BinaryIO, size: int) -> Cloud:
         header = MetaData.parse_header(_pcd_header(stream))
         _check_pcd(header, stream, size)
         stream.seek(0)
-        rows = np.atleast_1d(pypcd4.PointCloud.from_fileobj(stream).pc_data)
+        found = pypcd4.PointCloud.from_fileobj(stream)  # type: ignore[arg-type]  # a BufferedReader, by `open`
+        rows = np.atleast_1d(found.pc_data)
         points = np.stack([rows[axis] for axis in "xyz"], axis=1)
     except ImageError:
         raise
