@@ -214,7 +214,7 @@ class Box:
     `peak` is the highest value of the map in it; `place` the ninth of the frame that its centre lies in, such as
     "top left", "centre" or "bottom", empty where the frame's size was not known. `width_mm` and `height_mm` are its
     sides where the model knows how many millimetres a pixel is; `lowest_mm` and `highest_mm`, of a model of heights,
-    how low and how high the part lies in it, above the part's plane: 1 % of its known pixels lie beyond each.
+    how low and how high the part lies in it, above the part's plane, by the medians of 5 x 5 pixels.
     """
 
     x: int

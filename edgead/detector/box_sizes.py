@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from edgead.artifact.inputs import Preprocessing
@@ -11,8 +12,8 @@ from edgead.artifact.preprocess import cut
 from edgead.artifact.relief import heights_of
 from edgead.types import Box
 
-# Single pixels of a height camera lie far off: so many percent of a box count on neither side.
-_TAIL = 1.0
+# Single pixels of a height camera lie far off: a median of so many pixels to a side is taken of each.
+_MEDIAN_PX = 5
 
 
 def in_mm(boxes: tuple[Box, ...], image: np.ndarray, spec: Preprocessing) -> tuple[Box, ...]:
@@ -34,10 +35,11 @@ def in_mm(boxes: tuple[Box, ...], image: np.ndarray, spec: Preprocessing) -> tup
         return boxes
     left, top, _, _ = spec.region(image.shape)
     mm, known = heights_of(cut(image, spec.roi), spec.relief)
+    mm = cv2.medianBlur(mm, _MEDIAN_PX)
     found = []
     for box in boxes:
         inside = np.s_[box.y - top : box.y - top + box.height, box.x - left : box.x - left + box.width]
         heights = mm[inside][known[inside] > 0]
-        lowest, highest = np.percentile(heights, (_TAIL, 100 - _TAIL)).tolist() if len(heights) else (None, None)
+        lowest, highest = (float(heights.min()), float(heights.max())) if len(heights) else (None, None)
         found.append(replace(box, lowest_mm=lowest, highest_mm=highest))
     return tuple(found)

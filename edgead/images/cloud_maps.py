@@ -207,7 +207,7 @@ def projected_map(cloud: Cloud, placed: np.ndarray, area: Area, mm_per_pixel: fl
     cells = (rows[inside] * width + columns[inside]).astype(np.int64)
     mm = np.full(height * width, np.nan)
     mm[cells] = placed[inside, 2]
-    image = None
+    image: np.ndarray | None = None
     if cloud.colours is not None:
         image = np.zeros((height * width, 3), np.uint8)
         image[cells] = cloud.colours[inside]

@@ -138,23 +138,23 @@ def read_ply(stream: BinaryIO, size: int) -> Cloud:
     vertex, is_text = elements[len(before)], coding == "ascii"
     if any(one.has_lists for one in (*before, vertex)):
         raise ImageError("its vertices hold lists, or follow what does: write the points alone")
-    least = sum(one.count * (2 * len(one.kinds) if is_text else one.dtype.itemsize) for one in (*before, vertex))
+    least = sum(one.number * (2 * len(one.kinds) if is_text else one.dtype.itemsize) for one in (*before, vertex))
     if least > size - begin + is_text:  # the last line of text may lack its end
         raise ImageError(f"truncated PLY: it claims {least} bytes of points at least, {size - begin} are there")
     try:
         if is_text:
             stream.seek(begin)
-            skipped = sum(one.count for one in before)
-            lines = islice(stream, skipped, skipped + vertex.count)
+            skipped = sum(one.number for one in before)
+            lines = islice(stream, skipped, skipped + vertex.number)
             rows = np.loadtxt(lines, vertex.dtype, comments=None, ndmin=1)
         else:
-            stream.seek(begin + sum(one.count * one.dtype.itemsize for one in before))
-            rows = np.frombuffer(stream.read(vertex.count * vertex.dtype.itemsize), vertex.dtype)
+            stream.seek(begin + sum(one.number * one.dtype.itemsize for one in before))
+            rows = np.frombuffer(stream.read(vertex.number * vertex.dtype.itemsize), vertex.dtype)
         points = np.stack([rows[axis] for axis in "xyz"], axis=1)
     except _DAMAGED as error:
         raise ImageError(f"damaged PLY: {error}") from None
-    if len(rows) != vertex.count:
-        raise ImageError(f"truncated PLY: {len(rows)} of {vertex.count} points found; copy it again")
+    if len(rows) != vertex.number:
+        raise ImageError(f"truncated PLY: {len(rows)} of {vertex.number} points found; copy it again")
     found = next((names for names in _COLOURS if all(vertex.kinds.get(name) == "u1" for name in names)), None)
     return Cloud(_as_floats(points), np.stack([rows[name] for name in found], axis=1) if found else None, None)
 
@@ -163,7 +163,7 @@ class _Element(NamedTuple):
     """What a PLY file has so many of: types of numbers by name; in what order their bytes are."""
 
     name: str
-    count: int
+    number: int
     kinds: dict[str, str]
     order: str
 
@@ -186,7 +186,7 @@ def _ply_header(text: str) -> tuple[str, list[_Element]]:
     for line in words:
         if line[:1] == ["element"] and len(line) == 3 and line[2].isdecimal():
             elements.append(_Element(line[1], int(line[2]), {}, _PLY_ORDERS[coding]))
-            _check_count(elements[-1].count)
+            _check_count(elements[-1].number)
         elif line[:1] == ["property"] and elements and len(line) > 2:
             kind = "list" if line[1] == "list" else _PLY_TYPES.get(line[1])
             if kind is None or line[-1] in elements[-1].kinds:
@@ -206,7 +206,8 @@ def read_pcd(stream: BinaryIO, size: int) -> Cloud:
         header = MetaData.parse_header(_pcd_header(stream))
         _check_pcd(header, stream, size)
         stream.seek(0)
-        rows = np.atleast_1d(pypcd4.PointCloud.from_fileobj(stream).pc_data)
+        found = pypcd4.PointCloud.from_fileobj(stream)  # type: ignore[arg-type]  # a BufferedReader, by `open`
+        rows = np.atleast_1d(found.pc_data)
         points = np.stack([rows[axis] for axis in "xyz"], axis=1)
     except ImageError:
         raise

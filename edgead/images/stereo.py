@@ -80,19 +80,20 @@ def read_calibration(path: Path) -> Calibration:
         raise ImageError(str(error)) from None
     if not isinstance(content, dict):
         raise ImageError(f"{path}: no calibration as OpenCV's FileStorage writes it in YAML")
-    matrices = {}
+    matrices: dict[str, np.ndarray] = {}
     for name, names in _NAMES.items():
         found = next((content[one] for one in names if one in content), None)
         if found is None:
             raise ImageError(f"{path}: no {name}; a calibration has {', '.join(_NAMES)}")
-        matrices[name] = _matrix(found)
-        if matrices[name] is None:
+        matrix = _matrix(found)
+        if matrix is None:
             raise ImageError(f"{path}: {name} is no matrix of at most {_MAX_SIDE} rows and columns of numbers")
+        matrices[name] = matrix
     if problem := _problem(matrices):
         raise ImageError(f"{path}: {problem}")
     cameras, distortions = ((matrices[f"{kind}1"], matrices[f"{kind}2"]) for kind in "MD")
-    sides = [content.get(name) for name in ("image_height", "image_width")]
-    size = (sides[0], sides[1]) if all(type(side) is int for side in sides) else None
+    height, width = content.get("image_height"), content.get("image_width")
+    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     return Calibration(cameras, distortions, matrices["R"], matrices["T"].reshape(3, 1), size)
 
 
@@ -250,7 +251,7 @@ class StereoHeights:
         found = self._matcher.compute(*wide)[:, margin:].astype(np.float32) / _PER_PIXEL
         beyond = np.arange(found.shape[1], dtype=np.float32) < found  # the right camera does not see it
         known = (found >= self._search.min_disparity) & ~beyond
-        return refined(*(image.astype(np.float32) for image in grey), found, known)
+        return refined(grey[0].astype(np.float32), grey[1].astype(np.float32), found, known)
 
 
 def refined(left: np.ndarray, right: np.ndarray, disparity: np.ndarray, known: np.ndarray) -> np.ndarray:
