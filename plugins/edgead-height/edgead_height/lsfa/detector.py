@@ -66,7 +66,7 @@ class Lsfa(PatchCore):
     """Learns what colour says of height on good parts, and compares patches of both by that."""
 
     name = "lsfa"
-    inputs = ("rgb_relief",)
+    inputs = ("rgb_relief",)  # type: ignore[assignment]  # one of those that patchcore has
     config_class = LsfaConfig
     presets = {"default": {}}
     purpose = "to compare with patchcore on colours with height: adapts features to the product"

@@ -8,18 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.workstation.backbones.pretrained import Backbone
 from edgead_height.lsfa.adaptor import Adaptors
 
 # Squared distances are cut off at 50 in the loss: two patches that have nothing in common are as far from each other.
 _SQUARED_LENGTH = 25.0
 
 
-class AdaptedPairs(nn.Module):
+class AdaptedPairs(Backbone):
     """A backbone of pairs whose layers are brought together, one for each modality, and adapted.
 
     Parameters
     ----------
-    backbone : nn.Module
+    backbone : Backbone
         Colours and relief (n, 6, h, w) -> its layers of the colours, then of the relief.
     widths : sequence of int
         Channels of each layer of one modality.
@@ -31,9 +32,10 @@ class AdaptedPairs(nn.Module):
         Of the features of good parts; colours first.
     """
 
-    def __init__(self, backbone: nn.Module, widths: Sequence[int], heads: int):
-        super().__init__()
+    def __init__(self, backbone: Backbone, widths: Sequence[int], heads: int):
+        nn.Module.__init__(self)
         self.backbone = backbone
+        self.layers = ("colour", "height")
         self.width = sum(widths)
         self.adaptors = Adaptors(self.width, self.width, heads)
         self.mean: Tensor
