@@ -193,6 +193,19 @@ def test_the_appearance_of_a_place_is_its_pixels():
     torch.testing.assert_close(found[0], found[1:].mean(0))
 
 
+def test_training_begins_with_the_last_frame_shown_again():
+    clip = build(dim=64).network
+    grey = np.repeat(np.concatenate(STRIPS, axis=1)[None, :, :48, :1], 3, axis=3)
+    frames = clip.normal(torch.from_numpy(grey).unflatten(1, (FRAMES, -1)))
+    frames = frames.mean(2, keepdim=True).expand(-1, -1, 3, -1, -1)  # grey there too, which takes 64 numbers a patch
+    seen, semantic = torch.randn(1, GIVEN, 25, 152), torch.randn(1, 320)
+    with torch.inference_mode():
+        predicted, *_ = clip.predictor(frames[:, :GIVEN], seen, clip.appearance(frames[:, GIVEN - 1]), semantic)
+    torch.testing.assert_close(predicted, frames[:, GIVEN - 1], atol=1e-4, rtol=1e-4)
+    basis = network.cosine_basis(8, 192)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(192), atol=1e-5, rtol=0)
+
+
 def test_what_the_backbone_sees_of_a_frame_is_the_same_alone_and_in_a_strip():
     clip = build().network
     frames = torch.from_numpy(np.stack(np.split(STRIPS[0], FRAMES)))

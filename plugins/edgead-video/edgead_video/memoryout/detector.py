@@ -33,7 +33,14 @@ from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
 from edgead_video.memoryout.losses import motion_loss, semantic_error
-from edgead_video.memoryout.network import HEADS, LAYERS, PATCH, ClipNetwork, Predictor
+from edgead_video.memoryout.network import (
+    HEADS,
+    LAYERS,
+    PATCH,
+    ClipNetwork,
+    Predictor,
+    begin_with_last_frame,
+)
 from edgead_video.strips import FRAMES, GIVEN
 
 BALANCE_WEIGHT = 0.001
@@ -87,7 +94,7 @@ class MemoryOutConfig(MethodConfig):
     window: int = 4
     steps: int = 2000
     batch_images: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     sigma_px: float = 4.0
 
     def __post_init__(self) -> None:
@@ -207,6 +214,7 @@ class MemoryOut(Method[MemoryOutConfig]):
                 experts=config.experts,
                 chosen=config.chosen,
             )
+        begin_with_last_frame(predictor)
         self.network = ClipNetwork(backbone, predictor, deep).eval()
 
     @property
