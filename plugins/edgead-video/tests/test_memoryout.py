@@ -256,9 +256,9 @@ def test_the_score_of_the_whole_frame_is_its_mean():
 
 def test_frames_that_strips_share_are_looked_at_once():
     clips = take_apart(STRIPS, build().network, CPU, lambda done, total: None)
-    assert len(clips.frames) == len(clips.seen) == len(clips.deep) == 12 and len(clips.index) == 8
-    np.testing.assert_array_equal(clips.index, np.arange(8)[:, None] + np.arange(FRAMES))
-    for strip, index in zip(STRIPS, clips.index, strict=True):
+    assert len(clips.frames) == len(clips.seen) == len(clips.deep) == 12 and len(clips.strips) == 8
+    np.testing.assert_array_equal(clips.strips, np.arange(8)[:, None] + np.arange(FRAMES))
+    for strip, index in zip(STRIPS, clips.strips, strict=True):
         np.testing.assert_array_equal(strip, np.concatenate(list(clips.frames[torch.from_numpy(index)].numpy())))
 
 

@@ -124,18 +124,18 @@ class Clips(NamedTuple):
     frames : Tensor of shape (m, h, w, 3), uint8
     seen : Tensor of shape (m, 1 + places, c), float16
     deep : Tensor of shape (m, c)
-    index : ndarray of shape (n, FRAMES)
-        The frames of each strip.
+    strips : ndarray of shape (n, FRAMES)
+        Which frames each strip has.
     """
 
     frames: Tensor
     seen: Tensor
     deep: Tensor
-    index: np.ndarray
+    strips: np.ndarray
 
     def given(self, picked: np.ndarray) -> Tensor:
         """Which frames come before the last of some strips, (n, GIVEN)."""
-        return torch.from_numpy(self.index[picked, :GIVEN])
+        return torch.from_numpy(self.strips[picked, :GIVEN])
 
 
 def take_apart(strips: Sequence[np.ndarray], network: ClipNetwork, device: torch.device, progress: Progress) -> Clips:
@@ -270,12 +270,12 @@ class MemoryOut(Method[MemoryOutConfig]):
 
     def _batch(self, clips: Clips, picked: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         given = clips.given(picked)
-        frames = clips.frames[torch.from_numpy(clips.index[picked])].to(device)
+        frames = clips.frames[torch.from_numpy(clips.strips[picked])].to(device)
         return self.network.normal(frames), clips.seen[given].to(device).float(), clips.deep[given].to(device)
 
     def _measure(self, clips: Clips, device: torch.device) -> None:
         """What the scores of good clips usually are: their weights are of numbers that are alike."""
-        network, count = self.network, len(clips.index)
+        network, count = self.network, len(clips.strips)
         network.usual.fill_(1)
         rows, columns = self.network.predictor.grid
         window = self.head.fitting_window((FRAMES * rows, columns))

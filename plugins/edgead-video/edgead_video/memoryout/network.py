@@ -217,17 +217,16 @@ def begin_with_last_frame(predictor: Predictor) -> None:
     basis = cosine_basis(patch, dim)
     back = basis.view(-1, 3, patch, patch).permute(2, 3, 1, 0).flatten(0, 2)
     with torch.no_grad():
-        for layer in (predictor.appearance_in, predictor.pixels):
-            layer.weight.zero_()
-            layer.bias.zero_()
+        for linear in (predictor.appearance_in, predictor.pixels):
+            linear.weight.zero_()
+            linear.bias.zero_()
         predictor.appearance_in.weight[: len(basis)] = basis
         predictor.pixels.weight[:, dim : dim + len(basis)] = back
-        first, _, last = predictor.smooth
-        nn.init.dirac_(first.weight)
-        nn.init.dirac_(last.weight)
-        # All values lie above 0 where the activation bends.
-        first.bias.fill_(_ABOVE)
-        last.bias.fill_(-_ABOVE)
+        # All values are lifted above 0, where the activation bends.
+        for layer, lift in ((predictor.smooth[0], _ABOVE), (predictor.smooth[2], -_ABOVE)):
+            assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+            nn.init.dirac_(layer.weight)
+            layer.bias.fill_(lift)
 
 
 def with_summary(tokens: Tensor) -> Tensor:
