@@ -5,8 +5,8 @@ with Semantics-Aware Information Bottleneck" (SIB-VAD).
 Predictor, filters, losses and scores are those of the authors' code, https://github.com/qzfm/sib_vad_code. What they
 are fed with is ours: features of an EfficientNet-Lite where the authors have InternVL's vision tower, its deepest ones,
 averaged over frame and clip, where they have a sentence about the clip by a vision-language model, and pixels where
-they have the tower's embedding of patches. There is no language in it. Ours too are the first weights, with which the last frame is shown again, the fall of
-the learning rate, and sizes and steps of `default`.
+they have the tower's embedding of patches. There is no language in it. Ours too are the first weights, with which the
+last frame is shown again, the fall of the learning rate, and sizes and steps of `default`.
 """
 
 from __future__ import annotations
