@@ -193,6 +193,19 @@ def test_the_appearance_of_a_place_is_its_pixels():
     torch.testing.assert_close(found[0], found[1:].mean(0))
 
 
+def test_training_begins_with_the_last_frame_shown_again():
+    clip = build(dim=64).network
+    grey = np.repeat(np.concatenate(STRIPS, axis=1)[None, :, :48, :1], 3, axis=3)
+    frames = clip.normal(torch.from_numpy(grey).unflatten(1, (FRAMES, -1)))
+    frames = frames.mean(2, keepdim=True).expand(-1, -1, 3, -1, -1)  # grey there too, which takes 64 numbers a patch
+    seen, semantic = torch.randn(1, GIVEN, 25, 152), torch.randn(1, 320)
+    with torch.inference_mode():
+        predicted, *_ = clip.predictor(frames[:, :GIVEN], seen, clip.appearance(frames[:, GIVEN - 1]), semantic)
+    torch.testing.assert_close(predicted, frames[:, GIVEN - 1], atol=1e-4, rtol=1e-4)
+    basis = network.cosine_basis(8, 192)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(192), atol=1e-5, rtol=0)
+
+
 def test_what_the_backbone_sees_of_a_frame_is_the_same_alone_and_in_a_strip():
     clip = build().network
     frames = torch.from_numpy(np.stack(np.split(STRIPS[0], FRAMES)))
@@ -243,9 +256,9 @@ def test_the_score_of_the_whole_frame_is_its_mean():
 
 def test_frames_that_strips_share_are_looked_at_once():
     clips = take_apart(STRIPS, build().network, CPU, lambda done, total: None)
-    assert len(clips.frames) == len(clips.seen) == len(clips.deep) == 12 and len(clips.index) == 8
-    np.testing.assert_array_equal(clips.index, np.arange(8)[:, None] + np.arange(FRAMES))
-    for strip, index in zip(STRIPS, clips.index, strict=True):
+    assert len(clips.frames) == len(clips.seen) == len(clips.deep) == 12 and len(clips.strips) == 8
+    np.testing.assert_array_equal(clips.strips, np.arange(8)[:, None] + np.arange(FRAMES))
+    for strip, index in zip(STRIPS, clips.strips, strict=True):
         np.testing.assert_array_equal(strip, np.concatenate(list(clips.frames[torch.from_numpy(index)].numpy())))
 
 

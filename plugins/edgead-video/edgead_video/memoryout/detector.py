@@ -5,7 +5,8 @@ with Semantics-Aware Information Bottleneck" (SIB-VAD).
 Predictor, filters, losses and scores are those of the authors' code, https://github.com/qzfm/sib_vad_code. What they
 are fed with is ours: features of an EfficientNet-Lite where the authors have InternVL's vision tower, its deepest ones,
 averaged over frame and clip, where they have a sentence about the clip by a vision-language model, and pixels where
-they have the tower's embedding of patches. There is no language in it. Sizes and steps of `default` are ours too.
+they have the tower's embedding of patches. There is no language in it. Ours too are the first weights, with which the
+last frame is shown again, the fall of the learning rate, and sizes and steps of `default`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,14 @@ from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
 from edgead_video.memoryout.losses import motion_loss, semantic_error
-from edgead_video.memoryout.network import HEADS, LAYERS, PATCH, ClipNetwork, Predictor
+from edgead_video.memoryout.network import (
+    HEADS,
+    LAYERS,
+    PATCH,
+    ClipNetwork,
+    Predictor,
+    begin_with_last_frame,
+)
 from edgead_video.strips import FRAMES, GIVEN
 
 BALANCE_WEIGHT = 0.001
@@ -87,7 +95,7 @@ class MemoryOutConfig(MethodConfig):
     window: int = 4
     steps: int = 2000
     batch_images: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     sigma_px: float = 4.0
 
     def __post_init__(self) -> None:
@@ -117,18 +125,18 @@ class Clips(NamedTuple):
     frames : Tensor of shape (m, h, w, 3), uint8
     seen : Tensor of shape (m, 1 + places, c), float16
     deep : Tensor of shape (m, c)
-    index : ndarray of shape (n, FRAMES)
-        The frames of each strip.
+    strips : ndarray of shape (n, FRAMES)
+        Which frames each strip has.
     """
 
     frames: Tensor
     seen: Tensor
     deep: Tensor
-    index: np.ndarray
+    strips: np.ndarray
 
     def given(self, picked: np.ndarray) -> Tensor:
         """Which frames come before the last of some strips, (n, GIVEN)."""
-        return torch.from_numpy(self.index[picked, :GIVEN])
+        return torch.from_numpy(self.strips[picked, :GIVEN])
 
 
 def take_apart(strips: Sequence[np.ndarray], network: ClipNetwork, device: torch.device, progress: Progress) -> Clips:
@@ -207,6 +215,7 @@ class MemoryOut(Method[MemoryOutConfig]):
                 experts=config.experts,
                 chosen=config.chosen,
             )
+        begin_with_last_frame(predictor)
         self.network = ClipNetwork(backbone, predictor, deep).eval()
 
     @property
@@ -262,12 +271,12 @@ class MemoryOut(Method[MemoryOutConfig]):
 
     def _batch(self, clips: Clips, picked: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         given = clips.given(picked)
-        frames = clips.frames[torch.from_numpy(clips.index[picked])].to(device)
+        frames = clips.frames[torch.from_numpy(clips.strips[picked])].to(device)
         return self.network.normal(frames), clips.seen[given].to(device).float(), clips.deep[given].to(device)
 
     def _measure(self, clips: Clips, device: torch.device) -> None:
         """What the scores of good clips usually are: their weights are of numbers that are alike."""
-        network, count = self.network, len(clips.index)
+        network, count = self.network, len(clips.strips)
         network.usual.fill_(1)
         rows, columns = self.network.predictor.grid
         window = self.head.fitting_window((FRAMES * rows, columns))

@@ -19,6 +19,7 @@ PATCH = 8
 """Side in pixels of what a token stands for, the stride of the backbone's first layer that is used."""
 LAYERS = ("stride8", "stride16", "stride32")
 HEADS = 4
+_ABOVE = 3.0
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -190,6 +191,42 @@ class Predictor(nn.Module):
         pixels = pixels.reshape(-1, rows, columns, self.patch, self.patch, 3).permute(0, 5, 1, 3, 2, 4)
         frame = self.smooth(pixels.reshape(-1, 3, rows * self.patch, columns * self.patch))
         return frame, self.semantic_out(tokens[:, 0]), uneven
+
+
+def cosine_basis(patch: int, count: int) -> Tensor:
+    """The first of an orthonormal basis of patches (3, patch, patch), as rows: grey cosines, coarse ones first, then
+    those of colours.
+    """
+    at = np.arange(patch)
+    waves = np.cos(np.pi * np.outer(at, 2 * at + 1) / (2 * patch)) * np.sqrt(2 / patch)
+    waves[0] /= np.sqrt(2)
+    order = sorted(((row, column) for row in at for column in at), key=lambda place: (sum(place), place))
+    planes = [np.outer(waves[row], waves[column]) for row, column in order]
+    grey, *colours = (np.array(mix) / np.linalg.norm(mix) for mix in ([1, 1, 1], [1, 0, -1], [1, -2, 1]))
+    rows = [np.multiply.outer(grey, plane) for plane in planes]
+    rows += [np.multiply.outer(colour, plane) for plane in planes for colour in colours]
+    return torch.from_numpy(np.stack(rows[:count]).reshape(-1, 3 * patch**2)).float()
+
+
+def begin_with_last_frame(predictor: Predictor) -> None:
+    """Give weights with which the last frame is predicted again, as far as `dim` numbers a patch can show it.
+
+    Ours: from weights drawn at random, a predictor takes thousands of steps to learn as much as that.
+    """
+    dim, patch = predictor.appearance_in.out_features, predictor.patch
+    basis = cosine_basis(patch, dim)
+    back = basis.view(-1, 3, patch, patch).permute(2, 3, 1, 0).flatten(0, 2)
+    with torch.no_grad():
+        for linear in (predictor.appearance_in, predictor.pixels):
+            linear.weight.zero_()
+            linear.bias.zero_()
+        predictor.appearance_in.weight[: len(basis)] = basis
+        predictor.pixels.weight[:, dim : dim + len(basis)] = back
+        # All values are lifted above 0, where the activation bends.
+        for layer, lift in ((predictor.smooth[0], _ABOVE), (predictor.smooth[2], -_ABOVE)):
+            assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+            nn.init.dirac_(layer.weight)
+            layer.bias.fill_(lift)
 
 
 def with_summary(tokens: Tensor) -> Tensor:
