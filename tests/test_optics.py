@@ -1,4 +1,4 @@
-"""What a smallest defect asks of a station: rules by hand, and that each promise of a plan holds."""
+"""What a smallest defect asks of a station: rules by hand, and that each plan keeps what it says."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_whole_images_come_before_finer_presets_and_tiles():
 @given(
     st.floats(0.01, 5), st.floats(10, 500), st.floats(10, 500), st.just(0.0) | st.floats(1, 3000), st.floats(20, 2000)
 )
-def test_what_a_plan_promises(defect, width, height, speed, distance):
+def test_what_a_plan_says_holds(defect, width, height, speed, distance):
     plan = plan_optics(defect, (width, height), speed, distance)
     if plan.sensor is None:
         assert any("several cameras" in note for note in plan.notes) and not plan.lenses

@@ -10,6 +10,8 @@ import numpy as np
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.preprocess import cut
 from edgead.artifact.relief import heights_of
+from edgead.images.files import is_pair
+from edgead.images.pairs import heights_in
 from edgead.types import Box
 
 # Single pixels of a height camera lie far off: a median of so many pixels to a side is taken of each.
@@ -23,7 +25,7 @@ def in_mm(boxes: tuple[Box, ...], image: np.ndarray, spec: Preprocessing) -> tup
     ----------
     boxes : tuple of Box
         In pixels of the frame.
-    image : ndarray of shape (H, W) or (H, W, 3)
+    image : ndarray of shape (H, W) or (H, W, 3), or a pair
         The frame that was judged.
     spec : Preprocessing
     """
@@ -34,12 +36,13 @@ def in_mm(boxes: tuple[Box, ...], image: np.ndarray, spec: Preprocessing) -> tup
     if spec.relief is None:
         return boxes
     left, top, _, _ = spec.region(image.shape)
-    mm, known = heights_of(cut(image, spec.roi), spec.relief)
+    heights = heights_in(image) if is_pair(image) else image
+    mm, known = heights_of(cut(heights, spec.roi), spec.relief)
     mm = cv2.medianBlur(mm, _MEDIAN_PX)
     found = []
     for box in boxes:
         inside = np.s_[box.y - top : box.y - top + box.height, box.x - left : box.x - left + box.width]
-        heights = mm[inside][known[inside] > 0]
-        lowest, highest = (float(heights.min()), float(heights.max())) if len(heights) else (None, None)
+        those = mm[inside][known[inside] > 0]
+        lowest, highest = (float(those.min()), float(those.max())) if len(those) else (None, None)
         found.append(replace(box, lowest_mm=lowest, highest_mm=highest))
     return tuple(found)

@@ -23,6 +23,7 @@ export class EvidenceView {
     this.chosen = null;
     this.before = null;
     this.listed = new Map(); // verdicts of the list, by their links
+    this.marking = null; // what the key before this one does
     this.marked = []; // links of those that a key has marked, for undo
     for (const button of by("decisions").children) {
       button.addEventListener("click", () => {
@@ -105,7 +106,15 @@ export class EvidenceView {
 
   // Keys wait for each other: two that come fast mark two parts.
   markByKey(opinion) {
-    this.marking = (this.marking ?? Promise.resolve()).then(() => (opinion ? this.markChosen(opinion) : this.undo())).catch((problem) => toast(problem.message, true));
+    const before = this.marking;
+    this.marking = (async () => {
+      await before;
+      try {
+        await (opinion ? this.markChosen(opinion) : this.undo());
+      } catch (problem) {
+        toast(problem.message, true);
+      }
+    })();
   }
 
   async markChosen(opinion) {
