@@ -292,7 +292,7 @@ class ClipNetwork(nn.Module):
         return (predicted - came) ** 2, semantic_error(again, semantic)
 
     def forward(self, strips: Tensor) -> tuple[Tensor, Tensor]:
-        frames = strips.unflatten(1, (FRAMES, -1))
+        frames = strips.float().unflatten(1, (FRAMES, -1))  # TensorRT reshapes no bytes
         seen, deep = self.look(frames[:, :GIVEN].flatten(0, 1))
         squares, semantic = self.errors(
             self.normal(frames), seen.unflatten(0, (-1, GIVEN)), deep.unflatten(0, (-1, GIVEN))
