@@ -207,7 +207,7 @@ class StageTimes:
     sink_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Box:
     """A rectangle around an anomalous region, in pixels of the frame.
 
@@ -231,6 +231,9 @@ class Box:
     def to_dict(self) -> dict[str, Any]:
         """Describe the box in values that JSON knows; millimetres that are not known are left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def __repr__(self) -> str:
+        return f"Box({', '.join(f'{name}={value!r}' for name, value in self.to_dict().items())})"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

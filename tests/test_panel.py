@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_escapes_are_counted_at_the_rate_that_good_parts_realise():
 def outcome(defect, score, decision="ok", mask=None):
     anomaly_map = np.zeros((4, 4), np.float32)
     anomaly_map[:2] = score
-    return Outcome(LabelledImage(None, defect, None), score, decision, anomaly_map, mask)
+    return Outcome(LabelledImage(Path(f"test/{defect}/0.png"), defect, None), score, decision, anomaly_map, mask)
 
 
 def test_pixels_are_measured_where_there_are_masks():

@@ -101,6 +101,7 @@ class Cycle(Method[CycleConfig]):
     name = "cycle"
     config_class = CycleConfig
     purpose = "a camera that watches a machine repeat its motion; `edgead cycle` trains it, from videos"
+    preset_purposes = {"default": "all"}
     in_order = True
 
     def __init__(self, config: CycleConfig = CycleConfig(), *, weights: Path | None = None, pretrained: bool = True):
