@@ -313,6 +313,7 @@ SMALL = {
     "draem": {"image_size": (64, 64), "width": 0.125},
     "cs_flow": {"backbone": "efficientnet_lite0", "image_size": (64, 64), "hidden": 8},
     "golden": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
+    "cycle": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
 }
 
 

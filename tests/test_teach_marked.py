@@ -124,9 +124,10 @@ def test_marked_parts_are_taught_into_a_model_beside_and_not_twice(model_copy, t
     assert roles[ids[7]] == "bad" and sorted(roles.values()).count("taught") == 5
     taught = Artifact.load(draft)
     assert taught.manifest.training["taught"][0]["bad_images"] == 1
-    # The JPEG of a frame that was learnt is known as well.
+    # The JPEG of a frame that was learnt is known as well; none is kept of a part that was OK.
     learnt = [Path(part["image"]) for part in after["parts"] if part["role"] == "taught"]
-    assert len(find_learnt(taught, [path.with_name("frame.jpg") for path in learnt])) == 5
+    jpegs = [jpeg for path in learnt if (jpeg := path.with_name("frame.jpg")).is_file()]
+    assert len(jpegs) >= 3 and find_learnt(taught, jpegs) == jpegs
     held_out = next(part for part in after["parts"] if part["role"] == "held out")
     again = report("teach", draft, "--marked", store, "--dry-run")
     assert [one["image"] for one in again["images"]] == [held_out["image"]]
