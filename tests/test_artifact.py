@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fakes import edit_manifest
 
+from edgead.artifact import folder
 from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError, check_destination, new_artifact, write_manifest
 from edgead.artifact.manifest import Manifest, Preprocessing
 from edgead.artifact.versions import MAX_VERSIONS, earlier_versions, replace
@@ -89,6 +90,19 @@ def test_edited_file(tmp_path, name):
     (path / name).unlink()
     with pytest.raises(ArtifactError, match=f"{name} is missing"):
         Artifact.load(path)
+
+
+def test_a_file_and_all_of_them_together_have_a_bound_each(tmp_path, monkeypatch):
+    """A model on CLIP's ViT-L/14 has more than 2 GiB in two files, each of which may be read."""
+    model = make(tmp_path / "model")
+    sizes = [(model / name).stat().st_size for name in Artifact.load(model).manifest.files]
+    monkeypatch.setattr(folder, "MAX_FILE_BYTES", max(sizes))
+    monkeypatch.setattr(folder, "MAX_BYTES", sum(sizes))
+    Artifact.load(model)
+    for name, most in (("MAX_BYTES", sum(sizes) - 1), ("MAX_FILE_BYTES", max(sizes) - 1)):
+        with monkeypatch.context() as patch, pytest.raises(ArtifactError, match="bytes, at most"):
+            patch.setattr(folder, name, most)
+            Artifact.load(model)
 
 
 def test_newer_schema(tmp_path):

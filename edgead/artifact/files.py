@@ -10,7 +10,8 @@ from typing import BinaryIO
 from edgead.errors import EdgeadError
 from edgead.files.regular_files import UnreadableFileError, open_regular, read_regular
 
-MAX_BYTES = 2 << 30  # of all files together; an ONNX file cannot have more
+MAX_FILE_BYTES = 2 << 30  # an ONNX file cannot have more
+MAX_BYTES = 8 << 30  # of all files together: graphs in several precisions, and the weights that they are made from
 
 _BLOCK = 1 << 20
 _REMEDY = "copy the whole directory again or retrain"
@@ -20,7 +21,7 @@ class ArtifactError(EdgeadError):
     """The directory is not a usable artifact; the message says why and what to do."""
 
 
-def check_file(folder: Path, name: str, expected: str, most_bytes: int = MAX_BYTES) -> int:
+def check_file(folder: Path, name: str, expected: str, most_bytes: int = MAX_FILE_BYTES) -> int:
     """Compare the sha256 of a file with the one on record; returns its number of bytes.
 
     Raises
@@ -45,7 +46,7 @@ def read_file(folder: Path, name: str, expected: str | None) -> bytes:
         As `check_file`.
     """
     try:
-        content = read_regular(_inside(folder, name), MAX_BYTES)
+        content = read_regular(_inside(folder, name), MAX_FILE_BYTES)
     except UnreadableFileError as error:
         raise ArtifactError(f"{folder}: {name} {error}; {_REMEDY}") from error
     if expected is not None:

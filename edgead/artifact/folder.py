@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgead.artifact.files import MAX_BYTES, ArtifactError, check_file, file_sha256, read_file
+from edgead.artifact.files import MAX_BYTES, MAX_FILE_BYTES, ArtifactError, check_file, file_sha256, read_file
 from edgead.artifact.graph import ArrayFile, Graph
 from edgead.artifact.manifest import MANIFEST, PRECISIONS, SCHEMA_VERSION, Manifest, content_sha256, read_manifest
 from edgead.artifact.signatures.file import SIGNATURES, SignatureFile, find_signatures
@@ -55,7 +55,7 @@ class Artifact:
             raise ArtifactError(f"{path}: the manifest lists no {name}: it was edited; copy the whole directory again")
         left = MAX_BYTES
         for name, expected in manifest.files.items():
-            left -= check_file(path, name, expected, left)
+            left -= check_file(path, name, expected, min(left, MAX_FILE_BYTES))
         artifact = cls(path, manifest)
         artifact._sha256 = manifest.files
         artifact.signatures = find_signatures(path)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from edgead.artifact.files import MAX_BYTES
+from edgead.artifact.files import MAX_BYTES, MAX_FILE_BYTES
 from edgead.artifact.folder import ENGINES
 from edgead.artifact.manifest import MANIFEST
 from edgead.errors import EdgeadError, tell_invalid
@@ -35,7 +35,7 @@ class Blob(BaseModel, frozen=True):
     """Bytes by their hash."""
 
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-    size: Annotated[int, Field(ge=0, le=MAX_BYTES)]
+    size: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
 
     @property
     def sha256(self) -> str:

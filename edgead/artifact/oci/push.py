@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.artifact.files import MAX_BYTES, file_sha256
+from edgead.artifact.files import MAX_FILE_BYTES, file_sha256
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.oci.package import EMPTY, MAX_FILES, Blob, Package, PackageError, belongs, digest_of
 from edgead.artifact.oci.reference import Reference
@@ -58,7 +58,7 @@ def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | 
         for name, blob in package.files.items():
             if not registry.has(blob):
                 try:
-                    with open_regular(model / name, MAX_BYTES) as (stream, _):
+                    with open_regular(model / name, MAX_FILE_BYTES) as (stream, _):
                         registry.put(blob, stream)
                 except UnreadableFileError as error:
                     raise ArtifactError(f"{model}: {name} {error}: it was changed meanwhile") from error
