@@ -339,12 +339,18 @@ def test_a_name_that_has_no_place_in_a_model(liar, tmp_path, name):
     assert list((tmp_path / "place").iterdir()) == [] and len(liar.asked) == 1
 
 
+def large_layers(like, count):
+    """As many layers of the largest size that one may have, with names of their own."""
+    titles = [{"org.opencontainers.image.title": f"large{number}"} for number in range(count)]
+    return [{**like, "size": 2 << 30, "annotations": title} for title in titles]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda m: m.update(artifactType="application/vnd.oci.image"), "this is no edgead model"),
         (lambda m: m["layers"][0].update(size=3 << 30), "layers.0.size: must be at most"),
-        (lambda m: [layer.update(size=2 << 30) for layer in m["layers"]], "a model has 8589934592 at most"),
+        (lambda m: m["layers"].extend(large_layers(m["layers"][0], 5)), "a model has 8589934592 at most"),
         (lambda m: m["layers"][0].update(digest="sha256:../../x"), "layers.0.digest"),
         (lambda m: m.update(layers=[]), "layers: needs at least 1"),
         (lambda m: m.update(layers=m["layers"] * 2), "holds two files"),
