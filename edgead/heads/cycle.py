@@ -118,10 +118,8 @@ class Moments:
         first, last = (np.searchsorted(places, moments + aside) for aside in (-reached, reached))
         after = np.searchsorted(places, moments)
         nearest = np.where(places[after] - moments < moments - places[after - 1], after, after - 1)
-        first, last = (
-            np.minimum(first, nearest),
-            np.maximum(last, nearest + 1),
-        )  # where none is within reach, the nearest
+        # Where none is within reach, the nearest.
+        first, last = np.minimum(first, nearest), np.maximum(last, nearest + 1)
         last = np.minimum(last, first + len(phases))
         # Where fewer rows are near than elsewhere, the last comes again.
         self._rows = rows[np.minimum(first[:, None] + np.arange((last - first).max()), last[:, None] - 1)]

@@ -19,7 +19,7 @@ _COARSE = 4  # cells of which the area is counted that points cover, in mean dis
 _NOT_QUITE_0 = np.float32(1e-6)
 
 Z = Literal["up", "away"]
-"""Where z grows: towards who looks at the part, or away from the camera, whose y then goes down."""
+"""Direction of z: up, towards who looks at the part; or away from the camera, whose y then goes down."""
 Progress = Callable[[str, int, int], None]
 
 

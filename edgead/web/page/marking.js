@@ -24,11 +24,14 @@ export function recentImage(verdict) {
 
 const key = (letter) => el("kbd", { "aria-hidden": "true" }, letter);
 
+const isFalseReject = (verdict, opinion) => opinion === "good" && verdict.decision !== "ok";
+const askAbout = (verdict, opinion) => (isFalseReject(verdict, opinion) ? markFalseReject(verdict) : markPart(verdict, opinion));
+
 // What can be said of a part, beside its images.
 export function markButtons(verdict) {
   const mark = opinionOf(verdict);
-  const good = el("button", { "data-needs": "operate", onclick: () => (verdict.decision === "ok" ? markPart(verdict, "good") : markFalseReject(verdict)) }, mark === "good" ? t("Change the mark") : t("This part was good"), key("G"));
-  const bad = el("button", { "data-needs": "operate", onclick: () => markPart(verdict, "bad") }, mark === "bad" ? t("Change the mark") : t("This part was bad"), key("B"));
+  const good = el("button", { "data-needs": "operate", onclick: () => askAbout(verdict, "good") }, mark === "good" ? t("Change the mark") : t("This part was good"), key("G"));
+  const bad = el("button", { "data-needs": "operate", onclick: () => askAbout(verdict, "bad") }, mark === "bad" ? t("Change the mark") : t("This part was bad"), key("B"));
   return [good, bad, mark && el("button", { "data-needs": "operate", onclick: () => takeBack(verdict) }, t("Take the mark back"))];
 }
 
@@ -43,12 +46,12 @@ export function markNote(verdict) {
 export async function markAtOnce(verdict, opinion) {
   const who = me().name || remembered();
   if (!who) {
-    if (opinion === "good" && verdict.decision !== "ok") markFalseReject(verdict);
-    else markPart(verdict, opinion);
+    askAbout(verdict, opinion);
     return false;
   }
-  const falseReject = opinion === "good" && verdict.decision !== "ok";
-  await post(`/api/verdicts/${verdict.id}/${falseReject ? "false-reject" : "mark"}`, { by: who, note: "", pipeline: verdict.pipeline, ...(falseReject ? {} : { verdict: opinion }) });
+  const said = { by: who, note: "", pipeline: verdict.pipeline };
+  if (isFalseReject(verdict, opinion)) await post(`/api/verdicts/${verdict.id}/false-reject`, said);
+  else await post(`/api/verdicts/${verdict.id}/mark`, { ...said, verdict: opinion });
   return true;
 }
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SCALE = 2.0
-"""What the weights of the chosen experts sum up to."""
+"""Sum of the weights of the chosen experts."""
 
 
 class Routing(NamedTuple):
