@@ -184,7 +184,7 @@ def store(tmp_path):
 
 
 def test_a_part_is_recorded_sent_and_counted(store):
-    section = PartSection(pipelines=("left", "right"), timeout_ms=60, apart_ms=20)
+    section = PartSection(pipelines=("left", "right"), timeout_ms=1000, apart_ms=20)
     sink, now_ms = ListSink(), time.perf_counter_ns() / MS
     parts = Parts("cap", section, {"left": "one", "right": "two"}, store, (sink,))
     for one in (view("left", now_ms, serial="A"), view("right", now_ms, decision="reject")):
@@ -198,7 +198,7 @@ def test_a_part_is_recorded_sent_and_counted(store):
     assert frame.part.serial == "A" and frame.id.startswith("right")
     record = json.loads(json.dumps(verdict_record(frame, verdict)))
     assert [one["decision"] for one in record["views"]] == ["ok", "reject"] and record["reason"] == ""
-    assert fault.decision == FAULT and fault.reason == "left: no verdict within 60 ms"
+    assert fault.decision == FAULT and fault.reason == "left: no verdict within 1000 ms"
     newest, oldest = store.parts.newest("cap")
     assert (newest["decision"], newest["serial"], newest["reason"]) == ("fault", "B", fault.reason)
     assert oldest["views"][1]["id"] == frame.id == oldest["id"]
