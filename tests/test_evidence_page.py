@@ -45,6 +45,19 @@ def test_fifty_rejects_are_sorted_by_keys_within_a_minute(browser, daemon):
         assert {row["mark"]["by"].split()[0] for row in daemon.store.rows} == {"Anna"}
 
 
+def test_a_mark_goes_to_the_part_that_the_arrow_before_it_chose(browser, daemon):
+    for number in range(6):
+        daemon.judge(number, 0.9)
+    with served(daemon) as url, opened_page(browser, url) as page:
+        page.evaluate(REMEMBER)
+        page.goto(f"{url}/#evidence")
+        expect(page.locator("#detail .badge")).to_be_visible()
+        for key in ("ArrowDown", "b", "ArrowDown", "g"):  # all of them before the page has an answer
+            page.evaluate("key => document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}))", key)
+        wait_until(lambda: len(list(filter(None, said(daemon)))) == 2)
+        assert said(daemon) == [None, None, "good", None, "bad", None]
+
+
 def test_undo_takes_marks_back_one_by_one(browser, daemon):
     for number in range(3):
         daemon.judge(number, 0.9)

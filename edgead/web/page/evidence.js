@@ -23,7 +23,7 @@ export class EvidenceView {
     this.chosen = null;
     this.before = null;
     this.listed = new Map(); // verdicts of the list, by their links
-    this.marking = null; // what the key before this one does
+    this.keys = null; // what the key before this one does
     this.marked = []; // links of those that a key has marked, for undo
     for (const button of by("decisions").children) {
       button.addEventListener("click", () => {
@@ -95,22 +95,20 @@ export class EvidenceView {
   key(event) {
     if (by("evidence").hidden || event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea, dialog")) return;
     if (event.key === "Escape" && this.chosen) return this.back();
-    if (event.key in WAYS) {
-      event.preventDefault();
-      this.step(WAYS[event.key]);
-    } else if (event.key.toLowerCase() in MARKS && !event.repeat) {
-      event.preventDefault();
-      this.markByKey(MARKS[event.key.toLowerCase()]);
-    }
+    const key = event.key.toLowerCase();
+    if (event.key in WAYS) this.afterKeys(() => this.step(WAYS[event.key]));
+    else if (key in MARKS && !event.repeat) this.afterKeys(() => (MARKS[key] ? this.markChosen(MARKS[key]) : this.undo()));
+    else return;
+    event.preventDefault();
   }
 
-  // Keys wait for each other: two that come fast mark two parts.
-  markByKey(opinion) {
-    const before = this.marking;
-    this.marking = (async () => {
+  // Keys wait for each other: two that come fast mark two parts, and none marks the part before.
+  afterKeys(action) {
+    const before = this.keys;
+    this.keys = (async () => {
       await before;
       try {
-        await (opinion ? this.markChosen(opinion) : this.undo());
+        await action();
       } catch (problem) {
         toast(problem.message, true);
       }
@@ -164,7 +162,8 @@ export class EvidenceView {
     const next = find();
     if (!next) return;
     reveal(by("verdicts"), next);
-    location.hash = next.dataset.link;
+    this.chosen = next.dataset.link; // at once: the next key may come before the address has changed
+    location.hash = this.chosen;
     if (by("verdicts").contains(document.activeElement)) next.focus({ preventScroll: true });
   }
 
