@@ -15,7 +15,6 @@ from browser import chromium
 from exported import share_tracings
 from fakes import full_disk
 from hypothesis import settings
-from one_thread import one_thread as one_thread
 from system_packages import what_to_install
 
 from edgead.synthetic import write_dataset
@@ -25,6 +24,11 @@ ALL_REQUIRED = "all" in os.environ.get("EDGEAD_REQUIRE", "").split(",")
 _NOT_TESTED = re.compile(r"(?!.*(CUDA|GPU)).*NOT TESTED", re.IGNORECASE)
 
 Once = Callable[[str, Callable[[Path], object]], Path]
+
+# Test processes share the cores: threads that wait for each other took two fifths of the time. Read by torch and the
+# kernels when they are loaded, here and in programs that a test starts; tests of threads set their number.
+os.environ.setdefault("EDGEAD_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes is up to what else the machine does.
 settings.register_profile("edgead", deadline=None)

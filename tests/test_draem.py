@@ -45,9 +45,6 @@ from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 TINY = {"image_size": (32, 32), "width": 1 / 32, "steps": 6, "batch_size": 4, "window": 9}
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def good_images(count: int = 4, size: tuple[int, int] = (32, 32)) -> list[np.ndarray]:
     """Smooth colour ramps with a little noise."""
     rng = np.random.default_rng(0)

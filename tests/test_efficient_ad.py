@@ -62,9 +62,6 @@ def noise(count: int, side: int, seed: int = 0) -> list[np.ndarray]:
     return [rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count)]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
 def teacher_file(tmp_path_factory):
     """A teacher that has learned nothing: what follows does not depend on it."""

@@ -46,9 +46,6 @@ def lite(**settings) -> EfficientADLite:
     return EfficientAD.from_settings({**TINY, **settings})
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
 def trained():
     return lite().fit(IMAGES)

@@ -35,9 +35,6 @@ SEEDS = {"teacher": 1, "student": 2, "autoencoder": 3}
 IMAGE_SIZE = (256, 256)
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def forget():
     yield

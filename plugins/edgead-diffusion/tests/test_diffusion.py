@@ -22,11 +22,8 @@ from edgead_diffusion.examples import Examples  # noqa: E402
 from edgead_diffusion.seas import SeasPlan  # noqa: E402
 from edgead_diffusion.stable_diffusion import StableDiffusion, open_stable_diffusion  # noqa: E402
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    # Of diffusers with numpy 2.
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+# Of diffusers with numpy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 PLAN = SeasPlan(steps=1, accumulation=1, sampling_steps=4, unet_rate=1e-3, words_rate=1e-3)
 
 

@@ -32,7 +32,6 @@ from edgead_diffusion.anogen_sampling import Blending, masked_noise_loss  # noqa
 from edgead_diffusion.attention_maps import CrossAttentionMaps  # noqa: E402
 from edgead_diffusion.seas_masks import MaskPredictor  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 SEAS, ANOGEN = authors_numbers("seas"), authors_numbers("anogen")
 ROUNDED = {"start": 1e-5, "sampled": 1e-5, "made": 1e-5, "focal": 1e-7}
 

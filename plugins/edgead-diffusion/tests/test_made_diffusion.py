@@ -30,11 +30,8 @@ from edgead_diffusion.made_set import Diffusion, make_by_diffusion  # noqa: E402
 from edgead_diffusion.seas import SeasPlan  # noqa: E402
 from edgead_diffusion.stable_diffusion import open_stable_diffusion  # noqa: E402
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    # Of diffusers with numpy 2.
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+# Of diffusers with numpy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SHAPE = HEIGHT, WIDTH = 48, 72
 
 

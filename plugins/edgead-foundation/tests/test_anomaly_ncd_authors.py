@@ -25,7 +25,6 @@ from edgead_foundation.anomaly_ncd.heads import KindHeads  # noqa: E402
 from edgead_foundation.anomaly_ncd.training import Plan, train  # noqa: E402
 from edgead_foundation.backbones.vit import VisionTransformer, VitShape  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 THEIRS = authors_numbers("anomaly_ncd")
 SHAPE = VitShape(authors.SIDE, authors.PATCH, authors.WIDTH, authors.DEPTH, authors.HEADS)
 PLAN = Plan(authors.KINDS, epochs=authors.EPOCHS, batch_size=authors.BATCH)

@@ -24,8 +24,6 @@ from edgead_foundation.filo.files import authors_name, is_learnt, load_learnt  #
 from edgead_foundation.filo.network import MultiShape, blurred, highest  # noqa: E402
 from edgead_foundation.filo.words import PLACES, anomalous_sentences, read_descriptions  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):

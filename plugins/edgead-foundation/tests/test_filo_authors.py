@@ -23,7 +23,6 @@ from edgead_foundation.filo import training as filo_training  # noqa: E402
 from edgead_foundation.filo import words as filo_words  # noqa: E402
 from edgead_foundation.filo.detector import Filo  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5
 
 

@@ -35,8 +35,6 @@ from edgead_foundation.inp_former import reconstruction, stable_adamw
 from edgead_foundation.inp_former import training as inp_training
 from edgead_foundation.inp_former.reconstruction import Reconstruction
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 COMMITS = {
     "winclip": "open-edge-platform/anomalib b723368",
     "inp_former": "luow23/INP-Former 17d2653",

@@ -29,8 +29,6 @@ from edgead_foundation.anomaly_clip.training import LabelledSet, order_of  # noq
 from edgead_foundation.backbones.files import convert, read_text_tower, read_tower  # noqa: E402
 from edgead_foundation.winclip import WinClip, windows_of  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):

@@ -31,7 +31,7 @@ TINY = {
 }
 REAL = dict(TOWERS)
 
-pytestmark = pytest.mark.usefixtures("one_thread", "small_towers")
+pytestmark = pytest.mark.usefixtures("small_towers")
 
 
 @pytest.fixture

@@ -42,8 +42,6 @@ SMALL = replace(TOWERS[NAME], **SIZES)
 HEAD = InpFormer.head.fget(SimpleNamespace(config=InpFormerConfig()))
 PLAN = Plan(authors.STEPS, 1, 1, 1e-3, authors.WARM_UP, 0)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(autouse=True)
 def small_tower(monkeypatch):

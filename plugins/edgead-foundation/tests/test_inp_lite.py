@@ -26,8 +26,6 @@ TINY = {
     "seen_patches": 40,
 }
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def flat_grey(count: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)

@@ -26,7 +26,6 @@ from edgead_foundation.metauas.detector import MetaUas, MetaUasConfig  # noqa: E
 from edgead_foundation.metauas.files import authors_name, is_weight, load_checkpoint  # noqa: E402
 from edgead_foundation.metauas.networks import MetaUasNetwork  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 UNUSED = {"encoder._conv_head.weight": (1792, 448, 1, 1), "encoder._bn1.bias": (1792,)}
 
 

@@ -25,7 +25,6 @@ from edgead_foundation.metauas.files import authors_name, is_weight  # noqa: E40
 from edgead_foundation.metauas.networks import LEVELS as STAGES  # noqa: E402
 from edgead_foundation.metauas.networks import Alignment, Gate, Segmenter  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 THEIRS = authors_numbers("metauas")
 
 

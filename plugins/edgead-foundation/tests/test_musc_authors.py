@@ -33,7 +33,6 @@ from edgead_foundation import musc  # noqa: E402
 from edgead_foundation.backbones import files as tower_files  # noqa: E402
 from edgead_foundation.backbones.names import TOWERS  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 THEIRS = authors_numbers("musc")
 TOLERANCE = 1e-5
 

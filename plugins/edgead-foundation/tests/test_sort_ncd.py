@@ -32,7 +32,6 @@ from edgead_foundation.anomaly_ncd.sorter import RegionImages, clusters_of, read
 from edgead_foundation.anomaly_ncd.training import Plan  # noqa: E402
 from edgead_foundation.backbones.vit import VisionTransformer, VitShape, read_vit  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = VitShape(image_size=32, patch_size=8, width=64, depth=2, heads=1)
 
 

@@ -29,7 +29,7 @@ from edgead_foundation.backbones.names import TOWERS  # noqa: E402
 from edgead_foundation.backbones.networks import create  # noqa: E402
 from edgead_foundation.weights import main  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread", "small_towers")
+pytestmark = pytest.mark.usefixtures("small_towers")
 NAME = "dinov2_vits14_reg"
 REAL = dict(TOWERS)
 

@@ -20,7 +20,7 @@ from edgead_foundation.backbones import files as tower_files  # noqa: E402
 from edgead_foundation.backbones.names import TOWERS  # noqa: E402
 from edgead_foundation.backbones.towers import TowerBackbone, build_tower  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread", "small_towers")
+pytestmark = pytest.mark.usefixtures("small_towers")
 LAYERS = tuple(f"block{number}" for number in authors.BLOCKS)
 TOLERANCE = 1e-5
 

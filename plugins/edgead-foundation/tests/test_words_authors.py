@@ -24,7 +24,6 @@ from edgead_foundation.clip import value_paths  # noqa: E402
 from edgead_foundation.crane import detector as crane  # noqa: E402
 from edgead_foundation.crane import dino_attention  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-5
 METHODS = tuple(REAL)
 

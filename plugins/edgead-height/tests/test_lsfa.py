@@ -20,8 +20,6 @@ from edgead_height.lsfa.network import patches_of  # noqa: E402
 
 SMALL = {"image_size": (64, 64), "steps": 4, "bank_patches": 100, "memory_bank_size": 50}
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def images(count: int = 6) -> list[np.ndarray]:
     """Stripes of colour, and a relief that lies under them."""

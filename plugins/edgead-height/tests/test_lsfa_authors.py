@@ -29,8 +29,6 @@ NAMES = {
     "perceptron.2.": "mlp.fc2.",
 }
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def authors_name(name: str) -> str:
     for ours, theirs in NAMES.items():

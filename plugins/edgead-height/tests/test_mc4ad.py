@@ -28,8 +28,6 @@ SMALL = {"image_size": SIZE, "widths": (4, 8), "steps": 6, "batch_images": 2}
 RELIEF = Relief(mm_per_count=0.005, height_mm=0.1, slope_mm=0.02, sigma_px=4)
 SPEC = Preprocessing(image_size=SIZE, colour="relief", relief=RELIEF)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def good_maps(count: int = 6) -> list[np.ndarray]:
     rng = np.random.default_rng(0)

@@ -19,8 +19,6 @@ from edgead_height.mc4ad.pushes import crop_patches, displacements  # noqa: E402
 
 THEIRS = authors_numbers("mc4ad")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def cropped(parts: int = PARTS):
     return crop_patches(cloud()[0], parts, CROPS, np.random.RandomState(SEED).randint)

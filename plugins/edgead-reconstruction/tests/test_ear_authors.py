@@ -19,8 +19,6 @@ from edgead_reconstruction.ear import similarity  # noqa: E402
 THEIRS = authors_numbers("riad")
 MAGNITUDE, POOL = similarity.gradient_magnitude, F.avg_pool2d
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def differs(tolerance: float) -> bool:
     found = similarity.msgms_distance(unit("image"), unit("rebuilt"))

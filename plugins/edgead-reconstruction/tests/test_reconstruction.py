@@ -46,8 +46,6 @@ SMALL = {
 }
 """Settings of tiny detectors; the last is `fader` on DRAEM."""
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def build(name: str, **settings):
     return METHODS.find("fader" if name == "draem" else name).from_settings({**SMALL[name], **settings})

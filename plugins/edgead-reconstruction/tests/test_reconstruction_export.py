@@ -16,7 +16,7 @@ from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.workstation.methods.load import load_network  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 SETTINGS = {
     "strega": {"steps": 60, "area": 16},

@@ -41,8 +41,6 @@ X = torch.from_numpy(slices())[:, None]
 SQUARED = put_on(X, 0.6 * torch.from_numpy(slices("squares") > 0.8).double())
 NOISES = tuple(torch.from_numpy(numbers(name, (3, LATENT, 1, 1))) for name in ("noise", "noise of context"))
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def authors_name(name: str) -> str:
     """encoder.0.weight -> enc.start.conv.weight, encoder.3.weight -> enc.middle_blocks.1.activation.weight, ..."""

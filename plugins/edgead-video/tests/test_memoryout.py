@@ -26,8 +26,6 @@ from edgead_video.strips import FRAMES, GIVEN, strips  # noqa: E402
 
 SMALL = {"image_size": (32, 48), "dim": 16, "layers": 1, "experts": 5, "chosen": 2, "steps": 4, "batch_images": 2}
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def build(**settings) -> MemoryOut:
     return MemoryOut.from_settings({**SMALL, **settings})

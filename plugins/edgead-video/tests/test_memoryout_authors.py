@@ -38,8 +38,6 @@ from edgead_video.memoryout.network import Predictor  # noqa: E402
 
 THEIRS = authors_numbers("memoryout")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def of_block(theirs: str, block: nn.Module) -> dict[str, nn.Module]:
     names = {"norm1": "attention_norm", "attn.qkv": "qkv", "attn.proj": "out", "norm2": "mlp_norm"}

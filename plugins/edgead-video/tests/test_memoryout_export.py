@@ -21,7 +21,7 @@ from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.workstation.methods.load import load_network  # noqa: E402
 from edgead_video.__main__ import main  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 
 def test_the_graph_gives_what_torch_gives_for_any_number_of_strips(tmp_path):
