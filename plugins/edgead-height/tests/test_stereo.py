@@ -376,7 +376,14 @@ def test_folders_without_a_pair_leave_nothing(folders):
     ended = run_here("--stereo", folders / "left", folders / "right", "-o", folders / "maps", *settings, command=main)
     assert ended.returncode == 2 and "no pair of images" in ended.stderr
     assert not (folders / "maps").exists()
+
+
+def test_a_check_of_the_site_looks_for_both_sources_and_the_calibration(folders):
     check_there(f"stereo:{folders}/left|{folders}/right?{QUERY}")
+    with pytest.raises(SourceError, match="none: no such"):
+        check_there(f"stereo:{folders}/left|{folders}/none?{QUERY}")
+    with pytest.raises(SourceError, match="none.yml: is missing"):
+        check_there(f"stereo:{folders}/left|{folders}/right?calibration={folders}/none.yml")
 
 
 def test_the_daemons_camera_takes_pairs_as_it_takes_others(folders):
