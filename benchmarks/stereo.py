@@ -3,8 +3,9 @@
     python -m benchmarks stereo -o WORK
     python -m benchmarks stereo -o WORK --sheet docs/stereo.jpg
 
-Plates are rendered (`edgead.synthetic.stereo`). First the error of heights in mm, by how much texture the plates have.
-Then a model of the heights and one of the left images learn the same good plates and judge the same dents.
+Plates are rendered (`edgead_height.rendered_pairs`; `pip install ./plugins/edgead-height`). First the error of heights
+in mm, by how much texture the plates have. Then a model of the heights and one of the left images learn the same good
+plates and judge the same dents.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import edgead
 from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay
 from edgead.images.sheet import contact_sheet
-from edgead.images.stereo import Rectified, Search, StereoHeights
-from edgead.synthetic.stereo import BASELINE_MM, DISTANCE_MM, FOCAL_PX, SIZE, render_pair
+from edgead_height.rendered_pairs import BASELINE_MM, DISTANCE_MM, FOCAL_PX, SIZE, render_pair
+from edgead_height.stereo import Rectified, Search, StereoHeights
 
 NO_DENT_MM = 1e-6  # a kind of its own, whose AUROC must be chance
 DENTS_MM = (NO_DENT_MM, 0.25, 0.5, 1.0, 2.0)

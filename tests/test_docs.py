@@ -22,7 +22,7 @@ PAGES = written_pages()
 # Of other programs, or of a benchmark.
 OTHERS_OPTIONS = set(
     "--no-index --no-binary --no-cache-dir --no-compile --no-deps --overrides --find-links --system-site-packages"
-    " --list-formats-ext --gpus --network --json --group --tower".split()
+    " --list-formats-ext --gpus --network --json --group --tower --stereo --area --z --mm-per-unit".split()
 )
 MINIMAL = {"cameras": {"top": {"uri": "synthetic:"}}, "pipelines": {"caps": {"camera": "top", "model": "model"}}}
 

@@ -67,6 +67,9 @@ def test_a_component_of_a_plug_in_is_named_with_its_package(came_from, monkeypat
     assert of_heads == "area_opened comes with edgead-reconstruction: ENV/bin/pip install edgead-reconstruction"
     assert comes_with("edgead.methods", "fader") == of_heads.replace("area_opened", "fader")
     assert comes_with("edgead.sinks", "s7") == "s7 comes with edgead-plant: ENV/bin/pip install 'edgead-plant[s7]'"
+    assert (
+        comes_with("edgead.sources", "stereo") == "stereo comes with edgead-height: ENV/bin/pip install edgead-height"
+    )
     assert comes_with("edgead.sinks", "seas") is None and comes_with("edgead.nothing", "s7") is None
     came_from(CHECKOUT.as_uri(), dir_info={})
     monkeypatch.chdir(CHECKOUT)

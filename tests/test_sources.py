@@ -540,6 +540,15 @@ def test_a_server_that_never_answers_is_an_error_in_bounded_time():
         ("images:a@b", "images:a@b"),
         ("jsonl:a@b.jsonl", "jsonl:a@b.jsonl"),
         ("http://host/@me:1", "http://host/***"),
+        # Of two cameras; a | or ? in a password splits them wrongly.
+        (
+            "stereo:rtsp://u:p@one/live|rtsp://two/live?token=x?focal_px=9",
+            "stereo:rtsp://one/live|rtsp://two/live?token=***?focal_px=9",
+        ),
+        ("stereo:camera:0|rtsp://u:p?p@two/live?focal_px=9", "stereo:camera:0|rtsp://two/live?focal_px=9"),
+        ("stereo:rtsp://u:p|p@one/live|camera:0?focal_px=9", "stereo:***"),
+        ("stereo:camera:0|rtsp://u:p?p@two/live", "stereo:***"),
+        ("stereo:rtsp://u:p@one/live", "stereo:***"),
     ],
 )
 def test_what_is_shown_of_a_uri(uri, shown):

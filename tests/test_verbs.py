@@ -38,6 +38,11 @@ def test_help_and_a_misspelt_verb_import_no_verb(arguments):
     assert said and heavy == set()
 
 
+def test_a_command_that_is_a_plug_ins_is_named_with_its_package():
+    ended = run_here("heights", "scans")
+    assert ended.returncode == 2 and ended.stderr.startswith("error: edgead-heights comes with edgead-height: ")
+
+
 def test_help_lists_each_verb_below_its_heading_with_what_its_own_help_begins_with():
     said = " ".join(run_here("--help", columns=300).stdout.replace("│", "").split())
     places, group = [], get_command(app)

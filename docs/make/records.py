@@ -69,8 +69,8 @@ def record_page() -> str:
         "# The record of a verdict",
         "MQTT messages, webhooks and JSON lines carry the same record. That of a [part](../how-to/parts.md) has "
         "`reason` and `views` too; where a model [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) it has "
-        f"`alignment`: {known['alignment']} A model [of heights](../how-to/height-detectors.md) that measures has "
-        f"`push_mm`: {known['push_mm']}",
+        f"`alignment`: {known['alignment']} A model [of heights](../how-to/measure-heights.md#push_mm) that "
+        f"measures has `push_mm`: {known['push_mm']}",
         f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",
         table(("key", "is"), rows),
         *_notice_parts(),

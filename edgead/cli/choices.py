@@ -42,11 +42,6 @@ class InputName(Word):
     rgb_relief = "rgb_relief"
 
 
-class HeightsGrow(Word):
-    up = "up"
-    away = "away"
-
-
 class TeacherSize(Word):
     nano = "nano"
     small = "small"

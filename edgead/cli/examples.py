@@ -7,10 +7,6 @@ EXAMPLES = {
         "edgead optics --defect 0.2mm --view 80x60mm --speed 0.5m/s",
         "edgead optics --defect 1mm --view 30cm --distance 600mm",
     ),
-    "heights": (
-        "edgead heights clouds -o maps --mm-per-pixel 0.2",
-        "edgead heights --stereo left right -o maps --set baseline_mm=60 --set focal_px=1200",
-    ),
     "train": (
         "edgead train good_images -o model",
         "edgead train good_images -o model --preset fast --defects known_rejects",

@@ -14,13 +14,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgead.cli.examples import EXAMPLES
+from edgead.errors import SettingsError
+from edgead.process.installation import comes_with
 
 VERBS = {
     "Make a model": {
         "start": "start",
         "demo": "device",
         "optics": "optics",
-        "heights": "heights",
         "train": "train",
         "presets": "presets",
         "tune": "workstation",
@@ -83,6 +84,8 @@ class VerbGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] in _FILES:
             self.commands[args[0]] = self.load(args[0])
+        elif moved := comes_with("console_scripts", f"edgead-{args[0]}"):
+            raise SettingsError(moved)
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -56,7 +56,7 @@ class Component:
         try:
             return self.options.model_validate(values)
         except ValidationError as error:
-            raise SettingsError(f"{shown}: {tell_invalid(error.errors())}") from None
+            raise SettingsError(f"{shown}: {tell_invalid(error.errors(), whole='options')}") from None
 
 
 C = TypeVar("C", bound=Component)

@@ -24,6 +24,7 @@ _HARMLESS_PART = re.compile(
     r"|ts|jpe?g|amp|sdp)*|.{0,2}|[^=]*=\*{3}",
     re.I,
 )
+# Of edgead-height. Passwords of its two cameras are hidden whether it is installed or not.
 _STEREO = "stereo:"
 _schemes: set[str] = set()
 

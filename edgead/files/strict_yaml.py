@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,15 +66,6 @@ class _PlainLoader(yaml.SafeLoader):
             raise _Refusal(problem=f"a value cannot be read: {error}", problem_mark=node.start_mark) from None
 
 
-class _OpenCvLoader(_PlainLoader):
-    """The same for what OpenCV's FileStorage writes: its matrices are mappings."""
-
-
-_OpenCvLoader.add_constructor(
-    "tag:yaml.org,2002:opencv-matrix", lambda loader, node: loader.construct_mapping(node, deep=True)
-)
-
-
 @dataclass(frozen=True, slots=True)
 class YamlFile:
     """What a file holds, and where it stands there."""
@@ -108,14 +99,14 @@ def _child(node: yaml.Node | None, part: object) -> tuple[int, yaml.Node] | None
     return None
 
 
-def load_yaml(path: Path, *, of_opencv: bool = False) -> YamlFile:
+def load_yaml(path: Path, *, prepared: Callable[[str], str] = str) -> YamlFile:
     """Read one document from a regular file of at most 1 MiB.
 
     Parameters
     ----------
     path : Path
-    of_opencv : bool
-        OpenCV's FileStorage wrote it, which reads what is damaged beyond the memory that it has.
+    prepared : callable
+        Makes YAML of its text, where that is a dialect; without another number of lines.
 
     Raises
     ------
@@ -129,8 +120,7 @@ def load_yaml(path: Path, *, of_opencv: bool = False) -> YamlFile:
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     try:
-        # Its first line, %YAML:1.0, is no directive of YAML: a comment in its place keeps the numbers of lines.
-        loader = _OpenCvLoader(text.replace("%YAML", "#", 1)) if of_opencv else _PlainLoader(text)
+        loader = _PlainLoader(prepared(text))
         root = loader.get_single_node()
         content = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:

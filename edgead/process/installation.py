@@ -10,11 +10,15 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from shlex import quote
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 # What this repository's plug-ins add, by the groups of their entry points; with the extra that a component needs.
 _FOUNDATION = "winclip anomaly_clip crane filo metauas inp_former inp_lite"
 _PLUGINS = {
+    "console_scripts": {
+        "edgead-heights": "edgead-height",
+        "edgead-video": "edgead-video",
+        "edgead-weights": "edgead-foundation",
+    },
     "edgead.defects": {"seas": "edgead-diffusion", "anogen": "edgead-diffusion"},
     "edgead.heads": {"area_opened": "edgead-reconstruction"},
     "edgead.methods": {
@@ -31,7 +35,10 @@ _PLUGINS = {
         "sparkplug": "edgead-plant[sparkplug]",
         "gpio": "edgead-plant[gpio]",
     },
-    "edgead.sources": dict.fromkeys(("strips", "strips+camera", "strips+rtsp"), "edgead-video"),
+    "edgead.sources": {
+        **dict.fromkeys(("strips", "strips+camera", "strips+rtsp"), "edgead-video"),
+        "stereo": "edgead-height",
+    },
     "edgead.sorters": {"anomaly_ncd": "edgead-foundation"},
     "edgead.triggers": {
         "s7": "edgead-plant[s7]",
@@ -86,6 +93,8 @@ def command_path(name: str) -> str:
 
 def _checkout() -> tuple[Path | None, bool]:
     """The folder that edgead was installed from, None where it came from elsewhere; whether it is used in place."""
+    from urllib.request import url2pathname  # which imports http: a misspelt verb need not wait for it
+
     try:
         record = json.loads(distribution("edgead").read_text("direct_url.json") or "{}")
     except PackageNotFoundError:  # imported from a checkout that was never installed

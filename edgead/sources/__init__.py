@@ -151,11 +151,10 @@ def check_there(uri: str) -> None:
         live_address(uri, Limits())
     elif component.name in ("path", "watch"):
         open_source(uri).close()
-    elif _is_stereo(component):
-        for one in split_stereo(uri)[:2]:
-            check_there(one)
-        _options(component, uri).heights()
     else:
+        if _is_stereo(component):
+            for one in split_stereo(uri)[:2]:
+                check_there(one)
         _options(component, uri)
 
 
@@ -170,6 +169,7 @@ def _component(text: str) -> SourceComponent | None:
 
 
 def _is_stereo(component: SourceComponent | None) -> TypeGuard[SourceComponent]:
+    """Whether it is the source of two others, which edgead-height adds."""
     return component is not None and component.name == "stereo"
 
 

@@ -45,8 +45,7 @@ class SourceComponent(Component):
 SOURCES: Registry[SourceComponent] = Registry(
     "source",
     tuple(
-        f"edgead.sources.{name}"
-        for name in "camera csi genicam network synthetic paths sent_images watched stereo".split()
+        f"edgead.sources.{name}" for name in "camera csi genicam network synthetic paths sent_images watched".split()
     ),
 )
 

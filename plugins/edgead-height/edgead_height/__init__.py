@@ -1,1 +1,1 @@
-"""Detectors for height maps, for edgead."""
+"""Heights for edgead: maps of point clouds and of two cameras, and detectors for height maps."""

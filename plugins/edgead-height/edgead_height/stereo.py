@@ -75,7 +75,7 @@ def read_calibration(path: Path) -> Calibration:
         It is missing, too large, damaged, or says nothing that two cameras could be.
     """
     try:
-        content = load_yaml(path, of_opencv=True).content
+        content = load_yaml(path, prepared=_plain).content
     except SettingsError as error:
         raise ImageError(str(error)) from None
     if not isinstance(content, dict):
@@ -95,6 +95,11 @@ def read_calibration(path: Path) -> Calibration:
     height, width = content.get("image_height"), content.get("image_width")
     size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     return Calibration(cameras, distortions, matrices["R"], matrices["T"].reshape(3, 1), size)
+
+
+def _plain(text: str) -> str:
+    """YAML of FileStorage as others read it: its first line is no directive, and its matrices are mappings."""
+    return text.replace("%YAML", "#", 1).replace("!!opencv-matrix", "")
 
 
 def _matrix(found: Any) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""Verb `heights`: height maps of point clouds, and of pairs of images."""
+"""Command `edgead-heights`: height maps of point clouds, and of pairs of images."""
 
 from __future__ import annotations
 
@@ -10,17 +10,29 @@ from typing import Annotated, Any, NamedTuple, cast
 import numpy as np
 import typer
 
+from edgead.cli import main as run
 from edgead.cli.advice import edgead_command
-from edgead.cli.app import Json, app, print_report, read_setting
-from edgead.cli.choices import HeightsGrow
+from edgead.cli.app import Json, ListingApp, print_report, read_setting
+from edgead.cli.choices import Word
 from edgead.cli.console import facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
 from edgead.files.atomic import new_folder
-from edgead.images.cloud_maps import Area, Grid, Z, find_grid, height_maps
-from edgead.images.clouds import list_clouds
 from edgead.images.files import ImageError, write_image
+from edgead_height.cloud_maps import Area, Grid, Z, find_grid, height_maps
+from edgead_height.clouds import list_clouds
 
 HEIGHTS, COLOURS = "heights", "colours"
+EXAMPLES = (
+    "edgead-heights clouds -o maps --mm-per-pixel 0.2",
+    "edgead-heights --stereo left right -o maps --set baseline_mm=60 --set focal_px=1200",
+)
+
+app = ListingApp(pretty_exceptions_enable=False)
+
+
+class HeightsGrow(Word):
+    up = "up"
+    away = "away"
 
 
 class _Named(NamedTuple):
@@ -31,7 +43,7 @@ class _Named(NamedTuple):
     image: np.ndarray | None
 
 
-@app.command()
+@app.command(epilog="\n\n".join(("Examples:", *EXAMPLES)))
 def heights(
     cloud: Annotated[
         list[Path] | None,
@@ -97,6 +109,11 @@ def heights(
         print(edgead_command("train", output / HEIGHTS, "-o", "model", "--input", "relief", "--mm-per-count", "1"))
 
 
+def main() -> None:
+    """Entry point of the command."""
+    run(app)
+
+
 def _written(maps: Iterator[_Named], output: Path) -> dict[str, Any]:
     """Write maps into a folder that is there once all are."""
     known: list[float] = []
@@ -117,8 +134,8 @@ def _written(maps: Iterator[_Named], output: Path) -> dict[str, Any]:
 def _of_pairs(folders: tuple[Path, Path], settings: dict[str, Any], report: dict[str, Any]) -> Iterator[_Named]:
     from edgead.sources import SOURCES, open_source
     from edgead.sources.live import Limits
-    from edgead.sources.stereo import StereoSource
     from edgead.types import VALUES
+    from edgead_height.source import StereoSource
 
     options = SOURCES.all()["stereo"].read(settings, "--stereo")
     sources = (open_source(folders[0]), open_source(folders[1]))

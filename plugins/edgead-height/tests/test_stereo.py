@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from importlib.metadata import entry_points
 
 import cv2
 import numpy as np
@@ -16,17 +16,19 @@ import pytest
 from command_line import run_here
 from patience import MAX_S
 
-from edgead.components.uri import join_stereo, split_stereo, without_credentials
+from edgead.components.uri import join_stereo, split_stereo
 from edgead.images.files import ImageError, load_image
-from edgead.images.stereo import Calibration, Rectified, Search, StereoHeights, read_calibration, rectified
-from edgead.sources import SourceError, beside, check_there, gives_depth, is_live, open_source
+from edgead.process.installation import comes_with
+from edgead.sources import SOURCES, SourceError, beside, check_there, gives_depth, is_live, open_source
 from edgead.sources.contract import Counters, FrameCounter
 from edgead.sources.live import Limits
 from edgead.sources.settings import CameraSection
-from edgead.sources.stereo import StereoOptions, StereoSource
 from edgead.sources.supervised import SupervisedCamera
-from edgead.synthetic.stereo import BASELINE_MM, DISTANCE_MM, FOCAL_PX, SIZE, render_pair
 from edgead.types import VALUES
+from edgead_height.command import main
+from edgead_height.rendered_pairs import BASELINE_MM, DISTANCE_MM, FOCAL_PX, SIZE, render_pair
+from edgead_height.source import StereoOptions, StereoSource
+from edgead_height.stereo import Calibration, Rectified, Search, StereoHeights, read_calibration, rectified
 
 SEARCH = {"min_disparity": 96, "disparities": 96}
 GIVEN = {"baseline_mm": BASELINE_MM, "focal_px": FOCAL_PX, **SEARCH}
@@ -222,6 +224,12 @@ def test_a_calibration_that_does_not_fit_the_images_is_refused(moved, size, word
 # Addresses
 
 
+def test_the_entry_point_is_the_source_and_the_core_names_its_package_where_it_is_not_installed():
+    assert {entry.value for entry in entry_points(group="edgead.sources", name="stereo")} == {"edgead_height.source"}
+    assert comes_with("edgead.sources", "stereo").startswith("stereo comes with edgead-height: ")
+    assert SOURCES.all()["stereo"].options is StereoOptions and "stereo" not in SOURCES.builtin()
+
+
 def test_an_address_has_two_sources_with_options_of_their_own():
     uri = "stereo:v4l2:///dev/video0?width=640|v4l2:///dev/video2?width=640?baseline_mm=60&focal_px=1200"
     assert split_stereo(uri) == (
@@ -232,29 +240,6 @@ def test_an_address_has_two_sources_with_options_of_their_own():
     assert join_stereo(*split_stereo(uri)) == uri
     assert is_live(uri) and gives_depth(uri)
     assert not is_live("stereo:left|right?baseline_mm=60&focal_px=1200")
-
-
-def test_passwords_of_both_cameras_are_hidden():
-    uri = (
-        "stereo:rtsp://admin:secret1@one/live|rtsp://admin:secret2@two/live?token=secret3?baseline_mm=60&focal_px=1200"
-    )
-    shown = without_credentials(uri)
-    assert "secret" not in shown and "admin" not in shown
-    assert "one/live" in shown and "two/live" in shown and "baseline_mm=60" in shown
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "stereo:rtsp://admin:sec|ret@one/live|camera:0?baseline_mm=60&focal_px=1200",
-        "stereo:camera:0|rtsp://admin:sec?ret@two/live",
-        "stereo:camera:0|rtsp://admin:sec?ret@two/live?baseline_mm=60&focal_px=1200",
-        "stereo:rtsp://admin:secret@one/live",
-    ],
-)
-def test_a_password_that_splits_the_address_is_hidden_too(uri):
-    shown = without_credentials(uri)
-    assert not {"sec", "ret", "admin"} & set(re.split(r"\W+", shown)) and "secret" not in shown
 
 
 def test_relative_folders_and_the_calibration_lie_beside_the_site_file(tmp_path):
@@ -375,7 +360,7 @@ def test_cameras_that_never_fit_are_a_fault_that_says_how_far_they_are_apart():
 
 def test_the_command_writes_what_the_source_gives(folders):
     settings = [text for name, value in GIVEN.items() for text in ("--set", f"{name}={value:g}")]
-    ended = run_here("heights", "--stereo", folders / "left", folders / "right", "-o", folders / "maps", *settings)
+    ended = run_here("--stereo", folders / "left", folders / "right", "-o", folders / "maps", *settings, command=main)
     assert ended.returncode == 0 and "2 images had no like" in ended.stderr
     pair = render_pair(np.random.default_rng(2), dent_mm=2)
     mm = load_image(folders / "maps/heights/cam1_002.tiff", keep_depth=True)
@@ -388,10 +373,17 @@ def test_folders_without_a_pair_leave_nothing(folders):
     for path in (folders / "right").iterdir():
         path.rename(path.with_name(f"{path.stem}00.png"))
     (folders / "right/cam2_000.png").unlink(missing_ok=True)
-    ended = run_here("heights", "--stereo", folders / "left", folders / "right", "-o", folders / "maps", *settings)
+    ended = run_here("--stereo", folders / "left", folders / "right", "-o", folders / "maps", *settings, command=main)
     assert ended.returncode == 2 and "no pair of images" in ended.stderr
     assert not (folders / "maps").exists()
+
+
+def test_a_check_of_the_site_looks_for_both_sources_and_the_calibration(folders):
     check_there(f"stereo:{folders}/left|{folders}/right?{QUERY}")
+    with pytest.raises(SourceError, match="none: no such"):
+        check_there(f"stereo:{folders}/left|{folders}/none?{QUERY}")
+    with pytest.raises(SourceError, match="none.yml: is missing"):
+        check_there(f"stereo:{folders}/left|{folders}/right?calibration={folders}/none.yml")
 
 
 def test_the_daemons_camera_takes_pairs_as_it_takes_others(folders):
@@ -417,7 +409,7 @@ def test_a_model_of_heights_judges_what_two_cameras_see(tmp_path):
     good, new = tmp_path / "good", tmp_path / "new"
     settings = [text for name, value in GIVEN.items() for text in ("--set", f"{name}={value:g}")]
     assert (
-        run_here("heights", "--stereo", good / "left", good / "right", "-o", tmp_path / "maps", *settings).returncode
+        run_here("--stereo", good / "left", good / "right", "-o", tmp_path / "maps", *settings, command=main).returncode
         == 0
     )
     options = (

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from edgead.images.clouds import Cloud, load_cloud
 from edgead.images.files import MAX_MEGAPIXELS, ImageError, check_size
+from edgead_height.clouds import Cloud, load_cloud
 
 # A cell has so many points on average: of points at random, two of a hundred cells stay empty.
 _POINTS_A_CELL = 4

@@ -10,18 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from typing_extensions import Self
 
 from edgead.components.options import Section
 from edgead.components.uri import split_stereo, without_credentials
 from edgead.images.files import ImageError, natural_key
-from edgead.images.stereo import Rectified, Search, StereoHeights, read_calibration
 from edgead.process.log_rate import LogRate
 from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
 from edgead.sources.live import Limits
 from edgead.sources.registry import register
 from edgead.types import VALUES, Frame
+from edgead_height.stereo import Calibration, Rectified, Search, StereoHeights, read_calibration
 
 logger = logging.getLogger(__name__)
 logger.addFilter(LogRate(1, 60.0))
@@ -49,6 +49,7 @@ class StereoOptions(Section):
     tolerance_ms: Annotated[
         float, Field(ge=0, le=60_000, description="Images of live cameras that are farther apart in time are no pair.")
     ] = 10.0
+    _geometry: Rectified | Calibration = PrivateAttr()
 
     @field_validator("window")
     @classmethod
@@ -59,21 +60,20 @@ class StereoOptions(Section):
 
     @model_validator(mode="after")
     def _one_geometry(self) -> Self:
-        given = (self.baseline_mm is not None) + (self.focal_px is not None)
-        if given != (0 if self.calibration else 2):
+        if self.calibration is not None and self.baseline_mm is self.focal_px is None:
+            try:
+                self._geometry = read_calibration(self.calibration)
+            except ImageError as error:
+                raise ValueError(f"calibration {error}") from None
+        elif self.calibration is None and self.baseline_mm is not None and self.focal_px is not None:
+            self._geometry = Rectified(self.focal_px, self.baseline_mm)
+        else:
             raise ValueError("give baseline_mm and focal_px of cameras whose rows fit, or a calibration alone")
         return self
 
     def heights(self) -> StereoHeights:
-        """Make what matches pairs; raises SourceError where the calibration cannot be used."""
-        search = Search(self.min_disparity, self.disparities, self.window)
-        if self.calibration is not None:
-            try:
-                return StereoHeights(read_calibration(self.calibration), search)
-            except ImageError as error:
-                raise SourceError(f"calibration {error}") from None
-        assert self.baseline_mm is not None and self.focal_px is not None
-        return StereoHeights(Rectified(self.focal_px, self.baseline_mm), search)
+        """Make what matches pairs."""
+        return StereoHeights(self._geometry, Search(self.min_disparity, self.disparities, self.window))
 
 
 class StereoSource:
@@ -94,7 +94,7 @@ class StereoSource:
     Raises
     ------
     SourceError
-        One source is live and the other is none, or the calibration cannot be used.
+        One source is live and the other is none.
     """
 
     def __init__(self, uri: str, pair: tuple[Source, Source], options: StereoOptions, limits: Limits):

@@ -19,7 +19,7 @@ from edgead.errors import SettingsError
 from edgead.files.regular_files import UnreadableFileError, open_regular
 from edgead.images.files import ImageError, natural_key
 from edgead.images.header import image_size
-from edgead.process.installation import install_command
+from edgead.process.installation import plugin_command
 from edgead.process.quiet_libraries import quiet_opencv
 
 CLOUD_SUFFIXES = (".pcd", ".ply", ".tif", ".tiff")
@@ -201,7 +201,7 @@ def read_pcd(stream: BinaryIO, size: int) -> Cloud:
         import pypcd4
         from pypcd4.pypcd4 import MetaData
     except ImportError:
-        raise SettingsError(f"PCD files need pypcd4: {install_command('clouds')}") from None
+        raise SettingsError(f"PCD files need pypcd4: {plugin_command('edgead-height[clouds]')}") from None
     try:
         header = MetaData.parse_header(_pcd_header(stream))
         _check_pcd(header, stream, size)
