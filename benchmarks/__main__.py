@@ -22,6 +22,7 @@ BENCHMARKS = (
     "fader",
     "few",
     "few_shot",
+    "first_verdict",
     "fleet",
     "golden",
     "kernels",

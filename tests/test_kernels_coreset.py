@@ -218,6 +218,15 @@ def test_progress_can_stop(backend, rng):
     assert 1 <= seen[0][0] < seen[0][1] == 30000
 
 
+def test_progress_ends_with_all(backend, rng):
+    features, seen = rng.standard_normal((20, 4), dtype=np.float32), []
+    kernels.greedy_coreset(features, 5, progress=lambda *done: seen.append(done), backend=backend)
+    kernels.extend_coreset(
+        features, np.zeros(20, np.int64), 3, progress=lambda *done: seen.append(done), backend=backend
+    )
+    assert seen[-1] == (3, 3) and (5, 5) in seen
+
+
 def test_arguments(backend):
     features = np.ones((10, 4), np.float32)
     for count in (0, 11):

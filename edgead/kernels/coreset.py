@@ -31,7 +31,8 @@ def greedy_coreset(
     first : int, optional
         The row to start with.
     progress : callable, optional
-        Called as progress(done, count) a few times a second; an exception in it, or Ctrl-C, stops the choice.
+        Called as progress(done, count) a few times a second and at the end; an exception in it, or Ctrl-C, stops the
+        choice.
     backend : str, optional
         "auto", "cpu", "numpy", or "cpu:" and an instruction set level.
 
@@ -56,9 +57,13 @@ def greedy_coreset(
         raise ValueError(f"first must be a row of features, 0 to {len(features) - 1}, found {first}")
     native, level = resolve(backend, cuda=False)
     if native:
-        return native.greedy_coreset(features, count, first, level, progress)
-    check_finite(features, "features")
-    return numpy_backend.greedy_coreset(features, count, first, progress)
+        picks = native.greedy_coreset(features, count, first, level, progress)
+    else:
+        check_finite(features, "features")
+        picks = numpy_backend.greedy_coreset(features, count, first, progress)
+    if progress:
+        progress(count, count)
+    return picks
 
 
 def extend_coreset(
@@ -96,9 +101,13 @@ def extend_coreset(
         raise ValueError(f"nearest must be rows of features, or -1, found {nearest.min()} to {nearest.max()}")
     native, level = resolve(backend, cuda=False)
     if native:
-        return native.extend_coreset(features, nearest, count, level, progress)
-    check_finite(features, "features")
-    return numpy_backend.extend_coreset(features, nearest, count, progress)
+        picks = native.extend_coreset(features, nearest, count, level, progress)
+    else:
+        check_finite(features, "features")
+        picks = numpy_backend.extend_coreset(features, nearest, count, progress)
+    if progress:
+        progress(count, count)
+    return picks
 
 
 def _checked(features: Floats, count: int) -> tuple[Floats, int]:
