@@ -2,6 +2,7 @@
 
     python docs/screenshots.py MODEL          # of a real daemon that inspects the built-in line
     python docs/screenshots.py report.html    # of a page that `edgead report` wrote
+    python docs/screenshots.py heat_maps.jpg  # the first of the defects that `edgead demo` found
 
 The model is that of `edgead demo`, with its kinds: `edgead name MODEL --examples out/data/test`.
 
@@ -20,7 +21,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import httpx
+import numpy as np
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -54,6 +57,16 @@ def take_report(page_file: Path) -> None:
         page.goto(page_file.resolve().as_uri())
         page.screenshot(path=DOCS / "report.jpg", type="jpeg", quality=82)
         browser.close()
+
+
+def first_found(sheet: np.ndarray) -> np.ndarray:
+    """What README and documentation show of the demo's sheet of heat maps: nine parts."""
+    height, width = sheet.shape[:2]
+    return cv2.resize(sheet, (1500, height * 1500 // width), interpolation=cv2.INTER_AREA)[:936]
+
+
+def take_found(sheet: Path) -> None:
+    cv2.imwrite(str(DOCS / "heat_maps.jpg"), first_found(cv2.imread(str(sheet))), [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
 def start_daemon(folder: Path, model: Path) -> tuple[subprocess.Popen, Path]:
@@ -126,4 +139,5 @@ def save(page: Page, name: str, good: Callable[[Page], bool]) -> None:
 
 
 if __name__ == "__main__":
-    take_report(Path(sys.argv[1])) if sys.argv[1].endswith(".html") else main(Path(sys.argv[1]))
+    given = Path(sys.argv[1])
+    {".html": take_report, ".jpg": take_found}.get(given.suffix, main)(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -162,3 +163,19 @@ def test_the_demo_on_own_images_leaves_what_it_says(line_data, tmp_path):
         stdout.print(report.table())
     assert "defects found" in printed.get()
     assert all(f"\n  {step.command}\n" in report.ending() for step in report.next_steps)
+
+
+@pytest.mark.slow
+def test_the_documentation_shows_what_the_demo_finds(tmp_path):
+    """`python docs/screenshots.py heat_maps.jpg` makes it anew; scores differ a little between processors."""
+    pytest.importorskip("torch", reason="training needs the workstation's packages")
+    pytest.importorskip("playwright", reason="docs/screenshots.py drives the browser")
+    run_demo(tmp_path)
+    first_found = runpy.run_path(str(CHECKOUT / "docs/screenshots.py"))["first_found"]
+    here, shown = (
+        first_found(cv2.imread(str(tmp_path / "heat_maps.jpg"))),
+        cv2.imread(str(CHECKOUT / "docs/heat_maps.jpg")),
+    )
+    assert here.shape == shown.shape
+    assert np.abs(here.astype(int) - shown).mean() < 3
+    assert np.abs(np.roll(here, 500, axis=1).astype(int) - shown).mean() > 6  # as if another part were found
