@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from doc_pages import DOCS, ROOT, Block, blocks, inline_code, run_blocks, written_pages
+from doc_pages import DOCS, ROOT, Block, blocks, inline_code, run_blocks, sentences, written_pages
 
 from docs.make import commands, http_api, site_file
 from docs.make.hook import GENERATED, MOVED, pages
@@ -24,6 +24,9 @@ OTHERS_OPTIONS = set(
     "--no-index --no-binary --no-cache-dir --no-compile --no-deps --overrides --find-links --system-site-packages"
     " --list-formats-ext --gpus --network --json --group --tower".split()
 )
+MAX_WORDS = 30  # of a sentence
+# Pages whose sentences are not short yet.
+LONG = {f"docs/how-to/{page}.md" for page in ("commission-from-the-page", "height-detectors", "height-sources")}
 MINIMAL = {"cameras": {"top": {"uri": "synthetic:"}}, "pipelines": {"caps": {"camera": "top", "model": "model"}}}
 
 
@@ -220,6 +223,20 @@ def test_the_readme_is_short_and_has_its_commands():
     assert {"make demo", "make test"} <= {" ".join(line.split()[:2]) for line in text.splitlines()}
 
 
+def test_sentences_are_short():
+    """Who reads English as a second language reads a longer one twice."""
+    example = "# A heading\n\nOne. Two: `a b c`\nof it!\n\n- Three\n"
+    assert [*sentences(example)] == ["", "One.", "Two: code of it!", "Three"]
+    long = [
+        f"{page}: {sentence}"
+        for page, text in PAGES.items()
+        if page not in LONG
+        for sentence in sentences(text)
+        if len(sentence.split()) > MAX_WORDS
+    ]
+    assert long == []
+
+
 def test_a_page_that_loads_from_another_host_is_refused():
     exceptions = pytest.importorskip("mkdocs.exceptions")
     from docs.make.hook import on_post_page
@@ -231,14 +248,34 @@ def test_a_page_that_loads_from_another_host_is_refused():
             on_post_page(f"<p>{tag}</p>", page, None)
 
 
-@pytest.mark.slow
-def test_the_site_builds_strictly(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The site as `make docs` builds it."""
     pytest.importorskip("mkdocs")
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
-    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path)))
-    assert "<h1" in (tmp_path / "reference" / "cli.html").read_text()
+    folder = tmp_path_factory.mktemp("site")
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder)))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly(site):
+    assert "<h1" in (site / "reference" / "cli.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_search_works_from_a_folder(site):
+    pytest.importorskip("playwright")
+    from browser import chromium, opened_page
+
+    with chromium() as browser, opened_page(browser, (site / "how-to" / "start.html").as_uri()) as page:
+        page.locator("input.md-search__input").click()
+        page.locator("input.md-search__input").press_sequentially("canaries")
+        found = page.locator(".md-search-result__link").first
+        found.wait_for()
+        assert found.get_attribute("href").partition("?")[0].endswith("/how-to/fleet.html")
 
 
 @pytest.fixture
