@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import shutil
@@ -313,6 +314,21 @@ def test_a_tutorial_runs(page, workplace):
 @pytest.mark.parametrize("page", RUN_TOO)
 def test_a_how_to_page_runs(page, workplace):
     run_blocks(page, workplace)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
+    """Cell by cell in one process, as a kernel does; it is kept without results."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((DOCS / "tutorials" / "first-model.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+    assert names["verdict"]._repr_png_().startswith(b"\x89PNG")
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "limit" in capsys.readouterr().out
 
 
 def test_the_python_of_the_readme_runs(workplace, monkeypatch, capsys):
