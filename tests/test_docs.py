@@ -15,6 +15,8 @@ from doc_pages import DOCS, ROOT, Block, blocks, inline_code, run_blocks, senten
 
 from docs.make import commands, http_api, site_file
 from docs.make.hook import GENERATED, MOVED, pages
+from edgead.calibration.conformal import CalibrationError, images_needed
+from edgead.calibration.plan import plan_calibration, strictest_rate
 from edgead.errors import EdgeadError
 from edgead.site.load import load_site
 from edgead.site.reference import KINDS
@@ -180,6 +182,19 @@ def test_site_files_of_the_pages_are_valid(tmp_path, monkeypatch):
         except EdgeadError as error:
             if " comes with edgead-" not in str(error):  # where a plug-in is not here; its own tests read its blocks
                 pytest.fail(f"{block.page}: {error}")
+
+
+def test_how_many_images_a_rate_needs_is_what_the_code_asks_for():
+    section = PAGES["docs/how-to/images.md"].partition("## How many")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) (?:to (\d+)|and more) \| (\d+) %", section, re.MULTILINE)
+    for first, last, rate in rows:
+        assert strictest_rate(int(first)) == strictest_rate(int(last or 10_000)) == int(rate) / 100
+    asked = re.findall(r"(\d+) (?:images )?for ([\d.]+) %", section.partition("A rate of your own")[2])
+    assert {float(rate): int(images) for images, rate in asked if images != "198"} == {
+        rate: images_needed(rate / 100) for rate in (20, 10, 5, 1, 0.1)
+    }
+    with pytest.raises(CalibrationError, match=r"at least 198 in all"):
+        plan_calibration(197, 0.01)
 
 
 def test_links_lead_somewhere(made):
