@@ -313,6 +313,7 @@ LEFT_OUT = {
     "docs/tutorials/own-images.md": ["needs a camera"],
     "docs/tutorials/raspberry-pi.md": ["needs root, and installs", "needs the camera", "it runs until you stop it"],
     "docs/tutorials/plc.md": ["needs the camera", "it runs until you stop it"],
+    "docs/tutorials/python.md": [],
 }
 RUN_TOO = [page for page in PAGES if page.startswith("docs/how-to/")]
 
