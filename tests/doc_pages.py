@@ -56,6 +56,19 @@ def inline_code(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
+def sentences(text: str) -> Iterator[str]:
+    """What is read of a page as running text: no code, table, heading or image; links as their text."""
+    text = re.sub(r"^```.*?^```$", "\n", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r"^(?:\||#|!!!|<).*$", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^ *(?:[-*:]|\d+\.) +", "\n\n", text, flags=re.MULTILINE)
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"`[^`]*`", "code", text)
+    for paragraph in re.split(r"\n\s*\n", text):
+        yield from re.split(r"(?<=[.!?])[\"')*]*\s+", " ".join(paragraph.split()))
+
+
 def run_blocks(page: str, folder: Path) -> list[str]:
     """Run the commands and the Python of a page in their order; return why the others do not run."""
     tools = folder / "bin"

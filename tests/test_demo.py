@@ -167,7 +167,7 @@ def test_the_demo_on_own_images_leaves_what_it_says(line_data, tmp_path):
 
 @pytest.mark.slow
 def test_the_documentation_shows_what_the_demo_finds(tmp_path):
-    """`python docs/screenshots.py heat_maps.jpg` makes it anew; scores differ a little between processors."""
+    """`python docs/screenshots.py heat_maps.jpg` makes it again; scores differ a little between processors."""
     pytest.importorskip("torch", reason="training needs the workstation's packages")
     pytest.importorskip("playwright", reason="docs/screenshots.py drives the browser")
     run_demo(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import shutil
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from doc_pages import DOCS, ROOT, Block, blocks, inline_code, run_blocks, written_pages
+from doc_pages import DOCS, ROOT, Block, blocks, inline_code, run_blocks, sentences, written_pages
 
 from docs.make import commands, http_api, site_file
 from docs.make.hook import GENERATED, MOVED, pages
+from edgead.calibration.conformal import CalibrationError, images_needed
+from edgead.calibration.plan import plan_calibration, strictest_rate
 from edgead.errors import EdgeadError
 from edgead.site.load import load_site
 from edgead.site.reference import KINDS
@@ -24,6 +27,7 @@ OTHERS_OPTIONS = set(
     "--no-index --no-binary --no-cache-dir --no-compile --no-deps --overrides --find-links --system-site-packages"
     " --list-formats-ext --gpus --network --json --group --tower --stereo --area --z --mm-per-unit".split()
 )
+MAX_WORDS = 30  # of a sentence
 MINIMAL = {"cameras": {"top": {"uri": "synthetic:"}}, "pipelines": {"caps": {"camera": "top", "model": "model"}}}
 
 
@@ -178,6 +182,19 @@ def test_site_files_of_the_pages_are_valid(tmp_path, monkeypatch):
                 pytest.fail(f"{block.page}: {error}")
 
 
+def test_how_many_images_a_rate_needs_is_what_the_code_asks_for():
+    section = PAGES["docs/how-to/images.md"].partition("## How many")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) (?:to (\d+)|and more) \| (\d+) %", section, re.MULTILINE)
+    for first, last, rate in rows:
+        assert strictest_rate(int(first)) == strictest_rate(int(last or 10_000)) == int(rate) / 100
+    asked = re.findall(r"(\d+) (?:images )?for ([\d.]+) %", section.partition("A rate of your own")[2])
+    assert {float(rate): int(images) for images, rate in asked if images != "198"} == {
+        rate: images_needed(rate / 100) for rate in (20, 10, 5, 1, 0.1)
+    }
+    with pytest.raises(CalibrationError, match=r"at least 198 in all"):
+        plan_calibration(197, 0.01)
+
+
 def test_links_lead_somewhere(made):
     there = {**made, **{page.removeprefix("docs/"): text for page, text in PAGES.items() if page.startswith("docs/")}}
     for page, text in there.items():
@@ -220,6 +237,19 @@ def test_the_readme_is_short_and_has_its_commands():
     assert {"make demo", "make test"} <= {" ".join(line.split()[:2]) for line in text.splitlines()}
 
 
+def test_sentences_are_short():
+    """Who reads English as a second language reads a longer one twice."""
+    example = "# A heading\n\nOne. Two: `a b c`\nof it!\n\n- Three\n"
+    assert [*sentences(example)] == ["", "One.", "Two: code of it!", "Three"]
+    long = [
+        f"{page}: {sentence}"
+        for page, text in PAGES.items()
+        for sentence in sentences(text)
+        if len(sentence.split()) > MAX_WORDS
+    ]
+    assert long == []
+
+
 def test_a_page_that_loads_from_another_host_is_refused():
     exceptions = pytest.importorskip("mkdocs.exceptions")
     from docs.make.hook import on_post_page
@@ -231,14 +261,34 @@ def test_a_page_that_loads_from_another_host_is_refused():
             on_post_page(f"<p>{tag}</p>", page, None)
 
 
-@pytest.mark.slow
-def test_the_site_builds_strictly(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The site as `make docs` builds it."""
     pytest.importorskip("mkdocs")
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
-    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path)))
-    assert "<h1" in (tmp_path / "reference" / "cli.html").read_text()
+    folder = tmp_path_factory.mktemp("site")
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder)))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly(site):
+    assert "<h1" in (site / "reference" / "cli.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_search_works_from_a_folder(site):
+    pytest.importorskip("playwright")
+    from browser import chromium, opened_page
+
+    with chromium() as browser, opened_page(browser, (site / "how-to" / "start.html").as_uri()) as page:
+        page.locator("input.md-search__input").click()
+        page.locator("input.md-search__input").press_sequentially("canaries")
+        found = page.locator(".md-search-result__link").first
+        found.wait_for()
+        assert found.get_attribute("href").partition("?")[0].endswith("/how-to/fleet.html")
 
 
 @pytest.fixture
@@ -260,6 +310,7 @@ LEFT_OUT = {
     "docs/tutorials/own-images.md": ["needs a camera"],
     "docs/tutorials/raspberry-pi.md": ["needs root, and installs", "needs the camera", "it runs until you stop it"],
     "docs/tutorials/plc.md": ["needs the camera", "it runs until you stop it"],
+    "docs/tutorials/python.md": [],
 }
 RUN_TOO = [page for page in PAGES if page.startswith("docs/how-to/")]
 
@@ -276,6 +327,21 @@ def test_a_tutorial_runs(page, workplace):
 @pytest.mark.parametrize("page", RUN_TOO)
 def test_a_how_to_page_runs(page, workplace):
     run_blocks(page, workplace)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path, monkeypatch, capsys):
+    """Cell by cell in one process, as a kernel does; it is kept without results."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((DOCS / "tutorials" / "first-model.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+    assert names["verdict"]._repr_png_().startswith(b"\x89PNG")
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "limit" in capsys.readouterr().out
 
 
 def test_the_python_of_the_readme_runs(workplace, monkeypatch, capsys):

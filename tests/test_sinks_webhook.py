@@ -115,10 +115,10 @@ def test_a_notice_is_posted_until_it_is_taken_and_is_no_verdict():
 
 
 def page_example(start):
-    """Run the block of the page of outputs that holds some text, and give its names."""
+    """Run the block of the page of sinks that holds some text, and give its names."""
     from doc_pages import blocks, written_pages
 
-    page = "docs/how-to/outputs.md"
+    page = "docs/how-to/plc-and-plant.md"
     (block,) = [block for block in blocks(page, written_pages()[page]) if start in block.text]
     names = {}
     exec(block.text, names)
