@@ -12,7 +12,7 @@ import edgead
 from edgead.process.installation import install_command
 
 # The estimator needs no torch, but scikit-learn.
-NOT_ON_A_DEVICE = ("edgead.workstation", "edgead.api.estimator")
+NOT_ON_A_DEVICE = ("edgead.workstation", "edgead.export", "edgead.api.estimator")
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(edgead.__path__, "edgead.", onerror=lambda name: None)
