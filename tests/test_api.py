@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -284,6 +284,13 @@ def test_row_6_presets_are_known_without_their_classes(torch):
     from edgead.workstation.methods.registry import _PRESETS, METHODS
 
     assert {name: tuple(METHODS[name].presets) for name in METHODS.own} == _PRESETS
+
+
+def test_row_6_all_that_images_can_be_is_an_option():
+    from edgead.workstation.training.good_images import GoodImages
+
+    of_method = {"backbone", "layers", "image_size", "memory_bank_size", "seed"}
+    assert set(edgead.TrainOptions.__annotations__) == {one.name for one in fields(GoodImages)} - {"data"} | of_method
 
 
 def test_row_6_settings_of_the_method_are_refused_before_images_are_read(plugin, line_data, tmp_path, monkeypatch):

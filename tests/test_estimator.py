@@ -190,5 +190,5 @@ def test_a_single_image_is_refused_in_words(images):
         with pytest.raises(SettingsError, match="a path is empty"):
             dummy().fit(empty)
     fitted = dummy().fit(images)
-    with pytest.raises(SettingsError, match="put a single one in a list"):
+    with pytest.raises(SettingsError, match="is a single image: .* put it in a list"):
         fitted.predict(images[0])

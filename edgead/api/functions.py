@@ -6,12 +6,13 @@ import inspect
 import logging
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgead.api.errors import names_parameters
 from edgead.api.model import Model
-from edgead.api.options import TrainOptions, parted
+from edgead.api.options import TrainOptions, check_names
 from edgead.api.paths import Paths, image_paths, learnt_images
 from edgead.artifact.folder import check_destination
 from edgead.dataset.folders import StageProgress, no_progress
@@ -103,8 +104,10 @@ def train(
     from edgead.workstation.methods.registry import METHODS, check_preset
     from edgead.workstation.training.good_images import GoodImages
 
-    of_images, of_method = parted(options, tuple(inspect.signature(train).parameters))
-    chosen = {**of_method, **(settings or {})}
+    check_names(options, inspect.signature(train).parameters)
+    names = {field.name for field in fields(GoodImages)}
+    of_images = {name: value for name, value in options.items() if name in names}
+    chosen = {name: value for name, value in options.items() if name not in names} | dict(settings or {})
     destination = named_path(model)
     check_destination(destination)
     METHODS.check(detector)

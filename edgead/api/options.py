@@ -1,11 +1,11 @@
-"""What `edgead.train` takes by name beside its first parameters, as editors and type checkers read it."""
+"""Options of `edgead.train` by their names, as editors and type checkers read them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from edgead.errors import SettingsError
 
@@ -14,32 +14,49 @@ if TYPE_CHECKING:
     from edgead.calibration.operating_point import Costs
 
 
-class ImageOptions(TypedDict, total=False):
-    """Which images are learnt, and what their thresholds shall guarantee; `GoodImages` explains each."""
+class TrainOptions(TypedDict, total=False):
+    """Options of `edgead.train`: the fields of `GoodImages`, which explains them, and settings that most methods have.
+
+    Attributes
+    ----------
+    normal_dir, paths : str, sequence of Path
+        Which images of the folder are learnt.
+    roi, ignore, align, tiles : sequence of int, str or path, path, int or str
+        Where they are looked at: x, y, width and height; places that never count; a golden image; tiles.
+    false_reject_rate, review_rate, guarantee, folds, group : float, float, {"cross", "split"}, int, str
+        What the thresholds shall guarantee, and which images belong together.
+    defects, costs : sequence of Path, Costs
+        Known defects, and the costs of mistakes.
+    skip_bad, clean : bool
+        Leave out images that cannot be read; do not learn those that stand out.
+    input, mm_per_count, mm_per_pixel : str, float, float
+        "rgb", "grey16", "relief" or "rgb_relief", and what a count and a pixel are.
+    backbone, layers : str, sequence of str
+        The network that sees, and which of its layers.
+    image_size : int or (int, int)
+        Side of the network's input; or its height and width.
+    memory_bank_size, seed : int
+        Rows that are kept, and what all that is drawn at random comes from.
+    """
 
     normal_dir: str | None
-    roi: Sequence[int] | None
-    false_reject_rate: float | None
-    review_rate: float | None
-    skip_bad: bool
-    folds: int
-    group: str
     paths: Sequence[Path] | None
-    clean: bool
+    roi: Sequence[int] | None
     ignore: str | Path | Sequence[str | Path]
     align: str | Path | None
     tiles: str | int | None
+    false_reject_rate: float | None
+    review_rate: float | None
     guarantee: Literal["cross", "split"] | None
+    folds: int
+    group: str
     defects: Sequence[Path]
     costs: Costs | None
+    skip_bad: bool
+    clean: bool
     input: Colour
     mm_per_count: float | None
     mm_per_pixel: float | None
-
-
-class TrainOptions(ImageOptions, total=False):
-    """All of `ImageOptions`, and the settings that most methods have; a method's others are `settings`."""
-
     backbone: str
     layers: Sequence[str]
     image_size: int | Sequence[int]
@@ -47,18 +64,10 @@ class TrainOptions(ImageOptions, total=False):
     seed: int
 
 
-def parted(options: TrainOptions, known: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part options into those of images and settings of the method.
-
-    Raises
-    ------
-    SettingsError
-        There is no option of a name, nor among the `known` ones.
-    """
+def check_names(options: Mapping[str, object], others: Iterable[str]) -> None:
+    """Raise SettingsError where a name is none of `TrainOptions`; says which of these, or of the others, is like it."""
     names = TrainOptions.__annotations__
     for wrong in options.keys() - names.keys():
-        near = get_close_matches(wrong, [*known, *names], 1)
+        near = get_close_matches(wrong, [*others, *names], 1)
         meant = f": is {near[0]} meant? A" if near else ": a"
         raise SettingsError(f"there is no option {wrong!r}{meant} setting of the detector is given in settings={{...}}")
-    of_images = {name: value for name, value in options.items() if name in ImageOptions.__annotations__}
-    return of_images, {name: value for name, value in options.items() if name not in of_images}

@@ -53,8 +53,8 @@ class ImageVerdict(Verdict):
     >>> verdict = edgead.load("out/model").predict("parts/dark.png")
     >>> verdict.plot(colour="rgb").shape  # with a strip that says the decision
     (504, 480, 3)
-    >>> verdict.map_in_image().shape, verdict.mask_in_image().any()
-    ((480, 480), True)
+    >>> verdict.map_in_image().shape
+    (480, 480)
     >>> verdict.sentence("de")[:10]
     'Ausschuss:'
     >>> verdict.save("judged/").as_posix()
