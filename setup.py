@@ -65,7 +65,7 @@ def has_other_opencv() -> bool:
 
 
 def links_export() -> bool:
-    """Link export/ to its place inside the package, for use in place; where that is no possible link, say so.
+    """Link export/ to its place inside the package, for use in place; false where there can be no link.
 
     A package that lies where its name says is used in place by a path alone. Setuptools would import any other by a
     hook, which runs but hides the whole package from mypy, pyright and editors.
