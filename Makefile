@@ -50,15 +50,12 @@ lint: $(VENV)/dev.stamp build/stubs/stamp
 docs: $(VENV)/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
 
-# What mypy does not find: export/, which an installation maps to edgead.export, and types of TensorRT. Their package
-# requires TensorRT itself, hence --no-deps and a folder of their own, where nobody takes them for it; and it has parameters
-# that no Python function can have.
+# What mypy does not find: types of TensorRT. Their package requires TensorRT itself, hence --no-deps and a folder of their
+# own, where nobody takes them for it; and it has parameters that no Python function can have.
 build/stubs/stamp: Makefile | $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/stubs 'tensorrt-stubs>=10.13'
 	sed -i -e 's/ in: list/ in_: list/' -e 's/channel_axis: int)/channel_axis: int = 0)/' build/stubs/tensorrt_bindings/tensorrt.pyi
-	mkdir -p build/stubs/edgead
-	touch build/stubs/edgead/__init__.py
-	ln -sfn ../../../export build/stubs/edgead/export
+	rm -rf build/stubs/edgead
 	touch $@
 
 PLUGINS := $(wildcard plugins/*/pyproject.toml)

@@ -64,10 +64,25 @@ def has_other_opencv() -> bool:
     return "PackageNotFoundError" in found.stderr
 
 
+def links_export() -> bool:
+    """Link export/ to its place inside the package, for use in place; false where there can be no link.
+
+    A package that lies where its name says is used in place by a path alone. Setuptools would import any other by a
+    hook, which runs but hides the whole package from mypy, pyright and editors.
+    """
+    link = HERE / "edgead" / "export"
+    try:
+        link.is_symlink() or link.symlink_to(Path("..", "export"), target_is_directory=True)
+    except OSError:  # Windows, for those who may not; a file system without links
+        return False
+    return True
+
+
+in_place = "editable_wheel" in sys.argv and links_export()
 native = [] if os.environ.get("EDGEAD_NATIVE") == "0" else [Extension("edgead._native", sources=[])]
 setup(
-    packages=[*find_packages(include=["edgead*"]), "edgead.export"],
-    package_dir={"edgead.export": "export"},
+    packages=sorted({*find_packages(include=["edgead*"]), "edgead.export"}),
+    package_dir={"": "."} if in_place else {"edgead.export": "export"},
     ext_modules=native,
     cmdclass={"build_ext": CMakeBuild},
     install_requires=DEPENDENCIES if has_other_opencv() else [*DEPENDENCIES, OPENCV],

@@ -36,17 +36,17 @@ from edgead_reconstruction.strega.opening import dice, find_lesions
 
 LEARNT, GOOD, LESIONED, SIDE = 40, 24, 24, 64
 AREA = 16  # pixels of 64 x 64: as much of a slice as the 64 of 128 x 128 that StRegA has by default
+OF_STREGA: dict[str, Any] = {"area": AREA, "steps": 500}
 STREGA: dict[str, Any] = {
     "detector": "strega",
     "image_size": [SIDE, SIDE],
-    "area": AREA,
-    "steps": 500,
+    "settings": OF_STREGA,
     "guarantee": "split",
 }
 MODELS: dict[str, dict[str, Any]] = {
     "patchcore": {"image_size": [2 * SIDE, 2 * SIDE], "memory_bank_size": 1000},
     "strega": STREGA,
-    "strega, segment=true": {**STREGA, "segment": True},
+    "strega, segment=true": {**STREGA, "settings": {**OF_STREGA, "segment": True}},
 }
 RATES = (0.05, 0.1)  # of volumes; the first is the model's own
 COLUMNS = (

@@ -3,7 +3,7 @@
 >>> import edgead
 >>> model = edgead.train("good/", "out/model", false_reject_rate=0.01)  # doctest: +SKIP
 >>> model = edgead.load("out/model")
->>> for verdict in model.predict("parts/"):
+>>> for verdict in model.predict_all("parts/"):
 ...     print(verdict.name, verdict.decision, verdict.save("judged/").name)
 dark.png reject dark.png_reject.jpg
 good.jpg ok good.jpg_ok.jpg
@@ -18,12 +18,12 @@ from edgead.errors import EdgeadError
 from edgead.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from edgead.api import Model, calibrate, evaluate, load, teach, train
+    from edgead.api import Model, TrainOptions, calibrate, evaluate, load, teach, train
     from edgead.api.estimator import AnomalyDetector as AnomalyDetector  # in the stubs, though not in __all__
     from edgead.detector import Detector
     from edgead.images.files import load_image
     from edgead.images.overlay import draw_overlay
-    from edgead.images.verdict import ImageVerdict
+    from edgead.images.verdict import ImageVerdict, Verdicts
     from edgead.stream import run
     from edgead.types import Box, Frame, StageTimes, Verdict
 
@@ -36,7 +36,9 @@ __all__ = [
     "ImageVerdict",
     "Model",
     "StageTimes",
+    "TrainOptions",
     "Verdict",
+    "Verdicts",
     "calibrate",
     "draw_overlay",
     "evaluate",
@@ -50,10 +52,10 @@ __all__ = [
 # These pull in numpy, cv2, onnxruntime or torch: they are imported when they are asked for, so that `import edgead` and
 # `edgead --help` stay instant.
 _WHERE = {
-    **dict.fromkeys(("Model", "calibrate", "evaluate", "load", "teach", "train"), "edgead.api"),
+    **dict.fromkeys(("Model", "TrainOptions", "calibrate", "evaluate", "load", "teach", "train"), "edgead.api"),
     "AnomalyDetector": "edgead.api.estimator",
     "Detector": "edgead.detector",
-    "ImageVerdict": "edgead.images.verdict",
+    **dict.fromkeys(("ImageVerdict", "Verdicts"), "edgead.images.verdict"),
     "draw_overlay": "edgead.images.overlay",
     "load_image": "edgead.images.files",
     "run": "edgead.stream",
@@ -61,17 +63,19 @@ _WHERE = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        try:
-            return getattr(import_module(_WHERE[name]), name)
-        except ModuleNotFoundError as error:
-            if error.name != "sklearn":
-                raise
-            # The one that `hasattr` expects, and whatever looks through a module.
-            raise AttributeError(f"edgead.{name} needs scikit-learn: pip install scikit-learn") from error
-    raise AttributeError(f"module 'edgead' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to which every name would be known
+
+    def __getattr__(name: str) -> Any:
+        if name in _WHERE:
+            try:
+                return getattr(import_module(_WHERE[name]), name)
+            except ModuleNotFoundError as error:
+                if error.name != "sklearn":
+                    raise
+                # The one that `hasattr` expects, and whatever looks through a module.
+                raise AttributeError(f"edgead.{name} needs scikit-learn: pip install scikit-learn") from error
+        raise AttributeError(f"module 'edgead' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+    return sorted({*_WHERE, *__all__, *(name for name in globals() if name.startswith("__"))})

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
+import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 import pytest
-from fakes import make_verdict
+from fakes import edit_manifest, make_verdict
 
 import edgead
 from edgead.adapt.recalibrate import AskedRates
 from edgead.api.errors import in_python
-from edgead.artifact.folder import Artifact
+from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.detector import ClosedError
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import ImageError
@@ -80,15 +84,59 @@ def test_row_1_threads_share_a_detector(model, line_data):
 
 def test_row_2_files_folders_and_lists(model, path, verdict, line_data):
     assert model.predict(path) == model.predict(str(path)) == model.predict(path.read_bytes()) == verdict
-    of_folder = list(model.predict(line_data / "test" / "good"))
+    assert model(path) == verdict
+    of_folder = model.predict_all(line_data / "test" / "good")
     assert [one.name for one in of_folder] == [f"{number:03d}.jpg" for number in range(8)]
-    below = {one.name: one for one in model.predict(line_data / "test", recursive=True)}
+    below = {one.name: one for one in model.predict_all(line_data / "test", recursive=True)}
     assert len(below) == 20 and below["dent/000.jpg"] == verdict
     listed = [path, str(line_data / "test" / "good" / "000.jpg")]
     assert [one.name for one in model.predict(listed)] == ["dent/000.jpg", "good/000.jpg"]
     assert [one.name for one in model.predict([*listed, path.read_bytes()])] == ["000.jpg", "000.jpg", ""]
     around = [line_data / "test" / "good" / ".." / "dent" / "000.jpg", listed[1]]
     assert [one.name for one in model.predict(around)] == ["dent/000.jpg", "good/000.jpg"]
+
+
+def test_row_2_patterns(model, verdict, line_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(line_data)
+    assert [one.name for one in model.predict_all("test/good/00[0-2]?jpg")] == ["000.jpg", "001.jpg", "002.jpg"]
+    below = {one.name: one for one in model.predict_all("test/**/*.jpg")}
+    assert len(below) == 20 and below["dent/000.jpg"] == verdict
+    assert model.calibrate("test/good/*.jpg", false_reject_rate=0.2, write=False).change.images == 8
+    with pytest.raises(ImageError, match=r"test/\*.tif matches no images"):
+        model.predict_all("test/*.tif")
+    shutil.copy("test/dent/000.jpg", tmp_path / "what?.jpg")  # a name is no pattern where there is such a file
+    assert model.predict(tmp_path / "what?.jpg") == verdict
+
+
+def test_row_2_a_path_and_an_array_are_one_image(model, part, torch, line_data):
+    tensors = torch.zeros(2, 3, 8, 8)
+    for many, words in (
+        (line_data / "test" / "good", "good is a folder"),
+        (f"{line_data}/test/good/*.jpg", r"\*.jpg is several images"),
+        (np.stack([part, part]), r"ndarray of shape \(2, 480, 480, 3\) is several images"),
+        (tensors, r"Tensor of shape \(2, 3, 8, 8\) is several images"),
+    ):
+        with pytest.raises(SettingsError, match=f"{words}: judge .* with predict_all"):
+            model.predict(many)
+    for one in (part, line_data / "test" / "good" / "000.jpg"):
+        with pytest.raises(SettingsError, match="is a single image: judge it with predict"):
+            model.predict_all(one)
+
+
+def test_row_2_addresses_are_refused_in_words(model, tmp_path):
+    url = "https://example.com/a.png"
+    for call in (
+        model.predict,
+        model.predict_all,
+        model.calibrate,
+        edgead.load,
+        lambda url: model.predict([url]),
+        lambda url: model.predict(Path(url)),
+        lambda url: edgead.train(url, tmp_path / "model"),
+        lambda url: edgead.train(tmp_path, url),
+    ):
+        with pytest.raises(SettingsError, match="a.png: URLs are not read: download it"):
+            call(url)
 
 
 def test_row_3_pil_images_and_tensors_are_rgb(model, path, part, rgb, verdict, pillow, torch):
@@ -141,17 +189,43 @@ def test_row_4_an_image_that_cv2_could_not_read(model):
 
 
 def test_row_5_many_images_one_by_one(model, part, rgb, verdict, torch, line_data, tmp_path):
-    assert list(model.predict(np.stack([part, part]))) == [verdict] * 2
+    assert list(model.predict_all(np.stack([part, part]))) == [verdict] * 2
     tensors = torch.from_numpy(np.stack([rgb, rgb])).permute(0, 3, 1, 2)
-    assert list(model.predict(tensors)) == [verdict] * 2
+    assert list(model.predict_all(tensors)) == [verdict] * 2
+    assert list(model.predict_all(image for image in [part, part])) == [verdict] * 2
     verdicts = model.predict(image for image in [part, "nope.png"])
     assert next(verdicts) == verdict  # the second is not read before its turn
     with pytest.raises(ImageError, match="no such file"):
         next(verdicts)
     with pytest.raises(ImageError, match="or give recursive=True"):
-        model.predict(line_data / "test")
+        model.predict_all(line_data / "test")
     with pytest.raises(ImageError, match="nor in the folders below"):
-        model.predict(tmp_path, recursive=True)
+        model.predict_all(tmp_path, recursive=True)
+
+
+def test_row_5_verdicts_are_a_sequence(model, path, part, verdict, line_data):
+    good = line_data / "test" / "good" / "000.jpg"
+    verdicts = model.predict([good, path, part])
+    assert len(verdicts) == 3 and verdicts[1] == verdicts[-1] == verdict and verdicts[0].decision == "ok"
+    assert [one.name for one in verdicts[1:]] == ["000.jpg", ""]
+    assert list(verdicts) == list(verdicts)  # it has no end that is reached once
+    assert repr(verdicts[1:]) == "Verdicts(2 images, each judged when it is asked for)"
+    with pytest.raises(IndexError):
+        verdicts[3]
+    assert len(model.predict([])) == 0
+
+
+def test_row_5_what_can_be_known_is_refused_at_the_call(model, part, line_data):
+    for bad, words in (
+        ([part, "nope.png"], "nope.png: no such file"),
+        ([part, cv2.imread("nope.png")], "cv2.imread gives None"),
+        ([line_data / "test"], "is a folder: give it alone, or its images"),
+        ([part, 3], "found int"),
+    ):
+        with pytest.raises(ImageError, match=words):
+            model.predict(bad)
+    with pytest.raises(SettingsError, match="colour='hsv'"):
+        model.predict([part], colour="hsv")
 
 
 def test_rows_6_to_8_training_is_a_function(plugin, line_data, tmp_path):
@@ -169,8 +243,102 @@ def test_rows_6_to_8_training_is_a_function(plugin, line_data, tmp_path):
         assert model.graph.calibration.false_reject_rate == 0.1 and "calibrate" in stages
     with edgead.load(tmp_path / "model") as again:
         assert again.threshold == model.threshold
-    with pytest.raises(SettingsError, match="dummy has no setting fals_reject_rate"):
+    with pytest.raises(SettingsError, match="no option 'fals_reject_rate': is false_reject_rate meant?"):
         train(line_data, tmp_path / "none", detector="dummy", fals_reject_rate=0.1)
+
+
+def test_row_6_what_is_wrong_is_refused_before_torch_is_loaded(line_data, tmp_path):
+    code = f"""
+import sys, edgead
+for settings in (
+    {{"presett": "x"}}, {{"num_neighbors": 3}}, {{"preset": "magic"}}, {{"detector": "oracle"}}, {{"roi": (1, 2)}},
+    {{"tiles": "x"}}, {{"good": "nowhere"}}, {{"good": "nowhere/*.png"}}, {{"model": {str(line_data)!r}}},
+):
+    try:
+        edgead.train(**{{"good": {str(line_data)!r}, "model": {str(tmp_path / "m")!r}, **settings}})
+    except edgead.EdgeadError as error:
+        print(error)
+print([name for name in ("torch", "onnx") if name in sys.modules])
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.splitlines()
+    for line, words in zip(
+        said,
+        (
+            "no option 'presett': is preset meant? A setting of the detector is given in settings={...}",
+            "no option 'num_neighbors': a setting of the detector is given in settings={...}",
+            "patchcore has no preset 'magic': choose one of fast, default, fine, foundation",
+            "unknown detector 'oracle'",
+            "give x, y, width and height of a region",
+            "expected auto, or SIZE",
+            "nowhere: no such folder",
+            "matches no images",
+            "is not an edgead model",
+            "[]",
+        ),
+        strict=True,
+    ):
+        assert words in line
+
+
+def test_row_6_presets_are_known_without_their_classes(torch):
+    from edgead.workstation.methods.registry import _PRESETS, METHODS
+
+    assert {name: tuple(METHODS[name].presets) for name in METHODS.own} == _PRESETS
+
+
+def test_row_6_all_that_images_can_be_is_an_option():
+    from edgead.workstation.training.good_images import GoodImages
+
+    of_method = {"backbone", "layers", "image_size", "memory_bank_size", "seed"}
+    assert set(edgead.TrainOptions.__annotations__) == {one.name for one in fields(GoodImages)} - {"data"} | of_method
+
+
+def test_row_6_settings_of_the_method_are_refused_before_images_are_read(plugin, line_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgead.workstation.training.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
+    for settings, words in (({"windw": 3}, "dummy has no setting windw"), ({"image_size": "x"}, "image_size")):
+        with pytest.raises(SettingsError, match=words):
+            edgead.train(line_data, tmp_path / "model", detector="dummy", settings=settings)
+
+
+def test_row_6_images_that_a_program_holds_are_learnt(plugin, line_data, tmp_path):
+    paths = sorted((line_data / "train" / "good").iterdir())[:24]
+    rgb = [edgead.load_image(path)[:, :, ::-1] for path in paths]
+    common = {"detector": "dummy", "image_size": 32, "false_reject_rate": 0.2, "group": "none", "progress": False}
+    with edgead.train(rgb, tmp_path / "of_arrays", colour="rgb", **common) as model:
+        facts, threshold = model.manifest.training, model.threshold
+        assert facts["training_images"] + facts["calibration_images"] == 24
+        assert model.info()["input_size"] == [32, 32] and model.info()["settings"]["image_size"] == [32, 32]
+    with edgead.train([*paths[:10], *rgb[10:]], tmp_path / "of_both", colour="rgb", **common) as model:
+        assert model.threshold == pytest.approx(threshold)
+    for none, words in (
+        ([], "no images are given"),
+        (rgb[0], "a single image is given: several"),
+        (paths[0], "several"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            edgead.train(none, tmp_path / "none", detector="dummy")
+
+
+def test_row_7_a_terminal_sees_how_far_a_training_is(plugin, line_data, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def said(**options):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", Terminal())
+            patched.setenv("TERM", "xterm")
+            edgead.train(line_data, tmp_path / "model", detector="dummy", **options).close()
+            return sys.stderr.getvalue()
+
+    assert "calibrate" in said() and "calibrate" not in said(progress=False)
+
+    def stop(stage, done, total):
+        raise InterruptedError(stage)
+
+    with pytest.raises(InterruptedError, match="read images"):
+        edgead.train(line_data, tmp_path / "stopped", detector="dummy", progress=stop)
+    assert not (tmp_path / "stopped").exists()
 
 
 def test_row_8_of_a_data_set_its_good_images_are_learnt_and_those_left_out_are_named(
@@ -242,7 +410,10 @@ def test_row_12_a_detector_says_what_it_is(trained_model):
     with edgead.load(trained_model) as model:
         said = f"Model(patchcore, 160x160, fp32 on onnxruntime, reject > {model.threshold:.4g}"
         assert repr(model) == f"{said})"
+        facts = json.loads(json.dumps(model.info()))
     assert repr(model) == f"{said}, closed)"
+    assert facts["input_size"] == [160, 160] and facts["threshold"] == model.threshold
+    assert (facts["detector"], facts["precision"], facts["runtime"]) == ("patchcore", "fp32", "onnxruntime")
 
 
 def test_row_13_a_verdict_says_what_it_is(model, verdict):
@@ -271,10 +442,36 @@ def test_row_14_a_verdict_is_drawn_saved_and_written(model, path, verdict, tmp_p
     assert beside.save(tmp_path / "new") != of_file.save(tmp_path / "new")
     assert of_file.save(tmp_path / "one.png") == tmp_path / "one.png"
     assert (edgead.load_image(tmp_path / "one.png") == of_file.plot()).all()
-    below = {one.name: one for one in model.predict(path.parent.parent, recursive=True)}
+    below = {one.name: one for one in model.predict_all(path.parent.parent, recursive=True)}
     assert below["dent/000.jpg"].save(tmp_path) == tmp_path / "dent" / "000.jpg_reject.jpg"
     with pytest.raises(ImageError, match="an array has no name"):
         verdict.save(tmp_path)
+
+
+def test_row_14_a_verdict_has_its_map_at_the_size_of_the_image(model, path, part, verdict):
+    for one in (verdict, model.predict(path)):
+        found = one.map_in_image()
+        assert found.shape == part.shape[:2] != one.anomaly_map.shape and found.dtype == np.float32
+        assert found.max() == pytest.approx(one.anomaly_map.max(), rel=0.02)
+        rows, columns = np.nonzero(one.mask_in_image())
+        (box,) = one.boxes
+        assert abs(columns.min() - box.x) <= 4 and abs(rows.max() + 1 - box.y - box.height) <= 4
+    region = replace(verdict, region=(10, 20, 100, 50))
+    seen = ~np.isnan(region.map_in_image())
+    assert seen[20:70, 10:110].all() and seen.sum() == 100 * 50 and not region.mask_in_image()[:20].any()
+
+
+def test_row_14_a_verdict_is_said_and_shown(model, verdict, line_data, monkeypatch):
+    assert verdict.sentence().startswith("Reject: ") and verdict.sentence("de").startswith("Ausschuss: ")
+    assert model.predict(line_data / "test" / "good" / "000.jpg").sentence() == ""
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    verdict.show()
+    (address,) = opened
+    assert (edgead.load_image(Path(urlsplit(address).path)) == verdict.plot()).all()
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    with pytest.raises(ImageError, match="no program shows images here: it is drawn in .*verdict.png"):
+        verdict.show()
 
 
 @pytest.mark.parametrize("score", [0.1, 0.9])
@@ -391,6 +588,7 @@ def test_row_18_what_edgead_exports():
     assert named <= set(edgead.__all__) <= set(dir(edgead))
     assert all(callable(getattr(edgead, name)) for name in edgead.__all__)
     assert edgead.EdgeadError is EdgeadError
+    assert {name for name in dir(edgead) if not name.startswith("__")} == {*edgead.__all__, "AnomalyDetector"}
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
         edgead.fit  # noqa: B018
 
@@ -444,3 +642,67 @@ def test_row_19_thresholds_of_ones_own(trained_model, part, verdict):
 def test_row_20_a_verdict_is_pickled_and_copied(verdict):
     for same in (pickle.loads(pickle.dumps(verdict)), copy.deepcopy(verdict)):
         assert same == verdict and (same.plot() == verdict.plot()).all()
+
+
+def test_row_20_a_model_is_pickled_and_copied_by_opening_it_again(model_copy, part, monkeypatch):
+    with edgead.load(model_copy, runtime="onnxruntime") as model:
+        monkeypatch.chdir(model_copy)
+        for same in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+            with same:
+                assert type(same) is type(model) and same.predict(part) == model.predict(part)
+        model.set_thresholds(review=1, reject=2)
+        pickled = pickle.dumps(model)
+        with pickle.loads(pickled) as same:
+            assert same.threshold == 2
+    edit_manifest(model_copy, lambda content: content.update(versions={}))
+    with pytest.raises(ArtifactError, match="was changed since this model was opened"):
+        pickle.loads(pickled)
+
+
+TYPED = """
+import edgead, numpy as np
+model = edgead.load("m")
+array = np.zeros((8, 8, 3), np.uint8)
+for one in (model.predict("a.png"), model.predict(array), model.predict(b""), model("a.png")):
+    reveal_type(one)
+reveal_type(model.predict(["a.png", "b.png"]))
+reveal_type(model.predict([array])[0].sentence("de"))
+reveal_type(model.predict(image for image in [array]))
+for verdict in model.predict_all("parts/"):
+    reveal_type(verdict)
+reveal_type(edgead.train([array], "m", image_size=64, roi=(0, 0, 9, 9), settings={"window": 1}))
+edgead.train("good", "m", presett="x")
+edgead.train("good", "m", seed="x")
+edgead.load("m", runtim="x")
+edgead.trian("good", "m")
+"""
+# Of other packages numpy alone is needed; to read torch takes a minute.
+SKIPPED = ("cv2", "jinja2", "onnx", "onnxscript", "PIL", "pydantic", "rich", "scipy", "sklearn", "torch", "torchvision")
+
+
+@pytest.mark.slow
+def test_row_21_type_checkers_see_what_is_what(tmp_path):
+    pytest.importorskip("mypy", reason="MYPY NOT HERE: types not tested")
+    (tmp_path / "use.py").write_text(TYPED)
+    (tmp_path / "mypy.ini").write_text(
+        "[mypy]\nignore_missing_imports = true\nfollow_imports = silent\n"
+        f"[mypy-{','.join(f'{name}.*' for name in SKIPPED)}]\n"
+        "follow_imports = skip\nfollow_imports_for_stubs = true\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--cache-dir", "cache", "use.py"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(Path(edgead.__file__).parents[1])},
+    )
+    found = re.findall(r"^use.py:(\d+): (?:note: Revealed type is \"(?:\w+\.)*(.*)\"|error: .*)$", done.stdout, re.M)
+    assert dict(found) == {
+        "6": "ImageVerdict",
+        "7": "Verdicts",
+        "8": "str",
+        "9": "Iterator[edgead.images.verdict.ImageVerdict]",
+        "11": "ImageVerdict",
+        "12": "Model",
+        **dict.fromkeys(("13", "14", "15", "16"), ""),
+    }, done.stdout

@@ -355,18 +355,6 @@ def test_version():
     assert in_a_process("--version").stdout.strip() == package.__version__
 
 
-def test_detector_is_typed_for_those_who_import_it(tmp_path):
-    code = "from edgead import Detector\nreveal_type(Detector.load('x').predict)\n"
-    (tmp_path / "use.py").write_text(code)
-    # mypy does not follow the finder of an editable install.
-    environment = {**os.environ, "MYPYPATH": str(Path(package.__file__).parents[1])}
-    # Nothing of other packages, of which mypy would read torch as well: a minute.
-    options = ["--no-site-packages", "--ignore-missing-imports", "--follow-imports", "silent"]
-    command = [sys.executable, "-m", "mypy", *options, "use.py"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert "Verdict" in result.stdout, result.stdout
-
-
 def test_profile_at_a_rate_writes_samples_and_a_page_and_is_compared(model, tmp_path):
     reports = []
     for name in ("a", "b"):

@@ -284,7 +284,7 @@ def test_defects_are_found_and_shown(grey_model, deep_data, tmp_path):
     with edgead.load(grey_model) as model:
         assert model.evaluate(deep_data).to_dict()["image_AUROC"] == 1.0
         model.report(deep_data, tmp_path / "report.html")
-        (verdict, *_) = model.predict(deep_data / "test/step")
+        (verdict, *_) = model.predict_all(deep_data / "test/step")
         assert verdict.is_reject and verdict.plot().dtype == np.uint8
         of_array = model.predict(load_image(deep_data / "test/step/00.png", keep_depth=True))
         assert of_array == verdict and of_array.plot().dtype == np.uint8
@@ -467,7 +467,7 @@ def test_what_does_not_go_with_depth_is_refused_before_anything_is_read(deep_dat
     for settings, words in (
         ({"input": "rgb_relief"}, "mm.per.count"),
         ({"input": "rgb_relief", "mm_per_count": 0.1, "tiles": 32}, "take a plane"),
-        ({"input": "rgb_relief", "mm_per_count": 0.1, "augment": ["flips"]}, "other slopes"),
+        ({"input": "rgb_relief", "mm_per_count": 0.1, "settings": {"augment": ["flips"]}}, "other slopes"),
         ({"input": "rgb_relief", "mm_per_count": 0.1, "align": "x.png"}, "8-bit images"),
         ({"input": "grey12"}, "choose rgb, grey16, relief, rgb_relief"),
         ({"input": "relief"}, "mm.per.count"),
@@ -475,7 +475,7 @@ def test_what_does_not_go_with_depth_is_refused_before_anything_is_read(deep_dat
         ({"input": "relief", "mm_per_count": -1.0}, "above 0"),
         ({"input": "grey16", "clean": True}, "clean"),
         ({"input": "relief", "mm_per_count": 0.1, "tiles": 32}, "takes a plane|take a plane"),
-        ({"input": "relief", "mm_per_count": 0.1, "augment": ["flips"]}, "other slopes"),
+        ({"input": "relief", "mm_per_count": 0.1, "settings": {"augment": ["flips"]}}, "other slopes"),
         ({"input": "grey16", "detector": "simplenet"}, "simplenet learns from rgb images"),
         ({"input": "grey16", "preset": "auto"}, "8-bit images"),
     ):

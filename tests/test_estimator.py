@@ -94,7 +94,7 @@ def test_checks_of_sklearn(name):
 @pytest.mark.parametrize("name", CHECKS_OF_ROWS)
 def test_checks_of_sklearn_with_rows_as_images(name):
     check = getattr(estimator_checks, name)
-    check("RowsAsImages", RowsAsImages(detector="dummy", false_reject_rate=0.3, settings={"group": "none"}))
+    check("RowsAsImages", RowsAsImages(detector="dummy", false_reject_rate=0.3, options={"group": "none"}))
 
 
 def test_it_is_an_outlier_detector():
@@ -126,7 +126,7 @@ def test_good_images_are_1_and_anomalous_ones_are_minus_1(images, white):
 def test_files_in_a_pipeline_and_a_folder_of_ones_own(line_data, white, tmp_path):
     paths = [str(path) for path in sorted((line_data / "train" / "good").iterdir())[:24]]
     shutil.copy(line_data / "test" / "good" / "000.jpg", tmp_path / "000.jpg")
-    pipeline = make_pipeline(dummy(model_dir=tmp_path / "model", settings={"group": "none"}))
+    pipeline = make_pipeline(dummy(model_dir=tmp_path / "model", options={"group": "none"}))
     assert pipeline.fit(paths).predict([*paths[:2], tmp_path / "000.jpg", *white]).tolist()[-2:] == [-1, -1]
     with edgead.load(tmp_path / "model") as model:
         assert -model.threshold == pipeline[-1].offset_
@@ -177,7 +177,7 @@ def test_files_of_the_same_name_and_arrays_are_all_learnt(images, tmp_path):
 
 
 def test_thresholds_that_are_made_again_are_those_that_judge(images, line_data):
-    estimator = dummy(settings={"group": "none"}).fit(images)
+    estimator = dummy(options={"group": "none"}).fit(images)
     before = estimator.offset_
     estimator.model_.calibrate(line_data / "test" / "good", false_reject_rate=0.2, accept_outliers=True)
     assert estimator.offset_ == -estimator.model_.threshold != before
@@ -190,5 +190,5 @@ def test_a_single_image_is_refused_in_words(images):
         with pytest.raises(SettingsError, match="a path is empty"):
             dummy().fit(empty)
     fitted = dummy().fit(images)
-    with pytest.raises(SettingsError, match="put a single one in a list"):
+    with pytest.raises(SettingsError, match="is a single image: .* put it in a list"):
         fitted.predict(images[0])

@@ -33,7 +33,7 @@ def workplace(trained_model, line_data, tmp_path_factory):
     (folder / "dataset").symlink_to(line_data)
     (folder / "parts").mkdir()
     with edgead.load(trained_model) as model:
-        good = [one.image for one in model.predict(line_data / "test" / "good") if one.decision == "ok"][0]
+        good = [one.image for one in model.predict_all(line_data / "test" / "good") if one.decision == "ok"][0]
     (folder / "parts" / "good.jpg").write_bytes(good.read_bytes())
     cv2.imwrite(str(folder / "parts" / "dark.png"), np.zeros((480, 480, 3), np.uint8))
     return folder

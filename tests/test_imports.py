@@ -12,7 +12,7 @@ import edgead
 from edgead.process.installation import install_command
 
 # The estimator needs no torch, but scikit-learn.
-NOT_ON_A_DEVICE = ("edgead.workstation", "edgead.api.estimator")
+NOT_ON_A_DEVICE = ("edgead.workstation", "edgead.export", "edgead.api.estimator")
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(edgead.__path__, "edgead.", onerror=lambda name: None)
@@ -65,11 +65,11 @@ def test_all_of_edgead_is_imported_without_the_workstation():
         run(REFUSE + "import edgead\nedgead.AnomalyDetector")
 
 
-def test_training_from_python_says_what_to_install():
-    code = """
+def test_training_from_python_says_what_to_install(line_data):
+    code = f"""
 import edgead
 try:
-    edgead.train("good", "model")
+    edgead.train({str(line_data)!r}, "model")
 except edgead.EdgeadError as error:
     print(error)
 """

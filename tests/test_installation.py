@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
+import zipfile
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,3 +87,31 @@ def test_a_command_on_the_path_needs_no_path(came_from, monkeypatch, tmp_path):
     monkeypatch.chdir(CHECKOUT)
     monkeypatch.setenv("PATH", "")
     assert command_path("edgead") == str(tmp_path / "ENV/bin/edgead")
+
+
+def used_in_place(source: Path) -> str:
+    """What `pip install --editable` puts beside other packages, for a checkout in `source`."""
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, source)
+    for name in ("edgead", "export"):
+        left_out = shutil.ignore_patterns("__pycache__", "*.so", "export")
+        shutil.copytree(CHECKOUT / name, source / name, ignore=left_out, dirs_exist_ok=True)
+    code = "import os; os.environ['EDGEAD_NATIVE'] = '0'; import setuptools.build_meta as b; b.build_editable('built')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (source / "built").glob("*.whl")
+    with zipfile.ZipFile(wheel) as built:
+        (name,) = (name for name in built.namelist() if name.endswith(".pth"))
+        return built.read(name).decode().strip()
+
+
+def test_a_checkout_that_is_used_in_place_is_seen_by_type_checkers(tmp_path):
+    pytest.importorskip("setuptools", "77", reason="SETUPTOOLS NOT HERE: not built")
+    assert used_in_place(tmp_path) == str(tmp_path)  # a folder, as mypy and pyright read it, and no hook
+    assert (tmp_path / "edgead" / "export" / "build.py").samefile(tmp_path / "export" / "build.py")
+
+
+def test_where_no_link_can_be_it_is_used_by_a_hook(tmp_path):
+    pytest.importorskip("setuptools", "77", reason="SETUPTOOLS NOT HERE: not built")
+    (tmp_path / "edgead" / "export").mkdir(parents=True)  # in the link's place
+    assert used_in_place(tmp_path).startswith("import ")

@@ -277,10 +277,10 @@ def test_dents_and_stains_are_found_and_values_survive(pair_model, plates, tmp_p
         kinds = model.evaluate(plates / "pairs").to_dict()["defect_types"]
         assert {kind: row["image_AUROC"] for kind, row in kinds.items()} == {"dent_0.5mm": 1.0, "stain_60": 1.0}
         model.report(plates / "pairs", tmp_path / "report.html")
-        (verdict, *_) = model.predict(plates / "pairs/test/stain_60/rgb")
+        (verdict, *_) = model.predict_all(plates / "pairs/test/stain_60/rgb")
         assert verdict.is_reject and verdict.plot().dtype == np.uint8
         pair = model.read_image(plates / "pairs/test/stain_60/rgb/000.png")
-        assert [each.name for each in model.predict(plates / "pairs/test/stain_60")] == [
+        assert [each.name for each in model.predict_all(plates / "pairs/test/stain_60")] == [
             "000.png",
             "001.png",
             "002.png",

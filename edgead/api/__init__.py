@@ -2,5 +2,6 @@
 
 from edgead.api.functions import calibrate, evaluate, load, teach, train
 from edgead.api.model import Model
+from edgead.api.options import TrainOptions
 
-__all__ = ["Model", "calibrate", "evaluate", "load", "teach", "train"]
+__all__ = ["Model", "TrainOptions", "calibrate", "evaluate", "load", "teach", "train"]

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,15 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from edgead.api import load, train
-from edgead.errors import SettingsError
-from edgead.files.user_paths import named_path
-from edgead.images.files import as_bgr, write_image
-from edgead.images.inputs import Colour, each_image, read_image
+from edgead.api.options import TrainOptions
+from edgead.images.inputs import Colour
 
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):
     """A detector of anomalous images.
 
     What the methods call X is a folder of images or a sequence of paths, arrays, PIL images or torch tensors, as
-    `edgead.Detector.predict` takes them; also one array of shape (n, H, W, 3).
+    `edgead.Detector.predict` takes them; also a pattern of files, or one array of shape (n, H, W, 3).
 
     Parameters
     ----------
@@ -40,7 +39,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     false_reject_rate : float, optional
         The share of good parts that `predict` may call anomalous; by default the strictest that the images support.
     settings : dict, optional
-        More of what `edgead.train` takes.
+        Settings of the method, as `edgead.train` takes them.
+    options : dict, optional
+        More of what `edgead.train` takes by name, see `edgead.TrainOptions`.
     colour : {"bgr", "rgb"}, optional
         Order of the channels of arrays, by default BGR, and of tensors, by default RGB.
     model_dir : path, optional
@@ -59,7 +60,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         detector: str = "patchcore",
         preset: str = "default",
         false_reject_rate: float | None = None,
-        settings: dict[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        options: TrainOptions | None = None,
         colour: Colour | None = None,
         model_dir: str | Path | None = None,
     ):
@@ -67,21 +69,26 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.preset = preset
         self.false_reject_rate = false_reject_rate
         self.settings = settings
+        self.options = options
         self.colour = colour
         self.model_dir = model_dir
 
     def fit(self, X: Any, y: Any = None) -> AnomalyDetector:
         """Learn from good images; `y` is not looked at."""
-        with tempfile.TemporaryDirectory() as folder:
-            data, which = self._files(X, Path(folder) / "images")
-            self.model_ = train(
-                data,
-                self._own_folder() / "model" if self.model_dir is None else self.model_dir,
-                detector=self.detector,
-                preset=self.preset,
-                false_reject_rate=self.false_reject_rate,
-                **{**which, **(self.settings or {})},
-            )
+        options: TrainOptions = {"false_reject_rate": self.false_reject_rate}
+        if isinstance(X, (str, os.PathLike)) and Path(X).is_dir():
+            options["normal_dir"] = "."
+        options.update(self.options or {})
+        self.model_ = train(
+            X,
+            self._own_folder() / "model" if self.model_dir is None else self.model_dir,
+            detector=self.detector,
+            preset=self.preset,
+            settings=self.settings,
+            colour=self.colour,
+            progress=False,
+            **options,
+        )
         return self
 
     @property
@@ -93,7 +100,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """Score images, float64 (n,): the lower, the more anomalous."""
         check_is_fitted(self)
-        return np.array([-verdict.image_score for verdict in self._verdicts(X)])
+        return np.array([-verdict.image_score for verdict in self.model_.predict_all(X, colour=self.colour)])
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Score images, float64 (n,): below 0 is anomalous."""
@@ -102,29 +109,6 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Judge images, int64 (n,): 1 is good, -1 anomalous."""
         return np.where(self.decision_function(X) < 0, -1, 1)
-
-    def _verdicts(self, X: Any) -> Any:
-        if each_image(X) is None:
-            raise SettingsError("several images are needed: put a single one in a list")
-        return self.model_.predict(X, colour=self.colour)
-
-    def _files(self, X: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
-        """The data, and which images of them: files are learnt where they lie, arrays are written into the folder."""
-        if isinstance(X, (str, os.PathLike)) and named_path(X).is_dir():
-            return Path(X), {"normal_dir": "."}
-        several = each_image(X)
-        if several is None:
-            raise SettingsError("several images are needed, or a folder of them")
-        paths = [self._file(image, folder / f"{number:06d}.png") for number, (image, _) in enumerate(several)]
-        if not paths:
-            raise SettingsError("no images are given: several images are needed, or a folder of them")
-        return Path(os.path.commonpath([path.parent for path in paths])), {"paths": paths}
-
-    def _file(self, image: Any, unwritten: Path) -> Path:
-        if isinstance(image, (str, os.PathLike)):
-            return Path(os.path.abspath(named_path(image)))
-        write_image(unwritten, as_bgr(read_image(image, self.colour)))
-        return unwritten
 
     def _own_folder(self) -> Path:
         folder = tempfile.mkdtemp(prefix="edgead-")

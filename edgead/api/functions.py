@@ -2,60 +2,51 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from typing import TYPE_CHECKING, Any
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgead.api.errors import names_parameters
 from edgead.api.model import Model
-from edgead.api.paths import PathLike, Paths, image_paths
+from edgead.api.options import TrainOptions, check_names
+from edgead.api.paths import Paths, image_paths, learnt_images
 from edgead.artifact.folder import check_destination
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
+from edgead.images.inputs import Colour, OneImage, PathLike
 from edgead.process.installation import install_command
+from edgead.process.stage_bars import shown
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from edgead.adapt.recalibrate import Recalibration
     from edgead.adapt.teach import Lesson
     from edgead.report.evaluate import Evaluation
 
 logger = logging.getLogger(__name__)
 
-_OF_IMAGES = (
-    "roi",
-    "false_reject_rate",
-    "review_rate",
-    "skip_bad",
-    "folds",
-    "guarantee",
-    "defects",
-    "costs",
-    "group",
-    "normal_dir",
-    "paths",
-    "clean",
-    "tiles",
-    "ignore",
-    "align",
-    "input",
-    "mm_per_count",
-    "mm_per_pixel",
-)
-
 
 @names_parameters
 def train(
-    good: PathLike,
+    good: PathLike | Iterable[OneImage],
     model: PathLike,
     *,
     detector: str = "patchcore",
     preset: str = "default",
-    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     weights: PathLike | None = None,
     latency_ms: float | None = None,
-    precision: str = "auto",
-    progress: StageProgress = no_progress,
-    **settings: Any,
+    precision: Literal["auto", "fp32", "int8"] = "auto",
+    colour: Colour | None = None,
+    progress: StageProgress | bool = True,
+    **options: Unpack[TrainOptions],
 ) -> Model:
     """Learn from good images, write a finished, calibrated model, and open it.
 
@@ -63,8 +54,9 @@ def train(
 
     Parameters
     ----------
-    good : path
-        Folder of good images; or a data set in MVTec layout, whose `train/good` is learnt.
+    good : path, or iterable of what `Detector.predict` takes
+        Folder of good images; or a data set in MVTec layout, whose `train/good` is learnt; or a pattern of files, with
+        `*` or `?`. Or the images themselves: paths, arrays, PIL images, tensors.
     model : path
         Folder of the model to write.
     detector : str
@@ -72,6 +64,8 @@ def train(
         one that another package adds, as `edgead presets` lists them.
     preset : str
         Settings of the method: "default", another of its presets, or "auto" for what fits this machine.
+    settings : mapping, optional
+        Other settings of the method, as `--set` of `edgead train` takes them, such as `{"num_neighbors": 3}`.
     device : {"auto", "cpu", "cuda"}
         Where to train.
     weights : path, optional
@@ -81,13 +75,16 @@ def train(
     precision : {"auto", "fp32", "int8"}
         Of the graph that is opened by default: "auto" is int8 where this CPU has instructions for it and good images
         keep their scores.
-    progress : callable, optional
-        Called with (stage, done, total).
-    **settings
-        Fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the share of good parts
-        that may be rejected, by default 5 %, or 10 or 20 % where the images are few), `roi`, `guarantee`, `skip_bad`,
-        or `input` ("grey16", or "relief" or "rgb_relief" with `mm_per_count`, for images of 16 bits or floats); and
-        settings of the method, such as `backbone`, `image_size`, `memory_bank_size` or `seed`.
+    colour : {"bgr", "rgb"}, optional
+        Order of the channels of arrays and tensors, see `Detector.predict`.
+    progress : callable or bool
+        Called with (stage, done, total); what it raises ends the training. True shows bars on a terminal, False none.
+    **options
+        See `edgead.TrainOptions`: fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the
+        share of good parts that may be rejected, by default 5 %, or 10 or 20 % where the images are few), `roi`,
+        `guarantee`, `skip_bad`, or `input` ("grey16", or "relief" or "rgb_relief" with `mm_per_count`, for images of 16
+        bits or floats); and the settings that most methods have: `backbone`, `layers`, `image_size` (one number, or
+        height and width), `memory_bank_size`, `seed`.
 
     Returns
     -------
@@ -97,35 +94,48 @@ def train(
     ------
     EdgeadError
         torch is not installed, too few images for the rate, images that cannot be read, an unknown preset or setting:
-        nothing is written then.
+        nothing is written then. Names and paths are looked at before torch is loaded, and settings of the method before
+        an image is read.
 
     Examples
     --------
     >>> model = edgead.train("good/", "model", preset="fine", false_reject_rate=0.01)  # doctest: +SKIP
     """
-    try:
-        from edgead.workstation.training.from_folder import train_from_folder
-        from edgead.workstation.training.good_images import GoodImages
-        from edgead.workstation.training.preset import preset_settings
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("edgead"):
-            raise
-        raise SettingsError(f"{error.name} is missing: training needs `{install_command('train')}`") from error
+    from edgead.workstation.methods.registry import METHODS, check_preset
+    from edgead.workstation.training.good_images import GoodImages
 
-    data, destination = named_path(good), named_path(model)
-    images = GoodImages(data, **{name: settings.pop(name) for name in _OF_IMAGES if name in settings})
+    check_names(options, inspect.signature(train).parameters)
+    names = {field.name for field in fields(GoodImages)}
+    of_images = {name: value for name, value in options.items() if name in names}
+    chosen = {name: value for name, value in options.items() if name not in names} | dict(settings or {})
+    destination = named_path(model)
     check_destination(destination)
-    of_preset, _ = preset_settings(images, detector, preset, latency_ms, progress, settings)
-    artifact, skipped = train_from_folder(
-        images,
-        destination,
-        {**of_preset, **settings},
-        detector=detector,
-        weights=None if weights is None else named_path(weights),
-        device=device,
-        precision=precision,
-        progress=progress,
-    )
+    METHODS.check(detector)
+    check_preset(detector, preset)
+    with tempfile.TemporaryDirectory() as folder, shown(progress) as report:
+        data, which = learnt_images(good, colour, Path(folder) / "images")
+        images = GoodImages(data, **{**which, **of_images})
+        images.find()
+        try:
+            from edgead.workstation.training.from_folder import train_from_folder
+            from edgead.workstation.training.preset import check_settings, preset_settings
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("edgead"):
+                raise
+            raise SettingsError(f"{error.name} is missing: training needs `{install_command('train')}`") from error
+
+        check_settings(detector, preset, chosen)
+        of_preset, _ = preset_settings(images, detector, preset, latency_ms, report, chosen)
+        artifact, skipped = train_from_folder(
+            images,
+            destination,
+            {**of_preset, **chosen},
+            detector=detector,
+            weights=None if weights is None else named_path(weights),
+            device=device,
+            precision=precision,
+            progress=report,
+        )
     for problem in skipped:
         logger.warning("left out: %s", problem)
     training = artifact.manifest.training
@@ -135,7 +145,12 @@ def train(
 
 
 def load(
-    path: PathLike, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None, **wrong: Any
+    path: PathLike,
+    *,
+    runtime: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+    device: str | None = None,
 ) -> Model:
     """Open a model; see `edgead.Detector.load` for the parameters.
 
@@ -145,7 +160,7 @@ def load(
     ...     model.predict("parts/good.jpg").decision
     'ok'
     """
-    return Model.load(path, runtime=runtime, precision=precision, threads=threads, **wrong)
+    return Model.load(path, runtime=runtime, precision=precision, threads=threads, device=device)
 
 
 def evaluate(model: PathLike, data: PathLike, **options: Any) -> Evaluation:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.api.errors import names_parameters
-from edgead.api.paths import PathLike, Paths, image_paths
+from edgead.api.paths import Paths, image_paths
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
+from edgead.images.inputs import PathLike
 
 if TYPE_CHECKING:
     from edgead.adapt.recalibrate import AskedRates, Recalibration
@@ -38,6 +39,32 @@ class Model(Detector):
     ...     model.evaluate("dataset/").to_dict()["images"]
     20
     """
+
+    def info(self) -> dict[str, Any]:
+        """Say what the model is, in values that JSON knows: sizes are width and height in pixels.
+
+        >>> Model.load("out/model").info()["detector"]
+        'patchcore'
+        """
+        height, width = self._spec.image_size
+        limits, training = self.graph.calibration, self.manifest.training
+        return {
+            "path": str(self.artifact.path),
+            "model": self.manifest.manifest_sha256,
+            "detector": self.manifest.detector,
+            "settings": training.get("settings", {}),
+            "input": self._spec.colour,
+            "input_size": [width, height],
+            "region": self._spec.roi,
+            "precision": self.graph.precision,
+            "precisions": list(self.manifest.graphs),
+            "runtime": self.runtime,
+            "threshold": self.threshold,
+            "review_threshold": None if self.threshold is None or limits is None else limits.review,
+            "false_reject_rate": None if self.threshold is None or limits is None else limits.false_reject_rate,
+            "training_images": training.get("training_images"),
+            "versions": self.manifest.versions,
+        }
 
     @names_parameters
     def evaluate(self, data: PathLike, *, group: str = AUTO, progress: StageProgress = no_progress) -> Evaluation:

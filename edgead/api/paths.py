@@ -1,22 +1,23 @@
-"""Types by which a program names images."""
+"""Images as a program names them, and those that it holds."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
-from edgead.images.inputs import each_image
+from edgead.images.files import as_bgr, write_image
+from edgead.images.inputs import Colour, OneImage, PathLike, each_image, read_image
 from edgead.images.volumes import is_volume
 
-PathLike = str | os.PathLike[str]
 Paths = PathLike | Sequence[PathLike]
 
 
 def image_paths(images: Paths) -> list[Path]:
-    """List the files of a path, a folder or several of both."""
+    """List the files of a path, a folder, a pattern or several of these."""
     several = each_image(images)
     if several is None:
         return [named_path(images)]  # type: ignore[arg-type]
@@ -26,3 +27,41 @@ def image_paths(images: Paths) -> list[Path]:
             raise SettingsError(f"files or folders of images are needed, found {type(image).__name__}")
         found += image_paths(image) if Path(image).is_dir() or is_volume(Path(image)) else [Path(image)]
     return found
+
+
+def learnt_images(
+    images: PathLike | Iterable[OneImage], colour: Colour | None, unwritten: Path
+) -> tuple[Path, dict[str, Any]]:
+    """Find the folder of images to learn, and which of it: files are learnt where they lie, others written.
+
+    Parameters
+    ----------
+    images : path, or iterable of what `Detector.predict` takes
+        A folder or a pattern; or several images, an array of four axes among them.
+    colour : {"bgr", "rgb"}, optional
+        Order of the channels of arrays, see `Detector.predict`.
+    unwritten : Path
+        Folder to make for what is no file.
+
+    Raises
+    ------
+    SettingsError
+        A single image, or none.
+    """
+    if isinstance(images, (str, os.PathLike)) and named_path(images).is_dir():
+        return named_path(images), {}
+    several = each_image(images)
+    if several is None:
+        what = f"{images}: no such folder" if isinstance(images, (str, os.PathLike)) else "a single image is given"
+        raise SettingsError(f"{what}: several images are needed, or a folder of them")
+    paths = [_file(image, colour, unwritten / f"{number:06d}.png") for number, (image, _) in enumerate(several)]
+    if not paths:
+        raise SettingsError("no images are given: several images are needed, or a folder of them")
+    return Path(os.path.commonpath([path.parent for path in paths])), {"paths": paths}
+
+
+def _file(image: OneImage, colour: Colour | None, unwritten: Path) -> Path:
+    if isinstance(image, (str, os.PathLike)):
+        return Path(os.path.abspath(named_path(image)))
+    write_image(unwritten, as_bgr(read_image(image, colour)))
+    return unwritten

@@ -7,19 +7,19 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from edgead.process.stage_bars import stage_bars as bars_on
+
 if TYPE_CHECKING:
     from edgead.artifact.folder import Artifact
-    from edgead.dataset.folders import StageProgress
     from edgead.types import Frame, Verdict
 
 # What moves the cursor, renames the terminal or turns a line around: names of files and of devices come from others.
@@ -35,21 +35,8 @@ class _PlainConsole(Console):
 
 stdout = _PlainConsole(highlight=False, markup=False, emoji=False)
 stderr = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
-
-
-@contextmanager
-def stage_bars() -> Iterator[StageProgress]:
-    """Yield progress(stage, done, total); every stage gets a bar of its own."""
-    columns = (TextColumn("{task.description:>20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done)
-
-        yield report
+stage_bars = partial(bars_on, stderr)
+"""Context of a progress(stage, done, total)."""
 
 
 class FrameCount:

@@ -341,6 +341,7 @@ def _train(data: Path, model: Path, preset: str, rate: float | None, progress: S
     """Train as `edgead train` does: in the proportions of the images."""
     # The workstation's half: imported here, so that a device can import this module.
     from edgead.export.verify import compare_with_torch
+
     from edgead.workstation.methods import find_preset
     from edgead.workstation.methods.patchcore.detector import PatchCoreConfig
     from edgead.workstation.training.from_folder import train_from_folder

@@ -27,7 +27,6 @@ from edgead.cli.app import (
 from edgead.cli.choices import Detector, Device, DeviceName, InputName, TeacherSize, TrainedPrecision
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
 from edgead.errors import SettingsError
-from edgead.workstation.training import AUTO
 
 if TYPE_CHECKING:
     from edgead.artifact.inputs import Colour
@@ -147,17 +146,18 @@ def train(
     from edgead.artifact.folder import check_destination
     from edgead.artifact.manifest import MANIFEST
     from edgead.dataset.folders import find_good_images
-    from edgead.workstation.methods.registry import METHODS
+    from edgead.workstation.methods.registry import METHODS, check_preset
 
     # What can be refused at once is, before torch is loaded, which takes seconds.
     find_good_images(data, normal_dir)
     check_destination(output)
     METHODS.check(detector)
+    check_preset(detector, preset)
 
     from edgead.cli.advice import advise, print_points, training_table
     from edgead.workstation.training.from_folder import train_from_folder
     from edgead.workstation.training.good_images import GoodImages
-    from edgead.workstation.training.preset import preset_settings
+    from edgead.workstation.training.preset import check_settings, preset_settings
 
     chosen = {
         "backbone": backbone,
@@ -167,7 +167,7 @@ def train(
         "seed": seed,
     }
     chosen = {key: value for key, value in chosen.items() if value is not None} | dict(map(read_setting, setting or []))
-    _check_settings(detector, preset, chosen)
+    check_settings(detector, preset, chosen)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
@@ -223,16 +223,6 @@ def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> N
         stderr.print(
             f"{settings['backbone']}: about {took_ms:.0f} ms a frame on one core of this machine", soft_wrap=True
         )
-
-
-def _check_settings(detector: str, preset: str, chosen: dict[str, Any]) -> None:
-    """Refuse what cannot be before images are looked at."""
-    from edgead.workstation.methods import METHODS, find_preset
-    from edgead.workstation.methods.settings import read_settings
-
-    of_preset = {} if preset == AUTO else find_preset(detector, preset)
-    settings = {**of_preset, **chosen}
-    read_settings(METHODS.find(detector).variant(settings).config_class, settings, detector=detector)
 
 
 @app.command()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
 
@@ -25,9 +25,21 @@ from edgead.files.user_paths import named_path
 from edgead.heads.contract import Outputs, Scored
 from edgead.images.boxes import find_boxes
 from edgead.images.files import ImageError
-from edgead.images.inputs import Colour, each_image, in_bgr, name_of, read_image
+from edgead.images.inputs import (
+    Colour,
+    OneImage,
+    PathLike,
+    Tensor,
+    check_given,
+    checked_colour,
+    each_image,
+    in_bgr,
+    is_one,
+    name_of,
+    read_image,
+)
 from edgead.images.pairs import judged_of
-from edgead.images.verdict import ImageVerdict
+from edgead.images.verdict import ImageVerdict, Verdicts
 from edgead.types import COLOUR, VALUES, Box, Frame, Verdict
 
 if TYPE_CHECKING:
@@ -122,36 +134,44 @@ class Detector(Measurer):
         """Begin a stream of frames; cheap, and any number of them may share the detector."""
         return Session(self)
 
+    # A text and an array are iterables too, but the first overload has them.
     @overload
-    def predict(self, image: np.ndarray, *, colour: Colour | None = None) -> ImageVerdict: ...
+    def predict(self, image: OneImage, *, colour: Colour | None = None) -> ImageVerdict: ...  # type: ignore[overload-overlap]
 
     @overload
-    def predict(self, image: Any, *, colour: Colour | None = None, recursive: bool = False) -> Any: ...
+    def predict(self, image: Sequence[OneImage], *, colour: Colour | None = None) -> Verdicts: ...  # type: ignore[overload-overlap]
 
-    def predict(self, image: Any, *, colour: Colour | None = None, recursive: bool = False) -> Any:
-        """Judge an image, or many.
+    @overload
+    def predict(self, image: Iterable[OneImage], *, colour: Colour | None = None) -> Iterator[ImageVerdict]: ...
+
+    def predict(
+        self, image: OneImage | Iterable[OneImage], *, colour: Colour | None = None
+    ) -> ImageVerdict | Verdicts | Iterator[ImageVerdict]:
+        """Judge an image, or a list of them.
+
+        A path and an array are one image here, so that their verdict has a type: `predict_all` takes folders, patterns,
+        volumes, and arrays of many images.
 
         Parameters
         ----------
-        image : path, bytes, ndarray, PIL image or torch tensor; a folder, or an iterable of these
-            See `edgead.images.inputs.read_image` for the arrays that are taken; one of four axes is many images.
+        image : path, bytes, ndarray, PIL image or torch tensor; or a sequence or an iterator of these
+            See `edgead.images.inputs.read_image` for the arrays that are taken.
         colour : {"bgr", "rgb"}, optional
             Order of the channels of arrays, by default BGR as OpenCV has it, and of tensors, by default RGB. Files and
             PIL images know theirs.
-        recursive : bool
-            Of a folder, judge what lies in the folders below it too.
 
         Returns
         -------
-        ImageVerdict, or iterator of ImageVerdict
-            An iterator for many: each image is read and judged when its verdict is asked for.
+        ImageVerdict, or Verdicts of a sequence, or an iterator of ImageVerdict of an iterator
+            Of many, each is read and judged when its verdict is asked for.
 
         Raises
         ------
         ImageError
-            It cannot be read, or is empty or of another type; of many, when its turn comes.
+            It cannot be read, or is empty or of another type; of a sequence, what lacks a file is known at once, and
+            other things when its turn comes.
         SettingsError
-            It is smaller than the region of interest, or an unknown `colour`.
+            It is smaller than the region of interest, it is many images, or an unknown `colour`.
 
         Examples
         --------
@@ -159,19 +179,78 @@ class Detector(Measurer):
         >>> image_rgb = np.zeros((480, 480, 3), np.uint8)
         >>> detector.predict(image_rgb, colour="rgb").decision
         'reject'
-        >>> [verdict.name for verdict in detector.predict("parts/")]
-        ['dark.png', 'good.jpg']
+        >>> verdicts = detector.predict(["parts/dark.png", "parts/good.jpg"])
+        >>> len(verdicts), verdicts[-1].name
+        (2, 'good.jpg')
         """
         if isinstance(image, np.ndarray) and image.ndim < 4:  # a device's frames: no more is asked of them
             return self._predict(image if colour is None else in_bgr(image, colour))
-        several = each_image(image, recursive=recursive)
+        if isinstance(image, (str, os.PathLike)) and named_path(image).is_dir():
+            raise SettingsError(f"{image} is a folder: judge its images with predict_all")
+        if isinstance(image, Sequence) and not is_one(image):
+            return self.predict_all(cast("Sequence[OneImage]", image), colour=colour)
+        several = each_image(image)
         if several is None:
             return self._predict_given(image, name_of(image), colour)
+        if is_one(image):
+            raise SettingsError(f"{_named(image)} is several images: judge them with predict_all")
         return (self._predict_given(one, name, colour) for one, name in several)
+
+    __call__ = predict
+
+    def predict_all(
+        self,
+        images: PathLike | np.ndarray | Tensor | Iterable[OneImage],
+        *,
+        colour: Colour | None = None,
+        recursive: bool = False,
+    ) -> Verdicts:
+        """Judge many images: of a folder, that a pattern matches, of a volume, a batch, or any iterable.
+
+        Parameters
+        ----------
+        images : path, array or tensor of four axes, or iterable of what `predict` takes
+            A folder, in natural order; a pattern of files with `*` or `?`, where `**` is any folders; a volume.
+        colour : {"bgr", "rgb"}, optional
+            See `predict`.
+        recursive : bool
+            Of a folder, judge what lies in the folders below it too.
+
+        Returns
+        -------
+        Verdicts
+            A sequence; each image is read and judged when its verdict is asked for.
+
+        Raises
+        ------
+        ImageError
+            No images, or one of a list has no file.
+        SettingsError
+            A single image, or an unknown `colour`.
+
+        Examples
+        --------
+        >>> detector = Detector.load("out/model")
+        >>> [verdict.name for verdict in detector.predict_all("parts/")]
+        ['dark.png', 'good.jpg']
+        >>> detector.predict_all("parts/*.jpg")[0].decision
+        'ok'
+        """
+        checked_colour(colour)
+        several = each_image(images, recursive=recursive)
+        if several is None:
+            raise SettingsError(f"{_named(images)} is a single image: judge it with predict, or put it in a list")
+        found = list(several)
+        if not is_one(images):  # else they were found, or are parts of one array
+            for image, _ in found:
+                check_given(image)
+        return Verdicts(partial(self._predict_given, colour=colour), found)
 
     def predict_left_out(self, image: np.ndarray, fold: int) -> ImageVerdict:
         """Judge an image, uint8 BGR (H, W, 3), that was learnt, as if it had not been; see `measure_left_out`."""
-        verdict = self._judge(image, self._score_left_out(fold), partial(ImageVerdict, image=image))
+        verdict = self._judge(
+            image, self._score_left_out(fold), partial(ImageVerdict, image=image, shape=image.shape[:2])
+        )
         assert verdict is not None
         return verdict
 
@@ -187,7 +266,7 @@ class Detector(Measurer):
 
     def _predict(self, array: np.ndarray, **shown: Any) -> ImageVerdict:
         draw = partial(visible_image, spec=self._spec) if self._spec.keeps_depth else None
-        make = partial(ImageVerdict, **(shown or {"image": array}), draw=draw)
+        make = partial(ImageVerdict, **(shown or {"image": array}), draw=draw, shape=np.shape(array)[:2])
         verdict = self._judge(array, partial(self.manifest.head.score_still, self._scorer), make)
         assert verdict is not None  # score_still gives a score or raises
         return verdict
@@ -305,6 +384,29 @@ class Detector(Measurer):
         graph = f"{self.graph.precision} on {self.runtime}"
         closed = ", closed" if self._closed else ""
         return f"{type(self).__name__}({self.manifest.detector}, {width}x{height}, {graph}, {limit}{closed})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, and what comes of a pickle, opens the folder again: engines and their memory are of one process."""
+        opened = self.artifact.path.absolute(), self.manifest.manifest_sha256, self.graph.calibration
+        return _open_again, (type(self), self._asked, *opened)
+
+
+def _open_again(
+    kind: type[Detector], asked: dict[str, Any], path: Path, sha256: str, limits: Calibration | None
+) -> Detector:
+    detector = kind.load(path, **asked)
+    if detector.manifest.manifest_sha256 != sha256:
+        detector.close()
+        raise ArtifactError(f"{path} was changed since this model was opened: open it again with edgead.load")
+    detector.graph = replace(detector.graph, calibration=limits)  # which may have been set by hand
+    return detector
+
+
+def _named(image: Any) -> str:
+    if isinstance(image, (str, os.PathLike)):
+        return os.fspath(image)
+    shape = getattr(image, "shape", None)
+    return type(image).__name__ if shape is None else f"{type(image).__name__} of shape {tuple(shape)}"
 
 
 class Session:

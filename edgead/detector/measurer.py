@@ -166,6 +166,7 @@ class Measurer:
         self.artifact = artifact
         self.manifest = artifact.manifest
         self.runtime = chosen.runtime.name
+        self._asked = {"runtime": runtime, "precision": chosen.graph.precision, "threads": threads}
         self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
         self._closed = False
         self._describer: Describer | None = None

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from edgead.errors import SettingsError
+
+# Also as a Path writes it, with one slash. A drive of Windows has one letter.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def named_path(path: str | os.PathLike[str]) -> Path:
@@ -14,8 +18,10 @@ def named_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     SettingsError
-        The text is empty, as that of a variable that nobody set.
+        The text is empty, as that of a variable that nobody set; or a URL.
     """
     if not os.fspath(path):
         raise SettingsError("a path is empty: is a variable unset? The working directory is '.'")
+    if _URL.match(os.fspath(path)):
+        raise SettingsError(f"{path}: URLs are not read: download it, and give the path of the file")
     return Path(path)

@@ -8,18 +8,36 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from glob import glob
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
-from edgead.images.files import ImageError, decode_image, is_image_path, list_images, load_image
+from edgead.images.files import ImageError, as_bgr, decode_image, is_image_path, list_images, load_image, natural_key
 from edgead.images.pairs import colour_folder, is_height_file, load_deep
-from edgead.images.volumes import is_volume, slices_of
+from edgead.images.volumes import is_volume, slices_of, volume_of
 
 Colour = Literal["bgr", "rgb"]
+
+
+class PilImage(Protocol):
+    """A `PIL.Image.Image`, by what tells it from other things."""
+
+    def getbands(self) -> tuple[str, ...]: ...
+
+
+class Tensor(Protocol):
+    """A `torch.Tensor`, likewise."""
+
+    def detach(self) -> Any: ...
+
+
+PathLike = str | os.PathLike[str]
+OneImage = PathLike | bytes | bytearray | np.ndarray | PilImage | Tensor
+"""What `read_image` takes."""
 
 
 def checked_colour(colour: str | None) -> str | None:
@@ -35,7 +53,8 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
     Parameters
     ----------
     images : path, array, or iterable of what `read_image` takes
-        A folder, in natural order; an array or tensor of four axes, whose first one counts images; any iterable.
+        A folder, in natural order; a pattern of files with `*` or `?`, likewise, where `**` is any folders; a volume;
+        an array or tensor of four axes, whose first one counts images; any iterable.
     recursive : bool
         Take what lies in folders below the folder too.
 
@@ -47,26 +66,55 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
     Raises
     ------
     ImageError
-        A folder without images.
+        A folder without images, or a pattern that matches none.
     SettingsError
-        An empty path.
+        An empty path, or a URL.
     """
     if isinstance(images, (str, os.PathLike)):
         folder = named_path(images)
         if is_volume(folder):
             return ((path, path.name) for path in slices_of(folder))
-        return _of_folder(folder if recursive else colour_folder(folder), recursive) if folder.is_dir() else None
+        if folder.is_dir():
+            return _of_folder(folder if recursive else colour_folder(folder), recursive)
+        if folder.exists() or not any(sign in str(folder) for sign in "*?"):
+            return None
+        images = _matching(folder)
     if isinstance(images, np.ndarray) or _is_tensor(images):
         return ((image, "") for image in images) if images.ndim == 4 else None
     if isinstance(images, (bytes, bytearray)) or _is_pil(images) or not isinstance(images, Iterable):
         return None
     listed = isinstance(images, (list, tuple)) and all(isinstance(image, (str, os.PathLike)) for image in images)
     if not (listed and images):
-        return ((image, name_of(image)) for image in images)
+        return ((image, name_of(image)) for image in images)  # type: ignore[union-attr]
     # Without `..`: a name stays below the folder that a verdict is saved in.
     paths = [Path(os.path.abspath(named_path(image))) for image in images]
     root = os.path.commonpath([path.parent for path in paths])
     return ((image, path.relative_to(root).as_posix()) for image, path in zip(images, paths, strict=True))
+
+
+def is_one(image: Any) -> bool:
+    """Whether its type alone says that it is an image, or a path of one or of many."""
+    return isinstance(image, (str, os.PathLike, bytes, bytearray, np.ndarray)) or _is_pil(image) or _is_tensor(image)
+
+
+def check_given(image: Any) -> None:
+    """Refuse, before it is read, what can be no image.
+
+    Raises
+    ------
+    ImageError
+        No such file, a folder, or nothing that `read_image` takes.
+    SettingsError
+        An empty path, or a URL.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        path = named_path(image)
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder: give it alone, or its images")
+        if volume_of(path) is None and not path.exists():
+            raise ImageError(f"{path}: no such file")
+    elif not is_one(image):
+        as_bgr(image)  # which says what it is
 
 
 def name_of(image: Any) -> str:
@@ -120,6 +168,13 @@ def in_bgr(array: np.ndarray, colour: str | None) -> np.ndarray:
     if checked_colour(colour) != "rgb" or getattr(array, "ndim", 0) != 3 or array.shape[2] < 3:
         return array
     return array[:, :, 2::-1]
+
+
+def _matching(pattern: Path) -> list[Path]:
+    found = sorted(filter(is_image_path, map(Path, glob(str(pattern), recursive=True))), key=natural_key)
+    if not found:
+        raise ImageError(f"{pattern} matches no images")
+    return found
 
 
 def _of_folder(folder: Path, recursive: bool) -> Iterator[tuple[Path, str]]:

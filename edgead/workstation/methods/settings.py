@@ -16,6 +16,8 @@ Config = TypeVar("Config")
 def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector: str) -> Config:
     """Build a frozen config dataclass from settings such as `plain_settings` gives; missing ones keep their defaults.
 
+    An `image_size` of one number is a square.
+
     Raises
     ------
     SettingsError
@@ -25,6 +27,8 @@ def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector
     unknown = sorted(settings.keys() - set(known))
     if unknown:
         raise SettingsError(f"{detector} has no setting {', '.join(unknown)}: it has {', '.join(known)}")
+    if isinstance(side := settings.get("image_size"), int):
+        settings = {**settings, "image_size": (side, side)}
     try:
         return TypeAdapter(config).validate_python(dict(settings))
     except ValidationError as error:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from edgead.export.build import write_draft
 
 from edgead.adapt.finalize import GoodScores, measure_views, moved, write_golden
 from edgead.artifact.folder import Artifact, check_destination, new_artifact, write_manifest
@@ -23,7 +24,6 @@ from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.export.build import write_draft
 from edgead.images.files import write_image
 from edgead.workstation.methods.cycle import Cycle, Followed
 from edgead.workstation.trainer.device import use_cores

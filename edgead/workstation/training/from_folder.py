@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgead.export.build import build_artifact, software_versions, write_draft
+from edgead.export.calibration_images import CalibrationImages
 from pydantic import ValidationError
 
 from edgead.adapt.finalize import CalibrationPlan, GoodScores, measure_good
@@ -31,8 +33,6 @@ from edgead.dataset.images import Images
 from edgead.dataset.places import not_found_warnings
 from edgead.detector import Detector
 from edgead.errors import SettingsError, tell_invalid
-from edgead.export.build import build_artifact, software_versions, write_draft
-from edgead.export.calibration_images import CalibrationImages
 from edgead.files.disk import writing
 from edgead.heads import find_head
 from edgead.images.likeness import Look, look_of, odd_ones

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-from edgead import kernels
-from edgead.artifact.folder import Artifact, write_manifest
-from edgead.dataset.folders import StageProgress, no_progress
-from edgead.errors import SettingsError
 from edgead.export.calibration_images import CalibrationImages
 from edgead.export.precision import PrecisionPlan, add_precision, not_for
 from edgead.export.quantize import MIN_IMAGES
 from edgead.export.rewrite import ToleranceError
+
+from edgead import kernels
+from edgead.artifact.folder import Artifact, write_manifest
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
 from edgead.workstation.training.good_images import GoodImages
 
 # In tolerances. What is further off with all layers in int8 needs so many in float that it gains little, and the search

@@ -9,11 +9,25 @@ from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 from edgead.workstation.backbones.pretrained import BACKBONES, find_added
 from edgead.workstation.methods import METHODS, find_preset
+from edgead.workstation.methods.settings import read_settings
 from edgead.workstation.training import AUTO, AUTO_DETECTOR
 from edgead.workstation.training.good_images import STEP_PX, GoodImages, find_proportions, keep_proportions
 
 # Tiles give a hundred times the patches of whole images: the bank is chosen from fewer, or it would take an hour.
 TILED_MAX_PATCHES = 500_000
+
+
+def check_settings(detector: str, preset: str, chosen: Mapping[str, Any]) -> None:
+    """Refuse a preset, and settings on top of it, that cannot be, before images are looked at.
+
+    Raises
+    ------
+    SettingsError
+        An unknown detector, preset or setting, or a value that the method refuses.
+    """
+    of_preset = {} if preset == AUTO else find_preset(detector, preset)
+    settings = {**of_preset, **chosen}
+    read_settings(METHODS.find(detector).variant(settings).config_class, settings, detector=detector)
 
 
 def preset_settings(
@@ -57,10 +71,10 @@ def preset_settings(
     if good.tiles is not None:
         height, width = config.image_size
         bounded = {"max_patches": TILED_MAX_PATCHES} if hasattr(config, "max_patches") else {}
-        return {**settings, **bounded, "image_size": [height, width]}, f"{height} x {width} px a tile"
+        return {**settings, **bounded, "image_size": [height, width]}, f"{width} x {height} px a tile"
     proportions = find_proportions(good.find(), good.roi)
     added = find_added(chosen.get("backbone", config.backbone), BACKBONES)
     step = added.patch if added else STEP_PX
     fitted = keep_proportions({**settings, "image_size": list(config.image_size)}, proportions, step)
     height, width = fitted["image_size"]
-    return fitted, f"{height} x {width} px ({proportions.reason})"
+    return fitted, f"{width} x {height} px ({proportions.reason})"

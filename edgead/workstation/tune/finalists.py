@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from edgead.export.calibration_images import CalibrationImages
+from edgead.export.graph import export_onnx
+from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.rewrite import ToleranceError
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Manifest
 from edgead.dataset.folders import StageProgress
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
-from edgead.export.calibration_images import CalibrationImages
-from edgead.export.graph import export_onnx
-from edgead.export.precision import PrecisionPlan, add_precision
-from edgead.export.rewrite import ToleranceError
 from edgead.heads.nearest import BANK
 from edgead.profiling.profiler import profile
 from edgead.runtime import open_runtime

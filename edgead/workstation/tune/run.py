@@ -16,14 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgead.export.calibration_images import find_calibration_images
+from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.rewrite import ToleranceError
+
 from edgead import kernels
 from edgead.artifact.folder import check_destination, new_artifact, write_manifest
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.export.calibration_images import find_calibration_images
-from edgead.export.precision import PrecisionPlan, add_precision
-from edgead.export.rewrite import ToleranceError
 from edgead.images.files import load_image
 from edgead.runtime import checked_runtime
 from edgead.workstation.training.from_folder import train_from_folder

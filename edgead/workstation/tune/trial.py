@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from edgead.export.build import build_artifact
+
 from edgead import kernels
 from edgead.adapt.finalize import CalibrationPlan
 from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.dataset.images import Images
 from edgead.errors import EdgeadError
-from edgead.export.build import build_artifact
 from edgead.heads.nearest import BANK, OF_ROWS
 from edgead.workstation.methods import METHODS
 from edgead.workstation.methods.method import Trained

@@ -1,0 +1,73 @@
+"""Options of `edgead.train` by their names, as editors and type checkers read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edgead.artifact.inputs import Colour
+    from edgead.calibration.operating_point import Costs
+
+
+class TrainOptions(TypedDict, total=False):
+    """Options of `edgead.train`: the fields of `GoodImages`, which explains them, and settings that most methods have.
+
+    Attributes
+    ----------
+    normal_dir, paths : str, sequence of Path
+        Which images of the folder are learnt.
+    roi, ignore, align, tiles : sequence of int, str or path, path, int or str
+        Where they are looked at: x, y, width and height; places that never count; a golden image; tiles.
+    false_reject_rate, review_rate, guarantee, folds, group : float, float, {"cross", "split"}, int, str
+        What the thresholds shall guarantee, and which images belong together.
+    defects, costs : sequence of Path, Costs
+        Known defects, and the costs of mistakes.
+    skip_bad, clean : bool
+        Leave out images that cannot be read; do not learn those that stand out.
+    input, mm_per_count, mm_per_pixel : str, float, float
+        "rgb", "grey16", "relief" or "rgb_relief", and what a count and a pixel are.
+    backbone, layers : str, sequence of str
+        The network that sees, and which of its layers.
+    image_size : int or (int, int)
+        Side of the network's input; or its height and width.
+    memory_bank_size, seed : int
+        Rows that are kept, and what all that is drawn at random comes from.
+    """
+
+    normal_dir: str | None
+    paths: Sequence[Path] | None
+    roi: Sequence[int] | None
+    ignore: str | Path | Sequence[str | Path]
+    align: str | Path | None
+    tiles: str | int | None
+    false_reject_rate: float | None
+    review_rate: float | None
+    guarantee: Literal["cross", "split"] | None
+    folds: int
+    group: str
+    defects: Sequence[Path]
+    costs: Costs | None
+    skip_bad: bool
+    clean: bool
+    input: Colour
+    mm_per_count: float | None
+    mm_per_pixel: float | None
+    backbone: str
+    layers: Sequence[str]
+    image_size: int | Sequence[int]
+    memory_bank_size: int
+    seed: int
+
+
+def check_names(options: Mapping[str, object], others: Iterable[str]) -> None:
+    """Raise SettingsError where a name is none of `TrainOptions`; says which of these, or of the others, is like it."""
+    names = TrainOptions.__annotations__
+    for wrong in options.keys() - names.keys():
+        near = get_close_matches(wrong, [*others, *names], 1)
+        meant = f": is {near[0]} meant? A" if near else ": a"
+        raise SettingsError(f"there is no option {wrong!r}{meant} setting of the detector is given in settings={{...}}")
