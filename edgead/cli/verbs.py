@@ -18,6 +18,7 @@ from edgead.cli.examples import EXAMPLES
 VERBS = {
     "Make a model": {
         "start": "start",
+        "studio": "studio",
         "demo": "device",
         "optics": "optics",
         "heights": "heights",

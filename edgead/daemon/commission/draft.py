@@ -81,7 +81,7 @@ def rates_of(count: int) -> dict[str, Any]:
     return {
         "rate": rate,
         "next_rate": following,
-        "next_parts": following and next(parts for parts in range(MAX_IMAGES) if comfortable(following, parts)),
+        "next_parts": following and next(parts for parts in range(FEWEST_IMAGES, MAX_IMAGES) if comfortable(following, parts)),
     }
 
 

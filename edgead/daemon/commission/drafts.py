@@ -127,7 +127,7 @@ class Commissioning:
         Returns
         -------
         dict
-            `model`, its folder, and `yaml`, what to write into the site file.
+            `model`, its folder, and `yaml`, what to write into the site file: empty where nothing need be.
 
         Raises
         ------
@@ -155,7 +155,8 @@ class Commissioning:
                     raise
         finally:
             self._going.release()
-        return {"model": str(place), "yaml": self._yaml(camera, pipeline, place)}
+        stays = pipeline is not None and self._daemon.site.pipelines[pipeline].commissioned
+        return {"model": str(place), "yaml": "" if stays else self._yaml(camera, pipeline, place)}
 
     def close(self) -> None:
         """End what is under way; drafts stay."""

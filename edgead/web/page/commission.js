@@ -84,7 +84,7 @@ export class CommissionView {
     const send = () => {
       const wanted = Math.min(Number(by("commission-wanted").max), this.draft.images.length + images.length);
       if (wanted > this.draft.wanted) this.keep({ wanted });
-      this.sending = new Sending(this.path, found.name, images, () => this.poll());
+      this.sending = new Sending(this.path, found.name, images);
       return this.sending.run().then(() => this.poll());
     };
     if (this.draft) return send();
@@ -112,6 +112,8 @@ export class CommissionView {
     if ([...select.options].map((option) => option.value).join() !== names.join()) select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
     this.camera ??= names[0] ?? null;
     if (this.camera) select.value = this.camera;
+    by("commission-limit").hidden = !this.gone?.thresholds;
+    by("commission-back").hidden = !this.gone?.can_roll_back;
     this.poll();
   }
 
@@ -163,7 +165,10 @@ export class CommissionView {
     // What was asked for before a change, and comes after it, is older than what is shown.
     if (draft && this.draft && draft.begun_at === this.draft.begun_at && draft.revision < this.draft.revision) return;
     this.draft = draft;
-    by("commission-begin").hidden = draft !== null || damaged;
+    by("commission-begin").hidden = draft !== null || damaged || this.givesNothing;
+    by("commission-choose").classList.toggle("primary", this.givesNothing && !draft?.images.length);
+    for (const id of ["commission-of-line", "commission-of-camera"]) by(id).hidden = this.givesNothing;
+    by("commission-of-folder").hidden = !this.givesNothing;
     by("commission-discard").hidden = draft === null && !damaged;
     by("commission-steps").hidden = draft === null;
     by("commission-intro").hidden = draft !== null;
@@ -184,9 +189,12 @@ export class CommissionView {
   }
 
   parts(draft) {
-    say(by("commission-count"), t("{number} of {wanted}", { number: count(draft.images.length), wanted: count(draft.wanted) }));
-    by("commission-bar").max = draft.wanted;
-    by("commission-bar").value = draft.images.length;
+    const [number, bar] = [count(draft.images.length), by("commission-bar")];
+    const sending = this.sending && !this.sending.stopped ? this.sending : null;
+    say(by("commission-count"), this.givesNothing ? number : t("{number} of {wanted}", { number, wanted: count(draft.wanted) }));
+    bar.hidden = this.givesNothing && !sending;
+    bar.max = sending ? sending.images.length : draft.wanted;
+    bar.value = sending ? sending.done : draft.images.length;
     const wanted = by("commission-wanted");
     if (document.activeElement !== wanted) wanted.value = draft.wanted;
     say(by("commission-alike"), draft.alike ? t("Images left out that show a part again: {number}. Parts must differ.", { number: count(draft.alike) }) : "");
@@ -195,7 +203,6 @@ export class CommissionView {
     say(by("commission-collect"), running ? t("Stop collecting") : t("Collect"));
     by("commission-collect").classList.toggle("primary", !running);
     by("commission-mode").disabled = running;
-    by("commission-of-camera").hidden = this.givesNothing;
     by("commission-take").disabled = draft.state === "learning";
     const trigger = by("commission-mode").querySelector("[value=trigger]");
     trigger.disabled = draft.pipelines.length === 0;

@@ -58,8 +58,8 @@ export function goodImages({ files }) {
 
 // One folder on its way to the draft of a camera.
 export class Sending {
-  constructor(path, name, images, onSent) {
-    Object.assign(this, { path, name, images, onSent, done: 0, refused: [], stopped: false });
+  constructor(path, name, images) {
+    Object.assign(this, { path, name, images, done: 0, refused: [], stopped: false });
   }
 
   async run() {
@@ -86,7 +86,6 @@ export class Sending {
         await this.one(this.images[this.done], begun);
         this.done += 1;
         this.show();
-        this.onSent();
       }
     } catch (problem) {
       if (!AWAY.includes(problem.status)) throw problem;
@@ -122,7 +121,7 @@ export class Sending {
   }
 
   show() {
-    say(by("commission-sent"), t("{done} of {all} images of {folder} are sent", { done: count(this.done), all: count(this.images.length), folder: this.name || t("the folder") }));
+    say(by("commission-sent"), t("{done} of {all} images are sent: {folder}", { done: count(this.done), all: count(this.images.length), folder: this.name || t("files") }));
     by("commission-refused").hidden = !this.refused.length;
     say(by("commission-refused").firstElementChild, t("Files left out: {number}", { number: count(this.refused.length) }));
     const list = by("commission-refused").lastElementChild;

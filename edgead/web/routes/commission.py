@@ -111,7 +111,7 @@ class FolderAnswer(Answer):
 
 class GoneAnswer(Answer):
     model: str
-    yaml: Annotated[str, Field(description="What the site file needs so that it stays after a restart.")]
+    yaml: Annotated[str, Field(description="What the site file needs so that it stays after a restart; may be empty.")]
 
 
 class Drawn(BaseModel):
