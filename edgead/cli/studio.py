@@ -48,7 +48,7 @@ def studio(
     folder: Annotated[Path, typer.Argument(help="Gets the models and all else; not the folder of images.")] = Path(
         "edgead-studio"
     ),
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the page's address, and open nothing.")] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the page's address only.")] = False,
 ) -> None:
     """Open the page on this computer: drop a folder of good images onto it, look, learn, and put the model in service.
 

@@ -78,10 +78,11 @@ def rates_of(count: int) -> dict[str, Any]:
     rate = strictest_rate(count) if count >= FEWEST_IMAGES else None
     stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
     following = stricter[-1] if stricter else None
+    counts = range(FEWEST_IMAGES, MAX_IMAGES)
     return {
         "rate": rate,
         "next_rate": following,
-        "next_parts": following and next(parts for parts in range(FEWEST_IMAGES, MAX_IMAGES) if comfortable(following, parts)),
+        "next_parts": following and next(parts for parts in counts if comfortable(following, parts)),
     }
 
 
@@ -227,7 +228,7 @@ class Draft:
             There is none of that name, no room, or the draft's images show the same part or have another size.
         """
         if name not in self.left_out:
-            raise DraftError(f"image {name} cannot be put back: it is in the draft, or had to make room for another one")
+            raise DraftError(f"image {name} cannot be put back: it is in the draft, or its room was needed")
         if len(self.images) >= self.bounds.images:
             raise DraftError(self._full())
         try:

@@ -376,7 +376,6 @@ class Work:
                 draft.check_size(image)
                 self._problem = None
                 name, repeated = draft.add(image, sha256)
-                self._alike += repeated is not None
         return {"image": name, "like": repeated, "images": len(draft.images)}
 
     def collect(self, mode: str, every_s: float | None) -> None:

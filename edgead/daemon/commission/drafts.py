@@ -78,7 +78,7 @@ class Commissioning:
         return self._needed(camera).take()
 
     def begin_sending(self, camera: str, folder: str, images: int, by: str) -> dict[str, str]:
-        """Let somebody send a folder of images of good parts, on record; gives what was sent before, see `Draft.sent`."""
+        """Let somebody send a folder of images, on record; gives what was sent before, see `Draft.sent`."""
         work = self._needed(camera)
         after = f"{folder or 'files'}: {images} images for camera {camera}"
         with self._daemon.store.audited(by=by, action="send images", pipeline="", before=None, after=after):

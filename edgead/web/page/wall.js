@@ -10,6 +10,8 @@ export class Wall {
   // `change` is called with a name, and "remove" or "restore".
   constructor(change) {
     this.change = change;
+    this.leftOut = [];
+    this.under = 0; // changes that are on their way to the device
     this.list = by("commission-parts");
     this.list.addEventListener("keydown", (event) => this.press(event));
     by("commission-undo").addEventListener("click", () => this.undo());
@@ -17,7 +19,6 @@ export class Wall {
 
   // Images that are there stay as they are: only what came or went is changed.
   show(draft, path) {
-    this.leftOut = draft.left_out;
     const key = `${path} ${draft.begun_at}`;
     if (this.list.dataset.of !== key) this.list.replaceChildren();
     this.list.dataset.of = key;
@@ -25,10 +26,15 @@ export class Wall {
     const wanted = new Set(names);
     for (const item of [...this.list.children]) if (!wanted.delete(item.dataset.name)) item.remove();
     for (const name of wanted) this.list.prepend(this.item(name, `${path}/images/${name}?width=320&of=${encodeURIComponent(draft.begun_at)}`)); // newest first
-    for (const item of this.list.children) item.firstElementChild.setAttribute("aria-pressed", String(draft.left_out.includes(item.dataset.name)));
+    if (!this.under) this.mark(draft.left_out);
     if (!this.list.querySelector("[tabindex='0']")) this.list.firstElementChild?.firstElementChild.setAttribute("tabindex", "0");
     by("commission-wall").hidden = names.length === 0;
-    by("commission-undo").disabled = draft.left_out.length === 0;
+  }
+
+  mark(leftOut) {
+    this.leftOut = leftOut;
+    for (const item of this.list.children) item.firstElementChild.setAttribute("aria-pressed", String(leftOut.includes(item.dataset.name)));
+    by("commission-undo").disabled = leftOut.length === 0;
   }
 
   item(name, src) {
@@ -39,13 +45,22 @@ export class Wall {
   }
 
   toggle(button) {
-    if (me().role !== "engineer") return null;
     const { name } = button.parentElement.dataset;
-    return this.change(name, this.leftOut.includes(name) ? "restore" : "remove");
+    this.put(name, !this.leftOut.includes(name));
   }
 
   undo() {
-    if (this.leftOut.length && me().role === "engineer") this.change(this.leftOut.at(-1), "restore");
+    if (this.leftOut.length) this.put(this.leftOut.at(-1), false);
+  }
+
+  // Shown at once, for keys come faster than answers.
+  async put(name, out) {
+    if (me().role !== "engineer") return;
+    const others = this.leftOut.filter((other) => other !== name);
+    this.mark(out ? [...others, name] : others);
+    this.under += 1;
+    await this.change(name, out ? "remove" : "restore");
+    this.under -= 1;
   }
 
   // One of them is reached with Tab, the others from it.

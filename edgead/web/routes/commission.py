@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import cv2
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
-
 from starlette.concurrency import run_in_threadpool
 
 from edgead.images.files import ImageError, load_image
@@ -180,9 +179,7 @@ def take(name: str, camera: Camera, daemon: Daemon) -> TakenAnswer:
 
 
 @routes.post("/{name}/folder")
-def begin_folder(
-    name: str, camera: Camera, given: Folder, daemon: Daemon, address: ClientAddress
-) -> FolderAnswer:
+def begin_folder(name: str, camera: Camera, given: Folder, daemon: Daemon, address: ClientAddress) -> FolderAnswer:
     """Begin to send a folder of images of good parts, or go on: it stands in the audit, and reports what is here."""
     by = named(given.by, address)
     sent = daemon.commissioning.begin_sending(name, given.folder, given.images, by)
