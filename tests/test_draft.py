@@ -16,7 +16,7 @@ from patience import wait_for
 from edgead.daemon.commission import DraftError
 from edgead.daemon.commission import draft as drafts
 from edgead.daemon.commission.draft import Bounds, Draft, DraftSettings
-from edgead.errors import EdgeadError, SettingsError
+from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.files import atomic
 from edgead.images.files import ImageError, load_image
 from edgead.types import Frame
@@ -269,3 +269,12 @@ def test_a_camera_of_another_size_refuses_what_is_sent(tmp_path):
         desk.send("conveyor", sent)
     daemon.cameras["conveyor"].state = "lost"  # what it gave last may be of before
     assert desk.send("conveyor", sent)["images"] == 1
+
+
+def test_an_image_that_comes_at_the_end_is_to_be_sent_again(tmp_path):
+    desk = FakeDaemon(tmp_path).commissioning
+    desk.begin("conveyor", "Anna")
+    desk.begin_sending("conveyor", "good", 1, "Anna")
+    desk.close()
+    with pytest.raises(NotNowError, match="the daemon ends"):
+        desk.send("conveyor", cv2.imencode(".png", part(0))[1].tobytes())

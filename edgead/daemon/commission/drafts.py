@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from edgead.artifact.folder import new_artifact
 from edgead.daemon.commission.draft import Bounds, Draft, DraftError, DraftSettings, discard
 from edgead.daemon.commission.draft_work import CameraLine, Inspecting, Work, give_way
-from edgead.errors import EdgeadError, tell_invalid
+from edgead.errors import EdgeadError, NotNowError, tell_invalid
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class Commissioning:
         self._works: dict[str, Work] = {}
         self._lock = threading.RLock()
         self._going = threading.Lock()
+        self._closed = False
         self._sending = ThreadPoolExecutor(1, "sent images", give_way)
 
     def drafts(self) -> list[dict[str, Any]]:
@@ -87,7 +88,13 @@ class Commissioning:
     def send(self, camera: str, data: bytes) -> dict[str, Any]:
         """Take the bytes of an image file as a good part; `begin_sending` comes before the first; see `Work.send`."""
         # Decoding and writing take as long as they take: verdicts do not wait for it.
-        return self._sending.submit(self._needed(camera).send, data).result()
+        send = self._needed(camera).send
+        try:
+            return self._sending.submit(send, data).result()
+        except (CancelledError, RuntimeError) as error:
+            if self._closed:
+                raise NotNowError("the daemon ends") from error
+            raise
 
     def collect(self, camera: str, mode: str, every_s: float | None) -> None:
         """Begin or stop to collect by itself."""
@@ -162,6 +169,7 @@ class Commissioning:
         """End what is under way; drafts stay."""
         with self._lock:
             works = list(self._works.values())
+        self._closed = True
         self._sending.shutdown(wait=False, cancel_futures=True)
         for work in works:
             work.close()

@@ -28,6 +28,7 @@ export class CommissionView {
     this.draft = null;
     this.status = null;
     this.url = null;
+    this.given = null; // the pipeline that the model was given to
     this.unkept = 0; // changes that are on their way to the device
     this.drawing = new Drawing((drawn) => this.keep(drawn));
     by("commission-camera").addEventListener("change", () => (location.hash = `commission/${by("commission-camera").value}`));
@@ -297,7 +298,6 @@ export class CommissionView {
     return this.act(`images/${name}/remove`);
   }
 
-  // A pipeline that the model of this draft was given to.
   get gone() {
     return this.status?.pipelines.find(({ name }) => name === this.given);
   }

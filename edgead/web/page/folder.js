@@ -8,10 +8,11 @@ import { t } from "./words.js";
 const IMAGE = /^[^.].*\.(bmp|jpe?g|pgm|png|pnm|ppm|tiff?|webp)$/i;
 const MAX_IMAGES = 600; // in a draft
 const AGAIN_MS = 1000;
-const AWAY = [0, 401]; // no connection, or signed out: the device may have been started again
 const BUSY = [429, 503];
 const OF_THIS_FILE = [413, 415, 422];
 
+// No connection, signed out, or about to end: the device may be started again.
+const isAway = (status) => status === 0 || status === 401 || status === 429 || status >= 500;
 const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
 const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 
@@ -59,7 +60,12 @@ export function goodImages({ files }) {
 // One folder on its way to the draft of a camera.
 export class Sending {
   constructor(path, name, images) {
-    Object.assign(this, { path, name, images, done: 0, refused: [], stopped: false });
+    this.path = path;
+    this.name = name;
+    this.images = images;
+    this.done = 0;
+    this.refused = [];
+    this.stopped = false;
   }
 
   async run() {
@@ -88,7 +94,7 @@ export class Sending {
         this.show();
       }
     } catch (problem) {
-      if (!AWAY.includes(problem.status)) throw problem;
+      if (!isAway(problem.status)) throw problem;
       say(by("commission-sent"), t("Waiting for the device: {done} of {all} are sent", { done: count(this.done), all: count(this.images.length) }));
       while (!this.stopped && !(await get("/api/commission").catch(() => null))) await pause(AGAIN_MS);
     }
