@@ -61,8 +61,9 @@ export class CommissionView {
     by("commission-stop").addEventListener("click", () => this.sending.stop());
     // Anywhere in the window: a folder that is dropped beside the place would lead the browser away.
     const over = (event, dropping) => {
-      if (by("commission").hidden || document.querySelector("dialog") || !event.dataTransfer?.types.includes("Files")) return false;
+      if (by("commission").hidden || !event.dataTransfer?.types.includes("Files")) return false;
       event.preventDefault();
+      if (document.querySelector("dialog")) return false;
       by("commission").toggleAttribute("data-dropping", dropping);
       return true;
     };
@@ -83,8 +84,6 @@ export class CommissionView {
     }
     if (this.sending && !this.sending.stopped) return toast(t("A folder is being sent already: wait for it, or stop it"), true);
     const send = () => {
-      const wanted = Math.min(Number(by("commission-wanted").max), this.draft.images.length + images.length);
-      if (wanted > this.draft.wanted) this.keep({ wanted });
       this.sending = new Sending(this.path, found.name, images);
       return this.sending.run().then(() => this.poll());
     };
@@ -191,10 +190,11 @@ export class CommissionView {
 
   parts(draft) {
     const [number, bar] = [count(draft.images.length), by("commission-bar")];
+    const most = Math.max(draft.wanted, draft.images.length); // a folder may have more
     const sending = this.sending && !this.sending.stopped ? this.sending : null;
-    say(by("commission-count"), this.givesNothing ? number : t("{number} of {wanted}", { number, wanted: count(draft.wanted) }));
+    say(by("commission-count"), this.givesNothing ? number : t("{number} of {wanted}", { number, wanted: count(most) }));
     bar.hidden = this.givesNothing && !sending;
-    bar.max = sending ? sending.images.length : draft.wanted;
+    bar.max = sending ? sending.images.length : most;
     bar.value = sending ? sending.done : draft.images.length;
     const wanted = by("commission-wanted");
     if (document.activeElement !== wanted) wanted.value = draft.wanted;
