@@ -69,7 +69,7 @@ def test_a_folder_is_dropped_and_looked_through_by_keys(browser, tmp_path, parts
     daemon = FakeDaemon(tmp_path)
     draft = daemon.commissioning.draft
     with served(daemon) as url, opened_page(browser, f"{url}/#commission", expected=("422",), **PANEL) as page:
-        expect(page.locator("#commission-choose")).to_be_visible()
+        expect(page.locator("#commission-choose")).to_be_enabled()
         in_sight(page, "commission-choose")
         drop(page, parts_folder)
         give_name(page)
@@ -160,7 +160,7 @@ def test_sixty_images_become_a_model_in_service_though_the_daemon_is_killed(brow
         assert daemon.api.get("/api/notices").json()["standing"] == []
         with opened_page(browser, url, expected=("net::ERR_",), **PANEL) as page:
             page.on("request", lambda request: sent.append(request.url) if request.url.endswith("/images") else None)
-            expect(page.locator("#commission-choose")).to_be_visible()
+            expect(page.locator("#commission-choose")).to_be_enabled()
             in_sight(page, "commission-choose")
             shot(page, shots, "1-studio")
             page.locator("#commission-folder").set_input_files(images)

@@ -25,6 +25,7 @@ const STAGES = {
 export class CommissionView {
   constructor() {
     this.camera = null;
+    this.known = null; // the camera whose draft was asked for
     this.draft = null;
     this.status = null;
     this.url = null;
@@ -76,6 +77,7 @@ export class CommissionView {
 
   // Where there is no draft yet, one begins.
   sendFolder(found) {
+    if (!this.camera || this.known !== this.camera) return toast(t("No connection to the device"), true);
     let images;
     try {
       images = goodImages(found);
@@ -126,6 +128,8 @@ export class CommissionView {
       if (camera !== this.camera) return;
       say(by("commission-problem"), found?.problem ?? found?.draft?.problem ?? "");
       this.take_over(found?.draft ?? null, Boolean(found?.problem));
+      this.known = camera;
+      by("commission-choose").disabled = false;
       await this.look();
     } catch (problem) {
       if (problem.status) toast(problem.message, true);
