@@ -28,7 +28,7 @@ FEWEST_IMAGES, MAX_IMAGES = 20, 600
 
 Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(min_length=4, max_length=400)]
 """x, y, width and height of a rectangle, or the corners x, y, x, y, ... of a polygon: as `--ignore` takes them."""
-STATE, IMAGES, LEFT_OUT, LEARNT = "draft.json", "images", "left-out", "learnt-"
+STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
 # Files that are remembered as sent; some may show the same part as another one, and are no image of their own.
 MAX_SENT = 4 * MAX_IMAGES
 _MIB = 1 << 20
@@ -46,7 +46,8 @@ class State(Section):
     """What `draft.json` holds.
 
     `revision` counts the changes of what is drawn, so that two who change it at once notice each other. `learnt` names
-    the folder of the last result, and `learnt_from` what it was learnt from. `sender` is who sends a folder of images,
+    the folder of the last result, and `learnt_from` what it was learnt from. `left_out` names images that were taken out
+    and are still there. `sender` is who sends a folder of images,
     and `sent` names the image that each of its files became, by the file's SHA-256.
     """
 
@@ -60,6 +61,7 @@ class State(Section):
     next_number: int = 1
     learnt: str | None = None
     learnt_from: str | None = None
+    left_out: list[str] = []
     sender: str | None = None
     sent: dict[str, str] = {}
 
@@ -114,11 +116,10 @@ class Draft:
 
     def __init__(self, folder: Path, state: State, bounds: Bounds):
         self.folder, self.state, self.bounds = folder, state, bounds
-        there = {path: path.stat() for place in (IMAGES, LEFT_OUT) for path in (folder / place).glob("*.png")}
-        self.images = sorted(path.name for path in there if path.parent.name == IMAGES)
-        left_out = [path for path in there if path.parent.name == LEFT_OUT]
-        self.left_out = [path.name for path in sorted(left_out, key=lambda path: there[path].st_ctime_ns)]
-        self._bytes = sum(found.st_size for found in there.values())
+        sizes = {path.name: path.stat().st_size for path in (folder / IMAGES).glob("*.png")}
+        self.left_out = [name for name in state.left_out if name in sizes]
+        self.images = sorted(sizes.keys() - {*self.left_out})
+        self._bytes = sum(sizes.values())
         self._repeats: Repeats | None = None
 
     @classmethod
@@ -213,7 +214,7 @@ class Draft:
     def remove(self, name: str) -> None:
         """Take an image out; raises DraftError where there is none of that name."""
         self._require(name, self.images)
-        self._move(name, IMAGES, LEFT_OUT)
+        self._write(self.state.model_copy(update={"left_out": [*self.left_out, name]}))
         self.images.remove(name)
         self.left_out.append(name)
         if self._repeats is not None:
@@ -232,7 +233,7 @@ class Draft:
         if len(self.images) >= self.bounds.images:
             raise DraftError(self._full())
         try:
-            image = load_image(self.folder / LEFT_OUT / name)
+            image = load_image(self.folder / IMAGES / name)
             self.check_size(image)
         except ImageError as error:
             raise DraftError(f"image {name} cannot be put back: {error}") from error
@@ -241,9 +242,8 @@ class Draft:
         if repeated is not None:
             raise DraftError(f"image {name} shows the same as {repeated}, which is in the draft")
         try:
-            if size != self.state.frame_size:
-                self._write(self.state.model_copy(update={"frame_size": size}))
-            self._move(name, LEFT_OUT, IMAGES)
+            others = [other for other in self.left_out if other != name]
+            self._write(self.state.model_copy(update={"frame_size": size, "left_out": others}))
         except DraftError:
             self._seen().forget(name)
             raise
@@ -253,7 +253,7 @@ class Draft:
     def path(self, name: str) -> Path:
         """Find an image by its name, also one that was taken out; raises DraftError where there is none."""
         self._require(name, [*self.images, *self.left_out])
-        return self.folder / (IMAGES if name in self.images else LEFT_OUT) / name
+        return self.folder / IMAGES / name
 
     def check_size(self, image: np.ndarray) -> None:
         """Raise ImageError where an image has another size than those of the draft."""
@@ -338,22 +338,12 @@ class Draft:
         if name not in names:
             raise DraftError(f"there is no image {name} in the draft of {self.state.camera}: it was taken out")
 
-    def _move(self, name: str, source: str, target: str) -> None:
-        path = self.folder / target / name
-        try:
-            path.parent.mkdir(exist_ok=True)
-            (self.folder / source / name).replace(path)
-        except FileNotFoundError:
-            pass  # somebody else has removed it
-        except OSError as error:
-            raise _unwritten(path, error) from error
-
     def _make_room(self, image: np.ndarray) -> None:
         """Raise DraftError where an image has no room; what was taken out goes first, the oldest before the others."""
         if len(self.images) >= self.bounds.images:
             raise DraftError(self._full())
         while (lack := self._lack(image)) and self.left_out:
-            path = self.folder / LEFT_OUT / self.left_out.pop(0)
+            path = self.folder / IMAGES / self.left_out.pop(0)
             self._bytes -= path.stat().st_size if path.exists() else 0
             path.unlink(missing_ok=True)
         if lack:
