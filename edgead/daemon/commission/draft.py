@@ -46,9 +46,9 @@ class State(Section):
     """What `draft.json` holds.
 
     `revision` counts the changes of what is drawn, so that two who change it at once notice each other. `learnt` names
-    the folder of the last result, and `learnt_from` what it was learnt from. `left_out` names images that were taken out
-    and are still there. `sender` is who sends a folder of images,
-    and `sent` names the image that each of its files became, by the file's SHA-256.
+    the folder of the last result, and `learnt_from` what it was learnt from. `left_out` names images that were taken
+    out and are still there. `sender` is who sends a folder of images, and `sent` names the image that each of its files
+    became, by the file's SHA-256.
     """
 
     camera: str
