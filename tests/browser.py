@@ -52,7 +52,8 @@ def opened_page(browser: Any, url: str, *, expected: tuple[str, ...] = (), **con
     yield page
     opened.close()
     assert hosts == {urlsplit(url).netloc}
-    assert [error for error in errors if not any(part in error for part in expected)] == []
+    wrong = [error for error in errors if not any(part in error for part in expected)]
+    assert not wrong, wrong
 
 
 def shot(page: Any, folder: Path, name: str) -> None:

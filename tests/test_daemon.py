@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -60,6 +61,26 @@ def test_judges_tells_of_it_and_ends_in_time_with_every_verdict_on_record(traine
     counts = daemon.counts()
     assert counts["a"]["judged"] > 10 and counts["b"]["judged"] > 5
     assert all({"at", "level", "logger", "message"} <= line.keys() for line in daemon.log)
+
+
+def test_a_pipeline_that_is_commissioned_waits_for_its_model_and_keeps_it(trained_model, tmp_path):
+    model = tmp_path / "models" / "second"
+    pipeline = {"camera": "conveyor", "model": "models/first", "commissioned": True}
+    site = make_site(trained_model, pipelines={"a": pipeline})
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("starting", reason="waits for a model: commission one")
+        assert daemon.api.get("/readyz").status_code == 503
+        assert daemon.api.get("/api/notices").json()["standing"] == []  # no fault
+        assert daemon.pipeline()["judged"] == 0
+        shutil.copytree(trained_model, model)
+        assert daemon.api.post("/api/pipelines/a/model", json={"model": "second", "by": "Anna"}).status_code == 200
+        daemon.wait_judged(2)
+    with started(tmp_path, site) as daemon:  # it was killed
+        daemon.wait_judged(2)
+        assert daemon.pipeline()["model"] == str(model)
+    model.rename(tmp_path / "models" / "away")
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("fault", reason="second")  # one that has gone is missed
 
 
 def test_the_end_of_a_source_is_reported_and_ends_nothing_else(trained_model, tmp_path):

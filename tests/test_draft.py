@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fake_daemon import FakeDaemon
@@ -15,9 +16,9 @@ from patience import wait_for
 from edgead.daemon.commission import DraftError
 from edgead.daemon.commission import draft as drafts
 from edgead.daemon.commission.draft import Bounds, Draft, DraftSettings
-from edgead.errors import EdgeadError, SettingsError
+from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.files import atomic
-from edgead.images.files import load_image
+from edgead.images.files import ImageError, load_image
 from edgead.types import Frame
 
 
@@ -204,3 +205,76 @@ def test_what_pipelines_judge_is_collected_by_their_trigger(tmp_path):
     desk.collect("conveyor", "off", None)
     daemon.judge(2, 0.1)
     assert desk.draft("conveyor")["mode"] == "off" and len(desk.draft("conveyor")["images"]) == 1
+
+
+def test_what_was_left_out_is_put_back_unless_another_one_shows_the_same(draft):
+    names = [draft.add(part(number))[0] for number in range(3)]
+    for name in (names[0], names[2]):
+        draft.remove(name)
+    assert draft.images == [names[1]] and draft.left_out == [names[0], names[2]]
+    again = Draft.open(draft.folder, draft.bounds)
+    assert (again.images, again.left_out, again.mib) == (draft.images, draft.left_out, draft.mib)
+    again.restore(names[2])
+    assert again.images == names[1:] and again.left_out == [names[0]]
+    assert again.add(part(2)) == (None, names[2])
+    same = again.add(part(0))[0]
+    with pytest.raises(DraftError, match=f"{names[0]} shows the same as {same}"):
+        again.restore(names[0])
+    with pytest.raises(DraftError, match="it is in the draft, or its room was needed"):
+        again.restore(same)
+    np.testing.assert_array_equal(load_image(again.path(names[0])), part(0))
+
+
+def test_no_more_are_put_back_than_there_may_be(draft):
+    draft.remove(draft.add(part(0))[0])
+    for number in range(1, 6):
+        draft.add(part(number))
+    with pytest.raises(DraftError, match="as many as it may"):
+        draft.restore(draft.left_out[0])
+
+
+def test_what_was_left_out_makes_room(draft):
+    names = [draft.add(part(number))[0] for number in range(3)]
+    draft.remove(names[0])
+    draft.remove(names[2])
+    draft.bounds = Bounds(images=5, mib=draft.mib, free_mib=0)
+    draft.add(part(3))
+    assert draft.left_out == [names[2]] and len(draft.images) == 2
+    assert Draft.open(draft.folder, draft.bounds).mib == draft.mib <= draft.bounds.mib
+
+
+def test_files_that_were_sent_are_known_as_long_as_their_image_is_there(draft, monkeypatch):
+    draft.add(part(0), "a" * 64)
+    assert draft.add(part(0), "b" * 64) == (None, "000001.png")  # another file that shows the same
+    monkeypatch.setattr(drafts, "write_image", lambda *given, **settings: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(DraftError, match="full"):
+        draft.add(part(1), "c" * 64)
+    monkeypatch.undo()
+    assert draft.sent == {"a" * 64: "000001.png", "b" * 64: "000001.png"} == Draft.open(draft.folder).sent
+    draft.remove("000001.png")
+    assert set(draft.sent.values()) == {"000001.png"}  # who left it out does not want it again
+    monkeypatch.setattr(drafts, "MAX_SENT", 2)
+    draft.add(part(2), "d" * 64)
+    assert list(draft.sent) == ["b" * 64, "d" * 64]
+
+
+def test_a_camera_of_another_size_refuses_what_is_sent(tmp_path):
+    daemon = FakeDaemon(tmp_path)
+    desk = daemon.commissioning
+    desk.begin("conveyor", "Anna")
+    desk.begin_sending("conveyor", "good", 1, "Anna")
+    daemon.cameras["conveyor"].frame = frame_of(part(0), 1)
+    sent = cv2.imencode(".png", part(1, (20, 40)))[1].tobytes()
+    with pytest.raises(ImageError, match="it has 40x20 pixels, camera conveyor gives 32x24"):
+        desk.send("conveyor", sent)
+    daemon.cameras["conveyor"].state = "lost"  # what it gave last may be of before
+    assert desk.send("conveyor", sent)["images"] == 1
+
+
+def test_an_image_that_comes_at_the_end_is_to_be_sent_again(tmp_path):
+    desk = FakeDaemon(tmp_path).commissioning
+    desk.begin("conveyor", "Anna")
+    desk.begin_sending("conveyor", "good", 1, "Anna")
+    desk.close()
+    with pytest.raises(NotNowError, match="the daemon ends"):
+        desk.send("conveyor", cv2.imencode(".png", part(0))[1].tobytes())

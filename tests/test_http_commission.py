@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 from fake_daemon import FakeDaemon
 from http_side import client_of
 from patience import wait_for
-from test_draft import contents
+from test_draft import contents, part
 
 from edgead.adapt.commission.worker import learn_order
 from edgead.artifact.folder import Artifact
-from edgead.daemon.commission import DraftError
+from edgead.daemon.commission import Commissioning, DraftError
+from edgead.daemon.commission.draft import Bounds
 from edgead.daemon.commission.draft_work import Learner
 from edgead.dataset.places import read_ignored
 from edgead.errors import SettingsError
@@ -77,6 +80,87 @@ def test_a_draft_by_the_api(client):
     assert client.post(f"{ONE}/images/000001.png/remove").json()["images"] == []
     assert client.post(f"{ONE}/discard", json={"by": "Anna"}).status_code == 200
     assert client.get("/api/commission").json() == [{"camera": "conveyor", "draft": None, "problem": None}]
+
+
+def png(number: int, size: tuple[int, int] = (24, 32), suffix: str = ".png") -> bytes:
+    return cv2.imencode(suffix, part(number, size))[1].tobytes()
+
+
+def test_a_folder_is_sent_and_gone_on_with(daemon):
+    bytes_ = {"Content-Type": "application/octet-stream"}
+    daemon.cameras["conveyor"].frame = None
+    with client_of(daemon) as client:
+        client.post(ONE, json={"by": "Anna"})
+        refused = client.post(f"{ONE}/images", content=png(0), headers=bytes_)
+        assert refused.status_code == 409 and "say first who does" in refused.json()["detail"]
+        begun = client.post(f"{ONE}/folder", json={"folder": "caps/good", "images": 4, "by": "Anna"}).json()
+        assert begun == {"sent": {}, "max_bytes": 32 << 20}
+        assert daemon.store.changes[0]["action"] == "send images"
+        assert daemon.store.changes[0]["by"] == "Anna (127.0.0.1)"
+        assert daemon.store.changes[0]["after"] == "caps/good: 4 images for camera conveyor"
+        for number in range(3):
+            sent = client.post(f"{ONE}/images", content=png(number), headers={"Content-Type": "image/png"})
+            assert sent.json() == {"image": f"{number + 1:06d}.png", "like": None, "images": number + 1}
+        again = client.post(f"{ONE}/images", content=png(1), headers=bytes_)
+        assert again.json() == {"image": "000002.png", "like": None, "images": 3}
+        like = client.post(f"{ONE}/images", content=png(1, suffix=".bmp"), headers=bytes_)
+        assert like.json() == {"image": None, "like": "000002.png", "images": 3}
+        assert client.post(f"{ONE}/images/000003.png/remove").json()["left_out"] == ["000003.png"]
+        assert client.get(f"{ONE}/images/000003.png").status_code == 200
+
+    daemon.commissioning = Commissioning(daemon)  # started again
+    with client_of(daemon) as client:
+        begun = client.post(f"{ONE}/folder", json={"images": 1, "by": "Anna"}).json()
+        assert begun["sent"][hashlib.sha256(png(0)).hexdigest()] == "000001.png"
+        assert sorted(begun["sent"].values()) == ["000001.png", "000002.png", "000002.png", "000003.png"]
+        assert client.post(f"{ONE}/images", content=png(2), headers=bytes_).json()["images"] == 2  # it was left out
+        back = client.post(f"{ONE}/images/000003.png/restore").json()
+        assert len(back["images"]) == 3 and back["left_out"] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "detail"),
+    [
+        (b"no image at all", "image/png", 422, "not an image"),
+        (b"", "image/png", 422, "the file is empty"),
+        (png(7)[:-9], "image/png", 422, "truncated PNG"),
+        (png(7, (30, 30)), "image/png", 422, "it has 30x30 pixels, the images of this draft have 32x24"),
+        (png(7), "text/plain", 415, "neither image/... nor application/octet-stream"),
+        (png(7), "", 415, "set Content-Type"),
+        (bytes((32 << 20) + 1), "image/png", 413, "more than 33554432 bytes"),
+    ],
+    ids=["text", "empty", "truncated", "size", "form", "no kind", "long"],
+)
+def test_a_file_that_is_no_image_of_a_part_is_refused_in_words(folder_client, content, kind, status, detail):
+    answer = folder_client.post(f"{ONE}/images", content=content, headers={"Content-Type": kind} if kind else {})
+    assert answer.status_code == status and detail in answer.json()["detail"]
+    assert folder_client.get(ONE).json()["images"] == ["000001.png"]
+
+
+def test_a_draft_that_is_full_takes_no_more(folder_client):
+    desk = folder_client.daemon.commissioning
+    desk._needed("conveyor")._draft.bounds = Bounds(images=1, free_mib=0)
+    answer = folder_client.post(f"{ONE}/images", content=png(8), headers={"Content-Type": "image/png"})
+    assert answer.status_code == 409 and "as many as it may" in answer.json()["detail"]
+
+
+def test_another_sites_page_sends_nothing(folder_client):
+    for origin in ("http://elsewhere.example", "null"):
+        headers = {"Content-Type": "image/png", "Origin": origin}
+        assert folder_client.post(f"{ONE}/images", content=png(9), headers=headers).status_code == 403
+        assert folder_client.post(f"{ONE}/folder", json={"images": 1, "by": "M"}, headers=headers).status_code == 403
+
+
+@pytest.fixture(scope="module")
+def folder_client(tmp_path_factory):
+    """A client of a daemon with a draft of one image that was sent."""
+    daemon = FakeDaemon(tmp_path_factory.mktemp("folder"))
+    with client_of(daemon) as client:
+        client.post(ONE, json={"by": "Anna"})
+        client.post(f"{ONE}/folder", json={"images": 9, "by": "Anna"})
+        client.post(f"{ONE}/images", content=png(0), headers={"Content-Type": "image/png"}).raise_for_status()
+        client.daemon = daemon
+        yield client
 
 
 @pytest.fixture(scope="module")

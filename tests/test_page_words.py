@@ -21,8 +21,8 @@ CALL = re.compile(r'\bt\((?:\s*("(?:[^"\\]|\\.)*"))?')
 # Begins like a word that people read, and is nothing that a protocol names.
 SENTENCE = re.compile(r'(?<!\bt\()(["`])([A-Z][a-z]+(?: [^"`]*)?)\1')
 READ_OUT = ("aria-label", "alt", "placeholder", "title")
-# Keys of the keyboard.
-NAMES = {"ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight", "Delete", "Escape", "Enter", "Home", "End"}
+# Keys of the keyboard, and what a drag says that it carries.
+NAMES = {"ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight", "Delete", "Escape", "Enter", "Home", "End", "Files"}
 
 
 class _Texts(HTMLParser):

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
 
@@ -52,6 +52,24 @@ def daemon_command(
     if check:
         _check(config)
         return
+    run_daemon(config)
+
+
+def run_daemon(config: Path, log: TextIO | None = None) -> NoReturn:
+    """Run a site until it is stopped, and end the process.
+
+    Parameters
+    ----------
+    config : Path
+        The site file.
+    log : TextIO, optional
+        Gets what is logged; by default stderr.
+
+    Raises
+    ------
+    SettingsError
+        This system, or this installation, has no daemon.
+    """
     try:
         from edgead.daemon.run import Daemon
     except ModuleNotFoundError as error:
@@ -64,7 +82,7 @@ def daemon_command(
         raise SettingsError(f"the daemon needs {error.name}: {install_command('daemon')}") from None
     from edgead.daemon.logs import log_json_lines
 
-    _run_and_exit(Daemon(config, log=log_json_lines()))
+    _run_and_exit(Daemon(config, log=log_json_lines(log)))
 
 
 def _check(config: Path) -> None:

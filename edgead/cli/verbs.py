@@ -20,6 +20,7 @@ from edgead.process.installation import comes_with
 VERBS = {
     "Make a model": {
         "start": "start",
+        "studio": "studio",
         "demo": "device",
         "optics": "optics",
         "train": "train",

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
@@ -51,10 +51,10 @@ class JsonLines(logging.Formatter):
         return value
 
 
-def log_json_lines() -> JsonLines:
-    """Send everything that is logged, warned or raised in a thread to stderr as JSON lines."""
+def log_json_lines(stream: TextIO | None = None) -> JsonLines:
+    """Send everything that is logged, warned or raised in a thread to a stream, by default stderr, as JSON lines."""
     formatter = JsonLines()
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)

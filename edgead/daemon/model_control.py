@@ -18,6 +18,7 @@ from edgead.calibration.blind import BlindLimitError
 from edgead.daemon.active_model import PATIENCE_S, ActiveModel, Recipes, SlotBusyError
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import Kind, PipelineState, Receivers
+from edgead.daemon.kept_models import KeptModels
 from edgead.daemon.self_test import SelfTestError
 from edgead.daemon.thresholds import GoodScores, KeptThresholds, Thresholds
 from edgead.errors import EdgeadError, SettingsError
@@ -37,6 +38,7 @@ class Wiring:
     camera: SupervisedCamera
     receivers: Receivers
     kept: KeptThresholds
+    kept_models: KeptModels
     drift_folder: Path
     limits: LimitsSection
     trust: Callable[[], ModelTrust]
@@ -67,6 +69,7 @@ class SteeredModel(ABC):
         self._place_kernels = wiring.place_kernels
         self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads, accept=self._accept)
         self._camera = wiring.camera
+        self._kept_models = wiring.kept_models
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self._recipes.slots, section.drift, wiring.drift_folder)
         self._state = PipelineState(name)
@@ -84,6 +87,11 @@ class SteeredModel(ABC):
     def faults(self) -> dict[Kind, str]:
         """Reasons of all faults that stand, what is shown first at the front."""
         return self._state.faults()
+
+    @property
+    def waits_for_model(self) -> bool:
+        """Whether nobody has commissioned its model yet, which is no fault."""
+        return self.section.commissioned and not self.slot.model and not self._state.has("model")
 
     @property
     def drift(self) -> DriftState | None:
@@ -171,7 +179,7 @@ class SteeredModel(ABC):
         with self.slot.changing(None):
             self._departed = self._departed and section.model == self.section.model
             self.section = section
-            if self.used_up or self._state.has("model"):
+            if self.used_up or self._state.has("model") or self.waits_for_model:
                 self._begin_again()
             elif self._departed:
                 self.slot.check_accepted()
@@ -261,7 +269,10 @@ class SteeredModel(ABC):
                 self._place_kernels()
                 self._state.resolved("model")
             except EdgeadError as error:
-                self._state.fault("model", str(error))
+                if self.section.commissioned and self.slot.path == self.section.model and not self.slot.path.exists():
+                    self._state.resolved("model")
+                else:
+                    self._state.fault("model", str(error))
 
     def _load_model(self) -> None:
         try:
@@ -284,6 +295,7 @@ class SteeredModel(ABC):
                 self.slot.give_up()
                 self.failed_model = failed
                 self._departed = self.slot.path != self.section.model
+                self._keep_model()
                 self._audit("roll back on fault", "edgead", str(failed), str(self.slot.path))
         except SlotBusyError as error:
             logger.warning("%s: does not go back to the model before: %s", self.name, error)
@@ -303,12 +315,17 @@ class SteeredModel(ABC):
             self._exchanged()
 
     def _exchanged(self) -> None:
+        self._keep_model()
         self._audit_superseded()
         self._departed = self.slot.path != self.section.model
         self.failed_model = None
         self._camera.compare_with(self.name, self._recipes.golden())
         self._state.resolved("model")
         self.start()
+
+    def _keep_model(self) -> None:
+        if self.section.commissioned:
+            self._kept_models.keep(self.name, self.section.model, self.slot.path)
 
     def _audit_superseded(self) -> None:
         superseded = self.slot.take_superseded()

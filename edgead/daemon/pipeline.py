@@ -242,7 +242,7 @@ class Pipeline(SteeredModel):
         if frame is None:
             return False
         self._state.resolved("camera")
-        self._state.running()
+        self._runs()
         wanted = self._asking.wanted(frame)
         if wanted is None:
             self._judging.pass_by(frame, wanted=False)
@@ -257,9 +257,10 @@ class Pipeline(SteeredModel):
         return True
 
     def _judge(self, frame: Frame) -> Verdict | None:
-        if self._state.has("model"):
+        if self._state.has("model") or self.waits_for_model:
             self._judging.pass_by(frame, wanted=True)
-            self._requests.answer(frame, NotNowError(f"{self.name}: is in fault: {self._state.reason}"))
+            what = "is in fault" if self._state.has("model") else "has no model"
+            self._requests.answer(frame, NotNowError(f"{self.name}: {what}: {self._state.reason}"))
             return None
         try:
             verdict = self._judging.judge(frame)
@@ -309,6 +310,12 @@ class Pipeline(SteeredModel):
             self._state.fault("camera", f"camera {camera.name} is {camera.state}: {reason}")
         elif camera.state == "streaming":  # also where it gives nothing, as nobody gives it anything
             self._state.resolved("camera")
+            self._runs()
+
+    def _runs(self) -> None:
+        if self.waits_for_model:
+            self._state.starting("waits for a model: commission one on the page")
+        else:
             self._state.running()
 
     def _died(self, error: Exception, again: bool) -> None:

@@ -14,6 +14,7 @@ from edgead.artifact.signatures.trust import ModelTrust
 from edgead.daemon.fleet.member import Member
 from edgead.daemon.hanging_calls import all_within
 from edgead.daemon.judging import Receivers
+from edgead.daemon.kept_models import KeptModels
 from edgead.daemon.model_control import Wiring
 from edgead.daemon.notices import Notices
 from edgead.daemon.parts import PartGroups
@@ -34,6 +35,7 @@ from edgead.types import Frame, Verdict
 logger = logging.getLogger(__name__)
 
 THRESHOLDS = "thresholds.json"
+MODELS = "models.json"
 DRIFT = "drift"
 NOTICES = "notices.json"
 # How long parts that a reload takes out may take to end.
@@ -62,6 +64,7 @@ class SiteRuntime:
         self._publish, self._publish_notice = publish, publish_notice
         self.fleet = Member()
         self._kept: KeptThresholds
+        self._kept_models: KeptModels
         self._trust = ModelTrust(required=False)
         self._schedulings: list[Scheduling] = []
         self._is_open = False
@@ -103,6 +106,7 @@ class SiteRuntime:
         self.notices = Notices(site.store.folder / NOTICES, self._publish_notice)
         self._is_open = True
         self._kept = KeptThresholds(site.store.folder / THRESHOLDS)
+        self._kept_models = KeptModels(site.store.folder / MODELS)
         self._schedulings = [section.realtime.scheduling for section in site.pipelines.values()]
         for name, section in site.sinks.items():
             self.sinks[name] = open_queued(name, section)
@@ -180,16 +184,19 @@ class SiteRuntime:
             self.cameras[name].start()
 
     def _wiring(self, site: Site, name: str) -> Wiring:
+        section = site.pipelines[name]
+        model = self._kept_models.find(name, section.model) if section.commissioned else None
         return Wiring(
-            camera=self.cameras[site.pipelines[name].camera],
+            camera=self.cameras[section.camera],
             receivers=Receivers(self.store, self._sinks_of(site, name), self._judged, site.store.before),
             kept=self._kept,
+            kept_models=self._kept_models,
             drift_folder=site.store.folder / DRIFT,
             limits=site.limits,
             trust=lambda: self._trust,
             # Networks that each take all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
-            model=self.fleet.begin(name, site, self.store),
+            model=self.fleet.begin(name, site, self.store) or model,
             place_kernels=self._place_kernels,
         )
 

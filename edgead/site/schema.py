@@ -59,6 +59,13 @@ class PipelineSection(Section):
 
     camera: Name
     model: Annotated[Path, Field(description="The model's folder, relative to the site file.")]
+    commissioned: Annotated[
+        bool,
+        Field(
+            description="Its model is made on the page: as long as there is none, it waits; and the one that was put "
+            "into service last judges after a restart, until `model` names another."
+        ),
+    ] = False
     follow: Annotated[
         FollowSection | None,
         Field(description="A registry's tag whose model takes the place of `model`."),

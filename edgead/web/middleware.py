@@ -18,8 +18,8 @@ from edgead.web.problems import problem
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/api/session", "/api/login"})
 OPEN_FOLDER = "/page/"
 _MAX_BODY_BYTES = 64 * 1024
-_IMAGE_PATH = re.compile(r"/api/pipelines/[^/]+/judge")
-_MAX_IMAGE_BYTES = 32 * 1024 * 1024
+_IMAGE_PATH = re.compile(r"/api/pipelines/[^/]+/judge|/api/commission/[^/]+/images")
+MAX_IMAGE_BYTES = 32 * 1024 * 1024
 # A name or an address, and a port: no user before it, nothing after it.
 _HOST = re.compile(r"(?:(?P<name>[A-Za-z0-9.-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _HEADERS = {
@@ -105,7 +105,7 @@ def refuse_foreign_origin(method: str, headers: Headers) -> None:
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
     """Receive a body up to the most that its endpoint reads."""
-    most = _MAX_IMAGE_BYTES if _IMAGE_PATH.fullmatch(scope["path"]) else _MAX_BODY_BYTES
+    most = MAX_IMAGE_BYTES if _IMAGE_PATH.fullmatch(scope["path"]) else _MAX_BODY_BYTES
     declared = Headers(scope=scope).get("content-length", "0")
     if declared.isdigit() and int(declared) > most:
         raise Refusal(413, f"more than {most} bytes")

@@ -29,6 +29,8 @@ FEWEST_IMAGES, MAX_IMAGES = 20, 600
 Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(min_length=4, max_length=400)]
 """x, y, width and height of a rectangle, or the corners x, y, x, y, ... of a polygon: as `--ignore` takes them."""
 STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
+# Files that are remembered as sent; some may show the same part as another one, and are no image of their own.
+MAX_SENT = 4 * MAX_IMAGES
 _MIB = 1 << 20
 
 
@@ -44,7 +46,9 @@ class State(Section):
     """What `draft.json` holds.
 
     `revision` counts the changes of what is drawn, so that two who change it at once notice each other. `learnt` names
-    the folder of the last result, and `learnt_from` what it was learnt from.
+    the folder of the last result, and `learnt_from` what it was learnt from. `left_out` names images that were taken
+    out and are still there. `sender` is who sends a folder of images, and `sent` names the image that each of its files
+    became, by the file's SHA-256.
     """
 
     camera: str
@@ -57,6 +61,9 @@ class State(Section):
     next_number: int = 1
     learnt: str | None = None
     learnt_from: str | None = None
+    left_out: list[str] = []
+    sender: str | None = None
+    sent: dict[str, str] = {}
 
 
 def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
@@ -73,10 +80,11 @@ def rates_of(count: int) -> dict[str, Any]:
     rate = strictest_rate(count) if count >= FEWEST_IMAGES else None
     stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
     following = stricter[-1] if stricter else None
+    counts = range(FEWEST_IMAGES, MAX_IMAGES)
     return {
         "rate": rate,
         "next_rate": following,
-        "next_parts": following and next(parts for parts in range(MAX_IMAGES) if comfortable(following, parts)),
+        "next_parts": following and next(parts for parts in counts if comfortable(following, parts)),
     }
 
 
@@ -102,13 +110,16 @@ class Draft:
     state : State
     images : list of str
         Names of the images, oldest first.
+    left_out : list of str
+        Names of those that were taken out and can be put back, the one that was taken out last at the end.
     """
 
     def __init__(self, folder: Path, state: State, bounds: Bounds):
         self.folder, self.state, self.bounds = folder, state, bounds
-        place = folder / IMAGES
-        self.images = sorted(path.name for path in place.glob("*.png")) if place.is_dir() else []
-        self._bytes = sum((place / name).stat().st_size for name in self.images)
+        sizes = {path.name: path.stat().st_size for path in (folder / IMAGES).glob("*.png")}
+        self.left_out = [name for name in state.left_out if name in sizes]
+        self.images = sorted(sizes.keys() - {*self.left_out})
+        self._bytes = sum(sizes.values())
         self._repeats: Repeats | None = None
 
     @classmethod
@@ -151,12 +162,14 @@ class Draft:
         for path in place.glob(".*") if place.is_dir() else ():
             _remove(path)
 
-    def add(self, image: np.ndarray) -> tuple[str | None, str | None]:
+    def add(self, image: np.ndarray, sha256: str | None = None) -> tuple[str | None, str | None]:
         """Keep the image of a good part, losslessly, unless it shows the same as another one.
 
         Parameters
         ----------
         image : ndarray of shape (H, W, 3), uint8, BGR
+        sha256 : str, optional
+            Of the file that somebody sent, which is remembered then.
 
         Returns
         -------
@@ -169,7 +182,7 @@ class Draft:
             There is no room, or it has another size than the others: nothing has changed then.
         """
         size = (int(image.shape[0]), int(image.shape[1]))
-        self._check_room(image)
+        self._make_room(image)
         if self.images and size != self.state.frame_size:
             raise DraftError(
                 f"the camera gives {size[1]}x{size[0]} pixels now, the images of this draft have {self._size()}: set "
@@ -178,10 +191,15 @@ class Draft:
         name = f"{self.state.next_number:06d}.png"
         repeated = self._seen().take(name, image)
         if repeated is not None:
+            if sha256 is not None:
+                self._write(self.state.model_copy(update={"sent": self._sent_with(sha256, repeated)}))
             return None, repeated
         path = self.folder / IMAGES / name
+        update = {"next_number": self.state.next_number + 1, "frame_size": size}
+        if sha256 is not None:
+            update["sent"] = self._sent_with(sha256, name)
         try:
-            self._write(self.state.model_copy(update={"next_number": self.state.next_number + 1, "frame_size": size}))
+            self._write(self.state.model_copy(update=update))
             write_image(path, image, durable=True)
         except OSError as error:
             self._seen().forget(name)
@@ -195,24 +213,63 @@ class Draft:
 
     def remove(self, name: str) -> None:
         """Take an image out; raises DraftError where there is none of that name."""
-        path = self.path(name)
-        try:
-            size = path.stat().st_size
-            path.unlink()
-        except FileNotFoundError:
-            size = 0  # somebody else has removed it
-        except OSError as error:
-            raise _unwritten(path, error) from error
+        self._require(name, self.images)
+        self._write(self.state.model_copy(update={"left_out": [*self.left_out, name]}))
         self.images.remove(name)
-        self._bytes -= size
+        self.left_out.append(name)
         if self._repeats is not None:
             self._repeats.forget(name)
 
+    def restore(self, name: str) -> None:
+        """Put an image back that was taken out.
+
+        Raises
+        ------
+        DraftError
+            There is none of that name, no room, or the draft's images show the same part or have another size.
+        """
+        if name not in self.left_out:
+            raise DraftError(f"image {name} cannot be put back: it is in the draft, or its room was needed")
+        if len(self.images) >= self.bounds.images:
+            raise DraftError(self._full())
+        try:
+            image = load_image(self.folder / IMAGES / name)
+            self.check_size(image)
+        except ImageError as error:
+            raise DraftError(f"image {name} cannot be put back: {error}") from error
+        size = (int(image.shape[0]), int(image.shape[1]))
+        repeated = self._seen().take(name, image)
+        if repeated is not None:
+            raise DraftError(f"image {name} shows the same as {repeated}, which is in the draft")
+        try:
+            others = [other for other in self.left_out if other != name]
+            self._write(self.state.model_copy(update={"frame_size": size, "left_out": others}))
+        except DraftError:
+            self._seen().forget(name)
+            raise
+        self.left_out.remove(name)
+        self.images = sorted([*self.images, name])
+
     def path(self, name: str) -> Path:
-        """Find an image by its name; raises DraftError where there is none."""
-        if name not in self.images:
-            raise DraftError(f"there is no image {name} in the draft of {self.state.camera}: it was taken out")
+        """Find an image by its name, also one that was taken out; raises DraftError where there is none."""
+        self._require(name, [*self.images, *self.left_out])
         return self.folder / IMAGES / name
+
+    def check_size(self, image: np.ndarray) -> None:
+        """Raise ImageError where an image has another size than those of the draft."""
+        height, width = image.shape[:2]
+        if self.images and (height, width) != self.state.frame_size:
+            raise ImageError(f"it has {width}x{height} pixels, the images of this draft have {self._size()}")
+
+    def begin_sending(self, by: str) -> None:
+        """Let somebody send images."""
+        self._write(self.state.model_copy(update={"sender": by}))
+
+    @property
+    def sent(self) -> dict[str, str]:
+        """The images, also those taken out, that files became which somebody sent: names by the files' SHA-256."""
+        there = {*self.images, *self.left_out}
+        return {sha256: name for sha256, name in self.state.sent.items() if name in there}
 
     def change(self, drawn: DraftSettings, revision: int, by: str, frame_size: tuple[int, int] | None) -> None:
         """Set what is drawn.
@@ -273,18 +330,40 @@ class Draft:
                     raise DraftError(f"{error}; take this image out of the draft") from error
         return self._repeats
 
-    def _check_room(self, image: np.ndarray) -> None:
+    def _sent_with(self, sha256: str, name: str) -> dict[str, str]:
+        known = {**self.sent, sha256: name}
+        return dict(list(known.items())[-MAX_SENT:])
+
+    def _require(self, name: str, names: Sequence[str]) -> None:
+        if name not in names:
+            raise DraftError(f"there is no image {name} in the draft of {self.state.camera}: it was taken out")
+
+    def _make_room(self, image: np.ndarray) -> None:
+        """Raise DraftError where an image has no room; what was taken out goes first, the oldest before the others."""
         if len(self.images) >= self.bounds.images:
-            raise DraftError(f"the draft holds {len(self.images)} images, as many as it may: take some out, or learn")
+            raise DraftError(self._full())
+        while (lack := self._lack(image)) and self.left_out:
+            path = self.folder / IMAGES / self.left_out.pop(0)
+            self._bytes -= path.stat().st_size if path.exists() else 0
+            path.unlink(missing_ok=True)
+        if lack:
+            raise DraftError(lack)
+
+    def _full(self) -> str:
+        return f"the draft holds {len(self.images)} images, as many as it may: take some out, or learn"
+
+    def _lack(self, image: np.ndarray) -> str | None:
+        """Say what is too small for one more image."""
         if self.mib + image.nbytes / _MIB > self.bounds.mib:
             most = f"at most {self.bounds.mib:.0f}: take some out, or learn"
-            raise DraftError(f"the images take {self.mib:.0f} MiB, {most}")
+            return f"the images take {self.mib:.0f} MiB, {most}"
         free_mib = shutil.disk_usage(self.folder).free / _MIB
         if free_mib - image.nbytes / _MIB < self.bounds.free_mib:
-            raise DraftError(
+            return (
                 f"the disk has {free_mib:.0f} MiB left, {self.bounds.free_mib:g} are kept free (`store.free_mib`): "
                 "free some space, or discard drafts"
             )
+        return None
 
     def _size(self) -> str:
         height, width = self.state.frame_size or (0, 0)

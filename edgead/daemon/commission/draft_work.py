@@ -5,6 +5,7 @@ Who may do what meanwhile is decided here, too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -18,12 +19,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from edgead.daemon.commission.draft import FEWEST_IMAGES, LEARNT, Draft, DraftError, DraftSettings, order_of, rates_of
 from edgead.errors import EdgeadError
-from edgead.images.files import as_bgr
+from edgead.images.files import ImageError, as_bgr, decode_image
 from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization.notice import News, Notice
 from edgead.site.schema import Site
+from edgead.sources import is_on_demand
 from edgead.types import Frame
 
 logger = logging.getLogger(__name__)
@@ -50,6 +54,11 @@ class Line(Protocol):
     def is_of_camera(self, pipeline: str) -> bool:
         """Whether a pipeline judges the camera's frames."""
         ...
+
+
+def give_way() -> None:
+    """Let the threads that judge run before this one; Linux schedules threads one by one."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
 
 
 class Collector:
@@ -80,8 +89,7 @@ class Collector:
         self._thread.join(within_s)
 
     def _run(self) -> None:
-        # Linux schedules threads one by one: this one gives way to those that judge.
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+        give_way()
         frames = self._judged() if self.every_s is None else self._timed(self.every_s)
         for frame in frames:
             if not self._take(frame):
@@ -149,6 +157,20 @@ class CameraLine:
             reason = f": {status.reason}" if status.reason else ""
             raise DraftError(f"camera {self._name} gives no frames, it is {status.state}{reason}: see System")
         return frame
+
+    def check_sent(self, image: np.ndarray) -> None:
+        """Raise ImageError where an image that somebody sent cannot be of the camera, which gives another size."""
+        frame = self.newest()
+        if frame is None or is_on_demand(self._daemon.site.cameras[self._name].uri):
+            return
+        given, (height, width) = image.shape[:2], frame.image.shape[:2]
+        if given != (height, width):
+            raise ImageError(f"it has {given[1]}x{given[0]} pixels, camera {self._name} gives {width}x{height}")
+
+    @property
+    def max_megapixels(self) -> float:
+        """The largest image that is decoded."""
+        return self._daemon.site.cameras[self._name].max_megapixels
 
     def judged(self) -> queue.Queue[News]:
         """Give a queue that gets what all pipelines judge from now on, and notices."""
@@ -290,6 +312,7 @@ class Work:
                 "frame_width": width,
                 "frame_height": height,
                 "images": list(draft.images),
+                "left_out": list(draft.left_out),
                 "mib": draft.mib,
                 "alike": self._alike,
                 **rates_of(len(draft.images)),
@@ -321,6 +344,40 @@ class Work:
             self._alike += repeated is not None
             return {"image": name, "like": repeated, "images": len(self._draft.images)}
 
+    def begin_sending(self, by: str) -> dict[str, str]:
+        """Let somebody send images; gives those that were sent, see `Draft.sent`."""
+        with self._lock:
+            self._refuse_while_learning()
+            self._draft.begin_sending(by)
+            return self._draft.sent
+
+    def send(self, data: bytes) -> dict[str, Any]:
+        """Take the bytes of an image file as a good part; gives its name, or that of the one that it repeats.
+
+        Raises
+        ------
+        ImageError
+            They are no image, or not one of the size of the others: another file may do.
+        DraftError
+            No other file would do either.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        with self._lock:
+            self._refuse_while_learning()
+            draft = self._draft
+            if draft.state.sender is None:
+                raise DraftError("nobody has begun to send images: say first who does")
+            name, repeated = draft.sent.get(sha256), None
+        if name is None:
+            image = decode_image(data, max_megapixels=self._line.max_megapixels)
+            self._line.check_sent(image)
+            with self._lock:
+                self._refuse_while_learning()
+                draft.check_size(image)
+                self._problem = None
+                name, repeated = draft.add(image, sha256)
+        return {"image": name, "like": repeated, "images": len(draft.images)}
+
     def collect(self, mode: str, every_s: float | None) -> None:
         """Begin to collect, or stop it; once there are as many as were wanted, it stops by itself."""
         with self._lock:
@@ -345,6 +402,12 @@ class Work:
         with self._lock:
             self._refuse_while_learning()
             self._draft.remove(name)
+
+    def restore(self, name: str) -> None:
+        """Put an image back that was taken out."""
+        with self._lock:
+            self._refuse_while_learning()
+            self._draft.restore(name)
 
     def learn(self) -> None:
         """Begin to learn, in a process of its own."""

@@ -6,6 +6,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from pydantic import ValidationError
 
 from edgead.artifact.folder import new_artifact
 from edgead.daemon.commission.draft import Bounds, Draft, DraftError, DraftSettings, discard
-from edgead.daemon.commission.draft_work import CameraLine, Inspecting, Work
-from edgead.errors import EdgeadError, tell_invalid
+from edgead.daemon.commission.draft_work import CameraLine, Inspecting, Work, give_way
+from edgead.errors import EdgeadError, NotNowError, tell_invalid
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ class Commissioning:
         self._works: dict[str, Work] = {}
         self._lock = threading.RLock()
         self._going = threading.Lock()
+        self._closed = False
+        self._sending = ThreadPoolExecutor(1, "sent images", give_way)
 
     def drafts(self) -> list[dict[str, Any]]:
         """Report every camera's draft; one that is damaged says so in `problem`."""
@@ -75,6 +78,24 @@ class Commissioning:
         """Take the newest frame as a good part."""
         return self._needed(camera).take()
 
+    def begin_sending(self, camera: str, folder: str, images: int, by: str) -> dict[str, str]:
+        """Let somebody send a folder of images, on record; gives what was sent before, see `Draft.sent`."""
+        work = self._needed(camera)
+        after = f"{folder or 'files'}: {images} images for camera {camera}"
+        with self._daemon.store.audited(by=by, action="send images", pipeline="", before=None, after=after):
+            return work.begin_sending(by)
+
+    def send(self, camera: str, data: bytes) -> dict[str, Any]:
+        """Take the bytes of an image file as a good part; `begin_sending` comes before the first; see `Work.send`."""
+        # Decoding and writing take as long as they take: verdicts do not wait for it.
+        send = self._needed(camera).send
+        try:
+            return self._sending.submit(send, data).result()
+        except (CancelledError, RuntimeError) as error:
+            if self._closed:
+                raise NotNowError("the daemon ends") from error
+            raise
+
     def collect(self, camera: str, mode: str, every_s: float | None) -> None:
         """Begin or stop to collect by itself."""
         self._needed(camera).collect(mode, every_s)
@@ -82,6 +103,10 @@ class Commissioning:
     def remove(self, camera: str, name: str) -> None:
         """Take an image out."""
         self._needed(camera).remove(name)
+
+    def restore(self, camera: str, name: str) -> None:
+        """Put an image back that was taken out."""
+        self._needed(camera).restore(name)
 
     def image(self, camera: str, name: str) -> Path:
         """Find an image of a good part."""
@@ -109,7 +134,7 @@ class Commissioning:
         Returns
         -------
         dict
-            `model`, its folder, and `yaml`, what to write into the site file.
+            `model`, its folder, and `yaml`, what to write into the site file: empty where nothing need be.
 
         Raises
         ------
@@ -137,12 +162,15 @@ class Commissioning:
                     raise
         finally:
             self._going.release()
-        return {"model": str(place), "yaml": self._yaml(camera, pipeline, place)}
+        stays = pipeline is not None and self._daemon.site.pipelines[pipeline].commissioned
+        return {"model": str(place), "yaml": "" if stays else self._yaml(camera, pipeline, place)}
 
     def close(self) -> None:
         """End what is under way; drafts stay."""
         with self._lock:
             works = list(self._works.values())
+        self._closed = True
+        self._sending.shutdown(wait=False, cancel_futures=True)
         for work in works:
             work.close()
 

@@ -46,8 +46,11 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("PUT", "/api/commission/{name}"): "engineer",
     ("POST", "/api/commission/{name}/discard"): "engineer",
     ("POST", "/api/commission/{name}/take"): "engineer",
+    ("POST", "/api/commission/{name}/folder"): "engineer",
+    ("POST", "/api/commission/{name}/images"): "engineer",
     ("POST", "/api/commission/{name}/collect"): "engineer",
     ("POST", "/api/commission/{name}/images/{image_name}/remove"): "engineer",
+    ("POST", "/api/commission/{name}/images/{image_name}/restore"): "engineer",
     ("POST", "/api/commission/{name}/learn"): "engineer",
     ("POST", "/api/commission/{name}/cancel"): "engineer",
     ("POST", "/api/commission/{name}/go"): "engineer",
@@ -59,7 +62,7 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("POST", "/api/pipelines/{name}/kinds/split"): "engineer",
 }
 _MAX_NAME = 64
-_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 # What stands in parentheses is ours: no claim may look like it.
 _PLAIN = str.maketrans("()", "[]")
 _HOW = {"password": "signed in", "pin": "PIN at {panel}", "proxy": "proxy", "token": "token"}
@@ -106,7 +109,7 @@ def _claim(name: str) -> str:
 
 By = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, max_length=_MAX_NAME, pattern=_PRINTABLE),
+    StringConstraints(strip_whitespace=True, max_length=_MAX_NAME, pattern=PRINTABLE),
     AfterValidator(_claim),
     Field(
         default="",
@@ -116,10 +119,10 @@ By = Annotated[
 ]
 Kind = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=_PRINTABLE),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE),
     Field(description="What a kind of defect is shown as.", examples=["scratch"]),
 ]
-Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500, pattern=_PRINTABLE)]
+Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500, pattern=PRINTABLE)]
 
 
 @dataclass(frozen=True, slots=True)

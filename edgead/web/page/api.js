@@ -27,16 +27,18 @@ export const me = () => signedInAs;
 
 export const get = (path, timeout_ms) => request("GET", path, undefined, timeout_ms);
 export const post = (path, body) => request("POST", path, body, 120_000);
+export const upload = (path, file) => request("POST", path, file, 120_000);
 export const put = (path, body) => request("PUT", path, body);
 
 async function request(method, path, body, timeout_ms = TIMEOUT_MS) {
   const headers = new Headers();
   if (chosenLanguage()) headers.set("Accept-Language", chosenLanguage()); // the browser's own otherwise
-  if (body !== undefined) headers.set("Content-Type", "application/json");
+  const isFile = body instanceof Blob;
+  if (body !== undefined) headers.set("Content-Type", isFile ? "application/octet-stream" : "application/json");
   if (signedInAs.csrf && method !== "GET") headers.set("X-CSRF-Token", signedInAs.csrf);
   let answer;
   try {
-    answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(timeout_ms) });
+    answer = await fetch(path, { method, headers, body: isFile ? body : body && JSON.stringify(body), signal: AbortSignal.timeout(timeout_ms) });
   } catch {
     throw new Problem(0, t("No connection to the device"));
   }

@@ -12,7 +12,7 @@ const ACTIONS = {
   split_kind: t("kind taken apart"), correct_kind: t("kind corrected"), start_order: t("order started"),
   mark_good: t("marked good"), mark_bad: t("marked bad"), take_back_mark: t("mark taken back"), teach: t("taught"), "accept lesson": t("lesson accepted"),
   "discard lesson": t("lesson discarded"), acknowledge: t("notice acknowledged"),
-  "commission model": t("model commissioned"), "follow again": t("follows its tag again"), unlock: t("panel unlocked"), unlock_refused: t("unlocking refused"), lock: t("panel locked"),
+  "commission model": t("model commissioned"), "send images": t("images of good parts sent"), "follow again": t("follows its tag again"), unlock: t("panel unlocked"), unlock_refused: t("unlocking refused"), lock: t("panel locked"),
 };
 const LABELS = { 4: t("before"), 5: t("after") }; // where there is no place for a head
 const NAMES = { review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), because: t("why"), state: t("state"), role: t("role"), minutes: t("minutes") };

@@ -1,11 +1,14 @@
 // Commissioning: from a camera to a model in service. One draft for each camera; it lies on the device, not in the page.
 
-import { fetchImage, get, post, put } from "./api.js";
+import { fetchImage, get, me, post, put } from "./api.js";
 import { showResult } from "./commissioned.js";
-import { ask, nameField, remembered } from "./dialogs.js";
+import { ask, nameField, remembered, rollBack } from "./dialogs.js";
 import { STATES, by, clock, count, el, say, stamp, toast } from "./dom.js";
 import { Drawing } from "./drawing.js";
+import { Sending, chosenFiles, droppedFiles, goodImages } from "./folder.js";
 import { cameraReason } from "./reasons.js";
+import { changeThresholds } from "./thresholds.js";
+import { Wall } from "./wall.js";
 import { t } from "./words.js";
 
 const STAGES = {
@@ -22,9 +25,11 @@ const STAGES = {
 export class CommissionView {
   constructor() {
     this.camera = null;
+    this.known = null; // the camera whose draft was asked for
     this.draft = null;
     this.status = null;
     this.url = null;
+    this.given = null; // the pipeline that the model was given to
     this.unkept = 0; // changes that are on their way to the device
     this.drawing = new Drawing((drawn) => this.keep(drawn));
     by("commission-camera").addEventListener("change", () => (location.hash = `commission/${by("commission-camera").value}`));
@@ -40,6 +45,52 @@ export class CommissionView {
     by("commission-collect").addEventListener("click", () => this.collect());
     by("commission-learn").addEventListener("click", () => this.act("learn"));
     by("commission-cancel").addEventListener("click", () => this.act("cancel"));
+    by("commission-see").addEventListener("click", () => by("commission-result").scrollIntoView());
+    by("commission-limit").addEventListener("click", () => changeThresholds(this.gone));
+    by("commission-back").addEventListener("click", () => rollBack(this.gone));
+    this.wall = new Wall((name, what) => this.act(`images/${name}/${what}`));
+    this.offerFolders();
+  }
+
+  offerFolders() {
+    const input = by("commission-folder");
+    by("commission-choose").addEventListener("click", () => input.click());
+    input.addEventListener("change", () => {
+      this.sendFolder(chosenFiles(input));
+      input.value = "";
+    });
+    by("commission-stop").addEventListener("click", () => this.sending.stop());
+    // Anywhere in the window: a folder that is dropped beside the place would lead the browser away.
+    const over = (event, dropping) => {
+      if (by("commission").hidden || !event.dataTransfer?.types.includes("Files")) return false;
+      event.preventDefault();
+      if (document.querySelector("dialog")) return false;
+      by("commission").toggleAttribute("data-dropping", dropping);
+      return true;
+    };
+    addEventListener("dragover", (event) => over(event, true));
+    addEventListener("dragleave", (event) => over(event, event.relatedTarget !== null));
+    addEventListener("drop", async (event) => {
+      if (over(event, false) && me().role === "engineer") this.sendFolder(await droppedFiles(event.dataTransfer));
+    });
+  }
+
+  // Where there is no draft yet, one begins.
+  sendFolder(found) {
+    if (!this.camera || this.known !== this.camera) return toast(t("No connection to the device"), true);
+    let images;
+    try {
+      images = goodImages(found);
+    } catch (problem) {
+      return toast(problem.message, true);
+    }
+    if (this.sending && !this.sending.stopped) return toast(t("A folder is being sent already: wait for it, or stop it"), true);
+    const send = () => {
+      this.sending = new Sending(this.path, found.name, images);
+      return this.sending.run().then(() => this.poll());
+    };
+    if (this.draft) return send();
+    return this.begin(send);
   }
 
   get path() {
@@ -63,6 +114,8 @@ export class CommissionView {
     if ([...select.options].map((option) => option.value).join() !== names.join()) select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
     this.camera ??= names[0] ?? null;
     if (this.camera) select.value = this.camera;
+    by("commission-limit").hidden = !this.gone?.thresholds;
+    by("commission-back").hidden = !this.gone?.can_roll_back;
     this.poll();
   }
 
@@ -75,6 +128,8 @@ export class CommissionView {
       if (camera !== this.camera) return;
       say(by("commission-problem"), found?.problem ?? found?.draft?.problem ?? "");
       this.take_over(found?.draft ?? null, Boolean(found?.problem));
+      this.known = camera;
+      by("commission-choose").disabled = false;
       await this.look();
     } catch (problem) {
       if (problem.status) toast(problem.message, true);
@@ -89,7 +144,7 @@ export class CommissionView {
     const lost = camera && !["streaming", "ended"].includes(camera.state);
     by("commission-lost").hidden = !lost;
     if (lost) say(by("commission-lost"), t("Camera {camera} gives no images: {reason}", { camera: this.camera, reason: cameraReason(camera.reason) ?? STATES[camera.state] }));
-    const found = await fetchImage(`/api/cameras/${this.camera}/image?width=1280`, this.shownFrame);
+    const found = (await fetchImage(`/api/cameras/${this.camera}/image?width=1280`, this.shownFrame)) ?? (await this.lookAtSent());
     if (!found) return;
     this.shownFrame = found.id;
     if (this.url) URL.revokeObjectURL(this.url);
@@ -98,16 +153,33 @@ export class CommissionView {
     by("commission-image").hidden = false;
   }
 
+  // Before a camera has given an image, a part that was sent shows where the places lie.
+  async lookAtSent() {
+    const first = this.draft?.images[0];
+    if (this.shownFrame || !first) return null;
+    return { ...(await fetchImage(`${this.path}/images/${first}?width=1280`)), id: first };
+  }
+
+  // Whether it waits for images that programs send: there is nothing to collect.
+  get givesNothing() {
+    return this.status?.cameras.find((one) => one.name === this.camera)?.uri === "request:";
+  }
+
   take_over(draft, damaged = false) {
     // What was asked for before a change, and comes after it, is older than what is shown.
     if (draft && this.draft && draft.begun_at === this.draft.begun_at && draft.revision < this.draft.revision) return;
     this.draft = draft;
-    by("commission-begin").hidden = draft !== null || damaged;
+    by("commission-begin").hidden = draft !== null || damaged || this.givesNothing;
+    by("commission-choose").classList.toggle("primary", this.givesNothing && !draft?.images.length);
+    for (const id of ["commission-of-line", "commission-of-camera"]) by(id).hidden = this.givesNothing;
+    by("commission-of-folder").hidden = !this.givesNothing;
     by("commission-discard").hidden = draft === null && !damaged;
     by("commission-steps").hidden = draft === null;
     by("commission-intro").hidden = draft !== null;
     say(by("commission-about"), draft ? t("Begun by {name}, {when}", { name: draft.begun_by, when: stamp(draft.begun_at) }) : "");
     by("commission-problem").hidden = !by("commission-problem").textContent;
+    // The same place to drop something on, where one looks for it.
+    (draft ? by("commission-from") : by("commission-intro")).append(by("commission-drop"));
     if (draft === null) {
       this.shownFrame = null;
       by("commission-gone").hidden = true;
@@ -115,14 +187,19 @@ export class CommissionView {
     }
     if (!this.unkept) this.drawing.show(draft.frame_width ? [draft.frame_width, draft.frame_height] : null, draft.region, draft.ignored);
     this.parts(draft);
+    this.wall.show(draft, this.path);
     this.learning(draft);
     showResult(this, draft);
   }
 
   parts(draft) {
-    say(by("commission-count"), t("{number} of {wanted}", { number: count(draft.images.length), wanted: count(draft.wanted) }));
-    by("commission-bar").max = draft.wanted;
-    by("commission-bar").value = draft.images.length;
+    const [number, bar] = [count(draft.images.length), by("commission-bar")];
+    const most = Math.max(draft.wanted, draft.images.length); // a folder may have more
+    const sending = this.sending && !this.sending.stopped ? this.sending : null;
+    say(by("commission-count"), this.givesNothing ? number : t("{number} of {wanted}", { number, wanted: count(most) }));
+    bar.hidden = this.givesNothing && !sending;
+    bar.max = sending ? sending.images.length : most;
+    bar.value = sending ? sending.done : draft.images.length;
     const wanted = by("commission-wanted");
     if (document.activeElement !== wanted) wanted.value = draft.wanted;
     say(by("commission-alike"), draft.alike ? t("Images left out that show a part again: {number}. Parts must differ.", { number: count(draft.alike) }) : "");
@@ -135,32 +212,16 @@ export class CommissionView {
     const trigger = by("commission-mode").querySelector("[value=trigger]");
     trigger.disabled = draft.pipelines.length === 0;
     if (trigger.disabled && by("commission-mode").value === "trigger") by("commission-mode").value = "2";
-    this.thumbs(draft);
-  }
-
-  // Images that are there stay as they are: only what came or went is changed.
-  thumbs(draft) {
-    const list = by("commission-parts");
-    const key = `${this.camera} ${draft.begun_at}`;
-    if (list.dataset.of !== key) list.replaceChildren();
-    list.dataset.of = key;
-    const wanted = new Set(draft.images);
-    for (const item of [...list.children]) if (!wanted.delete(item.dataset.name)) item.remove();
-    for (const name of wanted) list.prepend(this.thumb(name, draft)); // newest first
     by("commission-no-parts").hidden = draft.images.length > 0;
-  }
-
-  thumb(name, draft) {
-    const number = Number.parseInt(name, 10);
-    const image = el("img", { src: `${this.path}/images/${name}?width=240&of=${encodeURIComponent(draft.begun_at)}`, alt: t("Part {number}", { number }), loading: "lazy" });
-    const out = el("button", { type: "button", class: "take-out", "data-needs": "engineer", "aria-label": t("Take part {number} out", { number }), onclick: () => this.remove(name) }, "\u00d7");
-    return el("li", { "data-name": name }, image, out);
   }
 
   learning(draft) {
     const under = draft.learning;
     by("commission-learn").hidden = Boolean(under);
     by("commission-learn").disabled = draft.rate === null;
+    const fresh = draft.result !== null && !draft.stale && !under;
+    by("commission-learn").classList.toggle("primary", !fresh);
+    by("commission-see").hidden = !fresh;
     say(by("commission-learn"), draft.result ? t("Learn again") : t("Learn"));
     by("commission-cancel").hidden = !under;
     by("commission-progress").hidden = !under;
@@ -193,13 +254,16 @@ export class CommissionView {
     await this.poll();
   }
 
-  begin() {
+  begin(then = () => {}) {
     ask({
       title: t("Commission a model for {camera}", { camera: this.camera }),
       lead: t("The draft stays on the device until it is discarded: you can go on later, or on another computer."),
       fields: nameField(),
       action: t("Begin"),
-      send: async ({ by: name }) => this.take_over(await post(this.path, { by: name })),
+      send: async ({ by: name }) => {
+        this.take_over(await post(this.path, { by: name }));
+        then();
+      },
     });
   }
 
@@ -236,6 +300,10 @@ export class CommissionView {
 
   remove(name) {
     return this.act(`images/${name}/remove`);
+  }
+
+  get gone() {
+    return this.status?.pipelines.find(({ name }) => name === this.given);
   }
 
   async act(what, body) {

@@ -62,13 +62,16 @@ function go(view, draft) {
     ],
     action: t("Test and change"),
     danger: true,
-    send: async (values) => shown(await post(`${view.path}/go`, { ...values, pipeline: values.pipeline || null }), values.pipeline),
+    send: async (values) => shown(view, await post(`${view.path}/go`, { ...values, pipeline: values.pipeline || null }), values.pipeline),
     done: t("The model is in its place"),
   });
 }
 
-function shown(gone, pipeline) {
+function shown(view, gone, pipeline) {
+  view.given = pipeline;
   by("commission-gone").hidden = false;
+  by("commission-yaml").hidden = !gone.yaml;
+  if (!gone.yaml) return say(by("commission-gone-words"), t("{pipeline} judges by the new model from now on, also after a restart.", { pipeline }));
   say(by("commission-gone-words"), pipeline ? t("{pipeline} judges by the new model now. So that it does after a restart too, write this into the site file:", { pipeline }) : t("The model lies beside the others. Write this into the site file, with a name for the pipeline, and reload the daemon:"));
   say(by("commission-yaml"), gone.yaml);
 }

@@ -84,7 +84,7 @@ export function score(value) {
 // A score where 0 is the typical good part and 100 the limit that it was judged by; null where there is no such scale.
 export function scaled(value, { typical_score: typical, threshold: limit }) {
   if (value == null || typical == null || limit == null || beyond(limit) || !(limit > typical)) return null;
-  return (100 * (value - typical)) / (limit - typical);
+  return value === limit ? 100 : (100 * (value - typical)) / (limit - typical); // which may differ in the last digit
 }
 
 // Whole, never below 0, and never rounded onto the limit: 100 has passed, 100.2 has not.

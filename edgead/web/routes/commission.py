@@ -6,19 +6,23 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import cv2
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
+from starlette.concurrency import run_in_threadpool
 
 from edgead.images.files import ImageError, load_image
 from edgead.web.answers import Answer, Done, Number
-from edgead.web.auth.callers import By, named
+from edgead.web.auth.callers import PRINTABLE, By, named
 from edgead.web.dependencies import NAME, Camera, ClientAddress, Daemon, ImageName
+from edgead.web.middleware import MAX_IMAGE_BYTES
 from edgead.web.problems import problems
 from edgead.web.routes.control import Person
 
 routes = APIRouter(prefix="/api/commission", tags=["commission"], responses=problems(404, 409))
 _JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 _QUALITY = 85
+_ANY_BYTES = "application/octet-stream"
+_BODY = {"requestBody": {"required": True, "content": {_ANY_BYTES: {"schema": {"type": "string", "format": "binary"}}}}}
 
 Numbers = Annotated[
     list[Annotated[int, Field(ge=0, le=65_535)]],
@@ -69,6 +73,7 @@ class DraftAnswer(Answer):
     frame_width: int | None
     frame_height: int | None
     images: Annotated[list[str], Field(description="Names, oldest first.")]
+    left_out: Annotated[list[str], Field(description="Names of those that were taken out and can be put back.")]
     mib: Number
     alike: Annotated[int, Field(description="Frames left out as they show the same as one before them.")]
     rate: Annotated[Number, Field(description="The false-reject rate that so many parts support; null for none.")]
@@ -95,9 +100,17 @@ class TakenAnswer(Answer):
     images: int
 
 
+class FolderAnswer(Answer):
+    sent: Annotated[
+        dict[str, str],
+        Field(description="Images that are here already, also those taken out: names by the SHA-256 of their files."),
+    ]
+    max_bytes: Annotated[int, Field(description="Of one file.")]
+
+
 class GoneAnswer(Answer):
     model: str
-    yaml: Annotated[str, Field(description="What the site file needs so that it stays after a restart.")]
+    yaml: Annotated[str, Field(description="What the site file needs so that it stays after a restart; may be empty.")]
 
 
 class Drawn(BaseModel):
@@ -111,6 +124,12 @@ class Drawn(BaseModel):
 class Collecting(BaseModel):
     mode: Literal["off", "trigger", "interval"]
     every_s: Annotated[float, Field(ge=0.1, le=3600, description="With `interval`.")] = 2.0
+
+
+class Folder(BaseModel):
+    folder: Annotated[str, StringConstraints(strip_whitespace=True, max_length=128, pattern=PRINTABLE)] = ""
+    images: Annotated[int, Field(ge=1, le=1_000_000, description="How many of its images come.")]
+    by: By
 
 
 class Going(BaseModel):
@@ -159,6 +178,32 @@ def take(name: str, camera: Camera, daemon: Daemon) -> TakenAnswer:
     return TakenAnswer.model_validate(daemon.commissioning.take(name))
 
 
+@routes.post("/{name}/folder")
+def begin_folder(name: str, camera: Camera, given: Folder, daemon: Daemon, address: ClientAddress) -> FolderAnswer:
+    """Begin to send a folder of images of good parts, or go on: it stands in the audit, and reports what is here."""
+    by = named(given.by, address)
+    sent = daemon.commissioning.begin_sending(name, given.folder, given.images, by)
+    return FolderAnswer(sent=sent, max_bytes=MAX_IMAGE_BYTES)
+
+
+@routes.post("/{name}/images", openapi_extra=_BODY, responses=problems(413, 415, 422, 503))
+async def send(name: str, camera: Camera, daemon: Daemon, request: Request) -> TakenAnswer:
+    """Take the image file of the body as a good part, after `folder` was begun; one that is here is not taken twice.
+
+    422: this file cannot be taken; 409: no other one could be either; 503: send it again.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not kind.startswith("image/") and kind != _ANY_BYTES:  # what no form of another page can send unasked
+        raise HTTPException(415, f"the body is neither image/... nor {_ANY_BYTES}: set Content-Type")
+    with request.app.state.desk.place(f"camera {name}"):
+        data = await request.body()
+        try:
+            taken = await run_in_threadpool(daemon.commissioning.send, name, data)
+        except ImageError as error:
+            raise HTTPException(422, str(error)) from None
+    return TakenAnswer.model_validate(taken)
+
+
 @routes.post("/{name}/collect")
 def collect(name: str, camera: Camera, given: Collecting, daemon: Daemon) -> DraftAnswer:
     """Collect good parts from now on: those that a pipeline's trigger asks for, or one in each time; or stop it."""
@@ -190,6 +235,13 @@ def image(
 def remove(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -> DraftAnswer:
     """Take an image out of a draft."""
     daemon.commissioning.remove(name, image_name)
+    return _answer(daemon, name)
+
+
+@routes.post("/{name}/images/{image_name}/restore")
+def restore(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -> DraftAnswer:
+    """Put an image back that was taken out of a draft."""
+    daemon.commissioning.restore(name, image_name)
     return _answer(daemon, name)
 
 

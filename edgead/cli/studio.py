@@ -1,0 +1,117 @@
+"""Verb `studio`: the daemon's page on this computer, where images of good parts come from a folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgead.cli.app import app
+from edgead.cli.console import stdout
+from edgead.cli.daemon import run_daemon
+from edgead.errors import SettingsError
+
+FILE = "site.yaml"
+# It waits for images, and for its first model: what the page commissions judges from then on.
+_SITE = """\
+# Written by `edgead studio`: no camera, images come by the page. `edgead daemon -c FILE` runs the same.
+
+cameras:
+  parts:
+    uri: "request:"
+
+pipelines:
+  parts:
+    camera: parts
+    model: models/parts
+    commissioned: true
+
+store:
+  folder: store
+
+http:
+  host: 127.0.0.1
+  port: {port}
+"""
+_PORTS = range(8080, 8100)
+_PATIENCE_S, _POLL_S = 30.0, 0.2
+
+
+@app.command()
+def studio(
+    folder: Annotated[Path, typer.Argument(help="Gets the models and all else; not the folder of images.")] = Path(
+        "edgead-studio"
+    ),
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the page's address only.")] = False,
+) -> None:
+    """Open the page on this computer: drop a folder of good images onto it, look, learn, and put the model in service.
+
+    The page answers this computer alone. Ctrl-C ends it; the same command goes on where it ended.
+    """
+    from edgead.site.address import listen
+    from edgead.site.load import load_site
+
+    section = load_site(_site_in(folder)).http
+    if section is None:
+        raise SettingsError(f"{folder / FILE} has `http: null`, which is no page: take that line out")
+    listen(section).close()  # a browser must not come to what else listens there
+    url = f"http://127.0.0.1:{section.port}/#commission"
+    stdout.print(f"{url} is the page; Ctrl-C ends it. Models lie in {folder / 'models'}.", soft_wrap=True)
+    if not no_browser and any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        threading.Thread(target=_open, args=(section.port, url), daemon=True).start()
+    with (folder / "studio.log").open("w", encoding="utf-8") as log:
+        run_daemon(folder / FILE, log)
+
+
+def _site_in(folder: Path) -> Path:
+    """The site file in a folder, made where there is none.
+
+    Raises
+    ------
+    SettingsError
+        Other files lie there, or it cannot be written.
+    """
+    from edgead.files.atomic import write_whole
+
+    site = folder / FILE
+    if site.is_file():
+        return site
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(
+            f"{folder} holds other files, and no {FILE}: name a new folder for the models; images are dropped onto the "
+            "page"
+        )
+    write_whole(site, _SITE.format(port=_free_port()).encode())
+    return site
+
+
+def _free_port() -> int:
+    from edgead.site.address import listen
+    from edgead.site.http import HttpSection
+
+    for port in _PORTS:
+        try:
+            listen(HttpSection(port=port)).close()
+        except SettingsError:
+            continue
+        return port
+    raise SettingsError(f"the ports {_PORTS[0]} to {_PORTS[-1]} are all taken: stop what listens there")
+
+
+def _open(port: int, url: str) -> None:
+    """Open the browser once the page answers."""
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline_s:
+        try:
+            socket.create_connection(("127.0.0.1", port), _POLL_S).close()
+        except OSError:
+            time.sleep(_POLL_S)
+        else:
+            webbrowser.open(url)
+            return

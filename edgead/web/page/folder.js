@@ -1,0 +1,143 @@
+// A folder of images of good parts: dropped or chosen, sent one by one, and gone on with where the device was away.
+
+import { get, me, post, upload } from "./api.js";
+import { remembered } from "./dialogs.js";
+import { by, count, el, say, toast } from "./dom.js";
+import { t } from "./words.js";
+
+const IMAGE = /^[^.].*\.(bmp|jpe?g|pgm|png|pnm|ppm|tiff?|webp)$/i;
+const MAX_IMAGES = 600; // in a draft
+const AGAIN_MS = 1000;
+const BUSY = [429, 503];
+const OF_THIS_FILE = [413, 415, 422];
+
+// No connection, signed out, or about to end: the device may be started again.
+const isAway = (status) => status === 0 || status === 401 || status === 429 || status >= 500;
+const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
+const inOrder = new Intl.Collator("en", { numeric: true }).compare;
+
+// What was dropped or chosen: its name, and its files with their paths below it.
+export function chosenFiles(input) {
+  const files = [...input.files].map((file) => ({ file, path: file.webkitRelativePath.split("/").slice(1) }));
+  return { name: input.files[0]?.webkitRelativePath.split("/")[0] ?? "", files };
+}
+
+export async function droppedFiles(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean); // all at once: they are gone later
+  const folder = entries.length === 1 && entries[0].isDirectory ? entries[0] : null;
+  const found = await Promise.all((folder ? await inside(folder) : entries).map((entry) => below(entry, [])));
+  return { name: folder?.name ?? "", files: found.flat() };
+}
+
+async function inside(folder) {
+  const reader = folder.createReader();
+  const found = [];
+  for (;;) {
+    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // a hundred at a time
+    if (!some.length) return found;
+    found.push(...some);
+  }
+}
+
+async function below(entry, above) {
+  const path = [...above, entry.name];
+  if (entry.isFile) return [{ path, file: await new Promise((resolve, reject) => entry.file(resolve, reject)) }];
+  return (await Promise.all((await inside(entry)).map((one) => below(one, path)))).flat();
+}
+
+// As `edgead train` reads a folder: train/good where there is one, else the images that lie in it and not below it.
+export function goodImages({ files }) {
+  const images = files.filter(({ path }) => IMAGE.test(path.at(-1)));
+  const good = images.filter(({ path }) => path.length === 3 && path[0] === "train" && path[1] === "good");
+  const own = good.length ? good : images.filter(({ path }) => path.length === 1);
+  if (!own.length && images.length) throw new Error(t("No image lies in this folder, {number} lie in folders below it: choose one of those", { number: images.length }));
+  if (!own.length) throw new Error(t("No image lies in this folder (JPEG, PNG, BMP, TIFF, PNM or WebP)"));
+  own.sort((one, other) => inOrder(one.path.at(-1), other.path.at(-1)));
+  // Neighbours show much the same: of too many, as many as a draft holds are taken all over the folder.
+  return own.filter((image, index) => own.length <= MAX_IMAGES || Math.floor((index * MAX_IMAGES) / own.length) !== Math.floor(((index - 1) * MAX_IMAGES) / own.length));
+}
+
+// One folder on its way to the draft of a camera.
+export class Sending {
+  constructor(path, name, images) {
+    this.path = path;
+    this.name = name;
+    this.images = images;
+    this.done = 0;
+    this.refused = [];
+    this.stopped = false;
+  }
+
+  async run() {
+    by("commission-sending").hidden = false;
+    try {
+      while (!this.stopped && this.done < this.images.length) await this.goOn();
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+    by("commission-sending").hidden = true;
+    this.stopped = true;
+  }
+
+  stop() {
+    this.stopped = true;
+  }
+
+  // Until all is sent, or the device is away.
+  async goOn() {
+    this.show();
+    try {
+      const begun = await post(`${this.path}/folder`, { folder: this.name, images: this.images.length - this.done, by: me().name || remembered() || t("somebody") });
+      while (!this.stopped && this.done < this.images.length) {
+        await this.one(this.images[this.done], begun);
+        this.done += 1;
+        this.show();
+      }
+    } catch (problem) {
+      if (!isAway(problem.status)) throw problem;
+      say(by("commission-sent"), t("Waiting for the device: {done} of {all} are sent", { done: count(this.done), all: count(this.images.length) }));
+      while (!this.stopped && !(await get("/api/commission").catch(() => null))) await pause(AGAIN_MS);
+    }
+  }
+
+  async one({ file }, { sent, max_bytes }) {
+    if (file.size > max_bytes) return this.refuse(file, t("more than {number} MiB", { number: max_bytes >> 20 }));
+    let data;
+    try {
+      data = await file.arrayBuffer();
+    } catch {
+      return this.refuse(file, t("cannot be read"));
+    }
+    if (Object.hasOwn(sent, await sha256(data))) return;
+    while (!this.stopped) {
+      try {
+        const taken = await upload(`${this.path}/images`, new Blob([data]));
+        if (taken.like) this.refuse(file, t("shows the same as part {number}", { number: Number.parseInt(taken.like, 10) }));
+        return;
+      } catch (problem) {
+        if (OF_THIS_FILE.includes(problem.status)) return this.refuse(file, problem.message);
+        if (!BUSY.includes(problem.status)) throw problem;
+        await pause(AGAIN_MS);
+      }
+    }
+  }
+
+  refuse(file, reason) {
+    this.refused.push(`${file.name}: ${reason}`);
+  }
+
+  show() {
+    say(by("commission-sent"), t("{done} of {all} images are sent: {folder}", { done: count(this.done), all: count(this.images.length), folder: this.name || t("files") }));
+    by("commission-refused").hidden = !this.refused.length;
+    say(by("commission-refused").firstElementChild, t("Files left out: {number}", { number: count(this.refused.length) }));
+    const list = by("commission-refused").lastElementChild;
+    if (list.children.length > this.refused.length) list.replaceChildren();
+    list.append(...this.refused.slice(list.children.length).map((text) => el("li", {}, text)));
+  }
+}
+
+// Browsers hash on this computer's own page and over HTTPS alone; elsewhere the device finds out what it has.
+async function sha256(data) {
+  if (!crypto.subtle) return "";
+  return [...new Uint8Array(await crypto.subtle.digest("SHA-256", data))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,87 @@
+// Parts as a wall of small images: looked through with the mouse or the arrow keys; one that is not good is left out, and put back.
+
+import { me } from "./api.js";
+import { by, el } from "./dom.js";
+import { t } from "./words.js";
+
+const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
+
+export class Wall {
+  // `change` is called with a name, and "remove" or "restore".
+  constructor(change) {
+    this.change = change;
+    this.leftOut = [];
+    this.under = 0; // changes that are on their way to the device
+    this.list = by("commission-parts");
+    this.list.addEventListener("keydown", (event) => this.press(event));
+    by("commission-undo").addEventListener("click", () => this.undo());
+  }
+
+  // Images that are there stay as they are: only what came or went is changed.
+  show(draft, path) {
+    const key = `${path} ${draft.begun_at}`;
+    if (this.list.dataset.of !== key) this.list.replaceChildren();
+    this.list.dataset.of = key;
+    const names = [...draft.images, ...draft.left_out].sort();
+    const wanted = new Set(names);
+    for (const item of [...this.list.children]) if (!wanted.delete(item.dataset.name)) item.remove();
+    for (const name of wanted) this.list.prepend(this.item(name, `${path}/images/${name}?width=320&of=${encodeURIComponent(draft.begun_at)}`)); // newest first
+    if (!this.under) this.mark(draft.left_out);
+    if (!this.list.querySelector("[tabindex='0']")) this.list.firstElementChild?.firstElementChild.setAttribute("tabindex", "0");
+    by("commission-wall").hidden = names.length === 0;
+  }
+
+  mark(leftOut) {
+    this.leftOut = leftOut;
+    for (const item of this.list.children) item.firstElementChild.setAttribute("aria-pressed", String(leftOut.includes(item.dataset.name)));
+    by("commission-undo").disabled = leftOut.length === 0;
+  }
+
+  item(name, src) {
+    const number = Number.parseInt(name, 10);
+    const image = el("img", { src, alt: "", loading: "lazy", decoding: "async" });
+    const button = el("button", { type: "button", class: "take-out", tabindex: "-1", "aria-pressed": "false", "aria-label": t("Leave part {number} out", { number }), onclick: () => this.toggle(button), onfocus: () => this.enter(button) }, image, el("span", { class: "number", "aria-hidden": "true" }, String(number)));
+    return el("li", { "data-name": name }, button);
+  }
+
+  toggle(button) {
+    const { name } = button.parentElement.dataset;
+    this.put(name, !this.leftOut.includes(name));
+  }
+
+  undo() {
+    if (this.leftOut.length) this.put(this.leftOut.at(-1), false);
+  }
+
+  // Shown at once, for keys come faster than answers.
+  async put(name, out) {
+    if (me().role !== "engineer") return;
+    const others = this.leftOut.filter((other) => other !== name);
+    this.mark(out ? [...others, name] : others);
+    this.under += 1;
+    await this.change(name, out ? "remove" : "restore");
+    this.under -= 1;
+  }
+
+  // One of them is reached with Tab, the others from it.
+  enter(button) {
+    for (const other of this.list.querySelectorAll("[tabindex='0']")) other.setAttribute("tabindex", "-1");
+    button.setAttribute("tabindex", "0");
+  }
+
+  press(event) {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const button = event.target.closest(".take-out");
+    const buttons = [...this.list.querySelectorAll(".take-out")];
+    const columns = getComputedStyle(this.list).gridTemplateColumns.split(" ").length;
+    const step = { ...STEPS, ArrowUp: -columns, ArrowDown: columns }[event.key];
+    if (step) {
+      const at = buttons.indexOf(button) + step;
+      if (Number.isFinite(step) && (at < 0 || at >= buttons.length)) return event.preventDefault();
+      buttons[Math.min(buttons.length - 1, Math.max(0, at))].focus();
+    } else if (event.key === "Delete") this.toggle(button);
+    else if (event.key === "u" || event.key === "U") this.undo();
+    else return;
+    event.preventDefault();
+  }
+}

@@ -1,0 +1,240 @@
+"""A folder of images of good parts on the page: dropped, looked through, and the whole way to a model in service."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from accessibility import grave_findings
+from browser import PANEL, PHONE, opened_page, shot
+from daemons import START, RunningDaemon
+from fake_daemon import FakeDaemon
+from http_side import served
+from patience import wait_for, wait_until
+from test_commission_page import LEARNING_MS
+from test_draft import part
+
+from edgead.images.files import IMAGE_SUFFIXES, write_image
+from edgead.synthetic.line import conveyor
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+expect = sync_api.expect
+PARTS = 60
+
+
+def in_sight(page, id: str) -> None:
+    """An element is on the screen as it is, and nothing lies over it."""
+    said = """id => { const e = document.getElementById(id), box = e.getBoundingClientRect();
+        const there = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+        return box.bottom <= innerHeight && (e === there || e.contains(there)); }"""
+    assert page.evaluate(said, id), id
+
+
+def drop(page, path: Path) -> None:
+    """Drop a file or a folder of this computer onto the page, as a hand does."""
+    session = page.context.new_cdp_session(page)
+    carried = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    for what in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": what, "x": 300, "y": 400, "data": carried})
+    session.detach()
+
+
+def give_name(page) -> None:
+    page.get_by_label("Your name").fill("Anna")
+    page.get_by_role("button", name="Begin", exact=True).click()
+
+
+@pytest.fixture
+def parts_folder(tmp_path) -> Path:
+    """A set in the layout of MVTec: 21 good images, one of them twice, and what is none."""
+    folder = tmp_path / "caps" / "train" / "good"
+    for number in range(21):
+        write_image(folder / f"part {number}.png", part(number))
+    write_image(folder / "part 21.bmp", part(3))
+    write_image(folder / "part 22.png", part(3, (20, 20)))
+    (folder / "part 23.jpg").write_bytes(b"\xff\xd8 broken")
+    (folder / "notes.txt").write_text("none")
+    write_image(tmp_path / "caps" / "test" / "bad" / "bad.png", part(99))
+    return tmp_path / "caps"
+
+
+def test_a_folder_is_dropped_and_looked_through_by_keys(browser, tmp_path, parts_folder):
+    daemon = FakeDaemon(tmp_path)
+    draft = daemon.commissioning.draft
+    with served(daemon) as url, opened_page(browser, f"{url}/#commission", expected=("422",), **PANEL) as page:
+        expect(page.locator("#commission-choose")).to_be_enabled()
+        in_sight(page, "commission-choose")
+        drop(page, parts_folder)
+        give_name(page)
+        expect(page.locator("#commission-count")).to_have_text("21 of 60")
+        expect(page.locator("#commission-refused summary")).to_have_text("Files left out: 3")
+        page.locator("#commission-refused summary").click()
+        words = page.locator("#commission-refused li").all_inner_texts()
+        assert [text.partition(":")[0] for text in words] == ["part 21.bmp", "part 22.png", "part 23.jpg"]
+        assert "the same as part 4" in words[0] and "20x20 pixels" in words[1] and "truncated JPEG" in words[2]
+        page.locator("#commission-refused summary").click()
+        expect(page.locator("#commission-learn")).to_be_enabled()
+        in_sight(page, "commission-learn")
+
+        wall = page.locator("#commission-parts .take-out")
+        expect(wall).to_have_count(21)
+        assert page.locator("#commission-parts [tabindex='0']").count() == 1  # one stop of the Tab key
+        wall.first.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Delete")
+        wait_until(lambda: draft("conveyor")["left_out"] == ["000020.png"])
+        expect(wall.nth(1)).to_have_attribute("aria-pressed", "true")
+        page.keyboard.press("End")
+        page.keyboard.press("Enter")
+        wait_until(lambda: draft("conveyor")["left_out"] == ["000020.png", "000001.png"])
+        page.keyboard.press("u")
+        wait_until(lambda: draft("conveyor")["left_out"] == ["000020.png"])
+        wall.nth(1).click()  # once more: it is a part again
+        wait_until(lambda: draft("conveyor")["left_out"] == [])
+        assert grave_findings(page) == []
+        drop(page, parts_folder / "train")
+        expect(page.locator("#toast")).to_contain_text("24 lie in folders below it: choose one of those")
+    assert [change["after"] for change in daemon.store.changes] == ["caps: 24 images for camera conveyor"]
+
+
+def test_images_are_chosen_as_train_reads_a_folder(browser, tmp_path):
+    said = """async (lists) => { const { goodImages } = await import("/page/folder.js");
+        return lists.map((list) => { const files = list.map((path) => ({ path: path.split("/") }));
+            try { return goodImages({ files }).map(({ path }) => path.join("/")); }
+            catch (problem) { return problem.message; } }); }"""
+    known = [f"a{suffix}" for suffix in sorted(IMAGE_SUFFIXES)]
+    many = [f"{number}.png" for number in range(1500)]
+    lists = [
+        ["b10.png", "b9.PNG", ".hidden.png", "x.txt", "test/bad/c.png"],
+        ["train/good/a.png", "a.png", "test/good/b.png"],
+        ["d/a.png", "d/b.png"],
+        ["x.txt"],
+        known,
+        many,
+    ]
+    with served(FakeDaemon(tmp_path)) as url, opened_page(browser, url) as page:
+        chosen = page.evaluate(said, lists)
+    assert chosen[:2] == [["b9.PNG", "b10.png"], ["train/good/a.png"]]
+    assert "2 lie in folders below it" in chosen[2] and "No image lies in this folder" in chosen[3]
+    assert sorted(chosen[4]) == sorted(known)
+    assert len(chosen[5]) == 600 and chosen[5][0] == "0.png" and int(chosen[5][-1][:-4]) >= 1497
+
+
+@contextmanager
+def studio(folder: Path, state: str = "starting") -> Iterator[RunningDaemon]:
+    (folder / "studio.log").unlink(missing_ok=True)
+    process = subprocess.Popen([sys.executable, "-c", START, "studio", str(folder), "--no-browser"])
+    wait_for(lambda: (folder / "studio.log").exists(), "its log")
+    daemon = RunningDaemon(folder, process, folder / "studio.log", folder / "store" / "verdicts.sqlite")
+    try:
+        daemon.wait_state(state, "parts")
+        yield daemon
+    finally:
+        daemon.close()
+
+
+def kill(daemon: RunningDaemon) -> None:
+    daemon.process.send_signal(signal.SIGKILL)
+    daemon.process.wait()
+
+
+@pytest.mark.slow
+def test_sixty_images_become_a_model_in_service_though_the_daemon_is_killed(browser, tmp_path):
+    images = tmp_path / "good"
+    for number, (image, _, _) in enumerate(conveyor(3, PARTS + 1, 0.0)):
+        write_image(images / f"part {number}.png", image[::2, ::2].copy())
+    other = images / "part 60.png"
+    other.rename(tmp_path / "other.png")
+    folder, shots = tmp_path / "studio", tmp_path / "shots"
+    sent: list[str] = []
+    with studio(folder) as daemon:
+        url = f"{daemon.api.base_url}/#commission"
+        assert (daemon.pipeline("parts")["reason"] or "").startswith("waits for")
+        assert daemon.api.get("/api/notices").json()["standing"] == []
+        with opened_page(browser, url, expected=("net::ERR_",), **PANEL) as page:
+            page.on("request", lambda request: sent.append(request.url) if request.url.endswith("/images") else None)
+            expect(page.locator("#commission-choose")).to_be_enabled()
+            in_sight(page, "commission-choose")
+            shot(page, shots, "1-studio")
+            page.locator("#commission-folder").set_input_files(images)
+            give_name(page)
+            wait_until(lambda: len(daemon.api.get("/api/commission/parts").json()["images"]) >= 10)
+            kill(daemon)
+            expect(page.locator("#commission-sent")).to_contain_text(re.compile("Waiting for the device: .* of 60"))
+            shot(page, shots, "2-killed")
+            with studio(folder) as daemon:
+                whole_way(page, daemon, shots, sent, images, tmp_path / "other.png")
+    with studio(folder, "running") as daemon:  # killed once more: the model stays without a word in the site file
+        assert Path(daemon.pipeline("parts")["model"]).name == "caps"
+
+
+def whole_way(page, daemon: RunningDaemon, shots: Path, sent: list[str], images: Path, other: Path) -> None:
+    """From the daemon's second start on: the rest is sent, looked through, learnt, and put in service twice."""
+    draft = "/api/commission/parts"
+    expect(page.locator("#commission-sending")).to_be_hidden(timeout=LEARNING_MS)
+    expect(page.locator("#commission-count")).to_have_text(str(PARTS))
+    assert page.locator("#commission-refused").is_hidden()
+    first, second = [row["after"] for row in daemon.api.get("/api/audit").json()[::-1]]
+    assert first == "good: 60 images for camera parts"
+    left = int(re.fullmatch(r"good: (\d+) images for camera parts", second)[1])
+    assert 1 <= left <= 50 and len(sent) <= PARTS + 1  # only what was under way came twice
+    before = len(sent)
+    page.reload()
+    expect(page.locator("#commission-count")).to_have_text(str(PARTS))
+    page.locator("#commission-folder").set_input_files(images)
+    wait_until(lambda: len(daemon.api.get("/api/audit").json()) == 3)
+    expect(page.locator("#commission-sending")).to_be_hidden()
+    assert len(sent) == before and len(daemon.api.get(draft).json()["images"]) == PARTS
+    shot(page, shots, "3-sent")
+
+    page.locator("#commission-parts .take-out").nth(5).click()
+    expect(page.locator("#commission-count")).to_have_text(str(PARTS - 1))
+    page.get_by_role("button", name="Put the last one back").click()
+    expect(page.locator("#commission-count")).to_have_text(str(PARTS))
+    page.locator("#commission-wall").scroll_into_view_if_needed()
+    shot(page, shots, "4-wall")
+    page.evaluate("scrollTo(0, 0)")
+    in_sight(page, "commission-learn")
+    page.locator("#commission-learn").click()
+    expect(page.locator("#commission-stage")).to_contain_text("/", timeout=LEARNING_MS)
+    assert page.locator("#commission-progress").is_visible()
+    shot(page, shots, "5-learning")
+    expect(page.locator("#commission-see")).to_be_visible(timeout=LEARNING_MS)
+    in_sight(page, "commission-see")
+    shot(page, shots, "6-learnt")
+    page.locator("#commission-see").click()
+    expect(page.locator("#commission-usual li").first).to_contain_text("score")
+    shot(page, shots, "7-result")
+    in_sight(page, "commission-go")
+    assert grave_findings(page) == []
+    for name in ("caps", "caps-2"):
+        page.locator("#commission-go").click()
+        page.get_by_label("Name of the model").fill(name)
+        page.get_by_role("button", name="Test and change").click()
+        expect(page.locator("dialog")).to_be_hidden(timeout=LEARNING_MS)
+        expect(page.locator("#commission-gone-words")).to_contain_text("also after a restart")
+        assert Path(daemon.pipeline("parts")["model"]).name == name
+    judged = daemon.api.post(
+        "/api/pipelines/parts/judge", content=other.read_bytes(), headers={"Content-Type": "image/png"}
+    )
+    assert judged.json()["decision"] in ("ok", "reject") and judged.json()["pipeline"] == "parts"
+    page.locator("#commission-limit").click()
+    expect(page.get_by_text("Good images that were not learnt")).to_be_visible()
+    shot(page, shots, "8-limit")
+    page.get_by_role("button", name="Cancel").click()
+    page.locator("#commission-back").click()
+    page.get_by_role("button", name="Roll back", exact=True).click()
+    wait_until(lambda: Path(daemon.pipeline("parts")["model"]).name == "caps")
+    page.locator("#commission-gone").scroll_into_view_if_needed()
+    shot(page, shots, "9-gone")
+    page.set_viewport_size(PHONE["viewport"])
+    page.evaluate("scrollTo(0, 0)")
+    shot(page, shots, "10-phone")
+    assert json.loads((daemon.folder / "store" / "models.json").read_text())["parts"]["model"].endswith("caps")

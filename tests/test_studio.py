@@ -1,0 +1,95 @@
+"""The studio: a site of its own, for this computer alone; and the models of pipelines that are commissioned."""
+
+from __future__ import annotations
+
+import socket
+import webbrowser
+from pathlib import Path
+
+import pytest
+import yaml
+from command_line import run_here
+from patience import wait_for
+
+from edgead.cli import studio
+from edgead.daemon.kept_models import KeptModels
+from edgead.site.check import find_missing
+from edgead.site.load import load_site, read_site
+
+
+@pytest.fixture
+def opened(monkeypatch, tmp_path):
+    """Run `edgead studio` in an empty folder without its daemon; gives what would be run, and what was opened."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISPLAY", ":0")
+    ran: list[Path] = []
+    seen: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", seen.append)
+
+    def run_daemon(config, log):
+        ran.append(config)
+        with socket.create_server(("127.0.0.1", load_site(config).http.port)):
+            wait_for(lambda: seen, "the browser")
+
+    monkeypatch.setattr(studio, "run_daemon", run_daemon)
+    return ran, seen
+
+
+def test_it_makes_a_site_without_a_camera_for_this_computer_alone(opened):
+    ran, seen = opened
+    ended = run_here("studio")
+    assert ended.returncode == 0, ended.stderr
+    site, file = read_site(ran[0])
+    assert seen == [f"http://127.0.0.1:{site.http.port}/#commission"] and seen[0] in ended.stdout
+    assert site.http.host == "127.0.0.1" and site.cameras["parts"].uri == "request:"
+    assert list(find_missing(site, file)) == []  # a model that is commissioned may come later
+    Path("edgead-studio/site.yaml").write_text(ran[0].read_text() + "# mine\n")
+    seen.clear()
+    run_here("studio")
+    assert "# mine" in ran[1].read_text()
+
+
+def test_it_takes_a_port_that_is_free(opened, monkeypatch):
+    ran, _ = opened
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(studio, "_PORTS", range(port, port + 3))
+        assert run_here("studio").returncode == 0
+        assert load_site(ran[0]).http.port in (port + 1, port + 2)
+        content = yaml.safe_load(ran[0].read_text())
+        ran[0].write_text(yaml.safe_dump(content | {"http": {"port": port}}))
+        ended = run_here("studio")
+    assert ended.returncode == 2 and f"127.0.0.1:{port} cannot be listened on" in ended.stderr and len(ran) == 1
+
+
+@pytest.mark.parametrize("display", [True, False])
+def test_no_browser_is_opened_where_none_is_wanted_or_can_be_seen(opened, monkeypatch, display):
+    ran, seen = opened
+    monkeypatch.setattr(studio, "run_daemon", lambda config, log: ran.append(config))
+    if not display:
+        monkeypatch.delenv("DISPLAY")
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert run_here("studio", "caps", *["--no-browser"][: int(display)]).returncode == 0
+    assert ran == [Path("caps/site.yaml")] and seen == []
+
+
+def test_a_folder_of_images_is_not_taken_for_the_studio(opened, tmp_path):
+    ran, _ = opened
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "a.png").write_bytes(b"")
+    ended = run_here("studio", "good")
+    assert ended.returncode == 2 and "images are dropped onto the page" in ended.stderr and not ran
+    assert [path.name for path in (tmp_path / "good").iterdir()] == ["a.png"]
+
+
+def test_a_kept_model_counts_until_the_site_file_names_another(tmp_path, caplog):
+    file, site = tmp_path / "models.json", tmp_path / "models" / "first"
+    kept = KeptModels(file)
+    assert kept.find("a", site) is None
+    kept.keep("a", site, tmp_path / "second")
+    kept.keep("b", site, tmp_path / "third")
+    again = KeptModels(file)
+    assert (again.find("a", site), again.find("b", site)) == (tmp_path / "second", tmp_path / "third")
+    assert again.find("a", tmp_path / "models" / "other") is None and again.find("c", site) is None
+    file.write_text("{")
+    assert again.find("a", site) is None and "cannot be read" in caplog.text
