@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from edgead.calibration.group_conformal import have_several
 from edgead.calibration.operating_point import SHOWN_RATES, operating_points
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import OFFERED_RATES
-from edgead.cli.console import facts_table, stdout
+from edgead.cli.console import edgead_command, facts_table, stdout
 from edgead.detector import Detector
 from edgead.types import score_text
 
@@ -265,8 +264,3 @@ def _next(artifact: Artifact, data: Path | None) -> list[str]:
         (edgead_command("stream", model, source, "--sink", "images:rejects?only=reject"), f"runs it on {what}")
     )
     return ["Next:", *(f"  {command}   # {what}" for command, what in steps)]
-
-
-def edgead_command(verb: str, *arguments: object) -> str:
-    """As it is typed; print it with `print`, since rich breaks long lines."""
-    return shlex.join(["edgead", verb, *map(str, arguments)])

@@ -50,7 +50,27 @@ class ListingApp(typer.Typer):
 
 app = ListingApp(cls=VerbGroup, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 
-Model = Annotated[Path, typer.Argument(help="Directory of a trained model.")]
+
+def _model(path: Path) -> Path:
+    from edgead.artifact.files import refuse_missing
+
+    refuse_missing(path)  # before what a verb needs is imported
+    return path
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise SettingsError(f"{path}: no such folder")
+    return path
+
+
+Model = Annotated[Path, typer.Argument(help="Directory of a trained model.", callback=_model)]
+TrainingData = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of good images, or a data set in MVTec layout (train/good).", metavar="DATA", callback=_folder
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 Threads = Annotated[
     int | None,

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from edgead.artifact.folder import Artifact
-from edgead.artifact.manifest import PROVEN
 from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
 from edgead.cli.choices import Precision, Runtime
 from edgead.cli.consent import reason_for
@@ -81,6 +79,7 @@ def calibrate(
         write_thresholds,
     )
     from edgead.adapt.teach.marked import marked_parts
+    from edgead.artifact.folder import Artifact
     from edgead.detector import Detector
 
     by_hand = reject is not None or review is not None
@@ -126,6 +125,8 @@ def calibrate(
 
 
 def _facts(report: dict[str, Any]) -> dict[str, Any]:
+    from edgead.artifact.manifest import PROVEN
+
     before, after = report["before"], report["after"]
     none_before = before["method"] == "none"
 

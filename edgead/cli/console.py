@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,11 @@ class _PlainConsole(Console):
 
 stdout = _PlainConsole(highlight=False, markup=False, emoji=False)
 stderr = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def edgead_command(verb: str, *arguments: object) -> str:
+    """As it is typed; print it with `print`, since rich breaks long lines."""
+    return shlex.join(["edgead", verb, *map(str, arguments)])
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from edgead.artifact.folder import Artifact
 from edgead.cli.app import Group, Json, Model, app, find_images, print_report
 from edgead.cli.choices import Language, Precision, Runtime
 from edgead.cli.console import (
@@ -242,6 +241,7 @@ def engine(
     json: Json = False,
 ) -> None:
     """Build a TensorRT engine and keep it in the model's folder engines/."""
+    from edgead.artifact.folder import Artifact
     from edgead.runtime.engine import make_engine
 
     with stderr.status("building the engine, on a small device this may take minutes"):

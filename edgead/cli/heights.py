@@ -10,10 +10,9 @@ from typing import Annotated, Any, NamedTuple, cast
 import numpy as np
 import typer
 
-from edgead.cli.advice import edgead_command
 from edgead.cli.app import Json, app, print_report, read_setting
 from edgead.cli.choices import HeightsGrow
-from edgead.cli.console import facts_table, stage_bars, stderr
+from edgead.cli.console import edgead_command, facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
 from edgead.files.atomic import new_folder
 from edgead.images.cloud_maps import Area, Grid, Z, find_grid, height_maps

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgead.cli.advice import edgead_command
 from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
 from edgead.cli.consent import confirm
-from edgead.cli.console import facts_table, print_json, stage_bars, stderr
+from edgead.cli.console import edgead_command, facts_table, print_json, stage_bars, stderr
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:

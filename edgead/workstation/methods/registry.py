@@ -6,10 +6,12 @@ A package adds one by `[project.entry-points."edgead.methods"]` with `NAME = "mo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from edgead.components.added import Added
 from edgead.errors import SettingsError
+from edgead.workstation.methods.outline import check_known, read_outline
 
 if TYPE_CHECKING:
     from edgead.workstation.methods.method import Method
@@ -42,6 +44,28 @@ def find_preset(detector: str, preset: str) -> dict[str, Any]:
         Unknown detector or preset; the message lists those there are.
     """
     presets = METHODS.find(detector).presets
+    _check_preset(detector, preset, presets)
+    return dict(presets[preset])
+
+
+def check_names(detector: str, preset: str | None, settings: Iterable[str]) -> None:
+    """Refuse a preset, or settings, of names that the detector does not have; where its file says so, without torch.
+
+    Raises
+    ------
+    SettingsError
+        Unknown detector, preset or setting; the message lists those there are.
+    """
+    METHODS.check(detector)
+    outline = read_outline(METHODS.places()[detector])
+    if outline is None:
+        return
+    if preset is not None:
+        _check_preset(detector, preset, outline.presets)
+    if outline.settings is not None:
+        check_known(settings, outline.settings, detector=detector)
+
+
+def _check_preset(detector: str, preset: str, presets: Iterable[str]) -> None:
     if preset not in presets:
         raise SettingsError(f"{detector} has no preset {preset!r}: choose one of {', '.join(presets)}")
-    return dict(presets[preset])
