@@ -153,8 +153,16 @@ def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
         stdout.print(table(), crop=False)  # a path is never cut
 
 
-def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
-    """Files as they are, slices of volumes, and what lies in folders; with `below`, in all folders below them too."""
+def find_images(paths: list[Path], *, below: bool = True) -> list[Path]:
+    """Files as they are, slices of volumes, and what lies in folders and in all below them.
+
+    Images that are learnt or calibrated on as good are asked for without `below`: defects may lie beside them.
+
+    Raises
+    ------
+    SettingsError
+        A wildcard that the shell found nothing for.
+    """
     from edgead.images.files import is_image_path, list_images
     from edgead.images.pairs import colour_folder
     from edgead.images.volume_readers import NIFTI_SUFFIXES
@@ -166,6 +174,8 @@ def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
             found += slices_of(path)
             continue
         named = is_image_path(path) or volume_of(path) or path.name.lower().endswith(NIFTI_SUFFIXES)
+        if any(sign in str(path) for sign in "*?[") and not path.exists():
+            raise SettingsError(f"{path}: no file matches")
         is_file = path.is_file() or (named and not path.is_dir())
         found += [path] if is_file else list_images(path if below else colour_folder(path), below=below)
     return found

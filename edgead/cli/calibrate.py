@@ -96,7 +96,7 @@ def calibrate(
         report = change.model_dump(mode="json")
     else:
         asked = AskedRates(false_reject_rate, review_rate, group, accept_outliers or dry_run)
-        paths, defective = find_images(good_images or []), find_images(bad or [])
+        paths, defective = find_images(good_images or [], below=False), find_images(bad or [])
         if marked is not None:
             defective += marked_parts(marked, store_url, None, pipeline).bad
         with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:

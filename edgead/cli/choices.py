@@ -47,6 +47,11 @@ class HeightsGrow(Word):
     away = "away"
 
 
+class PaletteName(Word):
+    warm = "warm"
+    blue = "blue"
+
+
 class TeacherSize(Word):
     nano = "nano"
     small = "small"

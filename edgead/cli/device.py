@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from edgead.cli.app import Group, Json, Model, app, find_images, print_report
-from edgead.cli.choices import Language, Precision, Runtime
+from edgead.cli.choices import Language, PaletteName, Precision, Runtime
 from edgead.cli.console import (
     FrameCount,
     evaluation_table,
@@ -138,6 +138,10 @@ def predict(
     heat_maps: Annotated[
         Path | None, typer.Option(help="Folder for copies of the images with the heat map drawn on them.")
     ] = None,
+    palette: Annotated[
+        PaletteName,
+        typer.Option(help="Colours of heat maps; blue is seen better on yellow, brown and red parts."),
+    ] = PaletteName.warm,
     csv: Annotated[Path | None, typer.Option(help="CSV file for the table of the verdicts.")] = None,
     runtime: Runtime = "auto",
     precision: Precision = None,
@@ -157,11 +161,12 @@ def predict(
     )
     from edgead.detector import Detector
 
-    paths = find_images(images, below=True)
+    paths = find_images(images)
     if heat_maps is not None:
         paths = without_heat_maps(paths, images, heat_maps)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        rows, warnings = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
+        judged = partial(progress, "judge images")
+        rows, warnings = predict_images(detector, paths, heat_maps, palette.value, progress=judged)
         volumes = predict_volumes(detector, rows)
         if any(row.get("decision", "") is None for row in volumes):
             warnings.append(

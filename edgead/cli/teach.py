@@ -81,13 +81,13 @@ def teach(
             raise SettingsError("--undo puts the last version back, it takes no images")
         _undo(model, json)
         return
-    good, defective = find_images(images or []), find_images(bad or [])
+    good, defective = find_images(images or [], below=False), find_images(bad or [])
     if marked is not None:
         found = _marked(model, marked, store_url, since, pipeline)
         good, defective = [*good, *found.good], [*defective, *found.bad]
     if not good and not defective:
         raise SettingsError("name good images to learn, defects with --bad, a store with --marked, or --undo")
-    given = good, held_out, find_images(calibration or []), group
+    given = good, held_out, find_images(calibration or [], below=False), group
     shown = sheet or teaching.sheet_of(output or model)
     plan = teaching.TeachPlan(*given, reason, by or _login_name(), shown, defective, output)
     with _refusals_as(json), stage_bars() as progress:

@@ -72,7 +72,7 @@ def _settings(classes: Mapping[str, ast.ClassDef], method: ast.ClassDef) -> tupl
 def _classes(module: str) -> dict[str, ast.ClassDef]:
     try:
         spec = find_spec(module)
-    except ImportError:  # of the package that it lies in; whoever imports it is told
+    except ImportError:  # of the package that it lies in; whoever imports it learns why
         return {}
     if spec is None or spec.origin is None:
         return {}
