@@ -246,7 +246,10 @@ def test_an_image_that_is_sent_is_answered_with_its_verdict(client, daemon):
         answer = client.post(path, content=data, params={"serial": "A1"}, headers={"Content-Type": kind})
         found.append((answer.status_code, answer.json()["decision"], answer.json()["serial"]))
     assert found == [(200, "reject", "A1")] * 2 and daemon.pipelines["front"].calls == [("judge", Part("A1"))] * 2
-    assert client.post(path, content=png, headers={"Content-Type": "text/plain"}).status_code == 415
+    text = client.post(path, content=png, headers={"Content-Type": "text/plain"})
+    assert text.status_code == 415 and "is text/plain: set Content-Type to image/png or" in text.json()["detail"]
+    form = client.post(path, files={"file": png})
+    assert form.status_code == 415 and "--data-binary @part.png" in form.json()["detail"]
     assert client.post(path, content=png, headers={"Content-Type": "image/jpeg"}).status_code == 422
     assert client.post(path, content=png[:-4], headers={"Content-Type": "image/png"}).status_code == 422
     assert client.post(path, content=b"", headers={"Content-Type": "image/png"}).status_code == 422

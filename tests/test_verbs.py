@@ -81,6 +81,15 @@ def test_a_misspelt_verb_is_refused_with_the_nearest():
 
 
 @pytest.mark.parametrize(
+    ("verb", "command"), [("golden", "edgead train GOLDEN_PARTS"), ("forecast", "edgead report MODEL MADE_DEFECTS")]
+)
+def test_what_people_take_for_a_verb_names_the_command(verb, command):
+    ended = run_here(verb)
+    assert ended.returncode == 2 and f"{verb} is no verb of its own: `{command}" in " ".join(ended.stderr.split())
+    assert verb not in get_command(app).imported
+
+
+@pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
         (["nowhere"], "nowhere: no such folder"),

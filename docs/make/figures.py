@@ -202,7 +202,7 @@ def precisions(axes: Axes) -> None:
         axes.axhline(threshold, color=colour, lw=1.4, ls="--", label=f"threshold of {precision}")
     print("mean shift", np.mean(scores["int8"][0] / scores["fp32"][0]) - 1)
     axes.set(xlabel="40 good images, by their score in fp32", ylabel="image score")
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
 
 
 DRAWN: dict[str, Callable[[Axes], None]] = {

@@ -139,13 +139,13 @@ def _facts(report: dict[str, Any]) -> dict[str, Any]:
         facts["groups"] = report["groups_account"]
         if not none_before:
             rejects = report["old_threshold_rejects"]
-            facts["rejected by the old threshold"] = f"{rejects['count']} of {rejects['total']}"
+            facts["rejected by the old limit"] = f"{rejects['count']} of {rejects['total']}"
     if "volumes" in report:
         facts["volumes reject above"] = f"{report['volume_threshold']:.6g}, from {report['volumes']} volumes"
     for name in ("reject", "review"):
         facts[f"{name} above"] = f"{after[name]:.6g}{was(f'{before[name]:.6g}')}"
     for name in ("false_reject_rate", "review_rate"):
         sign = "at most " if after["method"] in PROVEN else "about "
-        facts[name.replace("_", "-")] = f"{sign}{100 * after[name]:.3g} %{was(f'{100 * before[name]:.3g} %')}"
+        facts[name.replace("_", " ")] = f"{sign}{100 * after[name]:.3g} %{was(f'{100 * before[name]:.3g} %')}"
     facts["method"] = f"{after['method']}{was(before['method'])}".replace("_", " ")
     return facts

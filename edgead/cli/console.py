@@ -34,8 +34,16 @@ class _PlainConsole(Console):
         return super().render_str(_COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text), **options)
 
 
+# Last words of names of facts, which a person reads behind the number.
+_UNITS = {"seconds": "s", "ms": "ms", "mib": "MiB", "mm": "mm"}
+
 stdout = _PlainConsole(highlight=False, markup=False, emoji=False)
 stderr = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def next_steps(*steps: tuple[str, str]) -> list[str]:
+    """Lines that name commands to go on with, each with what it does."""
+    return ["Next:", *(f"  {command}   # {what}" for command, what in steps)]
 
 
 def edgead_command(verb: str, *arguments: object) -> str:
@@ -98,28 +106,18 @@ def print_json(report: dict[str, Any]) -> None:
 
 
 def facts_table(title: str, facts: dict[str, Any]) -> Table:
-    """A table of two columns."""
+    """A table of two columns: names as words, their unit behind the number."""
+    from edgead.serialization.facts import fact_text  # with numpy, which a refusal does not wait for
+
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, fact_text(value))
+        words = name.split("_")
+        unit = _UNITS.get(words[-1]) if len(words) > 1 and isinstance(value, (int, float)) else None
+        text = f"{fact_text(value)} {unit}" if unit else fact_text(value)
+        table.add_row(" ".join(words[:-1] if unit else words), text)
     return table
-
-
-def fact_text(value: Any) -> str:
-    """A value for people: no brackets and quotes of Python, and no more digits than are read."""
-    if value is None or value == [] or value == {}:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {fact_text(inner)}" for name, inner in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(fact_text, value))
-    return str(value)
 
 
 def rate_text(rate: dict[str, Any]) -> str:

@@ -11,11 +11,13 @@ import typer
 from edgead.cli.app import Group, Json, Model, app, find_images, print_report
 from edgead.cli.choices import Language, PaletteName, Precision, Runtime
 from edgead.cli.console import (
+    edgead_command,
     FrameCount,
     evaluation_table,
     exit_on_failures,
     facts_table,
     forecast_table,
+    next_steps,
     stage_bars,
     stderr,
 )
@@ -65,6 +67,9 @@ def evaluate_command(
             report["contact_sheet"] = str(sheet)
     print_report(report, json, lambda: evaluation_table(report))
     _warn_of_empty_masks(report)
+    if not json:
+        page = edgead_command("report", model, data, "-o", "report.html")
+        print(*next_steps((page, "shows the mistakes, and what other limits do")), sep="\n")
 
 
 @app.command()
@@ -184,6 +189,11 @@ def predict(
         stdout.print(volume_table(volumes), crop=False)
     for warning in warnings:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    if not json and any(row.get("decision") == "reject" for row in rows):
+        given = images[0] if len(images) == 1 else "IMAGES"
+        sort_them = edgead_command("sort", model, given, "-o", "kinds"), "sorts the rejects into kinds"
+        learn = edgead_command("teach", model, "GOOD_IMAGES"), "learns parts that were rejected and are good"
+        print(*next_steps(sort_them, learn), sep="\n")
     exit_on_failures(rows, "could not be judged")
 
 

@@ -209,8 +209,11 @@ def _counts(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _sentences(rows: Sequence[dict[str, Any]], top: Path, language: str) -> Iterator[str]:
+    found = [row["p_value"] for row in rows if row.get("p_value") is not None]
+    # Of all that score above every good image it is the same, the least that their number can prove.
+    floor = min(found) if found and found.count(min(found)) > 1 else None
     for row in rows:
-        if words := sentence(row, language):
+        if words := sentence({**row, "p_value": None} if row.get("p_value") == floor else row, language):
             yield f"{_name_in(top, Path(row['image']))}: {words}"
 
 

@@ -104,8 +104,8 @@ def teach(
         lesson = teaching.learn(prepared, progress=progress)
     print_report(lesson.to_dict(), json, lesson.table)
     if not json:
-        back = "" if output else f" {edgead_command('teach', model, '--undo')}"
-        print(f"Thresholds are made from {lesson.calibrated_on}.{back}")
+        back = "" if output else f" To take the lesson back: {edgead_command('teach', model, '--undo')}"
+        print(f"The limits are made from {lesson.calibrated_on}.{back}")
 
 
 def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeline: str | None) -> Marked:

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgead.cli.examples import EXAMPLES
+from edgead.errors import SettingsError
 
 VERBS = {
     "Make a model": {
@@ -58,6 +59,13 @@ VERBS = {
     "This machine": {"doctor": "device", "engine": "device"},
 }
 """The file of each verb, below its heading in `edgead --help`."""
+ELSEWHERE = {
+    "golden": "edgead train GOLDEN_PARTS -o model --detector golden",
+    "forecast": "edgead report MODEL MADE_DEFECTS --forecast -o forecast.html",
+    "auto": "edgead train GOOD_IMAGES -o model --preset auto",
+    "serve": "edgead daemon -c site.yaml",
+}
+"""What people ask for as verbs, and which command does it."""
 _FILES = {verb: file for verbs in VERBS.values() for verb, file in verbs.items()}
 
 
@@ -81,6 +89,8 @@ class VerbGroup(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in ELSEWHERE:
+            raise SettingsError(f"{args[0]} is no verb of its own: `{ELSEWHERE[args[0]]}`")
         if args[0] in _FILES:
             self.commands[args[0]] = self.load(args[0])
         return super().resolve_command(ctx, args)

@@ -57,10 +57,10 @@ def preset_settings(
     if good.tiles is not None:
         height, width = config.image_size
         bounded = {"max_patches": TILED_MAX_PATCHES} if hasattr(config, "max_patches") else {}
-        return {**settings, **bounded, "image_size": [height, width]}, f"{height} x {width} px a tile"
+        return {**settings, **bounded, "image_size": [height, width]}, f"{width} x {height} px a tile"
     proportions = find_proportions(good.find(), good.roi)
     added = find_added(chosen.get("backbone", config.backbone), BACKBONES)
     step = added.patch if added else STEP_PX
     fitted = keep_proportions({**settings, "image_size": list(config.image_size)}, proportions, step)
     height, width = fitted["image_size"]
-    return fitted, f"{height} x {width} px ({proportions.reason})"
+    return fitted, f"{width} x {height} px ({proportions.reason})"
