@@ -103,6 +103,28 @@ def test_verdicts_of_a_part_are_found_by_its_serial_number(browser, daemon, url)
         expect(page.locator("#no-verdicts")).to_be_visible()
 
 
+def test_evidence_is_filtered_by_kind_time_and_score(browser, daemon, url):
+    daemon.judge(9, 0.7)
+    daemon.store.rows[-1]["kind"] = "scratch"
+    with opened_page(browser, f"{url}/#evidence") as page:
+        listed = page.locator("#verdicts li")
+        expect(listed).to_have_count(2)
+        page.get_by_text("Filters").click()
+        page.get_by_label("Kind").fill("scratch")
+        page.get_by_label("Kind").press("Enter")
+        expect(listed).to_have_count(1)
+        page.get_by_label("Kind").fill("")
+        page.get_by_label("Score from").fill("180")
+        page.get_by_label("Score from").press("Enter")
+        expect(listed).to_have_count(1)
+        expect(listed).to_contain_text("200")
+        page.get_by_label("Until").fill("2020-01-01T00:00")
+        page.get_by_label("Until").press("Enter")
+        expect(page.locator("#no-verdicts")).to_be_visible()
+        page.get_by_role("button", name="Newest").click()  # of all times
+        expect(listed).to_have_count(1)
+
+
 def test_a_verdict_can_be_linked_to(browser, daemon, url):
     with opened_page(browser, f"{url}/#evidence/{daemon.store.rows[2]['id']}") as page:
         expect(page.locator("#detail .badge")).to_have_text("Reject")

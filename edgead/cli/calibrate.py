@@ -136,7 +136,8 @@ def _facts(report: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {"graph": report["precision"]}
     if report["images"]:
         facts["good images"] = report["images"]
-        facts["groups"] = report["groups_account"]
+        if report["groups"] < report["images"]:
+            facts["groups"] = report["groups_account"]
         if not none_before:
             rejects = report["old_threshold_rejects"]
             facts["rejected by the old limit"] = f"{rejects['count']} of {rejects['total']}"

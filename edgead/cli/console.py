@@ -147,7 +147,8 @@ def evaluation_table(report: dict[str, Any]) -> Group:
     if report["review_rate_good"]["count"]:
         facts["good sent to review"] = rate_text(report["review_rate_good"])
     facts["escape_rate"] = rate_text(report["escape_rate"])
-    facts["groups"] = report["groups_account"]
+    if report["groups"] < report["images"]:
+        facts["groups"] = report["groups_account"]
     types = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     names = ["image_AUROC", "image_AP", "image_F1Max", *(["AUPRO", "AUPIMO"] if report["AUPRO"] is not None else [])]
     for column in ("type", *(name.removeprefix("image_") for name in names), "escapes, 95 %"):

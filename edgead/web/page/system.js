@@ -3,6 +3,7 @@
 import { get, post } from "./api.js";
 import { acceptDrift, changeModel, rollBack } from "./dialogs.js";
 import { STATES, by, count, decimal, el, grade, score, span, stamp, stateBadge, toast } from "./dom.js";
+import { openFocus } from "./focus.js";
 import { cameraReason, driftReason, imagesAre } from "./reasons.js";
 import { changeThresholds } from "./thresholds.js";
 import { t } from "./words.js";
@@ -81,6 +82,7 @@ function cameraCard(camera) {
       [t("Duplicates"), count(camera.duplicates), camera.duplicates > 0],
       ...(camera.lost_packets + camera.lost_frames ? [[t("Packets lost"), count(camera.lost_packets), true], [t("Frames lost"), count(camera.lost_frames), camera.lost_frames > 0]] : []),
     ],
+    [el("button", { onclick: () => openFocus(camera.name) }, t("Focus"))],
   );
 }
 
