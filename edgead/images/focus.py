@@ -19,8 +19,8 @@ class Focus:
     Attributes
     ----------
     sharpness : tuple of float
-        Variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) of `ROWS` x `COLUMNS` cells, row by row. It depends on
-        what lies there: compare a cell with itself.
+        Variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) of `ROWS` x `COLUMNS` cells, row by row. It depends
+        on what lies there: compare a cell with itself.
     saturated : float
         Share of the pixels with a channel at its end.
     """

@@ -1,4 +1,4 @@
-"""Focus of what cameras see now, beside the golden images of the model that judges it: measured once for all who look."""
+"""Focus of what cameras see now, beside golden images of the model that judges it: measured once for all who look."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OFTENEST_S = 0.5
 
 
 class FocusMeter:
-    """Measures newest frames where somebody asks, in the thread of whoever asks, and keeps what it found for a moment."""
+    """Measures newest frames in the thread of whoever asks, and keeps what it found for a moment."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -45,9 +45,8 @@ class FocusMeter:
             with self._lock:
                 key = (status.model_sha256, shape)
                 if key not in self._golden:
-                    self._golden = {
-                        key: _of_model(Path(status.model), shape)
-                    }  # of one model: lenses are turned one by one
+                    # Of one model alone: lenses are turned one by one.
+                    self._golden = {key: _of_model(Path(status.model), shape)}
                 if self._golden[key] is not None:
                     return self._golden[key]
         return None

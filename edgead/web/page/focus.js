@@ -45,9 +45,9 @@ export function openFocus(camera) {
     const against = golden?.sharpness ?? best;
     const shares = now.sharpness.map((value, cell) => (against[cell] < FLAT ? null : value / against[cell]));
     draw(canvas, bitmap, rows, columns, shares);
-    const known = shares.filter((share) => share !== null).sort((one, other) => one - other);
-    const middle = known.length ? percent(known[Math.floor(known.length / 2)]) : "—";
-    say(sharp, golden ? t("Sharpness {share} of the golden images", { share: middle }) : t("Sharpness {share} of the best since this was opened", { share: middle }));
+    const known = shares.filter((share) => share !== null).map((share) => Math.min(1, share));
+    const mean = known.length ? percent(known.reduce((sum, share) => sum + share, 0) / known.length) : "—";
+    say(sharp, golden ? t("Sharpness {share} of the golden images", { share: mean }) : t("Sharpness {share} of the best since this was opened", { share: mean }));
     const clipped = `${decimal(100 * now.saturated, 1)} %`;
     say(light, golden ? t("Overexposed: {share} of the pixels, {golden} in golden images", { share: clipped, golden: `${decimal(100 * golden.saturated, 1)} %` }) : t("Overexposed: {share} of the pixels", { share: clipped }));
   }

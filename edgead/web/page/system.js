@@ -107,7 +107,7 @@ function pipelineCard(pipeline) {
     ],
     [
       el("button", { "data-needs": "operate", onclick: (event) => selfTest(pipeline, event.target) }, t("Self-test")),
-      limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline) }, t("Thresholds")),
+      limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline) }, t("Limits")),
       el("button", { "data-needs": "engineer", onclick: () => openModels(pipeline) }, t("Change model")),
       pipeline.drift?.state === "warning" && el("button", { "data-needs": "engineer", onclick: () => acceptDrift(pipeline) }, t("Accept drift")),
       pipeline.can_roll_back && el("button", { "data-needs": "engineer", onclick: () => rollBack(pipeline) }, t("Roll back")),
