@@ -61,7 +61,7 @@ function card(name, badge, subtitle, reasons, numbers, actions = []) {
     el("h3", {}, name, badge),
     subtitle.map((line) => el("p", { class: "sub" }, line)),
     reasons.filter(([text]) => text).map(([text, graded]) => el("p", { class: "reason", "data-state": graded }, text)),
-    el("dl", { class: "numbers" }, numbers.map(([label, value, watch]) => el("div", {}, el("dt", {}, label), el("dd", { class: watch ? "watch" : null }, value)))),
+    el("dl", { class: "numbers" }, numbers.map(([label, value, watch, about]) => el("div", { title: about }, el("dt", {}, label), el("dd", { class: watch ? "watch" : null }, value)))),
     actions.length ? el("div", { class: "actions" }, actions) : null,
   );
 }
@@ -96,10 +96,10 @@ function pipelineCard(pipeline) {
     [
       [t("Verdicts"), count(pipeline.judged)],
       [t("Per second"), pipeline.fps == null ? "—" : decimal(pipeline.fps, 1)],
-      [t("Dropped"), count(pipeline.dropped)],
-      [t("Skipped"), count(pipeline.skipped), pipeline.skipped > 0],
-      [t("Late"), count(pipeline.late), pipeline.late > 0],
-      [t("Parts missed"), count(pipeline.parts_missed), pipeline.parts_missed > 0],
+      [t("Dropped"), count(pipeline.dropped), false, t("Frames that a newer one replaced before they were judged")],
+      [t("Skipped"), count(pipeline.skipped), pipeline.skipped > 0, t("Frames that came while the pipeline was not in service")],
+      [t("Late"), count(pipeline.late), pipeline.late > 0, t("Verdicts later than the site file allows")],
+      [t("Parts missed"), count(pipeline.parts_missed), pipeline.parts_missed > 0, t("Calls without a frame in time")],
       ...(Object.keys(pipeline.codes).length ? [[t("Codes unread"), count(pipeline.codes.unread), pipeline.codes.unread > 0]] : []),
       [t("Restarts"), count(pipeline.restarts), pipeline.restarts > 0],
       [t("Review above"), score(limits?.review)],
@@ -123,7 +123,7 @@ function sinkCard(sink) {
     [
       [t("Written"), count(sink.written)],
       [t("Waiting"), count(sink.waiting)],
-      [t("Dropped"), count(sink.dropped), sink.dropped > 0],
+      [t("Dropped"), count(sink.dropped), sink.dropped > 0, t("Verdicts that the receiver was too slow for")],
       [t("Failed"), count(sink.failed), sink.failed > 0],
     ],
   );
@@ -134,7 +134,7 @@ function evidenceCard(status) {
   return card(
     t("Evidence store"), problems.length ? stateBadge("problem", "bad") : stateBadge("working", "normal"), [],
     problems.map((problem) => [problem, "bad"]),
-    Object.entries(EVIDENCE_WORDS).map(([name, label]) => [label, count(Math.round(status.evidence[name])), /lost|dropped/.test(name) && status.evidence[name] > 0]),
+    Object.entries(EVIDENCE_WORDS).map(([name, label]) => [label, count(Math.round(status.evidence[name])), /lost|dropped/.test(name) && status.evidence[name] > 0, name === "rows_removed" && t("Removed because the store is full or they are old")]),
   );
 }
 
