@@ -190,7 +190,7 @@ def precisions(axes: Axes) -> None:
         first = [
             f"backbone.stages.{layer}" for layer in ("stem.0", "stride2.0._depthwise_conv", "stride4.0._depthwise_conv")
         ]
-        add_precision(model, PrecisionPlan("int8", 0.2, first), images)
+        add_precision(model, PrecisionPlan("int8", 0.1, first), images)
         scores = {}
         for precision in ("fp32", "int8"):
             with Detector.load(model, precision=precision, runtime="onnxruntime") as detector:
