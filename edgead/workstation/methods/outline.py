@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from edgead.errors import SettingsError
 
@@ -80,8 +81,8 @@ def _classes(module: str) -> dict[str, ast.ClassDef]:
     return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def _assigned(found: ast.ClassDef) -> dict[str, ast.expr | None]:
-    assigned: dict[str, ast.expr | None] = {}
+def _assigned(found: ast.ClassDef) -> dict[str, Any]:
+    assigned: dict[str, Any] = {}
     for node in found.body:
         if isinstance(node, ast.AnnAssign):
             assigned[ast.unparse(node.target)] = node.value
