@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from fake_daemon import make_judged
 from fakes import make_verdict, numbered
 from test_evaluate import Brightness, data  # noqa: F401  a fixture
 
@@ -16,6 +17,7 @@ from edgead.images.boxes import highest_spot
 from edgead.images.files import load_image
 from edgead.images.overlay import brought_out, draw_heat, draw_truth
 from edgead.images.sheet import contact_sheet, pair, pair_sheet
+from edgead.profiling.inspector import Inspector
 from edgead.report import worst_cases
 from edgead.report.evaluate import evaluate
 from edgead.report.worst_cases import write_worst_cases
@@ -92,6 +94,12 @@ def test_a_palette_changes_the_colours_and_not_the_places(palette, weak_bgr, hot
     for which, expected in (("weak", weak_bgr), ("hot", hot_bgr)):
         most = max(range(3), key=lambda channel: changes[which][channel])
         assert "bgr"[most] in expected, changes
+
+
+def test_the_palette_of_a_pipeline_stands_in_its_verdicts():
+    verdict = Inspector("front", palette="blue").judge(make_judged(1, 0.9)[0], lambda frame: make_verdict(0.9))
+    assert verdict.palette == "blue" and "palette" not in verdict.to_dict()
+    assert Inspector().judge(make_judged(1, 0.9)[0], lambda frame: make_verdict(0.9)).palette == "warm"
 
 
 def test_the_truth_is_outlined():
