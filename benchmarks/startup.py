@@ -24,6 +24,8 @@ COMMANDS = {
     "train --help": ["train", "--help"],
     "train, no such folder": ["train", "nowhere", "-o", "model"],
     "train, no such detector": ["train", ".", "-o", "model", "--detector", "nothing"],
+    "train, no such preset": ["train", ".", "-o", "model", "--preset", "nothing"],
+    "train, no such setting": ["train", ".", "-o", "model", "--set", "nothing=1"],
     "predict, no such model": ["predict", "nowhere", "part.png"],
     "presets": ["presets"],
 }

@@ -18,6 +18,8 @@ Decision = Literal[DetectorDecision, "fault"]
 DECISIONS: tuple[Decision, ...] = get_args(DetectorDecision)
 FAULT: Decision = "fault"
 """Of a part of which a view is missing; no detector decides so."""
+Palette = Literal["warm", "blue"]
+"""Colours of heat maps: yellow to red, or light blue to violet."""
 Opinion = Literal["good", "bad"]
 """What a person says of a part, whatever was decided."""
 UNKNOWN_KIND = "unknown kind"
@@ -284,6 +286,8 @@ class Verdict:
     push_mm : float
         How far the worst place would have to be pushed back, in mm: above 0 it is too low, below 0 too high. None for
         models that do not know.
+    palette : {"warm", "blue"}
+        Colours that its heat map is drawn in.
 
     Examples
     --------
@@ -315,6 +319,7 @@ class Verdict:
     kind_p_value: float | None = None
     alignment: float | None = None
     push_mm: float | None = None
+    palette: Palette = field(default="warm", compare=False)
 
     @property
     def is_reject(self) -> bool:

@@ -26,7 +26,7 @@ from edgead.evidence import EvidenceStore
 from edgead.evidence.chain import Checked, Head
 from edgead.evidence.production.counts import Tally
 from edgead.images.files import decode_image
-from edgead.images.overlay import draw_overlay
+from edgead.images.overlay import draw_heat
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
 from edgead.serialization.notice import KINDS, Notice, NoticeKind
@@ -42,6 +42,10 @@ def make_judged(number: int, score: float, *, pipeline: str = "front") -> tuple[
     frame = Frame(numbered(number), number, number, WHEN, "synthetic:", id=f"{number:08x}-0000-7000-8000-{0:012x}")
     scale = {"review_threshold": 0.4, "typical_score": 0.1}
     return frame, replace(make_verdict(score), pipeline=pipeline, model="0" * 64, **scale)
+
+
+def scaled(row: dict[str, Any]) -> float:
+    return 100 * (row["image_score"] - row["typical_score"]) / (row["threshold"] - row["typical_score"])
 
 
 @dataclass
@@ -286,12 +290,22 @@ class FakeStore:
         self.images[frame.id] = frame.image
         place = self.folder / frame.id
         place.mkdir()
-        images = {"before-001": numbered(999), "frame": frame.image, "heat": draw_overlay(frame.image, verdict)}
+        images = {"before-001": numbered(999), "frame": frame.image, "heat": draw_heat(frame.image, verdict)}
         for name, image in images.items() if verdict.decision != "ok" else ():
             cv2.imwrite(str(place / f"{name}.jpg"), image)
 
     def verdicts(
-        self, *, pipeline=None, decision=None, kind=None, part=NO_PART, mark=None, before_id=None, limit=50
+        self,
+        *,
+        pipeline=None,
+        decision=None,
+        kind=None,
+        part=NO_PART,
+        mark=None,
+        before_id=None,
+        until=None,
+        at_least=None,
+        limit=50,
     ) -> list[dict[str, Any]]:
         ids = [row["id"] for row in self.rows]
         rows = self.rows[: ids.index(before_id)] if before_id in ids else [] if before_id else self.rows
@@ -299,6 +313,8 @@ class FakeStore:
         asked |= {name: value or None for name, value in asdict(part).items()}
         wanted = [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
         wanted = [row for row in wanted if mark in (None, (row["mark"] or {}).get("verdict"))]
+        wanted = [row for row in wanted if until is None or datetime.fromisoformat(row["captured_at"]) <= until]
+        wanted = [row for row in wanted if at_least is None or scaled(row) >= at_least]
         return [{**row, "images": self._images(row["id"])} for row in wanted[::-1][:limit]]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:

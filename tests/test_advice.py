@@ -11,7 +11,9 @@ from rich.console import Console
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Calibration
 from edgead.cli import advice
-from edgead.cli.console import fact_text, pairs_table
+from edgead.cli.advice import training_table
+from edgead.cli.console import facts_table, pairs_table, stdout
+from edgead.serialization.facts import fact_text
 
 
 def with_calibration(artifact: Artifact, **changes) -> Artifact:
@@ -113,13 +115,35 @@ def test_the_matrix_fits_into_80_columns():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ({"minmax": 0.04273584531379365, "entropy": 1.0}, "minmax 0.0427, entropy 1.0000"),
+        ({"minmax": 0.04273584531379365, "entropy": 1.0}, "minmax 0.04274, entropy 1"),
         ([], "none"),
         (["a", 3], "a, 3"),
         ((1, None), "1, none"),
         (True, "yes"),
         (4.2e-7, "4.2e-07"),
+        (119.2, "119.2"),
+        (12345.6, "12346"),
     ],
 )
 def test_facts_are_not_python(value, text):
     assert fact_text(value) == text
+
+
+def test_names_of_facts_are_words_with_their_unit_behind_the_number():
+    with stdout.capture() as capture:
+        stdout.print(facts_table("model", {"learnt_in_seconds": 119.2, "peak_memory_mib": 374, "took_ms": None}))
+    said = " ".join(capture.get().replace("│", "").split())
+    assert "learnt in 119.2 s" in said and "peak memory 374 MiB" in said and "took ms none" in said
+
+
+@pytest.mark.parametrize("groups", [24, 12])
+def test_groups_stand_in_the_table_of_a_training_where_there_are_any(groups):
+    facts = {
+        "model": "model", "training_images": 24, "threshold": 1.2, "review_threshold": 1.2,
+        "groups": {"groups": groups, "account": f"{groups} groups of 24 images"},
+    }  # fmt: skip
+    with stdout.capture() as capture:
+        stdout.print(training_table(facts))
+    said = " ".join(capture.get().replace("│", "").split())
+    assert ("groups of 24 images" in said) == (groups < 24)
+    assert "limit, as a raw score 1.2" in said and "review" not in said

@@ -280,12 +280,6 @@ print([name for name in ("torch", "onnx") if name in sys.modules])
         assert words in line
 
 
-def test_row_6_presets_are_known_without_their_classes(torch):
-    from edgead.workstation.methods.registry import _PRESETS, METHODS
-
-    assert {name: tuple(METHODS[name].presets) for name in METHODS.own} == _PRESETS
-
-
 def test_row_6_all_that_images_can_be_is_an_option():
     from edgead.workstation.training.good_images import GoodImages
 

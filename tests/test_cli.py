@@ -88,7 +88,7 @@ def test_eval(model, line_data, tmp_path):
     assert set(result["defect_types"]) == {"chipped_edge", "crack", "dent", "missing_hole", "scratch", "stain"}
     assert result["false_reject_rate"]["total"] == 8
     assert load_image(sheet).shape[0] > 300
-    assert "image_AUROC" in edgead("eval", model, line_data).stdout
+    assert "image AUROC" in edgead("eval", model, line_data).stdout
 
 
 def test_predict(model, line_data, tmp_path):

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import pytest
 from rich.table import Table
 
+from edgead.cli.app import find_images
 from edgead.cli.console import stderr, stdout
+from edgead.cli.predict_files import verdict_table, without_heat_maps
+from edgead.errors import SettingsError
+from edgead.images.files import write_image
 
 
 def test_commands_for_the_terminal_are_shown_and_not_followed():
@@ -17,3 +25,45 @@ def test_commands_for_the_terminal_are_shown_and_not_followed():
             with console.capture() as capture:
                 console.print(printed, soft_wrap=True)
             assert shown in capture.get()
+
+
+def test_images_are_taken_of_all_folders_below_and_good_ones_of_one(tmp_path):
+    (tmp_path / "crack").mkdir()
+    for name in ("a.png", "crack/b.png"):
+        write_image(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
+    assert [path.name for path in find_images([tmp_path])] == ["a.png", "b.png"]
+    assert [path.name for path in find_images([tmp_path], below=False)] == ["a.png"]
+
+
+def test_what_every_reject_beyond_the_good_images_has_is_not_repeated():
+    row = {
+        "decision": "reject",
+        "image_score": 3.0,
+        "kind": None,
+        "typical_score": None,
+        "threshold": 1.0,
+        "review_threshold": 1.0,
+    }
+    row |= {"boxes": []}
+    rows = [{**row, "image": f"{number}.png", "p_value": p} for number, p in enumerate((0.04, 0.04, 0.05))]
+    with stdout.capture() as capture:
+        stdout.print(verdict_table(rows, "en"))
+    said = " ".join(capture.get().split())
+    assert said.count("scores so high") == 1 and "1 good part in 20 scores so high" in said
+    with stdout.capture() as capture:
+        stdout.print(verdict_table(rows[1:], "en"))
+    assert capture.get().count("scores so high") == 2
+
+
+def test_a_wildcard_that_found_nothing_says_so(tmp_path):
+    with pytest.raises(SettingsError, match=r"nothing/\*\.png: no file matches$"):
+        find_images([Path("nothing/*.png")])
+    odd = tmp_path / "a[1].png"
+    write_image(odd, np.zeros((4, 4, 3), np.uint8))
+    assert find_images([odd]) == [odd]
+
+
+def test_heat_maps_where_no_folder_can_be_made_are_refused_before_any_image_is_judged(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"file/maps: the folder cannot be made \(Not a directory\)"):
+        without_heat_maps([], [tmp_path], tmp_path / "file" / "maps")

@@ -67,7 +67,7 @@ def set_limits(page: Any, value: str) -> None:
     why = page.get_by_label("Why, where it lets pass what is stopped now")
     if why.count():
         why.fill("the shift ends")
-    page.locator("dialog").last.get_by_role("button", name="Change thresholds").click()
+    page.locator("dialog").last.get_by_role("button", name="Change limits").click()
     expect(page.locator("dialog")).to_have_count(0)
 
 

@@ -178,6 +178,8 @@ def test_records_are_listed_newest_first_by_pages(tmp_path):
         tenth = datetime.fromisoformat(store.verdict(added[9])["judged_at"])
         assert store.counts(since=tenth) == {"ok": 8, "review": 0, "reject": 2}
         assert sum(store.counts(since=tenth - timedelta(days=1)).values()) == 30
+        assert ids(store.verdicts(until=tenth, limit=50)) == added[9:]
+        assert store.verdicts(until=tenth - timedelta(days=1)) == [] == store.verdicts(at_least=0)  # of no scale
 
 
 def test_several_pipelines_and_readers_at_once_lose_nothing(tmp_path):
@@ -198,6 +200,16 @@ def test_several_pipelines_and_readers_at_once_lose_nothing(tmp_path):
         for line in range(4):
             numbers = [record["number"] for record in store.verdicts(pipeline=f"line{line}")]
             assert numbers == list(range(49, -1, -1))
+
+
+def test_verdicts_are_found_by_their_score_on_the_scale_of_the_limit(tmp_path):
+    line = Line()
+    with closing(open_store(tmp_path)) as store:
+        for score, limit in ((0.2, 0.5), (0.6, 0.5), (0.6, 0.9), (0.9, 0.5)):
+            frame, verdict = line.part(score)
+            store.add(frame, replace(verdict, typical_score=0.1, threshold=limit))
+        assert [row["number"] for row in store.verdicts(at_least=100)] == [3, 1]
+        assert [row["number"] for row in store.verdicts(at_least=60)] == [3, 2, 1]
 
 
 def test_a_frame_without_an_id_is_refused(tmp_path):
@@ -243,7 +255,7 @@ def test_a_reject_keeps_its_image_and_those_before_and_after(tmp_path):
         found = {name: read_image(store.image(frame.id, name)) for name in names}
     numbers = [read_number(found[name]) for name in names if name != "heat.jpg"]
     assert numbers == [2, 3, 4, 5, 6, 7]
-    assert found["heat.jpg"].shape[0] > found["frame.jpg"].shape[0]
+    assert found["heat.jpg"].shape == found["frame.jpg"].shape  # the verdict is beside it, in the language of who looks
 
 
 def test_two_rejects_in_a_row_each_have_their_frames(tmp_path):

@@ -238,6 +238,16 @@ def test_only_models_beside_the_pipelines_own_can_be_swapped_in(client, daemon, 
     assert daemon.pipelines["front"].calls == []
 
 
+def test_the_focus_of_a_camera_is_measured_place_by_place(client, daemon):
+    daemon.cameras["conveyor"].frame = None
+    assert client.get("/api/cameras/conveyor/focus").json() is None
+    daemon.judge(7, 0.9)
+    found = client.get("/api/cameras/conveyor/focus").json()
+    assert len(found["now"]["sharpness"]) == found["rows"] * found["columns"] and found["golden"] is None
+    assert found["frame"] == daemon.cameras["conveyor"].frame.id
+    assert client.get("/api/cameras/nowhere/focus").status_code == 404
+
+
 def test_an_image_that_is_sent_is_answered_with_its_verdict(client, daemon):
     png = cv2.imencode(".png", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
     jpeg = cv2.imencode(".jpg", np.zeros((40, 60, 3), np.uint8))[1].tobytes()
@@ -246,7 +256,10 @@ def test_an_image_that_is_sent_is_answered_with_its_verdict(client, daemon):
         answer = client.post(path, content=data, params={"serial": "A1"}, headers={"Content-Type": kind})
         found.append((answer.status_code, answer.json()["decision"], answer.json()["serial"]))
     assert found == [(200, "reject", "A1")] * 2 and daemon.pipelines["front"].calls == [("judge", Part("A1"))] * 2
-    assert client.post(path, content=png, headers={"Content-Type": "text/plain"}).status_code == 415
+    text = client.post(path, content=png, headers={"Content-Type": "text/plain"})
+    assert text.status_code == 415 and "is text/plain: set Content-Type to image/png or" in text.json()["detail"]
+    form = client.post(path, files={"file": png})
+    assert form.status_code == 415 and "--data-binary @part.png" in form.json()["detail"]
     assert client.post(path, content=png, headers={"Content-Type": "image/jpeg"}).status_code == 422
     assert client.post(path, content=png[:-4], headers={"Content-Type": "image/png"}).status_code == 422
     assert client.post(path, content=b"", headers={"Content-Type": "image/png"}).status_code == 422

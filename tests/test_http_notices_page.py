@@ -57,7 +57,7 @@ def test_an_alarm_stands_over_every_view_until_somebody_has_seen_it(browser, dae
         expect(notice).to_have_count(0)
         expect(page.locator("#notices")).to_have_text("1 acknowledged, on System")
         expect(page.locator("#notice-list li")).to_have_count(1)
-        expect(page.locator("#notice-list")).to_contain_text("stands · acknowledged by Anna (127.0.0.1)")
+        expect(page.locator("#notice-list")).to_contain_text("active · acknowledged by Anna (127.0.0.1)")
         daemon.resolve_notice(raised)
         expect(page.locator("#notices")).to_be_hidden()
         expect(page.locator("#notice-list")).to_contain_text("resolved after")

@@ -103,6 +103,42 @@ def test_verdicts_of_a_part_are_found_by_its_serial_number(browser, daemon, url)
         expect(page.locator("#no-verdicts")).to_be_visible()
 
 
+def test_evidence_is_filtered_by_kind_time_and_score(browser, daemon, url):
+    daemon.judge(9, 0.7)
+    daemon.store.rows[-1]["kind"] = "scratch"
+    with opened_page(browser, f"{url}/#evidence") as page:
+        listed = page.locator("#verdicts li")
+        expect(listed).to_have_count(2)
+        page.get_by_text("Filters", exact=True).click()
+        page.get_by_label("Kind of defect").fill("scratch")
+        page.get_by_label("Kind of defect").press("Enter")
+        expect(listed).to_have_count(1)
+        page.get_by_label("Kind of defect").fill("")
+        page.get_by_label("Score from").fill("180")
+        page.get_by_label("Score from").press("Enter")
+        expect(listed).to_have_count(1)
+        expect(listed).to_contain_text("200")
+        page.get_by_label("Until").fill("2020-01-01T00:00")
+        page.get_by_label("Until").press("Enter")
+        expect(page.locator("#no-verdicts")).to_be_visible()
+        page.get_by_role("button", name="Newest").click()  # of all times
+        expect(listed).to_have_count(1)
+
+
+def test_a_lens_is_turned_by_numbers_over_the_image(browser, daemon, url):
+    with opened_page(browser, f"{url}/#system") as page:
+        page.get_by_role("button", name="Focus").click()
+        box = page.locator("dialog.focus")
+        expect(box).to_contain_text("Sharpness 100 % of the best since this was opened")
+        expect(box).to_contain_text("Overexposed:")
+        daemon.cameras["conveyor"].frame.image[:] = 90  # nothing is sharp any more
+        daemon.judge(8, 0.1)
+        daemon.cameras["conveyor"].frame.image[:] = 90
+        expect(box).to_contain_text("Sharpness 0 % of the best")
+        box.get_by_role("button", name="Close").click()
+        expect(box).to_have_count(0)
+
+
 def test_a_verdict_can_be_linked_to(browser, daemon, url):
     with opened_page(browser, f"{url}/#evidence/{daemon.store.rows[2]['id']}") as page:
         expect(page.locator("#detail .badge")).to_have_text("Reject")
@@ -118,7 +154,7 @@ def test_a_reject_without_a_region_says_where_to_look(browser, daemon, url):
 def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
     with opened_page(browser, url) as page:
         page.get_by_text("Details").click()
-        page.get_by_role("button", name="Change thresholds").click()
+        page.get_by_role("button", name="Change limits").click()
         rows = page.locator(".preview tbody tr")
         expect(page.locator("dialog output")).to_have_text("100")
         page.get_by_role("slider", name="Limit").fill("50")  # half way from 0.1 to 0.5
@@ -137,8 +173,8 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         page.get_by_label("Review above").fill("0.12")
         page.get_by_role("button", name="Continue").click()
         assert daemon.pipelines["front"].calls == []  # not before it was confirmed
-        page.locator("dialog").last.get_by_role("button", name="Change thresholds").click()
-        expect(page.locator("#toast")).to_have_text("Thresholds changed")
+        page.locator("dialog").last.get_by_role("button", name="Change limits").click()
+        expect(page.locator("#toast")).to_have_text("Limits changed")
         expect(page.locator("#reject-threshold")).to_have_text("0.1600")
         page.get_by_role("link", name="Changes").click()
         row = page.locator("#audit tr").first
@@ -154,31 +190,31 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
 def test_without_a_review_limit_there_is_one_limit_to_set(browser, daemon, url):
     daemon.pipelines["front"].thresholds = {"review": 0.5, "reject": 0.5}
     with opened_page(browser, f"{url}/#system") as page:
-        page.get_by_role("button", name="Thresholds").click()
+        page.get_by_role("button", name="Limits").click()
         expect(page.get_by_label("Review above")).to_be_hidden()
         page.get_by_role("slider", name="Limit").fill("125")
         page.get_by_label("Your name").fill("Anna")
         page.get_by_role("button", name="Continue").click()
         expect(page.locator("dialog").last).to_contain_text("Limit 100 → 125")
         expect(page.locator("dialog").last).not_to_contain_text("Review above")
-        page.locator("dialog").last.get_by_role("button", name="Change thresholds").click()
-        expect(page.locator("#toast")).to_have_text("Thresholds changed")
+        page.locator("dialog").last.get_by_role("button", name="Change limits").click()
+        expect(page.locator("#toast")).to_have_text("Limits changed")
     assert daemon.pipelines["front"].calls == [("thresholds", 0.6, 0.6, "Anna (127.0.0.1)")]
 
 
 def test_a_limit_that_may_be_blind_is_taken_with_a_reason_only(browser, daemon, url):
     with opened_page(browser, f"{url}/#system", expected=("status of 409",)) as page:
-        page.get_by_role("button", name="Thresholds").click()
+        page.get_by_role("button", name="Limits").click()
         page.get_by_label("Reject above").fill("9")
         page.get_by_label("Your name").fill("Anna")
         page.get_by_role("button", name="Continue").click()
         dialog = page.locator("dialog").last
-        dialog.get_by_role("button", name="Change thresholds").click()
+        dialog.get_by_role("button", name="Change limits").click()
         expect(dialog.locator(".form-error")).to_contain_text("the new limit may be blind")
         assert daemon.pipelines["front"].calls == []
         dialog.get_by_label("Why").fill("another lamp")
-        dialog.get_by_role("button", name="Change thresholds").click()
-        expect(page.locator("#toast")).to_have_text("Thresholds changed")
+        dialog.get_by_role("button", name="Change limits").click()
+        expect(page.locator("#toast")).to_have_text("Limits changed")
     assert daemon.pipelines["front"].calls == [("thresholds", 0.4, 9.0, "Anna (127.0.0.1)")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -12,6 +13,7 @@ pytest.importorskip("torch", reason="training needs the workstation's packages")
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.methods import METHODS, find_preset  # noqa: E402
 from edgead.workstation.methods.method import Method, Trained  # noqa: E402
+from edgead.workstation.methods.outline import read_outline  # noqa: E402
 
 
 @pytest.mark.parametrize("name", METHODS.own)
@@ -52,6 +54,23 @@ def test_one_that_cannot_be_imported_is_named(monkeypatch):
     add(monkeypatch, broken="nowhere_at_all:Nothing")
     with pytest.raises(SettingsError, match="detector broken of nowhere_at_all:Nothing cannot be imported: No module"):
         METHODS.find("broken")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_outline_says_what_the_class_says(name):
+    outline, method = read_outline(METHODS.places()[name]), METHODS[name]
+    assert outline is not None or name not in METHODS.own
+    if outline is None:
+        return
+    assert outline.purpose == method.purpose and list(outline.presets) == list(method.presets)
+    assert outline.presets == {preset: method.preset_purposes.get(preset, "") for preset in method.presets}
+    assert outline.settings in (None, tuple(field.name for field in fields(method.config_class)))
+    assert outline.settings is not None or name not in METHODS.own or name == "efficient_ad"  # of several networks
+
+
+def test_what_no_file_writes_out_has_no_outline():
+    assert read_outline(f"{__name__}:Ours") is None and read_outline("nowhere_at_all:Nothing") is None
+    assert read_outline("nowhere_at_all.below:Nothing") is None
 
 
 def test_unknown_names_are_refused_with_those_there_are():

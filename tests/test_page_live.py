@@ -188,8 +188,27 @@ def test_parts_that_nobody_inspected_are_counted_beside_the_decisions(browser, d
         expect(note).to_have_text("Seit dem Start: 7 von 15 nicht rechtzeitig geprüft")
         status.late = status.missed = 0
         front.status = lambda: status
-        expect(note).to_have_text("Seit dem Start")
+        expect(note).to_have_text("Diese Schicht")
         assert page.evaluate(BOTTOM, "tally") <= 600
+
+
+def test_the_counts_beside_the_verdict_are_those_of_the_shift(browser, daemon, url):
+    front = daemon.pipelines["front"]
+    status = front.status()
+    status.late = status.missed = 0
+    status.decisions = {"ok": 1, "review": 0, "reject": 0}  # the daemon has just started, in the middle of a shift
+    front.status = lambda: status
+    with opened_page(browser, url, **PANEL) as page:
+        expect(page.locator("#tally dd")).to_have_text(["770.0 %", "220.0 %", "110.0 %"])
+        expect(page.locator("#tally-note")).to_have_text("This shift")
+        expect(page.locator("#production [data-figure=ok] td").first).to_have_text("7")
+
+
+def test_the_card_of_the_image_is_as_wide_as_the_image(browser, daemon, url):
+    with opened_page(browser, url, **HALL) as page:
+        expect(page.locator("#live-image")).to_be_visible()
+        frame = page.locator(".live-image .frame").bounding_box()
+        assert 1.2 < frame["width"] / frame["height"] < 1.6  # of an image of 160 x 120
 
 
 def test_evidence_is_walked_by_keys_and_looked_at_closely(browser, url):

@@ -37,7 +37,7 @@ def test_a_report_is_json_and_a_table():
     assert reported["n"] == 3 and reported["latency"]["total"]["p99_9_ms"] is None
     assert reported["machine"]["cpu"]
     table = report.table()
-    assert table.row_count == 5 and "3 frames, 120 x 160 px" in table.title
+    assert table.row_count == 5 and "3 frames, 160 x 120 px" in table.title
 
 
 def test_grey_images_are_taken_and_nothing_is_refused():

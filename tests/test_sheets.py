@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from fake_daemon import make_judged
 from fakes import make_verdict, numbered
 from test_evaluate import Brightness, data  # noqa: F401  a fixture
 
@@ -16,6 +17,7 @@ from edgead.images.boxes import highest_spot
 from edgead.images.files import load_image
 from edgead.images.overlay import brought_out, draw_heat, draw_truth
 from edgead.images.sheet import contact_sheet, pair, pair_sheet
+from edgead.profiling.inspector import Inspector
 from edgead.report import worst_cases
 from edgead.report.evaluate import evaluate
 from edgead.report.worst_cases import write_worst_cases
@@ -78,6 +80,28 @@ def test_of_a_missed_defect_the_highest_place_is_coloured():
     assert brought_out(found) is found
 
 
+@pytest.mark.parametrize(("palette", "weak_bgr", "hot_bgr"), [("warm", "gr", "r"), ("blue", "bg", "b")])
+def test_a_palette_changes_the_colours_and_not_the_places(palette, weak_bgr, hot_bgr):
+    image = np.full((60, 80, 3), (40, 90, 130), np.uint8)  # brown
+    verdict = replace(make_verdict(0.9), boxes=(), decision="ok", palette=palette)
+    anomaly_map = verdict.anomaly_map
+    anomaly_map[:] = 0
+    anomaly_map[:30], anomaly_map[:5] = verdict.map_threshold, 3 * verdict.map_threshold
+    drawn = draw_heat(image, verdict).astype(int)
+    other = draw_heat(image, replace(verdict, palette="blue" if palette == "warm" else "warm"))
+    assert ((drawn != image).any(axis=2) == (other != image).any(axis=2)).all()
+    changes = {"hot": drawn[1, 40] - image[1, 40], "weak": drawn[25, 40] - image[25, 40]}
+    for which, expected in (("weak", weak_bgr), ("hot", hot_bgr)):
+        most = max(range(3), key=lambda channel: changes[which][channel])
+        assert "bgr"[most] in expected, changes
+
+
+def test_the_palette_of_a_pipeline_stands_in_its_verdicts():
+    verdict = Inspector("front", palette="blue").judge(make_judged(1, 0.9)[0], lambda frame: make_verdict(0.9))
+    assert verdict.palette == "blue" and "palette" not in verdict.to_dict()
+    assert Inspector().judge(make_judged(1, 0.9)[0], lambda frame: make_verdict(0.9)).palette == "warm"
+
+
 def test_the_truth_is_outlined():
     image = np.full((120, 160, 3), 90, np.uint8)
     mask = np.zeros((120, 160), bool)
@@ -136,6 +160,13 @@ def test_only_mistakes_count_as_mistakes(data, tmp_path, shown):  # noqa: F811
     assert len(coloured(sheet, TRUTH)) > 50
 
 
+def test_only_a_missed_defect_has_a_scale_of_its_own_and_says_so(data):  # noqa: F811
+    detector = Brightness()
+    outcomes = evaluate(detector, find_test_images(data)).outcomes
+    own = ["scale of its own" in worst_cases.show_case(detector, outcome).said for outcome in outcomes]
+    assert own == [one.image.is_defective and one.decision == "ok" for one in outcomes] and sum(own) == 1
+
+
 def test_no_kind_of_mistake_takes_all_the_room(data, tmp_path, shown):  # noqa: F811
     detector = Brightness()
     evaluation = evaluate(detector, find_test_images(data))
@@ -158,4 +189,4 @@ def test_the_board_of_the_demo(data):  # noqa: F811
     assert [name for _, name in board.found] == ["inside.png", "outside.png"]
     assert all(len(coloured(tile, TRUTH)) > 50 for tile, _ in board.found)
     assert board.misses == ["stain/dark.png"] and board.false_rejects == []
-    assert [mistake.title for mistake in board.mistakes.missed] == ["MISSED: stain, dark.png"]
+    assert [mistake.title for mistake in board.mistakes.missed] == ["MISSED (scale of its own): stain, dark.png"]

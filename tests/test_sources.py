@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 from datetime import timezone
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from patience import MAX_S
 
 from edgead.images.files import write_image
 from edgead.sinks import SINKS
-from edgead.sources import Counters, SourceError, live, open_source, without_credentials
+from edgead.sources import Counters, SourceError, beside, live, open_source, without_credentials
 from edgead.sources.connection import LiveAddress
 from edgead.sources.live import Mailbox
 from edgead.sources.video import VideoSource
@@ -584,3 +585,14 @@ def test_the_mailbox_delivers_the_last_frame_before_the_end_and_the_fault():
     ended = Mailbox()
     ended.end()
     assert ended.get(0) is None
+
+
+def test_a_path_beside_the_site_file_is_reported_without_dots(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "site" / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    folder = tmp_path.resolve()
+    assert beside("../nosuch.avi", tmp_path / "site") == str(folder / "nosuch.avi")
+    assert beside("watch:../in", tmp_path / "site") == f"watch:{folder / 'in'}"
+    assert beside("link/../a.avi", tmp_path / "site") == str(folder / "elsewhere" / "a.avi")  # as the system reads it
+    assert beside("video.avi", Path("site")) == "site/video.avi"

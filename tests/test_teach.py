@@ -115,7 +115,7 @@ def test_a_reason_teaches_what_is_doubted_and_is_kept(model_copy, holes):
     assert manifest.training["taught"][0]["reason"] == manifest.threshold_changes[0].reason == "drilled later"
     assert manifest.threshold_changes[0].author == "edgead teach (Anna)"
     found = SimpleNamespace(manifest=manifest, calibration=manifest.graphs["fp32"].calibration, precision="fp32")
-    assert "edgead teach (Anna)" in dict(_model_card(found))["threshold changes"]
+    assert "edgead teach (Anna)" in dict(_model_card(found))["changes of limits"]
 
 
 def test_a_dry_run_shows_what_would_be_learnt(model_copy, new_batch):

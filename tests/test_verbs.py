@@ -59,8 +59,12 @@ def test_help_lists_each_verb_below_its_heading_with_what_its_own_help_begins_wi
 
 
 @pytest.mark.parametrize("example", [example for both in EXAMPLES.values() for example in both])
-def test_an_example_is_one_of_its_verb(example):
+def test_an_example_is_one_of_its_verb(example, tmp_path, monkeypatch):
     command, verb, *words = shlex.split(example)
+    monkeypatch.chdir(tmp_path)
+    for word in words:  # models and folders that it takes for granted
+        if word.isidentifier():
+            (tmp_path / word).mkdir(exist_ok=True)
     of_verb = get_command(app).load(verb)
     if hasattr(of_verb, "commands"):  # verbs below a verb
         of_verb = of_verb.commands[words.pop(0)]
@@ -82,11 +86,22 @@ def test_a_misspelt_verb_is_refused_with_the_nearest():
 
 
 @pytest.mark.parametrize(
+    ("verb", "command"), [("golden", "edgead train GOLDEN_PARTS"), ("forecast", "edgead report MODEL MADE_DEFECTS")]
+)
+def test_what_people_take_for_a_verb_names_the_command(verb, command):
+    ended = run_here(verb)
+    assert ended.returncode == 2 and f"{verb} is no verb of its own: `{command}" in " ".join(ended.stderr.split())
+    assert verb not in get_command(app).imported
+
+
+@pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
         (["nowhere"], "nowhere: no such folder"),
         ([".", "--detector", "nothing"], "unknown detector 'nothing'"),
         ([".", "--normal-dir", "missing"], "has no folder missing"),
+        ([".", "--preset", "nothing"], "patchcore has no preset 'nothing': choose one of fast, default"),
+        ([".", "--set", "nothing=1"], "patchcore has no setting nothing: it has image_size, seed, backbone"),
     ],
 )
 def test_a_training_that_cannot_be_is_refused_before_torch_is_loaded(arguments, refusal, tmp_path, monkeypatch):
@@ -95,6 +110,17 @@ def test_a_training_that_cannot_be_is_refused_before_torch_is_loaded(arguments, 
     said, heavy = loaded("train", *arguments, "-o", "model")
     assert refusal in said and "torch" not in heavy
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("verb", ["predict", "calibrate", "teach", "eval", "export", "describe", "sort", "sign"])
+def test_a_model_that_is_not_there_is_refused_before_a_verb_loads_what_it_needs(verb):
+    said, heavy = loaded(verb, "nowhere", "part.png")
+    assert "nowhere is not an edgead model: no such directory" in said and heavy == set()
+
+
+def test_presets_are_listed_without_torch():
+    said, heavy = loaded("presets")
+    assert "patchcore" in said and "paper_medium" in said and "auto" in said and "torch" not in heavy
 
 
 def test_the_help_of_a_verb_fills_in_what_it_names_and_imports_no_torch():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgead.api.errors import names_parameters
 from edgead.api.model import Model
-from edgead.api.options import TrainOptions, check_names
+from edgead.api.options import TrainOptions, check_options
 from edgead.api.paths import Paths, image_paths, learnt_images
 from edgead.artifact.folder import check_destination
 from edgead.dataset.folders import StageProgress, no_progress
@@ -101,17 +101,17 @@ def train(
     --------
     >>> model = edgead.train("good/", "model", preset="fine", false_reject_rate=0.01)  # doctest: +SKIP
     """
-    from edgead.workstation.methods.registry import METHODS, check_preset
+    from edgead.workstation.methods.registry import check_names
+    from edgead.workstation.training import AUTO
     from edgead.workstation.training.good_images import GoodImages
 
-    check_names(options, inspect.signature(train).parameters)
+    check_options(options, inspect.signature(train).parameters)
     names = {field.name for field in fields(GoodImages)}
     of_images = {name: value for name, value in options.items() if name in names}
     chosen = {name: value for name, value in options.items() if name not in names} | dict(settings or {})
     destination = named_path(model)
     check_destination(destination)
-    METHODS.check(detector)
-    check_preset(detector, preset)
+    check_names(detector, None if preset == AUTO else preset, chosen)
     with tempfile.TemporaryDirectory() as folder, shown(progress) as report:
         data, which = learnt_images(good, colour, Path(folder) / "images")
         images = GoodImages(data, **{**which, **of_images})

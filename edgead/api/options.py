@@ -64,7 +64,7 @@ class TrainOptions(TypedDict, total=False):
     seed: int
 
 
-def check_names(options: Mapping[str, object], others: Iterable[str]) -> None:
+def check_options(options: Mapping[str, object], others: Iterable[str]) -> None:
     """Raise SettingsError where a name is none of `TrainOptions`; says which of these, or of the others, is like it."""
     names = TrainOptions.__annotations__
     for wrong in options.keys() - names.keys():

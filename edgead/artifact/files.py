@@ -21,6 +21,17 @@ class ArtifactError(EdgeadError):
     """The directory is not a usable artifact; the message says why and what to do."""
 
 
+def refuse_missing(path: Path) -> None:
+    """Raise ArtifactError where nothing lies at the path of a model."""
+    if not os.path.lexists(path):
+        raise not_a_model(path, "no such directory")
+
+
+def not_a_model(path: Path, found: str) -> ArtifactError:
+    """The error for what was found in place of a model."""
+    return ArtifactError(f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o {path}`")
+
+
 def check_file(folder: Path, name: str, expected: str, most_bytes: int = MAX_FILE_BYTES) -> int:
     """Compare the sha256 of a file with the one on record; returns its number of bytes.
 

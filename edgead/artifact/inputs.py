@@ -119,7 +119,7 @@ class Preprocessing(Section):
     @classmethod
     def _bounded(cls, size: tuple[int, int]) -> tuple[int, int]:
         if math.prod(size) > MAX_PIXELS:
-            raise ValueError(f"{size[0]} x {size[1]} pixels are too many for a network: at most {MAX_PIXELS}")
+            raise ValueError(f"{size[1]} x {size[0]} pixels are too many for a network: at most {MAX_PIXELS}")
         return size
 
     @model_validator(mode="after")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -24,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from edgead.artifact.files import ArtifactError
+from edgead.artifact.files import ArtifactError, not_a_model, refuse_missing
 from edgead.artifact.inputs import Preprocessing, TensorInput
 from edgead.artifact.kinds import Kinds
 from edgead.artifact.limits import HIGHEST, LOWEST, Limits
@@ -368,10 +367,8 @@ def read_manifest(path: Path) -> Manifest:
         digest = content.pop("manifest_sha256", None)
         found = content_sha256(content)
     except MissingFileError:
-        found = f"it holds no {MANIFEST}" if os.path.lexists(path) else "no such directory"
-        raise ArtifactError(
-            f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o {path}`"
-        ) from None
+        refuse_missing(path)
+        raise not_a_model(path, f"it holds no {MANIFEST}") from None
     except UnreadableFileError as error:
         raise ArtifactError(f"{file} {error}: let this user read it, or copy the model again") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:

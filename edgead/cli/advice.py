@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from edgead.calibration.group_conformal import have_several
 from edgead.calibration.operating_point import SHOWN_RATES, operating_points
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import OFFERED_RATES
-from edgead.cli.console import facts_table, stdout
+from edgead.cli.console import edgead_command, facts_table, next_steps, stdout
 from edgead.detector import Detector
 from edgead.types import score_text
 
@@ -28,6 +27,17 @@ STRICT = 0.01
 # The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.
 BORDER = 1 / 16
 FEWEST_RANKED = 4
+# Of facts of a training, where the words of their own names are not those that people know.
+_NAMES = {
+    "training_images": "images learnt",
+    "calibration_images": "images that make the limit",
+    "fit_seconds": "learnt_in_seconds",
+    "false_reject_rate": "false reject rate asked for",
+    "threshold": "limit, as a raw score",
+    "review_threshold": "limit for review, as a raw score",
+    "volume_threshold": "limit of volumes",
+    "chosen": "size of the network's input",
+}
 
 
 def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
@@ -77,11 +87,25 @@ def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Tab
 
 def training_table(report: dict[str, Any]) -> Table:
     """What a user reads of a model that was just made; the report as JSON has all of it."""
-    left_out = {"backbone_sha256", "channels", "commissioned", "data_sha256", "device", "odd_images", "peak_memory_mib"}
+    left_out = {
+        "model",
+        "backbone_sha256",
+        "channels",
+        "commissioned",
+        "data_sha256",
+        "device",
+        "odd_images",
+        "peak_memory_mib",
+    }
     left_out |= {"more_images", "peak_gpu_memory_mib", "shrunk", "skipped_images", "warnings"}
     left_out |= set() if report.get("skipped") else {"skipped"}
-    shown = {key: value for key, value in report.items() if key not in left_out}
-    return facts_table(report["model"], {**shown, "groups": report["groups"]["account"]})
+    if report.get("review_threshold") == report.get("threshold"):  # nobody asked for reviews
+        left_out.add("review_threshold")
+    groups = report["groups"]
+    shown = {key: value for key, value in report.items() if key not in left_out | {"groups"}}
+    if groups["groups"] < report["training_images"]:  # else each image is a group of its own, which is usual
+        shown["groups"] = groups["account"]
+    return facts_table(report["model"], {_NAMES.get(key, key): value for key, value in shown.items()})
 
 
 def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
@@ -264,9 +288,4 @@ def _next(artifact: Artifact, data: Path | None) -> list[str]:
     steps.append(
         (edgead_command("stream", model, source, "--sink", "images:rejects?only=reject"), f"runs it on {what}")
     )
-    return ["Next:", *(f"  {command}   # {what}" for command, what in steps)]
-
-
-def edgead_command(verb: str, *arguments: object) -> str:
-    """As it is typed; print it with `print`, since rich breaks long lines."""
-    return shlex.join(["edgead", verb, *map(str, arguments)])
+    return next_steps(*steps)

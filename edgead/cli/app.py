@@ -50,7 +50,27 @@ class ListingApp(typer.Typer):
 
 app = ListingApp(cls=VerbGroup, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 
-Model = Annotated[Path, typer.Argument(help="Directory of a trained model.")]
+
+def _model(path: Path) -> Path:
+    from edgead.artifact.files import refuse_missing
+
+    refuse_missing(path)  # before what a verb needs is imported
+    return path
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise SettingsError(f"{path}: no such folder")
+    return path
+
+
+Model = Annotated[Path, typer.Argument(help="Directory of a trained model.", callback=_model)]
+TrainingData = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of good images, or a data set in MVTec layout (train/good).", metavar="DATA", callback=_folder
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 Threads = Annotated[
     int | None,
@@ -133,8 +153,16 @@ def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
         stdout.print(table(), crop=False)  # a path is never cut
 
 
-def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
-    """Files as they are, slices of volumes, and what lies in folders; with `below`, in all folders below them too."""
+def find_images(paths: list[Path], *, below: bool = True) -> list[Path]:
+    """Files as they are, slices of volumes, and what lies in folders and in all below them.
+
+    Images that are learnt or calibrated on as good are asked for without `below`: defects may lie beside them.
+
+    Raises
+    ------
+    SettingsError
+        A wildcard that the shell found nothing for.
+    """
     from edgead.images.files import is_image_path, list_images
     from edgead.images.pairs import colour_folder
     from edgead.images.volume_readers import NIFTI_SUFFIXES
@@ -146,6 +174,8 @@ def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
             found += slices_of(path)
             continue
         named = is_image_path(path) or volume_of(path) or path.name.lower().endswith(NIFTI_SUFFIXES)
+        if any(sign in str(path) for sign in "*?[") and not path.exists():
+            raise SettingsError(f"{path}: no file matches")
         is_file = path.is_file() or (named and not path.is_dir())
         found += [path] if is_file else list_images(path if below else colour_folder(path), below=below)
     return found

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from edgead.artifact.folder import Artifact
-from edgead.artifact.manifest import PROVEN
 from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
 from edgead.cli.choices import Precision, Runtime
 from edgead.cli.consent import reason_for
@@ -81,6 +79,7 @@ def calibrate(
         write_thresholds,
     )
     from edgead.adapt.teach.marked import marked_parts
+    from edgead.artifact.folder import Artifact
     from edgead.detector import Detector
 
     by_hand = reject is not None or review is not None
@@ -97,7 +96,7 @@ def calibrate(
         report = change.model_dump(mode="json")
     else:
         asked = AskedRates(false_reject_rate, review_rate, group, accept_outliers or dry_run)
-        paths, defective = find_images(good_images or []), find_images(bad or [])
+        paths, defective = find_images(good_images or [], below=False), find_images(bad or [])
         if marked is not None:
             defective += marked_parts(marked, store_url, None, pipeline).bad
         with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
@@ -126,6 +125,8 @@ def calibrate(
 
 
 def _facts(report: dict[str, Any]) -> dict[str, Any]:
+    from edgead.artifact.manifest import PROVEN
+
     before, after = report["before"], report["after"]
     none_before = before["method"] == "none"
 
@@ -135,16 +136,17 @@ def _facts(report: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {"graph": report["precision"]}
     if report["images"]:
         facts["good images"] = report["images"]
-        facts["groups"] = report["groups_account"]
+        if report["groups"] < report["images"]:
+            facts["groups"] = report["groups_account"]
         if not none_before:
             rejects = report["old_threshold_rejects"]
-            facts["rejected by the old threshold"] = f"{rejects['count']} of {rejects['total']}"
+            facts["rejected by the old limit"] = f"{rejects['count']} of {rejects['total']}"
     if "volumes" in report:
         facts["volumes reject above"] = f"{report['volume_threshold']:.6g}, from {report['volumes']} volumes"
     for name in ("reject", "review"):
         facts[f"{name} above"] = f"{after[name]:.6g}{was(f'{before[name]:.6g}')}"
     for name in ("false_reject_rate", "review_rate"):
         sign = "at most " if after["method"] in PROVEN else "about "
-        facts[name.replace("_", "-")] = f"{sign}{100 * after[name]:.3g} %{was(f'{100 * before[name]:.3g} %')}"
+        facts[name.replace("_", " ")] = f"{sign}{100 * after[name]:.3g} %{was(f'{100 * before[name]:.3g} %')}"
     facts["method"] = f"{after['method']}{was(before['method'])}".replace("_", " ")
     return facts

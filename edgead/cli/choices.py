@@ -42,6 +42,11 @@ class InputName(Word):
     rgb_relief = "rgb_relief"
 
 
+class PaletteName(Word):
+    warm = "warm"
+    blue = "blue"
+
+
 class TeacherSize(Word):
     nano = "nano"
     small = "small"

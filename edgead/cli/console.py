@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,10 +34,23 @@ class _PlainConsole(Console):
         return super().render_str(_COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text), **options)
 
 
+# Last words of names of facts, which a person reads behind the number.
+_UNITS = {"seconds": "s", "ms": "ms", "mib": "MiB", "mm": "mm"}
+
 stdout = _PlainConsole(highlight=False, markup=False, emoji=False)
 stderr = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
 stage_bars = partial(bars_on, stderr)
 """Context of a progress(stage, done, total)."""
+
+
+def next_steps(*steps: tuple[str, str]) -> list[str]:
+    """Lines that name commands to go on with, each with what it does."""
+    return ["Next:", *(f"  {command}   # {what}" for command, what in steps)]
+
+
+def edgead_command(verb: str, *arguments: object) -> str:
+    """As it is typed; print it with `print`, since rich breaks long lines."""
+    return shlex.join(["edgead", verb, *map(str, arguments)])
 
 
 class FrameCount:
@@ -79,28 +93,18 @@ def print_json(report: dict[str, Any]) -> None:
 
 
 def facts_table(title: str, facts: dict[str, Any]) -> Table:
-    """A table of two columns."""
+    """A table of two columns: names as words, their unit behind the number."""
+    from edgead.serialization.facts import fact_text  # with numpy, which a refusal does not wait for
+
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, fact_text(value))
+        words = name.split("_")
+        unit = _UNITS.get(words[-1]) if len(words) > 1 and isinstance(value, (int, float)) else None
+        text = f"{fact_text(value)} {unit}" if unit else fact_text(value)
+        table.add_row(" ".join(words[:-1] if unit else words), text)
     return table
-
-
-def fact_text(value: Any) -> str:
-    """A value for people: no brackets and quotes of Python, and no more digits than are read."""
-    if value is None or value == [] or value == {}:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {fact_text(inner)}" for name, inner in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(fact_text, value))
-    return str(value)
 
 
 def rate_text(rate: dict[str, Any]) -> str:
@@ -130,7 +134,8 @@ def evaluation_table(report: dict[str, Any]) -> Group:
     if report["review_rate_good"]["count"]:
         facts["good sent to review"] = rate_text(report["review_rate_good"])
     facts["escape_rate"] = rate_text(report["escape_rate"])
-    facts["groups"] = report["groups_account"]
+    if report["groups"] < report["images"]:
+        facts["groups"] = report["groups_account"]
     types = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     names = ["image_AUROC", "image_AP", "image_F1Max", *(["AUPRO", "AUPIMO"] if report["AUPRO"] is not None else [])]
     for column in ("type", *(name.removeprefix("image_") for name in names), "escapes, 95 %"):

@@ -96,8 +96,7 @@ def defects(
         "good_parts": len({image.good for image in made.images}),
         "seed": made.seed,
     }
-    shown = {name.replace("_", " "): value for name, value in report.items()}
-    print_report(report, json, lambda: facts_table(str(output), shown))
+    print_report(report, json, lambda: facts_table(str(output), report))
 
 
 def _agree(cost: str, yes: bool) -> None:

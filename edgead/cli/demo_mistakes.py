@@ -42,7 +42,9 @@ class Mistake:
 
     @property
     def title(self) -> str:
-        return f"FALSE REJECT: {self.name}" if self.defect is None else f"MISSED: {self.defect}, {self.name}"
+        if self.defect is None:
+            return f"FALSE REJECT: {self.name}"
+        return f"MISSED (scale of its own): {self.defect}, {self.name}"
 
 
 @dataclass
@@ -116,7 +118,7 @@ def _panel(mistake: Mistake, why: str) -> np.ndarray:
     truth = mistake.image
     if mistake.mask is not None and mistake.mask.any():
         truth = outlined(truth, mistake.mask)
-    heat = draw_heat(mistake.image, brought_out(mistake.verdict))
+    heat = draw_heat(mistake.image, mistake.verdict if mistake.defect is None else brought_out(mistake.verdict))
     scale = _SIDE_PX / max(truth.shape[:2])
     small = [cv2.resize(one, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for one in (truth, heat)]
     gap = np.full((small[0].shape[0], _GAP_PX, 3), _GROUND, np.uint8)

@@ -60,7 +60,7 @@ def describe(
 
     plan = DescribePlan(part=part, language=language, heat_map=heat_map, everything=everything)
     plan = replace(plan, question=question) if question else plan
-    paths = find_images(images, below=True)
+    paths = find_images(images)
     chat = _open_chat(endpoint, name, timeout_s)
     with Detector.load(model, runtime=runtime, precision=precision) as detector:
         _describe(detector, chat, paths, plan, output, as_json=json)

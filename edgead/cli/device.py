@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from edgead.artifact.folder import Artifact
 from edgead.cli.app import Group, Json, Model, app, find_images, print_report
-from edgead.cli.choices import Language, Precision, Runtime
+from edgead.cli.choices import Language, PaletteName, Precision, Runtime
 from edgead.cli.console import (
     FrameCount,
+    edgead_command,
     evaluation_table,
     exit_on_failures,
     facts_table,
     forecast_table,
+    next_steps,
     stage_bars,
     stderr,
 )
@@ -66,6 +67,9 @@ def evaluate_command(
             report["contact_sheet"] = str(sheet)
     print_report(report, json, lambda: evaluation_table(report))
     _warn_of_empty_masks(report)
+    if not json:
+        page = edgead_command("report", model, data, "-o", "report.html")
+        print(*next_steps((page, "shows the mistakes, and what other limits do")), sep="\n")
 
 
 @app.command()
@@ -139,6 +143,10 @@ def predict(
     heat_maps: Annotated[
         Path | None, typer.Option(help="Folder for copies of the images with the heat map drawn on them.")
     ] = None,
+    palette: Annotated[
+        PaletteName,
+        typer.Option(help="Colours of heat maps; blue is seen better on yellow, brown and red parts."),
+    ] = PaletteName.warm,
     csv: Annotated[Path | None, typer.Option(help="CSV file for the table of the verdicts.")] = None,
     runtime: Runtime = "auto",
     precision: Precision = None,
@@ -158,11 +166,12 @@ def predict(
     )
     from edgead.detector import Detector
 
-    paths = find_images(images, below=True)
+    paths = find_images(images)
     if heat_maps is not None:
         paths = without_heat_maps(paths, images, heat_maps)
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        rows, warnings = predict_images(detector, paths, heat_maps, progress=partial(progress, "judge images"))
+        judged = partial(progress, "judge images")
+        rows, warnings = predict_images(detector, paths, heat_maps, palette.value, progress=judged)
         volumes = predict_volumes(detector, rows)
         if any(row.get("decision", "") is None for row in volumes):
             warnings.append(
@@ -180,6 +189,11 @@ def predict(
         stdout.print(volume_table(volumes), crop=False)
     for warning in warnings:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    if not json and any(row.get("decision") == "reject" for row in rows):
+        given = images[0] if len(images) == 1 else "IMAGES"
+        sort_them = edgead_command("sort", model, given, "-o", "kinds"), "sorts the rejects into kinds"
+        learn = edgead_command("teach", model, "GOOD_IMAGES"), "learns parts that were rejected and are good"
+        print(*next_steps(sort_them, learn), sep="\n")
     exit_on_failures(rows, "could not be judged")
 
 
@@ -242,6 +256,7 @@ def engine(
     json: Json = False,
 ) -> None:
     """Build a TensorRT engine and keep it in the model's folder engines/."""
+    from edgead.artifact.folder import Artifact
     from edgead.runtime.engine import make_engine
 
     with stderr.status("building the engine, on a small device this may take minutes"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
 from edgead.images.volumes import volume_of
 from edgead.serialization import sentence
-from edgead.types import DECISIONS, score_texts
+from edgead.types import DECISIONS, Palette, score_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,9 +47,16 @@ CSV_COLUMNS = (
 
 
 def predict_images(
-    detector: Detector, paths: Sequence[Path], heat_maps: Path | None = None, *, progress: Progress | None = None
+    detector: Detector,
+    paths: Sequence[Path],
+    heat_maps: Path | None = None,
+    palette: Palette = "warm",
+    *,
+    progress: Progress | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Judge images and, with `heat_maps`, write an image of each there, in the folders that the images lie in.
+
+    The heat maps have the colours of `palette`.
 
     Returns
     -------
@@ -68,7 +76,7 @@ def predict_images(
         try:
             image = detector.read_image(path)
             looks[_name_in(top, path)] = look_of(image)
-            row = _judge(detector, judge, path, image, top, heat_maps)
+            row = _judge(detector, judge, path, image, top, heat_maps, palette)
             rows += [] if row is None else [row]
         except (ImageError, SettingsError) as error:
             video = "" if is_image_path(path) else "; a video is for `edgead stream`"
@@ -108,12 +116,12 @@ def predict_volumes(detector: Detector, rows: Sequence[dict[str, Any]]) -> list[
 
 
 def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps: Path) -> list[Path]:
-    """Leave out what an earlier run may have drawn: images below `heat_maps`, where that lies below one of the folders.
+    """Make the folder of heat maps, and leave out what an earlier run may have drawn there below one of the folders.
 
     Raises
     ------
     SettingsError
-        It is one of the folders.
+        It is one of the folders, or cannot be made.
     """
     drawn = heat_maps.resolve()
     around = [folder.resolve() for folder in folders if drawn.is_relative_to(folder.resolve())]
@@ -122,6 +130,10 @@ def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps:
             f"--heat-maps {heat_maps} is where the images lie: the next run would judge the heat maps too; name a "
             "folder of their own"
         )
+    try:
+        heat_maps.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--heat-maps {heat_maps}: the folder cannot be made ({error.strerror})") from error
     return [path for path in paths if not path.resolve().is_relative_to(drawn)] if around else list(paths)
 
 
@@ -197,13 +209,22 @@ def _counts(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _sentences(rows: Sequence[dict[str, Any]], top: Path, language: str) -> Iterator[str]:
+    found = [row["p_value"] for row in rows if row.get("p_value") is not None]
+    # Of all that score above every good image it is the same, the least that their number can prove.
+    floor = min(found) if found and found.count(min(found)) > 1 else None
     for row in rows:
-        if words := sentence(row, language):
+        if words := sentence({**row, "p_value": None} if row.get("p_value") == floor else row, language):
             yield f"{_name_in(top, Path(row['image']))}: {words}"
 
 
 def _judge(
-    detector: Detector, judge: FileJudge, path: Path, image: np.ndarray, top: Path, heat_maps: Path | None
+    detector: Detector,
+    judge: FileJudge,
+    path: Path,
+    image: np.ndarray,
+    top: Path,
+    heat_maps: Path | None,
+    palette: Palette,
 ) -> dict[str, Any] | None:
     verdict = judge.predict(path, image)
     if verdict is None:
@@ -224,7 +245,7 @@ def _judge(
     if heat_maps is not None:
         name = _name_in(top, path)
         drawn = heat_maps / drawn_name(name, verdict)
-        write_image(drawn, draw_overlay(detector.visible(image), verdict, name))
+        write_image(drawn, draw_overlay(detector.visible(image), replace(verdict, palette=palette), name))
         row["heat_map"] = str(drawn)
     return row
 

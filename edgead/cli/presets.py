@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgead.cli.app import Json, app, print_report
+from edgead.cli.app import Json, app
+from edgead.cli.console import print_json, stdout
 from edgead.errors import SettingsError
 from edgead.workstation.training import AUTO, AUTO_DETECTOR
 
@@ -19,8 +20,10 @@ def presets(json: Json = False) -> None:
     """List the detectors and presets of `edgead train`, with the purpose of each."""
     from edgead.workstation.methods import METHODS
 
-    report = {name: _about(name) for name in METHODS}
-    print_report(report, json, lambda: _table(report))
+    if json:
+        print_json({name: _about(name) for name in METHODS})
+    else:
+        stdout.print(_table())
 
 
 def _about(detector: str) -> dict[str, Any]:
@@ -39,12 +42,22 @@ def _about(detector: str) -> dict[str, Any]:
     return {"purpose": method.purpose or (method.__doc__ or "").strip().partition("\n")[0], "presets": named}
 
 
-def _table(report: dict[str, Any]) -> Table:
+def _table() -> Table:
     from rich.table import Table
 
+    from edgead.workstation.methods import METHODS
+    from edgead.workstation.methods.outline import read_outline
+
     table = Table("--detector", "--preset", "take it for", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name, detector in report.items():
-        table.add_row(name, "", detector["purpose"])
-        for preset, about in detector["presets"].items():
-            table.add_row("", preset, about["purpose"])
+    for name, place in METHODS.places().items():
+        outline = read_outline(place)
+        if outline is None:  # what is imported brings torch, which takes seconds
+            about = _about(name)
+            purpose, presets = about["purpose"], {preset: of["purpose"] for preset, of in about["presets"].items()}
+        else:
+            of_machine = {AUTO: _AUTO_PURPOSE} if name == AUTO_DETECTOR else {}
+            purpose, presets = outline.purpose, {**outline.presets, **of_machine}
+        table.add_row(name, "", purpose)
+        for preset, take_it_for in presets.items():
+            table.add_row("", preset, take_it_for)
     return table

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edgead.cli.app import FalseRejectRate, Group, Json, Region, ReviewRate, Seed, app, find_images, read_numbers
 from edgead.cli.choices import ScreenMethod
-from edgead.cli.console import facts_table, print_json, stage_bars, stderr, stdout, training_facts
+from edgead.cli.console import edgead_command, next_steps, print_json, stage_bars, stderr, stdout, training_facts
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def _rank(paths: list[Path], plan: ScreenPlan, output: Path, json: bool) -> dict
     if not json:
         stdout.print(_ranking(report), crop=False)
         print(f"Look at {output / SHEET}; {output / LIMITS} says what a ranking cannot know.")
+        learn = edgead_command("train", "GOOD_IMAGES", "-o", "model")
+        print(*next_steps((learn, "learns those that are good")), sep="\n")
     _complain(found.warnings(), found.problems)
     return report
 
@@ -130,8 +132,9 @@ def _make(paths: list[Path], plan: ScreenPlan, asked: ModelPlan, model: Path, js
         made = make_model(paths, model, plan, asked, progress=progress)
     facts = {"model": str(model), **training_facts(made.artifact)}
     if not json:
-        shown = {key: value for key, value in facts.items() if key != "unlabelled"}
-        stdout.print(facts_table(str(model), {**shown, "groups": facts["groups"]["account"]}), crop=False)
+        from edgead.cli.advice import training_table
+
+        stdout.print(training_table({key: value for key, value in facts.items() if key != "unlabelled"}), crop=False)
         print(
             f"Good parts are rejected with at most the stated rate if no more than {asked.most_defective:.0%} of the "
             f"parts were defective. {len(made.left_out)} suspicious images were not learnt; which defects pass, "

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgead.artifact.folder import Artifact
 from edgead.cli.app import Json, Model, app, print_report
 from edgead.cli.console import facts_table, stderr
 from edgead.errors import SettingsError
@@ -102,6 +101,8 @@ def verify_signature(
     from edgead.artifact.signatures.trust import UntrustedModelError, check_signed
 
     keys = [read_public_key(file) for file in key]
+    from edgead.artifact.folder import Artifact
+
     artifact = Artifact.load(model)
     try:
         held = check_signed(artifact, keys)

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from edgead.cli.advice import edgead_command
 from edgead.cli.app import Group, Json, Model, Seed, StoreUrl, app, find_images, print_report, read_setting
 from edgead.cli.choices import PluginSettings, SortMethod
-from edgead.cli.console import stage_bars, stderr
+from edgead.cli.console import edgead_command, stage_bars, stderr
 from edgead.errors import SettingsError
 
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgead.cli.advice import edgead_command
 from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
 from edgead.cli.consent import confirm
-from edgead.cli.console import facts_table, print_json, stage_bars, stderr
+from edgead.cli.console import edgead_command, facts_table, print_json, stage_bars, stderr
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -82,13 +81,13 @@ def teach(
             raise SettingsError("--undo puts the last version back, it takes no images")
         _undo(model, json)
         return
-    good, defective = find_images(images or []), find_images(bad or [])
+    good, defective = find_images(images or [], below=False), find_images(bad or [])
     if marked is not None:
         found = _marked(model, marked, store_url, since, pipeline)
         good, defective = [*good, *found.good], [*defective, *found.bad]
     if not good and not defective:
         raise SettingsError("name good images to learn, defects with --bad, a store with --marked, or --undo")
-    given = good, held_out, find_images(calibration or []), group
+    given = good, held_out, find_images(calibration or [], below=False), group
     shown = sheet or teaching.sheet_of(output or model)
     plan = teaching.TeachPlan(*given, reason, by or _login_name(), shown, defective, output)
     with _refusals_as(json), stage_bars() as progress:
@@ -105,8 +104,8 @@ def teach(
         lesson = teaching.learn(prepared, progress=progress)
     print_report(lesson.to_dict(), json, lesson.table)
     if not json:
-        back = "" if output else f" {edgead_command('teach', model, '--undo')}"
-        print(f"Thresholds are made from {lesson.calibrated_on}.{back}")
+        back = "" if output else f" To take the lesson back: {edgead_command('teach', model, '--undo')}"
+        print(f"The limits are made from {lesson.calibrated_on}.{back}")
 
 
 def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeline: str | None) -> Marked:

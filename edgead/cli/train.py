@@ -18,6 +18,7 @@ from edgead.cli.app import (
     Region,
     ReviewRate,
     Seed,
+    TrainingData,
     app,
     find_images,
     print_report,
@@ -27,6 +28,7 @@ from edgead.cli.app import (
 from edgead.cli.choices import Detector, Device, DeviceName, InputName, TeacherSize, TrainedPrecision
 from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
 from edgead.errors import SettingsError
+from edgead.workstation.training import AUTO
 
 if TYPE_CHECKING:
     from edgead.artifact.inputs import Colour
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="Folder of good images, or a data set in MVTec layout (train/good).")],
+    data: TrainingData,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
     detector: Detector = "patchcore",
     preset: Annotated[
@@ -143,22 +145,9 @@ def train(
 
     Give the same command again to continue a training that was stopped.
     """
-    from edgead.artifact.folder import check_destination
-    from edgead.artifact.manifest import MANIFEST
-    from edgead.dataset.folders import find_good_images
-    from edgead.workstation.methods.registry import METHODS, check_preset
+    from edgead.workstation.methods.registry import check_names
 
     # What can be refused at once is, before torch is loaded, which takes seconds.
-    find_good_images(data, normal_dir)
-    check_destination(output)
-    METHODS.check(detector)
-    check_preset(detector, preset)
-
-    from edgead.cli.advice import advise, print_points, training_table
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
-    from edgead.workstation.training.preset import check_settings, preset_settings
-
     chosen = {
         "backbone": backbone,
         "layers": layers and [layer.strip() for layer in layers.split(",")],
@@ -167,6 +156,20 @@ def train(
         "seed": seed,
     }
     chosen = {key: value for key, value in chosen.items() if value is not None} | dict(map(read_setting, setting or []))
+    check_names(detector, None if preset == AUTO else preset, chosen)
+
+    from edgead.artifact.folder import check_destination
+    from edgead.artifact.manifest import MANIFEST
+    from edgead.dataset.folders import find_good_images
+
+    find_good_images(data, normal_dir)
+    check_destination(output)
+
+    from edgead.cli.advice import advise, print_points, training_table
+    from edgead.workstation.training.from_folder import train_from_folder
+    from edgead.workstation.training.good_images import GoodImages
+    from edgead.workstation.training.preset import check_settings, preset_settings
+
     check_settings(detector, preset, chosen)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)

@@ -60,6 +60,13 @@ VERBS = {
     "This machine": {"doctor": "device", "engine": "device"},
 }
 """The file of each verb, below its heading in `edgead --help`."""
+ELSEWHERE = {
+    "golden": "edgead train GOLDEN_PARTS -o model --detector golden",
+    "forecast": "edgead report MODEL MADE_DEFECTS --forecast -o forecast.html",
+    "auto": "edgead train GOOD_IMAGES -o model --preset auto",
+    "serve": "edgead daemon -c site.yaml",
+}
+"""What people ask for as verbs, and which command does it."""
 _FILES = {verb: file for verbs in VERBS.values() for verb, file in verbs.items()}
 
 
@@ -83,6 +90,8 @@ class VerbGroup(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in ELSEWHERE:
+            raise SettingsError(f"{args[0]} is no verb of its own: `{ELSEWHERE[args[0]]}`")
         if args[0] in _FILES:
             self.commands[args[0]] = self.load(args[0])
         elif moved := comes_with("console_scripts", f"edgead-{args[0]}"):

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgead.artifact.folder import Artifact
-from edgead.cli.app import FalseRejectRate, Group, Json, Model, NormalDir, Seed, app, find_images, print_report
+from edgead.cli.app import (
+    FalseRejectRate,
+    Group,
+    Json,
+    Model,
+    NormalDir,
+    Seed,
+    TrainingData,
+    app,
+    find_images,
+    print_report,
+)
 from edgead.cli.choices import PrecisionName, Runtime
 from edgead.cli.console import export_facts, facts_table, pairs_table, parity_table, stage_bars, tuned_table
-from edgead.dataset.folders import find_test_images
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
+
+if TYPE_CHECKING:
+    from edgead.artifact.folder import Artifact
 
 
 @app.command()
 def tune(
-    data: Annotated[Path, typer.Argument(help="Folder of good images, or a data set in MVTec layout (train/good).")],
+    data: TrainingData,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
     latency_ms: Annotated[
         float, typer.Option(help="Time budget for a frame on this machine, in milliseconds, 95th percentile.")
@@ -124,6 +136,8 @@ def verify(
     json: Json = False,
 ) -> None:
     """Compare the torch network with the deployed graph; exit 1 when they differ by more than the tolerance."""
+    from edgead.artifact.folder import Artifact
+
     artifact = Artifact.load(model)
     passed = _verify_all(artifact, images or [], json) if everything else _verify_fp32(artifact, images or [], json)
     if not passed:
@@ -144,6 +158,8 @@ def _verify_fp32(artifact: Artifact, images: list[Path], json: bool) -> bool:
 
 def _verify_all(artifact: Artifact, images: list[Path], json: bool) -> bool:
     from edgead.export.verify_matrix import all_pairs, verify_pairs
+
+    from edgead.dataset.folders import find_test_images
 
     labelled = len(images) == 1 and (images[0] / "test").is_dir()
     golden = [artifact.path / golden.image for golden in artifact.graph("fp32").golden]

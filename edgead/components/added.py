@@ -43,6 +43,10 @@ class Added(Mapping[str, C]):
     def __len__(self) -> int:
         return len(self.own) + len(self._entries())
 
+    def places(self) -> dict[str, str]:
+        """Where each class is, as `module:Class`; nothing is imported."""
+        return {**self.own, **{name: entry.value for name, entry in sorted(self._entries().items())}}
+
     def find(self, name: str) -> C:
         """Look a class up.
 

@@ -42,9 +42,15 @@ class NoOptions(Section):
     """The options of what has none."""
 
 
+def placed(path: str | Path, folder: Path) -> Path:
+    """Place a path in a folder, without the `..` that people would have to resolve in what is reported of it."""
+    found = folder / path
+    return found.resolve() if ".." in found.parts else found
+
+
 def _placed(value: Any, folder: Path) -> Any:
     if isinstance(value, Path):
-        return folder / value
+        return placed(value, folder)
     if isinstance(value, Section):
         return value.beside(folder)
     if type(value) is tuple:

@@ -25,7 +25,7 @@ from edgead.profiling.inspector import FrameError, Inspector
 from edgead.site.schema import PipelineSection
 from edgead.site.status import State
 from edgead.triggers import AnsweringTrigger, NamingTrigger, PartTrigger, RequestTrigger, Trigger, open_trigger
-from edgead.types import NO_PART, Frame, Part, Verdict
+from edgead.types import NO_PART, Frame, Palette, Part, Verdict
 
 if TYPE_CHECKING:
     from edgead.evidence import EvidenceStore
@@ -303,9 +303,10 @@ class Judging:
         drift: PipelineDrift,
         *,
         budget_ms: float | None = None,
+        palette: Palette = "warm",
     ):
         self.receivers = receivers
-        self.inspector = Inspector(pipeline, window=_WINDOW, budget_ms=budget_ms)
+        self.inspector = Inspector(pipeline, window=_WINDOW, budget_ms=budget_ms, palette=palette)
         self.latest: tuple[Frame, Verdict] | None = None
         self.taken = self.skipped = self.parts_missed = 0
         self._models, self._drift = models, drift

@@ -47,7 +47,9 @@ class Pipeline(SteeredModel):
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
         super().__init__(name, section, wiring)
         self.loaded = threading.Event()  # the model was tried, well or not
-        self._judging = Judging(name, self._recipes, wiring.receivers, self._drift, budget_ms=section.budget_ms)
+        self._judging = Judging(
+            name, self._recipes, wiring.receivers, self._drift, budget_ms=section.budget_ms, palette=section.palette
+        )
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
         self._realtime_problem: str | None = None
         self._dropped = 0  # in mailboxes that it has left

@@ -291,7 +291,7 @@ def _found(paths: Sequence[Path]) -> tuple[list[int], str]:
     for i, j in duplicates:
         parent[root_of(j)] = root_of(i)
     if duplicates:
-        reasons.append(f"{len(duplicates)} pairs of near-duplicates by content")
+        reasons.append(f"{len(duplicates)} pair{'s' * (len(duplicates) > 1)} of near-duplicates by content")
     for evidence in (by_stem(paths), by_counter(paths), by_time(paths)):
         if evidence is None:
             continue

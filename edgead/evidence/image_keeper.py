@@ -16,11 +16,10 @@ import numpy as np
 from edgead.evidence.folder import ImageFolder, lossless_name
 from edgead.evidence.settings import StoreSection
 from edgead.images.files import storable
-from edgead.images.overlay import draw_overlay
+from edgead.images.overlay import draw_heat
 from edgead.images.pairs import judged_of
 from edgead.process.quiet_libraries import quiet_opencv
 from edgead.process.restarting_thread import RestartingThread
-from edgead.serialization import frame_label
 from edgead.types import VALUES, Frame, Verdict
 
 _MIB = 2**20
@@ -92,7 +91,7 @@ class ImageKeeper:
         if VALUES in frame.others:  # what was judged: the image has not its values
             judged = judged_of(frame)
             self._queue(place, lossless_name(judged), judged)
-        self._queue(place, "heat.jpg", frame.image, lambda: draw_overlay(frame.image, verdict, frame_label(frame)))
+        self._queue(place, "heat.jpg", frame.image, lambda: draw_heat(frame.image, verdict))
         if self._section.after:
             with self._changed:
                 self._followed.append(_Followed(place, frame.source, frame.captured_ns, frame.captured_ns))

@@ -136,6 +136,8 @@ class Records:
         part: Part = NO_PART,
         mark: Opinion | None = None,
         before_id: str | None = None,
+        until: datetime | None = None,
+        at_least: float | None = None,
     ) -> list[tuple[dict[str, Any], str | None]]:
         """Records and the places of their images."""
         if not all(_NAME.fullmatch(name) for name in (pipeline, decision, before_id) if name):
@@ -150,6 +152,11 @@ class Records:
             query = query.where(is_shown_as(kind, pipeline))
         if mark is not None:
             query = query.where(is_marked(mark))
+        if until is not None:
+            query = query.where(verdicts.c.judged_at <= until)
+        if at_least is not None:
+            reach = verdicts.c.threshold - verdicts.c.typical_score
+            query = query.where(verdicts.c.image_score >= verdicts.c.typical_score + at_least / 100 * reach)
         if before_id is not None:
             before = select(func.min(verdicts.c.seq)).where(verdicts.c.id == before_id)
             if pipeline is not None:

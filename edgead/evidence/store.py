@@ -151,6 +151,8 @@ class EvidenceStore:
         part: Part = NO_PART,
         mark: Opinion | None = None,
         before_id: str | None = None,
+        until: datetime | None = None,
+        at_least: float | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
         """List records with their `images`, newest first: in the order in which they came, whatever the clock said.
@@ -165,9 +167,21 @@ class EvidenceStore:
             Only what a person marked so.
         before_id : str, optional
             Only what came before this one: the last of the page before.
+        until : datetime, optional
+            Only what was judged until then.
+        at_least : float, optional
+            Only scores from this on, on the scale where 100 was the limit; raw scores without one are left out.
         """
         found = self._records.newest(
-            limit=limit, pipeline=pipeline, decision=decision, kind=kind, part=part, mark=mark, before_id=before_id
+            limit=limit,
+            pipeline=pipeline,
+            decision=decision,
+            kind=kind,
+            part=part,
+            mark=mark,
+            before_id=before_id,
+            until=until,
+            at_least=at_least,
         )
         return [self._with_images(*one) for one in found]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgead.images.boxes import highest_spot
 from edgead.images.sheet import strip, text_width
-from edgead.types import Verdict, score_texts
+from edgead.types import Palette, Verdict, score_texts
 
 # BGR. Distinct in grey and for those who do not see red and green: the word is always written as well.
 _STRIP_COLOURS = {"ok": (72, 110, 30), "review": (0, 120, 200), "reject": (40, 40, 200), "fault": (90, 80, 70)}
@@ -18,8 +18,11 @@ _TRUTH_STRIP = (90, 80, 70)
 # The outline of a true defect: neither yellow nor red, which are heat.
 _TRUTH = (255, 220, 60)
 # Heat is 1 at the map threshold. Below the first number nothing is drawn, from the second on the colour is at
-# its strongest; the colour runs from yellow to red up to the third.
+# its strongest; the colour changes up to the third.
 _WARM, _FULL, _HOT = 0.8, 1.1, 2.0
+# Levels of TURBO at heat 1 and at the third number: from yellow to red; from light blue to violet. Beyond both ends it
+# darkens and would hide the defect.
+_LEVELS: dict[Palette, tuple[int, int]] = {"warm": (165, 225), "blue": (75, 20)}
 _STRONGEST = 0.55
 # Where colours begin on a map that reaches no threshold, from typical to its highest place.
 _FROM = 0.67
@@ -34,9 +37,9 @@ def draw_overlay(
 ) -> np.ndarray:
     """Draw what the detector saw onto a copy of the image, under a strip with the verdict.
 
-    The colours are anchored at `verdict.map_threshold`: the same colour means the same score in every image,
-    and an image without anomalies stays as it is. Of a verdict that is not ok, and has no box as no place is above
-    that threshold, a dashed ring marks the highest place.
+    The colours are those of `verdict.palette`, anchored at `verdict.map_threshold`: the same colour means the same
+    score in every image, and an image without anomalies stays as it is. Of a verdict that is not ok, and has no box as
+    no place is above that threshold, a dashed ring marks the highest place.
 
     Parameters
     ----------
@@ -93,7 +96,10 @@ def outlined(image_bgr: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def brought_out(verdict: Verdict) -> Verdict:
-    """Let colours begin at the map's own highest places where nothing reaches its threshold: of a missed defect."""
+    """Let colours begin at a map's own highest places where nothing reaches its threshold.
+
+    For defects that were missed alone, and named there as a scale of their own: elsewhere a colour means a score.
+    """
     highest = float(verdict.anomaly_map.max())
     if highest >= verdict.map_threshold:
         return verdict
@@ -120,9 +126,9 @@ def _blend_heat(region: np.ndarray, verdict: Verdict) -> None:
     # Only the rectangle that holds warm pixels is worked on: most of an image is cold.
     area = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     warm, below = large[area], region[area]
-    # TURBO at 150 is yellow-green, at 165 yellow, at 225 red; beyond, it darkens and would hide the defect.
-    level = np.clip(165 + 60 * (warm - 1) / (_HOT - 1), 150, 225).astype(np.uint8)
-    colours = cv2.applyColorMap(level, cv2.COLORMAP_TURBO)
+    at_threshold, hottest = _LEVELS[verdict.palette]
+    level = at_threshold + (hottest - at_threshold) * (np.clip(warm, _WARM, _HOT) - 1) / (_HOT - 1)
+    colours = cv2.applyColorMap(level.astype(np.uint8), cv2.COLORMAP_TURBO)
     alpha = _STRONGEST * np.clip((warm - _WARM) / (_FULL - _WARM), 0, 1)[:, :, np.newaxis]
     below[:] = np.rint(below + alpha * (colours.astype(np.float32) - below)).astype(np.uint8)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from edgead.errors import EdgeadError
 from edgead.profiling.latency import LatencyRecorder
-from edgead.types import DECISIONS, Frame, Verdict
+from edgead.types import DECISIONS, Frame, Palette, Verdict
 
 MAX_KINDS = 20
 OTHER_KINDS = "other kinds"
@@ -39,6 +39,8 @@ class Inspector:
         How many of the newest frames percentiles of latency are made from.
     budget_ms : float, optional
         From the capture to the verdict; later ones are counted.
+    palette : {"warm", "blue"}
+        Colours of heat maps.
 
     Attributes
     ----------
@@ -48,10 +50,17 @@ class Inspector:
         Verdicts that came later after the capture than `budget_ms`.
     """
 
-    def __init__(self, pipeline: str = "", *, window: int = 100_000, budget_ms: float | None = None):
+    def __init__(
+        self,
+        pipeline: str = "",
+        *,
+        window: int = 100_000,
+        budget_ms: float | None = None,
+        palette: Palette = "warm",
+    ):
         self.recorder = LatencyRecorder(window=window)
         self.warming_up = self.late = 0
-        self._pipeline, self._budget_ms = pipeline, budget_ms
+        self._pipeline, self._budget_ms, self._palette = pipeline, budget_ms, palette
         self._decisions: Counter[str] = Counter()
         self._kinds: Counter[str] = Counter()
         self._judged_ns = 0
@@ -83,7 +92,7 @@ class Inspector:
             self.warming_up += 1
             return None
         times = replace(verdict.stage_times, age_ms=(begin_ns - frame.captured_ns) / 1e6)
-        return replace(verdict, stage_times=times, pipeline=self._pipeline)
+        return replace(verdict, stage_times=times, pipeline=self._pipeline, palette=self._palette)
 
     def finish(self, frame: Frame, verdict: Verdict) -> Verdict:
         """Count a verdict that every sink has; returns it with the time that they took."""

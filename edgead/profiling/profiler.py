@@ -184,7 +184,7 @@ class ProfileReport:
 
     def table(self) -> Table:
         """Lay the report out for a terminal."""
-        sizes = ", ".join(f"{height} x {width}" for height, width in self.image_sizes[:3])
+        sizes = ", ".join(f"{width} x {height}" for height, width in self.image_sizes[:3])
         more = ", ..." if len(self.image_sizes) > 3 else ""
         return latency_table(
             self.latency,

@@ -22,6 +22,7 @@ from edgead.report.findings import Findings
 from edgead.report.guarantee import percent
 from edgead.report.limit_choice import limits_shown
 from edgead.report.worst_cases import show_case
+from edgead.serialization.facts import fact_text
 from edgead.types import DECISIONS, score_text
 from edgead.version import __version__
 
@@ -322,26 +323,19 @@ def _model_card(found: Findings) -> list[tuple[str, str]]:
     prepared = manifest.preprocessing.model_dump(exclude_none=True, exclude=_DRAWN)
     properties: dict[str, Any] = {
         "detector": manifest.detector,
-        "graph": f"{found.precision}, input {_words(prepared)}",
-        "scoring": _words(manifest.head.model_dump()),
-        "thresholds": f"reject above {limits.reject:.6g}, review above {limits.review:.6g}, {limits.method}",
-        "threshold changes": "; ".join(
+        "graph": f"{found.precision}, input {fact_text(prepared)}",
+        "scoring": fact_text(manifest.head.model_dump()),
+        "limits": f"reject above {limits.reject:.6g}, review above {limits.review:.6g}, {limits.method}",
+        "changes of limits": "; ".join(
             f"{change.changed_at:%Y-%m-%d}: {change.before.reject:.6g} to {change.after.reject:.6g}, "
             f"{change.after.method}, {change.author}"
             for change in manifest.threshold_changes
         ),
-        **{
-            name.replace("_", " "): _words(value) if isinstance(value, dict) else value
-            for name, value in manifest.training.items()
-        },
-        "versions": _words(manifest.versions),
+        **{name.replace("_", " "): fact_text(value) for name, value in manifest.training.items()},
+        "versions": fact_text(manifest.versions),
         "manifest sha256": manifest.manifest_sha256,
     }
     return [(name, str(value)) for name, value in properties.items() if value not in ("", None)]
-
-
-def _words(section: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in section.items() if value != "")
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -13,9 +13,10 @@ from edgead.detector import Detector
 from edgead.images.files import write_image
 from edgead.images.overlay import brought_out, draw_heat, draw_overlay, draw_truth, outlined
 from edgead.images.sheet import Tile, pair, pair_sheet
+from edgead.images.verdict import ImageVerdict
 from edgead.report.evaluate import Evaluation, Outcome
 from edgead.serialization import sentence
-from edgead.types import score_texts
+from edgead.types import Verdict, score_texts
 
 _LONG_SIDE_PX = 260
 _JPEG_QUALITY = 80
@@ -37,7 +38,11 @@ def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *,
     half = max(count // 2, count - len(rejects))
     shown = missed[:half]
     bands = [
-        (f"MISSED: {_of(len(missed), defects, 'defects')} judged ok, the lowest score first", shown),
+        (
+            f"MISSED: {_of(len(missed), defects, 'defects')} judged ok, the lowest score first; colours on a scale of "
+            "each image's own",
+            shown,
+        ),
         (
             f"FALSE REJECTS: {_of(len(rejects), good, 'good parts')} rejected, the highest score first",
             rejects[: count - len(shown)],
@@ -62,8 +67,13 @@ def _pair(detector: Detector, outcome: Outcome) -> Tile:
     mask = outcome.image.load_mask(image.shape[:2])
     unknown = ", no mask" if mask is None else ""
     truth = draw_truth(image, mask, f"truth: {outcome.image.defect}{unknown}")
-    verdict = draw_overlay(image, brought_out(detector.predict(values)))
+    verdict = draw_overlay(image, _coloured(detector.predict(values), outcome))
     return pair(truth, verdict), f"{outcome.image.defect}/{outcome.image.path.name}"
+
+
+def _coloured(verdict: ImageVerdict, outcome: Outcome) -> Verdict:
+    """A missed defect would have no colour: it has a scale of its own, and all others that of the threshold."""
+    return brought_out(verdict) if outcome.image.is_defective and outcome.decision == "ok" else verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +106,19 @@ class Case:
 def show_case(detector: Detector, outcome: Outcome) -> Case:
     """Judge an image again, for a page.
 
-    The colours begin at the map's threshold, as everywhere; where nothing reaches it, at the map's own highest places.
+    The colours begin at the map's threshold, as everywhere; of a missed defect at the map's own highest places, which
+    is said.
     """
     values = detector.read_image(outcome.image.path)
     image, verdict = detector.visible(values), detector.predict(values)
-    heat = draw_heat(image, brought_out(verdict))
+    coloured = _coloured(verdict, outcome)
+    heat = draw_heat(image, coloured)
     mask = outcome.image.load_mask(image.shape[:2])
     plain = outlined(image, mask) if mask is not None else image
     name = f"{outcome.image.defect}/{outcome.image.path.name}"
     score, limit = score_texts(verdict.image_score, verdict.threshold, verdict.typical_score, verdict.threshold)
     said = sentence(verdict.to_dict()) or f"{outcome.decision}, score {score} (limit {limit})"
+    if coloured is not verdict:
+        said += "; colours on a scale of its own"
     images = InlineImage.of(plain, f"{name} as it is"), InlineImage.of(heat, f"{name} with its heat map")
     return Case(name, said, images)

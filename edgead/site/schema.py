@@ -28,7 +28,7 @@ from edgead.site.shifts import ShiftSection, check_shifts
 from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
 from edgead.triggers.timing import EveryFrameOptions
-from edgead.types import MAX_PART_CHARACTERS
+from edgead.types import MAX_PART_CHARACTERS, Palette
 
 RuntimeName = Annotated[
     str,
@@ -113,6 +113,10 @@ class PipelineSection(Section):
             "frames take longer is refused in place of one in service.",
         ),
     ] = None
+    palette: Annotated[
+        Palette,
+        Field(description="Colours of heat maps; blue is seen better on yellow, brown and red parts."),
+    ] = "warm"
     drift: Annotated[DriftSection | None, Field(description="null watches for none.")] = DriftSection()
     alarms: Annotated[AlarmsSection, Field(description="When it raises an alarm; by default never.")] = AlarmsSection()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import quote, unquote
 
+from edgead.components.options import placed
 from edgead.components.registry import read_options
 from edgead.components.uri import join_stereo, split_stereo, without_credentials
 from edgead.errors import SettingsError
@@ -127,13 +128,13 @@ def beside(uri: str, folder: Path) -> str:
     component = _component(uri)
     if component is not None and component.name == "watch":
         scheme, _, path = uri.partition(":")
-        return f"{scheme}:{folder / path}"
+        return f"{scheme}:{placed(path, folder)}"
     if _is_stereo(component):
         left, right, query = split_stereo(uri)
         found = _CALIBRATION.sub(lambda match: f"{match[1]}{quote(str(folder / unquote(match[2])))}", query)
         return join_stereo(beside(left, folder), beside(right, folder), found)
     names_path = component is not None and component.name == "path"
-    return str(folder / uri) if names_path or (folder / uri).exists() else uri
+    return str(placed(uri, folder)) if names_path or (folder / uri).exists() else uri
 
 
 def check_there(uri: str) -> None:

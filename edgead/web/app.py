@@ -16,6 +16,7 @@ from edgead.version import __version__
 from edgead.web.auth.guard import Guard
 from edgead.web.contract import Served
 from edgead.web.events import VerdictEvents
+from edgead.web.focus import FocusMeter
 from edgead.web.live_images import LiveImages
 from edgead.web.load_limits import ConcurrencyLimit, OneAtATime
 from edgead.web.metrics import build_registry
@@ -25,6 +26,7 @@ from edgead.web.routes import (
     audit,
     commission,
     control,
+    focus,
     follow,
     judge,
     kinds,
@@ -69,6 +71,7 @@ def build_app(daemon: Served) -> FastAPI:
     app.state.hashing = CapacityLimiter(1)
     app.state.events = VerdictEvents(daemon.subscribe_verdicts)
     app.state.live = LiveImages()
+    app.state.focus = FocusMeter()
     app.state.desk = judge.Desk()
     app.state.downloads = OneAtATime()
     app.state.registry = build_registry(daemon)
@@ -81,6 +84,7 @@ def build_app(daemon: Served) -> FastAPI:
         sign_in,
         status,
         live,
+        focus,
         verdicts,
         marks,
         parts,

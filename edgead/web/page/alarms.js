@@ -149,7 +149,7 @@ export class NoticesView {
   listed(notice) {
     const lasted = (Date.parse(notice.resolved_at) - Date.parse(notice.since)) / 1000;
     const seen = notice.acknowledged_by && t("acknowledged by {name}", { name: notice.acknowledged_by });
-    const state = notice.resolved_at ? t("resolved after {time}", { time: span(lasted) }) : t("stands");
+    const state = notice.resolved_at ? t("resolved after {time}", { time: span(lasted) }) : t("active");
     return el(
       "li", { "data-stands": !notice.resolved_at },
       graded(notice),

@@ -7,7 +7,7 @@ import { driftReason } from "./reasons.js";
 import { t } from "./words.js";
 
 const ACTIONS = {
-  thresholds: t("thresholds"), "swap model": t("model changed"), "roll back model": t("model rolled back"), "roll back on fault": t("model rolled back after a fault"),
+  thresholds: t("limits"), "swap model": t("model changed"), "roll back model": t("model rolled back"), "roll back on fault": t("model rolled back after a fault"),
   "accept drift": t("drift accepted"), mark_false_reject: t("marked as a false reject"), rename_kind: t("kind renamed"), merge_kinds: t("kinds merged"),
   split_kind: t("kind taken apart"), correct_kind: t("kind corrected"), start_order: t("order started"),
   mark_good: t("marked good"), mark_bad: t("marked bad"), take_back_mark: t("mark taken back"), teach: t("taught"), "accept lesson": t("lesson accepted"),

@@ -34,7 +34,11 @@ export class EvidenceView {
     by("evidence-pipeline").addEventListener("change", () => this.load());
     by("evidence-part").addEventListener("change", () => this.load());
     by("evidence-part-key").addEventListener("change", () => by("evidence-part").value && this.load());
-    by("evidence-newest").addEventListener("click", () => this.load());
+    for (const id of ["evidence-kind", "evidence-until", "evidence-score"]) by(id).addEventListener("change", () => this.load());
+    by("evidence-newest").addEventListener("click", () => {
+      by("evidence-until").value = "";
+      this.load();
+    });
     by("older").addEventListener("click", () => this.load(this.before));
     addEventListener("keydown", (event) => this.key(event));
   }
@@ -58,6 +62,9 @@ export class EvidenceView {
     if (this.decision) query.set("decision", this.decision);
     if (by("evidence-pipeline").value) query.set("pipeline", by("evidence-pipeline").value);
     if (by("evidence-part").value.trim()) query.set(by("evidence-part-key").value, by("evidence-part").value.trim());
+    if (by("evidence-kind").value.trim()) query.set("kind", by("evidence-kind").value.trim());
+    if (by("evidence-until").value) query.set("until", new Date(by("evidence-until").value).toISOString());
+    if (by("evidence-score").value) query.set("at_least", by("evidence-score").value);
     if (before) query.set("before_id", before);
     const asked = (this.asked = {});
     try {

@@ -101,7 +101,7 @@ export class KindsView {
     all.style.width = `${(100 * sum) / total}%`;
     mine.style.width = `${(100 * number) / total}%`;
     const others = this.judged(kind).filter((each) => each !== kind);
-    const name = el("span", { class: "kind-name" }, kind ?? t("without a kind"), others.length > 0 && el("small", {}, others.join(", ")));
+    const name = el("span", { class: "kind-name" }, kind ?? t("unnamed"), kind === null && el("small", {}, t("edgead sort and edgead name give kinds")), others.length > 0 && el("small", {}, others.join(", ")));
     const cells = [name, el("span", { class: "bar-of" }, all, mine), this.trend(kind), number_(count(number)), number_(percent(number, total)), number_(percent(sum, total))];
     const about = { class: "pareto-row", "data-kind": kind, "data-unknown": kind === null || kind === UNKNOWN };
     if (kind === null) return el("li", {}, el("div", about, cells));
@@ -151,7 +151,7 @@ const number_ = (text) => el("span", { class: "number" }, text);
 function thumb(verdict) {
   const name = ["heat.jpg", "frame.jpg"].find((each) => verdict.images.includes(each));
   const image = name ? el("img", { src: `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}`, alt: "", loading: "lazy" }) : el("span", { class: "no-thumb" }, t("no image"));
-  const about = [el("span", {}, verdict.shown_kind ?? t("without a kind")), verdict.false_reject && el("span", { class: "marked" }, t("false reject"))];
+  const about = [el("span", {}, verdict.shown_kind ?? t("unnamed")), verdict.false_reject && el("span", { class: "marked" }, t("false reject"))];
   return el(
     "li", {},
     el("button", { onclick: () => (location.hash = linkTo(verdict)) }, image, el("span", { class: "about" }, about), el("span", { class: "muted" }, `${stamp(verdict.captured_at)} · ${t("score {score}", { score: scoreText(verdict) })}`)),

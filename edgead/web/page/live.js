@@ -25,6 +25,7 @@ export class LiveView {
     this.shown = null; // the verdict whose image is drawn
     this.lost = false;
     this.dropped = 0;
+    this.units = []; // counters of the shift
     this.names = {};
     this.turn = 0;
     this.chart = new ScoreChart(by("chart"), by("chart-caption"), open);
@@ -90,6 +91,11 @@ export class LiveView {
     showLatency(this.state()?.latency ?? {});
   }
 
+  showShift({ units }) {
+    this.units = units;
+    this.showVerdict();
+  }
+
   connection(lost) {
     this.lost = lost;
     this.showVerdict();
@@ -151,7 +157,8 @@ export class LiveView {
 
   showVerdict() {
     const state = this.state();
-    showVerdict({ lost: this.lost, state, verdict: this.shown, names: this.names, now: this.now() });
+    const shift = this.units.find((each) => each.unit === this.pipeline)?.shift;
+    showVerdict({ lost: this.lost, state, shift, verdict: this.shown, names: this.names, now: this.now() });
     by("fire").hidden = !state?.on_request;
     by("fire").disabled = by("change-thresholds").disabled = this.lost || !state?.thresholds;
   }

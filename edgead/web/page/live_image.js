@@ -68,6 +68,7 @@ export class LiveImage {
     this.canvas.width = bitmap.width;
     this.canvas.height = bitmap.height;
     this.canvas.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
+    by("live").style.setProperty("--ratio", String(this.canvas.width / this.canvas.height));
     this.canvas.hidden = false;
     by("no-image").hidden = true;
     this.drawn = found.id;

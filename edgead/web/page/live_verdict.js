@@ -19,7 +19,7 @@ function headline({ lost, state, verdict, names, now }) {
 
 export function showVerdict(shown) {
   const [look, word, note] = headline(shown);
-  const { state, verdict } = shown;
+  const { state, shift, verdict } = shown;
   const box = by("verdict");
   box.dataset.decision = look;
   box.querySelector("use").setAttribute("href", `#i-${look}`);
@@ -32,7 +32,7 @@ export function showVerdict(shown) {
   say(by("score"), judged ? scoreText(verdict) : "");
   say(by("score-unit"), level === null ? t("score") : t("limit 100"));
   showGauge(level, verdict);
-  showTally(state);
+  showTally(state, shift);
   showDetails(state, verdict);
 }
 
@@ -49,19 +49,21 @@ function showGauge(level, verdict) {
   gauge.querySelector(".mark.reject").style.left = place(100);
 }
 
-function showTally(state) {
-  const total = Object.values(state?.decisions ?? {}).reduce((sum, value) => sum + value, 0);
+// The counters of production where there are some: two that count from another moment would contradict each other.
+function showTally(state, shift) {
+  const judged = Object.values(state?.decisions ?? {}).reduce((sum, value) => sum + value, 0);
+  const counted = shift ?? { ...state?.decisions, inspected: judged };
   for (const cell of by("tally").querySelectorAll("dl > div")) {
-    const value = state?.decisions[cell.dataset.decision] ?? 0;
-    const share = total ? percent(value, total) : "";
+    const value = counted[cell.dataset.decision] ?? 0;
+    const share = counted.inspected ? percent(value, counted.inspected) : "";
     const shown = cell.querySelector("dd");
     if (shown.dataset.value === `${value} ${share}`) continue;
     shown.dataset.value = `${value} ${share}`;
     shown.replaceChildren(count(value), el("small", {}, share));
   }
   const bad = (state?.late ?? 0) + (state?.missed ?? 0);
-  const wanted = { bad: count(bad), frames: count(total + (state?.missed ?? 0)) };
-  say(by("tally-note"), bad ? t("Since the start: {bad} of {frames} not inspected in time", wanted) : t("Since the start"));
+  const wanted = { bad: count(bad), frames: count(judged + (state?.missed ?? 0)) };
+  say(by("tally-note"), bad ? t("Since the start: {bad} of {frames} not inspected in time", wanted) : shift ? t("This shift") : t("Since the start"));
   by("tally-note").toggleAttribute("data-bad", bad > 0);
 }
 

@@ -144,7 +144,7 @@ async function begin() {
     if (!found.signed_in) return signedOut();
     signedIn = true;
     showPerson();
-    production ??= new ProductionBox();
+    production ??= new ProductionBox((found) => live.showShift(found));
     route();
   } catch {
     disconnected();

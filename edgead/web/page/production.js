@@ -12,7 +12,9 @@ export const share = (value) => (value == null ? "—" : `${decimal(100 * value,
 export const figure = (name, value) => (name.startsWith("yield") ? share(value) : count(value));
 
 export class ProductionBox {
-  constructor() {
+  // `counted` gets the counters each time they are read.
+  constructor(counted) {
+    this.counted = counted;
     this.unit = "";
     this.found = null;
     this.unitSelect = el("select", { "aria-label": t("What is counted"), onchange: () => this.choose(this.unitSelect.value) });
@@ -50,6 +52,7 @@ export class ProductionBox {
       if (unit !== this.unit) return;
       this.found = found;
       this.show(found, series);
+      this.counted(found);
     } catch {
       // The status shows what is wrong; the figures stay until the next look.
     }
@@ -58,10 +61,11 @@ export class ProductionBox {
   show(found, series) {
     this.showUnits(found.units);
     const { shift, order } = found.units.find((each) => each.unit === this.unit) ?? found.total;
-    say(this.title, t("Shift {name}, since {time}", { name: found.shift.name, time: stamp(found.shift.begin) }));
+    const name = found.shift.name === "day" ? t("day") : found.shift.name; // the site file names no shifts
+    say(this.title, t("Shift {name}, since {time}", { name, time: stamp(found.shift.begin) }));
     const columns = order ? [shift, order] : [shift];
-    const name = found.order?.name || t("since {time}", { time: stamp(found.order?.started_at) });
-    const heads = [t("This shift"), order && el("span", {}, t("This order"), el("small", {}, name))].filter(Boolean);
+    const ordered = found.order?.name || t("since {time}", { time: stamp(found.order?.started_at) });
+    const heads = [t("This shift"), order && el("span", {}, t("This order"), el("small", {}, ordered))].filter(Boolean);
     const rows = Object.entries(ROWS).map(([key, word]) =>
       el("tr", { "data-figure": key }, el("th", { scope: "row" }, word), columns.map((tally) => el("td", { class: "number" }, figure(key, tally[key])))),
     );

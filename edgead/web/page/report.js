@@ -94,7 +94,7 @@ export class ReportView {
     by("report-total").replaceChildren(
       ...Object.entries(COLUMNS).map(([key, word]) => el("div", { "data-figure": key }, el("dt", {}, word), el("dd", {}, figure(key, found.total[key])))),
     );
-    const numbers = (tally) => Object.keys(COLUMNS).map((key) => el("td", { class: "number" }, figure(key, tally[key])));
+    const numbers = (tally) => Object.entries(COLUMNS).map(([key, word]) => el("td", { class: "number", "data-label": word }, figure(key, tally[key])));
     const rows = found.groups.map((group) => el("tr", {}, el("th", { scope: "row" }, titleOf(group, found.by)), numbers(group.total)));
     const head = el("tr", {}, el("td", {}), Object.values(COLUMNS).map((word) => el("th", { scope: "col", class: "number" }, word)));
     by("report-groups").replaceChildren(el("thead", {}, head), el("tbody", {}, rows));
@@ -111,7 +111,7 @@ export class ReportView {
     for (const name of this.chosen()) {
       const counted = await get(`/api/pipelines/${name}/kinds?${time}`);
       for (const each of counted.kinds) add(kinds, each.kind, each.count);
-      add(kinds, t("without a kind"), counted.unsorted);
+      add(kinds, t("unnamed"), counted.unsorted);
       const positions = await get(`/api/pipelines/${name}/positions?${time}`);
       const several = this.chosen().length > 1;
       for (const [place, number] of Object.entries(positions.places)) add(places, several ? `${name} ${place}` : place, number);

@@ -3,6 +3,7 @@
 import { get, post } from "./api.js";
 import { acceptDrift, changeModel, rollBack } from "./dialogs.js";
 import { STATES, by, count, decimal, el, grade, score, span, stamp, stateBadge, toast } from "./dom.js";
+import { openFocus } from "./focus.js";
 import { cameraReason, driftReason, imagesAre } from "./reasons.js";
 import { changeThresholds } from "./thresholds.js";
 import { t } from "./words.js";
@@ -60,7 +61,7 @@ function card(name, badge, subtitle, reasons, numbers, actions = []) {
     el("h3", {}, name, badge),
     subtitle.map((line) => el("p", { class: "sub" }, line)),
     reasons.filter(([text]) => text).map(([text, graded]) => el("p", { class: "reason", "data-state": graded }, text)),
-    el("dl", { class: "numbers" }, numbers.map(([label, value, watch]) => el("div", {}, el("dt", {}, label), el("dd", { class: watch ? "watch" : null }, value)))),
+    el("dl", { class: "numbers" }, numbers.map(([label, value, watch, about]) => el("div", { title: about }, el("dt", {}, label), el("dd", { class: watch ? "watch" : null }, value)))),
     actions.length ? el("div", { class: "actions" }, actions) : null,
   );
 }
@@ -81,6 +82,7 @@ function cameraCard(camera) {
       [t("Duplicates"), count(camera.duplicates), camera.duplicates > 0],
       ...(camera.lost_packets + camera.lost_frames ? [[t("Packets lost"), count(camera.lost_packets), true], [t("Frames lost"), count(camera.lost_frames), camera.lost_frames > 0]] : []),
     ],
+    [el("button", { onclick: () => openFocus(camera.name) }, t("Focus"))],
   );
 }
 
@@ -94,10 +96,10 @@ function pipelineCard(pipeline) {
     [
       [t("Verdicts"), count(pipeline.judged)],
       [t("Per second"), pipeline.fps == null ? "—" : decimal(pipeline.fps, 1)],
-      [t("Dropped"), count(pipeline.dropped)],
-      [t("Skipped"), count(pipeline.skipped), pipeline.skipped > 0],
-      [t("Late"), count(pipeline.late), pipeline.late > 0],
-      [t("Parts missed"), count(pipeline.parts_missed), pipeline.parts_missed > 0],
+      [t("Dropped"), count(pipeline.dropped), false, t("Frames that a newer one replaced before they were judged")],
+      [t("Skipped"), count(pipeline.skipped), pipeline.skipped > 0, t("Frames that came while the pipeline was not in service")],
+      [t("Late"), count(pipeline.late), pipeline.late > 0, t("Verdicts later than the site file allows")],
+      [t("Parts missed"), count(pipeline.parts_missed), pipeline.parts_missed > 0, t("Calls without a frame in time")],
       ...(Object.keys(pipeline.codes).length ? [[t("Codes unread"), count(pipeline.codes.unread), pipeline.codes.unread > 0]] : []),
       [t("Restarts"), count(pipeline.restarts), pipeline.restarts > 0],
       [t("Review above"), score(limits?.review)],
@@ -105,7 +107,7 @@ function pipelineCard(pipeline) {
     ],
     [
       el("button", { "data-needs": "operate", onclick: (event) => selfTest(pipeline, event.target) }, t("Self-test")),
-      limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline) }, t("Thresholds")),
+      limits && el("button", { "data-needs": "engineer", onclick: () => changeThresholds(pipeline) }, t("Limits")),
       el("button", { "data-needs": "engineer", onclick: () => openModels(pipeline) }, t("Change model")),
       pipeline.drift?.state === "warning" && el("button", { "data-needs": "engineer", onclick: () => acceptDrift(pipeline) }, t("Accept drift")),
       pipeline.can_roll_back && el("button", { "data-needs": "engineer", onclick: () => rollBack(pipeline) }, t("Roll back")),
@@ -121,7 +123,7 @@ function sinkCard(sink) {
     [
       [t("Written"), count(sink.written)],
       [t("Waiting"), count(sink.waiting)],
-      [t("Dropped"), count(sink.dropped), sink.dropped > 0],
+      [t("Dropped"), count(sink.dropped), sink.dropped > 0, t("Verdicts that the receiver was too slow for")],
       [t("Failed"), count(sink.failed), sink.failed > 0],
     ],
   );
@@ -132,7 +134,7 @@ function evidenceCard(status) {
   return card(
     t("Evidence store"), problems.length ? stateBadge("problem", "bad") : stateBadge("working", "normal"), [],
     problems.map((problem) => [problem, "bad"]),
-    Object.entries(EVIDENCE_WORDS).map(([name, label]) => [label, count(Math.round(status.evidence[name])), /lost|dropped/.test(name) && status.evidence[name] > 0]),
+    Object.entries(EVIDENCE_WORDS).map(([name, label]) => [label, count(Math.round(status.evidence[name])), /lost|dropped/.test(name) && status.evidence[name] > 0, name === "rows_removed" && t("Removed because the store is full or they are old")]),
   );
 }
 

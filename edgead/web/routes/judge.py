@@ -43,6 +43,13 @@ class Desk:
             self._here[pipeline] -= 1
 
 
+def _wrong_type(kind: str) -> str:
+    known = " or ".join(_STARTS)
+    if kind == "multipart/form-data":
+        return "the body is a form: send the file itself, `curl --data-binary @part.png -H 'Content-Type: image/png'`"
+    return f"the body is {kind or 'of no type'}: set Content-Type to {known}"
+
+
 @routes.post("/judge", openapi_extra=_BODY, responses=problems(404, 409, 413, 415, 503, 504))
 async def judge(name: str, pipeline: Pipeline, part: AskedPart, request: Request) -> VerdictAnswer:
     """Judge the image of the body, a PNG or JPEG file, as that of a part; for pipelines whose camera is `request:`.
@@ -52,7 +59,7 @@ async def judge(name: str, pipeline: Pipeline, part: AskedPart, request: Request
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in _STARTS:
-        raise HTTPException(415, f"the body is none of {', '.join(_STARTS)}: set Content-Type")
+        raise HTTPException(415, _wrong_type(kind))
     with request.app.state.desk.place(name):
         data = await request.body()
         if not data.startswith(_STARTS[kind]):

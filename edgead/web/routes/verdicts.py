@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from edgead.types import Decision, Opinion
 from edgead.web.answers import Done, VerdictDetail, VerdictPage
@@ -37,11 +37,23 @@ def list_verdicts(
     decision: Decision | None = None,
     kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
     before_id: Annotated[str | None, Query(pattern=ID)] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Only what was judged until then.")] = None,
+    at_least: Annotated[
+        float | None, Query(ge=-(10**9), le=10**9, description="Only scores from this on, where 100 was the limit.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> VerdictPage:
     """List verdicts, newest first; of parts with the values that are named."""
     rows = daemon.store.verdicts(
-        pipeline=pipeline, decision=decision, kind=kind, part=part, mark=mark, before_id=before_id, limit=limit
+        pipeline=pipeline,
+        decision=decision,
+        kind=kind,
+        part=part,
+        mark=mark,
+        before_id=before_id,
+        until=until,
+        at_least=at_least,
+        limit=limit,
     )
     last = rows[-1]["id"] if len(rows) == limit else None
     return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.components.added import Added
 from edgead.errors import SettingsError
-from edgead.workstation.training import AUTO
+from edgead.workstation.methods.outline import check_known, read_outline
 
 if TYPE_CHECKING:
     from edgead.workstation.methods.method import Method
@@ -35,29 +35,6 @@ METHODS: Added[type[Method[Any]]] = Added(
 )
 
 
-# Of edgead's own, so that a wrong one is refused before torch is loaded; a test compares them with the classes.
-_PRESETS = {
-    "patchcore": ("fast", "default", "fine", "foundation"),
-    "simplenet": ("default", "paper"),
-    "efficient_ad": ("default", "fine", "nano", "small", "medium", "paper", "paper_medium"),
-    "mvg": ("fast", "default", "foundation"),
-    "draem": ("default", "cpu"),
-    "cs_flow": ("fast", "default"),
-    "golden": ("fast", "default", "fine"),
-    "cycle": ("default",),
-}
-
-
-def check_preset(detector: str, preset: str) -> None:
-    """Refuse a preset that a detector of edgead's own does not have, as `find_preset` does, and import nothing."""
-    if detector in _PRESETS and preset not in (*_PRESETS[detector], AUTO):
-        raise _no_preset(detector, preset, _PRESETS[detector])
-
-
-def _no_preset(detector: str, preset: str, presets: Iterable[str]) -> SettingsError:
-    return SettingsError(f"{detector} has no preset {preset!r}: choose one of {', '.join(presets)}")
-
-
 def find_preset(detector: str, preset: str) -> dict[str, Any]:
     """Settings of a detector's preset: what differs from its defaults.
 
@@ -67,6 +44,28 @@ def find_preset(detector: str, preset: str) -> dict[str, Any]:
         Unknown detector or preset; the message lists those there are.
     """
     presets = METHODS.find(detector).presets
-    if preset not in presets:
-        raise _no_preset(detector, preset, presets)
+    _check_preset(detector, preset, presets)
     return dict(presets[preset])
+
+
+def check_names(detector: str, preset: str | None, settings: Iterable[str]) -> None:
+    """Refuse a preset, or settings, of names that the detector does not have; where its file says so, without torch.
+
+    Raises
+    ------
+    SettingsError
+        Unknown detector, preset or setting; the message lists those there are.
+    """
+    METHODS.check(detector)
+    outline = read_outline(METHODS.places()[detector])
+    if outline is None:
+        return
+    if preset is not None:
+        _check_preset(detector, preset, outline.presets)
+    if outline.settings is not None:
+        check_known(settings, outline.settings, detector=detector)
+
+
+def _check_preset(detector: str, preset: str, presets: Iterable[str]) -> None:
+    if preset not in presets:
+        raise SettingsError(f"{detector} has no preset {preset!r}: choose one of {', '.join(presets)}")

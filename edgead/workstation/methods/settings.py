@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from edgead.errors import SettingsError
+from edgead.workstation.methods.outline import check_known
 
 Config = TypeVar("Config")
 
@@ -23,10 +24,7 @@ def read_settings(config: type[Config], settings: Mapping[str, Any], *, detector
     SettingsError
         A setting that the detector does not have, or a value that its config refuses.
     """
-    known = [field.name for field in fields(config)]  # type: ignore[arg-type]
-    unknown = sorted(settings.keys() - set(known))
-    if unknown:
-        raise SettingsError(f"{detector} has no setting {', '.join(unknown)}: it has {', '.join(known)}")
+    check_known(settings, [field.name for field in fields(config)], detector=detector)  # type: ignore[arg-type]
     if isinstance(side := settings.get("image_size"), int):
         settings = {**settings, "image_size": (side, side)}
     try:

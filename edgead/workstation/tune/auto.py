@@ -75,18 +75,18 @@ def choose_settings(
     proportions = find_proportions(paths, roi)
     for tried, (backbone, side) in enumerate(LADDER, 1):
         settings = keep_proportions({"backbone": backbone, "image_size": [side, side]}, proportions)
-        size = settings["image_size"]
+        height, width = settings["image_size"]
         took_ms = frame_ms(settings)
         progress("time networks", tried, len(LADDER))
         if took_ms <= latency_ms:
             progress("time networks", len(LADDER), len(LADDER))
             account = (
-                f"{backbone} at {size[0]} x {size[1]} px ({proportions.reason}): about {took_ms:.1f} ms a frame on "
+                f"{backbone} at {width} x {height} px ({proportions.reason}): about {took_ms:.1f} ms a frame on "
                 f"this machine, {latency_ms:g} allowed"
             )
             return AutoChoice(settings, took_ms, account)
     raise SettingsError(
-        f"nothing keeps within {latency_ms:g} ms on this machine: the fastest, {backbone} at {size[0]} x {size[1]} px, "
+        f"nothing keeps within {latency_ms:g} ms on this machine: the fastest, {backbone} at {width} x {height} px, "
         f"takes about {took_ms:.1f} ms; allow more with --latency-ms"
     )
 

@@ -11,10 +11,9 @@ import numpy as np
 import typer
 
 from edgead.cli import main as run
-from edgead.cli.advice import edgead_command
 from edgead.cli.app import Json, ListingApp, print_report, read_setting
 from edgead.cli.choices import Word
-from edgead.cli.console import facts_table, stage_bars, stderr
+from edgead.cli.console import edgead_command, facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
 from edgead.files.atomic import new_folder
 from edgead.images.files import ImageError, write_image

@@ -29,7 +29,7 @@ from edgead.workstation.methods.efficient_ad.student_teacher import (
     map_quantiles,
     total_loss,
 )
-from edgead.workstation.methods.efficient_ad.teacher import SOURCES, fold_normalisation, load_teacher
+from edgead.workstation.methods.efficient_ad.teacher import fold_normalisation, load_teacher
 from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products, fixed_shapes
@@ -131,8 +131,8 @@ class EfficientAD(Method[EfficientADConfig]):
         "default": "a CPU to train on: ours, a packaged backbone as the teacher; learns in minutes",
         "fine": "the same with a larger network and more pixels: twice the time, and sharper eyes for small defects",
         "nano": "a CPU to train on: a slight network and its packaged teacher, both ours; weaker",
-        "small": f"EfficientAD-S with 2,000 steps; --weights {SOURCES.format(size='small')}",
-        "medium": f"EfficientAD-M with 2,000 steps; --weights {SOURCES.format(size='medium')}",
+        "small": "EfficientAD-S with 2,000 steps; --weights teacher_small.pth of github.com/nelson1425/EfficientAd",
+        "medium": "EfficientAD-M with 2,000 steps; --weights teacher_medium.pth of the same repository",
         "paper": "EfficientAD-S as published, 70,000 steps; --weights as of small, --set penalty_images=IMAGENET",
         "paper_medium": "EfficientAD-M as published, 70,000 steps; --weights as of medium, penalty_images as of paper",
     }

@@ -1,0 +1,91 @@
+"""Outline of a method: purpose, presets and settings as its file writes them, read without importing it.
+
+A list of methods, or the refusal of a misspelt preset, does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from edgead.errors import SettingsError
+
+_METHOD = "edgead.workstation.methods.method"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a method's class and its configuration say of themselves.
+
+    Attributes
+    ----------
+    purpose : str
+    presets : mapping of str to str
+        The purpose of each, by its name.
+    settings : tuple of str, optional
+        Names of the configuration's fields, in their order; None where they are not all written in the method's file,
+        or there are several configurations (`Method.variant`).
+    """
+
+    purpose: str
+    presets: Mapping[str, str]
+    settings: tuple[str, ...] | None
+
+
+def read_outline(where: str) -> Outline | None:
+    """Read the class of `module:Class`; None where its file does not write it out, so that it has to be imported."""
+    module, _, name = where.partition(":")
+    classes = _classes(module)
+    if name not in classes:
+        return None
+    fields = _assigned(classes[name])
+    try:
+        purpose = ast.literal_eval(fields["purpose"])
+        purposes = ast.literal_eval(fields["preset_purposes"])
+        named = [ast.literal_eval(key) for key in fields["presets"].keys if key] if "presets" in fields else ["default"]
+    except (AttributeError, KeyError, ValueError):  # inherited, or computed
+        return None
+    return Outline(purpose, {preset: purposes.get(preset, "") for preset in named}, _settings(classes, classes[name]))
+
+
+def check_known(settings: Iterable[str], known: Collection[str], *, detector: str) -> None:
+    """Refuse names of settings that a detector does not have; the message lists those it has."""
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise SettingsError(f"{detector} has no setting {', '.join(unknown)}: it has {', '.join(known)}")
+
+
+def _settings(classes: Mapping[str, ast.ClassDef], method: ast.ClassDef) -> tuple[str, ...] | None:
+    variants = any(isinstance(node, ast.FunctionDef) and node.name == "variant" for node in method.body)
+    written = _assigned(method).get("config_class")
+    config = classes.get(written.id) if isinstance(written, ast.Name) else None
+    if variants or config is None or [ast.unparse(base) for base in config.bases] != ["MethodConfig"]:
+        return None
+    return tuple(_assigned(_classes(_METHOD)["MethodConfig"]) | _assigned(config))
+
+
+@cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    try:
+        spec = find_spec(module)
+    except ImportError:  # of the package that it lies in; whoever imports it learns why
+        return {}
+    if spec is None or spec.origin is None:
+        return {}
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _assigned(found: ast.ClassDef) -> dict[str, Any]:
+    assigned: dict[str, Any] = {}
+    for node in found.body:
+        if isinstance(node, ast.AnnAssign):
+            assigned[ast.unparse(node.target)] = node.value
+        elif isinstance(node, ast.Assign):
+            assigned[ast.unparse(node.targets[0])] = node.value
+    return assigned
