@@ -18,9 +18,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 from playwright.sync_api import Page, expect, sync_playwright
 
 from edgead.images.files import IMAGE_SUFFIXES
@@ -93,10 +94,7 @@ def by_terminal(folder: Path, answers: list[str]) -> list[tuple[float, bytes]]:
 def by_page(folder: Path, good: Path, others: Path) -> tuple[float, float, float, str]:
     """Choose a folder, learn, put in service, judge: seconds until each, and the decision."""
     begun_s = time.perf_counter()
-    command = [_EDGEAD, "studio", str(folder / "studio"), "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, sync_playwright() as playwright:
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[0]
+    with _studio(folder / "studio") as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1024, "height": 600})
         page.goto(url)
@@ -121,16 +119,25 @@ def by_page(folder: Path, good: Path, others: Path) -> tuple[float, float, float
         expect(page.locator("dialog")).to_be_hidden(timeout=_LEARNING_MS)
         _shoot(page, folder, 4)
         part = min(path for path in others.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        judge = f"{url.partition('#')[0]}api/pipelines/parts/judge"
-        answer = httpx.post(judge, content=part.read_bytes(), headers={"Content-Type": "image/jpeg"}, timeout=60)
+        page.get_by_role("link", name="Live", exact=True).click()
+        page.locator("#judged-files").set_input_files(part)
+        expect(page.locator("#verdict")).to_have_attribute("data-decision", re.compile("ok|review|reject"))
         judged_s = time.perf_counter() - begun_s
-        page.goto(f"{url.partition('#')[0]}#live")
-        expect(page.locator("#live")).to_be_visible()
-        page.wait_for_timeout(2000)  # its image is drawn
         _shoot(page, folder, 5)
+        decision = page.locator("#word").inner_text()
         browser.close()
-        process.send_signal(signal.SIGINT)
-    return sent_s, learnt_s, judged_s, answer.raise_for_status().json()["decision"]
+    return sent_s, learnt_s, judged_s, decision
+
+
+@contextmanager
+def _studio(folder: Path) -> Iterator[str]:
+    command = [_EDGEAD, "studio", str(folder), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().split()[0]
+        finally:
+            process.send_signal(signal.SIGINT)
 
 
 def _shoot(page: Page, folder: Path, number: int) -> None:

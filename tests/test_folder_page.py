@@ -221,10 +221,10 @@ def whole_way(page, daemon: RunningDaemon, shots: Path, sent: list[str], images:
         expect(page.locator("dialog")).to_be_hidden(timeout=LEARNING_MS)
         expect(page.locator("#commission-gone-words")).to_contain_text("also after a restart")
         assert Path(daemon.pipeline("parts")["model"]).name == name
-    judged = daemon.api.post(
-        "/api/pipelines/parts/judge", content=other.read_bytes(), headers={"Content-Type": "image/png"}
-    )
-    assert judged.json()["decision"] in ("ok", "reject") and judged.json()["pipeline"] == "parts"
+    page.get_by_role("link", name="Live", exact=True).click()
+    page.locator("#judged-files").set_input_files(other)
+    expect(page.locator("#verdict")).to_have_attribute("data-decision", re.compile("ok|reject"))
+    page.get_by_role("link", name="Commission", exact=True).click()
     page.locator("#commission-limit").click()
     expect(page.get_by_text("Good images that were not learnt")).to_be_visible()
     shot(page, shots, "8-limit")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 from browser import PHONE, opened_page
 from fake_daemon import TOKEN, FakeDaemon
@@ -13,6 +14,7 @@ from patience import wait_until
 from pydantic import SecretStr
 from test_page_words import PAGE
 
+from edgead.images.files import write_image
 from edgead.site.schema import HttpSection
 from edgead.types import Part
 
@@ -230,6 +232,24 @@ def test_the_trigger_and_the_model_are_reached(browser, daemon, url):
         page.get_by_role("button", name="Test and change").click()
         expect(page.locator("#toast")).to_have_text("The model was changed")
     assert [call[0] for call in daemon.pipelines["front"].calls] == ["fire", "swap"]
+
+
+def test_images_are_judged_where_the_line_takes_them(browser, daemon, url, tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "broken.png", "b.jpg")]
+    for path in paths:
+        write_image(path, np.zeros((8, 8, 3), np.uint8))
+    paths[1].write_text("none")
+    with opened_page(browser, url, expected=("422",)) as page:
+        judge = page.get_by_role("button", name="Judge images")
+        expect(judge).to_be_hidden()
+        camera = daemon.site.cameras["conveyor"].model_copy(update={"uri": "request:"})
+        daemon.site = daemon.site.model_copy(update={"cameras": {"conveyor": camera}})
+        expect(judge).to_be_enabled()
+        with page.expect_file_chooser() as chooser:
+            judge.click()
+        chooser.value.set_files(paths)
+        expect(page.locator("#toast")).to_contain_text("broken.png: the body is not image/png")
+        wait_until(lambda: [call[0] for call in daemon.pipelines["front"].calls] == ["judge", "judge"])
 
 
 HIDDEN_UNDER_THE_BAR = """(id) => document.querySelector('.bar').getBoundingClientRect().bottom

@@ -89,6 +89,7 @@ class PipelineAnswer(Answer):
     realtime_problem: Annotated[str | None, Field(description="What the system refuses of its `realtime`.")] = None
     trigger: Annotated[str, Field(description="Its kind, as in the site file.")] = "every_frame"
     on_request: Annotated[bool, Field(description="The trigger takes requests.")] = False
+    takes_images: Annotated[bool, Field(description="Its camera is `request:`: sent images are judged.")] = False
 
 
 class GoodScoresAnswer(Answer):

@@ -34,7 +34,7 @@ async function request(method, path, body, timeout_ms = TIMEOUT_MS) {
   const headers = new Headers();
   if (chosenLanguage()) headers.set("Accept-Language", chosenLanguage()); // the browser's own otherwise
   const isFile = body instanceof Blob;
-  if (body !== undefined) headers.set("Content-Type", isFile ? "application/octet-stream" : "application/json");
+  if (body !== undefined) headers.set("Content-Type", isFile ? body.type || "application/octet-stream" : "application/json");
   if (signedInAs.csrf && method !== "GET") headers.set("X-CSRF-Token", signedInAs.csrf);
   let answer;
   try {

@@ -1,6 +1,6 @@
 // The live view: the newest verdict of one pipeline with its image, its last rejects, its scores; and how all other lines are.
 
-import { get, post } from "./api.js";
+import { get, post, upload } from "./api.js";
 import { ScoreChart } from "./chart.js";
 import { badge, by, clock, count, el, kindOf, say, scoreText, titleOf, toast } from "./dom.js";
 import { LiveImage } from "./live_image.js";
@@ -37,6 +37,8 @@ export class LiveView {
       show: (verdict) => this.show(verdict),
     });
     by("fire").addEventListener("click", () => this.fire());
+    by("judge-images").addEventListener("click", () => by("judged-files").click());
+    by("judged-files").addEventListener("change", () => this.judge([...by("judged-files").files]));
     by("change-thresholds").addEventListener("click", () => changeThresholds(this.state()));
   }
 
@@ -160,7 +162,8 @@ export class LiveView {
     const shift = this.units.find((each) => each.unit === this.pipeline)?.shift;
     showVerdict({ lost: this.lost, state, shift, verdict: this.shown, names: this.names, now: this.now() });
     by("fire").hidden = !state?.on_request;
-    by("fire").disabled = by("change-thresholds").disabled = this.lost || !state?.thresholds;
+    by("judge-images").hidden = !state?.takes_images;
+    for (const id of ["fire", "judge-images", "change-thresholds"]) by(id).disabled = this.lost || !state?.thresholds;
   }
 
   async fire() {
@@ -169,6 +172,19 @@ export class LiveView {
       toast(t("The next part of {pipeline} is judged", { pipeline: this.pipeline }));
     } catch (problem) {
       toast(problem.message, true);
+    }
+  }
+
+  // One after the other, as parts come; each verdict is shown as that of any part.
+  async judge(files) {
+    by("judged-files").value = ""; // the same ones can be chosen again
+    const path = `/api/pipelines/${this.pipeline}/judge`;
+    for (const file of files) {
+      try {
+        await upload(path, file);
+      } catch (problem) {
+        toast(`${file.name}: ${problem.message}`, true);
+      }
     }
   }
 }

@@ -60,4 +60,6 @@ def pipeline_answer(daemon: Served, name: str, pipeline: ServedPipeline) -> Pipe
     section = daemon.site.pipelines.get(name)
     if section is None:
         return answer
-    return answer.model_copy(update={"trigger": section.trigger.kind, "on_request": section.trigger.on_request})
+    takes_images = daemon.site.cameras[section.camera].uri.startswith("request:")
+    trigger = {"trigger": section.trigger.kind, "on_request": section.trigger.on_request}
+    return answer.model_copy(update={**trigger, "takes_images": takes_images})
