@@ -83,7 +83,8 @@ def test_colours_and_heights_are_read_from_folders_beside_each_other(tmp_path):
     dent = write_pair(tmp_path / "kinds" / "dent")
     assert [name for _, name in each_image(tmp_path)] == ["1.png"]
     assert [name for _, name in each_image(tmp_path, recursive=True)] == ["kinds/dent/rgb/1.png", "rgb/1.png"]
-    assert find_images([tmp_path]) == [path] and find_rejects(tmp_path / "kinds") == [(dent, "dent")]
+    assert find_images([tmp_path]) == [dent, path] and find_images([tmp_path], below=False) == [path]
+    assert find_rejects(tmp_path / "kinds") == [(dent, "dent")]
     np.testing.assert_array_equal(read_in_colour(path, "relief"), PLATE.heights)
     np.testing.assert_array_equal(read_in_colour(path, "rgb"), PLATE.image)
     with pytest.raises(ImageError, match=r"rgb/1\.png: .*one channel with 16 bits or floats .*this one has 4 channels"):

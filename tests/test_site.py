@@ -126,7 +126,7 @@ def test_a_check_of_what_is_there_is_quiet(trained_model, tmp_path):
     write_image(tmp_path / "part.png", render(1)[0])
     file = tmp_path / "site.yaml"
     file.write_text(
-        "cameras:\n  a: {uri: '*.png'}\n  b: {uri: 'synthetic:'}\n"
+        "cameras:\n  a: {uri: '*.png'}\n  b: {uri: 'synthetic:'}\nhttp: {port: 0}\n"
         f"pipelines:\n  a: {{camera: a, model: {trained_model}}}\n"
     )
     assert edgead("daemon", "-c", Path(file), "--check").stderr == ""

@@ -164,7 +164,7 @@ def find_images(paths: list[Path], *, below: bool = True) -> list[Path]:
         A wildcard that the shell found nothing for.
     """
     from edgead.images.files import is_image_path, list_images
-    from edgead.images.pairs import colour_folder
+    from edgead.images.pairs import colour_folder, is_height_file
     from edgead.images.volume_readers import NIFTI_SUFFIXES
     from edgead.images.volumes import is_volume, slices_of, volume_of
 
@@ -177,7 +177,12 @@ def find_images(paths: list[Path], *, below: bool = True) -> list[Path]:
         if any(sign in str(path) for sign in "*?[") and not path.exists():
             raise SettingsError(f"{path}: no file matches")
         is_file = path.is_file() or (named and not path.is_dir())
-        found += [path] if is_file else list_images(path if below else colour_folder(path), below=below)
+        if is_file:
+            found.append(path)
+        elif below:
+            found += [image for image in list_images(path, below=True) if not is_height_file(image)]
+        else:
+            found += list_images(colour_folder(path))
     return found
 
 

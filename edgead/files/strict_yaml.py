@@ -111,7 +111,7 @@ def load_yaml(path: Path, *, prepared: Callable[[str], str] = str) -> YamlFile:
     Raises
     ------
     SettingsError
-        It cannot be read, or is not valid YAML, with the line; an alias, a key that stands twice.
+        It cannot be read, or is not YAML, with the line; an alias, a key that stands twice.
     """
     try:
         text = read_regular(path, _MAX_BYTES).decode("utf-8")
@@ -135,4 +135,4 @@ def _problem(error: yaml.YAMLError) -> str:
     if isinstance(error, _Refusal):
         return f"{where}: {problem}"
     hint = next((hint for text, hint in _HINTS.items() if text in problem), None)
-    return f"{where}: is not valid YAML: {f'{hint} ({problem})' if hint else problem}"
+    return f"{where}: is not YAML: {f'{hint} ({problem})' if hint else problem}"

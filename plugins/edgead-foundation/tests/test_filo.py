@@ -82,7 +82,7 @@ def test_settings_that_cannot_be_are_refused(settings, message):
         ("nut: bent", "line 1: 'nut' has 'bent': give a list of 1 to 50 texts"),
         ("nut: [bent]\nbolt: [1]", r"line 2: 'bolt' has \[1\]: give a list of 1 to 50 texts"),
         ("nut: []", "give a list of 1 to 50 texts"),
-        ("nut: [bent", "is not valid YAML: a bracket is not closed"),
+        ("nut: [bent", "is not YAML: a bracket is not closed"),
     ],
 )
 def test_files_that_describe_no_parts_are_refused(text, message, tmp_path):

@@ -131,8 +131,8 @@ class EfficientAD(Method[EfficientADConfig]):
         "default": "a CPU to train on: ours, a packaged backbone as the teacher; learns in minutes",
         "fine": "the same with a larger network and more pixels: twice the time, and sharper eyes for small defects",
         "nano": "a CPU to train on: a slight network and its packaged teacher, both ours; weaker",
-        "small": "EfficientAD-S with 2,000 steps; --weights teacher_small.pth of github.com/nelson1425/EfficientAd",
-        "medium": "EfficientAD-M with 2,000 steps; --weights teacher_medium.pth of the same repository",
+        "small": "EfficientAD-S, 2,000 steps; --weights teacher_small.pth of nelson1425/EfficientAd, or anomalib's",
+        "medium": "EfficientAD-M, 2,000 steps; --weights teacher_medium.pth of nelson1425/EfficientAd, or anomalib's",
         "paper": "EfficientAD-S as published, 70,000 steps; --weights as of small, --set penalty_images=IMAGENET",
         "paper_medium": "EfficientAD-M as published, 70,000 steps; --weights as of medium, penalty_images as of paper",
     }
