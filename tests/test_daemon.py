@@ -268,7 +268,7 @@ def test_a_typo_is_named(trained_model, tmp_path):
 
 
 def test_check_prints_the_site_without_secrets(trained_model, tmp_path):
-    site = make_site(trained_model, http={"host": "0.0.0.0", "token": "0123456789abcdef-secret"})
+    site = make_site(trained_model, http={"host": "0.0.0.0", "port": 0, "token": "0123456789abcdef-secret"})
     site["cameras"]["conveyor"] = {"uri": "rtsp://operator:hunter2@10.0.0.7/stream"}
     reported = edgead("daemon", "-c", write_site(tmp_path, site), "--check")
     assert reported.returncode == 0, reported.stderr
