@@ -249,7 +249,8 @@ def test_images_are_judged_where_the_line_takes_them(browser, daemon, url, tmp_p
             judge.click()
         chooser.value.set_files(paths)
         expect(page.locator("#toast")).to_contain_text("broken.png: the body is not image/png")
-        wait_until(lambda: [call[0] for call in daemon.pipelines["front"].calls] == ["judge", "judge"])
+        named = [("judge", Part("a.png")), ("judge", Part("b.jpg"))]
+        wait_until(lambda: daemon.pipelines["front"].calls == named)
 
 
 HIDDEN_UNDER_THE_BAR = """(id) => document.querySelector('.bar').getBoundingClientRect().bottom

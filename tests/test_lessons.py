@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command_line import run_here
 from fakes import content, edit_manifest
 from patience import wait_until
 from test_evidence import open_store
@@ -107,6 +110,20 @@ def ready(world: World, *, by: str = "ben") -> Lessons:
     lessons.start("caps", [world.judge("good")], by=by)
     wait_until(lambda: lessons.all()[0].state == "ready")
     return lessons
+
+
+@pytest.mark.parametrize("reason", ["", "a lamp was new"])
+def test_the_command_takes_the_words_of_a_lesson(tmp_path, reason):
+    model, bad = tmp_path / "none", [tmp_path / "bad.png"]
+    task = Task(model, [tmp_path / "good.png"], bad, tmp_path / "out", tmp_path / "sheet.jpg", "anna", reason)
+    ended = run_here(*task.arguments)
+    assert ended.returncode == 2 and str(model) in ended.stderr and "no such" in ended.stderr
+
+
+def test_a_process_whose_daemon_was_killed_before_it_began_ends():
+    program = "from edgead.process.background_process import stay_behind; stay_behind(0); print('on')"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 1 and ended.stdout == "" and "is gone" in ended.stderr
 
 
 def test_an_accepted_lesson_takes_the_models_place_and_can_be_rolled_back(world):

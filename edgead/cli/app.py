@@ -59,6 +59,8 @@ def _model(path: Path) -> Path:
 
 
 def _folder(path: Path) -> Path:
+    if path.is_file():
+        raise SettingsError(f"{path} is a file: put it into a folder, and name that")
     if not path.is_dir():
         raise SettingsError(f"{path}: no such folder")
     return path

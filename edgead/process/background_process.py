@@ -12,10 +12,11 @@ _PR_SET_PDEATHSIG = 1
 _LOWEST = 19
 
 
-def stay_behind() -> None:
+def stay_behind(parent: int) -> None:
     """Give this process the lowest priority; make it the first to go when memory is short, and end with its parent.
 
-    On Linux the parent is the thread that started it.
+    On Linux that is when the thread ends that started it. A `parent`, by its process id, that is gone already ends it
+    too: of that the system would say nothing any more.
     """
     os.nice(_LOWEST)
     with suppress(OSError):  # another system, or a container that has no such file
@@ -23,3 +24,5 @@ def stay_behind() -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(f"process {parent}, which started this one, is gone")

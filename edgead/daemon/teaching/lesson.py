@@ -32,7 +32,8 @@ MAX_PARTS = 200
 _FRAMES = ("frame.png", "frame.tiff", "frame.jpg")
 _MARK = ".lesson."
 _PROGRAM = (
-    "from edgead.process.background_process import stay_behind; stay_behind(); from edgead.cli import main; main()"
+    "import sys; from edgead.process.background_process import stay_behind; stay_behind(int(sys.argv.pop(1)));"
+    "from edgead.cli import main; main()"
 )
 _END_S = 2.0
 
@@ -201,7 +202,8 @@ class Task:
     def arguments(self) -> list[str]:
         bad = [word for path in self.bad for word in ("--bad", str(path))]
         places = ["--output", str(self.output), "--sheet", str(self.sheet), "--by", self.by]
-        words = ["--threads", "1", "teach", *places, *bad, "--yes", "--json", "--reason", self.reason]
+        reason = ["--reason", self.reason] if self.reason else []  # an empty word is refused as a slip
+        words = ["--threads", "1", "teach", *places, *bad, "--yes", "--json", *reason]
         return [*words, "--", str(self.model), *map(str, self.good)]
 
 
@@ -225,7 +227,7 @@ class LessonProcess:
             if self.stopped:
                 return Taught(reason="stopped before it began")
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, *task.arguments],
+                [sys.executable, "-c", _PROGRAM, str(os.getpid()), *task.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

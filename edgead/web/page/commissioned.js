@@ -71,7 +71,8 @@ function shown(view, gone, pipeline) {
   view.given = pipeline;
   by("commission-gone").hidden = false;
   by("commission-yaml").hidden = !gone.yaml;
-  if (!gone.yaml) return say(by("commission-gone-words"), t("{pipeline} judges by the new model from now on, also after a restart.", { pipeline }));
-  say(by("commission-gone-words"), pipeline ? t("{pipeline} judges by the new model now. So that it does after a restart too, write this into the site file:", { pipeline }) : t("The model lies beside the others. Write this into the site file, with a name for the pipeline, and reload the daemon:"));
+  const inFile = pipeline ? t("{pipeline} judges by the new model now. So that it does after a restart too, write this into the site file:", { pipeline }) : t("The model lies beside the others. Write this into the site file, with a name for the pipeline, and reload the daemon:");
+  say(by("commission-gone-words"), gone.yaml ? inFile : t("{pipeline} judges by the new model from now on, also after a restart.", { pipeline }));
   say(by("commission-yaml"), gone.yaml);
+  by("commission-gone").scrollIntoView({ block: "end" });
 }

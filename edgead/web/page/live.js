@@ -15,6 +15,7 @@ const LISTED = 60;
 const SEEDED = 200;
 // Where no image comes any more, verdicts still do.
 const WITHOUT_IMAGE_MS = 2000;
+const NAME = 128; // characters of a serial number
 
 export class LiveView {
   constructor(open) {
@@ -181,7 +182,7 @@ export class LiveView {
     const path = `/api/pipelines/${this.pipeline}/judge`;
     for (const file of files) {
       try {
-        await upload(path, file);
+        await upload(`${path}?serial=${encodeURIComponent(file.name.slice(0, NAME))}`, file); // a part is found by its file
       } catch (problem) {
         toast(`${file.name}: ${problem.message}`, true);
       }
