@@ -66,7 +66,7 @@ ELSEWHERE = {
     "auto": "edgead train GOOD_IMAGES -o model --preset auto",
     "serve": "edgead daemon -c site.yaml",
 }
-"""What people ask for as verbs, and which command does it."""
+"""Commands that do what people look for under a verb of that name."""
 _FILES = {verb: file for verbs in VERBS.values() for verb, file in verbs.items()}
 
 

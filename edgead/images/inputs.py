@@ -37,7 +37,7 @@ class Tensor(Protocol):
 
 PathLike = str | os.PathLike[str]
 OneImage = PathLike | bytes | bytearray | np.ndarray | PilImage | Tensor
-"""What `read_image` takes."""
+"""One image: path, bytes, array, PIL image or tensor, as `read_image` takes it."""
 
 
 def checked_colour(colour: str | None) -> str | None:
