@@ -11,7 +11,7 @@ NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 # Tests start hundreds of Pythons: without kept bytecode each would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-plugins test-all coverage lint docs clean
+.PHONY: demo test test-plugins test-all coverage lint docs locks clean
 
 # With the daemon, which is the next command of the README.
 demo: $(VENV)/train,daemon.stamp
@@ -69,6 +69,15 @@ $(VENV)/%.stamp: $(NATIVE)
 	@echo 'installing edgead and its packages ($*) into $(VENV): some minutes'
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --no-compile --editable '.[$*]'
 	touch $@
+
+# The packages of the container with their hashes, those of both architectures, in the versions of the day.
+LOCK = --quiet --upgrade --generate-hashes --python-version 3.13 --python-platform x86_64-manylinux_2_28 --no-header --no-annotate
+locks:
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv
+	build/uv/bin/uv pip compile pyproject.toml --extra daemon --extra people $(LOCK) --output-file deploy/requirements.txt
+	sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | tr -d '" ' | tr , '\n' > build/requirements.in
+	build/uv/bin/uv pip compile build/requirements.in $(LOCK) --output-file deploy/build-requirements.txt
 
 clean:
 	rm -rf $(VENV) build out *.egg-info edgead/_*.so

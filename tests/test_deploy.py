@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 import yaml
 from fake_daemon import FakeDaemon
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from system_packages import require
 
 from edgead.site.load import load_site
@@ -107,8 +111,9 @@ def test_alerts_come_when_they_should_and_not_before(tmp_path):
 
 def test_the_site_of_the_container_loads_and_lies_in_its_volume(monkeypatch):
     monkeypatch.setenv("EDGEAD_TOKEN", "of-nobody-but-this-test")
+    monkeypatch.setenv("PROMETHEUS_TOKEN", "of-a-reader-of-this-test")
     site = load_site(DEPLOY / "container-site.yaml")
-    assert site.http is not None and site.http.port == 8080
+    assert site.http is not None and site.http.port == 8080 and site.http.tokens["prometheus"].role == "view"
     for path in (site.store.folder, *(pipeline.model for pipeline in site.pipelines.values())):
         assert path is not None and path.is_relative_to("/var/lib/edgead")
 
@@ -129,8 +134,26 @@ def test_what_the_composition_mounts_and_names_is_there():
     ]
 
 
+def test_the_lists_of_packages_have_what_edgead_asks_for():
+    system = re.search(r"^requires = (.+)", (DEPLOY.parent / "pyproject.toml").read_text(), re.MULTILINE)
+    asked = {"requirements.txt": requires("edgead"), "build-requirements.txt": ast.literal_eval(system[1])}
+    for file, requirements in asked.items():
+        pinned = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (DEPLOY / file).read_text(), re.MULTILINE))
+        for requirement in map(Requirement, requirements):
+            if all(
+                requirement.marker and not requirement.marker.evaluate({"extra": extra})
+                for extra in ("daemon", "people")
+            ):
+                continue
+            version = pinned.get(canonicalize_name(requirement.name))
+            assert version and version in requirement.specifier, f"{requirement} is not in {file}: run `make locks`"
+
+
 def test_the_image_runs_as_nobody_special_and_asks_whether_it_is_ready():
     lines = (DEPLOY / "Containerfile").read_text()
     assert "\nUSER edgead\n" in lines and "/readyz" in lines.partition("HEALTHCHECK")[2]
+    assert lines.count("pip install") - lines.count("--require-hashes") == 2, (
+        "edgead itself, and extras that are asked for"
+    )
     copied = {line[1:] for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if line[:1] == "!"}
     assert copied == {name for name in copied if (DEPLOY.parent / name).exists()}

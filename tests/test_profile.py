@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import socket
 
 import pytest
 from fakes import FakeDetector, numbered
@@ -38,6 +40,14 @@ def test_a_report_is_json_and_a_table():
     assert reported["machine"]["cpu"]
     table = report.table()
     assert table.row_count == 5 and "3 frames, 160 x 120 px" in table.title
+
+
+def test_a_row_to_share_says_what_ran_and_nothing_of_its_owner():
+    report = profile(FakeDetector(), [numbered(0)], warmup=0, n=3)
+    cells = report.shared_row("fake at 8 x 8 px").strip("| ").split(" | ")
+    assert len(cells) == 5 and report.machine["cpu"] in cells[0] and "images of 160 x 120 px" in cells[1]
+    assert cells[2] == f"{report.latency['total'].p50_ms:.1f}"
+    assert socket.gethostname() not in "".join(cells) and getpass.getuser() not in "".join(cells)
 
 
 def test_grey_images_are_taken_and_nothing_is_refused():

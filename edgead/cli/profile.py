@@ -55,6 +55,9 @@ def profile(
         tuple[Path, Path] | None,
         typer.Option(metavar="A B", help="Two reports written with --json: print their ratios."),
     ] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="Print one row of Markdown for the documentation's table of boards.")
+    ] = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
@@ -83,10 +86,16 @@ def profile(
         what = f"{duration:g} s at {rate:g} frames a second" if pace else f"{n} frames"
         stderr.print(f"measuring {what} after {warmup} frames to warm up")
         report = measure(detector, frames, warmup=warmup, n=n, pace=pace)
+        height, width = detector.manifest.inputs[0].preprocessing.image_size
+        graph = f"{detector.graph.precision}, {detector.runtime}"
+        model_ran = f"{detector.manifest.detector} at {width} x {height} px, {graph}"
     if samples is not None:
         report.write_samples(samples)
     if html is not None:
         write_whole(html, profile_page(report, str(model)).encode())
+    if share:
+        print(report.shared_row(model_ran))
+        return
     print_report(report.to_dict(), json, report.table)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from edgead.process.memory import peak_memory_mib
 from edgead.profiling.contention import OtherLoad, OtherUse, describe_use
 from edgead.profiling.latency import Latency, LatencyRecorder, latency_table, machine_facts
 from edgead.types import StageTimes
+from edgead.version import __version__
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -200,6 +202,28 @@ class ProfileReport:
             f" {self.peak_memory_mib} MiB{describe_use(self.other_use)}{throttled}; {self.machine['cpu']},"
             f" {self.machine['logical_cores']} cores, {self.machine['isa'] or 'numpy instead of the compiled kernels'}"
         )
+
+    def shared_row(self, model: str) -> str:
+        """Write the run as a row of Markdown for the documentation's table of boards.
+
+        It names no folder, host or person.
+
+        Parameters
+        ----------
+        model : str
+            What was run, such as "patchcore at 224 x 224 px, int8, onnxruntime".
+        """
+        machine, total = self.machine, self.latency["total"]
+        virtual = ", virtual" if machine["virtual_machine"] else ""
+        sizes = ", ".join(f"{width} x {height}" for height, width in self.image_sizes)
+        cells = (
+            f"{machine['cpu']}, {machine['logical_cores']} cores{virtual}, {machine['isa'] or 'no compiled kernels'}",
+            f"{model}, {machine['threads']['kernels']} threads; images of {sizes} px",
+            f"{total.p50_ms:.1f}",
+            f"{total.p99_ms:.1f}",
+            f"{__version__}, {date.today()}; {self._pace()}{describe_use(self.other_use)}",
+        )
+        return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
 
     def _pace(self) -> str:
         pace = self.arrivals
