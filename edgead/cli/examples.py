@@ -13,10 +13,6 @@ EXAMPLES = {
         "edgead train good_images -o model --preset fast --defects known_rejects",
     ),
     "presets": ("edgead presets", "edgead presets --json"),
-    "tune": (
-        "edgead tune good_images -o model --latency-ms 10",
-        "edgead tune good_images -o model --latency-ms 5 --precisions fp32,int8",
-    ),
     "screen": ("edgead screen pile -o ranked", "edgead screen pile -o ranked --make-model model --most-defective 0.1"),
     "commission": (
         "edgead commission camera:0 -o model",
