@@ -163,7 +163,7 @@ def test_a_training_that_cannot_be_is_refused_before_torch_is_loaded(arguments, 
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-@pytest.mark.parametrize("verb", ["predict", "calibrate", "teach", "eval", "export", "describe", "sort", "sign"])
+@pytest.mark.parametrize("verb", ["predict", "calibrate", "teach", "eval", "export", "sort", "sign"])
 def test_a_model_that_is_not_there_is_refused_before_a_verb_loads_what_it_needs(verb):
     said, heavy = loaded(verb, "nowhere", "part.png")
     assert "nowhere is not an edgead model: no such directory" in said and heavy == set()

@@ -36,10 +36,6 @@ EXAMPLES = {
     ),
     "verify": ("edgead verify model", "edgead verify model good_images --all"),
     "profile": ("edgead profile model", "edgead profile model --rate 30 --duration 60 --html latency.html"),
-    "describe": (
-        "edgead describe model rejects --endpoint http://localhost:8000/v1",
-        "edgead describe model rejects --endpoint http://localhost:8000/v1 --part 'a cap' -o said.jsonl",
-    ),
     "daemon": ("edgead daemon -c site.yaml --check", "edgead daemon -c site.yaml"),
     "user": ("edgead user add anna --role operate", "edgead user list"),
     "evidence": (

@@ -40,7 +40,6 @@ VERBS = {
         "report": "device",
         "verify": "workstation",
         "profile": "profile",
-        "describe": "describe",
     },
     "Run a line": {"daemon": "daemon", "user": "user", "evidence": "evidence", "audit": "audit"},
     "Improve a model": {

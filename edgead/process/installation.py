@@ -41,6 +41,7 @@ _PLUGINS = {
         "gpio": "edgead-plant[gpio]",
     },
     "edgead.verbs": {
+        "describe": "edgead-language",
         "heights": "edgead-height",
         "tune": "edgead-tune",
         "video": "edgead-video",
