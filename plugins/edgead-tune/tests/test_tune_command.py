@@ -36,12 +36,12 @@ def test_made_defects_are_refused(made, tmp_path):  # noqa: F811
 
 def test_the_help_of_the_verb_is_edgeads():
     shown = " ".join(edgead("tune", "--help").stdout.split())
-    assert "Usage: edgead tune [OPTIONS] DATA" in shown and "Examples: edgead tune good_images" in shown
+    assert "edgead tune [OPTIONS]" in shown and "Examples: edgead tune good_images" in shown
 
 
 def test_what_was_trained_gets_another_window_and_fewer_rows():
     settings = {"backbone": "efficientnet_lite0", "image_size": (64, 64)}
     trained = METHODS["mvg"].from_settings(settings, pretrained=False).trained()
     windowed = with_window(trained, 3)
-    assert windowed.head.window == 3 and windowed.settings["window"] == 3 != trained.settings["window"]
+    assert windowed.head.window == 3 and windowed.settings["window"] == 3 and trained.settings.get("window") != 3
     assert with_rows(trained, 3).arrays == trained.arrays  # mvg has no bank
