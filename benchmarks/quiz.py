@@ -3,6 +3,7 @@
 `python -m benchmarks quiz MODEL DATA --endpoint http://127.0.0.1:8080/v1 --most 200`. A single letter is asked for, in
 at most two tokens at temperature 0. An answer counts where it is the true letter alone, with or without a closing
 bracket; spaces around it do not count. Nothing of the detector's verdict is in a question; its heat map may be shown.
+Needs the plug-in edgead-language.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from edgead.dataset.groups import Groups, group_images
 from edgead.detector import Detector
 from edgead.images.files import load_image
 from edgead.metrics.rates import worth
-from edgead.report.describe.chat import Chat, ChatError, Message, read_address
-from edgead.report.describe.opinions import image_parts, write_rows
+from edgead_language.chat import Chat, ChatError, Message, read_address
+from edgead_language.opinions import image_parts, write_rows
 
 CHANCE = 1 / len(LETTERS)
 _MAX_TOKENS = 2

@@ -4,7 +4,7 @@
 folder such as `video_1_subset_2` with its frames, `frame_137.jpg`, and beside it `video_1_subset_2_qa.txt`, a list of
 questions with four lettered options and their answers. As in the authors' script for GPT-4o, all frames of a clip are
 sent in their order, at temperature 0, and a single letter is asked for. `predictions` has a file a clip, as
-`calc_lmm_vqa_accuracy.py` reads them. Bharadwaj et al. 2024, https://github.com/rohit901/VANE-Bench.
+`calc_lmm_vqa_accuracy.py` reads them. Needs the plug-in edgead-language. Bharadwaj et al. 2024, https://github.com/rohit901/VANE-Bench.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from edgead.dataset.folders import DatasetError
 from edgead.files.user_paths import named_path
 from edgead.images.files import list_images, load_image
 from edgead.metrics.rates import worth
-from edgead.report.describe.chat import Chat, Message, read_address
-from edgead.report.describe.opinions import image_part
+from edgead_language.chat import Chat, Message, read_address
+from edgead_language.opinions import image_part
 
 _CLIP = re.compile(r"video_([0-9]+)_subset_([0-9]+)")
 _QUESTIONS = "_qa.txt"

@@ -6,7 +6,6 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from unittest import mock
@@ -23,8 +22,8 @@ class Ended:
     stderr: str
 
 
-def run_here(*arguments: object, columns: int = 300, command: Callable[[], None] = main) -> Ended:
-    """Run `edgead ARGUMENTS`, or another command, on a terminal of so many columns; tables do not break names.
+def run_here(*arguments: object, columns: int = 300) -> Ended:
+    """Run `edgead ARGUMENTS` on a terminal of so many columns; tables do not break names.
 
     What needs a process of its own (signals, memory, what is imported, the exit code itself) does not belong here.
     """
@@ -41,7 +40,7 @@ def run_here(*arguments: object, columns: int = 300, command: Callable[[], None]
         mock.patch.object(sys, "argv", ["edgead", *map(str, arguments)]),
     ):
         try:
-            command()
+            main()
             code = 0
         except SystemExit as end:
             code = 0 if end.code is None else int(end.code)

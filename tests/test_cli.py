@@ -396,23 +396,6 @@ def test_usage_errors_come_before_images_are_read(line_data, tmp_path, monkeypat
     assert message in refused(monkeypatch, tmp_path, ["train", line_data, "-o", "out", *options])
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--detectors", "oracle"], "cannot tune oracle"),
-        (["--precisions", "fp8"], "unknown precision 'fp8'"),
-        (["--runtime", "oracle"], "unknown runtime 'oracle'"),
-    ],
-)
-def test_a_search_checks_its_options_before_images_are_read(line_data, tmp_path, monkeypatch, options, message):
-    def refuse(*_arguments, **_settings):
-        raise AssertionError("an image was read")
-
-    monkeypatch.setattr("edgead.dataset.folders.load_image", refuse)
-    command = ["tune", line_data, "-o", "out", "--latency-ms", "9", *options]
-    assert message in refused(monkeypatch, tmp_path, command)
-
-
 def test_help_lists_the_choices():
     shown = " ".join(edgead("train", "--help").stdout.split())
     assert "one of patchcore, simplenet, efficient_ad, mvg, draem, cs_flow" in shown

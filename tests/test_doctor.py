@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import onnxruntime
@@ -36,6 +37,12 @@ def test_what_the_tests_themselves_need_is_found(findings):
     assert "5 frames written, 5 read back" in findings["video MJPG .avi"]["detail"]
     assert findings["native kernels"]["ok"] == ("cpu" in kernels.backends())
     assert kernels.isa() in findings["isa"]["detail"]
+
+
+def test_plug_ins_of_this_repository_that_are_not_installed_are_named(monkeypatch):
+    monkeypatch.setattr(doctor, "entry_points", lambda group: [])
+    names = sorted(path.parent.name for path in (Path(__file__).parents[1] / "plugins").glob("*/pyproject.toml"))
+    assert doctor._plugins() == {"ok": True, "detail": f"not installed: {', '.join(names)}"}
 
 
 def test_what_is_missing_is_found_missing(findings):

@@ -73,6 +73,7 @@ def test_a_component_of_a_plug_in_is_named_with_its_package(came_from, monkeypat
     assert (
         comes_with("edgead.sources", "stereo") == "stereo comes with edgead-height: ENV/bin/pip install edgead-height"
     )
+    assert comes_with("edgead.verbs", "tune") == "tune comes with edgead-tune: ENV/bin/pip install edgead-tune"
     assert comes_with("edgead.sinks", "seas") is None and comes_with("edgead.nothing", "s7") is None
     came_from(CHECKOUT.as_uri(), dir_info={})
     monkeypatch.chdir(CHECKOUT)

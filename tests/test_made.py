@@ -316,7 +316,6 @@ def test_every_verb_that_takes_images_refuses_them(made, model_copy, tmp_path):
     for words in (
         ("train", parts, "-o", tmp_path / "new"),
         ("train", made, "-o", tmp_path / "new", "--normal-dir", "test/good"),
-        ("tune", parts, "-o", tmp_path / "new", "--latency-ms", 100),
         ("commission", parts, "-o", tmp_path / "new"),
         ("commission", f"{parts}/*.png?rate=50", "-o", tmp_path / "new"),
         ("teach", model_copy, parts, "--yes"),

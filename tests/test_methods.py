@@ -84,4 +84,3 @@ def test_what_is_exported_before_and_after_training_has_the_same_form():
     method = METHODS["mvg"].from_settings({"backbone": "efficientnet_lite0", "image_size": (64, 64)}, pretrained=False)
     before = method.trained()
     assert isinstance(before, Trained) and before.settings["image_size"] == [64, 64] and not before.arrays
-    assert before.with_window(3).head.window == 3 and before.with_window(3).settings["window"] == 3

@@ -1,13 +1,16 @@
-"""The reference of the command line, made of the commands themselves."""
+"""The reference of the command line, made of the commands themselves; those of plugins/ need not be installed."""
 
 from __future__ import annotations
 
 import inspect
 import io
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from enum import Enum
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,29 +18,44 @@ import typer
 
 from docs.make.markdown import code, table
 from edgead.cli import app
-from edgead.cli.verbs import VerbGroup
+from edgead.cli.verbs import GROUP
+from edgead.process.installation import of_plugins
 
 PREFIX = "edgead"
+PLUGINS = Path(__file__).parents[2] / "plugins"
 _KINDS: dict[Any, str] = {Path: "path", str: "text", int: "whole number", float: "number", bool: ""}
 
 
 @cache
 def commands() -> dict[str, Any]:
     """Every verb with its parameters, those of groups under both words, with its help filled in as `--help` does."""
-    found = dict(_verbs(typer.main.get_command(app)))
+    group: Any = typer.main.get_command(app)
+    found = dict(_commands({verb: group.load(verb) for verb in group.commands}))
+    for place, module in _modules_of_plugins():
+        sys.path.insert(0, str(place))
+        import_module(module)
+        sys.path.remove(str(place))
+    registered = typer.main.get_command(app).imported  # type: ignore[attr-defined]
+    found |= _commands({verb: registered[verb] for verb in of_plugins(GROUP)})
     for name, command in found.items():
         with redirect_stdout(io.StringIO()):
             command.get_help(_context(command, f"{PREFIX} {name}"))
     return found
 
 
-def _verbs(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    for name in group.commands:
-        command = group.load(name) if isinstance(group, VerbGroup) else group.commands[name]
+def _commands(verbs: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in verbs.items():
         if hasattr(command, "commands"):
-            yield from _verbs(command, f"{name} ")
+            yield from _commands(command.commands, f"{name} ")
         else:
             yield before + name, command
+
+
+def _modules_of_plugins() -> Iterator[tuple[Path, str]]:
+    for project in sorted(PLUGINS.glob("*/pyproject.toml")):
+        section = project.read_text(encoding="utf-8").partition(f'"{GROUP}"]\n')[2].partition("\n\n")[0]
+        for module in re.findall(r' = "(.+)"', section):
+            yield project.parent, module
 
 
 def common() -> Any:
@@ -69,8 +87,11 @@ def page() -> str:
             ([f"[`{PREFIX} {name}`](#{_anchor(name)})", _summary(each)] for name, each in commands().items()),
         ),
     ]
+    packages = of_plugins(GROUP)
     for name, command in commands().items():
         parts += [f"## `{PREFIX} {name}` {{ #{_anchor(name)} }}", *_described(command)]
+        if package := packages.get(name.partition(" ")[0]):
+            parts.append(f"Comes with the package `{package}` of the repository.")
     return "\n\n".join(parts) + "\n"
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import signal
 import sys
-from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from edgead.cli.app import app
 from edgead.errors import EdgeadError
@@ -33,15 +32,15 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def main(command: Callable[[], Any] = app) -> None:
-    """Run the command `edgead`, or another package's of the same kind: errors become one line and an exit code."""
+def main() -> None:
+    """Run the command `edgead`: errors become one line and an exit code."""
     signal.signal(signal.SIGTERM, _stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name can be what no encoding has
-    if command is app and len(sys.argv) == 1 and sys.stdin.isatty() and sys.stdout.isatty():
+    if len(sys.argv) == 1 and sys.stdin.isatty() and sys.stdout.isatty():
         sys.argv.append("start")
     try:
-        command()
+        app()
     except EdgeadError as error:
         _refuse(str(error))
     except OSError as error:

@@ -260,20 +260,6 @@ def pairs_table(rows: list[dict[str, Any]]) -> Group:
     )
 
 
-def tuned_table(tuned: Any, budget_ms: float) -> Group:
-    """The report of `edgead tune`: a table of finalists, fastest first, and below it what went wrong with others."""
-    table = Table(
-        title=f"{len(tuned.finalists)} finalists of {tuned.tried}, budget {budget_ms:g} ms, AUROC on drawn defects",
-        title_justify="left",
-    )
-    for column in ("", "candidate", "precision", "ms (p95)", "AUROC"):
-        table.add_column(column)
-    for one in sorted(tuned.finalists, key=lambda one: one.latency_ms):
-        mark = "winner" if one is tuned.winner else "front" if one in tuned.front else ""
-        table.add_row(mark, str(one.candidate), one.precision, f"{one.latency_ms:.2f}", f"{one.auroc:.4f}")
-    return Group(table, tuned.groups, *tuned.problems)
-
-
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgead.errors import SettingsError
 from edgead.heads import find_head
-from edgead.process.installation import install_command
+from edgead.process.installation import install_command, of_plugins
 from edgead.process.quiet_libraries import quiet_opencv, quiet_stderr
 from edgead.profiling.latency import machine_facts
 from edgead.runtime.device import find_gpu
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 REQUIRED = ("machine", "isa", "onnxruntime", "image png", "image jpg")
 _VIDEO_CODECS = (("MJPG", ".avi"), ("mp4v", ".mp4"), ("avc1", ".mp4"))
 # Of plug-ins.
-_GROUPS = "methods backbones heads sorters screeners defects sources sinks triggers runtimes".split()
+_GROUPS = "methods backbones heads sorters screeners defects sources sinks triggers runtimes verbs".split()
 _IMAGE_FORMATS = ("jpg", "png", "tiff", "webp")
 # y = Abs(x) on one float: a ModelProto of ir_version 8 and opset 13, written by hand in protobuf's wire format.
 # Fields: 1 ir_version, 7 graph {1 node {1 input, 2 output, 4 op_type}, 2 name, 11 input, 12 output}, 8 opset_import.
@@ -113,7 +113,7 @@ def examination_table(findings: dict[str, Finding]) -> Table:
 
 
 def _plugins() -> Finding:
-    """What other packages add by entry points, and which of that cannot be loaded."""
+    """What other packages add by entry points, which of that cannot be loaded, and what this repository has more."""
     sound, broken = [], []
     entries = [(kind, entry) for kind in _GROUPS for entry in entry_points(group=f"edgead.{kind}")]
     registries = {f"{registry.kind}s": registry for registry, _ in KINDS}
@@ -138,7 +138,10 @@ def _plugins() -> Finding:
             sound.append(name)
         else:
             broken.append(f"{name} cannot be used: {why}")
-    return {"ok": not broken, "detail": "; ".join([*broken, *sound]) or "none installed"}
+    absent = {package for kind in _GROUPS for package in of_plugins(f"edgead.{kind}").values()}
+    absent -= {entry.dist.name for _, entry in entries if entry.dist}
+    rest = [f"not installed: {', '.join(sorted(absent))}"] if absent else []
+    return {"ok": not broken, "detail": "; ".join([*broken, *sound, *rest])}
 
 
 def _tried(probe: Callable[[], Finding]) -> Finding:

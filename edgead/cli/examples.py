@@ -13,10 +13,6 @@ EXAMPLES = {
         "edgead train good_images -o model --preset fast --defects known_rejects",
     ),
     "presets": ("edgead presets", "edgead presets --json"),
-    "tune": (
-        "edgead tune good_images -o model --latency-ms 10",
-        "edgead tune good_images -o model --latency-ms 5 --precisions fp32,int8",
-    ),
     "screen": ("edgead screen pile -o ranked", "edgead screen pile -o ranked --make-model model --most-defective 0.1"),
     "commission": (
         "edgead commission camera:0 -o model",
@@ -40,10 +36,6 @@ EXAMPLES = {
     ),
     "verify": ("edgead verify model", "edgead verify model good_images --all"),
     "profile": ("edgead profile model", "edgead profile model --rate 30 --duration 60 --html latency.html"),
-    "describe": (
-        "edgead describe model rejects --endpoint http://localhost:8000/v1",
-        "edgead describe model rejects --endpoint http://localhost:8000/v1 --part 'a cap' -o said.jsonl",
-    ),
     "daemon": ("edgead daemon -c site.yaml --check", "edgead daemon -c site.yaml"),
     "user": ("edgead user add anna --role operate", "edgead user list"),
     "evidence": (

@@ -1,12 +1,14 @@
 """Verbs of the command, by what they are for: each is imported when it is called, for its file imports what it uses.
 
-`edgead --help`, `--version` and a misspelt verb import none of them.
+`edgead --help`, `--version` and a misspelt verb import none of them. Plug-ins add verbs by entry points.
 """
 
 from __future__ import annotations
 
 import ast
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from edgead.cli.examples import EXAMPLES
 from edgead.errors import SettingsError
-from edgead.process.installation import comes_with
+from edgead.process.installation import comes_with, of_plugins
 
 VERBS = {
     "Make a model": {
@@ -25,7 +27,6 @@ VERBS = {
         "optics": "optics",
         "train": "train",
         "presets": "presets",
-        "tune": "workstation",
         "screen": "screen",
         "commission": "commission",
         "cycle": "cycle",
@@ -39,7 +40,6 @@ VERBS = {
         "report": "device",
         "verify": "workstation",
         "profile": "profile",
-        "describe": "describe",
     },
     "Run a line": {"daemon": "daemon", "user": "user", "evidence": "evidence", "audit": "audit"},
     "Improve a model": {
@@ -67,6 +67,8 @@ ELSEWHERE = {
     "serve": "edgead daemon -c site.yaml",
 }
 """Commands that do what people look for under a verb of that name."""
+GROUP = "edgead.verbs"
+"""Of entry points `VERB = "module"`, whose module registers the verb with `edgead.cli.app.app`."""
 _FILES = {verb: file for verbs in VERBS.values() for verb, file in verbs.items()}
 
 
@@ -81,21 +83,22 @@ class VerbGroup(TyperGroup):
         }
 
     def load(self, verb: str) -> Any:
-        """Import a verb; there must be one of that name."""
-        app = import_module(f"{__package__}.{_FILES[verb]}").app
-        group = typer.main.get_group(app)
+        """Import a verb, edgead's own or a plug-in's; there must be one of that name."""
+        module = import_module(f"{__package__}.{_FILES[verb]}") if verb in _FILES else _added()[verb].load()
+        group = typer.main.get_group(module.app)
         assert isinstance(group, VerbGroup)
         command = group.imported[verb]
-        command.epilog = "\n\n".join(("Examples:", *EXAMPLES[verb]))
+        if verb in EXAMPLES:
+            command.epilog = "\n\n".join(("Examples:", *EXAMPLES[verb]))
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] in ELSEWHERE:
             raise SettingsError(f"{args[0]} is no verb of its own: `{ELSEWHERE[args[0]]}`")
-        if args[0] in _FILES:
+        if args[0] in _FILES or args[0] in _added():
             self.commands[args[0]] = self.load(args[0])
-        elif moved := comes_with("console_scripts", f"edgead-{args[0]}"):
-            raise SettingsError(moved)
+        elif missing := comes_with(GROUP, args[0]):
+            raise SettingsError(missing)
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -107,15 +110,35 @@ class VerbGroup(TyperGroup):
         return super().shell_complete(ctx, incomplete)
 
     def _summarize(self) -> None:
-        found = {verb: text for file in set(_FILES.values()) for verb, text in _summaries(file).items()}
+        own = (Path(__file__).with_name(f"{file}.py") for file in set(_FILES.values()))
+        found = {verb: text for file in own for verb, text in _summaries(file).items()}
+        plugins = {verb: f"Comes with {package}, not installed." for verb, package in of_plugins(GROUP).items()}
+        plugins |= {verb: _summary_of(entry) for verb, entry in _added().items()}
+        for verb in sorted(plugins):
+            self.commands.setdefault(verb, TyperCommand(verb, rich_help_panel="Plug-ins"))
         for verb, command in self.commands.items():
-            command.help = command.help or found[verb]
+            command.help = command.help or {**found, **plugins}[verb]
 
 
-def _summaries(file: str) -> dict[str, str]:
+def _added() -> dict[str, EntryPoint]:
+    """Verbs of plug-ins that are installed; edgead's own cannot be replaced."""
+    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _FILES}
+
+
+def _summary_of(entry: EntryPoint) -> str:
+    """What the help of a plug-in's verb begins with; nothing of the plug-in is imported."""
+    package, *inner = entry.module.split(".")
+    spec = find_spec(package)
+    files = [Path(folder, *inner).with_suffix(".py") for folder in (spec and spec.submodule_search_locations) or ()]
+    if spec and spec.origin and not inner:
+        files = [Path(spec.origin)]
+    return next((_summaries(file).get(entry.name, "") for file in files if file.is_file()), "")
+
+
+def _summaries(file: Path) -> dict[str, str]:
     """Read from a file, without importing it, what the help of each of its verbs begins with."""
     found = {}
-    for node in ast.parse(Path(__file__).with_name(f"{file}.py").read_text(encoding="utf-8")).body:
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef):
             calls = [call for call in node.decorator_list if isinstance(call, ast.Call)]
             named = [_constant(call, "name") for call in calls if ast.unparse(call.func) == "app.command"]

@@ -1,4 +1,4 @@
-"""Verbs `tune`, `export` and `verify`: search, export and proof on the workstation; they import torch."""
+"""Verbs `export` and `verify`: export and proof on the workstation; they import torch."""
 
 from __future__ import annotations
 
@@ -8,79 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgead.cli.app import (
-    FalseRejectRate,
-    Group,
-    Json,
-    Model,
-    NormalDir,
-    Seed,
-    TrainingData,
-    app,
-    find_images,
-    print_report,
-)
-from edgead.cli.choices import PrecisionName, Runtime
-from edgead.cli.console import export_facts, facts_table, pairs_table, parity_table, stage_bars, tuned_table
-from edgead.errors import SettingsError
-from edgead.files.atomic import write_whole
+from edgead.cli.app import Json, Model, app, find_images, print_report
+from edgead.cli.choices import PrecisionName
+from edgead.cli.console import export_facts, facts_table, pairs_table, parity_table, stage_bars
 
 if TYPE_CHECKING:
     from edgead.artifact.folder import Artifact
-
-
-@app.command()
-def tune(
-    data: TrainingData,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
-    latency_ms: Annotated[
-        float, typer.Option(help="Time budget for a frame on this machine, in milliseconds, 95th percentile.")
-    ],
-    false_reject_rate: FalseRejectRate = None,
-    normal_dir: NormalDir = None,
-    runtime: Runtime = "onnxruntime",
-    precisions: Annotated[
-        str, typer.Option(help="Precisions of the finalists: some of fp32, fp16, int8, int8_symmetric.")
-    ] = "fp32",
-    detectors: Annotated[str, typer.Option(help="Methods to choose from.")] = "patchcore,mvg",
-    trials: Annotated[int, typer.Option(min=2, help="Candidates to start with.")] = 24,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of processes; by default one for each core.")
-    ] = None,
-    ray: Annotated[str | None, typer.Option(help="Address of a Ray cluster to train on, or auto.")] = None,
-    group: Group = "auto",
-    plot: Annotated[
-        Path | None, typer.Option(help="SVG file for the plot of the Pareto front; by default OUTPUT.svg.")
-    ] = None,
-    seed: Seed = 0,
-    json: Json = False,
-) -> None:
-    """Search for the best detector within a latency budget, and write it as a finished model."""
-    from edgead.workstation.tune.run import TunePlan
-    from edgead.workstation.tune.run import tune as search
-
-    drawn = plot or output.with_name(f"{output.name}.svg")
-    if plot and not plot.parent.is_dir():
-        raise SettingsError(f"--plot {plot}: there is no folder {plot.parent}")
-    plan = TunePlan(
-        latency_ms,
-        false_reject_rate,
-        runtime,
-        _listed(precisions),
-        _listed(detectors),
-        trials,
-        workers,
-        ray,
-        seed,
-        group,
-        normal_dir,
-    )
-    with stage_bars() as progress:
-        tuned = search(data, output, plan, progress=progress)
-    write_whole(drawn, tuned.plot.encode())
-    print_report(
-        {"model": str(output), "plot": str(drawn), **tuned.to_dict()}, json, lambda: tuned_table(tuned, latency_ms)
-    )
 
 
 @app.command()
@@ -169,7 +102,3 @@ def _verify_all(artifact: Artifact, images: list[Path], json: bool) -> bool:
     rows = [report.to_dict() for report in reports]
     print_report({"model": str(artifact.path), "pairs": rows}, json, lambda: pairs_table(rows))
     return all(report.passed for report in reports)
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))

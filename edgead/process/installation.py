@@ -14,11 +14,6 @@ from urllib.parse import urlsplit
 # What this repository's plug-ins add, by the groups of their entry points; with the extra that a component needs.
 _FOUNDATION = "winclip anomaly_clip crane filo metauas inp_former inp_lite"
 _PLUGINS = {
-    "console_scripts": {
-        "edgead-heights": "edgead-height",
-        "edgead-video": "edgead-video",
-        "edgead-weights": "edgead-foundation",
-    },
     "edgead.defects": {"seas": "edgead-diffusion", "anogen": "edgead-diffusion"},
     "edgead.heads": {"area_opened": "edgead-reconstruction"},
     "edgead.methods": {
@@ -44,6 +39,13 @@ _PLUGINS = {
         "s7": "edgead-plant[s7]",
         "ethernet_ip": "edgead-plant[ethernet-ip]",
         "gpio": "edgead-plant[gpio]",
+    },
+    "edgead.verbs": {
+        "describe": "edgead-language",
+        "heights": "edgead-height",
+        "tune": "edgead-tune",
+        "video": "edgead-video",
+        "weights": "edgead-foundation",
     },
 }
 
@@ -80,6 +82,11 @@ def comes_with(group: str, name: str) -> str | None:
     """
     package = _PLUGINS.get(group, {}).get(name)
     return package and f"{name} comes with {package.partition('[')[0]}: {plugin_command(package)}"
+
+
+def of_plugins(group: str) -> dict[str, str]:
+    """Components that plug-ins of this repository have, installed or not, and the package of each."""
+    return {name: package.partition("[")[0] for name, package in _PLUGINS.get(group, {}).items()}
 
 
 def command_path(name: str) -> str:

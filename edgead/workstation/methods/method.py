@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -17,7 +17,6 @@ from edgead.artifact.inputs import Colour
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.heads import Head
-from edgead.heads.nearest import OF_ROWS
 from edgead.workstation.methods.settings import plain_settings, read_settings
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead.workstation.trainer.device import CPU
@@ -76,16 +75,6 @@ class Trained:
     learns_from: LearnsFrom = "good"
     graph_arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
-
-    def with_window(self, window: int) -> Trained:
-        """The same with patch scores averaged over windows of this many patches a side."""
-        head = self.head.model_copy(update={"window": window})
-        return replace(self, head=head, settings={**self.settings, "window": window})
-
-    def with_rows(self, rows: int) -> Trained:
-        """The same with the first rows of the memory bank alone, which greedy k-centre would have chosen."""
-        of_rows = {name: self.arrays[name][:rows] for name in OF_ROWS if name in self.arrays}
-        return replace(self, arrays={**self.arrays, **of_rows})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ import torch
 from edgead import metrics
 from edgead.artifact.preprocess import preprocess
 from edgead.heads.contract import Scorer
-from edgead.heads.patches import PatchScorer
 from edgead.images.files import load_image
 from edgead.synthetic.drawn_defects import draw_defect
 from edgead.workstation.methods.method import Trained
@@ -50,32 +48,13 @@ def score_images(trained: Trained, images: Sequence[np.ndarray]) -> np.ndarray:
     scorer: Scorer | None = None
     scores = []
     for image in images:
-        outputs = _outputs(trained, image)
+        outputs = outputs_of(trained, image)
         scorer = scorer or trained.head.open(outputs, trained.arrays, trained.preprocessing.image_size)
         scores.append(trained.head.score_still(scorer, outputs).image_score)
     return np.array(scores)
 
 
-def score_by_window(trained: Trained, images: Sequence[np.ndarray], windows: Sequence[int]) -> dict[int, np.ndarray]:
-    """The same for several sizes of the window that patch scores are averaged over, from one search of each image.
-
-    The head of what was trained is a `PatchHead`.
-    """
-    scores: dict[int, list[float]] = {window: [] for window in windows}
-    scorers: dict[int, PatchScorer] = {}
-    for image in images:
-        outputs = _outputs(trained, image)
-        if not scorers:
-            heads = {window: trained.head.model_copy(update={"window": window}) for window in windows}
-            prepared = outputs, trained.arrays, trained.preprocessing.image_size
-            scorers = {window: cast("PatchScorer", head.open(*prepared)) for window, head in heads.items()}
-        patch_scores = scorers[windows[0]].patch_scores(outputs)
-        for window, scorer in scorers.items():
-            scores[window].append(scorer.image_score(patch_scores, outputs))
-    return {window: np.array(found) for window, found in scores.items()}
-
-
-def _outputs(trained: Trained, image: np.ndarray) -> dict[str, np.ndarray]:
+def outputs_of(trained: Trained, image: np.ndarray) -> dict[str, np.ndarray]:
     """What the network gives for an image, by the names that the head has for it."""
     with torch.inference_mode():
         given = trained.network(torch.from_numpy(preprocess(image, trained.preprocessing))[None])

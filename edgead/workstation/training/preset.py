@@ -55,7 +55,7 @@ def preset_settings(
             raise SettingsError(f"--preset {AUTO} searches with 8-bit images: name another preset")
         if good.tiles is not None:
             raise SettingsError(f"--preset {AUTO} searches for whole images: name another preset, or leave out --tiles")
-        from edgead.workstation.tune.auto import LATENCY_MS, choose_settings  # the search, which others do not need
+        from edgead.workstation.training.auto import LATENCY_MS, choose_settings  # the search, which others do not need
 
         budget_ms = LATENCY_MS if latency_ms is None else latency_ms
         choice = choose_settings(good.find(), budget_ms, roi=good.roi, progress=progress)

@@ -54,7 +54,7 @@ class ClipTokens:
     Parameters
     ----------
     weights : Path
-        As `edgead-weights` writes it, or what that reads.
+        As `edgead weights` writes it, or what that reads.
 
     Raises
     ------

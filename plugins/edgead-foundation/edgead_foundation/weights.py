@@ -1,4 +1,4 @@
-"""Command `edgead-weights`: it converts weights of a foundation backbone to a checked file without pickles."""
+"""Verb `weights`: it converts weights of a foundation backbone to a checked file without pickles."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgead.cli import main as run
-from edgead.cli.app import Json, print_report
+from edgead.cli.app import Json, app, print_report
 from edgead.cli.console import facts_table
-
-app = typer.Typer(pretty_exceptions_enable=False)
 
 
 @app.command()
@@ -37,8 +34,3 @@ def weights(
 
     report = {"weights": str(output), **convert(file, output, tower)}
     print_report(report, json, lambda: facts_table(str(output), report))
-
-
-def main() -> None:
-    """Entry point of the command."""
-    run(app)

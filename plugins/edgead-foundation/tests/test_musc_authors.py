@@ -39,7 +39,7 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """The authors' weights as `edgead-weights` writes them."""
+    """The authors' weights as `edgead weights` writes them."""
     folder = tmp_path_factory.mktemp("musc")
     names, shapes = (THEIRS[kind].tolist() for kind in ("names", "shapes"))
     state = {

@@ -27,7 +27,6 @@ from edgead_foundation.backbones import files as tower_files  # noqa: E402
 from edgead_foundation.backbones.files import convert, read_tower  # noqa: E402
 from edgead_foundation.backbones.names import TOWERS  # noqa: E402
 from edgead_foundation.backbones.networks import create  # noqa: E402
-from edgead_foundation.weights import main  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("small_towers")
 NAME = "dinov2_vits14_reg"
@@ -113,7 +112,7 @@ def test_presets_are_of_real_towers(detector, monkeypatch):
 
 def test_a_conversion_says_what_it_is_and_gives_the_same_network(weights, tmp_path):
     out = tmp_path / "new" / "dino.safetensors"
-    ended = run_here(weights, "-o", out, "--json", command=main)
+    ended = run_here("weights", weights, "-o", out, "--json")
     assert ended.returncode == 0, ended.stderr
     facts = json.loads(ended.stdout)
     assert (facts["tower"], facts["patch"], facts["image_size"], facts["licence"]) == (NAME, 14, 56, "Apache-2.0")

@@ -1,4 +1,4 @@
-"""Command `edgead-heights`: height maps of point clouds, and of pairs of images."""
+"""Verb `heights`: height maps of point clouds, and of pairs of images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Annotated, Any, NamedTuple, cast
 import numpy as np
 import typer
 
-from edgead.cli import main as run
-from edgead.cli.app import Json, ListingApp, print_report, read_setting
+from edgead.cli.app import Json, app, print_report, read_setting
 from edgead.cli.choices import Word
 from edgead.cli.console import edgead_command, facts_table, stage_bars, stderr
 from edgead.errors import SettingsError
@@ -22,11 +21,9 @@ from edgead_height.clouds import list_clouds
 
 HEIGHTS, COLOURS = "heights", "colours"
 EXAMPLES = (
-    "edgead-heights clouds -o maps --mm-per-pixel 0.2",
-    "edgead-heights --stereo left right -o maps --set baseline_mm=60 --set focal_px=1200",
+    "edgead heights clouds -o maps --mm-per-pixel 0.2",
+    "edgead heights --stereo left right -o maps --set baseline_mm=60 --set focal_px=1200",
 )
-
-app = ListingApp(pretty_exceptions_enable=False)
 
 
 class HeightsGrow(Word):
@@ -106,11 +103,6 @@ def heights(
             print(f"Further clouds of such parts come on the same grid by {report['grid']}")
         print("Learn from maps of good parts:")
         print(edgead_command("train", output / HEIGHTS, "-o", "model", "--input", "relief", "--mm-per-count", "1"))
-
-
-def main() -> None:
-    """Entry point of the command."""
-    run(app)
 
 
 def _written(maps: Iterator[_Named], output: Path) -> dict[str, Any]:

@@ -27,7 +27,6 @@ from edgead_height.cloud_maps import (
     to_mm,
 )
 from edgead_height.clouds import MAX_POINTS, Cloud, list_clouds, load_cloud
-from edgead_height.command import main
 
 PCD = ("ascii", "binary", "binary_compressed")
 
@@ -345,7 +344,7 @@ def test_all_clouds_of_a_folder_come_on_one_grid(tmp_path):
 def test_the_command_writes_maps_that_load_image_reads_and_colours_beside_them(tmp_path):
     points, colours = bumpy()
     write_ply(tmp_path / "a.ply", points, colours)
-    ended = run_here(tmp_path / "a.ply", "-o", tmp_path / "maps", "--mm-per-pixel", "1", "--json", command=main)
+    ended = run_here("heights", tmp_path / "a.ply", "-o", tmp_path / "maps", "--mm-per-pixel", "1", "--json")
     assert ended.returncode == 0
     report = json.loads(ended.stdout)
     assert report["maps"] == 1 and report["mm_per_pixel"] == [1.0] and report["known"] > 0.95
@@ -356,7 +355,7 @@ def test_the_command_writes_maps_that_load_image_reads_and_colours_beside_them(t
     assert image[25, 30].tolist() == [0, 0, 200] and image[5, 5].tolist() == [200, 0, 0]
     # The words that it prints give the same grid again.
     again = report["grid"].split()
-    assert run_here(tmp_path / "a.ply", "-o", tmp_path / "again", *again, command=main).returncode == 0
+    assert run_here("heights", tmp_path / "a.ply", "-o", tmp_path / "again", *again).returncode == 0
     np.testing.assert_array_equal(load_image(tmp_path / "again/heights/a.tiff", keep_depth=True), mm)
 
 
@@ -365,7 +364,7 @@ def test_a_cloud_that_cannot_be_read_leaves_no_folder(tmp_path):
     (tmp_path / "clouds/1.tiff").write_bytes(tiff_of(organised()))
     (tmp_path / "clouds/2.tiff").write_bytes(tiff_of(organised())[:-100])
     for options in ((), ("--mm-per-pixel", "0.5", "--area", "0,0,6,5")):
-        ended = run_here(tmp_path / "clouds", "-o", tmp_path / "maps", *options, command=main)
+        ended = run_here("heights", tmp_path / "clouds", "-o", tmp_path / "maps", *options)
         assert ended.returncode == 2 and "2.tiff" in ended.stderr
         assert [path.name for path in tmp_path.iterdir()] == ["clouds"]
 
@@ -391,7 +390,7 @@ def test_options_that_do_not_fit_are_refused_in_words(tmp_path, options, words):
     filled = [
         text.replace("DATA", str(tmp_path / "data")).replace("EMPTY", str(tmp_path / "empty")) for text in options
     ]
-    ended = run_here(*filled, "-o", tmp_path / "maps", command=main)
+    ended = run_here("heights", *filled, "-o", tmp_path / "maps")
     assert ended.returncode == 2 and words in ended.stderr
     assert not (tmp_path / "maps").exists()
 

@@ -25,7 +25,6 @@ from edgead.sources.live import Limits
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
 from edgead.types import VALUES
-from edgead_height.command import main
 from edgead_height.rendered_pairs import BASELINE_MM, DISTANCE_MM, FOCAL_PX, SIZE, render_pair
 from edgead_height.source import StereoOptions, StereoSource
 from edgead_height.stereo import Calibration, Rectified, Search, StereoHeights, read_calibration, rectified
@@ -360,7 +359,7 @@ def test_cameras_that_never_fit_are_a_fault_that_says_how_far_they_are_apart():
 
 def test_the_command_writes_what_the_source_gives(folders):
     settings = [text for name, value in GIVEN.items() for text in ("--set", f"{name}={value:g}")]
-    ended = run_here("--stereo", folders / "left", folders / "right", "-o", folders / "maps", *settings, command=main)
+    ended = run_here("heights", "--stereo", folders / "left", folders / "right", "-o", folders / "maps", *settings)
     assert ended.returncode == 0 and "2 images had no like" in ended.stderr
     pair = render_pair(np.random.default_rng(2), dent_mm=2)
     mm = load_image(folders / "maps/heights/cam1_002.tiff", keep_depth=True)
@@ -373,7 +372,7 @@ def test_folders_without_a_pair_leave_nothing(folders):
     for path in (folders / "right").iterdir():
         path.rename(path.with_name(f"{path.stem}00.png"))
     (folders / "right/cam2_000.png").unlink(missing_ok=True)
-    ended = run_here("--stereo", folders / "left", folders / "right", "-o", folders / "maps", *settings, command=main)
+    ended = run_here("heights", "--stereo", folders / "left", folders / "right", "-o", folders / "maps", *settings)
     assert ended.returncode == 2 and "no pair of images" in ended.stderr
     assert not (folders / "maps").exists()
 
@@ -409,7 +408,7 @@ def test_a_model_of_heights_judges_what_two_cameras_see(tmp_path):
     good, new = tmp_path / "good", tmp_path / "new"
     settings = [text for name, value in GIVEN.items() for text in ("--set", f"{name}={value:g}")]
     assert (
-        run_here("--stereo", good / "left", good / "right", "-o", tmp_path / "maps", *settings, command=main).returncode
+        run_here("heights", "--stereo", good / "left", good / "right", "-o", tmp_path / "maps", *settings).returncode
         == 0
     )
     options = (

@@ -14,7 +14,7 @@ from edgead.images.sheet import contact_sheet, strip
 from edgead_video.strips import FRAMES
 
 if TYPE_CHECKING:
-    from edgead_video.__main__ import Judged
+    from edgead_video.command import Judged
 
 _WIDTH, _HEIGHT, _HEADING_PX = 1400, 240, 30
 _SHOWN = 4

@@ -305,5 +305,5 @@ def test_it_goes_on_after_an_interruption(tmp_path, monkeypatch):
 
 
 def test_the_device_side_needs_no_torch():
-    code = "import sys, edgead_video.source, edgead_video.__main__; assert 'torch' not in sys.modules"
+    code = "import sys, edgead_video.source, edgead_video.command; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

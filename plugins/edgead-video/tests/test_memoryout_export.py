@@ -19,7 +19,6 @@ from test_memoryout import STRIPS, build  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.workstation.methods.load import load_network  # noqa: E402
-from edgead_video.__main__ import main  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +43,7 @@ def test_from_clips_to_scores_in_every_precision(tmp_path):
     for number, image in enumerate(draw_clip(50, 20, "square")):
         write_image(tmp_path / "square" / f"{number:02d}.png", image)
     data, model = tmp_path / "data", tmp_path / "model"
-    main(["strips", *map(str, sorted((tmp_path / "clips").iterdir())), "-o", str(data)])
+    assert run_here("video", "strips", *sorted((tmp_path / "clips").iterdir()), "-o", data).returncode == 0
     settings = {"dim": 32, "layers": 1, "steps": 150, "batch_images": 4}
     arguments = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     arguments += ["--detector", "memoryout", "--image-size", 64, "--group", data / "groups.csv", "--precision", "fp32"]
@@ -58,7 +57,8 @@ def test_from_clips_to_scores_in_every_precision(tmp_path):
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert load_network(Artifact.load(model)) is not None
     csv_file, sheet = tmp_path / "scores.csv", tmp_path / "sheet.png"
-    main(["score", str(model), str(tmp_path / "square"), "--csv", str(csv_file), "--sheet", str(sheet)])
+    ended = run_here("video", "score", model, tmp_path / "square", "--csv", csv_file, "--sheet", sheet)
+    assert ended.returncode == 0, ended.stderr
     with csv_file.open() as file:
         scores = {int(row["frame"]): float(row["score"]) for row in csv.DictReader(file)}
     assert list(scores) == list(range(4, 20)) and load_image(sheet).shape[1] == 1400

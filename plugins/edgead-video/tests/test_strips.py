@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from command_line import run_here
 from drawn_clips import draw_clip
 
 from edgead.components.options import NoOptions
@@ -16,7 +17,7 @@ from edgead.images.files import load_image, write_image
 from edgead.sources import SOURCES, Counters, SourceError, open_source, without_credentials
 from edgead.sources.live import Limits
 from edgead.types import Frame
-from edgead_video.__main__ import main, write_strips
+from edgead_video.command import write_strips
 from edgead_video.sheet import draw_chart
 from edgead_video.source import StripSource, open_strips
 from edgead_video.strips import FRAMES, SIDE, Ring, shrunk, strips
@@ -118,9 +119,8 @@ def test_a_source_of_strips_opens_by_its_name(clips):
     assert [one.number for one in source] == [4, 5, 6]
 
 
-def test_strips_of_clips_are_a_data_set_with_groups(clips, tmp_path, capsys):
-    main(["strips", *map(str, clips), "-o", str(tmp_path / "data")])
-    assert "6 strips of 2 clips" in capsys.readouterr().out
+def test_strips_of_clips_are_a_data_set_with_groups(clips, tmp_path):
+    assert "6 strips of 2 clips" in run_here("video", "strips", *clips, "-o", tmp_path / "data").stdout
     files = sorted(path.name for path in (tmp_path / "data" / "train" / "good").iterdir())
     assert files == [f"{clip}_{number:06d}.png" for clip in ("one", "two") for number in (4, 5, 6)]
     with (tmp_path / "data" / "groups.csv").open() as file:
@@ -141,8 +141,8 @@ def test_strips_of_clips_are_a_data_set_with_groups(clips, tmp_path, capsys):
     ],
 )
 def test_clips_that_make_no_data_set_are_named(change, message, clips, tmp_path):
-    with pytest.raises(SystemExit, match=message):
-        main(["strips", *map(str, change(clips)), "-o", str(tmp_path / "data")])
+    ended = run_here("video", "strips", *change(clips), "-o", tmp_path / "data")
+    assert ended.returncode == 2 and message in ended.stderr
 
 
 def test_a_chart_shades_events_and_draws_the_limit():

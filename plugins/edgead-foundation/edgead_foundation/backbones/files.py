@@ -1,4 +1,4 @@
-"""Files of foundation backbones: the authors' own, timm's, OpenCLIP's, and what `edgead-weights` makes of them.
+"""Files of foundation backbones: the authors' own, timm's, OpenCLIP's, and what `edgead weights` makes of them.
 
 Nothing is unpickled but tensors. OpenAI gives CLIP as archives of TorchScript, which can run what is in them: those
 alone are opened whose hash OpenAI's own addresses name.
@@ -28,7 +28,7 @@ from edgead_foundation.backbones.networks import create, rename
 
 METADATA = "edgead_tower"
 TEXT = "text."
-"""Before the names of a text tower in what `edgead-weights` writes; OpenAI's own have nothing before them."""
+"""Before the names of a text tower in what `edgead weights` writes; OpenAI's own have nothing before them."""
 
 INP_FORMER = "prototype_token"
 """An entry that the authors' trained INP-Former has, and no tower; its tower has `encoder.` before its names."""
@@ -68,7 +68,7 @@ def _tower_of(file: Path, tensors: Mapping[str, Tensor], said: str | None, name:
     what = f"weights of {' or '.join(others)}" if others else f"entries {_shown(tensors)}"
     raise SettingsError(
         f"{file} does not hold weights of {name}; it holds {what}: "
-        + (f"give backbone={others[0]}" if others else "`edgead-weights` says which files it reads")
+        + (f"give backbone={others[0]}" if others else "`edgead weights` says which files it reads")
     )
 
 
@@ -86,7 +86,7 @@ def read_text_tower(file: Path, name: str) -> dict[str, Tensor]:
         what = f"that of {said}" if found else "the image tower alone"
         raise SettingsError(
             f"{file} has no text tower for {name}, it has {what}: give the whole CLIP as OpenAI or OpenCLIP publish "
-            "it, or what `edgead-weights` makes of that"
+            "it, or what `edgead weights` makes of that"
         )
     return found
 

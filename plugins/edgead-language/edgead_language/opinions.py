@@ -19,9 +19,9 @@ from edgead.files.atomic import write_whole
 from edgead.files.table import write_csv
 from edgead.images.files import ImageError
 from edgead.images.overlay import draw_heat
-from edgead.report.describe.chat import Chat, ChatError, Message
 from edgead.serialization import language_names, sentence
 from edgead.types import Verdict
+from edgead_language.chat import Chat, ChatError, Message
 
 QUESTION = "Is there any anomaly in the image? If there is, say what it looks like and where it is."
 PART = "a part"

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Group as Lines
 
     from edgead.detector import Detector
-    from edgead.report.describe.chat import Chat
-    from edgead.report.describe.opinions import DescribePlan
+    from edgead_language.chat import Chat
+    from edgead_language.opinions import DescribePlan
 
 Endpoint = Annotated[
     str,
@@ -27,8 +27,13 @@ Endpoint = Annotated[
     ),
 ]
 
+EXAMPLES = (
+    "edgead describe model rejects --endpoint http://localhost:8000/v1",
+    "edgead describe model rejects --endpoint http://localhost:8000/v1 --part 'a cap' -o said.jsonl",
+)
 
-@app.command()
+
+@app.command(epilog="\n\n".join(("Examples:", *EXAMPLES)))
 def describe(
     model: Model,
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images; subfolders are searched too.")],
@@ -56,7 +61,7 @@ def describe(
 ) -> None:
     """Ask a language model that sees images about rejects; the answer stands beside the decision, never changing it."""
     from edgead.detector import Detector
-    from edgead.report.describe.opinions import DescribePlan
+    from edgead_language.opinions import DescribePlan
 
     plan = DescribePlan(part=part, language=language, heat_map=heat_map, everything=everything)
     plan = replace(plan, question=question) if question else plan
@@ -67,7 +72,7 @@ def describe(
 
 
 def _open_chat(endpoint: str, name: str | None, timeout_s: float) -> Chat:
-    from edgead.report.describe.chat import Chat, read_address
+    from edgead_language.chat import Chat, read_address
 
     address = read_address(endpoint)
     if not address.is_here:
@@ -81,7 +86,7 @@ def _open_chat(endpoint: str, name: str | None, timeout_s: float) -> Chat:
 def _describe(
     detector: Detector, chat: Chat, paths: list[Path], plan: DescribePlan, output: Path | None, *, as_json: bool
 ) -> None:
-    from edgead.report.describe.opinions import describe_images, write_rows
+    from edgead_language.opinions import describe_images, write_rows
 
     rows: list[dict[str, Any]] = []
     try:

@@ -13,10 +13,10 @@ from typing import Protocol
 
 from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
-from edgead.process.installation import install_command
-from edgead.workstation.tune.plan import Parts, TunePlan
-from edgead.workstation.tune.space import ROWS, Candidate
-from edgead.workstation.tune.trial import Outcome, Trial, run_trial
+from edgead.process.installation import plugin_command
+from edgead_tune.plan import Parts, TunePlan
+from edgead_tune.space import ROWS, Candidate
+from edgead_tune.trial import Outcome, Trial, run_trial
 
 
 class Workers(Protocol):
@@ -42,7 +42,7 @@ class ProcessPool:
 
 
 class RayCluster:
-    """A Ray cluster: every node needs edgead[train,ray] and the images under the same path."""
+    """A Ray cluster: every node needs edgead-tune[ray] and the images under the same path."""
 
     def __init__(self, threads: int):
         import ray
@@ -67,7 +67,7 @@ def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise SettingsError(f"--ray needs Ray: {install_command('ray')}") from error
+        raise SettingsError(f"--ray needs Ray: {plugin_command('edgead-tune[ray]')}") from error
     try:
         ray.init(address=ray_address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:

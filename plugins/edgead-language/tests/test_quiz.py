@@ -22,7 +22,7 @@ from benchmarks.quiz import CHANCE, QuizResult, Reply, ask_all, main, wilson
 from benchmarks.quiz_questions import LETTERS, NO_ANOMALY, drawn, make_questions
 from edgead.dataset.folders import DatasetError, find_test_images
 from edgead.images.boxes import PLACES
-from edgead.report.describe.chat import Chat, ChatError, read_address
+from edgead_language.chat import Chat, ChatError, read_address
 
 KINDS = ("blow_hole", "crack", "fray", "uneven")
 DETECTOR = SimpleNamespace(predict=lambda image: make_verdict(0.9))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,26 +12,22 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from edgead.export.calibration_images import CalibrationImages
-from edgead.export.graph import export_onnx
 from edgead.export.precision import PrecisionPlan, add_precision
 from edgead.export.rewrite import ToleranceError
 
 from edgead.artifact.folder import Artifact
-from edgead.artifact.manifest import Manifest
 from edgead.dataset.folders import StageProgress
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
 from edgead.heads.nearest import BANK
 from edgead.profiling.profiler import profile
-from edgead.runtime import open_runtime
-from edgead.workstation.methods import METHODS
 from edgead.workstation.methods.validation import DrawnTest
-from edgead.workstation.tune.plan import Parts, TunePlan
-from edgead.workstation.tune.space import ROWS, Candidate
-from edgead.workstation.tune.trial import Outcome, cut_bank, unpack
+from edgead_tune.plan import Parts, TunePlan
+from edgead_tune.space import ROWS, Candidate
+from edgead_tune.trial import Outcome, cut_bank, unpack
 
 WIDTH, HEIGHT, MARGIN = 760, 440, 60
-NETWORK_RUNS, FRAMES, WARMUP = 15, 100, 10
+FRAMES, WARMUP = 100, 10
 TIMED = 8  # different images
 # Finalists are timed in turns, so often. A machine that shares its host may take half as long again for a minute, which
 # is no property of a model: the least counts.
@@ -128,22 +122,6 @@ class Finalist:
             "latency_ms": self.latency_ms,
             "image_AUROC": self.auroc,
         }
-
-
-def network_ms(candidate: Candidate, runtime: str) -> float:
-    """Median time in ms of the network of a candidate, untrained."""
-    model = METHODS[candidate.detector].from_settings(candidate.settings, pretrained=False)
-    with tempfile.TemporaryDirectory(prefix="edgead-graph-") as work:
-        manifest = Manifest.draft(model.name, model.preprocessing, model.head)
-        export_onnx(model.network, Path(work) / "model.onnx", manifest)
-        engine = open_runtime(Artifact(Path(work), manifest), runtime)
-        times = []
-        for _ in range(NETWORK_RUNS):
-            started = time.perf_counter_ns()
-            engine.run(engine.input)
-            times.append((time.perf_counter_ns() - started) / 1e6)
-        engine.close()
-    return float(np.median(times))
 
 
 def frame_ms(detector: Detector, images: list[np.ndarray], frames: int = FRAMES) -> float:

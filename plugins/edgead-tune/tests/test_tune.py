@@ -24,15 +24,15 @@ from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
 from edgead.workstation.training.good_images import GoodImages, Proportions  # noqa: E402
-from edgead.workstation.tune import finalists  # noqa: E402
-from edgead.workstation.tune import run as search
-from edgead.workstation.tune import space as tune_space
-from edgead.workstation.tune.finalists import draw_front, judge_finalists, pareto_front  # noqa: E402
-from edgead.workstation.tune.plan import Parts  # noqa: E402
-from edgead.workstation.tune.run import FirstRound, TunePlan, halve, tune  # noqa: E402
-from edgead.workstation.tune.space import Candidate, draw_candidates, nearest_first  # noqa: E402
-from edgead.workstation.tune.trial import Outcome, Trial, run_trial  # noqa: E402
-from edgead.workstation.tune.workers import Team, open_workers
+from edgead_tune import finalists  # noqa: E402
+from edgead_tune import run as search
+from edgead_tune import space as tune_space
+from edgead_tune.finalists import draw_front, judge_finalists, pareto_front  # noqa: E402
+from edgead_tune.plan import Parts  # noqa: E402
+from edgead_tune.run import FirstRound, TunePlan, halve, tune  # noqa: E402
+from edgead_tune.space import Candidate, draw_candidates, nearest_first  # noqa: E402
+from edgead_tune.trial import Outcome, Trial, run_trial  # noqa: E402
+from edgead_tune.workers import Team, open_workers
 
 pytestmark = pytest.mark.slow
 
@@ -343,13 +343,13 @@ def test_a_budget_that_nothing_keeps(good_only, small_space, tmp_path):
 
 @pytest.mark.slow  # a cluster starts in half a minute
 def test_search_on_two_nodes(good_only, small_space, tmp_path):
-    pytest.importorskip("ray", reason="RAY NOT TESTED: pip install 'edgead[ray]'")
+    pytest.importorskip("ray", reason="RAY NOT TESTED: pip install './plugins/edgead-tune[ray]'")
     code = f"""
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
-from edgead.workstation.tune import space, workers
-from edgead.workstation.tune.run import TunePlan, tune
+from edgead_tune import space, workers
+from edgead_tune.run import TunePlan, tune
 space.SPACE, space.PRESETS = {tune_space.SPACE!r}, ()
 cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "include_dashboard": False}})
 cluster.add_node(num_cpus=1)

@@ -18,11 +18,11 @@ from command_line import run_here
 from fakes import make_verdict
 from patience import MAX_S, wait_until
 
-from edgead.cli.describe import _describe, _open_chat
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.report.describe.chat import MAX_BYTES, Address, Answer, Chat, ChatError, read_address
-from edgead.report.describe.opinions import LONGEST_SIDE_PX, DescribePlan, description_messages, image_part, write_rows
+from edgead_language.chat import MAX_BYTES, Address, Answer, Chat, ChatError, read_address
+from edgead_language.command import _describe, _open_chat
+from edgead_language.opinions import LONGEST_SIDE_PX, DescribePlan, description_messages, image_part, write_rows
 
 KEY = "sk-secret-0123456789"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -150,7 +150,7 @@ def test_which_addresses_are_this_machine(url, is_here):
 def test_a_name_of_this_machine_that_leads_elsewhere_gets_nothing(monkeypatch):
     with closing(ChatServer()) as server:
         address = read_address(server.url.replace("127.0.0.1", "localhost"))
-        monkeypatch.setattr("edgead.report.describe.chat.is_loopback", lambda peer: False)
+        monkeypatch.setattr("edgead_language.chat.is_loopback", lambda peer: False)
         with pytest.raises(ChatError, match="localhost leads to .*, which is not this machine: nothing was sent"):
             Chat(address, timeout_s=5.0).ask(HELLO, most_tokens=10)
         assert server.requests == []

@@ -27,21 +27,22 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.runtime import checked_runtime
+from edgead.workstation.methods import METHODS
+from edgead.workstation.training.auto import network_ms
 from edgead.workstation.training.from_folder import train_from_folder
 from edgead.workstation.training.good_images import GoodImages, find_proportions
-from edgead.workstation.tune.finalists import (
+from edgead_tune.finalists import (
     TIMED,
     Finalist,
     draw_front,
     frame_ms,
     judge_finalists,
-    network_ms,
     pareto_front,
 )
-from edgead.workstation.tune.plan import TunePlan, split_images
-from edgead.workstation.tune.space import Candidate, draw_candidates, nearest_first
-from edgead.workstation.tune.trial import Outcome, unpack
-from edgead.workstation.tune.workers import Team, open_workers
+from edgead_tune.plan import TunePlan, split_images
+from edgead_tune.space import Candidate, draw_candidates, nearest_first
+from edgead_tune.trial import Outcome, unpack
+from edgead_tune.workers import Team, open_workers
 
 SHARE = 0.25
 WAVES = 4
@@ -49,7 +50,7 @@ LEADERS = 2
 # A frame takes less time with an int8 network, hardly ever less than two thirds: the network is not all of it.
 INT8_FACTOR = 1.5
 ROUGH_FRAMES = 60
-TIMINGS = 2  # of what was too slow: the machine may have been, see `edgead.workstation.tune.finalists.SERIES`
+TIMINGS = 2  # of what was too slow: the machine may have been, see `edgead_tune.finalists.SERIES`
 LATER_SHARES = (0.5, 1.0)
 MIN_FINALISTS = 4
 
@@ -127,7 +128,8 @@ class FirstRound:
 
     def _network_ms(self, candidate: Candidate) -> float:
         if candidate.graph not in self._networks_ms:
-            self._networks_ms[candidate.graph] = network_ms(candidate, self._plan.runtime)
+            model = METHODS[candidate.detector].from_settings(candidate.settings, pretrained=False)
+            self._networks_ms[candidate.graph] = network_ms(model, self._plan.runtime)
         return self._networks_ms[candidate.graph]
 
     def _try(self, candidates: Sequence[Candidate], stage: str) -> None:

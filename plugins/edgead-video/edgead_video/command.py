@@ -1,21 +1,21 @@
-"""Command line of clips: `edgead-video strips CLIP... -o DATA` and `edgead-video score MODEL CLIP...`."""
+"""Verbs of clips: `edgead video strips CLIP... -o DATA` and `edgead video score MODEL CLIP...`."""
 
 from __future__ import annotations
 
-import argparse
 import csv
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+import typer
 
+from edgead.cli.app import ListingApp, Model, app
 from edgead.components.options import NoOptions
 from edgead.detector import Detector
-from edgead.errors import EdgeadError, SettingsError
+from edgead.errors import SettingsError
 from edgead.files.table import write_csv
 from edgead.images.files import write_image
 from edgead.sources.live import Limits
@@ -27,6 +27,11 @@ from edgead_video.strips import FRAMES
 GROUPS = "groups.csv"
 COLUMNS = ("clip", "frame", "score", "decision")
 
+video = ListingApp(no_args_is_help=True, help="Make strips of clips, to learn from, and judge clips frame by frame.")
+app.add_typer(video, name="video")
+
+Clips = Annotated[list[Path], typer.Argument(help="Videos, or folders of frames in their order.")]
+
 
 class Judged(NamedTuple):
     """A frame of a clip, by its number from 0, and the verdict on it."""
@@ -35,15 +40,6 @@ class Judged(NamedTuple):
     number: int
     strip: np.ndarray
     verdict: Verdict
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; what a user can fix is said in one line."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except EdgeadError as error:
-        sys.exit(f"error: {error}")
 
 
 def write_strips(clips: Sequence[Path], data: Path, *, into: str = "train/good", every: int = 1) -> int:
@@ -92,22 +88,38 @@ def _open(clip: Path) -> StripSource:
     return open_strips(f"{SCHEME}:{clip}", NoOptions(), Limits())
 
 
-def _strips(options: argparse.Namespace) -> None:
-    count = write_strips(options.clips, options.output, into=options.into, every=options.every)
-    print(f"{count} strips of {len(options.clips)} clips in {options.output / options.into}")
-    print(f"now: edgead train {options.output} -o model --detector memoryout --group {options.output / GROUPS}")
+@video.command()
+def strips(
+    clips: Clips,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the data set.")],
+    into: Annotated[str, typer.Option(help="Folder in it, such as test/jam for `edgead eval`.")] = "train/good",
+    every: Annotated[int, typer.Option(min=1, help="Keep each N-th strip alone.")] = 1,
+) -> None:
+    """Make strips of clips: a data set."""
+    count = write_strips(clips, output, into=into, every=every)
+    print(f"{count} strips of {len(clips)} clips in {output / into}")
+    print(f"now: edgead train {output} -o model --detector memoryout --group {output / GROUPS}")
 
 
-def _score(options: argparse.Namespace) -> None:
-    with Detector.load(options.model) as detector:
-        judged = list(judge(detector, options.clips))
+@video.command()
+def score(
+    model: Model,
+    clips: Clips,
+    table: Annotated[Path | None, typer.Option("--csv", help="File for a row a frame.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="File for an image: scores over time, and the highest frames.")
+    ] = None,
+) -> None:
+    """Judge clips frame by frame."""
+    with Detector.load(model) as detector:
+        judged = list(judge(detector, clips))
         limit = detector.threshold
     if not judged:
         raise SettingsError(f"no clip has {FRAMES} frames: there is nothing to judge")
-    if options.csv is not None:
-        write_csv(options.csv, COLUMNS, [dict(zip(COLUMNS, _cells(one), strict=True)) for one in judged])
-    if options.sheet is not None:
-        write_image(options.sheet, draw_sheet(judged, limit))
+    if table is not None:
+        write_csv(table, COLUMNS, [dict(zip(COLUMNS, _cells(one), strict=True)) for one in judged])
+    if sheet is not None:
+        write_image(sheet, draw_sheet(judged, limit))
     for clip in dict.fromkeys(one.clip for one in judged):
         own = [one for one in judged if one.clip == clip]
         rejects = sum(one.verdict.decision == "reject" for one in own)
@@ -120,25 +132,3 @@ def _score(options: argparse.Namespace) -> None:
 
 def _cells(one: Judged) -> tuple[str, int, str, str]:
     return one.clip, one.number, f"{one.verdict.image_score:.6g}", one.verdict.decision
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edgead-video", description=__doc__.partition(":")[0] + ".")
-    commands = parser.add_subparsers(required=True)
-    strips = commands.add_parser("strips", help="make strips of clips: a data set")
-    strips.add_argument("clips", nargs="+", type=Path, help="videos, or folders of frames in their order")
-    strips.add_argument("-o", "--output", type=Path, required=True, help="folder of the data set")
-    strips.add_argument("--into", default="train/good", help="folder in it, such as test/jam for `edgead eval`")
-    strips.add_argument("--every", type=int, default=1, help="keep each N-th strip alone (default: all)")
-    strips.set_defaults(run=_strips)
-    score = commands.add_parser("score", help="judge clips frame by frame")
-    score.add_argument("model", type=Path)
-    score.add_argument("clips", nargs="+", type=Path, help="videos, or folders of frames in their order")
-    score.add_argument("--csv", type=Path, help="file for a row a frame")
-    score.add_argument("--sheet", type=Path, help="file for an image: scores over time, and the highest frames")
-    score.set_defaults(run=_score)
-    return parser
-
-
-if __name__ == "__main__":
-    main()

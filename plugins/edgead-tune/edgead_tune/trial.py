@@ -6,10 +6,13 @@ import io
 import tarfile
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 from edgead.export.build import build_artifact
 
 from edgead import kernels
@@ -18,11 +21,12 @@ from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.dataset.images import Images
 from edgead.errors import EdgeadError
 from edgead.heads.nearest import BANK, OF_ROWS
+from edgead.heads.patches import PatchScorer
 from edgead.workstation.methods import METHODS
 from edgead.workstation.methods.method import Trained
-from edgead.workstation.methods.validation import DrawnTest, score_by_window, score_images
+from edgead.workstation.methods.validation import DrawnTest, outputs_of, score_images
 from edgead.workstation.trainer.device import use_cores
-from edgead.workstation.tune.space import WINDOWS, Candidate
+from edgead_tune.space import WINDOWS, Candidate
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def run_trial(trial: Trial) -> Outcome:
         trained = method.fit(Images(list(trial.learn), method.preprocessing), groups=trial.groups)
         (candidate, auroc), *others = _judge(candidate, trained, trial)
         if "window" in candidate.settings:
-            trained = trained.with_window(candidate.settings["window"])
+            trained = with_window(trained, candidate.settings["window"])
         artifact = _build(trained, trial.build) if trial.build else b""
     except (EdgeadError, MemoryError) as error:
         return Outcome(candidate, 0.0, time.perf_counter() - started, problem=str(error) or "too little memory")
@@ -117,6 +121,37 @@ def cut_bank(path: Path, rows: int | None) -> None:
         write_manifest(path, artifact.manifest)
 
 
+def with_window(trained: Trained, window: int) -> Trained:
+    """The same with patch scores averaged over windows of this many patches a side."""
+    head = trained.head.model_copy(update={"window": window})
+    return replace(trained, head=head, settings={**trained.settings, "window": window})
+
+
+def with_rows(trained: Trained, rows: int) -> Trained:
+    """The same with the first rows of the memory bank alone, which greedy k-centre would have chosen."""
+    of_rows = {name: trained.arrays[name][:rows] for name in OF_ROWS if name in trained.arrays}
+    return replace(trained, arrays={**trained.arrays, **of_rows})
+
+
+def score_by_window(trained: Trained, images: Sequence[np.ndarray], windows: Sequence[int]) -> dict[int, np.ndarray]:
+    """Image scores for several sizes of the window that patch scores are averaged over, from one search of each image.
+
+    Images are BGR as from a camera. The head of what was trained is a `PatchHead`.
+    """
+    scores: dict[int, list[float]] = {window: [] for window in windows}
+    scorers: dict[int, PatchScorer] = {}
+    for image in images:
+        outputs = outputs_of(trained, image)
+        if not scorers:
+            heads = {window: trained.head.model_copy(update={"window": window}) for window in windows}
+            prepared = outputs, trained.arrays, trained.preprocessing.image_size
+            scorers = {window: cast("PatchScorer", head.open(*prepared)) for window, head in heads.items()}
+        patch_scores = scorers[windows[0]].patch_scores(outputs)
+        for window, scorer in scorers.items():
+            scores[window].append(scorer.image_score(patch_scores, outputs))
+    return {window: np.array(found) for window, found in scores.items()}
+
+
 def _judge(candidate: Candidate, trained: Trained, trial: Trial) -> list[tuple[Candidate, float]]:
     """A trained candidate with each size of its memory bank, with the best window for it, and the AUROC, best first."""
     test = _test(trial.judge, trial.seed)
@@ -125,7 +160,7 @@ def _judge(candidate: Candidate, trained: Trained, trial: Trial) -> list[tuple[C
     found: list[tuple[Candidate, float]] = []
     for rows in sorted(trial.rows, reverse=True):
         if rows < len(trained.arrays[BANK]) or not found:
-            found.append(_judge_windows(candidate.with_settings(memory_bank_size=rows), trained.with_rows(rows), test))
+            found.append(_judge_windows(candidate.with_settings(memory_bank_size=rows), with_rows(trained, rows), test))
     return sorted(found, key=lambda one: -one[1])
 
 

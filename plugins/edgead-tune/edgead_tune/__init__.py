@@ -1,0 +1,1 @@
+"""The search for the best detector within a latency budget, for edgead."""
