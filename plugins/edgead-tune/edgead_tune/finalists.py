@@ -21,7 +21,9 @@ from edgead.detector import Detector
 from edgead.errors import EdgeadError
 from edgead.heads.nearest import BANK
 from edgead.profiling.profiler import profile
+from edgead.workstation.methods import METHODS
 from edgead.workstation.methods.validation import DrawnTest
+from edgead.workstation.training import auto
 from edgead_tune.plan import Parts, TunePlan
 from edgead_tune.space import ROWS, Candidate
 from edgead_tune.trial import Outcome, cut_bank, unpack
@@ -122,6 +124,12 @@ class Finalist:
             "latency_ms": self.latency_ms,
             "image_AUROC": self.auroc,
         }
+
+
+def network_ms(candidate: Candidate, runtime: str) -> float:
+    """Median time in ms of the network of a candidate, untrained."""
+    model = METHODS[candidate.detector].from_settings(candidate.settings, pretrained=False)
+    return auto.network_ms(model, runtime)
 
 
 def frame_ms(detector: Detector, images: list[np.ndarray], frames: int = FRAMES) -> float:

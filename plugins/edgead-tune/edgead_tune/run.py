@@ -27,8 +27,6 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.runtime import checked_runtime
-from edgead.workstation.methods import METHODS
-from edgead.workstation.training.auto import network_ms
 from edgead.workstation.training.from_folder import train_from_folder
 from edgead.workstation.training.good_images import GoodImages, find_proportions
 from edgead_tune.finalists import (
@@ -37,6 +35,7 @@ from edgead_tune.finalists import (
     draw_front,
     frame_ms,
     judge_finalists,
+    network_ms,
     pareto_front,
 )
 from edgead_tune.plan import TunePlan, split_images
@@ -128,8 +127,7 @@ class FirstRound:
 
     def _network_ms(self, candidate: Candidate) -> float:
         if candidate.graph not in self._networks_ms:
-            model = METHODS[candidate.detector].from_settings(candidate.settings, pretrained=False)
-            self._networks_ms[candidate.graph] = network_ms(model, self._plan.runtime)
+            self._networks_ms[candidate.graph] = network_ms(candidate, self._plan.runtime)
         return self._networks_ms[candidate.graph]
 
     def _try(self, candidates: Sequence[Candidate], stage: str) -> None:
