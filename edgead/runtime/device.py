@@ -281,6 +281,7 @@ class CudaBindings:
 
     def close(self) -> None:
         with self.current():
+            self._driver.cuStreamSynchronize(self.stream)  # what is in it uses the memory, also if that fails
             for address in self._memory:
                 call(self._driver.cuMemFree, address)
             call(self._driver.cuStreamDestroy, self.stream)

@@ -141,9 +141,9 @@ class TensorRtRuntime:
                 if self._graph:
                     self._graph.close()
                 self._graph = self._context = self._engine = None  # type: ignore[assignment]
-            # Who holds pinned arrays keeps them; a closed runtime does not.
-            self.input, self.outputs, self._fetched = np.zeros_like(self.input), {}, []
             self._device.close()
+            # After it, as a copy may still be in the stream. Who else holds pinned arrays keeps them.
+            self.input, self.outputs, self._fetched = np.zeros_like(self.input), {}, []
 
 
 def _deserialise(wanted: Wanted, log: Log) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:

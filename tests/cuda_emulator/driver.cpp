@@ -1,10 +1,13 @@
 // A libcuda.so.1 without a GPU: streams.h, and what edgead.runtime.device calls of the driver, on the host's memory.
 //
-// What needs a context fails without one, addresses must be allocated, and memory that was released is spoilt. A
+// What needs a context fails without one, addresses must be allocated, and who uses released memory is killed. A
 // capture answers as a real one does: a call that cannot be captured is refused with 900, and from then on everything
 // in that stream with 901. emulator_live counts what was not released; emulator_set makes it another machine.
 #include "streams.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -79,21 +82,20 @@ int refuse_in_a_capture_of_this_thread() {
 int allocate_in(Memory& memory, void** data, std::size_t bytes) {
     if (const int refused = refuse_in_a_capture_of_this_thread()) return refused;
     if (bytes > std::size_t{1} << 33) return out_of_memory;
-    *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (!*data) return out_of_memory;
+    *data = mmap(nullptr, std::max<std::size_t>(bytes, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (*data == MAP_FAILED) return out_of_memory;
     std::memset(*data, 0xff, bytes);  // NaN: no zeros that somebody could rely on
     memory[reinterpret_cast<Address>(*data)] = bytes;
     return success;
 }
 
-// Waits for nothing. What is small is not used again, so that who still reads it finds that it is spoilt.
+// Waits for nothing. The addresses are not used again.
 int release_in(Memory& memory, void* data) {
     if (!data) return success;
     if (const int refused = refuse_in_a_capture_of_this_thread()) return refused;
     const auto found = memory.find(reinterpret_cast<Address>(data));
     if (found == memory.end()) return invalid_value;
-    std::memset(data, 0xff, found->second);
-    if (found->second > 1 << 16) std::free(data);
+    mmap(data, std::max<std::size_t>(found->second, 1), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     memory.erase(found);
     return success;
 }
