@@ -59,7 +59,10 @@ def search_on_device(index, features, k):
 
 
 @needs_cuda
-@pytest.mark.parametrize(("m", "n", "d", "k"), [(1000, 200, 40, 3), (40, 5, 7, 16), (129, 1, 33, 1)])
+@pytest.mark.parametrize(
+    ("m", "n", "d", "k"),
+    [(1000, 200, 40, 3), (40, 5, 7, 16), (129, 1, 33, 1), (300, 130, 151, 2)],  # the last: more tiles than stages
+)
 def test_search_on_device(rng, m, n, d, k):
     bank, features = rng.standard_normal((m, d), dtype=np.float32), rng.standard_normal((n, d), dtype=np.float32)
     distance, index, bad_row = search_on_device(cuda.NearestPatches(bank), features, k)
@@ -67,6 +70,17 @@ def test_search_on_device(rng, m, n, d, k):
     np.testing.assert_allclose(distance, expected[0], rtol=2e-7)
     np.testing.assert_array_equal(index, expected[1])
     assert bad_row == -1
+
+
+@needs_cuda
+def test_rows_that_halves_cannot_tell_apart_are_measured(rng):
+    row = rng.standard_normal((1, 40), dtype=np.float32)
+    bank = row + np.float32(1e-5) * rng.standard_normal((200, 40), dtype=np.float32)
+    features = row + np.float32(1e-5) * rng.standard_normal((9, 40), dtype=np.float32)
+    distance, index, _ = search_on_device(cuda.NearestPatches(bank), features, 3)
+    expected = kernels.NearestPatches(bank, backend="numpy").search(features, 3)
+    np.testing.assert_allclose(distance, expected[0], rtol=2e-7)
+    np.testing.assert_array_equal(index, expected[1])
 
 
 @needs_cuda
@@ -222,6 +236,25 @@ def test_the_bound_is_no_larger_than_it_must_be(rng):
     bank_row, query = rng.standard_normal((2, 384)).astype(np.float32)
     (*_, b_extent), (*_, q_extent) = prepared_pair(bank_row, query)
     assert code.score_error(384, q_extent, b_extent) < 1e-3 * b_extent[0] * q_extent[0]
+
+
+@needs_code
+@pytest.mark.parametrize("d", [64, 384, 1536])
+def test_what_additions_cut_off_is_in_the_bound(d):
+    # Halves lose nothing of these rows. One large product comes first; each of the others is nearly a unit in its last
+    # place, and is cut off where products are added one by one. The query is large, so that |b|^2 counts for nothing.
+    bank_row = np.full(d, (1 - 2.0**-11) * 2.0**-12, np.float32)
+    query = np.full(d, 2.0**-1, np.float32)
+    bank_row[0], query[0] = 1, 2.0**10
+    halves, extents = [], []
+    for row in (bank_row, query):
+        of_row, weight, _, *extent = code.prepare_row(row, np.zeros(d, np.float32), 0)
+        np.testing.assert_array_equal(of_row * np.float32(weight), row)
+        halves.append(of_row.astype(np.float64) * weight)
+        extents.append(tuple(extent))
+    products = halves[0] * halves[1]
+    cut_off = abs(float(products.sum()) - dot_in_blocks(products, 1))
+    assert 0.4 < cut_off / code.score_error(d, extents[1], extents[0]) <= 1
 
 
 @needs_code

@@ -4,6 +4,7 @@ emulator of the PTX instructions they use, pass the tests of every other backend
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,16 @@ TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH"
 CMAKE, NINJA = (shutil.which(name, path=TOOLS) for name in ("cmake", "ninja"))
 
 needs_nvcc = pytest.mark.skipif(not shutil.which("nvcc"), reason="CUDA CODE NOT COMPILED: there is no nvcc here")
+
+
+def test_every_card_has_machine_code():
+    """PTX is compiled by the driver, which refuses that of a newer toolkit."""
+    text = (SOURCES / "CMakeLists.txt").read_text()
+    names = re.findall(r"(?:set|APPEND).*CMAKE_CUDA_ARCHITECTURES (.*)\)", text)
+    built = " ".join(names).split()
+    for card in ("80", "86", "87", "89", "90", "120"):
+        assert card in built or f"{card}-real" in built
+    assert "90" in built  # with PTX, for cards that are not named
 
 
 @needs_nvcc
@@ -83,28 +94,33 @@ def emulated(tmp_path_factory):
     return build(folder)
 
 
-@pytest.mark.slow
+# The quick ones hold what a change of the kernels or of the order of their work may break.
+QUICK = ["test_cuda.py", "test_cuda_order.py", "test_device.py", "test_engine_runtime.py"]
+NOT_THERE = "not missing and not without and not PyCuda"  # of tests of what this machine lacks
+
+
 @pytest.mark.parametrize(
-    ("file", "chosen"),
+    ("files", "chosen"),
     [
-        ("test_kernels_nearest.py", "cuda or any"),
-        ("test_kernels_grouped.py", "cuda"),
-        ("test_kernels_maps.py", "cuda or any"),
-        ("test_cuda.py", "not missing"),
-        ("test_device.py", "not without and not PyCuda"),
-        ("test_device_scoring.py", ""),
+        (QUICK, NOT_THERE),
+        pytest.param(["test_kernels_nearest.py"], "cuda or any", marks=pytest.mark.slow),
+        pytest.param(["test_kernels_grouped.py"], "cuda", marks=pytest.mark.slow),
+        pytest.param(["test_kernels_maps.py"], "cuda or any", marks=pytest.mark.slow),
+        pytest.param(["test_device_scoring.py"], "", marks=pytest.mark.slow),
     ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_an_emulated_gpu_passes_the_tests(emulated, file, chosen):
-    if file.startswith("test_device"):
-        pytest.importorskip("cuda.bindings", reason="MEMORY OF THE GPU NOT EMULATED: cuda-bindings are not installed")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "cuda_emulator.plugin", "-k", chosen, f"tests/{file}"]
-    paths = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+def test_an_emulated_gpu_passes_the_tests(emulated, files, chosen):
+    if files == QUICK or files[0].startswith("test_device"):
+        pytest.importorskip("cuda.bindings", reason="CUDA STREAMS NOT EMULATED: cuda-bindings are not installed")
+    paths = [f"tests/{file}" for file in files]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "cuda_emulator.plugin", "-k", chosen, *paths]
+    modules = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {
         "EDGEAD_CUDA_EMULATED": str(emulated),
         "EDGEAD_REQUIRE": "cuda",
         "LD_LIBRARY_PATH": str(emulated.parent),
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONPATH": os.pathsep.join(modules),
     }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

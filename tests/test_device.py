@@ -10,13 +10,14 @@ import importlib
 import importlib.util
 import re
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from gpu import needs_gpu
 
 from edgead.errors import SettingsError
-from edgead.runtime.device import CudaBindings, PyCuda, call, capture, find_gpu, open_device
+from edgead.runtime.device import CudaBindings, CudaError, PyCuda, call, find_gpu, open_device
 
 BINDINGS = importlib.util.find_spec("cuda.bindings") is not None if importlib.util.find_spec("cuda") else False
 EACH = [
@@ -90,7 +91,7 @@ def test_a_graph_repeats_what_was_captured(any_device):
             return True
 
         source[...] = 1
-        graph = capture(device.stream, enqueue)
+        graph = device.capture(enqueue)
         device.wait()
         assert not target.any()  # captured, not done
         for value in (2, 3):
@@ -115,12 +116,19 @@ def test_what_cannot_be_captured_leaves_a_usable_stream(any_device):
         raise KeyError("x")
 
     with device.current():
-        assert capture(device.stream, waits) is None
-        assert capture(device.stream, lambda: False) is None
+        assert device.capture(waits) is None
+        assert device.capture(lambda: False) is None
         with pytest.raises(KeyError):
-            capture(device.stream, fails)
+            device.capture(fails)
         array, address = device.pinned((2,), np.float32), device.allocate(8)
         array[...] = 5
+
+        def copies_after_it():  # what comes after is refused as well
+            waits()
+            device.copy_out(array, address)
+            return True
+
+        assert device.capture(copies_after_it) is None
         device.copy_in(address, array)
         device.copy_out(array, address)
         device.wait()
@@ -130,27 +138,90 @@ def test_what_cannot_be_captured_leaves_a_usable_stream(any_device):
 @needs_graphs
 def test_errors_have_names():
     device = CudaBindings()
-    with device.current(), pytest.raises(RuntimeError, match="CUDA: cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY"):
+    with device.current(), pytest.raises(CudaError, match="CUDA: cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY"):
         device.allocate(1 << 50)
     device.close()
 
 
 @needs_gpu
-@needs_graphs
-def test_everything_is_released():
+def test_what_is_pinned_outlives_its_device(device):
+    other = type(device)()
+    with other.current():
+        array = other.pinned((2, 3), np.float32)
+    array[...] = 4
+    row = array[1]
+    del array
+    other.close()
+    assert (row == 4).all()
+    thread = threading.Thread(target=[row].clear)  # the last one may go in any thread
+    del row
+    thread.start()
+    thread.join()
+
+
+@pytest.fixture
+def emulator():
+    """The emulated driver, which counts."""
     try:
-        live = ctypes.CDLL("libcuda.so.1").emulator_live
-    except AttributeError:
+        library = ctypes.CDLL("libcuda.so.1")
+        library.emulator_set.argtypes = (ctypes.c_char_p, ctypes.c_int)
+    except (AttributeError, OSError):
         pytest.skip("only the emulated driver counts")
-    before = live()
+    yield library
+    library.emulator_set(b"graphs", 0)
+
+
+@needs_gpu
+@needs_graphs
+def test_everything_is_released(emulator):
+    before = emulator.emulator_live()
     device = CudaBindings()
     with device.current():
-        device.pinned((3,), np.float32)
+        pinned = device.pinned((3,), np.float32)
         device.allocate(5)
-        capture(device.stream, lambda: True).close()
-        assert live() == before + 5  # context, stream, two blocks of memory, and the context being current
+        device.capture(lambda: True).close()
+        assert emulator.emulator_live() == before + 5  # context, stream, two of memory, and the context being current
     device.close()
-    assert live() == before
+    assert emulator.emulator_live() == before + 2  # the array, and the context that it is in
+    del pinned
+    assert emulator.emulator_live() == before
+
+
+@needs_gpu
+@needs_graphs
+def test_what_makes_no_graph_is_released(any_device, emulator):
+    emulator.emulator_set(b"graphs", 801)  # CUDA_ERROR_NOT_SUPPORTED
+    before = emulator.emulator_live()
+    with any_device.current():
+        assert any_device.capture(lambda: True) is None
+        with pytest.raises(KeyError):
+            any_device.capture(lambda: {}["x"])
+    assert emulator.emulator_live() == before
+
+
+def test_pycuda_frees_what_is_pinned_where_its_context_is(monkeypatch):
+    current, freed_in = [], []
+
+    class Memory(np.ndarray):
+        def __del__(self):
+            if self.base is None:
+                freed_in.append(list(current))
+
+    context = SimpleNamespace(push=lambda: current.append("context"), pop=current.pop)
+    driver = SimpleNamespace(
+        Stream=lambda flags: SimpleNamespace(handle=1),
+        pagelocked_zeros=lambda shape, dtype: Memory(shape, dtype),
+    )
+    card = SimpleNamespace(name=lambda: "Card", compute_capability=lambda: (8, 7))
+    monkeypatch.setattr("edgead.runtime.device._pycuda", lambda: (driver, card, context))
+    device = PyCuda()
+    array = device.pinned((2, 3), np.float32)
+    device.close()
+    array[...] = 1
+    assert not freed_in
+    del array
+    assert freed_in == [["context"]] and not current
+    assert device.capture(lambda: True) is None
 
 
 def test_what_need_not_be_compiled_comes_first(monkeypatch):
@@ -171,10 +242,25 @@ def test_without_a_library_it_is_reported_what_to_install(monkeypatch):
 
 def test_without_a_gpu_the_reason_is_reported(monkeypatch):
     def fails():
-        raise RuntimeError("CUDA: cuInit failed with CUDA_ERROR_NO_DEVICE")
+        raise CudaError("CUDA: cuInit failed with CUDA_ERROR_NO_DEVICE")
+
+    def is_broken():  # pycuda that was built for another CUDA
+        raise ImportError("libcurand.so.10: cannot open shared object file")
 
     monkeypatch.setattr("edgead.runtime.device.CudaBindings", fails)
+    monkeypatch.setattr("edgead.runtime.device.PyCuda", is_broken)
     with pytest.raises(
-        SettingsError, match=r"no GPU can be used \(RuntimeError: .*NO_DEVICE\): see whether nvidia-smi"
+        SettingsError,
+        match=r"no GPU can be used \(cuda-bindings: CudaError: .*NO_DEVICE; pycuda: ImportError: libcurand.*\): see",
     ):
         open_device()
+
+
+@pytest.mark.parametrize("error", [ImportError("broken"), RuntimeError("broken")])
+def test_a_library_that_is_broken_is_passed_over(monkeypatch, error):
+    def is_broken():
+        raise error
+
+    monkeypatch.setattr("edgead.runtime.device.CudaBindings", is_broken)
+    monkeypatch.setattr("edgead.runtime.device.PyCuda", lambda: "pycuda")
+    assert open_device() == "pycuda"

@@ -353,6 +353,41 @@ def test_one_that_does_not_load_is_reported(monkeypatch, tmp_path):
         installed_flavours()
 
 
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [("8.6.2", "8.6.2 is too old: 10.0 or newer is needed. A Jetson has it from JetPack 6.1 on"), ("dev", "too old")],
+)
+def test_one_that_is_too_old_is_refused(monkeypatch, tmp_path, artifact, version, problem):
+    (tmp_path / "old_tensorrt.py").write_text(f"Builder, __version__ = object, {version!r}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(flavours, "_MODULES", {"tensorrt": ("old_tensorrt",), "tensorrt_rtx": ("not_there",)})
+    monkeypatch.delitem(sys.modules, "old_tensorrt", raising=False)
+    with pytest.raises(SettingsError, match=f"tensorrt {problem}"):
+        installed_flavours()
+    assert "too old" in doctor._tried(doctor._tensorrt)["detail"]
+    assert isinstance(open_runtime(artifact), OrtRuntime)  # auto goes on without
+
+
+def test_flavours_are_named_apart(flavour):
+    """A `tensorrt` that knows compute capabilities builds for its own GPU all the same."""
+    api = SimpleNamespace(ComputeCapability=flavour.api.ComputeCapability)
+    assert Flavour("tensorrt", "12.0", api).targets == ()
+    assert "sm86" in Flavour("tensorrt_rtx", "1.7", api).targets
+
+
+def test_a_profile_that_is_not_taken_is_reported(monkeypatch, artifact, flavour):
+    refused = SimpleNamespace(clear_flag=lambda flag: None, add_optimization_profile=lambda profile: -1)
+
+    class Builder(flavour.api.Builder):
+        def create_builder_config(self):
+            return refused
+
+    api = SimpleNamespace(**{name: getattr(flavour.api, name) for name in dir(flavour.api)} | {"Builder": Builder})
+    graph = artifact.graph("fp32")
+    with pytest.raises(EngineError, match="takes no batches of one image of {'image': .*TensorRT gave no reason"):
+        build_engine(graph.path, graph.read_whole(), Flavour("tensorrt", "10.3", api), "current")
+
+
 def test_the_gpu_that_is_here_is_tensorrts_first(monkeypatch, flavour):
     classic = Flavour("tensorrt", "10.3.0", SimpleNamespace())
     monkeypatch.setattr(flavours, "installed_flavours", lambda: [classic, flavour])

@@ -29,6 +29,17 @@ T* pointer(Address address) {
 
 cudaStream_t stream_of(Address address) { return pointer<std::remove_pointer_t<cudaStream_t>>(address); }
 
+// Why no kernel of this module runs on the current device; empty if they do.
+std::string kernel_problem() {
+    const std::string name = device_name(current_device());
+    try {
+        load_products_kernel();
+        return "";
+    } catch (const std::runtime_error& error) {
+        return name + ", " + error.what();
+    }
+}
+
 std::unique_ptr<NearestIndex> make_index(const Floats& bank, std::size_t work_bytes) {
     require(bank.ndim() == 2 && bank.shape(0) > 0 && bank.shape(1) > 0, "memory_bank must be (m, d), not empty");
     const std::size_t m = bank.shape(0), d = bank.shape(1);
@@ -201,6 +212,7 @@ PYBIND11_MODULE(_cuda, m) {
     m.doc() = "CUDA kernels of edgead; edgead.kernels and edgead.kernels.cuda are the interface.";
     m.def("device_count", &device_count);
     m.def("device_problem", &device_problem);
+    m.def("kernel_problem", &kernel_problem);
     m.def("device_name", &device_name, py::arg("device"));
     m.def(
         "synchronize", [](Address stream) { wait(stream_of(stream)); }, py::arg("stream"),

@@ -14,13 +14,17 @@ const char* advice(cudaError_t status) {
         case cudaErrorNoDevice: return "there is no CUDA device: use backend 'cpu'";
         case cudaErrorNoKernelImageForDevice:
         case cudaErrorInvalidDeviceFunction:
-            return "this module was built for other devices: build it with -DCMAKE_CUDA_ARCHITECTURES=native";
+            return "this module has no code for this card: it needs compute capability 8.0 or later, and to be built "
+                   "for it (CUDAARCHS=native)";
+        case cudaErrorUnsupportedPtxVersion:
+            return "the driver is older than this module's CUDA and cannot compile its code for this card: update the "
+                   "driver, or build the module on this machine (CUDAARCHS=native)";
         case cudaErrorIllegalAddress:
         case cudaErrorMisalignedAddress:
             return "a pointer that was handed in is not device memory of the stated size: check it, and start again";
         case cudaErrorStreamCaptureUnsupported:
         case cudaErrorStreamCaptureInvalidated:
-            return "work memory cannot grow while a graph is captured: call reserve() before";
+            return "memory cannot grow and nothing can be loaded while a graph is captured: call reserve() before";
         default: return "an earlier call on this device may be the cause: run with CUDA_LAUNCH_BLOCKING=1 to find it";
     }
 }
@@ -65,19 +69,13 @@ OnDevice::~OnDevice() { cudaSetDevice(before_); }
 
 DeviceMemory::DeviceMemory(std::size_t bytes) { grow(bytes); }
 
-DeviceMemory::~DeviceMemory() { release(); }
-
-void DeviceMemory::release() {
-    if (!data_) return;
-    cudaDeviceSynchronize();  // what still uses it; an error of that work is reported by the next call
-    cudaFree(data_);
-}
+DeviceMemory::~DeviceMemory() { cudaFree(data_); }
 
 void DeviceMemory::grow(std::size_t bytes) {
     if (bytes <= bytes_) return;
     void* data = nullptr;
     check(cudaMalloc(&data, bytes), "allocating memory");
-    release();
+    cudaFree(data_);
     data_ = data;
     bytes_ = bytes;
 }
@@ -95,8 +93,16 @@ void copy_out(void* host, const void* device, std::size_t bytes, cudaStream_t st
 
 void wait(cudaStream_t stream) { check(cudaStreamSynchronize(stream), "waiting for the device"); }
 
+WaitsAtEnd::~WaitsAtEnd() { cudaStreamSynchronize(stream_); }
+
 Turns::Turns() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "creating an event"); }
-Turns::~Turns() { cudaEventDestroy(event_); }
+
+Turns::~Turns() {
+    cudaEventSynchronize(event_);  // an error of that work is reported by the next call
+    cudaEventDestroy(event_);
+}
+
+void Turns::wait() { check(cudaEventSynchronize(event_), "waiting for the device"); }
 
 Turns::Turn::Turn(Turns& turns, cudaStream_t stream) : lock_(turns.mutex_), event_(turns.event_), stream_(stream) {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;

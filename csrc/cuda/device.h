@@ -32,7 +32,8 @@ private:
 
 int current_device();
 
-// Bytes on the current device.
+// Bytes on the current device. Growing and going away wait for nothing, as waiting for a whole device stops what others
+// do there and spoils what they capture: nothing that is in a stream may still use the memory.
 class DeviceMemory {
 public:
     explicit DeviceMemory(std::size_t bytes = 0);
@@ -51,8 +52,6 @@ public:
     }
 
 private:
-    void release();
-
     void* data_ = nullptr;
     std::size_t bytes_ = 0;
 };
@@ -69,19 +68,34 @@ private:
     cudaStream_t stream_ = nullptr;
 };
 
-// Copies that are ordered in a stream; `wait` is the one thing here that stops the caller.
+// Copies that are ordered in a stream; `wait` stops the caller.
 void copy_in(void* device, const void* host, std::size_t bytes, cudaStream_t stream);
 void copy_out(void* host, const void* device, std::size_t bytes, cudaStream_t stream);
 void wait(cudaStream_t stream);
+
+// Waits for a stream at the end of a scope, also where an error leaves it: copies that are in it use the host's memory.
+class WaitsAtEnd {
+public:
+    explicit WaitsAtEnd(cudaStream_t stream) : stream_(stream) {}
+    ~WaitsAtEnd();
+    WaitsAtEnd(const WaitsAtEnd&) = delete;
+    WaitsAtEnd& operator=(const WaitsAtEnd&) = delete;
+
+private:
+    cudaStream_t stream_;
+};
 
 // Work memory that one stream uses at a time: each turn waits, on the device and not on the host, for the turn before.
 // A stream that is being captured into a graph takes its turn without: the graph must not run beside other turns.
 class Turns {
 public:
     Turns();
-    ~Turns();
+    ~Turns();  // waits
     Turns(const Turns&) = delete;
     Turns& operator=(const Turns&) = delete;
+
+    // Waits, on the host, for the newest turn.
+    void wait();
 
     class Turn {
     public:

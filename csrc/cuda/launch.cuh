@@ -17,4 +17,10 @@ void launch(void (*kernel)(Parameters...), std::int64_t blocks, int threads, cud
     check(cudaLaunchKernelEx(&config, kernel, static_cast<Arguments&&>(arguments)...), "starting a kernel");
 }
 
+template <typename... Parameters>
+void load(void (*kernel)(Parameters...)) {
+    cudaFuncAttributes attributes;
+    check(cudaFuncGetAttributes(&attributes, kernel), "loading a kernel");
+}
+
 }  // namespace edgead::cuda

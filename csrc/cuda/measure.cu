@@ -116,4 +116,6 @@ void measure_candidates(const Rows& queries, const Extent* query_extents, const 
            queries, query_extents, bank, groups, group_count, minima, ScoreError(bank.d), result);
 }
 
+void load_measure_kernel() { load(measure_kernel); }
+
 }  // namespace edgead::cuda

@@ -67,6 +67,9 @@ NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, std:
     group_extents_.grow(static_cast<std::size_t>(groups_) * sizeof(Extent));
     prepared_bank_.reserve(padded_, depth_);
     bad_row_.grow(sizeof(std::int32_t));
+    load_products_kernel();
+    load_measure_kernel();
+    const WaitsAtEnd waits(stream_.get());
     copy_in(bank_.data(), bank, m * d * sizeof(float), stream_.get());
     copy_in(centre_.data(), frame.centre.data(), d * sizeof(float), stream_.get());
     const Frame on_device{centre_.as<float>(), {scale_[0], scale_[1]}};
@@ -82,8 +85,11 @@ std::size_t NearestIndex::part_queries(std::size_t n) const {
 
 void NearestIndex::reserve_work(std::size_t n) {
     const std::size_t part = part_queries(n);
+    if (part <= reserved_queries_) return;
+    turns_.wait();  // it still uses what is released now
     prepared_queries_.reserve(static_cast<std::int64_t>(part), depth_);
     minima_.grow(part * static_cast<std::size_t>(groups_) * sizeof(float2));
+    reserved_queries_ = part;
 }
 
 void NearestIndex::reserve(std::size_t n) {
@@ -136,6 +142,7 @@ std::size_t NearestIndex::search(const float* features, std::size_t n, const Nei
     distance_.grow(results * sizeof(float));
     index_.grow(results * sizeof(std::int32_t));
     std::int32_t bad_row = -1;
+    const WaitsAtEnd waits(stream_.get());
     copy_in(features_.data(), features, values, stream_.get());
     search_device(features_.as<float>(), n, {distance_.as<float>(), index_.as<std::int32_t>(), result.k},
                   bad_row_.as<std::int32_t>(), stream_.get());
@@ -156,6 +163,7 @@ std::size_t NearestIndex::search_groups(const float* features, std::size_t n, co
     distance_.grow(results);
     index_.grow(n * sizeof(std::int32_t));
     std::int32_t bad_row = -1;
+    const WaitsAtEnd waits(stream_.get());
     copy_in(features_.data(), features, values, stream_.get());
     check(cudaMemsetAsync(bad_row_.data(), 0xff, sizeof bad_row, stream_.get()), "clearing memory");
     {

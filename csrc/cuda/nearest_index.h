@@ -37,7 +37,7 @@ public:
     std::size_t rows() const { return m_; }
     std::size_t dimension() const { return static_cast<std::size_t>(d_); }
 
-    // Allocates what searches of up to n queries need, so that they allocate nothing.
+    // Allocates what searches of up to n queries need, so that they allocate nothing and can be captured in a graph.
     void reserve(std::size_t n);
 
     // On device pointers, in order in `stream`, without waiting: features (n, d) -> distance and index (n, k),
@@ -73,12 +73,14 @@ private:
     DeviceMemory bank_, centre_, group_extents_;
     PreparedMemory prepared_bank_;
 
-    Turns turns_;  // guards the two below
     PreparedMemory prepared_queries_;
     DeviceMemory minima_;
+    std::size_t reserved_queries_ = 0;  // that fit into the two above
 
     std::mutex host_mutex_;  // guards the copies of host memory
     DeviceMemory features_, distance_, index_, bad_row_;
+
+    Turns turns_;  // guards prepared_queries_ and minima_; the last, so that it waits before any memory goes
 };
 
 }  // namespace edgead::cuda

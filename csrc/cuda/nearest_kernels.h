@@ -50,4 +50,8 @@ struct Neighbours {
 void measure_candidates(const Rows& queries, const Extent* query_extents, const Rows& bank, const Extent* groups,
                         int group_count, const float2* minima, const Neighbours& result, cudaStream_t stream);
 
+// Load what a first launch would, where others load as they prepare a bank: nothing can be loaded during a capture.
+void load_products_kernel();
+void load_measure_kernel();
+
 }  // namespace edgead::cuda

@@ -130,4 +130,6 @@ void group_minima(const PreparedRows& queries, std::int64_t padded_queries, cons
            minima, query_tiles, padded_bank / group_rows);
 }
 
+void load_products_kernel() { load(products_kernel); }
+
 }  // namespace edgead::cuda

@@ -83,4 +83,9 @@ void smooth_columns(const float* middle, int width, const Band& vertical, float*
            middle, width, vertical, output, maximum, state);
 }
 
+void load_smooth_kernels() {
+    load(rows_kernel);
+    load(columns_kernel);
+}
+
 }  // namespace edgead::cuda

@@ -21,6 +21,7 @@ BandMemory::BandMemory(const BandMatrix& band, bool transposed) {
     memory_.grow(weight_bytes + first_bytes);
     char* first = memory_.as<char>() + weight_bytes;
     const Stream stream;
+    const WaitsAtEnd waits(stream.get());
     copy_in(memory_.data(), weights.data(), weight_bytes, stream.get());
     copy_in(first, band.first, first_bytes, stream.get());
     wait(stream.get());
@@ -31,7 +32,9 @@ Smoother::Smoother(const BandMatrix& vertical, const BandMatrix& horizontal)
     : device_(current_device()), vertical_(vertical, false), horizontal_(horizontal, true),
       middle_(floats(vertical.inputs, horizontal.outputs)), state_(sizeof(SmoothState)),
       input_(floats(vertical.inputs, horizontal.inputs)), output_(floats(vertical.outputs, horizontal.outputs)),
-      maximum_(sizeof(float)) {}
+      maximum_(sizeof(float)) {
+    load_smooth_kernels();
+}
 
 void Smoother::apply_device(const float* input, float* output, float* maximum, cudaStream_t stream) {
     const OnDevice guard(device_);
@@ -46,6 +49,7 @@ float Smoother::apply(const float* input, float* output) {
     const OnDevice guard(device_);
     const std::lock_guard<std::mutex> lock(host_mutex_);
     float maximum = 0;
+    const WaitsAtEnd waits(stream_.get());
     copy_in(input_.data(), input, floats(input_height(), input_width()), stream_.get());
     apply_device(input_.as<float>(), output_.as<float>(), maximum_.as<float>(), stream_.get());
     copy_out(output, output_.data(), floats(height(), width()), stream_.get());

@@ -33,6 +33,9 @@ void smooth_rows(const float* input, int input_rows, const Band& horizontal, flo
 void smooth_columns(const float* middle, int width, const Band& vertical, float* output, float* maximum,
                     SmoothState* state, cudaStream_t stream);
 
+// Loads what a first launch would: nothing can be loaded while a graph is captured.
+void load_smooth_kernels();
+
 class BandMemory {
 public:
     BandMemory(const BandMatrix& band, bool transposed);
@@ -66,11 +69,12 @@ private:
     Stream stream_;  // of calls on host memory
     BandMemory vertical_, horizontal_;
 
-    Turns turns_;  // guards the two below
     DeviceMemory middle_, state_;
 
     std::mutex host_mutex_;  // guards the copies of host memory
     DeviceMemory input_, output_, maximum_;
+
+    Turns turns_;  // guards middle_ and state_; the last, so that it waits before any memory goes
 };
 
 }  // namespace edgead::cuda

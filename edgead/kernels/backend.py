@@ -104,7 +104,7 @@ def load_cuda() -> ModuleType:
     Raises
     ------
     SettingsError
-        If they are not built or there is no device; `cuda_problem` shows the same as text.
+        If they are not built, or there is no device, or none for them; `cuda_problem` shows the same as text.
     """
     try:
         cuda = importlib.import_module("edgead._cuda")
@@ -120,6 +120,8 @@ def load_cuda() -> ModuleType:
             f"backend 'cuda' found no GPU ({cuda.device_problem()}): "
             "see whether nvidia-smi lists one here and update its driver, or use backend='cpu'"
         )
+    if problem := cuda.kernel_problem():
+        raise SettingsError(f"backend 'cuda' does not run on {problem}; or use backend='cpu'")
     return cuda
 
 

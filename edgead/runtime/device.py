@@ -8,6 +8,8 @@ from __future__ import annotations
 import atexit
 import ctypes
 import importlib
+import logging
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgead.errors import SettingsError
+
+logger = logging.getLogger(__name__)
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream, which others may use
 
@@ -44,7 +48,7 @@ class Device(Protocol):
         ...
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
-        """Allocate an array of the host that the GPU copies without the CPU's help."""
+        """Allocate an array of the host that the GPU copies without the CPU's help; it may outlive `close`."""
         ...
 
     def allocate(self, nbytes: int) -> int:
@@ -63,7 +67,26 @@ class Device(Protocol):
         """Wait until everything in the stream is done."""
         ...
 
+    def capture(self, enqueue: Callable[[], bool]) -> CudaGraph | None:
+        """Record what `enqueue` puts into the stream, so that one call launches all of it again.
+
+        Parameters
+        ----------
+        enqueue : callable
+            False if it could not put its work into the stream.
+
+        Returns
+        -------
+        CudaGraph or None
+            None if the library has no graphs or the work cannot be captured; nothing is then left in the stream.
+        """
+        ...
+
     def close(self) -> None: ...
+
+
+class CudaError(RuntimeError):
+    """A call of the driver failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +99,26 @@ class DeviceArray:
 
 
 def open_device() -> Device:
-    """Open the first GPU by the first library that is installed: cuda-bindings, then pycuda.
+    """Open the first GPU by the first library that works: cuda-bindings, then pycuda.
 
     Raises
     ------
     SettingsError
-        If no library is installed, or there is no GPU for it.
+        If no library is installed, or there is no GPU for those that are; the message has the reason of each.
     """
 
-    libraries: tuple[Callable[[], Device], ...] = (CudaBindings, PyCuda)
-    for library in libraries:
+    libraries: dict[str, Callable[[], Device]] = {"cuda-bindings": CudaBindings, "pycuda": PyCuda}
+    reasons = []
+    for name, library in libraries.items():
         try:
             return library()
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in ("pycuda", "cuda"):
                 raise
         except Exception as error:  # noqa: BLE001  pycuda's errors share no base with Python's
-            reason = f"{type(error).__name__}: {error}"
-            raise SettingsError(f"no GPU can be used ({reason}): see whether nvidia-smi lists one here") from error
+            reasons.append(f"{name}: {type(error).__name__}: {error}")
+    if reasons:
+        raise SettingsError(f"no GPU can be used ({'; '.join(reasons)}): see whether nvidia-smi lists one here")
     raise SettingsError(
         "the GPU cannot be reached: install cuda-bindings (`pip install 'edgead[tensorrt]'`), or pycuda where nvcc is "
         "at hand (`pip install 'edgead[pycuda]'`)"
@@ -128,7 +153,15 @@ class PyCuda:
             self._context.pop()
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
-        return self._driver.pagelocked_zeros(shape, dtype)
+        # pycuda frees nothing in a thread that has no context, where the last array may well go.
+        owner = [self._driver.pagelocked_zeros(shape, dtype)]
+
+        def free(context: Any = self._context) -> None:
+            context.push()
+            owner.clear()
+            context.pop()
+
+        return _array_at(owner[0].ctypes.data, shape, dtype, free)
 
     def allocate(self, nbytes: int) -> int:
         self._memory.append(self._driver.mem_alloc(nbytes))
@@ -142,6 +175,9 @@ class PyCuda:
 
     def wait(self) -> None:
         self._stream.synchronize()
+
+    def capture(self, enqueue: Callable[[], bool]) -> CudaGraph | None:
+        return None  # pycuda has no calls for graphs
 
     def close(self) -> None:
         with self.current():
@@ -170,36 +206,34 @@ class CudaBindings:
     def __init__(self) -> None:
         self._driver = driver = importlib.import_module("cuda.bindings.driver")
         call(driver.cuInit, 0)
-        self._device = call(driver.cuDeviceGet, 0)
-        name = call(driver.cuDeviceGetName, 256, self._device)
+        device = call(driver.cuDeviceGet, 0)
+        name = call(driver.cuDeviceGetName, 256, device)
         attribute = driver.CUdevice_attribute
         major, minor = (
-            call(driver.cuDeviceGetAttribute, number, self._device)
+            call(driver.cuDeviceGetAttribute, number, device)
             for number in (
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
             )
         )
         self.gpu = Gpu(name.partition(b"\0")[0].decode(), f"sm{major}{minor}")
-        self._context = call(driver.cuDevicePrimaryCtxRetain, self._device)
+        self._context = _PrimaryContext(driver, device)
         self._memory: list[int] = []
-        self._pinned: list[int] = []
         with self.current():
             self.stream = int(call(driver.cuStreamCreate, _NON_BLOCKING))
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        call(self._driver.cuCtxPushCurrent, self._context)
-        try:
-            yield
-        finally:
-            call(self._driver.cuCtxPopCurrent)
+    def current(self) -> AbstractContextManager[None]:
+        return self._context.current()
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        self._pinned.append(call(self._driver.cuMemHostAlloc, nbytes, 0))
-        array = np.ctypeslib.as_array((ctypes.c_ubyte * nbytes).from_address(self._pinned[-1])).view(dtype)
-        array = array.reshape(shape)
+        address: int = call(self._driver.cuMemHostAlloc, nbytes, 0)
+
+        def free(driver: Any = self._driver, context: _PrimaryContext = self._context) -> None:
+            with context.current():
+                call(driver.cuMemFreeHost, address)
+
+        array = _array_at(address, shape, dtype, free)
         array[...] = 0
         return array
 
@@ -216,14 +250,66 @@ class CudaBindings:
     def wait(self) -> None:
         call(self._driver.cuStreamSynchronize, self.stream)
 
+    def capture(self, enqueue: Callable[[], bool]) -> CudaGraph | None:
+        driver = self._driver
+        # What other threads do meanwhile does not spoil the capture, but for waits for the whole GPU.
+        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        call(driver.cuStreamBeginCapture, self.stream, mode)
+        accepted, failed = False, None
+        try:
+            accepted = enqueue()
+        except RuntimeError as error:  # CUDA's, here and in edgead._cuda: refusals, where the capture was spoilt
+            failed = error
+        finally:
+            status, captured = driver.cuStreamEndCapture(self.stream)
+            graph = None if status.value else self._launchable(captured, wanted=accepted)
+        if status.value:
+            logger.debug("what was put into the stream cannot be captured (%s): %s", status.name, failed)
+        elif failed:
+            raise failed
+        return graph
+
+    def _launchable(self, captured: Any, *, wanted: bool) -> CudaGraph | None:
+        driver = self._driver
+        try:
+            return CudaGraph(driver, call(driver.cuGraphInstantiate, captured, 0), self.stream) if wanted else None
+        except CudaError as error:
+            logger.debug("what was captured makes no graph: %s", error)
+            return None
+        finally:
+            call(driver.cuGraphDestroy, captured)
+
     def close(self) -> None:
         with self.current():
+            self._driver.cuStreamSynchronize(self.stream)  # what is in it uses the memory, also if that fails
             for address in self._memory:
                 call(self._driver.cuMemFree, address)
-            for address in self._pinned:
-                call(self._driver.cuMemFreeHost, address)
             call(self._driver.cuStreamDestroy, self.stream)
-        call(self._driver.cuDevicePrimaryCtxRelease, self._device)
+        del self._context  # stays until the last pinned array is gone
+
+
+class _PrimaryContext:
+    """A GPU's context, which stays until nobody refers to this object."""
+
+    def __init__(self, driver: Any, device: Any):
+        self._driver, self._context = driver, call(driver.cuDevicePrimaryCtxRetain, device)
+        weakref.finalize(self, call, driver.cuDevicePrimaryCtxRelease, device).atexit = False
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        call(self._driver.cuCtxPushCurrent, self._context)
+        try:
+            yield
+        finally:
+            call(self._driver.cuCtxPopCurrent)
+
+
+def _array_at(address: int, shape: tuple[int, ...], dtype: npt.DTypeLike, free: Callable[[], None]) -> np.ndarray:
+    """Make an array of memory at an address; `free` is called when the last array that shares it is gone."""
+    memory = (ctypes.c_ubyte * (int(np.prod(shape)) * np.dtype(dtype).itemsize)).from_address(address)
+    # At the end of the process, threads may still read it, and it goes by itself.
+    weakref.finalize(memory, free).atexit = False
+    return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
 
 
 class CudaGraph:
@@ -239,47 +325,15 @@ class CudaGraph:
         call(self._driver.cuGraphExecDestroy, self._launchable)
 
 
-def capture(stream: int, enqueue: Callable[[], bool]) -> CudaGraph | None:
-    """Record what `enqueue` puts into a stream. pycuda has no calls for graphs, so this needs cuda-bindings beside it.
-
-    Parameters
-    ----------
-    stream : int
-    enqueue : callable
-        False if it could not put its work into the stream.
-
-    Returns
-    -------
-    CudaGraph or None
-        None if there are no cuda-bindings or the work cannot be captured; nothing is then left in the stream.
-    """
-    try:
-        driver = importlib.import_module("cuda.bindings.driver")
-    except ModuleNotFoundError:
-        return None
-    # What other threads do meanwhile does not spoil the capture.
-    mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-    call(driver.cuStreamBeginCapture, stream, mode)
-    accepted = False
-    try:
-        accepted = enqueue()
-    finally:
-        status, graph = driver.cuStreamEndCapture(stream)  # fails where a call that cannot be captured was made
-        launchable = call(driver.cuGraphInstantiate, graph, 0) if accepted and not status.value else None
-        if not status.value:
-            call(driver.cuGraphDestroy, graph)
-    return CudaGraph(driver, launchable, stream) if launchable is not None else None
-
-
 def call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
     """Call a function of cuda-bindings; return its one result, or None.
 
     Raises
     ------
-    RuntimeError
+    CudaError
         If it fails.
     """
     status, *results = function(*arguments)
     if status.value:
-        raise RuntimeError(f"CUDA: {function.__name__} failed with {status.name}")
+        raise CudaError(f"CUDA: {function.__name__} failed with {status.name}")
     return results[0] if results else None

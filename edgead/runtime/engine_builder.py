@@ -77,13 +77,13 @@ def build_engine(graph: Path, content: bytes, flavour: Flavour, target: str) -> 
     if not parser.parse(content):
         raise EngineError(f"{graph}: {flavour} cannot take {_parser_error(parser, log)}")
     profile = {network.get_input(i).name: _batch_of_one(network.get_input(i), graph) for i in range(network.num_inputs)}
-    serialized = builder.build_serialized_network(network, _config(builder, flavour, target, profile))
+    serialized = builder.build_serialized_network(network, _config(builder, flavour, target, profile, log))
     if serialized is None:
         raise EngineError(f"{graph}: {flavour} built no engine for {target}: {log.reason}")
     return bytes(serialized), profile
 
 
-def _config(builder: trt.Builder, flavour: Flavour, target: str, shapes: Profile) -> trt.IBuilderConfig:
+def _config(builder: trt.Builder, flavour: Flavour, target: str, shapes: Profile, log: Log) -> trt.IBuilderConfig:
     api = flavour.api
     config = builder.create_builder_config()
     # TF32 has the 10 bits of mantissa that fp16 has; a fp32 graph was asked for to be exact.
@@ -92,7 +92,8 @@ def _config(builder: trt.Builder, flavour: Flavour, target: str, shapes: Profile
     for name, shape in shapes.items():
         dims = api.Dims(shape)
         profile.set_shape(name, dims, dims, dims)
-    config.add_optimization_profile(profile)
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineError(f"{flavour} takes no batches of one image of {shapes}: {log.reason}")
     if flavour.targets:
         set_targets: Any = config  # calls that the types of `tensorrt` do not have
         set_targets.num_compute_capabilities = 1

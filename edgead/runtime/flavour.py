@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -11,6 +12,7 @@ from edgead.errors import SettingsError
 FlavourName = Literal["tensorrt", "tensorrt_rtx"]
 # NVIDIA's package imports all of its bindings; alone, these have a name of their own.
 _MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+_OLDEST: dict[FlavourName, tuple[int, int]] = {"tensorrt": (10, 0), "tensorrt_rtx": (1, 0)}
 INSTALL = (
     "on a Jetson it comes with JetPack (make the virtual environment with --system-site-packages), elsewhere "
     "`pip install 'edgead[tensorrt]'`, or `pip install 'edgead[tensorrt-rtx]'` for GeForce and RTX cards"
@@ -31,8 +33,9 @@ class Flavour:
     @property
     def targets(self) -> tuple[str, ...]:
         """GPUs, such as "sm86", that it builds engines for without having one; none for `tensorrt`."""
-        known = getattr(self.api, "ComputeCapability", None)
-        return tuple(name.lower() for name in known.__members__ if name.startswith("SM")) if known else ()
+        if self.name == "tensorrt":
+            return ()
+        return tuple(name.lower() for name in self.api.ComputeCapability.__members__ if name.startswith("SM"))
 
 
 def installed_flavours() -> list[Flavour]:
@@ -41,7 +44,7 @@ def installed_flavours() -> list[Flavour]:
     Raises
     ------
     SettingsError
-        If one is installed and does not load.
+        If one is installed and does not load, or is too old.
     """
     return [flavour for name in get_args(FlavourName) if (flavour := _load(name))]
 
@@ -83,5 +86,17 @@ def _load(name: FlavourName) -> Flavour | None:
         except (ImportError, OSError, RuntimeError) as error:
             raise SettingsError(f"{module} is installed but does not load: {error}") from error
         if hasattr(api, "Builder"):  # packages of types alone leave a folder that can be imported and is empty
-            return Flavour(name, str(api.__version__), api)
+            return _new_enough(Flavour(name, str(api.__version__), api))
     return None
+
+
+def _new_enough(flavour: Flavour) -> Flavour:
+    """Refuse a TensorRT that lacks calls which are made of it: 8.6, of JetPack 6.0, has no strongly typed networks."""
+    major, minor = _OLDEST[flavour.name]
+    found = re.match(r"(\d+)\.(\d+)", flavour.version)
+    if not found or tuple(map(int, found.groups())) < (major, minor):
+        raise SettingsError(
+            f"{flavour} is too old: {major}.{minor} or newer is needed. A Jetson has it from JetPack 6.1 on "
+            "(sudo apt full-upgrade); elsewhere install a newer one"
+        )
+    return flavour

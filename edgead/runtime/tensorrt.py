@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from edgead.artifact.folder import ENGINES, Artifact, Graph
 from edgead.components.options import Section
 from edgead.errors import SettingsError
 from edgead.runtime import device
-from edgead.runtime.device import CudaGraph, Device, DeviceArray, capture, open_device
+from edgead.runtime.device import CudaGraph, Device, DeviceArray, open_device
 from edgead.runtime.engine import PlantedEngineError, Wanted, find_engine, precision_of_engine
 from edgead.runtime.engine_builder import EngineError, Log, shape_of
 from edgead.runtime.flavour import Flavour
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 logger = logging.getLogger(__name__)
+
+# What TensorRT does for the whole GPU when it reads an engine or lets one go would spoil what another thread captures.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class TensorRtRuntime:
@@ -49,7 +53,7 @@ class TensorRtRuntime:
         self._device: Device = open_device()
         self._closed = False
         try:
-            with self._device.current():
+            with _ONE_AT_A_TIME, self._device.current():
                 wanted = find_engine(artifact, graph, self._device.gpu)
                 self._log = Log(wanted.flavour.api)
                 self._engine, self._context = _deserialise(wanted, self._log)
@@ -74,34 +78,43 @@ class TensorRtRuntime:
             )
         self.input = device.pinned(shape, self.input.dtype.type)
         self._input_address = device.allocate(self.input.nbytes)
-        self._context.set_tensor_address(manifest.input, self._input_address)
+        self._set_address(manifest.input, self._input_address)
         self.outputs: dict[str, Any] = {}
         self._fetched: list[tuple[np.ndarray, int]] = []
         for name in manifest.outputs:
             shape = shape_of(self._context.get_tensor_shape(name))
             address = device.allocate(4 * int(np.prod(shape)))
-            self._context.set_tensor_address(name, address)
+            self._set_address(name, address)
             if on_device and name == manifest.output:
                 self.outputs[name] = DeviceArray(address, shape, device)
             else:
                 self.outputs[name] = device.pinned(shape, np.float32)
                 self._fetched.append((self.outputs[name], address))
 
+    def _set_address(self, name: str, address: int) -> None:
+        if not self._context.set_tensor_address(name, address):
+            raise EngineError(f"TensorRT takes no memory for {name!r}: {self._log.reason}")
+
     def _warm_up(self, flavour: Flavour) -> CudaGraph | None:
         """Run once, as the first run initialises what cannot be captured; then capture a frame."""
         if not self._enqueue():
             raise EngineError(f"{flavour} cannot run its engine on {self._device.gpu}: {self._log.reason}")
         self._device.wait()
-        # tensorrt_rtx makes a graph of its own, see _runtime_config.
-        return None if flavour.targets else capture(self._device.stream, self._enqueue)
+        if flavour.targets:
+            return None  # tensorrt_rtx makes a graph of its own, see _runtime_config
+        # Twice, as what another library does to the whole GPU meanwhile spoils a capture.
+        graph = self._device.capture(self._enqueue) or self._device.capture(self._enqueue)
+        logger.info("a frame is %s", "one CUDA graph" if graph else "launched piece by piece: it cannot be captured")
+        return graph
 
     def _enqueue(self) -> bool:
-        """Put a frame into the stream: image in, network, outputs out."""
+        """Put a frame into the stream: image in, network, outputs out. False, and no outputs, without the network."""
         self._device.copy_in(self._input_address, self.input)
-        done = self._context.execute_async_v3(self._device.stream)
+        if not self._context.execute_async_v3(self._device.stream):
+            return False
         for host, address in self._fetched:
             self._device.copy_out(host, address)
-        return done
+        return True
 
     def run(self, images: np.ndarray) -> dict[str, Any]:
         """Run the network on one image; see `edgead.runtime.contract.Runtime.run`."""
@@ -122,14 +135,15 @@ class TensorRtRuntime:
         if self._closed:
             return
         self._closed = True
-        with self._device.current():
-            # In this order, as each needs the next; buffers belong to the device.
-            if self._graph:
-                self._graph.close()
-            self._graph = self._context = self._engine = None  # type: ignore[assignment]
-            # Pinned memory goes with the device: nobody may write there any more.
+        with _ONE_AT_A_TIME:
+            with self._device.current():
+                # In this order, as each needs the next; buffers belong to the device.
+                if self._graph:
+                    self._graph.close()
+                self._graph = self._context = self._engine = None  # type: ignore[assignment]
+            self._device.close()
+            # After it, as a copy may still be in the stream. Who else holds pinned arrays keeps them.
             self.input, self.outputs, self._fetched = np.zeros_like(self.input), {}, []
-        self._device.close()
 
 
 def _deserialise(wanted: Wanted, log: Log) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:

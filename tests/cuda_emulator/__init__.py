@@ -14,7 +14,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 
 
 def build(folder: Path) -> Path:
-    """Compile into `folder`, two files at a time, and return the extension's path."""
+    """Compile the extension into `folder`, where the driver is (`build_driver`), and return its path."""
     import pybind11
 
     include = [HERE, pybind11.get_include(), sysconfig.get_paths()["include"]]
@@ -29,7 +29,8 @@ def build(folder: Path) -> Path:
     with ThreadPoolExecutor(2) as executor:
         objects = list(executor.map(compile_one, sources))
     extension = folder / "_cuda.so"
-    subprocess.run(["c++", "-shared", *objects, "-o", extension], check=True)
+    driver = [f"-L{folder}", "-l:libcuda.so.1", "-Wl,-rpath,$ORIGIN"]
+    subprocess.run(["c++", "-shared", *objects, *driver, "-o", extension], check=True)
     return extension
 
 

@@ -1,6 +1,6 @@
-// The part of CUDA that edgead's kernels use, on the host: the runtime's functions work at once on ordinary memory, and
-// kernels run on fibers.h. Meant to be slow and strict: device memory starts as NaN, and what CUDA leaves open is done
-// in the order that does most harm.
+// The part of CUDA that edgead's kernels use, on the host: the runtime's functions put work into streams.h, and kernels
+// run on fibers.h. Meant to be slow and strict: memory starts as NaN, shared memory for every block, and what CUDA
+// leaves open is done in the order that does most harm.
 #pragma once
 
 #include <algorithm>
@@ -12,12 +12,14 @@
 #include <utility>
 
 #include "fibers.h"
+#include "streams.h"
+#include "views.h"
 
 #define __host__
 #define __device__
 #define __global__
 #define __forceinline__ inline
-#define __shared__ static
+#define __shared__ static __attribute__((section("emulated_shared")))
 #define __launch_bounds__(...)
 
 struct alignas(8) float2 {
@@ -33,19 +35,19 @@ using std::min;
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline int __ffs(int value) { return __builtin_ffs(value); }
 inline void __syncthreads() { emulator::barrier(); }
-inline void __threadfence() {}
+inline void __threadfence() { emulator::fence(); }
 
 template <typename T>
-T atomicMin(T* place, T value) {
-    return std::exchange(*place, std::min(*place, value));
+auto atomicMin(T* place, T value) {
+    return emulator::Atomic<T>(place, [value](T old) { return std::min(old, value); });
 }
 template <typename T>
-T atomicMax(T* place, T value) {
-    return std::exchange(*place, std::max(*place, value));
+auto atomicMax(T* place, T value) {
+    return emulator::Atomic<T>(place, [value](T old) { return std::max(old, value); });
 }
 template <typename T>
-T atomicAdd(T* place, T value) {
-    return std::exchange(*place, *place + value);
+auto atomicAdd(T* place, T value) {
+    return emulator::Atomic<T>(place, [value](T old) { return old + value; });
 }
 
 namespace emulator {
@@ -91,70 +93,106 @@ inline unsigned __ballot_sync(unsigned mask, bool vote) {
 }
 
 enum cudaError_t {
-    cudaSuccess,
-    cudaErrorMemoryAllocation,
-    cudaErrorInsufficientDriver,
-    cudaErrorNoDevice,
-    cudaErrorNoKernelImageForDevice,
-    cudaErrorInvalidDeviceFunction,
-    cudaErrorIllegalAddress,
-    cudaErrorMisalignedAddress,
-    cudaErrorStreamCaptureUnsupported,
-    cudaErrorStreamCaptureInvalidated,
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorInvalidDeviceFunction = 98,
+    cudaErrorNoDevice = 100,
+    cudaErrorNoKernelImageForDevice = 209,
+    cudaErrorUnsupportedPtxVersion = 222,
+    cudaErrorIllegalAddress = 700,
+    cudaErrorMisalignedAddress = 716,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureIsolation = 905,
+    cudaErrorCapturedEvent = 907,
 };
-enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone };
-enum { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
-using cudaStream_t = struct CUstream_st*;
-using cudaEvent_t = struct CUevent_st*;
 struct cudaDeviceProp {
     char name[256];
     int major, minor;
+};
+struct cudaFuncAttributes {
+    int ptxVersion, binaryVersion;
 };
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
     cudaStream_t stream = nullptr;
 };
 
-inline const char* cudaGetErrorName(cudaError_t) { return "cudaErrorMemoryAllocation"; }
-inline const char* cudaGetErrorString(cudaError_t) { return "out of memory"; }
+inline const char* cudaGetErrorName(cudaError_t status) {
+    switch (status) {
+        case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+        case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
+        case cudaErrorUnsupportedPtxVersion: return "cudaErrorUnsupportedPtxVersion";
+        case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
+        case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
+        case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
+        default: return "another error";
+    }
+}
+inline const char* cudaGetErrorString(cudaError_t status) {
+    switch (status) {
+        case cudaErrorMemoryAllocation: return "out of memory";
+        case cudaErrorNoKernelImageForDevice: return "no kernel image is available for execution on the device";
+        case cudaErrorUnsupportedPtxVersion: return "the provided PTX was compiled with an unsupported toolchain.";
+        default: return "emulated";
+    }
+}
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+inline cudaError_t cudaDeviceSynchronize() { return cudaError_t(emulator::synchronize_device()); }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-    *properties = {"emulator", 8, 0};
+    *properties = {"emulator", emulator::capability() / 10, emulator::capability() % 10};
     return cudaSuccess;
 }
-inline cudaError_t cudaMalloc(void** data, std::size_t bytes) {
-    if (bytes > std::size_t{1} << 33) return cudaErrorMemoryAllocation;
-    *data = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (*data) std::memset(*data, 0xff, bytes);
-    return *data ? cudaSuccess : cudaErrorMemoryAllocation;
+inline cudaError_t cudaMalloc(void** data, std::size_t bytes) { return cudaError_t(emulator::allocate(data, bytes)); }
+inline cudaError_t cudaFree(void* data) { return cudaError_t(emulator::release(data)); }
+inline cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t bytes, cudaMemcpyKind kind,
+                                   cudaStream_t stream) {
+    return cudaError_t(emulator::copy(stream, target, source, bytes, kind == cudaMemcpyHostToDevice));
 }
-inline cudaError_t cudaFree(void* data) { return std::free(data), cudaSuccess; }
-inline cudaError_t cudaMemcpyAsync(void* target, const void* source, std::size_t bytes, int, cudaStream_t) {
-    return std::memcpy(target, source, bytes), cudaSuccess;
+inline cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStream_t stream) {
+    return cudaError_t(emulator::enqueue(stream, [=] { std::memset(target, value, bytes); }));
 }
-inline cudaError_t cudaMemsetAsync(void* target, int value, std::size_t bytes, cudaStream_t) {
-    return std::memset(target, value, bytes), cudaSuccess;
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+    return cudaError_t(emulator::create_stream(stream));
 }
-inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = nullptr, cudaSuccess; }
-inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-    return *status = cudaStreamCaptureStatusNone, cudaSuccess;
+inline cudaError_t cudaStreamDestroy(cudaStream_t stream) { return cudaError_t(emulator::destroy_stream(stream)); }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return cudaError_t(emulator::synchronize(stream)); }
+inline cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+    return *status = cudaStreamCaptureStatus(emulator::capture_status(stream)), cudaSuccess;
 }
-inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
-inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = nullptr, cudaSuccess; }
-inline cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    return cudaError_t(emulator::wait_event(stream, event));
+}
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+    return cudaError_t(emulator::create_event(event));
+}
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) { return cudaError_t(emulator::destroy_event(event)); }
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    return cudaError_t(emulator::record(event, stream));
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t event) { return cudaError_t(emulator::synchronize(event)); }
+
+template <typename... Parameters>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(Parameters...)) {
+    *attributes = {80, emulator::capability()};
+    return cudaError_t(emulator::load(reinterpret_cast<const void*>(kernel)));
+}
 
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
+    const unsigned blocks = config->gridDim.x, threads = config->blockDim.x;
+    if (blocks == 0 || threads == 0 || threads > 1024) return cudaErrorInvalidConfiguration;
     const std::tuple<Parameters...> parameters(std::forward<Arguments>(arguments)...);
-    emulator::run_grid(config->gridDim.x, config->blockDim.x, [&] { std::apply(kernel, parameters); });
-    return cudaSuccess;
+    const auto run = [=] { emulator::run_grid(blocks, threads, [=] { std::apply(kernel, parameters); }); };
+    return cudaError_t(emulator::launch(config->stream, reinterpret_cast<const void*>(kernel), run));
 }

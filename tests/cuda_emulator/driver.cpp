@@ -1,127 +1,347 @@
-// A libcuda.so.1 without a GPU: what edgead.runtime.cuda_libraries calls of the driver, on the host's memory.
+// A libcuda.so.1 without a GPU: streams.h, and what edgead.runtime.device calls of the driver, on the host's memory.
 //
-// Copies wait in their stream until it is synchronised, so that a missing wait shows; a capture records them instead.
-// What needs a context fails without one, addresses must be allocated, and emulator_live counts what was not released.
+// What needs a context fails without one, addresses must be allocated, and who uses released memory is killed. A
+// capture answers as a real one does: a call that cannot be captured is refused with 900, and from then on everything
+// in that stream with 901. emulator_live counts what was not released; emulator_set makes it another machine.
+#include "streams.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
-#include <functional>
+#include <deque>
 #include <map>
+#include <memory>
+#include <mutex>
+#include <set>
 #include <string>
-#include <vector>
+#include <thread>
+#include <utility>
+
+using namespace emulator;
+
+struct CUevent_st {
+    std::shared_ptr<bool> done = std::make_shared<bool>(true);
+    bool captured = false;
+};
+
+struct CUstream_st {
+    struct Task {
+        std::shared_ptr<bool> after;  // of an event; null: at once
+        Work work;
+    };
+    std::deque<Task> queue;
+    std::vector<Work> recorded;
+    bool capturing = false, spoilt = false, destroyed = false;
+    std::thread::id captor;
+};
 
 namespace {
 
-enum {  // of CUresult
-    success = 0,
-    invalid_value = 1,
-    out_of_memory = 2,
-    invalid_context = 201,
-    not_found = 500,
-    capture_unsupported = 900,
-    capture_invalidated = 901,
-};
-
 using Address = unsigned long long;
-using Work = std::vector<std::function<void()>>;
-struct Stream {
-    Work queue, recorded;
-    bool capturing = false, spoilt = false;
-};
+using Memory = std::map<Address, std::size_t>;
+using Graph = std::vector<Work>;
+using Stream = CUstream_st;
 
-int contexts, graphs, streams;
-std::map<Address, size_t> device_memory, host_memory;
+std::recursive_mutex all;
+int contexts, graphs, live_streams;
+Memory device_memory, host_memory;
+std::vector<std::unique_ptr<Stream>> streams;
+Stream default_stream;
+std::set<const void*> loaded;
+int failed;  // of what is done, reported by the next wait
 thread_local std::vector<void*> current;
 
-bool inside(const std::map<Address, size_t>& memory, Address address, size_t bytes) {
+std::map<std::string, int> settings{
+    {"capability", 86},  // of the card
+    {"modules", 0},      // what loading a kernel fails with
+    {"copies", -1},      // from the device to the host, until one fails
+    {"graphs", 0},       // what instantiating one fails with
+    {"kernels", 0},      // what waiting for one fails with
+};
+
+bool inside(const Memory& memory, const void* place, std::size_t bytes) {
+    const auto address = reinterpret_cast<Address>(place);
     auto next = memory.upper_bound(address);
     if (next == memory.begin()) return false;
     --next;
     return address + bytes <= next->first + next->second;
 }
 
-int allocate(std::map<Address, size_t>& memory, Address* address, size_t bytes) {
-    if (current.empty()) return invalid_context;
-    if (bytes > size_t{1} << 40) return out_of_memory;
-    char* block = new char[bytes];
-    std::memset(block, 0x55, bytes);  // no zeros that somebody could rely on
-    memory[*address = reinterpret_cast<Address>(block)] = bytes;
+// The capture mode is that of a thread: others may allocate, release and load meanwhile.
+int refuse_in_a_capture_of_this_thread() {
+    int status = success;
+    for (auto& stream : streams)
+        if (stream->capturing && stream->captor == std::this_thread::get_id())
+            stream->spoilt = true, status = capture_unsupported;
+    return status;
+}
+
+int allocate_in(Memory& memory, void** data, std::size_t bytes) {
+    if (const int refused = refuse_in_a_capture_of_this_thread()) return refused;
+    if (bytes > std::size_t{1} << 33) return out_of_memory;
+    *data = mmap(nullptr, std::max<std::size_t>(bytes, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (*data == MAP_FAILED) return out_of_memory;
+    std::memset(*data, 0xff, bytes);  // NaN: no zeros that somebody could rely on
+    memory[reinterpret_cast<Address>(*data)] = bytes;
     return success;
 }
 
-int release(std::map<Address, size_t>& memory, Address address) {
-    if (current.empty()) return invalid_context;
-    if (!memory.erase(address)) return invalid_value;
-    delete[] reinterpret_cast<char*>(address);
+// Waits for nothing. The addresses are not used again.
+int release_in(Memory& memory, void* data) {
+    if (!data) return success;
+    if (const int refused = refuse_in_a_capture_of_this_thread()) return refused;
+    const auto found = memory.find(reinterpret_cast<Address>(data));
+    if (found == memory.end()) return invalid_value;
+    mmap(data, std::max<std::size_t>(found->second, 1), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    memory.erase(found);
     return success;
 }
 
-void finish(Stream& stream) {
-    for (auto& work : stream.queue) work();
-    stream.queue.clear();
+Stream& of(Stream* stream) { return stream ? *stream : default_stream; }
+
+bool step(Stream& stream) {
+    if (stream.queue.empty() || (stream.queue.front().after && !*stream.queue.front().after)) return false;
+    const CUstream_st::Task task = std::move(stream.queue.front());
+    stream.queue.pop_front();
+    if (task.work) task.work();
+    return true;
 }
 
-int copy(Address device, Address host, size_t bytes, Stream* stream, bool in) {
-    if (current.empty()) return invalid_context;
-    if (!inside(device_memory, device, bytes) || !inside(host_memory, host, bytes)) return invalid_value;
-    auto* target = reinterpret_cast<void*>(in ? device : host);
-    auto* source = reinterpret_cast<void*>(in ? host : device);
-    (stream->capturing ? stream->recorded : stream->queue).push_back([=] { std::memcpy(target, source, bytes); });
-    // Kernels run as soon as they are launched: what they read must have arrived by then, as in a stream's order.
-    if (in && !stream->capturing) finish(*stream);
+// One piece of work of each other stream before one of this.
+template <typename Done>
+void run_until(Stream& wanted, Done done) {
+    while (!done()) {
+        bool moved = &wanted != &default_stream && step(default_stream);
+        for (auto& stream : streams)
+            if (stream.get() != &wanted) moved |= step(*stream);
+        if (!done()) moved |= step(wanted);
+        if (moved) continue;
+        std::fputs("CUDA emulator: streams wait for each other\n", stderr);
+        std::abort();
+    }
+}
+
+int put(Stream& stream, CUstream_st::Task task) {
+    if (stream.spoilt) return capture_invalidated;
+    if (stream.capturing) {
+        if (task.after) return stream.spoilt = true, capture_isolation;
+        stream.recorded.push_back(std::move(task.work));
+    } else {
+        stream.queue.push_back(std::move(task));
+    }
     return success;
 }
 
 }  // namespace
 
+namespace emulator {
+
+using Lock = std::lock_guard<std::recursive_mutex>;
+
+int enqueue(Stream* stream, Work work) {
+    const Lock lock(all);
+    return put(of(stream), {nullptr, std::move(work)});
+}
+
+int copy(Stream* stream, void* target, const void* source, std::size_t bytes, bool to_device) {
+    const Lock lock(all);
+    if (!inside(device_memory, to_device ? target : source, bytes)) return invalid_value;
+    if (!to_device && settings["copies"] >= 0 && settings["copies"]-- == 0) return invalid_value;
+    return enqueue(stream, [=] { std::memcpy(target, source, bytes); });
+}
+
+int load(const void* kernel) {
+    const Lock lock(all);
+    if (loaded.count(kernel)) return success;
+    if (const int refused = refuse_in_a_capture_of_this_thread()) return refused;
+    if (settings["modules"]) return settings["modules"];
+    if (capability() < 80) return no_image;
+    loaded.insert(kernel);
+    return success;
+}
+
+int launch(Stream* stream, const void* kernel, Work work) {
+    const Lock lock(all);
+    if (of(stream).spoilt) return capture_invalidated;
+    if (const int failed = load(kernel)) return failed;
+    return enqueue(stream, [=] {
+        work();
+        if (settings["kernels"]) failed = settings["kernels"];
+    });
+}
+
+int synchronize(Stream* stream) {
+    const Lock lock(all);
+    if (of(stream).capturing) return of(stream).spoilt = true, capture_unsupported;
+    run_until(of(stream), [&] { return of(stream).queue.empty(); });
+    return std::exchange(failed, success);
+}
+
+int synchronize_device() {
+    const Lock lock(all);
+    int status = success;
+    for (auto& stream : streams)
+        if (stream->capturing) stream->spoilt = true, status = capture_unsupported;
+    if (status) return status;
+    synchronize(static_cast<Stream*>(nullptr));
+    for (auto& stream : streams) synchronize(stream.get());
+    return success;
+}
+
+int capture_status(Stream* stream) {
+    const Lock lock(all);
+    return !of(stream).capturing ? 0 : of(stream).spoilt ? 2 : 1;
+}
+
+int create_stream(Stream** stream) {
+    const Lock lock(all);
+    ++live_streams;
+    *stream = streams.emplace_back(new Stream).get();
+    return success;
+}
+
+int destroy_stream(Stream* stream) {  // what is in it is still done, some day
+    const Lock lock(all);
+    stream->destroyed = true;
+    for (auto found = streams.begin(); found != streams.end();)
+        found = (*found)->destroyed && (*found)->queue.empty() ? streams.erase(found) : found + 1;
+    --live_streams;
+    return success;
+}
+
+int create_event(cudaEvent_t* event) { return *event = new CUevent_st, success; }
+int destroy_event(cudaEvent_t event) { return delete event, success; }
+
+int record(cudaEvent_t event, Stream* stream) {
+    const Lock lock(all);
+    event->captured = of(stream).capturing;
+    event->done = std::make_shared<bool>(false);
+    return enqueue(stream, [done = event->done] { *done = true; });
+}
+
+int wait_event(Stream* stream, cudaEvent_t event) {
+    const Lock lock(all);
+    if (event->captured && !of(stream).capturing) return captured_event;
+    return put(of(stream), {event->done, {}});
+}
+
+int synchronize(cudaEvent_t event) {
+    const Lock lock(all);
+    if (event->captured) return captured_event;
+    run_until(default_stream, [&] { return *event->done; });
+    return success;
+}
+
+int allocate(void** data, std::size_t bytes) {
+    const Lock lock(all);
+    return allocate_in(device_memory, data, bytes);
+}
+
+int release(void* data) {
+    const Lock lock(all);
+    return release_in(device_memory, data);
+}
+
+int capability() { return settings["capability"]; }
+
+std::vector<SmallMemory> small_memory() {
+    std::vector<SmallMemory> small;
+    for (const auto& [address, bytes] : device_memory)
+        if (bytes <= 1024) small.push_back({reinterpret_cast<char*>(address), bytes});
+    return small;
+}
+
+}  // namespace emulator
+
 extern "C" {
 int cuInit(unsigned) { return success; }
 int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, success; }
 int cuDeviceGetName(char* name, int length, int) { return std::strncpy(name, "Emulated GPU", length), success; }
-int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 8 : 6, success; }
+int cuDeviceGetAttribute(int* value, int attribute, int) {
+    return *value = attribute == 75 ? capability() / 10 : capability() % 10, success;
+}
 int cuDevicePrimaryCtxRetain(void** context, int) { return ++contexts, *context = &contexts, success; }
 int cuDevicePrimaryCtxRelease(int) { return --contexts, success; }
-int cuCtxPushCurrent(void* context) { return current.push_back(context), success; }
+int cuCtxPushCurrent(void* context) {
+    if (contexts == 0) return invalid_context;
+    return current.push_back(context), success;
+}
 int cuCtxPopCurrent(void** context) {
     if (current.empty()) return invalid_context;
     *context = current.back();
     return current.pop_back(), success;
 }
-int cuMemAlloc(Address* address, size_t bytes) { return allocate(device_memory, address, bytes); }
-int cuMemFree(Address address) { return release(device_memory, address); }
-int cuMemHostAlloc(Address* address, size_t bytes, unsigned) { return allocate(host_memory, address, bytes); }
-int cuMemFreeHost(Address address) { return release(host_memory, address); }
+int cuCtxSynchronize() { return synchronize_device(); }
+int cuMemAlloc(void** address, std::size_t bytes) {
+    return current.empty() ? static_cast<int>(invalid_context) : allocate(address, bytes);
+}
+int cuMemFree(void* address) { return current.empty() ? static_cast<int>(invalid_context) : release(address); }
+int cuMemHostAlloc(void** address, std::size_t bytes, unsigned) {
+    const Lock lock(all);
+    return current.empty() ? static_cast<int>(invalid_context) : allocate_in(host_memory, address, bytes);
+}
+int cuMemFreeHost(void* address) {
+    const Lock lock(all);
+    return current.empty() ? static_cast<int>(invalid_context) : release_in(host_memory, address);
+}
 int cuStreamCreate(Stream** stream, unsigned) {
+    return current.empty() ? static_cast<int>(invalid_context) : create_stream(stream);
+}
+int cuStreamDestroy(Stream* stream) { return destroy_stream(stream); }
+int cuStreamSynchronize(Stream* stream) { return synchronize(stream); }
+int cuMemcpyHtoDAsync(void* device, const void* host, std::size_t bytes, Stream* stream) {
     if (current.empty()) return invalid_context;
-    return ++streams, *stream = new Stream, success;
+    return inside(host_memory, host, bytes) ? copy(stream, device, host, bytes, true) : static_cast<int>(invalid_value);
 }
-int cuStreamDestroy(Stream* stream) { return --streams, delete stream, success; }
-int cuStreamSynchronize(Stream* stream) {
-    if (stream->capturing) return stream->spoilt = true, capture_unsupported;
-    return finish(*stream), success;
+int cuMemcpyDtoHAsync(void* host, const void* device, std::size_t bytes, Stream* stream) {
+    if (current.empty()) return invalid_context;
+    return inside(host_memory, host, bytes) ? copy(stream, host, device, bytes, false)
+                                            : static_cast<int>(invalid_value);
 }
-int cuMemcpyHtoDAsync(Address device, Address host, size_t bytes, Stream* stream) {
-    return copy(device, host, bytes, stream, true);
+int cuStreamBeginCapture(Stream* stream, int) {
+    const Lock lock(all);
+    stream->captor = std::this_thread::get_id();
+    return stream->capturing = true, stream->recorded.clear(), success;
 }
-int cuMemcpyDtoHAsync(Address host, Address device, size_t bytes, Stream* stream) {
-    return copy(device, host, bytes, stream, false);
-}
-int cuStreamBeginCapture(Stream* stream, int) { return stream->capturing = true, stream->recorded.clear(), success; }
-int cuStreamEndCapture(Stream* stream, Work** graph) {
+int cuStreamEndCapture(Stream* stream, Graph** graph) {
+    const Lock lock(all);
     const bool spoilt = stream->spoilt;
     stream->capturing = stream->spoilt = false;
-    *graph = spoilt ? nullptr : new Work(stream->recorded);
+    *graph = spoilt ? nullptr : new Graph(stream->recorded);
     return graphs += !spoilt, spoilt ? capture_invalidated : success;
 }
-int cuGraphInstantiateWithFlags(Work** launchable, Work* graph, Address) {
-    return ++graphs, *launchable = new Work(*graph), success;
+int cuGraphInstantiateWithFlags(Graph** launchable, Graph* graph, Address) {
+    if (settings["graphs"]) return settings["graphs"];
+    return ++graphs, *launchable = new Graph(*graph), success;
 }
-int cuGraphDestroy(Work* graph) { return --graphs, delete graph, success; }
-int cuGraphExecDestroy(Work* launchable) { return --graphs, delete launchable, success; }
-int cuGraphLaunch(Work* launchable, Stream* stream) {
-    return stream->queue.insert(stream->queue.end(), launchable->begin(), launchable->end()), success;
+int cuGraphDestroy(Graph* graph) { return --graphs, delete graph, success; }
+int cuGraphExecDestroy(Graph* launchable) { return --graphs, delete launchable, success; }
+int cuGraphLaunch(Graph* launchable, Stream* stream) {
+    for (const Work& work : *launchable)
+        if (const int status = enqueue(stream, work)) return status;
+    return success;
 }
 
 int emulator_live() {
-    return contexts + graphs + streams + static_cast<int>(device_memory.size() + host_memory.size() + current.size());
+    return contexts + graphs + live_streams +
+           static_cast<int>(device_memory.size() + host_memory.size() + current.size());
+}
+
+// How much work nobody has waited for.
+int emulator_pending() {
+    const Lock lock(all);
+    std::size_t count = default_stream.queue.size();
+    for (auto& stream : streams) count += stream->queue.size();
+    return static_cast<int>(count);
+}
+
+void emulator_set(const char* name, int value) {
+    const Lock lock(all);
+    loaded.clear();
+    settings[name] = value;
 }
 
 int cuGetProcAddress_v2(const char* name, void** function, int, Address, int*) {
@@ -138,6 +358,7 @@ int cuGetProcAddress_v2(const char* name, void** function, int, Address, int*) {
         ENTRY(cuDevicePrimaryCtxRelease),
         ENTRY(cuCtxPushCurrent),
         ENTRY(cuCtxPopCurrent),
+        ENTRY(cuCtxSynchronize),
         ENTRY(cuMemAlloc),
         ENTRY(cuMemFree),
         ENTRY(cuMemHostAlloc),

@@ -1,7 +1,7 @@
 // Runs the threads of a CUDA block as fibers of one host thread: the parts of the CUDA programming model in which
 // threads meet. What a real GPU may do in any order is done here in an extreme one: a warp runs as far as it can before
 // the next starts, from the first warp to the last in one block and from the last to the first in the next, so that a
-// missing __syncthreads or wait is met by data that is not there yet or not there any more.
+// missing __syncthreads or wait is met by data that is not there yet or not there any more. Blocks are those of views.h.
 #pragma once
 
 #include <setjmp.h>
@@ -12,16 +12,9 @@
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
-struct dim3 {
-    unsigned x = 1, y = 1, z = 1;
-    dim3() = default;
-    explicit dim3(unsigned x) : x(x) {}
-};
-
-inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+#include "views.h"
 
 namespace emulator {
 
@@ -124,9 +117,7 @@ inline void run_block(bool backwards) {
 }
 
 inline void run_grid(unsigned blocks, unsigned threads, std::function<void()> kernel) {
-    static std::mutex one_at_a_time;
-    static unsigned long launches = 0;
-    const std::lock_guard<std::mutex> lock(one_at_a_time);
+    static unsigned long launches = 0;  // one kernel at a time, as streams.h runs them
     if (threads % warp_size != 0) fail("a block must be whole warps");
     while (block.stacks.size() < threads) block.stacks.emplace_back(new char[stack_bytes]);
     block.fibers.resize(threads);
@@ -136,11 +127,15 @@ inline void run_grid(unsigned blocks, unsigned threads, std::function<void()> ke
     gridDim.x = blocks;
     blockDim.x = threads;
     ++launches;
+    views.begin_grid();
     for (unsigned b = 0; b < blocks; ++b) {
-        blockIdx.x = b;
+        blockIdx.x = launches % 2 == 0 ? b : blocks - 1 - b;
         block.late_copies = (b + launches) / 2 % 2 == 0;
+        views.begin_block();
         run_block((b + launches) % 2 == 0);
+        views.end_block();
     }
+    views.end_grid();
 }
 
 // The lanes of a warp hand in an operand each; the last to come does the work for all.

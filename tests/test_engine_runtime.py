@@ -1,0 +1,202 @@
+"""A frame of TensorRT on a GPU, with a stand-in for TensorRT's own code: captures, memory, refusals, threads.
+
+test_cuda_build.py runs these on an emulated GPU as well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from gpu import needs_gpu
+from test_device import needs_graphs
+
+from edgead.runtime import tensorrt
+from edgead.runtime.device import Gpu, call
+from edgead.runtime.engine_builder import EngineError
+from edgead.runtime.flavour import Flavour
+from edgead.runtime.tensorrt import TensorRtRuntime
+
+pytestmark = [needs_gpu, needs_graphs]
+
+SHAPE, FEATURES = (1, 4, 6, 3), (1, 2, 3, 5)
+
+
+class StandIn:
+    """TensorRT's API around a network that answers with one constant, and what it does beside that."""
+
+    DataType = SimpleNamespace(UINT8="uint8", FLOAT="float")
+    Dims = tuple
+
+    class ILogger:
+        ERROR = 1
+
+    def __init__(self, during_run=lambda stream: True, during_read=lambda: None, takes_memory=True):
+        from cuda.bindings import driver
+
+        self.runs, self._driver, self._during_run, self._during_read = 0, driver, during_run, during_read
+        self._takes_memory = takes_memory
+        self.constant = np.arange(30, dtype=np.float32).reshape(FEATURES)
+        self.flavour = Flavour("tensorrt", "10.3.0", self)
+
+    def Runtime(self, logger):
+        return self
+
+    def deserialize_cuda_engine(self, content):
+        self._during_read()
+        return self
+
+    def create_execution_context(self):
+        return self
+
+    num_io_tensors = 2
+
+    def get_tensor_name(self, i):
+        return ("image", "features")[i]
+
+    def get_tensor_dtype(self, name):
+        return {"image": "uint8", "features": "float"}[name]
+
+    def get_tensor_shape(self, name):
+        return {"image": SHAPE, "features": FEATURES}[name]
+
+    def set_input_shape(self, name, shape):
+        return shape == SHAPE
+
+    def set_tensor_address(self, name, address):
+        self._address = address
+        return self._takes_memory
+
+    def execute_async_v3(self, stream):
+        self.runs += 1
+        if not self._during_run(stream):
+            return False
+        source = self.pinned.ctypes.data
+        call(self._driver.cuMemcpyHtoDAsync, self._address, source, self.constant.nbytes, stream)
+        return True
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Opens a runtime on a stand-in."""
+    spec = SimpleNamespace(image_size=SHAPE[1:3], channels=3, dtype=np.uint8, keeps_depth=False)
+    manifest = SimpleNamespace(preprocessing=spec, input="image", outputs=["features"], output="features")
+    runtimes, allocate = [], TensorRtRuntime._allocate
+
+    def allocate_with_constant(self, artifact, wanted, on_device):
+        api = wanted.flavour.api
+        api.pinned = self._device.pinned(FEATURES, np.float32)
+        api.pinned[...] = api.constant
+        allocate(self, artifact, wanted, on_device)
+
+    def open_on(stand_in):
+        wanted = SimpleNamespace(
+            flavour=stand_in.flavour, gpu=Gpu("Card", "sm86"), path=Path("m.engine"), read=lambda: b""
+        )
+        runtimes.append(TensorRtRuntime(SimpleNamespace(manifest=manifest, wanted=wanted), None))
+        return runtimes[-1]
+
+    monkeypatch.setattr(TensorRtRuntime, "_allocate", allocate_with_constant)
+    monkeypatch.setattr(tensorrt, "find_engine", lambda artifact, graph, gpu: artifact.wanted)
+    yield open_on
+    for runtime in runtimes:
+        runtime.close()
+
+
+def refuses_to_be_captured(stream):
+    from cuda.bindings import driver
+
+    return driver.cuStreamSynchronize(stream)[0].value == 0
+
+
+def test_a_frame_is_one_graph(opened, caplog):
+    stand_in = StandIn()
+    with caplog.at_level("INFO"):
+        runtime = opened(stand_in)
+    assert "one CUDA graph" in caplog.text
+    for _ in range(2):
+        np.testing.assert_array_equal(runtime.run(np.zeros(SHAPE, np.uint8))["features"], stand_in.constant)
+    assert stand_in.runs == 2  # before the capture and in it
+
+
+def test_a_network_that_cannot_be_captured_runs_without_a_graph(opened, caplog):
+    stand_in = StandIn(refuses_to_be_captured)
+    with caplog.at_level("INFO"):
+        runtime = opened(stand_in)
+    assert runtime._graph is None and "cannot be captured" in caplog.text
+    before = stand_in.runs
+    for _ in range(2):
+        np.testing.assert_array_equal(runtime.run(np.zeros(SHAPE, np.uint8))["features"], stand_in.constant)
+    assert stand_in.runs == before + 2
+
+
+def test_a_network_that_does_not_run_is_refused(opened):
+    with pytest.raises(EngineError, match=r"tensorrt 10\.3\.0 cannot run its engine on .*: TensorRT gave no reason"):
+        opened(StandIn(lambda stream: False))
+    with pytest.raises(EngineError, match="TensorRT takes no memory for 'image': TensorRT gave no reason"):
+        opened(StandIn(takes_memory=False))
+
+
+def test_results_outlive_the_runtime(opened):
+    stand_in = StandIn()
+    runtime = opened(stand_in)
+    features = runtime.run(np.zeros(SHAPE, np.uint8))["features"]
+    row = features[0, 1]
+    runtime.close()
+    del features
+    np.testing.assert_array_equal(row, stand_in.constant[0, 1])
+
+
+def test_everything_goes_with_the_last_result(opened):
+    try:
+        live = ctypes.CDLL("libcuda.so.1").emulator_live
+    except AttributeError:
+        pytest.skip("only the emulated driver counts")
+    gc.collect()
+    before, stand_in = live(), StandIn()
+    runtime = opened(stand_in)
+    features = runtime.run(np.zeros(SHAPE, np.uint8))["features"]
+    runtime.close()
+    del stand_in.pinned
+    assert live() == before + 2  # what is pinned, and the context that it is in
+    del features
+    assert live() == before
+
+
+def test_what_another_runtime_does_while_it_opens_spoils_no_capture(opened):
+    from cuda.bindings import driver
+
+    reading, threads = threading.Event(), []
+
+    def read():
+        reading.set()
+        driver.cuCtxSynchronize()
+
+    def run(stream):
+        if stand_in.runs == 2:  # captured
+            threads.append(threading.Thread(target=lambda: opened(StandIn(during_read=read))))
+            threads[0].start()
+            assert not reading.wait(0.3)
+        return True
+
+    stand_in = StandIn(run)
+    runtime = opened(stand_in)
+    threads[0].join()
+    assert reading.is_set() and runtime._graph and stand_in.runs == 2
+
+
+def test_a_capture_that_others_spoil_is_made_again(opened):
+    from cuda.bindings import driver
+
+    def run(stream):
+        if stand_in.runs == 2:
+            driver.cuCtxSynchronize()
+        return True
+
+    stand_in = StandIn(run)
+    assert opened(stand_in)._graph and stand_in.runs == 3
