@@ -23,6 +23,7 @@ VERBS = {
         "studio": "studio",
         "demo": "device",
         "optics": "optics",
+        "data": "data",
         "train": "train",
         "presets": "presets",
         "tune": "workstation",
