@@ -64,20 +64,23 @@ class Place:
         """Read what a JSON file holds, as far as `model` asks for it."""
         return checked(self.json(file), model, file)
 
-    def find(self, name: str, source: Path, bases: Sequence[Path] = (), root: Path | None = None) -> Path:
+    def find(
+        self, name: str, source: Path, bases: Sequence[Path] = (), root: Path | None = None, *, by_end: bool = False
+    ) -> Path:
         """Find an image or a mask by the name that a file gives it.
 
         Parameters
         ----------
         name : str
-            A path, with slashes or as Windows writes it; or a URL, such as s3://BUCKET/KEY, which stands for the file
-            here whose path is the longest end of its own.
+            A path, with slashes or as Windows writes it; or a URL, such as s3://BUCKET/KEY, of which its path counts.
         source : Path
             The file that names it, for messages.
         bases : sequence of Path
             Folders that it may be named from; by default that of the data set.
         root : Path, optional
             Folder that it must lie in; by default that of the data set.
+        by_end : bool
+            It is a name elsewhere, as a URL is: the file here whose path is the longest end of it is meant.
 
         Returns
         -------
@@ -92,7 +95,9 @@ class Place:
         plain = name.strip().replace("\\", "/")
         ends = [plain]
         if "://" in plain:
-            parts = PurePosixPath(unquote(urlsplit(plain).path).lstrip("/")).parts
+            plain, by_end = unquote(urlsplit(plain).path), True
+        if by_end:
+            parts = PurePosixPath(plain.lstrip("/")).parts
             ends = ["/".join(parts[start:]) for start in range(len(parts))]
         root = root or self.folder
         found = [Path(os.path.normpath(base / end)) for end in ends for base in bases or [self.folder]]

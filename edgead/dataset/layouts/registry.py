@@ -10,7 +10,13 @@ from pathlib import Path
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNLABELLED, UNSPLIT, LabelledImage
 from edgead.dataset.layouts.class_folders import read_btad, read_mvtec_ad_2, read_mvtec_loco
+from edgead.dataset.layouts.coco import read_coco, read_datumaro
+from edgead.dataset.layouts.cvat import read_cvat
+from edgead.dataset.layouts.label_studio import read_label_studio
+from edgead.dataset.layouts.labelme import read_labelme
+from edgead.dataset.layouts.lookout import read_lookout
 from edgead.dataset.layouts.place import Place
+from edgead.dataset.layouts.real_iad import read_real_iad
 from edgead.dataset.layouts.tables import read_table
 from edgead.dataset.layouts.visa import read_visa
 from edgead.dataset.masks import Mask
@@ -49,6 +55,17 @@ LAYOUTS = (
     ),
     Layout("BTAD", "train/ok, test/ok, test/ko and ground_truth/ko/NAME.png", read_btad),
     Layout("VisA", "OBJECT/Data/Images, OBJECT/Data/Masks and beside OBJECT split_csv/1cls.csv", read_visa),
+    Layout(
+        "Real-IAD",
+        "realiad_1024/OBJECT with images, beside realiad_1024 realiad_jsons/OBJECT.json with meta, train and test",
+        read_real_iad,
+    ),
+    Layout("COCO", "JSON with images, annotations and categories, in annotations/ or beside the images", read_coco),
+    Layout("Datumaro", "annotations/SUBSET.json with categories and items, and images/SUBSET", read_datumaro),
+    Layout("LabelMe", "a JSON file with shapes and imagePath beside each image", read_labelme),
+    Layout("CVAT", "annotations.xml of CVAT for images 1.1, and images", read_cvat),
+    Layout("Label Studio", "its export JSON, a list of tasks with data and annotations, and images", read_label_studio),
+    Layout("a manifest of Lookout for Vision", "JSON lines with source-ref and anomaly-label-metadata", read_lookout),
     Layout("a table", "a row an image, with the columns path and label, and mask, group and split if any", read_table),
 )
 
@@ -97,7 +114,9 @@ def read_layout(data: Path) -> DataSet | None:
                 return DataSet(data, layout.name, images)
         except (DatasetError, ImageError) as error:
             alone = "; to learn without a test set, name the folder of good images itself" if data.is_dir() else ""
-            raise DatasetError(f"{data} is read as {layout.name}: {error}. Expected: {layout.expected}{alone}") from error
+            raise DatasetError(
+                f"{data} is read as {layout.name}: {error}. Expected: {layout.expected}{alone}"
+            ) from error
     if data.is_file():
         known = "; ".join(f"{layout.name}: {layout.expected}" for layout in LAYOUTS)
         raise DatasetError(f"{data} is a file that lists no images in a layout edgead knows. Those are {known}")
