@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edgead.calibration.plan import GROUPS, IMAGES
+from edgead.dataset.errors import DatasetError
 from edgead.dataset.layouts.registry import read_layout
 from edgead.dataset.made_sets import refuse_made
 from edgead.dataset.near_duplicates import near_duplicates
@@ -280,7 +281,10 @@ def _found_apart(paths: Sequence[Path]) -> tuple[list[Hashable], str]:
 
 def _named_in(data: Path | None) -> Mapping[Path, str]:
     """The groups that a data set names itself; none where no data set is known, or it names none."""
-    listed = None if data is None else read_layout(data)
+    try:
+        listed = None if data is None else read_layout(data)
+    except DatasetError:
+        return {}  # half a layout, of which --normal-dir names a folder
     return {} if listed is None else listed.groups()
 
 
