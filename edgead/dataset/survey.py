@@ -105,16 +105,16 @@ def _notes(found: DataSet, bare: int, empty: int) -> Sequence[str]:
     notes = []
     used = {*found.learnt(), *(image.path for image in found.tested())}
     left = Counter((image.split, image.defect) for image in found.images if image.path not in used)
-    notes += [f"{count} {kind} images of the split {split} are not used" for (split, kind), count in left.items()]
+    notes += [f"not used: {count} of {kind} in the split {split}" for (split, kind), count in left.items()]
     if not found.has_splits and len({image.is_defective for image in found.images}) > 1:
         notes.append(
             "no splits: train learns all good images, and eval refuses a model that has learnt them; test with a model "
             "of other images"
         )
     if bare:
-        notes.append(f"{bare} defective images have no mask: pixel metrics leave them out")
+        notes.append(f"defective images without a mask, which pixel metrics leave out: {bare}")
     if empty:
-        notes.append(f"{empty} masks of defects mark nothing")
+        notes.append(f"masks of defects that mark nothing: {empty}")
     if found.learnt() and not any(image.is_defective for image in found.tested()):
         notes.append("no defective images to test with")
     return notes

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel, Field
@@ -21,6 +21,14 @@ from edgead.images.files import is_image_path
 # An uploaded file is called by eight digits of its own, and then as it was.
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 _BASES = ("", "images")
+_NEEDED = {
+    "choices": {"choices"},
+    "brushlabels": {"brushlabels", "rle"},
+    "polygonlabels": {"polygonlabels", "points"},
+    "rectanglelabels": {"rectanglelabels", "x", "y", "width", "height"},
+    "ellipselabels": {"ellipselabels", "x", "y", "radiusX", "radiusY"},
+}
+"""The results that are read, with what the value of each must have."""
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -46,6 +54,7 @@ class _Result(BaseModel):
     value: _Value
     original_width: Length | None = None
     original_height: Length | None = None
+    image_rotation: Literal[0] = 0
 
 
 class _Annotation(BaseModel):
@@ -84,12 +93,11 @@ def _image(place: Place, file: Path, number: int, task: _Task) -> LabelledImage:
     marks: list[tuple[str, Draw | None]] = []
     size = None
     for result in done[0].result:
-        labels = getattr(result.value, result.type, None)
-        if not isinstance(labels, list) or not labels or not isinstance(labels[0], str):
-            raise DatasetError(
-                f"{file}, task {number}: a result {result.type}: choices, and brush, polygon, rectangle and ellipse "
-                "with a label are read"
-            )
+        missing = _NEEDED.get(result.type, {""}) - result.value.model_fields_set
+        if missing:
+            lacks = f"has no {', '.join(sorted(missing))}" if "" not in missing else f"is none of {', '.join(_NEEDED)}"
+            raise DatasetError(f"{file}, task {number}: a result {result.type} {lacks}")
+        labels = getattr(result.value, result.type)
         if result.type == "choices":
             marks += [(label, None) for label in labels]
             continue
