@@ -162,6 +162,10 @@ WRONG = {
         partial(cut, make=data_sets.mvtec_loco, path="ground_truth/structural_anomalies/011"),
         "1 of 2 images in .*structural_anomalies have no mask, 011.png first",
     ),
+    "LOCO without a kind": (
+        partial(cut, make=data_sets.mvtec_loco, path="test/structural_anomalies"),
+        "test/structural_anomalies: no such folder",
+    ),
     "AD 2 without masks": (partial(cut, make=data_sets.mvtec_ad_2, path="test_public/ground_truth"), "3 of 3 images"),
     "AD 2 without bad": (partial(cut, make=data_sets.mvtec_ad_2, path="test_public/bad"), "bad: no such folder"),
     "BTAD without masks": (partial(cut, make=data_sets.btad, path="ground_truth/ko"), "3 of 3 images in .*ko have no"),

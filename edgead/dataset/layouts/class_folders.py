@@ -27,7 +27,7 @@ def read_mvtec_ad_2(place: Place) -> Iterable[LabelledImage] | None:
     public = place.path / "test_public"
     return _all_of(
         _good(place.path, "train/good", "validation/good", "test_public/good"),
-        _defects(public / "bad", _masks_beside(public / "ground_truth" / "bad")),
+        _defects(public / "bad", partial(find_mask, public / "ground_truth" / "bad")),
         (
             LabelledImage(path, UNLABELLED, None, UNLABELLED)
             for name in names_in(place.path, _PRIVATE)
@@ -42,14 +42,14 @@ def read_mvtec_loco(place: Place) -> Iterable[LabelledImage] | None:
     As `make_dataset` of anomalib's data/datasets/image/mvtec_loco.py has it, after Bergmann et al., "Beyond Dents and
     Scratches", IJCV 130 (2022).
     """
-    kinds = names_in(place.path / "test", _LOCO_KINDS) or names_in(place.path / "ground_truth", _LOCO_KINDS)
+    kinds = {kind for folder in ("test", "ground_truth") for kind in names_in(place.path / folder, _LOCO_KINDS)}
     if not kinds:
         return None
     return _all_of(
         _good(place.path, "train/good", "validation/good", "test/good"),
         *(
             _defects(place.path / "test" / kind, _mask_folders(place.path / "ground_truth" / kind), kind)
-            for kind in kinds
+            for kind in sorted(kinds)
         ),
     )
 
@@ -64,7 +64,7 @@ def read_btad(place: Place) -> Iterable[LabelledImage] | None:
         return None
     return _all_of(
         _good(place.path, "train/ok", "test/ok"),
-        _defects(place.path / "test" / "ko", _masks_beside(place.path / "ground_truth" / "ko"), "ko"),
+        _defects(place.path / "test" / "ko", partial(find_mask, place.path / "ground_truth" / "ko"), "ko"),
     )
 
 
@@ -90,10 +90,6 @@ def _defects(folder: Path, mask_of: FindMask, kind: str = "bad") -> Iterator[Lab
     if bare:
         raise DatasetError(f"{len(bare)} of {len(found)} images in {folder} have no mask, {bare[0]} first")
     return iter(found)
-
-
-def _masks_beside(folder: Path) -> FindMask:
-    return partial(find_mask, folder)
 
 
 def _mask_folders(folder: Path) -> FindMask:
