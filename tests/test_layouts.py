@@ -325,6 +325,10 @@ WRONG |= {
         partial(replaced, make=data_sets.lookout, path="test.manifest", old="{", new=""),
         "line 1 of .* is no JSON",
     ),
+    "a manifest with a long name": (
+        partial(of_lookout, change=lambda c: c.update({"source-ref": "x" * 500})),
+        "names 'xxx.*: File name too long",
+    ),
     "a manifest without source-ref": (
         partial(of_lookout, change=lambda c: c.pop("source-ref")),
         "line 1 .* no source-ref",

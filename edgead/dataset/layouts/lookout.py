@@ -45,7 +45,7 @@ def _images(place: Place, file: Path) -> Iterator[LabelledImage]:
 def _image(place: Place, file: Path, number: int, content: dict[str, Any]) -> LabelledImage:
     path = place.find(content["source-ref"], file)
     of_type = {
-        value.get("type"): (name.removesuffix("-metadata"), value)
+        str(value.get("type")): (name.removesuffix("-metadata"), value)
         for name, value in content.items()
         if name.endswith("-metadata") and isinstance(value, dict)
     }

@@ -106,7 +106,10 @@ class Place:
                 raise DatasetError(f"{source} names {name!r}, which lies outside of {root}: name what lies in it")
         if not plain or not found:
             raise DatasetError(f"{source} names no file for an image or a mask")
-        return next((path for path in found if path.is_file()), found[0])
+        try:
+            return next((path for path in found if path.is_file()), found[0])
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            raise DatasetError(f"{source} names {name[:100]!r}: {error.strerror}") from error
 
 
 def is_data_set(path: Path) -> bool:

@@ -62,7 +62,7 @@ def _read_parquet(file: Path) -> list[dict[str, Any]]:
             raise DatasetError(f"{file} has {sum(groups)} bytes, at most {MAX_BYTES} are read")
         known = [name for name in opened.schema_arrow.names if name in (*_COLUMNS, "mask", "group", "split")]
         return opened.read(columns=known).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{file} is no Parquet file: {error}") from error
 
 
