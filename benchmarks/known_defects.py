@@ -30,9 +30,10 @@ from edgead.adapt.patch_features import each_grid
 from edgead.adapt.teach.defects import Defects, learn_defects, shared_limits
 from edgead.artifact.folder import Artifact
 from edgead.calibration.conformal import conformal_threshold
-from edgead.dataset.folders import find_good_images, find_mask, find_test_images
+from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.dataset.images import Images
+from edgead.dataset.masks import find_mask
 from edgead.heads.known_defects import KnownScorer
 from edgead.heads.nearest import NearestHead, NearestScorer, in_metric, without_fold
 

@@ -83,6 +83,8 @@ TESTS = {
     "artifact/manifest": "artifact | group_conformal",
     "metrics/*": "metrics | group_conformal",
     "images/boxes": "boxes | sentences",
+    "dataset/layouts/*": "layouts",
+    "dataset/masks": "layouts | volumes",
     "drift/*": "drift",
     "daemon/drift": "daemon_drift",
 }

@@ -70,7 +70,7 @@ def make_questions(images: Sequence[LabelledImage], data: Path, seed: int) -> tu
         What could not be asked, and why.
     """
     kinds = sorted({_kind(image) for image in images if image.is_defective})
-    masks = [image for image in images if image.is_defective and image.mask_path is not None]
+    masks = [image for image in images if image.is_defective and image.mask is not None]
     questions = []
     for image in images:
         for about, sure, others in _facts(image, kinds, has_masks=bool(masks)):
@@ -110,7 +110,7 @@ def _facts(image: LabelledImage, kinds: Sequence[str], *, has_masks: bool) -> li
     if len(kinds) >= len(LETTERS) - 1:
         others = [kind for kind in kinds if kind != _kind(image)]
         found.append(("kind", [_kind(image)], [*others, *([_NO_DEFECT] if len(kinds) < len(LETTERS) else [])]))
-    if image.mask_path is not None and (places := _places(image)):
+    if image.mask is not None and (places := _places(image)):
         elsewhere = [place for place in PLACES if place not in places]
         if len(elsewhere) >= len(LETTERS) - 1:
             found.append(("place", [_at(places[0])], [_at(place) for place in elsewhere]))
@@ -132,7 +132,8 @@ def _yes(place: str) -> str:
 
 def _places(image: LabelledImage) -> list[str]:
     """Name the ninths that the regions of a mask lie in, the largest region first; none where the mask is empty."""
-    mask = load_image(image.mask_path)[:, :, 0] > 0  # type: ignore[arg-type]
+    mask = image.load_mask(load_image(image.path).shape[:2])
+    assert mask is not None
     count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     regions = sorted(stats[1:count].tolist(), key=lambda region: -region[cv2.CC_STAT_AREA])
     return [place_in((x + width / 2, y + height / 2), mask.shape) for x, y, width, height, _ in regions]

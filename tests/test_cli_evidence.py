@@ -16,7 +16,10 @@ from test_evidence import open_store
 from verdicts import Line
 
 from edgead.cli.evidence import _instant
+from edgead.dataset.folders import find_good_images, find_test_images
+from edgead.dataset.survey import survey
 from edgead.errors import SettingsError
+from edgead.images.files import load_image
 from edgead.types import Part
 
 SCORES = (0.1, 0.1, 0.45, 0.9, 0.9, 0.9)
@@ -64,6 +67,33 @@ def test_a_zip_holds_the_same(store, tmp_path):
             "heat.jpg",
         ]
     assert [path.name for path in tmp_path.iterdir()] == ["out.zip"]
+
+
+def test_annotations_go_out_and_are_read_again(store, tmp_path):
+    """One was marked as good, which has no annotation; the review has one of no place; boxes of rejects are masks."""
+    said = run_here("evidence", "export", store, "-o", tmp_path / "out", "--format", "coco")
+    assert (said.returncode, said.stdout) == (0, f"6 verdicts, 4 with images: {tmp_path / 'out'}\n")
+    content = json.loads((tmp_path / "out/annotations/instances_default.json").read_text())
+    assert [image["mark"] for image in content["images"]].count("good") == 1
+    found = survey(tmp_path / "out")
+    assert (found.found.layout, found.problems) == ("COCO", [])
+    tests = find_test_images(tmp_path / "out")
+    assert [image.defect for image in tests] == ["anomaly", "scratch", "scratch", "good"]
+    boxes = {one["image_id"]: one["bbox"] for one in content["annotations"] if "bbox" in one}
+    assert tests[0].mask is None and sorted(boxes) == [2, 3]
+    for number, box in boxes.items():
+        x, y, across, down = box
+        mask = tests[number - 1].load_mask(load_image(tests[number - 1].path).shape[:2])
+        assert mask[y : y + down, x : x + across].all() and mask.sum() == across * down > 0
+    said = run_here("evidence", "export", store, "-o", tmp_path / "marked", "--format", "coco", "--marked")
+    assert said.returncode == 0 and [path.suffix for path in find_good_images(tmp_path / "marked")] == [".png"]
+
+
+def test_annotations_are_a_folder_and_no_report(store, tmp_path):
+    said = run_here("evidence", "export", store, "-o", tmp_path / "out.zip", "--format", "coco")
+    assert said.returncode == 2 and "--format coco writes a folder" in said.stderr
+    said = run_here("evidence", "report", store, "-o", tmp_path / "out.csv", "--format", "coco")
+    assert said.returncode == 2 and "a report has no images" in said.stderr
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

@@ -163,7 +163,7 @@ def test_images_of_kinds_lie_in_rgb_and_their_masks_in_gt(plates):
     found = find_test_images(plates / "pairs")
     assert {image.defect for image in found} == {"good", "dent_0.5mm", "stain_60"}
     assert all(image.load_mask(SIZE).any() == image.is_defective for image in found)
-    assert found[0].mask_path == plates / "pairs/test/good/gt/000.png"
+    assert found[0].mask == plates / "pairs/test/good/gt/000.png"
 
 
 # The network's input

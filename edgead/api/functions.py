@@ -55,8 +55,9 @@ def train(
     Parameters
     ----------
     good : path, or iterable of what `Detector.predict` takes
-        Folder of good images; or a data set in MVTec layout, whose `train/good` is learnt; or a pattern of files, with
-        `*` or `?`. Or the images themselves: paths, arrays, PIL images, tensors.
+        Folder of good images; or a data set in MVTec layout, whose `train/good` is learnt, or in another layout that
+        `edgead data show` knows, such as a table; or a pattern of files, with `*` or `?`. Or the images themselves:
+        paths, arrays, PIL images, tensors.
     model : path
         Folder of the model to write.
     detector : str

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgead.dataset.layouts.place import is_data_set
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.files import as_bgr, write_image
@@ -48,7 +49,7 @@ def learnt_images(
     SettingsError
         A single image, or none.
     """
-    if isinstance(images, (str, os.PathLike)) and named_path(images).is_dir():
+    if isinstance(images, (str, os.PathLike)) and is_data_set(named_path(images)):
         return named_path(images), {}
     several = each_image(images)
     if several is None:

@@ -283,7 +283,7 @@ def _next(artifact: Artifact, data: Path | None) -> list[str]:
     model, keeps_depth = artifact.path, artifact.manifest.preprocessing.keeps_depth
     source, what = ("watch:FOLDER", "a folder that a camera fills") if keeps_depth else ("camera:0", "a camera")
     steps = [(edgead_command("predict", model, "IMAGES", "--heat-maps", "maps"), "judges images")]
-    if data is not None and (data / "test").is_dir():
+    if data is not None and data.is_dir() and {"test", "test_public"} & {entry.name for entry in data.iterdir()}:
         steps.insert(0, (edgead_command("eval", model, data), "shows how many defects it finds"))
     steps.append(
         (edgead_command("stream", model, source, "--sink", "images:rejects?only=reject"), f"runs it on {what}")

@@ -58,10 +58,12 @@ def _model(path: Path) -> Path:
     return path
 
 
-def _folder(path: Path) -> Path:
-    if path.is_file():
+def _data(path: Path) -> Path:
+    from edgead.dataset.layouts.place import is_data_set
+
+    if path.is_file() and not is_data_set(path):
         raise SettingsError(f"{path} is a file: put it into a folder, and name that")
-    if not path.is_dir():
+    if not path.exists():
         raise SettingsError(f"{path}: no such folder")
     return path
 
@@ -70,7 +72,10 @@ Model = Annotated[Path, typer.Argument(help="Directory of a trained model.", cal
 TrainingData = Annotated[
     Path,
     typer.Argument(
-        help="Folder of good images, or a data set in MVTec layout (train/good).", metavar="DATA", callback=_folder
+        help="Folder of good images, or a data set in MVTec layout (train/good) or another, or a file that lists its "
+        "images; `edgead data show` says what it is.",
+        metavar="DATA",
+        callback=_data,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]

@@ -39,7 +39,7 @@ Real = Annotated[
 @app.command(name="eval")
 def evaluate_command(
     model: Model,
-    data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
+    data: Annotated[Path, typer.Argument(help="Data set in MVTec layout or another, or a file that lists its images.")],
     sheet: Annotated[Path | None, typer.Option(help="File for the contact sheet of the worst cases.")] = None,
     forecast: Forecast = False,
     real: Real = None,
@@ -75,7 +75,7 @@ def evaluate_command(
 @app.command()
 def report(
     model: Model,
-    data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
+    data: Annotated[Path, typer.Argument(help="Data set in MVTec layout or another, or a file that lists its images.")],
     output: Annotated[
         Path | None,
         typer.Option(

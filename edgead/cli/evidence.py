@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from edgead.evidence.production.counts import Unit
     from edgead.evidence.production.export import Wanted
     from edgead.evidence.production.report import Printed
+
+
+ExportFormat = Literal["csv", "parquet", "jsonl", "coco"]
 
 
 class EvidenceWork(str, Enum):
@@ -61,7 +64,12 @@ def evidence(
     recipe: Annotated[str | None, typer.Option(help="For export: only parts of this recipe.")] = None,
     marked: Annotated[bool, typer.Option("--marked", help="For export: only parts that a person marked.")] = False,
     table: Annotated[
-        Format, typer.Option("--format", help="Format of the table; parquet needs the extra parquet.")
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="Format of the table; parquet needs the extra parquet. For export also coco: images and their defects "
+            "as annotations.",
+        ),
     ] = "csv",
     images: Annotated[bool, typer.Option("--images", help="For export: add the images that the store keeps.")] = False,
     by: Annotated[By, typer.Option(help="For report: grouping of the counts.")] = "shift",
@@ -82,6 +90,8 @@ def evidence(
         begin, end = _time(since, until, access.now())
         if work is EvidenceWork.report:
             _refuse(work, decision=decision, batch=batch, recipe=recipe, marked=marked, images=images)
+            if table == "coco":
+                raise SettingsError("--format coco goes with `edgead evidence export`: a report has no images")
             found = _report(access, (begin, end), by, pipeline, config)
             _write_report(found, output, table)
             print_report(_as_json(found), json, lambda: _table(found))
@@ -89,7 +99,7 @@ def evidence(
         if output is None:
             raise SettingsError("--output is missing: a new folder, or a file such as -o verdicts.zip")
         wanted = Wanted(begin, end, pipeline, decision, batch, recipe, marked)
-        report = _export(access, wanted, store if images else None, table, output)
+        report = _export(access, wanted, store if images or table == "coco" else None, table, output)
     print_report(report, json, lambda: f"{report['verdicts']} verdicts, {report['with_images']} with images: {output}")
 
 
@@ -120,16 +130,20 @@ def _refuse(work: EvidenceWork, **given: Any) -> None:
             raise SettingsError(f"--{name} does not go with `edgead evidence {work.value}`")
 
 
-def _export(access: Access, wanted: Wanted, store: Path | None, table: Format, output: Path) -> dict[str, Any]:
+def _export(access: Access, wanted: Wanted, store: Path | None, table: ExportFormat, output: Path) -> dict[str, Any]:
     from edgead.evidence.folder import ImageFolder
+    from edgead.evidence.production.coco import export_to_coco
     from edgead.evidence.production.export import Export, export_to_folder, export_to_zip
 
     folder = None if store is None else ImageFolder(store / "pictures")
-    export = Export(access, wanted, table, folder)
+    as_zip = output.suffix.lower() == ".zip"
+    if table == "coco" and as_zip:
+        raise SettingsError(f"--output {output}: --format coco writes a folder: name a new one")
+    export = Export(access, wanted, "csv" if table == "coco" else table, folder)
     verdicts = export.count()
     if not verdicts:
         raise SettingsError("there are no such verdicts: choose a longer time with --since, or fewer conditions")
-    write = export_to_zip if output.suffix.lower() == ".zip" else export_to_folder
+    write = export_to_coco if table == "coco" else export_to_zip if as_zip else export_to_folder
     with stage_bars() as progress:
         with_images = write(export, output, progress)
     return {"verdicts": verdicts, "with_images": with_images, "output": str(output)}

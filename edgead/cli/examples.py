@@ -8,6 +8,7 @@ EXAMPLES = {
         "edgead optics --defect 0.2mm --view 80x60mm --speed 0.5m/s",
         "edgead optics --defect 1mm --view 30cm --distance 600mm",
     ),
+    "data": ("edgead data show my_parts", "edgead data show labels.csv --json"),
     "train": (
         "edgead train good_images -o model",
         "edgead train good_images -o model --preset fast --defects known_rejects",

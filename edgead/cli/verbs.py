@@ -25,6 +25,7 @@ VERBS = {
         "studio": "studio",
         "demo": "device",
         "optics": "optics",
+        "data": "data",
         "train": "train",
         "presets": "presets",
         "screen": "screen",

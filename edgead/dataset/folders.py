@@ -1,5 +1,7 @@
 """Folders of images: MVTec layout (train/good, test/<type>, ground_truth/<type>) or a plain folder of good images.
 
+What is named may lie in another layout as well, or be a file that lists images: see `edgead.dataset.layouts`.
+
 Where a folder has the folders `rgb` and `height`, or `xyz` as in MVTec 3D-AD, its images lie in `rgb`.
 
 Folders of several products below one are named by a pattern, never guessed, for a folder of defects may lie beside.
@@ -10,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
@@ -20,13 +21,13 @@ import numpy as np
 from edgead.artifact.training_hashes import content_sha256
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.groups import AUTO, FOLDERS
+from edgead.dataset.labelled import GOOD, LabelledImage
+from edgead.dataset.layouts.registry import DataSet, read_layout
 from edgead.dataset.made_sets import refuse_made
+from edgead.dataset.masks import find_mask
 from edgead.images.files import ImageError, is_image_path, list_images, load_image, natural_key
 from edgead.images.pairs import colour_folder
-from edgead.images.volume_readers import NIFTI_SUFFIXES, TIFF_SUFFIXES
-from edgead.images.volumes import is_volume, slice_number, slice_path, slices_of, volume_of
-
-GOOD = "good"
+from edgead.images.volumes import is_volume, volume_of
 
 
 def is_pattern(normal_dir: str | None) -> bool:
@@ -71,33 +72,6 @@ def no_progress(stage: str, done: int, total: int) -> None:
     """The StageProgress of a caller that does not want to know."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledImage:
-    """One image of the test set; `defect` is "good" for a good one, `mask_path` is None without a mask."""
-
-    path: Path
-    defect: str
-    mask_path: Path | None
-
-    @property
-    def is_defective(self) -> bool:
-        return self.defect != GOOD
-
-    def load_mask(self, shape: tuple[int, int]) -> np.ndarray | None:
-        """Read the mask as bool (H, W); all False for a good image, None for a defect without a mask."""
-        if not self.is_defective:
-            return np.zeros(shape, bool)
-        if self.mask_path is None:
-            return None
-        mask = load_image(self.mask_path, keep_depth=True) > 0
-        mask = mask if mask.ndim == 2 else mask[:, :, 0]
-        if mask.shape != shape:
-            raise DatasetError(
-                f"{self.mask_path} is {mask.shape}, its image {self.path.name} is {shape} (rows, columns)"
-            )
-        return mask
-
-
 def common_folder(paths: Sequence[Path]) -> Path:
     """The folder that all of them lie in or below, absolute."""
     return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
@@ -109,12 +83,17 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     Parameters
     ----------
     data : Path
-        A data set in MVTec layout; or a folder of good images, without a folder `train`; or any folder together with
-        `normal_dir`.
+        A data set in MVTec layout or one of `edgead.dataset.layouts`; or a folder of good images, without a folder
+        `train`; or any folder together with `normal_dir`.
     normal_dir : str, optional
         Folder of good images below `data`; "." is `data` itself. With wildcards, such as "*" or "*/train/good", all
         folders that match, which are those of several products.
     """
+    if normal_dir is None and (found := _listed(data)) is not None:
+        learnt = found.learnt()
+        if not learnt:
+            raise DatasetError(f"{data}, read as {found.layout}, lists no good images to learn from")
+        return learnt
     if not data.is_dir():
         raise DatasetError(f"{data}: no such folder")
     if normal_dir is None:
@@ -141,10 +120,13 @@ def _is_plain(data: Path) -> bool:
 
 
 def find_test_images(data: Path) -> list[LabelledImage]:
-    """List the test images of a data set in MVTec layout: good ones first, then type by type.
+    """List the test images of a data set in MVTec layout, good ones first, then type by type; or of another layout.
 
     Slices of a defective volume are good where its mask marks nothing; without a mask all are taken as defective.
     """
+    listed = _listed(data)
+    if listed is not None:
+        return _both_kinds(listed.tested(), data)
     test = data / "test"
     refuse_made([test / GOOD])
     if not test.is_dir():
@@ -155,10 +137,35 @@ def find_test_images(data: Path) -> list[LabelledImage]:
         for folder in folders
         for path in list_images(colour_folder(folder))
     ]
-    if len({image.is_defective for image in found}) < 2:
-        kinds = ", ".join(folder.name for folder in folders) or "nothing"
-        raise DatasetError(f"{test} must hold good and defective images (test/good and test/<type>), found {kinds}")
+    _refuse_half(data / "ground_truth", found)
+    return _both_kinds(found, test)
+
+
+def _listed(data: Path) -> DataSet | None:
+    found = read_layout(data)
+    if found is not None:
+        refuse_made(image.path for image in found.images)
     return found
+
+
+def _both_kinds(images: list[LabelledImage], where: Path) -> list[LabelledImage]:
+    if len({image.is_defective for image in images}) < 2:
+        kinds = ", ".join(dict.fromkeys(image.defect for image in images)) or "nothing"
+        raise DatasetError(
+            f"{where} must hold good and defective images to test with (test/good and test/<type>), found {kinds}"
+        )
+    return images
+
+
+def _refuse_half(masks: Path, images: Sequence[LabelledImage]) -> None:
+    """Raise DatasetError where there are masks and none is for an image: they lie or are called in another way."""
+    if not masks.is_dir() or any(image.mask is not None for image in images):
+        return
+    if any(is_image_path(file) or is_volume(file) for file in masks.rglob("*")):
+        raise DatasetError(
+            f"{masks} holds masks, but none that is called as a test image is: expected ground_truth/<type>/"
+            f"NAME_mask.png or NAME.png for test/<type>/NAME, found {contents(masks)}"
+        )
 
 
 def _masks_of(folder: Path, data: Path) -> Path:
@@ -172,36 +179,6 @@ def _labelled(path: Path, kind: str, masks: Path) -> LabelledImage:
     if kind != GOOD and mask and volume_of(path) and not load_image(mask, keep_depth=True).any():
         return LabelledImage(path, GOOD, None)
     return LabelledImage(path, kind, mask)
-
-
-def find_mask(folder: Path, image: Path) -> Path | None:
-    """The mask of an image in a folder: NAME_mask.png, NAME.png or a file of the image's own name.
-
-    Of a slice, that of the same number in a volume which is called so, whatever kind of volume it is.
-
-    Raises
-    ------
-    DatasetError
-        A volume and its mask have not the same number of slices.
-    """
-    volume = volume_of(image)
-    if volume is not None:
-        return _mask_slice(folder, volume, slice_number(image))
-    candidates = (folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png", folder / image.name)
-    return next((mask for mask in candidates if mask.is_file()), None)
-
-
-def _mask_slice(folder: Path, volume: Path, number: int) -> Path | None:
-    known = (*NIFTI_SUFFIXES, *TIFF_SUFFIXES)
-    stem = next((volume.name[: -len(end)] for end in reversed(known) if volume.name.lower().endswith(end)), volume.name)
-    names = [volume.name, *(f"{stem}{middle}{end}" for end in known for middle in ("_mask", ""))]
-    mask = next((folder / name for name in names if is_volume(folder / name)), None)
-    if mask is None:
-        return None
-    have, needed = len(slices_of(mask)), len(slices_of(volume))
-    if have != needed:
-        raise DatasetError(f"{mask} has {have} slices, {volume.name} has {needed}")
-    return slice_path(mask, number)
 
 
 def split_good(

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from edgead.calibration.plan import GROUPS, IMAGES
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.layouts.registry import read_layout
 from edgead.dataset.made_sets import refuse_made
 from edgead.dataset.near_duplicates import near_duplicates
 from edgead.errors import SettingsError
@@ -207,13 +209,14 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
     paths : sequence of Path
         Readable images.
     rule : str
-        "auto": near-duplicates by content, names and capture times, where they are clear. "folders": the same within
+        "auto": near-duplicates by content, and the groups that the data set names (`edgead.dataset.layouts`), or else
+        names and capture times, where they are clear. "folders": the same within
         each folder, where folders are products: images of one product are alike beside those of another. "none": each
         image is its own group. A path that ends in .csv: a file with the columns path and group, where a path is
         relative to `root` or a file name. Anything else: a regular expression that is searched in the file name, whose
         first group, or else the whole match, is the group.
     root : Path, optional
-        Folder of the data.
+        The data set: a folder, or a file that lists images.
 
     Raises
     ------
@@ -233,7 +236,7 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
     if rule == NONE:
         return _numbered(rule, paths, list(range(len(paths))), "as asked")
     if rule == AUTO:
-        return _numbered(rule, paths, *_found(paths))
+        return _numbered(rule, paths, *_found(paths, _named_in(root)))
     if rule == FOLDERS:
         return _numbered(rule, paths, *_found_apart(paths))
     if rule.lower().endswith(".csv"):
@@ -270,14 +273,26 @@ def _found_apart(paths: Sequence[Path]) -> tuple[list[Hashable], str]:
     keys: dict[Path, Hashable] = {}
     accounts = {}
     for folder, own in inside.items():
-        found, accounts[folder] = _found(own)
+        found, accounts[folder] = _found(own, {})
         keys |= {path: (folder, key) for path, key in zip(own, found, strict=True)}
     reasons = [f"{folder}: {account}" for folder, account in accounts.items() if account != _NOTHING]
     return [keys[path] for path in paths], f"{len(inside)} folders apart, {'; '.join(reasons) or _NOTHING}"
 
 
-def _found(paths: Sequence[Path]) -> tuple[list[int], str]:
-    """Join images by every kind of evidence that there is; gives a key for each, and the reasons."""
+def _named_in(data: Path | None) -> Mapping[Path, str]:
+    """The groups that a data set names itself; none where no data set is known, or it names none."""
+    try:
+        listed = None if data is None else read_layout(data)
+    except DatasetError:
+        return {}  # half a layout, of which --normal-dir names a folder
+    return {} if listed is None else listed.groups()
+
+
+def _found(paths: Sequence[Path], named: Mapping[Path, str]) -> tuple[list[int], str]:
+    """Join images by every kind of evidence that there is; gives a key for each, and the reasons.
+
+    With groups that are `named`, what names and times seem to say does not count.
+    """
     parent = list(range(len(paths)))
 
     def root_of(index: int) -> int:
@@ -292,7 +307,8 @@ def _found(paths: Sequence[Path]) -> tuple[list[int], str]:
         parent[root_of(j)] = root_of(i)
     if duplicates:
         reasons.append(f"{len(duplicates)} pair{'s' * (len(duplicates) > 1)} of near-duplicates by content")
-    for evidence in (by_stem(paths), by_counter(paths), by_time(paths)):
+    given = [Evidence([named.get(path, path) for path in paths], "the groups that the data set names")] if named else []
+    for evidence in given or (by_stem(paths), by_counter(paths), by_time(paths)):
         if evidence is None:
             continue
         first: dict[Hashable, int] = {}
@@ -361,7 +377,7 @@ def _name_in(root: Path | None, path: Path) -> str:
     """Path from the root on, in whatever way both are named; the file name of what is not below it."""
     if root is None:
         return path.name
-    whole, above = Path(os.path.abspath(path)), os.path.abspath(root)
+    whole, above = Path(os.path.abspath(path)), os.path.abspath(root.parent if root.is_file() else root)
     return whole.relative_to(above).as_posix() if whole.is_relative_to(above) else path.name
 
 

@@ -10,6 +10,7 @@ from edgead.artifact.training_hashes import content_sha256, find_learnt
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import LabelledImage, StageProgress, find_test_images, no_progress
 from edgead.dataset.groups import Groups, group_images
+from edgead.dataset.labelled import UNSPLIT
 from edgead.dataset.made_sets import MadeSet, read_made
 from edgead.detector import Detector
 from edgead.detector.in_order import FileJudge
@@ -24,7 +25,7 @@ from edgead.synthetic.rejects import find_rejects
 
 def evaluate_folder(detector: Detector, data: Path, group: str, progress: StageProgress) -> Evaluation:
     """Judge the test images of a data set in MVTec layout; see `edgead.report.evaluate.evaluate`."""
-    images, groups = _test_set(data, group)
+    images, groups = _test_set(detector, data, group)
     judge = FileJudge(detector).predict
     return evaluate(detector, images, groups=groups, progress=partial(progress, "judge images"), judge=judge)
 
@@ -32,7 +33,7 @@ def evaluate_folder(detector: Detector, data: Path, group: str, progress: StageP
 def report_folder(detector: Detector, data: Path, page: Path, group: str, progress: StageProgress) -> Findings:
     """Judge them and write the page, and the folders that it needs; see `edgead.report.findings.examine`."""
     _check_thresholds(detector)
-    images, groups = _test_set(data, group)
+    images, groups = _test_set(detector, data, group)
     found = examine(detector, images, groups=groups, progress=partial(progress, "judge images"))
     names = {"model": detector.artifact.path.resolve().name, "data": data.resolve().name}
     write_whole(page, report_page(detector, found, **names).encode())
@@ -115,8 +116,16 @@ def _check_thresholds(detector: Detector) -> None:
         )
 
 
-def _test_set(data: Path, group: str) -> tuple[list[LabelledImage], Groups]:
+def _test_set(detector: Detector, data: Path, group: str) -> tuple[list[LabelledImage], Groups]:
     images = find_test_images(data)
+    good = [image.path for image in images if image.split == UNSPLIT and not image.is_defective]
+    learnt = find_learnt(detector.artifact, good)
+    if learnt:
+        raise DatasetError(
+            f"{detector.artifact.path} has learnt {len(learnt)} of the {len(good)} good images of {data}, "
+            f"{learnt[0].name} first, and {data} names no splits: say which images are train and which are test, or "
+            "test with others"
+        )
     return images, group_images([image.path for image in images], group, data)
 
 

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from edgead.dataset.errors import DatasetError
-from edgead.dataset.folders import GOOD, find_mask
+from edgead.dataset.folders import GOOD
 from edgead.dataset.made_sets import Label, refuse_made
+from edgead.dataset.masks import find_mask
 from edgead.files.regular_files import UnreadableFileError, read_regular
 from edgead.images.files import is_image_path, list_images, load_image
 from edgead.images.pairs import colour_folder

@@ -21,8 +21,9 @@ from edgead.artifact.manifest import Manifest
 from edgead.artifact.training_hashes import content_sha256
 from edgead.calibration.conformal import CalibrationError, conformal_threshold, images_needed, rounded_up
 from edgead.calibration.group_conformal import have_several
-from edgead.dataset.folders import Progress, find_mask
+from edgead.dataset.folders import Progress
 from edgead.dataset.images import Images
+from edgead.dataset.masks import find_mask
 from edgead.heads.known_defects import (
     DEFECT_KINDS,
     DEFECTS,

@@ -38,7 +38,7 @@ class LabelledSet:
     def __init__(self, folders: Sequence[Path], spec: Preprocessing):
         self._spec = spec
         self._images: list[LabelledImage] = [image for folder in folders for image in find_test_images(folder)]
-        bare = [image.path for image in self._images if image.is_defective and image.mask_path is None]
+        bare = [image.path for image in self._images if image.is_defective and image.mask is None]
         if bare:
             raise DatasetError(
                 f"{len(bare)} defective images have no mask, {bare[0]} first: prompts are learnt from masks, "

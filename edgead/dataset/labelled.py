@@ -1,0 +1,55 @@
+"""Labelled images: the one form that every layout of a data set is read into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.masks import Mask, add_file
+
+GOOD = "good"
+TRAIN, VALIDATION, TEST, UNLABELLED, UNSPLIT = "train", "validation", "test", "unlabelled", ""
+"""Splits; images of `UNSPLIT` are for whatever they are named for, those of `UNLABELLED` for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """One image of a data set.
+
+    Attributes
+    ----------
+    path : Path
+    defect : str
+        Name of its kind; "good" for a good one.
+    mask : Path or Mask, optional
+        Where the defect is; a good image needs none.
+    split : str
+    group : str, optional
+        What the data set calls the part, batch or light that it shows.
+    """
+
+    path: Path
+    defect: str
+    mask: Path | Mask | None
+    split: str = TEST
+    group: str | None = None
+
+    @property
+    def is_defective(self) -> bool:
+        return self.defect != GOOD
+
+    def load_mask(self, shape: tuple[int, int]) -> np.ndarray | None:
+        """Read the mask as bool (H, W); all False for a good image, None for a defect without a mask."""
+        if not self.is_defective:
+            return np.zeros(shape, bool)
+        if self.mask is None:
+            return None
+        mask = self.mask if isinstance(self.mask, Mask) else Mask(self.mask, (partial(add_file, file=self.mask),))
+        try:
+            return mask.load(shape)
+        except ValueError as error:
+            raise DatasetError(f"{mask.source}, for {self.path.name}: {error}") from error

@@ -1,0 +1,101 @@
+"""Data sets of folders, one a kind: MVTec AD 2, MVTec LOCO AD and BTAD. MVTec AD itself reads `dataset.folders`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNLABELLED, VALIDATION, LabelledImage
+from edgead.dataset.layouts.place import Place, names_in
+from edgead.dataset.masks import Mask, add_file, find_mask
+from edgead.images.files import list_images, natural_key
+
+_LOCO_KINDS = ("logical_anomalies", "structural_anomalies")
+_PRIVATE = ("test_private", "test_private_mixed")
+
+
+def read_mvtec_ad_2(place: Place) -> Iterable[LabelledImage] | None:
+    """Read an object of MVTec AD 2: `test_public` with its `ground_truth` inside, private tests without labels.
+
+    As `make_mvtec2_dataset` of anomalib's data/datasets/image/mvtecad2.py has it, after Heckler-Kram et al., "The MVTec
+    AD 2 Dataset", arXiv:2503.21622 (2025).
+    """
+    if not names_in(place.path, ("test_public", *_PRIVATE)):
+        return None
+    public = place.path / "test_public"
+    return _all_of(
+        _good(place.path, "train/good", "validation/good", "test_public/good"),
+        _defects(public / "bad", partial(find_mask, public / "ground_truth" / "bad")),
+        (
+            LabelledImage(path, UNLABELLED, None, UNLABELLED)
+            for name in names_in(place.path, _PRIVATE)
+            for path in list_images(place.path / name)
+        ),
+    )
+
+
+def read_mvtec_loco(place: Place) -> Iterable[LabelledImage] | None:
+    """Read an object of MVTec LOCO AD: each mask is a folder of its image's name, with a file for each defect.
+
+    As `make_dataset` of anomalib's data/datasets/image/mvtec_loco.py has it, after Bergmann et al., "Beyond Dents and
+    Scratches", IJCV 130 (2022).
+    """
+    kinds = {kind for folder in ("test", "ground_truth") for kind in names_in(place.path / folder, _LOCO_KINDS)}
+    if not kinds:
+        return None
+    return _all_of(
+        _good(place.path, "train/good", "validation/good", "test/good"),
+        *(
+            _defects(place.path / "test" / kind, _mask_folders(place.path / "ground_truth" / kind), kind)
+            for kind in sorted(kinds)
+        ),
+    )
+
+
+def read_btad(place: Place) -> Iterable[LabelledImage] | None:
+    """Read a product of BTAD (BTech): `ok` and `ko` for good and bad.
+
+    As `make_btech_dataset` of anomalib's data/datasets/image/btech.py has it, after Mishra et al., "VT-ADL", ISIE
+    (2021).
+    """
+    if not (place.path / "train" / "ok").is_dir():
+        return None
+    return _all_of(
+        _good(place.path, "train/ok", "test/ok"),
+        _defects(place.path / "test" / "ko", partial(find_mask, place.path / "ground_truth" / "ko"), "ko"),
+    )
+
+
+FindMask = Callable[[Path], Path | Mask | None]
+
+
+def _all_of(*parts: Iterable[LabelledImage]) -> Iterator[LabelledImage]:
+    for part in parts:
+        yield from part
+
+
+def _good(folder: Path, *names: str) -> Iterator[LabelledImage]:
+    """Good images by the split that the first part of a folder's name says."""
+    for name in names:
+        split = next(known for known in (TRAIN, VALIDATION, TEST) if name.startswith(known))
+        for path in list_images(folder / name):
+            yield LabelledImage(path, GOOD, None, split)
+
+
+def _defects(folder: Path, mask_of: FindMask, kind: str = "bad") -> Iterator[LabelledImage]:
+    found = [LabelledImage(path, kind, mask_of(path), TEST) for path in list_images(folder)]
+    bare = [image.path.name for image in found if image.mask is None]
+    if bare:
+        raise DatasetError(f"{len(bare)} of {len(found)} images in {folder} have no mask, {bare[0]} first")
+    return iter(found)
+
+
+def _mask_folders(folder: Path) -> FindMask:
+    def find(image: Path) -> Mask | None:
+        own = folder / image.stem
+        files = tuple(sorted(own.glob("*.png"), key=natural_key))
+        return Mask(own, tuple(partial(add_file, file=file) for file in files), files=files) if files else None
+
+    return find

@@ -1,0 +1,186 @@
+"""Annotations in COCO's form, and Datumaro's, which has its runs of pixels: JSON files beside the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.labelled import UNSPLIT, LabelledImage
+from edgead.dataset.layouts.kinds import annotated, split_of
+from edgead.dataset.layouts.place import Length, Place, Real
+from edgead.dataset.masks import Draw, box_corners, coco_counts, fill_polygon, fill_runs
+
+_ROBOFLOW = "_annotations.coco.json"
+_MIN_NUMBERS = 6  # of a polygon: three corners
+
+
+class _Runs(BaseModel):
+    counts: list[int] | str
+    size: tuple[Length, Length]
+
+
+class _Image(BaseModel):
+    id: int | str
+    file_name: str
+    height: Length
+    width: Length
+
+
+class _Annotation(BaseModel):
+    image_id: int | str
+    category_id: int
+    segmentation: list[list[Real]] | _Runs = []
+    bbox: tuple[Real, Real, Real, Real] | None = None
+
+
+class _Category(BaseModel):
+    id: int
+    name: str
+
+
+class _Coco(BaseModel):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+class _Label(BaseModel):
+    name: str
+
+
+class _Labels(BaseModel):
+    labels: list[_Label]
+
+
+class _Categories(BaseModel):
+    label: _Labels
+
+
+class _Shape(BaseModel):
+    type: str
+    label_id: int
+    points: list[Real] = []
+    bbox: tuple[Real, Real, Real, Real] | None = None
+    rle: _Runs | None = None
+
+
+class _Media(BaseModel):
+    path: str
+    size: tuple[Length, Length] | None = None
+
+
+class _Item(BaseModel):
+    image: _Media
+    annotations: list[_Shape] = Field(default=[])
+
+
+class _Datumaro(BaseModel):
+    categories: _Categories
+    items: list[_Item]
+
+
+def read_coco(place: Place) -> Iterable[LabelledImage] | None:
+    """Read COCO's instances: polygons, runs of pixels or, without either, boxes. What has no annotation is good.
+
+    As https://cocodataset.org/#format-data has it. A file that is named, or a folder with annotations/*.json, whose
+    names say the splits, as of COCO and CVAT; or one with train/, valid/ and test/, a `_annotations.coco.json` in each,
+    as of Roboflow; or one with result.json, as of Label Studio.
+    """
+    files = _files(place, "images", "annotations", "categories")
+    return None if files is None else (image for file in files for image in _of_coco(place, file))
+
+
+def read_datumaro(place: Place) -> Iterable[LabelledImage] | None:
+    """Read Datumaro's JSON: labels of whole images, polygons, boxes and masks; annotations/SUBSET.json, images/SUBSET.
+
+    As `_SubsetWriter` of cvat-ai/datumaro, datumaro/plugins/datumaro_format/converter.py, writes it.
+    """
+    files = _files(place, "categories", "items")
+    return None if files is None else (image for file in files for image in _of_datumaro(place, file))
+
+
+def _files(place: Place, *keys: str) -> list[Path] | None:
+    """The files of a place in which there are such keys; None where there is none."""
+    if file := place.file(".json"):
+        return [file] if place.is_json(file, *keys) else None
+    if not place.path.is_dir():
+        return None
+    found = [
+        *place.path.glob("annotations/*.json"),
+        *place.path.glob(f"*/{_ROBOFLOW}"),
+        *place.path.glob("result.json"),
+    ]
+    return [file for file in sorted(found) if place.is_json(file, *keys)] or None
+
+
+def _where(place: Place, file: Path) -> tuple[str, list[Path], Path]:
+    """The split of a file, the folders that its images may be named from, and the one that they must lie in."""
+    subset = file.stem.removeprefix("instances_")
+    root = file.parent.parent if file.parent.name == "annotations" else file.parent
+    bases = [base / name for base in (file.parent, root) for name in ("", "images", f"images/{subset}", subset)]
+    is_one = file == place.path
+    of_folder = "" if file.parent == place.path else file.parent.name
+    return UNSPLIT if is_one else split_of(file.stem, of_folder), bases, root if is_one else place.folder
+
+
+def _of_coco(place: Place, file: Path) -> Iterator[LabelledImage]:
+    coco = place.read(file, _Coco)
+    split, bases, root = _where(place, file)
+    names = {category.id: category.name for category in coco.categories}
+    marks: dict[int | str, list[tuple[str, Draw | None]]] = {image.id: [] for image in coco.images}
+    if len(marks) < len(coco.images):
+        raise DatasetError(f"{file} gives the same id to several images")
+    for one in coco.annotations:
+        if one.image_id not in marks or one.category_id not in names:
+            raise DatasetError(
+                f"{file} has an annotation of image {one.image_id} and category {one.category_id}: no such"
+            )
+        draws = _drawn(one.segmentation, file) or ([_box(one.bbox)] if one.bbox else [None])
+        marks[one.image_id] += [(names[one.category_id], draw) for draw in draws]
+    for image in coco.images:
+        path = place.find(image.file_name, file, bases, root)
+        yield annotated(path, marks[image.id], (image.height, image.width), file, split)
+
+
+def _of_datumaro(place: Place, file: Path) -> Iterator[LabelledImage]:
+    content = place.read(file, _Datumaro)
+    split, bases, root = _where(place, file)
+    names = [label.name for label in content.categories.label.labels]
+    for item in content.items:
+        marks: list[tuple[str, Draw | None]] = []
+        for shape in item.annotations:
+            if not 0 <= shape.label_id < len(names):
+                raise DatasetError(f"{file} names label {shape.label_id} of {len(names)}, for {item.image.path}")
+            parts = {"label": [None], "polygon": [shape.points], "bbox": shape.bbox, "mask": shape.rle}.get(shape.type)
+            if parts is None:
+                raise DatasetError(
+                    f"{file} marks {item.image.path} by a {shape.type}: label, polygon, bbox and mask are read"
+                )
+            draws = [None] if shape.type == "label" else [_box(parts)] if shape.type == "bbox" else _drawn(parts, file)
+            marks += [(names[shape.label_id], draw) for draw in draws]
+        yield annotated(place.find(item.image.path, file, bases, root), marks, item.image.size, file, split)
+
+
+def _box(box: Any) -> Draw:
+    return partial(fill_polygon, corners=box_corners(*box))
+
+
+def _drawn(segmentation: Sequence[Sequence[float]] | _Runs, file: Path) -> list[Draw | None]:
+    if isinstance(segmentation, _Runs):
+        return [partial(_fill, runs=segmentation)]
+    if any(len(numbers) < _MIN_NUMBERS or len(numbers) % 2 for numbers in segmentation):
+        raise DatasetError(f"{file} has a polygon of fewer than three corners")
+    return [partial(fill_polygon, corners=list(zip(n[::2], n[1::2], strict=True))) for n in segmentation]
+
+
+def _fill(canvas: np.ndarray, runs: _Runs) -> None:
+    if runs.size != canvas.shape:
+        raise ValueError(f"runs of pixels are for {runs.size}, the image is {canvas.shape} (rows, columns)")
+    counts = coco_counts(runs.counts) if isinstance(runs.counts, str) else runs.counts
+    fill_runs(canvas, counts, (0, 0, canvas.shape[1], canvas.shape[0]), by_columns=True)

@@ -1,0 +1,105 @@
+"""LabelMe: a JSON file beside each image."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.labelled import LabelledImage
+from edgead.dataset.layouts.kinds import annotated, split_of
+from edgead.dataset.layouts.place import Length, Place, Real
+from edgead.dataset.masks import Draw, add_encoded, box_corners, ellipse_corners, fill_polygon
+from edgead.images.files import is_image_path, natural_key
+
+_LOOKED_AT = 10
+_SHAPES = {"polygon": None, "rectangle": 2, "oriented_rectangle": 4, "circle": 2, "mask": 2}
+"""Those that have an area, with how many points they have."""
+
+
+class _Shape(BaseModel):
+    label: str
+    points: list[tuple[Real, Real]]
+    shape_type: str | None = None  # a polygon, of old files
+    mask: str | None = None
+
+
+class _File(BaseModel):
+    shapes: list[_Shape]
+    imagePath: str
+    imageHeight: Length | None = None
+    imageWidth: Length | None = None
+
+
+def read_labelme(place: Place) -> Iterable[LabelledImage] | None:
+    """Read LabelMe's files in a folder, or in the folders in it, which may be called train and test.
+
+    As `LabelFile` and `shapes_to_label` of wkentaro/labelme, labelme/_label_file.py and labelme/_utils/shape.py, have
+    it: polygons, rectangles (also turned), circles and masks, an encoded image that lies in a box. An image without
+    shapes is good; one without a file was not looked at, and is refused.
+    """
+    if not place.path.is_dir():
+        return None
+    if not any(_is_one(place, file) for file in islice(_json_in(place.path), _LOOKED_AT)):
+        return None
+    return _images(place, sorted(_json_in(place.path), key=natural_key))
+
+
+def _json_in(folder: Path) -> Iterator[Path]:
+    yield from folder.glob("*.json")
+    yield from folder.glob("*/*.json")
+
+
+def _is_one(place: Place, file: Path) -> bool:
+    try:
+        return place.is_json(file, "shapes", "imagePath")
+    except DatasetError:
+        return False  # what is damaged is reported where others are LabelMe's
+
+
+def _images(place: Place, files: list[Path]) -> Iterator[LabelledImage]:
+    seen = set()
+    for file in files:
+        content = place.read(file, _File)
+        path = place.find(content.imagePath, file, [file.parent])
+        seen.add(path)
+        size = None
+        if content.imageHeight is not None and content.imageWidth is not None:
+            size = content.imageHeight, content.imageWidth
+        marks = [(shape.label, _draw(shape, file)) for shape in content.shapes]
+        split = split_of(file.parent.name) if file.parent != place.path else ""
+        yield annotated(path, marks, size, file, split)
+    folders = {path.parent for path in seen}
+    bare = sorted(path for folder in folders for path in folder.iterdir() if is_image_path(path) and path not in seen)
+    if bare:
+        raise DatasetError(
+            f"{len(bare)} images have no JSON file, {bare[0]} first: save them in LabelMe, without a shape if they are "
+            "good, or put them into another folder"
+        )
+
+
+def _draw(shape: _Shape, file: Path) -> Draw:
+    kind, points = shape.shape_type or "polygon", shape.points
+    if kind not in _SHAPES:
+        raise DatasetError(f"{file} has a {kind}, which has no area: {', '.join(_SHAPES)} are read")
+    if len(points) < 3 if _SHAPES[kind] is None else len(points) != _SHAPES[kind]:
+        raise DatasetError(f"{file} has a {kind} of {len(points)} points")
+    (x, y), (to_x, to_y) = points[:2]
+    if kind == "mask":
+        try:
+            data = base64.b64decode(shape.mask or "", validate=True)
+        except ValueError as error:
+            raise DatasetError(f"{file} has a mask that is no base64 ({error})") from error
+        return partial(add_encoded, data=data, x=round(x), y=round(y))
+    if kind == "rectangle":
+        return partial(fill_polygon, corners=box_corners(min(x, to_x), min(y, to_y), abs(to_x - x), abs(to_y - y)))
+    if kind == "circle":
+        radius = math.hypot(to_x - x, to_y - y)
+        return partial(fill_polygon, corners=ellipse_corners(x, y, radius, radius))
+    return partial(fill_polygon, corners=points)

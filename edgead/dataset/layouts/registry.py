@@ -1,0 +1,146 @@
+"""Table of layouts: what each looks like, and who reads it; what fits none or half of one is refused in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.labelled import GOOD, TEST, TRAIN, UNLABELLED, UNSPLIT, LabelledImage
+from edgead.dataset.layouts.class_folders import read_btad, read_mvtec_ad_2, read_mvtec_loco
+from edgead.dataset.layouts.coco import read_coco, read_datumaro
+from edgead.dataset.layouts.cvat import read_cvat
+from edgead.dataset.layouts.label_studio import read_label_studio
+from edgead.dataset.layouts.labelme import read_labelme
+from edgead.dataset.layouts.lookout import read_lookout
+from edgead.dataset.layouts.place import Place
+from edgead.dataset.layouts.real_iad import read_real_iad
+from edgead.dataset.layouts.tables import read_table
+from edgead.dataset.layouts.visa import read_visa
+from edgead.dataset.masks import Mask
+from edgead.images.files import ImageError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How some data sets lie.
+
+    Attributes
+    ----------
+    name : str
+    expected : str
+        What belongs to it, for messages.
+    read : callable
+        Gives the images of a place, or None where it is another layout; raises DatasetError where it is half of this.
+    """
+
+    name: str
+    expected: str
+    read: Callable[[Place], Iterable[LabelledImage] | None]
+
+
+LAYOUTS = (
+    Layout(
+        "MVTec AD 2",
+        "train/good, validation/good, test_public/good, test_public/bad and test_public/ground_truth/bad/NAME_mask.png",
+        read_mvtec_ad_2,
+    ),
+    Layout(
+        "MVTec LOCO AD",
+        "train/good, validation/good, test/good, test/logical_anomalies, test/structural_anomalies and for each of "
+        "their images masks ground_truth/KIND/NAME/000.png",
+        read_mvtec_loco,
+    ),
+    Layout("BTAD", "train/ok, test/ok, test/ko and ground_truth/ko/NAME.png", read_btad),
+    Layout("VisA", "OBJECT/Data/Images, OBJECT/Data/Masks and beside OBJECT split_csv/1cls.csv", read_visa),
+    Layout(
+        "Real-IAD",
+        "realiad_1024/OBJECT with images, beside realiad_1024 realiad_jsons/OBJECT.json with meta, train and test",
+        read_real_iad,
+    ),
+    Layout("COCO", "JSON with images, annotations and categories, in annotations/ or beside the images", read_coco),
+    Layout("Datumaro", "annotations/SUBSET.json with categories and items, and images/SUBSET", read_datumaro),
+    Layout("LabelMe", "a JSON file with shapes and imagePath beside each image", read_labelme),
+    Layout("CVAT", "annotations.xml of CVAT for images 1.1, and images", read_cvat),
+    Layout("Label Studio", "its export JSON, a list of tasks with data and annotations, and images", read_label_studio),
+    Layout("a manifest of Lookout for Vision", "JSON lines with source-ref and anomaly-label-metadata", read_lookout),
+    Layout("a table", "a row an image, with the columns path and label, and mask, group and split if any", read_table),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """The images of a place, and the layout that they lie in."""
+
+    path: Path
+    layout: str
+    images: Sequence[LabelledImage]
+
+    @property
+    def has_splits(self) -> bool:
+        """Does it say which images are to be learnt and which to be tested?"""
+        return any(image.split not in (UNSPLIT, UNLABELLED) for image in self.images)
+
+    def learnt(self) -> list[Path]:
+        """The good images to learn from: those of the split train, or all where there are no splits."""
+        return [image.path for image in self.images if image.defect == GOOD and image.split in (TRAIN, UNSPLIT)]
+
+    def tested(self) -> list[LabelledImage]:
+        """The images to test with: those of the split test, or all where there are no splits."""
+        return [image for image in self.images if image.split in (TEST, UNSPLIT)]
+
+    def groups(self) -> dict[Path, str]:
+        """What the data set says of images that belong together."""
+        return {image.path: image.group for image in self.images if image.group is not None}
+
+
+def read_layout(data: Path) -> DataSet | None:
+    """Read a data set whose layout is in the table; None for any other folder, which may hold images all the same.
+
+    Raises
+    ------
+    DatasetError
+        Half of a layout is there, or what a file says is wrong; or a file that is no list of images.
+    """
+    place = Place(data)
+    for layout in LAYOUTS:
+        try:
+            found = layout.read(place)
+            if found is not None:
+                images = tuple(found)
+                _check(images)
+                return DataSet(data, layout.name, images)
+        except (DatasetError, ImageError) as error:
+            alone = "; to learn without a test set, name the folder of good images itself" if data.is_dir() else ""
+            raise DatasetError(
+                f"{data} is read as {layout.name}: {error}. Expected: {layout.expected}{alone}"
+            ) from error
+    if data.is_file():
+        known = "; ".join(f"{layout.name}: {layout.expected}" for layout in LAYOUTS)
+        raise DatasetError(f"{data} is a file that lists no images in a layout edgead knows. Those are {known}")
+    return None
+
+
+def _check(images: Sequence[LabelledImage]) -> None:
+    """Raise DatasetError where files are missing, stand there twice, or only some have a split."""
+    if not images:
+        raise DatasetError("it lists no images")
+    masks = [file for image in images for file in _mask_files(image.mask)]
+    for what, files in (("images", [image.path for image in images]), ("masks", masks)):
+        missing = [file for file in files if not file.is_file()]
+        if missing:
+            raise DatasetError(f"{len(missing)} of {len(files)} {what} are missing, {missing[0]} first")
+    (path, times), *_ = Counter(image.path for image in images).most_common(1)
+    if times > 1:
+        raise DatasetError(f"{path} is listed {times} times")
+    splits = Counter(image.split for image in images if image.split != UNLABELLED)
+    if UNSPLIT in splits and len(splits) > 1:
+        raise DatasetError(f"{splits[UNSPLIT]} of {splits.total()} images are of no split, train, validation or test")
+
+
+def _mask_files(mask: Path | Mask | None) -> Sequence[Path]:
+    if mask is None:
+        return ()
+    return mask.files if isinstance(mask, Mask) else (mask,)

@@ -1,0 +1,38 @@
+"""VisA as it is unpacked: an object's folder, beside that of the split files which say what each image is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.labelled import LabelledImage
+from edgead.dataset.layouts.kinds import kind_of, split_of
+from edgead.dataset.layouts.place import Place
+from edgead.dataset.layouts.tables import read_csv
+
+_SPLIT_FILE = "split_csv/1cls.csv"
+
+
+def read_visa(place: Place) -> Iterable[LabelledImage] | None:
+    """Read an object of VisA, such as VisA/pcb1, by the one-class split of its authors.
+
+    As `prepare_data.py` of amazon-science/spot-diff reads it: the columns object, split, label, image and mask, paths
+    from the folder above the object's. What that script writes lies as MVTec AD does.
+    """
+    if not (place.path / "Data" / "Images").is_dir():
+        if (place.path / _SPLIT_FILE).is_file():
+            raise DatasetError(f"{place.path} holds several objects: name the folder of one, such as pcb1")
+        return None
+    return _rows(place, place.path.absolute().parent)
+
+
+def _rows(place: Place, above: Path) -> Iterator[LabelledImage]:
+    name, table = place.path.absolute().name, above / _SPLIT_FILE
+    for row in read_csv(table, ("object", "split", "label", "image", "mask")):
+        if row["object"] == name:
+            kind = kind_of([row["label"]])
+            mask = place.find(row["mask"], table, [above], place.path) if row["mask"] else None
+            yield LabelledImage(
+                place.find(row["image"], table, [above], place.path), kind, mask, split_of(row["split"])
+            )

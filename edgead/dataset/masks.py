@@ -1,0 +1,216 @@
+"""Masks of defects: image files, and what annotations draw, as polygons or runs of pixels, laid onto one array."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgead.dataset.errors import DatasetError
+from edgead.images.files import decode_image, load_image
+from edgead.images.volume_readers import NIFTI_SUFFIXES, TIFF_SUFFIXES
+from edgead.images.volumes import is_volume, slice_number, slice_path, slices_of, volume_of
+
+Draw = Callable[[np.ndarray], None]
+"""Marks pixels of a canvas, bool (H, W), in place; raises ValueError where it does not fit."""
+
+Corners = Sequence[tuple[float, float]]
+"""x and y of each, in pixels from the upper left corner of the image: the first pixel's centre is 0.5, 0.5."""
+
+_CORNERS_OF_AN_ELLIPSE = 64
+# A number of COCO's compressed runs has five bits a character: more than these are no length of an image.
+_MOST_CHARACTERS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """What marks the defects of an image, each laid over the others.
+
+    Attributes
+    ----------
+    source : Path
+        The file that says so, for messages.
+    draws : tuple of callable
+    size : (int, int), optional
+        Height and width of the image, as the file says.
+    files : tuple of Path
+        Masks that it is read from.
+    """
+
+    source: Path
+    draws: tuple[Draw, ...]
+    size: tuple[int, int] | None = None
+    files: tuple[Path, ...] = ()
+
+    def load(self, shape: tuple[int, int]) -> np.ndarray:
+        """Draw it as bool (H, W); raises ValueError where it is of another size, or damaged."""
+        if self.size not in (None, shape):
+            raise ValueError(f"the mask is for {self.size}, the image is {shape} (rows, columns)")
+        canvas = np.zeros(shape, bool)
+        for draw in self.draws:
+            draw(canvas)
+        return canvas
+
+
+def add_file(canvas: np.ndarray, file: Path, background: tuple[int, int, int] | None = None) -> None:
+    """Mark what a mask's file does not show black; with `background`, uint8 BGR, what it does not show in that."""
+    if background is None:
+        mask = load_image(file, keep_depth=True) > 0
+        mask = mask if mask.ndim == 2 else mask[:, :, 0]
+    else:
+        mask = (load_image(file) != background).any(axis=2)
+    _add(canvas, mask, f"{file} is")
+
+
+def add_encoded(canvas: np.ndarray, data: bytes, x: int, y: int) -> None:
+    """Mark what an encoded image, whose upper left corner lies at x, y, does not show black."""
+    mask = decode_image(data).any(axis=2)
+    height, width = mask.shape
+    if x < 0 or y < 0 or y + height > canvas.shape[0] or x + width > canvas.shape[1]:
+        raise ValueError(f"a mask of {width}x{height} pixels at {x},{y} sticks out of the image")
+    canvas[y : y + height, x : x + width] |= mask
+
+
+def fill_polygon(canvas: np.ndarray, corners: Corners) -> None:
+    """Mark the pixels whose centres lie within a polygon, by the even-odd rule; what lies outside is cut off."""
+    height, width = canvas.shape
+    points = np.asarray(corners, np.float64)
+    ends = points[:, 1].min(), points[:, 1].max()
+    top, bottom = (int(np.clip(np.ceil(end - 0.5), 0, height)) for end in ends)
+    crossed = np.zeros((bottom - top, width + 1), bool)
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        first, last = (int(np.clip(np.ceil(end - 0.5), top, bottom)) for end in sorted((y0, y1)))
+        if first < last:
+            rows = np.arange(first, last)
+            columns = np.ceil(x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0)) - 0.5)
+            crossed[rows - top, np.clip(columns, 0, width).astype(int)] ^= True
+    canvas[top:bottom] |= np.logical_xor.accumulate(crossed, axis=1)[:, :width]
+
+
+def box_corners(x: float, y: float, width: float, height: float) -> Corners:
+    """Corners of a rectangle by its upper left one and its size."""
+    return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+
+
+def ellipse_corners(x: float, y: float, across: float, down: float) -> Corners:
+    """Corners of a polygon that stands for an ellipse, by its centre and its two radii."""
+    turns = [2 * math.pi * i / _CORNERS_OF_AN_ELLIPSE for i in range(_CORNERS_OF_AN_ELLIPSE)]
+    return [(x + across * math.cos(turn), y + down * math.sin(turn)) for turn in turns]
+
+
+def turned(corners: Corners, about: tuple[float, float], degrees: float) -> Corners:
+    """Turn corners clockwise, as the image is seen, about a point."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    moved = [(x - about[0], y - about[1]) for x, y in corners]
+    return [(about[0] + x * cos - y * sin, about[1] + x * sin + y * cos) for x, y in moved]
+
+
+def fill_runs(canvas: np.ndarray, counts: Sequence[int], place: tuple[int, int, int, int], *, by_columns: bool) -> None:
+    """Mark runs of pixels: `counts` are lengths in turns, the first unmarked.
+
+    They go through the rectangle `place` (x, y, width, height) row by row, or column by column as in COCO.
+    """
+    x, y, width, height = place
+    if min(x, y, width, height, *counts) < 0 or y + height > canvas.shape[0] or x + width > canvas.shape[1]:
+        raise ValueError(f"runs of pixels at {x},{y} of {width}x{height} stick out of the image")
+    if sum(counts) != width * height:
+        raise ValueError(f"runs of {sum(counts)} pixels do not fill {width}x{height}")
+    marked = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    part = marked.reshape(width, height).T if by_columns else marked.reshape(height, width)
+    canvas[y : y + height, x : x + width] |= part
+
+
+def coco_counts(text: str) -> list[int]:
+    """Read COCO's compressed runs: `rleFrString` of cocoapi's common/maskApi.c.
+
+    Each number has five bits a character, from the lowest on, a sixth that says whether more follow, and a sign; from
+    the fourth on it is the difference from the last but one.
+    """
+    counts: list[int] = []
+    number = at = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or at == _MOST_CHARACTERS:
+            raise ValueError("COCO's compressed runs are damaged")
+        number |= (bits & 31) << 5 * at
+        at += 1
+        if not bits & 32:
+            number -= 1 << 5 * at if bits & 16 else 0
+            counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+            number = at = 0
+    if at:
+        raise ValueError("COCO's compressed runs end within a number")
+    return counts
+
+
+def add_brush(canvas: np.ndarray, packed: bytes) -> None:
+    """Mark what Label Studio's brush painted: pixels whose alpha, of red, green, blue and alpha, is not 0.
+
+    The bits: how many values (32), bits of a value less 1 (5), four lengths of lengths less 1 (4 each). Then runs: is
+    it one value (1), which length (2), how many values less 1, and the value or values. `decode_rle` of
+    label-studio-sdk's converter/brush.py, after the package rle-pack of thi.ng/umbrella.
+    """
+    bits = "".join(f"{byte:08b}" for byte in packed)
+    at = 0
+
+    def read(count: int) -> int:
+        nonlocal at
+        at += count
+        if at > len(bits):
+            raise ValueError("Label Studio's runs end within a number")
+        return int(bits[at - count : at], 2)
+
+    total = read(32)
+    if total != 4 * canvas.size:
+        raise ValueError(f"Label Studio's runs have {total} values, 4 for each of {canvas.size} pixels were expected")
+    each = read(5) + 1
+    lengths = [read(4) + 1 for _ in range(4)]
+    values = np.zeros(total, bool)
+    done = 0
+    while done < total:
+        same = read(1)
+        end = done + 1 + read(lengths[read(2)])
+        if end > total:
+            raise ValueError("Label Studio's runs are longer than the image")
+        values[done:end] = read(each) if same else [read(each) for _ in range(done, end)]
+        done = end
+    canvas |= values.reshape(*canvas.shape, 4)[:, :, 3]
+
+
+def find_mask(folder: Path, image: Path) -> Path | None:
+    """The mask of an image in a folder: NAME_mask.png, NAME.png or a file of the image's own name.
+
+    Of a slice, that of the same number in a volume which is called so, whatever kind of volume it is.
+
+    Raises
+    ------
+    DatasetError
+        A volume and its mask have not the same number of slices.
+    """
+    volume = volume_of(image)
+    if volume is not None:
+        return _mask_slice(folder, volume, slice_number(image))
+    candidates = (folder / f"{image.stem}_mask.png", folder / f"{image.stem}.png", folder / image.name)
+    return next((mask for mask in candidates if mask.is_file()), None)
+
+
+def _mask_slice(folder: Path, volume: Path, number: int) -> Path | None:
+    known = (*NIFTI_SUFFIXES, *TIFF_SUFFIXES)
+    stem = next((volume.name[: -len(end)] for end in reversed(known) if volume.name.lower().endswith(end)), volume.name)
+    names = [volume.name, *(f"{stem}{middle}{end}" for end in known for middle in ("_mask", ""))]
+    mask = next((folder / name for name in names if is_volume(folder / name)), None)
+    if mask is None:
+        return None
+    have, needed = len(slices_of(mask)), len(slices_of(volume))
+    if have != needed:
+        raise DatasetError(f"{mask} has {have} slices, {volume.name} has {needed}")
+    return slice_path(mask, number)
+
+
+def _add(canvas: np.ndarray, mask: np.ndarray, what: str) -> None:
+    if mask.shape != canvas.shape:
+        raise ValueError(f"{what} {mask.shape}, the image is {canvas.shape} (rows, columns)")
+    canvas |= mask

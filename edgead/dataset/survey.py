@@ -1,0 +1,120 @@
+"""Survey of a data set: its layout, images by split and kind, masks and sizes, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.folders import Progress, find_good_images, find_test_images
+from edgead.dataset.labelled import GOOD, TRAIN, UNSPLIT, LabelledImage
+from edgead.dataset.layouts.registry import DataSet, read_layout
+from edgead.images.files import ImageError, load_image
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a data set holds.
+
+    Attributes
+    ----------
+    found : DataSet
+    sizes : dict
+        How many images are of each size, (height, width).
+    problems : list of str
+        Images and masks that cannot be used, in words.
+    notes : list of str
+        What is there and not used, or missing and not needed.
+    """
+
+    found: DataSet
+    sizes: Counter[tuple[int, int]]
+    problems: list[str]
+    notes: list[str]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Counts of each split and kind, in the order of the data set."""
+        rows: dict[tuple[str, str], list[LabelledImage]] = {}
+        for image in self.found.images:
+            rows.setdefault((image.split, image.defect), []).append(image)
+        return [
+            {
+                "split": split or "none",
+                "kind": kind,
+                "images": len(images),
+                "masks": sum(image.mask is not None for image in images),
+                "groups": len({image.group or image.path for image in images}),
+            }
+            for (split, kind), images in rows.items()
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain JSON types; `learnt` and `tested` are how many images `train` and `eval` take."""
+        return {
+            "path": str(self.found.path),
+            "layout": self.found.layout,
+            "images": len(self.found.images),
+            "learnt": len(self.found.learnt()),
+            "tested": len(self.found.tested()),
+            "splits": self.rows(),
+            "sizes": {f"{width}x{height}": count for (height, width), count in self.sizes.most_common()},
+            "problems": self.problems,
+            "notes": self.notes,
+        }
+
+
+def survey(data: Path, progress: Progress | None = None) -> Survey:
+    """Read every image and every mask of a data set once.
+
+    Raises
+    ------
+    DatasetError, ImageError
+        It is no data set, or half of one.
+    """
+    found = read_layout(data) or _of_folders(data)
+    sizes: Counter[tuple[int, int]] = Counter()
+    problems = []
+    empty = bare = 0
+    for done, image in enumerate(found.images, 1):
+        try:
+            height, width = load_image(image.path).shape[:2]
+            sizes[height, width] += 1
+            mask = image.load_mask((height, width))
+            bare += mask is None
+            empty += mask is not None and image.is_defective and not mask.any()
+        except (DatasetError, ImageError) as error:
+            problems.append(str(error))
+        if progress:
+            progress(done, len(found.images))
+    return Survey(found, sizes, problems, _notes(found, bare, empty))
+
+
+def _of_folders(data: Path) -> DataSet:
+    """What lies as in MVTec AD, or a plain folder of good images."""
+    test, split = (data / "test").is_dir(), TRAIN if (data / "train").is_dir() else UNSPLIT
+    has_good = not test or (data / TRAIN / GOOD).is_dir()
+    images = [LabelledImage(path, GOOD, None, split) for path in find_good_images(data)] if has_good else []
+    layout = "MVTec AD" if test or split else "a folder of good images"
+    return DataSet(data, layout, [*images, *(find_test_images(data) if test else ())])
+
+
+def _notes(found: DataSet, bare: int, empty: int) -> Sequence[str]:
+    notes = []
+    used = {*found.learnt(), *(image.path for image in found.tested())}
+    left = Counter((image.split, image.defect) for image in found.images if image.path not in used)
+    notes += [f"not used: {count} of {kind} in the split {split}" for (split, kind), count in left.items()]
+    if not found.has_splits and len({image.is_defective for image in found.images}) > 1:
+        notes.append(
+            "no splits: train learns all good images, and eval refuses a model that has learnt them; test with a model "
+            "of other images"
+        )
+    if bare:
+        notes.append(f"defective images without a mask, which pixel metrics leave out: {bare}")
+    if empty:
+        notes.append(f"masks of defects that mark nothing: {empty}")
+    if found.learnt() and not any(image.is_defective for image in found.tested()):
+        notes.append("no defective images to test with")
+    return notes

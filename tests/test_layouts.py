@@ -1,0 +1,520 @@
+"""Layouts of data sets: each is read as it is published, and half of one is refused in words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from functools import partial
+
+import data_sets
+import numpy as np
+import pytest
+from command_line import run_here
+from data_sets import COLUMNS, table_rows, write, write_csv, write_json
+from test_evaluate import Brightness
+
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.folders import find_good_images, find_test_images
+from edgead.dataset.groups import group_images
+from edgead.dataset.layouts.registry import LAYOUTS, read_layout
+from edgead.dataset.masks import (
+    add_brush,
+    box_corners,
+    coco_counts,
+    ellipse_corners,
+    fill_polygon,
+    fill_runs,
+    turned,
+)
+from edgead.dataset.survey import survey
+from edgead.report.evaluate import evaluate
+
+
+@pytest.fixture(scope="session")
+def made():
+    return data_sets.parts()
+
+
+LAID_OUT = {
+    "MVTec AD": data_sets.mvtec_ad,
+    "MVTec AD 2": data_sets.mvtec_ad_2,
+    "MVTec LOCO AD": data_sets.mvtec_loco,
+    "BTAD": data_sets.btad,
+    "VisA": data_sets.visa,
+    "MVTec AD, as VisA one class": data_sets.visa_one_class,
+    "Real-IAD": data_sets.real_iad,
+    "COCO": data_sets.coco,
+    "COCO, of Roboflow": data_sets.roboflow,
+    "Datumaro": data_sets.datumaro,
+    "LabelMe": data_sets.labelme,
+    "CVAT": data_sets.cvat,
+    "Label Studio": data_sets.label_studio,
+    "a manifest of Lookout for Vision": data_sets.lookout,
+    "a table": data_sets.table,
+    "a table of Parquet": data_sets.parquet_table,
+}
+UNSPLIT = ("Label Studio", "a manifest of Lookout for Vision")
+"""Of these, what is named is a test set: its good images would be learnt, too."""
+
+
+@pytest.mark.parametrize("layout", LAID_OUT)
+def test_a_layout_is_read_as_it_is_published(tmp_path, made, layout):
+    """Good images to learn, all that is to be tested with its masks, and what `data show` says of it."""
+    if layout == "a table of Parquet":
+        pytest.importorskip("pyarrow", reason="PARQUET NOT TESTED: pip install pyarrow")
+    data = LAID_OUT[layout](tmp_path, made)
+    split = "test" if layout in UNSPLIT else "train"
+    numbers = [part.number for part in made if part.split == split and part.kind == "good"]
+    assert [int(path.stem[:3]) for path in find_good_images(data)] == numbers
+    tests = find_test_images(data)
+    masks = {part.number: part.mask for part in made if part.split == "test"}
+    assert sorted(int(image.path.stem[:3]) for image in tests) == sorted(masks)
+    for image in tests:
+        mask = masks[int(image.path.stem[:3])]
+        assert image.is_defective == bool(mask.any())
+        np.testing.assert_array_equal(image.load_mask(mask.shape), mask)
+    report = evaluate(Brightness(), tests).to_dict()
+    assert report["defects_with_masks"] == 3 and report["pixel_AUROC"] is not None
+    found = survey(data).to_dict()
+    assert found["layout"] == layout.split(",")[0].removesuffix(" of Parquet")
+    assert (found["learnt"], found["tested"], found["problems"]) == (len(numbers), 5, [])
+    assert sum(row["masks"] for row in found["splits"]) == 3
+    assert found["sizes"] == {"64x64": found["images"]}
+
+
+def test_kinds_keep_their_names(tmp_path, made):
+    loco = find_test_images(data_sets.mvtec_loco(tmp_path / "loco", made))
+    assert Counter(image.defect for image in loco) == {"good": 2, "logical_anomalies": 1, "structural_anomalies": 2}
+    listed = find_test_images(data_sets.table(tmp_path / "table", made))
+    assert Counter(image.defect for image in listed) == {"good": 2, "stain": 1, "dent": 2}
+
+
+def test_what_has_no_labels_is_counted_and_not_used(tmp_path, made):
+    found = survey(data_sets.mvtec_ad_2(tmp_path, made))
+    assert {"split": "unlabelled", "kind": "unlabelled", "images": 1, "masks": 0, "groups": 1} in found.rows()
+    assert "not used: 1 of unlabelled in the split unlabelled" in found.notes
+    assert "not used: 1 of good in the split validation" in found.notes
+
+
+def test_groups_of_a_table_hold_together(tmp_path, made):
+    data = data_sets.table(tmp_path, made)
+    groups = group_images(find_good_images(data), root=data)
+    assert groups.count == 3 and "groups that the data set names" in groups.account
+    assert groups.of(find_good_images(data)) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_file_for_group_has_paths_from_the_folder_of_a_table(tmp_path, made):
+    data = data_sets.table(tmp_path, made)
+    rule = write_csv(
+        tmp_path / "groups.csv", [["path", "group"], *((row[0], "a") for row in table_rows(tmp_path, made))]
+    )
+    assert group_images(find_good_images(data), str(rule), data).count == 1
+
+
+def test_a_table_without_splits_is_for_what_it_is_named_for(tmp_path, made):
+    """Spreadsheets write semicolons, and a byte order mark."""
+    text = "\n".join(";".join(row[:3]) for row in [COLUMNS, *table_rows(tmp_path, made)])
+    (tmp_path / "all.csv").write_text(text, encoding="utf-8-sig")
+    assert len(find_good_images(tmp_path / "all.csv")) == 9
+    assert len(find_test_images(tmp_path / "all.csv")) == 12
+    assert any("no splits" in note for note in survey(tmp_path / "all.csv").notes)
+
+
+def test_data_show_says_what_it_found(tmp_path, made):
+    ended = run_here("data", "show", data_sets.mvtec_loco(tmp_path, made))
+    assert ended.returncode == 0, ended.stderr
+    for words in (
+        "MVTec LOCO AD",
+        "logical_anomalies",
+        "sizes: 12 of 64x64",
+        "train learns 6 images, eval and report test",
+    ):
+        assert words in ended.stdout
+    mask = next((tmp_path / "ground_truth" / "logical_anomalies").rglob("*.png"))
+    write(mask, np.ones((9, 9), bool))
+    ended = run_here("data", "show", tmp_path, "--json")
+    report = json.loads(ended.stdout)
+    assert ended.returncode == 1 and len(report["problems"]) == 1
+    assert "(9, 9), the image is (64, 64) (rows, columns)" in report["problems"][0]
+
+
+def cut(tmp_path, made, make, path):
+    data = make(tmp_path, made)
+    target = tmp_path / path
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    return data
+
+
+def listed(tmp_path, made, header=COLUMNS, **changed):
+    """A table whose last row has other cells."""
+    rows = table_rows(tmp_path, made)
+    rows[-1] = [changed.get(name, cell) for name, cell in zip(COLUMNS, rows[-1], strict=True)]
+    return write_csv(tmp_path / "parts.csv", [header, *rows])
+
+
+WRONG = {
+    "LOCO without masks": (
+        partial(cut, make=data_sets.mvtec_loco, path="ground_truth"),
+        "read as MVTec LOCO AD: 1 of 1 images in .*logical_anomalies have no mask, 009.png first. Expected: train",
+    ),
+    "LOCO without the masks of an image": (
+        partial(cut, make=data_sets.mvtec_loco, path="ground_truth/structural_anomalies/011"),
+        "1 of 2 images in .*structural_anomalies have no mask, 011.png first",
+    ),
+    "LOCO without a kind": (
+        partial(cut, make=data_sets.mvtec_loco, path="test/structural_anomalies"),
+        "test/structural_anomalies: no such folder",
+    ),
+    "AD 2 without masks": (partial(cut, make=data_sets.mvtec_ad_2, path="test_public/ground_truth"), "3 of 3 images"),
+    "AD 2 without bad": (partial(cut, make=data_sets.mvtec_ad_2, path="test_public/bad"), "bad: no such folder"),
+    "BTAD without masks": (partial(cut, make=data_sets.btad, path="ground_truth/ko"), "3 of 3 images in .*ko have no"),
+    "BTAD without test": (partial(cut, make=data_sets.btad, path="test"), "as BTAD: .*test/ko: no such folder"),
+    "VisA without its split": (
+        partial(cut, make=data_sets.visa, path="split_csv"),
+        "1cls.csv is missing. Expected: OBJ",
+    ),
+    "VisA without masks": (partial(cut, make=data_sets.visa, path="pcb1/Data/Masks"), "3 of 3 masks are missing"),
+    "VisA, all objects": (lambda *to: data_sets.visa(*to).parent, "several objects: name the folder of one"),
+    "a table without a path": (
+        partial(listed, header=["file", *COLUMNS[1:]]),
+        "has no column path; it has file, label",
+    ),
+    "a table with an absolute path": (partial(listed, path="/etc/passwd"), "'/etc/passwd', which lies outside of"),
+    "a table that goes up": (partial(listed, path="images/../../x.png"), "which lies outside of"),
+    "a table that goes up for a mask": (partial(listed, mask="../x.png"), "which lies outside of"),
+    "a table without an image": (partial(listed, path="images/99.png"), "1 of 12 images are missing, .*99.png first"),
+    "a table with an image twice": (partial(listed, path="images/000.png"), "000.png is listed 2 times"),
+    "a table without a label": (partial(listed, label=""), "row 13 of .* has no label: write good, or the kind"),
+    "a table with half a split": (partial(listed, split=""), "1 of 12 images are of no split"),
+    "a table with another split": (partial(listed, split="dev"), "row 13 of .* is of the split 'dev': train, valid"),
+    "a table with a long label": (partial(listed, label="x" * 101), "is no name of a kind: 1 to 100 characters"),
+}
+
+
+def edited(tmp_path, made, make, path, change):
+    """A layout of which one JSON file was changed."""
+    data = make(tmp_path, made)
+    file = tmp_path / path
+    content = json.loads(file.read_text().splitlines()[-1])
+    change(content)
+    write_json(file, content)
+    return data
+
+
+def replaced(tmp_path, made, make, path, old, new):
+    """A layout of which the text of one file was changed."""
+    data = make(tmp_path, made)
+    text = (tmp_path / path).read_text()
+    assert old in text
+    (tmp_path / path).write_text(text.replace(old, new, 1))
+    return data
+
+
+of_coco = partial(edited, make=data_sets.coco, path="annotations/instances_test.json")
+of_datumaro = partial(edited, make=data_sets.datumaro, path="annotations/test.json")
+of_labelme = partial(edited, make=data_sets.labelme, path="test/011.json")
+of_studio = partial(edited, make=data_sets.label_studio, path="export.json")
+of_lookout = partial(edited, make=data_sets.lookout, path="test.manifest")
+of_real_iad = partial(edited, make=data_sets.real_iad, path="realiad_jsons/audiojack.json")
+of_cvat = partial(replaced, make=data_sets.cvat, path="annotations.xml")
+ENTITIES = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY e "x">]><annotations>'
+WRONG |= {
+    "COCO that is broken": (
+        partial(replaced, make=data_sets.coco, path="annotations/instances_test.json", old="{", new="{,"),
+        "instances_test.json is no JSON .*Expected: JSON with images, annotations and categories",
+    ),
+    "COCO with an absolute path": (
+        partial(of_coco, change=lambda c: c["images"][0].update(file_name="/x.png")),
+        "outside",
+    ),
+    "COCO that goes up": (
+        partial(of_coco, change=lambda c: c["images"][0].update(file_name="../../x.png")),
+        "outside of",
+    ),
+    "COCO without a width": (partial(of_coco, change=lambda c: c["images"][0].pop("width")), "images.0.width"),
+    "COCO with a huge width": (
+        partial(of_coco, change=lambda c: c["images"][0].update(width=1 << 17)),
+        "at most 65536",
+    ),
+    "COCO of an unknown category": (
+        partial(of_coco, change=lambda c: c["annotations"][0].update(category_id=9)),
+        "an annotation of image 9 and category 9: no such",
+    ),
+    "COCO with a line for a polygon": (
+        partial(of_coco, change=lambda c: c["annotations"][0].update(segmentation=[[0, 0, 1, 1]])),
+        "fewer than three corners",
+    ),
+    "COCO with the same id twice": (
+        partial(of_coco, change=lambda c: c["images"][0].update(id=9)),
+        "same id to several",
+    ),
+    "COCO without an image": (
+        partial(cut, make=data_sets.coco, path="images/test/009.png"),
+        "1 of 5 images|1 of 12 im",
+    ),
+    "Datumaro with a polyline": (
+        partial(of_datumaro, change=lambda c: c["items"][2]["annotations"][0].update(type="polyline")),
+        "marks 009.png by a polyline: label, polygon, bbox and mask are read",
+    ),
+    "Datumaro of an unknown label": (
+        partial(of_datumaro, change=lambda c: c["items"][2]["annotations"][0].update(label_id=7)),
+        "names label 7 of 3, for 009.png",
+    ),
+    "LabelMe that is broken": (
+        partial(replaced, make=data_sets.labelme, path="test/011.json", old="{", new=""),
+        "011.json is no JSON",
+    ),
+    "LabelMe with a line": (
+        partial(of_labelme, change=lambda c: c["shapes"][0].update(shape_type="line")),
+        "011.json has a line, which has no area: polygon, rectangle, .* are read",
+    ),
+    "LabelMe with a circle of three points": (
+        partial(of_labelme, change=lambda c: c["shapes"][0].update(shape_type="circle", points=[[1, 1]] * 3)),
+        "has a circle of 3 points",
+    ),
+    "LabelMe that goes up": (partial(of_labelme, change=lambda c: c.update(imagePath="..\\..\\x.png")), "outside of"),
+    "LabelMe without a file for an image": (
+        partial(cut, make=data_sets.labelme, path="test/007.json"),
+        "1 images have no JSON file, .*007.png first: save them in LabelMe, without a shape",
+    ),
+    "LabelMe with a mask that is none": (
+        partial(of_labelme, change=lambda c: c["shapes"][0].update(shape_type="mask", points=[[0, 0]] * 2, mask="*")),
+        "a mask that is no base64",
+    ),
+    "CVAT that is cut off": (partial(of_cvat, old="</annotations>", new=""), "annotations.xml is no XML"),
+    "CVAT with entities": (
+        partial(of_cvat, old='<?xml version="1.0" encoding="utf-8"?>\n<annotations>', new=ENTITIES),
+        "declares a DOCTYPE",
+    ),
+    "CVAT with a polyline": (
+        partial(of_cvat, old="<polygon", new="<polyline"),
+        "line 2.*a polyline has no area; tag, box",
+    ),
+    "CVAT of a video": (partial(of_cvat, old="<image", new="<track/><image"), "a track has no area"),
+    "CVAT with no number": (partial(of_cvat, old='xtl="', new='xtl="nan'), "line .*: xtl"),
+    "CVAT with an absolute path": (partial(of_cvat, old='name="0', new='name="/0'), "which lies outside of"),
+    "CVAT without images": (partial(cut, make=data_sets.cvat, path="images"), "12 of 12 images are missing"),
+    "Label Studio with keypoints": (
+        partial(of_studio, change=lambda c: c[-1]["annotations"][0]["result"][0].update(type="keypointlabels")),
+        "task 5: a result keypointlabels is none of choices, brushlabels, polygonlabels, rect",
+    ),
+    "Label Studio without a width": (
+        partial(of_studio, change=lambda c: c[-1]["annotations"][0]["result"][0]["value"].pop("width")),
+        "task 5: a result rectanglelabels has no width",
+    ),
+    "Label Studio, turned": (
+        partial(of_studio, change=lambda c: c[-1]["annotations"][0]["result"][0].update(image_rotation=90)),
+        "task 5: annotations.0.result.0.image_rotation",
+    ),
+    "Label Studio of two people": (
+        partial(of_studio, change=lambda c: c[-1]["annotations"].append(c[-1]["annotations"][0])),
+        "task 5: 2 annotations of 011.png: keep the one that counts",
+    ),
+    "Label Studio without an image": (
+        partial(of_studio, change=lambda c: c[-1]["data"].update(image="no")),
+        "task 5: data must name one image, found 0",
+    ),
+    "Label Studio, its JSON_MIN": (partial(of_studio, change=lambda c: c[0].pop("annotations")), "task 0: annotations"),
+    "Label Studio that goes up": (
+        partial(of_studio, change=lambda c: c[-1]["data"].update(image="/data/local-files/?d=a/../../../x.png")),
+        "which lies outside of",
+    ),
+    "a manifest without an image": (partial(cut, make=data_sets.lookout, path="009.png"), "1 of 5 images are missing"),
+    "a manifest that is broken": (
+        partial(replaced, make=data_sets.lookout, path="test.manifest", old="{", new=""),
+        "line 1 of .* is no JSON",
+    ),
+    "a manifest with a long name": (
+        partial(of_lookout, change=lambda c: c.update({"source-ref": "x" * 500})),
+        "names 'xxx.*: File name too long",
+    ),
+    "a manifest without source-ref": (
+        partial(of_lookout, change=lambda c: c.pop("source-ref")),
+        "line 1 .* no source-ref",
+    ),
+    "a manifest that goes up": (
+        partial(of_lookout, change=lambda c: c.update({"source-ref": "s3://bucket/../../x.png"})),
+        "which lies outside of",
+    ),
+    "Real-IAD without its list": (
+        partial(cut, make=data_sets.real_iad, path="realiad_jsons"),
+        "audiojack.json is missing",
+    ),
+    "Real-IAD without a class": (
+        partial(of_real_iad, change=lambda c: c["test"][0].pop("anomaly_class")),
+        "audiojack.json: test.0.anomaly_class",
+    ),
+    "Real-IAD that goes up": (
+        partial(of_real_iad, change=lambda c: c["test"][0].update(image_path="../../x.jpg")),
+        "which lies outside of",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_half_a_layout_is_refused_in_words(tmp_path, made, case):
+    make, words = WRONG[case]
+    data = make(tmp_path, made)
+    for read in (find_good_images, find_test_images, survey):
+        with pytest.raises(DatasetError, match=words):
+            read(data)
+
+
+def test_runs_that_do_not_fill_the_image_are_found_by_data_show(tmp_path, made):
+    """And where they are read for a metric."""
+    data = of_coco(tmp_path, made, change=lambda c: c["annotations"][0]["segmentation"].update(counts=[7, 9]))
+    (problem,) = survey(data).problems
+    assert "instances_test.json, for 009.png: runs of 16 pixels do not fill 64x64" in problem
+    with pytest.raises(DatasetError, match="runs of 16 pixels"):
+        evaluate(Brightness(), find_test_images(data))
+    data = of_coco(tmp_path / "other", made, change=lambda c: c["images"][2].update(width=60))
+    assert "the mask is for (64, 60), the image is (64, 64)" in survey(data).problems[0]
+
+
+def test_a_file_of_annotations_is_for_what_it_is_named_for(tmp_path, made):
+    """Names of Real-IAD's lists and COCO's files say what they are."""
+    data_sets.coco(tmp_path / "coco", made)
+    assert len(find_good_images(tmp_path / "coco/annotations/instances_train.json")) == 6
+    assert len(find_test_images(tmp_path / "coco/annotations/instances_test.json")) == 5
+    data_sets.real_iad(tmp_path / "iad", made)
+    lists = tmp_path / "iad/realiad_jsons/audiojack.json"
+    assert [path.name for path in find_good_images(lists)] == [f"{n:03d}_C{n % 2 + 1}.jpg" for n in range(6)]
+    assert group_images(find_good_images(lists), root=lists).count == 3
+    shutil.copytree(tmp_path / "iad/realiad_1024", tmp_path / "iad/realiad_512")
+    with pytest.raises(DatasetError, match="one folder realiad_.* found realiad_1024, realiad_512: name the object's"):
+        find_good_images(lists)
+
+
+def test_names_of_label_studio(tmp_path, made):
+    """Files that its server was given, and labels of whole images."""
+    data = data_sets.label_studio(tmp_path, made)
+    tasks = json.loads(data.read_text())
+    for task in tasks:
+        name = task["data"].pop("image").rpartition("-")[2]
+        task["data"] |= {"shown": f"/data/local-files/?d=line/images/{name}", "text": "a note"}
+    tasks[-1]["annotations"][0]["result"] = [{"type": "choices", "value": {"choices": ["bent"]}}]
+    tasks[-2]["annotations"][0]["result"] = [{"type": "choices", "value": {"choices": ["Good"]}}]
+    write_json(data, tasks)
+    assert [image.defect for image in find_test_images(data)] == ["good", "good", "stain", "good", "bent"]
+    assert find_test_images(data)[-1].mask is None
+
+
+@pytest.mark.parametrize(
+    ("draw", "marked"),
+    [
+        (partial(fill_polygon, corners=box_corners(1, 2, 3, 4)), 12),
+        (partial(fill_polygon, corners=box_corners(-5, -5, 8, 8)), 9),  # what sticks out is cut off
+        (partial(fill_polygon, corners=turned(box_corners(10, 10, 6, 2), (10, 10), 90)), 12),
+        (partial(fill_polygon, corners=ellipse_corners(20, 20, 10, 5)), 157),  # pi * 10 * 5
+        (
+            partial(
+                fill_polygon,
+                corners=[(0, 0), (20, 0), (20, 20), (0, 20), (0, 0), (5, 5), (5, 15), (15, 15), (15, 5), (5, 5)],
+            ),
+            300,
+        ),
+        (partial(fill_runs, counts=[1, 2, 3], place=(2, 1, 2, 3), by_columns=True), 2),
+    ],
+)
+def test_shapes_mark_the_pixels_whose_centres_they_hold(draw, marked):
+    canvas = np.zeros((40, 40), bool)
+    draw(canvas)
+    assert abs(int(canvas.sum()) - marked) <= marked // 50
+
+
+def test_turned_clockwise_a_box_hangs_down_to_the_left():
+    canvas = np.zeros((40, 40), bool)
+    fill_polygon(canvas, turned(box_corners(10, 10, 6, 2), (10, 10), 90))
+    assert canvas[10:16, 8:10].all() and canvas.sum() == 12
+
+
+@pytest.mark.parametrize("text", ["P", "1" * 3 + "Q" * 13, "\x7f", "é"])
+def test_damaged_runs_are_refused(text):
+    with pytest.raises(ValueError, match="compressed runs"):
+        coco_counts(text)
+
+
+@pytest.mark.parametrize("cut_off", [b"", b"\x00\x00\x40\x00\x00\x00", b"\xff\xff\xff\xff\x00\x00"])
+def test_a_damaged_brush_is_refused(cut_off):
+    with pytest.raises(ValueError, match="Label Studio's runs"):
+        add_brush(np.zeros((64, 64), bool), cut_off)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["MVTec LOCO AD", "a table", "CVAT"])
+def test_a_layout_is_learnt_and_measured(tmp_path, made, layout):
+    pytest.importorskip("torch", reason="training needs the workstation's packages")
+    data, model = LAID_OUT[layout](tmp_path / "data", made), tmp_path / "model"
+    options = ("--preset", "fast", "--image-size", 64, "--group", "none")  # three groups are too few for a limit
+    ended = run_here("train", data, "-o", model, *options)
+    assert ended.returncode == 0, ended.stderr
+    ended = run_here("eval", model, data, "--json")
+    report = json.loads(ended.stdout)
+    assert (report["images"], report["defects_with_masks"]) == (5, 3) and 0 <= report["AUPRO"] <= 1
+    ended = run_here("report", model, data, "-o", tmp_path / "report.html")
+    assert ended.returncode == 0 and (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_good_images_that_were_learnt_are_no_test(tmp_path, made):
+    """Where a data set names no splits, its good images are learnt, and then say nothing."""
+    pytest.importorskip("torch", reason="training needs the workstation's packages")
+    rows = [row[:3] for row in table_rows(tmp_path, made)]
+    data, model = write_csv(tmp_path / "all.csv", [COLUMNS[:3], *rows]), tmp_path / "model"
+    assert run_here("train", data, "-o", model, "--preset", "fast", "--image-size", 64).returncode == 0
+    ended = run_here("eval", model, data)
+    assert ended.returncode == 2 and "of the 9 good images of" in ended.stderr and "names no splits" in ended.stderr
+
+
+def test_a_folder_of_half_a_layout_can_be_named(tmp_path, made):
+    data = data_sets.btad(tmp_path, made)
+    shutil.rmtree(data / "test")
+    learnt = find_good_images(data, "train/ok")
+    assert len(learnt) == 6 and group_images(learnt, root=data).count > 1
+
+
+def test_masks_that_fit_no_image_are_not_passed_over(tmp_path, made):
+    """As in VisA's two-class layout, whose masks lie in ground_truth/test/bad."""
+    data = data_sets.visa_one_class(tmp_path, made)
+    (data / "ground_truth").rename(tmp_path / "masks")
+    assert find_test_images(data)[-1].mask is None  # none at all: the pixel metrics are left out
+    (tmp_path / "masks").rename(tmp_path / "ground_truth")
+    (data / "ground_truth" / "bad").rename(data / "ground_truth" / "test")
+    with pytest.raises(DatasetError, match="holds masks, but none that is called as a test image .*, found test/"):
+        find_test_images(data)
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path, made):
+    data = data_sets.visa(tmp_path, made)
+    write(next((data / "Data" / "Masks").rglob("*.png")), np.ones((64, 63), bool))
+    with pytest.raises(DatasetError, match=r"009.png.*\(64, 63\), the image is \(64, 64\)"):
+        evaluate(Brightness(), find_test_images(data))
+
+
+def test_a_file_that_lists_nothing_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("good")
+    with pytest.raises(DatasetError, match="lists no images in a layout edgead knows. Those are MVTec AD 2: "):
+        find_good_images(tmp_path / "notes.txt")
+    (tmp_path / "empty.csv").write_text("path,label\n")
+    with pytest.raises(DatasetError, match="lists no images"):
+        find_good_images(tmp_path / "empty.csv")
+    (tmp_path / "bad.csv").write_bytes(b"path,label\n\xff\xfe")
+    with pytest.raises(DatasetError, match="no text in UTF-8"):
+        find_good_images(tmp_path / "bad.csv")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DatasetError, match="is no Parquet file|Parquet needs"):
+        find_good_images(tmp_path / "bad.parquet")
+
+
+def test_a_folder_of_good_images_stays_one(tmp_path, made):
+    """A table beside the images, such as one for --group, makes no data set of them."""
+    for part in made[:3]:
+        write(tmp_path / f"{part.name}.png", part.image)
+    write_csv(tmp_path / "groups.csv", [["path", "group"]])
+    assert read_layout(tmp_path) is None and len(find_good_images(tmp_path)) == 3
+    assert survey(tmp_path).to_dict()["layout"] == "a folder of good images"
+
+
+def test_layouts_have_names_of_their_own():
+    assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS)
