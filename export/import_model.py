@@ -157,7 +157,7 @@ def import_model(
         plan = CalibrationPlan(paths, *rates, groups=groups.of(paths))
         scores = complete_artifact(draft, manifest, plan, progress=partial(progress, "calibrate"))
         draft_artifact = Artifact(draft, read_manifest(draft))
-        _check_limits(draft_artifact, scores)
+        _check_limits(draft_artifact, scores, paths)
         _check_same(draft_artifact, opened, paths[:COMPARED], progress)
     return Artifact.load(destination), problems
 
@@ -278,13 +278,22 @@ def _own_size(shapes: set[tuple[int, ...]], roi: Sequence[int] | None) -> tuple[
     return height, width
 
 
-def _check_limits(artifact: Artifact, good: GoodScores) -> None:
-    """Raise SettingsError where good images have the highest score that the graph gives: no defect has a higher one."""
+def _check_limits(artifact: Artifact, good: GoodScores, paths: Sequence[Path]) -> None:
+    """Raise SettingsError where good images have the highest score that the graph gives: no defect has a higher one.
+
+    Scores may be the same for other reasons: what looks like no part at all must not have a higher one either.
+    """
     highest = max(good.scores)
     tied = sum(score == highest for score in good.scores)
     calibration = artifact.graph("fp32").calibration
     assert calibration is not None
-    if calibration.reject >= highest and (tied >= _TIED or highest <= _CUT_AT <= calibration.reject):
+    if calibration.reject < highest or (tied < _TIED and not highest <= _CUT_AT <= calibration.reject):
+        return
+    with Detector(artifact) as detector:
+        image = detector.read_image(paths[0])
+        noise = np.random.default_rng(0).integers(0, 256, image.shape, np.uint8)
+        others = [detector.measure(other).image_score for other in (255 - image, np.zeros_like(image), noise)]
+    if max(others) <= calibration.reject:
         raise SettingsError(
             f"{tied} of {len(good.scores)} good images have the highest score, {highest:g}, and the limit would be "
             f"{calibration.reject:g}: the graph cuts scores off, so that no defect could have a higher one. Export it "

@@ -22,7 +22,7 @@ def anomalib_like(
     """A graph with the inputs and outputs of anomalib 2's export: `input`, float NCHW from 0 to 1, any batch.
 
     It resizes to SIZE x SIZE and normalises within. The map is the mean over channels of how far a pixel is from grey,
-    the score its highest value. Without `side` it takes any size. `cut_off` brings scores to 0..1, as anomalib's
+    the score the mean of the map. Without `side` it takes any size. `cut_off` brings scores to 0..1, as anomalib's
     post-processing does.
     """
     sides: list[str | int] = ["height", "width"] if side is None else [side, side]
@@ -44,7 +44,7 @@ def anomalib_like(
         helper.make_node("Div", ["centred", "std"], ["normalised"]),
         helper.make_node("Abs", ["normalised"], ["far"]),
         helper.make_node("ReduceMean", ["far"], ["raw_map"], axes=[1], keepdims=1),
-        helper.make_node("ReduceMax", ["raw_map"], ["raw_score"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("ReduceMean", ["raw_map"], ["raw_score"], axes=[1, 2, 3], keepdims=0),
     ]
     for what in ("map", "score"):
         name = {"map": "anomaly_map", "score": "pred_score"}[what]
