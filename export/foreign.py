@@ -16,17 +16,19 @@ from pathlib import Path
 import numpy as np
 
 from edgead.artifact.inputs import MAX_PIXELS
-from edgead.artifact.manifest import Manifest
+from edgead.artifact.manifest import GraphRecord, Manifest
 from edgead.errors import SettingsError
 
 CHANNELS = 3
 FLOATS = ("float32", "float16", "float64")
 MAX_WHITE = 255.0
+# Of a graph that takes batches of one size alone. Each frame is computed so often.
+MAX_BATCH = 4
 NONE = "none"  # as the name of an output: it is not to be taken
 PATCH_SCORES = "patch_scores"  # what `edgead.heads.map.MapHead` takes
 
 Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-"""Runs a graph as it came, without its batch of one being left out: outputs by name."""
+"""Runs a graph as it came; gives its outputs by name, for the first image of its batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,17 @@ class Input:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
+    @property
+    def batch(self) -> int:
+        """How many images it takes at once, no fewer: the same one then."""
+        return self.port.shape[0] or 1
+
     def make(self, image: np.ndarray) -> np.ndarray:
         """Make what the graph takes of an image, uint8 RGB (h, w, 3), in numpy; the wrapped graph must agree with it.
 
         Returns
         -------
-        ndarray of the port's type, with a batch of one
+        ndarray of the port's type, with its batch
         """
         values = image if self.colour == "rgb" else image[..., ::-1]
         if self.port.dtype != "uint8":
@@ -78,11 +85,15 @@ class Input:
             values = values - np.array(self.mean, np.float32) if self.mean else values
             values = values / np.array(self.std, np.float32) if self.std else values
         values = values if self.layout == "nhwc" else values.transpose(2, 0, 1)
-        return np.ascontiguousarray(values, self.port.dtype)[None]
+        return np.repeat(np.ascontiguousarray(values, self.port.dtype)[None], self.batch, axis=0)
 
     def sides(self, size: tuple[int, int]) -> tuple[int, ...]:
         """The sides of what the graph takes for an image of this height and width."""
-        return (1, *size, CHANNELS) if self.layout == "nhwc" else (1, CHANNELS, *size)
+        return (self.batch, *size, CHANNELS) if self.layout == "nhwc" else (self.batch, CHANNELS, *size)
+
+    def first(self, value: np.ndarray) -> np.ndarray:
+        """What a graph gives of the first image of its batch."""
+        return value[:1] if self.batch > 1 and value.ndim else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +123,8 @@ class ForeignGraph(ABC):
     output_names : sequence of str
     properties : mapping of str to str
         What else the file says, by its own names.
-    runtime : str
-        Of `edgead.runtime`: what runs the finished model where nobody names another.
+    record : GraphRecord
+        The manifest's, with the files that are written.
     """
 
     path: Path
@@ -122,7 +133,7 @@ class ForeignGraph(ABC):
     inputs: Sequence[Port]
     output_names: Sequence[str]
     properties: Mapping[str, str]
-    runtime: str
+    record: GraphRecord
 
     @abstractmethod
     def open(self, given: Input, size: tuple[int, int]) -> Run:
@@ -130,7 +141,7 @@ class ForeignGraph(ABC):
 
     @abstractmethod
     def write(self, draft: Path, manifest: Manifest, given: Input, outputs: Outputs) -> None:
-        """Write the wrapped graph under the name that the manifest has for it, after `open` with the same size."""
+        """Write the wrapped graph into the files of `record`, after `open` with the same size."""
 
 
 def image_port(graph: ForeignGraph) -> Port:
@@ -142,7 +153,7 @@ def image_port(graph: ForeignGraph) -> Port:
     (port,) = graph.inputs
     if port.dtype not in (*FLOATS, "uint8") or len(port.shape) != 4:
         raise SettingsError(f"{graph.path} takes {port}: a batch of images of floats or uint8 is needed, of 4 sides")
-    if port.shape[0] not in (None, 1):
+    if (port.shape[0] or 1) > MAX_BATCH:
         raise SettingsError(
             f"{graph.path} takes batches of {port.shape[0]}: export it with a batch of 1, or of any size"
         )

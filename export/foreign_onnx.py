@@ -13,7 +13,7 @@ from edgead.export.foreign import CHANNELS, MAX_WHITE, PATCH_SCORES, ForeignGrap
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from edgead.artifact.manifest import Manifest
+from edgead.artifact.manifest import GraphRecord, Manifest
 from edgead.artifact.onnx_file import OpenGraphError, check_closed
 from edgead.errors import SettingsError
 from edgead.heads.patches import GRAPH_SCORE
@@ -32,7 +32,7 @@ class OnnxGraph(ForeignGraph):
     """
 
     format = "ONNX"
-    runtime = "onnxruntime"
+    record = GraphRecord()
 
     def __init__(self, path: Path):
         try:
@@ -62,7 +62,8 @@ class OnnxGraph(ForeignGraph):
 
         def run(made: np.ndarray) -> dict[str, np.ndarray]:
             try:
-                return dict(zip(self.output_names, session.run(None, {given.port.name: made}), strict=True))
+                values = map(given.first, session.run(None, {given.port.name: made}))
+                return dict(zip(self.output_names, values, strict=True))
             except Exception as error:  # noqa: BLE001  as above
                 raise SettingsError(
                     f"{self.path} does not run on {size[0]} x {size[1]} pixels: {error}; name another --size"
@@ -84,7 +85,7 @@ class OnnxGraph(ForeignGraph):
         except OpenGraphError as error:
             raise SettingsError(f"{self.path} cannot be used: {error}; export it without") from error
         helper.set_model_props(wrapped, manifest.graph_properties)
-        onnx.save(wrapped, draft / manifest.graphs["fp32"].file)
+        onnx.save(wrapped, draft / self.record.file)
 
 
 def _sized(model: onnx.ModelProto, given: Input, size: tuple[int, int]) -> onnx.ModelProto:
@@ -113,8 +114,13 @@ def _wrapped(model: onnx.ModelProto, manifest: Manifest, given: Input, outputs: 
     behind, values = [], []
     for name, (source, shape) in ends.items():
         constants[f"{_OUTER}{name}.shape"] = np.array(shape, np.int64)
+        last = f"{_INNER}{source}"
+        if given.batch > 1:
+            constants[f"{_OUTER}{name}.first"] = np.array([0], np.int64)
+            behind.append(helper.make_node("Gather", [last, f"{_OUTER}{name}.first"], [f"{_OUTER}{name}.of_first"]))
+            last = f"{_OUTER}{name}.of_first"
         behind += [
-            helper.make_node("Cast", [f"{_INNER}{source}"], [f"{_OUTER}{name}"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", [last], [f"{_OUTER}{name}"], to=TensorProto.FLOAT),
             helper.make_node("Reshape", [f"{_OUTER}{name}", f"{_OUTER}{name}.shape"], [name]),
         ]
         values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
@@ -164,6 +170,9 @@ def _before(image: str, given: Input, constants: dict[str, np.ndarray]) -> list[
             inputs.append(f"{name}.value")
         nodes.append(helper.make_node(kind, inputs, [name], name=name, **options))
         last = name
+    if given.batch > 1:
+        name = f"{_OUTER}input.batch"
+        nodes.append(helper.make_node("Concat", [last] * given.batch, [name], name=name, axis=0))
     return nodes
 
 

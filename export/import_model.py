@@ -25,6 +25,7 @@ from edgead.export.foreign import (
     image_port,
 )
 from edgead.export.foreign_facts import Known, known_of
+from edgead.export.foreign_ir import IrGraph
 from edgead.export.foreign_onnx import OnnxGraph
 
 from edgead.adapt.finalize import CalibrationPlan, GoodScores, complete_artifact
@@ -44,8 +45,11 @@ from edgead.heads import Head
 from edgead.heads.map import MapHead
 from edgead.workstation.methods.imported import IMPORTED
 
-# Images on which the finished model is compared with the graph as it came, and the largest relative difference.
+_FORMATS: dict[str, type[OnnxGraph | IrGraph]] = {".onnx": OnnxGraph, ".xml": IrGraph}
+# Images on which the finished model is compared with the graph as it came, and the largest relative difference. Engines
+# may compute in more bits than a graph asks for.
 COMPARED = 20
+TOLERANCES = {"float16": 1e-3}
 TOLERANCE = 1e-4
 # So many good images with one score, the highest, do not happen: the graph has cut it off. Many tools cut at 1.
 _TIED, _CUT_AT = 3, 1.0
@@ -96,7 +100,7 @@ def import_model(
     Parameters
     ----------
     path : Path
-        An ONNX file.
+        An ONNX file, or the XML file of an OpenVINO IR, which then needs OpenVINO on the device.
     destination : Path
     good : Good
     asked : Asked
@@ -148,6 +152,7 @@ def import_model(
         IMPORTED,
         spec,
         head_for(opened.outputs),
+        graphs={"fp32": graph.record},
         training={"settings": {}, IMPORTED: opened.facts(graph, known, size is None), **facts},
         versions=software_versions(),
     )
@@ -175,11 +180,12 @@ def _refuse_learnt(paths: Sequence[Path], learnt: Sequence[Path]) -> None:
 def read_graph(path: Path) -> ForeignGraph:
     """Open a file of another tool; raises SettingsError where edgead reads none of that kind, or it is edgead's own."""
     suffix = path.suffix.lower()
-    if suffix != ".onnx":
+    if suffix not in _FORMATS:
         raise SettingsError(
-            f"{path}: edgead imports ONNX files (.onnx), not {suffix or 'files without a suffix'}: export it as one"
+            f"{path}: edgead imports ONNX (.onnx) and OpenVINO IR (.xml with its .bin), not "
+            f"{suffix or 'files without a suffix'}: export the model as one of them"
         )
-    graph = OnnxGraph(path)
+    graph = _FORMATS[suffix](path)
     if any(name.startswith("edgead.") for name in graph.properties):
         raise SettingsError(f"{path} is a graph of edgead's own: the folder that it lies in is the finished model")
     return graph
@@ -242,6 +248,7 @@ class Opened:
             "format": graph.format,
             "producer": graph.producer,
             "input": f"{self.given.port.name}, {self.given.layout}, {self.given.colour}, {self.given.port.dtype}",
+            **({"batch": self.given.batch} if self.given.batch > 1 else {}),
             "white": self.given.white,
             "mean": list(self.given.mean),
             "std": list(self.given.std),
@@ -305,15 +312,16 @@ def _check_same(artifact: Artifact, opened: Opened, paths: Sequence[Path], progr
     """Raise SettingsError unless the finished model scores images as the graph does that it came from."""
     calibration = artifact.graph("fp32").calibration
     assert calibration is not None
-    with Detector(artifact, runtime="onnxruntime") as detector:
+    allowed = TOLERANCES.get(opened.given.port.dtype, TOLERANCE)
+    with Detector(artifact) as detector:
         for done, path in enumerate(paths, 1):
             image = read_frame(path, artifact.manifest.preprocessing)
             expected = opened.score(image, artifact.manifest.preprocessing)
             found = detector.measure(image).image_score
             error = abs(found - expected) / float(score_scale(expected, calibration.scores))
-            if not error <= TOLERANCE:
+            if not error <= allowed:
                 raise SettingsError(
                     f"{path} scores {found:.6g} by the imported model and {expected:.6g} by the graph itself, "
-                    f"{error:.2g} apart where {TOLERANCE:g} is allowed: the runtimes here compute it differently"
+                    f"{error:.2g} apart where {allowed:g} is allowed: the runtimes here compute it differently"
                 )
             progress("compare with the graph", done, len(paths))

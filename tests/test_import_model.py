@@ -19,9 +19,11 @@ from edgead.export.foreign import Port, find_layout, find_outputs, find_size
 from edgead.export.import_model import Asked, Good, import_model
 from onnx import TensorProto
 
-from edgead.artifact.folder import Artifact
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.ir_file import OpenIrError, check_ir
 from edgead.detector import Detector
 from edgead.errors import EdgeadError, SettingsError
+from edgead.runtime import available_runtimes
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +89,15 @@ def test_a_graph_of_any_size_is_given_images_as_they_are(good, tmp_path):
         ("nhwc", TensorProto.FLOAT, Asked(colour="bgr", white=255.0, mean=(10.0, 20.0, 30.0), std=(2.0, 3.0, 4.0))),
         ("nchw", TensorProto.FLOAT, Asked(colour="rgb", white=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)),
         ("nchw", TensorProto.FLOAT16, Asked(colour="bgr", white=1.0)),
+        ("batches of 2", TensorProto.FLOAT, Asked(colour="bgr", white=1.0)),
         ("nhwc", TensorProto.DOUBLE, Asked(colour="rgb", white=255.0)),
         ("nhwc", TensorProto.UINT8, Asked(colour="bgr")),
         ("nchw", TensorProto.UINT8, Asked(colour="rgb")),
     ],
 )
 def test_the_input_is_made_as_asked(good, tmp_path, layout, dtype, asked):
-    shape = ("n", SIZE, SIZE, 3) if layout == "nhwc" else ("n", 3, SIZE, SIZE)
+    shapes = {"nhwc": ("n", SIZE, SIZE, 3), "nchw": ("n", 3, SIZE, SIZE)}
+    shape = shapes.get(layout, (2, 3, SIZE, SIZE))
     path = plain(tmp_path / "graph.onnx", dtype=dtype, shape=shape)
     artifact, _ = import_model(path, tmp_path / "model", Good(good), asked)
     image = images(good)[0]
@@ -113,7 +117,7 @@ def test_the_input_is_made_as_asked(good, tmp_path, layout, dtype, asked):
         ({}, Asked(), "--colour rgb or --colour bgr"),
         ({}, Asked(colour="rgb"), "--white 1 or --white 255"),
         ({"dtype": TensorProto.UINT8}, Asked(colour="rgb", white=1.0), "leave out --white"),
-        ({"shape": (4, SIZE, SIZE, 3)}, Asked(colour="rgb", white=1.0), "batches of 4"),
+        ({"shape": (8, SIZE, SIZE, 3)}, Asked(colour="rgb", white=1.0), "batches of 8"),
         ({"shape": (1, SIZE, SIZE, 3)}, Asked(colour="rgb", white=1.0, layout="nchw"), "3 channels does not fit"),
         ({"shape": (1, SIZE, SIZE, 3)}, Asked(colour="rgb", white=1.0, size=(64, 64)), "--size 64,64 does not fit"),
         ({"outputs": ("one", "two")}, Asked(colour="rgb", white=1.0), "2 outputs that could be its map"),
@@ -279,3 +283,83 @@ def test_it_runs_in_a_site_as_any_other(line_data, tmp_path):
         daemon.stop(within_s=60)
     check_records(daemon)
     assert {record["decision"] for record in daemon.records()} <= {"ok", "review", "reject"}
+
+
+def ir_of(path: Path) -> Path:
+    """The same model as an OpenVINO IR beside it."""
+    openvino = pytest.importorskip(
+        "openvino", reason="NOT TESTED: an IR needs OpenVINO: pip install 'edgead[openvino]'"
+    )
+    openvino.save_model(openvino.convert_model(path), path.with_suffix(".xml"), compress_to_fp16=False)
+    return path.with_suffix(".xml")
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"shape": (1, 3, SIZE, SIZE)}, Asked(colour="rgb", white=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)),
+        ({"shape": ("n", SIZE, SIZE, 3)}, Asked(colour="bgr", white=255.0)),
+        ({"dtype": TensorProto.UINT8}, Asked(colour="bgr")),
+        ({"dtype": TensorProto.FLOAT16}, Asked(colour="rgb", white=1.0)),
+        ({"shape": (2, 3, SIZE, SIZE)}, Asked(colour="bgr", white=1.0)),
+    ],
+)
+def test_an_ir_scores_as_the_same_graph_in_onnx(good, tmp_path, options, asked):
+    path = plain(tmp_path / "graph.onnx", **options)
+    of_onnx, _ = import_model(path, tmp_path / "onnx", Good(good), asked)
+    of_ir, _ = import_model(ir_of(path), tmp_path / "ir", Good(good), asked)
+    with Detector(of_onnx) as one, Detector(of_ir) as other:
+        for image in images(good)[:3]:
+            expected, found = one.measure(image), other.measure(image)
+            assert np.allclose(found.anomaly_map, expected.anomaly_map, rtol=1e-3, atol=1e-4)
+            assert found.image_score == pytest.approx(expected.image_score, rel=1e-3)
+
+
+def test_an_ir_is_a_model_for_openvino_alone(good, tmp_path):
+    xml, model = ir_of(anomalib_like(tmp_path / "graph.onnx", side=None)), tmp_path / "model"
+    assert run_here("import", xml, "-o", model, "--good", good).returncode == 0
+    artifact = Artifact.load(model)
+    assert available_runtimes(artifact) == ["openvino"]
+    assert run_here("verify", model).returncode == 0
+    assert run_here("verify", model, "--all").returncode == 0
+    image = next(good.iterdir())
+    assert run_here("predict", model, image).returncode in (0, 1)
+    for refused in (
+        ("predict", model, image, "--runtime", "onnxruntime"),
+        ("export", model, good, "--precision", "fp16"),
+    ):
+        ended = run_here(*refused)
+        assert ended.returncode == 2 and "import the model as ONNX" in ended.stderr
+    (model / "model.bin").write_bytes(b"0" * (model / "model.bin").stat().st_size)
+    with pytest.raises(ArtifactError, match=r"model\.bin"):
+        artifact.graph().read_ir()
+
+
+def test_what_model_api_writes_into_an_ir_is_read(good, tmp_path):
+    openvino = pytest.importorskip(
+        "openvino", reason="NOT TESTED: an IR needs OpenVINO: pip install 'edgead[openvino]'"
+    )
+    model = openvino.convert_model(plain(tmp_path / "graph.onnx"))
+    for name, value in {"reverse_input_channels": "True", "mean_values": "1 2 3", "scale_values": "4 5 6"}.items():
+        model.set_rt_info(value, ["model_info", name])
+    openvino.save_model(model, tmp_path / "graph.xml", compress_to_fp16=False)
+    artifact, _ = import_model(tmp_path / "graph.xml", tmp_path / "model", Good(good), Asked())
+    facts = artifact.manifest.training["imported"]
+    assert (facts["mean"], facts["std"], facts["white"]) == ([1, 2, 3], [4, 5, 6], 255)
+    assert "rgb" in facts["input"]
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        (b"<net>", "no XML"),
+        (b"<other/>", "'other'"),
+        (b'<!DOCTYPE net [<!ENTITY a "b">]><net/>', "document type"),
+        (b'<net><layers><layer name="l" type="Loop"/></layers></net>', "graph of its own"),
+        (b"<net>" + b"<a>" * 70 + b"</a>" * 70 + b"</net>", "within each other"),
+    ],
+)
+def test_an_ir_that_may_not_end_is_refused(document, says):
+    with pytest.raises(OpenIrError, match=says):
+        check_ir(document)
+    check_ir(b'<net><layers><layer name="l" type="Relu"/></layers></net>')

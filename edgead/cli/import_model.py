@@ -29,7 +29,7 @@ CHANNELS = 3
 
 @app.command("import")
 def import_(
-    graph: Annotated[Path, typer.Argument(help="Exported model of another tool: an ONNX file.")],
+    graph: Annotated[Path, typer.Argument(help="Exported model of another tool: ONNX, or the .xml of an OpenVINO IR.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
     good: Annotated[
         Path,
@@ -121,6 +121,14 @@ def import_(
             f"The limit holds if the model has not learnt from the {training['calibration_images']} good images.",
             soft_wrap=True,
         )
+        if "batch" in report:
+            stderr.print(
+                f"warning: the graph takes batches of {report['batch']} images and no fewer: each frame is computed "
+                f"{report['batch']} times. Export it with a batch of 1, with anomalib by "
+                "`model.to_onnx(FOLDER, input_size=(HEIGHT, WIDTH), dynamic_axes={})`",
+                style="yellow",
+                soft_wrap=True,
+            )
         steps = [(edgead_command("verify", output), "checks the finished model")]
         steps.append((edgead_command("predict", output, "IMAGES", "--heat-maps", "maps"), "judges images"))
         print(*next_steps(*steps), sep="\n")

@@ -45,9 +45,9 @@ class OpenVinoRuntime:
         height, width = manifest.preprocessing.image_size
         shape = (1, height, width, manifest.preprocessing.channels)
         self.input = np.zeros(shape, manifest.preprocessing.dtype)
-        content = graph.read()
+        files = (graph.read(),) if graph.constants is None else graph.read_ir()
         try:
-            model = core.read_model(content)
+            model = core.read_model(*files)
             self._arrays = check_inputs(graph, manifest, [_tensor(port) for port in model.inputs])
             model.reshape({manifest.input: list(shape)})
             check_outputs(graph.path, manifest, [_tensor(port) for port in model.outputs])

@@ -104,4 +104,4 @@ def _open(artifact: Artifact, graph: Graph, options: OrtOptions, *, threads: int
     return OrtRuntime(artifact, graph, threads=threads)
 
 
-register("onnxruntime", OrtOptions, _open)
+register("onnxruntime", OrtOptions, _open, runs=lambda artifact, graph: graph.constants is None)
