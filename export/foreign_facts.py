@@ -1,4 +1,4 @@
-"""What tools write of how their graphs take images: names of outputs, metadata.json, properties of the file.
+"""Facts that tools write of how their graphs take images: names of outputs, metadata.json, properties of the file.
 
 Three tools are known. anomalib 2 has resizing and normalisation in the graph, takes RGB from 0 to 1, and names its
 outputs; before 1.0 a `metadata.json` beside the graph had the normalisation as a transform of albumentations. OpenVINO

@@ -27,7 +27,7 @@ from edgead.errors import SettingsError
 CHANNELS = 3
 
 
-@app.command("import")
+@app.command(name="import")
 def import_(
     graph: Annotated[Path, typer.Argument(help="Exported model of another tool: ONNX, or the .xml of an OpenVINO IR.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
