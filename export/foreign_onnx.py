@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from edgead.export.foreign import CHANNELS, MAX_WHITE, PATCH_SCORES, ForeignGraph, Input, Outputs, Port, Run
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, inliner, numpy_helper
 
 from edgead.artifact.manifest import GraphRecord, Manifest
 from edgead.artifact.onnx_file import OpenGraphError, check_closed
@@ -41,7 +41,7 @@ class OnnxGraph(ForeignGraph):
         except (DecodeError, onnx.checker.ValidationError, OSError) as error:
             raise SettingsError(f"{path} is no ONNX file that can be read ({error}): export the model again") from error
         self.path = path
-        self._model = onnx.inliner.inline_local_functions(model) if model.functions else model
+        self._model = inliner.inline_local_functions(model) if model.functions else model
         self.producer = f"{model.producer_name} {model.producer_version}".strip()
         self.properties = {entry.key: entry.value for entry in model.metadata_props}
         constants = {tensor.name for tensor in model.graph.initializer}
@@ -102,7 +102,7 @@ def _sized(model: onnx.ModelProto, given: Input, size: tuple[int, int]) -> onnx.
 
 
 def _wrapped(model: onnx.ModelProto, manifest: Manifest, given: Input, outputs: Outputs) -> onnx.ModelProto:
-    inner = onnx.compose.add_prefix(model, _INNER)
+    inner = compose.add_prefix(model, _INNER)
     constants: dict[str, np.ndarray] = {}
     before = _before(manifest.input, given, constants)
     image = before[-1].output[0] if before else manifest.input

@@ -221,8 +221,9 @@ def find_input(graph: ForeignGraph, known: Known, asked: Asked) -> Input:
 
 def head_for(outputs: Outputs) -> Head:
     """The head that takes scores and maps as they are."""
-    weights = {"patch_weight": 0.0, "graph_weight": 1.0} if outputs.both else {}
-    return MapHead(sigma_px=0.0, **weights)
+    if outputs.both:
+        return MapHead(sigma_px=0.0, patch_weight=0.0, graph_weight=1.0)
+    return MapHead(sigma_px=0.0)
 
 
 @dataclass(frozen=True, slots=True)

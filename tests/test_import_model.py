@@ -7,17 +7,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from command_line import run_here
 from daemons import check_records, conveyor, make_site, started, wait_for
-from foreign_graphs import SIZE, anomalib_like, expected_map, plain
-
-pytest.importorskip("onnx", reason="the import needs the workstation's packages")
-
 from edgead.export import import_model as module
 from edgead.export.foreign import Port, find_layout, find_outputs, find_size
 from edgead.export.import_model import Asked, Good, import_model
-from onnx import TensorProto
+from foreign_graphs import SIZE, anomalib_like, expected_map, plain
+from onnx import TensorProto, helper
 
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.ir_file import OpenIrError, check_ir
@@ -176,6 +174,48 @@ def test_a_model_that_scores_otherwise_than_its_graph_is_refused(good, tmp_path,
     with pytest.raises(SettingsError, match="by the graph itself"):
         import_model(anomalib_like(tmp_path / "graph.onnx"), tmp_path / "model", Good(good), Asked())
     assert not (tmp_path / "model").exists()
+
+
+def test_functions_within_a_graph_are_unfolded_and_branches_refused(good, tmp_path):
+    model = onnx.load(plain(tmp_path / "graph.onnx"))
+    doubled = helper.make_function(
+        "own", "Doubled", ["x"], ["y"], [helper.make_node("Add", ["x", "x"], ["y"])], [helper.make_opsetid("", 17)]
+    )
+    model.functions.append(doubled)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.graph.node[-1].output[0] = "once"
+    model.graph.node.append(helper.make_node("Doubled", ["once"], ["heat"], domain="own"))
+    onnx.save(model, tmp_path / "functions.onnx")
+    asked = Asked(colour="bgr", white=255.0)
+    artifact, _ = import_model(tmp_path / "functions.onnx", tmp_path / "model", Good(good), asked)
+    image = images(good)[0]
+    with Detector(artifact) as detector:
+        assert detector.measure(image).image_score == 2 * float(image[..., 0].max())
+
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["once"], ["inside"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("inside", TensorProto.FLOAT, None)],
+    )
+    model.graph.node[-1].CopyFrom(helper.make_node("If", ["always"], ["heat"], then_branch=branch, else_branch=branch))
+    del model.functions[:]
+    model.graph.initializer.append(helper.make_tensor("always", TensorProto.BOOL, [], [True]))
+    onnx.save(model, tmp_path / "branches.onnx")
+    with pytest.raises(SettingsError, match=r"graph of its own \(Loop, Scan, If\)"):
+        import_model(tmp_path / "branches.onnx", tmp_path / "another", Good(good), asked)
+
+
+def test_values_in_a_file_beside_the_graph_come_along(good, tmp_path):
+    model = onnx.load(anomalib_like(tmp_path / "graph.onnx"))
+    onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, size_threshold=0)
+    artifact, _ = import_model(tmp_path / "apart.onnx", tmp_path / "model", Good(good), Asked())
+    with Detector(artifact) as detector:
+        assert detector.measure(images(good)[0]).image_score > 0
+    for data in tmp_path.glob("*-*"):
+        data.unlink()
+    with pytest.raises(SettingsError, match="no ONNX file that can be read"):
+        import_model(tmp_path / "apart.onnx", tmp_path / "another", Good(good), Asked())
 
 
 def test_images_that_were_learnt_make_no_limit(good, tmp_path):
