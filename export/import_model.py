@@ -125,6 +125,11 @@ def import_model(
     known = known_of(graph)
     given = find_input(graph, known, asked)
     size = find_size(given.port, given.layout, asked.size)
+    if good.normal_dir is None and (good.data / "train").is_dir():
+        raise SettingsError(
+            f"{good.data} has a folder train, from which the model has probably learnt: name a folder of other good "
+            "images with --good, or with --normal-dir one below it, such as test/good"
+        )
     paths = find_good_images(good.data, good.normal_dir)
     _refuse_learnt(paths, good.learnt)
     choose_rates(len(paths), good.false_reject_rate, good.review_rate)
@@ -153,7 +158,7 @@ def import_model(
         spec,
         head_for(opened.outputs),
         graphs={"fp32": graph.record},
-        training={"settings": {}, IMPORTED: opened.facts(graph, known, size is None), **facts},
+        training={"settings": {}, IMPORTED: opened.facts(graph, known, asked, size is None), **facts},
         versions=software_versions(),
     )
     with new_artifact(destination) as draft:
@@ -240,9 +245,10 @@ class Opened:
         found = self.run(self.given.make(preprocess(image, spec)))
         return float(np.max(found[self.outputs.score or self.outputs.map or ""]))
 
-    def facts(self, graph: ForeignGraph, known: Known, any_size: bool) -> dict[str, Any]:
+    def facts(self, graph: ForeignGraph, known: Known, asked: Asked, any_size: bool) -> dict[str, Any]:
         """What the manifest records of the import."""
         height, width = self.size
+        of_asked = "what was asked" if asked.colour or asked.white else ""
         return {
             "file": graph.path.name,
             "sha256": file_sha256(graph.path),
@@ -253,7 +259,7 @@ class Opened:
             "white": self.given.white,
             "mean": list(self.given.mean),
             "std": list(self.given.std),
-            "input_known_from": known.source or "what was asked",
+            "input_known_from": "; ".join(filter(None, (of_asked, known.source))),
             "size": f"{width} x {height}, " + ("that of the images" if any_size else "that of the graph"),
             "map": self.outputs.map or "none",
             "score": self.outputs.score or "the highest value of the map",

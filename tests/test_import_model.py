@@ -225,6 +225,16 @@ def test_images_that_were_learnt_make_no_limit(good, tmp_path):
         import_model(path, tmp_path / "model", Good(good, learnt=learnt), Asked())
 
 
+def test_a_folder_that_was_probably_learnt_is_not_taken_without_asking(good, tmp_path):
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "train" / "good").symlink_to(good)
+    path = anomalib_like(tmp_path / "graph.onnx")
+    with pytest.raises(SettingsError, match="probably learnt.*--normal-dir"):
+        import_model(path, tmp_path / "model", Good(tmp_path / "data"), Asked())
+    artifact, _ = import_model(path, tmp_path / "model", Good(tmp_path / "data", "train/good"), Asked())
+    assert artifact.manifest.training["calibration_images"] == 40
+
+
 TRANSFORM = {
     "transform": {
         "__class_fullname__": "Compose",
@@ -311,7 +321,7 @@ def test_the_command_line_makes_verifies_and_exports_it(good, tmp_path):
 @pytest.mark.slow
 def test_it_runs_in_a_site_as_any_other(line_data, tmp_path):
     path = anomalib_like(tmp_path / "graph.onnx", side=None)
-    import_model(path, tmp_path / "model", Good(line_data), Asked())
+    import_model(path, tmp_path / "model", Good(line_data, "train/good"), Asked())
     site = make_site(tmp_path / "model", cameras={"conveyor": conveyor(30, count=40)})
     with started(tmp_path, site) as daemon:
         daemon.wait_judged(20)

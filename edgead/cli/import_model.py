@@ -12,7 +12,6 @@ from edgead.cli.app import (
     FalseRejectRate,
     Group,
     Json,
-    NormalDir,
     Region,
     ReviewRate,
     app,
@@ -33,7 +32,7 @@ def import_(
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
     good: Annotated[
         Path,
-        typer.Option(help="Folder of good images that the model has not learnt from, or a data set in MVTec layout."),
+        typer.Option(help="Folder of good images that the model has not learnt from."),
     ],
     learnt: Annotated[
         list[Path] | None,
@@ -69,7 +68,9 @@ def import_(
     ] = None,
     false_reject_rate: FalseRejectRate = None,
     review_rate: ReviewRate = None,
-    normal_dir: NormalDir = None,
+    normal_dir: Annotated[
+        str | None, typer.Option(help="Folder of good images below --good, such as test/good of a data set.")
+    ] = None,
     group: Group = "auto",
     roi: Region = None,
     mm_per_pixel: Annotated[
