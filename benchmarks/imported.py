@@ -98,8 +98,8 @@ def make_exports(work: Path, images: Sequence[np.ndarray]) -> Iterator[Export]:
     one = {"input_size": (SIDE, SIDE)}
     yield Export("PatchCore, ONNX, any size", patchcore.to_onnx(work / "1"), True)
     yield Export("PatchCore, ONNX, 256 x 256", patchcore.to_onnx(work / "2", **one), False)
-    alone = patchcore.to_onnx(work / "3", **one, dynamic_axes={})
-    yield Export("PatchCore, ONNX, 256 x 256, batch of one", alone, False)
+    alone = patchcore.to_onnx(work / "3", dynamic_axes={"input": {2: "height", 3: "width"}})
+    yield Export("PatchCore, ONNX, any size, batch of one", alone, True)
     yield Export("PatchCore, OpenVINO IR, 256 x 256", patchcore.to_openvino(work / "4", **one), False)
     efficient_ad = EfficientAd()
     yield Export("EfficientAD, ONNX, any size", efficient_ad.to_onnx(work / "5"), True)

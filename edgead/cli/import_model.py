@@ -126,7 +126,7 @@ def import_(
             stderr.print(
                 f"warning: the graph takes batches of {report['batch']} images and no fewer: each frame is computed "
                 f"{report['batch']} times. Export it with a batch of 1, with anomalib by "
-                "`model.to_onnx(FOLDER, input_size=(HEIGHT, WIDTH), dynamic_axes={})`",
+                "`model.to_onnx(FOLDER, dynamic_axes={'input': {2: 'height', 3: 'width'}})`",
                 style="yellow",
                 soft_wrap=True,
             )
