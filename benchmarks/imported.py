@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from edgead.export.foreign import OF_ANOMALIB
 from edgead.export.import_model import Asked, Good, import_model
 
 from edgead.artifact.folder import Artifact
@@ -123,7 +124,15 @@ def compare(export: Export, artifact: Artifact, paths: Sequence[Path]) -> Differ
     """Score images by the imported model and by anomalib's inferencer."""
     from anomalib.deploy import OpenVINOInferencer
 
-    theirs = OpenVINOInferencer(export.path, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
+    class Inferencer(OpenVINOInferencer):
+        """anomalib's, which takes any of an output's names, and fails where the one that it takes is not its own."""
+
+        @staticmethod
+        def post_process(predictions: Any) -> dict[str, Any]:
+            names = [next(name for name in named if name in OF_ANOMALIB) for named in predictions.names()]
+            return dict(zip(names, predictions.to_tuple(), strict=True))
+
+    theirs = Inferencer(export.path, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
     spec, head = artifact.manifest.preprocessing, artifact.manifest.head
     assert isinstance(head, MapHead)
     scores, maps = [], []

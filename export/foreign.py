@@ -25,6 +25,8 @@ MAX_WHITE = 255.0
 # Of a graph that takes batches of one size alone. Each frame is computed so often.
 MAX_BATCH = 4
 NONE = "none"  # as the name of an output: it is not to be taken
+# Outputs of anomalib 2, `anomalib.data.InferenceBatch`.
+OF_ANOMALIB = frozenset({"anomaly_map", "pred_score", "pred_label", "pred_mask"})
 PATCH_SCORES = "patch_scores"  # what `edgead.heads.map.MapHead` takes
 
 Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgead.export.foreign import CHANNELS, MAX_WHITE, ForeignGraph
+from edgead.export.foreign import CHANNELS, MAX_WHITE, OF_ANOMALIB, ForeignGraph
 
 from edgead.errors import SettingsError
 from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
@@ -22,9 +22,7 @@ from edgead.files.regular_files import MissingFileError, UnreadableFileError, re
 METADATA = "metadata.json"
 ANOMALIB = "anomalib"
 _MAX_BYTES = 1 << 20
-# Outputs of anomalib 2, `anomalib.data.InferenceBatch`.
 _OF_ANOMALIB = {"map": "anomaly_map", "score": "pred_score"}
-_ALL_OF_ANOMALIB = {*_OF_ANOMALIB.values(), "pred_label", "pred_mask"}
 # What metadata.json of anomalib before 2.0 has, any of them.
 _THRESHOLDS = {"image_threshold", "pixel_threshold"}
 _COLOURS = {"Rgb8": "rgb", "Bgr8": "bgr"}
@@ -55,7 +53,7 @@ def known_of(graph: ForeignGraph) -> Known:
     if metadata is not None and _THRESHOLDS & metadata.keys():
         return Known(f"{METADATA} of {ANOMALIB}: the graph normalises", "rgb", 1.0)
     names = set(graph.output_names)
-    if names <= _ALL_OF_ANOMALIB and names & set(_OF_ANOMALIB.values()):
+    if names <= OF_ANOMALIB and names & set(_OF_ANOMALIB.values()):
         return Known(
             f"the names of its outputs, those of {ANOMALIB}: the graph normalises", "rgb", 1.0, outputs=_OF_ANOMALIB
         )

@@ -7,7 +7,17 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from edgead.export.foreign import CHANNELS, MAX_WHITE, PATCH_SCORES, ForeignGraph, Input, Outputs, Port, Run
+from edgead.export.foreign import (
+    CHANNELS,
+    MAX_WHITE,
+    OF_ANOMALIB,
+    PATCH_SCORES,
+    ForeignGraph,
+    Input,
+    Outputs,
+    Port,
+    Run,
+)
 
 from edgead.artifact.ir_file import OpenIrError, check_ir
 from edgead.artifact.manifest import GraphRecord, Manifest
@@ -129,7 +139,9 @@ def _before(operators: Any, image: Any, given: Input) -> Any:
 
 
 def _name(port: Any) -> str:
-    return min(port.names) if port.names else str(port.node.friendly_name)
+    """The name of an input or output; of several for one tensor, that by which it is known, or the shortest."""
+    names = sorted(port.names, key=lambda name: (name not in OF_ANOMALIB, len(name), name))
+    return names[0] if names else str(port.node.friendly_name)
 
 
 def _port(port: Any) -> Port:

@@ -399,6 +399,16 @@ def test_what_model_api_writes_into_an_ir_is_read(good, tmp_path):
     assert "rgb" in facts["input"]
 
 
+def test_of_several_names_of_one_output_the_known_one_is_taken(good, tmp_path):
+    openvino = pytest.importorskip("openvino", reason="NOT TESTED: an IR needs OpenVINO")
+    model = openvino.convert_model(anomalib_like(tmp_path / "graph.onnx"))
+    for output in model.outputs:  # as in IRs of anomalib
+        output.tensor.add_names({f"a_{output.any_name}"})
+    openvino.save_model(model, tmp_path / "graph.xml", compress_to_fp16=False)
+    artifact, _ = import_model(tmp_path / "graph.xml", tmp_path / "model", Good(good), Asked())
+    assert artifact.manifest.training["imported"]["score"] == "pred_score"
+
+
 @pytest.mark.parametrize(
     ("document", "says"),
     [
