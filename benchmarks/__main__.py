@@ -37,6 +37,7 @@ BENCHMARKS = (
     "ped2",
     "guarantee",
     "guard",
+    "imported",
     "inp_lite",
     "outliers",
     "push",

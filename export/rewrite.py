@@ -10,7 +10,8 @@ from edgead.export.graph import export_onnx
 from edgead.export.verify import SCORE_TOLERANCE, replay_golden
 
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
-from edgead.errors import EdgeadError
+from edgead.errors import EdgeadError, SettingsError
+from edgead.workstation.methods.imported import IMPORTED
 from edgead.workstation.methods.load import load_network
 
 
@@ -41,8 +42,15 @@ def rewrite_graph(path: Path, *, make_default: bool = False) -> Artifact:
     ------
     ExportError
         If the new graph scores the golden images differently: the thresholds would no longer hold.
+    SettingsError
+        If the model was imported.
     """
     artifact = Artifact.load(path)
+    if artifact.manifest.detector == IMPORTED:
+        raise SettingsError(
+            f"{path} was imported, and has no torch weights that its graph could be written from: import it again with "
+            "`edgead import`"
+        )
     network = load_network(artifact)
     with new_artifact(path, keep=False) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)

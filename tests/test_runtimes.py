@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgead.artifact.folder import ENGINES
+from edgead.artifact.folder import ENGINES, Artifact
+from edgead.daemon.self_test import self_test
+from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.runtime import RUNTIMES, available_runtimes, choose_runtime, device, engine, open_runtime
 from edgead.runtime.device import Gpu
@@ -28,7 +30,7 @@ class StubArtifact:
         name = precision or self.manifest.precision
         if name not in self.precisions:
             raise SettingsError(f"no {name} graph")
-        return SimpleNamespace(precision=name)
+        return SimpleNamespace(precision=name, constants=None)
 
 
 @pytest.fixture
@@ -106,9 +108,49 @@ def test_tensorrt_is_available_where_it_has_an_engine_of_that_very_graph(artifac
     "name, what",
     [
         ("tensort", "unknown runtime 'tensort': choose auto or one of onnxruntime, openvino, tensorrt"),
-        ("onnxruntime?speed=2", "runtime onnxruntime: unknown option 'speed'; it takes none"),
+        ("onnxruntime?speed=2", "runtime onnxruntime: unknown option 'speed'; known are provider"),
     ],
 )
 def test_a_wrong_name_says_what_is_known(artifact, name, what):
     with pytest.raises(SettingsError, match=re.escape(what)):
         open_runtime(artifact, name)
+
+
+@pytest.mark.parametrize(
+    "name, what",
+    [
+        (
+            "onnxruntime?provider=cuda",
+            "no provider cuda, it has cpu: `pip uninstall onnxruntime`, then",
+        ),
+        ("onnxruntime?provider=coreml", "no provider coreml.*macOS"),
+        ("onnxruntime?provider=tpu", "provider: must be 'cpu', 'cuda'"),
+        ("openvino?device=NPU", "finds no NPU here, it finds CPU.*linux-npu-driver"),
+        ("openvino?device=GPU.1", "finds no GPU.1 here"),
+        ("openvino?device=TPU", "device: does not match"),
+    ],
+)
+def test_a_device_that_is_not_here_is_refused_with_what_to_install(trained_model, monkeypatch, name, what):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    if name.startswith("openvino"):
+        openvino = pytest.importorskip("openvino", reason="NOT TESTED: devices need OpenVINO")
+        monkeypatch.setattr(openvino.Core, "available_devices", ["CPU"])
+    with pytest.raises(SettingsError, match=what):
+        open_runtime(Artifact.load(trained_model), name)
+
+
+def test_a_provider_that_does_not_load_is_not_replaced_by_the_cpu(trained_model, monkeypatch):
+    import onnxruntime
+
+    there = ["CoreMLExecutionProvider", "CPUExecutionProvider"]  # listed here, and yet it is not there
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    with pytest.warns(UserWarning), pytest.raises(SettingsError, match="cannot load its provider coreml"):
+        open_runtime(Artifact.load(trained_model), "onnxruntime?provider=coreml")
+
+
+def test_a_device_that_openvino_chooses_passes_the_self_test(trained_model):
+    pytest.importorskip("openvino", reason="NOT TESTED: devices need OpenVINO")
+    with Detector.load(trained_model, runtime="openvino?device=AUTO", precision="fp32") as detector:
+        self_test(detector).require()

@@ -407,7 +407,7 @@ def test_a_model_without_a_bank_is_refused(model_copy, new_batch):
         manifest["detector"], manifest["head"] = "simplenet", {"kind": "map"}
 
     edit_manifest(model_copy, as_map)
-    with pytest.raises(SettingsError, match="simplenet model, which has no memory bank"):
+    with pytest.raises(SettingsError, match="simplenet, has no memory bank"):
         teach(model_copy, TeachPlan(new_batch, reason=LIGHT))
 
 

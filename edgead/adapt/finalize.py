@@ -113,7 +113,7 @@ def complete_artifact(
     GoodScores
         What the thresholds were made from, in the order of the images; without thresholds, of moved golden parts.
     """
-    with Detector(Artifact(draft, manifest), runtime="onnxruntime") as detector:
+    with Detector(Artifact(draft, manifest)) as detector:  # no engine is built yet: none but the graph's own opens it
         if plan.false_reject_rate is None:
             return _complete_without_thresholds(detector, draft, plan.images)
         good = plan.scores or measure_good(detector, plan.images, progress, folds=plan.folds)

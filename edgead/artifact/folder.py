@@ -108,6 +108,7 @@ class Artifact:
             record.score_tolerance,
             self._sha256.get(record.file),
             {array: self._array_file(array) for array in record.arrays},
+            None if record.constants is None else self._file(record.constants),
         )
 
     def image(self, name: str) -> np.ndarray:
@@ -156,8 +157,10 @@ class Artifact:
         return array
 
     def _array_file(self, name: str) -> ArrayFile:
-        file = self.manifest.arrays[name]
-        return ArrayFile(self.path, file, self._sha256.get(file))
+        return self._file(self.manifest.arrays[name])
+
+    def _file(self, name: str) -> ArrayFile:
+        return ArrayFile(self.path, name, self._sha256.get(name))
 
     def kinds_examples(self) -> np.ndarray:
         """Read what describes the examples of its kinds, float32 (examples, n), read only.
@@ -170,7 +173,7 @@ class Artifact:
         kinds = self.manifest.kinds
         if kinds is None:
             raise ArtifactError(f"{self.path} knows no kinds of rejects: teach it some with `edgead name`")
-        file = ArrayFile(self.path, kinds.file, self._sha256.get(kinds.file))
+        file = self._file(kinds.file)
         examples = file.read()
         if examples.ndim != 2 or len(examples) != len(kinds.labels):
             raise ArtifactError(
@@ -190,7 +193,8 @@ def _needed(manifest: Manifest) -> set[str]:
     golden = {name for record in records for image in record.golden for name in (image.image, image.anomaly_map)}
     kinds = {manifest.kinds.file} if manifest.kinds else set()
     kept = {one.image for one in manifest.kept}
-    return {*manifest.arrays.values(), *(record.file for record in records), *golden, *kinds, *kept}
+    graphs = {name for record in records for name in (record.file, record.constants) if name is not None}
+    return {*manifest.arrays.values(), *graphs, *golden, *kinds, *kept}
 
 
 @contextmanager

@@ -211,15 +211,22 @@ class GraphRecord(Section):
     `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network
     (`edgead.export.verify`): the largest relative differences for fp32, their means for others. `method` says how the
     graph was made and what was measured. `arrays` names the manifest's arrays that it takes as inputs after the image.
+    With a file of `constants` it is an OpenVINO IR, which one runtime alone takes, and else ONNX.
     """
 
     file: str = "model.onnx"
+    constants: str | None = None
     arrays: tuple[str, ...] = ()
     calibration: Calibration | None = None
     golden: GoldenImages = []
     score_tolerance: Annotated[float, Field(gt=0, le=MAX_TOLERANCE)] = 1e-4
     map_tolerance: Annotated[float, Field(gt=0)] = 1e-3
     method: dict[str, Any] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave constants out where there are none: such manifests are what they were."""
+        return {name: value for name, value in plain(self).items() if value is not None or name != "constants"}
 
 
 def _known_head(content: object) -> Head:

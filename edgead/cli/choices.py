@@ -42,6 +42,16 @@ class InputName(Word):
     rgb_relief = "rgb_relief"
 
 
+class ColourOrder(Word):
+    rgb = "rgb"
+    bgr = "bgr"
+
+
+class LayoutName(Word):
+    nchw = "nchw"
+    nhwc = "nhwc"
+
+
 class PaletteName(Word):
     warm = "warm"
     blue = "blue"

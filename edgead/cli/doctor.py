@@ -241,9 +241,22 @@ def _openvino() -> Finding:
         return {"ok": False, "detail": f"not installed (optional: {install_command('openvino')})"}
     openvino = importlib.import_module("openvino")
     core = openvino.Core()
-    request = core.compile_model(core.read_model(_ABS_MODEL), "CPU").create_infer_request()
-    (result,) = request.infer({"x": np.array([-2.0], np.float32)}).values()
-    return {"ok": bool(result[0] == 2.0), "detail": f"{openvino.__version__} runs a network on CPU"}
+    working: list[str] = []
+    broken: list[str] = []
+    for device in core.available_devices:
+        (working if _device_runs(core, device) else broken).append(device)
+    fails = f"; finds, but cannot use: {', '.join(broken)}" if broken else ""
+    detail = f"{openvino.__version__} runs a network on {', '.join(working) or 'nothing'}{fails}"
+    return {"ok": "CPU" in working, "detail": detail}
+
+
+def _device_runs(core: Any, device: str) -> bool:
+    try:
+        request = core.compile_model(core.read_model(_ABS_MODEL), device).create_infer_request()
+        (result,) = request.infer({"x": np.array([-2.0], np.float32)}).values()
+    except RuntimeError:  # of a driver
+        return False
+    return bool(result[0] == 2.0)
 
 
 def _tensorrt() -> Finding:

@@ -24,6 +24,10 @@ EXAMPLES = {
         "edgead distill photographs -o teacher.safetensors",
         "edgead distill photographs -o teacher.safetensors --model-size small --steps 60000",
     ),
+    "import": (
+        "edgead import weights/onnx/model.onnx -o model --good good_images",
+        "edgead import other.onnx -o model --good good_images --colour rgb --white 1 --map heat --score score",
+    ),
     "export": ("edgead export model good_images --precision int8", "edgead export model --precision fp32"),
     "predict": ("edgead predict model new_images --heat-maps heat_maps", "edgead predict model part.png --json"),
     "stream": (

@@ -32,6 +32,7 @@ VERBS = {
         "commission": "commission",
         "cycle": "cycle",
         "distill": "train",
+        "import": "import_model",
         "export": "workstation",
     },
     "Judge and measure": {

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 AUTO = "auto"
-_FALLBACK = "onnxruntime"
+_FALLBACK, _OF_IR = "onnxruntime", "openvino"
 
 
 def available_runtimes(artifact: Artifact, precision: str | None = None) -> list[str]:
@@ -84,7 +84,7 @@ def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None =
     artifact : Artifact
     name : str
         One of `RUNTIMES`, with options after a `?` where it has some. "auto" is TensorRT where the artifact has an
-        engine for the GPU that is here, otherwise ONNX Runtime.
+        engine for the GPU that is here, otherwise ONNX Runtime; OpenVINO for a graph that it alone takes.
     precision : str, optional
         See `Artifact.graph`.
 
@@ -104,7 +104,7 @@ def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None =
             graph = runtime.graph(artifact, precision)
             if runtime.runs(artifact, graph):
                 return Chosen(artifact, runtime, runtime.options(), graph)
-    fallback = _named(_FALLBACK)
+    fallback = _named(_FALLBACK if asked.constants is None else _OF_IR)
     return Chosen(artifact, fallback, fallback.options(), asked)
 
 

@@ -1,12 +1,16 @@
-"""OpenVINO with fixed threads, one stream, and tensors that are bound once: nothing is allocated per frame."""
+"""OpenVINO on the CPU, with fixed threads and one stream, or on another device of Intel's.
+
+Tensors are bound once: nothing is allocated per frame.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
@@ -17,11 +21,25 @@ from edgead.runtime.contract import FIRST_RUN_S, Tensor, check_inputs, check_out
 from edgead.runtime.registry import register
 from edgead.runtime.workers import start_workers
 
+CPU, AUTO = "CPU", "AUTO"
+_DRIVERS = {
+    "GPU": "install the driver of Intel's GPU (on Debian intel-opencl-icd), and let this user open /dev/dri",
+    "NPU": "install Intel's NPU driver (https://github.com/intel/linux-npu-driver), and let this user open /dev/accel",
+}
+
 
 class OpenVinoRuntime:
-    """One of the artifact's graphs on OpenVINO's CPU device, batch 1."""
+    """One of the artifact's graphs on a device of OpenVINO, batch 1.
 
-    def __init__(self, artifact: Artifact, graph: Graph, *, threads: int | None = None):
+    Raises
+    ------
+    SettingsError
+        OpenVINO is not installed, or has no such device here.
+    ArtifactError
+        The graph cannot be opened there.
+    """
+
+    def __init__(self, artifact: Artifact, graph: Graph, *, device: str = CPU, threads: int | None = None):
         try:
             import openvino
         except ImportError as error:
@@ -30,34 +48,25 @@ class OpenVinoRuntime:
                 "the runtime onnxruntime"
             ) from error
         core = openvino.Core()
-        half_floats = "FP16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": threads or kernels.threads(),
-            # Where the CPU has bfloat16 or half floats, OpenVINO computes fp32 graphs with them unless asked not to;
-            # and half floats with bfloat16, whose error is eight times as large, where it has that alone.
-            "INFERENCE_PRECISION_HINT": "f16" if graph.precision == "fp16" and half_floats else "f32",
-            # Pinned threads would keep the kernels, which run between two inferences, from the same cores.
-            "ENABLE_CPU_PINNING": False,
-        }
+        _check_device(core, device)
+        options = _options(core, device, graph.precision, threads or kernels.threads())
         manifest = artifact.manifest
         height, width = manifest.preprocessing.image_size
         shape = (1, height, width, manifest.preprocessing.channels)
         self.input = np.zeros(shape, manifest.preprocessing.dtype)
-        content = graph.read()
+        files = (graph.read(),) if graph.constants is None else graph.read_ir()
         try:
-            model = core.read_model(content)
+            model = core.read_model(*files)
             self._arrays = check_inputs(graph, manifest, [_tensor(port) for port in model.inputs])
             model.reshape({manifest.input: list(shape)})
             check_outputs(graph.path, manifest, [_tensor(port) for port in model.outputs])
             given = [openvino.Tensor(array, shared_memory=True) for array in (self.input, *self._arrays.values())]
             self._request: Any
             self._request, self._workers = start_workers(
-                lambda: _run_once(core.compile_model(model, "CPU", options).create_infer_request(), given)
+                lambda: _run_once(core.compile_model(model, device, options).create_infer_request(), given)
             )
         except RuntimeError as error:
-            raise ArtifactError(f"{graph.path} cannot be opened by OpenVINO: {error}") from error
+            raise ArtifactError(f"{graph.path} cannot be opened by OpenVINO on {device}: {error}") from error
         self.outputs: dict[str, np.ndarray] = {}
         for index, name in enumerate(manifest.outputs):
             self.outputs[name] = np.zeros(list(model.outputs[index].shape), np.float32)
@@ -74,6 +83,29 @@ class OpenVinoRuntime:
     def close(self) -> None:
         """Release the engine's memory."""
         self._request = None
+
+
+def _check_device(core: Any, device: str) -> None:
+    found = core.available_devices
+    kind = device.partition(".")[0]
+    if device != AUTO and not any(name == device or name.partition(".")[0] == device for name in found):
+        advice = _DRIVERS.get(kind, "take one of these")
+        raise SettingsError(f"OpenVINO finds no {device} here, it finds {', '.join(found)}: {advice}")
+
+
+def _options(core: Any, device: str, precision: str, threads: int) -> dict[str, Any]:
+    """How a network is compiled: one stream, and no fewer bits than the graph has."""
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if device.startswith("NPU"):  # it knows half floats alone; the golden images say whether they are enough
+        return options
+    half_floats = device != CPU or "FP16" in core.get_property(CPU, "OPTIMIZATION_CAPABILITIES")
+    # Where a device has bfloat16 or half floats, OpenVINO computes fp32 graphs with them unless asked not to; and half
+    # floats with bfloat16, whose error is eight times as large, where it has that alone.
+    options["INFERENCE_PRECISION_HINT"] = "f16" if precision == "fp16" and half_floats else "f32"
+    if device != CPU:
+        return options
+    # Pinned threads would keep the kernels, which run between two inferences, from the same cores.
+    return {**options, "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
 
 
 def _tensor(port: Any) -> Tensor:
@@ -96,13 +128,21 @@ def _run_once(request: Any, inputs: Sequence[Any]) -> Any:
 
 
 class OpenVinoOptions(Section):
-    """OpenVINO on the CPU: `pip install 'edgead[openvino]'`."""
+    """OpenVINO on the CPU or another device of Intel's: `pip install 'edgead[openvino]'`."""
+
+    device: Annotated[
+        str,
+        Field(
+            pattern=r"^(CPU|AUTO|(GPU|NPU)(\.\d{1,2})?)$",
+            description="CPU, GPU, NPU, one of several as GPU.1, or AUTO, where OpenVINO chooses.",
+        ),
+    ] = CPU
 
 
 def _open(
     artifact: Artifact, graph: Graph, options: OpenVinoOptions, *, threads: int | None, on_device: bool
 ) -> OpenVinoRuntime:
-    return OpenVinoRuntime(artifact, graph, threads=threads)
+    return OpenVinoRuntime(artifact, graph, device=options.device, threads=threads)
 
 
 register("openvino", OpenVinoOptions, _open, runs=lambda artifact, graph: find_spec("openvino") is not None)

@@ -1,15 +1,22 @@
-"""ONNX Runtime with fixed threads and buffers bound once: nothing is allocated per frame."""
+"""ONNX Runtime on the CPU, with fixed threads, or by another provider.
+
+Buffers are bound once: nothing is allocated per frame.
+"""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from edgead import kernels
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.components.options import Section
+from edgead.errors import SettingsError
 from edgead.runtime.contract import FIRST_RUN_S, Tensor, check_inputs, check_outputs
 from edgead.runtime.registry import register
 from edgead.runtime.workers import start_workers
@@ -21,10 +28,42 @@ if TYPE_CHECKING:
 WITHOUT = ["WeightBiasQuantization"]
 
 
-class OrtRuntime:
-    """One of the artifact's graphs on ONNX Runtime's CPU provider, batch 1."""
+class Provider(NamedTuple):
+    """Library of ONNX Runtime for a kind of device: its name there, how one comes to it, and its options."""
 
-    def __init__(self, artifact: Artifact, graph: Graph, *, threads: int | None = None):
+    name: str
+    comes_with: str
+    options: Mapping[str, str] = MappingProxyType({})
+
+
+ProviderName = Literal["cpu", "cuda", "tensorrt", "coreml", "qnn", "directml"]
+# The packages have the same files, and one of them alone can be installed.
+_PACKAGE = "`pip uninstall onnxruntime`, then `pip install {}`"
+# https://onnxruntime.ai/docs/execution-providers. CUDA would round factors to TF32.
+PROVIDERS: dict[str, Provider] = {
+    "cpu": Provider("CPUExecutionProvider", ""),
+    "cuda": Provider("CUDAExecutionProvider", _PACKAGE.format("onnxruntime-gpu"), {"use_tf32": "0"}),
+    "tensorrt": Provider("TensorrtExecutionProvider", _PACKAGE.format("onnxruntime-gpu")),
+    "coreml": Provider("CoreMLExecutionProvider", "macOS has it"),
+    "qnn": Provider("QNNExecutionProvider", _PACKAGE.format("onnxruntime-qnn")),
+    "directml": Provider("DmlExecutionProvider", f"on Windows {_PACKAGE.format('onnxruntime-directml')}"),
+}
+
+
+class OrtRuntime:
+    """One of the artifact's graphs on a provider of ONNX Runtime, batch 1.
+
+    What a provider does not take of a graph, the CPU computes.
+
+    Raises
+    ------
+    SettingsError
+        ONNX Runtime has no such provider here, or that does not load.
+    ArtifactError
+        The graph cannot be opened.
+    """
+
+    def __init__(self, artifact: Artifact, graph: Graph, *, provider: str = "cpu", threads: int | None = None):
         import onnxruntime  # a fifth of a second, which only those who open it pay
 
         options = onnxruntime.SessionOptions()
@@ -37,15 +76,23 @@ class OrtRuntime:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # It would take a file for its own format by four bytes within it.
         options.add_session_config_entry("session.load_model_format", "ONNX")
+        wanted = PROVIDERS[provider]
+        _check_provider(provider, onnxruntime.get_available_providers())
+        options.enable_mem_pattern = provider != "directml"  # which refuses it
         content = graph.read()
         try:
             self._session, self._workers = start_workers(
                 lambda: onnxruntime.InferenceSession(
-                    content, options, providers=["CPUExecutionProvider"], disabled_optimizers=WITHOUT
+                    content, options, providers=[(wanted.name, dict(wanted.options))], disabled_optimizers=WITHOUT
                 )
             )
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
             raise ArtifactError(f"{graph.path} cannot be opened by ONNX Runtime: {error}") from error
+        if self._session.get_providers()[0] != wanted.name:  # it would go on on the CPU
+            raise SettingsError(
+                f"ONNX Runtime cannot load its provider {provider}: `edgead doctor` says what works here; install the "
+                "driver and the libraries that it needs, or take cpu"
+            )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._arrays = check_inputs(graph, artifact.manifest, [_tensor(node) for node in inputs])
         check_outputs(graph.path, artifact.manifest, [_tensor(node) for node in outputs])
@@ -96,12 +143,23 @@ def _tensor(node: onnxruntime.NodeArg) -> Tensor:
     return Tensor(node.name, {"float": "float32"}.get(dtype, dtype), node.shape)
 
 
+def _check_provider(provider: str, available: list[str]) -> None:
+    wanted = PROVIDERS[provider]
+    if wanted.name not in available:
+        here = ", ".join(name for name, known in PROVIDERS.items() if known.name in available)
+        raise SettingsError(f"this ONNX Runtime has no provider {provider}, it has {here}: {wanted.comes_with}")
+
+
 class OrtOptions(Section):
-    """ONNX Runtime on the CPU; always installed."""
+    """ONNX Runtime; always installed for the CPU."""
+
+    provider: Annotated[
+        ProviderName, Field(description="Kind of device; all but cpu need another package of ONNX Runtime.")
+    ] = "cpu"
 
 
 def _open(artifact: Artifact, graph: Graph, options: OrtOptions, *, threads: int | None, on_device: bool) -> OrtRuntime:
-    return OrtRuntime(artifact, graph, threads=threads)
+    return OrtRuntime(artifact, graph, provider=options.provider, threads=threads)
 
 
-register("onnxruntime", OrtOptions, _open)
+register("onnxruntime", OrtOptions, _open, runs=lambda artifact, graph: graph.constants is None)

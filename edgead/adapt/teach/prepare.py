@@ -380,7 +380,7 @@ def _check(artifact: Artifact) -> None:
     manifest = artifact.manifest
     if BANK not in manifest.head.arrays:
         raise SettingsError(
-            f"{artifact.path} is a {manifest.detector} model, which has no memory bank to teach: retrain it with "
+            f"{artifact.path}, of the detector {manifest.detector}, has no memory bank to teach: retrain it with "
             "these images among the good ones, or train patchcore"
         )
     if manifest.head.in_order:

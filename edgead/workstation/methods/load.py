@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.workstation.methods.imported import IMPORTED, ImportedNetwork
 from edgead.workstation.methods.patchcore.detector import PatchCore
 from edgead.workstation.methods.registry import METHODS
 
 
 def load_network(artifact: Artifact) -> nn.Module:
     """Rebuild the torch network of an artifact from its `weights.safetensors` and the arrays of its fp32 graph.
+
+    An imported model has no such network: its graph stands for it.
 
     Raises
     ------
@@ -24,6 +27,8 @@ def load_network(artifact: Artifact) -> nn.Module:
     from safetensors.torch import load
 
     name = artifact.manifest.detector
+    if name == IMPORTED:
+        return ImportedNetwork(artifact)
     if name not in METHODS:
         raise ArtifactError(f"{artifact.path}: unknown detector {name!r}, this edgead knows {', '.join(METHODS)}")
     weights = artifact.optional_file("weights.safetensors")

@@ -1,0 +1,54 @@
+"""The network of a model that was imported: its graph as it is in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.graph import Graph
+from edgead.runtime import open_runtime
+
+IMPORTED = "imported"  # the manifest's `detector`
+
+
+class ImportedNetwork(nn.Module):
+    """Stands for the torch network that an imported model does not have.
+
+    Engines are compared with its ONNX graph as it is written, node by node: ONNX Runtime without its optimisations. An
+    OpenVINO IR has one engine, by which it is run here too: then preprocessing, scores and maps are what is compared.
+
+    Raises
+    ------
+    ArtifactError
+        The graph cannot be used.
+    """
+
+    def __init__(self, artifact: Artifact):
+        super().__init__()
+        self._outputs = list(artifact.manifest.outputs)
+        graph = artifact.graph("fp32")
+        if graph.constants is None:
+            self._run = _plainly(graph, artifact.manifest.input, self._outputs)
+            return
+        runtime = open_runtime(artifact, precision="fp32")
+        self._run = lambda images: [np.array(runtime.run(images)[name]) for name in self._outputs]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Run it on images, uint8 (1, h, w, 3) RGB; gives what `Manifest.outputs` names."""
+        return tuple(map(torch.from_numpy, self._run(images.numpy())))
+
+
+def _plainly(graph: Graph, image: str, outputs: list[str]) -> Callable[[np.ndarray], list[np.ndarray]]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(graph.read_whole(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
+        raise ArtifactError(f"{graph.path} cannot be opened by ONNX Runtime: {error}") from error
+    return lambda images: session.run(outputs, {image: images})

@@ -1,0 +1,273 @@
+"""Graphs of other tools: what one takes and what it gives, found in the graph, said by somebody, or refused as unclear.
+
+A graph stays as it is, with its own resizing and normalisation. It is wrapped to take and give what edgead's own do: a
+uint8 RGB image (1, h, w, 3) becomes what it takes, its map becomes `patch_scores` (1, h, w), and its score becomes
+`image_score` (1,). With a map alone the highest value is the score; with a score alone, the map shows it everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.inputs import MAX_PIXELS
+from edgead.artifact.manifest import GraphRecord, Manifest
+from edgead.errors import SettingsError
+
+CHANNELS = 3
+FLOATS = ("float32", "float16", "float64")
+MAX_WHITE = 255.0
+# Of a graph that takes batches of one size alone. Each frame is computed so often.
+MAX_BATCH = 4
+NONE = "none"  # as the name of an output: it is not to be taken
+# Outputs of anomalib 2, `anomalib.data.InferenceBatch`.
+OF_ANOMALIB = frozenset({"anomaly_map", "pred_score", "pred_label", "pred_mask"})
+PATCH_SCORES = "patch_scores"  # what `edgead.heads.map.MapHead` takes
+
+Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""Runs a graph as it came; gives its outputs by name, for the first image of its batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of a graph: its name, numpy's name of its type, and its sides; None for one that varies."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        sides = " x ".join("any" if side is None else str(side) for side in self.shape) or "one number"
+        return f"{self.name} ({sides}, {self.dtype})"
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """How a graph takes an image.
+
+    Attributes
+    ----------
+    port : Port
+    layout : {"nchw", "nhwc"}
+    colour : {"rgb", "bgr"}
+    white : float
+        What white is before `mean` is subtracted and the result divided by `std`; 255 leaves values as they are.
+    mean, std : tuple of float
+        One for each channel as the graph takes them, or none.
+    """
+
+    port: Port
+    layout: str
+    colour: str
+    white: float
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def batch(self) -> int:
+        """How many images it takes at once, no fewer: the same one then."""
+        return self.port.shape[0] or 1
+
+    def make(self, image: np.ndarray) -> np.ndarray:
+        """Make what the graph takes of an image, uint8 RGB (h, w, 3), in numpy; the wrapped graph must agree with it.
+
+        Returns
+        -------
+        ndarray of the port's type, with its batch
+        """
+        values = image if self.colour == "rgb" else image[..., ::-1]
+        if self.port.dtype != "uint8":
+            values = values.astype(np.float32)
+            values = values if self.white == MAX_WHITE else values / np.float32(MAX_WHITE / self.white)
+            values = values - np.array(self.mean, np.float32) if self.mean else values
+            values = values / np.array(self.std, np.float32) if self.std else values
+        values = values if self.layout == "nhwc" else values.transpose(2, 0, 1)
+        return np.repeat(np.ascontiguousarray(values, self.port.dtype)[None], self.batch, axis=0)
+
+    def sides(self, size: tuple[int, int]) -> tuple[int, ...]:
+        """The sides of what the graph takes for an image of this height and width."""
+        return (self.batch, *size, CHANNELS) if self.layout == "nhwc" else (self.batch, CHANNELS, *size)
+
+    def first(self, value: np.ndarray) -> np.ndarray:
+        """What a graph gives of the first image of its batch."""
+        return value[:1] if self.batch > 1 and value.ndim else value
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Which outputs are the map and the score, one of which may be missing, and the map's height and width."""
+
+    map: str | None
+    score: str | None
+    grid: tuple[int, int]
+
+    @property
+    def both(self) -> bool:
+        return self.map is not None and self.score is not None
+
+
+class ForeignGraph(ABC):
+    """A graph as another tool wrote it.
+
+    Attributes
+    ----------
+    path : Path
+    format : str
+        For people.
+    producer : str
+        What the file says of who wrote it.
+    inputs : sequence of Port
+    output_names : sequence of str
+    properties : mapping of str to str
+        What else the file says, by its own names.
+    record : GraphRecord
+        The manifest's, with the files that are written.
+    """
+
+    path: Path
+    format: str
+    producer: str
+    inputs: Sequence[Port]
+    output_names: Sequence[str]
+    properties: Mapping[str, str]
+    record: GraphRecord
+
+    @abstractmethod
+    def open(self, given: Input, size: tuple[int, int]) -> Run:
+        """Open it as it came for images of this size; raises SettingsError where it does not run so."""
+
+    @abstractmethod
+    def write(self, draft: Path, manifest: Manifest, given: Input, outputs: Outputs) -> None:
+        """Write the wrapped graph into the files of `record`, after `open` with the same size."""
+
+
+def image_port(graph: ForeignGraph) -> Port:
+    """The one input of a graph; raises SettingsError where there are several, or what it takes is no image."""
+    if len(graph.inputs) != 1:
+        raise SettingsError(
+            f"{graph.path} has {len(graph.inputs)} inputs ({listed(graph.inputs)}): one that takes an image is needed"
+        )
+    (port,) = graph.inputs
+    if port.dtype not in (*FLOATS, "uint8") or len(port.shape) != 4:
+        raise SettingsError(f"{graph.path} takes {port}: a batch of images of floats or uint8 is needed, of 4 sides")
+    if (port.shape[0] or 1) > MAX_BATCH:
+        raise SettingsError(
+            f"{graph.path} takes batches of {port.shape[0]}: export it with a batch of 1, or of any size"
+        )
+    return port
+
+
+def find_layout(port: Port, asked: str | None) -> str:
+    """The layout of an input: as asked, or by which side has 3 channels.
+
+    Raises
+    ------
+    SettingsError
+        Neither side can be the channels, or both can.
+    """
+    places = {"nchw": port.shape[1], "nhwc": port.shape[3]}
+    fitting = [name for name, side in places.items() if side in (CHANNELS, None)]
+    if not fitting or (asked is not None and asked not in fitting):
+        raise SettingsError(f"the graph takes {port}: an image of 3 channels does not fit that as {asked or 'it is'}")
+    sure = [name for name, side in places.items() if side == CHANNELS]
+    if asked is None and len(sure) != 1:
+        raise SettingsError(
+            f"the graph takes {port}, which does not say where the channels are: add --layout nchw or nhwc"
+        )
+    return asked or sure[0]
+
+
+def find_size(port: Port, layout: str, asked: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width that a graph takes, or the ones that were asked for; None where it takes any.
+
+    Raises
+    ------
+    SettingsError
+        The graph takes another size than was asked for, or too large a one.
+    """
+    sides = port.shape[1:3] if layout == "nhwc" else port.shape[2:]
+    if asked is None and None in sides:
+        return None
+    height, width = size = asked or (sides[0] or 0, sides[1] or 0)
+    if any(side not in (None, wanted) for side, wanted in zip(sides, size, strict=True)):
+        raise SettingsError(f"the graph takes {port}: --size {height},{width} does not fit it, leave it out")
+    if height * width > MAX_PIXELS:
+        raise SettingsError(f"{height} x {width} pixels are too many for a network: at most {MAX_PIXELS}")
+    return size
+
+
+def find_outputs(given: Mapping[str, np.ndarray], asked: Mapping[str, str | None], known: Mapping[str, str]) -> Outputs:
+    """Decide which outputs are the map and the score.
+
+    Parameters
+    ----------
+    given : mapping of str to ndarray
+        What the graph gave for one image.
+    asked : mapping of str to str or None
+        Names that somebody said of the `map` and the `score`; "none" for one that is not to be taken.
+    known : mapping of str to str
+        Names of both in the tool that exported the graph.
+
+    Raises
+    ------
+    SettingsError
+        Several outputs could be either, none can, or one of that name is no map or no score.
+    """
+    ports = [Port(name, value.dtype.name, value.shape) for name, value in given.items()]
+    floats = [port for port in ports if port.dtype in FLOATS]
+    fitting = {
+        "map": [port for port in floats if _grid(port) is not None],
+        "score": [port for port in floats if math.prod(side or 0 for side in port.shape) == 1],
+    }
+    chosen = {what: _chosen(what, fitting[what], asked.get(what), known.get(what), ports) for what in fitting}
+    if chosen["map"] is None and chosen["score"] is None:
+        raise SettingsError(
+            f"the graph gives {listed(ports)}: none of them, or none that is to be taken, is a map of one channel or "
+            "a score of one number, in floats"
+        )
+    grid = _grid(chosen["map"]) if chosen["map"] else None
+    names = {what: port.name if port else None for what, port in chosen.items()}
+    return Outputs(names["map"], names["score"], grid or (1, 1))
+
+
+def _chosen(
+    what: str, fitting: Sequence[Port], asked: str | None, known: str | None, ports: Sequence[Port]
+) -> Port | None:
+    by_name = {port.name: port for port in fitting}
+    if asked == NONE:
+        return None
+    if asked is not None:
+        if asked not in by_name:
+            raise SettingsError(
+                f"--{what} {asked}: the graph gives {listed(ports)}; as a {what} fits {listed(fitting)}"
+            )
+        return by_name[asked]
+    if known in by_name:
+        return by_name[known]
+    if len(fitting) > 1:
+        raise SettingsError(
+            f"the graph gives {len(fitting)} outputs that could be its {what}: {listed(fitting)}; name one with "
+            f"--{what} NAME, or leave it out with --{what} {NONE}"
+        )
+    return fitting[0] if fitting else None
+
+
+def _grid(port: Port) -> tuple[int, int] | None:
+    """Height and width of a map of one channel, with a batch of one before it; None where it is none."""
+    sides = tuple(side or 0 for side in port.shape)
+    if math.prod(sides) <= 1 or len(sides) not in (2, 3, 4):
+        return None
+    for height, width in (sides[-2:], sides[-3:-1]) if len(sides) == 4 else (sides[-2:],):
+        if height * width == math.prod(sides) and min(height, width) > 1:
+            return height, width
+    return None
+
+
+def listed(ports: Sequence[Port]) -> str:
+    """Ports for a message."""
+    return ", ".join(map(str, ports)) or "none"

@@ -1,0 +1,121 @@
+"""Facts that tools write of how their graphs take images: names of outputs, metadata.json, properties of the file.
+
+Three tools are known. anomalib 2 has resizing and normalisation in the graph, takes RGB from 0 to 1, and names its
+outputs; before 1.0 a `metadata.json` beside the graph had the normalisation as a transform of albumentations. OpenVINO
+Model API writes `model_info` into an IR: https://github.com/open-edge-platform/model_api. ONNX has names for colours
+and ranges of images: https://github.com/onnx/onnx/blob/main/docs/MetadataProps.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgead.export.foreign import CHANNELS, MAX_WHITE, OF_ANOMALIB, ForeignGraph
+
+from edgead.errors import SettingsError
+from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
+
+METADATA = "metadata.json"
+ANOMALIB = "anomalib"
+_MAX_BYTES = 1 << 20
+_OF_ANOMALIB = {"map": "anomaly_map", "score": "pred_score"}
+# What metadata.json of anomalib before 2.0 has, any of them.
+_THRESHOLDS = {"image_threshold", "pixel_threshold"}
+_COLOURS = {"Rgb8": "rgb", "Bgr8": "bgr"}
+_RANGES = {"NominalRange_0_255": MAX_WHITE, "Normalized_0_1": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known without being asked; None and empty where nothing is.
+
+    `source` says for people where it was read, `outputs` names the map and the score, and the rest is as in
+    `edgead.export.foreign.Input`.
+    """
+
+    source: str = ""
+    colour: str | None = None
+    white: float | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def known_of(graph: ForeignGraph) -> Known:
+    """Read what the graph, or a file beside it, says of the images that it takes."""
+    metadata = _metadata(graph.path)
+    if metadata is not None and isinstance(metadata.get("transform"), Mapping):
+        return _of_transform(metadata["transform"], graph.path.with_name(METADATA))
+    if metadata is not None and _THRESHOLDS & metadata.keys():
+        return Known(f"{METADATA} of {ANOMALIB}: the graph normalises", "rgb", 1.0)
+    names = set(graph.output_names)
+    if names <= OF_ANOMALIB and names & set(_OF_ANOMALIB.values()):
+        return Known(
+            f"the names of its outputs, those of {ANOMALIB}: the graph normalises", "rgb", 1.0, outputs=_OF_ANOMALIB
+        )
+    if "mean_values" in graph.properties or "reverse_input_channels" in graph.properties:
+        return _of_model_api(graph)
+    colour, white = (graph.properties.get(f"Image.{name}") for name in ("BitmapPixelFormat", "NominalPixelRange"))
+    found = Known("properties of the file", _COLOURS.get(colour or ""), _RANGES.get(white or ""))
+    return found if found.colour or found.white else Known()
+
+
+def _metadata(path: Path) -> dict[str, Any] | None:
+    """What lies beside the graph as metadata.json; None where nothing does, or it is of something else."""
+    try:
+        content = json.loads(read_regular(path.with_name(METADATA), _MAX_BYTES))
+    except MissingFileError:
+        return None
+    except (UnreadableFileError, ValueError, RecursionError) as error:
+        raise SettingsError(
+            f"{path.with_name(METADATA)} lies beside the graph and cannot be read ({error}): move it away, and say "
+            "with --colour, --white, --mean and --std what the graph takes"
+        ) from error
+    return content if isinstance(content, dict) else None
+
+
+def _of_transform(transform: Mapping[str, Any], path: Path) -> Known:
+    """Read a transform of albumentations as anomalib wrote it: Resize, Normalize, ToTensorV2.
+
+    Raises
+    ------
+    SettingsError
+        It does something else.
+    """
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    white = 1.0
+    for step in _steps(transform):
+        name = str(step.get("__class_fullname__", "")).rpartition(".")[2]
+        if name == "Normalize":
+            mean, std = tuple(step["mean"]), tuple(step["std"])
+            white = MAX_WHITE / float(step.get("max_pixel_value", MAX_WHITE))
+        elif name not in ("Resize", "ToTensorV2"):
+            raise SettingsError(
+                f"{path} has a step {name or 'without a name'}, which edgead does not do: export the model with a "
+                "newer anomalib, which has all steps in the graph"
+            )
+    return Known(f"the transform in {METADATA} of {ANOMALIB}", "rgb", white, mean, std)
+
+
+def _steps(transform: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    inner = transform.get("transform", transform)
+    steps = inner.get("transforms", [inner]) if isinstance(inner, Mapping) else []
+    return [step for step in steps if isinstance(step, Mapping)]
+
+
+def _of_model_api(graph: ForeignGraph) -> Known:
+    """Read `model_info`: images are BGR from 0 to 255 unless it says that channels are reversed."""
+    info = graph.properties
+    colour = "rgb" if info.get("reverse_input_channels", "").lower() in ("yes", "true", "1") else "bgr"
+    try:
+        mean, std = (tuple(map(float, info.get(name, "").split())) for name in ("mean_values", "scale_values"))
+    except ValueError as error:
+        raise SettingsError(f"{graph.path} says of itself what is no number: {error}") from error
+    if len(mean) not in (0, CHANNELS) or len(std) not in (0, CHANNELS):
+        raise SettingsError(f"{graph.path} has mean_values or scale_values for other than {CHANNELS} channels")
+    return Known("model_info in the file, as OpenVINO Model API writes it", colour, MAX_WHITE, mean, std)

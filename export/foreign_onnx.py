@@ -1,0 +1,205 @@
+"""ONNX graphs of other tools, wrapped; see `edgead.export.foreign`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from edgead.export.foreign import CHANNELS, MAX_WHITE, PATCH_SCORES, ForeignGraph, Input, Outputs, Port, Run
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, compose, helper, inliner, numpy_helper
+
+from edgead.artifact.manifest import GraphRecord, Manifest
+from edgead.artifact.onnx_file import OpenGraphError, check_closed
+from edgead.errors import SettingsError
+from edgead.heads.patches import GRAPH_SCORE
+
+# Before the names of what was in the graph, and of what wraps it.
+_INNER, _OUTER = "imported.", "edgead."
+
+
+class OnnxGraph(ForeignGraph):
+    """An ONNX file with all its values, those in files beside it among them, and without functions of its own.
+
+    Raises
+    ------
+    SettingsError
+        It is none.
+    """
+
+    format = "ONNX"
+    record = GraphRecord()
+
+    def __init__(self, path: Path):
+        try:
+            model = onnx.load(path)
+            onnx.checker.check_model(model)
+        except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+            raise SettingsError(f"{path} is no ONNX file that can be read ({error}): export the model again") from error
+        self.path = path
+        self._model = inliner.inline_local_functions(model) if model.functions else model
+        self.producer = f"{model.producer_name} {model.producer_version}".strip()
+        self.properties = {entry.key: entry.value for entry in model.metadata_props}
+        constants = {tensor.name for tensor in model.graph.initializer}
+        self.inputs = [_port(value) for value in model.graph.input if value.name not in constants]
+        self.output_names = [value.name for value in model.graph.output]
+
+    def open(self, given: Input, size: tuple[int, int]) -> Run:
+        """Open it as it came, without optimisations; see `ForeignGraph.open`."""
+        self._model = _sized(self._model, given, size)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        content = self._model.SerializeToString()
+        try:
+            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
+            raise SettingsError(f"{self.path} cannot be opened by ONNX Runtime: {error}") from error
+
+        def run(made: np.ndarray) -> dict[str, np.ndarray]:
+            try:
+                values = map(given.first, session.run(None, {given.port.name: made}))
+                return dict(zip(self.output_names, values, strict=True))
+            except Exception as error:  # noqa: BLE001  as above
+                raise SettingsError(
+                    f"{self.path} does not run on {size[0]} x {size[1]} pixels: {error}; name another --size"
+                ) from error
+
+        return run
+
+    def write(self, draft: Path, manifest: Manifest, given: Input, outputs: Outputs) -> None:
+        """Write the wrapped graph; see `ForeignGraph.write`.
+
+        Raises
+        ------
+        SettingsError
+            It may not run to its end; see `edgead.artifact.onnx_file`.
+        """
+        wrapped = _wrapped(self._model, manifest, given, outputs)
+        try:
+            check_closed(wrapped.SerializeToString())
+        except OpenGraphError as error:
+            raise SettingsError(f"{self.path} cannot be used: {error}; export it without") from error
+        helper.set_model_props(wrapped, manifest.graph_properties)
+        onnx.save(wrapped, draft / self.record.file)
+
+
+def _sized(model: onnx.ModelProto, given: Input, size: tuple[int, int]) -> onnx.ModelProto:
+    """A copy that takes one image of this size; what was said of sizes behind the input is left out."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    (value,) = (value for value in copy.graph.input if value.name == given.port.name)
+    for dimension, side in zip(value.type.tensor_type.shape.dim, given.sides(size), strict=True):
+        dimension.dim_value = side
+    del copy.graph.value_info[:]
+    for output in copy.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return copy
+
+
+def _wrapped(model: onnx.ModelProto, manifest: Manifest, given: Input, outputs: Outputs) -> onnx.ModelProto:
+    inner = compose.add_prefix(model, _INNER)
+    constants: dict[str, np.ndarray] = {}
+    before = _before(manifest.input, given, constants)
+    image = before[-1].output[0] if before else manifest.input
+    for node in inner.graph.node:
+        node.input[:] = [image if name == f"{_INNER}{given.port.name}" else name for name in node.input]
+    ends: dict[str, tuple[str | None, list[int]]] = {PATCH_SCORES: (outputs.map or outputs.score, [1, *outputs.grid])}
+    if outputs.both:
+        ends[GRAPH_SCORE] = (outputs.score, [1])
+    behind, values = [], []
+    for name, (source, shape) in ends.items():
+        constants[f"{_OUTER}{name}.shape"] = np.array(shape, np.int64)
+        last = f"{_INNER}{source}"
+        if given.batch > 1:
+            constants[f"{_OUTER}{name}.first"] = np.array([0], np.int64)
+            behind.append(helper.make_node("Gather", [last, f"{_OUTER}{name}.first"], [f"{_OUTER}{name}.of_first"]))
+            last = f"{_OUTER}{name}.of_first"
+        behind += [
+            helper.make_node("Cast", [last], [f"{_OUTER}{name}"], to=TensorProto.FLOAT),
+            helper.make_node("Reshape", [f"{_OUTER}{name}", f"{_OUTER}{name}.shape"], [name]),
+        ]
+        values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    graph = helper.make_graph(
+        [*before, *_needed(inner.graph.node, [f"{_INNER}{source}" for source, _ in ends.values()]), *behind],
+        "imported",
+        [
+            helper.make_tensor_value_info(
+                manifest.input, TensorProto.UINT8, [1, *manifest.preprocessing.image_size, CHANNELS]
+            )
+        ],
+        values,
+    )
+    used = {name for node in graph.node for name in _taken(node)}
+    graph.initializer.extend(tensor for tensor in inner.graph.initializer if tensor.name in used)
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    graph.sparse_initializer.extend(each for each in inner.graph.sparse_initializer if each.values.name in used)
+    made = helper.make_model(graph, opset_imports=inner.opset_import, ir_version=inner.ir_version)
+    onnx.checker.check_model(made)
+    return made
+
+
+def _before(image: str, given: Input, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
+    """Nodes that make what a graph takes of a uint8 RGB image, in the order of `Input.make`."""
+    per_channel = (1, 1, 1, CHANNELS) if given.layout == "nhwc" else (1, CHANNELS, 1, 1)
+    steps: list[tuple[str, dict[str, Any], np.ndarray | None]] = []
+    if given.colour == "bgr":
+        steps.append(("Gather", {"axis": 3}, np.array([2, 1, 0], np.int64)))
+    if given.port.dtype != "uint8":
+        steps.append(("Cast", {"to": TensorProto.FLOAT}, None))
+    if given.layout == "nchw":
+        steps.append(("Transpose", {"perm": [0, 3, 1, 2]}, None))
+    if given.port.dtype != "uint8":
+        if given.white != MAX_WHITE:
+            steps.append(("Div", {}, np.array(MAX_WHITE / given.white, np.float32)))
+        if given.mean:
+            steps.append(("Sub", {}, np.array(given.mean, np.float32).reshape(per_channel)))
+        if given.std:
+            steps.append(("Div", {}, np.array(given.std, np.float32).reshape(per_channel)))
+        if given.port.dtype != "float32":
+            steps.append(("Cast", {"to": helper.np_dtype_to_tensor_dtype(np.dtype(given.port.dtype))}, None))
+    nodes, last = [], image
+    for number, (kind, options, constant) in enumerate(steps):
+        inputs, name = [last], f"{_OUTER}input.{number}"
+        if constant is not None:
+            constants[f"{name}.value"] = constant
+            inputs.append(f"{name}.value")
+        nodes.append(helper.make_node(kind, inputs, [name], name=name, **options))
+        last = name
+    if given.batch > 1:
+        name = f"{_OUTER}input.batch"
+        nodes.append(helper.make_node("Concat", [last] * given.batch, [name], name=name, axis=0))
+    return nodes
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], ends: Iterable[str]) -> list[onnx.NodeProto]:
+    """Those of the nodes, in their order, that some results need."""
+    wanted, kept = set(ends), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(_taken(node))
+            kept.append(node)
+    return kept[::-1]
+
+
+def _taken(node: onnx.NodeProto) -> Iterable[str]:
+    """What a node takes, and what graphs within it take."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inside in (*attribute.graphs, attribute.g):
+            for one in inside.node:
+                yield from _taken(one)
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    kind = value.type.tensor_type
+    sides = tuple(side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim)
+    try:
+        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+    except KeyError:
+        dtype = TensorProto.DataType.Name(kind.elem_type).lower()
+    return Port(value.name, dtype, sides)

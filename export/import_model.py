@@ -1,0 +1,334 @@
+"""Model of another tool as a finished artifact: its graph wrapped, with limits from good images and golden images.
+
+Nothing is learnt. Every good image makes the limits, as in split conformal prediction: the rate of false rejects holds
+as for edgead's own models, if the model had not learnt from them, which nothing in a graph shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from edgead.export.build import software_versions
+from edgead.export.foreign import (
+    ForeignGraph,
+    Input,
+    Outputs,
+    Run,
+    find_layout,
+    find_outputs,
+    find_size,
+    image_port,
+)
+from edgead.export.foreign_facts import Known, known_of
+from edgead.export.foreign_ir import IrGraph
+from edgead.export.foreign_onnx import OnnxGraph
+
+from edgead.adapt.finalize import CalibrationPlan, GoodScores, complete_artifact
+from edgead.artifact.files import file_sha256
+from edgead.artifact.folder import Artifact, check_destination, new_artifact
+from edgead.artifact.inputs import Preprocessing
+from edgead.artifact.manifest import Manifest, read_manifest
+from edgead.artifact.preprocess import preprocess, read_frame
+from edgead.artifact.training_hashes import content_sha256, keep_learnt
+from edgead.calibration.conformal import score_scale
+from edgead.calibration.plan import choose_rates
+from edgead.dataset.folders import StageProgress, check_images, find_good_images, no_progress
+from edgead.dataset.groups import AUTO, group_images
+from edgead.detector import Detector
+from edgead.errors import SettingsError
+from edgead.heads import Head
+from edgead.heads.map import MapHead
+from edgead.workstation.methods.imported import IMPORTED
+
+_FORMATS: dict[str, type[OnnxGraph | IrGraph]] = {".onnx": OnnxGraph, ".xml": IrGraph}
+# Images on which the finished model is compared with the graph as it came, and the largest relative difference. Engines
+# may compute in more bits than a graph asks for.
+COMPARED = 20
+TOLERANCES = {"float16": 1e-3}
+TOLERANCE = 1e-4
+# So many good images with one score, the highest, do not happen: the graph has cut it off. Many tools cut at 1.
+_TIED, _CUT_AT = 3, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody says of a graph; None and empty: what is found in it. See `edgead.export.foreign.Input`.
+
+    `outputs` names the `map` and the `score`, `size` is height and width.
+    """
+
+    outputs: Mapping[str, str | None] = field(default_factory=dict)
+    colour: str | None = None
+    layout: str | None = None
+    white: float | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Good:
+    """Good images that the model has not learnt from, and the rates of the limits that are made from them.
+
+    `data` and `normal_dir` are as for `edgead.dataset.folders.find_good_images`, `group` as for
+    `edgead.dataset.groups.group_images`; rates as for `edgead.calibration.plan.choose_rates`. `roi` is the part of an
+    image that is looked at: x, y, width, height. `learnt` are images that the model has learnt from, for the record:
+    they make no limits, here and later.
+    """
+
+    data: Path
+    normal_dir: str | None = None
+    group: str = AUTO
+    false_reject_rate: float | None = None
+    review_rate: float | None = None
+    skip_bad: bool = False
+    roi: tuple[int, int, int, int] | None = None
+    mm_per_pixel: float | None = None
+    learnt: Sequence[Path] = ()
+
+
+def import_model(
+    path: Path, destination: Path, good: Good, asked: Asked, *, progress: StageProgress = no_progress
+) -> tuple[Artifact, list[str]]:
+    """Make an artifact of a graph.
+
+    Parameters
+    ----------
+    path : Path
+        An ONNX file, or the XML file of an OpenVINO IR, which then needs OpenVINO on the device.
+    destination : Path
+    good : Good
+    asked : Asked
+    progress : callable, optional
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    (Artifact, list of str)
+        And what was wrong with images that were skipped.
+
+    Raises
+    ------
+    SettingsError
+        The file is no such graph, or it is not clear what it takes or gives, or it cuts off scores of good images; says
+        which option makes it clear.
+    CalibrationError, DatasetError
+        The images cannot support the rate, or cannot be read.
+    """
+    check_destination(destination)
+    graph = read_graph(path)
+    known = known_of(graph)
+    given = find_input(graph, known, asked)
+    size = find_size(given.port, given.layout, asked.size)
+    if good.normal_dir is None and (good.data / "train").is_dir():
+        raise SettingsError(
+            f"{good.data} has a folder train, from which the model has probably learnt: name a folder of other good "
+            "images with --good, or with --normal-dir one below it, such as test/good"
+        )
+    paths = find_good_images(good.data, good.normal_dir)
+    _refuse_learnt(paths, good.learnt)
+    choose_rates(len(paths), good.false_reject_rate, good.review_rate)
+    shapes: set[tuple[int, ...]] = set()
+    paths, problems, digest = check_images(
+        paths,
+        roi=good.roi,
+        skip_bad=good.skip_bad,
+        look=lambda _, image: shapes.add(image.shape[:2]),
+        progress=partial(progress, "read images"),
+    )
+    groups = group_images(paths, good.group, good.data)
+    rates = choose_rates(len(paths), good.false_reject_rate, good.review_rate, groups=groups.count)
+    opened = _open(graph, known, asked, given, size or _own_size(shapes, good.roi))
+    spec = Preprocessing(image_size=opened.size, roi=good.roi, mm_per_pixel=good.mm_per_pixel)
+    facts = {
+        "data": good.data.name,
+        "data_sha256": digest,
+        "training_images": len(good.learnt),
+        "calibration_images": len(paths),
+        "groups": groups.facts([], paths),
+        "skipped_images": len(problems),
+    }
+    manifest = Manifest.draft(
+        IMPORTED,
+        spec,
+        head_for(opened.outputs),
+        graphs={"fp32": graph.record},
+        training={"settings": {}, IMPORTED: opened.facts(graph, known, asked, size is None), **facts},
+        versions=software_versions(),
+    )
+    with new_artifact(destination) as draft:
+        graph.write(draft, manifest, given, opened.outputs)
+        keep_learnt(draft, good.learnt)
+        plan = CalibrationPlan(paths, *rates, groups=groups.of(paths))
+        scores = complete_artifact(draft, manifest, plan, progress=partial(progress, "calibrate"))
+        draft_artifact = Artifact(draft, read_manifest(draft))
+        _check_limits(draft_artifact, scores, paths)
+        _check_same(draft_artifact, opened, paths[:COMPARED], progress)
+    return Artifact.load(destination), problems
+
+
+def _refuse_learnt(paths: Sequence[Path], learnt: Sequence[Path]) -> None:
+    known = set(map(content_sha256, learnt))
+    both = [path for path in paths if known and content_sha256(path) in known]
+    if both:
+        raise SettingsError(
+            f"{len(both)} of {len(paths)} good images are among those that the model has learnt from, the first "
+            f"{both[0]}: they score too low for a limit; give others with --good"
+        )
+
+
+def read_graph(path: Path) -> ForeignGraph:
+    """Open a file of another tool; raises SettingsError where edgead reads none of that kind, or it is edgead's own."""
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise SettingsError(
+            f"{path}: edgead imports ONNX (.onnx) and OpenVINO IR (.xml with its .bin), not "
+            f"{suffix or 'files without a suffix'}: export the model as one of them"
+        )
+    graph = _FORMATS[suffix](path)
+    if any(name.startswith("edgead.") for name in graph.properties):
+        raise SettingsError(f"{path} is a graph of edgead's own: the folder that it lies in is the finished model")
+    return graph
+
+
+def find_input(graph: ForeignGraph, known: Known, asked: Asked) -> Input:
+    """How the graph takes an image: as asked, or as known.
+
+    Raises
+    ------
+    SettingsError
+        Nothing says it, or what is asked is not possible; says which option does.
+    """
+    port = image_port(graph)
+    layout = find_layout(port, asked.layout)
+    colour = asked.colour or known.colour
+    if colour is None:
+        raise SettingsError(
+            f"{graph.path} does not say in which order it takes colours: add --colour rgb or --colour bgr"
+        )
+    if port.dtype == "uint8":
+        if asked.white is not None or asked.mean or asked.std:
+            raise SettingsError(f"the graph takes {port}, images as they are: leave out --white, --mean and --std")
+        return Input(port, layout, colour, 255.0)
+    white = asked.white or known.white
+    if white is None:
+        raise SettingsError(
+            f"{graph.path} does not say which values it takes: add --white 1 or --white 255, the value of white before "
+            "--mean is subtracted and the result divided by --std; leave these two out where the graph does that"
+        )
+    return Input(port, layout, colour, white, asked.mean or known.mean, asked.std or known.std)
+
+
+def head_for(outputs: Outputs) -> Head:
+    """The head that takes scores and maps as they are."""
+    if outputs.both:
+        return MapHead(sigma_px=0.0, patch_weight=0.0, graph_weight=1.0)
+    return MapHead(sigma_px=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A graph that runs as it came, for one size of its input; and what its outputs are."""
+
+    run: Run
+    given: Input
+    outputs: Outputs
+    size: tuple[int, int]
+
+    def score(self, image: np.ndarray, spec: Preprocessing) -> float:
+        """What the graph itself says of a frame, uint8 BGR (H, W, 3)."""
+        found = self.run(self.given.make(preprocess(image, spec)))
+        return float(np.max(found[self.outputs.score or self.outputs.map or ""]))
+
+    def facts(self, graph: ForeignGraph, known: Known, asked: Asked, any_size: bool) -> dict[str, Any]:
+        """What the manifest records of the import."""
+        height, width = self.size
+        of_asked = "what was asked" if asked.colour or asked.white else ""
+        return {
+            "file": graph.path.name,
+            "sha256": file_sha256(graph.path),
+            "format": graph.format,
+            "producer": graph.producer,
+            "input": f"{self.given.port.name}, {self.given.layout}, {self.given.colour}, {self.given.port.dtype}",
+            **({"batch": self.given.batch} if self.given.batch > 1 else {}),
+            "white": self.given.white,
+            "mean": list(self.given.mean),
+            "std": list(self.given.std),
+            "input_known_from": "; ".join(filter(None, (of_asked, known.source))),
+            "size": f"{width} x {height}, " + ("that of the images" if any_size else "that of the graph"),
+            "map": self.outputs.map or "none",
+            "score": self.outputs.score or "the highest value of the map",
+        }
+
+
+def _open(graph: ForeignGraph, known: Known, asked: Asked, given: Input, size: tuple[int, int]) -> Opened:
+    run = graph.open(given, size)
+    outputs = find_outputs(run(given.make(np.zeros((*size, 3), np.uint8))), asked.outputs, known.outputs)
+    if outputs.grid[0] > size[0] or outputs.grid[1] > size[1]:
+        height, width = outputs.grid
+        raise SettingsError(
+            f"the map has {width} x {height} pixels, more than the input of {size[1]} x {size[0]}: name a larger one "
+            f"with --size {height},{width}, or give larger images"
+        )
+    return Opened(run, given, outputs, size)
+
+
+def _own_size(shapes: set[tuple[int, ...]], roi: Sequence[int] | None) -> tuple[int, int]:
+    """Height and width of the images, or the region, for a graph that takes any."""
+    if roi is not None:
+        return roi[3], roi[2]
+    if len(shapes) > 1:
+        listed = ", ".join(f"{shape[1]} x {shape[0]}" for shape in sorted(shapes)[:4])
+        raise SettingsError(
+            f"the graph takes any size, and the images have several ({listed}): say which it is to be given with "
+            "--size HEIGHT,WIDTH"
+        )
+    ((height, width),) = shapes
+    return height, width
+
+
+def _check_limits(artifact: Artifact, good: GoodScores, paths: Sequence[Path]) -> None:
+    """Raise SettingsError where good images have the highest score that the graph gives: no defect has a higher one.
+
+    Scores may be the same for other reasons: what looks like no part at all must not have a higher one either.
+    """
+    highest = max(good.scores)
+    tied = sum(score == highest for score in good.scores)
+    calibration = artifact.graph("fp32").calibration
+    assert calibration is not None
+    if calibration.reject < highest or (tied < _TIED and not highest <= _CUT_AT <= calibration.reject):
+        return
+    with Detector(artifact) as detector:
+        image = detector.read_image(paths[0])
+        noise = np.random.default_rng(0).integers(0, 256, image.shape, np.uint8)
+        others = [detector.measure(other).image_score for other in (255 - image, np.zeros_like(image), noise)]
+    if max(others) <= calibration.reject:
+        raise SettingsError(
+            f"{tied} of {len(good.scores)} good images have the highest score, {highest:g}, and the limit would be "
+            f"{calibration.reject:g}: the graph cuts scores off, so that no defect could have a higher one. Export it "
+            "with scores that are not cut off; with anomalib, after `model.post_processor.enable_normalization = False`"
+        )
+
+
+def _check_same(artifact: Artifact, opened: Opened, paths: Sequence[Path], progress: StageProgress) -> None:
+    """Raise SettingsError unless the finished model scores images as the graph does that it came from."""
+    calibration = artifact.graph("fp32").calibration
+    assert calibration is not None
+    allowed = TOLERANCES.get(opened.given.port.dtype, TOLERANCE)
+    with Detector(artifact) as detector:
+        for done, path in enumerate(paths, 1):
+            image = read_frame(path, artifact.manifest.preprocessing)
+            expected = opened.score(image, artifact.manifest.preprocessing)
+            found = detector.measure(image).image_score
+            error = abs(found - expected) / float(score_scale(expected, calibration.scores))
+            if not error <= allowed:
+                raise SettingsError(
+                    f"{path} scores {found:.6g} by the imported model and {expected:.6g} by the graph itself, "
+                    f"{error:.2g} apart where {allowed:g} is allowed: the runtimes here compute it differently"
+                )
+            progress("compare with the graph", done, len(paths))
