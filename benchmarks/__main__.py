@@ -47,6 +47,7 @@ BENCHMARKS = (
     "lsfa",
     "mutate",
     "soak",
+    "standalone",
     "startup",
     "stereo",
     "teach",

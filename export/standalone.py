@@ -44,7 +44,7 @@ IMAGE, MAP, SCORE, DECISION = "image", "anomaly_map", "image_score", "decision"
 _FINITE = np.float32(3e38)
 _NETWORK = "network/"
 
-Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+Run = Callable[[np.ndarray], tuple[np.ndarray, float, int]]
 """An image becomes map, score and decision."""
 
 
@@ -156,7 +156,7 @@ def standalone_graph(artifact: Artifact, precision: str, shape: tuple[int, int])
     outputs = {name: f"{_NETWORK}{name}" for name in manifest.outputs}
     scored = score_nodes(after, head, outputs, (tiles, *sides[1:]), artifact.head_arrays())
     map_shape = _map_nodes(after, scored.patch_scores, spec, head, (sides[1], sides[2]), shape)
-    after("ReduceMax", scored.image_scores, keepdims=0, name=SCORE)
+    after("ReduceMax", scored.image_scores, np.array([0]), keepdims=0, name=SCORE)
     _decision_nodes(after, limits.review, limits.reject, scored.witness)
     graph = model.graph
     nodes = [*before.nodes, *graph.node, *after.nodes]
@@ -170,8 +170,8 @@ def standalone_graph(artifact: Artifact, precision: str, shape: tuple[int, int])
     graph.output.extend(
         [
             make(MAP, onnx.TensorProto.FLOAT, map_shape),
-            make(SCORE, onnx.TensorProto.FLOAT, []),
-            make(DECISION, onnx.TensorProto.INT32, []),
+            make(SCORE, onnx.TensorProto.FLOAT, [1]),
+            make(DECISION, onnx.TensorProto.INT32, [1]),
         ]
     )
     said = {
@@ -251,8 +251,9 @@ def run_by_onnxruntime(content: bytes) -> Run:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def run(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return tuple(session.run([MAP, SCORE, DECISION], {IMAGE: image}))
+    def run(image: np.ndarray) -> tuple[np.ndarray, float, int]:
+        anomaly_map, score, decision = session.run([MAP, SCORE, DECISION], {IMAGE: image})
+        return anomaly_map, float(score[0]), int(decision[0])
 
     return run
 
@@ -265,9 +266,9 @@ def run_by_openvino(content: bytes) -> Run:
     options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(core.read_model(content), "CPU", options)
 
-    def run(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def run(image: np.ndarray) -> tuple[np.ndarray, float, int]:
         given = request(image)
-        return given[MAP], given[SCORE], given[DECISION]
+        return given[MAP], float(given[SCORE][0]), int(given[DECISION][0])
 
     return run
 
@@ -282,13 +283,13 @@ def _compare(
         for image in images:
             anomaly_map, score, decision = run(image)
             verdict = detector.predict(image)
-            if anomaly_map.shape != verdict.anomaly_map.shape or DECISIONS[int(decision)] != verdict.decision:
+            if anomaly_map.shape != verdict.anomaly_map.shape or DECISIONS[decision] != verdict.decision:
                 raise ExportError(
                     f"on {runtime}, edgead decides {verdict.decision} of a golden image, the graph "
-                    f"{DECISIONS[int(decision)]}: no file was written; please report it with the model"
+                    f"{DECISIONS[decision]}: no file was written; please report it with the model"
                 )
             scale = score_scale(verdict.image_score, detector.graph.calibration.scores)
-            score_errors.append(float(abs(float(score) - verdict.image_score) / scale))
+            score_errors.append(float(abs(score - verdict.image_score) / scale))
             largest = max(float(np.abs(verdict.anomaly_map).max()), 1e-12)
             map_errors.append(float(np.abs(anomaly_map - verdict.anomaly_map).max()) / largest)
     worst = max(max(score_errors), max(map_errors))

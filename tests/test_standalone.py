@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 pytest.importorskip("torch", reason="export needs the workstation's packages")
 
+import cv2
 import onnx
 from command_line import run_here
 from edgead.export import standalone
@@ -45,6 +48,7 @@ SHAPES = [
     ((32, 40), (32, 40)),
 ]
 SHAPE = (60, 75)
+SAMPLE = Path(__file__).parent.parent / "deploy" / "standalone" / "verdict.cpp"
 
 
 def _run(nodes: Nodes, inputs: dict[str, np.ndarray], outputs: list[str]) -> list[list[np.ndarray]]:
@@ -198,6 +202,10 @@ def test_a_limit_between_two_float32_numbers_is_kept():
         assert float(below) <= limit < float(np.nextafter(below, np.float32(np.inf)))
 
 
+def _test_images(line_data: Path) -> list[Path]:
+    return sorted(path for path in (line_data / "test").rglob("*.*") if path.is_file())[::2]
+
+
 def test_a_file_judges_as_edgead_does(trained_model, line_data, tmp_path):
     file = tmp_path / "verdict.onnx"
     done = run_here("export", trained_model, "--standalone", file, "--json")
@@ -210,16 +218,46 @@ def test_a_file_judges_as_edgead_does(trained_model, line_data, tmp_path):
         runs.append(standalone.run_by_openvino(content))
     detector = edgead.load(trained_model)
     decisions = set()
-    for path in sorted(Path(line_data, "test").rglob("*.png"))[::2]:
+    for path in _test_images(line_data):
         image = detector.read_image(path)
         verdict = detector.predict(image)
         decisions.add(verdict.decision)
         for run in runs:
             anomaly_map, score, decision = run(image)
-            assert float(score) == pytest.approx(verdict.image_score, rel=1e-5)
-            assert standalone.DECISIONS[int(decision)] == verdict.decision
+            assert score == pytest.approx(verdict.image_score, rel=1e-5)
+            assert standalone.DECISIONS[decision] == verdict.decision
             np.testing.assert_allclose(anomaly_map, verdict.anomaly_map, atol=1e-5 * verdict.anomaly_map.max())
     assert {"ok", "reject"} <= decisions
+
+
+@pytest.mark.skipif(
+    not (find_spec("openvino") and shutil.which("g++")), reason="THE C++ SAMPLE IS NOT TESTED: g++, openvino"
+)
+def test_the_sample_in_cpp(trained_model, line_data, tmp_path):
+    import openvino
+
+    package = Path(openvino.__file__).parent
+    (library,) = (package / "libs").glob("libopenvino.so.*")
+    words = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", str(SAMPLE), "-isystem", str(package / "include")]
+    words += ["-L", str(library.parent), f"-l:{library.name}", f"-Wl,-rpath,{library.parent}", "-o", "verdict"]
+    subprocess.run(words, cwd=tmp_path, check=True, timeout=300)
+    standalone.write_standalone(Artifact.load(trained_model), tmp_path / "verdict.onnx")
+    with Detector.load(trained_model, runtime="openvino") as detector:
+        for path in _test_images(line_data)[::3]:
+            image = detector.read_image(path)
+            cv2.imwrite(str(tmp_path / "part.ppm"), image)
+            verdict = detector.predict(image)
+            words = ["./verdict", "verdict.onnx", "part.ppm", "heat.pgm"]
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+            decision, score = done.stdout.split()
+            assert decision == verdict.decision and done.returncode == standalone.DECISIONS.index(decision)
+            assert score == pytest.approx(verdict.image_score, rel=1e-5)
+            heat = cv2.imread(str(tmp_path / "heat.pgm"), cv2.IMREAD_GRAYSCALE)
+            assert heat.shape == verdict.anomaly_map.shape
+            assert heat[np.unravel_index(verdict.anomaly_map.argmax(), heat.shape)] == 255
+    cv2.imwrite(str(tmp_path / "part.ppm"), image[:50])
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 3 and "incompatible" in done.stderr
 
 
 def test_nothing_is_written_that_judges_otherwise(trained_model, tmp_path, monkeypatch):
@@ -239,7 +277,7 @@ def test_images_of_another_size(trained_model, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (150, 211, 3), dtype=np.uint8)
     _, score, _ = standalone.run_by_onnxruntime(written.file.read_bytes())(image)
     with Detector.load(trained_model) as detector:
-        assert float(score) == pytest.approx(detector.predict(image).image_score, rel=1e-5)
+        assert score == pytest.approx(detector.predict(image).image_score, rel=1e-5)
 
 
 def test_what_cannot_stand_in_a_graph_is_refused(trained_model, tmp_path):

@@ -223,8 +223,8 @@ def standalone_facts(written: Standalone) -> dict[str, Any]:
     return {
         "size": f"{written.bytes / 2**20:.1f} MiB, opset {written.opset}, {written.precision}",
         "takes": f"image: uint8 BGR ({height}, {width}, 3), as OpenCV decodes a file",
-        "gives": f"anomaly_map: float32 ({written.map_size[1]}, {written.map_size[0]}); image_score: float32; "
-        "decision: int32, 0 ok, 1 review, 2 reject",
+        "gives": f"anomaly_map: float32 ({written.map_size[1]}, {written.map_size[0]}); image_score: float32 (1,); "
+        "decision: int32 (1,), 0 ok, 1 review, 2 reject",
         "checked": f"{written.images} golden images on {' and '.join(written.runtimes)}: decisions are edgead's, "
         f"scores within {written.score_error:.1g}, maps within {written.map_error:.1g}",
     }

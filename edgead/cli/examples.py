@@ -27,7 +27,10 @@ EXAMPLES = {
         "edgead distill photographs -o teacher.safetensors",
         "edgead distill photographs -o teacher.safetensors --model-size small --steps 60000",
     ),
-    "export": ("edgead export model good_images --precision int8", "edgead export model --precision fp32"),
+    "export": (
+        "edgead export model good_images --precision int8",
+        "edgead export model --standalone verdict.onnx --size 640x480",
+    ),
     "predict": ("edgead predict model new_images --heat-maps heat_maps", "edgead predict model part.png --json"),
     "stream": (
         "edgead stream model camera:0 --sink 'images:rejects?only=reject'",
