@@ -25,9 +25,10 @@ from edgead.export.standalone_score import check_head, score_nodes
 import edgead
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored, Preprocessing
-from edgead.artifact.preprocess import inputs_of, preprocess
+from edgead.artifact.preprocess import Aligned, inputs_of, map_of_frame, preprocess
 from edgead.artifact.tiling import Tiling
 from edgead.detector import Detector
+from edgead.detector.measurer import Mosaic
 from edgead.errors import SettingsError
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, KnownDefects
 from edgead.heads.local import LocalHead
@@ -48,6 +49,7 @@ SHAPES = [
     ((32, 40), (32, 40)),
 ]
 SHAPE = (60, 75)
+IGNORED = Ignored(frame_size=SHAPE, polygons=(((0, 0), (40, 4), (30, 50)), ((60, 55), (74, 59), (70, 40))))
 SAMPLE = Path(__file__).parent.parent / "deploy" / "standalone" / "verdict.cpp"
 
 
@@ -103,7 +105,7 @@ def test_the_input_is_that_of_preprocess_bit_by_bit(source, target):
             image_size=(20, 20),
             tiles=Tiling(size=(20, 20), overlap=(4, 4)),
             roi=(2, 3, 60, 50),
-            ignored=Ignored(frame_size=SHAPE, polygons=(((0, 0), (40, 4), (30, 50)), ((60, 55), (74, 59), (70, 40)))),
+            ignored=IGNORED,
         ),
     ],
     ids=["reflect", "region", "tiles", "tiles, region, ignored"],
@@ -172,6 +174,39 @@ def test_distances_far_from_zero_keep_their_digits(monkeypatch):
     made = score_nodes(nodes, head, {"features": "features"}, features.shape, {BANK: bank})
     for (found,) in _run(nodes, {"features": features}, [made.patch_scores]):
         np.testing.assert_allclose(found[0], expected.patch_scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        Preprocessing(image_size=(28, 36)),
+        Preprocessing(image_size=(28, 36), fill="reflect", ignored=IGNORED),
+        Preprocessing(image_size=(28, 36), tiles=Tiling(size=(30, 40), overlap=(6, 8))),
+        Preprocessing(
+            image_size=(28, 28), tiles=Tiling(size=(20, 20), overlap=(4, 9)), roi=(2, 3, 61, 50), ignored=IGNORED
+        ),
+    ],
+    ids=["whole", "reflect, ignored", "tiles", "tiles, region, ignored"],
+)
+@pytest.mark.parametrize("border", ["reflect", "replicate"])
+def test_maps_are_those_of_the_detector(spec, border):
+    head = MapHead(sigma_px=2.0, border=border)
+    inputs = inputs_of(spec, SHAPE)
+    scores = np.random.default_rng(5).normal(size=(len(inputs), 7, 9)).astype(np.float32)
+    scorer = head.open({"patch_scores": scores[:1]}, {}, spec.image_size)
+    maps = [scorer.anomaly_map(one)[0] for one in scores]
+    joined = maps[0]
+    if spec.tiles is not None:
+        mosaic = Mosaic(spec, (7, 9), SHAPE)
+        joined = mosaic.blank()
+        for number, one in enumerate(maps):
+            mosaic.add(joined, number, one)
+    expected = map_of_frame(joined, spec, Aligned(np.zeros((*SHAPE, 3), np.uint8)))
+    nodes = Nodes()
+    shape = standalone._map_nodes(nodes, "scores", spec, head, (7, 9), SHAPE)
+    assert shape == expected.shape
+    for (found,) in _run(nodes, {"scores": scores}, [standalone.MAP]):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
