@@ -10,6 +10,9 @@ from onnx import numpy_helper
 
 PREFIX = "edgead."
 
+Input = str | np.ndarray | np.generic
+"""The name of a value, or a constant."""
+
 
 class Nodes:
     """Collects nodes and constants; a node's inputs are names of values, or arrays, which become constants.
@@ -30,14 +33,14 @@ class Nodes:
         self.constants: list[onnx.TensorProto] = []
         self._prefix, self._named = prefix, 0
 
-    def __call__(self, operation: str, *inputs: str | np.ndarray, name: str | None = None, **attributes: Any) -> str:
+    def __call__(self, operation: str, *inputs: Input, name: str | None = None, **attributes: Any) -> str:
         """Add a node of one value, and give that the name."""
         return self.several(operation, *inputs, names=[name or self._new(operation)], **attributes)[0]
 
     def several(
         self,
         operation: str,
-        *inputs: str | np.ndarray,
+        *inputs: Input,
         count: int = 0,
         names: list[str] | None = None,
         **attributes: Any,
@@ -56,7 +59,7 @@ class Nodes:
         """Divide whole numbers by a power of two, and round down: exact in float32."""
         return self("Floor", self("Mul", value, np.float32(1 / divisor)))
 
-    def constant(self, array: np.ndarray) -> str:
+    def constant(self, array: np.ndarray | np.generic) -> str:
         """Add a constant that several nodes take."""
         name = self._new("constant")
         self.constants.append(numpy_helper.from_array(np.asarray(array), name))

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from edgead.export.graph import load_graph
+from edgead.export.layers import WEIGHTED
 from edgead.export.onnx_nodes import PREFIX, Nodes
 from edgead.export.rewrite import ExportError
 from edgead.export.standalone_input import input_nodes
@@ -161,7 +162,7 @@ def standalone_graph(artifact: Artifact, precision: str, shape: tuple[int, int])
     after("ReduceMax", scored.image_scores, np.array([0]), keepdims=0, name=SCORE)
     _decision_nodes(after, limits.review, limits.reject, scored.witness)
     graph = model.graph
-    nodes = [*before.nodes, *graph.node, *after.nodes]
+    nodes = [*before.nodes, *_kept_in_float(graph, before), *after.nodes]
     graph.ClearField("node")
     graph.node.extend(nodes)
     graph.initializer.extend([*before.constants, *after.constants])
@@ -186,6 +187,24 @@ def standalone_graph(artifact: Artifact, precision: str, shape: tuple[int, int])
     entry = model.metadata_props.add()
     entry.key, entry.value = "edgead.standalone", json.dumps(said)
     return model
+
+
+def _kept_in_float(graph: onnx.GraphProto, constants: Nodes) -> list[onnx.NodeProto]:
+    """The nodes of a network, with one that changes nothing before each layer that an int8 graph keeps in float.
+
+    ONNX Runtime would quantise its weights, which edgead asks it not to do (`edgead.runtime.ort.WITHOUT`); nobody else
+    does.
+    """
+    dequantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    weights = {tensor.name for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type in WEIGHTED and node.input[0] in dequantised and node.input[1] in weights:
+            same = Nodes(f"{node.name}.")
+            node.input[0] = same("Clip", node.input[0], constants.constant(-_FINITE))
+            nodes += same.nodes
+        nodes.append(node)
+    return nodes
 
 
 def _tiles_of(spec: Preprocessing, shape: tuple[int, int]) -> int:

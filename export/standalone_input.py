@@ -21,6 +21,7 @@ from edgead.errors import SettingsError
 
 _EXACT = 1 << 24
 _BYTE = 256  # what sums are split by that would exceed it
+_DENSE = 32  # rows that a product may make of a block at once: more are mostly zeros
 _TINY = 1e-3  # smaller parts of a pixel OpenCV passes over
 _ONE, _SHIFT = 2048, 16  # of OpenCV's weights between two pixels: what 1 is, and the bits of a sum that it drops first
 
@@ -62,13 +63,16 @@ def input_nodes(nodes: Nodes, image: str, spec: Preprocessing, shape: tuple[int,
     if spec.ignored is not None:
         masks = [cv2.fillPoly(np.zeros((height, width), np.uint8), polygons_in(one, shape), 1) > 0 for one in parts]
         value = nodes("Where", np.stack(masks)[..., None], np.array(NEUTRAL_BGR, np.uint8), value)
+    # Engines copy whole rows faster than pixels of three: each colour is a plane until the end.
+    value = nodes("Gather", nodes("Transpose", value, perm=[0, 3, 1, 2]), np.array([2, 1, 0]), axis=1)
+    value = nodes.reshape(value, 3 * len(parts), height, width)
     rows, columns = covered(parts[0], shape)
     value = _resized(nodes, value, (height, width), (rows.stop - rows.start, columns.stop - columns.start))
     for axis, side, shown in ((1, spec.image_size[0], rows), (2, spec.image_size[1], columns)):
         if shown != slice(0, side):
             value = nodes("Gather", value, _mirrored(side, shown), axis=axis)
-    value = nodes("Gather", value, np.array([2, 1, 0]), axis=3)
-    return nodes("Cast", value, to=onnx.TensorProto.UINT8)
+    value = nodes.reshape(nodes("Cast", value, to=onnx.TensorProto.UINT8), len(parts), 3, *spec.image_size)
+    return nodes("Transpose", value, perm=[0, 2, 3, 1])
 
 
 def _cut(nodes: Nodes, image: str, regions: list[tuple[int, int, int, int]]) -> str:
@@ -88,7 +92,7 @@ def _mirrored(side: int, shown: slice) -> np.ndarray:
 
 
 def _resized(nodes: Nodes, value: str, source: tuple[int, int], target: tuple[int, int]) -> str:
-    """`area_linear`: uint8 (n, H, W, 3) becomes whole numbers in float32, (n, h, w, 3)."""
+    """`area_linear`: planes of uint8 (n, H, W) become whole numbers in float32, (n, h, w)."""
     shrunk = min(target[0], source[0]), min(target[1], source[1])
     if all(now >= OFTEN * then for now, then in zip(source, shrunk, strict=True)):
         value = _mean_in_whole_numbers(nodes, value, source, shrunk)
@@ -101,20 +105,19 @@ def _resized(nodes: Nodes, value: str, source: tuple[int, int], target: tuple[in
 
 def _mean_in_whole_numbers(nodes: Nodes, value: str, source: tuple[int, int], target: tuple[int, int]) -> str:
     """`edgead.kernels.shrink`: the exact mean, rounded half to even."""
-    of_rows, of_columns = (_shares(*sides) for sides in zip(source, target, strict=True))
-    units = int(of_rows[1][0].sum() * of_columns[1][0].sum())
+    units = math.prod(then // math.gcd(then, now) for then, now in zip(source, target, strict=True))
     if 2 * units >= _EXACT:
         raise SettingsError(
             f"{source[1]}x{source[0]} pixels become {target[1]}x{target[0]}, and the sizes have so few divisors in "
             "common that float32 does not hold the sums: train with --roi, a region of interest whose sides are "
             "multiples of 8"
         )
-    sums = _weighted_rows(nodes, value, source, of_rows)
+    sums = _summed_rows(nodes, value, source[0], target[0])
     parts = [sums]
     if 255 * units >= _EXACT:
         upper = nodes.floor_of(sums, _BYTE)
         parts = [upper, nodes("Sub", sums, nodes("Mul", upper, np.float32(_BYTE)))]
-    parts = [_weighted_columns(nodes, part, (target[0], source[1]), of_columns) for part in parts]
+    parts = [_summed_columns(nodes, part, source[1], target[1]) for part in parts]
     # A first guess may be one off: what it leaves is exact, and says where.
     total = parts[0] if len(parts) == 1 else nodes("Add", nodes("Mul", parts[0], np.float32(_BYTE)), parts[1])
     guess = nodes("Round", nodes("Mul", total, np.float32(1 / units)))
@@ -139,11 +142,10 @@ def _mean_of_opencv(nodes: Nodes, value: str, source: tuple[int, int], target: t
     """`cv2.INTER_AREA` of uint8: sums of whole pixels where the factors are whole, else float32 in OpenCV's order."""
     factors = [1 / (now / then) for then, now in zip(source, target, strict=True)]
     if any(abs(factor - round(factor)) >= np.finfo(float).eps for factor in factors):
-        value = _weighted_columns(nodes, value, source, _area_of_opencv(source[1], target[1]))
-        value = _weighted_rows(nodes, value, (source[0], target[1]), _area_of_opencv(source[0], target[0]))
-        return nodes("Round", value)
-    value = _weighted_rows(nodes, value, source, _shares(source[0], target[0]))
-    value = _weighted_columns(nodes, value, (target[0], source[1]), _shares(source[1], target[1]))
+        value = _turned(nodes, _weighted_rows(nodes, _turned(nodes, value), _area_of_opencv(source[1], target[1])))
+        return nodes("Round", _weighted_rows(nodes, value, _area_of_opencv(source[0], target[0])))
+    value = _summed_rows(nodes, value, source[0], target[0])
+    value = _summed_columns(nodes, value, source[1], target[1])
     if [round(factor) for factor in factors] == [2, 2]:  # OpenCV rounds half up here
         return nodes.floor_of(nodes("Add", value, np.float32(2)), 4)
     return nodes("Round", nodes("Mul", value, np.float32(1 / round(math.prod(factors)))))
@@ -151,15 +153,12 @@ def _mean_of_opencv(nodes: Nodes, value: str, source: tuple[int, int], target: t
 
 def _between_of_opencv(nodes: Nodes, value: str, source: tuple[int, int], target: tuple[int, int]) -> str:
     """`cv2.INTER_LINEAR` of uint8, whose weights are whole numbers of a 2048th part, and which drops bits twice."""
-    value = nodes.reshape(nodes("Transpose", value, perm=[0, 2, 1, 3]), 0, source[1], -1)
-    (first, of_first), (second, of_second) = _between(source[1], target[1], inside=True)
-    value = nodes(
-        "Add",
-        nodes("Mul", nodes("Gather", value, first, axis=1), of_first),
-        nodes("Mul", nodes("Gather", value, second, axis=1), of_second),
+    value = _turned(nodes, value)
+    first, second = (
+        nodes("Mul", nodes("Gather", value, place, axis=1), weight)
+        for place, weight in _between(source[1], target[1], inside=True)
     )
-    value = nodes("Transpose", nodes.reshape(value, 0, target[1], source[0], 3), perm=[0, 2, 1, 3])
-    value = nodes.floor_of(nodes.reshape(value, 0, source[0], -1), 16)
+    value = nodes.floor_of(_turned(nodes, nodes("Add", first, second)), 16)
     # A product with a weight would exceed 2^24: in two parts it does not.
     upper = nodes.floor_of(value, 64)
     lower = nodes("Sub", value, nodes("Mul", upper, np.float32(64)))
@@ -167,28 +166,57 @@ def _between_of_opencv(nodes: Nodes, value: str, source: tuple[int, int], target
     for place, weight in _between(source[0], target[0], inside=False):
         of_upper, of_lower = (nodes("Mul", nodes("Gather", part, place, axis=1), weight) for part in (upper, lower))
         halves.append(nodes.floor_of(nodes("Add", of_upper, nodes.floor_of(of_lower, 64)), (1 << _SHIFT) // 64))
-    value = nodes.floor_of(nodes("Add", nodes("Add", *halves), np.float32(2)), 4)
-    return nodes.reshape(value, 0, target[0], target[1], 3)
+    return nodes.floor_of(nodes("Add", nodes("Add", *halves), np.float32(2)), 4)
 
 
-def _weighted_rows(nodes: Nodes, value: str, sides: tuple[int, int], taps: _Taps) -> str:
-    """Weighted sums of rows: (n, H, W, 3) becomes float32 (n, h, W, 3); `sides` are H and W."""
+def _turned(nodes: Nodes, value: str) -> str:
+    """Planes whose columns are rows, and back."""
+    return nodes("Transpose", value, perm=[0, 2, 1])
+
+
+def _summed_rows(nodes: Nodes, value: str, source: int, target: int) -> str:
+    """Sums of the rows that each output covers, in whole numbers: (n, H, W) becomes float32 (n, h, W)."""
+    common = math.gcd(source, target)
+    if target // common <= _DENSE:
+        blocks = nodes.reshape(nodes("Cast", value, to=onnx.TensorProto.FLOAT), 0, common, source // common, -1)
+        return nodes.reshape(nodes("MatMul", _block(source, target), blocks), 0, target, -1)
+    places, weights = _shares(source, target)
+    rows = nodes("Cast", nodes("Gather", value, places, axis=1), to=onnx.TensorProto.FLOAT)
+    return nodes("Squeeze", nodes("MatMul", weights[:, None], rows), np.array([2]))
+
+
+def _summed_columns(nodes: Nodes, value: str, source: int, target: int) -> str:
+    """The same of columns."""
+    common = math.gcd(source, target)
+    if target // common <= _DENSE:
+        blocks = nodes.reshape(nodes("Cast", value, to=onnx.TensorProto.FLOAT), 0, 0, common, source // common)
+        product = nodes("MatMul", blocks, np.ascontiguousarray(_block(source, target).T))
+        return nodes.reshape(product, 0, 0, target)
+    return _turned(nodes, _summed_rows(nodes, _turned(nodes, value), source, target))
+
+
+def _block(source: int, target: int) -> np.ndarray:
+    """Shares of the outputs that cover whole pixels together, as a matrix: the next ones have the same."""
+    common = math.gcd(source, target)
+    places, weights = _shares(source, target)
+    matrix = np.zeros((target // common, source // common), np.float32)
+    outputs = np.arange(len(matrix))[:, None]
+    np.add.at(matrix, (outputs, np.minimum(places[: len(matrix)], matrix.shape[1] - 1)), weights[: len(matrix)])
+    return matrix
+
+
+def _weighted_rows(nodes: Nodes, value: str, taps: _Taps) -> str:
+    """Weighted sums of rows, in OpenCV's order: (n, H, W) becomes float32 (n, h, W)."""
     places, weights = taps
     count, most = places.shape
-    rows = nodes("Gather", nodes.reshape(value, 0, sides[0], -1), places.T.reshape(-1), axis=1)
-    products = nodes("Mul", nodes("Cast", rows, to=onnx.TensorProto.FLOAT), weights.T.reshape(-1, 1))
-    sums = products
-    if most > 1:
-        sums, *others = nodes.several("Split", products, np.full(most, count), count=most, axis=1)
-        for other in others:
-            sums = nodes("Add", sums, other)
-    return nodes.reshape(sums, 0, count, sides[1], 3)
-
-
-def _weighted_columns(nodes: Nodes, value: str, sides: tuple[int, int], taps: _Taps) -> str:
-    """The same of columns: whole rows are copied faster than pixels, so that the image is turned for it."""
-    turned = nodes("Transpose", value, perm=[0, 2, 1, 3])
-    return nodes("Transpose", _weighted_rows(nodes, turned, sides[::-1], taps), perm=[0, 2, 1, 3])
+    rows = nodes("Cast", nodes("Gather", value, places.T.reshape(-1), axis=1), to=onnx.TensorProto.FLOAT)
+    products = nodes("Mul", rows, weights.T.reshape(-1, 1))
+    if most == 1:
+        return products
+    sums, *others = nodes.several("Split", products, np.full(most, count), count=most, axis=1)
+    for other in others:
+        sums = nodes("Add", sums, other)
+    return sums
 
 
 def _shares(source: int, target: int) -> _Taps:

@@ -307,6 +307,23 @@ def test_nothing_is_written_that_judges_otherwise(trained_model, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
+def test_layers_in_float_are_kept_from_the_optimizer_of_onnx_runtime():
+    make = onnx.helper.make_node
+    nodes = [
+        make("DequantizeLinear", ["codes", "scale"], ["values"]),
+        make("Conv", ["values", "in_float"], ["first"]),
+        make("DequantizeLinear", ["weight_codes", "scale"], ["in_codes"]),
+        make("Conv", ["values", "in_codes"], ["second"]),
+        make("Conv", ["first", "in_float"], ["third"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "test", [], [], [onnx.numpy_helper.from_array(np.ones(1), "in_float")])
+    before = Nodes()
+    kept = standalone._kept_in_float(graph, before)
+    kinds = [node.op_type for node in kept]
+    assert kinds == ["DequantizeLinear", "Clip", "Conv", "DequantizeLinear", "Conv", "Conv"]
+    assert kept[1].input[0] == "values" and kept[2].input[0] == kept[1].output[0] and len(before.constants) == 1
+
+
 def test_images_of_another_size(trained_model, tmp_path):
     written = standalone.write_standalone(Artifact.load(trained_model), tmp_path / "verdict.onnx", size=(211, 150))
     image = np.random.default_rng(0).integers(0, 256, (150, 211, 3), dtype=np.uint8)

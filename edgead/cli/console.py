@@ -220,9 +220,10 @@ def export_facts(artifact: Artifact, precision: str) -> dict[str, Any]:
 def standalone_facts(written: Standalone) -> dict[str, Any]:
     """What `edgead export --standalone` says of its file to people."""
     width, height = written.size
+    cut = "" if written.tiles == 1 else f", which it cuts into {written.tiles} tiles"
     return {
         "size": f"{written.bytes / 2**20:.1f} MiB, opset {written.opset}, {written.precision}",
-        "takes": f"image: uint8 BGR ({height}, {width}, 3), as OpenCV decodes a file",
+        "takes": f"image: uint8 BGR ({height}, {width}, 3), as OpenCV decodes a file{cut}",
         "gives": f"anomaly_map: float32 ({written.map_size[1]}, {written.map_size[0]}); image_score: float32 (1,); "
         "decision: int32 (1,), 0 ok, 1 review, 2 reject",
         "checked": f"{written.images} golden images on {' and '.join(written.runtimes)}: decisions are edgead's, "
