@@ -4,7 +4,8 @@
 
 FOLDER is a data set: so many of its good test images as of its defects, evenly over their names. They are brought to
 the size of the most where they have several. Files and edgead take turns, image by image, on one thread each, first on
-ONNX Runtime and then on OpenVINO. Rows are printed as they stand in RESULTS.md.
+ONNX Runtime and then on OpenVINO. Times are the processor's: what else the machine does counts for
+neither. Rows are printed as they stand in RESULTS.md.
 """
 
 from __future__ import annotations
@@ -63,17 +64,17 @@ def of_one_size(images: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def compared(run: standalone.Run, detector: Detector, images: list[np.ndarray]) -> dict[str, float]:
-    """Largest errors, decisions that differ, and median milliseconds."""
+    """Largest errors, decisions that differ, and median milliseconds of processor time."""
     assert detector.graph.calibration is not None
     scores, maps, changed, of_file, of_edgead = [], [], 0, [], []
     for call in (run, detector.predict):
         call(images[0])  # a first call allocates
     for image in images:
-        started = time.perf_counter()
+        started = time.process_time()
         anomaly_map, score, decision = run(image)
-        between = time.perf_counter()
+        between = time.process_time()
         verdict = detector.predict(image)
-        of_edgead.append(time.perf_counter() - between)
+        of_edgead.append(time.process_time() - between)
         of_file.append(between - started)
         scale = float(score_scale(verdict.image_score, detector.graph.calibration.scores))
         scores.append(abs(score - verdict.image_score) / scale)

@@ -18,6 +18,8 @@ from edgead.kernels import NearestPatches
 # Rows that float32 products put first; their distances are measured by differences then.
 _CANDIDATES = 4
 _PRODUCTS = 1 << 23  # at once: 32 MiB
+_FEW = 16  # rows for each that is measured
+_FAR = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +152,23 @@ def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, .
     """`NearestPatches`: products say which rows can be nearest, differences how far they are."""
     count, height, width, depth = shape
     patches = count * height * width
+    measured = min(head.num_neighbors + _CANDIDATES - 1, len(bank))
+    group = _group_of(len(bank), measured)
     middle = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = (bank - middle).astype(np.float64)
-    halves = (np.square(centred).sum(axis=1) / 2).astype(np.float32)
-    turned = np.ascontiguousarray(-centred.T, np.float32)
+    beyond = (0, -len(bank) % group)  # rows that fill up the last group, and are never the nearest
+    halves = np.pad((np.square(centred).sum(axis=1) / 2).astype(np.float32), beyond, constant_values=_FAR)
+    turned = np.ascontiguousarray(np.pad(-centred, (beyond, (0, 0))).T, np.float32)
     flat = nodes.reshape(features, patches, depth)
     step = max(1, _PRODUCTS // len(bank))
     sizes = [min(step, patches - begin) for begin in range(0, patches, step)]
     parts = nodes.several("Split", flat, np.array(sizes), count=len(sizes), axis=0) if len(sizes) > 1 else [flat]
-    measured = min(head.num_neighbors + _CANDIDATES - 1, len(bank))
     # Constants that all parts share.
     turned_name, halves_name, bank_name = (nodes.constant(each) for each in (turned, halves, bank))
     found = []
     for part in parts:
         products = nodes("MatMul", nodes("Sub", part, middle), turned_name)
-        _, rows = nodes.several("TopK", nodes("Add", products, halves_name), np.array([measured]), count=2, largest=0)
+        rows = _least(nodes, nodes("Add", products, halves_name), len(halves), group, measured)
         differences = nodes("Sub", nodes("Gather", bank_name, rows), nodes("Unsqueeze", part, np.array([1])))
         squares = nodes("ReduceSum", nodes("Mul", differences, differences), np.array([2]), keepdims=0)
         found.append((rows, squares))
@@ -175,6 +179,28 @@ def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, .
         nearest, _ = nodes.several("TopK", squares, np.array([head.num_neighbors]), count=2, largest=0)
         scores = nodes("ReduceMean", nodes("Sqrt", nearest), np.array([1]), keepdims=0)
     return _Found(scores, rows, squares)
+
+
+def _group_of(rows: int, measured: int) -> int:
+    """How many rows are looked at together, so that there is least to look at; 1 where it is few anyway."""
+    return round((rows / measured) ** 0.5) if rows > _FEW * measured else 1
+
+
+def _least(nodes: Nodes, scores: str, count: int, group: int, least: int) -> str:
+    """Where the least of `count` scores are, int64 (n, least).
+
+    They are in those groups whose own least are the least: engines find the least of a row of thousands slowly.
+    """
+    if group == 1:
+        return nodes.several("TopK", scores, np.array([least]), count=2, largest=0)[1]
+    grouped = nodes.reshape(scores, -1, count // group, group)
+    of_groups = nodes("ReduceMin", grouped, np.array([2]), keepdims=0)
+    _, groups = nodes.several("TopK", of_groups, np.array([least]), count=2, largest=0)
+    inside = nodes("GatherND", grouped, nodes("Unsqueeze", groups, np.array([2])), batch_dims=1)
+    _, found = nodes.several("TopK", nodes.reshape(inside, -1, least * group), np.array([least]), count=2, largest=0)
+    chosen = nodes("Div", found, np.int64(group))
+    place = nodes("Sub", found, nodes("Mul", chosen, np.int64(group)))
+    return nodes("Add", nodes("Mul", nodes("GatherElements", groups, chosen, axis=1), np.int64(group)), place)
 
 
 def _rarity(

@@ -125,6 +125,7 @@ def _heads() -> dict[str, tuple]:
     rng = np.random.default_rng(3)
     bank = (rng.normal(size=(80, 12)) * 3 + 40).astype(np.float32)
     features = (bank[rng.integers(0, 80, 3 * 63)] + rng.normal(size=(189, 12))).astype(np.float32).reshape(3, 7, 9, 12)
+    many = np.concatenate([bank, (rng.normal(size=(921, 12)) * 3 + 40).astype(np.float32)])
     usual = rng.random((7, 9)).astype(np.float32)
     defects = (bank[:6] + 5).astype(np.float32)
     kinds = np.array([[0], [0], [0], [1], [1], [1]], np.float32)
@@ -137,6 +138,7 @@ def _heads() -> dict[str, tuple]:
         "neighbours": (NearestHead(num_neighbors=3, window=2, top_patches=5, margin=1), {BANK: bank}, of_bank),
         "rare": (NearestHead(reweight_neighbors=4), {BANK: bank}, of_bank),
         "usual": (NearestHead(by_place=True, window=3, margin=2, top_patches=3), {BANK: bank, USUAL: usual}, of_bank),
+        "many rows": (NearestHead(num_neighbors=5, reweight_neighbors=3), {BANK: many}, of_bank),
         "few rows": (NearestHead(num_neighbors=2), {BANK: bank[:2]}, of_bank),
         "known": (NearestHead(window=3, known=KnownDefects(limit=1.5, at=6.0, slope=2.0)), known, of_bank),
         "known, even": (NearestHead(window=2, known=KnownDefects(limit=0.4, at=5.0, slope=1.0)), known, of_bank),
