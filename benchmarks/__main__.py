@@ -48,6 +48,7 @@ BENCHMARKS = (
     "lsfa",
     "mutate",
     "soak",
+    "standalone",
     "startup",
     "stereo",
     "teach",

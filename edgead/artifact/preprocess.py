@@ -24,10 +24,10 @@ from edgead.images.pairs import colours_in, heights_in, load_deep
 from edgead.kernels import shrink
 
 # What networks that learnt from photographs take for nothing: their mean colour.
-_NEUTRAL_BGR = (104, 116, 124)
+NEUTRAL_BGR = (104, 116, 124)
 _LOOK_PX = 128
 # From here on our shrinking is faster than OpenCV's, and the same but for roundings of a few pixels.
-_OFTEN = 3
+OFTEN = 3
 
 
 def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = None) -> np.ndarray:
@@ -277,15 +277,21 @@ def cut(image: np.ndarray, region: Sequence[int] | None) -> np.ndarray:
 def _painted(image: np.ndarray, spec: Preprocessing, whole: tuple[int, ...]) -> np.ndarray:
     """A copy of a frame's region with ignored places in one colour, or as holes: what is there reaches no network."""
     assert spec.ignored is not None
-    _check_size(spec.ignored.frame_size, whole, "has places to ignore")
-    left, top = (0, 0) if spec.roi is None else spec.roi[:2]
-    polygons = [np.array(polygon, np.int32) - (left, top) for polygon in spec.ignored.polygons]
+    polygons = polygons_in(spec, whole)
     if not spec.keeps_depth:
-        return cv2.fillPoly(image.copy(), polygons, _NEUTRAL_BGR)
+        return cv2.fillPoly(image.copy(), polygons, NEUTRAL_BGR)
     ignored = cv2.fillPoly(np.zeros(image.shape, np.uint8), polygons, 1) > 0
     grey = spec.grey16
     neutral = 0.0 if grey is None else (grey.low + grey.high) / 2
     return np.where(ignored, np.asarray(neutral).astype(image.dtype), image)
+
+
+def polygons_in(spec: Preprocessing, whole: tuple[int, ...]) -> list[np.ndarray]:
+    """Corners (x, y) of the ignored places within the region of a frame of shape (H, W), int32 (n, 2) each."""
+    assert spec.ignored is not None
+    _check_size(spec.ignored.frame_size, whole, "has places to ignore")
+    left, top = (0, 0) if spec.roi is None else spec.roi[:2]
+    return [np.array(polygon, np.int32) - (left, top) for polygon in spec.ignored.polygons]
 
 
 def _check_size(size: tuple[int, int], shape: tuple[int, ...], what: str) -> None:
@@ -297,7 +303,7 @@ def _check_size(size: tuple[int, int], shape: tuple[int, ...], what: str) -> Non
 
 
 @lru_cache(maxsize=128)  # as many as a large frame has tiles
-def _hidden(ignored: Ignored, region: tuple[int, int, int, int] | None, map_shape: tuple[int, int]) -> np.ndarray:
+def hidden_in(ignored: Ignored, region: tuple[int, int, int, int] | None, map_shape: tuple[int, int]) -> np.ndarray:
     """Which pixels of a map (h, w) of a region show ignored places, bool."""
     mask = np.zeros(ignored.frame_size, np.uint8)
     cv2.fillPoly(mask, [np.array(polygon, np.int32) for polygon in ignored.polygons], 1)
@@ -326,7 +332,7 @@ def map_of_frame(anomaly_map: np.ndarray, spec: Preprocessing, laid: Aligned) ->
     part = anomaly_map if spec.tiles is not None else anomaly_map[covered(spec, shape)]
     found = anomaly_map if part.shape == anomaly_map.shape else part.copy()
     if spec.ignored is not None:
-        ignored = _hidden(spec.ignored, spec.roi, found.shape)
+        ignored = hidden_in(spec.ignored, spec.roi, found.shape)
         counted = found if ignored.all() else found[~ignored]
         found = np.where(ignored, counted.min(), found)
     return laid.back(found, spec.region(shape))
@@ -447,7 +453,7 @@ def covered(spec: Preprocessing, shape: tuple[int, ...]) -> tuple[slice, slice]:
 
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     shrunk = (min(height, image.shape[0]), min(width, image.shape[1]))
-    if all(now >= _OFTEN * then for now, then in zip(image.shape, shrunk, strict=False)):
+    if all(now >= OFTEN * then for now, then in zip(image.shape, shrunk, strict=False)):
         image = shrink(image, shrunk)
     elif image.shape[:2] != shrunk:
         image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)

@@ -20,6 +20,8 @@ from rich.text import Text
 from edgead.process.stage_bars import stage_bars as bars_on
 
 if TYPE_CHECKING:
+    from edgead.export.standalone import Standalone
+
     from edgead.artifact.folder import Artifact
     from edgead.types import Frame, Verdict
 
@@ -213,6 +215,20 @@ def export_facts(artifact: Artifact, precision: str) -> dict[str, Any]:
         return facts
     method = {key: value for key, value in record.method.items() if key not in ("sensitivity", "differences")}
     return {**facts, **method, **record.method["differences"], "threshold": record.calibration.reject}
+
+
+def standalone_facts(written: Standalone) -> dict[str, Any]:
+    """What `edgead export --standalone` says of its file to people."""
+    width, height = written.size
+    cut = "" if written.tiles == 1 else f", which it cuts into {written.tiles} tiles"
+    return {
+        "size": f"{written.bytes / 2**20:.1f} MiB, opset {written.opset}, {written.precision}",
+        "takes": f"image: uint8 BGR ({height}, {width}, 3), as OpenCV decodes a file{cut}",
+        "gives": f"anomaly_map: float32 ({written.map_size[1]}, {written.map_size[0]}); image_score: float32 (1,); "
+        "decision: int32 (1,), 0 ok, 1 review, 2 reject",
+        "checked": f"{written.images} golden images on {' and '.join(written.runtimes)}: decisions are edgead's, "
+        f"scores within {written.score_error:.1g}, maps within {written.map_error:.1g}",
+    }
 
 
 def parity_table(report: dict[str, dict[str, Any]]) -> Table:

@@ -28,7 +28,10 @@ EXAMPLES = {
         "edgead import weights/onnx/model.onnx -o model --good good_images",
         "edgead import other.onnx -o model --good good_images --colour rgb --white 1 --map heat --score score",
     ),
-    "export": ("edgead export model good_images --precision int8", "edgead export model --precision fp32"),
+    "export": (
+        "edgead export model good_images --precision int8",
+        "edgead export model --standalone verdict.onnx --size 640x480",
+    ),
     "predict": ("edgead predict model new_images --heat-maps heat_maps", "edgead predict model part.png --json"),
     "stream": (
         "edgead stream model camera:0 --sink 'images:rejects?only=reject'",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgead.cli.app import Json, Model, app, find_images, print_report
+from edgead.cli.app import Json, Model, app, find_images, print_report, read_numbers
 from edgead.cli.choices import PrecisionName
-from edgead.cli.console import export_facts, facts_table, pairs_table, parity_table, stage_bars
+from edgead.cli.console import export_facts, facts_table, pairs_table, parity_table, stage_bars, standalone_facts
+from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
     from edgead.artifact.folder import Artifact
@@ -45,9 +46,32 @@ def export(
     make_default: Annotated[
         bool, typer.Option("--make-default", help="Make this graph the one that is used without --precision.")
     ] = False,
+    standalone: Annotated[
+        Path | None,
+        typer.Option(
+            help="ONNX file to write, from a decoded image to map, score and decision: it runs without edgead. The "
+            "model stays as it is."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="With --standalone: WIDTHxHEIGHT of the images that it takes; by default as in the training."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a graph: fp32 again from the torch weights, or another precision beside it, with its own thresholds."""
+    if standalone is not None:
+        others = {"DATA": data, "--normal-dir": normal_dir, "--group": group, "--tolerance": tolerance}
+        others |= {"--float-layers": float_layers, "--make-default": make_default or None}
+        given = [name for name, value in others.items() if value is not None]
+        if given:
+            raise SettingsError(f"--standalone writes what the model has: leave out {', '.join(given)}")
+        _export_standalone(model, standalone, str(precision), size, json)
+        return
+    if size is not None:
+        raise SettingsError("--size goes with --standalone: the model's own graphs take images of any size")
     from edgead.export.add_graph import add_graph
     from edgead.export.precision import PrecisionPlan
 
@@ -57,6 +81,18 @@ def export(
         artifact = add_graph(model, plan, data, normal_dir=normal_dir, group=group, progress=progress)
     report = export_facts(artifact, precision)
     print_report(report, json, lambda: facts_table(str(model), report))
+
+
+def _export_standalone(model: Path, file: Path, precision: str, size: str | None, json: bool) -> None:
+    sides = None if size is None else read_numbers("--size", size, (2,))
+    from edgead.export.standalone import write_standalone
+
+    from edgead.artifact.folder import Artifact
+
+    written = write_standalone(
+        Artifact.load(model), file, precision=precision, size=None if sides is None else (sides[0], sides[1])
+    )
+    print_report(written.to_dict(), json, lambda: facts_table(str(file), standalone_facts(written)))
 
 
 @app.command()

@@ -90,6 +90,38 @@ class Mosaic:
         weights = self._rows.shares[number][:, None] * self._columns.shares[number]
         joined[rows, columns] += weights.astype(joined.dtype) * anomaly_map
 
+    def blended(self, of_rows: np.ndarray, of_columns: np.ndarray) -> list[np.ndarray]:
+        """Join operators that make the map of a tile from its patch scores to those that make the map of the frame.
+
+        Parameters
+        ----------
+        of_rows, of_columns : ndarray of shape (h, n), float64
+            At the size of the network's input.
+
+        Returns
+        -------
+        list of ndarray of shape (H, tiles * n), float64
+            Along rows and along columns; the numbers of one tile after the other's.
+
+        Raises
+        ------
+        SettingsError
+            Tiles have other proportions than the network's input, and are filled up.
+        """
+        shown = covered(self.inputs[0], self.shape)
+        made = []
+        for operator, part, side, axis in zip(
+            (of_rows, of_columns), shown, self._tile, (self._rows, self._columns), strict=True
+        ):
+            operator = operator[part]
+            if len(operator) % side:
+                raise SettingsError(
+                    f"tiles fill {len(operator)} lines of the network's input, their map has {side}: train with tiles "
+                    "of the input's proportions"
+                )
+            made.append(axis.blended(operator.reshape(side, -1, operator.shape[1]).mean(axis=1)))
+        return made
+
 
 class _Axis:
     """One side of a mosaic: its length, where each tile lies on it, and how much it counts at each pixel there."""
@@ -106,6 +138,15 @@ class _Axis:
         self.shares = [
             _ramps(starts, number, tile) / total[place] for number, place in zip(numbers, self.places, strict=True)
         ]
+
+    def blended(self, of_tile: np.ndarray) -> np.ndarray:
+        """See `Mosaic.blended`."""
+        distinct = {place.start: (place, share) for place, share in zip(self.places, self.shares, strict=True)}
+        width = of_tile.shape[1]
+        joined = np.zeros((self.length, len(distinct) * width))
+        for number, (place, share) in enumerate(distinct.values()):
+            joined[place, number * width : (number + 1) * width] = share[:, None] * of_tile
+        return joined
 
 
 def _ramps(starts: Sequence[int], number: int, tile: int) -> np.ndarray:

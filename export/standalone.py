@@ -1,0 +1,322 @@
+"""A verdict in one file: an ONNX graph that takes a decoded image and gives map, score and decision.
+
+What `edgead.detector.Detector` does of an image is in it: preprocessing, the network, the head, the map, the limits.
+No file is written before its verdicts on the model's golden images are edgead's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+from edgead.export.graph import load_graph
+from edgead.export.layers import WEIGHTED
+from edgead.export.onnx_nodes import PREFIX, Nodes
+from edgead.export.rewrite import ExportError
+from edgead.export.standalone_input import input_nodes
+from edgead.export.standalone_score import check_head, score_nodes
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import covered, hidden_in
+from edgead.calibration.conformal import score_scale
+from edgead.detector import Detector
+from edgead.detector.measurer import Mosaic
+from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
+from edgead.heads.patches import PatchHead
+from edgead.kernels.maps import smoothing_bands
+
+TOLERANCE = 1e-5
+"""Of the score, relative to it as `score_scale` shows; of the map, to its largest value."""
+
+DECISIONS = ("ok", "review", "reject")
+"""What the numbers of the output `decision` mean."""
+
+IMAGE, MAP, SCORE, DECISION = "image", "anomaly_map", "image_score", "decision"
+_FINITE = np.float32(3e38)
+_NETWORK = "network/"
+
+Run = Callable[[np.ndarray], tuple[np.ndarray, float, int]]
+"""An image becomes map, score and decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standalone:
+    """What was written, and how far its verdicts on `images` golden images are from edgead's own.
+
+    `size` is width and height of the images that it takes; `score_error` and `map_error` are the largest ones on the
+    `runtimes` that were compared.
+    """
+
+    file: Path
+    bytes: int
+    opset: int
+    size: tuple[int, int]
+    precision: str
+    tiles: int
+    map_size: tuple[int, int]
+    runtimes: tuple[str, ...]
+    images: int
+    score_error: float
+    map_error: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "file": str(self.file)}
+
+
+def write_standalone(
+    artifact: Artifact, file: Path, *, precision: str = "fp32", size: tuple[int, int] | None = None
+) -> Standalone:
+    """Write a graph that needs no edgead, once it has said of the golden images what edgead says.
+
+    Parameters
+    ----------
+    artifact : Artifact
+    file : Path
+        Replaced where it exists.
+    precision : str
+        Of the graph that it is made of, whose thresholds it has.
+    size : (int, int), optional
+        Width and height of the images that it takes; by default those of the golden images.
+
+    Raises
+    ------
+    SettingsError
+        Something of the model cannot stand in a graph, or there is no such precision; golden images have several sizes,
+        or the size does not fit the model's region.
+    ExportError
+        Its verdicts differ from edgead's by more than `TOLERANCE`; no file is written then.
+    """
+    check_model(artifact, precision)
+    images = [artifact.image(golden.image) for golden in artifact.graph(precision).golden]
+    if not images:
+        raise SettingsError(f"{artifact.path} has no golden images to compare with: train it again")
+    width, height = size or _size_of(images)
+    # Of other sizes they show the same scene: what is compared is the arithmetic, not the verdict.
+    images = [image if image.shape[:2] == (height, width) else cv2.resize(image, (width, height)) for image in images]
+    model = standalone_graph(artifact, precision, (height, width))
+    onnx.checker.check_model(model, full_check=True)
+    content = model.SerializeToString()
+    runtimes = {"onnxruntime": run_by_onnxruntime}
+    if find_spec("openvino") is not None and precision in ("fp32", "int8"):
+        runtimes["openvino"] = run_by_openvino
+    errors = [_compare(artifact, precision, name, open_run(content), images) for name, open_run in runtimes.items()]
+    write_whole(file, content)
+    sides = [side.dim_value for side in model.graph.output[0].type.tensor_type.shape.dim]
+    return Standalone(
+        file=file,
+        bytes=len(content),
+        opset=next(each.version for each in model.opset_import if not each.domain),
+        size=(width, height),
+        precision=precision,
+        tiles=_tiles_of(artifact.manifest.preprocessing, (height, width)),
+        map_size=(sides[1], sides[0]),
+        runtimes=tuple(runtimes),
+        images=len(images),
+        score_error=max(score for score, _ in errors),
+        map_error=max(of_map for _, of_map in errors),
+    )
+
+
+def check_model(artifact: Artifact, precision: str) -> None:
+    """Raise SettingsError, in words, unless all that makes verdicts can stand in a graph."""
+    spec, manifest = artifact.manifest.preprocessing, artifact.manifest
+    if spec.keeps_depth:
+        raise SettingsError(
+            f"{artifact.path} reads {spec.colour}: a graph on its own takes decoded images of 8 bits; values with "
+            "more are resized in another way, which is not written as nodes"
+        )
+    if spec.alignment is not None:
+        raise SettingsError(
+            f"{artifact.path} lays each part onto the golden one, by a search that takes another number of steps for "
+            "each image: that cannot stand in a graph; train it without --align"
+        )
+    check_head(manifest.head)
+    if artifact.graph(precision).calibration is None:
+        raise SettingsError(f"{artifact.path} has no thresholds for {precision}: train it again")
+
+
+def standalone_graph(artifact: Artifact, precision: str, shape: tuple[int, int]) -> onnx.ModelProto:
+    """Make the graph for images of a shape (H, W); see `write_standalone`."""
+    manifest, spec, head = artifact.manifest, artifact.manifest.preprocessing, artifact.manifest.head
+    assert isinstance(head, PatchHead)
+    limits = artifact.graph(precision).calibration
+    assert limits is not None
+    model = onnx.compose.add_prefix(load_graph(artifact, precision), _NETWORK)
+    tiles = _tiles_of(spec, shape)
+    sides = [side.dim_value for side in model.graph.output[0].type.tensor_type.shape.dim]
+    before, after = Nodes(f"{PREFIX}in."), Nodes(f"{PREFIX}out.")
+    before("Identity", input_nodes(before, IMAGE, spec, shape), name=f"{_NETWORK}{manifest.input}")
+    outputs = {name: f"{_NETWORK}{name}" for name in manifest.outputs}
+    scored = score_nodes(after, head, outputs, (tiles, *sides[1:]), artifact.head_arrays())
+    map_shape = _map_nodes(after, scored.patch_scores, spec, head, (sides[1], sides[2]), shape)
+    after("ReduceMax", scored.image_scores, np.array([0]), keepdims=0, name=SCORE)
+    _decision_nodes(after, limits.review, limits.reject, scored.witness)
+    graph = model.graph
+    nodes = [*before.nodes, *_kept_in_float(graph, before), *after.nodes]
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    graph.initializer.extend([*before.constants, *after.constants])
+    for field in ("value_info", "input", "output"):
+        graph.ClearField(field)
+    make = onnx.helper.make_tensor_value_info
+    graph.input.append(make(IMAGE, onnx.TensorProto.UINT8, [*shape, 3]))
+    graph.output.extend(
+        [
+            make(MAP, onnx.TensorProto.FLOAT, map_shape),
+            make(SCORE, onnx.TensorProto.FLOAT, [1]),
+            make(DECISION, onnx.TensorProto.INT32, [1]),
+        ]
+    )
+    said = {
+        "input": f"{IMAGE}: uint8 BGR (height, width, channel), as OpenCV decodes files",
+        "decisions": DECISIONS,
+        "review": limits.review,
+        "reject": limits.reject,
+        "model": manifest.manifest_sha256,
+    }
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "edgead.standalone", json.dumps(said)
+    return model
+
+
+def _kept_in_float(graph: onnx.GraphProto, constants: Nodes) -> list[onnx.NodeProto]:
+    """The nodes of a network, with one that changes nothing before each layer that an int8 graph keeps in float.
+
+    ONNX Runtime would quantise its weights, which edgead asks it not to do (`edgead.runtime.ort.WITHOUT`); nobody else
+    does.
+    """
+    dequantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    weights = {tensor.name for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type in WEIGHTED and node.input[0] in dequantised and node.input[1] in weights:
+            same = Nodes(f"{node.name}.")
+            node.input[0] = same("Clip", node.input[0], constants.constant(-_FINITE))
+            nodes += same.nodes
+        nodes.append(node)
+    return nodes
+
+
+def _tiles_of(spec: Preprocessing, shape: tuple[int, int]) -> int:
+    if spec.tiles is None:
+        return 1
+    _, _, width, height = spec.region(shape)
+    return len(spec.tiles.over((height, width)))
+
+
+def _map_nodes(
+    nodes: Nodes, scores: str, spec: Preprocessing, head: PatchHead, grid: tuple[int, int], shape: tuple[int, int]
+) -> tuple[int, int]:
+    """Patch scores (n, h, w) become the map of the frame, and its shape is given: all is linear along each axis."""
+    operators = [band.dense() for band in smoothing_bands(grid, spec.image_size, head.sigma_px, head.border)]
+    if spec.tiles is None:
+        operators = [each[shown] for each, shown in zip(operators, covered(spec, shape), strict=True)]
+        tiles = 1, 1
+    else:
+        mosaic = Mosaic(spec, grid, shape)
+        operators = mosaic.blended(*operators)
+        tiles = operators[0].shape[1] // grid[0], operators[1].shape[1] // grid[1]
+    rows, columns = (each.astype(np.float32) for each in operators)
+    value = nodes("Transpose", nodes.reshape(scores, *tiles, *grid), perm=[0, 2, 1, 3])
+    value = nodes.reshape(value, rows.shape[1], columns.shape[1])
+    value = nodes("MatMul", nodes("MatMul", rows, value), np.ascontiguousarray(columns.T))
+    map_shape = len(rows), len(columns)
+    if spec.ignored is not None:
+        ignored = hidden_in(spec.ignored, spec.roi, map_shape)
+        counted = value if ignored.all() else nodes("Where", ignored, np.float32(np.inf), value)
+        value = nodes("Where", ignored, nodes("ReduceMin", counted), value)
+    nodes("Identity", value, name=MAP)
+    return map_shape
+
+
+def _decision_nodes(nodes: Nodes, review: float, reject: float, witness: str) -> None:
+    """0 for ok, 1 for review, 2 for reject, and 2 where the network gave what is not finite."""
+    below = [
+        nodes("Cast", nodes("LessOrEqual", SCORE, _just_below(limit)), to=onnx.TensorProto.INT32)
+        for limit in (review, reject)
+    ]
+    worst = np.int32(len(DECISIONS) - 1)
+    decided = nodes("Sub", nodes("Sub", worst, below[0]), below[1])
+    finite = nodes("LessOrEqual", nodes("Abs", witness), _FINITE)
+    nodes("Where", finite, decided, worst, name=DECISION)
+
+
+def _just_below(limit: float) -> np.float32:
+    """The largest float32 that is not above: a float32 score exceeds it where it exceeds the limit."""
+    rounded = np.float32(limit)
+    return rounded if float(rounded) <= limit else np.nextafter(rounded, np.float32(-np.inf))
+
+
+def _size_of(images: list[np.ndarray]) -> tuple[int, int]:
+    sizes = sorted({image.shape[1::-1] for image in images})
+    if len(sizes) != 1:
+        found = ", ".join(f"{width}x{height}" for width, height in sizes)
+        raise SettingsError(f"the golden images have {len(sizes)} sizes ({found}): say with --size which one it takes")
+    return sizes[0]
+
+
+def run_by_onnxruntime(content: bytes) -> Run:
+    """Open a standalone graph with ONNX Runtime, on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(image: np.ndarray) -> tuple[np.ndarray, float, int]:
+        anomaly_map, score, decision = session.run([MAP, SCORE, DECISION], {IMAGE: image})
+        return anomaly_map, float(score[0]), int(decision[0])
+
+    return run
+
+
+def run_by_openvino(content: bytes) -> Run:
+    """Open a standalone graph with OpenVINO, on one thread, and in float32: by itself it may take bfloat16."""
+    import openvino
+
+    core = openvino.Core()
+    options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(core.read_model(content), "CPU", options)
+
+    def run(image: np.ndarray) -> tuple[np.ndarray, float, int]:
+        given = request(image)
+        return given[MAP], float(given[SCORE][0]), int(given[DECISION][0])
+
+    return run
+
+
+def _compare(
+    artifact: Artifact, precision: str, runtime: str, run: Run, images: list[np.ndarray]
+) -> tuple[float, float]:
+    """The largest errors of score and map beside edgead on the same runtime."""
+    score_errors, map_errors = [], []
+    with Detector(artifact, runtime=runtime, precision=precision, threads=1) as detector:
+        assert detector.graph.calibration is not None
+        for image in images:
+            anomaly_map, score, decision = run(image)
+            verdict = detector.predict(image)
+            if DECISIONS[decision] != verdict.decision:
+                raise ExportError(
+                    f"on {runtime}, edgead decides {verdict.decision} of a golden image, the graph "
+                    f"{DECISIONS[decision]}: no file was written; please report it with the model"
+                )
+            scale = score_scale(verdict.image_score, detector.graph.calibration.scores)
+            score_errors.append(float(abs(score - verdict.image_score) / scale))
+            largest = max(float(np.abs(verdict.anomaly_map).max()), 1e-12)
+            map_errors.append(float(np.abs(anomaly_map - verdict.anomaly_map).max()) / largest)
+    worst = max(max(score_errors), max(map_errors))
+    if not worst <= TOLERANCE:
+        raise ExportError(
+            f"on {runtime}, scores differ from edgead's by {max(score_errors):.2g} and maps by {max(map_errors):.2g} "
+            f"of golden images, more than {TOLERANCE:g}: no file was written; please report it with the model"
+        )
+    return max(score_errors), max(map_errors)

@@ -1,0 +1,234 @@
+"""The outputs of a network become patch scores and image scores within an ONNX graph, as heads make them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from edgead.export.onnx_nodes import Nodes
+
+from edgead.errors import SettingsError
+from edgead.heads.contract import Arrays, Head
+from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, STEEPER, KnownDefects, fit_directions, plain
+from edgead.heads.map import MapHead
+from edgead.heads.nearest import BANK, NearestHead
+from edgead.heads.patches import GRAPH_SCORE, USUAL, PatchHead
+from edgead.kernels import NearestPatches
+
+# Rows that float32 products put first; their distances are measured by differences then.
+_CANDIDATES = 4
+_PRODUCTS = 1 << 23  # at once: 32 MiB
+_FEW = 16  # rows for each that is measured
+_FAR = 1e30
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreNodes:
+    """Names of values: patch scores (n, h, w), the image scores (n, 1), and a number that is not finite if one was."""
+
+    patch_scores: str
+    image_scores: str
+    witness: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Of each of n h w patches: its score, (n, h w); the rows measured and their squared distances, (n h w, c)."""
+
+    scores: str
+    rows: str = ""
+    squares: str = ""
+
+
+def check_head(head: Head) -> None:
+    """Raise SettingsError, in words, unless a graph of nodes can score as the head does."""
+    if type(head) not in (NearestHead, MapHead):
+        raise SettingsError(
+            f"the head {head.kind!r} cannot stand in a graph: it looks for the place of parts, remembers frames, "
+            "or is of another package; heads that can are nearest and map, of patchcore, mvg, simplenet, efficient_ad, "
+            "draem and cs_flow"
+        )
+
+
+def score_nodes(
+    nodes: Nodes, head: PatchHead, outputs: dict[str, str], shape: tuple[int, ...], arrays: Arrays
+) -> ScoreNodes:
+    """Add what scores the outputs of a network.
+
+    Parameters
+    ----------
+    nodes : Nodes
+    head : PatchHead
+        One that `check_head` takes.
+    outputs : dict of str
+        Names of the network's outputs.
+    shape : tuple of int
+        Of the first: (n, h, w) or (n, h, w, d).
+    arrays : mapping
+        What the head's `arrays` names.
+    """
+    count, height, width = shape[:3]
+    given = outputs[head.patches.name]
+    found = _nearest(nodes, head, given, shape, arrays[BANK]) if isinstance(head, NearestHead) else _Found(given)
+    scores = nodes.reshape(found.scores, count, height, width)
+    witness = nodes("ReduceSum", scores, keepdims=0)
+    if head.by_place:
+        scores = nodes("Sub", scores, arrays[USUAL])
+    total = ""
+    if head.patch_weight:
+        total = _of_patches(nodes, head, scores, shape)
+        if isinstance(head, NearestHead) and head.reweight_neighbors:
+            total = nodes("Mul", total, _rarity(nodes, head, scores, given, found, shape, arrays[BANK]))
+        total = nodes("Mul", total, np.float32(head.patch_weight))
+    if head.graph_weight:
+        of_graph = nodes("Mul", nodes.reshape(outputs[GRAPH_SCORE], count, 1), np.float32(head.graph_weight))
+        total = nodes("Add", total, of_graph) if total else of_graph
+        witness = nodes("Add", witness, nodes("ReduceSum", of_graph, keepdims=0))
+    if isinstance(head, NearestHead) and head.known is not None:
+        scores, total = _joined(nodes, head, head.known, given, (scores, total), shape, arrays)
+    return ScoreNodes(scores, total, witness)
+
+
+def _joined(
+    nodes: Nodes,
+    head: NearestHead,
+    known: KnownDefects,
+    features: str,
+    unknown: tuple[str, str],
+    shape: tuple[int, ...],
+    arrays: Arrays,
+) -> tuple[str, str]:
+    """`KnownScorer.join`: patch scores and image scores with those of marked defects."""
+    scores, total = unknown
+    directions, offsets = fit_directions(arrays[BANK], arrays[DEFECTS], arrays[DEFECT_KINDS])
+    products = nodes("MatMul", features, directions.astype(np.float32))
+    kinds = nodes("Add", products, offsets.astype(np.float32))
+    patches = nodes("ReduceMax", kinds, np.array([3]), keepdims=0)
+    of_known = _of_patches(nodes, plain(head), patches, shape)
+    limit, at, slope = (np.float32(each) for each in (known.limit, known.at, known.slope))
+    above = nodes("Sub", of_known, limit)
+    # Below the limit it is negative, and so many times as much is less; above it, more.
+    signed = nodes("Min", above, nodes("Mul", above, np.float32(STEEPER)))
+    total = nodes("Max", total, nodes("Add", nodes("Mul", signed, slope), at))
+    wide = nodes("AveragePool", _with_edges(nodes, patches, shape, head.window), kernel_shape=[head.window] * 2)
+    wide = nodes.reshape(wide, *shape[:3])
+    lifted = nodes("Add", nodes("Mul", nodes("Sub", wide, limit), slope), at)
+    decides = nodes("Greater", nodes.reshape(of_known, shape[0], 1, 1), limit)
+    shows = nodes("And", nodes("Greater", wide, limit), decides)
+    return nodes("Where", shows, nodes("Max", scores, lifted), scores), total
+
+
+def _with_edges(nodes: Nodes, patches: str, shape: tuple[int, ...], window: int) -> str:
+    """Patch scores (n, 1, h, w) with so many of the border's again as a window around each patch needs."""
+    before, after = window // 2, window - 1 - window // 2
+    sides = np.array([0, 0, before, before, 0, 0, after, after])
+    return nodes("Pad", nodes.reshape(patches, shape[0], 1, *shape[1:3]), sides, mode="edge")
+
+
+def _of_patches(nodes: Nodes, head: PatchHead, scores: str, shape: tuple[int, ...]) -> str:
+    """`ImageScorer`: the mean of the largest means over windows, (n, 1)."""
+    grid = shape[1], shape[2]
+    rows, columns = head.inner(grid)
+    inside = nodes(
+        "Slice",
+        scores,
+        np.array([rows.start, columns.start]),
+        np.array([rows.stop, columns.stop]),
+        np.array([1, 2]),
+    )
+    sides = rows.stop - rows.start, columns.stop - columns.start
+    window = head.fitting_window(grid)
+    if window != (1, 1):
+        inside = nodes("AveragePool", nodes.reshape(inside, shape[0], 1, *sides), kernel_shape=window)
+        sides = sides[0] - window[0] + 1, sides[1] - window[1] + 1
+    flat = nodes.reshape(inside, shape[0], sides[0] * sides[1])
+    largest = min(head.top_patches, sides[0] * sides[1])
+    if largest == 1:
+        return nodes("ReduceMax", flat, np.array([1]))
+    return nodes("ReduceMean", nodes.several("TopK", flat, np.array([largest]), count=2)[0], np.array([1]))
+
+
+def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, ...], bank: np.ndarray) -> _Found:
+    """`NearestPatches`: products say which rows can be nearest, differences how far they are."""
+    count, height, width, depth = shape
+    patches = count * height * width
+    measured = min(head.num_neighbors + _CANDIDATES - 1, len(bank))
+    group = _group_of(len(bank), measured)
+    middle = bank.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred = (bank - middle).astype(np.float64)
+    beyond = (0, -len(bank) % group)  # rows that fill up the last group, and are never the nearest
+    halves = np.pad((np.square(centred).sum(axis=1) / 2).astype(np.float32), beyond, constant_values=_FAR)
+    turned = np.ascontiguousarray(np.pad(-centred, (beyond, (0, 0))).T, np.float32)
+    flat = nodes.reshape(features, patches, depth)
+    step = max(1, _PRODUCTS // len(bank))
+    sizes = [min(step, patches - begin) for begin in range(0, patches, step)]
+    parts = nodes.several("Split", flat, np.array(sizes), count=len(sizes), axis=0) if len(sizes) > 1 else [flat]
+    # Constants that all parts share.
+    turned_name, halves_name, bank_name = (nodes.constant(each) for each in (turned, halves, bank))
+    found = []
+    for part in parts:
+        products = nodes("MatMul", nodes("Sub", part, middle), turned_name)
+        rows = _least(nodes, nodes("Add", products, halves_name), len(halves), group, measured)
+        differences = nodes("Sub", nodes("Gather", bank_name, rows), nodes("Unsqueeze", part, np.array([1])))
+        squares = nodes("ReduceSum", nodes("Mul", differences, differences), np.array([2]), keepdims=0)
+        found.append((rows, squares))
+    rows, squares = (each[0] if len(each) == 1 else nodes("Concat", *each, axis=0) for each in zip(*found, strict=True))
+    if head.num_neighbors == 1:
+        scores = nodes("Sqrt", nodes("ReduceMin", squares, np.array([1]), keepdims=0))
+    else:
+        nearest, _ = nodes.several("TopK", squares, np.array([head.num_neighbors]), count=2, largest=0)
+        scores = nodes("ReduceMean", nodes("Sqrt", nearest), np.array([1]), keepdims=0)
+    return _Found(scores, rows, squares)
+
+
+def _group_of(rows: int, measured: int) -> int:
+    """How many rows are looked at together, so that there is least to look at; 1 where it is few anyway."""
+    return round((rows / measured) ** 0.5) if rows > _FEW * measured else 1
+
+
+def _least(nodes: Nodes, scores: str, count: int, group: int, least: int) -> str:
+    """Where the least of `count` scores are, int64 (n, least).
+
+    They are in those groups whose own least are the least: engines find the least of a row of thousands slowly.
+    """
+    if group == 1:
+        return nodes.several("TopK", scores, np.array([least]), count=2, largest=0)[1]
+    grouped = nodes.reshape(scores, -1, count // group, group)
+    of_groups = nodes("ReduceMin", grouped, np.array([2]), keepdims=0)
+    _, groups = nodes.several("TopK", of_groups, np.array([least]), count=2, largest=0)
+    inside = nodes("GatherND", grouped, nodes("Unsqueeze", groups, np.array([2])), batch_dims=1)
+    _, found = nodes.several("TopK", nodes.reshape(inside, -1, least * group), np.array([least]), count=2, largest=0)
+    chosen = nodes("Div", found, np.int64(group))
+    place = nodes("Sub", found, nodes("Mul", chosen, np.int64(group)))
+    return nodes("Add", nodes("Mul", nodes("GatherElements", groups, chosen, axis=1), np.int64(group)), place)
+
+
+def _rarity(
+    nodes: Nodes,
+    head: NearestHead,
+    scores: str,
+    features: str,
+    found: _Found,
+    shape: tuple[int, ...],
+    bank: np.ndarray,
+) -> str:
+    """Weight of Roth et al. 2022, equation 7, (n, 1): which rows are around each row is known before."""
+    count, height, width, depth = shape
+    per_image = height * width
+    highest = nodes("ArgMax", nodes.reshape(scores, count, per_image), axis=1, keepdims=0)
+    highest = nodes("Add", highest, np.arange(count) * per_image)
+    patch = nodes("Gather", nodes.reshape(features, count * per_image, depth), highest)
+    squares, rows = (nodes("Gather", each, highest) for each in (found.squares, found.rows))
+    nearest = nodes("GatherElements", rows, nodes("ArgMin", squares, axis=1, keepdims=1), axis=1)
+    around = nodes("Gather", _around(bank, head.reweight_neighbors), nodes.reshape(nearest, count))
+    both = nodes("Gather", bank, nodes("Concat", nearest, around, axis=1))
+    differences = nodes("Sub", both, nodes("Unsqueeze", patch, np.array([1])))
+    distances = nodes("Sqrt", nodes("ReduceSum", nodes("Mul", differences, differences), np.array([2]), keepdims=0))
+    exponentials = nodes("Exp", nodes("Sub", distances, nodes("ReduceMax", distances, np.array([1]))))
+    own, others = nodes.several("Split", exponentials, np.array([1, head.reweight_neighbors]), count=2, axis=1)
+    return nodes("Sub", np.float32(1), nodes("Div", own, nodes("ReduceSum", others, np.array([1]))))
+
+
+def _around(bank: np.ndarray, neighbours: int) -> np.ndarray:
+    """The nearest rows of each row of a bank, itself among them, int64 (m, neighbours)."""
+    return NearestPatches(bank).search(bank, neighbours)[1].astype(np.int64)
