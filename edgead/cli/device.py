@@ -24,6 +24,12 @@ from edgead.cli.console import (
 from edgead.cli.profile import Affinity, Fifo, read_scheduling
 from edgead.errors import SettingsError
 
+TestSet = Annotated[
+    Path,
+    typer.Argument(
+        help="Data set in MVTec layout, or a folder that holds good and a folder for each kind of defect.", metavar="DATA"
+    ),
+]
 Forecast = Annotated[
     bool,
     typer.Option(
@@ -39,7 +45,7 @@ Real = Annotated[
 @app.command(name="eval")
 def evaluate_command(
     model: Model,
-    data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
+    data: TestSet,
     sheet: Annotated[Path | None, typer.Option(help="File for the contact sheet of the worst cases.")] = None,
     forecast: Forecast = False,
     real: Real = None,
@@ -75,7 +81,7 @@ def evaluate_command(
 @app.command()
 def report(
     model: Model,
-    data: Annotated[Path, typer.Argument(help="Data set in MVTec layout.")],
+    data: TestSet,
     output: Annotated[
         Path | None,
         typer.Option(
