@@ -100,6 +100,18 @@ def test_a_model_with_a_region_gets_no_other(trained_model):
     assert advice._of_the_border(Artifact(artifact.path, manifest)) == []
 
 
+@pytest.mark.parametrize(("flips", "said"), [(4, "4 of 60 are judged"), (0, "none of 60 are judged")])
+def test_what_int8_changes_is_said_with_its_verdicts(trained_model, flips, said):
+    artifact = Artifact.load(trained_model)
+    method = {"differences": {"mean_score_error": 0.0064, "images": 60}, "decision_flips": flips}
+    record = artifact.manifest.graphs["fp32"].model_copy(update={"method": method})
+    manifest = artifact.manifest.model_copy(update={"precision": "int8", "graphs": {"int8": record}})
+    assert advice._of_the_precision(Artifact(artifact.path, manifest)) == [
+        f"Frames run in int8, faster: scores of good images move by 0.64 % on average, and {said} otherwise than in "
+        "fp32, where both have limits for the same rate. --precision fp32 trains without."
+    ]
+
+
 def test_the_matrix_fits_into_80_columns():
     """With the longest names, and none of them broken."""
     errors = {"score_error": 1.2e-10, "map_error": 3.4e-10, "verdict_flips": 120}
