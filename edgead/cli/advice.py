@@ -249,8 +249,8 @@ def _of_the_precision(artifact: Artifact) -> list[str]:
     moved, count = method["differences"]["mean_score_error"], method["differences"]["images"]
     return [
         f"Frames run in {precision}, faster: scores of good images move by {100 * moved:.2g} % on average, and "
-        f"{method['decision_flips'] or 'none'} of {count} are judged otherwise than in fp32, where both have limits for "
-        "the same rate. --precision fp32 trains without."
+        f"{method['decision_flips'] or 'none'} of {count} are judged otherwise than in fp32, where both have limits "
+        "for the same rate. --precision fp32 trains without."
     ]
 
 

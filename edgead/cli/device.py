@@ -27,7 +27,8 @@ from edgead.errors import SettingsError
 TestSet = Annotated[
     Path,
     typer.Argument(
-        help="Data set in MVTec layout, or a folder that holds good and a folder for each kind of defect.", metavar="DATA"
+        help="Data set in MVTec layout, or a folder that holds good and a folder for each kind of defect.",
+        metavar="DATA",
     ),
 ]
 Forecast = Annotated[

@@ -106,8 +106,8 @@ def train(
     precision: Annotated[
         TrainedPrecision,
         typer.Option(
-            help="Graph that is opened by default: auto is int8 where this CPU has instructions for it and it moves scores "
-            "of good images by at most 1 % on average, and else fp32."
+            help="Graph that is opened by default: auto is int8 where this CPU has instructions for it and it moves "
+            "scores of good images by at most 1 % on average, and else fp32."
         ),
     ] = TrainedPrecision.auto,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
