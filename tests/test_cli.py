@@ -473,6 +473,27 @@ def test_an_empty_mask_of_a_defect_is_reported(model, line_data, tmp_path):
         assert f"masks of 1 defective images mark nothing, such as that of {data}/test/dent/000" in result.stderr
 
 
+def test_images_that_the_model_has_learnt_are_counted(model, line_data, tmp_path):
+    """In a test set that is made of the folder of the training."""
+    learnt, new = (sorted((line_data / place / "good").iterdir())[:3] for place in ("train", "test"))
+    result = edgead("predict", model, *learnt, new[0])
+    said = f"3 of 4 images were learnt by this model, {learnt[0].name} first: their scores are too low"
+    assert said in result.stderr
+    assert "were learnt" not in edgead("predict", model, *new).stderr
+    shutil.copytree(line_data / "test" / "dent", tmp_path / "parts" / "dent")
+    (tmp_path / "parts" / "good").mkdir()
+    for path in learnt:
+        shutil.copy(path, tmp_path / "parts" / "good")
+    found = report("eval", model, tmp_path / "parts")
+    (warning,) = found["warnings"]
+    assert warning.startswith("3 of 5 images were learnt by this model")
+    assert found["learnt_images"] == [str(tmp_path / "parts" / "good" / path.name) for path in learnt]
+    page = tmp_path / "page.html"
+    result = edgead("report", model, tmp_path / "parts", "-o", page)
+    assert warning in result.stderr and f"The page is {page}." in result.stdout
+    assert f"<b>Warning:</b> {warning}." in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_a_plain_folder_is_all_that_training_and_export_need(line_data, tmp_path):
     """And where a folder was named, export knows it from the model. What it replaces is kept."""

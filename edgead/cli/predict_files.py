@@ -65,8 +65,9 @@ def predict_images(
         `image`, `image_score`, `typical_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`,
         `push_mm`, and `heat_map` when one was written; of an image that cannot be judged, `image` and `problem`.
     warnings : list of str
-        Of images that do not look as those that the model knows.
+        Of images that do not look as those that the model knows, and of those that it has learnt.
     """
+    from edgead.artifact.training_hashes import find_learnt, learnt_warnings
     from edgead.detector.golden_likeness import unlike_golden
     from edgead.detector.in_order import FileJudge
 
@@ -84,7 +85,9 @@ def predict_images(
             rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ") + video})
         if progress:
             progress(number + 1, len(paths))
-    return rows, [*_of_the_order(detector.manifest.head, rows), *unlike_golden(detector, looks)]
+    judged = [Path(row["image"]) for row in rows if "problem" not in row]
+    learnt = learnt_warnings(find_learnt(detector.artifact, judged), len(judged))
+    return rows, [*_of_the_order(detector.manifest.head, rows), *unlike_golden(detector, looks), *learnt]
 
 
 def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:
