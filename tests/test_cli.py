@@ -62,7 +62,9 @@ def model(line_data, once) -> Path:
     def train(path: Path) -> None:
         options = ["--preset", "fast", "--image-size", "160", "--memory-bank-size", "400"]
         options += ["--false-reject-rate", "0.05", "--precision", "fp32", "--json"]
+        started = time.perf_counter()
         facts = json.loads(in_a_process("train", line_data, "-o", path, *options).stdout)
+        assert facts["fit_seconds"] < facts["took_seconds"] < time.perf_counter() - started < 2 * facts["took_seconds"]
         assert facts["training_images"] == facts["calibration_images"] == 60
         assert facts["false_reject_rate"] == 0.05
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -145,6 +146,7 @@ def train(
 
     Give the same command again to continue a training that was stopped.
     """
+    started = time.perf_counter()
     from edgead.workstation.methods.registry import check_names
 
     # What can be refused at once is, before torch is loaded, which takes seconds.
@@ -192,7 +194,8 @@ def train(
             precision=precision,
             progress=progress,
         )
-    report = {"model": str(output), "skipped": problems, **training_facts(artifact)}
+    took = {"took_seconds": round(time.perf_counter() - started, 1)}
+    report = {"model": str(output), "skipped": problems, **took, **training_facts(artifact)}
     if account and settings["image_size"] == of_preset["image_size"]:
         report["chosen"] = account
     single = [report.get("shrunk"), report["groups"].get("warning")]
