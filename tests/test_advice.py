@@ -53,13 +53,13 @@ def test_the_rate_in_words(trained_model, tmp_path, changes, sentence):
 
 
 def test_the_highest_good_images_are_named_once(trained_model, tmp_path):
-    """Where some stand apart, a warning has named them already."""
+    """Where as many stand apart, a warning has named them already."""
     artifact = Artifact.load(trained_model)
     names = artifact.manifest.training["highest_images"]
     assert len(names) == 5 and artifact.manifest.training["images_apart"] == 0
     said = " ".join(advice.advise(artifact, tmp_path, replaced=False))
     assert f"of 60, each scored by what was learnt from the others: {', '.join(names)}. A defect" in said
-    training = {**artifact.manifest.training, "images_apart": 2}
+    training = {**artifact.manifest.training, "images_apart": 5}
     warned = Artifact(artifact.path, artifact.manifest.model_copy(update={"training": training}))
     assert "Look once" not in " ".join(advice.advise(warned, tmp_path, replaced=False))
 

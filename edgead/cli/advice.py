@@ -195,10 +195,10 @@ def without_thresholds(model: Path) -> str:
 
 
 def _of_the_highest(artifact: Artifact) -> list[str]:
-    """Good images to look at once, where a warning does not name them: no rule finds faint defects among them."""
+    """Good images to look at once, where no warning names them all: no rule finds faint defects among good images."""
     calibration, training = artifact.graph("fp32").calibration, artifact.manifest.training
     highest = training.get("highest_images", ())
-    if not highest or calibration is None or training["images_apart"]:
+    if not highest or calibration is None or training["images_apart"] >= len(highest):
         return []
     how = ", each scored by what was learnt from the others" if calibration.method in CROSS else " held out"
     return [
