@@ -66,14 +66,12 @@ def test_a_training_warns_of_defects_among_good_parts(line_data, tmp_path, caplo
 
     good = Path(shutil.copytree(line_data / "train" / "good", tmp_path / "good"))
     image = load_image(next(good.iterdir()))
-    rng = np.random.default_rng(0)
-    for number in range(2):
-        image[150:250, 150:250] = rng.integers(0, 256, (100, 100, 3))
-        write_image(good / f"defect{number}.png", image)
+    image[150:250, 150:250] = np.random.default_rng(0).integers(0, 256, (100, 100, 3))
+    write_image(good / "defect.png", image)
     given = {"preset": "fast", "image_size": 96, "group": "none", "precision": "fp32", "progress": False}
     with edgead.train(good, tmp_path / "model", **given) as model:
         training = model.manifest.training
-    assert {"defect0.png", "defect1.png"} <= set(training["highest_images"])
+    assert training["highest_images"][0] == "defect.png"
     (warning,) = training["odd_images"]
-    assert "good images score far above the others: " in warning and "defect1.png" in warning
+    assert " good images score far above the others: defect.png" in warning
     assert warning in caplog.text
