@@ -37,6 +37,7 @@ BENCHMARKS = (
     "ped2",
     "guarantee",
     "guard",
+    "highest",
     "imported",
     "inp_lite",
     "outliers",

@@ -294,7 +294,10 @@ class Verdict:
     >>> anomaly_map = np.array([[0.1, 0.2], [0.1, 0.8]], np.float32)
     >>> verdict = Verdict(0.8, "reject", anomaly_map, 0.5, 0.4, (), StageTimes(1, 5, 1, 1))
     >>> verdict
-    Verdict(reject, score 0.8 > 0.5, 0 boxes)
+    Verdict(reject, raw score 0.8 > 0.5, 0 boxes)
+    >>> from dataclasses import replace
+    >>> replace(verdict, typical_score=0.3)
+    Verdict(reject, score 250 > 100, raw score 0.8 > 0.5, 0 boxes)
     >>> verdict.mask.tolist()
     [[False, False], [False, True]]
     >>> verdict.is_reject, verdict.to_dict()["decision"]
@@ -357,7 +360,11 @@ class Verdict:
     def __repr__(self) -> str:
         sign = ">" if self.image_score > self.threshold else "<="
         boxes = f"{len(self.boxes)} box{'' if len(self.boxes) == 1 else 'es'}"
-        return f"Verdict({self.decision}, score {self.image_score:.4g} {sign} {self.threshold:.4g}, {boxes})"
+        raw = f"raw score {self.image_score:.4g} {sign} {self.threshold:.4g}"
+        if scaled_score(self.image_score, self.typical_score, self.threshold) is not None:
+            score, limit = score_texts(self.image_score, self.threshold, self.typical_score, self.threshold)
+            raw = f"score {score} {sign} {limit}, {raw}"
+        return f"Verdict({self.decision}, {raw}, {boxes})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Verdict):

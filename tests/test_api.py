@@ -28,6 +28,7 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.detector import ClosedError
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import ImageError
+from edgead.types import score_text
 
 PLUGIN = Path(__file__).parent / "plugin"
 
@@ -412,11 +413,16 @@ def test_row_12_a_detector_says_what_it_is(trained_model):
 
 def test_row_13_a_verdict_says_what_it_is(model, verdict):
     boxes = len(verdict.boxes)
+    score = score_text(verdict.image_score, verdict.typical_score, model.threshold)
     assert repr(verdict) == (
-        f"Verdict({verdict.decision}, score {verdict.image_score:.4g} > {model.threshold:.4g}, "
-        f"{boxes} box{'es' * (boxes != 1)})"
+        f"Verdict({verdict.decision}, score {score} > 100, raw score {verdict.image_score:.4g} > "
+        f"{model.threshold:.4g}, {boxes} box{'es' * (boxes != 1)})"
     )
-    assert repr(make_verdict(0.9)) == "Verdict(reject, score 0.9 > 0.5, 1 box)"
+    assert repr(make_verdict(0.9)) == "Verdict(reject, raw score 0.9 > 0.5, 1 box)"
+    assert (
+        repr(replace(make_verdict(0.4), typical_score=0.3))
+        == "Verdict(ok, score 50 <= 100, raw score 0.4 <= 0.5, 0 boxes)"
+    )
     shown = cv2.imdecode(np.frombuffer(verdict._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
     assert (shown == verdict.plot()).all()
     large = model.predict(np.zeros((1000, 1500, 3), np.uint8))

@@ -62,7 +62,9 @@ def model(line_data, once) -> Path:
     def train(path: Path) -> None:
         options = ["--preset", "fast", "--image-size", "160", "--memory-bank-size", "400"]
         options += ["--false-reject-rate", "0.05", "--precision", "fp32", "--json"]
+        started = time.perf_counter()
         facts = json.loads(in_a_process("train", line_data, "-o", path, *options).stdout)
+        assert facts["fit_seconds"] < facts["took_seconds"] < time.perf_counter() - started < 2 * facts["took_seconds"]
         assert facts["training_images"] == facts["calibration_images"] == 60
         assert facts["false_reject_rate"] == 0.05
 
@@ -159,6 +161,11 @@ def test_predict_goes_on_past_a_damaged_image(model, line_data, tmp_path):
     assert [row["image"] for row in rows] == [str(path) for path in sorted(parts.glob("*/*"))]
     assert rows[1]["decision"] == "" and rows[1]["problem"].startswith("truncated JPEG")
     assert float(rows[2]["image_score"]) > 0 and rows[2]["decision"] in ("ok", "review", "reject")
+    assert all(
+        (float(row["score_limit_100"]) > 100) == (row["decision"] == "reject") for row in rows if row["decision"]
+    )
+    highest = max(float(row["score_limit_100"] or 0) for row in rows)
+    assert re.search(rf"│ reject +│ +{highest:.0f} +│ 100 +│", result.stdout)  # as the table has it
     maps = sorted(str(path.relative_to(tmp_path / "maps")) for path in (tmp_path / "maps").glob("*/*"))
     assert len(maps) == 9 and maps[0].startswith("dent/000.jpg_") and maps[1].startswith("good/000.jpg_")
     assert [row["heat_map"] for row in rows if row["heat_map"]] == [str(tmp_path / "maps" / name) for name in maps]
@@ -293,7 +300,8 @@ def test_heat_maps_are_not_judged_by_the_next_run(model, line_data, tmp_path):
             "'large' is not one of",
         ),
         (["eval", "missing", "{data}"], "edgead train"),
-        (["eval", "{model}", "missing"], "has no folder test"),
+        (["eval", "{model}", "missing"], "missing: no such folder"),
+        (["eval", "{model}", "{data}/train/good"], "is no test set: it needs test/good"),
         (["predict", "{model}", "missing.png"], "no such file"),
         (["predict", "{model}", ""], "edgead predict: argument 2 is empty: is a variable of the shell unset?"),
         (["report", "{model}", "{data}", "--output="], "edgead report: --output= has no value"),
@@ -448,6 +456,27 @@ def test_an_empty_mask_of_a_defect_is_reported(model, line_data, tmp_path):
     for verb in (["eval"], ["report", "-o", tmp_path / "page.html"]):
         result = edgead(verb[0], model, data, *verb[1:])
         assert f"masks of 1 defective images mark nothing, such as that of {data}/test/dent/000" in result.stderr
+
+
+def test_images_that_the_model_has_learnt_are_counted(model, line_data, tmp_path):
+    """In a test set that is made of the folder of the training."""
+    learnt, new = (sorted((line_data / place / "good").iterdir())[:3] for place in ("train", "test"))
+    result = edgead("predict", model, *learnt, new[0])
+    said = f"3 of 4 images were learnt by this model, {learnt[0].name} first: their scores are too low"
+    assert said in result.stderr
+    assert "were learnt" not in edgead("predict", model, *new).stderr
+    shutil.copytree(line_data / "test" / "dent", tmp_path / "parts" / "dent")
+    (tmp_path / "parts" / "good").mkdir()
+    for path in learnt:
+        shutil.copy(path, tmp_path / "parts" / "good")
+    found = report("eval", model, tmp_path / "parts")
+    (warning,) = found["warnings"]
+    assert warning.startswith("3 of 5 images were learnt by this model")
+    assert found["learnt_images"] == [str(tmp_path / "parts" / "good" / path.name) for path in learnt]
+    page = tmp_path / "page.html"
+    result = edgead("report", model, tmp_path / "parts", "-o", page)
+    assert warning in result.stderr and f"The page is {page}." in result.stdout
+    assert f"<b>Warning:</b> {warning}." in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

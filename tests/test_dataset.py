@@ -80,7 +80,10 @@ def test_folders_of_several_products(tmp_path):
 
 
 def test_test_set_needs_both_kinds(tmp_path):
-    with pytest.raises(DatasetError, match="has no folder test"):
+    with pytest.raises(DatasetError, match="no such folder"):
+        find_test_images(tmp_path / "missing")
+    draw(tmp_path / "parts" / "0.png")
+    with pytest.raises(DatasetError, match="is no test set: it needs test/good .* kind of defect; it holds parts/"):
         find_test_images(tmp_path)
     draw(tmp_path / "test" / "good" / "0.png")
     with pytest.raises(DatasetError, match="good and defective images .* found good"):
@@ -88,6 +91,27 @@ def test_test_set_needs_both_kinds(tmp_path):
     draw(tmp_path / "test" / "dent" / "0.png")
     assert [image.defect for image in find_test_images(tmp_path)] == ["good", "dent"]
     assert find_test_images(tmp_path)[1].load_mask((20, 30)) is None
+
+
+def test_a_test_set_may_lie_in_the_folder_itself(tmp_path):
+    draw(tmp_path / "good" / "0.png")
+    with pytest.raises(DatasetError, match="found good$"):
+        find_test_images(tmp_path)
+    image = draw(tmp_path / "crack" / "0.png")
+    draw(tmp_path / "train" / "good" / "1.png")
+    assert [one.defect for one in find_test_images(tmp_path)] == ["good", "crack"]
+    mask = draw(tmp_path / "ground_truth" / "crack" / "0_mask.png", 255)
+    assert find_test_images(tmp_path)[1] == LabelledImage(image, "crack", mask)
+
+
+def test_the_folder_test_of_mvtec_is_a_test_set_with_its_masks(tmp_path, monkeypatch):
+    draw(tmp_path / "test" / "good" / "0.png")
+    image = draw(tmp_path / "test" / "dent" / "0.png")
+    mask = draw(tmp_path / "ground_truth" / "dent" / "0_mask.png", 255)
+    assert find_test_images(tmp_path / "test") == find_test_images(tmp_path)
+    assert find_test_images(tmp_path / "test")[1] == LabelledImage(image, "dent", mask)
+    monkeypatch.chdir(tmp_path / "test")
+    assert find_test_images(Path("."))[1].mask == mask
 
 
 def test_bad_images_are_named_and_counted(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,6 +109,7 @@ def test_defects_that_have_masks_are_measured_and_types_where_all_have(data):
     assert report["defect_types"]["stain"]["AUPIMO"] == whole["defect_types"]["stain"]["AUPIMO"] == 0
     assert report["AUPRO"] == pytest.approx(1 / 2)  # one dent that is found, one stain that is not
     assert "2 of 3 defects have masks" in printed(report)
+    assert re.search(r"found +│ 2 good, 2 dent, 1 stain", printed(report))
 
 
 def test_a_defect_with_an_empty_mask_is_named(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edgead.adapt.highest import with_highest
 from edgead.adapt.kept_images import keep_images
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.manifest import Calibration, CalibrationMethod, CameraView, Golden, Manifest
@@ -35,7 +37,7 @@ class CalibrationPlan:
     `most_defective` of them are defective, where nobody has labelled them. Without a `false_reject_rate` there are no
     thresholds yet, and the images are golden parts, which were learnt, or what a detector that learns from nothing will
     see. With `costs` the rates are those at which a part costs least, by images of known `defects`; they are never
-    learnt.
+    learnt. Where it has a folder, `named_from`, the manifest names the images with the highest scores from there.
     """
 
     images: Sequence[Path]
@@ -47,6 +49,7 @@ class CalibrationPlan:
     folds: Sequence[int] = ()
     defects: Sequence[Path] = ()
     costs: Costs | None = None
+    named_from: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,10 @@ def complete_artifact(
         training = {**manifest.training, "costs": {**asdict(plan.costs), "defects": len(defects), **facts}}
         manifest = manifest.model_copy(update={"training": training})
     calibration = good.calibrate(*rates, groups=plan.groups, most_defective=plan.most_defective, paths=plan.images)
+    if plan.named_from is not None:
+        names = [os.path.relpath(path, plan.named_from) for path in plan.images]
+        training = with_highest(manifest.training, names, good.scores, calibration)
+        manifest = manifest.model_copy(update={"training": training})
     if plan.scores is None:  # nothing that ships can score images again that other detectors had not learnt
         kept = keep_images(
             draft,

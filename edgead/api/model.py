@@ -73,7 +73,8 @@ class Model(Detector):
         Parameters
         ----------
         data : path
-            MVTec layout: `test/good` and `test/<defect>`, masks in `ground_truth/<defect>`.
+            MVTec layout: `test/good` and `test/<defect>`, masks in `ground_truth/<defect>`; or a folder that itself
+            holds `good` and the kinds of defects.
         group : str
             Which images belong together, see `edgead.dataset.groups.group_images`.
         progress : callable, optional

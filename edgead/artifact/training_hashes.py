@@ -1,4 +1,4 @@
-"""Hashes of the images that a model has learnt from, so that thresholds are never calibrated on them."""
+"""Hashes of the images that a model has learnt from: no threshold comes from them, and their scores say nothing."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
     """Those of the images that the model has learnt from; none where the model does not say."""
     known = _known(artifact.path) if FILE in artifact.manifest.files else {}
     return [path for path in paths if content_sha256(path) in known] if known else []
+
+
+def learnt_warnings(learnt: Sequence[Path], judged: int) -> list[str]:
+    """One sentence where some of the images that a model judged are such as `find_learnt` finds."""
+    if not learnt:
+        return []
+    return [
+        f"{len(learnt)} of {judged} images were learnt by this model, {learnt[0].name} first: their scores are too low "
+        "and say nothing of new parts; judge images that it has not learnt"
+    ]
 
 
 def find_folds(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int]:

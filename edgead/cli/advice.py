@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from edgead.adapt.kept_images import kept_images, measure_kept
+from edgead.adapt.kept_images import measure_kept
 from edgead.artifact.folder import Artifact
-from edgead.artifact.manifest import PROVEN, Calibration
+from edgead.artifact.manifest import CROSS, PROVEN, Calibration
 from edgead.artifact.preprocess import inputs_of
 from edgead.artifact.versions import versions_folder
 from edgead.calibration.conformal import images_needed, rounded_up
 from edgead.calibration.group_conformal import have_several
 from edgead.calibration.operating_point import SHOWN_RATES, operating_points
-from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import OFFERED_RATES
 from edgead.cli.console import edgead_command, facts_table, next_steps, stdout
 from edgead.detector import Detector
-from edgead.types import score_text
 
 STRICT = 0.01
 # The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.
@@ -31,6 +29,7 @@ FEWEST_RANKED = 4
 _NAMES = {
     "training_images": "images learnt",
     "calibration_images": "images that make the limit",
+    "took_seconds": "took_in_all_seconds",
     "fit_seconds": "learnt_in_seconds",
     "false_reject_rate": "false reject rate asked for",
     "threshold": "limit, as a raw score",
@@ -94,6 +93,8 @@ def training_table(report: dict[str, Any]) -> Table:
         "commissioned",
         "data_sha256",
         "device",
+        "highest_images",
+        "images_apart",
         "odd_images",
         "peak_memory_mib",
     }
@@ -124,7 +125,7 @@ def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
         _of_the_rate(artifact),
         *_of_the_groups(artifact),
         *_of_more_images(artifact),
-        *_of_those_apart(artifact),
+        *_of_the_highest(artifact),
         *_of_the_border(artifact),
         *_of_the_tiles(artifact),
         *_of_the_precision(artifact),
@@ -193,25 +194,16 @@ def without_thresholds(model: Path) -> str:
     )
 
 
-def _of_those_apart(artifact: Artifact) -> list[str]:
-    """Held-out images that raise the limit far above what all others need: defects of as high a score pass."""
-    calibration = artifact.graph("fp32").calibration
-    assert calibration is not None
-    apart = stand_apart(calibration.scores) if calibration.scores else []
-    if not apart:
+def _of_the_highest(artifact: Artifact) -> list[str]:
+    """Good images to look at once, where no warning names them all: no rule finds faint defects among good images."""
+    calibration, training = artifact.graph("fp32").calibration, artifact.manifest.training
+    highest = training.get("highest_images", ())
+    if not highest or calibration is None or training["images_apart"] >= len(highest):
         return []
-    rest = others_at_most(calibration.scores, apart)
-    if calibration.reject <= rest:
-        return []
-    kept = kept_images(artifact)[-len(apart) :]
-    highest, others = (
-        score_text(score, calibration.typical, calibration.reject) for score in (calibration.scores[apart[0]], rest)
-    )
-    where = f" They are the last {len(apart)} in {kept[0].parent}." if kept else ""
+    how = ", each scored by what was learnt from the others" if calibration.method in CROSS else " held out"
     return [
-        f"{len(apart)} of {len(calibration.scores)} good images score far above the others (up to {highest} on the "
-        f"scale where 100 is the limit, the others at most {others}) and make the limit: what is below passes.{where}"
-        " Are these defects? Leave them out and train again. Are they good? Train with more parts like them."
+        f"Look once at the good images that score highest, of {len(calibration.scores)}{how}: {', '.join(highest)}. "
+        "A defect that lies among good images is often one of these: take it out and train again."
     ]
 
 
@@ -248,8 +240,9 @@ def _of_the_precision(artifact: Artifact) -> list[str]:
         return []
     moved, count = method["differences"]["mean_score_error"], method["differences"]["images"]
     return [
-        f"Frames run in {precision}: scores of good images are {100 * moved:.2g} % from those of fp32 on average, and "
-        f"{method['decision_flips']} of {count} are judged otherwise. --precision fp32 trains without."
+        f"Frames run in {precision}, faster: scores of good images move by {100 * moved:.2g} % on average, and "
+        f"{method['decision_flips'] or 'none'} of {count} are judged otherwise than in fp32, where both have limits "
+        "for the same rate. --precision fp32 trains without."
     ]
 
 

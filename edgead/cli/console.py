@@ -123,7 +123,9 @@ def _in_groups(rate: dict[str, Any]) -> str:
 
 def evaluation_table(report: dict[str, Any]) -> Group:
     """The report of `edgead eval`: the whole test set, then type by type."""
-    facts: dict[str, Any] = {"image_AUROC, AP, F1Max": _figures(report, "image_AUROC", "image_AP", "image_F1Max")}
+    kinds = [f"{values['images']} {kind}" for kind, values in report["defect_types"].items()]
+    facts: dict[str, Any] = {"found": ", ".join([f"{report['false_reject_rate']['total']} good", *kinds])}
+    facts["image_AUROC, AP, F1Max"] = _figures(report, "image_AUROC", "image_AP", "image_F1Max")
     masks, defects = report["defects_with_masks"], report["escape_rate"]["total"]
     if report["AUPRO"] is not None:
         facts["pixel_AUROC, AP, F1Max"] = _figures(report, "pixel_AUROC", "pixel_AP", "pixel_F1Max")

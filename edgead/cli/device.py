@@ -24,6 +24,13 @@ from edgead.cli.console import (
 from edgead.cli.profile import Affinity, Fifo, read_scheduling
 from edgead.errors import SettingsError
 
+TestSet = Annotated[
+    Path,
+    typer.Argument(
+        help="Data set in MVTec or another layout, a file that lists images, or a folder of good and kinds of defects.",
+        metavar="DATA",
+    ),
+]
 Forecast = Annotated[
     bool,
     typer.Option(
@@ -39,7 +46,7 @@ Real = Annotated[
 @app.command(name="eval")
 def evaluate_command(
     model: Model,
-    data: Annotated[Path, typer.Argument(help="Data set in MVTec layout or another, or a file that lists its images.")],
+    data: TestSet,
     sheet: Annotated[Path | None, typer.Option(help="File for the contact sheet of the worst cases.")] = None,
     forecast: Forecast = False,
     real: Real = None,
@@ -66,7 +73,7 @@ def evaluate_command(
             write_worst_cases(detector, evaluation, sheet)
             report["contact_sheet"] = str(sheet)
     print_report(report, json, lambda: evaluation_table(report))
-    _warn_of_empty_masks(report)
+    _warn(report)
     if not json:
         page = edgead_command("report", model, data, "-o", "report.html")
         print(*next_steps((page, "shows the mistakes, and what other limits do")), sep="\n")
@@ -75,7 +82,7 @@ def evaluate_command(
 @app.command()
 def report(
     model: Model,
-    data: Annotated[Path, typer.Argument(help="Data set in MVTec layout or another, or a file that lists its images.")],
+    data: TestSet,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -102,7 +109,9 @@ def report(
         found = report_folder(detector, data, output, group, progress)
     reported = {**found.metrics, "page": str(output)}
     print_report(reported, json, lambda: evaluation_table(reported))
-    _warn_of_empty_masks(reported)
+    _warn(reported)
+    if not json:
+        print(f"The page is {output}.")
 
 
 def _forecast(
@@ -116,8 +125,9 @@ def _forecast(
         found = forecast_made(detector, made, page, real, progress)
     reported = {**found.to_dict(), **({} if page is None else {"page": str(page)})}
     print_report(reported, json, lambda: forecast_table(found))
-    for warning in found.warnings():
-        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    _warn(reported)
+    if page is not None and not json:
+        print(f"The page is {page}.")
 
 
 def _refuse_real(real: Path | None) -> None:
@@ -125,15 +135,9 @@ def _refuse_real(real: Path | None) -> None:
         raise SettingsError("--real names rejects to compare made defects with: it goes with --forecast")
 
 
-def _warn_of_empty_masks(report: dict[str, Any]) -> None:
-    empty = report["empty_masks"]
-    if empty:
-        stderr.print(
-            f"warning: the masks of {len(empty)} defective images mark nothing, such as that of {empty[0]}: they count "
-            "as defects, and as escapes where they pass; if they are good, move them to test/good",
-            style="yellow",
-            soft_wrap=True,
-        )
+def _warn(report: dict[str, Any]) -> None:
+    for warning in report["warnings"]:
+        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
 from edgead.images.volumes import volume_of
 from edgead.serialization import sentence
-from edgead.types import DECISIONS, Palette, score_texts
+from edgead.types import DECISIONS, Palette, scaled_score, score_text, score_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +35,7 @@ MAX_ROWS = 20  # of the table, which shall fit on a screen
 CSV_COLUMNS = (
     "image",
     "decision",
+    "score_limit_100",
     "image_score",
     "threshold",
     "regions",
@@ -64,8 +65,9 @@ def predict_images(
         `image`, `image_score`, `typical_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`,
         `push_mm`, and `heat_map` when one was written; of an image that cannot be judged, `image` and `problem`.
     warnings : list of str
-        Of images that do not look as those that the model knows.
+        Of images that do not look as those that the model knows, and of those that it has learnt.
     """
+    from edgead.artifact.training_hashes import find_learnt, learnt_warnings
     from edgead.detector.golden_likeness import unlike_golden
     from edgead.detector.in_order import FileJudge
 
@@ -83,7 +85,9 @@ def predict_images(
             rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ") + video})
         if progress:
             progress(number + 1, len(paths))
-    return rows, [*_of_the_order(detector.manifest.head, rows), *unlike_golden(detector, looks)]
+    judged = [Path(row["image"]) for row in rows if "problem" not in row]
+    learnt = learnt_warnings(find_learnt(detector.artifact, judged), len(judged))
+    return rows, [*_of_the_order(detector.manifest.head, rows), *unlike_golden(detector, looks), *learnt]
 
 
 def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -138,10 +142,23 @@ def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps:
 
 
 def write_verdicts(rows: Sequence[dict[str, Any]], path: Path, volumes: Sequence[dict[str, Any]] = ()) -> None:
-    """Write the verdicts as CSV, a line an image, also of those that could not be judged; and one a volume."""
-    lines = [{**row, "regions": len(row["boxes"])} if "boxes" in row else row for row in rows]
+    """Write the verdicts as CSV, a line an image, also of those that could not be judged; and one a volume.
+
+    `score_limit_100` is what people read, on the scale of `edgead.types.scaled_score`, and empty where there is none;
+    `image_score` and `threshold` are raw.
+    """
+    lines = [
+        {**row, "regions": len(row["boxes"]), "score_limit_100": _score_text(row)} if "boxes" in row else row
+        for row in rows
+    ]
     lines += [{**row, "image": row["volume"], "image_score": row.get("score", "")} for row in volumes]
     write_csv(path, CSV_COLUMNS, lines)
+
+
+def _score_text(row: dict[str, Any]) -> str:
+    """The score of the table on a terminal; empty where that is the raw one."""
+    score, typical, limit = row["image_score"], row["typical_score"], row["threshold"]
+    return "" if scaled_score(score, typical, limit) is None else score_text(score, typical, limit)
 
 
 def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequence[str] = ()) -> Group:

@@ -1,6 +1,7 @@
 """Folders of images: MVTec layout (train/good, test/<type>, ground_truth/<type>) or a plain folder of good images.
 
-What is named may lie in another layout as well, or be a file that lists images: see `edgead.dataset.layouts`.
+A test set may also lie in a folder of its own: `good`, and a folder for each kind of defect. What is named may lie in
+another layout as well, or be a file that lists images: see `edgead.dataset.layouts`.
 
 Where a folder has the folders `rgb` and `height`, or `xyz` as in MVTec 3D-AD, its images lie in `rgb`.
 
@@ -28,6 +29,9 @@ from edgead.dataset.masks import find_mask
 from edgead.images.files import ImageError, is_image_path, list_images, load_image, natural_key
 from edgead.images.pairs import colour_folder
 from edgead.images.volumes import is_volume, volume_of
+
+# What may lie beside `good` and is no kind of defect.
+_BESIDE = ("ground_truth", "train")
 
 
 def is_pattern(normal_dir: str | None) -> bool:
@@ -120,24 +124,33 @@ def _is_plain(data: Path) -> bool:
 
 
 def find_test_images(data: Path) -> list[LabelledImage]:
-    """List the test images of a data set in MVTec layout, good ones first, then type by type; or of another layout.
+    """List the test images of a data set: good ones first, then type by type.
 
     Slices of a defective volume are good where its mask marks nothing; without a mask all are taken as defective.
+
+    Parameters
+    ----------
+    data : Path
+        MVTec layout, or the folder `test` of one, or any other folder that holds `good` beside a folder for each kind
+        of defect, and perhaps `ground_truth`.
+
+    Raises
+    ------
+    DatasetError
+        It is none of these, or has no good or no defective image.
     """
     listed = _listed(data)
     if listed is not None:
         return _both_kinds(listed.tested(), data)
-    test = data / "test"
-    refuse_made([test / GOOD])
-    if not test.is_dir():
-        raise DatasetError(f"{data} has no folder test; evaluation needs test/good and test/<defect type>")
+    test, truth = _test_folders(data)
     folders = sorted((entry for entry in test.iterdir() if entry.is_dir()), key=lambda f: (f.name != GOOD, f.name))
+    folders = [folder for folder in folders if test != data or folder.name not in _BESIDE]
     found = [
-        _labelled(path, folder.name, _masks_of(folder, data))
+        _labelled(path, folder.name, _masks_of(folder, truth))
         for folder in folders
         for path in list_images(colour_folder(folder))
     ]
-    _refuse_half(data / "ground_truth", found)
+    _refuse_half(truth, found)
     return _both_kinds(found, test)
 
 
@@ -152,7 +165,7 @@ def _both_kinds(images: list[LabelledImage], where: Path) -> list[LabelledImage]
     if len({image.is_defective for image in images}) < 2:
         kinds = ", ".join(dict.fromkeys(image.defect for image in images)) or "nothing"
         raise DatasetError(
-            f"{where} must hold good and defective images to test with (test/good and test/<type>), found {kinds}"
+            f"{where} must hold good and defective images ({GOOD} and a folder for each kind of defect), found {kinds}"
         )
     return images
 
@@ -168,10 +181,26 @@ def _refuse_half(masks: Path, images: Sequence[LabelledImage]) -> None:
         )
 
 
-def _masks_of(folder: Path, data: Path) -> Path:
+def _test_folders(data: Path) -> tuple[Path, Path]:
+    """The folder that holds `good` and the kinds of defects, and that which holds those of the masks."""
+    if not data.is_dir():
+        raise DatasetError(f"{data}: no such folder")
+    test = data / "test" if (data / "test").is_dir() else data
+    refuse_made([test / GOOD])
+    if test == data and not (data / GOOD).is_dir():
+        raise DatasetError(
+            f"{data} is no test set: it needs test/{GOOD} and test/<kind of defect>, or {GOOD} and a folder for each "
+            f"kind of defect; it holds {contents(data)}"
+        )
+    parent = data.resolve().parent
+    of_mvtec = test == data and not (data / "ground_truth").is_dir() and data.resolve() == parent / "test"
+    return test, (parent if of_mvtec else data) / "ground_truth"
+
+
+def _masks_of(folder: Path, truth: Path) -> Path:
     """Where the masks of the images of a kind lie: MVTec 3D-AD has them in a folder `gt` beside `rgb`."""
     masks = folder / "gt"
-    return masks if masks.is_dir() and colour_folder(folder) != folder else data / "ground_truth" / folder.name
+    return masks if masks.is_dir() and colour_folder(folder) != folder else truth / folder.name
 
 
 def _labelled(path: Path, kind: str, masks: Path) -> LabelledImage:

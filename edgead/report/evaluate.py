@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 
 from edgead import metrics
+from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import VolumeCalibration
+from edgead.artifact.training_hashes import find_learnt, learnt_warnings
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, resize_map
 from edgead.dataset.groups import Groups
 from edgead.dataset.volumes import VolumeVerdict, judge_volumes
@@ -42,7 +44,7 @@ class Evaluation:
     """All outcomes of a test set; with `groups`, intervals take images of one group as going together.
 
     `empty_masks` are defective images whose masks mark nothing: they count as defects all the same. `of_volumes` has
-    the thresholds of whole volumes.
+    the thresholds of whole volumes. `learnt` are images that the detector has learnt from: figures with them flatter.
     """
 
     outcomes: Sequence[Outcome]
@@ -50,6 +52,7 @@ class Evaluation:
     groups: Groups | None = None
     empty_masks: Sequence[Path] = ()
     of_volumes: VolumeCalibration | None = None
+    learnt: Sequence[Path] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Metrics as plain JSON types.
@@ -68,6 +71,8 @@ class Evaluation:
             "groups": len(self.outcomes) if self.groups is None else self.groups.count,
             "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
             "empty_masks": [str(path) for path in self.empty_masks],
+            "learnt_images": [str(path) for path in self.learnt],
+            "warnings": self.warnings(),
             "defects_with_masks": sum(one.image.is_defective for one in self.masked()),
             "image_AUROC": metrics.auroc(labels, scores),
             "image_AP": metrics.average_precision(labels, scores),
@@ -81,6 +86,21 @@ class Evaluation:
             "defect_types": {kind: {**self._of_type(kind, good), **of_types[kind]} for kind in self.kinds()},
             **self._volumes(),
         }
+
+    def with_learnt(self, artifact: Artifact) -> Evaluation:
+        """The same with those of its images that a model says to have learnt from."""
+        return replace(self, learnt=find_learnt(artifact, [outcome.image.path for outcome in self.outcomes]))
+
+    def warnings(self) -> list[str]:
+        """What makes its figures say less than they seem to, sentence by sentence."""
+        found = learnt_warnings(self.learnt, len(self.outcomes))
+        if self.empty_masks:
+            found.append(
+                f"the masks of {len(self.empty_masks)} defective images mark nothing, such as that of "
+                f"{self.empty_masks[0]}: they count as defects, and as escapes where they pass; if they are good, move "
+                "them to test/good"
+            )
+        return found
 
     def volumes(self) -> list[tuple[bool, VolumeVerdict]]:
         """Verdicts of whole volumes, where the images are slices, each with whether it lies in a folder of defects."""

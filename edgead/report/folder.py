@@ -27,7 +27,8 @@ def evaluate_folder(detector: Detector, data: Path, group: str, progress: StageP
     """Judge the test images of a data set in MVTec layout; see `edgead.report.evaluate.evaluate`."""
     images, groups = _test_set(detector, data, group)
     judge = FileJudge(detector).predict
-    return evaluate(detector, images, groups=groups, progress=partial(progress, "judge images"), judge=judge)
+    evaluation = evaluate(detector, images, groups=groups, progress=partial(progress, "judge images"), judge=judge)
+    return evaluation.with_learnt(detector.artifact)
 
 
 def report_folder(detector: Detector, data: Path, page: Path, group: str, progress: StageProgress) -> Findings:

@@ -154,6 +154,7 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         tiles=_tiles(found),
         in_force=_in_force(found),
+        warnings=found.evaluation.warnings(),
         scores=_scores(found),
         types=_types(found),
         volumes=_volumes(found),

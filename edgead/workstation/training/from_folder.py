@@ -259,6 +259,7 @@ def train_from_folder(
         folds=[fold_of[path] for path in calibration if fold_of],
         defects=good.defects,
         costs=good.costs,
+        named_from=good.data,
     )
     if split.crosses and not model.leaves_out:
         provenance["folds"] = good.folds or FOLDS

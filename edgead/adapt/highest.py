@@ -1,0 +1,60 @@
+"""Good images that score highest: their names in the manifest, and a warning where some stand apart from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgead.artifact.manifest import CROSS, Calibration
+from edgead.calibration.outliers import others_at_most, stand_apart
+from edgead.types import score_text
+
+# Images to look at; and at most so many of those that stand apart.
+_LOOKED_AT, _MAX_NAMED = 5, 8
+
+
+def with_highest(
+    training: Mapping[str, Any], names: Sequence[str], scores: Sequence[float], calibration: Calibration
+) -> dict[str, Any]:
+    """Add to what a manifest says of a training which good images score highest.
+
+    Parameters
+    ----------
+    training : mapping
+        Its `not_learnt` names images that a person need not look at again.
+    names : sequence of str
+        Of the images.
+    scores : sequence of float
+        Of each, by what had not learnt it.
+    calibration : Calibration
+        Made from these scores.
+
+    Returns
+    -------
+    dict
+        With `highest_images`, the highest score first, and `images_apart`, how many of all stand apart: of these there
+        is one more warning in `odd_images`.
+    """
+    known = set(training.get("not_learnt", ()))
+    named, scores = zip(*(pair for pair in zip(names, scores, strict=True) if pair[0] not in known), strict=True)
+    apart = stand_apart(scores)
+    count = min(max(len(apart), _LOOKED_AT), _MAX_NAMED)
+    highest = [named[index] for index in np.argsort(-np.asarray(scores), kind="stable")[:count]]
+    found = {**training, "highest_images": highest, "images_apart": len(apart)}
+    if not apart:
+        return found
+    first = ", ".join(highest[: len(apart)]) + ", ..." * (len(apart) > _MAX_NAMED)
+    top, rest, limit = (
+        score_text(score, calibration.typical, calibration.reject)
+        for score in (scores[apart[0]], others_at_most(scores, apart), calibration.reject)
+    )
+    learnt = "they were learnt as good, and " if calibration.method in CROSS else ""
+    clean = "" if "not_learnt" in training else ", or let --clean leave out what stands out"
+    warning = (
+        f"{len(apart)} of {len(scores)} good images score far above the others: {first} (up to {top}, the others at "
+        f"most {rest}, the limit is {limit}). Look at them. Where they are defective, {learnt}defects like them may "
+        f"pass: take them out and train again{clean}. Where they are good, train with more parts like them"
+    )
+    return {**found, "odd_images": [*training.get("odd_images", ()), warning]}
