@@ -19,7 +19,7 @@ function headline({ lost, state, verdict, names, now }) {
 
 export function showVerdict(shown) {
   const [look, word, note] = headline(shown);
-  const { state, shift, verdict } = shown;
+  const { state, shift, verdict, shape } = shown;
   const box = by("verdict");
   box.dataset.decision = look;
   box.querySelector("use").setAttribute("href", `#i-${look}`);
@@ -27,6 +27,8 @@ export function showVerdict(shown) {
   box.style.setProperty("--letters", word.length);
   say(by("verdict-note"), note);
   const judged = look === verdict?.decision;
+  by("verdict-shape").hidden = !judged || !shape;
+  if (shape) say(by("verdict-shape"), t("{given} pixels where the model learnt {learnt}: the image was squeezed, the verdict may be wrong", { given: `${shape.width} × ${shape.height}`, learnt: `${shape.learnt_width} × ${shape.learnt_height}` }));
   const level = judged ? scaled(verdict.image_score, verdict) : null;
   by("score").parentElement.hidden = !judged;
   say(by("score"), judged ? scoreText(verdict) : "");

@@ -43,6 +43,12 @@ export function cameraReason(text) {
   return known?.replace("{number}", number && decimal(Number(number), number.includes(".") ? 1 : 0)) ?? text;
 }
 
+// Why an image that was sent was not judged.
+export function judgeReason({ status, message }) {
+  const unreadable = status === 415 || message.includes("cannot be read as an image");
+  return unreadable ? t("it cannot be read as an image; PNG and JPEG files are taken") : message;
+}
+
 // What has changed, with what was measured in brackets; of which product, where recipes choose the model.
 export function driftReason(text) {
   const [, recipe, what, changes] = /^(?:recipe (.+): )?([^:]*) \((.*)\)$/.exec(text) ?? [];
