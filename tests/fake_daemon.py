@@ -75,6 +75,7 @@ class FakePipeline:
     judged: tuple[Frame, Verdict] | None = None
     trigger: str = "software"
     learnt: Look | None = None
+    unasked: int = 0
     calls: list[tuple] = field(default_factory=list)
     audit: Callable[..., None] = lambda **change: None
     drift: DriftState | None = DriftState(
@@ -92,6 +93,7 @@ class FakePipeline:
             **dict(
                 dropped=4,
                 skipped=1,
+                unasked=self.unasked,
                 warming_up=0,
                 late=2,
                 missed=5,

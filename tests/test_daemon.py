@@ -139,7 +139,9 @@ def test_a_software_trigger_judges_one_part(trained_model, tmp_path):
             assert daemon.api.post("/api/pipelines/a/trigger", json=part).status_code == 200
             assert wait_for(lambda: daemon.pipeline()["judged"], "a verdict") <= count
             wait_for(lambda count=count: daemon.pipeline()["judged"] == count, f"verdict {count}")
-        assert daemon.pipeline()["parts_missed"] == 0
+        found = daemon.pipeline()
+        assert found["parts_missed"] == 0
+        assert found["trigger"] == "software" and 0 < found["unasked"] <= found["taken"] - 2
         listed = daemon.api.get("/api/verdicts", params={"serial": "A1"}).json()["verdicts"]
         daemon.stop()
     assert [(record["serial"], record["batch"]) for record in daemon.records()] == [("A1", "b1"), ("", "")]

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import PHONE, opened_page
+from browser import PANEL, PHONE, opened_page, shot
 from fake_daemon import TOKEN, FakeDaemon
 from http_side import served
 from patience import wait_until
@@ -187,6 +187,33 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         daemon.store.audit_chain.problem = "row 1 of 2026-11-28 was changed: its hash is not that of what it says"
         page.reload()
         expect(page.locator("#chain")).to_contain_text("The record of changes is broken: row 1 of 2026-11-28")
+
+
+def test_changes_are_in_words_and_have_no_empty_fields(browser, daemon, url, tmp_path):
+    lesson = {"verdicts": ["a"], "bad_parts": [], "because": "", "state": "running"}
+    daemon.store.add_audit(by="Anna", action="discard lesson", pipeline="front", before=None, after=lesson)
+    marked = {"id": "7", "note": "", "verdict": "bad"}
+    daemon.store.add_audit(by="Anna", action="mark_bad", pipeline="front", before=None, after=marked)
+    order = {"name": "", "batch": ""}
+    daemon.store.add_audit(by="Anna", action="start_order", pipeline="", before=order, after={**order, "name": "A-17"})
+    with opened_page(browser, f"{url}/#changes", **PANEL, locale="de-DE") as page:
+        cells = [row.locator("td").all_inner_texts() for row in page.locator("#audit tr").all()]
+        expect(page.locator("#audit tr")).to_have_count(3)
+        cells = [row.locator("td").all_inner_texts()[3:] for row in page.locator("#audit tr").all()]
+        shot(page, tmp_path / "shots", "changes-de")
+    assert cells == [
+        ["—", "—", "Name A-17"],
+        ["front", "—", "id 7, Markierung schlecht"],
+        ["front", "—", "Teile a, Zustand läuft"],
+    ]
+
+
+def test_what_has_ended_has_no_rate(browser, daemon, url):
+    with opened_page(browser, f"{url}/#system") as page:
+        rate = page.locator(".unit-card .numbers div", has_text=re.compile("Frames/s|Per second")).locator("dd")
+        expect(rate).to_have_text(["24.5", "9.5"])
+        daemon.cameras["conveyor"].state, daemon.pipelines["front"].state = "ended", "stopped"
+        expect(rate).to_have_text(["—", "—"])
 
 
 def test_without_a_review_limit_there_is_one_limit_to_set(browser, daemon, url):

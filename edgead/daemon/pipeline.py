@@ -162,6 +162,7 @@ class Pipeline(SteeredModel):
             judged=sum(inspector.decisions.values()),
             dropped=self._frames_dropped,
             skipped=self._judging.skipped,
+            unasked=self._judging.unasked,
             warming_up=inspector.warming_up,
             late=inspector.late,
             missed=self.frame_counts.missed,

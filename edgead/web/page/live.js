@@ -92,6 +92,7 @@ export class LiveView {
       if (names.length) this.choose(names[0]).catch((problem) => toast(problem.message, true));
       return;
     }
+    if (!this.state().judged) this.forget();
     this.catchUp();
     this.showVerdict();
     showLatency(this.state()?.latency ?? {});
@@ -151,9 +152,17 @@ export class LiveView {
   catchUp() {
     const newest = this.verdicts.at(-1);
     const waited = this.heardAt && performance.now() - this.heardAt > WITHOUT_IMAGE_MS;
-    if (!newest || (this.shown && !waited)) return;
+    if (!newest || !this.state()?.judged || (this.shown && !waited)) return;
     this.image.forget();
     this.show(newest);
+  }
+
+  // Nothing was judged since the start: the last verdict before it says nothing of what lies there now.
+  forget() {
+    if (!this.shown) return;
+    this.shown = null;
+    this.image.forget();
+    say(by("image-of"), "—");
   }
 
   // By the device's clock: that of a phone may be wrong.

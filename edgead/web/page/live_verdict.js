@@ -1,6 +1,7 @@
 // What stands large: the verdict as a surface in its colour, with its shape and its word, and how near the score is to the limit.
 
 import { WORDS, beyond, by, count, el, kindOf, percent, say, scaled, score, scoreText, span, titleOf } from "./dom.js";
+import { unaskedBy } from "./reasons.js";
 import { t } from "./words.js";
 
 const OLD_S = 3;
@@ -11,7 +12,7 @@ function headline({ lost, state, verdict, names, now }) {
   if (lost) return ["fault", t("No connection"), t("The device does not answer; nothing here is live")];
   if (!state) return ["none", t("Waiting"), ""];
   if (state.state !== "running") return ["fault", STATES[state.state], state.reason || ""];
-  if (!verdict) return ["none", t("Waiting"), state.on_request ? t("Waits for a trigger") : t("No verdict yet")];
+  if (!verdict) return ["none", t("Waiting"), state.on_request ? t("Waits for a trigger") : t("Waits for the first image")];
   const age_s = Math.max(0, (now - Date.parse(verdict.captured_at)) / 1000);
   const about = [titleOf(verdict), kindOf(verdict, names), age_s >= OLD_S && t("{time} ago", { time: span(Math.round(age_s)) })];
   return [verdict.decision, WORDS[verdict.decision], about.filter(Boolean).join(", ")];
@@ -67,6 +68,8 @@ function showTally(state, shift) {
   const wanted = { bad: count(bad), frames: count(judged + (state?.missed ?? 0)) };
   say(by("tally-note"), bad ? t("Since the start: {bad} of {frames} not inspected in time", wanted) : shift ? t("This shift") : t("Since the start"));
   by("tally-note").toggleAttribute("data-bad", bad > 0);
+  by("tally-trigger").hidden = !state?.unasked;
+  if (state?.unasked) say(by("tally-trigger"), unaskedBy(state));
 }
 
 function showDetails(state, verdict) {

@@ -1,6 +1,6 @@
 // What the device says in words of a closed list, in the words of the page. Texts of errors are in no list, and stay as they are.
 
-import { decimal } from "./dom.js";
+import { count, decimal } from "./dom.js";
 import { t } from "./words.js";
 
 export const HEALTH = { dark: t("dark"), bright: t("bright"), blurred: t("blurred"), moved: t("moved"), frozen: t("frozen") };
@@ -41,6 +41,11 @@ export function cameraReason(text) {
   const [number] = text?.match(/\d+(\.\d+)?/) ?? [];
   const known = CAMERA[number ? text.replace(number, "{number}") : text];
   return known?.replace("{number}", number && decimal(Number(number), number.includes(".") ? 1 : 0)) ?? text;
+}
+
+// Why frames have no verdict though nothing is wrong.
+export function unaskedBy({ unasked, taken, trigger }) {
+  return t("{number} of {frames} frames were not asked for by the trigger {kind}", { number: count(unasked), frames: count(taken), kind: trigger });
 }
 
 // Why an image that was sent was not judged.
