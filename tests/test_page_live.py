@@ -210,6 +210,20 @@ def test_frames_that_the_trigger_did_not_ask_for_are_counted_with_its_name(brows
         expect(card).to_have_count(0)
 
 
+def test_a_pipeline_without_a_model_says_so_in_the_language_of_the_page(browser, daemon, url, tmp_path):
+    front = daemon.pipelines["front"]
+    front.state, front.reason = "starting", "waits for a model: commission one on the page"
+    with opened_page(browser, url, **PANEL, locale="de-DE") as page:
+        expect(page.locator("#verdict-note")).to_have_text(
+            "Wartet auf ein Modell: Richten Sie unter „Einrichten“ eines ein"
+        )
+        shot(page, tmp_path / "shots", "no-model-de")
+        front.state, front.reason = "stopped", "camera top has ended"
+        expect(page.locator("#verdict-note")).to_have_text("Die Kamera top ist zu Ende")
+        front.state, front.reason = "fault", "no route to host"
+        expect(page.locator("#verdict-note")).to_have_text("no route to host")
+
+
 def test_after_a_restart_the_page_waits_for_the_first_image(browser, daemon, url, tmp_path):
     front = daemon.pipelines["front"]
     status = front.status()

@@ -1,7 +1,7 @@
 // What stands large: the verdict as a surface in its colour, with its shape and its word, and how near the score is to the limit.
 
 import { WORDS, beyond, by, count, el, kindOf, percent, say, scaled, score, scoreText, span, titleOf } from "./dom.js";
-import { unaskedBy } from "./reasons.js";
+import { pipelineReason, unaskedBy } from "./reasons.js";
 import { t } from "./words.js";
 
 const OLD_S = 3;
@@ -11,7 +11,7 @@ const STATES = { starting: t("Starting"), fault: t("Fault"), stopped: t("Stopped
 function headline({ lost, state, verdict, names, now }) {
   if (lost) return ["fault", t("No connection"), t("The device does not answer; nothing here is live")];
   if (!state) return ["none", t("Waiting"), ""];
-  if (state.state !== "running") return ["fault", STATES[state.state], state.reason || ""];
+  if (state.state !== "running") return ["fault", STATES[state.state], pipelineReason(state.reason) || ""];
   if (!verdict) return ["none", t("Waiting"), state.on_request ? t("Waits for a trigger") : t("Waits for the first image")];
   const age_s = Math.max(0, (now - Date.parse(verdict.captured_at)) / 1000);
   const about = [titleOf(verdict), kindOf(verdict, names), age_s >= OLD_S && t("{time} ago", { time: span(Math.round(age_s)) })];

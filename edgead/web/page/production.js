@@ -113,7 +113,8 @@ function startOrder(order, started) {
     ],
     action: t("Start"),
     send: async (values) => {
-      toast((await post("/api/production/orders", values)).done);
+      await post("/api/production/orders", values);
+      toast(t("The order has begun"));
       started();
     },
   });

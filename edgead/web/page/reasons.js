@@ -10,6 +10,13 @@ const CAMERA = {
   "no frame for more than {number} s": t("no frame for more than {number} s"),
 };
 
+const PIPELINE = {
+  "the model is loaded and tested": t("the model is loaded and tested"),
+  "waits for a model: commission one on the page": t("waits for a model: commission one on the page"),
+  "waits for camera {name}": t("waits for camera {name}"),
+  "camera {name} has ended": t("camera {name} has ended"),
+};
+
 const DRIFT = {
   "the camera's images look different": t("the camera's images look different"),
   "parts look different, while light, focus and position are as before": t("parts look different, while light, focus and position are as before"),
@@ -52,6 +59,13 @@ export function unaskedBy({ unasked, taken, trigger }) {
 export function judgeReason({ status, message }) {
   const unreadable = status === 415 || message.includes("cannot be read as an image");
   return unreadable ? t("it cannot be read as an image; PNG and JPEG files are taken") : message;
+}
+
+// Why a pipeline does not judge though nothing is wrong; other reasons are those of errors.
+export function pipelineReason(text) {
+  const [, name] = /camera (\S+)/.exec(text ?? "") ?? [];
+  const known = PIPELINE[name ? text.replace(name, "{name}") : text];
+  return known?.replace("{name}", name) ?? text;
 }
 
 // What has changed, with what was measured in brackets; of which product, where recipes choose the model.
