@@ -56,6 +56,21 @@ def inline_code(text: str) -> list[str]:
     return re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
 
 
+def links(text: str) -> Iterator[tuple[str, str]]:
+    """Path and anchor of every link and image that leads to no other host; one of them may be empty."""
+    for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
+        if "://" not in "".join(target):
+            path, _, anchor = "".join(target).partition("#")
+            yield path, anchor
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub, and the site, make of the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = [re.sub(r"[^\w\- ]", "", line.lower()).strip() for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
+    return {heading.replace(" ", "-") for heading in headings}
+
+
 def sentences(text: str) -> Iterator[str]:
     """What is read of a page as running text: no code, table, heading or image; links as their text."""
     text = re.sub(r"^```.*?^```$", "\n", text, flags=re.MULTILINE | re.DOTALL)

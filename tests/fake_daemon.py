@@ -26,6 +26,7 @@ from edgead.evidence import EvidenceStore
 from edgead.evidence.chain import Checked, Head
 from edgead.evidence.production.counts import Tally
 from edgead.images.files import decode_image
+from edgead.images.likeness import Look
 from edgead.images.overlay import draw_heat
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
@@ -73,6 +74,8 @@ class FakePipeline:
     thresholds: dict[str, float] = field(default_factory=lambda: {"review": 0.4, "reject": 0.5})
     judged: tuple[Frame, Verdict] | None = None
     trigger: str = "software"
+    learnt: Look | None = None
+    unasked: int = 0
     calls: list[tuple] = field(default_factory=list)
     audit: Callable[..., None] = lambda **change: None
     drift: DriftState | None = DriftState(
@@ -90,6 +93,7 @@ class FakePipeline:
             **dict(
                 dropped=4,
                 skipped=1,
+                unasked=self.unasked,
                 warming_up=0,
                 late=2,
                 missed=5,
@@ -116,6 +120,9 @@ class FakePipeline:
         decode_image(data)
         self.calls.append(("judge", part))
         return replace(frame, part=part), verdict
+
+    def squeezed_into(self, frame: Frame) -> Look | None:
+        return self.learnt
 
     def self_test(self) -> dict[str, Any]:
         return {"passed": True, "images": []}

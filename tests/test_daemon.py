@@ -139,7 +139,9 @@ def test_a_software_trigger_judges_one_part(trained_model, tmp_path):
             assert daemon.api.post("/api/pipelines/a/trigger", json=part).status_code == 200
             assert wait_for(lambda: daemon.pipeline()["judged"], "a verdict") <= count
             wait_for(lambda count=count: daemon.pipeline()["judged"] == count, f"verdict {count}")
-        assert daemon.pipeline()["parts_missed"] == 0
+        found = daemon.pipeline()
+        assert found["parts_missed"] == 0
+        assert found["trigger"] == "software" and 0 < found["unasked"] <= found["taken"] - 2
         listed = daemon.api.get("/api/verdicts", params={"serial": "A1"}).json()["verdicts"]
         daemon.stop()
     assert [(record["serial"], record["batch"]) for record in daemon.records()] == [("A1", "b1"), ("", "")]
@@ -194,11 +196,22 @@ def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, tmp_pa
         sent["params"] = {"serial": "A4", "recipe": "cap"}
         refused = daemon.api.post("/api/pipelines/a/judge", **sent)
         assert refused.status_code == 422 and "unknown recipe, known are lid" in refused.json()["detail"]
+        sent |= {"params": {"serial": "A5"}, "content": image[:-20]}
+        refused = daemon.api.post("/api/pipelines/a/judge", **sent)
+        assert refused.status_code == 422
+        words = "the file of part A5 cannot be read as an image, PNG and JPEG files are taken: "
+        assert refused.json()["detail"].startswith(words)
         found = daemon.pipeline()
         assert (found["state"], found["judged"], found["parts_missed"]) == ("running", 4, 1)
         assert found["drift"]["parts"] == 1, "the product of recipe lid has a watch of its own"
+        height, width = render(0)[0].shape[:2]
+        sent |= {"params": {"serial": "A6"}, "content": cv2.imencode(".png", render(0)[0][: height // 2])[1].tobytes()}
+        half = daemon.api.post("/api/pipelines/a/judge", **sent).raise_for_status().json()
+        learnt = {"learnt_width": width, "learnt_height": height}
+        assert half["other_shape"] == {"width": width, "height": height // 2, **learnt}
         daemon.stop()
-    records = daemon.records()
+    *records, _ = daemon.records()
+    assert [answer["other_shape"] for answer in answers] == [None] * 4
     assert (answers[-1]["decision"], answers[-1]["threshold"]) == ("reject", LOWEST)
     shown = [(answer["id"], answer["serial"], answer["decision"], answer["image_score"]) for answer in answers]
     assert shown == [(one["id"], one["serial"], one["decision"], one["image_score"]) for one in records]

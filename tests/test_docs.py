@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import posixpath
 import re
 import shlex
 import shutil
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from doc_pages import DOCS, ROOT, Block, blocks, inline_code, run_blocks, sentences, written_pages
+from doc_pages import DOCS, ROOT, Block, anchors, blocks, inline_code, links, run_blocks, sentences, written_pages
 
 from docs.make import commands, http_api, site_file
-from docs.make.hook import GENERATED, MOVED, pages
+from docs.make.hook import GENERATED, MOVED, pages, site_links
 from edgead.calibration.conformal import CalibrationError, images_needed
 from edgead.calibration.plan import plan_calibration, strictest_rate
 from edgead.errors import EdgeadError
@@ -195,21 +196,34 @@ def test_how_many_images_a_rate_needs_is_what_the_code_asks_for():
         plan_calibration(197, 0.01)
 
 
-def test_links_lead_somewhere(made):
-    there = {**made, **{page.removeprefix("docs/"): text for page, text in PAGES.items() if page.startswith("docs/")}}
+def test_links_lead_somewhere_on_the_site(made):
+    written = {page.removeprefix("docs/"): text for page, text in PAGES.items() if page.startswith("docs/")}
+    there = {place: site_links(text, f"docs/{place}", place) for place, text in written.items()} | made
     for page, text in there.items():
-        for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
-            path, _, anchor = "".join(target).partition("#")
-            if path and "://" not in path:
-                place = Path(page).parent / path
-                full = str((DOCS / place).resolve().relative_to(DOCS))
-                assert full in there or (DOCS / full).is_file(), f"{page}: {path}"
+        for path, _ in links(text):
+            full = posixpath.normpath(posixpath.join(posixpath.dirname(page), path))
+            assert not path or full in there or (DOCS / full).is_file(), f"{page}: {path}"
 
 
-def test_links_of_the_readme_lead_somewhere_in_the_repository():
-    for name in MOVED:
-        for target in re.findall(r"\]\(([^)\s#]+)", (ROOT / name).read_text(encoding="utf-8")):
-            assert "://" in target or (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
+def test_links_lead_somewhere_in_a_clone():
+    """Also to headings, by the anchors that GitHub makes; of pages made of the code a clone has the first lines."""
+    texts = {ROOT / page: text for page, text in PAGES.items()}
+    texts |= {ROOT / name: (ROOT / name).read_text(encoding="utf-8") for name in MOVED}
+    found = [(page, *link) for page, text in texts.items() for link in links(text)]
+    assert len(found) > 400
+    made_of_code = {DOCS / place for place in GENERATED}
+    for page, path, anchor in found:
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page}: {path}"
+        if anchor and there in texts and there not in made_of_code:
+            assert anchor in anchors(texts[there]), f"{page}: {path}#{anchor}"
+
+
+def test_pages_that_are_made_of_the_code_say_in_a_clone_where_to_look():
+    for place in GENERATED:
+        text = PAGES[f"docs/{place}"]
+        assert f"build/site/{place.removesuffix('.md')}.html" in text
+        assert len(text.splitlines()) < 12, f"{place} is made of the code: write nothing more there"
 
 
 def test_every_page_is_in_the_navigation_and_no_other(made):

@@ -380,7 +380,9 @@ def test_verdicts_arrive_as_events(daemon):
 def test_a_port_that_is_taken_is_named(daemon):
     server = serve(build_app(daemon), HttpSection(port=0))
     try:
-        with pytest.raises(SettingsError, match=f"{server.port} cannot be listened on.*another port"):
+        with pytest.raises(
+            SettingsError, match=f"{server.port} cannot be listened on.*write another port into the site file"
+        ):
             serve(build_app(daemon), HttpSection(port=server.port))
     finally:
         server.close()

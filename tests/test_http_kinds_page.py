@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from browser import PHONE, opened_page
+from browser import PANEL, PHONE, opened_page, shot
 from http_side import daemon_with_store, served
 from patience import wait_until
 
@@ -29,6 +29,19 @@ def daemon(tmp_path):
 def url(daemon):
     with served(daemon) as url:
         yield url
+
+
+def test_a_model_without_kinds_says_how_it_gets_some(browser, tmp_path):
+    with daemon_with_store(tmp_path, before=0, after=0) as daemon, served(daemon) as url:
+        daemon.judge(0, 0.9)
+        with opened_page(browser, f"{url}/#kinds", **PANEL) as page:
+            model = daemon.pipelines["front"].model
+            expect(page.locator("#kinds-unknown")).to_contain_text(f"edgead name {model} --examples kinds")
+            expect(page.locator("#pareto li")).to_have_count(1)
+            shot(page, tmp_path / "shots", "no-kinds")
+            daemon.judge(1, 0.9, "scratch")
+            page.get_by_role("button", name="Refresh").click()
+            expect(page.locator("#kinds-unknown")).to_be_hidden()
 
 
 def pareto(page):

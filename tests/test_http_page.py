@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
-from browser import PHONE, opened_page
+from accessibility import grave_findings
+from browser import PANEL, PHONE, opened_page, shot
 from fake_daemon import TOKEN, FakeDaemon
 from http_side import served
 from patience import wait_until
 from pydantic import SecretStr
+from test_focus import moved
 from test_page_words import PAGE
 
 from edgead.images.files import write_image
 from edgead.site.schema import HttpSection
+from edgead.synthetic.line import render
 from edgead.types import Part
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
@@ -141,6 +146,24 @@ def test_a_lens_is_turned_by_numbers_over_the_image(browser, daemon, url):
         expect(box).to_have_count(0)
 
 
+def test_blur_by_motion_is_said_with_its_direction(browser, daemon, url, tmp_path):
+    """On a line without golden images: the part lay still first."""
+    still, camera = render(3)[0], daemon.cameras["conveyor"]
+    camera.frame = replace(camera.frame, image=still, id="1")
+    with opened_page(browser, f"{url}/#system", **PANEL, locale="de-DE", color_scheme="dark") as page:
+        page.locator(".unit-card button", has_text=re.compile("^(Schärfe|Fokus|Scharfstellen)$")).click()
+        box = page.locator("dialog.focus")
+        expect(box).to_contain_text("Kanten von links nach rechts 100 %, von oben nach unten 100 %")
+        expect(box.locator(".form-error")).to_be_hidden()
+        for axis, words in enumerate(("Von links nach rechts verwischt", "Von oben nach unten verwischt")):
+            camera.frame = replace(camera.frame, image=moved(still, 7, axis), id=words)
+            expect(box.locator(".form-error")).to_contain_text(words)
+        shot(page, tmp_path / "shots", "motion-de")
+        assert grave_findings(page) == []
+        camera.frame = replace(camera.frame, image=cv2.GaussianBlur(still, (0, 0), 2), id="defocus")
+        expect(box.locator(".form-error")).to_be_hidden()
+
+
 def test_a_verdict_can_be_linked_to(browser, daemon, url):
     with opened_page(browser, f"{url}/#evidence/{daemon.store.rows[2]['id']}") as page:
         expect(page.locator("#detail .badge")).to_have_text("Reject")
@@ -187,6 +210,33 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         daemon.store.audit_chain.problem = "row 1 of 2026-11-28 was changed: its hash is not that of what it says"
         page.reload()
         expect(page.locator("#chain")).to_contain_text("The record of changes is broken: row 1 of 2026-11-28")
+
+
+def test_changes_are_in_words_and_have_no_empty_fields(browser, daemon, url, tmp_path):
+    lesson = {"verdicts": ["a"], "bad_parts": [], "because": "", "state": "running"}
+    daemon.store.add_audit(by="Anna", action="discard lesson", pipeline="front", before=None, after=lesson)
+    marked = {"id": "7", "note": "", "verdict": "bad"}
+    daemon.store.add_audit(by="Anna", action="mark_bad", pipeline="front", before=None, after=marked)
+    order = {"name": "", "batch": ""}
+    daemon.store.add_audit(by="Anna", action="start_order", pipeline="", before=order, after={**order, "name": "A-17"})
+    with opened_page(browser, f"{url}/#changes", **PANEL, locale="de-DE") as page:
+        cells = [row.locator("td").all_inner_texts() for row in page.locator("#audit tr").all()]
+        expect(page.locator("#audit tr")).to_have_count(3)
+        cells = [row.locator("td").all_inner_texts()[3:] for row in page.locator("#audit tr").all()]
+        shot(page, tmp_path / "shots", "changes-de")
+    assert cells == [
+        ["—", "—", "Name A-17"],
+        ["front", "—", "id 7, Markierung schlecht"],
+        ["front", "—", "Teile a, Zustand läuft"],
+    ]
+
+
+def test_what_has_ended_has_no_rate(browser, daemon, url):
+    with opened_page(browser, f"{url}/#system") as page:
+        rate = page.locator(".unit-card .numbers div", has_text=re.compile("Frames/s|Per second")).locator("dd")
+        expect(rate).to_have_text(["24.5", "9.5"])
+        daemon.cameras["conveyor"].state, daemon.pipelines["front"].state = "ended", "stopped"
+        expect(rate).to_have_text(["—", "—"])
 
 
 def test_without_a_review_limit_there_is_one_limit_to_set(browser, daemon, url):
@@ -248,7 +298,7 @@ def test_images_are_judged_where_the_line_takes_them(browser, daemon, url, tmp_p
         with page.expect_file_chooser() as chooser:
             judge.click()
         chooser.value.set_files(paths)
-        expect(page.locator("#toast")).to_contain_text("broken.png: the body is not image/png")
+        expect(page.locator("#toast")).to_contain_text("broken.png: it cannot be read as an image")
         named = [("judge", Part("a.png")), ("judge", Part("b.jpg"))]
         wait_until(lambda: daemon.pipelines["front"].calls == named)
 

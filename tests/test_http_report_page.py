@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 from browser import PHONE, opened_page
@@ -53,6 +54,11 @@ def test_an_order_is_started_and_counted_beside_the_shift(browser, daemon, url):
         expect(page.locator("#production [data-figure=inspected] td")).to_have_text(["8", "1"])
         assert figures(page, "#production")["yield"] == ["62.5 %", "100.0 %"]
     assert daemon.store.production.orders.newest()[0]["by"] == "Anna (127.0.0.1)"
+
+
+def test_without_shifts_the_shift_is_a_day_in_the_language_of_the_page(browser, url):
+    with opened_page(browser, f"{url}/#report", locale="de-DE") as page:
+        expect(page.locator("#report-groups tbody th")).to_have_text(re.compile("^Tag · "))
 
 
 def test_a_report_is_chosen_read_and_saved(browser, url):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 from accessibility import grave_findings
-from browser import HALL, PANEL, PHONE, SIZES, opened_page
+from browser import HALL, PANEL, PHONE, SIZES, opened_page, shot
 from fake_daemon import FakeDaemon, FakePipeline, make_judged
 from http_side import served
 from patience import wait_until
@@ -190,6 +190,60 @@ def test_parts_that_nobody_inspected_are_counted_beside_the_decisions(browser, d
         front.status = lambda: status
         expect(note).to_have_text("Diese Schicht")
         assert page.evaluate(BOTTOM, "tally") <= 600
+
+
+def test_frames_that_the_trigger_did_not_ask_for_are_counted_with_its_name(browser, daemon, url, tmp_path):
+    front = daemon.pipelines["front"]
+    status = front.status()
+    status.taken, status.unasked, status.late, status.missed = 2000, 1988, 0, 0
+    front.status = lambda: status
+    with opened_page(browser, url, **PANEL, locale="de", color_scheme="dark") as page:
+        said = "1.988 von 2.000 Bildern hat der Auslöser software nicht verlangt"
+        expect(page.locator("#tally-trigger")).to_have_text(said)
+        assert page.evaluate(BOTTOM, "tally") <= 600 and grave_findings(page) == []
+        shot(page, tmp_path / "shots", "unasked-de")
+    with opened_page(browser, f"{url}/#system") as page:
+        card = page.locator(".unit-card", has_text="1,988 of 2,000 frames were not asked for by the trigger software")
+        expect(card.locator(".reason").first).to_have_attribute("data-state", "normal")  # no alarm
+        shot(page, tmp_path / "shots", "system")
+        status.unasked = 0
+        expect(card).to_have_count(0)
+
+
+def test_a_pipeline_without_a_model_says_so_in_the_language_of_the_page(browser, daemon, url, tmp_path):
+    front = daemon.pipelines["front"]
+    front.state, front.reason = "starting", "waits for a model: commission one on the page"
+    with opened_page(browser, url, **PANEL, locale="de-DE") as page:
+        expect(page.locator("#verdict-note")).to_have_text(
+            "Wartet auf ein Modell: Richten Sie unter „Einrichten“ eines ein"
+        )
+        shot(page, tmp_path / "shots", "no-model-de")
+        front.state, front.reason = "stopped", "camera top has ended"
+        expect(page.locator("#verdict-note")).to_have_text("Die Kamera top ist zu Ende")
+        front.state, front.reason = "fault", "no route to host"
+        expect(page.locator("#verdict-note")).to_have_text("no route to host")
+
+
+def test_after_a_restart_the_page_waits_for_the_first_image(browser, daemon, url, tmp_path):
+    front = daemon.pipelines["front"]
+    status = front.status()
+    front.status = lambda: status
+    with opened_page(browser, url, **PANEL) as page:
+        expect(page.locator("#word")).to_have_text("OK")
+        status.judged, status.decisions = 0, {"ok": 0, "review": 0, "reject": 0}
+        daemon.pipelines["front"].judged = None
+        expect(page.locator("#word")).to_have_text("Waiting")
+        expect(page.locator("#live-image")).to_be_hidden()
+        expect(page.locator('.tile[data-name="front"]')).to_contain_text("Waits for the first image")
+        shot(page, tmp_path / "shots", "waits")
+        page.reload()
+        expect(page.locator("#stream li")).not_to_have_count(0)  # what was judged before is known
+        expect(page.locator("#word")).to_have_text("Waiting")
+        wait_until(lambda: daemon.listeners)
+        daemon.judge(20, 0.9)
+        status.judged = 1
+        expect(page.locator("#word")).to_have_text("Reject")
+        expect(page.locator('.tile[data-name="front"]')).to_have_attribute("data-look", "reject")
 
 
 def test_the_counts_beside_the_verdict_are_those_of_the_shift(browser, daemon, url):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import edgead.web
+from edgead.daemon import pipeline
 from edgead.drift.words import _SPREAD, _WORDS, drift_reason
 from edgead.sources.supervised import _DEAD
 
@@ -90,3 +91,13 @@ def test_what_drift_and_cameras_say_of_a_closed_list_is_in_the_table():
     said |= {_DEAD, "dark", "bright", "blurred", "moved", "frozen"}
     known = set(re.findall(r't\("([^"]+)"\)', (PAGE / "reasons.js").read_text("utf-8")))
     assert said <= known
+
+
+def test_what_pipelines_say_while_nothing_is_wrong_is_in_the_table():
+    """As above; a name of a camera is in braces on both sides."""
+    page = (PAGE / "reasons.js").read_text("utf-8")
+    (listed,) = re.findall(r"const PIPELINE = \{(.*?)\};", page, re.DOTALL)
+    said = re.findall(r'_state\.(?:starting|stopped)\(f?"([^"]+)"\)', Path(pipeline.__file__).read_text("utf-8"))
+    assert len(said) == 4
+    for text in said:
+        assert f'"{text.replace("{self.section.camera}", "{name}")}": t(' in listed

@@ -60,6 +60,8 @@ def test_it_takes_a_port_that_is_free(opened, monkeypatch):
         ran[0].write_text(yaml.safe_dump(content | {"http": {"port": port}}))
         ended = run_here("studio")
     assert ended.returncode == 2 and f"127.0.0.1:{port} cannot be listened on" in ended.stderr and len(ran) == 1
+    said = " ".join(ended.stderr.split())
+    assert f"(`port: {port + 1}` in edgead-studio/site.yaml). A new folder takes a free port" in said
 
 
 @pytest.mark.parametrize("display", [True, False])

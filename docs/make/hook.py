@@ -1,7 +1,12 @@
-"""The hook of `mkdocs.yml`: adds the pages that are made of the code, and refuses pages that load from other hosts."""
+"""The hook of `mkdocs.yml`: adds the pages that are made of the code, and refuses pages that load from other hosts.
+
+Links are written as a clone of the repository has them. What lies elsewhere there is linked where the site has it, and
+in the place of a page that is made of the code a clone has one that says how to see the same.
+"""
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 from collections.abc import Callable
@@ -44,15 +49,19 @@ _LOADS = re.compile(
 
 def moved(name: str) -> str:
     """The text of a page from elsewhere in the repository, its links as the site has them."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    folder = name.rpartition("/")[0]
+    return site_links((ROOT / name).read_text(encoding="utf-8"), name, MOVED[name])
+
+
+def site_links(text: str, name: str, place: str) -> str:
+    """A text with the links that it has in the repository, where it is `name`, as the site has them at `place`."""
 
     def link(match: re.Match[str]) -> str:
-        target, hash_, place = match[2].partition("#")
+        target, hash_, anchor = match[2].partition("#")
         if not target or "://" in target:
             return match[0]
-        path = f"{folder}/{target}".lstrip("/")
-        return f"{match[1]}{MOVED.get(path, path.removeprefix('docs/'))}{hash_}{place}{match[3]}"
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+        there = posixpath.relpath(MOVED.get(path, path.removeprefix("docs/")), posixpath.dirname(place) or ".")
+        return f"{match[1]}{there}{hash_}{anchor}{match[3]}"
 
     text = re.sub(r"(\]\()([^)\s]+)(\))", link, text)
     return re.sub(r'(src=")([^"]+)(")', link, text)
@@ -67,8 +76,15 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     for place, text in pages().items():
+        if written := files.get_file_from_path(place):  # for who reads it in a clone
+            files.remove(written)
         files.append(File.generated(config, place, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    place = page.file.src_uri
+    return markdown if page.file.generated_by else site_links(markdown, f"docs/{place}", place)
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:

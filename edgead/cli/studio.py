@@ -60,7 +60,13 @@ def studio(
     section = load_site(_site_in(folder)).http
     if section is None:
         raise SettingsError(f"{folder / FILE} has `http: null`, which is no page: take that line out")
-    listen(section).close()  # a browser must not come to what else listens there
+    try:
+        listen(section).close()  # a browser must not come to what else listens there
+    except SettingsError as error:
+        raise SettingsError(
+            f"{error} (`port: {_free_port()}` in {folder / FILE}). A new folder takes a free port by itself: `edgead "
+            "studio FOLDER`"
+        ) from None
     url = f"http://127.0.0.1:{section.port}/#commission"
     stdout.print(f"{url} is the page; Ctrl-C ends it. Models lie in {folder / 'models'}.", soft_wrap=True)
     if not no_browser and any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY")):

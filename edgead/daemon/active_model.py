@@ -29,8 +29,10 @@ from edgead.daemon.thresholds import (
     thresholds_of,
 )
 from edgead.detector import Detector, Measurement, Session
+from edgead.detector.golden_likeness import squeezed_into
 from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import EdgeadError, SettingsError
+from edgead.images.likeness import Look
 from edgead.process import memory
 from edgead.site.part_naming import RecipeSection
 from edgead.site.schema import PipelineSection
@@ -57,6 +59,7 @@ class InService:
         self._detector: Detector | None = None
         self._session: Session | None = None  # of the detector, once it has seen a frame
         self._using = threading.Lock()  # held for one image at most
+        self._learnt: tuple[Detector, Look | None] | None = None  # what the detector squeezes images into, once asked
 
     @property
     def detector(self) -> Detector | None:
@@ -72,7 +75,15 @@ class InService:
         """Let another detector, or none, judge from the next frame on; returns the one before, still open."""
         with self._using:
             old, self._detector, self._session = self._detector, new, None
+            self._learnt = None
         return old
+
+    def squeezed_into(self) -> Look | None:
+        """See `edgead.detector.golden_likeness.squeezed_into`; golden images are read once for a detector."""
+        detector, learnt = self.require(), self._learnt
+        if learnt is None or learnt[0] is not detector:
+            learnt = self._learnt = detector, squeezed_into(detector)
+        return learnt[1]
 
     def step(self, frame: Frame) -> Verdict | None:
         """Judge the next frame, as `Session.step`."""
@@ -201,6 +212,10 @@ class ActiveModel:
     def shown(self, frame: Frame) -> Frame:
         """Give a frame as it is drawn and kept; see `Detector.shown`."""
         return self._in_service.shown(frame)
+
+    def squeezed_into(self) -> Look | None:
+        """The look of the images that the model in service learnt, where others are squeezed into their proportions."""
+        return self._in_service.squeezed_into()
 
     @property
     def keeps_depth(self) -> bool:
@@ -495,6 +510,10 @@ class Recipes:
     def shown(self, frame: Frame) -> Frame:
         """Give a frame as it is drawn and kept by the model that judges it; see `Detector.shown`."""
         return self.slots[self.recipe_of(frame) or ""].shown(frame)
+
+    def squeezed_into(self, frame: Frame) -> Look | None:
+        """What the model that judges a frame squeezes it into, where it has another shape; see `ActiveModel`."""
+        return self.slots[self.recipe_of(frame) or ""].squeezed_into()
 
     def recipe_of(self, frame: Frame) -> str | None:
         """The name in `slots` of the model that a frame's product has; None where it has none."""

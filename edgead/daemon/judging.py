@@ -308,7 +308,7 @@ class Judging:
         self.receivers = receivers
         self.inspector = Inspector(pipeline, window=_WINDOW, budget_ms=budget_ms, palette=palette)
         self.latest: tuple[Frame, Verdict] | None = None
-        self.taken = self.skipped = self.parts_missed = 0
+        self.taken = self.skipped = self.unasked = self.parts_missed = 0
         self._models, self._drift = models, drift
         self._pipeline, self._log = pipeline, limited_log(__name__, most=20, within_s=60)
         self._before: deque[Frame] = deque(maxlen=receivers.before)
@@ -317,6 +317,7 @@ class Judging:
         """Let a frame go without a verdict, where none was asked for or none can be given."""
         self.taken += 1
         self.skipped += wanted
+        self.unasked += not wanted
         self._let_pass(frame)
 
     def _let_pass(self, frame: Frame) -> None:

@@ -13,7 +13,8 @@ from edgead.daemon.judging import Asking, JudgementError, Judging, Requests
 from edgead.daemon.model_control import SteeredModel, Wiring
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.errors import EdgeadError, NotNowError, SettingsError
-from edgead.images.files import ImageError
+from edgead.images.files import UnfitImageError
+from edgead.images.likeness import Look, has_other_shape, look_of
 from edgead.profiling.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.site.status import PipelineStatus, State
@@ -132,12 +133,17 @@ class Pipeline(SteeredModel):
         Raises
         ------
         EdgeadError
-            NotNowError and NoVerdictInTimeError; ImageError where it is none or does not fit the model; SettingsError
-            where the camera takes none, or the trigger did not ask for it.
+            NotNowError and NoVerdictInTimeError; ImageError where it is none, UnfitImageError where it does not fit the
+            model; SettingsError where the camera takes none, or the trigger did not ask for it.
         """
         if self._alive_s is None:
             raise NotNowError(f"{self.name}: is {self.state}" + (f": {self.reason}" if self.reason else ""))
         return self._requests.ask(lambda: self._camera.offer(data, part), within_s)
+
+    def squeezed_into(self, frame: Frame) -> Look | None:
+        """The look of the images that its model learnt, where a frame of another shape is squeezed into theirs."""
+        learnt = self._recipes.squeezed_into(frame)
+        return learnt if learnt is not None and has_other_shape(look_of(frame.image), learnt) else None
 
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""
@@ -156,6 +162,7 @@ class Pipeline(SteeredModel):
             judged=sum(inspector.decisions.values()),
             dropped=self._frames_dropped,
             skipped=self._judging.skipped,
+            unasked=self._judging.unasked,
             warming_up=inspector.warming_up,
             late=inspector.late,
             missed=self.frame_counts.missed,
@@ -267,7 +274,7 @@ class Pipeline(SteeredModel):
         try:
             verdict = self._judging.judge(frame)
         except FrameError as error:
-            if not self._requests.answer(frame, ImageError(str(error))):
+            if not self._requests.answer(frame, UnfitImageError(str(error))):
                 self._state.fault("frame", str(error))
             return None
         except JudgementError as error:

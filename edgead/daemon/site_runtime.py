@@ -244,5 +244,5 @@ def _closing(sink: QueuedSink, within_s: float) -> Callable[[], None]:
 
 def _counts(pipeline: Pipeline) -> dict[str, Any]:
     status = pipeline.status()
-    names = ("taken", "judged", "dropped", "skipped", "warming_up", "late", "restarts")
+    names = ("taken", "judged", "dropped", "skipped", "unasked", "warming_up", "late", "restarts")
     return {**{name: getattr(status, name) for name in names}, **status.decisions}

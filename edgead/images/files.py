@@ -38,6 +38,10 @@ class ImageError(EdgeadError):
     """An image that cannot be used; the message names it and says what is wrong."""
 
 
+class UnfitImageError(ImageError):
+    """An image that could be read and that the model cannot judge, by its size for example."""
+
+
 def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False) -> np.ndarray:
     """Read one image file, or one slice of a volume (`edgead.images.volumes`).
 

@@ -93,8 +93,7 @@ def likeness_warnings(
         Of the images; a difference that no more of them have is left out.
     """
     usual = usual_look(known)
-    alike = np.mean([abs(look.proportions - usual.proportions) < SAME_PROPORTIONS for look in known])
-    stretched = stretched and bool(alike > _MAX_LIKENESS)  # otherwise the known ones are mixed themselves
+    stretched = stretched and _have_one_shape(known, usual)
     found: dict[str, list[str]] = {}
     for name, look in looks.items():
         for what in _differences(look, usual, in_pixels, stretched):
@@ -105,6 +104,17 @@ def likeness_warnings(
         for what, names in found.items()
         if len(names) > share * len(looks)
     ]
+
+
+def learnt_shape(known: Sequence[Look]) -> Look | None:
+    """The usual look of known images, where they have the same proportions; None where they are mixed themselves."""
+    usual = usual_look(known)
+    return usual if _have_one_shape(known, usual) else None
+
+
+def has_other_shape(look: Look, usual: Look) -> bool:
+    """Whether the proportions differ so much that stretching one into the other is seen."""
+    return abs(look.proportions - usual.proportions) > SAME_PROPORTIONS
 
 
 def odd_ones(looks: Mapping[str, Look], *, apart: bool = False, in_pixels: bool, stretched: bool) -> list[str]:
@@ -125,13 +135,18 @@ def _differences(look: Look, usual: Look, in_pixels: bool, stretched: bool) -> l
     found = []
     if in_pixels and (look.height, look.width) != (usual.height, usual.width):
         found.append("size")
-    elif stretched and abs(look.proportions - usual.proportions) > SAME_PROPORTIONS:
+    elif stretched and has_other_shape(look, usual):
         found.append("proportions")
     elif max(look.height / usual.height, look.width / usual.width) < _MUCH_SMALLER:
         found.append("small")
     if _is_exchanged(look.blue_over_red, usual.blue_over_red):
         found.append("colours")
     return found
+
+
+def _have_one_shape(known: Sequence[Look], usual: Look) -> bool:
+    alike = np.mean([abs(look.proportions - usual.proportions) < SAME_PROPORTIONS for look in known])
+    return bool(alike > _MAX_LIKENESS)
 
 
 def _is_exchanged(found: np.ndarray, usual: np.ndarray) -> bool:

@@ -36,6 +36,6 @@ def listen(section: HttpSection) -> socket.socket:
     except OSError as error:
         raise SettingsError(
             f"{section.host}:{section.port} cannot be listened on: {error.strerror}. Stop what listens there, "
-            "perhaps another `edgead daemon`, or choose another port"
+            "perhaps another edgead, or write another port into the site file, below `http:`"
         ) from None
     return listening

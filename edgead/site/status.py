@@ -27,6 +27,8 @@ class PipelineStatus:
         Frames that a newer one replaced before it could take them.
     skipped : int
         Frames that should have been judged but came while the pipeline was in fault.
+    unasked : int
+        Frames that its trigger did not ask for, which is no fault.
     warming_up : int
         Frames without a verdict because the model remembers frames, and a new stream began.
     late : int
@@ -58,6 +60,7 @@ class PipelineStatus:
     judged: int
     dropped: int
     skipped: int
+    unasked: int
     warming_up: int
     late: int
     missed: int

@@ -73,6 +73,7 @@ class PipelineAnswer(Answer):
     judged: int
     dropped: Annotated[int, Field(description="Frames that a newer one replaced before they were taken.")]
     skipped: Annotated[int, Field(description="Frames that came while the pipeline was in fault.")]
+    unasked: Annotated[int, Field(description="Frames taken that its trigger did not ask for, which is no fault.")] = 0
     warming_up: Annotated[int, Field(description="Frames that a model which remembers frames needs before it judges.")]
     late: Annotated[int, Field(description="Verdicts that took longer than the budget.")]
     missed: Annotated[

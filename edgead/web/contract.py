@@ -19,6 +19,7 @@ from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
     from edgead.evidence.store import EvidenceStore
+    from edgead.images.likeness import Look
     from edgead.sinks.queued import QueueStatus
     from edgead.site.status import PartStatus, PipelineStatus
     from edgead.sources.supervised import CameraStatus
@@ -38,6 +39,8 @@ class ServedPipeline(Protocol):
     def fire(self, part: Part = NO_PART) -> None: ...
 
     def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]: ...
+
+    def squeezed_into(self, frame: Frame) -> Look | None: ...
 
     def self_test(self) -> dict[str, Any]: ...
 

@@ -62,4 +62,5 @@ def _of_model(path: Path, shape: tuple[int, ...]) -> Focus | None:
     if not found:
         return None
     cells = np.median([one.sharpness for one in found], axis=0)
-    return Focus(tuple(cells.tolist()), float(np.median([one.saturated for one in found])))
+    saturated, across, down = np.median([(one.saturated, one.across, one.down) for one in found], axis=0).tolist()
+    return Focus(tuple(cells.tolist()), saturated, across, down)

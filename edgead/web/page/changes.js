@@ -15,7 +15,12 @@ const ACTIONS = {
   "commission model": t("model commissioned"), "send images": t("images of good parts sent"), "follow again": t("follows its tag again"), unlock: t("panel unlocked"), unlock_refused: t("unlocking refused"), lock: t("panel locked"),
 };
 const LABELS = { 4: t("before"), 5: t("after") }; // where there is no place for a head
-const NAMES = { review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), because: t("why"), state: t("state"), role: t("role"), minutes: t("minutes") };
+const NAMES = { name: t("name"), batch: t("batch"), review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), because: t("why"), state: t("state"), role: t("role"), minutes: t("minutes") };
+// Words of closed lists that stand in values.
+const VALUES = {
+  state: { running: t("running"), ready: t("ready"), refused: t("refused"), failed: t("failed") },
+  verdict: { good: t("good"), bad: t("bad") },
+};
 
 export async function showChanges() {
   try {
@@ -36,7 +41,7 @@ function showChain(chain) {
 }
 
 function row(change) {
-  const cells = [change.at ? stamp(change.at) : "", change.by, ACTIONS[change.action] ?? change.action.replaceAll("_", " "), change.pipeline, ...values(change)];
+  const cells = [change.at ? stamp(change.at) : "", change.by, ACTIONS[change.action] ?? change.action.replaceAll("_", " "), change.pipeline || "—", ...values(change)];
   return el("tr", {}, cells.map((cell, index) => el("td", { "data-label": LABELS[index] }, cell)));
 }
 
@@ -47,9 +52,13 @@ function values({ action, before, after }) {
 }
 
 function shown(value) {
-  if (value == null) return "—";
+  if (isEmpty(value)) return "—";
   if (typeof value === "number") return score(value);
   if (typeof value !== "object") return String(value);
   if (Array.isArray(value)) return value.slice(0, 3).map(shown).join(" ") + (value.length > 3 ? ` … (${value.length})` : "");
-  return Object.entries(value).map(([name, part]) => `${NAMES[name] ?? name} ${shown(part)}`).join(", ");
+  const given = Object.entries(value).filter(([, part]) => !isEmpty(part));
+  return given.map(([name, part]) => `${NAMES[name] ?? name} ${VALUES[name]?.[part] ?? shown(part)}`).join(", ") || "—";
 }
+
+// A note that nobody wrote, a list of nothing.
+const isEmpty = (value) => value == null || value === "" || (Array.isArray(value) && !value.length);

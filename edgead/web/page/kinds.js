@@ -2,7 +2,7 @@
 
 import { fetchImage, get } from "./api.js";
 import { mergeKind, renameKind, splitKind } from "./dialogs.js";
-import { by, count, el, percent, scoreText, stamp, toast } from "./dom.js";
+import { by, count, el, percent, say, scoreText, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
 import { t } from "./words.js";
@@ -15,6 +15,7 @@ export class KindsView {
   constructor() {
     this.hours = 8;
     this.pipeline = null;
+    this.models = {};
     this.kind = null;
     this.found = null;
     this.before = null;
@@ -35,6 +36,7 @@ export class KindsView {
   }
 
   showStatus(status) {
+    this.models = Object.fromEntries(status.pipelines.map(({ name, model }) => [name, model]));
     const names = status.pipelines.map((pipeline) => pipeline.name);
     by("kinds-pipeline-label").hidden = names.length < 2;
     const select = by("kinds-pipeline");
@@ -84,13 +86,16 @@ export class KindsView {
   }
 
   pareto() {
-    const { kinds, unsorted, false_rejects } = this.found;
+    const { kinds, unsorted, false_rejects, known } = this.found;
+    const model = this.models[this.pipeline] ?? "MODEL";
     const total = kinds.reduce((sum, each) => sum + each.count, unsorted);
     const rows = [...kinds, ...(unsorted ? [{ kind: null, count: unsorted }] : [])];
     let sum = 0;
     by("pareto").replaceChildren(...rows.map((each) => this.row(each, (sum += each.count), total)));
     by("no-kinds").hidden = total > 0;
     by("pareto-head").hidden = !total;
+    by("kinds-unknown").hidden = Object.keys(known).length > 0;
+    say(by("kinds-unknown"), t("This model knows no kinds of defects yet. On the command line, {sort} sorts its rejects, and {name} gives it their names.", { sort: `edgead sort ${model} --store STORE -o kinds`, name: `edgead name ${model} --examples kinds` }));
     const marked = false_rejects ? `; ${t("{number} more were marked as false rejects", { number: count(false_rejects) })}` : "";
     const values = { number: count(total), period: PERIODS[this.hours].words };
     by("kinds-note").textContent = (total === 1 ? t("1 reject in {period}", values) : t("{number} rejects in {period}", values)) + marked;

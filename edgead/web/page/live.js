@@ -8,6 +8,7 @@ import { showLatency } from "./live_latency.js";
 import { RejectStrip } from "./live_rejects.js";
 import { Tiles } from "./live_tiles.js";
 import { showVerdict } from "./live_verdict.js";
+import { judgeReason } from "./reasons.js";
 import { changeThresholds } from "./thresholds.js";
 import { t } from "./words.js";
 
@@ -16,6 +17,7 @@ const SEEDED = 200;
 // Where no image comes any more, verdicts still do.
 const WITHOUT_IMAGE_MS = 2000;
 const NAME = 128; // characters of a serial number
+const NAMED = 4; // files that were refused
 
 export class LiveView {
   constructor(open) {
@@ -29,6 +31,7 @@ export class LiveView {
     this.units = []; // counters of the shift
     this.names = {};
     this.turn = 0;
+    this.shapes = new Map(); // of images that were sent and squeezed, by the id of their verdict
     this.chart = new ScoreChart(by("chart"), by("chart-caption"), open);
     this.rejects = new RejectStrip(open);
     this.tiles = new Tiles((name) => this.choose(name).catch((problem) => toast(problem.message, true)));
@@ -89,6 +92,7 @@ export class LiveView {
       if (names.length) this.choose(names[0]).catch((problem) => toast(problem.message, true));
       return;
     }
+    if (!this.state().judged) this.forget();
     this.catchUp();
     this.showVerdict();
     showLatency(this.state()?.latency ?? {});
@@ -148,9 +152,17 @@ export class LiveView {
   catchUp() {
     const newest = this.verdicts.at(-1);
     const waited = this.heardAt && performance.now() - this.heardAt > WITHOUT_IMAGE_MS;
-    if (!newest || (this.shown && !waited)) return;
+    if (!newest || !this.state()?.judged || (this.shown && !waited)) return;
     this.image.forget();
     this.show(newest);
+  }
+
+  // Nothing was judged since the start: the last verdict before it says nothing of what lies there now.
+  forget() {
+    if (!this.shown) return;
+    this.shown = null;
+    this.image.forget();
+    say(by("image-of"), "—");
   }
 
   // By the device's clock: that of a phone may be wrong.
@@ -161,7 +173,7 @@ export class LiveView {
   showVerdict() {
     const state = this.state();
     const shift = this.units.find((each) => each.unit === this.pipeline)?.shift;
-    showVerdict({ lost: this.lost, state, shift, verdict: this.shown, names: this.names, now: this.now() });
+    showVerdict({ lost: this.lost, state, shift, verdict: this.shown, shape: this.shapes.get(this.shown?.id), names: this.names, now: this.now() });
     by("fire").hidden = !state?.on_request;
     by("judge-images").hidden = !state?.takes_images;
     for (const id of ["fire", "judge-images", "change-thresholds"]) by(id).disabled = this.lost || !state?.thresholds;
@@ -180,12 +192,20 @@ export class LiveView {
   async judge(files) {
     by("judged-files").value = ""; // the same ones can be chosen again
     const path = `/api/pipelines/${this.pipeline}/judge`;
+    const [refused, squeezed] = [[], []];
     for (const file of files) {
       try {
-        await upload(`${path}?serial=${encodeURIComponent(file.name.slice(0, NAME))}`, file); // a part is found by its file
+        const { id, other_shape } = await upload(`${path}?serial=${encodeURIComponent(file.name.slice(0, NAME))}`, file); // a part is found by its file
+        if (other_shape) {
+          squeezed.push(file.name);
+          this.shapes.set(id, other_shape);
+          this.showVerdict();
+        }
       } catch (problem) {
-        toast(`${file.name}: ${problem.message}`, true);
+        refused.push(`${file.name}: ${judgeReason(problem)}`);
+        toast(refused.slice(-NAMED).join("\n"), true);
       }
     }
+    if (squeezed.length && files.length > 1 && !refused.length) toast(t("{number} of {all} images have another shape than the model learnt: {name} first", { number: count(squeezed.length), all: count(files.length), name: squeezed[0] }), true);
   }
 }

@@ -26,7 +26,10 @@ export class Tiles {
 
   showStatus(status, chosen, now) {
     Object.assign(this, { status, chosen, now });
-    for (const { name } of status.pipelines) if (!this.newest.has(name)) this.seed(name);
+    for (const { name, judged } of status.pipelines) {
+      if (!judged) this.newest.delete(name); // of before the start: it says nothing of what lies there now
+      else if (!this.newest.has(name)) this.seed(name);
+    }
     for (const parts of status.parts) this.follow(parts);
     this.show();
   }
@@ -78,7 +81,7 @@ export class Tiles {
     const [newest, reject] = [this.newest.get(name), this.rejects.get(name)];
     const age_s = reject ? (this.now() - Date.parse(reject.captured_at)) / 1000 : Infinity;
     if (reject && reject !== newest && age_s < REJECT_SHOWN_S) return ["reject", `${WORDS.reject}, ${t("{time} ago", { time: span(Math.max(0, Math.round(age_s))) })}`];
-    if (!newest) return ["none", t("No verdict yet")];
+    if (!newest) return ["none", t("Waits for the first image")];
     return [newest.decision, WORDS[newest.decision]];
   }
 

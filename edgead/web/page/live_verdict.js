@@ -1,6 +1,7 @@
 // What stands large: the verdict as a surface in its colour, with its shape and its word, and how near the score is to the limit.
 
 import { WORDS, beyond, by, count, el, kindOf, percent, say, scaled, score, scoreText, span, titleOf } from "./dom.js";
+import { pipelineReason, unaskedBy } from "./reasons.js";
 import { t } from "./words.js";
 
 const OLD_S = 3;
@@ -10,8 +11,8 @@ const STATES = { starting: t("Starting"), fault: t("Fault"), stopped: t("Stopped
 function headline({ lost, state, verdict, names, now }) {
   if (lost) return ["fault", t("No connection"), t("The device does not answer; nothing here is live")];
   if (!state) return ["none", t("Waiting"), ""];
-  if (state.state !== "running") return ["fault", STATES[state.state], state.reason || ""];
-  if (!verdict) return ["none", t("Waiting"), state.on_request ? t("Waits for a trigger") : t("No verdict yet")];
+  if (state.state !== "running") return ["fault", STATES[state.state], pipelineReason(state.reason) || ""];
+  if (!verdict) return ["none", t("Waiting"), state.on_request ? t("Waits for a trigger") : t("Waits for the first image")];
   const age_s = Math.max(0, (now - Date.parse(verdict.captured_at)) / 1000);
   const about = [titleOf(verdict), kindOf(verdict, names), age_s >= OLD_S && t("{time} ago", { time: span(Math.round(age_s)) })];
   return [verdict.decision, WORDS[verdict.decision], about.filter(Boolean).join(", ")];
@@ -19,7 +20,7 @@ function headline({ lost, state, verdict, names, now }) {
 
 export function showVerdict(shown) {
   const [look, word, note] = headline(shown);
-  const { state, shift, verdict } = shown;
+  const { state, shift, verdict, shape } = shown;
   const box = by("verdict");
   box.dataset.decision = look;
   box.querySelector("use").setAttribute("href", `#i-${look}`);
@@ -27,6 +28,8 @@ export function showVerdict(shown) {
   box.style.setProperty("--letters", word.length);
   say(by("verdict-note"), note);
   const judged = look === verdict?.decision;
+  by("verdict-shape").hidden = !judged || !shape;
+  if (shape) say(by("verdict-shape"), t("{given} pixels where the model learnt {learnt}: the image was squeezed, the verdict may be wrong", { given: `${shape.width} × ${shape.height}`, learnt: `${shape.learnt_width} × ${shape.learnt_height}` }));
   const level = judged ? scaled(verdict.image_score, verdict) : null;
   by("score").parentElement.hidden = !judged;
   say(by("score"), judged ? scoreText(verdict) : "");
@@ -65,6 +68,8 @@ function showTally(state, shift) {
   const wanted = { bad: count(bad), frames: count(judged + (state?.missed ?? 0)) };
   say(by("tally-note"), bad ? t("Since the start: {bad} of {frames} not inspected in time", wanted) : shift ? t("This shift") : t("Since the start"));
   by("tally-note").toggleAttribute("data-bad", bad > 0);
+  by("tally-trigger").hidden = !state?.unasked;
+  if (state?.unasked) say(by("tally-trigger"), unaskedBy(state));
 }
 
 function showDetails(state, verdict) {

@@ -30,8 +30,8 @@ const askAbout = (verdict, opinion) => (isFalseReject(verdict, opinion) ? markFa
 // What can be said of a part, beside its images.
 export function markButtons(verdict) {
   const mark = opinionOf(verdict);
-  const good = el("button", { "data-needs": "operate", onclick: () => askAbout(verdict, "good") }, mark === "good" ? t("Change the mark") : t("This part was good"), key("G"));
-  const bad = el("button", { "data-needs": "operate", onclick: () => askAbout(verdict, "bad") }, mark === "bad" ? t("Change the mark") : t("This part was bad"), key("B"));
+  const good = el("button", { "data-needs": "operate", onclick: () => askAbout(verdict, "good") }, mark === "good" ? t("Marked good: change the note") : t("This part was good"), key("G"));
+  const bad = el("button", { "data-needs": "operate", onclick: () => askAbout(verdict, "bad") }, mark === "bad" ? t("Marked bad: change the note") : t("This part was bad"), key("B"));
   return [good, bad, mark && el("button", { "data-needs": "operate", onclick: () => takeBack(verdict) }, t("Take the mark back"))];
 }
 

@@ -9,6 +9,8 @@ const EVERY_MS = 5000;
 const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), yield: t("Yield"), yield_after_review: t("Yield after review") };
 
 export const share = (value) => (value == null ? "—" : `${decimal(100 * value, 1)} %`);
+// Where the site file names no shifts, a day is one.
+export const shiftName = (name) => (name === "day" ? t("day") : name);
 export const figure = (name, value) => (name.startsWith("yield") ? share(value) : count(value));
 
 export class ProductionBox {
@@ -61,8 +63,7 @@ export class ProductionBox {
   show(found, series) {
     this.showUnits(found.units);
     const { shift, order } = found.units.find((each) => each.unit === this.unit) ?? found.total;
-    const name = found.shift.name === "day" ? t("day") : found.shift.name; // the site file names no shifts
-    say(this.title, t("Shift {name}, since {time}", { name, time: stamp(found.shift.begin) }));
+    say(this.title, t("Shift {name}, since {time}", { name: shiftName(found.shift.name), time: stamp(found.shift.begin) }));
     const columns = order ? [shift, order] : [shift];
     const ordered = found.order?.name || t("since {time}", { time: stamp(found.order?.started_at) });
     const heads = [t("This shift"), order && el("span", {}, t("This order"), el("small", {}, ordered))].filter(Boolean);
@@ -112,7 +113,8 @@ function startOrder(order, started) {
     ],
     action: t("Start"),
     send: async (values) => {
-      toast((await post("/api/production/orders", values)).done);
+      await post("/api/production/orders", values);
+      toast(t("The order has begun"));
       started();
     },
   });

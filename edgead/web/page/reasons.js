@@ -1,6 +1,6 @@
 // What the device says in words of a closed list, in the words of the page. Texts of errors are in no list, and stay as they are.
 
-import { decimal } from "./dom.js";
+import { count, decimal } from "./dom.js";
 import { t } from "./words.js";
 
 export const HEALTH = { dark: t("dark"), bright: t("bright"), blurred: t("blurred"), moved: t("moved"), frozen: t("frozen") };
@@ -8,6 +8,13 @@ export const HEALTH = { dark: t("dark"), bright: t("bright"), blurred: t("blurre
 const CAMERA = {
   "its thread has died, see the log": t("its thread has died, see the log"),
   "no frame for more than {number} s": t("no frame for more than {number} s"),
+};
+
+const PIPELINE = {
+  "the model is loaded and tested": t("the model is loaded and tested"),
+  "waits for a model: commission one on the page": t("waits for a model: commission one on the page"),
+  "waits for camera {name}": t("waits for camera {name}"),
+  "camera {name} has ended": t("camera {name} has ended"),
 };
 
 const DRIFT = {
@@ -41,6 +48,24 @@ export function cameraReason(text) {
   const [number] = text?.match(/\d+(\.\d+)?/) ?? [];
   const known = CAMERA[number ? text.replace(number, "{number}") : text];
   return known?.replace("{number}", number && decimal(Number(number), number.includes(".") ? 1 : 0)) ?? text;
+}
+
+// Why frames have no verdict though nothing is wrong.
+export function unaskedBy({ unasked, taken, trigger }) {
+  return t("{number} of {frames} frames were not asked for by the trigger {kind}", { number: count(unasked), frames: count(taken), kind: trigger });
+}
+
+// Why an image that was sent was not judged.
+export function judgeReason({ status, message }) {
+  const unreadable = status === 415 || message.includes("cannot be read as an image");
+  return unreadable ? t("it cannot be read as an image; PNG and JPEG files are taken") : message;
+}
+
+// Why a pipeline does not judge though nothing is wrong; other reasons are those of errors.
+export function pipelineReason(text) {
+  const [, name] = /camera (\S+)/.exec(text ?? "") ?? [];
+  const known = PIPELINE[name ? text.replace(name, "{name}") : text];
+  return known?.replace("{name}", name) ?? text;
 }
 
 // What has changed, with what was measured in brackets; of which product, where recipes choose the model.

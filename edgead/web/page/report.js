@@ -4,7 +4,7 @@ import { fetchImage, get } from "./api.js";
 import { badge, by, count, el, say, stamp, toast } from "./dom.js";
 import { linkTo } from "./evidence.js";
 import { drawPositions } from "./positions.js";
-import { figure, share } from "./production.js";
+import { figure, share, shiftName } from "./production.js";
 import { t } from "./words.js";
 
 const BUSY = 503;
@@ -159,7 +159,7 @@ export class ReportView {
 }
 
 function titleOf(group, grouped) {
-  const name = group.name || UNNAMED[grouped];
+  const name = grouped === "shift" ? shiftName(group.name) : group.name || UNNAMED[grouped];
   return ["shift", "order"].includes(grouped) ? `${name} · ${stamp(group.begin)}` : name;
 }
 

@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { acceptDrift, changeModel, rollBack } from "./dialogs.js";
 import { STATES, by, count, decimal, el, grade, score, span, stamp, stateBadge, toast } from "./dom.js";
 import { openFocus } from "./focus.js";
-import { cameraReason, driftReason, imagesAre } from "./reasons.js";
+import { cameraReason, driftReason, imagesAre, pipelineReason, unaskedBy } from "./reasons.js";
 import { changeThresholds } from "./thresholds.js";
 import { t } from "./words.js";
 
@@ -74,7 +74,7 @@ function cameraCard(camera) {
     camera.name, stateBadge(camera.state), [camera.uri, since(camera)],
     [[cameraReason(camera.reason), grade(camera.state)], [health, "watch"]],
     [
-      [t("Frames/s"), camera.fps == null ? "—" : decimal(camera.fps, 1)],
+      [t("Frames/s"), camera.fps == null || camera.state !== "streaming" ? "—" : decimal(camera.fps, 1)],
       [t("Newest"), camera.age_s == null ? "—" : span(camera.age_s)],
       [t("Captured"), count(camera.captured)],
       [t("Reconnects"), count(camera.reconnects), camera.reconnects > 0],
@@ -92,10 +92,10 @@ function pipelineCard(pipeline) {
   return card(
     pipeline.name, stateBadge(pipeline.state),
     [`${t("camera {name}", { name: pipeline.camera })} · ${t("model {name}", { name: model })} ${pipeline.model_sha256.slice(0, 10)}`, since(pipeline)],
-    [[pipeline.reason, grade(pipeline.state)], [pipeline.drift?.reason && `${t("Drift")}: ${driftReason(pipeline.drift.reason)}`, "watch"]],
+    [[pipelineReason(pipeline.reason), grade(pipeline.state)], [pipeline.unasked > 0 && unaskedBy(pipeline), "normal"], [pipeline.drift?.reason && `${t("Drift")}: ${driftReason(pipeline.drift.reason)}`, "watch"]],
     [
       [t("Verdicts"), count(pipeline.judged)],
-      [t("Per second"), pipeline.fps == null ? "—" : decimal(pipeline.fps, 1)],
+      [t("Per second"), pipeline.fps == null || pipeline.state !== "running" ? "—" : decimal(pipeline.fps, 1)],
       [t("Dropped"), count(pipeline.dropped), false, t("Frames that a newer one replaced before they were judged")],
       [t("Skipped"), count(pipeline.skipped), pipeline.skipped > 0, t("Frames that came while the pipeline was not in service")],
       [t("Late"), count(pipeline.late), pipeline.late > 0, t("Verdicts later than the site file allows")],

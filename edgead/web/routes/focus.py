@@ -21,6 +21,10 @@ class MeasuredFocus(Answer):
         tuple[float, ...], Field(description="Variance of the Laplacian of each cell, row by row: higher is sharper.")
     ]
     saturated: Annotated[float, Field(ge=0, le=1, description="Share of the pixels that are white to the end.")]
+    across: Annotated[
+        float, Field(description="Mean squared slope from left to right: blur by motion along it takes of this alone.")
+    ]
+    down: Annotated[float, Field(description="The same from top to bottom.")]
 
 
 class FocusAnswer(Answer):

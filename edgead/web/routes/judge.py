@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Request
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from edgead.errors import NotNowError, NoVerdictInTimeError
-from edgead.images.files import ImageError
+from edgead.images.files import ImageError, UnfitImageError
 from edgead.serialization import verdict_record
-from edgead.web.answers import VerdictAnswer
+from edgead.types import Part
+from edgead.web.answers import Answer, VerdictAnswer
+from edgead.web.contract import ServedPipeline
 from edgead.web.dependencies import AskedPart, Pipeline
 from edgead.web.problems import problems
 
@@ -24,6 +28,21 @@ _MAX_AT_ONCE = 2
 _STARTS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8"}
 _IMAGE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {"requestBody": {"required": True, "content": {kind: _IMAGE for kind in _STARTS}}}
+
+
+class OtherShape(Answer):
+    """Sizes in pixels of an image and of those that the model learnt, which have other proportions."""
+
+    width: int
+    height: int
+    learnt_width: int
+    learnt_height: int
+
+
+class JudgedAnswer(VerdictAnswer):
+    other_shape: Annotated[
+        OtherShape | None, Field(description="Where the image was squeezed: its verdict may be wrong.")
+    ] = None
 
 
 class Desk:
@@ -51,7 +70,7 @@ def _wrong_type(kind: str) -> str:
 
 
 @routes.post("/judge", openapi_extra=_BODY, responses=problems(404, 409, 413, 415, 503, 504))
-async def judge(name: str, pipeline: Pipeline, part: AskedPart, request: Request) -> VerdictAnswer:
+async def judge(name: str, pipeline: Pipeline, part: AskedPart, request: Request) -> JudgedAnswer:
     """Judge the image of the body, a PNG or JPEG file, as that of a part; for pipelines whose camera is `request:`.
 
     It goes the way of every frame: into the record, the evidence and the sinks. 503: it was not taken, send it again;
@@ -63,16 +82,32 @@ async def judge(name: str, pipeline: Pipeline, part: AskedPart, request: Request
     with request.app.state.desk.place(name):
         data = await request.body()
         if not data.startswith(_STARTS[kind]):
-            raise HTTPException(422, f"the body is not {kind}, as its Content-Type says")
+            raise _unreadable(part, f"it does not begin as {kind} does, which its Content-Type says")
         try:
-            frame, verdict = await run_in_threadpool(pipeline.judge, data, part, WITHIN_S)
+            return JudgedAnswer.model_validate(await run_in_threadpool(_judged, pipeline, data, part))
         except NotNowError as error:
             raise _not_now(str(error)) from None
         except NoVerdictInTimeError as error:
             raise HTTPException(504, str(error)) from None
-        except ImageError as error:
+        except UnfitImageError as error:
             raise HTTPException(422, str(error)) from None
-    return VerdictAnswer.model_validate(verdict_record(frame, verdict))
+        except ImageError as error:
+            raise _unreadable(part, str(error)) from None
+
+
+def _judged(pipeline: ServedPipeline, data: bytes, part: Part) -> dict[str, Any]:
+    frame, verdict = pipeline.judge(data, part, WITHIN_S)
+    learnt = pipeline.squeezed_into(frame)
+    if learnt is None:
+        return verdict_record(frame, verdict)
+    height, width = frame.image.shape[:2]
+    shape = OtherShape(width=width, height=height, learnt_width=round(learnt.width), learnt_height=round(learnt.height))
+    return {**verdict_record(frame, verdict), "other_shape": shape}
+
+
+def _unreadable(part: Part, reason: str) -> HTTPException:
+    file = f"the file of part {part.serial}" if part.serial else "the body"
+    return HTTPException(422, f"{file} cannot be read as an image, PNG and JPEG files are taken: {reason}")
 
 
 def _not_now(detail: str) -> HTTPException:

@@ -1,0 +1,93 @@
+"""Images that people hand to the page to be judged: what cannot be read is named, and what was squeezed is said."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from accessibility import grave_findings
+from browser import PANEL, opened_page, shot
+from fake_daemon import FakeDaemon, FakePipeline, make_judged
+from http_side import served
+
+from edgead.images.files import decode_image, write_image
+from edgead.images.likeness import has_other_shape, look_of
+from edgead.sources.settings import CameraSection
+from edgead.types import Part
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+expect = sync_api.expect
+GERMAN = {"locale": "de-DE", "color_scheme": "dark", **PANEL}
+
+
+class Desk(FakePipeline):
+    """Judges what is sent, and squeezes what has another shape than 160 x 120."""
+
+    daemon: FakeDaemon
+
+    def judge(self, data, part, within_s):
+        image = decode_image(data)
+        number = len(self.daemon.store.rows)
+        self.daemon.judge(number, 0.9, part=Part(part.serial))
+        frame, verdict = make_judged(number, 0.9)
+        return replace(frame, image=image), verdict
+
+    def squeezed_into(self, frame):
+        learnt = look_of(np.zeros((120, 160, 3), np.uint8))
+        return learnt if has_other_shape(look_of(frame.image), learnt) else None
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    daemon = FakeDaemon(tmp_path)
+    desk = daemon.pipelines["front"] = Desk(daemon.pipelines["front"].model)
+    desk.daemon = daemon
+    daemon.site.cameras["conveyor"] = CameraSection(uri="request:")
+    return daemon
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two images of the learnt shape and a flat one; a text, and a PNG that was cut off."""
+    for name, size in (("a", (120, 160)), ("b", (240, 320)), ("flat", (120, 480))):
+        write_image(tmp_path / f"{name}.png", np.full((*size, 3), 90, np.uint8))
+    (tmp_path / "notes.png").write_text("no image")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "b.png").read_bytes()[:-20])
+    return tmp_path
+
+
+def judge(page, files, *names):
+    expect(page.locator("#connection")).to_have_text(re.compile("Connected|Verbunden"))
+    expect(page.locator("#judge-images")).to_be_visible()
+    page.locator("#judged-files").set_input_files([files / f"{name}.png" for name in names])
+
+
+def test_an_image_of_another_shape_says_so_beside_its_verdict_and_no_other_does(browser, daemon, files):
+    with served(daemon) as url, opened_page(browser, url) as page:
+        judge(page, files, "a", "b", "flat")
+        said = page.locator("#verdict-shape")
+        expect(page.locator("#toast")).to_have_text(
+            "1 of 3 images have another shape than the model learnt: flat.png first"
+        )
+        expect(said).to_contain_text("480 × 120 pixels where the model learnt 160 × 120: the image was squeezed")
+        judge(page, files, "a")
+        expect(page.locator("#verdict-note")).to_contain_text("a.png")
+        expect(said).to_be_hidden()
+
+
+def test_files_that_are_no_image_are_named_with_what_is_taken(browser, daemon, files, tmp_path):
+    with served(daemon) as url:
+        refused = ("422",)
+        with opened_page(browser, url, expected=refused) as page:
+            judge(page, files, "notes", "a", "cut")
+            reason = "it cannot be read as an image; PNG and JPEG files are taken"
+            expect(page.locator("#toast")).to_have_text(f"notes.png: {reason}\ncut.png: {reason}")
+            expect(page.locator("#verdict-note")).to_contain_text("a.png")
+        with opened_page(browser, url, expected=refused, **GERMAN) as page:
+            judge(page, files, "flat", "notes")
+            expect(page.locator("#toast")).to_contain_text("notes.png: lässt sich nicht als Bild lesen")
+            expect(page.locator("#verdict-shape")).to_contain_text("gelernt wurden 160 × 120: Das Bild wurde verzerrt")
+            shot(page, tmp_path / "shots", "judged-de")
+            assert grave_findings(page) == []
