@@ -93,10 +93,10 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
         Folder of good images below `data`; "." is `data` itself. With wildcards, such as "*" or "*/train/good", all
         folders that match, which are those of several products.
     """
-    if normal_dir is None and (found := _listed(data)) is not None:
-        learnt = found.learnt()
+    if normal_dir is None and (listed := _listed(data)) is not None:
+        learnt = listed.learnt()
         if not learnt:
-            raise DatasetError(f"{data}, read as {found.layout}, lists no good images to learn from")
+            raise DatasetError(f"{data}, read as {listed.layout}, lists no good images to learn from")
         return learnt
     if not data.is_dir():
         raise DatasetError(f"{data}: no such folder")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +100,7 @@ def _of_folders(data: Path) -> DataSet:
     return DataSet(data, layout, [*images, *(find_test_images(data) if test else ())])
 
 
-def _notes(found: DataSet, bare: int, empty: int) -> Sequence[str]:
+def _notes(found: DataSet, bare: int, empty: int) -> list[str]:
     notes = []
     used = {*found.learnt(), *(image.path for image in found.tested())}
     left = Counter((image.split, image.defect) for image in found.images if image.path not in used)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -157,17 +156,22 @@ def _of_datumaro(place: Place, file: Path) -> Iterator[LabelledImage]:
         for shape in item.annotations:
             if not 0 <= shape.label_id < len(names):
                 raise DatasetError(f"{file} names label {shape.label_id} of {len(names)}, for {item.image.path}")
-            parts = {"label": [None], "polygon": [shape.points], "bbox": shape.bbox, "mask": shape.rle}.get(shape.type)
-            if parts is None:
+            draws: list[Draw | None] = [None]
+            if shape.type == "bbox" and shape.bbox is not None:
+                draws = [_box(shape.bbox)]
+            elif shape.type == "polygon":
+                draws = _drawn([shape.points], file)
+            elif shape.type == "mask" and shape.rle is not None:
+                draws = _drawn(shape.rle, file)
+            elif shape.type != "label":
                 raise DatasetError(
                     f"{file} marks {item.image.path} by a {shape.type}: label, polygon, bbox and mask are read"
                 )
-            draws = [None] if shape.type == "label" else [_box(parts)] if shape.type == "bbox" else _drawn(parts, file)
             marks += [(names[shape.label_id], draw) for draw in draws]
         yield annotated(place.find(item.image.path, file, bases, root), marks, item.image.size, file, split)
 
 
-def _box(box: Any) -> Draw:
+def _box(box: tuple[float, float, float, float]) -> Draw:
     return partial(fill_polygon, corners=box_corners(*box))
 
 

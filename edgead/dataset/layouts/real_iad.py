@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel
 
@@ -69,8 +68,7 @@ def read_real_iad(place: Place) -> Iterable[LabelledImage] | None:
 
 def _images(place: Place, lists: _Lists, file: Path, folder: Path) -> Iterator[LabelledImage]:
     base = folder / lists.meta.prefix
-    splits: tuple[tuple[Literal["train", "test"], list[_Sample]], ...] = ((TRAIN, lists.train), (TEST, lists.test))
-    for split, samples in splits:
+    for split, samples in ((TRAIN, lists.train), (TEST, lists.test)):
         for sample in samples:
             good = sample.anomaly_class == lists.meta.normal_class
             path = place.find(sample.image_path, file, [base], folder)
