@@ -38,7 +38,7 @@ GOOD = "good"
 
 
 def main(arguments: list[str]) -> None:
-    parser = make_parser()
+    parser = make_parser("kinds", __doc__)
     options = parser.parse_args(arguments)
     if options.boards and not options.boxes:
         parser.error("--boards needs --boxes: the types of defects stand in DeepPCB's own files")
@@ -142,9 +142,11 @@ def _mean(reports: list[Any]) -> Any:
     return round(float(np.mean(reports)), 3)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks kinds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m benchmarks {name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("tiles", type=Path, help="folder of the magnetic tiles, with groups.csv")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="folder of data and results")

@@ -69,7 +69,7 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 def main(arguments: list[str]) -> None:
     """Print what each score finds on each set; what `python -m benchmarks kinds` has left is taken as it is."""
-    options = make_parser().parse_args(arguments)
+    options = make_parser("unknown_kind", __doc__).parse_args(arguments)
     work: Path = options.output
     for name, make in sets_of(options):
         data = make(work / "data" / name)

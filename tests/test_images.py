@@ -115,6 +115,14 @@ def test_a_folder_is_listed_in_natural_order(tmp_path):
     assert ".png" in IMAGE_SUFFIXES
 
 
+def test_masks_are_not_listed_as_parts(tmp_path):
+    for place in ("dent", "ground_truth/dent"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "0.png").touch()
+    assert list_images(tmp_path, below=True) == [tmp_path / "dent" / "0.png"]
+    assert list_images(tmp_path / "ground_truth" / "dent") == [tmp_path / "ground_truth" / "dent" / "0.png"]
+
+
 def test_a_folder_without_images_says_so(tmp_path):
     with pytest.raises(ImageError, match="no such folder"):
         list_images(tmp_path / "missing")

@@ -193,7 +193,7 @@ def list_images(folder: str | Path, *, below: bool = False) -> list[Path]:
     ----------
     folder : str or Path
     below : bool
-        Those in all folders below it too.
+        Those in all folders below it too, but the masks in folders `ground_truth`.
 
     Raises
     ------
@@ -207,6 +207,8 @@ def list_images(folder: str | Path, *, below: bool = False) -> list[Path]:
         raise ImageError(f"{folder}: not a folder")
     found = slices_of(folder) if is_volume(folder) else []
     for entry in sorted(folder.rglob("*") if below else folder.iterdir(), key=natural_key):
+        if "ground_truth" in entry.relative_to(folder).parts:
+            continue
         if is_volume(entry):
             found += slices_of(entry)
         elif is_image_path(entry) and entry.is_file():
