@@ -5,7 +5,7 @@ PYTHON ?= python3
 PRESET ?= default
 DATA ?=
 
-CPP = $(shell find csrc tests plugins -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+CPP = $(shell find csrc tests plugins -name build -prune -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 
 # Tests start hundreds of Pythons: without kept bytecode each would compile all that it imports.
