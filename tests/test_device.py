@@ -115,11 +115,16 @@ def test_what_cannot_be_captured_leaves_a_usable_stream(any_device):
     def fails():
         raise KeyError("x")
 
+    def is_wrong():
+        raise RuntimeError("not of the capture")
+
     with device.current():
         assert device.capture(waits) is None
         assert device.capture(lambda: False) is None
         with pytest.raises(KeyError):
             device.capture(fails)
+        with pytest.raises(RuntimeError, match="not of the capture"):
+            device.capture(is_wrong)
         array, address = device.pinned((2,), np.float32), device.allocate(8)
         array[...] = 5
 

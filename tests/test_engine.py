@@ -21,11 +21,11 @@ from test_imports import REFUSE
 from edgead.artifact.folder import ENGINES, Artifact, ArtifactError, write_arrays, write_manifest
 from edgead.cli import doctor
 from edgead.errors import SettingsError
-from edgead.runtime import available_runtimes, open_runtime
+from edgead.runtime import available_runtimes, engine_builder, open_runtime
 from edgead.runtime import flavour as flavours
 from edgead.runtime.device import Gpu
 from edgead.runtime.engine import NoEngineError, Wanted, make_engine
-from edgead.runtime.engine_builder import EngineError, build_engine
+from edgead.runtime.engine_builder import EngineError, Log, build_engine
 from edgead.runtime.flavour import Flavour, find_flavour, installed_flavours
 from edgead.runtime.ort import OrtRuntime
 
@@ -355,9 +355,12 @@ def test_one_that_does_not_load_is_reported(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("version", "problem"),
-    [("8.6.2", "8.6.2 is too old: 10.0 or newer is needed. A Jetson has it from JetPack 6.1 on"), ("dev", "too old")],
+    [
+        ("8.6.2", "8.6.2 is too old: 10.0 or newer is needed. A Jetson has it from JetPack 6.1 on;"),
+        ("dev", "dev is too old"),
+    ],
 )
-def test_one_that_is_too_old_is_refused(monkeypatch, tmp_path, artifact, version, problem):
+def test_one_that_is_too_old_is_refused(monkeypatch, tmp_path, version, problem):
     (tmp_path / "old_tensorrt.py").write_text(f"Builder, __version__ = object, {version!r}")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(flavours, "_MODULES", {"tensorrt": ("old_tensorrt",), "tensorrt_rtx": ("not_there",)})
@@ -365,7 +368,6 @@ def test_one_that_is_too_old_is_refused(monkeypatch, tmp_path, artifact, version
     with pytest.raises(SettingsError, match=f"tensorrt {problem}"):
         installed_flavours()
     assert "too old" in doctor._tried(doctor._tensorrt)["detail"]
-    assert isinstance(open_runtime(artifact), OrtRuntime)  # auto goes on without
 
 
 def test_flavours_are_named_apart(flavour):
@@ -375,17 +377,14 @@ def test_flavours_are_named_apart(flavour):
     assert "sm86" in Flavour("tensorrt_rtx", "1.7", api).targets
 
 
-def test_a_profile_that_is_not_taken_is_reported(monkeypatch, artifact, flavour):
-    refused = SimpleNamespace(clear_flag=lambda flag: None, add_optimization_profile=lambda profile: -1)
-
-    class Builder(flavour.api.Builder):
-        def create_builder_config(self):
-            return refused
-
-    api = SimpleNamespace(**{name: getattr(flavour.api, name) for name in dir(flavour.api)} | {"Builder": Builder})
-    graph = artifact.graph("fp32")
+def test_a_profile_that_is_not_taken_is_reported(flavour):
+    config = SimpleNamespace(clear_flag=lambda flag: None, add_optimization_profile=lambda profile: -1)
+    builder = SimpleNamespace(
+        create_builder_config=lambda: config,
+        create_optimization_profile=lambda: SimpleNamespace(set_shape=lambda name, *shapes: None),
+    )
     with pytest.raises(EngineError, match="takes no batches of one image of {'image': .*TensorRT gave no reason"):
-        build_engine(graph.path, graph.read_whole(), Flavour("tensorrt", "10.3", api), "current")
+        engine_builder._config(builder, flavour, "current", {"image": (1, 8, 8, 3)}, Log(flavour.api))
 
 
 def test_the_gpu_that_is_here_is_tensorrts_first(monkeypatch, flavour):

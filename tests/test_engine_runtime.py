@@ -16,8 +16,9 @@ import pytest
 from gpu import needs_gpu
 from test_device import needs_graphs
 
+from edgead.cli import doctor
 from edgead.runtime import tensorrt
-from edgead.runtime.device import Gpu, call
+from edgead.runtime.device import CudaBindings, Gpu, call, find_gpu
 from edgead.runtime.engine_builder import EngineError
 from edgead.runtime.flavour import Flavour
 from edgead.runtime.tensorrt import TensorRtRuntime
@@ -122,6 +123,16 @@ def test_a_frame_is_one_graph(opened, caplog):
     for _ in range(2):
         np.testing.assert_array_equal(runtime.run(np.zeros(SHAPE, np.uint8))["features"], stand_in.constant)
     assert stand_in.runs == 2  # before the capture and in it
+
+
+def test_doctor_tries_a_graph(monkeypatch):
+    stand_in = StandIn().flavour
+    monkeypatch.setattr(stand_in.api, "Builder", lambda logger: object(), raising=False)
+    monkeypatch.setattr(doctor, "installed_flavours", lambda: [stand_in])
+    found = doctor._tried(doctor._tensorrt)
+    assert found["ok"] and found["detail"].endswith(f"runs them on {find_gpu()}, a frame as one CUDA graph")
+    monkeypatch.setattr(CudaBindings, "capture", lambda self, enqueue: None)
+    assert "without CUDA graphs, a kernel at a time" in doctor._tried(doctor._tensorrt)["detail"]
 
 
 def test_a_network_that_cannot_be_captured_runs_without_a_graph(opened, caplog):

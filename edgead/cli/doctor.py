@@ -22,7 +22,7 @@ from edgead.heads import find_head
 from edgead.process.installation import install_command, of_plugins
 from edgead.process.quiet_libraries import quiet_opencv, quiet_stderr
 from edgead.profiling.latency import machine_facts
-from edgead.runtime.device import find_gpu
+from edgead.runtime.device import find_gpu, open_device
 from edgead.runtime.engine_builder import Log
 from edgead.runtime.flavour import installed_flavours
 from edgead.sinks.window import gui_problem
@@ -270,10 +270,35 @@ def _tensorrt() -> Finding:
             return {"ok": False, "detail": f"{flavour} makes no builder: {log.reason}"}
         builds.append(f"{flavour} builds engines for {', '.join(('current', *flavour.targets))}")
     try:
-        runs = f"runs them on {find_gpu()}"
+        runs = f"runs them on {find_gpu()}, {_graphs()}"
     except SettingsError as error:
         runs = f"runs none here: {error}"
     return _found("; ".join([*builds, runs]))
+
+
+def _graphs() -> str:
+    """Whether a copy, captured in a CUDA graph and launched, arrives."""
+    device = open_device()
+    try:
+        with device.current():
+            here, back = device.pinned((1,), np.float32), device.pinned((1,), np.float32)
+            address = device.allocate(here.nbytes)
+
+            def enqueue() -> bool:
+                device.copy_in(address, here)
+                device.copy_out(back, address)
+                return True
+
+            graph = device.capture(enqueue)
+            if graph is None:
+                return f"without CUDA graphs, a kernel at a time ({type(device).__name__})"
+            here[...] = 2
+            graph.launch()
+            device.wait()
+            graph.close()
+            return "a frame as one CUDA graph" if back[0] == 2 else "but what a CUDA graph copies does not arrive"
+    finally:
+        device.close()
 
 
 def _torch() -> Finding:

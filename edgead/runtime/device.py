@@ -255,18 +255,17 @@ class CudaBindings:
         # What other threads do meanwhile does not spoil the capture, but for waits for the whole GPU.
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         call(driver.cuStreamBeginCapture, self.stream, mode)
-        accepted, failed = False, None
+        accepted = False
         try:
             accepted = enqueue()
-        except RuntimeError as error:  # CUDA's, here and in edgead._cuda: refusals, where the capture was spoilt
-            failed = error
+        except RuntimeError as error:  # CUDA's, here and in edgead._cuda: a refusal, where the capture was spoilt
+            sound = driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_ACTIVE
+            if call(driver.cuStreamIsCapturing, self.stream) == sound:
+                raise
+            logger.debug("what was put into the stream cannot be captured: %s", error)
         finally:
-            status, captured = driver.cuStreamEndCapture(self.stream)
+            status, captured = driver.cuStreamEndCapture(self.stream)  # fails where the capture was spoilt
             graph = None if status.value else self._launchable(captured, wanted=accepted)
-        if status.value:
-            logger.debug("what was put into the stream cannot be captured (%s): %s", status.name, failed)
-        elif failed:
-            raise failed
         return graph
 
     def _launchable(self, captured: Any, *, wanted: bool) -> CudaGraph | None:

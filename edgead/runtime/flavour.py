@@ -96,7 +96,7 @@ def _new_enough(flavour: Flavour) -> Flavour:
     found = re.match(r"(\d+)\.(\d+)", flavour.version)
     if not found or tuple(map(int, found.groups())) < (major, minor):
         raise SettingsError(
-            f"{flavour} is too old: {major}.{minor} or newer is needed. A Jetson has it from JetPack 6.1 on "
-            "(sudo apt full-upgrade); elsewhere install a newer one"
+            f"{flavour} is too old: {major}.{minor} or newer is needed. A Jetson has it from JetPack 6.1 on; "
+            "elsewhere install a newer one"
         )
     return flavour

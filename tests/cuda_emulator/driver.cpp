@@ -301,6 +301,7 @@ int cuMemcpyDtoHAsync(void* host, const void* device, std::size_t bytes, Stream*
     return inside(host_memory, host, bytes) ? copy(stream, host, device, bytes, false)
                                             : static_cast<int>(invalid_value);
 }
+int cuStreamIsCapturing(Stream* stream, int* status) { return *status = capture_status(stream), success; }
 int cuStreamBeginCapture(Stream* stream, int) {
     const Lock lock(all);
     stream->captor = std::this_thread::get_id();
@@ -368,6 +369,7 @@ int cuGetProcAddress_v2(const char* name, void** function, int, Address, int*) {
         ENTRY(cuStreamSynchronize),
         ENTRY(cuMemcpyHtoDAsync),
         ENTRY(cuMemcpyDtoHAsync),
+        ENTRY(cuStreamIsCapturing),
         ENTRY(cuStreamBeginCapture),
         ENTRY(cuStreamEndCapture),
         ENTRY(cuGraphInstantiateWithFlags),
