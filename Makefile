@@ -5,8 +5,8 @@ PYTHON ?= python3
 PRESET ?= default
 DATA ?=
 
-CPP = $(shell find csrc tests plugins -name build -prune -o -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
-NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
+CPP = $(shell find csrc tests plugins -name build -prune -o -name '*.cpp' -print -o -name '*.h' -print -o -name '*.cu' -print -o -name '*.cuh' -print)
+NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f -not -path 'csrc/wheel/*')
 
 # Tests start hundreds of Pythons: without kept bytecode each would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
