@@ -71,7 +71,7 @@ def score_nodes(
     given = outputs[head.patches.name]
     found = _nearest(nodes, head, given, shape, arrays[BANK]) if isinstance(head, NearestHead) else _Found(given)
     scores = nodes.reshape(found.scores, count, height, width)
-    witness = nodes("ReduceSum", scores, keepdims=0)
+    witness = nodes("ReduceSum", given, keepdims=0)  # of scores it would not do: engines let infinity pass in a minimum
     if head.by_place:
         scores = nodes("Sub", scores, arrays[USUAL])
     total = ""
@@ -169,6 +169,7 @@ def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, .
     for part in parts:
         products = nodes("MatMul", nodes("Sub", part, middle), turned_name)
         rows = _least(nodes, nodes("Add", products, halves_name), len(halves), group, measured)
+        rows = nodes("Min", rows, np.int64(len(bank) - 1))  # of NaN, a row that fills up can be the least
         differences = nodes("Sub", nodes("Gather", bank_name, rows), nodes("Unsqueeze", part, np.array([1])))
         squares = nodes("ReduceSum", nodes("Mul", differences, differences), np.array([2]), keepdims=0)
         found.append((rows, squares))

@@ -165,6 +165,18 @@ def test_scores_are_those_of_the_head(name):
             np.testing.assert_allclose(image_scores[number, 0], expected.image_score, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["plain", "neighbours", "rare", "many rows", "known", "map"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_witnessed(name, value):
+    head, arrays, outputs = _heads()[name]
+    broken = {key: array.copy() for key, array in outputs.items()}
+    broken[head.patches.name][1, 3, 4] = value
+    nodes = Nodes()
+    made = score_nodes(nodes, head, {key: key for key in outputs}, broken[head.patches.name].shape, arrays)
+    for (found,) in _run(nodes, broken, [made.witness]):
+        assert not np.isfinite(found)
+
+
 def test_distances_far_from_zero_keep_their_digits(monkeypatch):
     monkeypatch.setattr("edgead.export.standalone_score._PRODUCTS", 640)  # several parts
     rng = np.random.default_rng(1)
