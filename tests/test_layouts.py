@@ -406,6 +406,7 @@ def test_names_of_label_studio(tmp_path, made):
         (partial(fill_polygon, corners=box_corners(1, 2, 3, 4)), 12),
         (partial(fill_polygon, corners=box_corners(-5, -5, 8, 8)), 9),  # what sticks out is cut off
         (partial(fill_polygon, corners=turned(box_corners(10, 10, 6, 2), (10, 10), 90)), 12),
+        (partial(fill_polygon, corners=[(0, 0), (20, 0), (0, 20)]), 190),
         (partial(fill_polygon, corners=ellipse_corners(20, 20, 10, 5)), 157),  # pi * 10 * 5
         (
             partial(
@@ -427,6 +428,12 @@ def test_turned_clockwise_a_box_hangs_down_to_the_left():
     canvas = np.zeros((40, 40), bool)
     fill_polygon(canvas, turned(box_corners(10, 10, 6, 2), (10, 10), 90))
     assert canvas[10:16, 8:10].all() and canvas.sum() == 12
+
+
+@pytest.mark.parametrize("place", [(-1, 0, 2, 3), (39, 0, 2, 3), (0, 38, 2, 3)])
+def test_runs_that_stick_out_are_refused(place):
+    with pytest.raises(ValueError, match="stick out of the image"):
+        fill_runs(np.zeros((40, 40), bool), [1, 5], place, by_columns=False)
 
 
 @pytest.mark.parametrize("text", ["P", "1" * 3 + "Q" * 13, "\x7f", "é"])
