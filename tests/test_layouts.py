@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from functools import partial
 
+import cv2
 import data_sets
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from edgead.dataset.groups import group_images
 from edgead.dataset.layouts.registry import LAYOUTS, read_layout
 from edgead.dataset.masks import (
     add_brush,
+    add_file,
     box_corners,
     coco_counts,
     ellipse_corners,
@@ -245,6 +247,10 @@ WRONG |= {
         partial(of_coco, change=lambda c: c["annotations"][0].update(segmentation=[[0, 0, 1, 1]])),
         "fewer than three corners",
     ),
+    "COCO with a corner that sums cannot hold": (
+        partial(of_coco, change=lambda c: c["annotations"][0].update(segmentation=[[-1.7e308, 0, 1.7e308, 1, 0, 9]])),
+        "annotations.0.segmentation.*at least -1000000000",
+    ),
     "COCO with the same id twice": (
         partial(of_coco, change=lambda c: c["images"][0].update(id=9)),
         "same id to several",
@@ -316,6 +322,10 @@ WRONG |= {
         "task 5: data must name one image, found 0",
     ),
     "Label Studio, its JSON_MIN": (partial(of_studio, change=lambda c: c[0].pop("annotations")), "task 0: annotations"),
+    "Label Studio with a URL that is none": (
+        partial(of_studio, change=lambda c: c[-1]["data"].update(image="http://[x/a.png")),
+        "task 5, names 'http://.x/a.png', which is no URL",
+    ),
     "Label Studio that goes up": (
         partial(of_studio, change=lambda c: c[-1]["data"].update(image="/data/local-files/?d=a/../../../x.png")),
         "which lies outside of",
@@ -332,6 +342,10 @@ WRONG |= {
     "a manifest without source-ref": (
         partial(of_lookout, change=lambda c: c.pop("source-ref")),
         "line 1 .* no source-ref",
+    ),
+    "a manifest with a URL that is none": (
+        partial(of_lookout, change=lambda c: c.update({"source-ref": "s3://[bucket/a.png"})),
+        "which is no URL",
     ),
     "a manifest that goes up": (
         partial(of_lookout, change=lambda c: c.update({"source-ref": "s3://bucket/../../x.png"})),
@@ -422,6 +436,15 @@ def test_shapes_mark_the_pixels_whose_centres_they_hold(draw, marked):
     canvas = np.zeros((40, 40), bool)
     draw(canvas)
     assert abs(int(canvas.sum()) - marked) <= marked // 50
+
+
+def test_a_mask_in_any_colour_but_black_marks(tmp_path):
+    painted = np.zeros((4, 6, 3), np.uint8)
+    painted[1, 2:4] = 0, 0, 200  # red
+    cv2.imwrite(str(tmp_path / "red.png"), painted)
+    canvas = np.zeros((4, 6), bool)
+    add_file(canvas, tmp_path / "red.png")
+    assert canvas[1, 2:4].all() and canvas.sum() == 2
 
 
 def test_turned_clockwise_a_box_hangs_down_to_the_left():

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from pydantic import BaseModel, Field
 
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import UNLABELLED, UNSPLIT, LabelledImage
 from edgead.dataset.layouts.kinds import annotated
-from edgead.dataset.layouts.place import Length, Place, Real, checked
+from edgead.dataset.layouts.place import Length, Place, Real, checked, split_url
 from edgead.dataset.masks import Draw, add_brush, box_corners, ellipse_corners, fill_polygon, turned
 from edgead.images.files import is_image_path
 
@@ -110,7 +110,8 @@ def _image(place: Place, file: Path, number: int, task: _Task) -> LabelledImage:
 
 
 def _path(place: Place, file: Path, number: int, task: _Task) -> Path:
-    names = [name for name in map(_named, task.data.values()) if is_image_path(name)]
+    where = f"{file}, task {number},"
+    names = [name for value in task.data.values() if is_image_path(name := _named(value, where))]
     if len(names) != 1:
         raise DatasetError(f"{file}, task {number}: data must name one image, found {len(names)}")
     bases = [place.folder / base for base in _BASES]
@@ -121,11 +122,11 @@ def _path(place: Place, file: Path, number: int, task: _Task) -> Path:
     return place.find(f"{folder}{slash}{_UPLOADED.sub('', own, count=1)}", file, bases, by_end=True)
 
 
-def _named(value: object) -> str:
+def _named(value: object, where: str) -> str:
     """The name in a value of a task: of /data/local-files/?d=NAME, /data/upload/PROJECT/NAME, a URL, or itself."""
     if not isinstance(value, str) or not ("://" in value or value.startswith("/data/")):
         return str(value)
-    parts = urlsplit(value)
+    parts = split_url(value, where)
     return parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
 
 

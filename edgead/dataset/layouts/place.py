@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -18,7 +18,7 @@ from edgead.images.files import is_image_path
 from edgead.images.volumes import is_volume
 
 MAX_BYTES = 256 << 20
-Real = Annotated[float, Field(allow_inf_nan=False)]
+Real = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]  # far beyond any image: sums stay finite
 Length = Annotated[int, Field(ge=1, le=1 << 16)]
 Content = TypeVar("Content", bound=BaseModel)
 
@@ -95,7 +95,7 @@ class Place:
         plain = name.strip().replace("\\", "/")
         ends = [plain]
         if "://" in plain:
-            plain, by_end = unquote(urlsplit(plain).path), True
+            plain, by_end = unquote(split_url(plain, source).path), True
         if by_end:
             parts = PurePosixPath(plain.lstrip("/")).parts
             ends = ["/".join(parts[start:]) for start in range(len(parts))]
@@ -115,6 +115,14 @@ class Place:
 def is_data_set(path: Path) -> bool:
     """Whether a path may be that of a data set: a folder, or a file that may list images, for it is none itself."""
     return path.is_dir() or (path.is_file() and not is_image_path(path) and not is_volume(path))
+
+
+def split_url(url: str, where: Path | str) -> SplitResult:
+    """Split a URL that a file names; raises DatasetError where it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise DatasetError(f"{where} names {url[:100]!r}, which is no URL ({error})") from error
 
 
 def read_text(file: Path) -> str:
