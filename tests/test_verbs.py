@@ -76,9 +76,10 @@ def test_a_plug_in_adds_verbs_that_no_other_imports(tmp_path, monkeypatch):
     metadata = tmp_path / "scales-1.dist-info"
     metadata.mkdir()
     (tmp_path / "scales.py").write_text(PLUG_IN)
+    (tmp_path / "broken.py").write_text("def (:")
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: scales\nVersion: 1\n")
     (metadata / "entry_points.txt").write_text(
-        "[edgead.verbs]\nweigh = scales\npair = scales\ntrain = scales\nlost = not_there.verbs\n"
+        "[edgead.verbs]\nweigh = scales\npair = scales\ntrain = scales\nlost = not_there.verbs\nsunk = broken\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("COLUMNS", "300")
@@ -93,6 +94,8 @@ def test_a_plug_in_adds_verbs_that_no_other_imports(tmp_path, monkeypatch):
     assert "The first of both." in loaded("pair", "--help")[0]
     assert "Missing argument 'DATA'" in loaded("train")[0]  # edgead's own comes first
     assert "not_there is missing" in loaded("lost")[0]
+    assert "sunk broken cannot be read" in listed
+    assert "the verb sunk of broken cannot be imported" in loaded("sunk")[0]
 
 
 def test_help_lists_each_verb_below_its_heading_with_what_its_own_help_begins_with():

@@ -86,7 +86,7 @@ class VerbGroup(TyperGroup):
 
     def load(self, verb: str) -> Any:
         """Import a verb, edgead's own or a plug-in's; there must be one of that name."""
-        module = import_module(f"{__package__}.{_FILES[verb]}") if verb in _FILES else _added()[verb].load()
+        module = import_module(f"{__package__}.{_FILES[verb]}") if verb in _FILES else _load(_added()[verb])
         group = typer.main.get_group(module.app)
         assert isinstance(group, VerbGroup)
         command = group.imported[verb]
@@ -127,6 +127,16 @@ def _added() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _FILES}
 
 
+def _load(entry: EntryPoint) -> Any:
+    """Import the module of a plug-in's verb; raises SettingsError where that fails."""
+    try:
+        return entry.load()
+    except ModuleNotFoundError:  # of which `main` says how it is installed
+        raise
+    except Exception as error:
+        raise SettingsError(f"the verb {entry.name} of {entry.value} cannot be imported: {error}") from error
+
+
 def _summary_of(entry: EntryPoint) -> str:
     """What the help of a plug-in's verb begins with; nothing of the plug-in is imported."""
     package, *inner = entry.module.split(".")
@@ -134,7 +144,10 @@ def _summary_of(entry: EntryPoint) -> str:
     files = [Path(folder, *inner).with_suffix(".py") for folder in (spec and spec.submodule_search_locations) or ()]
     if spec and spec.origin and not inner:
         files = [Path(spec.origin)]
-    return next((_summaries(file).get(entry.name, "") for file in files if file.is_file()), "")
+    try:
+        return next((_summaries(file).get(entry.name, "") for file in files if file.is_file()), "")
+    except (SyntaxError, ValueError) as error:  # of others; without it there would be no help at all
+        return f"{entry.module} cannot be read: {error}"
 
 
 def _summaries(file: Path) -> dict[str, str]:
