@@ -33,6 +33,7 @@ from edgead.detector.measurer import Mosaic
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.heads.patches import PatchHead
+from edgead.images.files import MAX_MEGAPIXELS
 from edgead.kernels.maps import smoothing_bands
 
 TOLERANCE = 1e-5
@@ -92,15 +93,19 @@ def write_standalone(
     ------
     SettingsError
         Something of the model cannot stand in a graph, or there is no such precision; golden images have several sizes,
-        or the size does not fit the model's region.
+        the size does not fit the model's region or is too large, or the file lies in the model.
     ExportError
         Its verdicts differ from edgead's by more than `TOLERANCE`; no file is written then.
     """
+    if file.resolve().is_relative_to(artifact.path.resolve()):
+        raise SettingsError(f"{file} lies in the model, whose own files it could replace: name one elsewhere")
     check_model(artifact, precision)
     images = [artifact.image(golden.image) for golden in artifact.graph(precision).golden]
     if not images:
         raise SettingsError(f"{artifact.path} has no golden images to compare with: train it again")
     width, height = size or _size_of(images)
+    if width * height > MAX_MEGAPIXELS * 1e6:
+        raise SettingsError(f"--size {width}x{height}: images have at most {MAX_MEGAPIXELS:g} megapixels")
     # Of other sizes they show the same scene: what is compared is the arithmetic, not the verdict.
     images = [image if image.shape[:2] == (height, width) else cv2.resize(image, (width, height)) for image in images]
     model = standalone_graph(artifact, precision, (height, width))

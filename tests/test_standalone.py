@@ -339,6 +339,13 @@ def test_layers_in_float_are_kept_from_the_optimizer_of_onnx_runtime():
     assert kept[1].input[0] == "values" and kept[2].input[0] == kept[1].output[0] and len(before.constants) == 1
 
 
+def test_a_file_in_the_model_is_refused(trained_model):
+    artifact = Artifact.load(trained_model)
+    with pytest.raises(SettingsError, match="lies in the model"):
+        standalone.write_standalone(artifact, trained_model / artifact.graph("fp32").path.name)
+    Artifact.load(trained_model).graph("fp32").read()
+
+
 def test_images_of_another_size(trained_model, tmp_path):
     written = standalone.write_standalone(Artifact.load(trained_model), tmp_path / "verdict.onnx", size=(211, 150))
     image = np.random.default_rng(0).integers(0, 256, (150, 211, 3), dtype=np.uint8)
@@ -364,6 +371,7 @@ def test_what_cannot_stand_in_a_graph_is_refused(trained_model, tmp_path):
         (("--tolerance", "0.1"), "leave out --tolerance"),
         (("--precision", "int8"), "has no int8 graph"),
         (("--size", "3"), "expected 2 whole numbers"),
+        (("--size", "100000x100000"), "at most 256 megapixels"),
     ):
         done = run_here("export", trained_model, "--standalone", tmp_path / "x.onnx", *options)
         assert done.returncode and message in done.stderr
