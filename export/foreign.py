@@ -193,12 +193,20 @@ def find_size(port: Port, layout: str, asked: tuple[int, int] | None) -> tuple[i
     sides = port.shape[1:3] if layout == "nhwc" else port.shape[2:]
     if asked is None and None in sides:
         return None
-    height, width = size = asked or (sides[0] or 0, sides[1] or 0)
+    size = asked or (sides[0] or 0, sides[1] or 0)
     if any(side not in (None, wanted) for side, wanted in zip(sides, size, strict=True)):
-        raise SettingsError(f"the graph takes {port}: --size {height},{width} does not fit it, leave it out")
-    if height * width > MAX_PIXELS:
-        raise SettingsError(f"{height} x {width} pixels are too many for a network: at most {MAX_PIXELS}")
+        raise SettingsError(f"the graph takes {port}: --size {size[0]},{size[1]} does not fit it, leave it out")
+    check_pixels(size)
     return size
+
+
+def check_pixels(size: tuple[int, int]) -> None:
+    """Raise SettingsError where an input of this height and width is too large for a network."""
+    height, width = size
+    if height * width > MAX_PIXELS:
+        raise SettingsError(
+            f"{width} x {height} pixels are too many for a network, at most {MAX_PIXELS}: name fewer with --size"
+        )
 
 
 def find_outputs(given: Mapping[str, np.ndarray], asked: Mapping[str, str | None], known: Mapping[str, str]) -> Outputs:

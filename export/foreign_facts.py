@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgead.export.foreign import CHANNELS, MAX_WHITE, OF_ANOMALIB, ForeignGraph
+from edgead.export.foreign import MAX_WHITE, OF_ANOMALIB, ForeignGraph
 
 from edgead.errors import SettingsError
 from edgead.files.regular_files import MissingFileError, UnreadableFileError, read_regular
@@ -84,7 +84,7 @@ def _of_transform(transform: Mapping[str, Any], path: Path) -> Known:
     Raises
     ------
     SettingsError
-        It does something else.
+        It does something else, or says of itself what is no number.
     """
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -92,8 +92,11 @@ def _of_transform(transform: Mapping[str, Any], path: Path) -> Known:
     for step in _steps(transform):
         name = str(step.get("__class_fullname__", "")).rpartition(".")[2]
         if name == "Normalize":
-            mean, std = tuple(step["mean"]), tuple(step["std"])
-            white = MAX_WHITE / float(step.get("max_pixel_value", MAX_WHITE))
+            try:
+                mean, std = (tuple(map(float, step[key])) for key in ("mean", "std"))
+                white = MAX_WHITE / float(step.get("max_pixel_value", MAX_WHITE))
+            except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+                raise SettingsError(f"{path} has a step Normalize without numbers that can be used: {error}") from error
         elif name not in ("Resize", "ToTensorV2"):
             raise SettingsError(
                 f"{path} has a step {name or 'without a name'}, which edgead does not do: export the model with a "
@@ -116,6 +119,4 @@ def _of_model_api(graph: ForeignGraph) -> Known:
         mean, std = (tuple(map(float, info.get(name, "").split())) for name in ("mean_values", "scale_values"))
     except ValueError as error:
         raise SettingsError(f"{graph.path} says of itself what is no number: {error}") from error
-    if len(mean) not in (0, CHANNELS) or len(std) not in (0, CHANNELS):
-        raise SettingsError(f"{graph.path} has mean_values or scale_values for other than {CHANNELS} channels")
     return Known("model_info in the file, as OpenVINO Model API writes it", colour, MAX_WHITE, mean, std)

@@ -20,6 +20,7 @@ from edgead.heads.patches import GRAPH_SCORE
 
 # Before the names of what was in the graph, and of what wraps it.
 _INNER, _OUTER = "imported.", "edgead."
+_CONSTANTS_ALONE = 4  # the first version of the format whose constants need not be inputs as well
 
 
 class OnnxGraph(ForeignGraph):
@@ -138,7 +139,8 @@ def _wrapped(model: onnx.ModelProto, manifest: Manifest, given: Input, outputs: 
     graph.initializer.extend(tensor for tensor in inner.graph.initializer if tensor.name in used)
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     graph.sparse_initializer.extend(each for each in inner.graph.sparse_initializer if each.values.name in used)
-    made = helper.make_model(graph, opset_imports=inner.opset_import, ir_version=inner.ir_version)
+    ir_version = max(inner.ir_version, _CONSTANTS_ALONE)
+    made = helper.make_model(graph, opset_imports=inner.opset_import, ir_version=ir_version)
     onnx.checker.check_model(made)
     return made
 

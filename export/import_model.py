@@ -6,6 +6,7 @@ as for edgead's own models, if the model had not learnt from them, which nothing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,10 +16,12 @@ from typing import Any
 import numpy as np
 from edgead.export.build import software_versions
 from edgead.export.foreign import (
+    CHANNELS,
     ForeignGraph,
     Input,
     Outputs,
     Run,
+    check_pixels,
     find_layout,
     find_outputs,
     find_size,
@@ -39,10 +42,12 @@ from edgead.calibration.conformal import score_scale
 from edgead.calibration.plan import choose_rates
 from edgead.dataset.folders import StageProgress, check_images, find_good_images, no_progress
 from edgead.dataset.groups import AUTO, group_images
+from edgead.dataset.layouts.registry import read_layout
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.heads import Head
 from edgead.heads.map import MapHead
+from edgead.heads.patches import NOT_FINITE
 from edgead.workstation.methods.imported import IMPORTED
 
 _FORMATS: dict[str, type[OnnxGraph | IrGraph]] = {".onnx": OnnxGraph, ".xml": IrGraph}
@@ -53,6 +58,7 @@ TOLERANCES = {"float16": 1e-3}
 TOLERANCE = 1e-4
 # So many good images with one score, the highest, do not happen: the graph has cut it off. Many tools cut at 1.
 _TIED, _CUT_AT = 3, 1.0
+_MIN_STD = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +131,8 @@ def import_model(
     known = known_of(graph)
     given = find_input(graph, known, asked)
     size = find_size(given.port, given.layout, asked.size)
-    if good.normal_dir is None and (good.data / "train").is_dir():
-        raise SettingsError(
-            f"{good.data} has a folder train, from which the model has probably learnt: name a folder of other good "
-            "images with --good, or with --normal-dir one below it, such as test/good"
-        )
+    if good.normal_dir is None:
+        _refuse_split(good.data)
     paths = find_good_images(good.data, good.normal_dir)
     _refuse_learnt(paths, good.learnt)
     choose_rates(len(paths), good.false_reject_rate, good.review_rate)
@@ -165,11 +168,26 @@ def import_model(
         graph.write(draft, manifest, given, opened.outputs)
         keep_learnt(draft, good.learnt)
         plan = CalibrationPlan(paths, *rates, groups=groups.of(paths))
-        scores = complete_artifact(draft, manifest, plan, progress=partial(progress, "calibrate"))
+        try:
+            scores = complete_artifact(draft, manifest, plan, progress=partial(progress, "calibrate"))
+        except ValueError as error:
+            if str(error) != NOT_FINITE:
+                raise
+            raise SettingsError(f"{path}, of a good image: {error}; export it again, in float32") from error
         draft_artifact = Artifact(draft, read_manifest(draft))
         _check_limits(draft_artifact, scores, paths)
         _check_same(draft_artifact, opened, paths[:COMPARED], progress)
     return Artifact.load(destination), problems
+
+
+def _refuse_split(data: Path) -> None:
+    listed = read_layout(data)
+    if (data / "train").is_dir() or (listed is not None and listed.has_splits):
+        what = "lists images to learn from" if listed is not None else "has a folder train"
+        raise SettingsError(
+            f"{data} {what}, from which the model has probably learnt: name a folder of other good images with --good, "
+            "or with --normal-dir one below it, such as test/good"
+        )
 
 
 def _refuse_learnt(paths: Sequence[Path], learnt: Sequence[Path]) -> None:
@@ -221,7 +239,14 @@ def find_input(graph: ForeignGraph, known: Known, asked: Asked) -> Input:
             f"{graph.path} does not say which values it takes: add --white 1 or --white 255, the value of white before "
             "--mean is subtracted and the result divided by --std; leave these two out where the graph does that"
         )
-    return Input(port, layout, colour, white, asked.mean or known.mean, asked.std or known.std)
+    mean, std = asked.mean or known.mean, asked.std or known.std
+    sound = math.isfinite(white) and white > 0 and all(map(math.isfinite, (*mean, *std)))
+    if not sound or not {len(mean), len(std)} <= {0, CHANNELS} or any(abs(one) < _MIN_STD for one in std):
+        raise SettingsError(
+            f"{graph.path} cannot be given values with white {white:g}, mean {list(mean)} and std {list(std)}: each "
+            f"needs {CHANNELS} numbers, and nothing can be divided by 0; say others with --white, --mean and --std"
+        )
+    return Input(port, layout, colour, white, mean, std)
 
 
 def head_for(outputs: Outputs) -> Head:
@@ -267,6 +292,7 @@ class Opened:
 
 
 def _open(graph: ForeignGraph, known: Known, asked: Asked, given: Input, size: tuple[int, int]) -> Opened:
+    check_pixels(size)
     run = graph.open(given, size)
     outputs = find_outputs(run(given.make(np.zeros((*size, 3), np.uint8))), asked.outputs, known.outputs)
     if outputs.grid[0] > size[0] or outputs.grid[1] > size[1]:

@@ -121,6 +121,8 @@ def test_the_input_is_made_as_asked(good, tmp_path, layout, dtype, asked):
         ({"outputs": ("one", "two")}, Asked(colour="rgb", white=1.0), "2 outputs that could be its map"),
         ({}, Asked(outputs={"map": "other"}, colour="rgb", white=1.0), "--map other: the graph gives heat"),
         ({}, Asked(outputs={"map": "none"}, colour="rgb", white=1.0), "none of them"),
+        ({}, Asked(colour="rgb", white=float("nan")), "white nan"),
+        ({}, Asked(colour="rgb", white=1.0, mean=(float("nan"),) * 3), "say others with --white, --mean"),
     ],
 )
 def test_what_is_not_clear_is_refused_with_the_option_that_says_it(good, tmp_path, options, asked, says):
@@ -225,6 +227,18 @@ def test_images_that_were_learnt_make_no_limit(good, tmp_path):
         import_model(path, tmp_path / "model", Good(good, learnt=learnt), Asked())
 
 
+def test_a_list_that_says_what_was_learnt_is_not_taken(good, tmp_path):
+    names = [path.name for path in sorted(good.iterdir())]
+    (tmp_path / "good").symlink_to(good)
+    path, table = anomalib_like(tmp_path / "graph.onnx"), tmp_path / "parts.csv"
+    table.write_text("path,label,split\n" + "".join(f"good/{name},good,train\n" for name in names))
+    with pytest.raises(SettingsError, match="lists images to learn from.*probably learnt"):
+        import_model(path, tmp_path / "model", Good(table), Asked())
+    table.write_text("path,label\n" + "".join(f"good/{name},good\n" for name in names))
+    artifact, _ = import_model(path, tmp_path / "model", Good(table), Asked())
+    assert artifact.manifest.training["calibration_images"] == 40
+
+
 def test_a_folder_that_was_probably_learnt_is_not_taken_without_asking(good, tmp_path):
     (tmp_path / "data" / "train").mkdir(parents=True)
     (tmp_path / "data" / "train" / "good").symlink_to(good)
@@ -279,17 +293,60 @@ def test_what_tools_write_is_read(good, tmp_path, metadata, properties, facts):
     assert {name: found[name] for name in facts} == facts
 
 
+def normalize(**options: object) -> str:
+    return json.dumps({"transform": {"transforms": [{"__class_fullname__": "Normalize", **options}]}})
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         ("{", "cannot be read"),
         (json.dumps({"transform": {"transforms": [{"__class_fullname__": "CenterCrop"}]}}), "a step CenterCrop"),
+        (normalize(), "without numbers that can be used: 'mean'"),
+        (normalize(mean="abc", std="def"), "without numbers"),
+        (normalize(mean=[0.5] * 3, std=[0.5] * 3, max_pixel_value=0), "without numbers"),
+        (normalize(mean=[0.5], std=[0.5]), "needs 3 numbers"),
+        (normalize(mean=[0.5] * 3, std=[0] * 3), "divided by 0"),
     ],
 )
 def test_metadata_that_cannot_be_followed_is_refused(good, tmp_path, content, says):
     path = plain(tmp_path / "graph.onnx")
     (tmp_path / "metadata.json").write_text(content)
     with pytest.raises(SettingsError, match=says):
+        import_model(path, tmp_path / "model", Good(good), Asked(colour="rgb", white=1.0))
+
+
+def test_an_old_graph_whose_constants_are_inputs_too_is_taken(good, tmp_path):
+    model = onnx.load(plain(tmp_path / "graph.onnx"))
+    for one in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(one.name, one.data_type, list(one.dims)))
+    model.ir_version = 3
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("", 8))
+    onnx.save(model, tmp_path / "graph.onnx")
+    artifact, _ = import_model(
+        tmp_path / "graph.onnx", tmp_path / "model", Good(good), Asked(colour="rgb", white=255.0)
+    )
+    image = images(good)[0]
+    with Detector(artifact) as detector:
+        assert detector.measure(image).image_score == image[..., 2].max()
+
+
+def test_a_graph_that_gives_no_numbers_is_refused(good, tmp_path):
+    model = onnx.load(plain(tmp_path / "graph.onnx", outputs=("raw",)))
+    model.graph.node.append(helper.make_node("Div", ["raw", "zero"], ["heat"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0, np.float32), "zero"))
+    model.graph.output[0].name = "heat"
+    onnx.save(model, tmp_path / "graph.onnx")
+    with pytest.raises(SettingsError, match="good image: the network gave NaN"):
+        import_model(tmp_path / "graph.onnx", tmp_path / "model", Good(good), Asked(colour="rgb", white=1.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["graph.onnx"]
+
+
+def test_images_that_are_too_large_for_a_graph_of_any_size_are_refused(good, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgead.export.foreign.MAX_PIXELS", SIZE * SIZE - 1)
+    path = plain(tmp_path / "graph.onnx", shape=(1, "h", "w", 3))
+    with pytest.raises(SettingsError, match="too many for a network.*--size"):
         import_model(path, tmp_path / "model", Good(good), Asked(colour="rgb", white=1.0))
 
 

@@ -97,8 +97,6 @@ def import_(
         _per_channel("--std", std),
         sides,
     )
-    if 0 in asked.std:
-        raise SettingsError(f"--std {std}: nothing can be divided by 0")
     images = Good(good, normal_dir, group, false_reject_rate, review_rate, skip_bad, region, mm_per_pixel)
     images = replace(images, learnt=find_images(learnt or []))
     with stage_bars() as progress:
@@ -143,6 +141,6 @@ def _per_channel(option: str, text: str | None) -> tuple[float, ...]:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) not in (1, CHANNELS) or any(abs(number) > 1e6 for number in numbers):
+    if len(numbers) not in (1, CHANNELS):
         raise SettingsError(f"{option} {text!r}: give one number, or {CHANNELS} with commas")
     return numbers * CHANNELS if len(numbers) == 1 else numbers
