@@ -479,6 +479,9 @@ def test_a_layout_is_learnt_and_measured(tmp_path, made, layout):
     options = ("--preset", "fast", "--image-size", 64, "--group", "none")  # three groups are too few for a limit
     ended = run_here("train", data, "-o", model, *options)
     assert ended.returncode == 0, ended.stderr
+    folder = data if data.is_dir() else data.parent
+    named = json.loads((model / "manifest.json").read_text())["training"]["highest_images"]
+    assert named and all(".." not in name and (folder / name).is_file() for name in named)
     ended = run_here("eval", model, data, "--json")
     report = json.loads(ended.stdout)
     assert (report["images"], report["defects_with_masks"]) == (5, 3) and 0 <= report["AUPRO"] <= 1

@@ -59,7 +59,7 @@ def add_file(canvas: np.ndarray, file: Path, background: tuple[int, int, int] | 
     """Mark what a mask's file does not show black; with `background`, uint8 BGR, what it does not show in that."""
     if background is None:
         mask = load_image(file, keep_depth=True) > 0
-        mask = mask if mask.ndim == 2 else mask.any(axis=2)
+        mask = mask if mask.ndim == 2 else mask.max(axis=2)
     else:
         mask = (load_image(file) != background).any(axis=2)
     _add(canvas, mask, f"{file} is")

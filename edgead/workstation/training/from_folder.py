@@ -174,12 +174,13 @@ def train_from_folder(
     except ValidationError as error:
         raise SettingsError(tell_invalid(error.errors())) from None
     looks: dict[str, Look] = {}
+    folder = good.data.parent if good.data.is_file() else good.data  # from which images are named
     paths, problems, digest = check_images(
         paths,
         roi=good.roi,
         skip_bad=good.skip_bad,
         read=good.read,
-        look=lambda path, image: looks.update({os.path.relpath(path, good.data): look_of(image)}),
+        look=lambda path, image: looks.update({os.path.relpath(path, folder): look_of(image)}),
         progress=partial(progress, "read images"),
     )
     preprocessing = good.with_places(model.preprocessing, paths, list(looks.values()))
@@ -226,7 +227,7 @@ def train_from_folder(
     if odd:
         facts["odd_images"] = odd
     if good.clean:
-        facts["not_learnt"] = [os.path.relpath(path, good.data) for path in suspicious]
+        facts["not_learnt"] = [os.path.relpath(path, folder) for path in suspicious]
     images = Images(split.training, preprocessing).some(learnt_at_most(preprocessing, len(split.training)), seed)
     fold_of = split.folds(seed) if model.leaves_out and split.crosses else {}
     learnt_folds = [fold_of[path] for path in split.training if fold_of]
@@ -259,7 +260,7 @@ def train_from_folder(
         folds=[fold_of[path] for path in calibration if fold_of],
         defects=good.defects,
         costs=good.costs,
-        named_from=good.data,
+        named_from=folder,
     )
     if split.crosses and not model.leaves_out:
         provenance["folds"] = good.folds or FOLDS
