@@ -5,7 +5,7 @@ PYTHON ?= python3
 PRESET ?= default
 DATA ?=
 
-CPP = $(shell find csrc tests plugins -name build -prune -o -name '*.cpp' -print -o -name '*.h' -print -o -name '*.cu' -print -o -name '*.cuh' -print)
+CPP = $(shell find csrc tests plugins -name build -prune -o -name '*.cpp' -print -o -name '*.h' -print -o -name '*.c' -print -o -name '*.cu' -print -o -name '*.cuh' -print)
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f -not -path 'csrc/wheel/*')
 
 # Tests start hundreds of Pythons: without kept bytecode each would compile all that it imports.

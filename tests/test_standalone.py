@@ -21,6 +21,7 @@ from edgead.export.onnx_nodes import Nodes
 from edgead.export.rewrite import ExportError
 from edgead.export.standalone_input import input_nodes
 from edgead.export.standalone_score import check_head, score_nodes
+from system_packages import require
 
 import edgead
 from edgead.artifact.folder import Artifact
@@ -279,35 +280,48 @@ def test_a_file_judges_as_edgead_does(trained_model, line_data, tmp_path):
     assert {"ok", "reject"} <= decisions
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not (find_spec("openvino") and shutil.which("g++")), reason="THE C++ SAMPLE IS NOT TESTED: g++, openvino"
-)
-def test_the_sample_in_cpp(trained_model, line_data, tmp_path):
-    import openvino
-
-    package = Path(openvino.__file__).parent
+def _for_openvino() -> list[str]:
+    package = Path(pytest.importorskip("openvino").__file__).parent
     (library,) = (package / "libs").glob("libopenvino.so.*")
-    words = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", str(SAMPLE), "-isystem", str(package / "include")]
-    words += ["-L", str(library.parent), f"-l:{library.name}", f"-Wl,-rpath,{library.parent}", "-o", "verdict"]
+    words = ["-isystem", str(package / "include"), "-L", str(library.parent), f"-l:{library.name}"]
+    return [*words, f"-Wl,-rpath,{library.parent}"]
+
+
+def _for_onnxruntime() -> list[str]:
+    header = Path(require("libonnxruntime"))
+    return ["-DVERDICT_ONNXRUNTIME", "-isystem", str(header.parent), "-lonnxruntime"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="THE C++ SAMPLE IS NOT TESTED: g++")
+@pytest.mark.parametrize(
+    ("runtime", "engine", "refusal"),
+    [("openvino", _for_openvino, "incompatible"), ("onnxruntime", _for_onnxruntime, "Got invalid dimensions")],
+)
+def test_the_sample_in_cpp(trained_model, line_data, tmp_path, runtime, engine, refusal):
+    words = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", str(SAMPLE), *engine(), "-o", "verdict"]
     subprocess.run(words, cwd=tmp_path, check=True, timeout=300)
     standalone.write_standalone(Artifact.load(trained_model), tmp_path / "verdict.onnx")
-    with Detector.load(trained_model, runtime="openvino") as detector:
+    decisions = set()
+    with Detector.load(trained_model, runtime=runtime) as detector:
         for path in _test_images(line_data)[::3]:
             image = detector.read_image(path)
             cv2.imwrite(str(tmp_path / "part.ppm"), image)
             verdict = detector.predict(image)
             words = ["./verdict", "verdict.onnx", "part.ppm", "heat.pgm"]
             done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+            assert done.stdout, done.stderr
             decision, score = done.stdout.split()
             assert decision == verdict.decision and done.returncode == standalone.DECISIONS.index(decision)
+            decisions.add(decision)
             assert float(score) == pytest.approx(verdict.image_score, rel=1e-5)
             heat = cv2.imread(str(tmp_path / "heat.pgm"), cv2.IMREAD_GRAYSCALE)
             assert heat.shape == verdict.anomaly_map.shape
             assert heat[np.unravel_index(verdict.anomaly_map.argmax(), heat.shape)] == 255
+    assert {"ok", "reject"} <= decisions
     cv2.imwrite(str(tmp_path / "part.ppm"), image[:50])
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 3 and "incompatible" in done.stderr
+    assert done.returncode == 3 and refusal in done.stderr
 
 
 def test_nothing_is_written_that_judges_otherwise(trained_model, tmp_path, monkeypatch):

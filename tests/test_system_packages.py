@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,17 @@ def test_others_get_a_skip_that_names_the_package(bare, monkeypatch):
     assert not (bare / "asked").exists()
     with pytest.raises(pytest.skip.Exception, match="^RULES OF PROMETHEUS NOT TESTED: apt install prometheus$"):
         require("promtool")
+
+
+def test_what_a_release_does_not_have_is_not_required(bare, monkeypatch):
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"VERSION_CODENAME": "bookworm"})
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    part = replace(PARTS["libonnxruntime"], find=lambda: None)
+    monkeypatch.setattr(system_packages, "PARTS", {"libonnxruntime": part})
+    system_packages.main()
+    assert not (bare / "asked").exists()
+    with pytest.raises(pytest.skip.Exception, match="^bookworm has no package libonnxruntime-dev$"):
+        require("libonnxruntime")
 
 
 def test_one_line_says_what_to_install():

@@ -4,19 +4,15 @@
 #include <pybind11/numpy.h>
 
 #include <cstdint>
-#include <stdexcept>
 
 #include "band_matrix.h"
+#include "require.h"
 
 namespace edgead {
 
 using Floats = pybind11::array_t<float, pybind11::array::c_style>;
 using Ints = pybind11::array_t<std::int32_t, pybind11::array::c_style>;
 using Longs = pybind11::array_t<std::int64_t, pybind11::array::c_style>;
-
-inline void require(bool condition, const char* what) {
-    if (!condition) throw std::invalid_argument(what);
-}
 
 inline BandMatrix band(const Ints& first, const Floats& weights, int inputs) {
     require(first.ndim() == 1 && weights.ndim() == 2 && first.shape(0) == weights.shape(0) && first.shape(0) > 0,
