@@ -4,7 +4,7 @@
 //   verdict verdict.onnx part.ppm [heat.pgm]
 //
 // Prints the decision and the score; the exit code is 0 for ok, 1 for review, 2 for reject, and 3 for an error.
-// The map is written as an image of grey levels where a third name is given. See docs/how-to/without-edgead.md.
+// The map is written as an image of grey levels where a third name is given. See docs/reference/standalone.md.
 //
 // Images are binary PPM (P6), so that nothing else is needed; with OpenCV, `cv::imread(name)` gives the very bytes.
 
