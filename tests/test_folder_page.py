@@ -10,17 +10,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from accessibility import grave_findings
-from browser import PANEL, PHONE, opened_page, shot
+from browser import HALL, PANEL, PHONE, opened_page, shot
 from daemons import START, RunningDaemon
 from fake_daemon import FakeDaemon
 from http_side import served
 from patience import wait_for, wait_until
 from test_commission_page import LEARNING_MS
 from test_draft import part
+from test_http_commission import png
 
+from edgead.daemon.commission.draft_work import Progress
 from edgead.images.files import IMAGE_SUFFIXES, write_image
 from edgead.synthetic.line import conveyor
 
@@ -78,8 +81,9 @@ def test_a_folder_is_dropped_and_looked_through_by_keys(browser, tmp_path, parts
         page.locator("#commission-refused summary").click()
         words = page.locator("#commission-refused li").all_inner_texts()
         assert [text.partition(":")[0] for text in words] == ["part 21.bmp", "part 22.png", "part 23.jpg"]
-        assert "the same as part 4" in words[0] and "20x20 pixels" in words[1] and "truncated JPEG" in words[2]
+        assert "the same as part 3.png" in words[0] and "20x20 pixels" in words[1] and "truncated JPEG" in words[2]
         page.locator("#commission-refused summary").click()
+        expect(page.locator("#commission-parts .number").first).to_have_text("part 20.png")
         expect(page.locator("#commission-learn")).to_be_enabled()
         in_sight(page, "commission-learn")
 
@@ -102,6 +106,58 @@ def test_a_folder_is_dropped_and_looked_through_by_keys(browser, tmp_path, parts
         drop(page, parts_folder / "train")
         expect(page.locator("#toast")).to_contain_text("24 lie in folders below it: choose one of those")
     assert [change["after"] for change in daemon.store.changes] == ["caps: 24 images for camera conveyor"]
+
+
+@pytest.fixture
+def learnt(tmp_path) -> FakeDaemon:
+    """A daemon with a draft of 20 files, and a result: the last one is odd, the others' scores rise."""
+    daemon = FakeDaemon(tmp_path)
+    desk = daemon.commissioning
+    desk.begin("conveyor", "Anna")
+    desk.begin_sending("conveyor", "caps", 20, "Anna")
+    names = [desk.send("conveyor", png(number), f"cap {number}.png")["image"] for number in range(20)]
+    draft = desk._needed("conveyor")._draft
+    parts = []
+    for number, name in enumerate(names):
+        write_image(draft.folder / "learnt-1" / "maps" / f"{Path(name).stem}.jpg", part(number))
+        scores = {"score": number, "scaled_score": 5.0 * number}
+        parts.append({"name": name, **scores, "odd": number == 19, "learnt": number != 19})
+    counts = {"learnt": 19, "calibrated": 20, "false_reject_rate": 0.2, "frame_ms": 9.0, "blurred": []}
+    (draft.folder / "learnt-1" / "result.json").write_text(json.dumps({**counts, "parts": parts[::-1]}))
+    draft.keep_result("learnt-1", draft.source)
+    return daemon
+
+
+@pytest.mark.parametrize(
+    ("locale", "said", "out"),
+    [
+        ("en", "was one of them bad? Take it out and learn again", "Take cap 17.png out"),
+        ("de", "War eines davon schlecht? Herausnehmen und neu lernen", "cap 17.png herausnehmen"),
+    ],
+)
+def test_what_lies_nearest_to_the_limit_is_to_be_looked_at_before_it_goes(browser, learnt, locale, said, out):
+    with served(learnt) as url, opened_page(browser, f"{url}/#commission", locale=locale, **HALL) as page:
+        expect(page.locator("#commission-look")).to_contain_text(said)
+        expect(page.locator("#commission-look")).to_be_visible()
+        assert page.locator("#commission-look ~ #commission-usual").count() == 1
+        assert page.locator("#commission-found:has(#commission-look) ~ .go #commission-go").count() == 1
+        tiles = page.locator("#commission-usual li")
+        expect(tiles).to_have_count(8)
+        looked_at = page.locator("#commission-usual li[data-look]").all_inner_texts()
+        assert looked_at == tiles.all_inner_texts()[:5]
+        for number, text in zip((18, 17, 16, 15, 14), looked_at, strict=True):
+            assert f"cap {number}.png" in text
+        expect(page.locator("#commission-odd li")).to_contain_text("cap 19.png")
+        page.get_by_role("button", name=out, exact=True).click()
+        wait_until(lambda: learnt.commissioning.draft("conveyor")["left_out"] == ["000018.png"])
+        expect(page.locator("#commission-stale")).to_be_visible()
+
+
+def test_the_first_step_of_learning_reads_like_no_button(browser, learnt):
+    learnt.commissioning._needed("conveyor")._learner = SimpleNamespace(progress=Progress(), cancel=lambda: None)
+    with served(learnt) as url, opened_page(browser, f"{url}/#commission") as page:
+        expect(page.locator("#commission-cancel")).to_be_visible()
+        assert page.locator("#commission-stage").inner_text().strip() == "Beginning …"
 
 
 def test_images_are_chosen_as_train_reads_a_folder(browser, tmp_path):
@@ -159,7 +215,7 @@ def test_sixty_images_become_a_model_in_service_though_the_daemon_is_killed(brow
         assert (daemon.pipeline("parts")["reason"] or "").startswith("waits for")
         assert daemon.api.get("/api/notices").json()["standing"] == []
         with opened_page(browser, url, expected=("net::ERR_",), **PANEL) as page:
-            page.on("request", lambda request: sent.append(request.url) if request.url.endswith("/images") else None)
+            page.on("request", lambda request: sent.append(request.url) if "/images?file=" in request.url else None)
             expect(page.locator("#commission-choose")).to_be_enabled()
             in_sight(page, "commission-choose")
             shot(page, shots, "1-studio")

@@ -99,13 +99,16 @@ def test_a_folder_is_sent_and_gone_on_with(daemon):
         assert daemon.store.changes[0]["by"] == "Anna (127.0.0.1)"
         assert daemon.store.changes[0]["after"] == "caps/good: 4 images for camera conveyor"
         for number in range(3):
-            sent = client.post(f"{ONE}/images", content=png(number), headers={"Content-Type": "image/png"})
+            file = {"file": f"cap {number}.png"} if number else {}
+            kind = {"Content-Type": "image/png"}
+            sent = client.post(f"{ONE}/images", params=file, content=png(number), headers=kind)
             assert sent.json() == {"image": f"{number + 1:06d}.png", "like": None, "images": number + 1}
         again = client.post(f"{ONE}/images", content=png(1), headers=bytes_)
         assert again.json() == {"image": "000002.png", "like": None, "images": 3}
         like = client.post(f"{ONE}/images", content=png(1, suffix=".bmp"), headers=bytes_)
         assert like.json() == {"image": None, "like": "000002.png", "images": 3}
         assert client.post(f"{ONE}/images/000003.png/remove").json()["left_out"] == ["000003.png"]
+        assert client.get(ONE).json()["files"] == {"000002.png": "cap 1.png", "000003.png": "cap 2.png"}
         assert client.get(f"{ONE}/images/000003.png").status_code == 200
 
     daemon.commissioning = Commissioning(daemon)  # started again
@@ -115,7 +118,7 @@ def test_a_folder_is_sent_and_gone_on_with(daemon):
         assert sorted(begun["sent"].values()) == ["000001.png", "000002.png", "000002.png", "000003.png"]
         assert client.post(f"{ONE}/images", content=png(2), headers=bytes_).json()["images"] == 2  # it was left out
         back = client.post(f"{ONE}/images/000003.png/restore").json()
-        assert len(back["images"]) == 3 and back["left_out"] == []
+        assert len(back["images"]) == 3 and back["left_out"] == [] and back["files"]["000003.png"] == "cap 2.png"
 
 
 @pytest.mark.parametrize(

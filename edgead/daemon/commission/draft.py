@@ -48,7 +48,7 @@ class State(Section):
     `revision` counts the changes of what is drawn, so that two who change it at once notice each other. `learnt` names
     the folder of the last result, and `learnt_from` what it was learnt from. `left_out` names images that were taken
     out and are still there. `sender` is who sends a folder of images, and `sent` names the image that each of its files
-    became, by the file's SHA-256.
+    became, by the file's SHA-256. `files` holds what images' files were called, by the image's name.
     """
 
     camera: str
@@ -64,6 +64,7 @@ class State(Section):
     left_out: list[str] = []
     sender: str | None = None
     sent: dict[str, str] = {}
+    files: dict[str, str] = {}
 
 
 def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
@@ -162,7 +163,7 @@ class Draft:
         for path in place.glob(".*") if place.is_dir() else ():
             _remove(path)
 
-    def add(self, image: np.ndarray, sha256: str | None = None) -> tuple[str | None, str | None]:
+    def add(self, image: np.ndarray, sha256: str | None = None, file: str = "") -> tuple[str | None, str | None]:
         """Keep the image of a good part, losslessly, unless it shows the same as another one.
 
         Parameters
@@ -170,6 +171,8 @@ class Draft:
         image : ndarray of shape (H, W, 3), uint8, BGR
         sha256 : str, optional
             Of the file that somebody sent, which is remembered then.
+        file : str, optional
+            What that file is called.
 
         Returns
         -------
@@ -198,6 +201,8 @@ class Draft:
         update = {"next_number": self.state.next_number + 1, "frame_size": size}
         if sha256 is not None:
             update["sent"] = self._sent_with(sha256, name)
+        if file:
+            update["files"] = {**self.files, name: file}
         try:
             self._write(self.state.model_copy(update=update))
             write_image(path, image, durable=True)
@@ -270,6 +275,12 @@ class Draft:
         """The images, also those taken out, that files became which somebody sent: names by the files' SHA-256."""
         there = {*self.images, *self.left_out}
         return {sha256: name for sha256, name in self.state.sent.items() if name in there}
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What the files were called that images came from, also those taken out, by the image's name."""
+        there = {*self.images, *self.left_out}
+        return {name: file for name, file in self.state.files.items() if name in there}
 
     def change(self, drawn: DraftSettings, revision: int, by: str, frame_size: tuple[int, int] | None) -> None:
         """Set what is drawn.

@@ -313,6 +313,7 @@ class Work:
                 "frame_height": height,
                 "images": list(draft.images),
                 "left_out": list(draft.left_out),
+                "files": draft.files,
                 "mib": draft.mib,
                 "alike": self._alike,
                 **rates_of(len(draft.images)),
@@ -351,8 +352,8 @@ class Work:
             self._draft.begin_sending(by)
             return self._draft.sent
 
-    def send(self, data: bytes) -> dict[str, Any]:
-        """Take the bytes of an image file as a good part; gives its name, or that of the one that it repeats.
+    def send(self, data: bytes, file: str = "") -> dict[str, Any]:
+        """Take the bytes of an image `file` as a good part; gives its name, or that of the one that it repeats.
 
         Raises
         ------
@@ -375,7 +376,7 @@ class Work:
                 self._refuse_while_learning()
                 draft.check_size(image)
                 self._problem = None
-                name, repeated = draft.add(image, sha256)
+                name, repeated = draft.add(image, sha256, file)
         return {"image": name, "like": repeated, "images": len(draft.images)}
 
     def collect(self, mode: str, every_s: float | None) -> None:

@@ -85,12 +85,12 @@ class Commissioning:
         with self._daemon.store.audited(by=by, action="send images", pipeline="", before=None, after=after):
             return work.begin_sending(by)
 
-    def send(self, camera: str, data: bytes) -> dict[str, Any]:
-        """Take the bytes of an image file as a good part; `begin_sending` comes before the first; see `Work.send`."""
+    def send(self, camera: str, data: bytes, file: str = "") -> dict[str, Any]:
+        """Take the bytes of an image `file` as a good part; `begin_sending` comes before the first; see `Work.send`."""
         # Decoding and writing take as long as they take: verdicts do not wait for it.
         send = self._needed(camera).send
         try:
-            return self._sending.submit(send, data).result()
+            return self._sending.submit(send, data, file).result()
         except (CancelledError, RuntimeError) as error:
             if self._closed:
                 raise NotNowError("the daemon ends") from error

@@ -8,11 +8,11 @@ import { Drawing } from "./drawing.js";
 import { Sending, chosenFiles, droppedFiles, goodImages } from "./folder.js";
 import { cameraReason } from "./reasons.js";
 import { changeThresholds } from "./thresholds.js";
-import { Wall } from "./wall.js";
+import { Wall, partName } from "./wall.js";
 import { t } from "./words.js";
 
 const STAGES = {
-  begin: t("Begin"),
+  begin: t("Beginning …"),
   "read images": t("Read the images"),
   "extract features": t("Look at each part"),
   "choose memory bank": t("Choose what to remember"),
@@ -86,7 +86,7 @@ export class CommissionView {
     }
     if (this.sending && !this.sending.stopped) return toast(t("A folder is being sent already: wait for it, or stop it"), true);
     const send = () => {
-      this.sending = new Sending(this.path, found.name, images);
+      this.sending = new Sending(this.path, found.name, images, this.draft);
       return this.sending.run().then(() => this.poll());
     };
     if (this.draft) return send();
@@ -285,7 +285,7 @@ export class CommissionView {
   async take() {
     try {
       const taken = await post(`${this.path}/take`);
-      if (taken.like) toast(t("It shows the same as part {number}: put another part under the camera", { number: Number.parseInt(taken.like, 10) }), true);
+      if (taken.like) toast(t("It shows the same as {part}: put another part under the camera", { part: partName(this.draft, taken.like) }), true);
     } catch (problem) {
       toast(problem.message, true);
     }

@@ -3,10 +3,12 @@
 import { post } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
 import { by, el, ms, say, scaledText } from "./dom.js";
+import { partName } from "./wall.js";
 import { t } from "./words.js";
 
 const oneIn = (rate) => Math.round(1 / rate);
 const MAX_USUAL = 8; // parts that are shown beside the odd ones
+const LOOKED_AT = 5; // of these, as `edgead train` names them: no rule finds faint defects among good parts
 
 export function showResult(view, draft) {
   const { result } = draft;
@@ -23,7 +25,7 @@ export function showResult(view, draft) {
   const usual = result.parts.filter((part) => !part.odd).slice(0, MAX_USUAL);
   by("commission-odd-part").hidden = odd.length === 0;
   by("commission-odd").replaceChildren(...odd.map((part) => tile(view, draft, part)));
-  by("commission-usual").replaceChildren(...usual.map((part) => tile(view, draft, part)));
+  by("commission-usual").replaceChildren(...usual.map((part, index) => tile(view, draft, part, index < LOOKED_AT)));
 }
 
 function words({ result, pipelines, next_rate, next_parts }) {
@@ -39,13 +41,13 @@ function words({ result, pipelines, next_rate, next_parts }) {
   return said;
 }
 
-function tile(view, draft, part) {
-  const number = Number.parseInt(part.name, 10);
+function tile(view, draft, part, look = false) {
+  const called = partName(draft, part.name);
   const there = draft.images.includes(part.name);
   const why = part.odd && (part.learnt ? t("unlike the others; learnt") : t("unlike the others; not learnt"));
-  const image = el("img", { src: `${view.path}/maps/${part.name}?of=${encodeURIComponent(draft.begun_at)}-${draft.revision}-${draft.result.learnt}`, alt: t("Heat map of part {number}", { number }), loading: "lazy" });
-  const out = el("button", { type: "button", "data-needs": "engineer", "aria-label": t("Take part {number} out", { number }), onclick: () => view.remove(part.name) }, t("Take it out"));
-  return el("li", { "data-odd": part.odd }, there ? image : el("span", { class: "gone" }, t("taken out")), el("b", {}, t("score {score}", { score: scaledText(part.scaled_score) })), el("span", { class: "muted" }, t("Part {number}", { number }), why && `: ${why}`), there && out);
+  const image = el("img", { src: `${view.path}/maps/${part.name}?of=${encodeURIComponent(draft.begun_at)}-${draft.revision}-${draft.result.learnt}`, alt: t("Heat map of {part}", { part: called }), loading: "lazy" });
+  const out = el("button", { type: "button", "data-needs": "engineer", "aria-label": t("Take {part} out", { part: called }), onclick: () => view.remove(part.name) }, t("Take it out"));
+  return el("li", { "data-odd": part.odd, "data-look": look }, there ? image : el("span", { class: "gone" }, t("taken out")), el("b", {}, t("score {score}", { score: scaledText(part.scaled_score) })), el("span", { class: "muted" }, draft.files[part.name] ?? t("Part {number}", { number: Number.parseInt(part.name, 10) }), why && `: ${why}`), there && out);
 }
 
 function go(view, draft) {

@@ -3,6 +3,7 @@
 import { get, me, post, upload } from "./api.js";
 import { remembered } from "./dialogs.js";
 import { by, count, el, say, toast } from "./dom.js";
+import { partName } from "./wall.js";
 import { t } from "./words.js";
 
 const IMAGE = /^[^.].*\.(bmp|jpe?g|pgm|png|pnm|ppm|tiff?|webp)$/i;
@@ -59,10 +60,11 @@ export function goodImages({ files }) {
 
 // One folder on its way to the draft of a camera.
 export class Sending {
-  constructor(path, name, images) {
+  constructor(path, name, images, { files }) {
     this.path = path;
     this.name = name;
     this.images = images;
+    this.files = { ...files }; // what parts are called
     this.done = 0;
     this.refused = [];
     this.stopped = false;
@@ -111,8 +113,9 @@ export class Sending {
     if (Object.hasOwn(sent, await sha256(data))) return;
     while (!this.stopped) {
       try {
-        const taken = await upload(`${this.path}/images`, new Blob([data]));
-        if (taken.like) this.refuse(file, t("shows the same as part {number}", { number: Number.parseInt(taken.like, 10) }));
+        const taken = await upload(`${this.path}/images?${new URLSearchParams({ file: file.name })}`, new Blob([data]));
+        if (taken.image) this.files[taken.image] = file.name;
+        if (taken.like) this.refuse(file, t("shows the same as {part}", { part: partName(this, taken.like) }));
         return;
       } catch (problem) {
         if (OF_THIS_FILE.includes(problem.status)) return this.refuse(file, problem.message);

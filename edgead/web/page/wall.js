@@ -4,6 +4,9 @@ import { me } from "./api.js";
 import { by, el } from "./dom.js";
 import { t } from "./words.js";
 
+// What a part is called in a sentence: its file, where it came as one.
+export const partName = ({ files }, name) => files[name] ?? t("part {number}", { number: Number.parseInt(name, 10) });
+
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
 
 export class Wall {
@@ -25,7 +28,7 @@ export class Wall {
     const names = [...draft.images, ...draft.left_out].sort();
     const wanted = new Set(names);
     for (const item of [...this.list.children]) if (!wanted.delete(item.dataset.name)) item.remove();
-    for (const name of wanted) this.list.prepend(this.item(name, `${path}/images/${name}?width=320&of=${encodeURIComponent(draft.begun_at)}`)); // newest first
+    for (const name of wanted) this.list.prepend(this.item(draft, name, `${path}/images/${name}?width=320&of=${encodeURIComponent(draft.begun_at)}`)); // newest first
     if (!this.under) this.mark(draft.left_out);
     if (!this.list.querySelector("[tabindex='0']")) this.list.firstElementChild?.firstElementChild.setAttribute("tabindex", "0");
     by("commission-wall").hidden = names.length === 0;
@@ -37,10 +40,9 @@ export class Wall {
     by("commission-undo").disabled = leftOut.length === 0;
   }
 
-  item(name, src) {
-    const number = Number.parseInt(name, 10);
+  item(draft, name, src) {
     const image = el("img", { src, alt: "", loading: "lazy", decoding: "async" });
-    const button = el("button", { type: "button", class: "take-out", tabindex: "-1", "aria-pressed": "false", "aria-label": t("Leave part {number} out", { number }), onclick: () => this.toggle(button), onfocus: () => this.enter(button) }, image, el("span", { class: "number", "aria-hidden": "true" }, String(number)));
+    const button = el("button", { type: "button", class: "take-out", tabindex: "-1", "aria-pressed": "false", "aria-label": t("Leave {part} out", { part: partName(draft, name) }), onclick: () => this.toggle(button), onfocus: () => this.enter(button) }, image, el("span", { class: "number", "aria-hidden": "true" }, draft.files[name] ?? String(Number.parseInt(name, 10))));
     return el("li", { "data-name": name }, button);
   }
 

@@ -74,6 +74,7 @@ class DraftAnswer(Answer):
     frame_height: int | None
     images: Annotated[list[str], Field(description="Names, oldest first.")]
     left_out: Annotated[list[str], Field(description="Names of those that were taken out and can be put back.")]
+    files: Annotated[dict[str, str], Field(description="What the files were called that images came from.")]
     mib: Number
     alike: Annotated[int, Field(description="Frames left out as they show the same as one before them.")]
     rate: Annotated[Number, Field(description="The false-reject rate that so many parts support; null for none.")]
@@ -187,7 +188,13 @@ def begin_folder(name: str, camera: Camera, given: Folder, daemon: Daemon, addre
 
 
 @routes.post("/{name}/images", openapi_extra=_BODY, responses=problems(413, 415, 422, 503))
-async def send(name: str, camera: Camera, daemon: Daemon, request: Request) -> TakenAnswer:
+async def send(
+    name: str,
+    camera: Camera,
+    daemon: Daemon,
+    request: Request,
+    file: Annotated[str, Query(max_length=255, description="What it is called.")] = "",
+) -> TakenAnswer:
     """Take the image file of the body as a good part, after `folder` was begun; one that is here is not taken twice.
 
     422: this file cannot be taken; 409: no other one could be either; 503: send it again.
@@ -198,7 +205,7 @@ async def send(name: str, camera: Camera, daemon: Daemon, request: Request) -> T
     with request.app.state.desk.place(f"camera {name}"):
         data = await request.body()
         try:
-            taken = await run_in_threadpool(daemon.commissioning.send, name, data)
+            taken = await run_in_threadpool(daemon.commissioning.send, name, data, file)
         except ImageError as error:
             raise HTTPException(422, str(error)) from None
     return TakenAnswer.model_validate(taken)
