@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +32,7 @@ class CalibrationError(EdgeadError):
 
 def check_rate(rate: object, what: str) -> None:
     """Raise CalibrationError where it is no share between 0 and 1; `what` names it."""
-    if not isinstance(rate, Real) or not 0 < rate < 1:
+    if not isinstance(rate, (float, np.floating)) or not 0 < rate < 1:
         raise CalibrationError(f"a {what} lies between 0 and 1, 0.05 for 5 %, found {rate!r}")
 
 
