@@ -119,6 +119,8 @@ def test_row_2_a_path_and_an_array_are_one_image(model, part, torch, line_data):
     ):
         with pytest.raises(SettingsError, match=f"{words}: judge .* with predict_all"):
             model.predict(many)
+    with pytest.raises(ImageError, match="^/no/such/folder: no such folder"):
+        model.predict_all("/no/such/folder")
     for one in (part, line_data / "test" / "good" / "000.jpg"):
         with pytest.raises(SettingsError, match="is a single image: judge it with predict"):
             model.predict_all(one)
@@ -172,7 +174,7 @@ def test_row_3_what_is_no_image_is_refused_in_words(model, part, pillow, torch):
         (torch.zeros(8, 8, 3), r"must be \(3, H, W\)"),
         (part.astype(np.float32), "convert it to uint8"),
         (pillow.fromarray(np.zeros((8, 8), np.int32)), "uint8 or uint16, found int32"),
-        (3, "found int"),
+        (3, "a path, the bytes of an image file, a numpy array, a PIL image or a torch tensor, found int"),
     ):
         with pytest.raises(ImageError, match=words):
             model.predict(bad)
@@ -225,8 +227,9 @@ def test_row_5_what_can_be_known_is_refused_at_the_call(model, part, line_data):
     ):
         with pytest.raises(ImageError, match=words):
             model.predict(bad)
-    with pytest.raises(SettingsError, match="colour='hsv'"):
-        model.predict([part], colour="hsv")
+    for one in ([part], part, line_data / "test" / "good" / "000.jpg"):
+        with pytest.raises(SettingsError, match="colour='hsv'"):
+            model.predict(one, colour="hsv")
 
 
 def test_rows_6_to_8_training_is_a_function(plugin, line_data, tmp_path):
@@ -253,7 +256,8 @@ def test_row_6_what_is_wrong_is_refused_before_torch_is_loaded(line_data, tmp_pa
 import sys, edgead
 for settings in (
     {{"presett": "x"}}, {{"num_neighbors": 3}}, {{"preset": "magic"}}, {{"detector": "oracle"}}, {{"roi": (1, 2)}},
-    {{"tiles": "x"}}, {{"good": "nowhere"}}, {{"good": "nowhere/*.png"}}, {{"model": {str(line_data)!r}}},
+    {{"tiles": "x"}}, {{"false_reject_rate": "5%"}}, {{"review_rate": 5}}, {{"settings": {{"num_neighbours": 3}}}},
+    {{"good": "nowhere"}}, {{"good": "nowhere/*.png"}}, {{"model": {str(line_data)!r}}},
 ):
     try:
         edgead.train(**{{"good": {str(line_data)!r}, "model": {str(tmp_path / "m")!r}, **settings}})
@@ -271,6 +275,9 @@ print([name for name in ("torch", "onnx") if name in sys.modules])
             "unknown detector 'oracle'",
             "give x, y, width and height of a region",
             "expected auto, or SIZE",
+            "a false-reject rate lies between 0 and 1, 0.05 for 5 %, found '5%'",
+            "a review rate lies between 0 and 1, 0.05 for 5 %, found 5",
+            "; did you mean num_neighbors?",
             "nowhere: no such folder",
             "matches no images",
             "is not an edgead model",
@@ -293,6 +300,35 @@ def test_row_6_settings_of_the_method_are_refused_before_images_are_read(plugin,
     for settings, words in (({"windw": 3}, "dummy has no setting windw"), ({"image_size": "x"}, "image_size")):
         with pytest.raises(SettingsError, match=words):
             edgead.train(line_data, tmp_path / "model", detector="dummy", settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("detector", "preset", "smallest"),
+    [
+        ("patchcore", "default", "at least 32 pixels a side"),
+        ("efficient_ad", "nano", "at least 64 pixels a side"),
+        ("efficient_ad", "default", "multiples of 16 from 64 on"),
+        ("draem", "default", "multiples of 32 from 32 on"),
+    ],
+)
+def test_row_6_an_input_that_is_too_small_is_refused_before_images_are_read(
+    plugin, line_data, tmp_path, monkeypatch, detector, preset, smallest
+):
+    monkeypatch.setattr("edgead.workstation.training.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
+    for size in (7, (320, 7)):
+        with pytest.raises(SettingsError, match=f"image_size .*7.*{smallest}"):
+            edgead.train(line_data, tmp_path / "model", detector=detector, preset=preset, image_size=size)
+
+
+def test_row_6_few_images_without_a_rate_are_warned_of(plugin, line_data, tmp_path, caplog):
+    paths = sorted((line_data / "train" / "good").iterdir())[:30]
+    common = {"detector": "dummy", "image_size": 32, "group": "none", "progress": False}
+    edgead.train(paths, tmp_path / "model", **common).close()
+    words = "limits from 6 good images allow only a false-reject rate of 20 %: with more images it is 5 %"
+    assert caplog.text.count(words) == 1
+    caplog.clear()
+    edgead.train(paths, tmp_path / "model", false_reject_rate=0.2, **common).close()
+    assert "allow only" not in caplog.text
 
 
 def test_row_6_images_that_a_program_holds_are_learnt(plugin, line_data, tmp_path):
@@ -446,6 +482,12 @@ def test_row_14_a_verdict_is_drawn_saved_and_written(model, path, verdict, tmp_p
     assert below["dent/000.jpg"].save(tmp_path) == tmp_path / "dent" / "000.jpg_reject.jpg"
     with pytest.raises(ImageError, match="an array has no name"):
         verdict.save(tmp_path)
+    for name in ("out.gif", "out.txt"):
+        with pytest.raises(ImageError, match=rf"{name}: an image ends in one of .*\.jpg .*\.png"):
+            of_file.save(tmp_path / name)
+        assert not (tmp_path / name).exists()
+    (tmp_path / "of.may").mkdir()
+    assert of_file.save(tmp_path / "of.may").parent == tmp_path / "of.may"
 
 
 def test_row_14_a_verdict_has_its_map_at_the_size_of_the_image(model, path, part, verdict):

@@ -314,6 +314,8 @@ def test_heat_maps_are_not_judged_by_the_next_run(model, line_data, tmp_path):
         (["--threads", "300", "doctor"], "less than or equal to 256"),
         (["train", "{data}", "-o", "out", "--seed", "-1"], "greater than or equal to 0"),
         (["train", "{data}", "-o", "out", "--image-size", "0"], "at least 1"),
+        (["train", "{data}", "-o", "out", "--image-size", "640x"], "such as 640 or 640x480"),
+        (["train", "{data}", "-o", "out", "--image-size", "7"], "patchcore needs at least 32 pixels a side"),
         (["train", "{data}", "-o", "out", "--roi", "0,0,0,10"], "at least 1"),
         (["train", "{data}", "-o", "out", "--normal-dir", "/nonexistent"], "no folder /nonexistent"),
         (["train", "{data}", "-o", "out", "--review-rate", "0.001"], "review rate"),

@@ -546,7 +546,47 @@ def test_a_folder_of_good_images_stays_one(tmp_path, made):
         write(tmp_path / f"{part.name}.png", part.image)
     write_csv(tmp_path / "groups.csv", [["path", "group"]])
     assert read_layout(tmp_path) is None and len(find_good_images(tmp_path)) == 3
-    assert survey(tmp_path).to_dict()["layout"] == "a folder of good images"
+    assert survey(tmp_path).to_dict()["layout"] == "a folder of images"
+
+
+def test_a_plain_folder_is_taken_as_good_and_tested_with_by_nothing(tmp_path, made):
+    for number in range(3):
+        for word in ("crack", "good"):
+            write(tmp_path / f"{word}_{number}.png", made[0].image)
+    found = survey(tmp_path)
+    report = found.to_dict()
+    assert (report["learnt"], report["tested"]) == (6, 0)
+    assert [row["kind"] for row in report["splits"]] == ["taken as good"]
+    assert found.notes == [
+        "6 images, taken as good: nothing says so",
+        "names begin with different words (3 with crack, 3 with good): images of defects may lie among them",
+    ]
+    ended = run_here("data", "show", tmp_path)
+    assert "edgead screen" in ended.stdout and "test with 6" not in ended.stdout
+    for path in tmp_path.glob("crack_*"):
+        path.unlink()
+    assert survey(tmp_path).notes == ["3 images, taken as good: nothing says so"]
+    write(tmp_path / "001.png", made[0].image)  # a name without a word says nothing of the others
+    assert len(survey(tmp_path).notes) == 1
+
+
+def test_a_test_set_alone_is_shown_as_one(tmp_path, made):
+    for folder in ("good", "crack", "ground_truth/crack"):
+        image = np.full((64, 64), 255, np.uint8) if "truth" in folder else made[0].image
+        write(tmp_path / folder / "0.png", image)
+    found = survey(tmp_path)
+    report = found.to_dict()
+    assert (report["layout"], report["learnt"], report["tested"]) == ("a test set", 0, 2)
+    assert [(row["split"], row["kind"], row["masks"]) for row in found.rows()] == [
+        ("test", "good", 0),
+        ("test", "crack", 1),
+    ]
+    assert any("serves eval and report, not train" in note for note in found.notes)
+    ended = run_here("data", "show", tmp_path)
+    assert ended.returncode == 0 and f"edgead eval MODEL {tmp_path}" in ended.stdout.replace("\n", "")
+    shutil.rmtree(tmp_path / "crack")
+    with pytest.raises(DatasetError, match="no folder train/good"):
+        survey(tmp_path)
 
 
 def test_layouts_have_names_of_their_own():

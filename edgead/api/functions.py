@@ -14,7 +14,8 @@ from edgead.api.errors import names_parameters
 from edgead.api.model import Model
 from edgead.api.options import TrainOptions, check_options
 from edgead.api.paths import Paths, image_paths, learnt_images
-from edgead.artifact.folder import check_destination
+from edgead.artifact.folder import Artifact, check_destination
+from edgead.calibration.plan import GROUPS, IMAGES, OFFERED_RATES
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
@@ -140,9 +141,23 @@ def train(
     for problem in skipped:
         logger.warning("left out: %s", problem)
     training = artifact.manifest.training
-    for warning in [*training.get("odd_images", ()), *([training["shrunk"]] if "shrunk" in training else ())]:
+    asked = images.false_reject_rate is not None or images.costs is not None
+    few = [] if asked else _few_images(artifact)
+    for warning in [*few, *training.get("odd_images", ()), *([training["shrunk"]] if "shrunk" in training else ())]:
         logger.warning("%s", warning)
     return Model(artifact)
+
+
+def _few_images(artifact: Artifact) -> list[str]:
+    """Say where so few images made the limit that it is for a higher rate than usual."""
+    limits = artifact.graph().calibration
+    if limits is None or not limits.scores or limits.false_reject_rate <= OFFERED_RATES[0]:
+        return []
+    count, what = (len(set(limits.groups)), GROUPS) if limits.groups else (len(limits.scores), IMAGES)
+    return [
+        f"limits from {count} {what} allow only a false-reject rate of {100 * limits.false_reject_rate:.3g} %: with "
+        f"more images it is {100 * OFFERED_RATES[0]:.3g} %"
+    ]
 
 
 def load(

@@ -30,10 +30,15 @@ class CalibrationError(EdgeadError):
     """The good images cannot support the rate that was asked for."""
 
 
+def check_rate(rate: object, what: str) -> None:
+    """Raise CalibrationError where it is no share between 0 and 1; `what` names it."""
+    if not isinstance(rate, (float, np.floating)) or not 0 < rate < 1:
+        raise CalibrationError(f"a {what} lies between 0 and 1, 0.05 for 5 %, found {rate!r}")
+
+
 def images_needed(false_reject_rate: float) -> int:
     """Smallest number of held-out good images, or of groups of them, that can support a false-reject rate."""
-    if not 0 < false_reject_rate < 1:
-        raise CalibrationError(f"a false-reject rate lies between 0 and 1, found {false_reject_rate}")
+    check_rate(false_reject_rate, "false-reject rate")
     # The rank below must not exceed n; the small term absorbs the rounding of rates such as 0.07.
     return max(1, math.ceil(1 / false_reject_rate - 1 - 1e-9))
 

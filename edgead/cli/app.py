@@ -206,11 +206,18 @@ def read_setting(text: str) -> tuple[str, Any]:
     raise SettingsError(f"--set {text!r}: expected NAME=VALUE, such as window=3 or layers=[stride8,stride16]")
 
 
+# Examples by how many numbers an option takes: a side, two sides, a region.
+_NUMBERS = {1: "640", 2: "640x480", 4: "100,80,400,300"}
+
+
 def read_numbers(option: str, text: str, counts: tuple[int, ...], *, repeat: int = 0) -> tuple[int, ...]:
     """Read whole numbers from the text of an option; as many as one of `counts`."""
     parts = text.replace("x", ",").split(",")
     if len(parts) not in counts or not all(part.strip().isdigit() for part in parts):
-        raise SettingsError(f"{option} {text!r}: expected {' or '.join(map(str, counts))} whole numbers with commas")
+        raise SettingsError(
+            f"{option} {text!r}: expected {' or '.join(map(str, counts))} whole numbers, "
+            f"such as {' or '.join(_NUMBERS[count] for count in counts)}"
+        )
     numbers = tuple(int(part) for part in parts)
     if min(numbers[-2:]) == 0:
         raise SettingsError(f"{option} {text!r}: height and width must be at least 1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group
@@ -13,6 +13,9 @@ from rich.table import Table
 
 from edgead.cli.app import Json, app, print_report
 from edgead.cli.console import edgead_command, next_steps, stage_bars
+
+if TYPE_CHECKING:
+    from edgead.dataset.survey import Survey
 
 
 class DataWork(str, Enum):
@@ -36,10 +39,26 @@ def data(
         found = survey(path, partial(progress, "read images"))
     report = found.to_dict()
     print_report(report, json, lambda: _table(report))
-    if not json and not found.problems and report["learnt"]:
-        print(*next_steps((edgead_command("train", path, "-o", "model"), "learns the good images")), sep="\n")
+    steps = [] if json or found.problems else _next(found)
+    if steps:
+        print(*next_steps(*steps), sep="\n")
     if found.problems:
         raise typer.Exit(1)
+
+
+def _next(found: Survey) -> list[tuple[str, str]]:
+    path = found.found.path
+    train = edgead_command("train", path, "-o", "model")
+    if found.is_plain:
+        screen = edgead_command("screen", path, "-o", "screened")
+        return [(screen, "looks through a pile that nobody sorted"), (train, "learns all of them, if all are good")]
+    if found.found.learnt():
+        return [(train, "learns the good images")]
+    return [(edgead_command("eval", "MODEL", path), "tests a model with these")] if found.found.tested() else []
+
+
+def _tested(images: int) -> str:
+    return f"eval and report test with {images}" if images else "eval and report find none to test with"
 
 
 def _table(report: dict[str, Any]) -> Group:
@@ -51,7 +70,7 @@ def _table(report: dict[str, Any]) -> Group:
     sizes = ", ".join(f"{count} of {size}" for size, count in list(report["sizes"].items())[:5])
     lines = [
         f"sizes: {sizes}{', ...' if len(report['sizes']) > 5 else ''}",
-        f"train learns {report['learnt']} images, eval and report test with {report['tested']}",
+        f"train learns {report['learnt']} images, {_tested(report['tested'])}",
         *(f"note: {note}" for note in report["notes"]),
         *(f"problem: {problem}" for problem in report["problems"][:5]),
         *(["..."] if len(report["problems"]) > 5 else []),

@@ -123,6 +123,12 @@ def _is_plain(data: Path) -> bool:
     return is_volume(data) or any(is_volume(one) or (is_image_path(one) and one.is_file()) for one in data.iterdir())
 
 
+def is_test_set(data: Path) -> bool:
+    """Whether a folder itself holds `good` and a folder for a kind of defect, and nothing to learn from."""
+    names = {entry.name for entry in data.iterdir() if entry.is_dir()}
+    return GOOD in names and not names & {"train", "test"} and len(names - {GOOD, *_BESIDE}) > 0 and not _is_plain(data)
+
+
 def find_test_images(data: Path) -> list[LabelledImage]:
     """List the test images of a data set: good ones first, then type by type.
 

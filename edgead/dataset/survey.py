@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgead.dataset.errors import DatasetError
-from edgead.dataset.folders import Progress, find_good_images, find_test_images
+from edgead.dataset.folders import Progress, find_good_images, find_test_images, is_test_set
 from edgead.dataset.labelled import GOOD, TRAIN, UNSPLIT, LabelledImage
 from edgead.dataset.layouts.registry import DataSet, read_layout
 from edgead.images.files import ImageError, load_image
+
+_PLAIN = "a folder of images"
+# Of a file's name: what may say what it shows. Names with more different ones are no more than names.
+_FIRST_WORD, _MOST_WORDS = re.compile(r"[^\W\d_]{2,}"), 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,16 @@ class Survey:
     problems: list[str]
     notes: list[str]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing says what its images show."""
+        return self.found.layout == _PLAIN
+
     def rows(self) -> list[dict[str, Any]]:
         """Counts of each split and kind, in the order of the data set."""
         rows: dict[tuple[str, str], list[LabelledImage]] = {}
         for image in self.found.images:
-            rows.setdefault((image.split, image.defect), []).append(image)
+            rows.setdefault((image.split, "taken as good" if self.is_plain else image.defect), []).append(image)
         return [
             {
                 "split": split or "none",
@@ -57,7 +67,7 @@ class Survey:
             "layout": self.found.layout,
             "images": len(self.found.images),
             "learnt": len(self.found.learnt()),
-            "tested": len(self.found.tested()),
+            "tested": 0 if self.is_plain else len(self.found.tested()),
             "splits": self.rows(),
             "sizes": {f"{width}x{height}": count for (height, width), count in self.sizes.most_common()},
             "problems": self.problems,
@@ -88,16 +98,29 @@ def survey(data: Path, progress: Progress | None = None) -> Survey:
             problems.append(str(error))
         if progress:
             progress(done, len(found.images))
-    return Survey(found, sizes, problems, _notes(found, bare, empty))
+    notes = _notes_of_plain(found) if found.layout == _PLAIN else _notes(found, bare, empty)
+    return Survey(found, sizes, problems, notes)
 
 
 def _of_folders(data: Path) -> DataSet:
-    """What lies as in MVTec AD, or a plain folder of good images."""
+    """What lies as in MVTec AD, or a test set alone, or a plain folder of images, which are taken as good."""
+    if data.is_dir() and is_test_set(data):
+        return DataSet(data, "a test set", find_test_images(data))
     test, split = (data / "test").is_dir(), TRAIN if (data / "train").is_dir() else UNSPLIT
     has_good = not test or (data / TRAIN / GOOD).is_dir()
     images = [LabelledImage(path, GOOD, None, split) for path in find_good_images(data)] if has_good else []
-    layout = "MVTec AD" if test or split else "a folder of good images"
+    layout = "MVTec AD" if test or split else _PLAIN
     return DataSet(data, layout, [*images, *(find_test_images(data) if test else ())])
+
+
+def _notes_of_plain(found: DataSet) -> list[str]:
+    notes = [f"{len(found.images)} images, taken as good: nothing says so"]
+    first = [_FIRST_WORD.match(image.path.name) for image in found.images]
+    words = Counter(word[0] for word in first if word)
+    if words.total() == len(first) and 1 < len(words) <= _MOST_WORDS:
+        named = ", ".join(f"{count} with {word}" for word, count in words.most_common())
+        notes.append(f"names begin with different words ({named}): images of defects may lie among them")
+    return notes
 
 
 def _notes(found: DataSet, bare: int, empty: int) -> list[str]:
@@ -114,6 +137,8 @@ def _notes(found: DataSet, bare: int, empty: int) -> list[str]:
         notes.append(f"defective images without a mask, which pixel metrics leave out: {bare}")
     if empty:
         notes.append(f"masks of defects that mark nothing: {empty}")
-    if found.learnt() and not any(image.is_defective for image in found.tested()):
+    if found.tested() and not found.learnt():
+        notes.append("it serves eval and report, not train: that learns a folder of good images")
+    elif not any(image.is_defective for image in found.tested()):
         notes.append("no defective images to test with")
     return notes

@@ -31,10 +31,12 @@ from edgead.images.inputs import (
     PathLike,
     Tensor,
     check_given,
+    check_type,
     checked_colour,
     each_image,
     in_bgr,
     is_one,
+    is_there,
     name_of,
     read_image,
 )
@@ -185,6 +187,7 @@ class Detector(Measurer):
         """
         if isinstance(image, np.ndarray) and image.ndim < 4:  # a device's frames: no more is asked of them
             return self._predict(image if colour is None else in_bgr(image, colour))
+        checked_colour(colour)
         if isinstance(image, (str, os.PathLike)) and named_path(image).is_dir():
             raise SettingsError(f"{image} is a folder: judge its images with predict_all")
         if isinstance(image, Sequence) and not is_one(image):
@@ -239,6 +242,9 @@ class Detector(Measurer):
         checked_colour(colour)
         several = each_image(images, recursive=recursive)
         if several is None:
+            check_type(images)
+            if isinstance(images, (str, os.PathLike)) and not is_there(named_path(images)):
+                raise ImageError(f"{images}: no such folder")
             raise SettingsError(f"{_named(images)} is a single image: judge it with predict, or put it in a list")
         found = list(several)
         if not is_one(images):  # else they were found, or are parts of one array

@@ -97,6 +97,17 @@ def is_one(image: Any) -> bool:
     return isinstance(image, (str, os.PathLike, bytes, bytearray, np.ndarray)) or _is_pil(image) or _is_tensor(image)
 
 
+def check_type(image: Any) -> None:
+    """Raise ImageError where its type alone says that it is nothing that `read_image` takes; names what that is."""
+    if image is None:
+        as_bgr(image)  # which says where it usually comes from
+    if not is_one(image):
+        raise ImageError(
+            "an image is a path, the bytes of an image file, a numpy array, a PIL image or a torch tensor, found "
+            f"{type(image).__name__}"
+        )
+
+
 def check_given(image: Any) -> None:
     """Refuse, before it is read, what can be no image.
 
@@ -111,10 +122,15 @@ def check_given(image: Any) -> None:
         path = named_path(image)
         if path.is_dir():
             raise ImageError(f"{path} is a folder: give it alone, or its images")
-        if volume_of(path) is None and not path.exists():
+        if not is_there(path):
             raise ImageError(f"{path}: no such file")
-    elif not is_one(image):
-        as_bgr(image)  # which says what it is
+    else:
+        check_type(image)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; the slice of a volume, which is none of its own, counts as one."""
+    return volume_of(path) is not None or path.exists()
 
 
 def name_of(image: Any) -> str:
@@ -160,6 +176,7 @@ def read_image(image: Any, colour: str | None = None, *, keep_depth: bool = Fals
         return in_bgr(_of_pil(image), "rgb")
     if _is_tensor(image):
         return in_bgr(_of_tensor(image), colour or "rgb")
+    check_type(image)
     return in_bgr(image, colour)
 
 

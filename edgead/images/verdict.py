@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from edgead.files.user_paths import named_path
-from edgead.images.files import IMAGE_SUFFIXES, ImageError, as_bgr, load_image, write_image
+from edgead.images.files import ImageError, as_bgr, load_image, write_image
 from edgead.images.inputs import Colour, checked_colour
 from edgead.images.overlay import draw_overlay
 from edgead.images.pairs import load_deep
@@ -109,8 +109,8 @@ class ImageVerdict(Verdict):
         Parameters
         ----------
         path : path
-            An image file, by its suffix; or a folder, where the file is named by the image and the decision, such as
-            `scratch/007.png_reject.jpg`.
+            An image file, by its suffix; or a folder, which has none or is there, where the file is named by the image
+            and the decision, such as `scratch/007.png_reject.jpg`.
 
         Returns
         -------
@@ -120,12 +120,12 @@ class ImageVerdict(Verdict):
         Raises
         ------
         ImageError
-            A folder, and the image has no name; or the image's own file is gone.
+            A folder, and the image has no name; a suffix that is no image format's; or the image's own file is gone.
         OSError
             It cannot be written.
         """
         target = named_path(path)
-        if target.suffix.lower() not in IMAGE_SUFFIXES:
+        if target.is_dir() or not target.suffix:
             if not self.name:
                 raise ImageError(f"{target} is no image file, and an array has no name: save it as {target}/NAME.jpg")
             target = target / drawn_name(self.name, self)

@@ -128,6 +128,9 @@ class Method(ABC, Generic[Config]):
         Whether it compares a place with the same place of a part it has learnt: it would take a tile for another.
     in_order : bool
         Whether it learns from the frames of a stream in their order; `edgead train` has images in none.
+    smallest_px : int
+        Least height and width of the network's input that `edgead train` takes: by default two patches of the layers
+        that are compared, of stride 16; below it the image score sees little but the network's padding.
     inputs : tuple of str
         Which inputs (`Preprocessing.colour`) it can learn from. With `rgb_relief`, its class takes `channels`.
     network : nn.Module
@@ -143,6 +146,7 @@ class Method(ABC, Generic[Config]):
     calibrated: ClassVar[bool] = True
     compares_places: ClassVar[bool] = False
     in_order: ClassVar[bool] = False
+    smallest_px: ClassVar[int] = 32
     inputs: ClassVar[tuple[Colour, ...]] = ("rgb",)
     network: nn.Module
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgead.errors import SettingsError
+from edgead.errors import SettingsError, suggestion
 
 _METHOD = "edgead.workstation.methods.method"
 
@@ -57,7 +57,8 @@ def check_known(settings: Iterable[str], known: Collection[str], *, detector: st
     """Refuse names of settings that a detector does not have; the message lists those it has."""
     unknown = sorted(set(settings) - set(known))
     if unknown:
-        raise SettingsError(f"{detector} has no setting {', '.join(unknown)}: it has {', '.join(known)}")
+        meant = "".join(suggestion(name, known) for name in unknown)
+        raise SettingsError(f"{detector} has no setting {', '.join(unknown)}: it has {', '.join(known)}{meant}")
 
 
 def _settings(classes: Mapping[str, ast.ClassDef], method: ast.ClassDef) -> tuple[str, ...] | None:

@@ -21,7 +21,7 @@ from edgead.artifact.inputs import Colour
 from edgead.artifact.manifest import LearnsFrom, Preprocessing
 from edgead.artifact.preprocess import read_in_colour
 from edgead.artifact.tiling import Tiling
-from edgead.calibration.conformal import CalibrationError
+from edgead.calibration.conformal import CalibrationError, check_rate
 from edgead.calibration.operating_point import Costs
 from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import find_good_images, is_pattern, rule_of, split_good
@@ -269,6 +269,8 @@ class GoodImages:
     ------
     SettingsError
         `roi` is no region, or `clean` with `folds`, several products, `ignore` or `align`.
+    CalibrationError
+        A rate is no share between 0 and 1.
     """
 
     data: Path
@@ -293,6 +295,9 @@ class GoodImages:
 
     def __post_init__(self) -> None:
         self._check_input()
+        for rate, what in ((self.false_reject_rate, "false-reject rate"), (self.review_rate, "review rate")):
+            if rate is not None:
+                check_rate(rate, what)
         if self.costs is not None and not self.defects:
             raise SettingsError("costs need known defects: name some with --defects")
         if self.costs is not None and (self.false_reject_rate is not None or self.review_rate is not None):

@@ -23,11 +23,14 @@ def check_settings(detector: str, preset: str, chosen: Mapping[str, Any]) -> Non
     Raises
     ------
     SettingsError
-        An unknown detector, preset or setting, or a value that the method refuses.
+        An unknown detector, preset or setting, or a value that the method refuses, such as an input that is too small.
     """
     of_preset = {} if preset == AUTO else find_preset(detector, preset)
     settings = {**of_preset, **chosen}
-    read_settings(METHODS.find(detector).variant(settings).config_class, settings, detector=detector)
+    method = METHODS.find(detector).variant(settings)
+    size = read_settings(method.config_class, settings, detector=detector).image_size
+    if min(size) < method.smallest_px:
+        raise SettingsError(f"image_size {list(size)}: {detector} needs at least {method.smallest_px} pixels a side")
 
 
 def preset_settings(

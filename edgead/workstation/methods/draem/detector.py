@@ -92,7 +92,7 @@ class DraemConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         if any(side < STRIDE or side % STRIDE for side in self.image_size):
-            raise SettingsError(f"image_size {self.image_size}: draem needs multiples of {STRIDE}")
+            raise SettingsError(f"image_size {self.image_size}: draem needs multiples of {STRIDE} from {STRIDE} on")
         if round(self.width * DISCRIMINATIVE_WIDTH) < 1:
             raise SettingsError(f"width {self.width}: at least {1 / DISCRIMINATIVE_WIDTH:g} is needed for one channel")
         if not 0 <= self.p_cutoff < 1:

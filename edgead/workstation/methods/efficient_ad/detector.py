@@ -116,6 +116,7 @@ class EfficientAD(Method[EfficientADConfig]):
     network: StudentTeacher
 
     name = "efficient_ad"
+    smallest_px = 64
     config_class = EfficientADConfig
     presets = {
         "default": {"model_size": "lite"},
