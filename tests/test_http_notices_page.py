@@ -46,7 +46,7 @@ def test_an_alarm_stands_over_every_view_until_somebody_has_seen_it(browser, dae
         expect(page.locator("#notices")).to_be_hidden()
         raised = raise_row(daemon)
         notice = page.locator(".notice")
-        expect(notice).to_contain_text("Alarmfront: Rejects in a row5 parts in a row were rejected")
+        expect(notice).to_contain_text("Alarmfront: Rejects in a row5 parts in a row were rejected: is it")
         expect(page.locator("#notice-said")).to_have_text(re.compile("^Alarm. front: Rejects in a row"))
         for view in ("Evidence", "System", "Changes"):
             page.get_by_role("link", name=view).click()
