@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -104,6 +105,20 @@ def test_a_disk_that_takes_nothing_stops_nothing(tmp_path, caplog):
     parts(drift, [1.0])
     drift.save()
     assert "is not kept" in caplog.text
+
+
+def test_a_model_that_cannot_be_watched_says_why_and_one_after_it_is_watched(tmp_path, caplog):
+    slot = Slot()
+    watch, slot.drift_watch = slot.drift_watch, Mock(side_effect=SettingsError("m has no scores of good parts"))
+    drift = ModelDrift("a", slot, DriftSection(), tmp_path / "a.json")
+    parts(drift, [1.0] * 3)
+    assert (drift.state.state, drift.state.reason) == ("off", "m has no scores of good parts")
+    assert caplog.text.count("a: drift is not watched: m has no scores") == 1
+    with pytest.raises(SettingsError, match="no drift is watched"):
+        drift.start_again()
+    slot.drift_watch = watch
+    parts(drift, [1.0], model="another")
+    assert (drift.state.state, drift.state.parts) == ("ok", 1)
 
 
 def test_nothing_is_watched_where_nothing_is_to_be(tmp_path):

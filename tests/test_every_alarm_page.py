@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,8 @@ def test_every_alarm_is_seen_acknowledged_and_ended_on_the_page(browser, trained
         daemon.wait_judged(3, "caps")
         with opened_page(browser, str(daemon.api.base_url), **SIZES[size]) as page:
             set_limits(page, "0")
+            (tmp_path / "site.yaml").write_text("cameras: {}\n")
+            daemon.process.send_signal(signal.SIGHUP)
             wait_for(lambda: standing(daemon) == set(KINDS), f"one alarm of each kind: {standing(daemon)}")
             page.evaluate("scrollTo(0, 0)")
             shot(page, shots, "1-live")

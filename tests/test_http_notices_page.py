@@ -10,6 +10,7 @@ from fake_daemon import FakeDaemon
 from http_side import served
 from patience import wait_until
 
+from edgead.drift import DriftState
 from edgead.serialization.notice import Notice
 
 expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
@@ -46,7 +47,7 @@ def test_an_alarm_stands_over_every_view_until_somebody_has_seen_it(browser, dae
         expect(page.locator("#notices")).to_be_hidden()
         raised = raise_row(daemon)
         notice = page.locator(".notice")
-        expect(notice).to_contain_text("Alarmfront: Rejects in a row5 parts in a row were rejected")
+        expect(notice).to_contain_text("Alarmfront: Rejects in a row5 parts in a row were rejected: is it")
         expect(page.locator("#notice-said")).to_have_text(re.compile("^Alarm. front: Rejects in a row"))
         for view in ("Evidence", "System", "Changes"):
             page.get_by_role("link", name=view).click()
@@ -61,6 +62,17 @@ def test_an_alarm_stands_over_every_view_until_somebody_has_seen_it(browser, dae
         daemon.resolve_notice(raised)
         expect(page.locator("#notices")).to_be_hidden()
         expect(page.locator("#notice-list")).to_contain_text("resolved after")
+
+
+def test_a_refused_site_file_is_seen_and_so_is_drift_that_nobody_watches(browser, daemon, url):
+    daemon.pipelines["front"].drift = DriftState("off", None, "it has no scores of good parts", 0, None, 0.0)
+    with opened_page(browser, f"{url}/#system") as page:
+        daemon.raise_notice("site", "the site file is not in force: line 3: cameras.c.fps: unknown key")
+        seen = "The site file is not in forceline 3: cameras.c.fps: unknown key"
+        expect(page.locator(".notice")).to_contain_text(f"Warning{seen}")
+        expect(page.locator("#notice-list")).to_contain_text(seen)
+        note = page.get_by_text("Drift is not watched: it has no scores of good parts")
+        expect(note).to_have_attribute("data-state", "normal")
 
 
 @pytest.mark.slow

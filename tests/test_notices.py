@@ -59,8 +59,16 @@ def test_the_limit_itself_is_no_alarm_and_what_was_found_is_said():
     )
 
 
-def test_alarms_that_nobody_asked_for_are_never_raised():
+def test_many_rejects_in_a_row_are_an_alarm_by_default_that_asks_for_the_model():
     watch = AlarmWatch("caps", AlarmsSection())
+    assert changes(watch, "r" * 19 + "o" + "r" * 19).strip(".") == ""
+    (change,) = watch.add("reject")
+    text = "20 parts in a row were rejected: is it the right model for this part?"
+    assert change.finding == Finding("rejects_in_a_row", "caps", text, "critical", 20.0, 20.0)
+
+
+def test_alarms_that_nobody_asked_for_are_never_raised():
+    watch = AlarmWatch("caps", AlarmsSection(rejects_in_a_row=None))
     assert changes(watch, "r" * 500).strip(".") == "" and watch.kinds == {"not_inspected"}
     assert watch.no_part(running=True) is None
 
@@ -163,6 +171,7 @@ class Plant:
         self.pipelines = {"caps": self.caps}
         self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.sink))}
         self.problems, self.audited, self.refuses = (), [], False
+        self.refused = ""
         self.store = SimpleNamespace(problems=lambda: self.problems, add_audit=self.add_audit)
         self.line = Line()
         self.begin()
@@ -225,6 +234,15 @@ def test_a_fault_is_raised_once_it_has_settled_and_not_twice(plant):
     assert plant.after(1) == ["camera top resolved"]
 
 
+def test_a_refused_site_file_stands_until_one_is_taken(plant):
+    plant.refused = "a: keeps its model: /models/b: no such directory"
+    assert plant.after(4) == ["site site raised"]
+    plant.refused = "c: keeps its model: " + "it is broken, " * 1000
+    assert plant.after(4) == [] and len(plant.notices.standing()[0].text) < 600
+    plant.refused = ""
+    assert plant.after(4) == ["site site resolved"]
+
+
 def test_what_comes_and_goes_is_no_fault(plant):
     for problem in ["answered 500", None] * 10:
         plant.sink["problem"] = problem
@@ -237,6 +255,7 @@ def test_every_part_of_a_site_is_looked_at(plant):
     plant.caps.drift = DriftState("warning", "camera", "the camera's images look different (darker)", 90, 80, 3.0)
     plant.sink["problem"] = "no connection"
     plant.problems = ("records are not written: the disk is full; 3 wait, 0 lost",)
+    plant.refused = "site.yaml:3: cameras.top.fps: unknown key\nsite.yaml:5: sinks: unknown key"
     plant.after(4)
     found = {
         notice.kind: (notice.about, notice.name, notice.severity, notice.text) for notice in plant.notices.standing()
@@ -247,6 +266,10 @@ def test_every_part_of_a_site_is_looked_at(plant):
         "drift": ("pipeline", "caps", "warning", "the camera's images look different (darker)"),
         "sink": ("sink", "plc", "critical", "no connection"),
         "evidence": ("store", "evidence", "critical", plant.problems[0]),
+        "site": (
+            *("site", "site", "warning"),
+            "the site file is not in force: site.yaml:3: cameras.top.fps: unknown key; site.yaml:5: sinks: unknown key",
+        ),
     }
     for about, _, severity, _ in found.values():
         assert any(about == known and severity in severities for known, severities in KINDS.values())

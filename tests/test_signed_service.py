@@ -166,8 +166,8 @@ def test_a_daemon_refuses_at_start_reload_and_swap_and_goes_on(signed, keys, tra
         site["pipelines"]["a"]["model"] = str(signed / "unsigned")
         write_site(signed, site)
         daemon.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: daemon.said("keeps its model"), "the refusal")
-        assert "unsigned is not signed" in daemon.said("keeps its model")[-1]["message"]
+        wait_for(lambda: daemon.said("a: keeps its model"), "the refusal")
+        assert "unsigned is not signed" in daemon.said("a: keeps its model")[-1]["message"]
         # A reload with keys that the model in service is not signed by, and one whose key is not there.
         site["pipelines"]["a"]["model"] = str(signed / "first")
         for key, said, count in (("other", "none of the keys that are trusted", 2), ("gone", "is missing", 0)):
@@ -176,7 +176,7 @@ def test_a_daemon_refuses_at_start_reload_and_swap_and_goes_on(signed, keys, tra
             daemon.process.send_signal(signal.SIGHUP)
             wait_for(lambda said=said: daemon.said(said), said)
             if count:
-                assert len(daemon.said("keeps its model")) == count
+                assert len(daemon.said("a: keeps its model")) == count
         reported = daemon.wait_judged(3)
         assert reported["model_sha256"] == first["model_sha256"] and reported["state"] == "running"
         assert daemon.api.get("/api/audit").json() == []

@@ -80,7 +80,7 @@ def record_page() -> str:
 
 def _notice_parts() -> Iterator[str]:
     when = datetime(2026, 11, 25, 6, 0, tzinfo=timezone.utc)
-    text = "5 parts in a row were rejected"
+    text = "5 parts in a row were rejected: is it the right model for this part?"
     raised = Notice("01939c4e-…", "rejects_in_a_row", "pipeline", "caps", "critical", text, when, 5.0, 5.0)
     own = {
         "type": "Always `notice`: what has no `type` is a verdict.",

@@ -31,6 +31,7 @@ pipelines:
     camera: parts
     model: models/parts
     commissioned: true
+    alarms: {{rejects_in_a_row: null}}   # bad parts on purpose, a folder of them, are no alarm here
 
 store:
   folder: store

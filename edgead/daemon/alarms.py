@@ -163,7 +163,8 @@ class _Row:
         return True
 
     def found(self) -> tuple[str, float]:
-        return f"{self._most} parts in a row were rejected", float(self._most or 0)
+        text = f"{self._most} parts in a row were rejected: is it the right model for this part?"
+        return text, float(self._most or 0)
 
 
 class _Yield:

@@ -12,14 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgead.drift import DriftSection, DriftWatch, OtherWatchError
+from edgead.drift import DriftSection, DriftState, DriftWatch, OtherWatchError
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
     from edgead.daemon.active_model import ActiveModel
-    from edgead.drift import DriftState
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +54,10 @@ class ModelDrift:
         self._image_s = self._off_until_s = 0.0
         self._may_restore = True
         self._save_s = time.monotonic() + _SAVE_EVERY_S
+
+    @property
+    def watched(self) -> bool:
+        return self._watch is not None
 
     def begin(self) -> None:
         """Go on from what was kept, before the first part comes: a warning of before the start still stands."""
@@ -102,7 +105,7 @@ class ModelDrift:
         SettingsError
             Nothing is watched.
         """
-        if self.state is None:
+        if not self.watched:
             raise SettingsError(f"{self._pipeline}: no drift is watched")
         self._start_again.set()
 
@@ -118,15 +121,18 @@ class ModelDrift:
 
     def _open_for(self, model: str, section: DriftSection) -> None:
         if model != self._model:
-            self._model, self._watch = model, self._open(section)
-            self.state = None if self._watch is None else self._watch.state
+            self._model, self._watch, self.state = model, None, None
+            try:
+                self._watch = self._open(section)
+            except SettingsError as error:
+                facts = {"pipeline": self._pipeline}
+                logger.warning("%s: drift is not watched: %s", self._pipeline, error, extra=facts)
+                self.state = DriftState("off", None, str(error), 0, None, 0.0)
+            else:
+                self.state = self._watch.state
 
-    def _open(self, section: DriftSection) -> DriftWatch | None:
-        try:
-            watch = self._slot.drift_watch(section)
-        except SettingsError as error:
-            logger.warning("%s: drift is not watched: %s", self._pipeline, error, extra={"pipeline": self._pipeline})
-            return None
+    def _open(self, section: DriftSection) -> DriftWatch:
+        watch = self._slot.drift_watch(section)
         if not self._may_restore:
             return watch
         try:
@@ -188,14 +194,14 @@ class PipelineDrift:
 
     def require_watched(self) -> None:
         """Raise SettingsError where nothing is watched."""
-        if all(watch.state is None for watch in self._watches.values()):
+        if not any(watch.watched for watch in self._watches.values()):
             raise SettingsError(f"{self._pipeline}: no drift is watched")
 
     def start_again(self) -> None:
         """Forget all that warn, or all parts where none does; from any thread."""
-        watched = [(watch, watch.state) for watch in self._watches.values()]
+        watched = [(watch, watch.state) for watch in self._watches.values() if watch.watched]
         warn = [watch for watch, state in watched if state is not None and state.state == "warning"]
-        for watch in warn or [watch for watch, state in watched if state is not None]:
+        for watch in warn or [watch for watch, _ in watched]:
             watch.start_again()
 
     def save(self) -> None:

@@ -1,9 +1,10 @@
-"""Faults that stand now: read from the status of cameras, pipelines, sinks and the store, and from nothing else."""
+"""Faults that stand now: read from the status of a site and its parts, and from nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Protocol
 
 from edgead.daemon.alarms import Finding
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from edgead.sinks.queued import QueuedSink
     from edgead.sources.supervised import SupervisedCamera
 
-STORE = "evidence"
+STORE, SITE = "evidence", "site"
+# Characters of what a broken file has; the log says it all.
+_LONGEST = 500
 
 
 class SiteParts(Protocol):
@@ -32,6 +35,9 @@ class SiteParts(Protocol):
 
     @property
     def store(self) -> EvidenceStore: ...
+
+    @property
+    def refused(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,9 @@ def find_faults(parts: SiteParts) -> Found:
     standing += _of_sinks(list(parts.sinks.values()))
     if problems := parts.store.problems():
         standing.append(Finding("evidence", STORE, "; ".join(problems), "critical"))
+    if refused := "; ".join(parts.refused.splitlines()):
+        text = f"the site file is not in force: {shorten(refused, _LONGEST)}"
+        standing.append(Finding("site", SITE, text, "warning"))
     return Found({finding.key: finding for finding in standing}, frozenset(unknown))
 
 

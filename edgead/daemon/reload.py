@@ -80,23 +80,32 @@ class ModelChanges:
     def __init__(self) -> None:
         self._following: dict[str, _Following] = {}
 
-    def follow(self, running: Iterable[Pipeline], sections: Mapping[str, PipelineSection]) -> None:
-        """Let running pipelines take over their sections of a new site; where a model is refused, the old one stays.
+    @property
+    def refused(self) -> dict[str, str]:
+        """Why pipelines keep the models that they had, by name."""
+        return {name: following.refused for name, following in self._following.items() if following.refused}
+
+    def follow(self, running: Iterable[Pipeline], sections: Mapping[str, PipelineSection]) -> list[str]:
+        """Let running pipelines take over their sections of a new site; gives the names of those that keep their model.
 
         One that is loaded for longer is left to its thread: the next reload must not wait for it.
         """
-        before, self._following = self._following, {}
+        before, followings = self._following, {}
         for pipeline in running:
             found = before.get(pipeline.name)
             one = found if found is not None and found.pipeline is pipeline else _Following(pipeline)
-            self._following[pipeline.name] = one
+            followings[pipeline.name] = one
             if one.want(sections[pipeline.name]):
                 text = "%s: the model of an earlier reload is still being loaded; that of this one comes after it"
                 logger.warning(text, pipeline.name)
+        self._following = followings  # as a whole: another thread asks what was refused
         deadline = time.monotonic() + _FOLLOW_S
-        for name, following in self._following.items():
+        late = []
+        for name, following in followings.items():
             if not following.wait(max(0.0, deadline - time.monotonic())):
+                late.append(name)
                 logger.error("%s: its model is not loaded after %g s; the old one judges meanwhile", name, _FOLLOW_S)
+        return sorted({*late, *self.refused})
 
 
 class _Following:
@@ -104,6 +113,8 @@ class _Following:
 
     def __init__(self, pipeline: Pipeline):
         self.pipeline = pipeline
+        self.refused = ""
+        """Why it keeps the model that it had."""
         self._wanted: PipelineSection | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -127,7 +138,7 @@ class _Following:
 
     def _run(self) -> None:
         while (section := self._next()) is not None:
-            _follow_one(self.pipeline, section)
+            self.refused = _follow_one(self.pipeline, section)
 
     def _next(self) -> PipelineSection | None:
         with self._lock:
@@ -137,13 +148,17 @@ class _Following:
             return section
 
 
-def _follow_one(pipeline: Pipeline, section: PipelineSection) -> None:
+def _follow_one(pipeline: Pipeline, section: PipelineSection) -> str:
+    """Follow a section; gives why the model in service stays, or nothing."""
     try:
         pipeline.follow(section)
     except EdgeadError as error:
         logger.error("%s: keeps its model: %s", pipeline.name, error, extra={"pipeline": pipeline.name})
+        return str(error)
     except Exception:  # noqa: BLE001  a reload's edge: the model in service goes on
         logger.exception("%s: keeps its model: the program failed", pipeline.name, extra={"pipeline": pipeline.name})
+        return "the program failed"
+    return ""
 
 
 class Reloading:

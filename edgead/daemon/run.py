@@ -271,25 +271,34 @@ class Daemon:
         """Read the site file again and start what has changed; whatever fails in that, all goes on."""
         self._notifier.reloading()
         try:
-            self._reload()
+            kept = self._reload()
         except EdgeadError as error:
+            self._runtime.refused_site = str(error)
             logger.error("not reloaded, the old site goes on: %s", error)
         except Exception:  # noqa: BLE001  a reload's edge: it must not end the inspection
+            self._runtime.refused_site = "the program failed; the log says where"
             logger.exception("not reloaded as a whole: the program failed")
         else:
-            logger.info("reloaded", extra={"site": str(self.path)})
+            self._runtime.refused_site = ""
+            if kept:
+                text = f"reloaded, but {', '.join(kept)} {'keeps its' if len(kept) == 1 else 'keep their'} model"
+                logger.warning(text, extra={"site": str(self.path)})
+            else:
+                logger.info("reloaded", extra={"site": str(self.path)})
         self._notifier.ready(self._watch.summary())
 
-    def _reload(self) -> None:
+    def _reload(self) -> list[str]:
+        """Go over to the site file as it is now; gives the names of pipelines that keep their model."""
         new = load_site(self.path)
         change = self._runtime.prepare(self.site, new)
         # From here on the new site counts, whatever fails: the next reload compares with it.
         old, self.site = self.site, new.model_copy(update={"store": self.site.store})
         self._requests.drain_s = new.limits.drain_s
         self._hide_secrets()
-        change()
+        kept = change()
         if old.http != new.http and not self._page.move(new.http):
             self.site = self.site.model_copy(update={"http": old.http})
+        return kept
 
     def _serve(self, section: HttpSection, listening: socket.socket | None) -> Server:
         # Only a site with a page pays for its import.

@@ -70,11 +70,19 @@ class SiteRuntime:
         self._is_open = False
         self._lock: FolderLock | None = None
         self._model_changes = ModelChanges()
+        self.refused_site = ""
+        """Why the site file that was read last is not in force; nothing where it is."""
 
     @property
     def settled(self) -> bool:
         """Has every pipeline tried its model?"""
         return all(pipeline.loaded.is_set() for pipeline in list(self.pipelines.values()))
+
+    @property
+    def refused(self) -> str:
+        """What of the site file that was read last is not in force, and why."""
+        kept = [f"{name}: keeps its model: {reason}" for name, reason in self._model_changes.refused.items()]
+        return "; ".join([self.refused_site] * bool(self.refused_site) + kept)
 
     def look_after(self) -> None:
         """See which cameras and pipelines are dead or hang, and start again what can be; to be called now and then."""
@@ -116,8 +124,10 @@ class SiteRuntime:
         self.notices.start(self)
         self.fleet.follow(site, self.pipelines, self.store)
 
-    def prepare(self, old: Site, new: Site) -> Callable[[], None]:
-        """Make ready for another site; gives what goes over to it. Parts whose sections are equal go on undisturbed.
+    def prepare(self, old: Site, new: Site) -> Callable[[], list[str]]:
+        """Make ready for another site; gives what goes over to it, and names the pipelines that keep their model.
+
+        Parts whose sections are equal go on undisturbed.
 
         Raises
         ------
@@ -131,7 +141,7 @@ class SiteRuntime:
         opened = self._opened(new, difference)
         return lambda: self._change(new, difference, opened, trust)
 
-    def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink], trust: ModelTrust) -> None:
+    def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink], trust: ModelTrust) -> list[str]:
         self._trust = trust
         self._schedulings = [section.realtime.scheduling for section in new.pipelines.values()]
         leaving = [self.sinks[name] for name in difference.sinks.stopped if name in self.sinks]
@@ -145,8 +155,9 @@ class SiteRuntime:
         self._place_kernels()
         all_within(_LEAVE_S, [sink.close for sink in leaving])
         running = [self.pipelines[name] for name in self.pipelines.keys() - difference.pipelines.started]
-        self._model_changes.follow(running, new.pipelines)
+        kept = self._model_changes.follow(running, new.pipelines)
         self.fleet.follow(new, self.pipelines, self.store)
+        return kept
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
         """Let what is under way end, in time, and close everything; gives what each pipeline has counted."""

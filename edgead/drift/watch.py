@@ -132,12 +132,13 @@ class DriftState:
 
     Attributes
     ----------
-    state : {"ok", "warning"}
-        A warning stays until the watch starts again.
+    state : {"ok", "warning", "off"}
+        A warning stays until the watch starts again; "off" where the model cannot be watched, for a reason that is
+        given.
     cause : {"camera", "product"} or None
         "camera" where the images themselves have changed, parts that look different notwithstanding.
     reason : str or None
-        What has changed, in words.
+        What has changed, or why nothing is watched, in words.
     parts : int
         Seen since the watch began.
     alarm_part : int or None
@@ -146,7 +147,7 @@ class DriftState:
         Of the channel that is furthest; 1 raises the warning.
     """
 
-    state: Literal["ok", "warning"]
+    state: Literal["ok", "warning", "off"]
     cause: Cause | None
     reason: str | None
     parts: int

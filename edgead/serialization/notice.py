@@ -20,8 +20,9 @@ NoticeKind = Literal[
     "drift",
     "sink",
     "evidence",
+    "site",
 ]
-About = Literal["pipeline", "camera", "sink", "store"]
+About = Literal["pipeline", "camera", "sink", "store", "site"]
 Severity = Literal["warning", "critical"]
 NoticeEvent = Literal["raised", "acknowledged", "resolved"]
 NoticeKey = tuple[NoticeKind, str]
@@ -37,6 +38,7 @@ KINDS: dict[NoticeKind, tuple[About, tuple[Severity, ...]]] = {
     "drift": ("pipeline", ("warning",)),
     "sink": ("sink", ("warning", "critical")),
     "evidence": ("store", ("critical",)),
+    "site": ("site", ("warning",)),
 }
 """Of each kind: what it is about, and how severe it may be."""
 
@@ -52,11 +54,12 @@ class Notice:
     kind : str
         Alarms: "rejects_in_a_row", "yield_below", "no_part", "not_inspected" (frames without a verdict in time).
         Faults: "camera" (it gives no frames), "images" (they are dark, blurred, moved), "pipeline", "sink", "evidence".
-        And "drift".
-    about : {"pipeline", "camera", "sink", "store"}
+        And "drift", and "site": the site file was read again, and is not in force.
+    about : {"pipeline", "camera", "sink", "store", "site"}
         What it is of.
     name : str
-        Name of that in the site file; "evidence" for the store. Of one kind and name one notice stands at most.
+        Name of that in the site file; "evidence" for the store, "site" for the file itself. Of one kind and name one
+        notice stands at most.
     severity : {"warning", "critical"}
         Critical: parts are not inspected or not on record, or many are rejected.
     text : str

@@ -14,8 +14,8 @@ class AlarmsSection(Section):
 
     rejects_in_a_row: Annotated[
         int | None,
-        Field(ge=2, le=10_000, description="So many rejects in a row; as many others in a row resolve it."),
-    ] = None
+        Field(ge=2, le=10_000, description="So many rejects in a row; as many others resolve it. null: no alarm."),
+    ] = 20
     yield_below: Annotated[
         float | None,
         Field(

@@ -42,7 +42,7 @@ class PipelineStatus:
     latency : dict of Latency
         Per stage; `total` runs from the capture to the last sink.
     drift : DriftState or None
-        What the drift watch said after the last part; None before one, or where none is watched.
+        What the drift watch said after the last part; None before one, or where none is to be watched.
     realtime_problem : str or None
         What the system refuses of the pipeline's `realtime`.
     """

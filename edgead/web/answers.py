@@ -51,7 +51,9 @@ class CameraAnswer(Answer):
 class DriftAnswer(Answer):
     """What the drift watch says."""
 
-    state: Literal["ok", "warning"]
+    state: Annotated[
+        Literal["ok", "warning", "off"], Field(description="off: the model cannot be watched, `reason` says why.")
+    ]
     cause: Literal["camera", "product"] | None
     reason: str | None
     parts: Annotated[int, Field(description="Seen since the watch began.")]

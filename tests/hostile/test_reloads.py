@@ -139,6 +139,45 @@ def test_of_reloads_that_come_while_a_model_is_loaded_the_last_one_counts(once, 
         assert "third" not in models.loads
 
 
+def test_what_a_reload_refuses_is_a_notice_until_a_reload_succeeds(once, tmp_path, models, caplog):
+    caplog.set_level(logging.INFO)
+    site = site_of(write_model(once, tmp_path / "one"), http={"port": 0}, notices={"settle_s": 0})
+
+    def last():
+        return [line for line in map(logging.LogRecord.getMessage, caplog.records) if "reloaded" in line][-1]
+
+    with small_daemon(tmp_path, site, models) as daemon, daemon.client as client:
+
+        def standing():
+            return [one["text"] for one in client.get("/api/notices").json()["standing"] if one["kind"] == "site"]
+
+        daemon.wait_judged()
+        daemon.file.write_text("cameras: {c: {uri: 'camera:0', fps: 3}}\n")
+        daemon.daemon.reload()
+        (text,) = wait_for(standing, "the notice")
+        assert text.startswith("the site file is not in force: ") and "cameras.c.fps: unknown key" in text
+        assert 'edgead_notices_open{kind="site",severity="warning"} 1.0' in client.get("/metrics").text
+        daemon.reload()
+        wait_for(lambda: not standing(), "its end")
+        assert last() == "reloaded"
+        site["pipelines"]["b"] = {"camera": "c", "model": str(tmp_path / "one")}
+        daemon.reload()
+        daemon.wait_judged(name="b")
+        for name in "ab":
+            site["pipelines"][name]["model"] = str(tmp_path / "two")
+        daemon.reload()
+        assert last() == "reloaded, but a, b keep their model"
+        (text,) = wait_for(standing, "the notice")
+        assert "a: keeps its model: " in text and "b: keeps its model: " in text and "two" in text
+        del site["pipelines"]["b"]
+        daemon.reload()
+        assert last() == "reloaded, but a keeps its model"
+        write_model(once, tmp_path / "two")
+        daemon.reload()
+        assert last() == "reloaded" and daemon.model() == "two"
+        wait_for(lambda: not standing(), "its end")
+
+
 def test_a_pipeline_that_has_ended_loads_no_model_at_a_reload(once, tmp_path, models):
     site = site_of(write_model(once, tmp_path / "one"), camera={"uri": str(write_images(tmp_path / "images", 3))})
     with small_daemon(tmp_path, site, models) as daemon:

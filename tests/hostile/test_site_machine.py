@@ -261,7 +261,7 @@ class SiteMachine(RuleBasedStateMachine):
         self.read = {name: (section, self.named_at[name]) for name, section in self.pipelines.items()}
 
     def reloads(self):
-        return sum(line["message"] == "reloaded" for line in self.daemon.log)
+        return sum(line["message"].startswith("reloaded") for line in self.daemon.log)
 
     def start_daemon(self):
         (self.folder / "daemon.log").write_text("")

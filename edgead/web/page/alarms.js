@@ -21,18 +21,20 @@ const TITLES = {
   drift: t("Drift"),
   sink: t("Receiver in fault"),
   evidence: t("Evidence in fault"),
+  site: t("The site file is not in force"),
 };
 const ICONS = { critical: "fault", warning: "review" };
 
 // What was measured, and what comes of a closed list, in the words of the page; of other faults what the device says.
 const DETAILS = {
-  rejects_in_a_row: ({ value }) => t("{count} parts in a row were rejected", { count: count(value) }),
+  rejects_in_a_row: ({ value }) => t("{count} parts in a row were rejected: is it the right model for this part?", { count: count(value) }),
   yield_below: ({ value, limit }) => t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) }),
   no_part: ({ limit }) => t("no part for {time}", { time: span(limit) }),
   not_inspected: ({ text }) => notInspected(...text.match(/\d+/g).map(Number)),
   camera: ({ text }) => withState(text),
   images: ({ text }) => imagesAre(text.replace(/^images are /, "").split(", ")),
   drift: ({ text }) => driftReason(text),
+  site: ({ text }) => text.replace(/^the site file is not in force: /, ""),
 };
 const ALARMS = ["rejects_in_a_row", "yield_below", "no_part", "not_inspected"];
 
@@ -50,8 +52,8 @@ function withState(text) {
 const detail = (notice) => DETAILS[notice.kind]?.(notice) ?? notice.text;
 // Of one that is remembered without what was measured.
 export const remembered = (notice) => (ALARMS.includes(notice.kind) ? TITLES[notice.kind] : `${TITLES[notice.kind]}: ${detail(notice)}`);
-// Of the store there is one alone.
-const title = (notice) => (notice.about === "store" ? TITLES[notice.kind] : `${notice.name}: ${TITLES[notice.kind]}`);
+// Of the store and the site file there is one alone.
+const title = (notice) => (["store", "site"].includes(notice.about) ? TITLES[notice.kind] : `${notice.name}: ${TITLES[notice.kind]}`);
 const word = (notice) => (notice.severity === "warning" ? t("Warning") : ALARMS.includes(notice.kind) ? t("Alarm") : t("Fault"));
 const graded = (notice) => el("span", { class: "severity", "data-severity": notice.severity }, icon(ICONS[notice.severity]), word(notice));
 const acknowledging = (notice) =>

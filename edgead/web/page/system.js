@@ -86,13 +86,19 @@ function cameraCard(camera) {
   );
 }
 
+// What has changed; of a model that cannot be watched, why: that is no warning.
+function driftNote(drift) {
+  if (drift?.state === "off") return [t("Drift is not watched: {reason}", { reason: drift.reason }), "normal"];
+  return [drift?.reason && `${t("Drift")}: ${driftReason(drift.reason)}`, "watch"];
+}
+
 function pipelineCard(pipeline) {
   const model = pipeline.model.split("/").at(-1);
   const limits = pipeline.thresholds;
   return card(
     pipeline.name, stateBadge(pipeline.state),
     [`${t("camera {name}", { name: pipeline.camera })} · ${t("model {name}", { name: model })} ${pipeline.model_sha256.slice(0, 10)}`, since(pipeline)],
-    [[pipelineReason(pipeline.reason), grade(pipeline.state)], [pipeline.unasked > 0 && unaskedBy(pipeline), "normal"], [pipeline.drift?.reason && `${t("Drift")}: ${driftReason(pipeline.drift.reason)}`, "watch"]],
+    [[pipelineReason(pipeline.reason), grade(pipeline.state)], [pipeline.unasked > 0 && unaskedBy(pipeline), "normal"], driftNote(pipeline.drift)],
     [
       [t("Verdicts"), count(pipeline.judged)],
       [t("Per second"), pipeline.fps == null || pipeline.state !== "running" ? "—" : decimal(pipeline.fps, 1)],
