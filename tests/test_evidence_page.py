@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from browser import opened_page
-from fake_daemon import FakeDaemon
+from browser import opened_page, shot
+from fake_daemon import FakeDaemon, FakePipeline
 from http_side import served
 from patience import wait_until
 
@@ -96,14 +95,22 @@ def test_who_marks_is_asked_once(browser, daemon):
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
-def test_the_decision_is_seen_and_answered_without_scrolling(browser, daemon, language):
-    daemon.judge(0, 0.9)
+@pytest.mark.parametrize("pipelines", [1, 2])
+def test_the_decision_is_seen_and_answered_without_scrolling(browser, daemon, language, pipelines, tmp_path):
+    daemon.judge(0, 0.9, "scratch")
+    if pipelines == 2:
+        daemon.pipelines["side"] = FakePipeline(daemon.pipelines["front"].model, name="side")
     size = {"viewport": {"width": 1024, "height": 600}, "locale": language}
     with served(daemon) as url, opened_page(browser, f"{url}/#evidence", **size) as page:
         expect(page.locator("#detail .frame img")).to_be_visible()
         for shown in ("#detail .detail-head .badge", "#detail .detail-head .actions button:nth-child(2)"):
             expect(page.locator(shown)).to_be_in_viewport(ratio=1)
-        expect(page.locator("#detail .frame img")).to_be_in_viewport(ratio=0.5)
-        place = "JSON.stringify(document.querySelector('#detail .frame').getBoundingClientRect())"
-        assert json.loads(page.evaluate(place))["bottom"] <= 600
+        for shown in ("#detail .frame", "#detail .film button:last-child", "#detail .words"):
+            expect(page.locator(shown)).to_be_in_viewport(ratio=1)
+        assert page.locator("#detail .frame img").bounding_box()["height"] > 190
+        top, newest = (page.locator(shown).bounding_box()["y"] for shown in ("#decisions", "#evidence-newest"))
+        assert pipelines == 2 or abs(top - newest) < 5  # in one row
         assert page.evaluate("scrollY") == 0
+        shot(page, tmp_path / "shots", f"evidence-{language}-{pipelines}")
+        page.locator("#detail .facts div").last.scroll_into_view_if_needed()
+        expect(page.locator("#detail .facts div").last).to_be_in_viewport(ratio=1)

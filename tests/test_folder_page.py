@@ -160,6 +160,21 @@ def test_the_first_step_of_learning_reads_like_no_button(browser, learnt):
         assert page.locator("#commission-stage").inner_text().strip() == "Beginning …"
 
 
+@pytest.mark.parametrize(("language", "said"), [("en", "Still missing: Your name"), ("de", "Noch leer: Ihr Name")])
+def test_a_name_that_is_missing_is_said_in_the_dialog(browser, tmp_path, parts_folder, language, said):
+    with (
+        served(FakeDaemon(tmp_path)) as url,
+        opened_page(browser, f"{url}/#commission", locale=language, **PANEL) as page,
+    ):
+        expect(page.locator("#commission-choose")).to_be_enabled()
+        page.locator("#commission-folder").set_input_files(parts_folder / "train" / "good")
+        page.locator("dialog .primary").click()
+        expect(page.locator("dialog .form-error")).to_contain_text(said)
+        expect(page.locator("dialog input")).to_be_focused()
+        assert grave_findings(page) == []
+        shot(page, tmp_path / "shots", f"name-{language}")
+
+
 def test_images_are_chosen_as_train_reads_a_folder(browser, tmp_path):
     said = """async (lists) => { const { goodImages } = await import("/page/folder.js");
         return lists.map((list) => { const files = list.map((path) => ({ path: path.split("/") }));

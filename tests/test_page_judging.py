@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import fake_daemon
 import numpy as np
 import pytest
 from accessibility import grave_findings
@@ -62,6 +63,25 @@ def judge(page, files, *names):
     expect(page.locator("#connection")).to_have_text(re.compile("Connected|Verbunden"))
     expect(page.locator("#judge-images")).to_be_visible()
     page.locator("#judged-files").set_input_files([files / f"{name}.png" for name in names])
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("size", [(120, 160), (160, 120)])
+def test_a_long_name_of_a_file_cuts_nothing_beside_it(browser, daemon, files, monkeypatch, tmp_path, language, size):
+    name = "good_bottle_with_a_long_name_that_has_no_place_to_break_000017"
+    write_image(files / f"{name}.png", np.full((*size, 3), 90, np.uint8))
+    monkeypatch.setattr(fake_daemon, "numbered", lambda number: np.full((*size, 3), 90, np.uint8))
+    with served(daemon) as url, opened_page(browser, url, locale=language, **PANEL) as page:
+        judge(page, files, name)
+        expect(page.locator("#image-of")).to_contain_text(name)
+        expect(page.locator("#image-of")).to_have_attribute("title", re.compile(name))
+        card = page.locator(".live-image").bounding_box()
+        for shown in ("#image-of", "#judge-images", "figcaption .switch"):
+            box = page.locator(shown).bounding_box()
+            assert box["x"] >= card["x"] and box["x"] + box["width"] <= card["x"] + card["width"], shown
+            assert box["y"] + box["height"] <= card["y"] + card["height"], shown
+        assert page.locator("#live-image").bounding_box()["height"] > 200
+        shot(page, tmp_path / "shots", f"long-name-{language}-{size[0]}")
 
 
 def test_an_image_of_another_shape_says_so_beside_its_verdict_and_no_other_does(browser, daemon, files):

@@ -120,6 +120,56 @@ def test_the_last_eight_rejects_stay_and_open(browser, daemon, url):
         expect(page.locator("#detail .facts")).to_contain_text("Frame20")
 
 
+@contextmanager
+def rejecting_line(daemon: FakeDaemon, *, period_s: float) -> Iterator[None]:
+    over = threading.Event()
+
+    def run() -> None:
+        number = 200
+        while not over.wait(period_s):
+            daemon.judge(number, 0.9)
+            number += 1
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("period_s", [0.2, 0.45])
+def test_rejects_get_their_images_while_more_and_more_come(browser, daemon, url, period_s):
+    with opened_page(browser, url) as page:
+        expect(page.locator("#rejects img")).to_have_count(8)
+        wait_until(lambda: daemon.listeners)
+        new = page.locator("#rejects button[aria-label*='part 2']")
+        with rejecting_line(daemon, period_s=period_s):
+            expect(new).to_have_count(8)
+            expect(new.locator("img").first).to_be_visible()
+            assert all(page.evaluate("[...document.querySelectorAll('#rejects img')].map((each) => each.complete)"))
+        expect(page.locator("#rejects img")).to_have_count(8)
+
+
+@pytest.mark.slow
+def test_an_image_that_is_stored_late_is_shown_without_a_reload(browser, daemon, url, monkeypatch):
+    stored = daemon.store._images
+    with opened_page(browser, url) as page:
+        expect(page.locator("#rejects img")).to_have_count(8)
+        wait_until(lambda: daemon.listeners)
+        monkeypatch.setattr(daemon.store, "_images", lambda id: [] if id.startswith("000000c8") else stored(id))
+        daemon.judge(200, 0.9)
+        expect(page.locator("#rejects .no-thumb")).to_have_count(1)
+        page.wait_for_timeout(4500)
+        monkeypatch.setattr(daemon.store, "_images", stored)
+        expect(page.locator("#rejects img")).to_have_count(8)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if "decision=reject" in request.url else None)
+        page.wait_for_timeout(1500)
+        assert asked == []  # all are there
+
+
 def test_a_reject_and_a_fault_of_another_line_are_seen_and_a_tile_opens_it(browser, daemon, url):
     with opened_page(browser, url) as page:
         side = page.locator('.tile[data-name="side"]')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import webbrowser
 from pathlib import Path
@@ -62,7 +63,31 @@ def test_it_takes_a_port_that_is_free(opened, monkeypatch):
         ended = run_here("studio")
     assert ended.returncode == 2 and f"127.0.0.1:{port} cannot be listened on" in ended.stderr and len(ran) == 1
     said = " ".join(ended.stderr.split())
-    assert f"(`port: {port + 1}` in edgead-studio/site.yaml). A new folder takes a free port" in said
+    assert re.search(rf"or run `edgead studio edgead-studio --port ({port + 1}|{port + 2})`$", said)
+
+
+def test_a_port_that_is_asked_for_is_kept_in_the_site_file(opened):
+    ran, seen = opened
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        first, second = one.getsockname()[1], other.getsockname()[1]
+    assert run_here("studio", "my caps", "--port", str(first)).returncode == 0
+    file = Path("my caps/site.yaml")
+    file.write_text("# mine\n" + file.read_text().replace("\nhttp:\n", "\nhttp:  # here\n  # alone\n\n"))
+    text = file.read_text()
+    with socket.create_server(("127.0.0.1", first)):
+        ended = run_here("studio", "my caps")
+        seen.clear()
+        assert ended.returncode == 2 and "edgead studio 'my caps' --port " in " ".join(ended.stderr.split())
+        assert run_here("studio", "my caps", "--port", str(second)).returncode == 0
+    assert seen == [f"http://127.0.0.1:{second}/#commission"] and load_site(ran[-1]).http.port == second
+    assert file.read_text() == text.replace(f"port: {first}", f"port: {second}")
+    with socket.create_server(("127.0.0.1", first)):
+        assert run_here("studio", "my caps", "--port", str(first)).returncode == 2
+    assert load_site(file).http.port == second  # one that is taken is not written
+    file.write_text(file.read_text().replace(f"port: {second}", f'port: "{second}"'))
+    ended = run_here("studio", "my caps", "--port", str(first))
+    assert ended.returncode == 2 and f"write `port: {first}` there" in " ".join(ended.stderr.split())
+    assert run_here("studio", "--port", "0").returncode == 2
 
 
 @pytest.mark.parametrize("display", [True, False])

@@ -2,7 +2,7 @@
 
 EXAMPLES = {
     "start": ("edgead start", "edgead start good_images"),
-    "studio": ("edgead studio", "edgead studio caps --no-browser"),
+    "studio": ("edgead studio", "edgead studio caps --port 8090 --no-browser"),
     "demo": ("edgead demo -o out/demo", "edgead demo --data my_parts -o out/demo"),
     "optics": (
         "edgead optics --defect 0.2mm --view 80x60mm --speed 0.5m/s",

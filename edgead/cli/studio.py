@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import socket
 import threading
 import time
@@ -40,6 +42,8 @@ http:
   host: 127.0.0.1
   port: {port}
 """
+# The page's port in a site file, as `_SITE` has it: below `http:` at the margin, a number.
+_PORT = re.compile(r"^(http:.*\n(?:(?:[ #].*)?\n)*? +port: *)\d+", re.MULTILINE)
 _PORTS = range(8080, 8100)
 _PATIENCE_S, _POLL_S = 30.0, 0.2
 
@@ -49,6 +53,15 @@ def studio(
     folder: Annotated[Path, typer.Argument(help="Gets the models and all else; not the folder of images.")] = Path(
         "edgead-studio"
     ),
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Port of the page; by default that of the folder's site file: for a new one 8080, or the next free "
+            "one. The file keeps it.",
+        ),
+    ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the page's address only.")] = False,
 ) -> None:
     """Open the page on this computer: drop a folder of good images onto it, look, learn, and put the model in service.
@@ -58,16 +71,20 @@ def studio(
     from edgead.site.address import listen
     from edgead.site.load import load_site
 
-    section = load_site(_site_in(folder)).http
+    site = _site_in(folder, port)
+    section = load_site(site).http
     if section is None:
         raise SettingsError(f"{folder / FILE} has `http: null`, which is no page: take that line out")
+    moved = port not in (None, section.port)
+    section = section.model_copy(update={"port": port or section.port})
     try:
         listen(section).close()  # a browser must not come to what else listens there
     except SettingsError as error:
         raise SettingsError(
-            f"{error} (`port: {_free_port()}` in {folder / FILE}). A new folder takes a free port by itself: `edgead "
-            "studio FOLDER`"
+            f"{error}, or run `edgead studio {shlex.quote(str(folder))} --port {_free_port()}`"
         ) from None
+    if moved:
+        _move(site, section.port)
     url = f"http://127.0.0.1:{section.port}/#commission"
     stdout.print(f"{url} is the page; Ctrl-C ends it. Models lie in {folder / 'models'}.", soft_wrap=True)
     if not no_browser and any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY")):
@@ -76,8 +93,8 @@ def studio(
         run_daemon(folder / FILE, log)
 
 
-def _site_in(folder: Path) -> Path:
-    """The site file in a folder, made where there is none.
+def _site_in(folder: Path, port: int | None) -> Path:
+    """The site file in a folder, made where there is none; with a free port where none is asked for.
 
     Raises
     ------
@@ -94,8 +111,24 @@ def _site_in(folder: Path) -> Path:
             f"{folder} holds other files, and no {FILE}: name a new folder for the models; images are dropped onto the "
             "page"
         )
-    write_whole(site, _SITE.format(port=_free_port()).encode())
+    write_whole(site, _SITE.format(port=port or _free_port()).encode())
     return site
+
+
+def _move(site: Path, port: int) -> None:
+    """Write another port of the page into a site file, and leave all else as people wrote it.
+
+    Raises
+    ------
+    SettingsError
+        The file does not say it the way that `edgead studio` does, or cannot be written.
+    """
+    from edgead.files.atomic import write_whole
+
+    text, found = _PORT.subn(rf"\g<1>{port}", site.read_text("utf-8"), count=1)
+    if not found:
+        raise SettingsError(f"{site} has no line `port:` with a number below `http:`: write `port: {port}` there")
+    write_whole(site, text.encode())
 
 
 def _free_port() -> int:
@@ -108,7 +141,7 @@ def _free_port() -> int:
         except SettingsError:
             continue
         return port
-    raise SettingsError(f"the ports {_PORTS[0]} to {_PORTS[-1]} are all taken: stop what listens there")
+    raise SettingsError(f"the ports {_PORTS[0]} to {_PORTS[-1]} are all taken: choose another one by --port")
 
 
 def _open(port: int, url: str) -> None:

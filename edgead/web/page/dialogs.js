@@ -29,6 +29,19 @@ export function ask({ title, lead, fields, action, danger = false, send, done = 
   const cancel = el("button", { type: "button", onclick: () => box.close() }, t("Cancel"));
   const form = el("form", { method: "dialog" }, fields, error, el("div", { class: "actions" }, cancel, submit));
   const box = el("dialog", { "aria-labelledby": "dialog-title" }, el("h2", { id: "dialog-title" }, title), lead && el("p", { class: "lead" }, lead), form);
+  const refuse = (reason) => {
+    error.textContent = reason;
+    error.hidden = false;
+  };
+  // A browser's own bubble is gone after some seconds, and some show none.
+  const sayWhy = (event) => {
+    event.preventDefault();
+    const [field] = form.querySelectorAll(":invalid");
+    if (event.target !== field) return; // one after the other
+    field.focus();
+    refuse(field.validity.valueMissing ? t("Still missing: {field}", { field: field.labels[0]?.textContent ?? field.name }) : field.validationMessage);
+  };
+  form.addEventListener("invalid", sayWhy, true);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     submit.disabled = true;
@@ -41,8 +54,7 @@ export function ask({ title, lead, fields, action, danger = false, send, done = 
       if (done) toast(done);
       onChanged();
     } catch (problem) {
-      error.textContent = problem.message;
-      error.hidden = false;
+      refuse(problem.message);
     }
     submit.disabled = false;
   });

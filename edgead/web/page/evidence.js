@@ -218,13 +218,12 @@ export class EvidenceView {
 function detail(verdict) {
   const another = verdict.decision === "ok" ? null : el("button", { "data-needs": "operate", onclick: () => anotherKind(verdict) }, t("Another kind"));
   // The decision first: it is seen, and answered, without scrolling.
+  const head = el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, markButtons(verdict)));
   return [
-    el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, markButtons(verdict))),
-    ...images(verdict),
+    el("div", { class: "seen" }, head, images(verdict), verdict.words && el("p", { class: "words" }, verdict.words)),
     another && el("div", { class: "actions of-kinds" }, another),
     verdict.false_reject && el("p", { class: "marked-note" }, t("False reject, says {who}, {time}", { who: verdict.false_reject.by, time: stamp(verdict.false_reject.at) }), verdict.false_reject.note && `: ${verdict.false_reject.note}`),
     markNote(verdict),
-    verdict.words && el("p", { class: "words" }, verdict.words),
     facts(verdict),
   ].filter(Boolean);
 }

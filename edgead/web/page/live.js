@@ -145,6 +145,7 @@ export class LiveView {
     this.shown = verdict;
     this.heardAt = verdict.id === this.verdicts.at(-1)?.id ? null : performance.now();
     say(by("image-of"), [titleOf(verdict), clock(verdict.captured_at), this.state()?.camera].filter(Boolean).join(" · "));
+    by("image-of").title = by("image-of").textContent; // which may be cut
     this.showVerdict();
   }
 

@@ -5,8 +5,7 @@ import { WORDS, by, clock, el, icon, kindOf, scoreText, titleOf, toast } from ".
 import { t } from "./words.js";
 
 const MAX_SHOWN = 8;
-const LOOK_MS = 700;
-const LOOKS = 6;
+const LOOKS_MS = [500, 1000, 2000, 4000, 8000, 16_000];
 const NEW_MS = 4000;
 
 // Of a verdict that the store gave: the heat map's file where there is one.
@@ -21,7 +20,8 @@ export class RejectStrip {
     this.pipeline = null;
     this.names = {};
     this.rejects = [];
-    this.looking = null;
+    this.looking = null; // the timer of the next look at the store
+    this.looks = null; // looks before that one; null where none is to come
   }
 
   async load(pipeline, names) {
@@ -41,16 +41,20 @@ export class RejectStrip {
     if (verdict.decision !== "reject") return;
     this.rejects = [{ ...verdict, heard: Date.now() }, ...this.rejects].slice(0, MAX_SHOWN);
     this.show();
-    this.look(LOOKS);
+    if (this.looks !== 0) this.look(0); // one that is to come soon stays: put off by each reject of a fast line, it would never come
   }
 
-  // Images are written after the verdict: the store is asked some times, one request for all that came meanwhile.
-  look(left) {
+  // Images are written after the verdict: the store is asked some times, ever later, one request for all that came meanwhile.
+  look(looks) {
     clearTimeout(this.looking);
-    if (!left || this.rejects.every((verdict) => imageOf(verdict))) return;
-    this.looking = setTimeout(() => {
-      this.load(this.pipeline, this.names).then(() => this.look(left - 1), (problem) => toast(problem.message, true));
-    }, LOOK_MS);
+    this.looks = null;
+    if (looks >= LOOKS_MS.length || this.rejects.every((verdict) => imageOf(verdict))) return;
+    this.looks = looks;
+    this.looking = setTimeout(async () => {
+      this.looks = null;
+      await this.load(this.pipeline, this.names).catch((problem) => toast(problem.message, true));
+      if (this.looks === null) this.look(looks + 1); // else a reject came meanwhile
+    }, LOOKS_MS[looks]);
   }
 
   show() {
