@@ -249,7 +249,7 @@ def as_bgr(array: np.ndarray) -> np.ndarray:
         Any other type, shape or number of channels, and empty images.
     """
     if not isinstance(array, np.ndarray):
-        raise ImageError(_no_array(array))
+        raise ImageError(no_array(array))
     if array.ndim == 2:
         array = array[:, :, np.newaxis]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
@@ -280,7 +280,7 @@ def as_values(array: np.ndarray) -> np.ndarray:
         Any other type or shape, and empty images.
     """
     if not isinstance(array, np.ndarray):
-        raise ImageError(_no_array(array))
+        raise ImageError(no_array(array))
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim != 2 or array.dtype not in (np.uint16, np.float32, np.float64) or not array.size:
@@ -337,7 +337,8 @@ def visible_values(values: np.ndarray) -> np.ndarray:
     return as_bgr(shown.astype(np.uint8))
 
 
-def _no_array(thing: object) -> str:
+def no_array(thing: object) -> str:
+    """Say of something that is no array what it is, and how an image is read."""
     found = f"an image must be a numpy array, found {type(thing).__name__}"
     if thing is None:
         return f"{found}: cv2.imread gives None when it cannot read the file; edgead.load_image says why"

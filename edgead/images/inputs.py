@@ -16,7 +16,15 @@ import numpy as np
 
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
-from edgead.images.files import ImageError, as_bgr, decode_image, is_image_path, list_images, load_image, natural_key
+from edgead.images.files import (
+    ImageError,
+    decode_image,
+    is_image_path,
+    list_images,
+    load_image,
+    natural_key,
+    no_array,
+)
 from edgead.images.pairs import colour_folder, is_height_file, load_deep
 from edgead.images.volumes import is_volume, slices_of, volume_of
 
@@ -100,7 +108,7 @@ def is_one(image: Any) -> bool:
 def check_type(image: Any) -> None:
     """Raise ImageError where its type alone says that it is nothing that `read_image` takes; names what that is."""
     if image is None:
-        as_bgr(image)  # which says where it usually comes from
+        raise ImageError(no_array(image))
     if not is_one(image):
         raise ImageError(
             "an image is a path, the bytes of an image file, a numpy array, a PIL image or a torch tensor, found "
