@@ -150,6 +150,7 @@ def test_what_lies_nearest_to_the_limit_is_to_be_looked_at_before_it_goes(browse
         expect(page.locator("#commission-odd li")).to_contain_text("cap 19.png")
         page.get_by_role("button", name=out, exact=True).click()
         wait_until(lambda: learnt.commissioning.draft("conveyor")["left_out"] == ["000018.png"])
+        assert learnt.commissioning.map_of("conveyor", "000018.png") is not None, "the page still shows it"
         expect(page.locator("#commission-stale")).to_be_visible()
 
 

@@ -62,7 +62,8 @@ def stamp(path: Path, content: dict[str, Any] | None = None) -> None:
     """Make the hashes right: of every file that the manifest names and that is there, and of the manifest."""
     content = content or read_manifest(path)
     content.pop("manifest_sha256", None)
-    for name in content.get("files", {}):
+    files = content.get("files")
+    for name in files if isinstance(files, dict) else ():
         if os.path.isfile(path / name):
             content["files"][name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

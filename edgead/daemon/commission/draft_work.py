@@ -466,10 +466,10 @@ class Work:
             return self._draft.folder / self._draft.state.learnt / MODEL
 
     def map_of(self, name: str) -> Path | None:
-        """Find the heat map of an image; None where there is none."""
+        """Find the heat map of an image, also of one that was taken out since; None where there is none."""
         with self._lock:
             learnt = self._draft.state.learnt
-            if learnt is None or name not in self._draft.images:
+            if learnt is None or name not in (*self._draft.images, *self._draft.left_out):
                 return None
             return self._draft.folder / learnt / MAPS / f"{Path(name).stem}.jpg"
 
