@@ -40,7 +40,7 @@ TOLERANCE = 1e-5
 """Of the score, relative to it as `score_scale` shows; of the map, to its largest value."""
 
 DECISIONS = ("ok", "review", "reject")
-"""What the numbers of the output `decision` mean."""
+"""Decisions, in the order of the numbers that the output `decision` gives."""
 
 IMAGE, MAP, SCORE, DECISION = "image", "anomaly_map", "image_score", "decision"
 _FINITE = np.float32(3e38)

@@ -13,6 +13,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from backends import needs_cuda
+from emulated_driver import emulated_driver
 from gpu import needs_gpu
 from test_cuda import code, from_device, on_device
 
@@ -42,11 +43,7 @@ def devices():
 @pytest.fixture
 def emulator():
     """The emulated driver: set("capability", 75) makes it another card."""
-    try:
-        library = ctypes.CDLL("libcuda.so.1")
-        library.emulator_set.argtypes = (ctypes.c_char_p, ctypes.c_int)
-    except (AttributeError, OSError):
-        pytest.skip("only the emulated driver can be another one")
+    library = emulated_driver()
     library.set = lambda name, value: library.emulator_set(name.encode(), value)
     yield library
     for name, value in (("capability", 86), ("modules", 0), ("copies", -1), ("graphs", 0), ("kernels", 0)):

@@ -5,7 +5,6 @@ test_cuda_build.py runs these on an emulated GPU as well.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.util
 import re
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from emulated_driver import emulated_driver
 from gpu import needs_gpu
 
 from edgead.errors import SettingsError
@@ -167,11 +167,7 @@ def test_what_is_pinned_outlives_its_device(device):
 @pytest.fixture
 def emulator():
     """The emulated driver, which counts."""
-    try:
-        library = ctypes.CDLL("libcuda.so.1")
-        library.emulator_set.argtypes = (ctypes.c_char_p, ctypes.c_int)
-    except (AttributeError, OSError):
-        pytest.skip("only the emulated driver counts")
+    library = emulated_driver()
     yield library
     library.emulator_set(b"graphs", 0)
 

@@ -20,7 +20,7 @@ from edgead.images.files import is_image_path, natural_key
 
 _LOOKED_AT = 10
 _SHAPES = {"polygon": None, "rectangle": 2, "oriented_rectangle": 4, "circle": 2, "mask": 2}
-"""Those that have an area, with how many points they have."""
+"""Shapes that have an area, and the number of their points."""
 
 
 class _Shape(BaseModel):
