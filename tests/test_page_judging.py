@@ -75,6 +75,7 @@ def test_a_long_name_of_a_file_cuts_nothing_beside_it(browser, daemon, files, mo
         judge(page, files, name)
         expect(page.locator("#image-of")).to_contain_text(name)
         expect(page.locator("#image-of")).to_have_attribute("title", re.compile(name))
+        expect(page.locator("#live-image")).to_be_visible()
         card = page.locator(".live-image").bounding_box()
         for shown in ("#image-of", "#judge-images", "figcaption .switch"):
             box = page.locator(shown).bounding_box()
