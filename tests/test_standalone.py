@@ -280,6 +280,16 @@ def test_a_file_judges_as_edgead_does(trained_model, line_data, tmp_path):
     assert {"ok", "reject"} <= decisions
 
 
+def test_a_file_that_is_there_is_replaced_only_if_asked(trained_model, tmp_path):
+    file = tmp_path / "verdict.onnx"
+    file.write_bytes(b"of somebody")
+    done = run_here("export", trained_model, "--standalone", file)
+    assert done.returncode and f"{file} exists already: name another file, or give --force" in done.stderr
+    assert file.read_bytes() == b"of somebody"
+    assert run_here("export", trained_model, "--standalone", file, "--force").returncode == 0
+    assert file.stat().st_size > 1000
+
+
 def _for_openvino() -> list[str]:
     package = Path(pytest.importorskip("openvino").__file__).parent
     (library,) = (package / "libs").glob("libopenvino.so.*")

@@ -53,6 +53,7 @@ def export(
             "model stays as it is."
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="With --standalone: replace a file that is there.")] = False,
     size: Annotated[
         str | None,
         typer.Option(
@@ -68,8 +69,12 @@ def export(
         given = [name for name, value in others.items() if value is not None]
         if given:
             raise SettingsError(f"--standalone writes what the model has: leave out {', '.join(given)}")
+        if standalone.exists() and not force:
+            raise SettingsError(f"{standalone} exists already: name another file, or give --force to replace it")
         _export_standalone(model, standalone, str(precision), size, json)
         return
+    if force:
+        raise SettingsError("--force goes with --standalone: the model keeps its graph until a new one is checked")
     if size is not None:
         raise SettingsError("--size goes with --standalone: the model's own graphs take images of any size")
     from edgead.export.add_graph import add_graph
