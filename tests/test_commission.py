@@ -64,6 +64,9 @@ def test_works_without_the_workstation(commissioned):
     assert manifest.training["data"] == "synthetic:"
     assert len(manifest.graphs["fp32"].calibration.scores) == 30
     assert manifest.graphs["fp32"].calibration.false_reject_rate == 0.1
+    training = manifest.training
+    assert len(training["highest_images"]) == max(5, training["images_apart"])
+    assert not {*training["highest_images"]} & {*training["commissioned"]["odd"]}
     with Detector.load(commissioned) as detector:
         good = [detector.predict(image).image_score for image, _, _ in conveyor(9, 8, 0.0)]
         flawed = [detector.predict(image).image_score for image, _, defect in conveyor(9, 60, 0.3) if defect]

@@ -53,6 +53,12 @@ def test_what_was_not_learnt_is_not_named_again():
     assert "1 of 19 good images" in found["odd_images"][0] and "--clean" not in found["odd_images"][0]
 
 
+def test_what_a_device_left_out_is_not_named_again():
+    found = facts([*GOOD[:18], 3.0, 3.1], {"commissioned": {"odd": ["19.png"]}})
+    assert found["images_apart"] == 1 and "19.png" not in found["highest_images"]
+    assert "--clean" not in found["odd_images"][0]
+
+
 def test_of_many_the_first_are_named():
     found = facts([*GOOD[:15], *np.linspace(3, 4, 5)])
     assert found["images_apart"] == 5 and found["highest_images"] == NAMES[:14:-1]

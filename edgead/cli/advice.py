@@ -201,9 +201,12 @@ def _of_the_highest(artifact: Artifact) -> list[str]:
     if not highest or calibration is None or training["images_apart"] >= len(highest):
         return []
     how = ", each scored by what was learnt from the others" if calibration.method in CROSS else " held out"
+    again = "take it out and train again"
+    if "commissioned" in training:
+        again = "commission again without that part (--keep-images FOLDER keeps them to look at)"
     return [
         f"Look once at the good images that score highest, of {len(calibration.scores)}{how}: {', '.join(highest)}. "
-        "A defect that lies among good images is often one of these: take it out and train again."
+        f"A defect that lies among good images is often one of these: {again}."
     ]
 
 

@@ -233,7 +233,7 @@ def commission_images(
     collected : Collected
         All images are there, in `folder` or below it.
     folder : Path
-        What the names of groups start from.
+        What the names of groups and of the images that score highest start from.
     destination : Path
         Directory of the model.
     plan : CommissionPlan
@@ -277,7 +277,7 @@ def commission_images(
         }
         manifest = manifest.model_copy(update={"training": {**manifest.training, **facts}})
         keep_learnt(draft, [paths[number] for number in learnt], [folds[number] for number in learnt])
-        completed = CalibrationPlan(paths, rate, review_rate, groups=numbers, folds=folds)
+        completed = CalibrationPlan(paths, rate, review_rate, groups=numbers, folds=folds, named_from=folder)
         good = complete_artifact(draft, manifest, completed, progress=partial(progress, "calibrate"))
     apart = [paths[number].name for number in stand_apart(good.scores) if number not in not_learnt]
     of_name = {path.name: fold for path, fold in zip(paths, folds, strict=True)}
