@@ -296,7 +296,8 @@ class Daemon:
         self._requests.drain_s = new.limits.drain_s
         self._hide_secrets()
         kept = change()
-        if old.http != new.http and not self._page.move(new.http):
+        self._runtime.refused_http = self._page.move(new.http) if old.http != new.http else ""
+        if self._runtime.refused_http:
             self.site = self.site.model_copy(update={"http": old.http})
         return kept
 

@@ -38,6 +38,7 @@ THRESHOLDS = "thresholds.json"
 MODELS = "models.json"
 DRIFT = "drift"
 NOTICES = "notices.json"
+RESTART = "needs a restart: store"
 # How long parts that a reload takes out may take to end.
 _LEAVE_S = 2.0
 
@@ -72,6 +73,9 @@ class SiteRuntime:
         self._model_changes = ModelChanges()
         self.refused_site = ""
         """Why the site file that was read last is not in force; nothing where it is."""
+        self.refused_http = ""
+        """Why the page keeps its address."""
+        self._waits_for_restart = False
 
     @property
     def settled(self) -> bool:
@@ -82,7 +86,9 @@ class SiteRuntime:
     def refused(self) -> str:
         """What of the site file that was read last is not in force, and why."""
         kept = [f"{name}: keeps its model: {reason}" for name, reason in self._model_changes.refused.items()]
-        return "; ".join([self.refused_site] * bool(self.refused_site) + kept)
+        waits = RESTART if self._waits_for_restart else ""
+        http = self.refused_http and f"http: the page keeps its address: {self.refused_http}"
+        return "; ".join([*filter(None, (self.refused_site, waits, http)), *kept])
 
     def look_after(self) -> None:
         """See which cameras and pipelines are dead or hang, and start again what can be; to be called now and then."""
@@ -135,14 +141,15 @@ class SiteRuntime:
             A new sink or a key cannot be opened: nothing has changed then.
         """
         difference = site_diff(old, new)
-        if difference.store:
-            logger.warning("`store:` has changed: that takes a restart")
         trust = new.models.open_trust()
         opened = self._opened(new, difference)
         return lambda: self._change(new, difference, opened, trust)
 
     def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink], trust: ModelTrust) -> list[str]:
         self._trust = trust
+        self._waits_for_restart = difference.store
+        if difference.store:
+            logger.warning(RESTART)
         self._schedulings = [section.realtime.scheduling for section in new.pipelines.values()]
         leaving = [self.sinks[name] for name in difference.sinks.stopped if name in self.sinks]
         self.sinks = {name: opened.get(name) or self.sinks[name] for name in new.sinks}

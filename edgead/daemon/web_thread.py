@@ -61,8 +61,8 @@ class Page:
         with self._changing:
             self._open(section)
 
-    def move(self, section: HttpSection | None) -> bool:
-        """Serve by another section; where that cannot be, by the one before, and False."""
+    def move(self, section: HttpSection | None) -> str:
+        """Serve by another section; where that cannot be, by the one before, and give why."""
         with self._changing:
             before = self._section
             self._close()
@@ -71,8 +71,8 @@ class Page:
             except EdgeadError as error:
                 logger.error("HTTP server not moved, it keeps its address: %s", error)
                 self._open(before)
-                return False
-            return True
+                return str(error)
+            return ""
 
     def look_after(self) -> None:
         """Serve again where the thread has died; to be called now and then, waits for nothing but a dead server."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 
 import pytest
@@ -176,6 +177,34 @@ def test_what_a_reload_refuses_is_a_notice_until_a_reload_succeeds(once, tmp_pat
         daemon.reload()
         assert last() == "reloaded" and daemon.model() == "two"
         wait_for(lambda: not standing(), "its end")
+
+
+def test_what_a_reload_cannot_change_is_a_notice(once, tmp_path, models):
+    """The store until a restart, the page's address until it can be listened on."""
+    site = site_of(write_model(once, tmp_path / "one"), http={"port": 0}, notices={"settle_s": 0})
+    with small_daemon(tmp_path, site, models) as daemon, daemon.client as client, socket.socket() as taken:
+
+        def standing():
+            return [one["text"] for one in client.get("/api/notices").json()["standing"] if one["kind"] == "site"]
+
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        daemon.wait_judged()
+        store, http = daemon.site["store"], daemon.site["http"]
+        daemon.site["store"] = {**store, "folder": "elsewhere"}
+        for _ in range(2):
+            daemon.reload()
+            assert wait_for(standing, "the notice") == ["the site file is not in force: needs a restart: store"]
+        daemon.site["store"] = store
+        daemon.reload()
+        wait_for(lambda: not standing(), "its end")
+        daemon.site["http"] = {"port": taken.getsockname()[1]}
+        daemon.reload()
+        assert "http: the page keeps its address: " in daemon.daemon._runtime.refused
+        daemon.site["http"] = http
+        daemon.reload()
+        assert not daemon.daemon._runtime.refused
+        assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_pipeline_that_has_ended_loads_no_model_at_a_reload(once, tmp_path, models):
