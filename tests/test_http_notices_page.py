@@ -75,6 +75,19 @@ def test_a_refused_site_file_is_seen_and_so_is_drift_that_nobody_watches(browser
         expect(note).to_have_attribute("data-state", "normal")
 
 
+def test_faults_are_said_in_german(browser, daemon, url):
+    """But what an error says of itself, and addresses."""
+    with opened_page(browser, f"{url}/#system", locale="de") as page:
+        front = daemon.pipelines["front"]
+        front.state, front.reason = "fault", "camera top is lost: rtsp://x/1: no frame for 5 s"
+        expect(page.locator("#verdict-note")).to_have_text("Kamera top: verloren: rtsp://x/1: kein Bild seit 5 s")
+        daemon.raise_notice(
+            "site", "the site file is not in force: needs a restart: store; front: keeps its model: it broke"
+        )
+        seen = "braucht einen Neustart: store; front behält sein Modell: it broke"
+        expect(page.locator(".notice")).to_contain_text(seen)
+
+
 @pytest.mark.slow
 def test_the_sound_is_off_until_a_person_wants_it_and_ends_with_the_alarm(browser, daemon, url):
     with opened_page(browser, f"{url}/#system") as page:

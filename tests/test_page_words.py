@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import edgead.web
-from edgead.daemon import pipeline
+from edgead.daemon import pipeline, site_runtime
 from edgead.drift.words import _SPREAD, _WORDS, drift_reason
+from edgead.sources import camera, connection, live, network, reader_process, supervised
 from edgead.sources.supervised import _DEAD
 
 PAGE = Path(edgead.web.__file__).parent / "page"
@@ -101,3 +102,40 @@ def test_what_pipelines_say_while_nothing_is_wrong_is_in_the_table():
     assert len(said) == 4
     for text in said:
         assert f'"{text.replace("{self.section.camera}", "{name}")}": t(' in listed
+
+
+def test_what_pipelines_and_cameras_say_of_faults_is_found_by_the_page():
+    """As above: what a pipeline says in its own words matches a pattern; of a camera's, each part is in the table."""
+    page = (PAGE / "reasons.js").read_text("utf-8")
+    (listed,) = re.findall(r"const FAULTS = \[(.*?)\n\];", page, re.DOTALL)
+    patterns = [re.compile(found) for found in re.findall(r"^  \[/(.*?)/, ", listed, re.MULTILINE)]
+    code = Path(pipeline.__file__).read_text("utf-8")
+    said = re.findall(r'_state\.fault\("(?:camera|hang|trigger)", f"([^"]+)"\)', code)
+    said += ["{what}" + text for text in re.findall(r'else f"(; restarted [^"]+)"', code)]
+    assert len(said) == 5
+    for text in said:
+        filled = text.replace("{camera.state}", "lost")
+        assert any(pattern.search(re.sub(r"\{[^}]*\}", "7", filled)) for pattern in patterns), text
+    (listed,) = re.findall(r"const CAMERA = \{(.*?)\};", page, re.DOTALL)
+    for module, text in (
+        (live, "did not open within {limits.open_timeout_s:g} s"),
+        (live, "no frame for {self._limits.read_timeout_s:g} s"),
+        (connection, "no data for {waited_s:.1f} s"),
+        (connection, "the stream ended or the connection was lost"),
+        (camera, "it is in use by another program or gives no images"),
+        (network, "the host cannot be reached"),
+        (network, "the host name cannot be resolved"),
+        (reader_process, "its reader process was ended"),
+        (supervised, "the stream has come to its end"),
+    ):
+        assert text in Path(module.__file__).read_text("utf-8"), text
+        assert f't("{re.sub(r"{[^}]*}", "{number}", text)}")' in listed
+
+
+def test_what_of_a_site_is_not_in_force_is_found_by_the_page():
+    patterns = re.findall(r"^  \[/(.*?)/, ", (PAGE / "reasons.js").read_text("utf-8"), re.MULTILINE)
+    code = Path(site_runtime.__file__).read_text("utf-8")
+    said = re.findall(r'f"(\{name\}: keeps[^"]+|http: [^"]+)"', code)
+    assert len(said) == 2
+    for text in (site_runtime.RESTART, *said):
+        assert any(re.search(pattern, text) for pattern in patterns), text

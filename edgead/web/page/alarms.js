@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { acknowledge } from "./dialogs.js";
 import { STATES, by, count, decimal, el, focusedData, icon, say, span, stamp } from "./dom.js";
-import { cameraReason, driftReason, imagesAre } from "./reasons.js";
+import { cameraReason, driftReason, imagesAre, pipelineReason, siteReason } from "./reasons.js";
 import { AlarmSound } from "./sound.js";
 import { t } from "./words.js";
 
@@ -34,7 +34,8 @@ const DETAILS = {
   camera: ({ text }) => withState(text),
   images: ({ text }) => imagesAre(text.replace(/^images are /, "").split(", ")),
   drift: ({ text }) => driftReason(text),
-  site: ({ text }) => text.replace(/^the site file is not in force: /, ""),
+  pipeline: ({ text }) => pipelineReason(text),
+  site: ({ text }) => siteReason(text),
 };
 const ALARMS = ["rejects_in_a_row", "yield_below", "no_part", "not_inspected"];
 

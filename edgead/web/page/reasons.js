@@ -1,6 +1,6 @@
-// What the device says in words of a closed list, in the words of the page. Texts of errors are in no list, and stay as they are.
+// What the device says in words of a closed list, in the words of the page. Texts of other errors are in no list, and stay as they are.
 
-import { count, decimal } from "./dom.js";
+import { STATES, count, decimal } from "./dom.js";
 import { t } from "./words.js";
 
 export const HEALTH = { dark: t("dark"), bright: t("bright"), blurred: t("blurred"), moved: t("moved"), frozen: t("frozen") };
@@ -8,6 +8,21 @@ export const HEALTH = { dark: t("dark"), bright: t("bright"), blurred: t("blurre
 const CAMERA = {
   "its thread has died, see the log": t("its thread has died, see the log"),
   "no frame for more than {number} s": t("no frame for more than {number} s"),
+  "no frame for {number} s": t("no frame for {number} s"),
+  "no data for {number} s": t("no data for {number} s"),
+  "after {number} frames": t("after {number} frames"),
+  "did not open within {number} s": t("did not open within {number} s"),
+  "did not open for {number} s": t("did not open for {number} s"),
+  "hangs, no frame for {number} s": t("hangs, no frame for {number} s"),
+  "its reader process was ended": t("its reader process was ended"),
+  "the stream ended or the connection was lost": t("the stream ended or the connection was lost"),
+  "the stream has come to its end": t("the stream has come to its end"),
+  "the recording has come to its end": t("the recording has come to its end"),
+  "the host cannot be reached": t("the host cannot be reached"),
+  "the host name cannot be resolved": t("the host name cannot be resolved"),
+  "cannot be opened": t("cannot be opened"),
+  "it is in use by another program or gives no images": t("it is in use by another program or gives no images"),
+  "no frames": t("no frames"),
 };
 
 const PIPELINE = {
@@ -16,6 +31,21 @@ const PIPELINE = {
   "waits for camera {name}": t("waits for camera {name}"),
   "camera {name} has ended": t("camera {name} has ended"),
 };
+
+// Faults of a pipeline, with what stands in their words; the reason of an error stays as it is.
+const FAULTS = [
+  [/^camera (\S+) is (lost|stalled): (.*)$/, (name, state, reason) => t("camera {name}: {reason}", { name, reason: `${STATES[state]}: ${cameraReason(reason)}` })],
+  [/^camera (\S+): (.*)$/, (name, reason) => t("camera {name}: {reason}", { name, reason: cameraReason(reason) })],
+  [/^no progress for (\d+) s: the model or a sink hangs$/, (number) => t("no progress for {number} s: the model or a sink hangs", { number })],
+  [/^(.*); restarted (\d+) times within (\S+) s, no more$/, (reason, number, seconds) => t("{reason}; restarted {number} times within {seconds} s, no more", { reason, number, seconds })],
+  [/^trigger (\S+): (.*)$/, (kind, reason) => t("trigger {kind}: {reason}", { kind, reason })],
+];
+
+const SITE = [
+  [/^needs a restart: store$/, () => t("needs a restart: store")],
+  [/^http: the page keeps its address: (.*)$/, (reason) => t("the page keeps its address: {reason}", { reason })],
+  [/^(\S+): keeps its model: (.*)$/, (name, reason) => t("{name} keeps its model: {reason}", { name, reason })],
+];
 
 const DRIFT = {
   "the camera's images look different": t("the camera's images look different"),
@@ -43,12 +73,28 @@ const DRIFT = {
 
 export const imagesAre = (health) => t("The images are {health}", { health: health.map((word) => HEALTH[word] ?? word).join(", ") });
 
-// Why a camera gives no images.
+const worded = (text, patterns) => {
+  for (const [pattern, words] of patterns) {
+    const found = pattern.exec(text);
+    if (found) return words(...found.slice(1));
+  }
+  return text;
+};
+
+// Why a camera gives no images: what it says of itself comes after its address, in parts.
 export function cameraReason(text) {
+  const known = cameraPart(text);
+  return known ?? text?.split(/(: |; |, (?=after ))/).map((part) => cameraPart(part) ?? part).join("");
+}
+
+function cameraPart(text) {
   const [number] = text?.match(/\d+(\.\d+)?/) ?? [];
   const known = CAMERA[number ? text.replace(number, "{number}") : text];
-  return known?.replace("{number}", number && decimal(Number(number), number.includes(".") ? 1 : 0)) ?? text;
+  return known?.replace("{number}", number && decimal(Number(number), number.includes(".") ? 1 : 0));
 }
+
+// Why some of the site file is not in force.
+export const siteReason = (text) => text.replace(/^the site file is not in force: /, "").split("; ").map((part) => worded(part, SITE)).join("; ");
 
 // Why frames have no verdict though nothing is wrong.
 export function unaskedBy({ unasked, taken, trigger }) {
@@ -61,11 +107,11 @@ export function judgeReason({ status, message }) {
   return unreadable ? t("it cannot be read as an image; PNG and JPEG files are taken") : message;
 }
 
-// Why a pipeline does not judge though nothing is wrong; other reasons are those of errors.
+// Why a pipeline does not judge.
 export function pipelineReason(text) {
   const [, name] = /camera (\S+)/.exec(text ?? "") ?? [];
   const known = PIPELINE[name ? text.replace(name, "{name}") : text];
-  return known?.replace("{name}", name) ?? text;
+  return known?.replace("{name}", name) ?? worded(text, FAULTS);
 }
 
 // What has changed, with what was measured in brackets; of which product, where recipes choose the model.
