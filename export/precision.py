@@ -155,7 +155,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         }
     of_fp32, good = GoodScores([], [], []), GoodScores([], [], [])
     with trial.open("fp32") as fp32, trial.open(plan.precision) as detector:
-        measured = good.collecting(_each(detector, images, partial(progress, "calibrate")))
+        measured = good.collecting(_each(detector, images, partial(progress, f"calibrate {plan.precision}")))
         error = differences(of_fp32.collecting(_each(fp32, images)), measured)
         if not error.mean_score_error <= plan.score_tolerance:
             problem = (

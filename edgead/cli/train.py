@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from edgead.calibration.operating_point import Costs
     from edgead.workstation.training.good_images import GoodImages
 
+# The last stage: what the finished model can be advised on.
+_LOOK = "look at the model"
+
 
 @app.command()
 def train(
@@ -168,9 +171,12 @@ def train(
     check_destination(output)
 
     from edgead.cli.advice import advise, print_points, training_table
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
-    from edgead.workstation.training.preset import check_settings, preset_settings
+
+    with stage_bars(["load the program"]):  # torch takes seconds
+        from edgead.workstation.training.auto import TIME
+        from edgead.workstation.training.from_folder import planned_stages, train_from_folder
+        from edgead.workstation.training.good_images import GoodImages
+        from edgead.workstation.training.preset import check_settings, preset_settings
 
     check_settings(detector, preset, chosen)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
@@ -180,7 +186,9 @@ def train(
     good = replace(good, mm_per_pixel=mm_per_pixel)
     good = replace(good, defects=find_images(defects or []), costs=_costs(cost_escape, cost_reject, defect_rate))
     replaced = (output / MANIFEST).is_file()
-    with stage_bars() as progress:
+    advice: list[str] = []
+    planned = [*[TIME] * (preset == AUTO), *planned_stages(detector, precision), *[_LOOK] * (not json)]
+    with stage_bars(planned) as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
         settings = {**of_preset, **chosen}
         _report_cost(good, detector, settings)
@@ -194,6 +202,9 @@ def train(
             precision=precision,
             progress=progress,
         )
+        if not json:
+            progress(_LOOK, 0, 1)
+            advice = advise(artifact, data, replaced)
     took = {"took_seconds": round(time.perf_counter() - started, 1)}
     report = {"model": str(output), "skipped": problems, **took, **training_facts(artifact)}
     if account and settings["image_size"] == of_preset["image_size"]:
@@ -204,7 +215,7 @@ def train(
     print_report(report, json, lambda: training_table(report))
     if not json:
         print_points(artifact, good.defects)
-        print(*advise(artifact, data, replaced), sep="\n")
+        print(*advice, sep="\n")
 
 
 def _costs(escape: float | None, reject: float | None, defective: float | None) -> Costs | None:

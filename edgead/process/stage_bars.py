@@ -1,34 +1,138 @@
-"""Bars that show on a terminal how far the stages of long work are."""
+"""Bars that show on a terminal how far the stages of long work are; elsewhere, one line for each stage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import TaskID
+    from rich.progress import Progress, TaskID
 
 Report = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
 
 
 @contextmanager
-def stage_bars(console: Console) -> Iterator[Report]:
-    """Yield progress(stage, done, total); every stage gets a bar of its own."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def stage_bars(console: Console, planned: Sequence[str] = ()) -> Iterator[Report]:
+    """Yield progress(stage, done, total); every stage gets a bar of its own.
 
-    columns = (TextColumn("{task.description:>20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    Parameters
+    ----------
+    console : Console
+    planned : sequence of str
+        Stages that will come, in their order: they are counted, and the next one stands there while nothing is
+        reported.
+    """
+    if not console.is_terminal:
+        yield _Lines(console, planned)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.fields[step]:>12}  {task.description:<20}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.fields[count]:>9}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
-        tasks: dict[str, TaskID] = {}
+        bars = _Bars(progress, planned)
+        yield bars
+        bars.finish()
 
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done)
 
-        yield report
+class _Steps:
+    """Counts stages, those that are planned among them; one that nobody has planned makes it one more."""
+
+    def __init__(self, planned: Sequence[str]):
+        self._planned, self._seen = list(planned), list[str]()
+
+    def begin(self, stage: str) -> bool:
+        """Give whether a stage is new."""
+        if stage in self._seen:
+            return False
+        self._seen.append(stage)
+        return True
+
+    def skip(self, stage: str) -> None:
+        """Take out a stage that was planned and does not come."""
+        self._planned.remove(stage)
+        self._seen.remove(stage)
+
+    def label(self, stage: str) -> str:
+        """Say which of how many a stage is; nothing where none are planned."""
+        if not self._planned:
+            return ""
+        total = len({*self._planned, *self._seen})
+        return f"step {self._seen.index(stage) + 1} of {total}"
+
+    def following(self, stage: str | None) -> str | None:
+        """The first stage that is planned after one, and has not begun."""
+        after = self._planned[self._planned.index(stage) + 1 :] if stage in self._planned else self._planned
+        return next((name for name in after if name not in self._seen), None)
+
+
+class _Lines:
+    def __init__(self, console: Console, planned: Sequence[str]):
+        self._console, self._steps = console, _Steps(planned)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._steps.begin(stage):
+            label = self._steps.label(stage)
+            self._console.print(f"{label}: {stage}" if label else stage, soft_wrap=True)
+
+
+class _Bars:
+    def __init__(self, progress: Progress, planned: Sequence[str]):
+        self._progress, self._steps = progress, _Steps(planned)
+        self._tasks: dict[str, TaskID] = {}
+        self._current: str | None = None
+        self._reported = False  # of the current one; else it is only what comes next
+        self._expect(None)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._current:
+            self.finish()
+            self._begin(stage)
+        self._reported = True
+        # What is one thing has no share that is done: its bar moves to and fro.
+        count = f"{done}/{total}" if total > 1 else ""
+        task = self._tasks[stage]
+        self._progress.update(task, total=None if total == 1 > done else total, completed=done, count=count)
+        if done >= total:
+            self.finish()
+            self._expect(stage)
+
+    def finish(self) -> None:
+        """Fill the bar of the stage that is over; one that has not come goes."""
+        stage, self._current = self._current, None
+        if stage is None:
+            return
+        if not self._reported:
+            self._progress.remove_task(self._tasks.pop(stage))
+            self._steps.skip(stage)
+            return
+        (task,) = (task for task in self._progress.tasks if task.id == self._tasks[stage])
+        whole = task.total or 1
+        self._progress.update(task.id, total=whole, completed=whole)
+        self._progress.stop_task(task.id)
+
+    def _expect(self, stage: str | None) -> None:
+        following = self._steps.following(stage)
+        if following is not None:
+            self._begin(following)
+            self._reported = False
+
+    def _begin(self, stage: str) -> None:
+        self._current = stage
+        if self._steps.begin(stage):
+            self._tasks[stage] = self._progress.add_task(stage, total=None, step="", count="")
+        else:
+            self._progress.reset(self._tasks[stage])
+        for name, task in self._tasks.items():
+            self._progress.update(task, step=self._steps.label(name))
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from edgead.workstation.methods.patchcore.detector import PatchCore
 from edgead.workstation.training.good_images import find_proportions, keep_proportions
 
 LATENCY_MS = 15.0
+TIME = "time networks"
 # Backbone, and the side of a square with as many pixels; the most accurate first.
 LADDER = (
     ("efficientnet_lite2", 448),
@@ -81,9 +82,9 @@ def choose_settings(
         settings = keep_proportions({"backbone": backbone, "image_size": [side, side]}, proportions)
         height, width = settings["image_size"]
         took_ms = frame_ms(settings)
-        progress("time networks", tried, len(LADDER))
+        progress(TIME, tried, len(LADDER))
         if took_ms <= latency_ms:
-            progress("time networks", len(LADDER), len(LADDER))
+            progress(TIME, len(LADDER), len(LADDER))
             account = (
                 f"{backbone} at {width} x {height} px ({proportions.reason}): about {took_ms:.1f} ms a frame on "
                 f"this machine, {latency_ms:g} allowed"

@@ -23,6 +23,7 @@ from edgead.export.build import build_artifact, software_versions, write_draft
 from edgead.export.calibration_images import CalibrationImages
 from pydantic import ValidationError
 
+from edgead import kernels
 from edgead.adapt.finalize import CalibrationPlan, GoodScores, measure_good
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
@@ -42,12 +43,21 @@ from edgead.workstation.methods.method import Trained
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead.workstation.trainer.device import choose_device, peak_memory, use_cores
 from edgead.workstation.training.good_images import GoodImages, learnt_at_most
-from edgead.workstation.training.int8 import FP32, check_precision, ship_int8
+from edgead.workstation.training.int8 import FP32, TRIES_INT8, check_precision, ship_int8
 
 # Of trainings, where nobody says how many.
 FOLDS = 5
+# Of every training, and what each method does between the first two.
+READ, WRITE, CALIBRATE = "read images", "write the model", "calibrate"
+_LEARNS = {"patchcore": ("extract features", "choose memory bank", "compare parts")}
 # What the preprocessing has from the images and from who trains, beside the region.
 _OF_IMAGES = {"ignored", "alignment", "tiles", "grey16", "relief"}
+
+
+def planned_stages(detector: str, precision: str) -> list[str]:
+    """The stages of a training in their order, as far as they are known before it."""
+    of_int8 = TRIES_INT8 if precision != FP32 and kernels.multiplies_int8() else ()
+    return [READ, *_LEARNS.get(detector, ()), WRITE, CALIBRATE, *of_int8]
 
 
 def cross_validate(
@@ -181,7 +191,7 @@ def train_from_folder(
         skip_bad=good.skip_bad,
         read=good.read,
         look=lambda path, image: looks.update({os.path.relpath(path, folder): look_of(image)}),
-        progress=partial(progress, "read images"),
+        progress=partial(progress, READ),
     )
     preprocessing = good.with_places(model.preprocessing, paths, list(looks.values()))
     preprocessing, shrunk = good.with_tiles(preprocessing, [(look.height, look.width) for look in looks.values()])
@@ -281,6 +291,7 @@ def train_from_folder(
             progress=partial(progress, "cross-validate"),
         )
         plan = replace(plan, scores=scores)
+    progress(WRITE, 0, 1)
     artifact = build_artifact(
         trained,
         destination,
@@ -289,7 +300,7 @@ def train_from_folder(
         provenance=provenance,
         learnt=split.training,
         folds=learnt_folds,
-        progress=partial(progress, "calibrate"),
+        progress=partial(progress, CALIBRATE),
     )
     checkpoint.remove()
     if method.calibrated and plan.scores is None:  # else there is no image that what ships has not learnt from

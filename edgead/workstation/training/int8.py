@@ -19,6 +19,8 @@ from edgead.workstation.training.good_images import GoodImages
 # for them takes minutes that nobody asked for.
 GIVE_UP_ABOVE = 5.0
 
+TRIES_INT8 = ("try int8", "calibrate minmax", "calibrate int8")
+"""Its stages; where the first way falls short, it has more."""
 AUTO, FP32, INT8 = CHOICES = ("auto", "fp32", "int8")
 
 
@@ -86,6 +88,7 @@ def ship_int8(
         or not_for(artifact, INT8)
     ):
         return artifact
+    progress(TRIES_INT8[0], 0, 1)
     plan = PrecisionPlan(INT8, make_default=True, give_up_above=math.inf if wanted else GIVE_UP_ABOVE)
     try:
         return add_precision(artifact.path, plan, images, progress=progress)
