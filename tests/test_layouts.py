@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import data_sets
@@ -18,6 +19,7 @@ from test_evaluate import Brightness
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
+from edgead.dataset.layouts import kinds
 from edgead.dataset.layouts.registry import LAYOUTS, read_layout
 from edgead.dataset.masks import (
     add_brush,
@@ -30,6 +32,7 @@ from edgead.dataset.masks import (
     turned,
 )
 from edgead.dataset.survey import survey
+from edgead.evidence.production.coco import _defects_of
 from edgead.report.evaluate import evaluate
 
 
@@ -591,3 +594,14 @@ def test_a_test_set_alone_is_shown_as_one(tmp_path, made):
 
 def test_layouts_have_names_of_their_own():
     assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS)
+
+
+def test_a_kind_that_is_called_good_returns_as_a_defect():
+    """Of `edgead evidence export --format coco`, which must not write what is read as no defect."""
+    row = SimpleNamespace(mark_verdict=None, decision="reject", shown_kind=None, boxes=[])
+    categories: dict[str, int] = {}
+    for name in [*kinds._GOOD_NAMES, "Good", "dent"]:
+        row.shown_kind = name
+        _defects_of(row, 1, categories, 1)
+    assert "dent" in categories and len(categories) == 5
+    assert all(kinds.kind_of([name]) == name for name in categories)

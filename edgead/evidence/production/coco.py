@@ -17,6 +17,8 @@ from edgead.images.header import image_size
 
 ANNOTATIONS = "annotations/instances_default.json"
 _UNSORTED = "anomaly"
+# Categories that readers of data sets take for no defect: one of these is written as "anomaly good".
+_GOOD_NAMES = {"good", "ok", "normal"}
 
 
 def export_to_coco(export: Export, folder: Path, progress: Progress) -> int:
@@ -84,7 +86,10 @@ def _write_image(kept: ImageFolder, row: Row, folder: Path, id: int) -> dict[str
 def _defects_of(row: Row, image: int, categories: dict[str, int], first: int) -> list[dict[str, Any]]:
     if row.mark_verdict == "good" or (row.decision == "ok" and row.mark_verdict != "bad"):
         return []
-    of_kind = categories.setdefault(row.shown_kind or _UNSORTED, len(categories) + 1)
+    kind = row.shown_kind or _UNSORTED
+    if kind.lower() in _GOOD_NAMES:
+        kind = f"{_UNSORTED} {kind}"
+    of_kind = categories.setdefault(kind, len(categories) + 1)
     common = {"image_id": image, "category_id": of_kind, "iscrowd": 0}
     if not row.boxes:
         return [{"id": first, **common, "segmentation": [], "area": 0}]
