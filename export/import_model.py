@@ -240,6 +240,11 @@ def find_input(graph: ForeignGraph, known: Known, asked: Asked) -> Input:
             "--mean is subtracted and the result divided by --std; leave these two out where the graph does that"
         )
     mean, std = asked.mean or known.mean, asked.std or known.std
+    if known.white not in (None, white) and ((known.mean and not asked.mean) or (known.std and not asked.std)):
+        raise SettingsError(
+            f"--white {white:g}: mean {list(known.mean)} and std {list(known.std)} of {known.source} are for white "
+            f"{known.white:g}: give --mean and --std too (0 and 1 for none), or leave out --white"
+        )
     sound = math.isfinite(white) and white > 0 and all(map(math.isfinite, (*mean, *std)))
     if not sound or not {len(mean), len(std)} <= {0, CHANNELS} or any(abs(one) < _MIN_STD for one in std):
         raise SettingsError(

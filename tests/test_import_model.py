@@ -293,6 +293,17 @@ def test_what_tools_write_is_read(good, tmp_path, metadata, properties, facts):
     assert {name: found[name] for name in facts} == facts
 
 
+def test_another_white_needs_another_mean_and_std(good, tmp_path):
+    """Those of the metadata are for its own white."""
+    path = plain(tmp_path / "graph.onnx")
+    (tmp_path / "metadata.json").write_text(json.dumps({"transform": TRANSFORM}))
+    for mean in ((), (0.0,) * 3):
+        with pytest.raises(SettingsError, match="are for white 1: give --mean and --std too"):
+            import_model(path, tmp_path / "model", Good(good), Asked(white=255.0, mean=mean))
+    for asked in (Asked(white=1.0), Asked(white=255.0, mean=(0.0,) * 3, std=(1.0,) * 3)):
+        import_model(path, tmp_path / "model", Good(good), asked)
+
+
 def normalize(**options: object) -> str:
     return json.dumps({"transform": {"transforms": [{"__class_fullname__": "Normalize", **options}]}})
 
