@@ -85,6 +85,22 @@ def test_a_long_name_of_a_file_cuts_nothing_beside_it(browser, daemon, files, mo
         shot(page, tmp_path / "shots", f"long-name-{language}-{size[0]}")
 
 
+def test_of_a_folder_of_squeezed_images_the_newest_shapes_alone_are_kept(browser, daemon, files):
+    names = [f"flat{number}" for number in range(24)]
+    for name in names:
+        write_image(files / f"{name}.png", np.full((20, 80, 3), 90, np.uint8))
+    with served(daemon) as url, opened_page(browser, url) as page:
+        page.add_init_script(
+            "const set = Map.prototype.set; Map.prototype.set = function (key, value) {"
+            "if (value?.learnt_width) window.shapes = this; return set.call(this, key, value); };"
+        )
+        page.reload()
+        judge(page, files, *names)
+        expect(page.locator("#verdict-note")).to_contain_text("flat23.png")
+        expect(page.locator("#verdict-shape")).to_contain_text("80 × 20 pixels")
+        assert page.evaluate("window.shapes.size") == 20
+
+
 def test_an_image_of_another_shape_says_so_beside_its_verdict_and_no_other_does(browser, daemon, files):
     with served(daemon) as url, opened_page(browser, url) as page:
         judge(page, files, "a", "b", "flat")

@@ -18,6 +18,7 @@ const SEEDED = 200;
 const WITHOUT_IMAGE_MS = 2000;
 const NAME = 128; // characters of a serial number
 const NAMED = 4; // files that were refused
+const SHAPES = 20; // of the newest images that were squeezed
 
 export class LiveView {
   constructor(open) {
@@ -200,6 +201,7 @@ export class LiveView {
         if (other_shape) {
           squeezed.push(file.name);
           this.shapes.set(id, other_shape);
+          if (this.shapes.size > SHAPES) this.shapes.delete(this.shapes.keys().next().value);
           this.showVerdict();
         }
       } catch (problem) {
