@@ -16,6 +16,8 @@ from edgead.errors import SettingsError
 if TYPE_CHECKING:
     from edgead.artifact.folder import Artifact
 
+_REPLAY = "judge golden images"
+
 
 @app.command()
 def export(
@@ -77,8 +79,9 @@ def export(
         raise SettingsError("--force goes with --standalone: the model keeps its graph until a new one is checked")
     if size is not None:
         raise SettingsError("--size goes with --standalone: the model's own graphs take images of any size")
-    from edgead.export.add_graph import add_graph
-    from edgead.export.precision import PrecisionPlan
+    with stage_bars(["load the program"]):  # torch takes seconds
+        from edgead.export.add_graph import add_graph
+        from edgead.export.precision import PrecisionPlan
 
     names = None if float_layers is None else [name for name in float_layers.split(",") if name not in ("none", "")]
     plan = PrecisionPlan(str(precision), tolerance, names, make_default)
@@ -119,12 +122,13 @@ def verify(
 
 
 def _verify_fp32(artifact: Artifact, images: list[Path], json: bool) -> bool:
-    from edgead.export.verify import compare_with_torch, replay_golden
-
     paths = find_images(images)
-    with stage_bars() as progress:
+    with stage_bars(["compare", _REPLAY]) as progress:
+        from edgead.export.verify import compare_with_torch, replay_golden  # with torch, which takes seconds
+
         parity = compare_with_torch(artifact, paths, progress=partial(progress, "compare"))
-    golden = replay_golden(artifact)
+        progress(_REPLAY, 0, 1)
+        golden = replay_golden(artifact)
     report = {"torch_and_deployed": parity.to_dict(), "golden_and_deployed": golden.to_dict()}
     print_report(report, json, lambda: parity_table(report))
     return parity.passed and golden.passed
