@@ -21,6 +21,16 @@ from edgead.cli.app import (
 )
 from edgead.cli.console import stage_bars, stderr, training_facts
 
+_STAGES = (
+    "collect good parts",
+    "read images",
+    "extract features",
+    "choose memory bank",
+    "compare parts",
+    "calibrate",
+)
+_LOOK = "look at the model"
+
 
 @app.command()
 def commission(
@@ -53,12 +63,16 @@ def commission(
         images, backbone, region, false_reject_rate, review_rate, keep_images, patience_s, group, ignore or (), align
     )
     replaced = (output / MANIFEST).is_file()
-    with stage_bars() as progress:
+    advice: list[str] = []
+    with stage_bars([*_STAGES, *[_LOOK] * (not json)]) as progress:
         done = learn_from(source, output, plan, progress=progress)
+        if not json:
+            progress(_LOOK, 0, 1)
+            advice = advise(done.artifact, None, replaced)
     report = {"model": str(output), **training_facts(done.artifact), "warnings": done.warnings}
     print_report(report, json, lambda: training_table(report))
     for warning in done.warnings:
         stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     if not json:
         print_points(done.artifact, ())
-        print(*advise(done.artifact, None, replaced), sep="\n")
+        print(*advice, sep="\n")
