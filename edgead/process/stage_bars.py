@@ -31,7 +31,7 @@ def stage_bars(console: Console, planned: Sequence[str] = ()) -> Iterator[Report
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.fields[step]:>12}  {task.description:<20}"),
+        TextColumn("{task.fields[step]:>14} {task.description:<20}"),
         BarColumn(bar_width=16),
         TextColumn("{task.fields[count]:>9}"),
         TimeElapsedColumn(),
