@@ -40,11 +40,13 @@ def evidence(
     work: Annotated[EvidenceWork, typer.Argument(help="export verdicts and images, or report counts and yield.")],
     store: Annotated[Path, typer.Argument(help="Folder of an evidence store; a daemon may be writing it.")],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
-            help="For export: a new folder or a .zip file. For report: an .html page, or a file for the table.",
+            metavar="<path|s3://…>",
+            help="For export: a new folder, a .zip file, or s3://BUCKET/PREFIX. For report: an .html page, or a file "
+            "for the table.",
         ),
     ] = None,
     since: Annotated[
@@ -93,14 +95,16 @@ def evidence(
             if table == "coco":
                 raise SettingsError("--format coco goes with `edgead evidence export`: a report has no images")
             found = _report(access, (begin, end), by, pipeline, config)
-            _write_report(found, output, table)
+            _write_report(found, None if output is None else Path(output), table)
             print_report(_as_json(found), json, lambda: _table(found))
             return
         if output is None:
-            raise SettingsError("--output is missing: a new folder, or a file such as -o verdicts.zip")
+            raise SettingsError(
+                "--output is missing: a new folder, a file such as -o verdicts.zip, or s3://BUCKET/PREFIX"
+            )
         wanted = Wanted(begin, end, pipeline, decision, batch, recipe, marked)
         report = _export(access, wanted, store if images or table == "coco" else None, table, output)
-    print_report(report, json, lambda: f"{report['verdicts']} verdicts, {report['with_images']} with images: {output}")
+    print_report(report, json, lambda: _sentence(report))
 
 
 def _time(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
@@ -130,23 +134,40 @@ def _refuse(work: EvidenceWork, **given: Any) -> None:
             raise SettingsError(f"--{name} does not go with `edgead evidence {work.value}`")
 
 
-def _export(access: Access, wanted: Wanted, store: Path | None, table: ExportFormat, output: Path) -> dict[str, Any]:
+def _export(access: Access, wanted: Wanted, store: Path | None, table: ExportFormat, output: str) -> dict[str, Any]:
     from edgead.evidence.folder import ImageFolder
-    from edgead.evidence.production.coco import export_to_coco
-    from edgead.evidence.production.export import Export, export_to_folder, export_to_zip
+    from edgead.evidence.production.bucket import SCHEME, Bucket
+    from edgead.evidence.production.coco import write_coco
+    from edgead.evidence.production.export import Export, export_to_zip, write_export, write_into
+    from edgead.files.atomic import new_folder
 
     folder = None if store is None else ImageFolder(store / "pictures")
-    as_zip = output.suffix.lower() == ".zip"
+    to_bucket = output.lower().startswith(SCHEME)
+    as_zip = not to_bucket and output.lower().endswith(".zip")
     if table == "coco" and as_zip:
-        raise SettingsError(f"--output {output}: --format coco writes a folder: name a new one")
+        raise SettingsError(f"--output {output}: --format coco writes a folder: name a new one, or s3://BUCKET/PREFIX")
     export = Export(access, wanted, "csv" if table == "coco" else table, folder)
     verdicts = export.count()
     if not verdicts:
         raise SettingsError("there are no such verdicts: choose a longer time with --since, or fewer conditions")
-    write = export_to_coco if table == "coco" else export_to_zip if as_zip else export_to_folder
+    write = write_coco if table == "coco" else write_export
+    report: dict[str, Any] = {"verdicts": verdicts}
     with stage_bars() as progress:
-        with_images = write(export, output, progress)
-    return {"verdicts": verdicts, "with_images": with_images, "output": str(output)}
+        if to_bucket:
+            bucket = Bucket(output)
+            report["with_images"] = write(export, bucket.write, progress)
+            report |= {"sent": bucket.sent, "there_already": bucket.kept}
+        elif as_zip:
+            report["with_images"] = export_to_zip(export, Path(output), progress)
+        else:
+            with new_folder(Path(output)) as draft:
+                report["with_images"] = write(export, write_into(draft), progress)
+    return {**report, "output": output}
+
+
+def _sentence(report: dict[str, Any]) -> str:
+    files = f" ({report['sent']} files sent, {report['there_already']} there already)" if "sent" in report else ""
+    return f"{report['verdicts']} verdicts, {report['with_images']} with images: {report['output']}{files}"
 
 
 def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str | None, config: Path | None) -> Printed:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row
 
 from edgead.evidence.folder import LOSSLESS, ImageFolder
 from edgead.evidence.production.counts import QueryBudget
-from edgead.evidence.production.export import Export, Progress, pages
+from edgead.evidence.production.export import Export, Progress, Write, pages
 from edgead.evidence.tables import verdicts
-from edgead.files.atomic import new_folder, write_whole
 from edgead.images.header import image_size
 
 ANNOTATIONS = "annotations/instances_default.json"
@@ -21,8 +19,8 @@ _UNSORTED = "anomaly"
 _GOOD_NAMES = {"good", "ok", "normal"}
 
 
-def export_to_coco(export: Export, folder: Path, progress: Progress) -> int:
-    """Write the images that are kept, one a verdict, into a new folder, and what is known of their defects.
+def write_coco(export: Export, write: Write, progress: Progress) -> int:
+    """Write the images that are kept, one a verdict, then what is known of their defects.
 
     A part that a person marked as good has no annotation, whatever was judged. One that is marked as bad, or was not
     found ok, has the boxes of its verdict; without one it has an annotation of no place. Without a mark it is the
@@ -35,10 +33,8 @@ def export_to_coco(export: Export, folder: Path, progress: Progress) -> int:
 
     Raises
     ------
-    FileExistsError
-        The folder is there and not empty.
     OSError
-        It cannot be written: then there is none.
+        It cannot be written.
     EvidenceError
         The database cannot be read.
     """
@@ -47,25 +43,24 @@ def export_to_coco(export: Export, folder: Path, progress: Progress) -> int:
     annotations: list[dict[str, Any]] = []
     categories: dict[str, int] = {}
     total, done = export.count(), 0
-    with new_folder(folder) as draft:
-        for page in pages(export.access, export.wanted, QueryBudget(), verdicts.c.folder.is_not(None)):
-            for row in page:
-                if (image := _write_image(export.images, row, draft / "images", len(images) + 1)) is not None:
-                    images.append(image)
-                    annotations += _defects_of(row, image["id"], categories, len(annotations) + 1)
-            done += len(page)
-            progress("write images", done, total)
-        content = {
-            "info": {"description": "verdicts of edgead"},
-            "images": images,
-            "annotations": annotations,
-            "categories": [{"id": id, "name": name} for name, id in categories.items()],
-        }
-        write_whole(draft / ANNOTATIONS, json.dumps(content, indent=1).encode())
+    for page in pages(export.access, export.wanted, QueryBudget(), verdicts.c.folder.is_not(None)):
+        for row in page:
+            if (image := _write_image(export.images, row, write, len(images) + 1)) is not None:
+                images.append(image)
+                annotations += _defects_of(row, image["id"], categories, len(annotations) + 1)
+        done += len(page)
+        progress("write images", done, total)
+    content = {
+        "info": {"description": "verdicts of edgead"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": id, "name": name} for name, id in categories.items()],
+    }
+    write(ANNOTATIONS, [json.dumps(content, indent=1).encode()])
     return len(images)
 
 
-def _write_image(kept: ImageFolder, row: Row, folder: Path, id: int) -> dict[str, Any] | None:
+def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str, Any] | None:
     """Write the image that was judged, without loss where it is kept so; None where retention has removed it."""
     found = (kept.path(row.folder, name) for name in (*LOSSLESS, "frame.jpg"))
     path = next((path for path in found if path is not None), None)
@@ -77,7 +72,7 @@ def _write_image(kept: ImageFolder, row: Row, folder: Path, id: int) -> dict[str
     if path is None or size is None:
         return None
     name = f"{row.pipeline}/{row.id}{path.suffix}"
-    write_whole(folder / name, data)
+    write(f"images/{name}", [data])
     said = {"decision": row.decision, "image_score": row.image_score, "mark": row.mark_verdict}
     at = row.captured_at.isoformat()
     return {"id": id, "file_name": name, "height": size[0], "width": size[1], "date_captured": at, **said}

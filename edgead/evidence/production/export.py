@@ -21,7 +21,7 @@ from edgead.evidence.production.counts import QueryBudget, pipelines_of
 from edgead.evidence.production.formats import Collected, Format, encode
 from edgead.evidence.records import with_opinions
 from edgead.evidence.tables import marks, verdicts
-from edgead.files.atomic import new_folder, open_whole
+from edgead.files.atomic import open_whole
 from edgead.types import Decision
 
 PAGE = 500
@@ -178,6 +178,20 @@ def images_of(folder: ImageFolder, one: Kept) -> Iterator[tuple[str, bytes]]:
 
 
 Progress = Callable[[str, int, int], None]
+Write = Callable[[str, Iterable[bytes]], None]
+"""Takes a file piece by piece, by its name within the export; what lists the files of an export comes last."""
+
+
+def write_into(folder: Path) -> Write:
+    """Write files into a folder that is there."""
+
+    def write(name: str, pieces: Iterable[bytes]) -> None:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            file.writelines(pieces)
+
+    return write
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,34 +223,28 @@ class Export:
         return kept_images(self.access, self.wanted, QueryBudget()) if self.images else iter(())
 
 
-def export_to_folder(export: Export, folder: Path, progress: Progress) -> int:
-    """Write the table and the images into a new folder; gives the number of verdicts with images.
+def write_export(export: Export, write: Write, progress: Progress) -> int:
+    """Write the images, then the table of their verdicts; gives the number of verdicts with images.
 
     Raises
     ------
-    FileExistsError
-        The folder is there and not empty.
     OSError
-        It cannot be written: then there is none.
+        It cannot be written.
     EvidenceError
         The database cannot be read.
     """
-    written = 0
-    with new_folder(folder) as draft:
-        with open(draft / f"verdicts.{export.kind}", "wb") as file:
-            file.writelines(export.table(progress))
-        for one in export.kept():
-            for name, data in images_of(_folder(export), one):
-                path = draft / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-            written += 1
-            progress("write images", written, written)
+    table, written = export.table(progress), 0
+    for one in export.kept():
+        for name, data in images_of(_folder(export), one):
+            write(name, [data])
+        written += 1
+        progress("write images", written, written)
+    write(f"verdicts.{export.kind}", table)
     return written
 
 
 def export_to_zip(export: Export, path: Path, progress: Progress) -> int:
-    """Write the same into a ZIP file, which is there once it is whole."""
+    """Write the same into a ZIP file, the table first; it is there once it is whole."""
     written = 0
     with open_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open(f"verdicts.{export.kind}", "w", force_zip64=True) as table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
@@ -126,6 +127,52 @@ def test_a_client_that_comes_and_goes_gets_each_event_while_it_is_there(queued):
         found = asyncio.run(watch(parts))
         write(queued, *line.part())  # while it is away
         assert found == ([frame.id for frame, _ in parts], judged - 1)
+
+
+def rows_of_the_table():
+    """What the page says of OPC 40100-1: the names of a row, and what edgead has of them."""
+    page = (Path(__file__).parents[3] / "docs/how-to/plc-and-plant.md").read_text()
+    table = page.partition("### What there is of OPC 40100-1")[2].partition("|---|---|---|\n")[2].partition("\n\n")[0]
+    for row in table.splitlines():
+        names, _, here = (cell.strip() for cell in row.strip("|").split(" | "))
+        yield re.findall("`([A-Za-z]+)`", names), here
+
+
+@pytest.mark.slow
+def test_the_page_says_what_there_is_of_the_specification(queued):
+    """Every name of the specification that the page has as there is found by a client, and no other."""
+    write(queued, *Line("side").part(0.9))
+
+    async def walk(node):
+        yield node
+        for child in await node.get_children():
+            async for found in walk(child):
+                yield found
+
+    async def browse():
+        async with connected(queued) as client:
+            nodes = [node async for node in walk(await client.node("side"))]
+            names = [(await node.read_browse_name()).Name for node in nodes]
+            classes = {await node.read_node_class() for node in nodes}
+            types = {await node.read_type_definition() for node in nodes}
+            index = await client._client.get_namespace_index("urn:edgead:machine-vision")
+            event = await client._client.nodes.base_event_type.get_child(f"{index}:ResultReadyEventType")
+            fields = [(await field.read_browse_name()).Name for field in await event.get_properties()]
+            paths = [here.split("`")[1] for _, here in rows_of_the_table() if here.startswith("`")]
+            for path in paths:
+                await client.node(f"side/{path}")
+            return names, classes, types, fields, await client._client.get_namespace_array()
+
+    names, classes, types, fields, namespaces = asyncio.run(browse())
+    rows = list(rows_of_the_table())
+    absent = {name for row, here in rows if here.startswith("not there") for name in row}
+    assert len(rows) > 15 and len(absent) > 35 and not absent & {*names, *fields}
+    (event,) = (row for row, here in rows if here.startswith("of each verdict"))
+    assert set(event[1:]) <= set(fields)
+    ids, of_type = asyncua.ua.NodeClass, asyncua.ua.ObjectIds
+    assert classes == {ids.Object, ids.Variable}  # no methods
+    assert {kind.Identifier for kind in types} == {of_type.BaseObjectType, of_type.BaseDataVariableType}
+    assert "http://opcfoundation.org/UA/MachineVision" not in namespaces
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Verdicts by OPC UA: edgead is the server, with the names of OPC 40100-1 (Machine Vision)."""
+"""Verdicts by OPC UA: edgead is the server, with names of OPC 40100-1 (Machine Vision) but not all that it demands."""
 
 from __future__ import annotations
 
