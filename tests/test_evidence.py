@@ -422,9 +422,9 @@ def test_a_connection_in_use_while_the_store_closes_is_closed_by_who_returns_it(
 def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
-        connection.execute("UPDATE schema_version SET version = 6")
+        connection.execute("UPDATE schema_version SET version = 7")
         connection.commit()
-    with pytest.raises(EvidenceError, match="tables are of version 6, this edgead knows 5: install the newer"):
+    with pytest.raises(EvidenceError, match="tables are of version 7, this edgead knows 6: install the newer"):
         open_store(tmp_path)
 
 
