@@ -124,10 +124,10 @@ class Connection:
             return self._captured(image)
         raise SourceError(f"{self._frames.uri}: the stream ended or the connection was lost, {after}")
 
-    def begin_anew(self) -> None:
+    def begin_again(self) -> None:
         """Take what was read last for damaged: no part of it comes again."""
-        if hasattr(self._capture, "begin_anew"):
-            self._capture.begin_anew()
+        if hasattr(self._capture, "begin_again"):
+            self._capture.begin_again()
 
     def close(self) -> None:
         self._capture.release()

@@ -77,7 +77,7 @@ def split_line_scan(uri: str, shown: str) -> tuple[str, LineScan | None]:
 
 
 def warn_of_lost(name: str, lines: FrameLines | None) -> None:
-    """Let the log say that a frame was begun anew, and what is missing before it."""
+    """Let the log say that a frame was begun again, and what is missing before it."""
     if lines is not None and lines.lost_lines:
         _losses.warning(
             "%s: strips were lost: %d lines before line %d are in no frame", name, lines.lost_lines, lines.first_line
@@ -139,7 +139,7 @@ class Joiner:
         return complete
 
     def lose(self, *, strips: int = 0, frames: int = 0) -> None:
-        """Begin the frame anew behind so many strips that are lost, taken to be as high as the last one.
+        """Begin the frame again behind so many strips that are lost, taken to be as high as the last one.
 
         Parameters
         ----------
@@ -247,7 +247,7 @@ class LineScanCapture:
         planes, self.lines = self._ready.popleft()
         return True, planes[_IMAGE]
 
-    def begin_anew(self) -> None:
+    def begin_again(self) -> None:
         """Give up the image that was read last, and what is joined behind it: a strip of it was damaged."""
         self._joiner.lose(frames=1 + len(self._ready))
         self._ready.clear()
@@ -267,7 +267,7 @@ def joined_address(address: LiveAddress, options: LineScan, max_megapixels: floa
 
 
 class LineScanSource:
-    """Frames that are joined of the strips of another source; a gap in its numbers begins a frame anew.
+    """Frames that are joined of the strips of another source; a gap in its numbers begins a frame again.
 
     A frame has the time and the name of the strip that completes it. What is left at the end fills no frame, and the
     log says how many lines that were.

@@ -80,7 +80,7 @@ def _whole_frame(connection: Connection, log: DecoderLog) -> Frame | None:
     except CorruptFrameError:
         return None
     if log.has_complaint():
-        connection.begin_anew()
+        connection.begin_again()
         return None
     return frame
 
