@@ -27,7 +27,7 @@ from edgead.evidence.settings import StoreSection
 from edgead.evidence.tables import verdicts
 from edgead.serialization import verdict_record
 from edgead.stream import run
-from edgead.types import Part
+from edgead.types import FrameLines, Part
 
 
 def open_store(folder, *, now=lambda: datetime.now(timezone.utc), **settings):
@@ -45,9 +45,10 @@ def read_image(path):
 # Records
 
 
-def test_a_record_tells_what_all_sinks_tell(tmp_path):
+@pytest.mark.parametrize("lines", [None, FrameLines(12_800, 64), FrameLines(2**40, 0, 0.1)])
+def test_a_record_tells_what_all_sinks_tell(tmp_path, lines):
     frame, verdict = Line().part(0.75)
-    frame = replace(frame, part=Part("A-17", "b 7", "left"))
+    frame = replace(frame, part=Part("A-17", "b 7", "left"), lines=lines)
     verdict = replace(verdict, kind="scratch", kind_p_value=0.25)
     with closing(open_store(tmp_path)) as store:
         before = datetime.now(timezone.utc)
