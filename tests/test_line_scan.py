@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from daemons import make_site, started
+from daemons import conveyor, make_site, started
 from fakes import FakeDetector, numbered
 from gige import virtual_camera
 from hypothesis import given
 from hypothesis import strategies as st
-from patience import MAX_S, wait_until
+from patience import MAX_S, wait_for, wait_until
 
 from edgead.sources import Counters, SourceError, open_source, reader
 from edgead.sources.connection import Connection, CorruptFrameError, LiveAddress, NoFrameYetError
@@ -66,12 +66,14 @@ class Camera:
     """Gives strips as `cv2.VideoCapture` does; None is one of which a part is missing, a number says what got lost."""
 
     def __init__(self, *given):
-        self.given, self.lost_frames, self.lost_packets = list(given), 0, 4
+        self.given, self.lost_frames, self.lost_packets, self.waits = list(given), 0, 4, False
 
     def get(self, prop):
         return {cv2.CAP_PROP_FRAME_HEIGHT: 4.0, cv2.CAP_PROP_FRAME_WIDTH: SIDE}.get(prop, 0.0)
 
     def read(self):
+        if not self.given and self.waits:
+            raise NoFrameYetError(may_last=True)
         if not self.given:
             return False, None
         if isinstance(self.given[0], int):
@@ -266,6 +268,18 @@ def test_what_a_decoder_complained_of_is_in_no_later_frame():
     assert [frame.lines for frame in found if frame] == [FrameLines(0), FrameLines(12, lost_lines=4)]
 
 
+def test_a_camera_that_waits_for_its_trigger_between_strips_keeps_what_is_joined():
+    image = rows(8)
+    camera = Camera(image[:4])
+    connection = connected(camera, lines=8)
+    camera.waits = True
+    for _ in range(2):
+        with pytest.raises(NoFrameYetError):
+            connection.read()
+    camera.given.append(image[4:])
+    np.testing.assert_array_equal(connection.read().image[..., 0], image)
+
+
 def test_too_large_a_frame_is_refused_before_it_takes_memory():
     with pytest.raises(SourceError, match="24 x 60000 pixels are 1.44 megapixels, at most 1 are"):
         connection = connected(Camera(rows(4)), lines=60_000, max_megapixels=1.0)
@@ -292,10 +306,12 @@ def test_the_stream_judges_joined_frames_and_its_records_name_their_lines(tmp_pa
 
 
 def test_a_sites_camera_joins_strips_and_its_evidence_names_their_lines(trained_model, tmp_path):
-    conveyor = np.repeat(np.full((15, 128), 16, np.uint8) * np.arange(15, dtype=np.uint8)[:, None], 32, axis=0)
-    write_strips(tmp_path / "line", conveyor, 32)
+    image_of_all = np.repeat(np.full((15, 128), 16, np.uint8) * np.arange(15, dtype=np.uint8)[:, None], 32, axis=0)
+    write_strips(tmp_path / "line", image_of_all, 32)
     # The folder stands relative to the site file, as paths do.
     site = make_site(trained_model, cameras={"conveyor": {"uri": "line?lines=128&overlap=32&mm_per_line=0.5&rate=200"}})
+    site["cameras"]["round"] = {"uri": f"{conveyor()['uri']}&lines=700&overlap=100"}
+    site["pipelines"]["b"] = {"camera": "round", "model": str(trained_model), "trigger": {"kind": "software"}}
     site["store"]["evidence"] = "all"
     with started(tmp_path, site) as daemon:
         wait_until(lambda: daemon.pipeline()["judged"] == 4)
@@ -307,7 +323,11 @@ def test_a_sites_camera_joins_strips_and_its_evidence_names_their_lines(trained_
         place = f"/api/verdicts/{newest['id']}/images/frame.jpg"
         wait_until(lambda: daemon.api.get(place).status_code == 200)
         image = cv2.imdecode(np.frombuffer(daemon.api.get(place).content, np.uint8), cv2.IMREAD_GRAYSCALE)
-        np.testing.assert_allclose(image.astype(int), conveyor[288:416], atol=3)
+        np.testing.assert_allclose(image.astype(int), image_of_all[288:416], atol=3)
+        daemon.wait_state("running", "b")
+        wait_until(lambda: daemon.api.post("/api/pipelines/b/trigger").status_code < 300)
+        asked = wait_for(lambda: daemon.api.get("/api/verdicts?pipeline=b").json()["verdicts"], "a verdict of b")
+        assert asked[0]["first_line"] == 600 * asked[0]["number"] and daemon.pipeline("b")["unasked"] > 0
         daemon.stop()
 
 
