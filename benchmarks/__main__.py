@@ -31,6 +31,7 @@ BENCHMARKS = (
     "known_defects",
     "large_images",
     "layers",
+    "line_scan",
     "page_clients",
     "panel",
     "panel_int8",

@@ -140,6 +140,30 @@ NO_PART = Part()
 """Nobody said which part it is."""
 
 
+@dataclass(frozen=True, slots=True)
+class FrameLines:
+    """Which lines of a line-scan camera a frame is joined of.
+
+    Attributes
+    ----------
+    first_line : int
+        Running number of its first line, from 0, as an encoder counts: lines that are known to be lost count too.
+    lost_lines : int
+        Lines right before the first one that are in no frame, as strips were lost there.
+    mm_per_line : float or None
+        Travel from line to line, where somebody said so.
+    """
+
+    first_line: int
+    lost_lines: int = 0
+    mm_per_line: float | None = None
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Describe them in values that JSON knows, with the first line in millimetres as `first_mm`, where known."""
+        place = {} if self.mm_per_line is None else {"first_mm": self.first_line * self.mm_per_line}
+        return {"first_line": self.first_line, "lost_lines": self.lost_lines, **place}
+
+
 VALUES = "values"
 """Plane of a frame that has the values of one channel with all their bits: (H, W), uint16 or float32."""
 
@@ -174,6 +198,8 @@ class Frame:
         `COLOUR` where it was colours with heights; the image is what people are shown.
     part : Part
         What it shows; its trigger knows.
+    lines : FrameLines or None
+        Which lines it is joined of, where a line-scan camera gave strips.
     """
 
     image: np.ndarray
@@ -186,6 +212,7 @@ class Frame:
     connection: int = 0
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     part: Part = NO_PART
+    lines: FrameLines | None = None
 
     @property
     def planes(self) -> Mapping[str, np.ndarray]:

@@ -21,7 +21,7 @@ from edgead.cli.advice import advise
 from edgead.daemon.active_model import ActiveModel
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.dataset.folders import check_images
-from edgead.dataset.ranges import with_colour
+from edgead.dataset.ranges import depth_warnings, with_colour
 from edgead.detector import Detector
 from edgead.drift import DriftSection
 from edgead.errors import EdgeadError, SettingsError
@@ -144,6 +144,21 @@ def test_every_value_of_12_bits_reaches_the_input():
     assert given.dtype == np.float32 and given.shape == (SIDE, SIDE, 3)
     assert len(np.unique(given)) == RAMP.size
     np.testing.assert_allclose(given[..., 1], RAMP * (255 / 4095), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"), [(1, "4,096 grey levels, 0 to 4,095 of 65,535, and 8 bits keep 17"), (16, "8 bits keep 256")]
+)
+def test_what_8_bits_lose_of_more_is_said(tmp_path, factor, said):
+    paths = [tmp_path / "ramp.tiff", tmp_path / "ramp.png"]
+    for path in paths:
+        cv2.imwrite(str(path), RAMP * factor)
+    eight_bits = Preprocessing(image_size=(SIDE, SIDE))
+    (warning,) = depth_warnings(paths, eight_bits)
+    assert said in warning and "--input grey16" in warning
+    assert depth_warnings(paths, GREY) == []
+    cv2.imwrite(str(paths[0]), np.uint16(257) * (RAMP % 256))  # 8 bits in a file of 16
+    assert depth_warnings(paths[:1], eight_bits) == []
 
 
 def test_what_lies_beyond_the_range_keeps_its_distance():

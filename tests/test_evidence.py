@@ -27,7 +27,7 @@ from edgead.evidence.settings import StoreSection
 from edgead.evidence.tables import verdicts
 from edgead.serialization import verdict_record
 from edgead.stream import run
-from edgead.types import Part
+from edgead.types import FrameLines, Part
 
 
 def open_store(folder, *, now=lambda: datetime.now(timezone.utc), **settings):
@@ -45,9 +45,10 @@ def read_image(path):
 # Records
 
 
-def test_a_record_tells_what_all_sinks_tell(tmp_path):
+@pytest.mark.parametrize("lines", [None, FrameLines(12_800, 64), FrameLines(2**40, 0, 0.1)])
+def test_a_record_tells_what_all_sinks_tell(tmp_path, lines):
     frame, verdict = Line().part(0.75)
-    frame = replace(frame, part=Part("A-17", "b 7", "left"))
+    frame = replace(frame, part=Part("A-17", "b 7", "left"), lines=lines)
     verdict = replace(verdict, kind="scratch", kind_p_value=0.25)
     with closing(open_store(tmp_path)) as store:
         before = datetime.now(timezone.utc)
@@ -422,9 +423,9 @@ def test_a_connection_in_use_while_the_store_closes_is_closed_by_who_returns_it(
 def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
-        connection.execute("UPDATE schema_version SET version = 6")
+        connection.execute("UPDATE schema_version SET version = 7")
         connection.commit()
-    with pytest.raises(EvidenceError, match="tables are of version 6, this edgead knows 5: install the newer"):
+    with pytest.raises(EvidenceError, match="tables are of version 7, this edgead knows 6: install the newer"):
         open_store(tmp_path)
 
 

@@ -21,7 +21,7 @@ from edgead.serialization.notice import KINDS, Notice, notice_record
 from edgead.sinks.modbus import OTHER_KIND
 from edgead.triggers.handshake import FLAGS, NOT_JUDGED, Status
 from edgead.triggers.modbus import FIRST_TEXT
-from edgead.types import DECISIONS, FAULT, Box, Frame, Part, StageTimes, Verdict
+from edgead.types import DECISIONS, FAULT, Box, Frame, FrameLines, Part, StageTimes, Verdict
 
 
 def example() -> dict[str, Any]:
@@ -64,13 +64,15 @@ def record_page() -> str:
     own["captured_at"] = "When the image was in memory: UTC, ISO 8601."
     always, known_mm = ([code(one.name) for one in fields(Box) if (one.default is None) is mm] for mm in (False, True))
     own["boxes"] = f"{known['boxes']} Each has {', '.join(always)}; where known, {', '.join(known_mm)}."
+    of_strips = ", ".join(map(code, FrameLines(0, 0, 1.0).to_dict()))
     rows = [[code(key), own.get(key) or known[key]] for key in example()]
     parts = (
         "# The record of a verdict",
         "MQTT messages, webhooks and JSON lines carry the same record. That of a [part](../how-to/parts.md) has "
         "`reason` and `views` too; where a model [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) it has "
         f"`alignment`: {known['alignment']} A model [of heights](../how-to/measure-heights.md#push_mm) that "
-        f"measures has `push_mm`: {known['push_mm']}",
+        f"measures has `push_mm`: {known['push_mm']} A frame of a "
+        f"[line-scan camera](../how-to/cameras.md#line-scan-cameras) has {of_strips}.",
         f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",
         table(("key", "is"), rows),
         *_notice_parts(),

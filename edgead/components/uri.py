@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from urllib.parse import urlsplit
 
 _AUTHORITY = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#]*)(.*)$", re.DOTALL)
@@ -24,6 +25,8 @@ _HARMLESS_PART = re.compile(
     r"|ts|jpe?g|amp|sdp)*|.{0,2}|[^=]*=\*{3}",
     re.I,
 )
+# A ? in a glob stands for any character: options are what ends the text and has a name and a value.
+_OPTIONS = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
 # Of edgead-height. Passwords of its two cameras are hidden whether it is installed or not.
 _STEREO = "stereo:"
 _schemes: set[str] = set()
@@ -90,6 +93,12 @@ def split_stereo(uri: str) -> tuple[str, str, str]:
 def join_stereo(left: str, right: str, query: str) -> str:
     """Put together what `split_stereo` gives."""
     return f"{_STEREO}{left}|{right}?{query}"
+
+
+def split_options(text: str) -> tuple[str, str]:
+    """Split a path or a URI from the options that follow it; a file that is called so has none."""
+    found = None if Path(text).exists() else _OPTIONS.search(text)
+    return (text[: found.start()], found[1]) if found else (text, "")
 
 
 def _harmless(rest: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import cut, read_frame, surface_in
 from edgead.dataset.errors import DatasetError
 from edgead.errors import SettingsError
-from edgead.images.files import ImageError
+from edgead.images.files import ImageError, as_bgr, has_depth, load_image
 
 _LOOKED_AT = 30  # images, evenly over all
+_COUNTED = 3  # whose levels are counted
 _VALUES = 20_000  # of each
 _TAIL = 0.1  # percent of the values on each side that lie beyond the range: dead pixels, reflections
 # So many deviations of a surface are shown as 0 and as 255: a photograph's contrast is about as large.
@@ -47,13 +49,35 @@ def with_colour(
     """
     if colour == "rgb":
         return spec
-    picks = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(_LOOKED_AT, len(paths))).astype(int))]
+    picks = _picks(paths, _LOOKED_AT)
     if colour == "grey16":
         found = _grey_range(picks, spec)
         return spec.model_copy(update={"colour": colour, "grey16": found})
     if mm_per_count is None:
         raise SettingsError("heights need --mm-per-count: how many millimetres one count of the height map is")
     return _relief(picks, spec.model_copy(update={"colour": colour}), mm_per_count)
+
+
+def depth_warnings(paths: Sequence[Path], spec: Preprocessing) -> list[str]:
+    """Say what is lost where a model of 8 bits learns images of one channel that have more; nothing where none is."""
+    if spec.colour != "rgb":
+        return []
+    images = map(partial(load_image, keep_depth=True), _picks(paths, _COUNTED))
+    found = [image.ravel() for image in images if has_depth(image) and image.dtype == np.uint16]
+    if not found:
+        return []
+    levels = np.unique(np.concatenate(found))
+    kept = np.unique(as_bgr(levels[np.newaxis])).size
+    if kept == levels.size:
+        return []
+    return [
+        f"images have {levels.size:,} grey levels, {levels[0]:,} to {levels[-1]:,} of 65,535, and 8 bits keep {kept:,} "
+        "of them: --input grey16 learns all"
+    ]
+
+
+def _picks(paths: Sequence[Path], most: int) -> list[Path]:
+    return [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).astype(int))]
 
 
 def _grey_range(paths: Sequence[Path], spec: Preprocessing) -> Range:

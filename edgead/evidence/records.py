@@ -28,6 +28,7 @@ from edgead.types import DECISIONS, NO_PART, Opinion, Part
 SHOWN: ColumnElement[str] = func.coalesce(corrections.c.kind, names.c.name, verdicts.c.kind)
 _TIMES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms", "age_ms")
 _OF_MARK = ("marked_at", "marked_by", "mark_note", "mark_verdict")
+_OF_STRIPS = ("first_line", "lost_lines", "first_mm")  # only records of line-scan cameras have them
 _BESIDE = ("seq", "folder", *_OF_MARK, "shown_kind", "corrected_at", "corrected_by")
 
 
@@ -101,7 +102,8 @@ def is_of_part(part: Part) -> list[ColumnElement[bool]]:
 
 def as_record(row: Row) -> dict[str, Any]:
     """A row as `edgead.serialization.verdict_record` has it, with what people said of it beside it."""
-    record = {name: value for name, value in row._mapping.items() if name not in _BESIDE}
+    without = {*_BESIDE, *(name for name in _OF_STRIPS if row._mapping[name] is None)}
+    record = {name: value for name, value in row._mapping.items() if name not in without}
     record["stage_times"] = {name: record.pop(name) for name in _TIMES}
     for name in ("captured_at", "judged_at"):
         record[name] = record[name].isoformat()

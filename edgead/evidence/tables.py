@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from edgead.types import MAX_PART_CHARACTERS
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 class Utc(TypeDecorator):
@@ -107,6 +107,9 @@ verdicts = Table(
     _of_part("serial", "Serial number of the part, or empty."),
     _of_part("batch", "Batch of the part, or empty."),
     _of_part("recipe", "Recipe that the part asked for, or empty."),
+    Column("first_line", BigInteger, doc="Of a line-scan camera: number of the frame's first line; NULL elsewhere."),
+    Column("lost_lines", BigInteger, doc="Lines before it that are in no frame, as strips were lost."),
+    Column("first_mm", Double, doc="The first line in mm, where the camera's `mm_per_line` says so."),
     # Two pipelines may judge the same capture.
     Index("verdicts_by_id", "id", "pipeline", unique=True),
     Index("verdicts_by_pipeline", "pipeline", "seq"),

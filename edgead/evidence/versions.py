@@ -28,6 +28,11 @@ logger = logging.getLogger(__name__)
 # missing are made afterwards.
 _STEPS: dict[int, tuple[str, ...]] = {
     4: ("ALTER TABLE verdicts ADD COLUMN typical_score DOUBLE PRECISION",),
+    5: (
+        "ALTER TABLE verdicts ADD COLUMN first_line BIGINT",
+        "ALTER TABLE verdicts ADD COLUMN lost_lines BIGINT",
+        "ALTER TABLE verdicts ADD COLUMN first_mm DOUBLE PRECISION",
+    ),
 }
 _LOCKED_S = 5
 

@@ -12,7 +12,7 @@ from edgead.types import Frame, PartVerdict, Verdict
 def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
     """Describe a verdict and the frame that it is of; the image and the anomaly map are left out.
 
-    That of a part has its views and the reason of a fault beside it.
+    That of a part has its views and the reason of a fault beside it, that of a line-scan camera the frame's lines.
     """
     record = {
         "id": frame.id,
@@ -24,6 +24,8 @@ def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
         "source": frame.source,
         **Verdict.to_dict(verdict),  # that of an ImageVerdict has a name of its own
     }
+    if frame.lines is not None:
+        record |= frame.lines.to_dict()
     if isinstance(verdict, PartVerdict):
         record |= {"reason": verdict.reason, "views": list(verdict.views)}
     return record

@@ -10,6 +10,7 @@ from edgead.components.registry import Component, Registry
 from edgead.runtime import RUNTIMES
 from edgead.sinks import SINKS, SinkOptions
 from edgead.sources import SOURCES
+from edgead.sources.line_scan import LineScan
 from edgead.triggers import TRIGGERS
 
 Schema = Mapping[str, Any]
@@ -40,6 +41,11 @@ def reference(*, own: bool = False) -> str:
     parts = ["# Components"]
     for registry, text in KINDS:
         parts += [f"## {registry.kind.capitalize()}s", text]
+        if registry is SOURCES:
+            parts += [
+                "To join the strips of a line-scan camera, every source of images takes",
+                *options_table(LineScan, without=set()),
+            ]
         if registry is SINKS:
             parts += ["Every sink takes", *options_table(SinkOptions, without={"kind"})]
         for component in (registry.builtin() if own else registry.all()).values():

@@ -10,12 +10,13 @@ from urllib.parse import quote, unquote
 
 from edgead.components.options import placed
 from edgead.components.registry import read_options
-from edgead.components.uri import join_stereo, split_stereo, without_credentials
+from edgead.components.uri import join_stereo, split_options, split_stereo, without_credentials
 from edgead.errors import SettingsError
 from edgead.images.files import MAX_MEGAPIXELS
 from edgead.process.installation import comes_with
 from edgead.sources.connection import LiveAddress
 from edgead.sources.contract import Counters, FrameCounter, Source, SourceError
+from edgead.sources.line_scan import LineScan, LineScanSource, joined_address, split_line_scan
 from edgead.sources.live import Limits, LiveSource
 from edgead.sources.registry import SOURCES, SourceComponent, register
 
@@ -28,6 +29,7 @@ __all__ = [
     "SourceError",
     "open_source",
     "register",
+    "split_options",
     "without_credentials",
 ]
 
@@ -52,7 +54,8 @@ def open_source(
     uri : str, Path or int
         A URI of a registered source, such as `camera:0` (or `0`), `rtsp://...` or
         `synthetic:?seed=1&count=100&defect_rate=0.1`, or a video file, an image, a folder of images, or a glob such as
-        `parts/*.png`; `edgead daemon --components` prints them all.
+        `parts/*.png`; `edgead daemon --components` prints them all. With `lines=1024` among its options, its strips are
+        joined to frames.
     late_after_ms : float, optional
         Frames that are older when they are handed over are counted as late; they are still handed over.
         None counts nothing: what is too old depends on the line.
@@ -75,12 +78,13 @@ def open_source(
     component = _component(text)
     if component is None:
         raise _unknown(text)
-    options = _options(component, text)
     if component.address is not None:
-        return LiveSource(component.address(text, options, limits), limits)
+        return LiveSource(_address(component, text, limits), limits)
     if component.open is None:
         raise SourceError(f"{component.name}: registered without `open` and `address`, it cannot be opened")
-    return component.open(text, options, limits)
+    text, options, line_scan = _split(component, text)
+    source = component.open(text, options, limits)
+    return source if line_scan is None else LineScanSource(source, line_scan, max_megapixels)
 
 
 def live_address(uri: str, limits: Limits) -> LiveAddress | None:
@@ -94,7 +98,7 @@ def live_address(uri: str, limits: Limits) -> LiveAddress | None:
     component = _component(uri)
     if component is None or component.address is None:
         return None
-    return component.address(uri, _options(component, uri), limits)
+    return _address(component, uri, limits)
 
 
 def is_live(uri: str) -> bool:
@@ -156,7 +160,7 @@ def check_there(uri: str) -> None:
         if _is_stereo(component):
             for one in split_stereo(uri)[:2]:
                 check_there(one)
-        _options(component, uri)
+        _split(component, uri)
 
 
 def _component(text: str) -> SourceComponent | None:
@@ -174,11 +178,26 @@ def _is_stereo(component: SourceComponent | None) -> TypeGuard[SourceComponent]:
     return component is not None and component.name == "stereo"
 
 
-def _options(component: SourceComponent, text: str) -> Any:
-    query = text.partition("?")[2] if component.has_query else ""
-    query = split_stereo(text)[2] if _is_stereo(component) else query
+def _address(component: SourceComponent, text: str, limits: Limits) -> LiveAddress:
+    assert component.address is not None
+    text, options, line_scan = _split(component, text)
+    address = component.address(text, options, limits)
+    return address if line_scan is None else joined_address(address, line_scan, limits.max_megapixels)
+
+
+def _split(component: SourceComponent, text: str) -> tuple[str, Any, LineScan | None]:
+    """Read the options of a URI: its own, and how its strips are joined, without which the URI is given."""
+    shown, line_scan = without_credentials(text), None
+    if _is_stereo(component):
+        query = split_stereo(text)[2]
+    else:
+        if component.has_query or component.name == "path":  # elsewhere it is a part of an address
+            text, line_scan = split_line_scan(text, shown)
+        query = text.partition("?")[2] if component.has_query else ""
+    if line_scan is not None and component.on_demand:
+        raise SourceError(f"{shown}: each image that is sent gets its verdict, none are joined: leave `lines` out")
     try:
-        return read_options(component, query, without_credentials(text))
+        return text, read_options(component, query, shown), line_scan
     except SettingsError as error:
         raise SourceError(str(error)) from None
 

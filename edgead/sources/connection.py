@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import cv2
@@ -12,7 +12,7 @@ import numpy as np
 
 from edgead.process.quiet_libraries import quiet_opencv
 from edgead.sources.contract import FrameCounter, FrameSizeError, SourceError
-from edgead.types import Frame
+from edgead.types import Frame, FrameLines
 
 
 class Capture(Protocol):
@@ -42,11 +42,11 @@ class CorruptFrameError(SourceError):
 
 
 class NoFrameYetError(SourceError):
-    """None has come so far; where the camera waits for a trigger, that is no fault."""
+    """None has come so far; where the camera waits for a trigger or gave a part of one, that may last."""
 
-    def __init__(self, *, triggered: bool):
+    def __init__(self, *, may_last: bool):
         super().__init__("no frame has come so far")
-        self.triggered = triggered
+        self.may_last = may_last
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Connection:
         Raises
         ------
         NoFrameYetError
-            None has come, and the camera waits for its trigger: ask again.
+            None has come, and the camera waits for its trigger, or gave a part of one: ask again.
         SourceError
             There is none, or it is no image: a camera does not end by itself.
         """
@@ -97,7 +97,7 @@ class Connection:
                 return self._read()
             except NoFrameYetError as nothing:
                 waited_s = time.monotonic() - begin
-                if nothing.triggered:
+                if nothing.may_last:
                     raise
                 if waited_s >= self._read_timeout_s:
                     raise SourceError(f"{self._frames.uri}: no data for {waited_s:.1f} s") from None
@@ -124,12 +124,19 @@ class Connection:
             return self._captured(image)
         raise SourceError(f"{self._frames.uri}: the stream ended or the connection was lost, {after}")
 
+    def begin_again(self) -> None:
+        """Take what was read last for damaged: no part of it comes again."""
+        if hasattr(self._capture, "begin_again"):
+            self._capture.begin_again()
+
     def close(self) -> None:
         self._capture.release()
 
     def _captured(self, image: np.ndarray) -> Frame:
+        lines: FrameLines | None = getattr(self._capture, "lines", None)
+        self._frames.captured += lines is not None and lines.lost_lines > 0  # what was begun: a gap in the numbers
         try:
-            return self._frames.capture(image)
+            return replace(self._frames.capture(image), lines=lines)
         except FrameSizeError:
             raise
         except SourceError as error:

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Frame number + 1 (0 while there is none), captured_ns, microseconds since 1970, height, width.
-_HEADER = struct.Struct("<QQQII")
+from edgead.types import FrameLines
+
+# Frame number + 1 (0 while there is none), captured_ns, microseconds since 1970, height, width; then its lines: the
+# first one + 1 (0 where it is joined of none), how many are lost, millimetres of each (0 where nobody said).
+_HEADER = struct.Struct("<QQQIIQQd")
 _PAGE = mmap.PAGESIZE
 # One may be written, one may be read, and one more holds the newest complete frame.
 _SLOTS = 3
@@ -27,6 +30,7 @@ class SharedFrame:
     captured_ns: int
     captured_us: int
     image: np.ndarray
+    lines: FrameLines | None = None
 
 
 class FrameMemory:
@@ -52,7 +56,9 @@ class FrameMemory:
     def holds(self, image: np.ndarray) -> bool:
         return image.nbytes <= self._slot_bytes - _PAGE
 
-    def write(self, number: int, captured_ns: int, captured_us: int, image: np.ndarray) -> None:
+    def write(
+        self, number: int, captured_ns: int, captured_us: int, image: np.ndarray, lines: FrameLines | None = None
+    ) -> None:
         """Put an image, (H, W, 3) uint8 in C order, in the place of the oldest one."""
         for slot in sorted(range(_SLOTS), key=self._stamp):
             with self._lock(slot) as mine:
@@ -61,9 +67,10 @@ class FrameMemory:
                 begin = slot * self._slot_bytes
                 height, width, _ = image.shape
                 # A writer that is killed half-way leaves a slot without a frame.
-                _HEADER.pack_into(self._bytes, begin, 0, 0, 0, 0, 0)
+                _HEADER.pack_into(self._bytes, begin, 0, 0, 0, 0, 0, *_packed(None))
                 self._pixels(begin, image.shape)[...] = image
-                _HEADER.pack_into(self._bytes, begin, number + 1, captured_ns, captured_us, height, width)
+                of_frame = (number + 1, captured_ns, captured_us, height, width)
+                _HEADER.pack_into(self._bytes, begin, *of_frame, *_packed(lines))
                 return
 
     def newest(self, after: int) -> SharedFrame | None:
@@ -73,11 +80,11 @@ class FrameMemory:
                 if not mine:
                     continue
                 begin = slot * self._slot_bytes
-                stamp, captured_ns, captured_us, height, width = _HEADER.unpack_from(self._bytes, begin)
+                stamp, captured_ns, captured_us, height, width, *packed = _HEADER.unpack_from(self._bytes, begin)
                 if stamp - 1 <= after:
                     return None
                 image = self._pixels(begin, (height, width, 3)).copy()
-                return SharedFrame(stamp - 1, captured_ns, captured_us, image)
+                return SharedFrame(stamp - 1, captured_ns, captured_us, image, _unpacked(*packed))
         return None
 
     def close(self) -> None:
@@ -102,6 +109,14 @@ class FrameMemory:
             yield True
         finally:
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, slot)
+
+
+def _packed(lines: FrameLines | None) -> tuple[int, int, float]:
+    return (0, 0, 0.0) if lines is None else (lines.first_line + 1, lines.lost_lines, lines.mm_per_line or 0.0)
+
+
+def _unpacked(first: int, lost: int, mm_per_line: float) -> FrameLines | None:
+    return FrameLines(first - 1, lost, mm_per_line or None) if first else None
 
 
 def create_memory(image: np.ndarray) -> FrameMemory:

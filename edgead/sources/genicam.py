@@ -109,7 +109,7 @@ class GenicamCapture:
                 self._camera.payload()
             except SourceError as error:
                 raise SourceError(f"{self._shown}: no longer answers: {error}") from None
-            raise NoFrameYetError(triggered=self._options.trigger is not None)
+            raise NoFrameYetError(may_last=self._options.trigger is not None)
         self._count(buffer.frame_id)
         return True, None if buffer.data is None else self._image(buffer, buffer.data)
 

@@ -162,7 +162,7 @@ class LiveSource:
             while not self._closing.is_set():
                 try:
                     self._mailbox.put(connection.read())
-                except NoFrameYetError:  # it waits for its trigger, which may take long
+                except NoFrameYetError:  # it waits for its trigger or for more lines, which may take long
                     self._waits_until_s = time.monotonic() + self._limits.read_timeout_s
         except SourceError as fault:
             self._mailbox.end(fault)

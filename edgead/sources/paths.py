@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgead.components.options import NoOptions, Section
 from edgead.components.registry import read_options
-from edgead.components.uri import without_credentials
+from edgead.components.uri import split_options, without_credentials
 from edgead.errors import SettingsError
 from edgead.images.files import MAX_MEGAPIXELS, ImageError, is_image_path, list_images, natural_key
 from edgead.images.pairs import colour_folder, load_deep
@@ -20,9 +19,6 @@ from edgead.sources.paced import PacedSource, Rate
 from edgead.sources.registry import SOURCES, register
 from edgead.sources.video import VideoSource
 from edgead.types import Frame
-
-# A ? in a glob stands for any character: options are what ends the text and has a name and a value.
-_QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
 
 
 class FolderSource:
@@ -107,12 +103,6 @@ def open_path(text: str, _: NoOptions, limits: Limits) -> Source:
     kind = FolderSource if matches or path.is_dir() or is_image_path(path) or is_volume(path) else VideoSource
     source = kind(text, late_after_ms=limits.late_after_ms, max_megapixels=limits.max_megapixels)
     return source if options.rate is None else PacedSource(source, options.rate)
-
-
-def split_options(text: str) -> tuple[str, str]:
-    """Split a path from the options that follow it; a file that is called so has none."""
-    found = None if Path(text).exists() else _QUERY.search(text)
-    return (text[: found.start()], found[1]) if found else (text, "")
 
 
 register("path", PathOptions, open_path, schemes={}, has_query=False)

@@ -79,7 +79,10 @@ def _whole_frame(connection: Connection, log: DecoderLog) -> Frame | None:
         frame = connection.read()
     except CorruptFrameError:
         return None
-    return None if log.has_complaint() else frame
+    if log.has_complaint():
+        connection.begin_again()
+        return None
+    return frame
 
 
 def _put(channel: socket.socket, memory: FrameMemory | None, frame: Frame) -> FrameMemory:
@@ -89,7 +92,7 @@ def _put(channel: socket.socket, memory: FrameMemory | None, frame: Frame) -> Fr
         memory = create_memory(frame.image)
         socket.send_fds(channel, [json.dumps({"memory": frame.image.shape}).encode()], [memory.descriptor])
     captured_us = max(0, int(frame.captured_at.timestamp() * 1e6))  # a clock may stand before 1970
-    memory.write(frame.number, frame.captured_ns, captured_us, frame.image)
+    memory.write(frame.number, frame.captured_ns, captured_us, frame.image, frame.lines)
     try:
         channel.send(b'{"frame": 1}', socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -30,7 +30,7 @@ class ReaderProcess:
     Attributes
     ----------
     waits : bool
-        The camera waits for its trigger: no frame for long is no fault.
+        The camera waits for its trigger, or for more lines: no frame for long is no fault.
 
     Raises
     ------

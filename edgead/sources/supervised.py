@@ -27,6 +27,7 @@ from edgead.sources.connection import Lost
 from edgead.sources.contract import SourceError, new_id
 from edgead.sources.frame_memory import SharedFrame
 from edgead.sources.health import HealthWatch
+from edgead.sources.line_scan import warn_of_lost
 from edgead.sources.live import Mailbox
 from edgead.sources.reader_process import ReaderProcess
 from edgead.sources.sent_images import RequestSource
@@ -217,7 +218,7 @@ class SupervisedCamera:
         self._mailboxes: list[Mailbox] = []
         self._subscribing = threading.Lock()
         self._ended = False
-        self._next_number = 0
+        self._next_number = self._next_line = 0
         self._connections = 0
         self._recording: Source | None = None
         self._stop = threading.Event()
@@ -360,7 +361,7 @@ class SupervisedCamera:
             with closing(ReaderProcess(self._section)) as reader:
                 self._serve_live(reader)
             return
-        first, live = self._next_number, is_live(self._section.uri)
+        first, first_line, live = self._next_number, self._next_line, is_live(self._section.uri)
         # It may be closed before there is a source to close.
         source = open_source(self._section.uri, stop=self._stop, max_megapixels=self._section.max_megapixels)
         with closing(source) as self._recording:
@@ -369,7 +370,7 @@ class SupervisedCamera:
             for frame in self._recording:
                 self._next_number = first + frame.number + 1
                 numbered = replace(frame, source=self.name, number=first + frame.number)
-                self._deliver(numbered, waits=not self._recording.live)
+                self._deliver(self._with_lines(numbered, first_line), waits=not self._recording.live)
                 if self._stop.is_set():
                     return
         if live:
@@ -383,7 +384,7 @@ class SupervisedCamera:
 
     def _serve_live(self, reader: ReaderProcess) -> None:
         self._record.become("connecting")
-        first = self._next_number
+        first, first_line = self._next_number, self._next_line
         self._connections += 1
         self._waits = False
         while not self._stop.is_set():
@@ -397,7 +398,9 @@ class SupervisedCamera:
             if reader.waits:
                 self._record.become("streaming")
             if frame is not None:
-                self._deliver(self._frame(frame, first), waits=False)
+                numbered = self._with_lines(self._frame(frame, first), first_line)
+                warn_of_lost(f"camera {self.name}", numbered.lines)  # nobody hears its process
+                self._deliver(numbered, waits=False)
 
     def _watch_age(self) -> None:
         status = self._record.status()
@@ -411,7 +414,15 @@ class SupervisedCamera:
         number = first + shared.number
         self._next_number = number + 1
         frame = Frame(shared.image, number, shared.captured_ns, captured_at, self.name, id=new_id(captured_at))
-        return replace(frame, connection=self._connections)
+        return replace(frame, connection=self._connections, lines=shared.lines)
+
+    def _with_lines(self, frame: Frame, first: int) -> Frame:
+        """Let the numbers of lines, too, go on where the last connection ended."""
+        lines = frame.lines
+        if lines is None:
+            return frame
+        self._next_line = first + lines.first_line + len(frame.image)
+        return replace(frame, lines=replace(lines, first_line=first + lines.first_line))
 
     def _deliver(self, frame: Frame, *, waits: bool) -> None:
         self._record.arrived(frame)

@@ -196,6 +196,9 @@ class VerdictAnswer(Answer):
     recipe: str = ""
     captured_at: datetime
     source: str
+    first_line: Annotated[int | None, Field(description="Of a line-scan camera: number of the frame's first.")] = None
+    lost_lines: Annotated[int | None, Field(description="Before it, that are in no frame.")] = None
+    first_mm: Annotated[Number, Field(description="The first line in mm, where the camera has mm_per_line.")] = None
     image_score: Number
     threshold: Number
     review_threshold: Number

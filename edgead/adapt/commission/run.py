@@ -19,8 +19,7 @@ from edgead.dataset.folders import StageProgress, check_region, no_progress
 from edgead.dataset.made_sets import refuse_made
 from edgead.dataset.places import with_places
 from edgead.errors import SettingsError
-from edgead.sources import open_source, without_credentials
-from edgead.sources.paths import split_options
+from edgead.sources import open_source, split_options, without_credentials
 from edgead.types import Frame
 
 ENDLESS = 1_000_000

@@ -36,6 +36,8 @@ COLUMNS = {
     "serial": "text",
     "batch": "text",
     "recipe": "text",
+    **dict.fromkeys(("first_line", "lost_lines"), "whole"),
+    "first_mm": "number",
     "decision": "text",
     **dict.fromkeys(("image_score", "threshold", "review_threshold", "typical_score", "p_value"), "number"),
     "kind": "text",

@@ -267,11 +267,17 @@ function regions({ boxes, decision }) {
   return decision === "ok" ? t("none") : t("none stands out alone: the dashed ring marks the highest place of the heat map");
 }
 
+// Of a line-scan camera: 12800 · 640 mm
+function firstLine({ first_line: line, first_mm: mm }) {
+  return mm == null ? line : `${line} · ${Number(mm.toFixed(3))} mm`;
+}
+
 function facts(verdict) {
   const times = Object.entries(verdict.stage_times).filter(([, value]) => value != null);
   const pairs = [
     [t("Pipeline"), verdict.pipeline],
     [t("Frame"), `${verdict.number}${verdict.name ? ` · ${verdict.name}` : ""}`],
+    [t("First line"), firstLine(verdict)],
     [t("Serial number"), verdict.serial || null],
     [t("Batch"), verdict.batch || null],
     [t("Recipe"), verdict.recipe || null],

@@ -32,6 +32,7 @@ from edgead.dataset.folders import Progress, StageProgress, check_images, no_pro
 from edgead.dataset.groups import FOLDERS
 from edgead.dataset.images import Images
 from edgead.dataset.places import not_found_warnings
+from edgead.dataset.ranges import depth_warnings
 from edgead.detector import Detector
 from edgead.errors import SettingsError, tell_invalid
 from edgead.files.disk import writing
@@ -232,6 +233,7 @@ def train_from_folder(
     odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
     odd += looked_odd
     odd += not_found_warnings(paths, preprocessing)
+    odd += depth_warnings(paths, preprocessing)
     if shrunk:
         facts["shrunk"] = shrunk
     if odd:
