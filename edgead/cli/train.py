@@ -138,6 +138,13 @@ def train(
         float | None,
         typer.Option(help="Millimetres of one pixel of the images: verdicts say how large a defect is."),
     ] = None,
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Log settings, stages, losses and figures: a file for JSON lines; tensorboard:FOLDER or mlflow:URI of "
+            "the package edgead-tracking. May be repeated."
+        ),
+    ] = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -170,6 +177,7 @@ def train(
     from edgead.cli.advice import advise, print_points, training_table
     from edgead.workstation.training.from_folder import train_from_folder
     from edgead.workstation.training.good_images import GoodImages
+    from edgead.workstation.training.log import training_log
     from edgead.workstation.training.preset import check_settings, preset_settings
 
     check_settings(detector, preset, chosen)
@@ -180,7 +188,7 @@ def train(
     good = replace(good, mm_per_pixel=mm_per_pixel)
     good = replace(good, defects=find_images(defects or []), costs=_costs(cost_escape, cost_reject, defect_rate))
     replaced = (output / MANIFEST).is_file()
-    with stage_bars() as progress:
+    with stage_bars() as bars, training_log(log_to or (), bars) as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
         settings = {**of_preset, **chosen}
         _report_cost(good, detector, settings)
