@@ -84,8 +84,8 @@ def train(
     progress : callable or bool
         Called with (stage, done, total); what it raises ends the training. True shows bars on a terminal, False none.
     log_to : path or str, or sequence of them, optional
-        Where settings, stages, losses and figures are logged: a file for JSON lines, "tensorboard:FOLDER" or "mlflow:URI"
-        of the package `edgead-tracking`.
+        Where settings, stages, losses and figures are logged: a file for JSON lines; "tensorboard:FOLDER" or
+        "mlflow:URI" of the package `edgead-tracking`.
     **options
         See `edgead.TrainOptions`: fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the
         share of good parts that may be rejected, by default 5 %, or 10 or 20 % where the images are few), `roi`,

@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     from edgead.calibration.operating_point import Costs
     from edgead.workstation.training.good_images import GoodImages
 
+LogTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Log settings, stages, losses and figures: a file for JSON lines; tensorboard:FOLDER or mlflow:URI of the "
+        "package edgead-tracking. May be repeated."
+    ),
+]
+
 
 @app.command()
 def train(
@@ -138,13 +146,7 @@ def train(
         float | None,
         typer.Option(help="Millimetres of one pixel of the images: verdicts say how large a defect is."),
     ] = None,
-    log_to: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Log settings, stages, losses and figures: a file for JSON lines; tensorboard:FOLDER or mlflow:URI of "
-            "the package edgead-tracking. May be repeated."
-        ),
-    ] = None,
+    log_to: LogTo = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -259,6 +261,7 @@ def distill(
     features: Annotated[
         Path | None, typer.Option(help="Folder to keep the backbone's features in, for a teacher of another size.")
     ] = None,
+    log_to: LogTo = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -269,14 +272,16 @@ def distill(
     """
     from edgead.workstation.methods.efficient_ad.distill import DistillConfig
     from edgead.workstation.methods.efficient_ad.distill import distill as distill_teacher
-    from edgead.workstation.methods.settings import read_settings
+    from edgead.workstation.methods.settings import plain_settings, read_settings
     from edgead.workstation.trainer.device import choose_device
     from edgead.workstation.trainer.pretraining_images import find_photographs
+    from edgead.workstation.training.log import training_log
 
     chosen = {"backbone": backbone, "model_size": model_size, "steps": steps, "seed": seed}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     config = read_settings(DistillConfig, {**chosen, **dict(map(read_setting, setting or []))}, detector="distill")
-    with stage_bars() as progress:
+    with stage_bars() as bars, training_log(log_to or (), bars) as progress:
+        progress.write("settings", detector="distill", settings=plain_settings(config))
         facts = distill_teacher(
             find_photographs(images),
             output,
@@ -286,5 +291,6 @@ def distill(
             features=features,
             progress=progress,
         )
-    report = {"teacher": str(output), **facts}
+        report = {"teacher": str(output), **facts}
+        progress.write("end", **report)
     print_report(report, json, lambda: facts_table(str(output), report))

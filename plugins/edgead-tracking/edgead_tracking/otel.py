@@ -1,7 +1,8 @@
 """Sink `otel`: each frame as a trace of OpenTelemetry, a span a stage, by OTLP over HTTP (protobuf).
 
-The stages are those of `edgead.profiling.latency.STAGES`, laid end to end from the capture on: of a model with tiles,
-each has the sum of all tiles. The trace's id is the frame's.
+The stages are those of `edgead.profiling.latency.STAGES`, laid end to end from the capture to the verdict; of a model
+with tiles, each has the sum of all tiles. The span `handover` goes on from there until this sink has the verdict: how
+long the sinks take is known only after they have it. The trace's id is the frame's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from itertools import accumulate
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -21,9 +23,6 @@ from edgead.process.installation import plugin_command
 from edgead.sinks import BaseSink, SinkOptions, register
 from edgead.types import Frame, PartVerdict, Verdict
 from edgead.version import __version__
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import Span
 
 _STAGES = ("age", "preprocess", "infer", "score", "smooth")
 # They say every few seconds that the collector is away; the sink's `problem` says it too, and once.
@@ -92,21 +91,15 @@ class OtelSink(BaseSink):
         from opentelemetry.trace import set_span_in_context
 
         self._ids.next = UUID(frame.id).int if frame.id else None
-        begin_ns = captured_ns = round(frame.captured_at.timestamp() * 1e6) * 1000  # a float has no nanoseconds
-        end_ns = captured_ns + taken_ns - frame.captured_ns
+        captured_ns = round(frame.captured_at.timestamp() * 1e6) * 1000  # a float has no nanoseconds
         root = self._tracer.start_span("frame", start_time=captured_ns, attributes=_attributes(frame, verdict))
         inside = set_span_in_context(root)
-
-        def stage(name: str, until_ns: int) -> None:
-            nonlocal begin_ns
-            span: Span = self._tracer.start_span(name, inside, start_time=begin_ns)
-            span.end(until_ns)
-            begin_ns = until_ns
-
-        for name in _STAGES:
-            stage(name, begin_ns + round((getattr(verdict.stage_times, f"{name}_ms") or 0.0) * 1e6))
-        stage("sink", max(begin_ns, end_ns))
-        root.end(begin_ns)
+        took_ns = [round((getattr(verdict.stage_times, f"{name}_ms") or 0.0) * 1e6) for name in _STAGES]
+        *begins, judged_ns = accumulate(took_ns, initial=captured_ns)
+        ends = [*begins[1:], judged_ns, max(judged_ns, captured_ns + taken_ns - frame.captured_ns)]
+        for name, begin_ns, end_ns in zip((*_STAGES, "handover"), (*begins, judged_ns), ends, strict=True):
+            self._tracer.start_span(name, inside, start_time=begin_ns).end(end_ns)
+        root.end(judged_ns)
 
     def close(self) -> None:
         """Export what waits, where the collector took the spans before; otherwise it would wait for it in vain."""

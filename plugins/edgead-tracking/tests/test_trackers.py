@@ -101,7 +101,8 @@ def test_mlflow_reads_settings_losses_figures_and_how_a_run_ended(store, monkeyp
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    "who, words", [("", "mlflow:http://127.0.0.1:[0-9]+: cannot be written"), ("me:hunter2@", "MLFLOW_TRACKING_PASSWORD")]
+    "who, words",
+    [("", "mlflow:http://127.0.0.1:[0-9]+: cannot be written"), ("me:hunter2@", "MLFLOW_TRACKING_PASSWORD")],
 )
 def test_a_server_that_is_away_and_a_password_in_the_uri_are_refused(monkeypatch, who, words):
     pytest.importorskip("mlflow")
