@@ -17,7 +17,7 @@ from verdicts import Line
 from edgead.process.installation import comes_with
 from edgead.sinks import open_queued, read_uri
 from edgead.types import PartVerdict, StageTimes
-from edgead_tracking.otel import OtelOptions
+from edgead_tracking.otel import OtelOptions, OtelSink
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="OTEL NOT TESTED: pip install 'edgead-tracking[otel]'"
@@ -156,6 +156,21 @@ def test_a_collector_that_is_away_does_not_hold_up_the_end():
         wait_until(lambda: queued.status().problem is not None)
         began_s = time.monotonic()
     assert time.monotonic() - began_s < 3
+
+
+def test_a_frame_costs_little_and_one_that_is_left_out_next_to_nothing():
+    """CPU time of the sink's thread, which waits for nobody: what else runs here does not count."""
+    frames = [judged(Line()) for _ in range(500)]
+    with closing(Receiver()) as receiver:
+        for one_in, most_us in ((1, 1000), (1000, 50)):
+            values = {"kind": "otel", "endpoint": f"http://127.0.0.1:{receiver.port}", "one_in": one_in}
+            with closing(OtelSink(OtelOptions.model_validate(values))) as sink:
+                began_s = time.thread_time()
+                for frame, verdict in frames:
+                    sink.write(frame, verdict)
+                took_us = (time.thread_time() - began_s) / len(frames) * 1e6
+            print(f"one_in {one_in}: {took_us:.1f} us of CPU a frame")
+            assert took_us < most_us
 
 
 def test_a_refusal_is_the_sink_s_problem():
