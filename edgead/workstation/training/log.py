@@ -98,17 +98,16 @@ class TrainingLog:
         """Log the model that was made."""
         limits = artifact.graph().calibration
         assert limits is not None
-        self.write(
-            "end",
-            model=str(artifact.path),
-            precision=artifact.manifest.precision,
-            false_reject_rate=limits.false_reject_rate,
-            threshold=limits.reject,
-            review_threshold=limits.review,
-            **artifact.manifest.training,
-        )
+        figures = {
+            "model": str(artifact.path),
+            "precision": artifact.manifest.precision,
+            "false_reject_rate": limits.false_reject_rate,
+            "threshold": limits.reject,
+            "review_threshold": limits.review,
+        }
+        self.write("end", **figures | artifact.manifest.training)  # a method's own facts may have any name
 
-    def write(self, event: str, **values: Any) -> None:
+    def write(self, event: str, /, **values: Any) -> None:
         """Give a record to all trackers; one that cannot take it gets no more."""
         record = {"event": event, "seconds": round(time.monotonic() - self._began_s, 3), **values}
         for where, tracker in list(self._trackers.items()):

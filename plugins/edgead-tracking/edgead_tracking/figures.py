@@ -11,7 +11,7 @@ def split(record: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
     """Give the numbers of a record, and what else there is of it as texts.
 
     >>> split({"event": "end", "seconds": 3.5, "threshold": 0.5, "groups": {"rule": "auto", "groups": 24}, "odd": [1]})
-    ({'threshold': 0.5, 'groups.groups': 24.0}, {'groups.rule': 'auto', 'odd': '[1]'})
+    ({'threshold': 0.5, 'groups.groups': 24}, {'groups.rule': 'auto', 'odd': '[1]'})
     """
     numbers: dict[str, float] = {}
     texts: dict[str, str] = {}
@@ -21,7 +21,7 @@ def split(record: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
             for inner, one in value.items():
                 add(f"{name}.{inner}" if name else inner, one)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            numbers[name] = float(value)
+            numbers[name] = value
         else:
             texts[name] = value if isinstance(value, str) else json.dumps(value, default=str)
 

@@ -56,7 +56,7 @@ class Mlflow:
             self._add(f"took_seconds/{record['stage']}", record["took_seconds"])
         elif event == "settings":
             numbers, texts = split(record)
-            self._send_texts("params", {**texts, **{name: f"{value:g}" for name, value in numbers.items()}})
+            self._send_texts("params", {**texts, **{name: str(value) for name, value in numbers.items()}})
         elif event in ("end", "failed"):
             numbers, texts = split({name: value for name, value in record.items() if name != "settings"})
             for name, value in numbers.items():

@@ -14,7 +14,11 @@ from edgead.errors import SettingsError
 from edgead.process.installation import comes_with
 from edgead.workstation.training.log import TRACKERS, training_log
 
-SETTINGS = {"detector": "simplenet", "settings": {"steps": 3, "layers": ["stride8"]}, "data": "5e" * 32}
+SETTINGS = {
+    "detector": "simplenet",
+    "settings": {"steps": 3, "layers": ["stride8"], "seed": 123456789, "learning_rate": 1e-05},
+    "data": "5e" * 32,
+}
 END = {"model": "out/model", "threshold": 0.5, "training_images": 24, "groups": {"rule": "auto", "groups": 12}}
 
 
@@ -90,7 +94,8 @@ def test_mlflow_reads_settings_losses_figures_and_how_a_run_ended(store, monkeyp
     assert (run.info.status, failed.info.status) == ("FINISHED", "FAILED")
     assert failed.data.tags["problem"] == "stopped by a test"
     assert run.data.params == {
-        "detector": "simplenet", "settings.steps": "3", "settings.layers": '["stride8"]', "data": "5e" * 32
+        "detector": "simplenet", "settings.steps": "3", "settings.layers": '["stride8"]', "data": "5e" * 32,
+        "settings.seed": "123456789", "settings.learning_rate": "1e-05"
     }  # fmt: skip
     losses = [(one.step, one.value) for one in client.get_metric_history(run.info.run_id, "loss/train")]
     assert losses == [(1, 0.75), (2, 0.5), (3, 0.25)]
