@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
@@ -84,6 +85,7 @@ class Mlflow:
         from mlflow.entities import Param, RunTag
 
         kind = {"params": Param, "tags": RunTag}[what]
-        all_of = [kind(name, text[: _LONGEST[what]]) for name, text in texts.items()]
+        all_of: list[Any] = [kind(name, text[: _LONGEST[what]]) for name, text in texts.items()]
         for begin in range(0, len(all_of), _MOST_TEXTS):
-            self._client.log_batch(self._run, **{what: all_of[begin : begin + _MOST_TEXTS]})
+            some: dict[str, Any] = {what: all_of[begin : begin + _MOST_TEXTS]}
+            self._client.log_batch(self._run, **some)

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import UUID
 
 import pytest
+from daemons import make_site, started
 from modbus_server import free_port
 from patience import wait_until
 from verdicts import Line
@@ -179,6 +180,20 @@ def test_a_refusal_is_the_sink_s_problem():
         with queued_to(receiver.port) as queued:
             queued.write(*judged(Line()))
             wait_until(lambda: queued.status().problem is not None)
+
+
+@pytest.mark.slow
+def test_a_daemon_s_traces_have_the_ids_of_its_evidence(trained_model, tmp_path):
+    with closing(Receiver()) as receiver:
+        site = make_site(trained_model)
+        site["sinks"] = {"traces": {"kind": "otel", "endpoint": f"http://127.0.0.1:{receiver.port}"}}
+        site["pipelines"]["a"]["sinks"] = ["traces"]
+        with started(tmp_path, site) as daemon:
+            daemon.wait_judged(12)
+            daemon.stop(within_s=60)
+            judged = {record["id"] for record in daemon.records()}
+        assert {str(UUID(id)) for id in receiver.traces()} == judged
+        assert all(len(spans) == 7 for spans in receiver.traces().values())
 
 
 def test_it_is_a_sink_by_its_uri_whose_password_is_not_shown(monkeypatch):
