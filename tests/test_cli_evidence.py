@@ -89,6 +89,19 @@ def test_annotations_go_out_and_are_read_again(store, tmp_path):
     assert said.returncode == 0 and [path.suffix for path in find_good_images(tmp_path / "marked")] == [".png"]
 
 
+def test_what_a_stream_judged_is_exported_into_the_folder_although_it_is_of_no_pipeline(tmp_path):
+    with closing(open_store(tmp_path / "evidence", before=0, after=0)) as store:
+        frame, verdict = Line("").part(0.9)
+        assert store.add(frame, verdict)
+        store.keep(frame, verdict)
+        wait_until(lambda: store.status()["images_written"] == 2)
+        run_here("evidence", "export", tmp_path / "evidence", "-o", tmp_path / "out", "--format", "coco")
+        run_here("evidence", "export", tmp_path / "evidence", "-o", tmp_path / "out.zip", "--images")
+    assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == [f"{frame.id}.jpg"]
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert f"images/{frame.id}/frame.jpg" in archive.namelist()
+
+
 def test_annotations_are_a_folder_and_no_report(store, tmp_path):
     said = run_here("evidence", "export", store, "-o", tmp_path / "out.zip", "--format", "coco")
     assert said.returncode == 2 and "--format coco writes a folder" in said.stderr

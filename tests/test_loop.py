@@ -127,7 +127,8 @@ def test_every_interruption_gives_the_same_weights(tmp_path, expected):
             train(checkpoint, stop_at=stop_at)
         progress = Mock()
         assert_same(train(Checkpoint(tmp_path / "c", KEY), progress=progress), expected)
-        assert progress.mock_calls == [call("train", done, STEPS) for done in range(stop_at, STEPS + 1)]
+        assert progress.call_args_list == [call("train", done, STEPS) for done in range(stop_at, STEPS + 1)]
+        assert [one.args[1] for one in progress.loss.call_args_list] == [*range(stop_at + 1, STEPS + 1)]
         checkpoint.remove()
         assert list(tmp_path.iterdir()) == []
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,6 +48,7 @@ def train(
     precision: Literal["auto", "fp32", "int8"] = "auto",
     colour: Colour | None = None,
     progress: StageProgress | bool = True,
+    log_to: PathLike | Sequence[PathLike] = (),
     **options: Unpack[TrainOptions],
 ) -> Model:
     """Learn from good images, write a finished, calibrated model, and open it.
@@ -81,6 +83,9 @@ def train(
         Order of the channels of arrays and tensors, see `Detector.predict`.
     progress : callable or bool
         Called with (stage, done, total); what it raises ends the training. True shows bars on a terminal, False none.
+    log_to : path or str, or sequence of them, optional
+        Where settings, stages, losses and figures are logged: a file for JSON lines; "tensorboard:FOLDER" or
+        "mlflow:URI" of the package `edgead-tracking`.
     **options
         See `edgead.TrainOptions`: fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the
         share of good parts that may be rejected, by default 5 %, or 10 or 20 % where the images are few), `roi`,
@@ -111,6 +116,7 @@ def train(
     names = {field.name for field in fields(GoodImages)}
     of_images = {name: value for name, value in options.items() if name in names}
     chosen = {name: value for name, value in options.items() if name not in names} | dict(settings or {})
+    logs = [log_to] if isinstance(log_to, (str, os.PathLike)) else log_to
     destination = named_path(model)
     check_destination(destination)
     check_names(detector, None if preset == AUTO else preset, chosen)
@@ -120,6 +126,7 @@ def train(
         images.find()
         try:
             from edgead.workstation.training.from_folder import train_from_folder
+            from edgead.workstation.training.log import training_log
             from edgead.workstation.training.preset import check_settings, preset_settings
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("edgead"):
@@ -127,17 +134,18 @@ def train(
             raise SettingsError(f"{error.name} is missing: training needs `{install_command('train')}`") from error
 
         check_settings(detector, preset, chosen)
-        of_preset, _ = preset_settings(images, detector, preset, latency_ms, report, chosen)
-        artifact, skipped = train_from_folder(
-            images,
-            destination,
-            {**of_preset, **chosen},
-            detector=detector,
-            weights=None if weights is None else named_path(weights),
-            device=device,
-            precision=precision,
-            progress=report,
-        )
+        with training_log([os.fspath(one) for one in logs], report) as log:
+            of_preset, _ = preset_settings(images, detector, preset, latency_ms, log, chosen)
+            artifact, skipped = train_from_folder(
+                images,
+                destination,
+                {**of_preset, **chosen},
+                detector=detector,
+                weights=None if weights is None else named_path(weights),
+                device=device,
+                precision=precision,
+                progress=log,
+            )
     for problem in skipped:
         logger.warning("left out: %s", problem)
     training = artifact.manifest.training

@@ -33,6 +33,7 @@ from edgead.synthetic.makers import MAKERS
 from edgead.unlabelled.screening.screeners import SCREENERS
 from edgead.unlabelled.sorting.sort import SORTERS
 from edgead.workstation.methods.registry import METHODS
+from edgead.workstation.training.log import TRACKERS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 REQUIRED = ("machine", "isa", "onnxruntime", "image png", "image jpg")
 _VIDEO_CODECS = (("MJPG", ".avi"), ("mp4v", ".mp4"), ("avc1", ".mp4"))
 # Of plug-ins.
-_GROUPS = "methods backbones heads sorters screeners defects sources sinks triggers runtimes verbs".split()
+_GROUPS = "methods backbones heads sorters screeners defects trackers sources sinks triggers runtimes verbs".split()
 _IMAGE_FORMATS = ("jpg", "png", "tiff", "webp")
 # y = Abs(x) on one float: a ModelProto of ir_version 8 and opset 13, written by hand in protobuf's wire format.
 # Fields: 1 ir_version, 7 graph {1 node {1 input, 2 output, 4 op_type}, 2 name, 11 input, 12 output}, 8 opset_import.
@@ -118,7 +119,7 @@ def _plugins() -> Finding:
     entries = [(kind, entry) for kind in _GROUPS for entry in entry_points(group=f"edgead.{kind}")]
     registries = {f"{registry.kind}s": registry for registry, _ in KINDS}
     finders: dict[str, Callable[[str], Any]] = {
-        added.group: added.find for added in (METHODS, SORTERS, SCREENERS, MAKERS)
+        added.group: added.find for added in (METHODS, SORTERS, SCREENERS, MAKERS, TRACKERS)
     }
     finders["edgead.heads"] = find_head
     for kind, entry in entries:

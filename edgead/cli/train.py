@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 
 # The last stage: what the finished model can be advised on.
 _LOOK = "look at the model"
+LogTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Log settings, stages, losses and figures: a file for JSON lines; tensorboard:FOLDER or mlflow:URI of the "
+        "package edgead-tracking. May be repeated."
+    ),
+]
 
 
 @app.command()
@@ -141,6 +148,7 @@ def train(
         float | None,
         typer.Option(help="Millimetres of one pixel of the images: verdicts say how large a defect is."),
     ] = None,
+    log_to: LogTo = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -176,6 +184,7 @@ def train(
         from edgead.workstation.training.auto import TIME
         from edgead.workstation.training.from_folder import planned_stages, train_from_folder
         from edgead.workstation.training.good_images import GoodImages
+        from edgead.workstation.training.log import training_log
         from edgead.workstation.training.preset import check_settings, preset_settings
 
     check_settings(detector, preset, chosen)
@@ -188,7 +197,7 @@ def train(
     replaced = (output / MANIFEST).is_file()
     advice: list[str] = []
     planned = [*[TIME] * (preset == AUTO), *planned_stages(detector, precision), *[_LOOK] * (not json)]
-    with stage_bars(planned) as progress:
+    with stage_bars(planned) as bars, training_log(log_to or (), bars) as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
         settings = {**of_preset, **chosen}
         _report_cost(good, detector, settings)
@@ -262,6 +271,7 @@ def distill(
     features: Annotated[
         Path | None, typer.Option(help="Folder to keep the backbone's features in, for a teacher of another size.")
     ] = None,
+    log_to: LogTo = None,
     device: Device = DeviceName.auto,
     seed: Seed = 0,
     json: Json = False,
@@ -272,14 +282,16 @@ def distill(
     """
     from edgead.workstation.methods.efficient_ad.distill import DistillConfig
     from edgead.workstation.methods.efficient_ad.distill import distill as distill_teacher
-    from edgead.workstation.methods.settings import read_settings
+    from edgead.workstation.methods.settings import plain_settings, read_settings
     from edgead.workstation.trainer.device import choose_device
     from edgead.workstation.trainer.pretraining_images import find_photographs
+    from edgead.workstation.training.log import training_log
 
     chosen = {"backbone": backbone, "model_size": model_size, "steps": steps, "seed": seed}
     chosen = {key: value for key, value in chosen.items() if value is not None}
     config = read_settings(DistillConfig, {**chosen, **dict(map(read_setting, setting or []))}, detector="distill")
-    with stage_bars() as progress:
+    with stage_bars() as bars, training_log(log_to or (), bars) as progress:
+        progress.write("settings", detector="distill", settings=plain_settings(config))
         facts = distill_teacher(
             find_photographs(images),
             output,
@@ -289,5 +301,6 @@ def distill(
             features=features,
             progress=progress,
         )
-    report = {"teacher": str(output), **facts}
+        report = {"teacher": str(output), **facts}
+        progress.write("end", **report)
     print_report(report, json, lambda: facts_table(str(output), report))

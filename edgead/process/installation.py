@@ -29,12 +29,14 @@ _PLUGINS = {
         "opcua": "edgead-plant[opcua]",
         "sparkplug": "edgead-plant[sparkplug]",
         "gpio": "edgead-plant[gpio]",
+        "otel": "edgead-tracking[otel]",
     },
     "edgead.sources": {
         **dict.fromkeys(("strips", "strips+camera", "strips+rtsp"), "edgead-video"),
         "stereo": "edgead-height",
     },
     "edgead.sorters": {"anomaly_ncd": "edgead-foundation"},
+    "edgead.trackers": {name: f"edgead-tracking[{name}]" for name in ("tensorboard", "mlflow")},
     "edgead.triggers": {
         "s7": "edgead-plant[s7]",
         "ethernet_ip": "edgead-plant[ethernet-ip]",

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from edgead.evidence.folder import LOSSLESS, ImageFolder
 from edgead.evidence.production.counts import QueryBudget
-from edgead.evidence.production.export import Export, Progress, Write, pages
+from edgead.evidence.production.export import Export, Progress, Write, exported_name, pages
 from edgead.evidence.tables import verdicts
 from edgead.images.header import image_size
 
@@ -71,7 +71,7 @@ def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str
     size = image_size(data)
     if path is None or size is None:
         return None
-    name = f"{row.pipeline}/{row.id}{path.suffix}"
+    name = exported_name(row) + path.suffix
     write(f"images/{name}", [data])
     said = {"decision": row.decision, "image_score": row.image_score, "mark": row.mark_verdict}
     at = row.captured_at.isoformat()

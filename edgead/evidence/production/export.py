@@ -109,7 +109,12 @@ def kept_images(access: Access, wanted: Wanted, budget: QueryBudget) -> Iterator
     """Give the verdicts of which images are kept."""
     for page in pages(access, wanted, budget, verdicts.c.folder.is_not(None)):
         for row in page:
-            yield Kept(row.folder, f"{row.pipeline}/{row.id}", row.judged_at)
+            yield Kept(row.folder, exported_name(row), row.judged_at)
+
+
+def exported_name(row: Row) -> str:
+    """Relative path that a verdict's images have in an export; what `edgead stream` judged is of no pipeline."""
+    return f"{row.pipeline}/{row.id}" if row.pipeline else row.id
 
 
 def as_row(row: Row) -> dict[str, Any]:

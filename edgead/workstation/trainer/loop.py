@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +24,14 @@ Schedule = Callable[[int], float]
 
 CHECK_EVERY = {"cuda": 50}
 """Steps whose losses are looked at together, by device: a look waits for all that a GPU has been given to do."""
+
+
+@runtime_checkable
+class WatchesLoss(Protocol):
+    """A StageProgress that is given the loss of each step as well, once it is known to be finite."""
+
+    def loss(self, stage: str, step: int, steps: int, loss: float) -> None: ...
+
 
 _LONG_S = 3600.0
 _TIMED = 2
@@ -66,7 +75,8 @@ def run_steps(
         Where the state is kept: every `checkpoint.every_s` seconds, and at the end. With one, the log says after three
         steps on a CPU what the training will take, if that is more than an hour.
     progress : callable, optional
-        Called with (`learner.stage`, done, steps).
+        Called with (`learner.stage`, done, steps); one that is a `WatchesLoss` with (`learner.stage`, step from 1 on,
+        steps, loss) as well.
 
     Raises
     ------
@@ -100,8 +110,11 @@ def run_steps(
             losses.append(step(number, rng).detach())
             saves = checkpoint and (checkpoint.is_due or number + 1 == steps)
             if saves or number + 1 == steps or len(losses) >= CHECK_EVERY.get(losses[0].device.type, 1):
-                _check(losses, number)
+                found = _finite(losses, number)
                 losses.clear()
+                if isinstance(progress, WatchesLoss):
+                    for done, loss in enumerate(found, number + 2 - len(found)):
+                        progress.loss(learner.stage, done, steps, loss)
             if checkpoint and saves:
                 checkpoint.save(learner, number + 1)
             progress(learner.stage, number + 1, steps)
@@ -125,8 +138,10 @@ def span_text(seconds: float) -> str:
     return f"{max(1, math.ceil(seconds))} seconds"
 
 
-def _check(losses: list[Tensor], last: int) -> None:
-    """Refuse losses of consecutive steps, `last` the number of the last one, unless all are finite."""
-    for number, loss in enumerate(torch.stack(losses).tolist(), last + 1 - len(losses)):
+def _finite(losses: list[Tensor], last: int) -> list[float]:
+    """Give losses of consecutive steps, `last` the number of the last one; refuses them unless all are finite."""
+    found = torch.stack(losses).tolist()
+    for number, loss in enumerate(found, last + 1 - len(losses)):
         if not math.isfinite(loss):
             raise SettingsError(f"the loss is {loss} at step {number}: lower the learning rate")
+    return found

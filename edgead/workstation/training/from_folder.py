@@ -45,6 +45,7 @@ from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead.workstation.trainer.device import choose_device, peak_memory, use_cores
 from edgead.workstation.training.good_images import GoodImages, learnt_at_most
 from edgead.workstation.training.int8 import FP32, TRIES_INT8, check_precision, ship_int8
+from edgead.workstation.training.log import TrainingLog
 
 # Of trainings, where nobody says how many.
 FOLDS = 5
@@ -150,7 +151,7 @@ def train_from_folder(
     precision : {"auto", "fp32", "int8"}
         Of the graph that is opened by default; see `edgead.workstation.training.int8`.
     progress : callable, optional
-        Called with (stage, done, total).
+        Called with (stage, done, total); a `TrainingLog` is given settings, losses and figures too.
 
     Returns
     -------
@@ -210,23 +211,23 @@ def train_from_folder(
         split = split.cleaned(suspicious)
         looked_odd = clean_warnings(suspicious)
     weights_sha256 = None if weights is None else file_sha256(weights)
-    checkpoint = Checkpoint(
-        Path(f"{os.path.abspath(destination)}.checkpoint"),
-        {
-            "detector": detector,
-            "settings": model.settings(),
-            "roi": good.roi,
-            **preprocessing.model_dump(include=_OF_IMAGES, exclude_none=True),
-            "weights": weights_sha256,
-            "data": digest,
-            "number of training images": len(split.training),
-            "names of training images": hashlib.sha256(
-                os.fsencode("".join(path.name for path in split.training))
-            ).hexdigest(),
-            "device": where.type,
-            "versions": software_versions(),
-        },
-    )
+    depends_on = {
+        "detector": detector,
+        "settings": model.settings(),
+        "roi": good.roi,
+        **preprocessing.model_dump(include=_OF_IMAGES, exclude_none=True),
+        "weights": weights_sha256,
+        "data": digest,
+        "number of training images": len(split.training),
+        "names of training images": hashlib.sha256(
+            os.fsencode("".join(path.name for path in split.training))
+        ).hexdigest(),
+        "device": where.type,
+        "versions": software_versions(),
+    }
+    if isinstance(progress, TrainingLog):
+        progress.write("settings", **depends_on)
+    checkpoint = Checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), depends_on)
     facts = split.facts()
     stretched = preprocessing.fill == "stretch"
     apart = split.groups.rule == FOLDERS
@@ -308,4 +309,6 @@ def train_from_folder(
     if method.calibrated and plan.scores is None:  # else there is no image that what ships has not learnt from
         shown = CalibrationImages(split.training, calibration, "training data", plan.groups, plan.folds)
         artifact = ship_int8(artifact, shown, precision, progress)
+    if isinstance(progress, TrainingLog):
+        progress.end(artifact)
     return artifact, problems

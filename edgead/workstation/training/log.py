@@ -1,0 +1,155 @@
+"""Log of a training: its settings, stages, losses and figures as records, for a file of JSON lines and for trackers.
+
+A package adds a tracker by `[project.entry-points."edgead.trackers"]` with `SCHEME = "module:Class"`, a `Tracker`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from edgead.artifact.folder import Artifact
+from edgead.components.added import Added
+from edgead.components.uri import without_credentials
+from edgead.dataset.folders import StageProgress
+from edgead.errors import SettingsError
+
+LOSSES = 1000
+"""Records of losses of one stage, at most: where it has more steps, each is the mean of as many steps."""
+
+Record = Mapping[str, Any]
+"""Plain JSON: `event` says what it is, `seconds` when it was since the training began; see `TrainingLog`."""
+
+logger = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    """Takes the records of one training in their order, in the training's thread; made of what is behind `SCHEME:`.
+
+    It raises SettingsError where it is made and cannot write. What it raises later leaves it out; the training goes on.
+    """
+
+    def __init__(self, where: str): ...
+
+    def write(self, record: Record) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """Appends each record to a file, as one line of JSON."""
+
+    def __init__(self, where: str):
+        try:
+            self._file = open(where, "a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise SettingsError(f"{where}: cannot be written: {error.strerror}; name a file in a folder") from None
+
+    def write(self, record: Record) -> None:
+        self._file.write(json.dumps(record, default=str) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+TRACKERS: Added[type[Tracker]] = Added("edgead.trackers", "tracker", {"jsonl": f"{__name__}:JsonLines"})
+
+
+class TrainingLog:
+    """A StageProgress that logs as well.
+
+    | `event` | beside `seconds` |
+    |---|---|
+    | `start` | `at`, on the wall clock in UTC |
+    | `settings` | what the result depends on: `detector`, `settings`, SHA-256 of the `data`, `versions` |
+    | `stage` | a `stage` that is done: its `count` of images or steps, and `took_seconds` |
+    | `loss` | `stage`, `step` of `steps`, and the mean `loss` since the record before |
+    | `end` | the `model` and its figures: `training_images`, `threshold`, `false_reject_rate`, `fit_seconds`, ... |
+    | `failed` | the `problem` |
+    """
+
+    def __init__(self, trackers: Mapping[str, Tracker], progress: StageProgress):
+        self._trackers, self._progress = dict(trackers), progress
+        self._began_s = self._stage_began_s = time.monotonic()
+        self._losses: list[float] = []
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self._progress(stage, done, total)
+        if done >= total:
+            now_s = time.monotonic()
+            self.write("stage", stage=stage, count=done, took_seconds=round(now_s - self._stage_began_s, 3))
+            self._stage_began_s = now_s
+
+    def loss(self, stage: str, step: int, steps: int, loss: float) -> None:
+        """Take the loss of one step, of all steps from 1 on in their order."""
+        self._losses.append(loss)
+        if len(self._losses) >= steps / LOSSES or step == steps:
+            mean = math.fsum(self._losses) / len(self._losses)
+            self._losses.clear()
+            self.write("loss", stage=stage, step=step, steps=steps, loss=mean)
+
+    def end(self, artifact: Artifact) -> None:
+        """Log the model that was made."""
+        limits = artifact.graph().calibration
+        assert limits is not None
+        figures = {
+            "model": str(artifact.path),
+            "precision": artifact.manifest.precision,
+            "false_reject_rate": limits.false_reject_rate,
+            "threshold": limits.reject,
+            "review_threshold": limits.review,
+        }
+        self.write("end", **figures | artifact.manifest.training)  # a method's own facts may have any name
+
+    def write(self, event: str, /, **values: Any) -> None:
+        """Give a record to all trackers; one that cannot take it gets no more."""
+        record = {"event": event, "seconds": round(time.monotonic() - self._began_s, 3), **values}
+        for where, tracker in list(self._trackers.items()):
+            try:
+                tracker.write(record)
+            except Exception as error:  # noqa: BLE001  the edge to other people's code: hours of training go on
+                del self._trackers[where]
+                logger.warning("%s gets no more of this training: %s: %s", where, type(error).__name__, error)
+
+
+@contextmanager
+def training_log(where: Sequence[str], progress: StageProgress) -> Iterator[TrainingLog]:
+    """Open a log for the block, whose failure it logs.
+
+    Parameters
+    ----------
+    where : sequence of str
+        Paths of files for JSON lines, and `SCHEME:...` of trackers. A file that is there is appended to.
+    progress : callable
+        Called with (stage, done, total) as well.
+
+    Raises
+    ------
+    SettingsError
+        An unknown scheme, or one of them cannot be written.
+    """
+    with ExitStack() as opened:
+        trackers = {_shown(one): opened.enter_context(closing(_open(one))) for one in where}
+        log = TrainingLog(trackers, progress)
+        log.write("start", at=datetime.now(timezone.utc).isoformat())
+        try:
+            yield log
+        except BaseException as error:
+            log.write("failed", problem=str(error) or type(error).__name__)
+            raise
+
+
+def _open(where: str) -> Tracker:
+    scheme, colon, rest = where.partition(":")
+    return TRACKERS.find(scheme)(rest) if colon and len(scheme) > 1 else JsonLines(where)  # C:\ is no scheme
+
+
+def _shown(where: str) -> str:
+    scheme, colon, rest = where.partition(":")
+    return f"{scheme}{colon}{without_credentials(rest)}"

@@ -1,0 +1,1 @@
+"""Trainings in TensorBoard and MLflow, frames as traces of OpenTelemetry, for edgead."""

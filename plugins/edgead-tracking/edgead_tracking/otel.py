@@ -1,0 +1,140 @@
+"""Sink `otel`: each frame as a trace of OpenTelemetry, a span a stage, by OTLP over HTTP (protobuf).
+
+The stages are those of `edgead.profiling.latency.STAGES`, laid end to end from the capture to the verdict; of a model
+with tiles, each has the sum of all tiles. The span `handover` goes on from there until this sink has the verdict: how
+long the sinks take is known only after they have it. The trace's id is the frame's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from itertools import accumulate
+from typing import Annotated, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from edgead.components.options import WebhookUrl, read_query
+from edgead.components.uri import origin
+from edgead.errors import SettingsError
+from edgead.process.installation import plugin_command
+from edgead.sinks import BaseSink, SinkOptions, register
+from edgead.types import Frame, PartVerdict, Verdict
+from edgead.version import __version__
+
+_STAGES = ("age", "preprocess", "infer", "score", "smooth")
+# They say every few seconds that the collector is away; the sink's `problem` says it too, and once.
+for _name in ("exporter.otlp.proto.http.trace_exporter", "sdk._shared_internal"):
+    logging.getLogger(f"opentelemetry.{_name}").setLevel(logging.CRITICAL)
+
+
+class OtelOptions(SinkOptions):
+    """Frames as traces to a collector of OpenTelemetry (`pip install 'edgead-tracking[otel]'`)."""
+
+    kind: Literal["otel"]
+    endpoint: Annotated[
+        WebhookUrl,
+        Field(
+            description="Collector that takes OTLP over HTTP, such as http://10.0.0.9:4318; by default that of "
+            "OTEL_EXPORTER_OTLP_ENDPOINT, or this machine's.",
+            default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"),
+        ),
+    ]
+    one_in: Annotated[
+        int, Field(ge=1, le=10**6, description="Of frames that are ok, one in so many; all of the others.")
+    ] = 1
+    queued: ClassVar[bool] = True
+
+
+class OtelSink(BaseSink):
+    """Hands spans to a queue of OpenTelemetry's, whose thread exports them: nothing here waits for the collector.
+
+    While the collector is away, the oldest spans beyond 2048 (OTEL_BSP_MAX_QUEUE_SIZE), and those of attempts that
+    failed for ten seconds (OTEL_EXPORTER_OTLP_TIMEOUT), are lost.
+    """
+
+    needs_image = False
+
+    def __init__(self, options: OtelOptions):
+        try:
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+            from edgead_tracking.otel_export import Exporter, FrameIds
+        except ModuleNotFoundError:
+            raise SettingsError(f"otel needs `{plugin_command('edgead-tracking[otel]')}`") from None
+        self.uri = f"otel:{origin(options.endpoint)}"
+        self._one_in, self._good = options.one_in, 0
+        self._exporter = Exporter(endpoint=f"{options.endpoint.rstrip('/')}/v1/traces")
+        self._ids = FrameIds()
+        name = os.environ.get("OTEL_SERVICE_NAME", "edgead")
+        self._provider = TracerProvider(
+            id_generator=self._ids,
+            resource=Resource.create({"service.name": name, "service.version": __version__}),
+            shutdown_on_exit=False,
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        self._tracer = self._provider.get_tracer("edgead", __version__)
+
+    @property
+    def problem(self) -> str | None:
+        return f"{self.uri}: the collector did not take the last spans" if self._exporter.failed else None
+
+    def write(self, frame: Frame, verdict: Verdict) -> None:
+        """Make the spans of a frame; the verdict of a part has none, for its views have theirs."""
+        taken_ns = time.perf_counter_ns()
+        if isinstance(verdict, PartVerdict) or not self._is_wanted(verdict):
+            return
+        from opentelemetry.trace import set_span_in_context
+
+        self._ids.next = UUID(frame.id).int if frame.id else None
+        captured_ns = round(frame.captured_at.timestamp() * 1e6) * 1000  # a float has no nanoseconds
+        root = self._tracer.start_span("frame", start_time=captured_ns, attributes=_attributes(frame, verdict))
+        inside = set_span_in_context(root)
+        took_ns = [round((getattr(verdict.stage_times, f"{name}_ms") or 0.0) * 1e6) for name in _STAGES]
+        *begins, judged_ns = accumulate(took_ns, initial=captured_ns)
+        ends = [*begins[1:], judged_ns, max(judged_ns, captured_ns + taken_ns - frame.captured_ns)]
+        for name, begin_ns, end_ns in zip((*_STAGES, "handover"), (*begins, judged_ns), ends, strict=True):
+            self._tracer.start_span(name, inside, start_time=begin_ns).end(end_ns)
+        root.end(judged_ns)
+
+    def close(self) -> None:
+        """Export what waits, where the collector took the spans before; otherwise it would wait for it in vain."""
+        if self._exporter.failed:
+            self._exporter.shutdown()
+        self._provider.shutdown()
+
+    def _is_wanted(self, verdict: Verdict) -> bool:
+        if verdict.decision != "ok":
+            return True
+        self._good += 1
+        return (self._good - 1) % self._one_in == 0
+
+
+def _attributes(frame: Frame, verdict: Verdict) -> dict[str, str | float | int]:
+    return {
+        "edgead.pipeline": verdict.pipeline,
+        "edgead.frame.number": frame.number,
+        "edgead.decision": verdict.decision,
+        "edgead.score": float(verdict.image_score),
+        "edgead.threshold": float(verdict.threshold),
+        "edgead.model": verdict.model,
+        "edgead.part.serial": frame.part.serial,
+    }
+
+
+def _read_uri(uri: str) -> dict[str, str]:
+    url, _, query = uri.partition(":")[2].partition("?")
+    return {**({"endpoint": url} if url else {}), **read_query(query, ("one_in",))}
+
+
+register(
+    "otel",
+    OtelOptions,
+    lambda name, options: OtelSink(options),
+    schemes={"otel": "otel:http://HOST:4318?one_in=100"},
+    read_uri=_read_uri,
+)

@@ -1,0 +1,47 @@
+"""Tracker `tensorboard:FOLDER`: losses, the seconds of each stage and the figures as scalars, settings as text."""
+
+from __future__ import annotations
+
+import json
+
+from edgead.errors import SettingsError
+from edgead.process.installation import plugin_command
+from edgead.workstation.training.log import Record
+from edgead_tracking.figures import split
+
+# So that a page that is open follows.
+_FLUSH_S = 5
+
+
+class TensorBoard:
+    """Writes an event file into a folder, which is a run's name in TensorBoard."""
+
+    def __init__(self, where: str):
+        if not where:
+            raise SettingsError("tensorboard: names no folder: write tensorboard:runs/first")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError:
+            raise SettingsError(f"TensorBoard needs `{plugin_command('edgead-tracking[tensorboard]')}`") from None
+        try:
+            self._writer = SummaryWriter(where, flush_secs=_FLUSH_S)
+        except OSError as error:
+            raise SettingsError(f"tensorboard:{where}: cannot be written: {error.strerror}") from None
+
+    def write(self, record: Record) -> None:
+        writer = self._writer
+        if record["event"] == "loss":
+            writer.add_scalar(f"loss/{record['stage']}", record["loss"], record["step"])
+        elif record["event"] == "stage":
+            writer.add_scalar(f"took_seconds/{record['stage']}", record["took_seconds"])
+        else:  # a Markdown block of code keeps its lines
+            writer.add_text(record["event"], "".join(f"    {line}\n" for line in _lines(record)))
+            for name, value in split(record)[0].items() if record["event"] == "end" else ():
+                writer.add_scalar(f"end/{name}", value)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _lines(record: Record) -> list[str]:
+    return json.dumps(record, indent=1, default=str).splitlines()
