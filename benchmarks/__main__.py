@@ -25,6 +25,8 @@ BENCHMARKS = (
     "first_verdict",
     "fleet",
     "golden",
+    "gpu_first_hour",
+    "gpu_networks",
     "kernels",
     "kinds",
     "kinds_ncd",
