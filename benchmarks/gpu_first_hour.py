@@ -333,11 +333,13 @@ def read_engine(output: str) -> Figures:
 
 def read_profile(output: str) -> Figures:
     """Percentiles of the network and of the whole frame."""
-    latency = json.loads(output)["latency"]
+    report = json.loads(output)
+    latency = report["latency"]
     names = {"p50": "p50_ms", "p99": "p99_ms", "p99.9": "p99_9_ms"}
     stages = {"network": "infer", "frame": "total"}
     values = {f"{stage} {name} ms": latency[of][key] for stage, of in stages.items() for name, key in names.items()}
-    return {name: value for name, value in values.items() if value is not None}
+    measured = {name: value for name, value in values.items() if value is not None}
+    return measured | {"CUDA graph, 1 if captured": int("as one" in report["launches"])}
 
 
 def figures_of(outcomes: Sequence[Outcome]) -> dict[str, float]:

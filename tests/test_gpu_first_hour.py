@@ -141,7 +141,8 @@ elif words[:1] == ["-c"] and "edgead.cli" in words[1]:
         time.sleep(60)
     else:
         stage = {"p50_ms": 0.29, "p99_ms": 0.4, "p99_9_ms": 0.6}
-        print(json.dumps({"latency": {"infer": stage, "total": {**stage, "p50_ms": 1.5}}}))
+        latency = {"infer": stage, "total": {**stage, "p50_ms": 1.5}}
+        print(json.dumps({"latency": latency, "launches": "as one CUDA graph"}))
 elif words[:1] == ["-c"] and "importlib" in words[1]:
     print(json.dumps({"torch": "2.13"}))
 """
@@ -227,6 +228,7 @@ def test_the_hour_and_its_report(tmp_path):
     assert verdicts["efficient_ad small fp16 network ms"] == ("confirmed", 0.29)
     assert verdicts["efficient_ad medium fp32 network ms"] == ("not measured", None)
     assert report["figures"]["patchcore fp16 frame p99.9 ms"] == 0.6
+    assert report["figures"]["patchcore fp16 CUDA graph, 1 if captured"] == 1
     assert report["figures"]["tests of TensorRT, passed"] == 7
 
     page = (out / "report.md").read_text()
