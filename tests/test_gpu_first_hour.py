@@ -229,6 +229,7 @@ def test_the_hour_and_its_report(tmp_path):
     assert verdicts["efficient_ad medium fp32 network ms"] == ("not measured", None)
     assert report["figures"]["patchcore fp16 frame p99.9 ms"] == 0.6
     assert report["figures"]["patchcore fp16 CUDA graph, 1 if captured"] == 1
+    assert {"efficient_ad_medium fp16 engine s", "efficient_ad_medium fp16, again engine s"} < report["figures"].keys()
     assert report["figures"]["tests of TensorRT, passed"] == 7
 
     page = (out / "report.md").read_text()
