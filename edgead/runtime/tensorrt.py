@@ -109,7 +109,8 @@ class TensorRtRuntime:
             raise EngineError(f"{flavour} cannot run its engine on {self._device.gpu}: {self._log.reason}")
         self._device.wait()
         if flavour.targets:  # tensorrt_rtx makes a graph of its own, see _runtime_config
-            graph, captured = None, self._context.is_stream_capturable(self._device.stream)
+            context: Any = self._context  # a call that the types of `tensorrt` do not have
+            graph, captured = None, context.is_stream_capturable(self._device.stream)
         else:
             # Twice, as what another library does to the whole GPU meanwhile spoils a capture.
             graph = self._device.capture(self._enqueue) or self._device.capture(self._enqueue)
