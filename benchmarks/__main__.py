@@ -27,6 +27,7 @@ BENCHMARKS = (
     "golden",
     "gpu_first_hour",
     "gpu_networks",
+    "gpu_search",
     "kernels",
     "kinds",
     "kinds_ncd",

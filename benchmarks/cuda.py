@@ -3,8 +3,8 @@
     python -m benchmarks cuda --json cuda.json
 
 Verifies first: distances and rows must be those of the CPU kernels. Then times, interleaved, with CUDA events: the
-median of the time from the first kernel to the last, launched one by one and replayed as one CUDA graph, and each
-kernel's mean. Needs the backend "cuda" and torch with CUDA.
+median of the time from the first kernel to the last, and each kernel's mean. Needs the backend "cuda" and torch with
+CUDA; `gpu_search` needs no torch.
 """
 
 from __future__ import annotations
@@ -129,13 +129,11 @@ def _nearest(
 
     bank_there = torch.from_numpy(bank).cuda()
     opponents, products = _torch_searches(bank_there, on_device, k), _products(on_device, bank_there)
-    replay = _graph(search)
-    ms, replay_ms, *others = _medians([search, replay or search, *opponents.values(), *products.values()])
+    ms, *others = _medians([search, *opponents.values(), *products.values()])
     # What must move: the bank as halves, the features, and the minima of groups, written and read.
     moved = 2 * rows * d + 4 * patches * d + 2 * patches * rows / 2
     result = {
         "patches": patches, "d": d, "rows": rows, "k": k, "edgead_ms": ms,
-        "replay_ms": replay_ms if replay else None,
         "share_of_matrix_rate": 2 * patches * rows * d / (ms * 1e9 * card["rates"]["half T(FL)OP/s"]),
         "share_of_copy_rate": moved / (ms * 1e6 * card["rates"]["copy GB/s"]),
         "products_ms": dict(zip(products, others[len(opponents) :], strict=True)),
@@ -152,18 +150,6 @@ def _nearest(
         flush=True,
     )
     return result, search
-
-
-def _graph(run: Run) -> Run | None:
-    """One call that launches again what `run` launches; None, with the reason printed, where it cannot be captured."""
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            run()
-    except RuntimeError as error:
-        print(f"no CUDA graph of it: {error}")
-        return None
-    return graph.replay
 
 
 def _kernels_us(run: Run) -> dict[str, float]:

@@ -186,10 +186,12 @@ def plan(python: Path, card: Card, models: Path, frames: int = FRAMES) -> Iterat
         command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *pytest]
         quick = ["-k", "on_device or parts", "tests/test_cuda.py"]
         yield Step(f"compute-sanitizer {tool}", [*command, *quick], 60, {"EDGEAD_REQUIRE": "cuda"}, read_tests)
+    alone = [str(python), "-m", "benchmarks", "gpu_search"]
+    yield Step("kernels alone", alone, 60, read=read_searches)
     found = shlex.quote(str(models / "kernels.json"))
     measured = f"{run} -m benchmarks cuda --json {found} && cat {found}"
-    yield Step("kernels against torch", ["sh", "-c", measured], 180, read=read_kernels)
-    yield Step("models", [str(python), "-m", "benchmarks", "gpu_networks", str(models)], 240)
+    yield Step("kernels against torch", ["sh", "-c", measured], 150, read=read_kernels)
+    yield Step("models", [str(python), "-m", "benchmarks", "gpu_networks", str(models)], 210)
     for name in MODELS:
         model = str(models / name)
         for precision in PRECISIONS:
@@ -313,13 +315,17 @@ def read_tests(output: str) -> Figures:
     return {what: int(count) for count, what in counts}
 
 
+def read_searches(output: str) -> Figures:
+    """Times of `benchmarks gpu_search`, by the names of the model's predictions."""
+    return {f"{size} {name}": value for size, found in json.loads(output).items() for name, value in found.items()}
+
+
 def read_kernels(output: str) -> Figures:
     """Times of `benchmarks cuda`, by the names of the model's predictions."""
     found = json.loads(output[output.index("\n{") :])
     figures = {f"card {name}": float(value) for name, value in found["card"]["rates"].items()}
     for one in found["nearest"]:
         name = f"nearest {one['patches']}x{one['d']}x{one['rows']} k{one['k']}"
-        figures[f"{name} whole us"] = 1e3 * (one["replay_ms"] or one["edgead_ms"])
         figures[f"{name} launched us"] = 1e3 * one["edgead_ms"]
         figures |= {f"{name} {part} us": us for part, us in one["kernels_us"].items()}
         figures |= {f"{name} torch {other} us": 1e3 * of["ms"] for other, of in one["torch"].items()}

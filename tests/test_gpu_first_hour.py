@@ -131,6 +131,8 @@ elif words[:2] == ["-m", "pytest"]:
 elif words[:3] == ["-m", "benchmarks", "cuda"]:
     Path(words[-1]).write_text(Path(os.environ["KERNELS_JSON"]).read_text())
     print("784 x 384 in 10000")
+elif words[:3] == ["-m", "benchmarks", "gpu_search"]:
+    print(json.dumps({"nearest 784x384x10000 k1": {"whole us": 40.0, "as a graph": 1}}))
 elif words[:1] == ["-c"] and "edgead.cli" in words[1]:
     verb = words[2]
     if verb == "doctor":
@@ -151,7 +153,7 @@ KERNELS = {
     "card": {"rates": {"half T(FL)OP/s": 800.0}},
     "nearest": [
         {
-            "patches": 784, "d": 384, "rows": 10_000, "k": 1, "edgead_ms": 0.05, "replay_ms": 0.04,
+            "patches": 784, "d": 384, "rows": 10_000, "k": 1, "edgead_ms": 0.05,
             "kernels_us": {"prepare": 3.0, "products": 60.0, "measure": 10.0}, "torch": {"half": {"ms": 0.1}},
             "products_ms": {"half": 0.02, "int8": 0.01},
         }
@@ -261,8 +263,6 @@ class OnCpu:
             "get_device_properties": lambda number: facts,
             "current_stream": lambda: SimpleNamespace(cuda_stream=0),
             "Event": Event,
-            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
-            "graph": lambda graph: nullcontext(),
         }.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)
         key = "void edgead::products_kernel<int>(Shape)"
@@ -330,3 +330,54 @@ def test_the_benchmark_of_kernels_writes_what_is_read(monkeypatch, tmp_path, cap
         "card copy GB/s",
     } < figures.keys()
     assert "map 7x7 to 32x32 edgead us" in figures
+
+
+class HostDevice:
+    """`edgead.runtime.device.Device` whose memory is the host's."""
+
+    stream = 0
+
+    def __init__(self):
+        self.memory = []
+        self.captured = False
+
+    def current(self):
+        return nullcontext()
+
+    def pinned(self, shape, dtype):
+        return np.zeros(shape, dtype)
+
+    def allocate(self, nbytes):
+        self.memory.append(ctypes.create_string_buffer(nbytes))
+        return ctypes.addressof(self.memory[-1])
+
+    def copy_in(self, address, source):
+        ctypes.memmove(address, source.ctypes.data, source.nbytes)
+
+    def copy_out(self, target, address):
+        ctypes.memmove(target.ctypes.data, address, target.nbytes)
+
+    def wait(self):
+        pass
+
+    def capture(self, enqueue):
+        self.captured = enqueue()
+        return SimpleNamespace(launch=enqueue, close=lambda: None)
+
+    def close(self):
+        self.memory.clear()
+
+
+def test_the_search_alone_writes_what_is_read(monkeypatch, capsys):
+    from benchmarks import gpu_search
+
+    device = HostDevice()
+    monkeypatch.setattr(gpu_search, "load_cuda", lambda: None)
+    monkeypatch.setattr(gpu_search, "open_device", lambda: device)
+    monkeypatch.setattr(gpu_search.cuda, "NearestPatches", Nearest)
+    for name, value in {"SIZES": [(40, 16, 64, 1)], "ROUNDS": 3, "LAUNCHES": 2}.items():
+        monkeypatch.setattr(gpu_search, name, value)
+    gpu_search.main([])
+    figures = gpu_first_hour.read_searches(capsys.readouterr().out)
+    assert figures["nearest 40x16x64 k1 whole us"] > 0 and figures["nearest 40x16x64 k1 as a graph"] == 1
+    assert device.captured and not device.memory
