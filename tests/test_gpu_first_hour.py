@@ -381,3 +381,21 @@ def test_the_search_alone_writes_what_is_read(monkeypatch, capsys):
     figures = gpu_first_hour.read_searches(capsys.readouterr().out)
     assert figures["nearest 40x16x64 k1 whole us"] > 0 and figures["nearest 40x16x64 k1 as a graph"] == 1
     assert device.captured and not device.memory
+
+
+def test_the_models_of_the_hour_are_made_where_it_looks_for_them(monkeypatch, tmp_path):
+    pytest.importorskip("torch", reason="models are trained")
+    from benchmarks import gpu_networks
+
+    done: list[list[str]] = []
+    monkeypatch.setattr(gpu_networks, "_edgead", lambda *words: done.append([str(word) for word in words]) or True)
+    monkeypatch.setattr("edgead.synthetic.write_dataset", lambda folder, **counts: folder)
+    gpu_networks.main([str(tmp_path)])
+    trained = [words[words.index("-o") + 1] for words in done if words[0] == "train"]
+    assert trained == [str(tmp_path / name) for name in MODELS] == [words[1] for words in done if words[0] == "export"]
+    for words in done:
+        if "--weights" in words:
+            assert Path(words[words.index("--weights") + 1]).stat().st_size > 100_000
+    monkeypatch.setattr(gpu_networks, "_edgead", lambda *words: "small" not in str(words))
+    with pytest.raises(SystemExit, match="not made: efficient_ad_small$"):
+        gpu_networks.main([str(tmp_path / "again")])
