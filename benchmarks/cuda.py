@@ -3,13 +3,15 @@
     python -m benchmarks cuda --json cuda.json
 
 Verifies first: distances and rows must be those of the CPU kernels. Then times, interleaved, with CUDA events: the
-median of the time from the first kernel to the last. Needs the backend "cuda" and torch with CUDA.
+median of the time from the first kernel to the last, and each kernel's mean. Needs the backend "cuda" and torch with
+CUDA; `gpu_search` needs no torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -52,9 +54,17 @@ def main(arguments: list[str]) -> None:
         sys.exit("this torch has no CUDA: install one that has, to compare with")
 
     card = _card()
-    print(f"{card['name']}: half {card['matrix_tflops']:.0f} TFLOP/s, copy {card['copy_gb_s']:.0f} GB/s, as measured")
+    rates = ", ".join(f"{name} {rate:.0f}" for name, rate in card["rates"].items())
+    print(f"{card['name']}, as measured: {rates}")
     rng = np.random.default_rng(options.seed)
-    results = {"nearest": [_nearest(size, rng, card) for size in SIZES], "maps": [_map(*size, rng) for size in MAPS]}
+    nearest = [_nearest(size, rng, card) for size in SIZES]
+    maps = [_map(*size, rng) for size in MAPS]
+    # Last, as what watches kernels may slow down what comes after it.
+    of_kernels = [{"kernels_us": _kernels_us(search)} for _, search in nearest]
+    results = {
+        "nearest": [result | parts for (result, _), parts in zip(nearest, of_kernels, strict=True)],
+        "maps": maps,
+    }
     if options.json:
         facts = {"card": card, "machine": machine_facts(), "torch": torch.__version__}
         options.json.write_text(json.dumps(facts | results, indent=1))
@@ -63,22 +73,42 @@ def main(arguments: list[str]) -> None:
 def _card() -> dict[str, Any]:
     """What the card is, and what it reaches in a large product of halves and a large copy."""
     properties = torch.cuda.get_device_properties(0)
-    left, right = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    left, right = (torch.randn(8192, 8192, device="cuda") for _ in range(2))
     source = torch.empty(1 << 28, device="cuda")  # 1 GiB: far more than any cache
     target = torch.empty_like(source)
-    product_ms, copy_ms = _medians([lambda: left @ right, lambda: target.copy_(source)])
+    products = _products(left, right)
+    copy_ms, *products_ms = _medians([lambda: target.copy_(source), *products.values()])
+    rates = {f"{kind} T(FL)OP/s": 2 * 8192**3 / ms / 1e9 for kind, ms in zip(products, products_ms, strict=True)}
     return {
         "name": properties.name,
         "compute_capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": properties.multi_processor_count,
         "memory_mib": properties.total_memory >> 20,
         "cuda_of_torch": torch.version.cuda,
-        "matrix_tflops": 2 * 8192**3 / product_ms / 1e9,
-        "copy_gb_s": 2 * source.nbytes / copy_ms / 1e6,
+        "rates": {**rates, "copy GB/s": 2 * source.nbytes / copy_ms / 1e6},
     }
 
 
-def _nearest(size: tuple[int, int, int, int], rng: np.random.Generator, card: dict[str, Any]) -> dict[str, Any]:
+def _products(left: torch.Tensor, right: torch.Tensor) -> dict[str, Run]:
+    """left @ right.T as the card's library multiplies, in every precision that a search could use."""
+    halves = left.half(), right.half().T
+    codes = [(tensor * 20).clamp(-127, 127).to(torch.int8) for tensor in (left, right)]
+    return {
+        "float32": lambda: _multiply(left, right.T, tf32=False),
+        "tf32": lambda: _multiply(left, right.T, tf32=True),
+        "half": lambda: halves[0] @ halves[1],
+        "int8": lambda: torch._int_mm(codes[0], codes[1].T),
+    }
+
+
+def _multiply(left: torch.Tensor, right: torch.Tensor, *, tf32: bool) -> torch.Tensor:
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    return left @ right
+
+
+def _nearest(
+    size: tuple[int, int, int, int], rng: np.random.Generator, card: dict[str, Any]
+) -> tuple[dict[str, Any], Run]:
     patches, d, rows, k = size
     bank, features = _features(rng, rows, d), _features(rng, patches, d)
     on_device = torch.from_numpy(features).cuda()
@@ -87,8 +117,9 @@ def _nearest(size: tuple[int, int, int, int], rng: np.random.Generator, card: di
     target = cuda.Neighbours(distance.data_ptr(), index.data_ptr())
     nearest = cuda.NearestPatches(bank)
 
-    def search() -> None:
+    def search() -> tuple[torch.Tensor, torch.Tensor]:
         nearest.search(on_device.data_ptr(), patches, k, target, torch.cuda.current_stream().cuda_stream)
+        return distance, index  # so that their memory stays as long as this function
 
     search()
     torch.cuda.synchronize()
@@ -96,17 +127,19 @@ def _nearest(size: tuple[int, int, int, int], rng: np.random.Generator, card: di
     np.testing.assert_allclose(distance.cpu().numpy(), expected, rtol=2e-7)
     np.testing.assert_array_equal(index.cpu().numpy(), expected_rows)
 
-    opponents = _torch_searches(torch.from_numpy(bank).cuda(), on_device, k)
-    ms, *others = _medians([search, *opponents.values()])
+    bank_there = torch.from_numpy(bank).cuda()
+    opponents, products = _torch_searches(bank_there, on_device, k), _products(on_device, bank_there)
+    ms, *others = _medians([search, *opponents.values(), *products.values()])
     # What must move: the bank as halves, the features, and the minima of groups, written and read.
     moved = 2 * rows * d + 4 * patches * d + 2 * patches * rows / 2
     result = {
         "patches": patches, "d": d, "rows": rows, "k": k, "edgead_ms": ms,
-        "share_of_matrix_rate": 2 * patches * rows * d / (ms * 1e9 * card["matrix_tflops"]),
-        "share_of_copy_rate": moved / (ms * 1e6 * card["copy_gb_s"]),
+        "share_of_matrix_rate": 2 * patches * rows * d / (ms * 1e9 * card["rates"]["half T(FL)OP/s"]),
+        "share_of_copy_rate": moved / (ms * 1e6 * card["rates"]["copy GB/s"]),
+        "products_ms": dict(zip(products, others[len(opponents) :], strict=True)),
         "torch": {
             name: {"ms": other, "same_row": float((found()[1].cpu().numpy() == expected_rows).mean())}
-            for (name, found), other in zip(opponents.items(), others, strict=True)
+            for (name, found), other in zip(opponents.items(), others, strict=False)
         },
     }  # fmt: skip
     compared = ", ".join(f"{name} {r['ms']:.3f} ({r['same_row']:.1%} same)" for name, r in result["torch"].items())
@@ -116,7 +149,17 @@ def _nearest(size: tuple[int, int, int, int], rng: np.random.Generator, card: di
         f" ({of_matrix:.0%} of the matrix rate, {of_copy:.0%} of the copy rate); torch {compared}",
         flush=True,
     )
-    return result
+    return result, search
+
+
+def _kernels_us(run: Run) -> dict[str, float]:
+    """Mean microseconds of each kernel that `run` launches, by its name without "_kernel"."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        for _ in range(REPEATS):
+            run()
+        torch.cuda.synchronize()
+    events = ((re.search(r"(\w+)_kernel\b", event.key), event) for event in profiler.key_averages())
+    return {name[1]: event.self_device_time_total / event.count for name, event in events if name}
 
 
 def _torch_searches(bank: torch.Tensor, features: torch.Tensor, k: int) -> dict[str, Found]:

@@ -29,6 +29,8 @@ FOURCC = {".avi": "MJPG", ".mp4": "mp4v", ".mkv": "MJPG"}
 class FakeDetector:
     """Rejects bright images; takes `work_s` for each."""
 
+    launches = ""
+
     def __init__(self, *, work_s: float = 0.0):
         self.work_s = work_s
         self.seen: list[int] = []

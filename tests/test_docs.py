@@ -26,7 +26,7 @@ PAGES = written_pages()
 # Of other programs, or of a benchmark.
 OTHERS_OPTIONS = set(
     "--no-index --no-binary --no-cache-dir --no-compile --no-deps --overrides --find-links --system-site-packages"
-    " --list-formats-ext --gpus --network --build-arg --isolation --secret --json".split()
+    " --list-formats-ext --gpus --network --only --build-arg --isolation --secret --json".split()
 )
 MAX_WORDS = 30  # of a sentence
 MINIMAL = {"cameras": {"top": {"uri": "synthetic:"}}, "pipelines": {"caps": {"camera": "top", "model": "model"}}}

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from edgead import kernels
 from edgead.cli import doctor
+from edgead.detector.measurer import Measurer
 from edgead.sources.camera import list_cameras
 
 
@@ -60,6 +61,16 @@ def test_a_broken_part_is_a_finding_and_not_a_crash(monkeypatch):
     findings = doctor.examine(probe_cameras=False)
     assert findings["image png"] == {"ok": False, "detail": "error: no such codec"}
     assert not doctor.is_fit(findings)
+
+
+def test_a_model_says_on_what_its_frames_run(monkeypatch, trained_model, tmp_path):
+    found = doctor._tried(lambda: doctor._model(trained_model))
+    assert found == {"ok": True, "detail": "fp32 on onnxruntime"}
+    monkeypatch.setattr(Measurer, "launches", "as one CUDA graph")
+    assert doctor._model(trained_model)["detail"].endswith(", a frame as one CUDA graph")
+    missing = doctor._tried(lambda: doctor._model(tmp_path / "nothing"))
+    assert not missing["ok"] and "nothing" in missing["detail"]
+    assert not doctor.is_fit({"model": missing}) and doctor.is_fit({"model": found})
 
 
 def test_cameras_are_opened_and_a_dead_one_is_reported(monkeypatch, tmp_path):

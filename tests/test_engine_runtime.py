@@ -83,10 +83,12 @@ class StandIn:
 
 
 @pytest.fixture
-def opened(monkeypatch):
+def opened(monkeypatch, tmp_path):
     """Opens a runtime on a stand-in."""
     spec = SimpleNamespace(image_size=SHAPE[1:3], channels=3, dtype=np.uint8, keeps_depth=False)
     manifest = SimpleNamespace(preprocessing=spec, input="image", outputs=["features"], output="features")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
     runtimes, allocate = [], TensorRtRuntime._allocate
 
     def allocate_with_constant(self, artifact, wanted, on_device):
@@ -109,6 +111,35 @@ def opened(monkeypatch):
         runtime.close()
 
 
+class RtxStandIn(StandIn):
+    """tensorrt_rtx, which compiles what it runs and makes graphs itself."""
+
+    ComputeCapability = SimpleNamespace(__members__={"SM86": 0})
+    CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole")
+
+    def __init__(self, compiled=b"kernels", capturable=True):
+        super().__init__()
+        self.flavour = Flavour("tensorrt_rtx", "1.7.1", self)
+        self.given, self.compiled, self.capturable = None, compiled, capturable
+
+    def create_runtime_config(self):
+        return SimpleNamespace(create_runtime_cache=lambda: self, set_runtime_cache=lambda cache: True)
+
+    def deserialize(self, content):
+        self.given = content
+        return content == self.compiled
+
+    def serialize(self):
+        return self.compiled
+
+    def create_execution_context(self, config):
+        assert config.cuda_graph_strategy == "whole"
+        return self
+
+    def is_stream_capturable(self, stream):
+        return self.capturable
+
+
 def refuses_to_be_captured(stream):
     from cuda.bindings import driver
 
@@ -119,10 +150,24 @@ def test_a_frame_is_one_graph(opened, caplog):
     stand_in = StandIn()
     with caplog.at_level("INFO"):
         runtime = opened(stand_in)
-    assert "one CUDA graph" in caplog.text
+    assert "a frame is launched as one CUDA graph" in caplog.text and runtime.launches == "as one CUDA graph"
     for _ in range(2):
         np.testing.assert_array_equal(runtime.run(np.zeros(SHAPE, np.uint8))["features"], stand_in.constant)
     assert stand_in.runs == 2  # before the capture and in it
+
+
+def test_what_rtx_has_compiled_is_there_at_the_next_start(opened, tmp_path, caplog):
+    first, second = RtxStandIn(), RtxStandIn()
+    runtime = opened(first)
+    assert first.given is None and runtime._graph is None and runtime.launches == "as one CUDA graph"
+    (kept,) = (tmp_path / "edgead" / "tensorrt").iterdir()
+    assert kept.name == "runtime.tensorrt_rtx-1.7.1.Card-sm86"
+    opened(second)
+    assert second.given == b"kernels"
+    another_driver = RtxStandIn(b"other kernels", capturable=False)
+    assert "cannot be captured" in opened(another_driver).launches
+    assert "is of another driver or system: it is not used, and written again" in caplog.text
+    assert kept.read_bytes().endswith(b"other kernels")
 
 
 def test_doctor_tries_a_graph(monkeypatch):

@@ -271,13 +271,16 @@ def engine(
 
 @app.command()
 def doctor(
+    model: Annotated[
+        Path | None, typer.Argument(help="Directory of a trained model, to find out on what its frames run here.")
+    ] = None,
     cameras: Annotated[bool, typer.Option(help="Open every camera and read a frame.")] = True,
     json: Json = False,
 ) -> None:
     """Try the parts of this machine that edgead can use, and report the results; exit 1 when a required part fails."""
     from edgead.cli.doctor import examination_table, examine, is_fit
 
-    findings = examine(probe_cameras=cameras)
+    findings = examine(probe_cameras=cameras, model=model)
     print_report(findings, json, lambda: examination_table(findings))
     if not is_fit(findings):
         raise typer.Exit(1)

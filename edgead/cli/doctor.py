@@ -38,8 +38,8 @@ from edgead.workstation.training.log import TRACKERS
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Without these edgead does not work; everything else widens what it can do.
-REQUIRED = ("machine", "isa", "onnxruntime", "image png", "image jpg")
+# Without these edgead does not work; everything else widens what it can do. A model is tried where one is named.
+REQUIRED = ("machine", "isa", "onnxruntime", "image png", "image jpg", "model")
 _VIDEO_CODECS = (("MJPG", ".avi"), ("mp4v", ".mp4"), ("avc1", ".mp4"))
 # Of plug-ins.
 _GROUPS = "methods backbones heads sorters screeners defects trackers sources sinks triggers runtimes verbs".split()
@@ -62,13 +62,15 @@ _TRAINING_S = 120
 Finding = dict[str, Any]
 
 
-def examine(probe_cameras: bool = True) -> dict[str, Finding]:
+def examine(probe_cameras: bool = True, model: Path | None = None) -> dict[str, Finding]:
     """Try out what this machine has.
 
     Parameters
     ----------
     probe_cameras : bool
         Open every camera and read a frame; False only lists them.
+    model : Path, optional
+        A model, to find out on what its frames run here.
 
     Returns
     -------
@@ -88,6 +90,8 @@ def examine(probe_cameras: bool = True) -> dict[str, Finding]:
         "window": _window(),
         "plug-ins": _plugins(),
     }
+    if model is not None:
+        findings["model"] = _tried(partial(_model, model))
     with quiet_opencv(), quiet_stderr():
         findings |= {f"image {name}": _tried(partial(_image_format, name)) for name in _IMAGE_FORMATS}
         for fourcc, suffix in _VIDEO_CODECS:
@@ -97,7 +101,7 @@ def examine(probe_cameras: bool = True) -> dict[str, Finding]:
 
 def is_fit(findings: dict[str, Finding]) -> bool:
     """Report whether everything that edgead cannot do without works."""
-    return all(findings[name]["ok"] for name in REQUIRED)
+    return all(finding["ok"] for name, finding in findings.items() if name in REQUIRED)
 
 
 def examination_table(findings: dict[str, Finding]) -> Table:
@@ -300,6 +304,14 @@ def _graphs() -> str:
             return "a frame as one CUDA graph" if back[0] == 2 else "but what a CUDA graph copies does not arrive"
     finally:
         device.close()
+
+
+def _model(path: Path) -> Finding:
+    from edgead.detector import Detector
+
+    with Detector.load(path) as detector:
+        launched = f", a frame {detector.launches}" if detector.launches else ""
+        return _found(f"{detector.graph.precision} on {detector.runtime}{launched}")
 
 
 def _torch() -> Finding:

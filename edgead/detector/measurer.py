@@ -222,6 +222,11 @@ class Measurer:
             self.close()
             raise
 
+    @property
+    def launches(self) -> str:
+        """How a GPU's runtime launches a frame, such as "as one CUDA graph"; empty for all others."""
+        return getattr(self._runtime, "launches", "")
+
     def _open_scorer(self) -> Scorer:
         head, arrays, outputs = self.manifest.head, self.artifact.head_arrays(), self._runtime.outputs
         try:

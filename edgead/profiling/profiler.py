@@ -155,6 +155,8 @@ class ProfileReport:
         What other processes and the hypervisor used meanwhile; None where the system does not say.
     throttle_events : int or None
         Times that a core was slowed down meanwhile; None where the system does not say.
+    launches : str
+        How a GPU launches a frame; empty on a CPU.
     machine : dict
         See `edgead.profiling.latency.machine_facts`; taken after the run, so `state` shows the loaded machine.
     samples : list of Sample
@@ -172,6 +174,7 @@ class ProfileReport:
     peak_memory_mib: int | None
     other_use: OtherUse | None
     throttle_events: int | None
+    launches: str
     machine: dict[str, Any]
     samples: list[Sample]
 
@@ -197,9 +200,10 @@ class ProfileReport:
     def summary(self) -> str:
         """Say in one sentence what was measured and where."""
         throttled = f"; slowed down {self.throttle_events} times" if self.throttle_events else ""
+        launched = f"; launched {self.launches}" if self.launches else ""
         return (
             f"{self._pace()}; cold start {self.cold_start_ms:.1f} ms; {self.cpu_share:.2f} cores in use,"
-            f" {self.peak_memory_mib} MiB{describe_use(self.other_use)}{throttled}; {self.machine['cpu']},"
+            f" {self.peak_memory_mib} MiB{describe_use(self.other_use)}{throttled}{launched}; {self.machine['cpu']},"
             f" {self.machine['logical_cores']} cores, {self.machine['isa'] or 'numpy instead of the compiled kernels'}"
         )
 
@@ -292,6 +296,7 @@ def profile(
         peak_memory_mib=peak_memory_mib(),
         other_use=other_use,
         throttle_events=None if throttled is None else machine["state"]["throttle_events"] - throttled,
+        launches=detector.launches,
         machine=machine,
         samples=samples,
     )

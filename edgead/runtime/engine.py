@@ -19,6 +19,7 @@ from edgead.errors import SettingsError
 from edgead.files.regular_files import MissingFileError, UnreadableFileError, open_regular
 from edgead.runtime.device import Gpu, find_gpu
 from edgead.runtime.engine_builder import EngineError, Profile, build_engine
+from edgead.runtime.engine_cache import cache_file
 from edgead.runtime.file_trust import planted
 from edgead.runtime.flavour import INSTALL, Flavour, FlavourName, find_flavour, installed_flavours
 from edgead.runtime.registry import graph_for
@@ -94,7 +95,9 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
     gpu = find_gpu() if target == "current" else None
     onnx = graph.read_whole()
     _make_folder(artifact.path / ENGINES)  # before: a build takes minutes
-    content, profile = build_engine(graph.path, onnx, flavour, target)
+    # tensorrt_rtx measures nothing: it compiles where it runs.
+    timings = cache_file("timing", flavour, gpu) if gpu and not flavour.targets else None
+    content, profile = build_engine(graph.path, onnx, flavour, target, timings)
     stamp = Stamp(
         graph_sha256=_sha256(onnx),
         engine_sha256=_sha256(content),

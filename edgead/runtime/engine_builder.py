@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.errors import EdgeadError
+from edgead.runtime.engine_cache import CacheFile
 from edgead.runtime.flavour import Flavour
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class Log:
         return said[-1] if said else "TensorRT gave no reason"
 
 
-def build_engine(graph: Path, content: bytes, flavour: Flavour, target: str) -> tuple[bytes, Profile]:
+def build_engine(
+    graph: Path, content: bytes, flavour: Flavour, target: str, timings: CacheFile | None = None
+) -> tuple[bytes, Profile]:
     """Build the engine of one graph for batches of one image.
 
     Parameters
@@ -55,6 +58,8 @@ def build_engine(graph: Path, content: bytes, flavour: Flavour, target: str) -> 
     flavour : Flavour
     target : str
         "current", or one of the flavour's targets.
+    timings : CacheFile, optional
+        What earlier builds have measured; what this one measures is added to it.
 
     Returns
     -------
@@ -77,10 +82,28 @@ def build_engine(graph: Path, content: bytes, flavour: Flavour, target: str) -> 
     if not parser.parse(content):
         raise EngineError(f"{graph}: {flavour} cannot take {_parser_error(parser, log)}")
     profile = {network.get_input(i).name: _batch_of_one(network.get_input(i), graph) for i in range(network.num_inputs)}
-    serialized = builder.build_serialized_network(network, _config(builder, flavour, target, profile, log))
+    config = _config(builder, flavour, target, profile, log)
+    known = timings.read() if timings else b""
+    measured = _set_timings(config, timings, known) if timings else None  # must outlive the build
+    serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise EngineError(f"{graph}: {flavour} built no engine for {target}: {log.reason}")
+    if timings and measured is not None:
+        kept = bytes(measured.serialize())
+        if kept != known:
+            timings.keep(kept)
     return bytes(serialized), profile
+
+
+def _set_timings(config: trt.IBuilderConfig, timings: CacheFile, known: bytes) -> trt.ITimingCache | None:
+    """Give the build what is known, or else nothing, which it adds to; None where TensorRT takes neither."""
+    for content in dict.fromkeys((known, b"")):
+        measured = config.create_timing_cache(content)
+        if measured is not None and config.set_timing_cache(measured, ignore_mismatch=False):
+            return measured
+        if content:
+            timings.ignore("is not taken by TensorRT")
+    return None
 
 
 def _config(builder: trt.Builder, flavour: Flavour, target: str, shapes: Profile, log: Log) -> trt.IBuilderConfig:

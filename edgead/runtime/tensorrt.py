@@ -15,6 +15,7 @@ from edgead.runtime import device
 from edgead.runtime.device import CudaGraph, Device, DeviceArray, open_device
 from edgead.runtime.engine import PlantedEngineError, Wanted, find_engine, precision_of_engine
 from edgead.runtime.engine_builder import EngineError, Log, shape_of
+from edgead.runtime.engine_cache import CacheFile, cache_file
 from edgead.runtime.flavour import Flavour
 from edgead.runtime.registry import register
 
@@ -38,6 +39,11 @@ class TensorRtRuntime:
     on_device : bool, optional
         Leave what patches are scored by on the GPU: `run` then gives a DeviceArray for it.
 
+    Attributes
+    ----------
+    launches : str
+        How a frame is launched: "as one CUDA graph", or why not.
+
     Raises
     ------
     SettingsError
@@ -56,9 +62,11 @@ class TensorRtRuntime:
             with _ONE_AT_A_TIME, self._device.current():
                 wanted = find_engine(artifact, graph, self._device.gpu)
                 self._log = Log(wanted.flavour.api)
-                self._engine, self._context = _deserialise(wanted, self._log)
+                self._compiled = Compiled(cache_file("runtime", wanted.flavour, wanted.gpu))
+                self._engine, self._context = _deserialise(wanted, self._log, self._compiled)
                 self._allocate(artifact, wanted, on_device)
                 self._graph = self._warm_up(wanted.flavour)
+                self._compiled.keep()
         except BaseException:
             self.close()
             raise
@@ -100,11 +108,15 @@ class TensorRtRuntime:
         if not self._enqueue():
             raise EngineError(f"{flavour} cannot run its engine on {self._device.gpu}: {self._log.reason}")
         self._device.wait()
-        if flavour.targets:
-            return None  # tensorrt_rtx makes a graph of its own, see _runtime_config
-        # Twice, as what another library does to the whole GPU meanwhile spoils a capture.
-        graph = self._device.capture(self._enqueue) or self._device.capture(self._enqueue)
-        logger.info("a frame is %s", "one CUDA graph" if graph else "launched piece by piece: it cannot be captured")
+        if flavour.targets:  # tensorrt_rtx makes a graph of its own, see _runtime_config
+            context: Any = self._context  # a call that the types of `tensorrt` do not have
+            graph, captured = None, context.is_stream_capturable(self._device.stream)
+        else:
+            # Twice, as what another library does to the whole GPU meanwhile spoils a capture.
+            graph = self._device.capture(self._enqueue) or self._device.capture(self._enqueue)
+            captured = graph is not None
+        self.launches = "as one CUDA graph" if captured else "piece by piece: it cannot be captured in a CUDA graph"
+        logger.info("a frame is launched %s", self.launches)
         return graph
 
     def _enqueue(self) -> bool:
@@ -146,23 +158,47 @@ class TensorRtRuntime:
             self.input, self.outputs, self._fetched = np.zeros_like(self.input), {}, []
 
 
-def _deserialise(wanted: Wanted, log: Log) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:
+class Compiled:
+    """What `tensorrt_rtx` compiles while an engine is opened, kept for the next start; `tensorrt` has no such thing."""
+
+    def __init__(self, file: CacheFile):
+        self._file, self._known = file, b""
+        self._cache: Any = None
+
+    def add_to(self, config: Any) -> None:
+        """Give it to a context's configuration."""
+        self._cache, self._known = config.create_runtime_cache(), self._file.read()
+        if self._known and not self._cache.deserialize(self._known):
+            self._file.ignore("is of another driver or system")
+        config.set_runtime_cache(self._cache)
+
+    def keep(self) -> None:
+        """Write what was compiled, if it is more than was read."""
+        if self._cache is not None:
+            content = bytes(self._cache.serialize())
+            if content != self._known:
+                self._file.keep(content)
+            self._known = b""
+
+
+def _deserialise(wanted: Wanted, log: Log, compiled: Compiled) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:
     content = wanted.read()
     runtime: trt.Runtime = wanted.flavour.api.Runtime(log.logger)
     engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(content)
-    context = engine.create_execution_context(*_runtime_config(engine, wanted.flavour)) if engine else None
+    context = engine.create_execution_context(*_runtime_config(engine, wanted.flavour, compiled)) if engine else None
     if engine is None or context is None:
         raise EngineError(f"{wanted.path} cannot be used on {wanted.gpu}: {log.reason}")
     return engine, context
 
 
-def _runtime_config(engine: trt.ICudaEngine, flavour: Flavour) -> list[Any]:
+def _runtime_config(engine: trt.ICudaEngine, flavour: Flavour, compiled: Compiled) -> list[Any]:
     """What `tensorrt_rtx` makes its context with; older versions of `tensorrt` have no such thing."""
     if not flavour.targets:
         return []
     config: Any = engine.create_runtime_config()
     # Its kernels are compiled while it runs, so that it must choose itself what to capture and when.
     config.cuda_graph_strategy = flavour.api.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    compiled.add_to(config)
     return [config]
 
 

@@ -258,6 +258,7 @@ std::vector<SmallMemory> small_memory() {
 
 extern "C" {
 int cuInit(unsigned) { return success; }
+int cuDriverGetVersion(int* version) { return *version = 13000, success; }
 int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, success; }
 int cuDeviceGetName(char* name, int length, int) { return std::strncpy(name, "Emulated GPU", length), success; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {

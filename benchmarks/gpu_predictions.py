@@ -1,0 +1,145 @@
+"""Predictions of the performance model for NVIDIA cards, made before any card was at hand, beside what was measured.
+
+They come from peak rates, counted instructions and bytes, and published figures of other programs: 30 % either way is
+what the model claims for itself. What is measured outside of that refutes it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+CLAIMED = 0.3
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a card was said to take.
+
+    Attributes
+    ----------
+    figure : str
+        What is measured, such as "nearest 784x384x10000 products us".
+    low, high : float
+        In the unit that the figure's name ends with.
+    refuted : (float, float), optional
+        Limits outside of which the model is wrong; by default the range, widened by `CLAIMED`.
+    """
+
+    figure: str
+    low: float
+    high: float
+    refuted: Range | None = None
+
+    def limits(self) -> Range:
+        return self.refuted or ((1 - CLAIMED) * self.low, (1 + CLAIMED) * self.high)
+
+    def against(self, measured: float | None) -> dict[str, Any]:
+        """Say what came of it: "confirmed", "refuted" or "not measured", with measured / predicted (the middle)."""
+        low, high = self.limits()
+        verdict = "not measured" if measured is None else "confirmed" if low <= measured <= high else "refuted"
+        ratio = None if measured is None else measured / ((self.low + self.high) / 2)
+        return {**asdict(self), "refuted": (low, high), "measured": measured, "ratio": ratio, "verdict": verdict}
+
+
+_D384, _D168 = "nearest 784x384x10000 k1", "nearest 1600x168x10000 k1"
+
+
+def _nearest(
+    size: str, *, products: Range, measure: Range, whole: Range, prepare: Range | None = None, **refuted: Range
+) -> list[Prediction]:
+    given = {"prepare": prepare, "products": products, "measure": measure, "whole": whole}
+    return [Prediction(f"{size} {part} us", *of, refuted.get(f"refuted_{part}")) for part, of in given.items() if of]
+
+
+def _networks(precision: str, **sizes: Range) -> list[Prediction]:
+    return [Prediction(f"efficient_ad {size} {precision} network ms", *of) for size, of in sizes.items()]
+
+
+def _about(value: float) -> Range:
+    return value, value
+
+
+# Cards by a pattern of what the driver calls them, with the board's name behind it; the first that fits.
+CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
+    (
+        "H100 SXM",
+        r"H100 80GB HBM3|H100 SXM|H200",
+        [
+            *_nearest(
+                _D384, prepare=_about(3), products=(22, 30), measure=(9, 12), whole=_about(40),
+                refuted_products=(18, 35), refuted_measure=(6, 16),
+            ),
+            *_nearest(_D168, products=(20, 26), measure=(10, 12), whole=_about(38)),
+            Prediction(f"{_D384} torch half us", 90, 120),
+            *_networks("fp16", small=(0.23, 0.35), medium=(0.53, 0.65), nano=(0.1, 0.15)),
+            *_networks("fp32", small=_about(1.9), medium=_about(5.9), nano=_about(0.2)),
+        ],
+    ),
+    (
+        "RTX 4090",
+        r"RTX 4090",
+        [
+            *_nearest(_D384, prepare=(4, 5), products=(50, 58), measure=_about(9), whole=_about(66)),
+            *_nearest(_D168, products=_about(48), measure=_about(9), whole=_about(62)),
+            *_networks("fp16", small=_about(0.8), medium=_about(2.4), nano=_about(0.15)),
+        ],
+    ),
+    (
+        "RTX 3060",
+        r"RTX 3060(?! Ti)",
+        _nearest(_D384, prepare=_about(12), products=_about(300), measure=_about(25), whole=_about(335)),
+    ),
+    (
+        "AGX Orin 64",
+        r"AGX Orin",
+        [
+            *_nearest(_D384, prepare=_about(20), products=_about(217), measure=_about(60), whole=_about(300)),
+            *_nearest(_D168, products=_about(235), measure=_about(87), whole=_about(340)),
+        ],
+    ),
+    (
+        "Orin Nano Super",
+        r"Orin Nano.*Super",
+        [
+            *_nearest(_D384, prepare=_about(38), products=_about(545), measure=_about(152), whole=_about(735)),
+            *_nearest(_D168, products=_about(585), measure=_about(220), whole=_about(840)),
+            *_networks("fp16", small=_about(9), medium=_about(28), nano=(0.4, 0.6)),
+        ],
+    ),
+    (
+        "Orin Nano",
+        r"Orin Nano",
+        [
+            *_nearest(_D384, prepare=_about(56), products=_about(870), measure=_about(248), whole=_about(1170)),
+            *_nearest(_D168, products=_about(915), measure=_about(360), whole=_about(1325)),
+        ],
+    ),
+)  # fmt: skip
+
+
+def compare(card: str, figures: Mapping[str, float]) -> tuple[str | None, list[dict[str, Any]]]:
+    """Hold the figures of a card against the model.
+
+    Parameters
+    ----------
+    card : str
+        What the driver and the board call it.
+    figures : mapping of str to float
+        Measured, by the names of `Prediction.figure`.
+
+    Returns
+    -------
+    name : str or None
+        Of the card in the model; None if it predicts nothing for this one.
+    lines : list of dict
+        See `Prediction.against`.
+    """
+    for name, pattern, predictions in CARDS:
+        if re.search(pattern, card):
+            return name, [prediction.against(figures.get(prediction.figure)) for prediction in predictions]
+    return None, []
