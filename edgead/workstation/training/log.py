@@ -77,14 +77,22 @@ class TrainingLog:
     def __init__(self, trackers: Mapping[str, Tracker], progress: StageProgress):
         self._trackers, self._progress = dict(trackers), progress
         self._began_s = self._stage_began_s = time.monotonic()
+        self._stage: str | None = None
+        self._count = 0
         self._losses: list[float] = []
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         self._progress(stage, done, total)
+        if self._stage not in (None, stage):  # some stages are only begun: the next one ends them
+            self._end_stage()
+        self._stage, self._count = stage, total
         if done >= total:
-            now_s = time.monotonic()
-            self.write("stage", stage=stage, count=done, took_seconds=round(now_s - self._stage_began_s, 3))
-            self._stage_began_s = now_s
+            self._end_stage()
+
+    def _end_stage(self) -> None:
+        now_s = time.monotonic()
+        self.write("stage", stage=self._stage, count=self._count, took_seconds=round(now_s - self._stage_began_s, 3))
+        self._stage, self._stage_began_s = None, now_s
 
     def loss(self, stage: str, step: int, steps: int, loss: float) -> None:
         """Take the loss of one step, of all steps from 1 on in their order."""
@@ -98,6 +106,8 @@ class TrainingLog:
         """Log the model that was made."""
         limits = artifact.graph().calibration
         assert limits is not None
+        if self._stage is not None:
+            self._end_stage()
         figures = {
             "model": str(artifact.path),
             "precision": artifact.manifest.precision,
