@@ -47,6 +47,7 @@ BENCHMARKS = (
     "relief",
     "screen",
     "lsfa",
+    "merged",
     "mutate",
     "soak",
     "standalone",
