@@ -28,6 +28,7 @@ from edgead.export.graph import export_onnx
 from edgead.export.quantize import MIN_IMAGES, SCHEMES, measure_ranges, quantize
 
 from edgead.artifact.manifest import Manifest
+from edgead.runtime.flavour import find_flavour
 from edgead.runtime.ort import WITHOUT
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD
 from edgead.workstation.methods.efficient_ad.student_teacher import StudentTeacher
@@ -91,11 +92,10 @@ def ratio(calls: Sequence[Call], image: np.ndarray, rounds: int, clock: Callable
 
 def kernels(model: onnx.ModelProto) -> str:
     """Kernels of the fp16 engine, and the bytes of their activations."""
-    import tensorrt_rtx_bindings as trt
-
+    trt: Any = find_flavour("sm86").api
     lines: list[str] = []
 
-    class Log(trt.ILogger):  # type: ignore[misc,name-defined]
+    class Log(trt.ILogger):  # type: ignore[misc]
         def log(self, severity: Any, text: str) -> None:
             lines.extend(text.splitlines())
 

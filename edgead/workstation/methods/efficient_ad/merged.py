@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,7 +43,7 @@ class MergedStudentTeacher(nn.Module):
         self.autoencoder = autoencoder[:-1]
         self.both: nn.Sequential | None = None
         if any(isinstance(layer, nn.Conv2d) and layer.groups > 1 for layer in teacher):
-            self.both = _side_by_side(teacher[:-1], student[:-1])
+            self.both = _side_by_side(list(teacher)[:-1], list(student)[:-1])
         else:
             self.teacher, self.student = teacher[:-1], student[:-1]
         start, stop = quantiles.double().unbind(dim=1)
@@ -87,11 +89,11 @@ class Difference(nn.Module):
         return self.first(of_first) + self.last(of_second)
 
 
-def _side_by_side(first: nn.Sequential, second: nn.Sequential) -> nn.Sequential:
+def _side_by_side(first: Sequence[nn.Module], second: Sequence[nn.Module]) -> nn.Sequential:
     """Put layers of the same form, which see the same image, beside each other: the channels of `first` come first."""
     layers: list[nn.Module] = []
     for one, other in zip(first, second, strict=True):
-        if isinstance(one, nn.Conv2d):
+        if isinstance(one, nn.Conv2d) and isinstance(other, nn.Conv2d):
             weight, bias = torch.cat([one.weight, other.weight]), torch.cat([_bias(one), _bias(other)])
             layers.append(_convolution(one, weight, bias, groups=2 * one.groups if layers else 1))
         else:
