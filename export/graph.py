@@ -21,7 +21,7 @@ _HOLDER = "network."  # before the names of everything in `_WithInputs`
 
 @runtime_checkable
 class Mergeable(Protocol):
-    """A network that gives another one of fewer layers, which computes the same up to rounding, to be exported."""
+    """A network that gives another one to be exported, which computes the same for less, up to rounding."""
 
     def merged(self) -> nn.Module: ...
 

@@ -1,4 +1,4 @@
-"""The exported graph of EfficientAD: what `StudentTeacher` computes, in fewer layers, and not where one thing flips."""
+"""The exported graph of EfficientAD: what `StudentTeacher` computes, for less, and not where one thing flips."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 - The student's last convolution is negated and cut in two, T(x) - S(x) = W_T t + (-W_S) s + b_T - b_S, where t and s
   are what lies before the last layers. Runtimes take a sum into the convolution before it, a difference they do not,
-  and no part of the student's output is cut out and copied.
-  Signs do not change how numbers are rounded.
+  and no part of the student's output is cut out and copied. Where they add up n products in another order, a
+  difference moves by at most 2 n u / (1 - n u) times the sum of their sizes, u = 2^-24.
 - Quantiles become a factor of each map, and one summand.
 """
 

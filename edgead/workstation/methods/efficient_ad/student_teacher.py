@@ -263,7 +263,7 @@ class StudentTeacher(nn.Module):
         return F.pad(combined, (self.border,) * 4, mode="replicate").squeeze(1)
 
     def merged(self) -> nn.Module:
-        """The same, up to rounding, in fewer layers; `medium` as it is, which would have more kernels on a GPU."""
+        """The same, up to rounding, for less; `medium` as it is, which would have more kernels on a GPU."""
         if self.size == "medium":
             return self
         moments = self.pixel_mean, self.pixel_std
