@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 
 import onnx  # noqa: E402
 import onnxruntime  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
 from edgead.export.float16 import to_float16  # noqa: E402
 from edgead.export.graph import export_onnx  # noqa: E402
 from edgead.export.layers import depthwise, layers  # noqa: E402
@@ -93,6 +94,18 @@ def test_one_flip_is_another_network(old, new, monkeypatch):
     exec(compile(source.replace(old, new), str(merged.__file__), "exec"), module.__dict__)
     monkeypatch.setattr(student_teacher, "MergedStudentTeacher", module.MergedStudentTeacher)
     assert error_of(drawn()) > 1e-3
+
+
+def test_another_order_of_the_sums_stays_within_the_bound():
+    """That of the module, for one convolution of the features of both: sums of the absolute values of all products."""
+    network, unit = drawn(), 2.0**-24
+    teacher, student = network.teacher[-1], network.merged().ahead
+    taught, seen = torch.randn(2, 1, teacher.in_channels, 9, 9, generator=torch.Generator().manual_seed(0)).unbind()
+    weight, bias = torch.cat([teacher.weight, student.weight], dim=1), teacher.bias + student.bias
+    joined, apart = F.conv2d(torch.cat([taught, seen], dim=1), weight, bias), teacher(taught) + student(seen)
+    count = weight[0].numel() + 2
+    sizes = F.conv2d(torch.cat([taught, seen], dim=1).abs(), weight.abs(), teacher.bias.abs() + student.bias.abs())
+    assert ((joined - apart).abs() <= 2 * count * unit / (1 - count * unit) * sizes).all() and (joined != apart).any()
 
 
 @pytest.fixture(scope="module")
