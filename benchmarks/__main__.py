@@ -51,6 +51,7 @@ BENCHMARKS = (
     "relief",
     "screen",
     "lsfa",
+    "merged",
     "mutate",
     "soak",
     "standalone",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,7 @@ def share_normalisation(model: onnx.ModelProto) -> None:
 
     (x - mean_c) / std_c = a_c (x - MEAN) / STD + b_c, and a_c and b_c go into the weights and biases of the
     convolutions that read it. With padding, which adds zeros after the normalisation, that would not be the same.
+    Nor would it where others have the same weights or biases: the exporter keeps equal constants once.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     producers = {output: node for node in model.graph.node for output in node.output}
@@ -92,7 +94,9 @@ def share_normalisation(model: onnx.ModelProto) -> None:
             continue
         mean, std = (numpy_helper.to_array(constants[node.input[1]]).astype(np.float64) for node in (sub, div))
         readers = [node for node in model.graph.node if div.output[0] in node.input]
-        if mean.shape == std.shape == (1, 3, 1, 1) and all(_can_take_in(node, constants) for node in readers):
+        used = Counter(name for node in model.graph.node for name in node.input)
+        alone = all(used[name] == 1 for node in readers for name in node.input[1:])
+        if mean.shape == std.shape == (1, 3, 1, 1) and alone and all(_can_take_in(node, constants) for node in readers):
             for reader in readers:
                 _take_in(reader, constants, SHARED_STD / std, (SHARED_MEAN - mean) / std)
             for node, value in ((sub, SHARED_MEAN), (div, SHARED_STD)):

@@ -257,6 +257,7 @@ def test_the_command_needs_neither_torch_nor_onnx(artifact, flavour):
 
     done = edgead("--target", "sm86", "--precision", "fp16", "--json")
     assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
     report = json.loads(done.stdout)
     assert report["engine"] == str(wanted(artifact, flavour, "fp16").path) and report["target"] == "sm86"
     wanted(artifact, flavour, "fp16").read()
@@ -267,6 +268,8 @@ def test_the_command_needs_neither_torch_nor_onnx(artifact, flavour):
         done = edgead(*arguments)
         assert done.returncode == 2 and message in " ".join(done.stderr.split())
         assert "Traceback" not in done.stderr
+    done = edgead("--target", "sm86", "--precision", "fp32")
+    assert done.returncode == 0 and "without TF32" in done.stderr and "--precision fp16" in done.stderr
 
 
 def test_two_builds_give_one_engine(artifact, flavour):

@@ -311,6 +311,19 @@ def test_means_stay_where_the_first_layer_pads(tmp_path):
     assert small.SerializeToString() == before
 
 
+def test_means_stay_where_layers_share_a_bias(tmp_path):
+    """As the exporter leaves two that are equal."""
+    small = small_graph(tmp_path / "model.onnx", mean=(123.675, 116.28, 103.53), pads=0)
+    graph = small.graph
+    (last,) = [node for node in graph.node if node.name == "conv_b"]
+    (weight,) = [tensor for tensor in graph.initializer if tensor.name == "b.weight"]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight)[:4], "b.weight"))
+    last.input[2], graph.output[0].type.tensor_type.shape.dim[3].dim_value = "a.bias", 4
+    expected = run(small, small_images(4))
+    share_normalisation(small)
+    np.testing.assert_array_equal(run(small, small_images(4)), expected)
+
+
 def test_float16_keeps_inputs_outputs_and_the_tail(small):
     model = to_float16(small)
     values = constants(model)

@@ -265,6 +265,10 @@ def engine(
 
     with stderr.status("building the engine, on a small device this may take minutes"):
         path, stamp = make_engine(Artifact.load(model), target=target, precision=precision)
+    if stamp.precision == "fp32":
+        slow = "fp32 is computed without TF32, several times as slowly as fp16 by our estimate"
+        remedy = f"`edgead export {model} DATA --precision fp16`, then --precision fp16 here"
+        stderr.print(f"warning: {slow}; {remedy}", style="yellow", soft_wrap=True)
     report = {"engine": str(path), "engine_mib": path.stat().st_size / 2**20, **stamp.model_dump(mode="json")}
     print_report(report, json, lambda: facts_table(str(model), report))
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
+from edgead.workstation.methods.efficient_ad.merged import MergedStudentTeacher
 from edgead.workstation.trainer.pretraining_images import PretrainingImages
 
 ModelSize = Literal["small", "medium", "nano"]
@@ -217,7 +218,7 @@ class Resize(nn.Module):
 
 
 class StudentTeacher(nn.Module):
-    """Teacher, student and autoencoder with the normalisation of their maps, exported as it stands."""
+    """Teacher, student and autoencoder with the normalisation of their maps; `merged` gives what is exported."""
 
     quantiles: Tensor
     pixel_mean: Tensor
@@ -225,6 +226,7 @@ class StudentTeacher(nn.Module):
 
     def __init__(self, teacher: nn.Sequential, size: ModelSize, image_size: tuple[int, int], *, padding: bool = False):
         super().__init__()
+        self.size = size
         self.channels = CHANNELS[size]
         self.border = 0 if padding else BORDER
         self.teacher = teacher
@@ -259,6 +261,13 @@ class StudentTeacher(nn.Module):
         start, stop = self.quantiles[:, 0].view(1, 2, 1, 1), self.quantiles[:, 1].view(1, 2, 1, 1)
         combined = (0.1 * (maps - start) / (stop - start)).mean(dim=1, keepdim=True)
         return F.pad(combined, (self.border,) * 4, mode="replicate").squeeze(1)
+
+    def merged(self) -> nn.Module:
+        """The same, up to rounding, for less; `medium` as it is, which would have more kernels on a GPU."""
+        if self.size == "medium":
+            return self
+        moments = self.pixel_mean, self.pixel_std
+        return MergedStudentTeacher(self.teacher, self.student, self.autoencoder, self.quantiles, moments, self.border)
 
 
 class Losses(NamedTuple):
