@@ -148,7 +148,7 @@ def test_rejects_get_their_images_while_more_and_more_come(browser, daemon, url,
         with rejecting_line(daemon, period_s=period_s):
             expect(new).to_have_count(8)
             expect(new.locator("img").first).to_be_visible()
-            assert all(page.evaluate("[...document.querySelectorAll('#rejects img')].map((each) => each.complete)"))
+            page.wait_for_function("[...document.querySelectorAll('#rejects img')].every((each) => each.complete)")
         expect(page.locator("#rejects img")).to_have_count(8)
 
 
