@@ -62,7 +62,9 @@ def _cannot_train() -> str | None:
 
 def _ask_source() -> Path | str:
     camera = "camera (camera:0, rtsp://...)"
-    question, usual = (f"A {camera}", None) if _cannot_train() else (f"A folder of good images, or a {camera}", _BUILT_IN)
+    question, usual = (
+        (f"A {camera}", None) if _cannot_train() else (f"A folder of good images, or a {camera}", _BUILT_IN)
+    )
     while True:
         said = typer.prompt(question, default=usual).strip()
         try:

@@ -187,7 +187,8 @@ def _tiles(found: Findings) -> list[tuple[str, str, str]]:
 def _in_force(found: Findings) -> str:
     limits = found.calibration
     limit = score_text(limits.reject, limits.typical, limits.reject)
-    return f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is {found.guarantees[0].comparison}."
+    rejects = found.guarantees[0]
+    return f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is {rejects.comparison}."
 
 
 def _scores(found: Findings) -> dict[str, Any]:
