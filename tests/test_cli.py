@@ -93,6 +93,14 @@ def test_eval(model, line_data, tmp_path):
     assert "image AUROC" in edgead("eval", model, line_data).stdout
 
 
+def test_eval_says_where_far_more_good_parts_are_rejected_than_the_limit_is_for(model, line_data, tmp_path):
+    shutil.copytree(line_data / "test", tmp_path / "test")
+    for path in (tmp_path / "test" / "good").iterdir():
+        cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+    said = edgead("eval", model, tmp_path).stdout
+    assert re.search(r"The limit is for about \d+ % false rejects, and rejects 100 % of these good parts: more", said)
+
+
 def test_predict(model, line_data, tmp_path):
     images = line_data / "test" / "good"
     result = report("predict", model, images, images / "000.jpg", "--heat-maps", tmp_path / "maps")

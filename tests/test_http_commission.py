@@ -15,6 +15,7 @@ from http_side import client_of
 from patience import wait_for
 from test_draft import contents, part
 
+from edgead.adapt.commission import worker
 from edgead.adapt.commission.worker import learn_order
 from edgead.artifact.folder import Artifact
 from edgead.daemon.commission import Commissioning, DraftError
@@ -245,3 +246,21 @@ def test_a_process_that_ends_says_why(tmp_path, order):
     time.sleep(0.1)
     assert len(ended) == 2 and learner._process.returncode == -signal.SIGKILL
     assert not (tmp_path / "learnt-1").exists()
+
+
+def test_the_end_of_a_stage_announces_the_next_one(monkeypatch):
+    said = []
+    monkeypatch.setattr(worker, "_say", lambda **what: said.append(tuple(what.values())))
+    for stage, done in (
+        ("extract features", 59),
+        ("extract features", 60),
+        ("choose again", 60),
+        ("draw heat maps", 60),
+    ):
+        worker._report(stage, done, 60)
+    assert said == [
+        ("extract features", 59, 60),
+        ("choose memory bank", 0, 1),
+        ("choose again", 60, 60),
+        ("draw heat maps", 60, 60),
+    ]

@@ -82,9 +82,9 @@ def test_faults_are_said_in_german(browser, daemon, url):
         front.state, front.reason = "fault", "camera top is lost: rtsp://x/1: no frame for 5 s"
         expect(page.locator("#verdict-note")).to_have_text("Kamera top: verloren: rtsp://x/1: kein Bild seit 5 s")
         daemon.raise_notice(
-            "site", "the site file is not in force: needs a restart: store; front: keeps its model: it broke"
+            "site", "some of the site file is not in force: needs a restart: store; front: keeps its model: it broke"
         )
-        seen = "braucht einen Neustart: store; front behält sein Modell: it broke"
+        seen = "Ein Teil der Anlagendatei gilt nichtbraucht einen Neustart: store; front behält sein Modell: it broke"
         expect(page.locator(".notice")).to_contain_text(seen)
 
 

@@ -171,7 +171,7 @@ class Plant:
         self.pipelines = {"caps": self.caps}
         self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.sink))}
         self.problems, self.audited, self.refuses = (), [], False
-        self.refused = ""
+        self.refused = self.refused_site = ""
         self.store = SimpleNamespace(problems=lambda: self.problems, add_audit=self.add_audit)
         self.line = Line()
         self.begin()
@@ -237,6 +237,7 @@ def test_a_fault_is_raised_once_it_has_settled_and_not_twice(plant):
 def test_a_refused_site_file_stands_until_one_is_taken(plant):
     plant.refused = "a: keeps its model: /models/b: no such directory"
     assert plant.after(4) == ["site site raised"]
+    assert plant.notices.standing()[0].text.startswith("some of the site file is not in force: a: keeps its model: ")
     plant.refused = "c: keeps its model: " + "it is broken, " * 1000
     assert plant.after(4) == [] and len(plant.notices.standing()[0].text) < 600
     plant.refused = ""
@@ -255,7 +256,7 @@ def test_every_part_of_a_site_is_looked_at(plant):
     plant.caps.drift = DriftState("warning", "camera", "the camera's images look different (darker)", 90, 80, 3.0)
     plant.sink["problem"] = "no connection"
     plant.problems = ("records are not written: the disk is full; 3 wait, 0 lost",)
-    plant.refused = "site.yaml:3: cameras.top.fps: unknown key\nsite.yaml:5: sinks: unknown key"
+    plant.refused = plant.refused_site = "site.yaml:3: cameras.top.fps: unknown key\nsite.yaml:5: sinks: unknown key"
     plant.after(4)
     found = {
         notice.kind: (notice.about, notice.name, notice.severity, notice.text) for notice in plant.notices.standing()

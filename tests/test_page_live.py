@@ -205,6 +205,22 @@ def test_a_kiosk_is_the_line_alone_and_leads_out_again(browser, url):
         expect(page.locator(".bar")).to_be_visible()
 
 
+@pytest.mark.parametrize("locale", ["en", "de"])
+def test_a_panel_has_no_scroll_bar_and_large_counts_stay_in_their_card(browser, url, locale):
+    with opened_page(browser, f"{url}/#kiosk", locale=locale, **PANEL) as page:
+        expect(page.locator("#rejects img")).to_have_count(8)
+        assert page.evaluate("getComputedStyle(document.documentElement).scrollbarWidth") == "none"
+        page.evaluate("""() => { // beside a wide image
+            document.querySelector(".live-grid").style.setProperty("--ratio", 3);
+            for (const count of document.querySelectorAll("#tally dd")) count.firstChild.textContent = "12345"; }""")
+        room = page.evaluate("""() => { const words = document.createRange(), card = document.getElementById("tally");
+            words.selectNodeContents(card.querySelector("dl"));
+            return card.getBoundingClientRect().right - words.getBoundingClientRect().right; }""")
+        assert room >= 12
+        page.keyboard.press("Escape")
+        assert page.evaluate("getComputedStyle(document.documentElement).scrollbarWidth") == "auto"
+
+
 @pytest.mark.slow
 def test_light_or_dark_is_as_the_system_until_a_person_chooses(browser, url):
     with opened_page(browser, url, color_scheme="dark") as page:

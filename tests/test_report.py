@@ -130,7 +130,7 @@ def test_what_has_masks_is_measured_by_pixel(trained_model, data, tmp_path):
 
 def test_what_is_counted_stands_beside_the_limit_and_what_another_would_do(examined):
     found, page = examined
-    assert f"at the limit in force: score 100, raw {found.calibration.reject:.6g}." in page
+    assert f"at the limit in force: score 100, raw {found.calibration.reject:.6g}. It is for about " in page
     good, defect = found.scores(good=True).max(), found.scores(good=False).min()
     said = re.search("The (lowest defect|limit in force) [^<]*", page)
     assert said
@@ -212,7 +212,9 @@ def test_what_counts_say_of_a_guarantee_and_what_they_cannot():
     assert said(0, 14) == "compatible with 5 %; 14 parts leave up to 23 % possible"
     assert said(2, 14) == "14 % of 14; compatible with 5 % (chance 16 %): too few to tell"
     broken = examine_guarantee(limits, "rejected", 0.05, [True] * 20 + [False] * 80)
-    assert broken.probability < 0.01 and broken.verdict.startswith("not kept")
+    assert broken.probability < 0.01 and broken.refuted and broken.verdict.startswith("not kept")
+    assert broken.comparison == "for at most 5 % false rejects, and rejects 20 % of these good parts"
+    assert not examine_guarantee(limits, "rejected", 0.05, [True] * 2 + [False] * 12).refuted
     by_hand = limits.model_copy(update={"method": "by_hand"})
     assert said(20, 100, by_hand) == "more than the 5 % that are expected"
     assert said(0, 100, by_hand) == "as expected"

@@ -97,3 +97,14 @@ def test_edgead_alone_on_a_terminal_asks(tmp_path):
         assert process.wait(60) != 0
     os.close(here)
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_without_the_workstations_packages_it_says_so_first_and_asks_for_a_camera(answered, line_data, monkeypatch):
+    monkeypatch.setattr(start, "find_spec", lambda name: None if name == "onnx" else object())
+    ended, ran = answered(str(line_data), "synthetic:", "", "n")
+    assert ended.returncode == 0, ended.stderr
+    first = " ".join(ended.stderr.split())
+    assert first.startswith("onnx: missing, so nothing is trained") and "pip install" in first
+    assert "`edgead studio`" in first and "`edgead commission camera:0 -o model`" in first
+    assert ended.stdout.startswith("A camera") and first.count("onnx: missing") == 2  # a folder is refused at once
+    assert ran == [["commission", "synthetic:", "-o", "model"]]

@@ -43,7 +43,8 @@ def test_it_makes_a_site_without_a_camera_for_this_computer_alone(opened):
     site, file = read_site(ran[0])
     assert seen == [f"http://127.0.0.1:{site.http.port}/#commission"] and seen[0] in ended.stdout
     assert site.http.host == "127.0.0.1" and site.cameras["parts"].uri == "request:"
-    assert site.pipelines["parts"].alarms.rejects_in_a_row is None  # folders of bad parts are judged here
+    parts = site.pipelines["parts"]
+    assert parts.alarms.rejects_in_a_row is None and parts.drift is None  # folders of bad parts are judged here
     assert list(find_missing(site, file)) == []  # a model that is commissioned may come later
     Path("edgead-studio/site.yaml").write_text(ran[0].read_text() + "# mine\n")
     seen.clear()

@@ -31,7 +31,7 @@ _NAMES = {
     "calibration_images": "images that make the limit",
     "took_seconds": "took_in_all_seconds",
     "fit_seconds": "learnt_in_seconds",
-    "false_reject_rate": "false reject rate asked for",
+    "false_reject_rate": "limit for a false reject rate of",
     "threshold": "limit, as a raw score",
     "review_threshold": "limit for review, as a raw score",
     "volume_threshold": "limit of volumes",

@@ -21,14 +21,6 @@ from edgead.cli.app import (
 )
 from edgead.cli.console import stage_bars, stderr, training_facts
 
-_STAGES = (
-    "collect good parts",
-    "read images",
-    "extract features",
-    "choose memory bank",
-    "compare parts",
-    "calibrate",
-)
 _LOOK = "look at the model"
 
 
@@ -53,7 +45,7 @@ def commission(
     json: Json = False,
 ) -> None:
     """Make a calibrated model on the device, from good parts in front of its camera."""
-    from edgead.adapt.commission.from_images import CommissionPlan
+    from edgead.adapt.commission.from_images import STAGES, CommissionPlan
     from edgead.adapt.commission.run import commission as learn_from
     from edgead.artifact.manifest import MANIFEST
     from edgead.cli.advice import advise, print_points, training_table
@@ -64,7 +56,7 @@ def commission(
     )
     replaced = (output / MANIFEST).is_file()
     advice: list[str] = []
-    with stage_bars([*_STAGES, *[_LOOK] * (not json)]) as progress:
+    with stage_bars(["collect good parts", *STAGES, *[_LOOK] * (not json)]) as progress:
         done = learn_from(source, output, plan, progress=progress)
         if not json:
             progress(_LOOK, 0, 1)

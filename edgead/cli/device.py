@@ -63,18 +63,23 @@ def evaluate_command(
         return
     _refuse_real(real)
     from edgead.detector import Detector
+    from edgead.report.findings import examine_guarantees
     from edgead.report.folder import evaluate_folder
     from edgead.report.worst_cases import write_worst_cases
 
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
         evaluation = evaluate_folder(detector, data, group, progress)
         report = evaluation.to_dict()
+        limits = detector.graph.calibration
+        rejects = None if limits is None or limits.method == "none" else examine_guarantees(limits, evaluation)[0]
         if sheet is not None:
             write_worst_cases(detector, evaluation, sheet)
             report["contact_sheet"] = str(sheet)
     print_report(report, json, lambda: evaluation_table(report))
     _warn(report)
     if not json:
+        if rejects is not None and rejects.refuted:
+            print(f"The limit is {rejects.comparison}: more than chance. Calibrate on good parts of this production.")
         page = edgead_command("report", model, data, "-o", "report.html")
         print(*next_steps((page, "shows the mistakes, and what other limits do")), sep="\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,12 @@ import typer
 from edgead.cli.app import app
 from edgead.cli.console import stderr, stdout
 from edgead.errors import EdgeadError, SettingsError
+from edgead.process.installation import install_command
 
 _BUILT_IN = "built-in line"
 _SITE = Path("site.yaml")
+# Of the extra `train`: without one of them no verb trains.
+_TRAINS = ("torch", "onnx")
 
 
 @app.command()
@@ -29,6 +33,8 @@ def start(
     """
     if not sys.stdin.isatty():
         raise SettingsError("nobody can be asked here: `edgead --help` lists the verbs")
+    if problem := _cannot_train():
+        stderr.print(problem, style="yellow", soft_wrap=True)
     chosen = _look(source) if source else _ask_source()
     if chosen == _BUILT_IN:
         _run("demo", "-o", str(_free("demo")))
@@ -42,9 +48,25 @@ def start(
     _serve(model, chosen if isinstance(chosen, str) else None)
 
 
+def _cannot_train() -> str | None:
+    """Why nothing is trained here, and what learns all the same; None where the workstation's packages are there."""
+    missing = [name for name in _TRAINS if find_spec(name) is None]
+    if not missing:
+        return None
+    return (
+        f"{', '.join(missing)}: missing, so nothing is trained from a folder here; the workstation's packages: "
+        f"{install_command('train')}. Without them, `edgead studio` learns from a folder on its page, and `edgead "
+        "commission camera:0 -o model` from good parts before a camera; the latter can be had here: name a camera."
+    )
+
+
 def _ask_source() -> Path | str:
+    camera = "camera (camera:0, rtsp://...)"
+    question, usual = (
+        (f"A {camera}", None) if _cannot_train() else (f"A folder of good images, or a {camera}", _BUILT_IN)
+    )
     while True:
-        said = typer.prompt("A folder of good images, or a camera (camera:0, rtsp://...)", default=_BUILT_IN).strip()
+        said = typer.prompt(question, default=usual).strip()
         try:
             return _look(said)
         except EdgeadError as error:
@@ -63,10 +85,12 @@ def _look(said: str) -> Path | str:
     from edgead.sources import check_there
 
     folder = Path(said).expanduser()
-    if said == _BUILT_IN:
-        return said
     if ":" in said and not folder.exists():
         check_there(said)
+        return said
+    if problem := _cannot_train():
+        raise SettingsError(problem)
+    if said == _BUILT_IN:
         return said
     stdout.print(f"{len(find_good_images(folder))} good images")
     return folder

@@ -34,6 +34,7 @@ pipelines:
     model: models/parts
     commissioned: true
     alarms: {{rejects_in_a_row: null}}   # bad parts on purpose, a folder of them, are no alarm here
+    drift: null   # for the same reason: a few of them are no change of the line
 
 store:
   folder: store

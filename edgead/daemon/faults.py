@@ -39,6 +39,9 @@ class SiteParts(Protocol):
     @property
     def refused(self) -> str: ...
 
+    @property
+    def refused_site(self) -> str: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -60,7 +63,8 @@ def find_faults(parts: SiteParts) -> Found:
     if problems := parts.store.problems():
         standing.append(Finding("evidence", STORE, "; ".join(problems), "critical"))
     if refused := "; ".join(parts.refused.splitlines()):
-        text = f"the site file is not in force: {shorten(refused, _LONGEST)}"
+        what = "the site file" if parts.refused_site else "some of the site file"
+        text = f"{what} is not in force: {shorten(refused, _LONGEST)}"
         standing.append(Finding("site", SITE, text, "warning"))
     return Found({finding.key: finding for finding in standing}, frozenset(unknown))
 

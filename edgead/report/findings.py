@@ -136,7 +136,7 @@ def examine(
         metrics=metrics,
         pro_curve=evaluation.pixels().pro_curve() if metrics["AUPRO"] is not None else None,
         types=[_count(evaluation, kind) for kind in (GOOD, *evaluation.kinds())],
-        guarantees=_guarantees(calibration, evaluation),
+        guarantees=examine_guarantees(calibration, evaluation),
         same_scores_p_value=same_distribution_p_value(
             one_of_each(calibration.scores, calibration.groups), one_of_each(good_scores, good_groups)
         ),
@@ -154,7 +154,8 @@ def _count(evaluation: Evaluation, kind: str) -> TypeCount:
     return TypeCount(kind, counts, evaluation.rate_of(outcomes, "reject" if kind == GOOD else "ok"))
 
 
-def _guarantees(calibration: Calibration, evaluation: Evaluation) -> list[Guarantee]:
+def examine_guarantees(calibration: Calibration, evaluation: Evaluation) -> list[Guarantee]:
+    """Compare what was counted with what the limits are for: rejects first, then rejects and reviews together."""
     good = [outcome for outcome in evaluation.outcomes if not outcome.image.is_defective]
     groups = evaluation.groups.of(outcome.image.path for outcome in good) if evaluation.groups else None
     rejected = [outcome.decision == "reject" for outcome in good]

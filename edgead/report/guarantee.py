@@ -36,11 +36,24 @@ class Guarantee:
     proven: bool = True
 
     @property
+    def refuted(self) -> bool:
+        """Whether more were counted than chance allows."""
+        return self.counted.low > self.asked if self.probability is None else self.probability < 0.05
+
+    @property
+    def aim(self) -> str:
+        return f"{'at most' if self.proven else 'about'} {percent(self.asked)}"
+
+    @property
+    def comparison(self) -> str:
+        """What comes after "the limit is", of one that rejects."""
+        return f"for {self.aim} false rejects, and rejects {percent(self.counted.rate)} of these good parts"
+
+    @property
     def verdict(self) -> str:
         """What the count says of the rate, and what so few parts cannot say."""
         counted, asked = self.counted, percent(self.asked)
-        refuted = counted.low > self.asked if self.probability is None else self.probability < 0.05
-        if refuted:
+        if self.refuted:
             if self.proven:
                 return "not kept: these parts are not like those of the calibration"
             return f"more than the {asked} that are expected"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from edgead.artifact.manifest import PROVEN, Calibration
+from edgead.artifact.manifest import Calibration
 from edgead.dataset.folders import GOOD
 from edgead.detector import Detector
 from edgead.html.charts import Axis, Chart
@@ -187,15 +187,8 @@ def _tiles(found: Findings) -> list[tuple[str, str, str]]:
 def _in_force(found: Findings) -> str:
     limits = found.calibration
     limit = score_text(limits.reject, limits.typical, limits.reject)
-    rejected = percent(found.metrics["false_reject_rate"]["rate"])
-    return (
-        f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is for "
-        f"{_asked(limits, limits.false_reject_rate)} false rejects, and rejects {rejected} of these good parts."
-    )
-
-
-def _asked(limits: Calibration, rate: float) -> str:
-    return f"{'at most ' if limits.method in PROVEN else 'about '}{percent(rate)}"
+    rejects = found.guarantees[0]
+    return f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is {rejects.comparison}."
 
 
 def _scores(found: Findings) -> dict[str, Any]:
@@ -265,8 +258,8 @@ def _guarantees(found: Findings) -> dict[str, Any]:
     for guarantee in found.guarantees:
         chance = "" if guarantee.probability is None else f"{guarantee.probability:.3g}"
         counted = f"{guarantee.counted.count} of {guarantee.counted.total}"
-        asked, interval = _asked(limits, guarantee.asked), _interval(guarantee.counted)
-        rows.append((f"good parts {guarantee.name}", asked, counted, interval, chance, guarantee.verdict))
+        interval = _interval(guarantee.counted)
+        rows.append((f"good parts {guarantee.name}", guarantee.aim, counted, interval, chance, guarantee.verdict))
     method = {
         "split_conformal": f"Split conformal from {len(limits.scores)} held-out good images: the rate is guaranteed "
         "for parts like those. The chance is that of so many or more while the guarantee holds (beta-binomial).",

@@ -194,7 +194,7 @@ def test_what_a_reload_cannot_change_is_a_notice(once, tmp_path, models):
         daemon.site["store"] = {**store, "folder": "elsewhere"}
         for _ in range(2):
             daemon.reload()
-            assert wait_for(standing, "the notice") == ["the site file is not in force: needs a restart: store"]
+            assert wait_for(standing, "the notice") == ["some of the site file is not in force: needs a restart: store"]
         daemon.site["store"] = store
         daemon.reload()
         wait_for(lambda: not standing(), "its end")

@@ -35,6 +35,9 @@ MAX_PATCHES = 300_000
 # The share of an image's patches that are furthest from the others' shows whether the image is an odd one.
 FURTHEST = 0.01
 
+STAGES = ("read images", "extract features", "choose memory bank", "compare parts", "calibrate")
+"""What `commission_images` reports, in this order; "choose again" comes where parts were unlike all others."""
+
 
 def learn(
     draft: Path,
@@ -81,6 +84,7 @@ def learn(
     learnt = metrics | _bank_arrays(patches, fold_of_patch, rule, partial(progress, "choose memory bank"))
     odd = find_odd(_left_out_scores(patches, folds, learnt, partial(progress, "compare parts")))
     if odd:
+        progress("choose again", 0, 1)
         # The others stay in their folds, which the metrics are of.
         rows = np.repeat(~np.isin(np.arange(len(images)), odd), of_image)
         learnt = metrics | _bank_arrays(patches[rows], fold_of_patch[rows], rule, partial(progress, "choose again"))

@@ -18,7 +18,7 @@ import cv2
 
 from edgead import kernels
 from edgead.adapt.commission.collect import Collected, find_blurred, sharpness
-from edgead.adapt.commission.from_images import Commissioned, CommissionPlan, commission_images
+from edgead.adapt.commission.from_images import STAGES, Commissioned, CommissionPlan, commission_images
 from edgead.dataset.places import Place, read_region
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
@@ -30,6 +30,8 @@ from edgead.types import scaled_score
 _LOWEST_PRIORITY = 19
 _MAP_PX = 960
 MODEL, MAPS, RESULT = "model", "maps", "result.json"
+_DRAW = "draw heat maps"
+_PLANNED = (*STAGES, _DRAW)
 
 
 def main() -> None:
@@ -40,11 +42,19 @@ def main() -> None:
     kernels.set_threads(1)
     cv2.setNumThreads(1)
     try:
-        learn_order(order, lambda stage, done, total: _say(stage=stage, done=done, total=total))
+        learn_order(order, _report)
     except (EdgeadError, OSError) as error:
         _say(problem=str(error))
     else:
         _say(finished=True)
+
+
+def _report(stage: str, done: int, total: int) -> None:
+    """Say how far a stage is; of one that is over, which comes next, as that may report nothing for long."""
+    following = _PLANNED[_PLANNED.index(stage) + 1 :] if done >= total and stage in _PLANNED else ()
+    if following:
+        stage, done, total = following[0], 0, 1
+    _say(stage=stage, done=done, total=total)
 
 
 def learn_order(order: dict[str, Any], progress: Any) -> None:
@@ -96,7 +106,7 @@ def _shown(done: Commissioned, images: Path, folder: Path, progress: Any) -> dic
             score = verdict.image_score
             part = {"name": name, "score": score, "odd": name in odd, "learnt": name not in done.odd}
             parts.append({**part, "scaled_score": scaled_score(score, limits.typical, limits.reject)})
-            progress("draw heat maps", number, len(done.folds))
+            progress(_DRAW, number, len(done.folds))
     training = done.artifact.manifest.training
     return {
         "learnt": training["training_images"],

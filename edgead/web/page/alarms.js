@@ -52,9 +52,13 @@ function withState(text) {
 }
 const detail = (notice) => DETAILS[notice.kind]?.(notice) ?? notice.text;
 // Of one that is remembered without what was measured.
-export const remembered = (notice) => (ALARMS.includes(notice.kind) ? TITLES[notice.kind] : `${TITLES[notice.kind]}: ${detail(notice)}`);
+// Of a site file that was taken, a part may still wait.
+const SOME = t("Some of the site file is not in force");
+const titleOf = ({ kind, text }) => (kind === "site" && text.startsWith("some ") ? SOME : TITLES[kind]);
+
+export const remembered = (notice) => (ALARMS.includes(notice.kind) ? titleOf(notice) : `${titleOf(notice)}: ${detail(notice)}`);
 // Of the store and the site file there is one alone.
-const title = (notice) => (["store", "site"].includes(notice.about) ? TITLES[notice.kind] : `${notice.name}: ${TITLES[notice.kind]}`);
+const title = (notice) => (["store", "site"].includes(notice.about) ? titleOf(notice) : `${notice.name}: ${titleOf(notice)}`);
 const word = (notice) => (notice.severity === "warning" ? t("Warning") : ALARMS.includes(notice.kind) ? t("Alarm") : t("Fault"));
 const graded = (notice) => el("span", { class: "severity", "data-severity": notice.severity }, icon(ICONS[notice.severity]), word(notice));
 const acknowledging = (notice) =>

@@ -226,8 +226,10 @@ export class CommissionView {
     by("commission-cancel").hidden = !under;
     by("commission-progress").hidden = !under;
     if (under) {
-      by("commission-progress").value = under.total ? under.done / under.total : 0;
-      say(by("commission-stage"), `${STAGES[under.stage] ?? under.stage} ${under.total ? `${under.done}/${under.total}` : ""}`);
+      const counted = under.total > 1; // what has only begun, or is one thing, has no share that is done
+      if (counted) by("commission-progress").value = under.done / under.total;
+      else by("commission-progress").removeAttribute("value");
+      say(by("commission-stage"), `${STAGES[under.stage] ?? under.stage} ${counted ? `${under.done}/${under.total}` : ""}`);
     } else say(by("commission-stage"), draft.rate === null ? t("At least {number} parts are needed", { number: 20 }) : "");
   }
 

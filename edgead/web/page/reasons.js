@@ -94,7 +94,7 @@ function cameraPart(text) {
 }
 
 // Why some of the site file is not in force.
-export const siteReason = (text) => text.replace(/^the site file is not in force: /, "").split("; ").map((part) => worded(part, SITE)).join("; ");
+export const siteReason = (text) => text.replace(/^(some of )?the site file is not in force: /, "").split("; ").map((part) => worded(part, SITE)).join("; ");
 
 // Why frames have no verdict though nothing is wrong.
 export function unaskedBy({ unasked, taken, trigger }) {
