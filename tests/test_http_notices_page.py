@@ -94,13 +94,13 @@ def test_faults_are_said_in_german(browser, daemon, url):
     [
         (
             "en",
-            "Alarmfront: Frames of another formatframes of 227 × 120 pixels where the model learnt 227 × 227: parts are "
-            "cut off or squeezed; verdicts may be wrong: has the format or the region of the camera changed?",
+            "Alarmfront: Frames of another formatframes of 227 × 120 pixels where the model learnt 227 × 227: parts "
+            "are cut off or squeezed; verdicts may be wrong: has the format or the region of the camera changed?",
         ),
         (
             "de",
-            "Alarmfront: Bilder in anderem FormatRezept lid: Bilder von 227 × 120 Pixeln, gelernt wurden 227 × 227: Teile "
-            "sind abgeschnitten oder verzerrt. Urteile können falsch sein: Hat sich das Format oder der Bildausschnitt",
+            "Alarmfront: Bilder in anderem FormatRezept lid: Bilder von 227 × 120 Pixeln, gelernt wurden 227 × 227: "
+            "Teile sind abgeschnitten oder verzerrt, Urteile können falsch sein. Format oder Ausschnitt der Kamera geändert?",
         ),
     ],
 )
