@@ -100,7 +100,8 @@ def test_faults_are_said_in_german(browser, daemon, url):
         (
             "de",
             "Alarmfront: Bilder in anderem FormatRezept lid: Bilder von 227 × 120 Pixeln, gelernt wurden 227 × 227: "
-            "Teile sind abgeschnitten oder verzerrt, Urteile können falsch sein. Format oder Ausschnitt der Kamera geändert?",
+            "Teile sind abgeschnitten oder verzerrt, Urteile können falsch sein. "
+            "Format oder Ausschnitt der Kamera geändert?",
         ),
     ],
 )
