@@ -105,6 +105,7 @@ LEARNT = [Size(960, 1280)] * 3
         # Of what was learnt in several sizes none is the camera's, and of several proportions neither.
         (Size(300, 400), [*LEARNT, Size(480, 640)], {}, None),
         (Size(480, 640), [*LEARNT, Size(1200, 1600)], {"in_pixels": True}, None),
+        (Size(400, 640), [*LEARNT, Size(480, 640)], {"in_pixels": True}, "proportions"),
         (Size(300, 300), [Size(960, 1280), Size(1280, 960), Size(960, 960)], {}, None),
     ],
 )
@@ -112,6 +113,7 @@ def test_frames_that_do_not_fit_are_found_as_images_are(given, known, options, w
     options = {"in_pixels": False, "stretched": True, **options}
     found = misfit(given, known, **options)
     assert (found and found.what) == what
+    assert found is None or found.in_proportions is (given == Size(400, 640))
     if len(set(known)) == 1:
         image = np.zeros((int(given.height), int(given.width), 3), np.uint8)
         looks = [look_of(np.zeros((int(size.height), int(size.width), 3), np.uint8)) for size in known]

@@ -141,9 +141,9 @@ class Pipeline(SteeredModel):
         return self._requests.ask(lambda: self._camera.offer(data, part), within_s)
 
     def squeezed_into(self, frame: Frame) -> Size | None:
-        """The size of the images that its model learnt, where a frame of other proportions is squeezed into theirs."""
+        """The size of the images that its model learnt, where a frame has other proportions and is squeezed."""
         found = self._recipes.misfit(frame)
-        return found.learnt if found is not None and found.what == "proportions" else None
+        return found.learnt if found is not None and found.in_proportions else None
 
     @property
     def misfits(self) -> Misfits:

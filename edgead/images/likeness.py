@@ -74,6 +74,11 @@ class Misfit:
     learnt: Size
 
     @property
+    def in_proportions(self) -> bool:
+        """Whether the proportions differ, whatever else does."""
+        return _have_other_proportions(self.given, self.learnt)
+
+    @property
     def text(self) -> str:
         return (
             f"frames of {self.given.size} pixels where the model learnt {self.learnt.size}: {OF_FRAMES[self.what]}; "
@@ -157,10 +162,9 @@ def misfit(size: Size, known: Sequence[Size], *, in_pixels: bool, stretched: boo
         See `likeness_warnings`.
     """
     usual = _usual_size(known)
-    what = _size_difference(size, usual, in_pixels, stretched and _have_one_shape(known, usual))
-    if what is None or (what != "proportions" and len(set(known)) > 1):
-        return None
-    return Misfit(what, size, usual)
+    one_size = len(set(known)) == 1
+    what = _size_difference(size, usual, in_pixels and one_size, stretched and _have_one_shape(known, usual))
+    return None if what is None or (what == "small" and not one_size) else Misfit(what, size, usual)
 
 
 def odd_ones(looks: Mapping[str, Look], *, apart: bool = False, in_pixels: bool, stretched: bool) -> list[str]:
@@ -188,9 +192,13 @@ def _differences(look: Look, usual: Look, in_pixels: bool, stretched: bool) -> l
 def _size_difference(size: Size, usual: Size, in_pixels: bool, stretched: bool) -> Difference | None:
     if in_pixels and (size.height, size.width) != (usual.height, usual.width):
         return "size"
-    if stretched and abs(size.proportions - usual.proportions) > SAME_PROPORTIONS:
+    if stretched and _have_other_proportions(size, usual):
         return "proportions"
     return "small" if max(size.height / usual.height, size.width / usual.width) < _MUCH_SMALLER else None
+
+
+def _have_other_proportions(size: Size, usual: Size) -> bool:
+    return abs(size.proportions - usual.proportions) > SAME_PROPORTIONS
 
 
 def _have_one_shape(known: Sequence[Size], usual: Size) -> bool:
