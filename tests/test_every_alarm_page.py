@@ -16,7 +16,7 @@ from patience import wait_for
 
 from edgead.images.files import write_image
 from edgead.serialization.notice import KINDS
-from edgead.synthetic.part import render
+from edgead.synthetic.line import render
 
 expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
 
