@@ -47,6 +47,8 @@ class StreamSummary:
     captured, dropped, late : int, int, int or None
         The source's counters: taken in, replaced by a newer one before being judged, too old when handed over;
         `late` is None where no limit was set.
+    other_format : int
+        Frames whose size is not what the model learnt: their verdicts may be wrong.
     ended_by : str
         "source" (it ended), "fault", "stop" (the event), a signal's name, or the URI of the sink that asked.
     fault : str or None
@@ -66,6 +68,7 @@ class StreamSummary:
     captured: int
     dropped: int
     late: int | None
+    other_format: int
     ended_by: str
     fault: str | None
     fps: float | None
@@ -79,6 +82,7 @@ class StreamSummary:
         """Lay the summary out for a terminal."""
         counts = ", ".join(f"{count} {decision}" for decision, count in self.decisions.items())
         late = "" if self.late is None else f", {self.late} late"
+        late += f", {self.other_format} of another format than the model learnt" if self.other_format else ""
         rate = "" if self.fps is None else f", {self.fps:.1f} frames/s"
         return latency_table(
             self.latency,
@@ -147,6 +151,7 @@ def run(
         captured=counters.captured,
         dropped=counters.dropped,
         late=counters.late,
+        other_format=loop.other_format,
         ended_by="fault" if fault else signals[0] if signals else loop.ended_by,
         fault=fault,
         fps=inspector.recorder.fps,
@@ -160,6 +165,7 @@ class _Loop:
         self.inspector = Inspector()
         self.ended_by = "stop"
         self.fault: str | None = None
+        self.other_format = 0
         self._session = detector.session()
         self._on_verdict = on_verdict
 
@@ -186,6 +192,7 @@ class _Loop:
             return False
         if verdict is None:
             return True
+        self.other_format += self._session.misfit(frame) is not None
         frame = self._session.shown(frame)
         goes_on = self._write(frame, verdict, sinks)
         verdict = self.inspector.finish(frame, verdict)

@@ -26,7 +26,7 @@ from edgead.evidence import EvidenceStore
 from edgead.evidence.chain import Checked, Head
 from edgead.evidence.production.counts import Tally
 from edgead.images.files import decode_image
-from edgead.images.likeness import Look
+from edgead.images.likeness import Size
 from edgead.images.overlay import draw_heat
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
@@ -74,7 +74,7 @@ class FakePipeline:
     thresholds: dict[str, float] = field(default_factory=lambda: {"review": 0.4, "reject": 0.5})
     judged: tuple[Frame, Verdict] | None = None
     trigger: str = "software"
-    learnt: Look | None = None
+    learnt: Size | None = None
     unasked: int = 0
     calls: list[tuple] = field(default_factory=list)
     audit: Callable[..., None] = lambda **change: None
@@ -121,7 +121,7 @@ class FakePipeline:
         self.calls.append(("judge", part))
         return replace(frame, part=part), verdict
 
-    def squeezed_into(self, frame: Frame) -> Look | None:
+    def squeezed_into(self, frame: Frame) -> Size | None:
         return self.learnt
 
     def self_test(self) -> dict[str, Any]:

@@ -38,7 +38,9 @@ class FakeDetector:
         self.manifest = SimpleNamespace(preprocessing=preprocessing)
 
     def session(self) -> SimpleNamespace:
-        return SimpleNamespace(step=lambda frame: self.predict(frame.image), shown=lambda frame: frame)
+        return SimpleNamespace(
+            step=lambda frame: self.predict(frame.image), shown=lambda frame: frame, misfit=lambda frame: None
+        )
 
     def predict(self, image_bgr: np.ndarray) -> Verdict:
         time.sleep(self.work_s)

@@ -27,7 +27,7 @@ from edgead.api.errors import in_python
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.detector import ClosedError
 from edgead.errors import EdgeadError, SettingsError
-from edgead.images.files import ImageError
+from edgead.images.files import ImageError, load_image
 from edgead.types import score_text
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -615,6 +615,25 @@ def test_row_17_a_model_streams(model, line_data, tmp_path):
     for source in (line_data / "test" / "dent", str(line_data / "test" / "dent")):
         summary = model.stream(source, [f"jsonl:{tmp_path}/v.jsonl"])
         assert summary.frames == 2 and summary.fault is None
+
+
+def test_row_17_half_of_a_part_is_warned_of_once_for_each_shape_and_model(trained_model, line_data, caplog):
+    images = [load_image(path) for path in sorted((line_data / "test" / "good").iterdir())[:3]]
+    height, width = images[0].shape[:2]
+    with edgead.load(trained_model) as model:
+        verdicts = model.predict_all([*images, images[0][::2, ::2]])
+        assert len(list(verdicts)) == 4 and caplog.text == ""
+        session = model.session()
+        for image in images:
+            model.predict(image[: height // 2])
+            session.judge(image[: height // 2])
+        words = f"frames of {width} x {height // 2} pixels where the model learnt {width} x {height}: parts are cut off"
+        assert caplog.text.count(words) == 1
+        model.predict(images[0][:, : width // 2])
+        assert caplog.text.count("parts are cut off") == 2
+        for left in range(20):
+            model.predict(images[0][: height // 4, : width - left])
+        assert caplog.text.count("parts are cut off") == 10
 
 
 def test_row_17_a_closed_detector_says_so(trained_model, part):

@@ -241,6 +241,19 @@ def test_stream_gives_the_scores_of_predict(model, line_data, tmp_path):
     assert [row["decision"] for row in rows] == [row["decision"] for row in predicted]
 
 
+def test_a_stream_of_half_frames_says_so_once_and_counts_them(model, line_data, tmp_path, caplog):
+    for number, path in enumerate(sorted((line_data / "test" / "good").iterdir())[:4]):
+        image = load_image(path)
+        write_image(tmp_path / "frames" / f"{number}.png", image[: len(image) // 2] if number else image)
+    height, width = image.shape[:2]
+    ended = edgead("stream", model, tmp_path / "frames")
+    words = f"frames of {width} x {height // 2} pixels where the model learnt {width} x {height}: parts are cut off"
+    assert caplog.text.count(words) == 1
+    assert "3 of another format than the model learnt" in " ".join(ended.stdout.split())
+    assert report("stream", model, tmp_path / "frames")["other_format"] == 3
+    assert report("stream", model, line_data / "test" / "good")["other_format"] == 0
+
+
 def test_profile(model):
     result = report("profile", model, "-n", "30", "--warmup", "3")
     assert result["n"] == 30

@@ -77,6 +77,7 @@ STORIES = {
     "EdgeadYieldIsBelowItsLimit": (['edgead_notices_open{kind="yield_below"} 0x9 1x9'], "5m", "11m"),
     "EdgeadNoPartComes": (['edgead_notices_open{kind="no_part"} 0x9 1x9'], "5m", "12m"),
     "EdgeadPartsAreNotInspected": (['edgead_notices_open{kind="not_inspected"} 0x9 1x9'], "5m", "12m"),
+    "EdgeadFramesDoNotFitTheModel": (['edgead_notices_open{kind="frame_format"} 0x9 1x9'], "5m", "11m"),
     "EdgeadSiteFileIsNotInForce": (['edgead_notices_open{kind="site"} 0x9 1x9'], "5m", "12m"),
     "EdgeadYieldHasFallen": (
         [

@@ -14,7 +14,9 @@ from daemons import RunningDaemon, conveyor, make_site, started
 from fakes import edit_manifest
 from patience import wait_for
 
+from edgead.images.files import write_image
 from edgead.serialization.notice import KINDS
+from edgead.synthetic.line import render
 
 expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
 
@@ -27,10 +29,12 @@ def wrong_score(content: dict[str, Any]) -> None:
 def bad_day(model: Path, folder: Path) -> dict[str, Any]:
     """A site of which all is wrong that an alarm knows, but for what a threshold on the page makes wrong."""
     shutil.copytree(model, folder / "broken")
+    write_image(folder / "halves" / "1.png", render(0)[0][::2])
     edit_manifest(folder / "broken", wrong_score)
     cameras = {
         "conveyor": conveyor(5, count=40),
         "side": conveyor(2, seed=2) | {"health": {"dark_below": 255}},
+        "ftp": {"uri": f"watch:{folder / 'halves'}"},
         "top": {"uri": str(folder / "unplugged.mp4")},
     }
     alarms = {"rejects_in_a_row": 3, "yield_below": 90, "of": 20}
@@ -43,6 +47,7 @@ def bad_day(model: Path, folder: Path) -> dict[str, Any]:
             **{"camera": "conveyor", "model": str(model), "trigger": {"kind": "software"}},
             "alarms": {"no_part_for_s": 3},
         },
+        "lids": {"camera": "ftp", "model": str(model)},
         "seals": {"camera": "conveyor", "model": str(folder / "broken")},
     }
     sinks = {"plc": {"kind": "webhook", "url": "http://127.0.0.1:9/", "retry_most_s": 1}}
@@ -132,7 +137,11 @@ def in_german(page: Any, shots: Path) -> None:
     page.evaluate("localStorage.setItem('edgead-language', 'de')")
     page.reload()
     listed = page.locator("#notice-list")
-    for words in ("side: Die Bilder der KameraDie Bilder sind zu dunkel", "top: Kamera ohne Bilderverloren: "):
+    for words in (
+        "side: Die Bilder der KameraDie Bilder sind zu dunkel",
+        "top: Kamera ohne Bilderverloren: ",
+        "lids: Bilder in anderem FormatBilder von ",
+    ):
         expect(listed).to_contain_text(words)
     expect(listed).to_contain_text(re.compile("caps: Drift(Teile|die Bilder)[^(]* \\([^a-z]*mehr Teile als sonst"))
     shot(page, shots, "5-german")

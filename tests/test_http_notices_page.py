@@ -11,6 +11,7 @@ from http_side import served
 from patience import wait_until
 
 from edgead.drift import DriftState
+from edgead.images.likeness import Misfit, Size
 from edgead.serialization.notice import Notice
 
 expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
@@ -86,6 +87,33 @@ def test_faults_are_said_in_german(browser, daemon, url):
         )
         seen = "Ein Teil der Anlagendatei gilt nichtbraucht einen Neustart: store; front behält sein Modell: it broke"
         expect(page.locator(".notice")).to_contain_text(seen)
+
+
+@pytest.mark.parametrize(
+    ("language", "seen"),
+    [
+        (
+            "en",
+            "Alarmfront: Frames of another formatframes of 227 × 120 pixels where the model learnt 227 × 227: parts "
+            "are cut off or squeezed; verdicts may be wrong: has the format or the region of the camera changed?",
+        ),
+        (
+            "de",
+            "Alarmfront: Bilder in anderem FormatRezept lid: Bilder von 227 × 120 Pixeln, gelernt wurden 227 × 227: "
+            "Teile sind abgeschnitten oder verzerrt, Urteile können falsch sein. "
+            "Format oder Ausschnitt der Kamera geändert?",
+        ),
+    ],
+)
+def test_frames_of_another_format_are_said_with_both_sizes(browser, daemon, url, tmp_path, language, seen):
+    with opened_page(browser, f"{url}/#system", locale=language) as page:
+        text = Misfit("proportions", Size(120, 227), Size(227, 227)).text
+        daemon.raise_notice("frame_format", text if language == "en" else f"recipe lid: {text}")
+        expect(page.locator(".notice")).to_contain_text(seen)
+        expect(page.locator("#notice-list")).to_contain_text(seen.removeprefix("Alarm"))
+        page.locator(".tabs a[href='#live']").click()
+        expect(page.locator(".notice")).to_be_visible()
+        shot(page, tmp_path / "shots", f"format-{language}")
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgead.images.files import load_image
-from edgead.images.likeness import likeness_warnings, look_of, odd_ones
+from edgead.images.likeness import Size, likeness_warnings, look_of, misfit, odd_ones
 
 GOLDEN = "the model's golden images"
 
@@ -86,3 +86,35 @@ def test_products_that_differ_are_compared_apart():
     assert apart.startswith(
         "1 of 9 images, nut/8.png first, are much smaller (64 x 48 pixels) than the others (640 x 480)"
     )
+
+
+LEARNT = [Size(960, 1280)] * 3
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "options", "what"),
+    [
+        (Size(960, 1280), LEARNT, {}, None),
+        (Size(480, 640), LEARNT, {}, None),  # resized by the camera
+        (Size(470, 640), LEARNT, {}, None),
+        (Size(400, 640), LEARNT, {}, "proportions"),
+        (Size(400, 640), LEARNT, {"stretched": False}, None),  # filled up
+        (Size(470, 620), LEARNT, {}, "small"),
+        (Size(480, 640), LEARNT, {"in_pixels": True}, "size"),
+        (Size(960, 1280), LEARNT, {"in_pixels": True}, None),
+        # Of what was learnt in several sizes none is the camera's, and of several proportions neither.
+        (Size(300, 400), [*LEARNT, Size(480, 640)], {}, None),
+        (Size(480, 640), [*LEARNT, Size(1200, 1600)], {"in_pixels": True}, None),
+        (Size(400, 640), [*LEARNT, Size(480, 640)], {"in_pixels": True}, "proportions"),
+        (Size(300, 300), [Size(960, 1280), Size(1280, 960), Size(960, 960)], {}, None),
+    ],
+)
+def test_frames_that_do_not_fit_are_found_as_images_are(given, known, options, what):
+    options = {"in_pixels": False, "stretched": True, **options}
+    found = misfit(given, known, **options)
+    assert (found and found.what) == what
+    assert found is None or found.in_proportions is (given == Size(400, 640))
+    if len(set(known)) == 1:
+        image = np.zeros((int(given.height), int(given.width), 3), np.uint8)
+        looks = [look_of(np.zeros((int(size.height), int(size.width), 3), np.uint8)) for size in known]
+        assert (likeness_warnings({"a.png": look_of(image)}, looks, GOLDEN, **options) != []) is (what is not None)

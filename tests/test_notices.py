@@ -12,10 +12,11 @@ import pytest
 from verdicts import Line
 
 from edgead.daemon.alarms import AlarmWatch, Finding, FrameCounts
-from edgead.daemon.judging import PipelineState
+from edgead.daemon.judging import Misfits, PipelineState
 from edgead.daemon.notices import NoticeLedger, Notices
 from edgead.drift import DriftState
 from edgead.errors import EdgeadError, SettingsError
+from edgead.images.likeness import Misfit, Size
 from edgead.serialization.notice import KINDS, notice_record
 from edgead.site.alarms import AlarmsSection
 from edgead.site.load import load_site
@@ -167,6 +168,7 @@ class Plant:
             drift=None,
             section=self.site.pipelines["caps"],
             frame_counts=FrameCounts(0, 0, 0),
+            misfits=Misfits(),
         )
         self.pipelines = {"caps": self.caps}
         self.sinks = {"plc": SimpleNamespace(status=lambda: SimpleNamespace(**self.sink))}
@@ -242,6 +244,45 @@ def test_a_refused_site_file_stands_until_one_is_taken(plant):
     assert plant.after(4) == [] and len(plant.notices.standing()[0].text) < 600
     plant.refused = ""
     assert plant.after(4) == ["site site resolved"]
+
+
+HALF = Misfit("proportions", Size(120, 227), Size(227, 227))
+HALF_TEXT = (
+    "frames of 227 x 120 pixels where the model learnt 227 x 227: parts are cut off or squeezed; verdicts may be "
+    "wrong: has the format or the region of the camera changed?"
+)
+
+
+def test_frames_of_another_format_are_an_alarm_at_once_until_some_fit(plant):
+    misfits = plant.caps.misfits
+    misfits.add("", None)
+    assert plant.after(5) == []
+    misfits.add("", HALF)
+    assert plant.after(0) == ["frame_format caps raised"]
+    (notice,) = plant.notices.standing()
+    assert (notice.about, notice.severity, notice.text) == ("pipeline", "critical", HALF_TEXT)
+    for _ in range(20):  # two cameras that fill one folder by turns
+        misfits.add("", None)
+        misfits.add("", HALF)
+        assert plant.after(1) == []
+    misfits.add("", None)
+    misfits.add("", None)
+    assert plant.after(5) == []
+    misfits.add("", None)
+    assert plant.after(0) == ["frame_format caps resolved"]
+
+
+def test_frames_of_another_format_outlive_a_restart_until_a_frame_says_otherwise(plant, caplog):
+    plant.caps.misfits.add("lid", Misfit("small", Size(48, 64), Size(480, 640)))
+    with caplog.at_level("WARNING"):
+        assert plant.after(0) == ["frame_format caps raised"]
+    assert "caps: alarm raised: recipe lid: frames of 64 x 48 pixels where" in caplog.text
+    assert plant.notices.standing()[0].severity == "warning"
+    plant.caps.misfits = Misfits()
+    plant.begin()
+    assert plant.after(5) == []
+    plant.caps.misfits.add("lid", None)
+    assert plant.after(0) == ["frame_format caps resolved"]
 
 
 def test_what_comes_and_goes_is_no_fault(plant):

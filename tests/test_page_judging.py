@@ -14,7 +14,7 @@ from fake_daemon import FakeDaemon, FakePipeline, make_judged
 from http_side import served
 
 from edgead.images.files import decode_image, write_image
-from edgead.images.likeness import has_other_shape, look_of
+from edgead.images.likeness import Size, misfit
 from edgead.sources.settings import CameraSection
 from edgead.types import Part
 
@@ -36,8 +36,8 @@ class Desk(FakePipeline):
         return replace(frame, image=image), verdict
 
     def squeezed_into(self, frame):
-        learnt = look_of(np.zeros((120, 160, 3), np.uint8))
-        return learnt if has_other_shape(look_of(frame.image), learnt) else None
+        found = misfit(Size(*frame.image.shape[:2]), [Size(120, 160)], in_pixels=False, stretched=True)
+        return found and found.learnt
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import edgead.web
 from edgead.daemon import pipeline, site_runtime
 from edgead.drift.words import _SPREAD, _WORDS, drift_reason
+from edgead.images.likeness import Difference, Misfit, Size
 from edgead.sources import camera, connection, live, network, reader_process, supervised
 from edgead.sources.supervised import _DEAD
 
@@ -139,3 +141,13 @@ def test_what_of_a_site_is_not_in_force_is_found_by_the_page():
     assert len(said) == 2
     for text in (site_runtime.RESTART, *said):
         assert any(re.search(pattern, text) for pattern in patterns), text
+
+
+def test_what_frames_of_another_format_are_said_to_be_is_found_by_the_page():
+    page = (PAGE / "reasons.js").read_text("utf-8")
+    (listed,) = re.findall(r"const FORMAT = \{(.*?)\};", page, re.DOTALL)
+    (pattern,) = re.findall(r"= /(.*learnt.*)/\.exec", page)
+    for what in get_args(Difference):
+        found = re.match(pattern, f"recipe 7: {Misfit(what, Size(120, 227), Size(227, 227)).text}")
+        assert found is not None and found.groups()[:3] == ("7", "227 x 120", "227 x 227")
+        assert f'"{found[4]}": t("{found[4]}")' in listed

@@ -40,6 +40,8 @@ class Model(Detector):
     20
     """
 
+    _warns_of_format = True
+
     def info(self) -> dict[str, Any]:
         """Say what the model is, in values that JSON knows: sizes are width and height in pixels.
 

@@ -29,10 +29,9 @@ from edgead.daemon.thresholds import (
     thresholds_of,
 )
 from edgead.detector import Detector, Measurement, Session
-from edgead.detector.golden_likeness import squeezed_into
 from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import EdgeadError, SettingsError
-from edgead.images.likeness import Look
+from edgead.images.likeness import Misfit
 from edgead.process import memory
 from edgead.site.part_naming import RecipeSection
 from edgead.site.schema import PipelineSection
@@ -59,7 +58,6 @@ class InService:
         self._detector: Detector | None = None
         self._session: Session | None = None  # of the detector, once it has seen a frame
         self._using = threading.Lock()  # held for one image at most
-        self._learnt: tuple[Detector, Look | None] | None = None  # what the detector squeezes images into, once asked
 
     @property
     def detector(self) -> Detector | None:
@@ -75,15 +73,12 @@ class InService:
         """Let another detector, or none, judge from the next frame on; returns the one before, still open."""
         with self._using:
             old, self._detector, self._session = self._detector, new, None
-            self._learnt = None
         return old
 
-    def squeezed_into(self) -> Look | None:
-        """See `edgead.detector.golden_likeness.squeezed_into`; golden images are read once for a detector."""
-        detector, learnt = self.require(), self._learnt
-        if learnt is None or learnt[0] is not detector:
-            learnt = self._learnt = detector, squeezed_into(detector)
-        return learnt[1]
+    def misfit(self, frame: Frame) -> Misfit | None:
+        """In what a frame's size differs from those learnt; see `edgead.detector.golden_likeness.FormatCheck`."""
+        detector = self._detector
+        return None if detector is None else detector.format_check.misfit(frame.image.shape)
 
     def step(self, frame: Frame) -> Verdict | None:
         """Judge the next frame, as `Session.step`."""
@@ -213,9 +208,9 @@ class ActiveModel:
         """Give a frame as it is drawn and kept; see `Detector.shown`."""
         return self._in_service.shown(frame)
 
-    def squeezed_into(self) -> Look | None:
-        """The look of the images that the model in service learnt, where others are squeezed into their proportions."""
-        return self._in_service.squeezed_into()
+    def misfit(self, frame: Frame) -> Misfit | None:
+        """In what the size of a frame differs from those that the model in service learnt; None where it fits."""
+        return self._in_service.misfit(frame)
 
     @property
     def keeps_depth(self) -> bool:
@@ -422,6 +417,7 @@ class ActiveModel:
             self._section.check_model(detector.artifact)
             self_test(detector).require()
             self._thresholds.apply(detector)
+            _ = detector.format_check.known  # read now, and not while the first frame waits
         except BaseException:
             detector.close()
             raise
@@ -511,9 +507,9 @@ class Recipes:
         """Give a frame as it is drawn and kept by the model that judges it; see `Detector.shown`."""
         return self.slots[self.recipe_of(frame) or ""].shown(frame)
 
-    def squeezed_into(self, frame: Frame) -> Look | None:
-        """What the model that judges a frame squeezes it into, where it has another shape; see `ActiveModel`."""
-        return self.slots[self.recipe_of(frame) or ""].squeezed_into()
+    def misfit(self, frame: Frame) -> Misfit | None:
+        """In what the size of a frame differs from those that the model which judges it learnt."""
+        return self.slots[self.recipe_of(frame) or ""].misfit(frame)
 
     def recipe_of(self, frame: Frame) -> str | None:
         """The name in `slots` of the model that a frame's product has; None where it has none."""

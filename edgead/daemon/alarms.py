@@ -14,7 +14,9 @@ from edgead.types import FAULT
 _BAD = ("reject", FAULT)
 OF_VERDICTS: tuple[NoticeKind, ...] = ("rejects_in_a_row", "yield_below")
 """Kinds of alarms that a verdict raises and resolves."""
-ALARMS: tuple[NoticeKind, ...] = (*OF_VERDICTS, "no_part", "not_inspected")
+AT_ONCE: tuple[NoticeKind, ...] = ("no_part", "frame_format")
+"""Kinds of alarms that have a hysteresis of their own, and do not wait for `settle_s`."""
+ALARMS: tuple[NoticeKind, ...] = (*OF_VERDICTS, *AT_ONCE, "not_inspected")
 
 _WINDOW_S = 60.0
 # What a reload or a disk costs once is no alarm.
@@ -88,7 +90,7 @@ class AlarmWatch:
     @property
     def kinds(self) -> frozenset[NoticeKind]:
         """Which alarms may be raised."""
-        return frozenset(kind for kind in ALARMS if self._limit(kind) is not None)
+        return frozenset(kind for kind, limit in self._limits.items() if limit is not None)
 
     def add(self, decision: str) -> tuple[Change, ...]:
         """Take the decision of the next part; gives what it changes, which is nothing nearly always."""
@@ -133,16 +135,17 @@ class AlarmWatch:
         severity: Severity = KINDS[kind][1][0]
         if kind == "not_inspected" and found[1] > 10 * self._frames.above:
             severity = "critical"
-        return Finding(kind, self._pipeline, found[0], severity, found[1], self._limit(kind))
+        return Finding(kind, self._pipeline, found[0], severity, found[1], self._limits[kind])
 
-    def _limit(self, kind: NoticeKind) -> float | None:
+    @property
+    def _limits(self) -> dict[NoticeKind, float | None]:
         section = self._section
         return {
             "rejects_in_a_row": section.rejects_in_a_row,
             "yield_below": section.yield_below,
             "no_part": section.no_part_for_s,
             "not_inspected": section.not_inspected_above,
-        }[kind]
+        }
 
 
 class _Row:

@@ -8,9 +8,10 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Protocol
 
 from edgead.daemon.alarms import Finding
-from edgead.serialization.notice import NoticeKey
+from edgead.serialization.notice import NoticeKey, Severity
 
 if TYPE_CHECKING:
+    from edgead.daemon.judging import Misfits
     from edgead.daemon.pipeline import Pipeline
     from edgead.evidence import EvidenceStore
     from edgead.sinks.queued import QueuedSink
@@ -59,6 +60,7 @@ def find_faults(parts: SiteParts) -> Found:
         _of_camera(camera, standing, unknown)
     for pipeline in list(parts.pipelines.values()):
         _of_pipeline(pipeline, standing, unknown)
+        _of_format(pipeline.name, pipeline.misfits, standing, unknown)
     standing += _of_sinks(list(parts.sinks.values()))
     if problems := parts.store.problems():
         standing.append(Finding("evidence", STORE, "; ".join(problems), "critical"))
@@ -93,6 +95,16 @@ def _of_pipeline(pipeline: Pipeline, standing: list[Finding], unknown: set[Notic
         unknown.add(("drift", name))
     elif drift is not None and drift.state == "warning":
         standing.append(Finding("drift", name, drift.reason or "parts or images have changed", "warning"))
+
+
+def _of_format(name: str, misfits: Misfits, standing: list[Finding], unknown: set[NoticeKey]) -> None:
+    if not misfits.known:
+        unknown.add(("frame_format", name))
+    elif (newest := misfits.newest) is not None:
+        recipe, found = newest
+        text = f"recipe {recipe}: {found.text}" if recipe else found.text
+        severity: Severity = "warning" if found.what == "small" else "critical"
+        standing.append(Finding("frame_format", name, text, severity))
 
 
 def _of_sinks(sinks: Iterable[QueuedSink]) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from edgead.daemon.active_model import Recipes
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.part_code import PartCode
 from edgead.errors import EdgeadError, NotNowError, NoVerdictInTimeError, SettingsError
+from edgead.images.likeness import Misfit
 from edgead.process.log_rate import limited_log
 from edgead.profiling.inspector import FrameError, Inspector
 from edgead.site.schema import PipelineSection
@@ -38,6 +39,8 @@ Kind = Literal["program", "hang", "model", "frame", "camera", "trigger"]
 _KINDS: tuple[Kind, ...] = ("program", "hang", "model", "frame", "camera", "trigger")
 # Of each stage: p99.9 has ten samples above it, and a pipeline needs less than a megabyte for them.
 _WINDOW = 10_000
+# So many frames in a row must fit: two cameras that fill one folder by turns shall not raise and resolve all day.
+_FIT_AGAIN = 3
 
 
 class PipelineState:
@@ -281,6 +284,33 @@ class Receivers:
     before: int
 
 
+class Misfits:
+    """Knows whether frames come that the model did not learn the like of: from the first one on, until some fit.
+
+    Attributes
+    ----------
+    known : bool
+        Whether a frame has been judged.
+    newest : (str, Misfit) or None
+        The recipe of the newest such frame and in what it differs; None while frames fit.
+    """
+
+    def __init__(self) -> None:
+        self.known = False
+        self.newest: tuple[str, Misfit] | None = None
+        self._fit = 0
+
+    def add(self, recipe: str, misfit: Misfit | None) -> None:
+        """Take the next frame that was judged."""
+        if misfit is not None:
+            self.newest, self._fit = (recipe, misfit), 0
+        elif self.newest is not None:
+            self._fit += 1
+            if self._fit >= _FIT_AGAIN:
+                self.newest = None
+        self.known = True
+
+
 class Judging:
     """Judges frames, one after the other, in one thread; the numbers may be read from any.
 
@@ -312,6 +342,7 @@ class Judging:
         self._models, self._drift = models, drift
         self._pipeline, self._log = pipeline, limited_log(__name__, most=20, within_s=60)
         self._before: deque[Frame] = deque(maxlen=receivers.before)
+        self.misfits = Misfits()
 
     def pass_by(self, frame: Frame, *, wanted: bool) -> None:
         """Let a frame go without a verdict, where none was asked for or none can be given."""
@@ -352,8 +383,9 @@ class Judging:
         self._tell(frame, verdict)
         self.inspector.finish(frame, verdict)
         self.latest = (frame, verdict)
-        recipe = self._models.recipe_of(frame)
-        if recipe is not None:
+        recipe, misfit = self._models.recipe_of(frame), self._models.misfit(frame)
+        self.misfits.add(recipe or "", misfit)
+        if recipe is not None and misfit is None:  # what does not fit says nothing of parts
             self._drift.add(recipe, frame, verdict)  # last: the verdict is out
         return verdict
 

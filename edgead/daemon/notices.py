@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from edgead.daemon.alarms import ALARMS, OF_VERDICTS, AlarmWatch, Change, Finding
+from edgead.daemon.alarms import ALARMS, AT_ONCE, OF_VERDICTS, AlarmWatch, Change, Finding
 from edgead.daemon.faults import Found, SiteParts, find_faults
 from edgead.errors import EdgeadError
 from edgead.files.atomic import write_whole
@@ -286,7 +286,7 @@ class Notices:
         return [
             Change(key, found.standing.get(key))
             for key, since_s in self._differs_since_s.items()
-            if key[0] == "no_part" or now_s - since_s >= self._settle_s
+            if key[0] in AT_ONCE or now_s - since_s >= self._settle_s
         ]
 
     def _changed(self, change: Change) -> Notice | None:

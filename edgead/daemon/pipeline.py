@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgead.daemon.alarms import FrameCounts
-from edgead.daemon.judging import Asking, JudgementError, Judging, Requests
+from edgead.daemon.judging import Asking, JudgementError, Judging, Misfits, Requests
 from edgead.daemon.model_control import SteeredModel, Wiring
 from edgead.daemon.supervisor import RestartBudget, Supervisor
 from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.images.files import UnfitImageError
-from edgead.images.likeness import Look, has_other_shape, look_of
+from edgead.images.likeness import Size
 from edgead.profiling.inspector import FrameError
 from edgead.site.schema import LimitsSection, PipelineSection
 from edgead.site.status import PipelineStatus, State
@@ -140,10 +140,15 @@ class Pipeline(SteeredModel):
             raise NotNowError(f"{self.name}: is {self.state}" + (f": {self.reason}" if self.reason else ""))
         return self._requests.ask(lambda: self._camera.offer(data, part), within_s)
 
-    def squeezed_into(self, frame: Frame) -> Look | None:
-        """The look of the images that its model learnt, where a frame of another shape is squeezed into theirs."""
-        learnt = self._recipes.squeezed_into(frame)
-        return learnt if learnt is not None and has_other_shape(look_of(frame.image), learnt) else None
+    def squeezed_into(self, frame: Frame) -> Size | None:
+        """The size of the images that its model learnt, where a frame has other proportions and is squeezed."""
+        found = self._recipes.misfit(frame)
+        return found.learnt if found is not None and found.in_proportions else None
+
+    @property
+    def misfits(self) -> Misfits:
+        """Whether frames come that its model did not learn the like of."""
+        return self._judging.misfits
 
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""

@@ -18,6 +18,7 @@ from edgead.artifact.manifest import Calibration
 from edgead.artifact.preprocess import visible_image
 from edgead.calibration.group_conformal import Ranking
 from edgead.detector.box_sizes import in_mm
+from edgead.detector.golden_likeness import FormatCheck
 from edgead.detector.known_kinds import open_kinds
 from edgead.detector.measurer import Measurement, Measurer
 from edgead.errors import SettingsError
@@ -47,6 +48,8 @@ from edgead.types import COLOUR, VALUES, Box, Frame, Verdict
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from edgead.images.likeness import Misfit
+
 V = TypeVar("V", bound=Verdict)
 
 
@@ -67,6 +70,9 @@ class Detector(Measurer):
     'ok'
     """
 
+    # Whether it logs what `format_check` finds: the daemon and the commands say it in their own way.
+    _warns_of_format = False
+
     def __init__(
         self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
     ):
@@ -79,6 +85,7 @@ class Detector(Measurer):
         self.manifest = artifact.manifest
         limits = self.manifest.graphs[self.graph.precision].calibration
         self.graph = replace(self.graph, calibration=limits)
+        self.format_check = FormatCheck(artifact, self.graph.golden)
         self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
         self._kinds = open_kinds(artifact)
         if self._kinds:
@@ -313,6 +320,8 @@ class Detector(Measurer):
         """Judge an image by the scores that `score` makes of the network's outputs; None where it makes none."""
         limits = self._limits()  # once: another thread may set others
         measured = self._measure(image, score, describe_above=limits.review if self._kinds else math.inf)
+        if self._warns_of_format:
+            self.format_check.warn(image.shape)
         return None if measured is None else self._verdict(measured, image, limits, make)
 
     def _verdict(self, measured: Measurement, image: np.ndarray, limits: Calibration, make: Callable[..., V]) -> V:
@@ -476,3 +485,7 @@ class Session:
     def shown(self, frame: Frame) -> Frame:
         """See `Detector.shown`."""
         return self._detector.shown(frame)
+
+    def misfit(self, frame: Frame) -> Misfit | None:
+        """See `edgead.detector.golden_likeness.FormatCheck.warn`."""
+        return self._detector.format_check.warn(frame.image.shape)

@@ -2,21 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
-from edgead.detector.detector import Detector
-from edgead.images.likeness import Look, learnt_shape, likeness_warnings, look_of
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.manifest import Golden
+from edgead.detector.measurer import Measurer
+from edgead.images.header import image_size
+from edgead.images.likeness import Look, Misfit, Size, likeness_warnings, look_of, misfit
+
+logger = logging.getLogger(__name__)
+
+# Parts that are cut out one by one may each have a size of their own.
+_MOST_WARNINGS = 10
 
 
-def unlike_golden(detector: Detector, looks: Mapping[str, Look], *, share: float = 0.0) -> list[str]:
+class FormatCheck:
+    """Finds images whose size is not what a model learnt; an image of the size of the one before costs a comparison.
+
+    Parameters
+    ----------
+    artifact : Artifact
+    golden : sequence of Golden
+        Where none of them can be read, nothing is found.
+    """
+
+    def __init__(self, artifact: Artifact, golden: Sequence[Golden]):
+        self._artifact, self._golden = artifact, golden
+        self._newest: tuple[tuple[int, ...], Misfit | None] = (), None
+        self._warned: set[tuple[int, ...]] = set()
+
+    def misfit(self, shape: tuple[int, ...]) -> Misfit | None:
+        """Find in what an image of shape (H, W) or (H, W, C) differs; None where it fits."""
+        shape = shape[:2]
+        newest = self._newest
+        if newest[0] != shape:
+            newest = self._newest = shape, self._find(Size(*shape))
+        return newest[1]
+
+    def warn(self, shape: tuple[int, ...]) -> Misfit | None:
+        """Find the same, and log it once for each size."""
+        found = self.misfit(shape)
+        if found is not None and shape[:2] not in self._warned and len(self._warned) < _MOST_WARNINGS:
+            self._warned.add(shape[:2])
+            logger.warning("%s: %s", self._artifact.path, found.text)
+        return found
+
+    @cached_property
+    def known(self) -> tuple[Size, ...]:
+        """Sizes of the golden images, read from their headers once."""
+        try:
+            headers = [image_size(self._artifact.optional_file(one.image) or b"") for one in self._golden]
+        except ArtifactError:
+            return ()
+        return tuple(Size(*size) for size in headers if size is not None)
+
+    def _find(self, size: Size) -> Misfit | None:
+        if not self.known:
+            return None
+        spec = self._artifact.manifest.preprocessing
+        return misfit(size, self.known, in_pixels=spec.roi is not None, stretched=spec.fill == "stretch")
+
+
+def unlike_golden(detector: Measurer, looks: Mapping[str, Look], *, share: float = 0.0) -> list[str]:
     """Say in what images do not look as the golden ones, where more than this share of them do not.
 
     See `edgead.images.likeness.likeness_warnings`; a detector without golden images finds nothing.
     """
-    known = _golden_looks(detector)
+    artifact = detector.artifact
+    known = [look_of(artifact.image(golden.image)) for golden in detector.graph.golden]
     if not known:
         return []
-    spec = detector.artifact.manifest.preprocessing
+    spec = artifact.manifest.preprocessing
     return likeness_warnings(
         looks,
         known,
@@ -25,15 +83,3 @@ def unlike_golden(detector: Detector, looks: Mapping[str, Look], *, share: float
         stretched=spec.fill == "stretch",
         share=share,
     )
-
-
-def squeezed_into(detector: Detector) -> Look | None:
-    """The look of the images that a detector learnt, where others are squeezed into their proportions; else None."""
-    if detector.artifact.manifest.preprocessing.fill != "stretch":
-        return None
-    known = _golden_looks(detector)
-    return learnt_shape(known) if known else None
-
-
-def _golden_looks(detector: Detector) -> list[Look]:
-    return [look_of(detector.artifact.image(golden.image)) for golden in detector.graph.golden]

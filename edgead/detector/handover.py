@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from edgead.errors import EdgeadError
 from edgead.runtime.engine import NoEngineError
 from edgead.runtime.engine_builder import EngineError
 from edgead.types import Frame, Verdict
+
+if TYPE_CHECKING:
+    from edgead.images.likeness import Misfit
 
 logger = logging.getLogger(__name__)
 
@@ -153,3 +157,7 @@ class SuccessionSession:
     def shown(self, frame: Frame) -> Frame:
         """Give a frame that was judged as it is drawn and kept; see `Detector.shown`."""
         return self._session.shown(frame)
+
+    def misfit(self, frame: Frame) -> Misfit | None:
+        """In what a frame that was judged differs from what was learnt; see `Session.misfit`."""
+        return self._session.misfit(frame)

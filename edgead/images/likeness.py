@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -20,6 +21,9 @@ _MUCH_SMALLER = 0.5
 _FAINTEST_COLOUR = 3.0
 # Exchanged, blue and red must come at least so much nearer to those of the others.
 _FAR_NEARER = 0.5
+Difference = Literal["proportions", "size", "small"]
+"""In what the size of an image may differ from those that are known."""
+
 _WORDS = {
     "colours": "look as if red and blue were exchanged, beside {others}: write them with the right order of channels; "
     'in Python, arrays are BGR unless colour="rgb" says otherwise',
@@ -30,15 +34,20 @@ _WORDS = {
     "small": "are much smaller ({given} pixels) than {others} ({usual}): they are enlarged and show nothing finer; "
     "give whole frames in one format of the camera",
 }
+# What comes of it where frames are judged that nobody has looked at.
+OF_FRAMES: dict[Difference, str] = {
+    "proportions": "parts are cut off or squeezed",
+    "size": "the region of interest, which is in pixels, shows something else",
+    "small": "fine defects are not seen",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Height, width and, in a coarse grid of shape (8, 8), blue minus red."""
+class Size:
+    """Height and width in pixels."""
 
     height: float
     width: float
-    blue_over_red: np.ndarray
 
     @property
     def proportions(self) -> float:
@@ -47,6 +56,34 @@ class Look:
     @property
     def size(self) -> str:
         return f"{self.width:.0f} x {self.height:.0f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Size):
+    """Size and, in a coarse grid of shape (8, 8), blue minus red."""
+
+    blue_over_red: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """In what the size of a frame differs from those that a model learnt."""
+
+    what: Difference
+    given: Size
+    learnt: Size
+
+    @property
+    def in_proportions(self) -> bool:
+        """Whether the proportions differ, whatever else does."""
+        return _have_other_proportions(self.given, self.learnt)
+
+    @property
+    def text(self) -> str:
+        return (
+            f"frames of {self.given.size} pixels where the model learnt {self.learnt.size}: {OF_FRAMES[self.what]}; "
+            "verdicts may be wrong: has the format or the region of the camera changed?"
+        )
 
 
 def look_of(image: np.ndarray) -> Look:
@@ -62,8 +99,13 @@ def look_of(image: np.ndarray) -> Look:
 
 def usual_look(looks: Sequence[Look]) -> Look:
     """The median of several looks."""
-    height, width = (float(np.median([getattr(look, side) for look in looks])) for side in ("height", "width"))
-    return Look(height, width, np.median([look.blue_over_red for look in looks], axis=0))
+    size = _usual_size(looks)
+    return Look(size.height, size.width, np.median([look.blue_over_red for look in looks], axis=0))
+
+
+def _usual_size(sizes: Sequence[Size]) -> Size:
+    height, width = (float(np.median([getattr(size, side) for size in sizes])) for side in ("height", "width"))
+    return Size(height, width)
 
 
 def likeness_warnings(
@@ -106,15 +148,23 @@ def likeness_warnings(
     ]
 
 
-def learnt_shape(known: Sequence[Look]) -> Look | None:
-    """The usual look of known images, where they have the same proportions; None where they are mixed themselves."""
-    usual = usual_look(known)
-    return usual if _have_one_shape(known, usual) else None
+def misfit(size: Size, known: Sequence[Size], *, in_pixels: bool, stretched: bool) -> Misfit | None:
+    """Find in what the size of a frame differs from known ones, as `likeness_warnings` does.
 
+    Images that are known in several proportions, or sizes, speak against none of the same kind.
 
-def has_other_shape(look: Look, usual: Look) -> bool:
-    """Whether the proportions differ so much that stretching one into the other is seen."""
-    return abs(look.proportions - usual.proportions) > SAME_PROPORTIONS
+    Parameters
+    ----------
+    size : Size
+    known : sequence of Size
+        At least one.
+    in_pixels, stretched : bool
+        See `likeness_warnings`.
+    """
+    usual = _usual_size(known)
+    one_size = len(set(known)) == 1
+    what = _size_difference(size, usual, in_pixels and one_size, stretched and _have_one_shape(known, usual))
+    return None if what is None or (what == "small" and not one_size) else Misfit(what, size, usual)
 
 
 def odd_ones(looks: Mapping[str, Look], *, apart: bool = False, in_pixels: bool, stretched: bool) -> list[str]:
@@ -132,19 +182,26 @@ def odd_ones(looks: Mapping[str, Look], *, apart: bool = False, in_pixels: bool,
 
 
 def _differences(look: Look, usual: Look, in_pixels: bool, stretched: bool) -> list[str]:
-    found = []
-    if in_pixels and (look.height, look.width) != (usual.height, usual.width):
-        found.append("size")
-    elif stretched and has_other_shape(look, usual):
-        found.append("proportions")
-    elif max(look.height / usual.height, look.width / usual.width) < _MUCH_SMALLER:
-        found.append("small")
+    in_size = _size_difference(look, usual, in_pixels, stretched)
+    found: list[str] = [] if in_size is None else [in_size]
     if _is_exchanged(look.blue_over_red, usual.blue_over_red):
         found.append("colours")
     return found
 
 
-def _have_one_shape(known: Sequence[Look], usual: Look) -> bool:
+def _size_difference(size: Size, usual: Size, in_pixels: bool, stretched: bool) -> Difference | None:
+    if in_pixels and (size.height, size.width) != (usual.height, usual.width):
+        return "size"
+    if stretched and _have_other_proportions(size, usual):
+        return "proportions"
+    return "small" if max(size.height / usual.height, size.width / usual.width) < _MUCH_SMALLER else None
+
+
+def _have_other_proportions(size: Size, usual: Size) -> bool:
+    return abs(size.proportions - usual.proportions) > SAME_PROPORTIONS
+
+
+def _have_one_shape(known: Sequence[Size], usual: Size) -> bool:
     alike = np.mean([abs(look.proportions - usual.proportions) < SAME_PROPORTIONS for look in known])
     return bool(alike > _MAX_LIKENESS)
 

@@ -14,6 +14,7 @@ NoticeKind = Literal[
     "yield_below",
     "no_part",
     "not_inspected",
+    "frame_format",
     "camera",
     "images",
     "pipeline",
@@ -32,6 +33,7 @@ KINDS: dict[NoticeKind, tuple[About, tuple[Severity, ...]]] = {
     "yield_below": ("pipeline", ("critical",)),
     "no_part": ("pipeline", ("warning",)),
     "not_inspected": ("pipeline", ("warning", "critical")),
+    "frame_format": ("pipeline", ("warning", "critical")),
     "camera": ("camera", ("critical",)),
     "images": ("camera", ("warning",)),
     "pipeline": ("pipeline", ("critical",)),
@@ -52,7 +54,8 @@ class Notice:
     id : str
         The same from the moment it is raised until it is resolved, and for no other notice.
     kind : str
-        Alarms: "rejects_in_a_row", "yield_below", "no_part", "not_inspected" (frames without a verdict in time).
+        Alarms: "rejects_in_a_row", "yield_below", "no_part", "not_inspected" (frames without a verdict in time),
+        "frame_format" (frames have another format than the model learnt).
         Faults: "camera" (it gives no frames), "images" (they are dark, blurred, moved), "pipeline", "sink", "evidence".
         And "drift", and "site": the site file was read again, and is not in force.
     about : {"pipeline", "camera", "sink", "store", "site"}
@@ -61,7 +64,7 @@ class Notice:
         Name of that in the site file; "evidence" for the store, "site" for the file itself. Of one kind and name one
         notice stands at most.
     severity : {"warning", "critical"}
-        Critical: parts are not inspected or not on record, or many are rejected.
+        Critical: parts are not inspected as they should be, not on record, or many are rejected.
     text : str
         In words, in English.
     since : datetime

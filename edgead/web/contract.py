@@ -19,7 +19,7 @@ from edgead.types import NO_PART, Frame, Part, Verdict
 
 if TYPE_CHECKING:
     from edgead.evidence.store import EvidenceStore
-    from edgead.images.likeness import Look
+    from edgead.images.likeness import Size
     from edgead.sinks.queued import QueueStatus
     from edgead.site.status import PartStatus, PipelineStatus
     from edgead.sources.supervised import CameraStatus
@@ -40,7 +40,7 @@ class ServedPipeline(Protocol):
 
     def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]: ...
 
-    def squeezed_into(self, frame: Frame) -> Look | None: ...
+    def squeezed_into(self, frame: Frame) -> Size | None: ...
 
     def self_test(self) -> dict[str, Any]: ...
 

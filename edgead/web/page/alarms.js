@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { acknowledge } from "./dialogs.js";
 import { STATES, by, count, decimal, el, focusedData, icon, say, span, stamp } from "./dom.js";
-import { cameraReason, driftReason, imagesAre, pipelineReason, siteReason } from "./reasons.js";
+import { cameraReason, driftReason, formatReason, imagesAre, pipelineReason, siteReason } from "./reasons.js";
 import { AlarmSound } from "./sound.js";
 import { t } from "./words.js";
 
@@ -15,6 +15,7 @@ const TITLES = {
   yield_below: t("The yield is low"),
   no_part: t("No part comes"),
   not_inspected: t("Parts are not inspected in time"),
+  frame_format: t("Frames of another format"),
   camera: t("Camera without images"),
   images: t("The camera's images"),
   pipeline: t("Pipeline in fault"),
@@ -31,13 +32,14 @@ const DETAILS = {
   yield_below: ({ value, limit }) => t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) }),
   no_part: ({ limit }) => t("no part for {time}", { time: span(limit) }),
   not_inspected: ({ text }) => notInspected(...text.match(/\d+/g).map(Number)),
+  frame_format: ({ text }) => formatReason(text),
   camera: ({ text }) => withState(text),
   images: ({ text }) => imagesAre(text.replace(/^images are /, "").split(", ")),
   drift: ({ text }) => driftReason(text),
   pipeline: ({ text }) => pipelineReason(text),
   site: ({ text }) => siteReason(text),
 };
-const ALARMS = ["rejects_in_a_row", "yield_below", "no_part", "not_inspected"];
+const ALARMS = ["rejects_in_a_row", "yield_below", "no_part", "not_inspected", "frame_format"];
 
 // "7 of the last minute's 120 frames had no verdict in time (5 were not judged, 2 were late)..."
 function notInspected(bad, frames, missed, late) {

@@ -71,6 +71,12 @@ const DRIFT = {
   "place from top to bottom varies less": t("place from top to bottom varies less"),
 };
 
+const FORMAT = {
+  "parts are cut off or squeezed": t("parts are cut off or squeezed"),
+  "the region of interest, which is in pixels, shows something else": t("the region of interest, which is in pixels, shows something else"),
+  "fine defects are not seen": t("fine defects are not seen"),
+};
+
 export const imagesAre = (health) => t("The images are {health}", { health: health.map((word) => HEALTH[word] ?? word).join(", ") });
 
 const worded = (text, patterns) => {
@@ -114,10 +120,20 @@ export function pipelineReason(text) {
   return known?.replace("{name}", name) ?? worded(text, FAULTS);
 }
 
+const ofRecipe = (recipe, reason) => (recipe ? t("recipe {name}: {reason}", { name: recipe, reason }) : reason);
+
+// In what frames differ from those that the model learnt.
+export function formatReason(text) {
+  const [, recipe, given, learnt, what] = /^(?:recipe (.+): )?frames of (.+) pixels where the model learnt ([^:]+): ([^;]+);/.exec(text) ?? [];
+  if (!what) return text;
+  const sizes = { given: given.replace(" x ", " × "), learnt: learnt.replace(" x ", " × ") };
+  return ofRecipe(recipe, t("frames of {given} pixels where the model learnt {learnt}: {what}; verdicts may be wrong: has the format or the region of the camera changed?", { ...sizes, what: FORMAT[what] ?? what }));
+}
+
 // What has changed, with what was measured in brackets; of which product, where recipes choose the model.
 export function driftReason(text) {
   const [, recipe, what, changes] = /^(?:recipe (.+): )?([^:]*) \((.*)\)$/.exec(text) ?? [];
   if (!what) return text;
   const reason = `${DRIFT[what] ?? what} (${changes.split(", ").map((change) => DRIFT[change] ?? change).join(", ")})`;
-  return recipe ? t("recipe {name}: {reason}", { name: recipe, reason }) : reason;
+  return ofRecipe(recipe, reason);
 }
