@@ -145,6 +145,10 @@ class Pipeline(SteeredModel):
         learnt = self._recipes.squeezed_into(frame)
         return learnt if learnt is not None and has_other_shape(look_of(frame.image), learnt) else None
 
+    def has_learnt(self, frame: Frame, data: bytes) -> bool:
+        """Whether its model has learnt from a frame, which came as the bytes of a file."""
+        return self._recipes.has_learnt(frame, data)
+
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""
         thresholds, inspector = self.slot.thresholds, self._judging.inspector
