@@ -213,8 +213,9 @@ def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, line_d
         learnt = {"learnt_width": width, "learnt_height": height}
         assert half["other_shape"] == {"width": width, "height": height // 2, **learnt}
         known, *_ = find_learnt(Artifact.load(trained_model), list_images(line_data / "train" / "good"))
-        sent |= {"params": {"serial": "A7"}, "content": known.read_bytes()}
-        assert daemon.api.post("/api/pipelines/a/judge", **sent).raise_for_status().json()["learnt"]
+        sent |= {"content": known.read_bytes(), "headers": {"Content-Type": "image/jpeg"}}
+        answer = daemon.api.post("/api/pipelines/a/judge", **sent)
+        assert answer.status_code == 200 and answer.json()["learnt"], answer.text
         daemon.stop()
     *records, _, _ = daemon.records()
     assert [(answer["other_shape"], answer["learnt"]) for answer in answers] == [(None, False)] * 4

@@ -133,8 +133,8 @@ def test_images_that_the_model_has_learnt_are_named(browser, daemon, files, tmp_
             expect(said).to_be_hidden()
         with opened_page(browser, url, **GERMAN) as page:
             judge(page, files, "a", "flat")
-            words = "2 von 2 Bildern hat dieses Modell gelernt, ihre Werte sagen nichts über neue Teile: a.png, flat.png"
-            expect(page.locator("#toast")).to_contain_text(words)
+            words = "2 von 2 Bildern hat dieses Modell gelernt, ihre Werte sagen nichts über neue Teile: a.png"
+            expect(page.locator("#toast")).to_contain_text(f"{words}, flat.png")
             expect(page.locator("#verdict-sent")).to_contain_text("Dieses Bild hat dieses Modell gelernt: Sein Wert")
             expect(page.locator("#verdict-sent")).to_contain_text("Das Bild wurde verzerrt")
             shot(page, tmp_path / "shots", "learnt-de")
