@@ -124,6 +124,9 @@ class FakePipeline:
     def squeezed_into(self, frame: Frame) -> Size | None:
         return self.learnt
 
+    def has_learnt(self, frame: Frame, data: bytes) -> bool:
+        return False
+
     def self_test(self) -> dict[str, Any]:
         return {"passed": True, "images": []}
 

@@ -21,8 +21,11 @@ from broker import PASSWORD, USER, Broker, Receiver
 from daemons import START, check_records, conveyor, make_site, started, wait_for, write_site
 from patience import usual_s
 
+from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import LOWEST
+from edgead.artifact.training_hashes import find_learnt
 from edgead.evidence.folder_lock import FolderLock
+from edgead.images.files import list_images
 from edgead.synthetic.line import render
 
 HANGS = (
@@ -180,7 +183,7 @@ def test_no_part_is_doubled_or_mixed_up_where_calls_come_at_any_time(trained_mod
         assert not daemon.said(f"part {record['serial']} has no frame")
 
 
-def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, tmp_path):
+def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, line_data, tmp_path):
     site = make_site(trained_model, cameras={"conveyor": {"uri": "request:"}})
     never_good = {"review": LOWEST, "reject": LOWEST}
     site["pipelines"]["a"]["recipes"] = {"lid": {"model": str(trained_model), "thresholds": never_good}}
@@ -209,9 +212,13 @@ def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, tmp_pa
         half = daemon.api.post("/api/pipelines/a/judge", **sent).raise_for_status().json()
         learnt = {"learnt_width": width, "learnt_height": height}
         assert half["other_shape"] == {"width": width, "height": height // 2, **learnt}
+        known, *_ = find_learnt(Artifact.load(trained_model), list_images(line_data / "train" / "good"))
+        sent |= {"content": known.read_bytes(), "headers": {"Content-Type": "image/jpeg"}}
+        answer = daemon.api.post("/api/pipelines/a/judge", **sent)
+        assert answer.status_code == 200 and answer.json()["learnt"], answer.text
         daemon.stop()
-    *records, _ = daemon.records()
-    assert [answer["other_shape"] for answer in answers] == [None] * 4
+    *records, _, _ = daemon.records()
+    assert [(answer["other_shape"], answer["learnt"]) for answer in answers] == [(None, False)] * 4
     assert (answers[-1]["decision"], answers[-1]["threshold"]) == ("reject", LOWEST)
     shown = [(answer["id"], answer["serial"], answer["decision"], answer["image_score"]) for answer in answers]
     assert shown == [(one["id"], one["serial"], one["decision"], one["image_score"]) for one in records]

@@ -177,7 +177,7 @@ def order(tmp_path_factory) -> dict:
         write_image(path, image)
     drawn = {"region": [20, 20, 220, 20, 220, 220, 20, 220], "ignored": [[30, 30, 20, 20]]}
     texts = {"images": [str(path) for path in paths], "data": "conveyor", "folder": str(folder / "learnt-1")}
-    return {**texts, **drawn, "frame_size": [240, 240]}
+    return {**texts, **drawn, "files": {}, "frame_size": [240, 240]}
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,10 @@ GERMAN = {"locale": "de-DE", "color_scheme": "dark", **PANEL}
 
 
 class Desk(FakePipeline):
-    """Judges what is sent, and squeezes what has another shape than 160 x 120."""
+    """Judges what is sent, squeezes what has another shape than 160 x 120, and has learnt what is in `learnt_files`."""
 
     daemon: FakeDaemon
+    learnt_files: frozenset[bytes] = frozenset()
 
     def judge(self, data, part, within_s):
         image = decode_image(data)
@@ -38,6 +39,9 @@ class Desk(FakePipeline):
     def squeezed_into(self, frame):
         found = misfit(Size(*frame.image.shape[:2]), [Size(120, 160)], in_pixels=False, stretched=True)
         return found and found.learnt
+
+    def has_learnt(self, frame, data):
+        return data in self.learnt_files
 
 
 @pytest.fixture
@@ -92,19 +96,19 @@ def test_of_a_folder_of_squeezed_images_the_newest_shapes_alone_are_kept(browser
     with served(daemon) as url, opened_page(browser, url) as page:
         page.add_init_script(
             "const set = Map.prototype.set; Map.prototype.set = function (key, value) {"
-            "if (value?.learnt_width) window.shapes = this; return set.call(this, key, value); };"
+            "if (value?.shape) window.sent = this; return set.call(this, key, value); };"
         )
         page.reload()
         judge(page, files, *names)
         expect(page.locator("#verdict-note")).to_contain_text("flat23.png")
-        expect(page.locator("#verdict-shape")).to_contain_text("80 × 20 pixels")
-        assert page.evaluate("window.shapes.size") == 20
+        expect(page.locator("#verdict-sent")).to_contain_text("80 × 20 pixels")
+        assert page.evaluate("window.sent.size") == 20
 
 
 def test_an_image_of_another_shape_says_so_beside_its_verdict_and_no_other_does(browser, daemon, files):
     with served(daemon) as url, opened_page(browser, url) as page:
         judge(page, files, "a", "b", "flat")
-        said = page.locator("#verdict-shape")
+        said = page.locator("#verdict-sent")
         expect(page.locator("#toast")).to_have_text(
             "1 of 3 images have another shape than the model learnt: flat.png first"
         )
@@ -112,6 +116,29 @@ def test_an_image_of_another_shape_says_so_beside_its_verdict_and_no_other_does(
         judge(page, files, "a")
         expect(page.locator("#verdict-note")).to_contain_text("a.png")
         expect(said).to_be_hidden()
+
+
+def test_images_that_the_model_has_learnt_are_named(browser, daemon, files, tmp_path):
+    daemon.pipelines["front"].learnt_files = frozenset((files / f"{name}.png").read_bytes() for name in ("a", "flat"))
+    with served(daemon) as url:
+        with opened_page(browser, url) as page:
+            judge(page, files, "b", "a")
+            expect(page.locator("#toast")).to_have_text(
+                "1 of 2 images were learnt by this model, their scores say nothing of new parts: a.png"
+            )
+            said = page.locator("#verdict-sent")
+            expect(said).to_have_text("This image was learnt by this model: its score says nothing of new parts")
+            judge(page, files, "b")
+            expect(page.locator("#verdict-note")).to_contain_text("b.png")
+            expect(said).to_be_hidden()
+        with opened_page(browser, url, **GERMAN) as page:
+            judge(page, files, "a", "flat")
+            words = "2 von 2 Bildern hat dieses Modell gelernt, ihre Werte sagen nichts über neue Teile: a.png"
+            expect(page.locator("#toast")).to_contain_text(f"{words}, flat.png")
+            expect(page.locator("#verdict-sent")).to_contain_text("Dieses Bild hat dieses Modell gelernt: Sein Wert")
+            expect(page.locator("#verdict-sent")).to_contain_text("Das Bild wurde verzerrt")
+            shot(page, tmp_path / "shots", "learnt-de")
+            assert grave_findings(page) == []
 
 
 def test_files_that_are_no_image_are_named_with_what_is_taken(browser, daemon, files, tmp_path):
@@ -125,6 +152,6 @@ def test_files_that_are_no_image_are_named_with_what_is_taken(browser, daemon, f
         with opened_page(browser, url, expected=refused, **GERMAN) as page:
             judge(page, files, "flat", "notes")
             expect(page.locator("#toast")).to_contain_text("notes.png: lässt sich nicht als Bild lesen")
-            expect(page.locator("#verdict-shape")).to_contain_text("gelernt wurden 160 × 120: Das Bild wurde verzerrt")
+            expect(page.locator("#verdict-sent")).to_contain_text("gelernt wurden 160 × 120: Das Bild wurde verzerrt")
             shot(page, tmp_path / "shots", "judged-de")
             assert grave_findings(page) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,7 +36,7 @@ class CalibrationPlan:
     `most_defective` of them are defective, where nobody has labelled them. Without a `false_reject_rate` there are no
     thresholds yet, and the images are golden parts, which were learnt, or what a detector that learns from nothing will
     see. With `costs` the rates are those at which a part costs least, by images of known `defects`; they are never
-    learnt. Where it has a folder, `named_from`, the manifest names the images with the highest scores from there.
+    learnt. Where the images have `names`, the manifest names those with the highest scores.
     """
 
     images: Sequence[Path]
@@ -49,7 +48,7 @@ class CalibrationPlan:
     folds: Sequence[int] = ()
     defects: Sequence[Path] = ()
     costs: Costs | None = None
-    named_from: Path | None = None
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +130,8 @@ def complete_artifact(
         training = {**manifest.training, "costs": {**asdict(plan.costs), "defects": len(defects), **facts}}
         manifest = manifest.model_copy(update={"training": training})
     calibration = good.calibrate(*rates, groups=plan.groups, most_defective=plan.most_defective, paths=plan.images)
-    if plan.named_from is not None:
-        names = [os.path.relpath(path, plan.named_from) for path in plan.images]
-        training = with_highest(manifest.training, names, good.scores, calibration)
+    if plan.names:
+        training = with_highest(manifest.training, plan.names, good.scores, calibration)
         manifest = manifest.model_copy(update={"training": training})
     if plan.scores is None:  # nothing that ships can score images again that other detectors had not learnt
         kept = keep_images(

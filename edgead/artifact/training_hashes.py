@@ -6,12 +6,17 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from edgead.artifact.folder import Artifact
+from edgead.artifact.manifest import Preprocessing
+from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.errors import SettingsError
 from edgead.images.files import file_sha256
 from edgead.images.pairs import files_of
 
 FILE = "learnt_images.txt"
+_PIXELS = "pixels:"
 
 
 def content_sha256(path: Path) -> str:
@@ -22,18 +27,36 @@ def content_sha256(path: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def keep_learnt(draft: Path, paths: Sequence[Path], folds: Sequence[int] = ()) -> None:
-    """Add images to those that the model in `draft` has learnt from: a line each, its SHA-256 and its fold if any."""
+def keep_learnt(
+    draft: Path, paths: Sequence[Path], folds: Sequence[int] = (), *, pixels_of: Preprocessing | None = None
+) -> None:
+    """Add images to those that the model in `draft` has learnt from: a line each, its SHA-256 and its fold if any.
+
+    With `pixels_of`, the model's own, each has a second line with the SHA-256 of its pixels. What was decoded and kept
+    as another file, as a page, a camera and the evidence do, is known by them.
+    """
     of_fold = [str(fold) for fold in folds] if len(folds) else [""] * len(paths)
-    known = {content_sha256(path): fold for path, fold in zip(paths, of_fold, strict=True)} | _known(draft)
+    known = _known(draft)
+    for path, fold in zip(paths, of_fold, strict=True):
+        known.setdefault(content_sha256(path), fold)
+        if pixels_of is not None:
+            known.setdefault(_of_pixels(read_frame(path, pixels_of)), fold)
     lines = (f"{digest} {fold}".rstrip() for digest, fold in sorted(known.items()))
     (draft / FILE).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
 
 
 def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
     """Those of the images that the model has learnt from; none where the model does not say."""
-    known = _known(artifact.path) if FILE in artifact.manifest.files else {}
-    return [path for path in paths if content_sha256(path) in known] if known else []
+    found = _folds_of(artifact, paths)
+    return [path for path in paths if path in found]
+
+
+def has_learnt(artifact: Artifact, data: bytes, image: np.ndarray) -> bool:
+    """Report whether the model has learnt from an image: the bytes of its file, and what it was decoded to."""
+    known = _known_of(artifact)
+    if hashlib.sha256(data).hexdigest() in known:
+        return True
+    return _by_pixels(known) and _of_pixels(as_frame(image, artifact.manifest.preprocessing)) in known
 
 
 def learnt_warnings(learnt: Sequence[Path], judged: int) -> list[str]:
@@ -48,9 +71,7 @@ def learnt_warnings(learnt: Sequence[Path], judged: int) -> list[str]:
 
 def find_folds(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int]:
     """The fold of each of the images that was learnt in one."""
-    known = _known(artifact.path) if FILE in artifact.manifest.files else {}
-    found = {path: known.get(content_sha256(path), "") for path in paths} if any(known.values()) else {}
-    return {path: int(fold) for path, fold in found.items() if fold}
+    return {path: int(fold) for path, fold in _folds_of(artifact, paths).items() if fold}
 
 
 def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
@@ -63,8 +84,35 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
         )
 
 
+def _folds_of(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, str]:
+    """Those of the images that were learnt, each with its fold or ''."""
+    known = _known_of(artifact)
+    by_pixels, spec = _by_pixels(known), artifact.manifest.preprocessing
+    found: dict[Path, str] = {}
+    for path in paths if known else ():
+        fold = known.get(content_sha256(path))
+        if fold is None and by_pixels:
+            fold = known.get(_of_pixels(read_frame(path, spec)))
+        if fold is not None:
+            found[path] = fold
+    return found
+
+
+def _of_pixels(frame: np.ndarray) -> str:
+    """By which a frame, as the model reads it, is known, whatever kind of file it came from."""
+    return _PIXELS + hashlib.sha256(f"{frame.dtype} {frame.shape} ".encode() + frame.tobytes()).hexdigest()
+
+
+def _by_pixels(known: dict[str, str]) -> bool:
+    return any(digest.startswith(_PIXELS) for digest in known)
+
+
+def _known_of(artifact: Artifact) -> dict[str, str]:
+    return _known(artifact.path) if FILE in artifact.manifest.files else {}
+
+
 def _known(folder: Path) -> dict[str, str]:
-    """The digest of each image, and its fold or ''."""
+    """The digests of each image, and its fold or ''."""
     file = folder / FILE
     lines = file.read_text(encoding="ascii").splitlines() if file.is_file() else []
     return {digest: fold for digest, _, fold in (line.partition(" ") for line in lines)}

@@ -17,6 +17,7 @@ import numpy as np
 from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
 from edgead.artifact.roll_back import bring_back
+from edgead.artifact.training_hashes import has_learnt
 from edgead.artifact.versions import restore_missing
 from edgead.daemon.self_test import SelfTest, golden_images, self_test, too_late
 from edgead.daemon.thresholds import (
@@ -32,6 +33,7 @@ from edgead.detector import Detector, Measurement, Session
 from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.likeness import Misfit
+from edgead.images.pairs import judged_of
 from edgead.process import memory
 from edgead.site.part_naming import RecipeSection
 from edgead.site.schema import PipelineSection
@@ -211,6 +213,10 @@ class ActiveModel:
     def misfit(self, frame: Frame) -> Misfit | None:
         """In what the size of a frame differs from those that the model in service learnt; None where it fits."""
         return self._in_service.misfit(frame)
+
+    def has_learnt(self, frame: Frame, data: bytes) -> bool:
+        """Whether the model in service has learnt from a frame, which came as the bytes of a file."""
+        return has_learnt(self._in_service.require().artifact, data, judged_of(frame))
 
     @property
     def keeps_depth(self) -> bool:
@@ -510,6 +516,10 @@ class Recipes:
     def misfit(self, frame: Frame) -> Misfit | None:
         """In what the size of a frame differs from those that the model which judges it learnt."""
         return self.slots[self.recipe_of(frame) or ""].misfit(frame)
+
+    def has_learnt(self, frame: Frame, data: bytes) -> bool:
+        """Whether the model that judges a frame has learnt from it; see `ActiveModel`."""
+        return self.slots[self.recipe_of(frame) or ""].has_learnt(frame, data)
 
     def recipe_of(self, frame: Frame) -> str | None:
         """The name in `slots` of the model that a frame's product has; None where it has none."""

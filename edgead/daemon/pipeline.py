@@ -150,6 +150,10 @@ class Pipeline(SteeredModel):
         """Whether frames come that its model did not learn the like of."""
         return self._judging.misfits
 
+    def has_learnt(self, frame: Frame, data: bytes) -> bool:
+        """Whether its model has learnt from a frame, which came as the bytes of a file."""
+        return self._recipes.has_learnt(frame, data)
+
     def status(self) -> PipelineStatus:
         """Report the state and the counts."""
         thresholds, inspector = self.slot.thresholds, self._judging.inspector

@@ -6,8 +6,8 @@ Blur, and images unlike the rest, are found by robust checks over all of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -55,11 +55,19 @@ class CommissionError(EdgeadError):
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Images to learn from, how many came twice, and those left out as blurred (names of files)."""
+    """Images to learn from, how many came twice, and those left out as blurred, by name.
+
+    `files` says by an image's name what the file was called that it came from, where it came from one.
+    """
 
     paths: list[Path]
     duplicates: int
     blurred: list[str]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def called(self, name: str) -> str:
+        """What people call the image of a name."""
+        return self.files.get(name, name)
 
 
 def collect(
@@ -85,6 +93,7 @@ def collect(
         Nothing new came for so long, or nothing at all.
     """
     seen, paths, sharpnesses, duplicates = Repeats(), [], [], 0
+    files: dict[str, str] = {}
     last_s = time.monotonic()
     for frame in frames:
         image = as_bgr(frame.image)
@@ -93,6 +102,7 @@ def collect(
             paths.append(folder / name)
             write_image(paths[-1], image)
             sharpnesses.append(sharpness(image))
+            files |= {name: frame.name} if frame.name else {}
             last_s = time.monotonic()
             if progress:
                 progress(len(paths), wanted)
@@ -111,4 +121,5 @@ def collect(
     for path in blurred:  # not among those that a later export takes from the folder
         (folder / BLURRED).mkdir(exist_ok=True)
         path.rename(folder / BLURRED / path.name)
-    return Collected([path for path in paths if path not in blurred], duplicates, sorted(path.name for path in blurred))
+    sharp = [path for path in paths if path not in blurred]
+    return Collected(sharp, duplicates, sorted(path.name for path in blurred), files)

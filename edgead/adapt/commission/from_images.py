@@ -34,6 +34,7 @@ from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, in_me
 MAX_PATCHES = 300_000
 # The share of an image's patches that are furthest from the others' shows whether the image is an odd one.
 FURTHEST = 0.01
+_MAX_NAMED = 8
 
 STAGES = ("read images", "extract features", "choose memory bank", "compare parts", "calibrate")
 """What `commission_images` reports, in this order; "choose again" comes where parts were unlike all others."""
@@ -211,14 +212,18 @@ class Commissioned:
         if self.collected.duplicates:
             found.append(f"{self.collected.duplicates} images showed a part once more and were left out")
         if self.collected.blurred:
-            found.append(f"blurred, left out: {_named(self.collected.blurred)}")
+            found.append(f"blurred, left out: {self._called(self.collected.blurred)}")
         if self.odd:
-            found.append(f"unlike the other parts, not learnt: {_named(self.odd)}; are they good?")
+            found.append(f"unlike the other parts, not learnt: {self._called(self.odd)}; are they good?")
         if self.apart:
             found.append(
-                f"unlike the other parts, and learnt: {_named(self.apart)}; leave them out if they are not good"
+                f"unlike the other parts, and learnt: {self._called(self.apart)}; leave them out if they are not good"
             )
         return found
+
+    def _called(self, names: Sequence[str]) -> str:
+        more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+        return ", ".join(map(self.collected.called, names[:_MAX_NAMED])) + more
 
 
 def commission_images(
@@ -237,7 +242,7 @@ def commission_images(
     collected : Collected
         All images are there, in `folder` or below it.
     folder : Path
-        What the names of groups and of the images that score highest start from.
+        What the names of groups start from.
     destination : Path
         Directory of the model.
     plan : CommissionPlan
@@ -270,23 +275,26 @@ def commission_images(
         manifest, not_learnt, folds = learn(draft, manifest, backbone, Images(paths, spec), numbers, progress)
         learnt = [number for number in range(len(paths)) if number not in not_learnt]
         odd = [paths[number].name for number in not_learnt]
+        called = collected.called
         facts = {
             "data": data,
             "data_sha256": digest,
             "training_images": len(learnt),
             "calibration_images": len(paths),
             "groups": groups.facts([paths[number] for number in learnt], paths),
-            "commissioned": {"duplicates": collected.duplicates, "blurred": collected.blurred, "odd": odd},
+            "commissioned": {
+                "duplicates": collected.duplicates,
+                "blurred": [called(name) for name in collected.blurred],
+                "odd": [called(name) for name in odd],
+            },
             "fit_seconds": round(time.perf_counter() - started, 1),
         }
         manifest = manifest.model_copy(update={"training": {**manifest.training, **facts}})
-        keep_learnt(draft, [paths[number] for number in learnt], [folds[number] for number in learnt])
-        completed = CalibrationPlan(paths, rate, review_rate, groups=numbers, folds=folds, named_from=folder)
+        learnt_folds = [folds[number] for number in learnt]
+        keep_learnt(draft, [paths[number] for number in learnt], learnt_folds, pixels_of=spec)
+        names = [called(path.name) for path in paths]
+        completed = CalibrationPlan(paths, rate, review_rate, groups=numbers, folds=folds, names=names)
         good = complete_artifact(draft, manifest, completed, progress=partial(progress, "calibrate"))
     apart = [paths[number].name for number in stand_apart(good.scores) if number not in not_learnt]
     of_name = {path.name: fold for path, fold in zip(paths, folds, strict=True)}
     return Commissioned(Artifact.load(destination), collected, odd, apart, not_found, of_name)
-
-
-def _named(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

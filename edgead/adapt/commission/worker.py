@@ -63,15 +63,16 @@ def learn_order(order: dict[str, Any], progress: Any) -> None:
     Parameters
     ----------
     order : dict
-        `images` (paths), `frame_size`, `region`, `ignored` (numbers, see `edgead.dataset.places.read_ignored`), `data`
-        (where they come from) and `folder`, which gets the model, the heat maps and the result, or stays away.
+        `images` (paths), `files` (what the files were called that some came from, by the name of the image),
+        `frame_size`, `region`, `ignored` (numbers, see `edgead.dataset.places.read_ignored`), `data` (where they come
+        from) and `folder`, which gets the model, the heat maps and the result, or stays away.
     progress : callable
         Called with (stage, done, total).
     """
     paths = [Path(path) for path in order["images"]]
-    sharp = [sharpness(load_image(path)) for path in paths]
-    blurred = {paths[index] for index in find_blurred(sharp)}
-    collected = Collected([path for path in paths if path not in blurred], 0, sorted(path.name for path in blurred))
+    blurred = {paths[index] for index in find_blurred([sharpness(load_image(path)) for path in paths])}
+    sharp = [path for path in paths if path not in blurred]
+    collected = Collected(sharp, 0, sorted(path.name for path in blurred), order["files"])
     with new_folder(Path(order["folder"])) as unfinished:
         data = order["data"]
         parent = paths[0].parent

@@ -400,6 +400,7 @@ def order_of(draft: Draft, images: Sequence[str], folder: str) -> dict[str, Any]
     drawn = draft.state.drawn
     return {
         "images": [str((draft.folder / IMAGES / name).absolute()) for name in images],
+        "files": draft.files,
         "frame_size": draft.state.frame_size,
         "region": drawn.region,
         "ignored": drawn.ignored,

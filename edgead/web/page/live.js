@@ -17,8 +17,8 @@ const SEEDED = 200;
 // Where no image comes any more, verdicts still do.
 const WITHOUT_IMAGE_MS = 2000;
 const NAME = 128; // characters of a serial number
-const NAMED = 4; // files that were refused
-const SHAPES = 20; // of the newest images that were squeezed
+const NAMED = 4; // files that were refused, or learnt
+const SENT = 20; // of the newest images that there is something to say of
 
 export class LiveView {
   constructor(open) {
@@ -32,7 +32,7 @@ export class LiveView {
     this.units = []; // counters of the shift
     this.names = {};
     this.turn = 0;
-    this.shapes = new Map(); // of images that were sent and squeezed, by the id of their verdict
+    this.sent = new Map(); // images that were sent and squeezed, or that the model has learnt, by the id of their verdict
     this.chart = new ScoreChart(by("chart"), by("chart-caption"), open);
     this.rejects = new RejectStrip(open);
     this.tiles = new Tiles((name) => this.choose(name).catch((problem) => toast(problem.message, true)));
@@ -175,7 +175,7 @@ export class LiveView {
   showVerdict() {
     const state = this.state();
     const shift = this.units.find((each) => each.unit === this.pipeline)?.shift;
-    showVerdict({ lost: this.lost, state, shift, verdict: this.shown, shape: this.shapes.get(this.shown?.id), names: this.names, now: this.now() });
+    showVerdict({ lost: this.lost, state, shift, verdict: this.shown, sent: this.sent.get(this.shown?.id), names: this.names, now: this.now() });
     by("fire").hidden = !state?.on_request;
     by("judge-images").hidden = !state?.takes_images;
     for (const id of ["fire", "judge-images", "change-thresholds"]) by(id).disabled = this.lost || !state?.thresholds;
@@ -194,14 +194,15 @@ export class LiveView {
   async judge(files) {
     by("judged-files").value = ""; // the same ones can be chosen again
     const path = `/api/pipelines/${this.pipeline}/judge`;
-    const [refused, squeezed] = [[], []];
+    const [refused, squeezed, known] = [[], [], []];
     for (const file of files) {
       try {
-        const { id, other_shape } = await upload(`${path}?serial=${encodeURIComponent(file.name.slice(0, NAME))}`, file); // a part is found by its file
-        if (other_shape) {
-          squeezed.push(file.name);
-          this.shapes.set(id, other_shape);
-          if (this.shapes.size > SHAPES) this.shapes.delete(this.shapes.keys().next().value);
+        const { id, other_shape, learnt } = await upload(`${path}?serial=${encodeURIComponent(file.name.slice(0, NAME))}`, file); // a part is found by its file
+        if (other_shape) squeezed.push(file.name);
+        if (learnt) known.push(file.name);
+        if (other_shape || learnt) {
+          this.sent.set(id, { shape: other_shape, learnt });
+          if (this.sent.size > SENT) this.sent.delete(this.sent.keys().next().value);
           this.showVerdict();
         }
       } catch (problem) {
@@ -209,6 +210,13 @@ export class LiveView {
         toast(refused.slice(-NAMED).join("\n"), true);
       }
     }
-    if (squeezed.length && files.length > 1 && !refused.length) toast(t("{number} of {all} images have another shape than the model learnt: {name} first", { number: count(squeezed.length), all: count(files.length), name: squeezed[0] }), true);
+    if (files.length === 1) return;
+    const all = count(files.length);
+    const found = [
+      ...refused.slice(-NAMED),
+      squeezed.length && t("{number} of {all} images have another shape than the model learnt: {name} first", { number: count(squeezed.length), all, name: squeezed[0] }),
+      known.length && t("{number} of {all} images were learnt by this model, their scores say nothing of new parts: {names}", { number: count(known.length), all, names: [...known.slice(0, NAMED), ...(known.length > NAMED ? ["…"] : [])].join(", ") }),
+    ].filter(Boolean);
+    if (found.length) toast(found.join("\n"), true);
   }
 }

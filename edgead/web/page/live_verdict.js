@@ -20,7 +20,7 @@ function headline({ lost, state, verdict, names, now }) {
 
 export function showVerdict(shown) {
   const [look, word, note] = headline(shown);
-  const { state, shift, verdict, shape } = shown;
+  const { state, shift, verdict, sent } = shown;
   const box = by("verdict");
   box.dataset.decision = look;
   box.querySelector("use").setAttribute("href", `#i-${look}`);
@@ -28,8 +28,9 @@ export function showVerdict(shown) {
   box.style.setProperty("--letters", word.length);
   say(by("verdict-note"), note);
   const judged = look === verdict?.decision;
-  by("verdict-shape").hidden = !judged || !shape;
-  if (shape) say(by("verdict-shape"), t("{given} pixels where the model learnt {learnt}: the image was squeezed, the verdict may be wrong", { given: `${shape.width} × ${shape.height}`, learnt: `${shape.learnt_width} × ${shape.learnt_height}` }));
+  const said = judged ? saidOf(sent) : "";
+  by("verdict-sent").hidden = !said;
+  say(by("verdict-sent"), said);
   const level = judged ? scaled(verdict.image_score, verdict) : null;
   by("score").parentElement.hidden = !judged;
   say(by("score"), judged ? scoreText(verdict) : "");
@@ -37,6 +38,14 @@ export function showVerdict(shown) {
   showGauge(level, verdict);
   showTally(state, shift);
   showDetails(state, verdict);
+}
+
+// What makes the verdict of an image that was sent worth less.
+function saidOf({ shape, learnt } = {}) {
+  return [
+    learnt && t("This image was learnt by this model: its score says nothing of new parts"),
+    shape && t("{given} pixels where the model learnt {learnt}: the image was squeezed, the verdict may be wrong", { given: `${shape.width} × ${shape.height}`, learnt: `${shape.learnt_width} × ${shape.learnt_height}` }),
+  ].filter(Boolean).join(". ");
 }
 
 function showGauge(level, verdict) {

@@ -43,6 +43,9 @@ class JudgedAnswer(VerdictAnswer):
     other_shape: Annotated[
         OtherShape | None, Field(description="Where the image was squeezed: its verdict may be wrong.")
     ] = None
+    learnt: Annotated[
+        bool, Field(description="The model has learnt from this image: its score says nothing of new parts.")
+    ] = False
 
 
 class Desk:
@@ -97,12 +100,13 @@ async def judge(name: str, pipeline: Pipeline, part: AskedPart, request: Request
 
 def _judged(pipeline: ServedPipeline, data: bytes, part: Part) -> dict[str, Any]:
     frame, verdict = pipeline.judge(data, part, WITHIN_S)
-    learnt = pipeline.squeezed_into(frame)
-    if learnt is None:
-        return verdict_record(frame, verdict)
+    found = {**verdict_record(frame, verdict), "learnt": pipeline.has_learnt(frame, data)}
+    look = pipeline.squeezed_into(frame)
+    if look is None:
+        return found
     height, width = frame.image.shape[:2]
-    shape = OtherShape(width=width, height=height, learnt_width=round(learnt.width), learnt_height=round(learnt.height))
-    return {**verdict_record(frame, verdict), "other_shape": shape}
+    shape = OtherShape(width=width, height=height, learnt_width=round(look.width), learnt_height=round(look.height))
+    return {**found, "other_shape": shape}
 
 
 def _unreadable(part: Part, reason: str) -> HTTPException:

@@ -273,7 +273,7 @@ def train_from_folder(
         folds=[fold_of[path] for path in calibration if fold_of],
         defects=good.defects,
         costs=good.costs,
-        named_from=folder,
+        names=[os.path.relpath(path, folder) for path in calibration],
     )
     if split.crosses and not model.leaves_out:
         provenance["folds"] = good.folds or FOLDS
