@@ -1,7 +1,7 @@
 """A daemon that is killed while it empties a folder: what is put away has its verdict on record, and none is lost.
 
-Seeded; a fifth of the kills comes while it starts. An image may be judged twice, where the kill comes between its row
-and its move.
+Seeded; a fifth of the kills comes while it starts, half of the others while a slow model judges. An image may be judged
+twice, where the kill comes between its row and its move.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def put_away(folder, after, given):
 
 
 @pytest.mark.parametrize("after", ["move", "delete", "keep"])
-@pytest.mark.parametrize("rounds", [pytest.param(5, marks=pytest.mark.faults), 33])
+@pytest.mark.parametrize("rounds", [5, pytest.param(33, marks=pytest.mark.slow)])
 def test_what_is_put_away_is_on_record_and_what_is_not_comes_again(once, tmp_path, after, rounds):
     chance = random.Random(_SEED)
     folder, database = tmp_path / "watched", tmp_path / "evidence" / "verdicts.sqlite"
@@ -61,6 +61,8 @@ def test_what_is_put_away_is_on_record_and_what_is_not_comes_again(once, tmp_pat
         "store": {"folder": "evidence", "free_mib": 0},
         "http": None,
     }
+    slow = tmp_path / "slow" / "model"  # whose steps take 0.2 s while this is there
+    slow.parent.mkdir()
     path, images, given = write_site(tmp_path, site), small_images(8), set()
     with Forks() as forks:
         for number in range(rounds + 1):
@@ -69,6 +71,9 @@ def test_what_is_put_away_is_on_record_and_what_is_not_comes_again(once, tmp_pat
                 cv2.imwrite(str(folder / f".{name}"), images[one % len(images)])
                 (folder / f".{name}").rename(folder / name)
                 given.add(name)
+            slow.unlink(missing_ok=True)
+            if number < rounds and number % 2 == 0:
+                slow.touch()
             before = len(on_record(database))
             process = forks.fork("run_daemon", site=str(path))
             if number == rounds:
@@ -76,9 +81,9 @@ def test_what_is_put_away_is_on_record_and_what_is_not_comes_again(once, tmp_pat
             elif chance.random() < 0.2:
                 time.sleep(chance.uniform(0.0, 1.0))
             else:
-                more = chance.randrange(1, EACH // 2)
+                more = chance.randrange(1, 3) if slow.exists() else chance.randrange(1, EACH // 2)
                 wait_for(lambda: len(on_record(database)) >= before + more, "verdicts")  # noqa: B023
-                time.sleep(chance.uniform(0.0, 0.05))
+                time.sleep(chance.uniform(0.0, 0.3 if slow.exists() else 0.05))
             process.kill()
             process.wait()
             assert put_away(folder, after, given) <= set(on_record(database))
