@@ -19,6 +19,7 @@ from edgead.profiling.inspector import Inspector
 from edgead.profiling.latency import Latency, latency_table
 from edgead.sinks import Sink, StopRequested, open_sink
 from edgead.sources import Source, open_source
+from edgead.sources.settling import SettlingSource
 from edgead.types import Frame, Verdict
 
 if TYPE_CHECKING:
@@ -180,7 +181,10 @@ class _Loop:
             if frame is None:
                 self.ended_by = "stop" if stop.is_set() else "source"
                 return
-            if not self._judge(frame, sinks):
+            goes_on = self._judge(frame, sinks)
+            if self.fault is None and isinstance(source, SettlingSource):
+                source.settle(frame.id)
+            if not goes_on:
                 return
 
     def _judge(self, frame: Frame, sinks: Sequence[Sink]) -> bool:

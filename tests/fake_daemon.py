@@ -148,7 +148,7 @@ class FakePipeline:
 
     def set_thresholds(self, *, review: float, reject: float, by: str, reason: str = "", bad: Any = ()) -> None:
         if reject > 5 and not reason:
-            raise BlindLimitError(["the limit would rise far"])
+            raise BlindLimitError(["the limit would rise far"], by_hand=True)
         self.calls.append(("thresholds", review, reject, by))
         before, self.thresholds = self.thresholds, {"review": review, "reject": reject}
         self.audit(by=by, action="thresholds", pipeline=self.name, before=before, after=self.thresholds)

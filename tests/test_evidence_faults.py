@@ -213,6 +213,20 @@ def test_a_database_that_someone_has_locked_delays_one_verdict_a_little(tmp_path
         assert store.problems() == () and store.counts()["ok"] == count + 50
 
 
+def test_whoever_asked_hears_of_a_row_once_it_is_committed_however_late(tmp_path):
+    line, heard = Line(), []
+    with closing(open_store(tmp_path)) as store:
+        for frame, verdict in line.parts(2):
+            store.add(frame, verdict, lambda: heard.append("free"))
+        wait_until(lambda: heard == ["free", "free"])
+        with closing(sqlite3.connect(tmp_path / "verdicts.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            assert not store.add(*line.part(0.1), lambda: heard.append("locked"))
+            assert heard == ["free", "free"]
+            other.execute("ROLLBACK")
+        wait_until(lambda: heard == ["free", "free", "locked"])
+
+
 # Retention
 
 

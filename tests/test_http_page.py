@@ -262,7 +262,11 @@ def test_a_limit_that_may_be_blind_is_taken_with_a_reason_only(browser, daemon, 
         page.get_by_role("button", name="Continue").click()
         dialog = page.locator("dialog").last
         dialog.get_by_role("button", name="Change limits").click()
-        expect(dialog.locator(".form-error")).to_contain_text("the new limit may be blind")
+        error = dialog.locator(".form-error")
+        expect(error).to_contain_text("the new limit may be blind")
+        expect(error).to_contain_text("If it is right all the same, give a reason.")
+        expect(error).not_to_contain_text("--reason")
+        expect(error).to_have_css("white-space", "pre-line")  # each thing that was found has a line of its own
         assert daemon.pipelines["front"].calls == []
         dialog.get_by_label("Why").fill("another lamp")
         dialog.get_by_role("button", name="Change limits").click()

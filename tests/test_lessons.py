@@ -112,6 +112,19 @@ def ready(world: World, *, by: str = "ben") -> Lessons:
     return lessons
 
 
+def test_bad_parts_alone_are_taught_from_three_on(world):
+    lessons = world.lessons()
+    for _ in range(2):
+        world.judge("bad")
+    with pytest.raises(SettingsError, match="caps: 2 parts with an image are marked bad: choose .* or mark 3"):
+        lessons.start("caps", [], by="ben")
+    assert lessons.all() == [] and world.left == []
+    world.judge("bad")
+    lessons.start("caps", [], by="ben")
+    wait_until(lambda: lessons.all()[0].state == "ready")
+    assert (lessons.all()[0].good, lessons.all()[0].bad) == ((), 3)
+
+
 @pytest.mark.parametrize("reason", ["", "a lamp was new"])
 def test_the_command_takes_the_words_of_a_lesson(tmp_path, reason):
     model, bad = tmp_path / "none", [tmp_path / "bad.png"]

@@ -90,6 +90,42 @@ def test_what_the_guard_refuses_is_learnt_only_when_somebody_insists(browser, da
     assert daemon.lessons.calls == [("start", "front", [id], by, "a new lamp"), ("discard", "front", by)]
 
 
+def test_bad_parts_alone_are_taught_and_a_button_that_rests_says_why(browser, daemon):
+    for number in range(2, 5):
+        daemon.judge(number, 0.9)
+    bad = [row["id"] for row in daemon.store.rows if row["decision"] == "reject"][:3]
+    why = (
+        "Choose parts that were good, or mark three that were bad.",
+        "Choose parts that were good, or mark two more that were bad.",
+        "Choose parts that were good, or mark one more that was bad.",
+    )
+    with served(daemon) as url, opened_page(browser, f"{url}/#teach") as page:
+        for words, id in zip(why, bad, strict=True):
+            expect(page.locator("#teach-why")).to_have_text(words)
+            expect(page.locator("#teach-start")).to_be_disabled()
+            daemon.store.marks.mark(id, "bad", by="Anna")
+            page.reload()
+        expect(page.locator("#teach-note")).to_have_text("Marked good: 0, bad: 3")
+        expect(page.locator("#teach-why")).to_be_hidden()
+        page.get_by_role("button", name="Teach 3 known defects").click()
+        expect(page.locator("dialog")).to_contain_text("learns the parts that are marked bad as known defects")
+        say_who(page, "Teach")
+        lesson = Lesson(
+            pipeline="front",
+            by="Anna",
+            since=datetime.now(timezone.utc),
+            good=(),
+            bad=3,
+            model_sha256="0" * 64,
+        )
+        daemon.lessons.found = [lesson]
+        page.reload()
+        expect(page.locator("#lesson")).to_contain_text("Known defects: 3, asked by Anna")
+        expect(page.locator("#teach-why")).to_have_text("A lesson is under way.")
+        expect(page.locator("#teach-start")).to_be_disabled()
+    assert daemon.lessons.calls == [("start", "front", [], "Anna (127.0.0.1)", "")]
+
+
 # On the built-in line, with a real model
 
 SEED, COUNT, BATCH, RATE = 7, 12, 4, 0.4

@@ -1,4 +1,4 @@
-"""A folder that others fill: each image once, complete, in its order, also over restarts; and what is no image."""
+"""A folder that others fill: each image, complete, in its order, until it is settled; and what is no image."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import cv2
 import pytest
@@ -61,6 +62,15 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
+def put_away(folder, after, count):
+    """Whether so many images were put away; of those that are deleted, whether none is left."""
+    if after == "keep":
+        return len((folder / ".edgead-taken").read_text().splitlines()) == count
+    if after == "move":
+        return len(names(folder / "done")) == count
+    return not any(name.endswith(".png") for name in [*names(folder), *names(folder / "taken")])
+
+
 @pytest.mark.parametrize("after", ["move", "delete", "keep"])
 def test_each_image_is_given_once_also_after_a_restart(tmp_path, after):
     for number, name in enumerate(["b.png", "a.png"]):
@@ -72,12 +82,15 @@ def test_each_image_is_given_once_also_after_a_restart(tmp_path, after):
         assert [frame.name for frame in first.frames] == ["b.png", "a.png"]
         write_image(tmp_path / "c.png", numbered(2))
         first.expect(0, 1, 2)
+        wait_until(lambda: put_away(tmp_path, after, 3))
     left = {"move": [], "delete": [], "keep": [".edgead-taken", "a.png", "b.png", "c.png"]}
-    assert sorted({*names(tmp_path)} - {"done", "log.txt"}) == left[after]
+    assert sorted({*names(tmp_path)} - {"done", "taken", "log.txt"}) == left[after]
+    assert names(tmp_path / "taken") == []
     assert names(tmp_path / "done") == (["a.png", "b.png", "c.png"] if after == "move" else [])
     write_image(tmp_path / "b.png", numbered(3))  # another image, under a name that was there before
     with taker(tmp_path, after=after) as second:
         second.expect(3)
+        wait_until(lambda: put_away(tmp_path, after, 3 if after == "keep" else 4))  # the old b.png is forgotten
     if after == "move":
         assert names(tmp_path / "done") == ["a.png", "b-2.png", "b.png", "c.png"]
 
@@ -116,7 +129,7 @@ def test_links_and_fifos_are_never_opened(tmp_path, caplog):
     write_image(watched / "c.png", numbered(3))
     with taker(watched) as one:
         one.expect(3)
-    assert names(watched) == [".hidden.png", "done", "fifo.png", "link.png"]
+    assert names(watched) == [".hidden.png", "done", "fifo.png", "link.png", "taken"]
     assert sorted(message.rpartition("/")[2] for message in caplog.messages) == [
         "fifo.png: is no regular file, it is left alone",
         "link.png: is no regular file, it is left alone",
@@ -232,7 +245,7 @@ def test_a_journal_that_is_put_in_the_place_of_ours_is_not_followed(tmp_path):
         (watched / ".edgead-taken").symlink_to(victim)
         write_image(watched / "a.png", numbered(1))
         wait_until(lambda: one.fault)
-        assert one.frames == []
+        assert "symbolic links (.edgead-taken)" in one.fault
     assert victim.read_text() == "mine"
 
 
@@ -261,3 +274,79 @@ def test_what_was_taken_out_is_what_was_read(tmp_path, monkeypatch, after):
     if after == "move":
         done = [read_number(cv2.imread(str(path))) for path in sorted((tmp_path / "done").iterdir())]
         assert sorted(done) == [1, 2]
+
+
+def frames_of(folder, after, count, *, settled):
+    """Take frames as a camera does whose process ends then; gives their numbers."""
+    source = open_source(f"watch:{folder}?stable_ms=0&after={after}")
+    source.holds = True
+    with closing(source):
+        images = iter(source)
+        frames = [next(images) for _ in range(count)]
+        for frame in frames[:settled]:
+            source.settle(frame.id)
+    return [read_number(frame.image) for frame in frames]
+
+
+@pytest.mark.parametrize("after", ["move", "delete", "keep"])
+def test_what_is_not_settled_is_given_again_first_and_named(tmp_path, after, caplog):
+    for number in range(4):
+        write_image(tmp_path / f"{number}.png", numbered(number))
+        os.utime(tmp_path / f"{number}.png", ns=(0, number * 10**9))
+    assert frames_of(tmp_path, after, 3, settled=1) == [0, 1, 2]
+    if after != "keep":
+        assert names(tmp_path / "taken") == ["1.png", "2.png"]
+    assert names(tmp_path / "done") == (["0.png"] if after == "move" else [])
+    assert frames_of(tmp_path, after, 3, settled=3) == [1, 2, 3]
+    if after != "keep":
+        assert caplog.messages[-1].endswith("are not known to have a verdict, they come again: 1.png, 2.png")
+    write_image(tmp_path / "4.png", numbered(4))
+    assert frames_of(tmp_path, after, 1, settled=1) == [4]
+
+
+def test_what_was_taken_to_be_moved_is_given_also_where_images_are_kept_now(tmp_path):
+    write_image(tmp_path / "0.png", numbered(0))
+    assert frames_of(tmp_path, "move", 1, settled=0) == [0]
+    assert frames_of(tmp_path, "keep", 1, settled=1) == [0]
+    assert names(tmp_path / "taken") == [] and names(tmp_path / "done") == ["0.png"]
+
+
+@pytest.mark.parametrize("after", ["move", "keep"])
+def test_an_image_that_ends_the_program_is_read_twice_and_then_goes_aside(tmp_path, monkeypatch, after):
+    write_image(tmp_path / "a.png", numbered(1))
+
+    class Ended(BaseException):
+        """The end of the process, as far as files are concerned."""
+
+    def end(data, **options):
+        unlink = Path.unlink
+        monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: None)
+        ends.append(lambda: monkeypatch.setattr(Path, "unlink", unlink))
+        raise Ended
+
+    ends = []
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr("edgead.sources.watched.decode_image", end)
+            with pytest.raises(Ended):
+                frames_of(tmp_path, after, 1, settled=0)
+            ends.pop()()
+    write_image(tmp_path / "b.png", numbered(2))
+    assert frames_of(tmp_path, after, 1, settled=1) == [2]
+    assert "ended each time" in (tmp_path / "failed" / "a.png.txt").read_text()
+
+
+def test_a_frame_is_settled_once_each_pipeline_has_said_so(tmp_path):
+    camera = SupervisedCamera("top", CameraSection(uri=f"watch:{tmp_path}?stable_ms=0"))
+    mailboxes = [camera.subscribe(), camera.subscribe()]
+    camera.start()
+    with closing(camera):
+        write_image(tmp_path / "0.png", numbered(0))
+        one, other = (mailbox.get(MAX_S) for mailbox in mailboxes)
+        assert one.id == other.id
+        camera.settle(one.id)
+        time.sleep(0.3)
+        assert names(tmp_path / "taken") == ["0.png"]
+        camera.settle(one.id)
+        wait_until(lambda: names(tmp_path / "done") == ["0.png"])
+    assert names(tmp_path / "taken") == []

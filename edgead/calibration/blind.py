@@ -37,14 +37,23 @@ _MIN_SPREAD = 1e-3
 
 
 class BlindLimitError(SettingsError):
-    """New thresholds are doubted, and nobody has said why they are right; the message says what was found."""
+    """New thresholds are doubted, and nobody has said why they are right; the message says what was found.
 
-    def __init__(self, reasons: Sequence[str]):
+    Parameters
+    ----------
+    reasons : sequence of str
+    by_hand : bool
+        A person set them on the page or by the API: no images are behind them that could be left out.
+    """
+
+    def __init__(self, reasons: Sequence[str], *, by_hand: bool = False):
         found = "".join(f"\n  {reason}" for reason in reasons)
-        super().__init__(
-            f"the new limit may be blind:{found}\nleave out images that show defects or another product; if all are "
-            'good parts of this one, say why with --reason "...", which the model keeps'
+        from_images = (
+            "leave out images that show defects or another product; if all are good parts of this one, say why with "
+            '--reason "...", which the model keeps'
         )
+        to_do = "If it is right all the same, give a reason." if by_hand else from_images
+        super().__init__(f"the new limit may be blind:{found}\n{to_do}")
 
 
 def doubts(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Literal
 
@@ -321,6 +322,8 @@ class Judging:
     models : Recipes
     receivers : Receivers
     drift : PipelineDrift
+    settle : callable
+        Is given the id of each frame once its verdict is on record, or it gets none.
     budget_ms : float, optional
         From the capture to the verdict.
     """
@@ -331,6 +334,7 @@ class Judging:
         models: Recipes,
         receivers: Receivers,
         drift: PipelineDrift,
+        settle: Callable[[str], None],
         *,
         budget_ms: float | None = None,
         palette: Palette = "warm",
@@ -339,7 +343,7 @@ class Judging:
         self.inspector = Inspector(pipeline, window=_WINDOW, budget_ms=budget_ms, palette=palette)
         self.latest: tuple[Frame, Verdict] | None = None
         self.taken = self.skipped = self.unasked = self.parts_missed = 0
-        self._models, self._drift = models, drift
+        self._models, self._drift, self._settle = models, drift, settle
         self._pipeline, self._log = pipeline, limited_log(__name__, most=20, within_s=60)
         self._before: deque[Frame] = deque(maxlen=receivers.before)
         self.misfits = Misfits()
@@ -356,6 +360,7 @@ class Judging:
         frame = self._models.shown(frame)
         self.receivers.store.follow(frame)
         self._before.append(frame)
+        self._settle(frame.id)
 
     def judge(self, frame: Frame) -> Verdict | None:
         """Judge a frame, report the verdict and give it; None while the model needs more frames.
@@ -392,6 +397,7 @@ class Judging:
     def _skip(self, frame: Frame) -> None:
         self.skipped += 1
         self._miss(frame)
+        self._settle(frame.id)
 
     def _miss(self, frame: Frame) -> None:
         if frame.part != NO_PART:
@@ -401,7 +407,8 @@ class Judging:
 
     def _tell(self, frame: Frame, verdict: Verdict) -> None:
         receivers = self.receivers
-        receivers.store.add(frame, verdict)  # first: nobody shall know of a verdict that is on no record
+        # First: nobody shall know of a verdict that is on no record.
+        receivers.store.add(frame, verdict, partial(self._settle, frame.id))
         for sink in receivers.sinks:
             sink.write(frame, verdict)
         receivers.store.follow(frame)

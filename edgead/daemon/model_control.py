@@ -220,7 +220,7 @@ class SteeredModel(ABC):
             before = self.slot.require_thresholds()
             found = self.slot.doubts(given, bad)
             if found and not reason:
-                raise BlindLimitError(found)
+                raise BlindLimitError(found, by_hand=True)
             why = {"reason": reason} if reason else {}
             with self._audited("thresholds", by, before.values(), {**given.values(), **why}):
                 self.slot.set_thresholds(given)

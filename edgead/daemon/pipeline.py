@@ -49,7 +49,13 @@ class Pipeline(SteeredModel):
         super().__init__(name, section, wiring)
         self.loaded = threading.Event()  # the model was tried, well or not
         self._judging = Judging(
-            name, self._recipes, wiring.receivers, self._drift, budget_ms=section.budget_ms, palette=section.palette
+            name,
+            self._recipes,
+            wiring.receivers,
+            self._drift,
+            wiring.camera.settle,
+            budget_ms=section.budget_ms,
+            palette=section.palette,
         )
         self._mailbox: Mailbox | None = wiring.camera.subscribe()
         self._realtime_problem: str | None = None

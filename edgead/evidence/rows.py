@@ -30,8 +30,8 @@ _FAILURES = (SQLAlchemyError, EvidenceError, *_VALUES)
 class Ticket:
     """A row that is to be written, until it is committed or given up."""
 
-    def __init__(self, row: dict[str, Any]):
-        self.row = row
+    def __init__(self, row: dict[str, Any], committed: Callable[[], None] | None):
+        self.row, self.on_commit = row, committed
         self.committed = self.given_up = False
 
 
@@ -81,9 +81,12 @@ class RowWriter:
     def problem(self) -> str | None:
         return self._problem or self._thread.problem
 
-    def commit(self, row: dict[str, Any], within_s: float) -> bool:
-        """Queue a row and wait until it is committed: not for long, and not at all while others wait in vain."""
-        ticket = Ticket(row)
+    def commit(self, row: dict[str, Any], within_s: float, committed: Callable[[], None] | None = None) -> bool:
+        """Queue a row and wait until it is committed: not for long, and not at all while others wait in vain.
+
+        `committed` is called, in another thread, once it is, however late.
+        """
+        ticket = Ticket(row, committed)
         with self._changed:
             if self._closing:
                 self._give_up(ticket)
@@ -180,6 +183,9 @@ class RowWriter:
             for ticket in batch:
                 ticket.committed = True
             self._changed.notify_all()
+        for ticket in batch:
+            if ticket.on_commit is not None:
+                ticket.on_commit()
 
 
 def _is_of_one_row(error: Exception) -> bool:

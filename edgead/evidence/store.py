@@ -97,8 +97,13 @@ class EvidenceStore:
 
     # Writing
 
-    def add(self, frame: Frame, verdict: Verdict) -> bool:
+    def add(self, frame: Frame, verdict: Verdict, committed: Callable[[], None] | None = None) -> bool:
         """Record a verdict; one whose id and pipeline are there already is not recorded again.
+
+        Parameters
+        ----------
+        committed : callable, optional
+            Called in another thread once the row is committed, also where that comes late; never where it is lost.
 
         Returns
         -------
@@ -107,7 +112,7 @@ class EvidenceStore:
         """
         if not frame.id:
             raise EvidenceError("a frame without an id cannot be recorded: it comes from no source")
-        return self._rows.commit(self._row(frame, verdict), self._section.commit_within_ms / 1e3)
+        return self._rows.commit(self._row(frame, verdict), self._section.commit_within_ms / 1e3, committed)
 
     def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
         """Hold the frame of a verdict that was added, and queue images where its decision wants them; never blocks.

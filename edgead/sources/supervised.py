@@ -32,6 +32,7 @@ from edgead.sources.live import Mailbox
 from edgead.sources.reader_process import ReaderProcess
 from edgead.sources.sent_images import RequestSource
 from edgead.sources.settings import CameraSection
+from edgead.sources.settling import SettlingSource, Unsettled
 from edgead.types import Frame, Part
 
 logger = logging.getLogger(__name__)
@@ -217,6 +218,7 @@ class SupervisedCamera:
         self._health = HealthWatch(section.health)
         self._mailboxes: list[Mailbox] = []
         self._subscribing = threading.Lock()
+        self._unsettled = Unsettled()
         self._ended = False
         self._next_number = self._next_line = 0
         self._connections = 0
@@ -268,6 +270,13 @@ class SupervisedCamera:
         with self._subscribing:
             self._mailboxes = [other for other in self._mailboxes if other is not mailbox]
         mailbox.end()
+
+    def settle(self, id: str) -> None:
+        """Say that a frame of a mailbox has its verdict on record, or gets none; once a mailbox, from any thread.
+
+        What is never settled is given again after a restart, where the camera's source can do that.
+        """
+        self._unsettled.settle(id)
 
     def compare_with(self, pipeline: str, golden: Sequence[np.ndarray]) -> None:
         """Measure the camera's health from now on by the golden images of a pipeline's model; see `HealthWatch`.
@@ -364,13 +373,16 @@ class SupervisedCamera:
         first, first_line, live = self._next_number, self._next_line, is_live(self._section.uri)
         # It may be closed before there is a source to close.
         source = open_source(self._section.uri, stop=self._stop, max_megapixels=self._section.max_megapixels)
+        settling = source if isinstance(source, SettlingSource) else None
+        if settling is not None:
+            settling.holds = True
         with closing(source) as self._recording:
             if is_on_demand(self._section.uri):
                 self._record.become("streaming")
             for frame in self._recording:
                 self._next_number = first + frame.number + 1
                 numbered = replace(frame, source=self.name, number=first + frame.number)
-                self._deliver(self._with_lines(numbered, first_line), waits=not self._recording.live)
+                self._deliver(self._with_lines(numbered, first_line), waits=not self._recording.live, settling=settling)
                 if self._stop.is_set():
                     return
         if live:
@@ -424,9 +436,12 @@ class SupervisedCamera:
         self._next_line = first + lines.first_line + len(frame.image)
         return replace(frame, lines=replace(lines, first_line=first + lines.first_line))
 
-    def _deliver(self, frame: Frame, *, waits: bool) -> None:
+    def _deliver(self, frame: Frame, *, waits: bool, settling: SettlingSource | None = None) -> None:
         self._record.arrived(frame)
-        for mailbox in self._mailboxes:
+        mailboxes = self._mailboxes
+        if settling is not None:
+            self._unsettled.add(frame.id, settling, len(mailboxes))
+        for mailbox in mailboxes:
             while waits and not self._stop.is_set() and not mailbox.wait_until_empty(_POLL_S):
                 pass
             mailbox.put(frame)

@@ -1,7 +1,7 @@
 """A folder that others fill, such as a camera by FTP: each image once, when it is complete.
 
-Nobody reports a complete file: its size and time show it. An image that was judged is moved out of the folder, or only
-noted as taken.
+Nobody reports a complete file: its size and time show it. An image is put away, or only noted as taken, once it is
+settled: until then it is given again after a restart.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -41,7 +42,10 @@ _POLL_S = 0.1
 # Of the time, for looking into the folder: one with very many files is looked into less often. The time of
 # those who take the images passes between two looks.
 _SHARE = 0.2
-DONE, FAILED = "done", "failed"
+TAKEN, DONE, FAILED = "taken", "done", "failed"
+READING = ".edgead-reading"
+_MOST_READINGS = 2
+_MOST_NAMED = 10  # in one line of the log
 
 
 def signature_of(found: os.stat_result) -> Signature:
@@ -139,12 +143,16 @@ class Journal:
         self.names = {name: known[name] for name, found in _files(folder).items() if known.get(name) == found}
         write_whole(self._file, "".join(_line(*one) for one in self.names.items()).encode())
 
+    def begin(self, name: str, signature: Signature) -> None:
+        """Take an image, for as long as this process lives."""
+        self.names[name] = signature
+
     def add(self, name: str, signature: Signature) -> None:
+        """Write down that an image needs to be taken no more."""
         with open(self._file, "ab", opener=_open_no_link) as stream:
             stream.write(_line(name, signature).encode())
             stream.flush()
             os.fsync(stream.fileno())
-        self.names[name] = signature
 
     def _read(self) -> dict[str, Signature]:
         try:
@@ -164,6 +172,51 @@ class Journal:
         return known
 
 
+class ReadingMark:
+    """Names the image that is being read, in a file of the folder: one that ends the program twice is given up.
+
+    Without it, such an image would be read again at each start, and end the program again.
+    """
+
+    def __init__(self, folder: Path):
+        self._file = folder / READING
+        self._suspect: Signature | None = None
+        self._times = 0
+        with suppress(MissingFileError, UnreadableFileError, ValueError, TypeError, OverflowError, RecursionError):
+            inode, size, changed, times = map(int, json.loads(read_regular(self._file, _MAX_BYTES)))
+            self._suspect, self._times = (inode, size, changed), times
+
+    def gives_up(self, signature: Signature) -> bool:
+        return signature == self._suspect and self._times >= _MOST_READINGS
+
+    @contextmanager
+    def reading(self, signature: Signature) -> Iterator[None]:
+        """Let the mark stand while the block reads an image."""
+        times = self._times + 1 if signature == self._suspect else 1
+        self._file.unlink(missing_ok=True)  # a new file each time: whatever was put there is not written to
+        with self._file.open("x") as stream:
+            json.dump([*signature, times], stream)
+        try:
+            yield
+        finally:
+            self._file.unlink(missing_ok=True)
+
+
+def own_folder(folder: Path) -> Path:
+    """Make a folder, where it is not there yet.
+
+    Raises
+    ------
+    OSError
+        It cannot be made, or is a link.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir()
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise OSError(errno.ENOTDIR, "is a link or no folder", str(folder))
+    return folder
+
+
 def move_into(path: Path, folder: Path) -> Path:
     """Move a file into a folder, which is made, under a name that is free there.
 
@@ -172,10 +225,7 @@ def move_into(path: Path, folder: Path) -> Path:
     OSError
         It cannot be moved, or the folder is a link.
     """
-    with suppress(FileExistsError):
-        folder.mkdir()
-    if not stat.S_ISDIR(folder.lstat().st_mode):
-        raise OSError(errno.ENOTDIR, "is a link or no folder", str(folder))
+    own_folder(folder)
     free, number = folder / path.name, 1
     while os.path.lexists(free):
         number += 1
@@ -198,7 +248,7 @@ def _line(name: str, signature: Signature) -> str:
 
 
 class WatchOptions(Section):
-    """The images that others put into a folder, as they come: each once, also over restarts."""
+    """The images that others put into a folder, as they come: none is lost, also over restarts."""
 
     stable_ms: Annotated[
         float,
@@ -206,16 +256,32 @@ class WatchOptions(Section):
     ] = 300.0
     after: Annotated[
         Literal["move", "delete", "keep"],
-        Field(description="What becomes of one: moved into the folder `done`, deleted, or kept and remembered."),
+        Field(
+            description="What becomes of one whose verdict is on record: moved into the folder `done`, deleted, or "
+            "kept and remembered."
+        ),
     ] = "move"
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    path: Path
+    name: str
+    signature: Signature
 
 
 class WatchSource:
     """Frames of the images that come into a folder, in the order of their arrival; the next one waits for its taker.
 
-    An image is taken out of the folder, or noted as taken, before it is handed over: whatever ends this process, none
-    is given twice. What is no image goes into the folder `failed`, with the reason beside it. Links, FIFOs and hidden
-    files are never opened.
+    An image lies in the folder `taken`, where it is not to be kept, until its frame is settled; see `SettlingSource`.
+    What a process before left there is given first: whatever ends a process, each image is given until it is settled.
+    What is no image goes into the folder `failed`, with the reason beside it. Links, FIFOs and hidden files are never
+    opened.
+
+    Attributes
+    ----------
+    holds : bool
+        See `SettlingSource`.
 
     Raises
     ------
@@ -230,10 +296,15 @@ class WatchSource:
         self.folder = Path(uri.partition(":")[2].partition("?")[0])
         if not self.folder.is_dir() or self.folder == Path():
             raise SourceError(f"{self.uri}: there is no such folder")
+        self.holds = False
         self._after, self._limits = options.after, limits
         self._arrivals = Arrivals(self.folder, options.stable_ms / 1e3)
         self._frames = FrameCounter(self.uri, late_after_ms=limits.late_after_ms, max_megapixels=limits.max_megapixels)
         self._closing = threading.Event()
+        self._journal: Journal | None = None
+        self._held: dict[str, _Held] = {}
+        self._settled: SimpleQueue[str] = SimpleQueue()
+        self._putting = threading.Lock()
 
     @property
     def counters(self) -> Counters:
@@ -241,57 +312,121 @@ class WatchSource:
 
     def __iter__(self) -> Iterator[Frame]:
         try:
-            journal = Journal(self.folder) if self._after == "keep" else None
+            self._journal = Journal(self.folder) if self._after == "keep" else None
+            mark = ReadingMark(self.folder)
+            for path, signature in self._left_over():
+                if self._ended():
+                    return
+                yield from self._given(self._read(path, path.name, signature, mark))
             while not self._ended():
                 begin_s = time.monotonic()
-                complete = self._arrivals.complete(journal.names if journal else {})
+                complete = self._arrivals.complete(self._journal.names if self._journal else {})
                 next_s = begin_s + max(_POLL_S, (time.monotonic() - begin_s) / _SHARE)
                 for name, signature in complete:
                     if self._ended():
                         return
-                    frame = self._take(name, signature, journal)
-                    if frame is not None:
-                        yield self._frames.hand_over(frame)
+                    yield from self._given(self._take(name, signature, mark))
                 self._closing.wait(max(0.0, next_s - time.monotonic()))
+                self._put_away()
         except OSError as error:
             raise SourceError(f"{self.uri}: {error.strerror} ({Path(error.filename or self.folder).name})") from None
 
+    def settle(self, id: str) -> None:
+        """Put the image of a frame away, soon: in the thread that iterates, as long as there is one."""
+        self._settled.put(id)
+        if self._closing.is_set():
+            self._put_away_last()
+
     def close(self) -> None:
         self._closing.set()
+        self._put_away_last()
 
     def _ended(self) -> bool:
         stop = self._limits.stop
         return self._closing.is_set() or (stop is not None and stop.is_set())
 
-    def _take(self, name: str, signature: Signature, journal: Journal | None) -> Frame | None:
+    def _given(self, frame: Frame | None) -> Iterator[Frame]:
+        if frame is not None:
+            yield self._frames.hand_over(frame)
+            if not self.holds:
+                self._settled.put(frame.id)
+        self._put_away()
+
+    def _left_over(self) -> list[tuple[Path, Signature]]:
+        """What was taken and not settled before the last process ended, in the order in which it was taken."""
+        if not os.path.lexists(self.folder / TAKEN):
+            return []
+        folder = own_folder(self.folder / TAKEN)
+        found = [(path, path.lstat()) for path in folder.iterdir() if is_image_path(path.name)]
+        found = [(path, status) for path, status in found if stat.S_ISREG(status.st_mode)]
+        found.sort(key=lambda one: (one[1].st_ctime_ns, natural_key(one[0].name)))
+        if found:
+            names = ", ".join(path.name for path, _ in found[:_MOST_NAMED])
+            more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+            text = "%s: were taken before the last end and are not known to have a verdict, they come again: %s%s"
+            logger.warning(text, self.uri, names, more)
+        return [(path, signature_of(status)) for path, status in found]
+
+    def _take(self, name: str, signature: Signature, mark: ReadingMark) -> Frame | None:
         """Take an image out of the folder and read it; None where it changed meanwhile, or is no image."""
         path = self.folder / name
         # Taken out first and read then: what is read is what was taken, whatever comes under its name meanwhile.
-        try:
-            taken = path if journal is not None else move_into(path, self.folder / DONE)
-        except FileNotFoundError:
+        if self._journal is None:
+            if self._after == "move":
+                own_folder(self.folder / DONE)  # now: what could not be put away later is not taken
+            try:
+                path = move_into(path, self.folder / TAKEN)
+            except FileNotFoundError:
+                return None
+        return self._read(path, name, signature, mark)
+
+    def _read(self, path: Path, name: str, signature: Signature, mark: ReadingMark) -> Frame | None:
+        if mark.gives_up(signature):
+            self._fail(path, "the program ended each time that it read this image")
             return None
         try:
-            with open_regular(taken, _MAX_BYTES) as (stream, found):
+            with mark.reading(signature), open_regular(path, _MAX_BYTES) as (stream, found):
                 data = stream.read(found.st_size) if signature_of(found) == signature else None
-            most = self._limits.max_megapixels
-            image = None if data is None else decode_image(data, max_megapixels=most, keep_depth=True)
+                most = self._limits.max_megapixels
+                image = None if data is None else decode_image(data, max_megapixels=most, keep_depth=True)
+            # A file's name need not be UTF-8, records are.
+            shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+            frame = None if image is None else self._frames.capture(image, shown, keep_depth=True)
         except MissingFileError:
             return None
-        except (UnreadableFileError, ImageError) as error:
-            self._fail(taken, str(error))
+        except (UnreadableFileError, ImageError, SourceError) as error:
+            self._fail(path, str(error))
             return None
-        if image is None:
-            if taken != path:
-                move_into(taken, self.folder)  # it is looked at again
+        stays = path.parent == self.folder
+        if frame is None:
+            if not stays:
+                move_into(path, self.folder)  # it is looked at again
             return None
-        if journal is not None:
-            journal.add(name, signature)
-        elif self._after == "delete":
-            os.unlink(taken)
-        # A file's name need not be UTF-8, records are.
-        name = os.fsencode(name).decode("utf-8", "backslashreplace")
-        return self._frames.capture(image, name, keep_depth=True)
+        if self._journal is not None and stays:
+            self._journal.begin(name, signature)
+        self._held[frame.id] = _Held(path, name, signature)
+        return frame
+
+    def _put_away(self) -> None:
+        with self._putting, suppress(Empty):
+            while True:
+                held = self._held.pop(self._settled.get_nowait(), None)
+                if held is None:
+                    continue
+                with suppress(FileNotFoundError):  # somebody else has put it away
+                    if self._journal is not None and held.path.parent == self.folder:
+                        self._journal.add(held.name, held.signature)
+                    elif self._after == "delete":
+                        held.path.unlink()
+                    else:
+                        move_into(held.path, self.folder / DONE)
+
+    def _put_away_last(self) -> None:
+        """Put away what was settled when nobody iterates any more, who could hear of an error."""
+        try:
+            self._put_away()
+        except OSError as error:
+            logger.error("%s: is judged again after a restart: %s", self.uri, error)
 
     def _fail(self, path: Path, reason: str) -> None:
         moved = move_into(path, self.folder / FAILED)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions, exchange, keep_and_replace
 from edgead.daemon.teaching.lesson import (
+    LEAST_BAD,
     Lesson,
     LessonFolder,
     LessonProcess,
@@ -83,7 +84,8 @@ class Lessons:
         Parameters
         ----------
         good : sequence of str
-            Ids of verdicts that were marked good. All parts that were marked bad test the lesson.
+            Ids of verdicts that were marked good. All parts that were marked bad test the lesson, and `LEAST_BAD` or
+            more become known defects, also where no good part is taught.
         reason : str
             Why also what stands far from anything good is learnt; stands in the model and in the audit.
 
@@ -98,6 +100,11 @@ class Lessons:
             path, section = self._model_of(pipeline), self._site().pipelines[pipeline]
             paths = good_images(self._store(), pipeline, section, good)
             bad = bad_images(self._store(), pipeline, section)
+            if not paths and len(bad) < LEAST_BAD:
+                raise SettingsError(
+                    f"{pipeline}: {len(bad)} parts with an image are marked bad: choose parts that are marked good, or "
+                    f"mark {LEAST_BAD} that are bad"
+                )
             lesson = Lesson(
                 pipeline=pipeline,
                 by=by,

@@ -8,6 +8,7 @@ import { thumb } from "./marking.js";
 import { t } from "./words.js";
 
 const MAX_PARTS = 200;
+const LEAST_BAD = 3; // fewer say nothing about others of their kind
 const ROLES = { taught: t("learnt"), "held out": t("good, not learnt"), bad: t("bad") };
 
 export class TeachView {
@@ -84,13 +85,30 @@ export class TeachView {
   }
 
   showChoice() {
-    const busy = this.lessons.some((lesson) => lesson.state === "running") || this.lesson()?.state === "ready";
-    by("teach-start").disabled = !this.chosen.size || busy;
-    say(by("teach-start"), choiceWords(this.chosen.size));
+    const why = this.hindrance();
+    by("teach-start").disabled = Boolean(why);
+    by("teach-why").hidden = !why;
+    say(by("teach-why"), why);
+    say(by("teach-start"), choiceWords(this.chosen.size, why ? 0 : this.defects()));
     say(by("teach-note"), t("Marked good: {good}, bad: {bad}", { good: this.parts.good.length, bad: this.parts.bad.length }));
     by("no-teach-good").hidden = this.parts.good.length > 0;
     by("no-teach-bad").hidden = this.parts.bad.length > 0;
     by("teach-roll-back").hidden = !this.state()?.can_roll_back;
+  }
+
+  // Bad parts that can be learnt as defects: those with an image.
+  defects() {
+    return this.parts.bad.filter((part) => part.images.length).length;
+  }
+
+  // Why nothing can be taught now; empty where something can.
+  hindrance() {
+    if (this.lesson()?.state === "ready") return t("Accept or discard the lesson first.");
+    if (this.lessons.some((lesson) => lesson.state === "running")) return t("A lesson is under way.");
+    const missing = LEAST_BAD - this.defects();
+    if (this.chosen.size || missing <= 0) return "";
+    if (missing === LEAST_BAD) return t("Choose parts that were good, or mark three that were bad.");
+    return missing === 1 ? t("Choose parts that were good, or mark one more that was bad.") : t("Choose parts that were good, or mark two more that were bad.");
   }
 
   async follow() {
@@ -113,8 +131,10 @@ export class TeachView {
   }
 
   draw(lesson) {
-    if (!lesson) return [el("p", { class: "empty" }, t("Choose parts that were good, and teach them. The model in service stays until you accept what came of it."))];
-    const asked = t("Parts: {number}, asked by {who}, {time}", { number: lesson.good.length, who: lesson.by, time: stamp(lesson.since) });
+    if (!lesson) return [el("p", { class: "empty" }, t("Choose parts that were good, or mark three that were bad, and teach them. The model in service stays until you accept what came of it."))];
+    const number = lesson.good.length || lesson.bad;
+    const about = { number, who: lesson.by, time: stamp(lesson.since) };
+    const asked = lesson.good.length ? t("Parts: {number}, asked by {who}, {time}", about) : t("Known defects: {number}, asked by {who}, {time}", about);
     const lead = el("p", { class: "muted" }, lesson.because ? `${asked} · ${t("learnt all the same")}: ${lesson.because}` : asked);
     const discard = (label) => el("button", { "data-needs": "engineer", onclick: () => this.decide("discard", label) }, label);
     if (lesson.state === "running") {
@@ -187,9 +207,13 @@ export class TeachView {
   }
 
   start(ids, force) {
+    const defects = this.defects();
+    const titles = [t("Teach {number} known defects?", { number: defects }), t("Teach this part?"), t("Teach {number} parts?", { number: ids.length })];
     ask({
-      title: force ? t("Learn them all the same?") : ids.length === 1 ? t("Teach this part?") : t("Teach {number} parts?", { number: ids.length }),
-      lead: force
+      title: force ? t("Learn them all the same?") : titles[Math.min(ids.length, 2)],
+      lead: !ids.length
+        ? t("A copy of the model learns the parts that are marked bad as known defects, beside the line. You decide on what comes of it.")
+        : force
         ? t("Whatever stands out in these parts is accepted from then on, a defect too. Your name and what you say stand in the list of changes.")
         : t("A copy of the model learns them as good, beside the line. Parts that are marked bad test it, and three or more become known defects. You decide on what comes of it."),
       fields: [force && [el("label", { for: "reason" }, t("Why they are good")), el("textarea", { id: "reason", name: "reason", rows: "2", maxlength: "500", required: true })], nameField()],
@@ -217,7 +241,8 @@ export class TeachView {
 
 const scoreWords = (value) => t("score {score}", { score: scaledText(value) });
 
-function choiceWords(number) {
+function choiceWords(number, defects) {
+  if (!number && defects) return t("Teach {number} known defects", { number: defects });
   if (number < 2) return number ? t("Teach 1 part") : t("Teach");
   return t("Teach {number} parts", { number });
 }

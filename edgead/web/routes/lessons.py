@@ -96,7 +96,11 @@ _VerdictId = Annotated[str, Field(pattern=ID)]
 class NewLesson(BaseModel):
     pipeline: Annotated[str, Field(pattern=NAME)]
     verdicts: Annotated[
-        list[_VerdictId], Field(min_length=1, max_length=200, description="Ids of parts that are marked good.")
+        list[_VerdictId],
+        Field(
+            max_length=200,
+            description="Ids of parts that are marked good; none where the parts marked bad alone are learnt.",
+        ),
     ]
     reason: Annotated[
         Note, Field(description="Why also what stands far from anything good is learnt; kept in model and audit.")
