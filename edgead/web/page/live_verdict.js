@@ -41,9 +41,10 @@ export function showVerdict(shown) {
 }
 
 // What makes the verdict of an image that was sent worth less.
-function saidOf({ shape, learnt } = {}) {
+function saidOf(sent) {
+  const shape = sent?.shape;
   return [
-    learnt && t("This image was learnt by this model: its score says nothing of new parts"),
+    sent?.learnt && t("This image was learnt by this model: its score says nothing of new parts"),
     shape && t("{given} pixels where the model learnt {learnt}: the image was squeezed, the verdict may be wrong", { given: `${shape.width} × ${shape.height}`, learnt: `${shape.learnt_width} × ${shape.learnt_height}` }),
   ].filter(Boolean).join(". ");
 }
