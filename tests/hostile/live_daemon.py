@@ -62,6 +62,9 @@ class Slot:
     def golden(self):
         return ()
 
+    def misfit(self, frame):
+        return None
+
     def drift_watch(self, section):
         return Watch()
 
