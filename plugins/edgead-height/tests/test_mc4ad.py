@@ -121,7 +121,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     images, whole = good_maps(), build()
     whole.fit(images)
     stopped = build()
-    monkeypatch.setattr(loop, "_check", lambda losses, number: 1 / 0 if number == 3 else None)
+    monkeypatch.setattr(loop, "_finite", lambda losses, number: 1 / 0 if number == 3 else [])
     checkpoint = Checkpoint(tmp_path / "state", {}, every_s=0)
     with pytest.raises(ZeroDivisionError):
         stopped.fit(images, checkpoint=checkpoint)
