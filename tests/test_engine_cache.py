@@ -73,8 +73,8 @@ def test_every_tensorrt_and_every_card_has_its_own(monkeypatch, tmp_path):
     assert cache_file("timing", old, orin).path.parent == Path("/var/cache/edgead/tensorrt")
     monkeypatch.delenv("CACHE_DIRECTORY")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert cache_file("timing", old, orin).path.parent == Path("/home/somebody/.cache/edgead/tensorrt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_file("timing", old, orin).path.parent == tmp_path / ".cache" / "edgead" / "tensorrt"
 
 
 class TensorRt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -38,6 +38,18 @@ def url(daemon):
 
 
 @contextmanager
+def beside(run: Callable[[], None], over: threading.Event) -> Iterator[None]:
+    """Let a thread run beside the block, until it sees the event."""
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
 def fast_line(daemon: FakeDaemon, *, period_s: float = 0.03) -> Iterator[None]:
     """Parts one after the other; of every second one the event goes out before its image is there, as in the daemon."""
     over = threading.Event()
@@ -55,13 +67,8 @@ def fast_line(daemon: FakeDaemon, *, period_s: float = 0.03) -> Iterator[None]:
             over.wait(period_s / 3)
             daemon.pipelines["front"].judged = judged
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with beside(run, over):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 # Of each look the number that is drawn on the image, in sixteen black or white blocks, and the one of the verdict.
@@ -130,13 +137,8 @@ def rejecting_line(daemon: FakeDaemon, *, period_s: float) -> Iterator[None]:
             daemon.judge(number, 0.9)
             number += 1
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with beside(run, over):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.mark.parametrize("period_s", [0.2, 0.45])

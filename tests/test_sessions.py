@@ -148,10 +148,10 @@ def test_in_a_running_daemon_a_reconnect_and_an_exchange_begin_a_new_stream(vide
                 before = daemon.wait_judged(3)
                 event()
                 after = daemon.wait_judged(20)
-                warmed_up = after["warming_up"] - before["warming_up"]
-                # On a busy machine frames are dropped, or the camera loses some: each gap begins a stream as well.
-                busy = after["dropped"] > before["dropped"] or warmed_up > without_verdict > 0
-                assert busy or warmed_up == without_verdict
+                # On a busy machine frames are dropped, and each gap begins a stream as well.
+                assert after["dropped"] > before["dropped"] or (
+                    after["warming_up"] - before["warming_up"] == without_verdict
+                )
 
             def reconnect():
                 server.away = True

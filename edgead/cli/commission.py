@@ -19,9 +19,7 @@ from edgead.cli.app import (
     print_report,
     read_numbers,
 )
-from edgead.cli.console import stage_bars, stderr, training_facts
-
-_LOOK = "look at the model"
+from edgead.cli.console import LOOK, stage_bars, stderr, training_facts
 
 
 @app.command()
@@ -56,10 +54,10 @@ def commission(
     )
     replaced = (output / MANIFEST).is_file()
     advice: list[str] = []
-    with stage_bars(["collect good parts", *STAGES, *[_LOOK] * (not json)]) as progress:
+    with stage_bars(["collect good parts", *STAGES, *[LOOK] * (not json)]) as progress:
         done = learn_from(source, output, plan, progress=progress)
         if not json:
-            progress(_LOOK, 0, 1)
+            progress(LOOK, 0, 1)
             advice = advise(done.artifact, None, replaced)
     report = {"model": str(output), **training_facts(done.artifact), "warnings": done.warnings}
     print_report(report, json, lambda: training_table(report))

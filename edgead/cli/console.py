@@ -43,6 +43,8 @@ stdout = _PlainConsole(highlight=False, markup=False, emoji=False)
 stderr = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
 stage_bars = partial(bars_on, stderr)
 """Context of a progress(stage, done, total)."""
+LOOK = "look at the model"
+"""Last stage of making a model: what the finished one can be advised on."""
 
 
 def next_steps(*steps: tuple[str, str]) -> list[str]:

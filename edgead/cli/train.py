@@ -27,7 +27,7 @@ from edgead.cli.app import (
     read_setting,
 )
 from edgead.cli.choices import Detector, Device, DeviceName, InputName, TeacherSize, TrainedPrecision
-from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
+from edgead.cli.console import LOOK, facts_table, stage_bars, stderr, training_facts
 from edgead.errors import SettingsError
 from edgead.workstation.training import AUTO
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from edgead.calibration.operating_point import Costs
     from edgead.workstation.training.good_images import GoodImages
 
-# The last stage: what the finished model can be advised on.
-_LOOK = "look at the model"
 LogTo = Annotated[
     list[str] | None,
     typer.Option(
@@ -196,7 +194,7 @@ def train(
     good = replace(good, defects=find_images(defects or []), costs=_costs(cost_escape, cost_reject, defect_rate))
     replaced = (output / MANIFEST).is_file()
     advice: list[str] = []
-    planned = [*[TIME] * (preset == AUTO), *planned_stages(detector, precision), *[_LOOK] * (not json)]
+    planned = [*[TIME] * (preset == AUTO), *planned_stages(detector, precision), *[LOOK] * (not json)]
     with stage_bars(planned) as bars, training_log(log_to or (), bars) as progress:
         of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
         settings = {**of_preset, **chosen}
@@ -212,7 +210,7 @@ def train(
             progress=progress,
         )
         if not json:
-            progress(_LOOK, 0, 1)
+            progress(LOOK, 0, 1)
             advice = advise(artifact, data, replaced)
     took = {"took_seconds": round(time.perf_counter() - started, 1)}
     report = {"model": str(output), "skipped": problems, **took, **training_facts(artifact)}

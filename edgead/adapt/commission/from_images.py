@@ -37,7 +37,7 @@ FURTHEST = 0.01
 _MAX_NAMED = 8
 
 STAGES = ("read images", "extract features", "choose memory bank", "compare parts", "calibrate")
-"""What `commission_images` reports, in this order; "choose again" comes where parts were unlike all others."""
+"""Stages that `commission_images` reports, in this order; with "choose again" where parts were unlike all others."""
 
 
 def learn(
