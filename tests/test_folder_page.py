@@ -37,7 +37,7 @@ def in_sight(page, id: str) -> None:
     said = """id => { const e = document.getElementById(id), box = e.getBoundingClientRect();
         const there = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
         return box.bottom <= innerHeight && (e === there || e.contains(there)); }"""
-    assert page.evaluate(said, id), id
+    wait_until(lambda: page.evaluate(said, id))
 
 
 def drop(page, path: Path) -> None:
@@ -158,7 +158,7 @@ def test_the_first_step_of_learning_reads_like_no_button(browser, learnt):
     learnt.commissioning._needed("conveyor")._learner = SimpleNamespace(progress=Progress(), cancel=lambda: None)
     with served(learnt) as url, opened_page(browser, f"{url}/#commission") as page:
         expect(page.locator("#commission-cancel")).to_be_visible()
-        assert page.locator("#commission-stage").inner_text().strip() == "Beginning …"
+        expect(page.locator("#commission-stage")).to_have_text("Beginning …")
 
 
 @pytest.mark.parametrize(("language", "said"), [("en", "Still missing: Your name"), ("de", "Noch leer: Ihr Name")])

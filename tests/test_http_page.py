@@ -68,10 +68,10 @@ def test_the_heat_map_can_be_taken_away(browser, daemon, url):
         const [r, g, b] = pen.getImageData(100, 50, 1, 1).data; return r - b; }"""
     with opened_page(browser, url) as page:
         expect(page.locator("#live-image")).to_have_attribute("data-overlay", "true")
-        assert page.evaluate(red) > 40
+        wait_until(lambda: page.evaluate(red) > 40)
         page.get_by_text("Heat map").click()
         expect(page.locator("#live-image")).to_have_attribute("data-overlay", "false")
-        assert page.evaluate(red) < 12
+        wait_until(lambda: page.evaluate(red) < 12)
 
 
 def test_evidence_opens_with_its_images(browser, daemon, url):
@@ -220,7 +220,6 @@ def test_changes_are_in_words_and_have_no_empty_fields(browser, daemon, url, tmp
     order = {"name": "", "batch": ""}
     daemon.store.add_audit(by="Anna", action="start_order", pipeline="", before=order, after={**order, "name": "A-17"})
     with opened_page(browser, f"{url}/#changes", **PANEL, locale="de-DE") as page:
-        cells = [row.locator("td").all_inner_texts() for row in page.locator("#audit tr").all()]
         expect(page.locator("#audit tr")).to_have_count(3)
         cells = [row.locator("td").all_inner_texts()[3:] for row in page.locator("#audit tr").all()]
         shot(page, tmp_path / "shots", "changes-de")
@@ -316,7 +315,7 @@ def test_live_chosen_again_leaves_the_verdict_below_the_bar(browser, url, device
     with opened_page(browser, url, **device) as page:
         expect(page.locator("#word")).to_have_text("OK")
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        assert page.evaluate(HIDDEN_UNDER_THE_BAR, "verdict") > 0
+        wait_until(lambda: page.evaluate(HIDDEN_UNDER_THE_BAR, "verdict") > 0)
         page.get_by_role("link", name="Live", exact=True).click()
         wait_until(lambda: page.evaluate(HIDDEN_UNDER_THE_BAR, "verdict") <= 0)
         page.wait_for_timeout(200)
@@ -328,8 +327,7 @@ def test_a_verdict_opened_on_a_phone_has_its_image_below_the_bar(browser, url):
         page.get_by_role("link", name="Evidence").click()
         page.locator("#verdicts button", has_text="Reject").click()
         expect(page.locator("#detail .badge")).to_have_text("Reject")
-        page.wait_for_timeout(300)
-        assert -60 < page.evaluate(HIDDEN_UNDER_THE_BAR, "detail") <= 0
+        wait_until(lambda: -60 < page.evaluate(HIDDEN_UNDER_THE_BAR, "detail") <= 0)
 
 
 def test_drift_stands_over_the_live_view_once_and_is_a_warning_and_no_fault(browser, daemon, url):

@@ -200,7 +200,7 @@ def test_a_kiosk_is_the_line_alone_and_leads_out_again(browser, url):
         expect(page.locator("#word")).to_be_visible()
         page.keyboard.press("Escape")
         expect(page.locator(".bar")).to_be_visible()
-        assert page.evaluate("location.hash") == "#live"
+        wait_until(lambda: page.evaluate("location.hash") == "#live")
         page.goto(f"{url}/#kiosk")
         expect(page.locator(".bar")).to_be_hidden()
         page.goto(f"{url}/#system")  # as a link in the banner of alarms does
@@ -220,7 +220,7 @@ def test_a_panel_has_no_scroll_bar_and_large_counts_stay_in_their_card(browser, 
             return card.getBoundingClientRect().right - words.getBoundingClientRect().right; }""")
         assert room >= 12
         page.keyboard.press("Escape")
-        assert page.evaluate("getComputedStyle(document.documentElement).scrollbarWidth") == "auto"
+        wait_until(lambda: page.evaluate("getComputedStyle(document.documentElement).scrollbarWidth") == "auto")
 
 
 @pytest.mark.slow
@@ -347,14 +347,14 @@ def test_evidence_is_walked_by_keys_and_looked_at_closely(browser, url):
         expect(frame).to_have_text("Frame10")
         scale = "new DOMMatrix(getComputedStyle(document.querySelector('.zoom img')).transform).a"
         page.get_by_role("button", name="Larger").click()
-        assert page.evaluate(scale) == 1.5
+        wait_until(lambda: page.evaluate(scale) == 1.5)
         page.locator(".zoom img").dblclick()
-        assert page.evaluate(scale) == 1
+        wait_until(lambda: page.evaluate(scale) == 1)
         page.locator(".zoom img").hover()
         page.mouse.wheel(0, -100)
         wait_until(lambda: page.evaluate(scale) == 1.5)
         page.get_by_role("button", name="Smaller").click()
-        assert page.evaluate(scale) == 1
+        wait_until(lambda: page.evaluate(scale) == 1)
 
 
 @pytest.mark.slow
