@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 import webbrowser
 from pathlib import Path
 
@@ -94,7 +95,17 @@ def test_a_port_that_is_asked_for_is_kept_in_the_site_file(opened):
 @pytest.mark.parametrize("display", [True, False])
 def test_no_browser_is_opened_where_none_is_wanted_or_can_be_seen(opened, monkeypatch, display):
     ran, seen = opened
-    monkeypatch.setattr(studio, "run_daemon", lambda config, log: ran.append(config))
+    printed: list[str] = []
+    monkeypatch.setattr(studio.stdout, "print", lambda text, **_: printed.append(text))
+
+    def run_daemon(config, log):
+        ran.append(config)
+        time.sleep(0.3)
+        assert printed == []  # an address that nothing answers is of no use
+        with socket.create_server(("127.0.0.1", load_site(config).http.port)):
+            wait_for(lambda: printed, "the address")
+
+    monkeypatch.setattr(studio, "run_daemon", run_daemon)
     if not display:
         monkeypatch.delenv("DISPLAY")
         monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

@@ -7,7 +7,6 @@ import re
 import shlex
 import socket
 import threading
-import time
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +45,7 @@ http:
 # The page's port in a site file, as `_SITE` has it: below `http:` at the margin, a number.
 _PORT = re.compile(r"^(http:.*\n(?:(?:[ #].*)?\n)*? +port: *)\d+", re.MULTILINE)
 _PORTS = range(8080, 8100)
-_PATIENCE_S, _POLL_S = 30.0, 0.2
+_POLL_S = 0.1
 
 
 @app.command()
@@ -86,12 +85,14 @@ def studio(
         ) from None
     if moved:
         _move(site, section.port)
-    url = f"http://127.0.0.1:{section.port}/#commission"
-    stdout.print(f"{url} is the page; Ctrl-C ends it. Models lie in {folder / 'models'}.", soft_wrap=True)
-    if not no_browser and any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY")):
-        threading.Thread(target=_open, args=(section.port, url), daemon=True).start()
-    with (folder / "studio.log").open("w", encoding="utf-8") as log:
-        run_daemon(folder / FILE, log)
+    browser = not no_browser and any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    ended = threading.Event()
+    threading.Thread(target=_announce, args=(section.port, folder, browser, ended), daemon=True).start()
+    try:
+        with (folder / "studio.log").open("w", encoding="utf-8") as log:
+            run_daemon(folder / FILE, log)
+    finally:
+        ended.set()
 
 
 def _site_in(folder: Path, port: int | None) -> Path:
@@ -145,14 +146,15 @@ def _free_port() -> int:
     raise SettingsError(f"the ports {_PORTS[0]} to {_PORTS[-1]} are all taken: choose another one by --port")
 
 
-def _open(port: int, url: str) -> None:
-    """Open the browser once the page answers."""
-    deadline_s = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline_s:
+def _announce(port: int, folder: Path, browser: bool, ended: threading.Event) -> None:
+    """Print the page's address, and open the browser, once the page answers."""
+    url = f"http://127.0.0.1:{port}/#commission"
+    while not ended.wait(_POLL_S):
         try:
             socket.create_connection(("127.0.0.1", port), _POLL_S).close()
         except OSError:
-            time.sleep(_POLL_S)
-        else:
+            continue
+        stdout.print(f"{url} is the page; Ctrl-C ends it. Models lie in {folder / 'models'}.", soft_wrap=True)
+        if browser:
             webbrowser.open(url)
-            return
+        return
