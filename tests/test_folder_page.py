@@ -228,7 +228,7 @@ def test_sixty_images_become_a_model_in_service_though_the_daemon_is_killed(brow
     sent: list[str] = []
     with studio(folder) as daemon:
         url = f"{daemon.api.base_url}/#commission"
-        assert (daemon.pipeline("parts")["reason"] or "").startswith("waits for")
+        daemon.wait_state("starting", "parts", reason="waits for")
         assert daemon.api.get("/api/notices").json()["standing"] == []
         with opened_page(browser, url, expected=("net::ERR_",), **PANEL) as page:
             page.on("request", lambda request: sent.append(request.url) if "/images?file=" in request.url else None)
