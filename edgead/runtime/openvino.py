@@ -5,7 +5,9 @@ Tensors are bound once: nothing is allocated per frame.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -117,14 +119,21 @@ def _tensor(port: Any) -> Tensor:
 
 
 def _run_once(request: Any, inputs: Sequence[Any]) -> Any:
-    """Run once, as threads start with the first inference; a network that does not end is ended."""
+    """Run once, as threads start with the first inference; a network that does not end is given up."""
     for index, tensor in enumerate(inputs):
         request.set_input_tensor(index, tensor)
     request.start_async()
     if not request.wait_for(round(FIRST_RUN_S * 1e3)):
-        request.cancel()
+        # The engine cancels nothing that has begun, and the request's destructor waits for its end with the interpreter
+        # locked: all pipelines of a daemon would stand still. A thread holds the request until then.
+        threading.Thread(target=_wait, args=(request,), daemon=True).start()
         raise RuntimeError(f"it takes more than {FIRST_RUN_S:g} s for an image")
     return request
+
+
+def _wait(request: Any) -> None:
+    with suppress(RuntimeError):  # whatever becomes of it, nobody wants it
+        request.wait()
 
 
 class OpenVinoOptions(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -12,7 +13,9 @@ import pytest
 
 pytest.importorskip("onnx", reason="NO HOSTILE ARTIFACTS TESTED: graphs are made by the workstation's packages")
 
+import numpy as np
 import onnx
+import openvino
 from artifacts import GRAPH, HOSTILE, LEARNT, TWO, UNCHANGED, learnt
 from graphs import many_products
 from valid_artifact import make, stamp, write_valid
@@ -20,6 +23,7 @@ from valid_artifact import make, stamp, write_valid
 from edgead.artifact.folder import ArtifactError
 from edgead.daemon.self_test import SelfTestError, self_test
 from edgead.detector import Detector
+from edgead.runtime import openvino as openvino_runtime
 
 LIMIT_S = 10.0  # of the thread's own time, as on a computer that does nothing else
 HANGS_S = 60.0
@@ -85,6 +89,26 @@ def test_a_network_that_takes_too_long_is_ended_at_its_first_image(
     monkeypatch.setattr(f"edgead.runtime.{module}.FIRST_RUN_S", 0.3)
     error, _ = outcome(path, runtime)
     assert isinstance(error, ArtifactError) and "takes more than 0.3 s for an image" in str(error)
+
+
+@pytest.mark.faults
+def test_a_network_that_is_given_up_stops_nothing_else(tmp_path, monkeypatch):
+    onnx.save(many_products(2000, 60), tmp_path / "model.onnx")
+    monkeypatch.setattr(openvino_runtime, "FIRST_RUN_S", 0.1)
+    core = openvino.Core()
+    request = core.compile_model(tmp_path / "model.onnx", "CPU").create_infer_request()
+    image = openvino.Tensor(np.zeros((1, 16, 16, 3), np.uint8))
+    before = threading.enumerate()
+    begun_s = time.perf_counter()
+    with pytest.raises(RuntimeError, match=r"more than 0\.1 s"):
+        openvino_runtime._run_once(request, [image])
+    (holder,) = set(threading.enumerate()) - set(before)
+    dropped_s = time.perf_counter()
+    del request
+    gc.collect()
+    went_on_s = time.perf_counter() - dropped_s
+    holder.join()
+    assert went_on_s < (time.perf_counter() - begun_s) / 3
 
 
 # OpenVINO clamps an index that ONNX Runtime refuses: what is found are other scores than those on record.
