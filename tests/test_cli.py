@@ -126,7 +126,10 @@ def test_predict_names_images_unlike_the_golden_ones(model, line_data, tmp_path)
     images = cut_one(line_data, tmp_path / "images")
     words = "1 of 30 images, 7.png first, have other proportions (480 x 200 pixels) than the model's golden images"
     assert f"warning: {words}" in edgead("predict", model, images).stderr
-    assert report("predict", model, images)["warnings"][0].startswith(words)
+    found = report("predict", model, images)
+    assert found["warnings"][0].startswith(words)
+    formats = {Path(row["image"]).stem: row["other_format"] for row in found["images"] if row["other_format"]}
+    assert formats == {"7": "proportions"}
     assert "warning" not in edgead("predict", model, line_data / "test").stderr
 
 

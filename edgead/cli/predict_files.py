@@ -41,6 +41,7 @@ CSV_COLUMNS = (
     "kind",
     "kind_p_value",
     "push_mm",
+    "other_format",
     "heat_map",
     "problem",
 )
@@ -62,7 +63,8 @@ def predict_images(
     -------
     rows : list of dict
         `image`, `image_score`, `typical_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`,
-        `push_mm`, and `heat_map` when one was written; of an image that cannot be judged, `image` and `problem`.
+        `push_mm`, `other_format`, and `heat_map` when one was written; of an image that cannot be judged, `image` and
+        `problem`.
     warnings : list of str
         Of images that do not look as those that the model knows, and of those that it has learnt.
     """
@@ -257,6 +259,7 @@ def _judge(
         "kind": verdict.kind,
         "kind_p_value": verdict.kind_p_value,
         "push_mm": verdict.push_mm,
+        "other_format": verdict.other_format,
     }
     if heat_maps is not None:
         name = name_in(top, path)

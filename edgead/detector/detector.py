@@ -336,6 +336,7 @@ class Detector(Measurer):
         if decision != "ok":
             region = spec.region(image.shape)
             boxes = in_mm(find_boxes(anomaly_map, limits.map_threshold, region, image.shape), image, spec)
+        misfit = self.format_check.misfit(image.shape)
         return make(
             measured.image_score,
             decision,
@@ -354,6 +355,7 @@ class Detector(Measurer):
             kind_p_value=kind and kind.p_value,
             alignment=measured.alignment,
             push_mm=measured.push_mm,
+            other_format=misfit and misfit.what,
         )
 
     def shown(self, frame: Frame) -> Frame:

@@ -77,6 +77,13 @@ const FORMAT = {
   "fine defects are not seen": t("fine defects are not seen"),
 };
 
+// Of a verdict's record.
+const OTHER_FORMAT = {
+  proportions: t("parts are cut off or squeezed"),
+  size: t("the region of interest, which is in pixels, shows something else"),
+  small: t("fine defects are not seen"),
+};
+
 export const imagesAre = (health) => t("The images are {health}", { health: health.map((word) => HEALTH[word] ?? word).join(", ") });
 
 const worded = (text, patterns) => {
@@ -121,6 +128,9 @@ export function pipelineReason(text) {
 }
 
 const ofRecipe = (recipe, reason) => (recipe ? t("recipe {name}: {reason}", { name: recipe, reason }) : reason);
+
+// What comes of it that the frame of a verdict has another format than the model learnt; nothing where it fits.
+export const otherFormat = (verdict) => verdict.other_format && (OTHER_FORMAT[verdict.other_format] ?? verdict.other_format);
 
 // In what frames differ from those that the model learnt.
 export function formatReason(text) {
