@@ -23,6 +23,8 @@ const CAMERA = {
   "cannot be opened": t("cannot be opened"),
   "it is in use by another program or gives no images": t("it is in use by another program or gives no images"),
   "no frames": t("no frames"),
+  "each would take the other's images": t("each would take the other's images"),
+  "stop that one, or name another folder": t("stop that one, or name another folder"),
 };
 
 const PIPELINE = {
@@ -101,6 +103,8 @@ export function cameraReason(text) {
 }
 
 function cameraPart(text) {
+  const [, process] = text?.match(/^is held by process (.*)$/) ?? [];
+  if (process) return t("is held by process {process}", { process });
   const [number] = text?.match(/\d+(\.\d+)?/) ?? [];
   const known = CAMERA[number ? text.replace(number, "{number}") : text];
   return known?.replace("{number}", number && decimal(Number(number), number.includes(".") ? 1 : 0));
