@@ -141,7 +141,7 @@ export function formatReason(text) {
   const [, recipe, given, learnt, what] = /^(?:recipe (.+): )?frames of (.+) pixels where the model learnt ([^:]+): ([^;]+);/.exec(text) ?? [];
   if (!what) return text;
   const sizes = { given: given.replace(" x ", " × "), learnt: learnt.replace(" x ", " × ") };
-  return ofRecipe(recipe, t("frames of {given} pixels where the model learnt {learnt}: {what}; verdicts may be wrong: has the format or the region of the camera changed?", { ...sizes, what: FORMAT[what] ?? what }));
+  return ofRecipe(recipe, t("frames of {given} pixels where the model learnt {learnt}: verdicts may be wrong, {what}; has the format or the region of the camera changed?", { ...sizes, what: FORMAT[what] ?? what }));
 }
 
 // What has changed, with what was measured in brackets; of which product, where recipes choose the model.
