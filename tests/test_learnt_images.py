@@ -14,7 +14,7 @@ from edgead.adapt.commission.from_images import CommissionPlan
 from edgead.adapt.commission.run import commission
 from edgead.adapt.commission.worker import learn_order
 from edgead.artifact.folder import Artifact
-from edgead.artifact.training_hashes import has_learnt
+from edgead.artifact.training_hashes import LearntImages
 from edgead.daemon.commission.draft import Draft, order_of
 from edgead.images.files import decode_image, load_image, write_image
 from edgead.synthetic.line import conveyor
@@ -84,11 +84,11 @@ def test_calibrate_refuses_them(model, files):
 
 def test_an_image_is_known_by_its_pixels_and_no_other_is(page_model, files, tmp_path):
     """As where the evidence keeps it, or somebody sends it in another format."""
-    artifact = Artifact.load(page_model)
+    learnt = LearntImages(Artifact.load(page_model))
     path, new = files / "good" / "normal-1.jpg", files / "new" / "new.jpg"
-    assert has_learnt(artifact, path.read_bytes(), load_image(path))
-    assert has_learnt(artifact, b"another file", load_image(path))
-    assert not has_learnt(artifact, new.read_bytes(), load_image(new))
+    assert learnt.has(path.read_bytes(), load_image(path))
+    assert learnt.has(b"another file", load_image(path))
+    assert not learnt.has(new.read_bytes(), load_image(new))
     write_image(tmp_path / "kept.png", load_image(path))
     assert "1 of 1 images were learnt" in edgead("predict", page_model, tmp_path / "kept.png").stderr
 

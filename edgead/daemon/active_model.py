@@ -17,7 +17,6 @@ import numpy as np
 from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
 from edgead.artifact.roll_back import bring_back
-from edgead.artifact.training_hashes import has_learnt
 from edgead.artifact.versions import restore_missing
 from edgead.daemon.self_test import SelfTest, golden_images, self_test, too_late
 from edgead.daemon.thresholds import (
@@ -221,7 +220,7 @@ class ActiveModel:
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
         """Whether the model in service has learnt from a frame, which came as the bytes of a file."""
-        return has_learnt(self._in_service.require().artifact, data, judged_of(frame))
+        return self._in_service.require().learnt_images.has(data, judged_of(frame))
 
     @property
     def keeps_depth(self) -> bool:
@@ -430,7 +429,7 @@ class ActiveModel:
             self._section.check_model(detector.artifact)
             self_test(detector).require()
             self._thresholds.apply(detector)
-            _ = detector.format_check.known  # read now, and not while the first frame waits
+            _ = detector.format_check.known, detector.learnt_images.known  # read now, and not while a frame waits
         except BaseException:
             detector.close()
             raise
