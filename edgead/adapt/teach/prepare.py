@@ -31,9 +31,10 @@ from edgead.adapt.kept_images import (
 from edgead.adapt.memory_bank.coreset import Merged, merge, spacing
 from edgead.adapt.patch_features import each_features
 from edgead.adapt.recalibrate import without_copies
-from edgead.adapt.teach.defects import LEAST, Defects, check_room, known_defects, learn_defects
+from edgead.adapt.teach.defects import Defects, check_room, known_defects, learn_defects
 from edgead.adapt.teach.guard import Offered, examine, refuse_doubtful, write_sheet
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.manifest import FROM_GOOD, Kept, Manifest, Preprocessing
 from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
@@ -339,8 +340,8 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
         defects = learn_defects(artifact, bad, partial(progress, "look at defects"))
     if only_bad and not defects.are_enough:
         raise SettingsError(
-            f"{len(defects)} marked defects teach nothing about others: mark at least {LEAST}, or name good images to "
-            "learn, which the marked ones test"
+            f"{len(defects)} marked defects teach nothing about others: mark at least {LEAST_BAD}, or name good images "
+            "to learn, which the marked ones test"
         )
     taught, held_out = _split(paths, plan.held_out_share, group_images(paths, plan.group)) if paths else ([], [])
     good = find_calibration_images(artifact, plan.calibration, taught=paths, group=plan.group)
