@@ -313,6 +313,9 @@ class Verdict:
     push_mm : float
         How far the worst place would have to be pushed back, in mm: above 0 it is too low, below 0 too high. None for
         models that do not know.
+    other_format : {"proportions", "size", "small"}
+        In what the frame's size differs from those that the model learnt, so that the verdict may be wrong; None where
+        it fits.
     palette : {"warm", "blue"}
         Colours that its heat map is drawn in.
 
@@ -349,6 +352,7 @@ class Verdict:
     kind_p_value: float | None = None
     alignment: float | None = None
     push_mm: float | None = None
+    other_format: str | None = None
     palette: Palette = field(default="warm", compare=False)
 
     @property
@@ -363,7 +367,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the verdict in values that JSON knows; the anomaly map is left out."""
-        some = {"alignment": self.alignment, "push_mm": self.push_mm}  # which few models know
+        some = {"alignment": self.alignment, "push_mm": self.push_mm, "other_format": self.other_format}  # few have one
         return {
             **{name: value for name, value in some.items() if value is not None},
             "pipeline": self.pipeline,

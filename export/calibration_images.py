@@ -64,7 +64,8 @@ def find_calibration_images(
 ) -> CalibrationImages:
     """Find the good images in `data`, and hold out such as the model has not learnt from.
 
-    Of images that training saw, these are those that it held out, or all, where it learnt them in folds. Enough are
+    Of images that training saw, these are those that it held out, or all, where it learnt them in folds: each is scored
+    without its own then, as in the training. So it is with all files that a model of the page was made from. Enough are
     held out for the rate that the model guarantees, group by group: an image whose group the model has learnt from is
     not held out.
 
@@ -101,6 +102,9 @@ def find_calibration_images(
     groups = group_images(paths, rule, data)
     source = "training data" if digest == artifact.manifest.training.get("data_sha256") else "other images"
     folds = find_folds(artifact, paths)
+    # All whose scores made the thresholds, by their contents: the page and a camera keep them as other files.
+    if len(folds) == len(paths) == artifact.manifest.training.get("calibration_images"):
+        source = "training data"
     if folds and source == "training data":
         return CalibrationImages(paths, list(folds), source, groups.of(folds), list(folds.values()))
     learnt_groups = set(groups.of(learnt))
@@ -108,7 +112,7 @@ def find_calibration_images(
     if not others:
         raise ArtifactError(
             f"{artifact.path} has learnt from all of these images or their groups: give good images that it has "
-            "not seen"
+            "not seen, or all those that it was made from"
         )
     wanted, _ = plan_calibration(groups.count, rate, what=groups.unit)
     others_groups = dense(groups.of(others))

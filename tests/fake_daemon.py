@@ -416,9 +416,17 @@ class FakeDaemon:
         return notice
 
     def judge(
-        self, number: int, score: float, kind: str | None = None, part: Part = NO_PART, *, pipeline: str = "front"
+        self,
+        number: int,
+        score: float,
+        kind: str | None = None,
+        part: Part = NO_PART,
+        *,
+        pipeline: str = "front",
+        other_format: str | None = None,
     ) -> str:
         frame, verdict = make_judged(number, score, pipeline=pipeline)
+        verdict = replace(verdict, other_format=other_format)
         frame = replace(frame, part=part)
         verdict = replace(verdict, kind=kind, kind_p_value=None if kind is None else 0.25)
         self.cameras["conveyor"].frame = frame

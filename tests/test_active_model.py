@@ -12,10 +12,13 @@ from patience import MAX_S
 pytest.importorskip("edgead.daemon.active_model")
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.artifact.folder import Artifact, write_manifest
+from edgead.artifact.training_hashes import FILE
 from edgead.daemon.active_model import ActiveModel, SlotBusyError
 from edgead.daemon.thresholds import KeptThresholds, Thresholds
 from edgead.errors import SettingsError
+from edgead.images.files import load_image
 from edgead.site.schema import PipelineSection
+from edgead.sources.contract import FrameCounter
 
 
 @pytest.fixture
@@ -64,6 +67,19 @@ def test_a_change_while_a_model_is_exchanged_is_refused_at_once_and_changes_noth
         assert slot.thresholds == before
     assert slot.self_test().passed and slot.can_roll_back
     slot.roll_back()
+
+
+def test_what_the_model_has_learnt_is_read_once_with_it(model_copy, line_data, tmp_path):
+    """And not at each request: where the model lies, another one may have come meanwhile."""
+    section = PipelineSection(camera="top", model=model_copy)
+    slot = ActiveModel("line", section, KeptThresholds(tmp_path / "thresholds.json"), threads=1)
+    slot.load()
+    (model_copy / FILE).unlink()
+    images = [*sorted((line_data / "train" / "good").iterdir()), *(line_data / "test" / "good").iterdir()]
+    frames = FrameCounter("top")
+    learnt = [slot.has_learnt(frames.capture(load_image(path)), path.read_bytes()) for path in images]
+    slot.close()
+    assert any(learnt[:60]) and not any(learnt[60:])
 
 
 def test_memory_is_given_back_after_an_exchange(slot, monkeypatch):

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from html import unescape
 from pathlib import Path
 
 import cv2
@@ -99,6 +100,7 @@ def test_eval_says_where_far_more_good_parts_are_rejected_than_the_limit_is_for(
         cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
     said = edgead("eval", model, tmp_path).stdout
     assert re.search(r"The limit is for about \d+ % false rejects, and rejects 100 % of these good parts: more", said)
+    assert "more than chance. Calibrate on good parts of this production." in said
 
 
 def test_predict(model, line_data, tmp_path):
@@ -124,8 +126,27 @@ def test_predict_names_images_unlike_the_golden_ones(model, line_data, tmp_path)
     images = cut_one(line_data, tmp_path / "images")
     words = "1 of 30 images, 7.png first, have other proportions (480 x 200 pixels) than the model's golden images"
     assert f"warning: {words}" in edgead("predict", model, images).stderr
-    assert report("predict", model, images)["warnings"][0].startswith(words)
+    found = report("predict", model, images)
+    assert found["warnings"][0].startswith(words)
+    formats = {Path(row["image"]).stem: row["other_format"] for row in found["images"] if row["other_format"]}
+    assert formats == {"7": "proportions"}
     assert "warning" not in edgead("predict", model, line_data / "test").stderr
+
+
+def test_eval_and_report_name_images_unlike_the_golden_ones_as_predict_does(model, line_data, tmp_path):
+    """And do not advise to calibrate on them."""
+    for path in (line_data / "test").rglob("*.jpg"):
+        write_image(tmp_path / "test" / path.parent.name / path.name, 255 - load_image(path)[:200])
+    warning = report("predict", model, tmp_path / "test")["warnings"][0].replace("chipped_edge", "good")  # of the order
+    assert "have other proportions (480 x 200 pixels) than the model's golden images (480 x" in warning
+    found = edgead("eval", model, tmp_path)
+    assert f"warning: {warning}" in found.stderr
+    assert "of these good parts: more than chance.\n" in found.stdout and "alibrate" not in found.stdout
+    page = tmp_path / "page.html"
+    assert report("report", model, tmp_path, "-o", page)["warnings"] == [warning]
+    words = unescape(page.read_text(encoding="utf-8"))
+    assert f"<b>Warning:</b> {warning}." in words and "edgead calibrate" not in words
+    assert report("eval", model, line_data)["warnings"] == []
 
 
 @pytest.mark.slow

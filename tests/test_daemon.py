@@ -24,7 +24,7 @@ from patience import usual_s
 from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import LOWEST
 from edgead.artifact.training_hashes import find_learnt
-from edgead.evidence.folder_lock import FolderLock
+from edgead.files.folder_lock import FolderLock
 from edgead.images.files import list_images
 from edgead.synthetic.line import render
 
@@ -313,7 +313,7 @@ def test_a_port_that_is_taken_is_reported(trained_model, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         site = make_site(trained_model, http={"port": taken.getsockname()[1]})
         checked = edgead("daemon", "--check", "-c", write_site(tmp_path, site))
-        running = FolderLock(tmp_path / site["store"]["folder"])  # of a daemon, whose address it is
+        running = FolderLock(tmp_path / site["store"]["folder"], "")  # of a daemon, whose address it is
         rightly = edgead("daemon", "--check", "-c", write_site(tmp_path, site))
         running.close()
         reported = edgead("daemon", "-c", write_site(tmp_path, site))

@@ -45,11 +45,12 @@ def read_image(path):
 # Records
 
 
+@pytest.mark.parametrize("other_format", [None, "proportions"])
 @pytest.mark.parametrize("lines", [None, FrameLines(12_800, 64), FrameLines(2**40, 0, 0.1)])
-def test_a_record_tells_what_all_sinks_tell(tmp_path, lines):
+def test_a_record_tells_what_all_sinks_tell(tmp_path, lines, other_format):
     frame, verdict = Line().part(0.75)
     frame = replace(frame, part=Part("A-17", "b 7", "left"), lines=lines)
-    verdict = replace(verdict, kind="scratch", kind_p_value=0.25)
+    verdict = replace(verdict, kind="scratch", kind_p_value=0.25, other_format=other_format)
     with closing(open_store(tmp_path)) as store:
         before = datetime.now(timezone.utc)
         assert store.add(frame, verdict)
@@ -423,9 +424,9 @@ def test_a_connection_in_use_while_the_store_closes_is_closed_by_who_returns_it(
 def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
-        connection.execute("UPDATE schema_version SET version = 7")
+        connection.execute("UPDATE schema_version SET version = 8")
         connection.commit()
-    with pytest.raises(EvidenceError, match="tables are of version 7, this edgead knows 6: install the newer"):
+    with pytest.raises(EvidenceError, match="tables are of version 8, this edgead knows 7: install the newer"):
         open_store(tmp_path)
 
 

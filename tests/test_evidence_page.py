@@ -44,6 +44,18 @@ def test_fifty_rejects_are_sorted_by_keys_within_a_minute(browser, daemon):
         assert {row["mark"]["by"].split()[0] for row in daemon.store.rows} == {"Anna"}
 
 
+def test_a_verdict_on_a_frame_of_another_format_says_so(browser, daemon):
+    daemon.judge(0, 0.9)
+    daemon.judge(1, 0.9, other_format="proportions")
+    with served(daemon) as url, opened_page(browser, url) as page:
+        page.goto(f"{url}/#evidence")
+        said = page.locator("#detail").get_by_text("Other format than learntparts are cut off or squeezed")
+        expect(page.locator("#detail .badge")).to_have_text("Reject")
+        expect(said).to_be_visible()
+        page.keyboard.press("ArrowDown")
+        expect(said).to_have_count(0)
+
+
 def test_a_mark_goes_to_the_part_that_the_arrow_before_it_chose(browser, daemon):
     for number in range(6):
         daemon.judge(number, 0.9)

@@ -94,13 +94,13 @@ def test_faults_are_said_in_german(browser, daemon, url):
     [
         (
             "en",
-            "Alarmfront: Frames of another formatframes of 227 × 120 pixels where the model learnt 227 × 227: parts "
-            "are cut off or squeezed; verdicts may be wrong: has the format or the region of the camera changed?",
+            "Alarmfront: Frames of another formatframes of 227 × 120 pixels where the model learnt 227 × 227: "
+            "verdicts may be wrong, parts are cut off or squeezed; has the format or the region of the camera changed?",
         ),
         (
             "de",
-            "Alarmfront: Bilder in anderem FormatRezept lid: Bilder von 227 × 120 Pixeln, gelernt wurden 227 × 227: "
-            "Teile sind abgeschnitten oder verzerrt, Urteile können falsch sein. "
+            "Alarmfront: Bilder in anderem FormatRezept lid: Bilder von 227 × 120 statt 227 × 227 Pixeln: "
+            "Urteile können falsch sein, Teile sind abgeschnitten oder verzerrt. "
             "Format oder Ausschnitt der Kamera geändert?",
         ),
     ],
@@ -114,6 +114,22 @@ def test_frames_of_another_format_are_said_with_both_sizes(browser, daemon, url,
         page.locator(".tabs a[href='#live']").click()
         expect(page.locator(".notice")).to_be_visible()
         shot(page, tmp_path / "shots", f"format-{language}")
+
+
+# Whether a person sees a word of a banner: what lies below its last line is cut.
+SEEN = """(word) => { const text = document.querySelector(".notice p"), part = text.querySelector("span").firstChild;
+    const begin = part.data.indexOf(word), range = document.createRange();
+    range.setStart(part, begin); range.setEnd(part, begin + word.length);
+    return begin >= 0 && range.getBoundingClientRect().bottom <= text.getBoundingClientRect().bottom; }"""
+
+
+@pytest.mark.parametrize("what", ["proportions", "size", "small"])
+@pytest.mark.parametrize(("language", "word"), [("en", "verdicts may be wrong"), ("de", "Urteile können falsch sein")])
+def test_a_small_panel_says_of_another_format_that_verdicts_may_be_wrong(browser, daemon, url, language, word, what):
+    daemon.raise_notice("frame_format", Misfit(what, Size(1536, 1024), Size(1536, 2048)).text)
+    with opened_page(browser, url, locale=language, **SIZES["panel"]) as page:
+        expect(page.locator(".notice")).to_contain_text("2048")
+        assert page.evaluate(SEEN, word)
 
 
 @pytest.mark.slow

@@ -212,6 +212,21 @@ def test_a_changed_threshold_stands_in_the_audit(browser, daemon, url):
         expect(page.locator("#chain")).to_contain_text("The record of changes is broken: row 1 of 2026-11-28")
 
 
+def test_marks_of_parts_that_another_model_judged_are_not_passed_over_in_silence(browser, daemon, url):
+    for row in daemon.store.rows[:2]:
+        row |= {"model": "1" * 64, "mark": {"verdict": "bad", "at": row["captured_at"], "by": "Anna", "note": ""}}
+    for locale, named, said in (
+        ("en-GB", "Parts marked bad", "2 judged by another model"),
+        ("de-DE", "Als schlecht markierte Teile", "2 von einem anderen Modell beurteilt"),
+    ):
+        with opened_page(browser, url, locale=locale) as page:
+            page.get_by_text(re.compile("Details|Einzelheiten")).click()
+            page.get_by_role("button", name=re.compile("Change limits|Grenzen ändern")).click()
+            bad = page.locator(".preview tr", has_text=named)
+            expect(bad.locator("td")).to_have_text([said, said])
+            expect(page.locator(".preview tr").nth(3).locator("td")).to_have_text([re.compile("^1 (of|von) 2$")] * 2)
+
+
 def test_changes_are_in_words_and_have_no_empty_fields(browser, daemon, url, tmp_path):
     lesson = {"verdicts": ["a"], "bad_parts": [], "because": "", "state": "running"}
     daemon.store.add_audit(by="Anna", action="discard lesson", pipeline="front", before=None, after=lesson)

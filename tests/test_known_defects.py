@@ -12,9 +12,10 @@ from test_cli import edgead, report
 from edgead import Detector
 from edgead.adapt.kept_images import measure_kept
 from edgead.adapt.teach import TeachPlan, prepare, sheet_of, teach, undo
-from edgead.adapt.teach.defects import LEAST, Defects, share_of_known, shared_limits
+from edgead.adapt.teach.defects import Defects, share_of_known, shared_limits
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored, Preprocessing
+from edgead.artifact.kinds import LEAST_BAD
 from edgead.calibration.conformal import CalibrationError, conformal_threshold
 from edgead.dataset.images import Images
 from edgead.heads import read_head
@@ -194,8 +195,11 @@ def test_marked_defects_change_the_detector(model_copy, marked, tmp_path):
 
 
 def test_a_command_teaches_defects_alone(model_copy, marked):
+    shown = edgead("teach", model_copy, "--bad", marked[0].parent, "--dry-run").stdout
+    assert shown.startswith(f"{model_copy}: 0 images to learn, 0 held out, 6 bad ones to test it, 6 marked defects")
+    assert "score / limit" not in shown
     few = edgead("teach", model_copy, "--bad", marked[0], "--bad", marked[1], "--yes", code=2).stderr
-    assert f"2 marked defects teach nothing about others: mark at least {LEAST}" in few
+    assert f"2 marked defects teach nothing about others: mark at least {LEAST_BAD}" in few
     lesson = report("teach", model_copy, "--bad", marked[0].parent, "--yes")
     assert (
         lesson["known_defects"] == 6 and lesson["after"]["fp32"]["bad"]["reject"] >= lesson["bad_by_others"]["reject"]

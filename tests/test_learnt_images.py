@@ -13,9 +13,11 @@ from edgead.adapt.commission import from_images
 from edgead.adapt.commission.from_images import CommissionPlan
 from edgead.adapt.commission.run import commission
 from edgead.adapt.commission.worker import learn_order
-from edgead.artifact.folder import Artifact
-from edgead.artifact.training_hashes import has_learnt
+from edgead.adapt.finalize import measure_good
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.training_hashes import LearntImages
 from edgead.daemon.commission.draft import Draft, order_of
+from edgead.detector import Detector
 from edgead.images.files import decode_image, load_image, write_image
 from edgead.synthetic.line import conveyor
 
@@ -82,13 +84,30 @@ def test_calibrate_refuses_them(model, files):
     assert f"has learnt from {learnt_count(model)} of {COUNT} images, normal-" in refused
 
 
+def test_an_export_takes_all_of_them_each_scored_without_its_fold_and_no_choice_of_them(model, files, tmp_path):
+    """Which are left out could be chosen by their scores: then the limit would guarantee too much."""
+    pytest.importorskip("torch", reason="exports need the workstation's packages")
+    from edgead.export.calibration_images import find_calibration_images
+
+    artifact = Artifact.load(model)
+    found = find_calibration_images(artifact, files / "good")
+    assert found.ranges == found.held_out and len(found.held_out) == COUNT and found.source == "training data"
+    with Detector(artifact, runtime="onnxruntime", precision="fp32") as detector:
+        scores = measure_good(detector, found.held_out, folds=found.folds).scores
+    assert sorted(scores) == pytest.approx(artifact.graph("fp32").calibration.scores, rel=1e-6)
+    shutil.copytree(files / "good", tmp_path / "good")
+    (tmp_path / "good" / "normal-3.jpg").unlink()
+    with pytest.raises(ArtifactError, match="not seen, or all those that it was made from"):
+        find_calibration_images(artifact, tmp_path / "good")
+
+
 def test_an_image_is_known_by_its_pixels_and_no_other_is(page_model, files, tmp_path):
     """As where the evidence keeps it, or somebody sends it in another format."""
-    artifact = Artifact.load(page_model)
+    learnt = LearntImages(Artifact.load(page_model))
     path, new = files / "good" / "normal-1.jpg", files / "new" / "new.jpg"
-    assert has_learnt(artifact, path.read_bytes(), load_image(path))
-    assert has_learnt(artifact, b"another file", load_image(path))
-    assert not has_learnt(artifact, new.read_bytes(), load_image(new))
+    assert learnt.has(path.read_bytes(), load_image(path))
+    assert learnt.has(b"another file", load_image(path))
+    assert not learnt.has(new.read_bytes(), load_image(new))
     write_image(tmp_path / "kept.png", load_image(path))
     assert "1 of 1 images were learnt" in edgead("predict", page_model, tmp_path / "kept.png").stderr
 

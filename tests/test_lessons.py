@@ -19,7 +19,9 @@ from patience import wait_until
 from test_evidence import open_store
 from verdicts import Line
 
+import edgead.web
 from edgead.artifact.folder import Artifact
+from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import earlier_versions, keep_and_replace
 from edgead.daemon.active_model import ActiveModel
@@ -123,6 +125,11 @@ def test_bad_parts_alone_are_taught_from_three_on(world):
     lessons.start("caps", [], by="ben")
     wait_until(lambda: lessons.all()[0].state == "ready")
     assert (lessons.all()[0].good, lessons.all()[0].bad) == ((), 3)
+
+
+def test_the_page_asks_for_as_many_bad_parts_as_a_lesson_takes():
+    script = Path(edgead.web.__file__).parent / "page" / "teach.js"
+    assert f"const LEAST_BAD = {LEAST_BAD};" in script.read_text("utf-8")
 
 
 @pytest.mark.parametrize("reason", ["", "a lamp was new"])

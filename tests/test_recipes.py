@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from fakes import make_verdict
 
 pytest.importorskip("edgead.daemon.active_model")
 from edgead.artifact.limits import HIGHEST, LOWEST
 from edgead.daemon.active_model import ActiveModel, Recipes
+from edgead.daemon.judging import Judging, Receivers
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
 from edgead.site.schema import PipelineSection
@@ -84,3 +87,20 @@ def test_without_models_recipes_are_words_for_the_record(trained_model, opened):
 def test_a_recipe_whose_model_cannot_be_used_is_named_before_the_first_part(trained_model, opened, tmp_path):
     with pytest.raises(SettingsError, match="recipe lid: .*gone is not an edgead model"):
         opened(section(trained_model, recipes={"lid": {"model": tmp_path / "gone"}}))
+
+
+def test_the_recipe_of_a_frame_is_asked_for_once_where_its_verdict_is_passed_on():
+    asked, misfits = [], []
+    slot = SimpleNamespace(misfit=lambda frame: misfits.append(frame))
+    models = SimpleNamespace(
+        step=lambda frame: make_verdict(0.1),
+        shown=lambda frame: frame,
+        recipe_of=lambda frame: asked.append(frame) or "lid",
+        slots={"lid": slot},
+    )
+    store = SimpleNamespace(add=lambda *given: None, follow=lambda frame: None, keep=lambda *given: None)
+    drifts = []
+    drift = SimpleNamespace(add=lambda recipe, frame, verdict: drifts.append(recipe))
+    judging = Judging("a", models, Receivers(store, (), lambda *given: None, 0), drift, lambda id: None)
+    assert judging.judge(FrameCounter("top").capture(render(1)[0])).decision == "ok"
+    assert (len(asked), len(misfits), drifts) == (1, 1, ["lid"])

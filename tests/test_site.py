@@ -51,6 +51,10 @@ WRONG = {
     ),
     "a variable": (BASE.replace("synthetic:", "${NOBODY}"), "line 2: cameras.top.uri: the environment variable NOBODY"),
     "a sink's URI": (BASE + "sinks:\n  b: {kind: uri, uri: 'jsnl:x'}\n", "line 8: sinks.b.uri: jsnl:x: unknown sink"),
+    "a folder watched twice": (
+        BASE.replace("top: {uri: 'synthetic:'}", "top: {uri: 'watch:in'}\n  side: {uri: 'watch:./in/?after=keep'}"),
+        "line 3: cameras.side.uri: camera top watches this folder too, and each would take the other's images: let the",
+    ),
     "a ? in braces": ("cameras:\n  top: {uri: /a/b.avi?x=1}\n", 'line 2: .*put the value in quotes: "..."'),
     "a colon": ("cameras:\n  top: uri: x\n", "line 2: .*put the value in quotes"),
     "a percent sign": (BASE + "store: {folder: %x}\n", "line 7: .*put the value in quotes"),
@@ -79,6 +83,21 @@ def test_all_problems_come_by_their_lines_and_a_misspelt_key_once(tmp_path):
     first, second = str(error.value).splitlines()
     assert first.endswith("line 5: pipelines.a.camra: unknown key; did you mean camera?")
     assert second.endswith("line 7: pipelines.a.budget_ms: must be above 0")
+
+
+def test_a_folder_that_two_cameras_watch_is_found_by_what_it_is_and_not_by_its_name(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to("in")
+    path = tmp_path / "site.yaml"
+    for other, refused in (("link", True), (tmp_path / "in", True), ("out", False)):
+        path.write_text(
+            BASE.replace("top: {uri: 'synthetic:'}", f"top: {{uri: 'watch:in'}}\n  b: {{uri: watch:{other}}}")
+        )
+        if refused:
+            with pytest.raises(SettingsError, match="camera top watches this folder too"):
+                load_site(path)
+        else:
+            assert set(load_site(path).cameras) == {"top", "b"}
 
 
 def test_relative_paths_start_from_the_file(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -21,6 +22,7 @@ from edgead.adapt.finalize import GoodScores
 from edgead.adapt.kept_images import kept_images, measure_kept
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.adapt.teach import LessonRefusedError, TeachPlan, earlier_versions, learn, prepare, sheet_of, teach, undo
+from edgead.adapt.teach.lesson import Counts, Judgement, Lesson
 from edgead.adapt.teach.run import new_version, settle
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.manifest import Calibration
@@ -87,6 +89,23 @@ def holes(tmp_path_factory) -> Path:
     for number in range(8):
         write_image(folder / f"{number}.png", render(part_seed(55, number), "missing_hole")[0])
     return folder
+
+
+@pytest.mark.parametrize(
+    ("taught", "held_out", "others", "said"),
+    [
+        (9, 3, None, "Of taught parts the scores after the lesson are those of the very images .* See held-out parts"),
+        (0, 0, 4, "Of bad parts the scores .* say nothing of new ones. See bad parts, each by what the others teach"),
+        (9, 0, 4, "Of taught parts and bad parts the scores"),
+        (9, 0, None, "they say nothing of new ones.$"),
+    ],
+)
+def test_a_table_of_a_lesson_says_which_scores_are_no_result(taught, held_out, others, said):
+    counts = {number: Counts(number, 0, 0, 0.1 if number else None) for number in (0, 3, 4, 9)}
+    after = Judgement(1.0, 1.0, 0.05, counts[taught], counts[held_out], counts[others or 0], counts[9], [], [], 0.5)
+    bad = None if others is None else counts[others]
+    lesson = Lesson("m", "v", "images", 10, 1, 1.0, 1.0, others or 0, bad, {"fp32": after}, {"fp32": after})
+    assert re.search(said, lesson.table().caption)
 
 
 def test_defects_are_refused_and_shown(model_copy, new_batch, holes):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import threading
 import time
 from contextlib import closing
@@ -13,6 +15,7 @@ import pytest
 from fakes import numbered, read_number
 from patience import MAX_S, wait_until
 
+from edgead.files.folder_lock import FolderLock
 from edgead.images.files import decode_image, write_image
 from edgead.sources import SourceError, beside, open_source
 from edgead.sources.settings import CameraSection
@@ -69,6 +72,39 @@ def put_away(folder, after, count):
     if after == "move":
         return len(names(folder / "done")) == count
     return not any(name.endswith(".png") for name in [*names(folder), *names(folder / "taken")])
+
+
+def test_one_alone_takes_the_images_and_the_other_learns_who_that_is_until_it_ends(tmp_path):
+    write_image(tmp_path / "0.png", numbered(0))
+    with taker(tmp_path) as first:
+        first.expect(0)
+        with taker(tmp_path) as second:
+            wait_until(lambda: second.fault is not None)
+        held = (
+            rf"{tmp_path}: is held by process {os.getpid()} \(.*\): each would take the other's images; stop that one"
+        )
+        assert re.match(held, second.fault) and second.frames == []
+    write_image(tmp_path / "1.png", numbered(1))
+    with taker(tmp_path) as third:
+        third.expect(1)
+
+
+def test_who_is_killed_holds_the_folder_no_longer(tmp_path):
+    asked, answer = os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        with closing(FolderLock(tmp_path, "")):
+            os.write(answer, b"held")
+            signal.pause()
+    os.read(asked, 4)
+    with taker(tmp_path) as second:
+        wait_until(lambda: second.fault is not None)
+    assert f"is held by process {holder}" in second.fault
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    write_image(tmp_path / "0.png", numbered(0))
+    with taker(tmp_path) as third:
+        third.expect(0)
 
 
 @pytest.mark.parametrize("after", ["move", "delete", "keep"])

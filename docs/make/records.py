@@ -72,7 +72,8 @@ def record_page() -> str:
         "`reason` and `views` too; where a model [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) it has "
         f"`alignment`: {known['alignment']} A model [of heights](../how-to/measure-heights.md#push_mm) that "
         f"measures has `push_mm`: {known['push_mm']} A frame of a "
-        f"[line-scan camera](../how-to/cameras.md#line-scan-cameras) has {of_strips}.",
+        f"[line-scan camera](../how-to/cameras.md#line-scan-cameras) has {of_strips}. A frame of another format has "
+        f"`other_format`: {known['other_format']}",
         f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",
         table(("key", "is"), rows),
         *_notice_parts(),

@@ -14,6 +14,9 @@ EXAMPLES = "kinds/examples.npy"
 # What makes the rows now; kinds that were described by an earlier one still open, and are stale.
 DESCRIPTOR = "patches160"
 
+# Marked defects that become known ones, and those of a kind: fewer say nothing about others of it.
+LEAST_BAD = 3
+
 # A reject is compared with each, in well below 1 ms for as many.
 MAX_EXAMPLES = 2000
 MAX_KINDS = 200

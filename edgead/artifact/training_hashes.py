@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +52,26 @@ def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if path in found]
 
 
-def has_learnt(artifact: Artifact, data: bytes, image: np.ndarray) -> bool:
-    """Report whether the model has learnt from an image: the bytes of its file, and what it was decoded to."""
-    known = _known_of(artifact)
-    if hashlib.sha256(data).hexdigest() in known:
-        return True
-    return _by_pixels(known) and _of_pixels(as_frame(image, artifact.manifest.preprocessing)) in known
+class LearntImages:
+    """The images that a model has learnt from, for many questions: read once, with the first one."""
+
+    def __init__(self, artifact: Artifact):
+        self._artifact = artifact
+
+    @cached_property
+    def known(self) -> dict[str, str]:
+        """The digests of each, and its fold or ''."""
+        return _known_of(self._artifact)
+
+    def has(self, data: bytes, image: np.ndarray) -> bool:
+        """Report whether an image is one of them: the bytes of its file, and what it was decoded to."""
+        if hashlib.sha256(data).hexdigest() in self.known:
+            return True
+        return self._by_pixels and _of_pixels(as_frame(image, self._artifact.manifest.preprocessing)) in self.known
+
+    @cached_property
+    def _by_pixels(self) -> bool:
+        return _by_pixels(self.known)
 
 
 def learnt_warnings(learnt: Sequence[Path], judged: int) -> list[str]:
@@ -108,11 +123,15 @@ def _by_pixels(known: dict[str, str]) -> bool:
 
 
 def _known_of(artifact: Artifact) -> dict[str, str]:
-    return _known(artifact.path) if FILE in artifact.manifest.files else {}
+    return _parsed(artifact.optional_file(FILE) or b"")
 
 
 def _known(folder: Path) -> dict[str, str]:
-    """The digests of each image, and its fold or ''."""
     file = folder / FILE
-    lines = file.read_text(encoding="ascii").splitlines() if file.is_file() else []
+    return _parsed(file.read_bytes() if file.is_file() else b"")
+
+
+def _parsed(data: bytes) -> dict[str, str]:
+    """The digests of each image, and its fold or ''."""
+    lines = data.decode("ascii", "replace").splitlines()
     return {digest: fold for digest, _, fold in (line.partition(" ") for line in lines)}

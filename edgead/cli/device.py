@@ -79,7 +79,9 @@ def evaluate_command(
     _warn(report)
     if not json:
         if rejects is not None and rejects.refuted:
-            print(f"The limit is {rejects.comparison}: more than chance. Calibrate on good parts of this production.")
+            # Thresholds of images that do not fit the model would be blind.
+            to_do = "" if evaluation.unlike else " Calibrate on good parts of this production."
+            print(f"The limit is {rejects.comparison}: more than chance.{to_do}")
         page = edgead_command("report", model, data, "-o", "report.html")
         print(*next_steps((page, "shows the mistakes, and what other limits do")), sep="\n")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgead.dataset.folders import Progress, common_folder
+from edgead.dataset.folders import Progress, common_folder, name_in
 from edgead.dataset.volumes import judge_volumes
 from edgead.errors import SettingsError
 from edgead.files.table import write_csv
@@ -42,6 +41,7 @@ CSV_COLUMNS = (
     "kind",
     "kind_p_value",
     "push_mm",
+    "other_format",
     "heat_map",
     "problem",
 )
@@ -63,7 +63,8 @@ def predict_images(
     -------
     rows : list of dict
         `image`, `image_score`, `typical_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`,
-        `push_mm`, and `heat_map` when one was written; of an image that cannot be judged, `image` and `problem`.
+        `push_mm`, `other_format`, and `heat_map` when one was written; of an image that cannot be judged, `image` and
+        `problem`.
     warnings : list of str
         Of images that do not look as those that the model knows, and of those that it has learnt.
     """
@@ -77,7 +78,7 @@ def predict_images(
     for number, path in enumerate(paths):
         try:
             image = detector.read_image(path)
-            looks[_name_in(top, path)] = look_of(image)
+            looks[name_in(top, path)] = look_of(image)
             row = _judge(detector, judge, path, image, top, heat_maps, palette)
             rows += [] if row is None else [row]
         except (ImageError, SettingsError) as error:
@@ -182,7 +183,7 @@ def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequen
     for name in ("decision", "score", "limit", "regions", *["kind"] * with_kinds):
         table.add_column(name, no_wrap=True)
     for row in shown:
-        name = _name_in(top, Path(row["image"]))
+        name = name_in(top, Path(row["image"]))
         if "problem" in row:
             table.add_row(name, "not judged", style="bold red")
             continue
@@ -207,7 +208,7 @@ def volume_table(volumes: Sequence[dict[str, Any]]) -> Table:
     for name in ("decision", "score", "limit", "slices", "worst slice"):
         table.add_column(name, overflow="fold")
     for row in volumes:
-        name = _name_in(top, Path(row["volume"]))
+        name = name_in(top, Path(row["volume"]))
         if "problem" in row:
             table.add_row(name, "not judged", style="bold red")
             continue
@@ -231,7 +232,7 @@ def _sentences(rows: Sequence[dict[str, Any]], top: Path, language: str) -> Iter
     floor = min(found) if found and found.count(min(found)) > 1 else None
     for row in rows:
         if words := sentence({**row, "p_value": None} if row.get("p_value") == floor else row, language):
-            yield f"{_name_in(top, Path(row['image']))}: {words}"
+            yield f"{name_in(top, Path(row['image']))}: {words}"
 
 
 def _judge(
@@ -258,14 +259,11 @@ def _judge(
         "kind": verdict.kind,
         "kind_p_value": verdict.kind_p_value,
         "push_mm": verdict.push_mm,
+        "other_format": verdict.other_format,
     }
     if heat_maps is not None:
-        name = _name_in(top, path)
+        name = name_in(top, path)
         drawn = heat_maps / drawn_name(name, verdict)
         write_image(drawn, draw_overlay(detector.visible(image), replace(verdict, palette=palette), name))
         row["heat_map"] = str(drawn)
     return row
-
-
-def _name_in(top: Path, path: Path) -> str:
-    return os.path.relpath(os.path.abspath(path), top)

@@ -17,7 +17,6 @@ import numpy as np
 from edgead.artifact.folder import Artifact
 from edgead.artifact.limits import Limits
 from edgead.artifact.roll_back import bring_back
-from edgead.artifact.training_hashes import has_learnt
 from edgead.artifact.versions import restore_missing
 from edgead.daemon.self_test import SelfTest, golden_images, self_test, too_late
 from edgead.daemon.thresholds import (
@@ -102,6 +101,11 @@ class InService:
 
 class SlotBusyError(SettingsError):
     """What was asked for has not been tried: another change is under way."""
+
+
+def named(model: Path, sha256: str) -> str:
+    """Name a model for the record of changes: by its path, and by its hash where that is known, as verdicts do."""
+    return f"{model} ({sha256[:16]})" if sha256 else str(model)
 
 
 class ActiveModel:
@@ -216,7 +220,7 @@ class ActiveModel:
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
         """Whether the model in service has learnt from a frame, which came as the bytes of a file."""
-        return has_learnt(self._in_service.require().artifact, data, judged_of(frame))
+        return self._in_service.require().learnt_images.has(data, judged_of(frame))
 
     @property
     def keeps_depth(self) -> bool:
@@ -261,14 +265,14 @@ class ActiveModel:
             raise SettingsError("each frame follows from the one before, and the watch is for parts that do not")
         return DriftWatch(limits, golden_images(detector), section, views=detector.manifest.views)
 
-    def swap(self, model: Path, record: Callable[[Path], object] = lambda model: None) -> None:
+    def swap(self, model: Path, record: Callable[[str], object] = lambda model: None) -> None:
         """Load another model beside the one in service, test it, and let it judge from the next frame on.
 
         Parameters
         ----------
         model : Path
         record : callable
-            Receives its path once it is tested, before it judges; what that raises refuses it.
+            Receives what `named` it is once it is tested, before it judges; what that raises refuses it.
 
         Raises
         ------
@@ -279,7 +283,7 @@ class ActiveModel:
         with self.changing():
             new = self._in_time(self._tested(model))
             try:
-                record(model)
+                record(named(model, new.manifest.manifest_sha256))
             except BaseException:
                 new.close()
                 raise
@@ -290,7 +294,7 @@ class ActiveModel:
                 oldest.close()
             memory.give_back()
 
-    def roll_back(self, record: Callable[[Path], object] = lambda model: None) -> None:
+    def roll_back(self, record: Callable[[str], object] = lambda model: None) -> None:
         """Let the model before this one judge again; the two change places.
 
         Parameters
@@ -310,7 +314,7 @@ class ActiveModel:
             if self._previous is None:
                 raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
             self._accept(self._previous.artifact)
-            record(self._previous.artifact.path)
+            record(named(self._previous.artifact.path, self._previous.manifest.manifest_sha256))
             bring_back(self._previous.artifact.path, self._previous.manifest.manifest_sha256)
             self._previous = self._in_service.exchange(self._previous)
             self.path = self._in_service.require().artifact.path
@@ -335,11 +339,12 @@ class ActiveModel:
             detector.artifact.signatures = there.signatures
         self._accept(detector.artifact)
 
-    def give_up(self) -> None:
-        """Go back to the model before this one, which has failed; the slot is loaded again from it."""
+    def give_up(self) -> str:
+        """Go back to the model before this one, which has failed, and name it; the slot is loaded again from it."""
         with self.changing():
             if self._previous is None:
-                return
+                return named(self.path, self.model)
+            now = named(self._previous.artifact.path, self._previous.manifest.manifest_sha256)
             self.path = self._previous.artifact.path
             try:
                 bring_back(self.path, self._previous.manifest.manifest_sha256)
@@ -347,6 +352,7 @@ class ActiveModel:
                 logger.error("%s: %s", self._pipeline, error, extra={"pipeline": self._pipeline})
             self._previous.close()
             self._previous = None
+            return now
 
     def require_thresholds(self) -> Thresholds:
         """Give the thresholds in force; raises SettingsError where there is no model."""
@@ -423,7 +429,7 @@ class ActiveModel:
             self._section.check_model(detector.artifact)
             self_test(detector).require()
             self._thresholds.apply(detector)
-            _ = detector.format_check.known  # read now, and not while the first frame waits
+            _ = detector.format_check.known, detector.learnt_images.known  # read now, and not while a frame waits
         except BaseException:
             detector.close()
             raise

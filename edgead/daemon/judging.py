@@ -388,7 +388,8 @@ class Judging:
         self._tell(frame, verdict)
         self.inspector.finish(frame, verdict)
         self.latest = (frame, verdict)
-        recipe, misfit = self._models.recipe_of(frame), self._models.misfit(frame)
+        recipe = self._models.recipe_of(frame)
+        misfit = self._models.slots[recipe or ""].misfit(frame)
         self.misfits.add(recipe or "", misfit)
         if recipe is not None and misfit is None:  # what does not fit says nothing of parts
             self._drift.add(recipe, frame, verdict)  # last: the verdict is out

@@ -15,7 +15,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.signatures.signature import Signature
 from edgead.artifact.signatures.trust import ModelTrust
 from edgead.calibration.blind import BlindLimitError
-from edgead.daemon.active_model import PATIENCE_S, ActiveModel, Recipes, SlotBusyError
+from edgead.daemon.active_model import PATIENCE_S, ActiveModel, Recipes, SlotBusyError, named
 from edgead.daemon.drift import PipelineDrift
 from edgead.daemon.judging import Kind, PipelineState, Receivers
 from edgead.daemon.kept_models import KeptModels
@@ -254,7 +254,8 @@ class SteeredModel(ABC):
     def _begin_again(self) -> None:
         """Start again what has ended of a fault, with the model that the site file names."""
         if not self._departed and self.slot.path != self.section.model:
-            before, self.slot.path = str(self.slot.path), self.section.model
+            before = named(self.slot.path, self.slot.model)
+            self.slot.path = self.section.model
             self._audit("swap model", "site file", before, str(self.slot.path))
         if self.used_up:
             self.start()
@@ -291,12 +292,12 @@ class SteeredModel(ABC):
         """Judge by the model before this one, which has failed; where another one is on its way, by that."""
         try:
             with self.slot.changing():
-                failed = self.slot.path
-                self.slot.give_up()
+                failed, before = self.slot.path, named(self.slot.path, self.slot.model)
+                now = self.slot.give_up()
                 self.failed_model = failed
                 self._departed = self.slot.path != self.section.model
                 self._keep_model()
-                self._audit("roll back on fault", "edgead", str(failed), str(self.slot.path))
+                self._audit("roll back on fault", "edgead", before, now)
         except SlotBusyError as error:
             logger.warning("%s: does not go back to the model before: %s", self.name, error)
 
@@ -306,12 +307,12 @@ class SteeredModel(ABC):
         self._departed = False
         self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
 
-    def _exchange(self, action: str, by: str, exchange: Callable[[Callable[[Path], None]], None]) -> None:
+    def _exchange(self, action: str, by: str, exchange: Callable[[Callable[[str], None]], None]) -> None:
         """Let another model judge; its row is written once it is tested, before it does."""
         with self.slot.changing():
             with ExitStack() as row:
-                before = str(self.slot.path)
-                exchange(lambda now: row.enter_context(self._audited(action, by, before, str(now))))
+                before = named(self.slot.path, self.slot.model)
+                exchange(lambda now: row.enter_context(self._audited(action, by, before, now)))
             self._exchanged()
 
     def _exchanged(self) -> None:

@@ -22,8 +22,8 @@ from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.reload import ModelChanges, SiteDiff, site_diff
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.evidence import EvidenceStore
-from edgead.evidence.folder_lock import FolderLock
 from edgead.files.atomic import UNFINISHED
+from edgead.files.folder_lock import FolderLock
 from edgead.process.real_time import USUAL, Scheduling, start_opencv_threads
 from edgead.serialization.notice import Notice
 from edgead.sinks import open_queued
@@ -113,7 +113,7 @@ class SiteRuntime:
         """
         self._trust = site.models.open_trust()
         start_opencv_threads()
-        self._lock = FolderLock(site.store.folder)
+        self._lock = FolderLock(site.store.folder, "stop that one, or name another folder in `store:`")
         for left in site.store.folder.glob(f".*{UNFINISHED}"):  # by a daemon that was killed while it wrote
             left.unlink(missing_ok=True)
         self.store = EvidenceStore(site.store)

@@ -81,6 +81,11 @@ def common_folder(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
 
 
+def name_in(top: Path, path: Path) -> str:
+    """What an image is called in words about those in or below `top`."""
+    return os.path.relpath(os.path.abspath(path), top)
+
+
 def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     """List the good images to learn from, in natural order.
 

@@ -16,6 +16,7 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration
 from edgead.artifact.preprocess import visible_image
+from edgead.artifact.training_hashes import LearntImages
 from edgead.calibration.group_conformal import Ranking
 from edgead.detector.box_sizes import in_mm
 from edgead.detector.golden_likeness import FormatCheck
@@ -86,6 +87,7 @@ class Detector(Measurer):
         limits = self.manifest.graphs[self.graph.precision].calibration
         self.graph = replace(self.graph, calibration=limits)
         self.format_check = FormatCheck(artifact, self.graph.golden)
+        self.learnt_images = LearntImages(artifact)
         self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
         self._kinds = open_kinds(artifact)
         if self._kinds:
@@ -336,6 +338,7 @@ class Detector(Measurer):
         if decision != "ok":
             region = spec.region(image.shape)
             boxes = in_mm(find_boxes(anomaly_map, limits.map_threshold, region, image.shape), image, spec)
+        misfit = self.format_check.misfit(image.shape)
         return make(
             measured.image_score,
             decision,
@@ -354,6 +357,7 @@ class Detector(Measurer):
             kind_p_value=kind and kind.p_value,
             alignment=measured.alignment,
             push_mm=measured.push_mm,
+            other_format=misfit and misfit.what,
         )
 
     def shown(self, frame: Frame) -> Frame:

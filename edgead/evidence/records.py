@@ -28,7 +28,8 @@ from edgead.types import DECISIONS, NO_PART, Opinion, Part
 SHOWN: ColumnElement[str] = func.coalesce(corrections.c.kind, names.c.name, verdicts.c.kind)
 _TIMES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms", "age_ms")
 _OF_MARK = ("marked_at", "marked_by", "mark_note", "mark_verdict")
-_OF_STRIPS = ("first_line", "lost_lines", "first_mm")  # only records of line-scan cameras have them
+# Only records of line-scan cameras have the first three, those of frames that do not fit the model the last.
+_OF_SOME = ("first_line", "lost_lines", "first_mm", "other_format")
 _BESIDE = ("seq", "folder", *_OF_MARK, "shown_kind", "corrected_at", "corrected_by")
 
 
@@ -102,7 +103,7 @@ def is_of_part(part: Part) -> list[ColumnElement[bool]]:
 
 def as_record(row: Row) -> dict[str, Any]:
     """A row as `edgead.serialization.verdict_record` has it, with what people said of it beside it."""
-    without = {*_BESIDE, *(name for name in _OF_STRIPS if row._mapping[name] is None)}
+    without = {*_BESIDE, *(name for name in _OF_SOME if row._mapping[name] is None)}
     record = {name: value for name, value in row._mapping.items() if name not in without}
     record["stage_times"] = {name: record.pop(name) for name in _TIMES}
     for name in ("captured_at", "judged_at"):

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from edgead.types import MAX_PART_CHARACTERS
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 
 class Utc(TypeDecorator):
@@ -110,6 +110,7 @@ verdicts = Table(
     Column("first_line", BigInteger, doc="Of a line-scan camera: number of the frame's first line; NULL elsewhere."),
     Column("lost_lines", BigInteger, doc="Lines before it that are in no frame, as strips were lost."),
     Column("first_mm", Double, doc="The first line in mm, where the camera's `mm_per_line` says so."),
+    Column("other_format", String(16), doc="proportions, size or small: how the frame differs from those learnt."),
     # Two pipelines may judge the same capture.
     Index("verdicts_by_id", "id", "pipeline", unique=True),
     Index("verdicts_by_pipeline", "pipeline", "seq"),

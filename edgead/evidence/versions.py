@@ -33,6 +33,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE verdicts ADD COLUMN lost_lines BIGINT",
         "ALTER TABLE verdicts ADD COLUMN first_mm DOUBLE PRECISION",
     ),
+    6: ("ALTER TABLE verdicts ADD COLUMN other_format VARCHAR(16)",),
 }
 _LOCKED_S = 5
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 
 from edgead import metrics
-from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import VolumeCalibration
 from edgead.artifact.training_hashes import find_learnt, learnt_warnings
-from edgead.dataset.folders import GOOD, LabelledImage, Progress, resize_map
+from edgead.dataset.folders import GOOD, LabelledImage, Progress, common_folder, name_in, resize_map
 from edgead.dataset.groups import Groups
 from edgead.dataset.volumes import VolumeVerdict, judge_volumes
 from edgead.detector import Detector
+from edgead.detector.golden_likeness import unlike_golden
+from edgead.images.likeness import Look, look_of
 from edgead.types import Decision, Verdict
 
 # Pixel metrics are taken at the size of the image, but at most at this many pixels on its longer side:
@@ -45,6 +46,7 @@ class Evaluation:
 
     `empty_masks` are defective images whose masks mark nothing: they count as defects all the same. `of_volumes` has
     the thresholds of whole volumes. `learnt` are images that the detector has learnt from: figures with them flatter.
+    `looks` are of the images, by name; `unlike` says in what some differ from those that the detector knows.
     """
 
     outcomes: Sequence[Outcome]
@@ -53,6 +55,8 @@ class Evaluation:
     empty_masks: Sequence[Path] = ()
     of_volumes: VolumeCalibration | None = None
     learnt: Sequence[Path] = ()
+    looks: Mapping[str, Look] = field(default_factory=dict)
+    unlike: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Metrics as plain JSON types.
@@ -87,13 +91,14 @@ class Evaluation:
             **self._volumes(),
         }
 
-    def with_learnt(self, artifact: Artifact) -> Evaluation:
-        """The same with those of its images that a model says to have learnt from."""
-        return replace(self, learnt=find_learnt(artifact, [outcome.image.path for outcome in self.outcomes]))
+    def compared_with(self, detector: Detector) -> Evaluation:
+        """The same with those of its images that the model has learnt from, and those that are unlike its own."""
+        learnt = find_learnt(detector.artifact, [outcome.image.path for outcome in self.outcomes])
+        return replace(self, learnt=learnt, unlike=unlike_golden(detector, self.looks))
 
     def warnings(self) -> list[str]:
         """What makes its figures say less than they seem to, sentence by sentence."""
-        found = learnt_warnings(self.learnt, len(self.outcomes))
+        found = [*self.unlike, *learnt_warnings(self.learnt, len(self.outcomes))]
         if self.empty_masks:
             found.append(
                 f"the masks of {len(self.empty_masks)} defective images mark nothing, such as that of "
@@ -235,12 +240,14 @@ def evaluate(
     judge: Callable[[Path, np.ndarray], Verdict | None] | None = None,
 ) -> Evaluation:
     """Judge every test image, by `judge` where it is given; what that gives no verdict of is left out."""
-    outcomes, empty = [], []
+    outcomes, empty, looks = [], [], {}
+    top = common_folder([test.path for test in images])
     for done, test in enumerate(images, 1):
         image = detector.read_image(test.path)
         verdict = detector.predict(image) if judge is None else judge(test.path, image)
         if verdict is None:
             continue
+        looks[name_in(top, test.path)] = look_of(image)
         mask = test.load_mask(image.shape[:2])
         if test.is_defective and mask is not None and not mask.any():
             empty.append(test.path)
@@ -254,7 +261,7 @@ def evaluate(
             progress(done, len(images))
     calibration = detector.graph.calibration
     assert calibration is not None
-    return Evaluation(outcomes, calibration.reject, groups, empty, calibration.volumes)
+    return Evaluation(outcomes, calibration.reject, groups, empty, calibration.volumes, looks=looks)
 
 
 def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:

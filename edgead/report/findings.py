@@ -113,14 +113,15 @@ def examine(
     ----------
     detector : Detector
     images : sequence of LabelledImage
-        Good and defective ones. Those that the detector has learnt from are named in the warnings of `metrics`.
+        Good and defective ones. The warnings of `metrics` name those that the detector has learnt from, and those
+        that are unlike its own.
     groups : Groups, optional
         Which of them belong together.
     progress : callable, optional
     """
     timed = _Timed(detector)
     evaluation = evaluate(timed, images, groups=groups, progress=progress)  # type: ignore[arg-type]  # predict and graph are all it takes
-    evaluation = evaluation.with_learnt(detector.artifact)
+    evaluation = evaluation.compared_with(detector)
     calibration = detector.graph.calibration
     assert calibration is not None
     good = [one for one in evaluation.outcomes if not one.image.is_defective]

@@ -28,7 +28,7 @@ def evaluate_folder(detector: Detector, data: Path, group: str, progress: StageP
     images, groups = _test_set(detector, data, group)
     judge = FileJudge(detector).predict
     evaluation = evaluate(detector, images, groups=groups, progress=partial(progress, "judge images"), judge=judge)
-    return evaluation.with_learnt(detector.artifact)
+    return evaluation.compared_with(detector)
 
 
 def report_folder(detector: Detector, data: Path, page: Path, group: str, progress: StageProgress) -> Findings:

@@ -185,6 +185,9 @@ def _rate(rate: Rate) -> str:
 
 
 def _command(found: Findings, model: str, limit: float) -> str:
+    """What sets a limit; nothing where scores are of images that do not fit the model: it would be blind."""
+    if found.evaluation.unlike:
+        return ""
     limits = found.calibration
     value = repr(float(limit))
     words = ["edgead", "calibrate", model, "--reject", value]

@@ -65,10 +65,10 @@ def find_taken(site: Site, file: YamlFile) -> Iterator[str]:
     try:
         listen(site.http).close()
     except EdgeadError as error:
-        from edgead.evidence.folder_lock import FolderLock  # needs fcntl, and a site is checked on Windows too
+        from edgead.files.folder_lock import FolderLock  # needs fcntl, and a site is checked on Windows too
 
         try:
-            FolderLock(site.store.folder).close()
+            FolderLock(site.store.folder, "").close()
         except EdgeadError:
             return
         yield _reported(("http",), error, file)

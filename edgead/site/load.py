@@ -18,6 +18,7 @@ from edgead.errors import SettingsError
 from edgead.files.strict_yaml import YamlFile, load_yaml
 from edgead.site.error_text import Place, PlacedError, explain
 from edgead.site.schema import Site
+from edgead.sources import watched_folder
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -42,11 +43,29 @@ def read_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.
         raise SettingsError(f"{path}: expected sections such as `cameras:` and `pipelines:`")
     try:
         site = Site.model_validate(_substituted(file.content, environment, ()))
-        return site.beside(file.path.absolute().parent), file
+        site = site.beside(file.path.absolute().parent)
+        _check_watched(site)
+        return site, file
     except ValidationError as error:
         raise SettingsError(explain(error, Site, file)) from None
     except PlacedError as error:
         raise SettingsError(f"{file.where(error.place)}: {error}") from None
+
+
+def _check_watched(site: Site) -> None:
+    """Raise PlacedError where two cameras would take each other's images."""
+    watched: dict[str, str] = {}
+    for name, camera in site.cameras.items():
+        folder = watched_folder(camera.uri)
+        if folder is None:
+            continue
+        other = watched.setdefault(os.path.realpath(folder), name)
+        if other != name:
+            raise PlacedError(
+                ("cameras", name, "uri"),
+                f"camera {other} watches this folder too, and each would take the other's images: let the pipelines "
+                "share one camera, or name another folder",
+            )
 
 
 def resolved(site: Site) -> str:

@@ -141,6 +141,14 @@ def beside(uri: str, folder: Path) -> str:
     return str(placed(uri, folder)) if names_path or (folder / uri).exists() else uri
 
 
+def watched_folder(uri: str) -> Path | None:
+    """Give the folder whose images a URI takes away as they come; None for what is no such folder."""
+    component = _component(uri)
+    if component is None or component.name != "watch":
+        return None
+    return Path(uri.partition(":")[2].partition("?")[0])
+
+
 def check_there(uri: str) -> None:
     """Find out whether the files or the camera of this computer that a URI names are there; others are not asked.
 

@@ -14,11 +14,11 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -234,6 +234,18 @@ def move_into(path: Path, folder: Path) -> Path:
     return free
 
 
+def _held(folder: Path) -> AbstractContextManager[Any]:
+    """Hold a folder while the block takes its images; the kernel lets go of it however the process ends."""
+    if os.name == "nt":  # has no such locks
+        return nullcontext()
+    from edgead.files.folder_lock import FolderLock, HeldFolderError
+
+    try:
+        return closing(FolderLock(folder, "each would take the other's images; stop that one, or name another folder"))
+    except HeldFolderError as error:
+        raise SourceError(str(error)) from None
+
+
 def _open_no_link(name: str, flags: int) -> int:
     return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
@@ -286,7 +298,8 @@ class WatchSource:
     Raises
     ------
     SourceError
-        There is no such folder. While it iterates: the folder is gone, or a file cannot be taken out of it.
+        There is no such folder. While it iterates: another one takes its images, the folder is gone, or a file cannot
+        be taken out of it.
     """
 
     live = False
@@ -311,6 +324,10 @@ class WatchSource:
         return Counters(captured=self._frames.captured, late=self._frames.late)
 
     def __iter__(self) -> Iterator[Frame]:
+        with _held(self.folder):
+            yield from self._images()
+
+    def _images(self) -> Iterator[Frame]:
         try:
             self._journal = Journal(self.folder) if self._after == "keep" else None
             mark = ReadingMark(self.folder)

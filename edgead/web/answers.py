@@ -212,6 +212,9 @@ class VerdictAnswer(Answer):
     shown_kind: Annotated[str | None, Field(description="The kind as people call it; null in events.")] = None
     kind_correction: Annotated[dict[str, Any] | None, Field(description="Who said it is that one, and when.")] = None
     model: str
+    other_format: Annotated[
+        str | None, Field(description="How the frame's size differs from those learnt: proportions, size or small.")
+    ] = None
     boxes: list[BoxAnswer]
     stage_times: dict[str, Number]
     false_reject: Annotated[dict[str, Any] | None, Field(description="Who marked it as one, when, and why.")] = None

@@ -56,7 +56,7 @@ class Slot:
         return None
 
     def swap(self, model, record=lambda model: None):
-        record(model)
+        record(str(model))
         self.path = model
 
     def golden(self):

@@ -97,6 +97,8 @@ def test_a_reload_keeps_the_model_in_service_where_its_change_cannot_be_put_on_r
     assert daemon.model() == "two"
     (row,) = daemon.daemon.store.audit()
     assert (row["by"], row["action"]) == ("site file", "swap model")
+    shown = daemon.daemon.pipelines["a"].status().model_sha256[:16]
+    assert row["after"] == f"{tmp_path / 'two'} ({shown})" and shown not in row["before"]
 
 
 DAMAGE = {

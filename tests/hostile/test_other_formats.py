@@ -80,6 +80,8 @@ def test_half_frames_are_an_alarm_from_the_first_on_and_say_nothing_of_drift(sit
         assert [one.id for one in line.standing()] == [raised]
         line.give(3)
         wait_for(lambda: not line.standing(), "its end")
+        records = [record.get("other_format") for record in daemon.daemon.store.verdicts(limit=1000)]
+        assert records == [*[None] * 3, *["proportions"] * 202, *[None] * 5]  # the newest first
 
 
 def test_a_model_that_learnt_the_format_ends_the_alarm_and_one_that_did_not_raises_it(once, site, tmp_path):

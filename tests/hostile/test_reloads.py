@@ -43,7 +43,8 @@ def test_a_reload_gives_a_sound_model_to_a_pipeline_that_died_of_its_model(once,
         daemon.wait_judged()
         assert daemon.model() == "sound"
         (row,) = daemon.daemon.store.audit()
-        assert (row["action"], row["by"], row["after"]) == ("swap model", "site file", str(sound))
+        assert (row["action"], row["by"]) == ("swap model", "site file")
+        assert row["after"].startswith(str(sound))
     assert not keeps(caplog)
 
 

@@ -183,7 +183,7 @@ class SiteMachine(RuleBasedStateMachine):
             with closing(sqlite3.connect(self.folder / "evidence" / "verdicts.sqlite")) as store:
                 rows = store.execute("SELECT action, pipeline, after FROM audit").fetchall()
             found = [(action, pipeline, json.loads(after)) for action, pipeline, after in rows]
-            found = [(*row, after["review"] if row[0] == "thresholds" else after) for *row, after in found]
+            found = [(*row, after["review"] if row[0] == "thresholds" else _path_of(after)) for *row, after in found]
             missing = [change for change in self.acknowledged if change not in found]
             if missing:
                 self.fail(f"not on record: {missing}")
@@ -300,7 +300,7 @@ class SiteMachine(RuleBasedStateMachine):
             for line in self.daemon.log[self.named_at[name] :]
             if line.get("pipeline") == name and line.get("action") in ("swap model", "roll back on fault")
         ]
-        departed = changes and "by site file" not in changes[-1] and changes[-1].endswith(f"-> {model}")
+        departed = changes and "by site file" not in changes[-1] and _path_of(changes[-1].rpartition("-> ")[2]) == model
         return model == self.pipelines[name]["model"] or departed
 
     def wait_judged(self, names, *, or_not_running=False):
@@ -355,6 +355,11 @@ class SiteMachine(RuleBasedStateMachine):
             if self.daemon is not None:
                 self.daemon.close()
             shutil.rmtree(self.folder)
+
+
+def _path_of(named):
+    """Where a model of the record lies, without its hash; nothing of what names none."""
+    return named.partition(" (")[0] if isinstance(named, str) else named
 
 
 AWAY = free_port()

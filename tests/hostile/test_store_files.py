@@ -20,17 +20,17 @@ from verdicts import Line
 from edgead.daemon.drift import ModelDrift
 from edgead.drift import DriftSection, DriftWatch
 from edgead.evidence import EvidenceError, EvidenceStore
-from edgead.evidence.folder_lock import FolderLock
 from edgead.evidence.settings import StoreSection
+from edgead.files.folder_lock import FolderLock, HeldFolderError
 
 
 def test_a_folder_is_held_by_one_and_the_other_is_refused_by_name(tmp_path):
-    first = FolderLock(tmp_path / "evidence")
-    with pytest.raises(EvidenceError, match=rf"evidence: is held by process {os.getpid()} \(.*: stop that one"):
-        FolderLock(tmp_path / "evidence")
+    first = FolderLock(tmp_path / "evidence", "stop that one")
+    with pytest.raises(HeldFolderError, match=rf"evidence: is held by process {os.getpid()} \(.*: stop that one"):
+        FolderLock(tmp_path / "evidence", "stop that one")
     first.close()
     first.close()
-    FolderLock(tmp_path / "evidence").close()
+    FolderLock(tmp_path / "evidence", "").close()
     assert list((tmp_path / "evidence").iterdir()) == []
 
 
@@ -39,7 +39,7 @@ def test_a_file_system_without_locks_is_no_reason_to_stop(tmp_path, monkeypatch,
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    FolderLock(tmp_path).close()
+    FolderLock(tmp_path, "").close()
     assert "cannot be locked against a second daemon" in caplog.text
 
 

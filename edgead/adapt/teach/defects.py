@@ -17,6 +17,7 @@ import numpy as np
 
 from edgead.adapt.patch_features import each_grid
 from edgead.artifact.folder import Artifact
+from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.training_hashes import content_sha256
 from edgead.calibration.conformal import CalibrationError, conformal_threshold, images_needed, rounded_up
@@ -37,8 +38,6 @@ from edgead.heads.nearest import BANK, NearestHead, NearestScorer, in_metric, wi
 from edgead.heads.patches import USUAL
 from edgead.images.files import load_image
 
-# Fewer of a kind say nothing about others of it.
-LEAST = 3
 # Of the false-reject rate, known defects get this share. Of 0.05 to 0.5, chosen on crack and uneven tiles.
 SHARE = 0.1
 # Without a mask the patches that stand out most are taken for the defect. Ours, and no other number was tried.
@@ -52,7 +51,8 @@ _AROUND = (3, 3)
 class Defects:
     """Marked defects that a model knows: the mean patch of each, float32 (n, d), and what and of which kind it is.
 
-    `kinds` are the names of the folders that they lay in, where `LEAST` or more did, and '' for the others together.
+    `kinds` are the names of the folders that they lay in, where `LEAST_BAD` or more did, and '' for the others
+    together.
     """
 
     patches: np.ndarray
@@ -64,13 +64,13 @@ class Defects:
 
     @property
     def are_enough(self) -> bool:
-        return len(self) >= LEAST
+        return len(self) >= LEAST_BAD
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """What the head takes: kinds of too few defects count as one, and go without a direction if that is too few."""
-        names = [kind if self.kinds.count(kind) >= LEAST else "" for kind in self.kinds]
-        named = sorted({name for name in names if names.count(name) >= LEAST or len(set(names)) == 1})[:MAX_KINDS]
+        names = [kind if self.kinds.count(kind) >= LEAST_BAD else "" for kind in self.kinds]
+        named = sorted({name for name in names if names.count(name) >= LEAST_BAD or len(set(names)) == 1})[:MAX_KINDS]
         of_kind = np.array([named.index(name) if name in named else NO_KIND for name in names], np.float32)
         return {DEFECTS: self.patches, DEFECT_KINDS: of_kind[:, None]}
 

@@ -113,7 +113,7 @@ class Lesson:
 
     def table(self) -> Table:
         """Lay the report out for a terminal; scores are on the scale of their own model, of which 100 is the limit."""
-        table = Table(title=self.model, title_justify="left")
+        table = Table(title=self.model, title_justify="left", caption=self._caption(), caption_justify="left")
         for column in ("", "before", "after"):
             table.add_column(column)
         for name, before in self.before.items():
@@ -139,6 +139,20 @@ class Lesson:
         table.add_row("memory bank", f"{self.bank_rows} rows", f"{self.rows_added} of them new")
         table.add_row("covers patches within", f"{self.spacing:.3g}", f"{max(self.radius, self.spacing):.3g}")
         return table
+
+    def _caption(self) -> str | None:
+        """What of the table is no result: scores of what was learnt."""
+        judged = next(iter(self.after.values()))
+        learnt = ["taught parts"] * bool(judged.taught.images) + ["bad parts"] * (self.bad_by_others is not None)
+        if not learnt:
+            return None
+        others = ["held-out parts"] * bool(judged.held_out.images)
+        others += ["bad parts, each by what the others teach"] * (self.bad_by_others is not None)
+        result = f" See {' and '.join(others)}." if others else ""
+        return (
+            f"Of {' and '.join(learnt)} the scores after the lesson are those of the very images that were learnt: "
+            f"they say nothing of new ones.{result}"
+        )
 
 
 def judge(detector: Detector, images: Mapping[Role, Sequence[Path]]) -> Judgement:

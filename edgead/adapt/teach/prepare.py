@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from edgead import kernels
 from edgead.adapt.finalize import GoodScores, measure_good
@@ -30,9 +31,10 @@ from edgead.adapt.kept_images import (
 from edgead.adapt.memory_bank.coreset import Merged, merge, spacing
 from edgead.adapt.patch_features import each_features
 from edgead.adapt.recalibrate import without_copies
-from edgead.adapt.teach.defects import LEAST, Defects, check_room, known_defects, learn_defects
+from edgead.adapt.teach.defects import Defects, check_room, known_defects, learn_defects
 from edgead.adapt.teach.guard import Offered, examine, refuse_doubtful, write_sheet
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.manifest import FROM_GOOD, Kept, Manifest, Preprocessing
 from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
@@ -273,15 +275,21 @@ class Prepared:
             "sheet": str(self.plan.sheet) if self.plan.sheet else None,
         }
 
-    def table(self) -> Table:
-        """Lay out what would be learnt for a terminal."""
+    def table(self) -> Table | Text:
+        """Lay out what would be learnt for a terminal: a table of the good images, where there are some."""
+        if not self.offered:
+            return Text(f"{self.artifact.path}: {self._summary()}")
         table = Table("image", "score / limit", "", title=f"{self.artifact.path}: to learn", title_justify="left")
         for one in self.offered[:_MAX_ROWS]:
             share = f"{100 * one.score / one.limit:.0f} %"
             table.add_row(str(Path(*one.path.parts[-2:])), share, one.doubt, style="red" if one.doubt else None)
         if len(self.offered) > _MAX_ROWS:
             table.add_row(f"and {len(self.offered) - _MAX_ROWS} more", "", "")
-        table.caption = (
+        table.caption, table.caption_justify = self._summary(), "left"
+        return table
+
+    def _summary(self) -> str:
+        return (
             f"{len(self.taught)} images to learn, {len(self.held_out)} held out"
             + f", {len(self.bad)} bad ones to test it" * bool(self.bad)
             + f", {len(self.defects)} marked defects to know" * self.defects.are_enough
@@ -291,8 +299,6 @@ class Prepared:
             + f" {self.left_out} images are left out: they have not the depth that the model reads."
             * bool(self.left_out)
         )
-        table.caption_justify = "left"
-        return table
 
 
 def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress) -> Prepared:
@@ -334,8 +340,8 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
         defects = learn_defects(artifact, bad, partial(progress, "look at defects"))
     if only_bad and not defects.are_enough:
         raise SettingsError(
-            f"{len(defects)} marked defects teach nothing about others: mark at least {LEAST}, or name good images to "
-            "learn, which the marked ones test"
+            f"{len(defects)} marked defects teach nothing about others: mark at least {LEAST_BAD}, or name good images "
+            "to learn, which the marked ones test"
         )
     taught, held_out = _split(paths, plan.held_out_share, group_images(paths, plan.group)) if paths else ([], [])
     good = find_calibration_images(artifact, plan.calibration, taught=paths, group=plan.group)

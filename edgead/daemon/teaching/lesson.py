@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from edgead.evidence import EvidenceStore
 
 MAX_PARTS = 200
-LEAST_BAD = 3
-"""Bad parts that become known defects: fewer say nothing about others of their kind."""
 _FRAMES = ("frame.png", "frame.tiff", "frame.jpg")
 _MARK = ".lesson."
 _PROGRAM = (

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgead.artifact.folder import Artifact
+from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.versions import earlier_versions, exchange, keep_and_replace
 from edgead.daemon.teaching.lesson import (
-    LEAST_BAD,
     Lesson,
     LessonFolder,
     LessonProcess,

@@ -24,7 +24,8 @@ def write_coco(export: Export, write: Write, progress: Progress) -> int:
 
     A part that a person marked as good has no annotation, whatever was judged. One that is marked as bad, or was not
     found ok, has the boxes of its verdict; without one it has an annotation of no place. Without a mark it is the
-    model's opinion: `decision`, `image_score` and `mark` of an image say so.
+    model's opinion: `decision`, `image_score` and `mark` of an image say so, and `other_format` of one that does not
+    fit the model.
 
     Returns
     -------
@@ -74,6 +75,8 @@ def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str
     name = exported_name(row) + path.suffix
     write(f"images/{name}", [data])
     said = {"decision": row.decision, "image_score": row.image_score, "mark": row.mark_verdict}
+    if row.other_format is not None:
+        said["other_format"] = row.other_format
     at = row.captured_at.isoformat()
     return {"id": id, "file_name": name, "height": size[0], "width": size[1], "date_captured": at, **said}
 

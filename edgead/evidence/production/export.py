@@ -42,6 +42,7 @@ COLUMNS = {
     **dict.fromkeys(("image_score", "threshold", "review_threshold", "typical_score", "p_value"), "number"),
     "kind": "text",
     "model": "text",
+    "other_format": "text",
     "boxes": "text",
     "marked_at": "instant",
     "marked_by": "text",

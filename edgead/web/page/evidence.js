@@ -5,6 +5,7 @@ import { anotherKind, remembered } from "./dialogs.js";
 import { badge, by, el, kindOf, ms, reveal, scaled, score, scoreText, stamp, titleOf, toast } from "./dom.js";
 import { inKiosk } from "./kiosk.js";
 import { OPINIONS, markAtOnce, markButtons, markNote, opinionOf, recentImage, thumb } from "./marking.js";
+import { otherFormat } from "./reasons.js";
 import { t } from "./words.js";
 import { zoomable } from "./zoom.js";
 
@@ -15,7 +16,7 @@ const PAGE = 50;
 const WAYS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
 const MARKS = { g: "good", b: "bad", u: null };
 const LIST_BESIDE = matchMedia("(min-width: 981px)");
-const WIDE = [t("Regions"), t("Stages"), t("Camera"), t("Id")];
+const WIDE = [t("Other format than learnt"), t("Regions"), t("Stages"), t("Camera"), t("Id")];
 
 export class EvidenceView {
   constructor() {
@@ -289,6 +290,7 @@ function facts(verdict) {
     [t("Kind said by"), verdict.kind_correction && `${verdict.kind_correction.by}, ${stamp(verdict.kind_correction.at)}`],
     [t("p-value of the kind"), verdict.kind_p_value == null ? null : score(verdict.kind_p_value)],
     [t("p-value"), verdict.p_value == null ? null : score(verdict.p_value)],
+    [t("Other format than learnt"), otherFormat(verdict)],
     [t("Regions"), regions(verdict)],
     [t("Stages"), times.map(([name, value]) => `${name.replace("_ms", "")} ${ms(value)}`).join(", ") + " ms"],
     [t("Camera"), verdict.source],

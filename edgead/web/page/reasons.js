@@ -23,6 +23,8 @@ const CAMERA = {
   "cannot be opened": t("cannot be opened"),
   "it is in use by another program or gives no images": t("it is in use by another program or gives no images"),
   "no frames": t("no frames"),
+  "each would take the other's images": t("each would take the other's images"),
+  "stop that one, or name another folder": t("stop that one, or name another folder"),
 };
 
 const PIPELINE = {
@@ -77,6 +79,13 @@ const FORMAT = {
   "fine defects are not seen": t("fine defects are not seen"),
 };
 
+// Of a verdict's record.
+const OTHER_FORMAT = {
+  proportions: t("parts are cut off or squeezed"),
+  size: t("the region of interest, which is in pixels, shows something else"),
+  small: t("fine defects are not seen"),
+};
+
 export const imagesAre = (health) => t("The images are {health}", { health: health.map((word) => HEALTH[word] ?? word).join(", ") });
 
 const worded = (text, patterns) => {
@@ -94,6 +103,8 @@ export function cameraReason(text) {
 }
 
 function cameraPart(text) {
+  const [, process] = text?.match(/^is held by process (.*)$/) ?? [];
+  if (process) return t("is held by process {process}", { process });
   const [number] = text?.match(/\d+(\.\d+)?/) ?? [];
   const known = CAMERA[number ? text.replace(number, "{number}") : text];
   return known?.replace("{number}", number && decimal(Number(number), number.includes(".") ? 1 : 0));
@@ -122,12 +133,15 @@ export function pipelineReason(text) {
 
 const ofRecipe = (recipe, reason) => (recipe ? t("recipe {name}: {reason}", { name: recipe, reason }) : reason);
 
+// What comes of it that the frame of a verdict has another format than the model learnt; nothing where it fits.
+export const otherFormat = (verdict) => verdict.other_format && (OTHER_FORMAT[verdict.other_format] ?? verdict.other_format);
+
 // In what frames differ from those that the model learnt.
 export function formatReason(text) {
   const [, recipe, given, learnt, what] = /^(?:recipe (.+): )?frames of (.+) pixels where the model learnt ([^:]+): ([^;]+);/.exec(text) ?? [];
   if (!what) return text;
   const sizes = { given: given.replace(" x ", " × "), learnt: learnt.replace(" x ", " × ") };
-  return ofRecipe(recipe, t("frames of {given} pixels where the model learnt {learnt}: {what}; verdicts may be wrong: has the format or the region of the camera changed?", { ...sizes, what: FORMAT[what] ?? what }));
+  return ofRecipe(recipe, t("frames of {given} pixels where the model learnt {learnt}: verdicts may be wrong, {what}; has the format or the region of the camera changed?", { ...sizes, what: FORMAT[what] ?? what }));
 }
 
 // What has changed, with what was measured in brackets; of which product, where recipes choose the model.

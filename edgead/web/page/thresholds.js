@@ -25,7 +25,10 @@ export async function changeThresholds(pipeline) {
 // Scores of another model say nothing of this one's limit.
 async function knownParts({ name, model_sha256: model }) {
   const asked = encodeURIComponent(name);
-  const scores = ({ verdicts }) => verdicts.filter((verdict) => verdict.model === model && verdict.image_score != null).map((verdict) => verdict.image_score);
+  const scores = ({ verdicts }) => {
+    const own = verdicts.filter((verdict) => verdict.model === model && verdict.image_score != null);
+    return { own: own.map((verdict) => verdict.image_score), others: verdicts.filter((verdict) => verdict.model !== model).length };
+  };
   const [good, newest, bad] = await Promise.all([
     get(`/api/pipelines/${asked}/good-scores`),
     get(`/api/verdicts?limit=${NEWEST}&pipeline=${asked}`).then(scores),
@@ -96,12 +99,13 @@ function open(pipeline, known) {
 
 // What is known of good parts, of the line, and of bad parts: under the limits in force, and under those of the form.
 function rows({ good, newest, bad }, before, after) {
-  const tally = (scores, limits) => {
-    if (!scores.length) return t("none yet");
+  const tally = (scores, limits, others = 0) => {
+    const apart = others && t("{number} judged by another model", { number: others });
+    if (!scores.length) return apart || t("none yet");
     const above = (limit) => scores.filter((value) => value > limit).length;
     const [reject, stopped] = [above(limits.reject), above(limits.review)];
     const text = t("{reject} of {all}", { reject, all: scores.length });
-    return stopped > reject ? `${text}, ${t("{review} to review", { review: stopped - reject })}` : text;
+    return [text, stopped > reject && t("{review} to review", { review: stopped - reject }), apart].filter(Boolean).join(", ");
   };
   const expected = ({ reject }) => {
     const rate = good.false_reject_rates[good.good_scores.filter((value) => value <= reject).length];
@@ -114,8 +118,8 @@ function rows({ good, newest, bad }, before, after) {
   return [
     good.good_scores.length && row(t("Expected of good parts"), expected),
     row(t("Good images that were not learnt"), (limits) => tally(good.good_scores, limits)),
-    row(t("Newest parts of the line"), (limits) => tally(newest, limits)),
-    row(t("Parts marked bad"), (limits) => tally(bad, limits)),
+    row(t("Newest parts of the line"), (limits) => tally(newest.own, limits, newest.own.length ? 0 : newest.others)),
+    row(t("Parts marked bad"), (limits) => tally(bad.own, limits, bad.others)),
   ].filter(Boolean);
 }
 

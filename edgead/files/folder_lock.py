@@ -1,4 +1,4 @@
-"""Lock of a store for one daemon: two would count quotas twice, and remove what the other one writes."""
+"""Lock of a folder for one process: two daemons would take each other's images, and remove what the other writes."""
 
 from __future__ import annotations
 
@@ -8,37 +8,46 @@ import logging
 import os
 from pathlib import Path
 
-from edgead.evidence.database import EvidenceError
+from edgead.errors import EdgeadError
 
 logger = logging.getLogger(__name__)
 
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
+class HeldFolderError(EdgeadError):
+    """A folder that another process holds, or that cannot be opened."""
+
+
 class FolderLock:
     """Holds a folder until it is closed or the process ends; the folder itself is locked, so nothing is left behind.
 
+    Parameters
+    ----------
+    folder : Path
+        Is made where it is not there.
+    otherwise : str
+        What to do where it is held, for the message.
+
     Raises
     ------
-    EvidenceError
+    HeldFolderError
         Another process holds it, which is named; or it cannot be made.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, otherwise: str):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._descriptor: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
-            raise EvidenceError(f"{folder}: cannot be made or opened: {error}; check path and rights") from None
+            raise HeldFolderError(f"{folder}: cannot be made or opened: {error}; check path and rights") from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = _holder(self._descriptor)
             if error.errno in _HELD:
                 self.close()
-                raise EvidenceError(
-                    f"{folder}: is held by {holder}: stop that one, or name another folder in `store:`"
-                ) from None
+                raise HeldFolderError(f"{folder}: is held by {holder}: {otherwise}") from None
             # A file system of the network may know no locks: then nobody can hold one.
             logger.warning("%s: cannot be locked against a second daemon: %s", folder, error.strerror)
 
