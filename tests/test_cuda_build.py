@@ -92,7 +92,7 @@ def emulated(tmp_path_factory):
 
 
 # The quick ones hold what a change of the kernels or of the order of their work may break.
-QUICK = ["test_cuda.py", "test_cuda_order.py", "test_device.py", "test_engine_runtime.py"]
+QUICK = ["test_cuda.py", "test_cuda_order.py", "test_cuda_resize.py", "test_device.py", "test_engine_runtime.py"]
 NOT_THERE = "not missing and not without and not PyCuda"  # of tests of what this machine lacks
 
 
