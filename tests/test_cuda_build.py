@@ -103,7 +103,7 @@ NOT_THERE = "not missing and not without and not PyCuda"  # of tests of what thi
         pytest.param(["test_kernels_nearest.py"], "cuda or any", marks=pytest.mark.slow),
         pytest.param(["test_kernels_grouped.py"], "cuda", marks=pytest.mark.slow),
         pytest.param(["test_kernels_maps.py"], "cuda or any", marks=pytest.mark.slow),
-        pytest.param(["test_device_scoring.py"], "", marks=pytest.mark.slow),
+        pytest.param(["test_device_scoring.py", "test_gpu_frames.py"], "", marks=pytest.mark.slow),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -1,4 +1,4 @@
-"""What each output pixel of a resize takes of its source, axis by axis: the CPU's arithmetic, for a GPU to repeat.
+"""Bands of a resize: what each output pixel takes of its source, axis by axis, as the CPU does it, for a GPU to repeat.
 
 `shrink` is ours. The others are those of `cv2.resize` for 8 bits, as OpenCV 5.0 does them on x86-64: the mean of whole
 blocks, the mean of areas in float32, and linear interpolation in units of 2^-11. A build of OpenCV that rounds
