@@ -19,6 +19,8 @@ from edgead.kernels.resize_bands import resize_bands
 SHAPES = {
     (32, 40): [],
     (96, 120): ["shrink"],
+    (128, 160): ["shrink"],
+    (200, 161): ["shrink"],
     (97, 211): ["shrink"],
     (331, 127): ["shrink"],
     (64, 80): ["blocks"],
@@ -67,7 +69,7 @@ def test_every_step_gives_the_pixels_of_the_cpu(rng, shape, sums):
     assert [step.sums for step in resize_steps(shape, spec.image_size)] == (sums or ["shrink"])
     check_equal(rng.integers(0, 256, (*shape, 3), np.uint8), spec)
     # Halves, which are rounded to even or up, are frequent among few values.
-    check_equal(rng.integers(0, 2, (*shape, 3), np.uint8) * 255, spec)
+    check_equal(rng.integers(0, 3, (*shape, 3), np.uint8), spec)
 
 
 @needs_cuda
@@ -76,6 +78,14 @@ def test_off_the_lanes(rng, size):
     spec = Preprocessing(image_size=size)
     for _ in range(12):
         check_equal(rng.integers(0, 256, (*rng.integers(1, 130, 2), 3), np.uint8), spec)
+
+
+@needs_cuda
+@pytest.mark.parametrize("more", [3, 37])
+def test_parts_of_a_pixel_that_are_too_narrow_count_for_nothing(rng, more):
+    """Of less than a thousandth of a pixel, and not of one that is wider."""
+    check_equal(rng.integers(0, 256, (2, 3000 + more, 3), np.uint8), Preprocessing(image_size=(2, 3000)))
+    check_equal(rng.integers(0, 256, (3000 + more, 2, 3), np.uint8), Preprocessing(image_size=(3000, 2)))
 
 
 @needs_cuda

@@ -52,6 +52,8 @@ class FramesOnGpu:
     def differing(self) -> int:
         """Prepare noise here and on the CPU; count the numbers that differ, which must be none."""
         self.image[...] = np.random.default_rng(0).integers(0, 256, self.image.shape, np.uint8)
+        # Among few values means often lie between two numbers, and the last digit of a sum decides.
+        self.image[len(self.image) // 2 :] //= 86
         found = self._device.pinned((*self._room, 3), np.uint8)
         self.enqueue()
         self._device.copy_out(found, self._target)

@@ -189,6 +189,7 @@ class TensorRtRuntime:
         key = seen.shape[:2], size, sides
         if key not in self._ways and len(self._ways) < _MOST_SHAPES:
             self._ways[key] = self._new_way(*key)
+            logger.info("a frame is launched %s", self.launches)
         way = self._ways.get(key)
         if way is not None and way.frames is not None:
             np.copyto(way.frames.image, seen)
