@@ -182,7 +182,7 @@ def test_doctor_tries_a_graph(monkeypatch):
     assert "without CUDA graphs, a kernel at a time" in doctor._tried(doctor._tensorrt)["detail"]
 
 
-def test_a_network_that_cannot_be_captured_runs_without_a_graph(opened, caplog):
+def test_a_network_that_cannot_be_captured_runs_piece_by_piece(opened, caplog):
     stand_in = StandIn(refuses_to_be_captured)
     with caplog.at_level("INFO"):
         runtime = opened(stand_in)

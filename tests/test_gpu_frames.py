@@ -6,6 +6,7 @@ test_cuda_build.py runs these on an emulated GPU; on a real one test_tensorrt.py
 from __future__ import annotations
 
 import ctypes
+import gc
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -153,10 +154,10 @@ def refuses_in_captures(stream):
 def test_frames_of_many_shapes(trained_model, network, driver, images):
     """The memory of the GPU is for some; what comes after goes another way, to the same verdicts."""
     network()
-    shapes = [images[1][: -10 * i or None, 7 * i :] for i in range(6)]
+    shapes = [images[1][: -10 * i or None, 7 * i :] for i in range(5)]
     found = []
     check_verdicts(trained_model, [*shapes, *shapes], lambda: found.append(counts(driver)))
-    assert found[13::2] == [[1, 1, 1, 1, 0]] * 6
+    assert found[11::2] == [[1, 1, 1, 1, 0]] * 5
 
 
 def test_a_card_that_gives_other_pixels_gets_them_from_the_cpu(trained_model, network, images, monkeypatch, caplog):
@@ -206,6 +207,28 @@ def test_the_network_sees_what_the_cpu_would_give_it(trained_model, network):
     runtime.close()
     with pytest.raises(RuntimeError, match="was closed"):
         runtime.take(image, spec)
+
+
+def test_everything_goes_with_the_detector(trained_model, network, driver, images):
+    network()
+    gc.collect()
+    before = driver.emulator_live()
+    check_verdicts(trained_model, images)
+    gc.collect()
+    assert driver.emulator_live() == before
+
+
+def test_two_cameras_have_a_graph_each(trained_model, network, images):
+    """By turns: what the emulator calls of Python in one thread would wait for another, which waits for it."""
+    network()
+    first = Detector.load(trained_model, runtime="tensorrt")
+    network()  # one of its own
+    second = Detector.load(trained_model, runtime="tensorrt")
+    with first, second:
+        good, bad, _ = images
+        alone = [first.measure(image).image_score for image in (good, bad)]
+        for _ in range(2):
+            assert [first.measure(good).image_score, second.measure(bad).image_score] == alone
 
 
 def test_doctor_says_what_is_in_the_graph(trained_model, network, monkeypatch, tmp_path):

@@ -172,6 +172,7 @@ std::unique_ptr<Resizer> make_resizer(const std::vector<StepArrays>& arrays, int
         steps.push_back(
             {static_cast<Sums>(sums), band(first, weights, inputs), band(column_first, column_weights, columns)});
     }
+    py::gil_scoped_release release;
     return std::make_unique<Resizer>(steps, height, width, top, left);
 }
 

@@ -217,6 +217,8 @@ class Measurer:
         self._laid = self._spec.model_copy(update={"alignment": None})  # of frames that are aligned
         self._mosaic: Mosaic | None = None
         self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
+        # Asked once: the question takes longer than a launch.
+        self._takes_frames = self._runtime if isinstance(self._runtime, TakesFrames) else None
         try:
             self._scorer = self._open_scorer()
         except BaseException:
@@ -348,8 +350,8 @@ class Measurer:
         """Score what one run of the network sees of an aligned image; the map is that of its input."""
         descriptor = None
         t0 = time.perf_counter_ns()
-        if isinstance(self._runtime, TakesFrames):
-            self._runtime.take(image, spec)
+        if self._takes_frames is not None:
+            self._takes_frames.take(image, spec)
         else:
             preprocess(image, spec, out=self._runtime.input[0])
         t1 = time.perf_counter_ns()

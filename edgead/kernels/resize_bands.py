@@ -1,7 +1,7 @@
 """Bands of a resize: what each output pixel takes of its source, axis by axis, as the CPU does it, for a GPU to repeat.
 
-`shrink` is ours. The others are those of `cv2.resize` for 8 bits, as OpenCV 5.0 does them on x86-64: the mean of whole
-blocks, the mean of areas in float32, and linear interpolation in units of 2^-11. A build of OpenCV that rounds
+`shrink` is ours. The others are those of `cv2.resize` for 8 bits, as OpenCV 4.10 and 5.0 do them on x86-64: the mean of
+whole blocks, the mean of areas in float32, and linear interpolation in units of 2^-11. A build of OpenCV that rounds
 otherwise has other pixels, so that who resizes on a GPU compares them first.
 """
 
