@@ -92,7 +92,7 @@ def emulated(tmp_path_factory):
 
 
 # The quick ones hold what a change of the kernels or of the order of their work may break.
-QUICK = ["test_cuda.py", "test_cuda_order.py", "test_device.py", "test_engine_runtime.py"]
+QUICK = ["test_cuda.py", "test_cuda_order.py", "test_cuda_resize.py", "test_device.py", "test_engine_runtime.py"]
 NOT_THERE = "not missing and not without and not PyCuda"  # of tests of what this machine lacks
 
 
@@ -103,7 +103,7 @@ NOT_THERE = "not missing and not without and not PyCuda"  # of tests of what thi
         pytest.param(["test_kernels_nearest.py"], "cuda or any", marks=pytest.mark.slow),
         pytest.param(["test_kernels_grouped.py"], "cuda", marks=pytest.mark.slow),
         pytest.param(["test_kernels_maps.py"], "cuda or any", marks=pytest.mark.slow),
-        pytest.param(["test_device_scoring.py"], "", marks=pytest.mark.slow),
+        pytest.param(["test_device_scoring.py", "test_gpu_frames.py"], "", marks=pytest.mark.slow),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

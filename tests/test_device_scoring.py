@@ -24,14 +24,23 @@ from edgead.runtime.ort import OrtRuntime
 GRID, SIZE = (6, 9), (48, 72)
 
 
-def put(device, array):
-    """Copy an array to where a network would have left it."""
-    with device.current():
-        pinned, address = device.pinned(array.shape, array.dtype), device.allocate(array.nbytes)
-        pinned[...] = array
-        device.copy_in(address, pinned)
-        device.wait()
-    return DeviceArray(address, array.shape, device)
+class OnGpu:
+    """Where a network leaves its output, and what follows it in the stream."""
+
+    def __init__(self, device, like):
+        self._device, self._behind = device, []
+        with device.current():
+            self._pinned, address = device.pinned(like.shape, like.dtype), device.allocate(like.nbytes)
+        self.array = DeviceArray(address, like.shape, device, self._behind.append)
+
+    def run(self, output):
+        """Leave an output there, as a run of the network does."""
+        self._pinned[...] = output
+        with self._device.current():
+            self._device.copy_in(self.array.address, self._pinned)
+            for work in self._behind:
+                work()
+            self._device.wait()
 
 
 class OrtLeavingItsOutputOnTheGpu:
@@ -41,10 +50,11 @@ class OrtLeavingItsOutputOnTheGpu:
         assert on_device
         self._host, self._device = OrtRuntime(artifact, graph, threads=threads), open_device()
         self.input = self._host.input
-        self.run(self.input)
+        self._there = OnGpu(self._device, self._host.run(self.input)["features"])
+        self.outputs = {"features": self._there.array}
 
     def run(self, images):
-        self.outputs = {"features": put(self._device, self._host.run(images)["features"])}
+        self._there.run(self._host.run(images)["features"])
         return self.outputs
 
     def close(self):
@@ -64,19 +74,22 @@ def rng():
     return np.random.default_rng(5)
 
 
-def check_equal(device, head, output, bank, usual=None):
+def check_equal(device, head, outputs, bank, usual=None, hidden=None):
     arrays = {name: array for name, array in (("memory_bank", bank), ("usual_scores", usual)) if array is not None}
-    on_host = {head.patches.name: output, "image_score": np.array([2.5], np.float32)}
-    on_device = {**on_host, head.patches.name: put(device, output)}
-    here, there = head.open(on_host, arrays, SIZE), head.open(on_device, arrays, SIZE)
-    assert isinstance(there, GpuScorer)
-    for _ in range(2):  # the buffers are used again
-        expected, found = here.score(on_host), there.score(on_device)
+    there = OnGpu(device, outputs[0])
+    beside = {"image_score": np.array([2.5], np.float32), "hidden": hidden}
+    on_host = {**beside, head.patches.name: outputs[0]}
+    on_device = {**beside, head.patches.name: there.array}
+    here, on_gpu = head.open(on_host, arrays, SIZE), head.open(on_device, arrays, SIZE)
+    assert isinstance(on_gpu, GpuScorer)
+    for output in outputs:  # the buffers are used again
+        there.run(output)
+        expected, found = here.score({**on_host, head.patches.name: output}), on_gpu.score(on_device)
         atol = 0 if usual is None else 1e-6
         np.testing.assert_allclose(found.patch_scores, expected.patch_scores, rtol=2e-7, atol=atol)
         assert found.image_score == pytest.approx(expected.image_score, rel=1e-6)
         expected_map, expected_maximum = here.anomaly_map(expected.patch_scores)
-        found_map, found_maximum = there.anomaly_map(found.patch_scores)
+        found_map, found_maximum = on_gpu.anomaly_map(found.patch_scores)
         np.testing.assert_allclose(found_map, expected_map, rtol=1e-5, atol=atol)
         assert found_maximum == found_map.max() == pytest.approx(expected_maximum, rel=1e-5)
 
@@ -84,7 +97,7 @@ def check_equal(device, head, output, bank, usual=None):
 @needs_cuda
 @needs_gpu
 def test_nearest_patches_are_scored_as_on_the_host(device, rng):
-    bank, features = rng.random((300, 20), np.float32), rng.random((1, *GRID, 20), np.float32)
+    bank, features = rng.random((300, 20), np.float32), rng.random((2, 1, *GRID, 20), np.float32)
     spec = NearestHead(window=3, top_patches=2, graph_weight=0.5, sigma_px=2.0)
     check_equal(device, spec, features, bank)
 
@@ -92,7 +105,7 @@ def test_nearest_patches_are_scored_as_on_the_host(device, rng):
 @needs_cuda
 @needs_gpu
 def test_what_is_usual_at_a_place_is_subtracted_as_on_the_host(device, rng):
-    bank, features = rng.random((300, 20), np.float32), rng.random((1, *GRID, 20), np.float32)
+    bank, features = rng.random((300, 20), np.float32), rng.random((2, 1, *GRID, 20), np.float32)
     spec = NearestHead(window=3, margin=1, by_place=True, sigma_px=2.0)
     check_equal(device, spec, features, bank, rng.random(GRID, np.float32))
 
@@ -100,20 +113,31 @@ def test_what_is_usual_at_a_place_is_subtracted_as_on_the_host(device, rng):
 @needs_cuda
 @needs_gpu
 def test_a_map_is_scored_as_on_the_host(device, rng):
-    check_equal(device, MapHead(border="replicate"), rng.random((1, *GRID), np.float32), None)
+    check_equal(device, MapHead(border="replicate"), rng.random((2, 1, *GRID), np.float32), None)
+
+
+@needs_cuda
+@needs_gpu
+@pytest.mark.parametrize("head", [NearestHead(sigma_px=2.0), MapHead(), NearestHead(by_place=True)], ids=str)
+def test_holes_are_hidden_as_on_the_host(device, rng, head):
+    hidden = rng.random(GRID) < 0.2
+    bank, usual = rng.random((50, 20), np.float32), rng.random(GRID, np.float32) if head.by_place else None
+    shape = (2, 1, *GRID) if isinstance(head, MapHead) else (2, 1, *GRID, 20)
+    check_equal(device, head, rng.random(shape, np.float32), bank, usual, hidden)
 
 
 @needs_cuda
 @needs_gpu
 def test_a_map_that_was_handed_out_stays(device, rng):
-    def scores():
-        return {"patch_scores": put(device, rng.random((1, *GRID), np.float32))}
-
-    scorer = MapHead().open(scores(), {}, SIZE)
-    first, _ = scorer.anomaly_map(scorer.patch_scores(scores()))
+    there = OnGpu(device, np.zeros((1, *GRID), np.float32))
+    scorer = MapHead().open({"patch_scores": there.array}, {}, SIZE)
+    there.run(rng.random(GRID, np.float32))
+    first, _ = scorer.anomaly_map(scorer.score({}).patch_scores)
     kept = first.copy()
-    scorer.anomaly_map(scorer.patch_scores(scores()))
+    there.run(rng.random(GRID, np.float32))
+    second, _ = scorer.anomaly_map(scorer.score({}).patch_scores)
     np.testing.assert_array_equal(first, kept)
+    assert (second != kept).any()
 
 
 @needs_cuda
@@ -124,9 +148,11 @@ def test_what_is_not_finite_is_refused(device, rng, bad):
     features[0, 3, 3, 1] = bad
     banks = {"memory_bank": rng.random((9, 4), np.float32)}
     for head, output in ((NearestHead(), features), (MapHead(), features[..., 1].copy())):
-        outputs = {head.patches.name: put(device, output)}
+        there = OnGpu(device, output)
+        scorer = head.open({head.patches.name: there.array}, banks, SIZE)
+        there.run(output)
         with pytest.raises(ValueError, match="NaN or infinity"):
-            head.open(outputs, banks, SIZE).score(outputs)
+            scorer.score({})
 
 
 @needs_cuda

@@ -150,7 +150,8 @@ def test_a_frame_is_one_graph(opened, caplog):
     stand_in = StandIn()
     with caplog.at_level("INFO"):
         runtime = opened(stand_in)
-    assert "a frame is launched as one CUDA graph" in caplog.text and runtime.launches == "as one CUDA graph"
+    launched = "as one CUDA graph from the input of the network to its outputs"
+    assert f"a frame is launched {launched}" in caplog.text and runtime.launches == launched
     for _ in range(2):
         np.testing.assert_array_equal(runtime.run(np.zeros(SHAPE, np.uint8))["features"], stand_in.constant)
     assert stand_in.runs == 2  # before the capture and in it
@@ -159,7 +160,8 @@ def test_a_frame_is_one_graph(opened, caplog):
 def test_what_rtx_has_compiled_is_there_at_the_next_start(opened, tmp_path, caplog):
     first, second = RtxStandIn(), RtxStandIn()
     runtime = opened(first)
-    assert first.given is None and runtime._graph is None and runtime.launches == "as one CUDA graph"
+    assert first.given is None and runtime._plain.graph is None
+    assert runtime.launches.startswith("piece by piece") and runtime.launches.endswith("the network as one CUDA graph")
     (kept,) = (tmp_path / "edgead" / "tensorrt").iterdir()
     assert kept.name == "runtime.tensorrt_rtx-1.7.1.Card-sm86"
     opened(second)
@@ -180,11 +182,11 @@ def test_doctor_tries_a_graph(monkeypatch):
     assert "without CUDA graphs, a kernel at a time" in doctor._tried(doctor._tensorrt)["detail"]
 
 
-def test_a_network_that_cannot_be_captured_runs_without_a_graph(opened, caplog):
+def test_a_network_that_cannot_be_captured_runs_piece_by_piece(opened, caplog):
     stand_in = StandIn(refuses_to_be_captured)
     with caplog.at_level("INFO"):
         runtime = opened(stand_in)
-    assert runtime._graph is None and "cannot be captured" in caplog.text
+    assert runtime._plain.graph is None and "cannot be captured" in caplog.text
     before = stand_in.runs
     for _ in range(2):
         np.testing.assert_array_equal(runtime.run(np.zeros(SHAPE, np.uint8))["features"], stand_in.constant)
@@ -243,7 +245,7 @@ def test_what_another_runtime_does_while_it_opens_spoils_no_capture(opened):
     stand_in = StandIn(run)
     runtime = opened(stand_in)
     threads[0].join()
-    assert reading.is_set() and runtime._graph and stand_in.runs == 2
+    assert reading.is_set() and runtime._plain.graph and stand_in.runs == 2
 
 
 def test_a_capture_that_others_spoil_is_made_again(opened):
@@ -255,4 +257,4 @@ def test_a_capture_that_others_spoil_is_made_again(opened):
         return True
 
     stand_in = StandIn(run)
-    assert opened(stand_in)._graph and stand_in.runs == 3
+    assert opened(stand_in)._plain.graph and stand_in.runs == 3

@@ -88,9 +88,11 @@ def test_verdicts_are_those_of_onnx_runtime(artifact, line_data):
 
 
 @needs_cuda
-def test_the_output_stays_on_the_gpu(artifact, images):
+def test_a_frame_stays_on_the_gpu_from_the_image_to_the_map(artifact, images):
     with Detector(artifact, runtime="tensorrt") as detector:
         assert isinstance(detector._scorer, GpuScorer)
+        detector.measure(images[0][0])
+        assert "from the image to the map" in detector.launches
     runtime = choose_runtime(artifact, "tensorrt").open(on_device=True)
     assert isinstance(runtime.run(images[0])["features"], DeviceArray)
     runtime.close()

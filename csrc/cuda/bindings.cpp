@@ -8,10 +8,12 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "../shared/arrays.h"
 #include "nearest_index.h"
+#include "resizer.h"
 #include "smoother.h"
 
 namespace py = pybind11;
@@ -152,11 +154,32 @@ float smooth(Smoother& smoother, const Floats& input, Floats& output) {
     return largest;
 }
 
-void smooth_device(Smoother& smoother, Address input, Address output, Address maximum, Address stream) {
+void smooth_device(Smoother& smoother, Address input, Address usual, Address output, Address maximum, Address stream) {
     require(input && output && maximum, "input, output and maximum must be device pointers, found 0");
     py::gil_scoped_release release;
-    smoother.apply_device(pointer<const float>(input), pointer<float>(output), pointer<float>(maximum),
-                          stream_of(stream));
+    smoother.apply_device(pointer<const float>(input), pointer<const float>(usual), pointer<float>(output),
+                          pointer<float>(maximum), stream_of(stream));
+}
+
+// Sums, then first, weights and inputs of the vertical band, then of the horizontal one.
+using StepArrays = std::tuple<int, Ints, Floats, int, Ints, Floats, int>;
+
+std::unique_ptr<Resizer> make_resizer(const std::vector<StepArrays>& arrays, int height, int width, int top, int left) {
+    require(!arrays.empty(), "a resizer has one step at least");
+    std::vector<ResizeStep> steps;
+    for (const auto& [sums, first, weights, inputs, column_first, column_weights, columns] : arrays) {
+        require(sums >= 0 && sums <= static_cast<int>(Sums::linear), "unknown sums");
+        steps.push_back(
+            {static_cast<Sums>(sums), band(first, weights, inputs), band(column_first, column_weights, columns)});
+    }
+    py::gil_scoped_release release;
+    return std::make_unique<Resizer>(steps, height, width, top, left);
+}
+
+void resize_device(Resizer& resizer, Address source, Address target, Address stream) {
+    require(source && target, "source and target must be device pointers, found 0");
+    py::gil_scoped_release release;
+    resizer.apply_device(pointer<const std::uint8_t>(source), pointer<std::uint8_t>(target), stream_of(stream));
 }
 
 // What the prepare kernel makes of a row, number by number on the host: (halves, weight, half_norm, norm, residual).
@@ -235,8 +258,13 @@ PYBIND11_MODULE(_cuda, m) {
              py::arg("input_height"), py::arg("horizontal_first").noconvert(),
              py::arg("horizontal_weights").noconvert(), py::arg("input_width"))
         .def("__call__", &smooth, py::arg("input").noconvert(), py::arg("output").noconvert())
-        .def("apply_device", &smooth_device, py::arg("input"), py::arg("output"), py::arg("maximum"),
+        .def("apply_device", &smooth_device, py::arg("input"), py::arg("usual"), py::arg("output"), py::arg("maximum"),
              py::arg("stream"));
+
+    py::class_<Resizer>(m, "Resizer")
+        .def(py::init(&make_resizer), py::arg("steps"), py::arg("height"), py::arg("width"), py::arg("top"),
+             py::arg("left"))
+        .def("apply_device", &resize_device, py::arg("source"), py::arg("target"), py::arg("stream"));
 
     py::class_<DeviceMemory>(m, "DeviceMemory")
         .def(py::init<std::size_t>(), py::arg("bytes"))

@@ -2,6 +2,7 @@
 //
 // Precision: each output is one chain of `taps` multiply-adds in float32, in the order of the taps, as in
 // csrc/smooth.h.
+#include "band.cuh"
 #include "launch.cuh"
 #include "rounding.cuh"
 #include "smoother.h"
@@ -20,10 +21,8 @@ __device__ unsigned ordered_bits(float value) {
 
 __device__ float from_ordered_bits(unsigned bits) { return float_of(bits & 0x80000000u ? bits & 0x7fffffffu : ~bits); }
 
-__device__ int taps_inside(const Band& band, int output) { return min(band.taps, band.inputs - band.first[output]); }
-
 __global__ void __launch_bounds__(smooth_threads)
-    rows_kernel(const float* input, int input_rows, Band band, float* middle, SmoothState* state) {
+    rows_kernel(const float* input, const float* usual, int input_rows, Band band, float* middle, SmoothState* state) {
     const std::int64_t number = static_cast<std::int64_t>(blockIdx.x) * smooth_threads + threadIdx.x;
     const std::int64_t inputs = static_cast<std::int64_t>(input_rows) * band.inputs;
     // Every input is looked at by one thread, whether or not it has weight anywhere.
@@ -31,11 +30,13 @@ __global__ void __launch_bounds__(smooth_threads)
         if (!is_finite(input[i])) state->not_finite = 1;
     if (number >= static_cast<std::int64_t>(input_rows) * band.outputs) return;
     const int row = static_cast<int>(number / band.outputs), column = static_cast<int>(number % band.outputs);
-    const float* source = input + static_cast<std::int64_t>(row) * band.inputs + band.first[column];
+    const std::int64_t first = static_cast<std::int64_t>(row) * band.inputs + band.first[column];
     const int taps = taps_inside(band, column);
     float sum = 0;
-    for (int tap = 0; tap < taps; ++tap)
-        sum = fmaf(band.weights[static_cast<std::int64_t>(tap) * band.outputs + column], source[tap], sum);
+    for (int tap = 0; tap < taps; ++tap) {
+        const float value = usual ? input[first + tap] - usual[first + tap] : input[first + tap];
+        sum = fmaf(band.weights[static_cast<std::int64_t>(tap) * band.outputs + column], value, sum);
+    }
     middle[number] = sum;
 }
 
@@ -71,10 +72,10 @@ std::int64_t blocks_for(std::int64_t threads) { return (threads + smooth_threads
 
 }  // namespace
 
-void smooth_rows(const float* input, int input_rows, const Band& horizontal, float* middle, SmoothState* state,
-                 cudaStream_t stream) {
+void smooth_rows(const float* input, const float* usual, int input_rows, const Band& horizontal, float* middle,
+                 SmoothState* state, cudaStream_t stream) {
     launch(rows_kernel, blocks_for(static_cast<std::int64_t>(input_rows) * horizontal.outputs), smooth_threads, stream,
-           input, input_rows, horizontal, middle, state);
+           input, usual, input_rows, horizontal, middle, state);
 }
 
 void smooth_columns(const float* middle, int width, const Band& vertical, float* output, float* maximum,

@@ -11,23 +11,6 @@ std::size_t floats(int rows, int columns) {
 
 }  // namespace
 
-BandMemory::BandMemory(const BandMatrix& band, bool transposed) {
-    const auto outputs = static_cast<std::size_t>(band.outputs), taps = static_cast<std::size_t>(band.taps);
-    std::vector<float> weights(outputs * taps);
-    for (std::size_t i = 0; i < outputs; ++i)
-        for (std::size_t tap = 0; tap < taps; ++tap)
-            weights[transposed ? tap * outputs + i : i * taps + tap] = band.weights[i * taps + tap];
-    const std::size_t weight_bytes = weights.size() * sizeof(float), first_bytes = outputs * sizeof(std::int32_t);
-    memory_.grow(weight_bytes + first_bytes);
-    char* first = memory_.as<char>() + weight_bytes;
-    const Stream stream;
-    const WaitsAtEnd waits(stream.get());
-    copy_in(memory_.data(), weights.data(), weight_bytes, stream.get());
-    copy_in(first, band.first, first_bytes, stream.get());
-    wait(stream.get());
-    band_ = {reinterpret_cast<const std::int32_t*>(first), memory_.as<float>(), band.outputs, band.taps, band.inputs};
-}
-
 Smoother::Smoother(const BandMatrix& vertical, const BandMatrix& horizontal)
     : device_(current_device()), vertical_(vertical, false), horizontal_(horizontal, true),
       middle_(floats(vertical.inputs, horizontal.outputs)), state_(sizeof(SmoothState)),
@@ -36,12 +19,13 @@ Smoother::Smoother(const BandMatrix& vertical, const BandMatrix& horizontal)
     load_smooth_kernels();
 }
 
-void Smoother::apply_device(const float* input, float* output, float* maximum, cudaStream_t stream) {
+void Smoother::apply_device(const float* input, const float* usual, float* output, float* maximum,
+                            cudaStream_t stream) {
     const OnDevice guard(device_);
     const Turns::Turn turn(turns_, stream);
     auto* state = state_.as<SmoothState>();
     check(cudaMemsetAsync(state, 0, sizeof *state, stream), "clearing memory");
-    smooth_rows(input, input_height(), horizontal_.get(), middle_.as<float>(), state, stream);
+    smooth_rows(input, usual, input_height(), horizontal_.get(), middle_.as<float>(), state, stream);
     smooth_columns(middle_.as<float>(), width(), vertical_.get(), output, maximum, state, stream);
 }
 
@@ -51,7 +35,7 @@ float Smoother::apply(const float* input, float* output) {
     float maximum = 0;
     const WaitsAtEnd waits(stream_.get());
     copy_in(input_.data(), input, floats(input_height(), input_width()), stream_.get());
-    apply_device(input_.as<float>(), output_.as<float>(), maximum_.as<float>(), stream_.get());
+    apply_device(input_.as<float>(), nullptr, output_.as<float>(), maximum_.as<float>(), stream_.get());
     copy_out(output, output_.data(), floats(height(), width()), stream_.get());
     copy_out(&maximum, maximum_.data(), sizeof maximum, stream_.get());
     wait(stream_.get());

@@ -22,12 +22,16 @@ from edgead.heads.placing import Placer
 from edgead.images.files import ImageError, as_bgr, as_values, decode_image, is_pair, load_image
 from edgead.images.pairs import colours_in, heights_in, load_deep
 from edgead.kernels import shrink
+from edgead.kernels.resize_bands import Method, Resize, resize_bands
 
 # What networks that learnt from photographs take for nothing: their mean colour.
 NEUTRAL_BGR = (104, 116, 124)
 _LOOK_PX = 128
 # From here on our shrinking is faster than OpenCV's, and the same but for roundings of a few pixels.
 OFTEN = 3
+
+Sides = tuple[int, int, int, int]
+"""What is free of the network's input above, below, left and right of a frame."""
 
 
 def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = None) -> np.ndarray:
@@ -60,6 +64,8 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
     ImageError
         If it has hardly any heights.
     """
+    if not spec.keeps_depth:
+        return prepared(*looked_at(image, spec), out)
     if spec.colour == "rgb_relief":
         both = [
             preprocess(each, of) for each, of in ((colours_in(image), _of_colours(spec)), (image, _of_heights(spec)))
@@ -67,15 +73,18 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
         return _into(np.concatenate(both, axis=2, dtype=np.float32), out)
     if spec.relief is not None:
         return _into(channels_of(surface_in(image, spec), spec.relief), out)
-    image, size, sides = _looked_at(image, spec)
-    if spec.grey16 is not None:
-        if image.dtype.kind == "f" and not np.isfinite(image).all():
-            raise ImageError("it holds values that are NaN or infinite: only heights may have holes")
-        grey = _filled_up(_resize_values(image.astype(np.float32), *size), sides)
-        scale = 255 / (spec.grey16.high - spec.grey16.low)
-        return _into(cv2.cvtColor((grey - np.float32(spec.grey16.low)) * np.float32(scale), cv2.COLOR_GRAY2BGR), out)
-    image = _filled_up(_resize(image, *size), sides)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out)
+    assert spec.grey16 is not None
+    image, size, sides = looked_at(image, spec)
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise ImageError("it holds values that are NaN or infinite: only heights may have holes")
+    grey = _filled_up(_resize_values(image.astype(np.float32), *size), sides)
+    scale = 255 / (spec.grey16.high - spec.grey16.low)
+    return _into(cv2.cvtColor((grey - np.float32(spec.grey16.low)) * np.float32(scale), cv2.COLOR_GRAY2BGR), out)
+
+
+def prepared(image: np.ndarray, size: tuple[int, int], sides: Sides, out: np.ndarray | None = None) -> np.ndarray:
+    """Make the network's input, uint8 RGB, of what `looked_at` gives; a GPU does the same, see `resize_steps`."""
+    return cv2.cvtColor(_filled_up(_resize(image, *size), sides), cv2.COLOR_BGR2RGB, dst=out)
 
 
 def _of_colours(spec: Preprocessing) -> Preprocessing:
@@ -93,14 +102,14 @@ def surface_in(image: np.ndarray, spec: Preprocessing) -> Surface:
     if is_pair(image):
         image, spec = heights_in(image), _of_heights(spec)
     assert spec.relief is not None
-    image, size, sides = _looked_at(image, spec)
+    image, size, sides = looked_at(image, spec)
     # Slopes are those of the input: what is filled up by reflection has the same, seen in a mirror.
     mm = _filled_up(_resize_values(heights_of(image, spec.relief).mm, *size), sides)
     return surface_of(mm, spec.relief.sigma_px)
 
 
-def _looked_at(image: np.ndarray, spec: Preprocessing) -> tuple[np.ndarray, tuple[int, int], tuple[int, int, int, int]]:
-    """The part of a frame that a network sees; its height and width there; what is free above, below, left, right."""
+def looked_at(image: np.ndarray, spec: Preprocessing) -> tuple[np.ndarray, tuple[int, int], Sides]:
+    """The part of a frame that a network sees; its height and width there; what is free around it."""
     assert spec.tiles is None, "a frame that is cut has no single input"
     image = aligned(image, spec).image
     whole = image.shape[:2]
@@ -236,7 +245,7 @@ def _into(image: np.ndarray, out: np.ndarray | None) -> np.ndarray:
     return out
 
 
-def _filled_up(image: np.ndarray, sides: tuple[int, int, int, int]) -> np.ndarray:
+def _filled_up(image: np.ndarray, sides: Sides) -> np.ndarray:
     """Add what the frame leaves free of the input, above, below, left and right: its reflection."""
     return cv2.copyMakeBorder(image, *sides, cv2.BORDER_REFLECT_101) if any(sides) else image
 
@@ -451,12 +460,42 @@ def covered(spec: Preprocessing, shape: tuple[int, ...]) -> tuple[slice, slice]:
     return slice(top, top + rows), slice(left, left + columns)
 
 
+def resize_steps(shape: tuple[int, int], size: tuple[int, int]) -> list[Resize]:
+    """`area_linear` of an image of a shape (H, W), for a GPU: the same pixels, as resizes of their own.
+
+    Raises
+    ------
+    ValueError
+        It has more than 65535 pixels a side.
+    """
+    steps, now = [], shape
+    for method, then in _methods(shape, size) or [("shrink", size)]:
+        steps.append(resize_bands(method, now, then))
+        now = then
+    return steps
+
+
+def _methods(shape: tuple[int, ...], size: tuple[int, int]) -> list[tuple[Method, tuple[int, int]]]:
+    """What `area_linear` resizes an image of a shape by, one after the other, and to which sizes."""
+    height, width = shape[:2]
+    shrunk = min(size[0], height), min(size[1], width)
+    methods: list[tuple[Method, tuple[int, int]]] = []
+    if height >= OFTEN * shrunk[0] and width >= OFTEN * shrunk[1]:
+        methods.append(("shrink", shrunk))
+    elif shrunk != (height, width):
+        methods.append(("area", shrunk))
+    if shrunk != size:
+        methods.append(("linear", size))
+    return methods
+
+
 def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    shrunk = (min(height, image.shape[0]), min(width, image.shape[1]))
-    if all(now >= OFTEN * then for now, then in zip(image.shape, shrunk, strict=False)):
-        image = shrink(image, shrunk)
-    elif image.shape[:2] != shrunk:
-        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
-    if shrunk != (height, width):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    for method, size in _methods(image.shape, (height, width)):
+        if method == "shrink":
+            image = shrink(image, size)
+        else:
+            image = cv2.resize(image, size[::-1], interpolation=_INTERPOLATION[method])
     return image
+
+
+_INTERPOLATION: dict[Method, int] = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}

@@ -310,6 +310,10 @@ def _model(path: Path) -> Finding:
     from edgead.detector import Detector
 
     with Detector.load(path) as detector:
+        if detector.launches and not detector.manifest.preprocessing.keeps_depth:
+            # Whether the GPU prepares frames shows with one, of a size that the model learnt.
+            for size in detector.format_check.known[:1]:
+                detector.measure(np.zeros((int(size.height), int(size.width), 3), np.uint8))
         launched = f", a frame {detector.launches}" if detector.launches else ""
         return _found(f"{detector.graph.precision} on {detector.runtime}{launched}")
 

@@ -1,4 +1,4 @@
-"""Scoring of what the network left on the GPU: only patch scores, the map and its maximum come back."""
+"""Scoring of what the network left on the GPU, behind it in the same stream: patch scores, the map and its maximum."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from edgead.kernels import cuda
 class GpuScorer:
     """Scores patches by an output that is on the GPU.
 
-    The search and the map, which are nearly all of the work, are the GPU's. The few hundred patch scores are fetched,
-    and the image score is made of them by the same code as anywhere.
+    The search and the map, which are nearly all of the work, follow the network in its stream. What they give is on the
+    host when the network's run returns, in one copy. The image score is made of the few hundred patch scores by the
+    same code as anywhere.
 
     Parameters
     ----------
@@ -24,60 +25,74 @@ class GpuScorer:
         Makes the image score.
     image_size : (int, int)
         Height and width of the map.
-    device : edgead.runtime.device.Device
-        Where the network leaves its output.
+    output : edgead.runtime.device.DeviceArray
+        Where the network leaves what patches are scored by.
     bank : ndarray of shape (m, d), float32, optional
         The output has features, which are searched in this memory bank; otherwise patch scores.
     """
 
-    def __init__(self, host: ImageScorer, image_size: tuple[int, int], device: Any, bank: np.ndarray | None = None):
-        head, grid = host.head, host.grid
-        self._host, self._device, self._rows = host, device, grid[0] * grid[1]
+    def __init__(self, host: ImageScorer, image_size: tuple[int, int], output: Any, bank: np.ndarray | None = None):
+        head, grid, device = host.head, host.grid, output.device
+        self._host, self._output, self._device = host, output, device
+        rows, pixels = math.prod(grid), math.prod(image_size)
         with device.current():
             self._nearest = None if bank is None else cuda.NearestPatches(bank)
-            if self._nearest:
-                self._nearest.reserve(self._rows)
             self._smoother = cuda.Smoother(grid, image_size, head.sigma_px, head.border)
-            self._distance, self._index = device.allocate(4 * self._rows), device.allocate(4 * self._rows)
-            self._map_address, self._maximum_address = device.allocate(4 * math.prod(image_size)), device.allocate(4)
-            self._scores = device.pinned(grid, np.float32)
-            self._map, self._maximum = device.pinned(image_size, np.float32), device.pinned((1,), np.float32)
+            # Patch scores, the maximum and the map lie side by side, for one copy.
+            self._found = device.pinned((rows + 1 + pixels,), np.float32)
+            self._address = device.allocate(self._found.nbytes)
+            self._scores_address = output.address
+            if self._nearest:
+                self._nearest.reserve(rows)
+                self._scores_address, self._index = self._address, device.allocate(4 * rows)
+            self._usual = 0 if host.usual is None else _put(device, host.usual)
+        self._scores, self._map = self._found[:rows].reshape(grid), self._found[rows + 1 :].reshape(image_size)
+        self._rows = rows
+        output.then(self._enqueue)
+
+    def _enqueue(self) -> None:
+        """Put the scoring of a frame into the stream, behind the network."""
+        if self._nearest:
+            target = cuda.Neighbours(self._address, self._index)
+            self._nearest.search(self._output.address, self._rows, 1, target, self._device.stream)
+        else:
+            self._device.copy_out(self._scores, self._scores_address)
+        self._enqueue_map(self._usual)
+
+    def _enqueue_map(self, usual: int) -> None:
+        maximum = self._address + 4 * self._rows
+        self._smoother(self._scores_address, maximum + 4, maximum, self._device.stream, usual=usual)
+        first = 0 if self._nearest else self._rows
+        self._device.copy_out(self._found[first:], self._address + 4 * first)
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
-        """Score a frame; the patch scores are overwritten by the next call."""
-        patch_scores = self.patch_scores(outputs)
+        """Score the frame of the network's last run; its patch scores are overwritten by the next."""
+        # A patch that is not finite has a distance that is not, and is refused there.
+        patch_scores = self._host.of_scores(self._scores)
         if outputs.get(HIDDEN) is not None:
-            with self._device.current():
-                self._scores[...] = without_hidden(patch_scores, outputs)
-                self._device.copy_in(self._scores_address, self._scores)  # the map is made of these
-            patch_scores = self._scores
+            patch_scores = without_hidden(patch_scores, outputs)
+            self._map_again(patch_scores)
         return Scored(patch_scores, self._host.image_score(patch_scores, outputs))
 
-    def patch_scores(self, outputs: Outputs) -> np.ndarray:
-        """Score every patch, as `PatchScorer.patch_scores`; the result is overwritten by the next call."""
-        device, output = self._device, outputs[self._host.head.patches.name]
-        self._scores_address = self._distance if self._nearest else output.address
-        with device.current():
-            if self._nearest:
-                target = cuda.Neighbours(self._distance, self._index)
-                self._nearest.search(output.address, self._rows, 1, target, device.stream)
-            device.copy_out(self._scores, self._scores_address)
-            device.wait()
-            # A patch that is not finite has a distance that is not, and is refused there.
-            scores = self._host.of_scores(self._scores)
-            if self._host.head.by_place:
-                self._scores[...] = scores
-                device.copy_in(self._scores_address, self._scores)  # the map is made of these
-                return self._scores
-            return scores
-
-    def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
-        """Upsample and smooth what `patch_scores` has last left on the GPU; see `Scorer.anomaly_map`."""
+    def _map_again(self, patch_scores: np.ndarray) -> None:
+        """Make the map of other patch scores than the network's, which costs one more wait."""
         device = self._device
         with device.current():
-            self._smoother(self._scores_address, self._map_address, self._maximum_address, device.stream)
-            device.copy_out(self._map, self._map_address)
-            device.copy_out(self._maximum, self._maximum_address)
+            self._scores[...] = patch_scores
+            device.copy_in(self._scores_address, self._scores)
+            self._enqueue_map(usual=0)
             device.wait()
+
+    def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
+        """Hand out the map of the frame that was scored last, and its maximum; see `Scorer.anomaly_map`."""
         # A verdict keeps its map, and the next frame writes into the buffer.
-        return self._map.copy(), float(self._maximum[0])
+        return self._map.copy(), float(self._found[self._rows])
+
+
+def _put(device: Any, array: np.ndarray) -> int:
+    """Copy an array to the GPU, where it stays."""
+    source, address = device.pinned(array.shape, np.float32), device.allocate(4 * array.size)
+    source[...] = array
+    device.copy_in(address, source)
+    device.wait()
+    return int(address)

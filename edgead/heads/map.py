@@ -30,7 +30,7 @@ class MapHead(PatchHead):
             return MapScorer(self, grid, image_size, usual)
         from edgead.heads.gpu import GpuScorer
 
-        return GpuScorer(ImageScorer(self, grid, usual), image_size, scores.device)
+        return GpuScorer(ImageScorer(self, grid, usual), image_size, scores)
 
     def reference(self, outputs: Arrays, arrays: Arrays, image_size: tuple[int, int]) -> tuple[float, np.ndarray]:
         scores = outputs[self.patches.name]

@@ -97,7 +97,7 @@ class NearestHead(PatchHead):
             return NearestScorer(self, grid, image_size, arrays[BANK], usual, self.open_known(grid, arrays))
         from edgead.heads.gpu import GpuScorer
 
-        return GpuScorer(ImageScorer(self, grid, usual), image_size, features.device, arrays[BANK])
+        return GpuScorer(ImageScorer(self, grid, usual), image_size, features, arrays[BANK])
 
     def open_left_out(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int], fold: int) -> Scorer:
         """Open what scores an image of a fold, on the host, as if nothing had been learnt from it.

@@ -111,14 +111,18 @@ class ImageScorer:
         Height and width of the patch grid.
     usual : ndarray of shape (h, w), float32, optional
         Where the head is `by_place`.
+
+    Attributes
+    ----------
+    head, grid, usual
+        As given.
     """
 
     def __init__(self, head: PatchHead, grid: tuple[int, int], usual: np.ndarray | None = None):
         if head.by_place != (usual is not None) or (usual is not None and usual.shape != grid):
             found = "missing" if usual is None else f"of shape {usual.shape}"
             raise ValueError(f"by_place is {head.by_place}, the grid {grid}, and the usual scores are {found}")
-        self.head, self.grid = head, grid
-        self._usual = usual
+        self.head, self.grid, self.usual = head, grid, usual
         self._inner, self._window = head.inner(grid), head.fitting_window(grid)
 
     def of_scores(self, scores: np.ndarray) -> np.ndarray:
@@ -128,7 +132,7 @@ class ImageScorer:
         return self._less_usual(scores.reshape(self.grid))
 
     def _less_usual(self, scores: np.ndarray) -> np.ndarray:
-        return scores if self._usual is None else scores - self._usual
+        return scores if self.usual is None else scores - self.usual
 
     def image_score(self, patch_scores: np.ndarray, outputs: Mapping[str, Any] = {}) -> float:
         """Score an image.

@@ -1,6 +1,6 @@
-"""Nearest patches and smoothing of arrays that are on the GPU already, such as a TensorRT engine's output.
+"""Nearest patches, smoothing and resizing of what is on the GPU already, such as a TensorRT engine's output.
 
-Arrays are given by their device addresses, integers as in torch's `data_ptr()`: float32 and int32, C order. Calls put
+Arrays are given by their device addresses, integers as in torch's `data_ptr()`: C order, float32 and int32. Calls put
 their work into a stream (the address of a cudaStream_t, 0 for the default one) and return at once; results are there
 when the stream gets that far. Work memory grows with the largest call so far, which waits for earlier calls; `reserve`
 does that beforehand, and must be called before a call is captured into a CUDA graph. Calls of one object in several
@@ -13,14 +13,16 @@ Needs the backend "cuda" (edgead.kernels.backends()).
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgead.kernels.backend import Floats, as_floats, load_cuda
-from edgead.kernels.banded_filters import Border
+from edgead.kernels.banded_filters import Band, Border
 from edgead.kernels.maps import smoothing_bands
 from edgead.kernels.nearest import MAX_K
+from edgead.kernels.resize_bands import Resize
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,14 @@ class Smoother:
         self, input_shape: tuple[int, int], size: tuple[int, int], sigma: float, border: Border = "reflect"
     ) -> None:
         bands = smoothing_bands(input_shape, size, sigma, border)
-        arguments = ((band.first, band.weights.astype(np.float32), band.inputs) for band in bands)
-        self._smoother = load_cuda().Smoother(*(value for of_axis in arguments for value in of_axis))
+        self._smoother = load_cuda().Smoother(*(value for band in bands for value in _arguments(band)))
 
-    def __call__(self, patch_scores: int, anomaly_map: int, maximum: int, stream: int = 0) -> None:
+    def __call__(self, patch_scores: int, anomaly_map: int, maximum: int, stream: int = 0, *, usual: int = 0) -> None:
         """Smooth one map, at device addresses: (h, w) to (H, W), and its largest value to one float32.
 
-        The maximum is NaN if `patch_scores` holds NaN or Inf: one number shows whether a frame is usable, as patches
-        that are not finite have a distance that is NaN.
+        `usual`, if not 0, is (h, w) as well, finite, and taken from the patch scores first. The maximum is NaN if
+        `patch_scores` holds NaN or Inf: one number shows whether a frame is usable, as patches that are not finite
+        have a distance that is NaN.
 
         Raises
         ------
@@ -99,4 +101,44 @@ class Smoother:
         RuntimeError
             If CUDA refuses; also for what an earlier call in the stream did wrong.
         """
-        self._smoother.apply_device(patch_scores, anomaly_map, maximum, stream)
+        self._smoother.apply_device(patch_scores, usual, anomaly_map, maximum, stream)
+
+
+class Resizer:
+    """Resizing of images on the GPU, bit for bit as on the CPU; the result is RGB.
+
+    Parameters
+    ----------
+    steps : sequence of Resize
+        One resize after the other, one at least.
+    size : (int, int)
+        Height and width of the target.
+    corner : (int, int)
+        Row and column of the target where the result of the last step begins. The rest is its reflection, OpenCV's
+        BORDER_REFLECT_101.
+    """
+
+    def __init__(self, steps: Sequence[Resize], size: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> None:
+        arguments = [
+            (_SUMS.index(step.sums), *_arguments(step.vertical), *_arguments(step.horizontal)) for step in steps
+        ]
+        self._resizer = load_cuda().Resizer(arguments, *size, *corner)
+
+    def __call__(self, image: int, target: int, stream: int = 0) -> None:
+        """Resize one image, at device addresses: uint8 (H, W, 3) BGR to (h, w, 3) RGB.
+
+        Raises
+        ------
+        ValueError
+            If an address is 0.
+        RuntimeError
+            If CUDA refuses; also for what an earlier call in the stream did wrong.
+        """
+        self._resizer.apply_device(image, target, stream)
+
+
+_SUMS = ("shrink", "blocks", "area", "linear")  # as in csrc/cuda/resizer.h
+
+
+def _arguments(band: Band) -> tuple[np.ndarray, np.ndarray, int]:
+    return band.first, band.weights.astype(np.float32), band.inputs

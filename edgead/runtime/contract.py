@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from edgead.artifact.folder import ArtifactError, Graph
+from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.manifest import Manifest
 
 _AGAIN = "write it again with `edgead export`"
@@ -44,6 +45,22 @@ class Runtime(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class TakesFrames(Protocol):
+    """A runtime that prepares frames itself, where it can on a GPU."""
+
+    def take(self, image: np.ndarray, spec: Preprocessing) -> None:
+        """Take a frame for the next run of `input`, in place of `preprocess`, to the same pixels.
+
+        Parameters
+        ----------
+        image : ndarray
+        spec : Preprocessing
+            As for `edgead.artifact.preprocess.preprocess`, which raises the same.
+        """
+        ...
 
 
 class Tensor(NamedTuple):

@@ -91,11 +91,16 @@ class CudaError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class DeviceArray:
-    """float32 on a GPU, C order, overwritten by the network's next run."""
+    """float32 on a GPU, C order, overwritten by the network's next run.
+
+    `then` takes what is to be put into the stream behind the network, in every run from now on: `run` waits for it as
+    well. It must put the same work into the stream each time, as that may be captured into a CUDA graph.
+    """
 
     address: int
     shape: tuple[int, ...]
     device: Device
+    then: Callable[[Callable[[], None]], None]
 
 
 def open_device() -> Device:

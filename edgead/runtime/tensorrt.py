@@ -1,22 +1,32 @@
-"""A TensorRT engine on the GPU: buffers and stream made once, and one CUDA graph a frame where that is possible."""
+"""A TensorRT engine on the GPU: one stream from the image to the map, as one CUDA graph where that is possible.
+
+Nothing is allocated for a frame, and it is waited for once. What the first frame of a shape needs is made with it.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgead.artifact.folder import ENGINES, Artifact, Graph
+from edgead.artifact.inputs import Preprocessing
+from edgead.artifact.preprocess import Sides, looked_at, prepared, preprocess
 from edgead.components.options import Section
 from edgead.errors import SettingsError
+from edgead.kernels.backend import cuda_problem
 from edgead.runtime import device
 from edgead.runtime.device import CudaGraph, Device, DeviceArray, open_device
 from edgead.runtime.engine import PlantedEngineError, Wanted, find_engine, precision_of_engine
 from edgead.runtime.engine_builder import EngineError, Log, shape_of
 from edgead.runtime.engine_cache import CacheFile, cache_file
 from edgead.runtime.flavour import Flavour
+from edgead.runtime.frames_on_gpu import FramesOnGpu
 from edgead.runtime.registry import register
 
 if TYPE_CHECKING:
@@ -26,6 +36,17 @@ logger = logging.getLogger(__name__)
 
 # What TensorRT does for the whole GPU when it reads an engine or lets one go would spoil what another thread captures.
 _ONE_AT_A_TIME = threading.Lock()
+# Shapes of frames that the GPU has memory for; the CPU prepares those of others.
+_MOST_SHAPES = 4
+
+
+@dataclass(slots=True)
+class _Way:
+    """One way of a frame into the network: what puts it into the stream, and the graph of all that follows."""
+
+    enqueue: Callable[[], None]
+    graph: CudaGraph | None = None
+    frames: FramesOnGpu | None = None
 
 
 class TensorRtRuntime:
@@ -39,11 +60,6 @@ class TensorRtRuntime:
     on_device : bool, optional
         Leave what patches are scored by on the GPU: `run` then gives a DeviceArray for it.
 
-    Attributes
-    ----------
-    launches : str
-        How a frame is launched: "as one CUDA graph", or why not.
-
     Raises
     ------
     SettingsError
@@ -55,21 +71,39 @@ class TensorRtRuntime:
     def __init__(self, artifact: Artifact, graph: Graph, *, on_device: bool = False):
         spec = artifact.manifest.preprocessing
         self.input = np.zeros((1, *spec.image_size, spec.channels), spec.dtype)
-        self._graph: CudaGraph | None = None
         self._device: Device = open_device()
         self._closed = False
+        self._plain = self._next = _Way(self._copy_input)
+        self._ways: dict[tuple[tuple[int, int], tuple[int, int], Sides], _Way | None] = {}
+        self._behind: list[Callable[[], None]] = []
         try:
             with _ONE_AT_A_TIME, self._device.current():
                 wanted = find_engine(artifact, graph, self._device.gpu)
+                self._flavour = wanted.flavour
                 self._log = Log(wanted.flavour.api)
                 self._compiled = Compiled(cache_file("runtime", wanted.flavour, wanted.gpu))
                 self._engine, self._context = _deserialise(wanted, self._log, self._compiled)
                 self._allocate(artifact, wanted, on_device)
-                self._graph = self._warm_up(wanted.flavour)
+                self._warm_up()
                 self._compiled.keep()
+            self._prepares = not spec.keeps_depth and not cuda_problem()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def launches(self) -> str:
+        """How a frame is launched, and what of it: "as one CUDA graph from the image to the map"."""
+        on_gpu = next((way for way in self._ways.values() if way), None)
+        where = (
+            f"from {'the image' if on_gpu else 'the input of the network'} to "
+            f"{'the map' if self._behind else 'its outputs'}"
+        )
+        if (on_gpu or self._plain).graph:
+            return f"as one CUDA graph {where}"
+        if self._of_rtx:
+            return f"piece by piece {where}, the network as one CUDA graph"
+        return f"piece by piece {where}: it cannot be captured in a CUDA graph"
 
     def _allocate(self, artifact: Artifact, wanted: Wanted, on_device: bool) -> None:
         """Make the buffers and give the context their addresses."""
@@ -94,7 +128,7 @@ class TensorRtRuntime:
             address = device.allocate(4 * int(np.prod(shape)))
             self._set_address(name, address)
             if on_device and name == manifest.output:
-                self.outputs[name] = DeviceArray(address, shape, device)
+                self.outputs[name] = DeviceArray(address, shape, device, self._then)
             else:
                 self.outputs[name] = device.pinned(shape, np.float32)
                 self._fetched.append((self.outputs[name], address))
@@ -103,44 +137,101 @@ class TensorRtRuntime:
         if not self._context.set_tensor_address(name, address):
             raise EngineError(f"TensorRT takes no memory for {name!r}: {self._log.reason}")
 
-    def _warm_up(self, flavour: Flavour) -> CudaGraph | None:
-        """Run once, as the first run initialises what cannot be captured; then capture a frame."""
-        if not self._enqueue():
-            raise EngineError(f"{flavour} cannot run its engine on {self._device.gpu}: {self._log.reason}")
-        self._device.wait()
-        if flavour.targets:  # tensorrt_rtx makes a graph of its own, see _runtime_config
-            context: Any = self._context  # a call that the types of `tensorrt` do not have
-            graph, captured = None, context.is_stream_capturable(self._device.stream)
-        else:
-            # Twice, as what another library does to the whole GPU meanwhile spoils a capture.
-            graph = self._device.capture(self._enqueue) or self._device.capture(self._enqueue)
-            captured = graph is not None
-        self.launches = "as one CUDA graph" if captured else "piece by piece: it cannot be captured in a CUDA graph"
-        logger.info("a frame is launched %s", self.launches)
-        return graph
+    def _then(self, work: Callable[[], None]) -> None:
+        """See `DeviceArray.then`."""
+        self._behind.append(work)
+        with _ONE_AT_A_TIME, self._device.current():
+            self._warm_up()
 
-    def _enqueue(self) -> bool:
-        """Put a frame into the stream: image in, network, outputs out. False, and no outputs, without the network."""
+    def _warm_up(self) -> None:
+        """Run once, as the first run initialises what cannot be captured; then capture a frame."""
+        if not self._enqueue(self._plain):
+            raise EngineError(f"{self._flavour} cannot run its engine on {self._device.gpu}: {self._log.reason}")
+        self._device.wait()
+        # tensorrt_rtx makes a graph of its own, see _runtime_config.
+        context: Any = self._context  # a call that the types of `tensorrt` do not have
+        self._of_rtx = bool(self._flavour.targets) and context.is_stream_capturable(self._device.stream)
+        self._capture(self._plain)
+        logger.info("a frame is launched %s", self.launches)
+
+    def _capture(self, way: _Way) -> None:
+        if way.graph:
+            way.graph.close()
+            way.graph = None
+        if self._flavour.targets:
+            return
+        enqueue = partial(self._enqueue, way)
+        # Twice, as what another library does to the whole GPU meanwhile spoils a capture.
+        way.graph = self._device.capture(enqueue) or self._device.capture(enqueue)
+
+    def _copy_input(self) -> None:
         self._device.copy_in(self._input_address, self.input)
+
+    def _enqueue(self, way: _Way) -> bool:
+        """Put a frame into the stream: image in, network, what follows, outputs out. False: no network."""
+        way.enqueue()
         if not self._context.execute_async_v3(self._device.stream):
             return False
+        for work in self._behind:
+            work()
         for host, address in self._fetched:
             self._device.copy_out(host, address)
         return True
 
+    def take(self, image: np.ndarray, spec: Preprocessing) -> None:
+        """Take a frame for the next run of `input`; see `edgead.runtime.contract.TakesFrames`."""
+        self._check_open()
+        self._next = self._plain
+        if not self._prepares:
+            preprocess(image, spec, out=self.input[0])
+            return
+        seen, size, sides = looked_at(image, spec)
+        key = seen.shape[:2], size, sides
+        if key not in self._ways and len(self._ways) < _MOST_SHAPES:
+            self._ways[key] = self._new_way(*key)
+            logger.info("a frame is launched %s", self.launches)
+        way = self._ways.get(key)
+        if way is not None and way.frames is not None:
+            np.copyto(way.frames.image, seen)
+            self._next = way
+        else:
+            prepared(seen, size, sides, out=self.input[0])
+
+    def _new_way(self, shape: tuple[int, int], size: tuple[int, int], sides: Sides) -> _Way | None:
+        """Prepare for frames of a shape; None where the CPU must prepare them, as it would give other pixels."""
+        with _ONE_AT_A_TIME, self._device.current():
+            try:
+                frames = FramesOnGpu(self._device, shape, size, sides, self._input_address)
+                differing = frames.differing()
+            except (ValueError, RuntimeError) as error:
+                problem = str(error)
+            else:
+                problem = f"the GPU gives {differing} other numbers than OpenCV here" if differing else ""
+            if problem:
+                logger.warning("the CPU prepares frames of %d x %d: %s", shape[1], shape[0], problem)
+                return None
+            way = _Way(frames.enqueue, frames=frames)
+            self._capture(way)
+            return way
+
     def run(self, images: np.ndarray) -> dict[str, Any]:
         """Run the network on one image; see `edgead.runtime.contract.Runtime.run`."""
-        if self._closed:
-            raise RuntimeError("this runtime was closed")
+        self._check_open()
+        way, self._next = self._next, self._plain
         if images is not self.input:
             np.copyto(self.input, images, casting="no")
+            way = self._plain
         with self._device.current():
-            if self._graph:
-                self._graph.launch()
-            elif not self._enqueue():
+            if way.graph:
+                way.graph.launch()
+            elif not self._enqueue(way):
                 raise RuntimeError(f"TensorRT could not run the network: {self._log.reason}")
             self._device.wait()
         return self.outputs
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this runtime was closed")
 
     def close(self) -> None:
         """Release the GPU; the runtime cannot be used afterwards."""
@@ -150,12 +241,14 @@ class TensorRtRuntime:
         with _ONE_AT_A_TIME:
             with self._device.current():
                 # In this order, as each needs the next; buffers belong to the device.
-                if self._graph:
-                    self._graph.close()
-                self._graph = self._context = self._engine = None  # type: ignore[assignment]
+                for way in (self._plain, *self._ways.values()):
+                    if way and way.graph:
+                        way.graph.close()
+                self._context = self._engine = None  # type: ignore[assignment]
             self._device.close()
             # After it, as a copy may still be in the stream. Who else holds pinned arrays keeps them.
             self.input, self.outputs, self._fetched = np.zeros_like(self.input), {}, []
+            self._ways, self._behind = {}, []
 
 
 class Compiled:

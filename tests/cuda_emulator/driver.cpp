@@ -2,7 +2,8 @@
 //
 // What needs a context fails without one, addresses must be allocated, and who uses released memory is killed. A
 // capture answers as a real one does: a call that cannot be captured is refused with 900, and from then on everything
-// in that stream with 901. emulator_live counts what was not released; emulator_set makes it another machine.
+// in that stream with 901. emulator_live counts what was not released, emulator_count what happened; emulator_set makes
+// it another machine.
 #include "streams.h"
 
 #include <sys/mman.h>
@@ -52,6 +53,7 @@ std::vector<std::unique_ptr<Stream>> streams;
 Stream default_stream;
 std::set<const void*> loaded;
 int failed;  // of what is done, reported by the next wait
+std::map<std::string, int> counts;
 thread_local std::vector<void*> current;
 
 std::map<std::string, int> settings{
@@ -82,6 +84,7 @@ int refuse_in_a_capture_of_this_thread() {
 int allocate_in(Memory& memory, void** data, std::size_t bytes) {
     if (const int refused = refuse_in_a_capture_of_this_thread()) return refused;
     if (bytes > std::size_t{1} << 33) return out_of_memory;
+    ++counts["allocations"];
     *data = mmap(nullptr, std::max<std::size_t>(bytes, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (*data == MAP_FAILED) return out_of_memory;
     std::memset(*data, 0xff, bytes);  // NaN: no zeros that somebody could rely on
@@ -150,7 +153,10 @@ int copy(Stream* stream, void* target, const void* source, std::size_t bytes, bo
     const Lock lock(all);
     if (!inside(device_memory, to_device ? target : source, bytes)) return invalid_value;
     if (!to_device && settings["copies"] >= 0 && settings["copies"]-- == 0) return invalid_value;
-    return enqueue(stream, [=] { std::memcpy(target, source, bytes); });
+    return enqueue(stream, [=] {
+        ++counts[to_device ? "copies in" : "copies out"];
+        std::memcpy(target, source, bytes);
+    });
 }
 
 int load(const void* kernel) {
@@ -176,6 +182,7 @@ int launch(Stream* stream, const void* kernel, Work work) {
 int synchronize(Stream* stream) {
     const Lock lock(all);
     if (of(stream).capturing) return of(stream).spoilt = true, capture_unsupported;
+    ++counts["waits"];
     run_until(of(stream), [&] { return of(stream).queue.empty(); });
     return std::exchange(failed, success);
 }
@@ -322,6 +329,8 @@ int cuGraphInstantiateWithFlags(Graph** launchable, Graph* graph, Address) {
 int cuGraphDestroy(Graph* graph) { return --graphs, delete graph, success; }
 int cuGraphExecDestroy(Graph* launchable) { return --graphs, delete launchable, success; }
 int cuGraphLaunch(Graph* launchable, Stream* stream) {
+    const Lock lock(all);
+    ++counts["graphs launched"];
     for (const Work& work : *launchable)
         if (const int status = enqueue(stream, work)) return status;
     return success;
@@ -339,6 +348,15 @@ int emulator_pending() {
     for (auto& stream : streams) count += stream->queue.size();
     return static_cast<int>(count);
 }
+
+// How often something happened since this was asked last.
+int emulator_count(const char* name) {
+    const Lock lock(all);
+    return std::exchange(counts[name], 0);
+}
+
+// Puts a function of the host into a stream, as a network is that somebody else computes.
+int emulator_call(Stream* stream, void (*function)()) { return enqueue(stream, function); }
 
 void emulator_set(const char* name, int value) {
     const Lock lock(all);

@@ -1,0 +1,14 @@
+// What kernels ask of a band.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "band.h"
+
+namespace edgead::cuda {
+
+__device__ inline int taps_inside(const Band& band, int output) {
+    return min(band.taps, band.inputs - band.first[output]);
+}
+
+}  // namespace edgead::cuda
