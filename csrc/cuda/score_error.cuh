@@ -19,7 +19,7 @@
 //   score + error and score - error          at most  u (|score| + error)
 // with |score| <= norm(b)^2 / 2 + norm(q) norm(b), each factor below with room to spare for second-order terms.
 //
-// Rows are then measured in float64, with a relative error of at most tie / 2 for the square, so that a row may win, or
+// Rows are then measured as float64 would, with a relative error of at most tie / 2 for the square, so that a row may win, or
 // tie, whose exact square is larger by a factor 1 + tie: tie (norm(q)^2 + norm(b)^2), no less than half of that excess,
 // is added, and the outcome is that of measuring every row. 2^-100 covers underflow.
 #pragma once
@@ -30,8 +30,8 @@
 
 namespace edgead::cuda {
 
-// Bounds of a row, each rounded up: of |b| and |b^|, and of |b - b^|.
-struct Extent {
+// Bounds of a row, each rounded up: of |b| and |b^|, and of |b - b^|. Aligned, so that one instruction loads both.
+struct alignas(8) Extent {
     float norm, residual;
 };
 
