@@ -45,9 +45,9 @@ struct Scores {
     ScoreError error;
     // Of the chunk that was read last.
     float2 least[kept_groups] = {};
-    float widest = 0;  // error of a group
+    float widest = 0;  // the largest error of a group
 
-    // Two numbers of a thread: the smallest scores with their errors.
+    // `upper` gathers the two smallest scores of a thread, each with its error.
     __device__ void read(int from, float2& upper) {
         const int begin = from + static_cast<int>(threadIdx.x);
         const float2* scores = minima + begin;
@@ -139,7 +139,7 @@ struct Lists {
     int row[measure_warps][most_neighbours];
 };
 
-// The nearest rows so far: lane i has the i-th, so that k up to 32 is possible.
+// The nearest rows so far: lane i has the i-th.
 template <typename Number>
 struct Best {
     int k;
