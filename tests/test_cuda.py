@@ -156,9 +156,8 @@ def cut(value, digits=24):
     return np.ldexp(np.trunc(mantissa * 2.0**digits), exponent - digits)
 
 
-def dot_in_blocks(products, size):
+def dot_in_blocks(products, size, total=0.0):
     """Add products as tensor cores do: blocks aligned to their largest term, without guard digits, then cut."""
-    total = 0.0
     for begin in range(0, len(products), size):
         terms = np.append(products[begin : begin + size], total)
         unit = np.ldexp(1.0, int(np.frexp(np.abs(terms).max())[1]) - 24)
@@ -191,12 +190,12 @@ def share_of_bound(bank_row, query):
     score = sum(x * x for x in b) / 2 - sum(x * y for x, y in zip(q, b, strict=True))
     error = code.score_error(len(query), q_extent, b_extent)
     worst = Fraction(0)
+    weight = q_weight * b_weight
     for size in (1, 4, 8, 16):
-        dot = dot_in_blocks(q_halves * b_halves, size)
-        found = np.float32(float(Fraction(half_norm) - Fraction(q_weight) * Fraction(b_weight) * Fraction(dot)))
+        found = np.float32(dot_in_blocks(q_halves * b_halves, size, -half_norm / weight))
         for slot in (0, 15):
             marked = (found.view(np.uint32) & np.uint32(0xFFFFFFF0) | np.uint32(slot)).view(np.float32)
-            worst = max(worst, abs(Fraction(float(marked)) - score))
+            worst = max(worst, abs(-Fraction(float(marked)) * Fraction(weight) - score))
     return float(worst / Fraction(error))
 
 
@@ -258,6 +257,22 @@ def test_what_additions_cut_off_is_in_the_bound(d):
     products = halves[0] * halves[1]
     cut_off = abs(float(products.sum()) - dot_in_blocks(products, 1))
     assert 0.4 < cut_off / code.score_error(d, extents[1], extents[0]) <= 1
+
+
+@needs_code
+@pytest.mark.parametrize("d", [64, 384, 1536])
+def test_what_additions_to_the_norm_cut_off_is_in_the_bound(d):
+    # As above, but what is large is |b|^2 / 2, where the sum starts; 2^-10 is the unit in its last place.
+    bank_row, query = np.full(d, 2.0**-4, np.float32), np.full(d, (1 - 2.0**-11) * 2.0**-6, np.float32)
+    bank_row[0], query[0] = 129, 0
+    extents = []
+    for row in (bank_row, query):
+        halves, weight, _, *extent = code.prepare_row(row, np.zeros(d, np.float32), 0)
+        np.testing.assert_array_equal(halves * np.float32(weight), row)
+        extents.append(tuple(extent))
+    start, products = -float((bank_row.astype(np.float64) ** 2).sum() / 2), bank_row.astype(np.float64) * query
+    cut_off = abs(start + float(products.sum()) - dot_in_blocks(products, 1, start))
+    assert 0.3 < cut_off / code.score_error(d, extents[1], extents[0]) <= 1
 
 
 @needs_code

@@ -15,6 +15,7 @@ from cuda_emulator import SOURCES, build, build_driver
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = sorted(SOURCES.glob("*.cu"))
+ARITHMETIC = ["--fmad=false", "--ftz=false", "--prec-sqrt=true"]
 CARDS = ["80", "86", "87", "89", "90", "120"]  # A100, RTX 30, Orin, RTX 40, Hopper, RTX 50
 
 # Beside the interpreter as well: a virtual environment need not be activated.
@@ -34,12 +35,17 @@ def test_every_card_has_machine_code():
     assert "90" in built  # with PTX, for cards that are not named
 
 
+def test_arithmetic_is_as_it_is_written():
+    """What double_single.cuh rests on."""
+    assert f"CUDA>:{';'.join(ARITHMETIC)}>" in (SOURCES / "CMakeLists.txt").read_text()
+
+
 @needs_nvcc
 @pytest.mark.parametrize("source", KERNELS, ids=lambda source: source.name)
 def test_kernels_compile_without_a_warning(tmp_path, source):
     known = subprocess.run(["nvcc", "--list-gpu-arch"], check=True, capture_output=True, text=True).stdout.split()
     cards = [card for card in CARDS if f"compute_{card}" in known]
-    flags = ["-std=c++17", "--fmad=false", "-I", SOURCES / "ptx", "-Werror", "all-warnings"]
+    flags = ["-std=c++17", *ARITHMETIC, "-I", SOURCES / "ptx", "-Werror", "all-warnings"]
     # To machine code and not only to PTX: a register that spills to memory is a warning of the assembler.
     assembler = ["-Xptxas", "-warn-spills,-warn-lmem-usage,-Werror"]
     targets = [argument for card in cards for argument in ("-gencode", f"arch=compute_{card},code=sm_{card}")]
@@ -92,7 +98,14 @@ def emulated(tmp_path_factory):
 
 
 # The quick ones hold what a change of the kernels or of the order of their work may break.
-QUICK = ["test_cuda.py", "test_cuda_order.py", "test_cuda_resize.py", "test_device.py", "test_engine_runtime.py"]
+QUICK = [
+    "test_cuda.py",
+    "test_cuda_measure.py",
+    "test_cuda_order.py",
+    "test_cuda_resize.py",
+    "test_device.py",
+    "test_engine_runtime.py",
+]
 NOT_THERE = "not missing and not without and not PyCuda"  # of tests of what this machine lacks
 
 

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "../shared/arrays.h"
+#include "double_single.cuh"
+#include "layout.cuh"
 #include "nearest_index.h"
 #include "resizer.h"
 #include "smoother.h"
@@ -208,6 +210,25 @@ float score_error(int d, std::pair<float, float> query, std::pair<float, float> 
     return ScoreError(d).bound({query.first, query.second}, {row.first, row.second});
 }
 
+// What the measure kernel makes of two rows, lane by lane on the host: (high, low, relative error).
+py::tuple squared_distance(const Floats& query, const Floats& row) {
+    require(query.ndim() == 1 && row.ndim() == 1 && query.shape(0) == row.shape(0), "query and row must be (d,)");
+    DoubleSingle lanes[warp_lanes] = {};
+    for (py::ssize_t i = 0; i < query.shape(0); ++i) lanes[i % warp_lanes].add_square(query.at(i), row.at(i));
+    for (int step = warp_lanes / 2; step > 0; step /= 2)
+        for (int lane = 0; lane < step; ++lane) lanes[lane].add(lanes[lane + step]);
+    const DoubleSingle sum = lanes[0].normalised();
+    return py::make_tuple(sum.high, sum.low, DoubleSingleError(static_cast<int>(query.shape(0))).relative);
+}
+
+// The root as the measure kernel rounds it, and whether float64 may round to another.
+py::tuple rounded_root(float high, float low, int d) {
+    const DoubleSingleError error(d);
+    bool unsure = !error.holds({high, low});
+    const float root = unsure ? 0 : error.root({high, low}, unsure);
+    return py::make_tuple(root, unsure);
+}
+
 // Device memory for those who have no other library for it.
 void copy_from_host(DeviceMemory& memory, const py::buffer& source) {
     const py::buffer_info info = source.request();
@@ -275,4 +296,6 @@ PYBIND11_MODULE(_cuda, m) {
 
     m.def("prepare_row", &prepare_row, py::arg("row"), py::arg("centre"), py::arg("exponent"));
     m.def("score_error", &score_error, py::arg("d"), py::arg("query"), py::arg("row"));
+    m.def("squared_distance", &squared_distance, py::arg("query"), py::arg("row"));
+    m.def("rounded_root", &rounded_root, py::arg("high"), py::arg("low"), py::arg("d"));
 }

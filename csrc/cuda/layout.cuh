@@ -5,11 +5,11 @@
 
 namespace edgead::cuda {
 
-// A block of 8 warps multiplies 128 queries with 128 rows of the bank, 32 dimensions at a time; a warp has 32 queries
-// and 64 rows of it as 2 x 8 products of 16 x 16 with 16 x 8 halves.
+// A block of 4 warps multiplies 128 queries with 128 rows of the bank, 32 dimensions at a time; a warp has 64 queries
+// and 64 rows of it as 4 x 8 products of 16 x 16 with 16 x 8 halves. Smaller warps would read more of shared memory.
 constexpr int warp_lanes = 32;
 constexpr int tile_rows = 128, tile_depth = 32, stages = 3;
-constexpr int warp_queries = 32, warp_rows = 64;
+constexpr int warp_queries = 64, warp_rows = 64;
 constexpr int warps_along_queries = tile_rows / warp_queries, warps_along_rows = tile_rows / warp_rows;
 constexpr int product_threads = warps_along_queries * warps_along_rows * warp_lanes;
 

@@ -1,9 +1,11 @@
-// The exact part of a search: one warp per query bounds the k-th smallest score, and measures in float64 every row that
+// The exact part of a search: a block per query bounds the k-th smallest score, and its warps measure every row that
 // the bound leaves. There is no list that could overflow: a row is measured as soon as it is found.
 //
-// float64 is slow on the GPUs of the edge (1/32 to 1/64 of float32), which is why it touches only these rows: for a
-// network's features about 1.05 per query at k = 1, and 11 at k = 9. A query that is too far away for products, or rows
-// that products cannot tell apart, cost a pass over the bank: slow, and right.
+// That is about 1.05 rows per query at k = 1 for a network's features, and 11 at k = 9: what takes the time is to read
+// the groups' scores, which four warps do at once, and once. A query that is too far away for products, or rows that
+// products cannot tell apart, cost a pass over the bank: slow, and right. Distances are those of float64, most of them
+// without it (double_single.cuh).
+#include "double_single.cuh"
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -12,7 +14,15 @@
 namespace edgead::cuda {
 namespace {
 
-constexpr int measure_threads = 128, queries_per_block = measure_threads / warp_lanes;
+constexpr int measure_warps = 4, measure_threads = measure_warps * warp_lanes;
+constexpr int kept_groups = 6, chunk_groups = kept_groups * measure_threads;  // in registers, of a thread and a block
+constexpr int most_neighbours = 16, no_row = 0x7fffffff;
+
+// What the warps of a block tell each other about the bound.
+struct Bounds {
+    float2 least[measure_warps][warp_lanes];
+    float reach;
+};
 
 // The k-th smallest of the 64 numbers of a warp, for k up to 32; infinity stands for none.
 __device__ float kth_smallest(float2 mine, int k) {
@@ -26,94 +36,221 @@ __device__ float kth_smallest(float2 mine, int k) {
     return warp_min(fminf(below_first >= k ? mine.x : infinity, below_second >= k ? mine.y : infinity));
 }
 
-// Of k different rows, no score is above the returned number: each group has a row whose score is at most its smallest
-// one plus the error, and lanes have different groups. Two numbers of each lane lose little against all of them.
-__device__ float reach(const float2* minima, const Extent* groups, int group_count, Extent query, ScoreError error,
-                       int k) {
-    float2 least{float_of(0x7f800000u), float_of(0x7f800000u)};
-#pragma unroll 4
-    for (int group = threadIdx.x % warp_lanes; group < group_count; group += warp_lanes) {
-        const float upper = minima[group].x + error.bound(query, groups[group]);
-        least.y = fminf(least.y, fmaxf(least.x, upper));
-        least.x = fminf(least.x, upper);
+// The scores of one query by groups of rows, of which a thread has every `measure_threads`-th, a chunk at a time.
+struct Scores {
+    const float2* minima;
+    const Extent* extents;
+    int count;
+    Extent query;
+    ScoreError error;
+    // Of the chunk that was read last.
+    float2 least[kept_groups] = {};
+    float widest = 0;  // the largest error of a group
+
+    // `upper` gathers the two smallest scores of a thread, each with its error.
+    __device__ void read(int from, float2& upper) {
+        const int begin = from + static_cast<int>(threadIdx.x);
+        const float2* scores = minima + begin;
+        const Extent* rows = extents + begin;
+        widest = 0;
+#pragma unroll
+        for (int i = 0; i < kept_groups; ++i) {
+            least[i] = {float_of(0x7f800000u), float_of(0x7f800000u)};
+            if (begin + i * measure_threads >= count) continue;
+            least[i] = scores[i * measure_threads];
+            const float off = error.bound(query, rows[i * measure_threads]);
+            widest = fmaxf(widest, off);
+            upper.y = fminf(upper.y, fmaxf(upper.x, least[i].x + off));
+            upper.x = fminf(upper.x, least[i].x + off);
+        }
     }
-    return kth_smallest(least, k);
-}
 
-// The nearest rows so far: lane i has the i-th, so that k up to 32 is possible.
-struct Best {
-    double squared;
-    int row;
-
-    __device__ void insert(double new_squared, int new_row) {
-        const int lane = threadIdx.x % warp_lanes;
-        const bool before = squared < new_squared || (squared == new_squared && row < new_row);
-        const int place = __popc(__ballot_sync(all_lanes, before));  // sorted: the first lanes are before
-        const double squared_above = __shfl_up_sync(all_lanes, squared, 1);
-        const int row_above = __shfl_up_sync(all_lanes, row, 1);
-        if (lane > place) squared = squared_above, row = row_above;
-        if (lane == place) squared = new_squared, row = new_row;
+    // Of k different rows, no score is above the returned number: each group has a row whose score is at most its
+    // smallest one plus the error, and threads have different groups. Two numbers of each lane lose little against all
+    // of them. Backwards, so that the first chunk is there for `search`.
+    __device__ float reach(int k, Bounds& bounds) {
+        const int lane = threadIdx.x % warp_lanes, warp = threadIdx.x / warp_lanes;
+        float2 two{float_of(0x7f800000u), float_of(0x7f800000u)};
+        int from = (count - 1) / chunk_groups * chunk_groups;
+        do {
+            read(from, two);
+            from -= chunk_groups;
+        } while (from >= 0);
+        if (k == 1) two.x = warp_min(two.x);
+        if (k > 1 || lane == 0) bounds.least[warp][lane] = two;
+        __syncthreads();
+        if (k == 1) {
+            for (int other = 0; other < measure_warps; ++other) two.x = fminf(two.x, bounds.least[other][0].x);
+            return two.x;
+        }
+        if (warp == 0) {
+            for (int other = 1; other < measure_warps; ++other) {
+                const float2 its = bounds.least[other][lane];
+                two.y = fminf(fminf(two.y, its.y), fmaxf(two.x, its.x));
+                two.x = fminf(two.x, its.x);
+            }
+            two.x = kth_smallest(two, k);
+            if (lane == 0) bounds.reach = two.x;
+        }
+        __syncthreads();
+        return bounds.reach;
     }
 };
 
+__device__ bool before(double a, double b) { return a < b; }
+__device__ bool before(DoubleSingle a, DoubleSingle b) {
+    return a.high < b.high || (a.high == b.high && a.low < b.low);
+}
+
+__device__ double shuffle_up(double value) { return __shfl_up_sync(all_lanes, value, 1); }
+__device__ DoubleSingle shuffle_up(DoubleSingle value) {
+    return {__shfl_up_sync(all_lanes, value.high, 1), __shfl_up_sync(all_lanes, value.low, 1)};
+}
+
+__device__ bool unclear(double, double, DoubleSingleError) { return false; }
+__device__ bool unclear(DoubleSingle added, DoubleSingle other, DoubleSingleError error) {
+    return !error.holds(added) || error.may_tie(other, added);
+}
+
 // Relative error at most (d / 32 + 8) 2^-53, as every term is positive.
-__device__ double squared_distance(const float* query, const float* row, int d) {
+__device__ void measure(const float* query, const float* row, int d, double& squared) {
     double sum = 0;
 #pragma unroll 4
     for (int i = threadIdx.x % warp_lanes; i < d; i += warp_lanes) {
         const double difference = static_cast<double>(query[i]) - static_cast<double>(row[i]);
         sum = fma(difference, difference, sum);
     }
-    return warp_sum(sum);
+    squared = warp_sum(sum);
 }
 
-__global__ void __launch_bounds__(measure_threads, 8)
-    measure_kernel(Rows queries, const Extent* query_extents, Rows bank, const Extent* groups, int group_count,
-                   const float2* minima, ScoreError error, Neighbours result) {
+__device__ void measure(const float* query, const float* row, int d, DoubleSingle& squared) {
+    DoubleSingle sum{0, 0};
+#pragma unroll 4
+    for (int i = threadIdx.x % warp_lanes; i < d; i += warp_lanes) sum.add_square(query[i], row[i]);
+    for (int step = warp_lanes / 2; step > 0; step /= 2)
+        sum.add({__shfl_xor_sync(all_lanes, sum.high, step), __shfl_xor_sync(all_lanes, sum.low, step)});
+    squared = sum.normalised();
+}
+
+// What the warps of a block have found.
+template <typename Number>
+struct Lists {
+    Number squared[measure_warps][most_neighbours];
+    int row[measure_warps][most_neighbours];
+};
+
+// The nearest rows so far: lane i has the i-th.
+template <typename Number>
+struct Best {
+    int k;
+    DoubleSingleError error;
+    Number squared{float_of(0x7f800000u)};
+    int row = no_row;
+    bool unsure = false;  // whether float64 may find others; of any lane
+
+    // A row that falls off the list is known to be farther than the k on it, and so than all that come before these.
+    __device__ void insert(Number new_squared, int new_row) {
+        const int lane = threadIdx.x % warp_lanes;
+        unsure = unsure || (lane < k && unclear(new_squared, squared, error));
+        const bool stays = before(squared, new_squared) || (!before(new_squared, squared) && row < new_row);
+        const int place = __popc(__ballot_sync(all_lanes, stays));  // sorted: the first lanes stay
+        const Number squared_above = shuffle_up(squared);
+        const int row_above = __shfl_up_sync(all_lanes, row, 1);
+        if (lane > place) squared = squared_above, row = row_above;
+        if (lane == place) squared = new_squared, row = new_row;
+    }
+
+    // Brings the lists of all warps together in warp 0.
+    __device__ void merge(Lists<Number>& lists) {
+        const int lane = threadIdx.x % warp_lanes, warp = threadIdx.x / warp_lanes;
+        if (lane < k) lists.squared[warp][lane] = squared, lists.row[warp][lane] = row;
+        __syncthreads();
+        if (warp != 0) return;
+#pragma unroll 1
+        for (int other = 1; other < measure_warps; ++other)
+            for (int i = 0; i < k && lists.row[other][i] != no_row; ++i)
+                insert(lists.squared[other][i], lists.row[other][i]);
+    }
+};
+
+// Measures what can be among the nearest; the outcome is that of warp 0. The first chunk of scores has been read.
+template <typename Number>
+__device__ void search(Scores& scores, float reach, const float* query, const Rows& bank, Best<Number>& best,
+                       Lists<Number>& lists) {
     const int lane = threadIdx.x % warp_lanes;
-    const std::int64_t number = static_cast<std::int64_t>(blockIdx.x) * queries_per_block + threadIdx.x / warp_lanes;
-    if (number >= queries.count) return;
-    const float* query = queries.data + number * queries.d;
-    const Extent extent = query_extents[number];
-    const bool usable = extent.norm == extent.norm, all = !is_finite(extent.norm);
-    minima += number * group_count;
-    Best best{static_cast<double>(float_of(0x7f800000u)), 0x7fffffff};
-    const float bound = all ? float_of(0x7f800000u) : reach(minima, groups, group_count, extent, error, result.k);
-    for (int first = 0; usable && first < group_count; first += warp_lanes) {
-        const int mine = first + lane;
-        bool some = false, several = false;
-        int slot = 0;
-        if (mine < group_count) {
-            const float2 least = minima[mine];
-            const float off = error.bound(extent, groups[mine]);
-            some = all || least.x - off <= bound;
-            several = all || least.y - off <= bound;
-            slot = static_cast<int>(bits_of(least.x) & 15u);
+    for (int from = 0; from < scores.count;) {
+        // What is not there is beyond the largest float.
+        const float bound = fminf(reach + scores.widest, 0x1.fffffep127f);
+        unsigned some = 0, several = 0, slots = 0;  // by group
+#pragma unroll
+        for (int i = 0; i < kept_groups; ++i) {
+            some |= static_cast<unsigned>(scores.least[i].x <= bound) << i;
+            several |= static_cast<unsigned>(scores.least[i].y <= bound) << i;
+            slots |= (bits_of(scores.least[i].x) & 15u) << 4 * i;
         }
-        const unsigned found = __ballot_sync(all_lanes, some), whole = __ballot_sync(all_lanes, several);
-        for (unsigned left = found; left != 0; left &= left - 1) {
+        for (unsigned left = __ballot_sync(all_lanes, some != 0); left != 0; left &= left - 1) {
             const int owner = __ffs(static_cast<int>(left)) - 1;
-            const bool every = (whole >> owner & 1u) != 0;
-            const int only = __shfl_sync(all_lanes, slot, owner);
-            for (int s = every ? 0 : only; s <= (every ? group_rows - 1 : only); ++s) {
-                const int row = group_row(first + owner, s);
-                const float* source = bank.data + static_cast<std::int64_t>(row) * bank.d;
-                if (row < bank.count) best.insert(squared_distance(query, source, bank.d), row);
+            const unsigned whole = __shfl_sync(all_lanes, several, owner), only = __shfl_sync(all_lanes, slots, owner);
+            for (unsigned found = __shfl_sync(all_lanes, some, owner); found != 0; found &= found - 1) {
+                const int i = __ffs(static_cast<int>(found)) - 1;
+                const int group = from + i * measure_threads + static_cast<int>(threadIdx.x) - lane + owner;
+                const bool every = (whole >> i & 1u) != 0;
+                const int slot = static_cast<int>(only >> 4 * i & 15u);
+                for (int s = every ? 0 : slot; s <= (every ? group_rows - 1 : slot); ++s) {
+                    const int row = group_row(group, s);
+                    if (row >= bank.count) continue;
+                    Number squared;
+                    measure(query, bank.data + static_cast<std::int64_t>(row) * bank.d, bank.d, squared);
+                    best.insert(squared, row);
+                }
             }
         }
+        from += chunk_groups;
+        float2 unused{0, 0};
+        if (from < scores.count) scores.read(from, unused);
     }
-    if (lane >= result.k) return;
-    const std::int64_t place = number * result.k + lane;
-    result.distance[place] = usable ? static_cast<float>(sqrt(best.squared)) : float_of(0x7fc00000u);
-    result.index[place] = usable ? best.row : -1;
+    best.merge(lists);
+}
+
+__global__ void __launch_bounds__(measure_threads, 7)
+    measure_kernel(Rows queries, const Extent* query_extents, Rows bank, const Extent* groups, int group_count,
+                   const float2* minima, ScoreError score_error, DoubleSingleError error, Neighbours result) {
+    __shared__ Bounds bounds;
+    __shared__ Lists<DoubleSingle> lists;
+    __shared__ Lists<double> exact_lists;
+    const std::int64_t number = blockIdx.x, place = number * result.k + threadIdx.x;
+    const bool mine = static_cast<int>(threadIdx.x) < result.k;
+    const Extent extent = query_extents[number];
+    if (extent.norm != extent.norm) {
+        if (mine) result.distance[place] = float_of(0x7fc00000u), result.index[place] = -1;
+        return;
+    }
+    const float* query = queries.data + number * queries.d;
+    Scores scores{minima + number * group_count, groups, group_count, extent, score_error};
+    float reach = scores.reach(result.k, bounds);
+    if (!is_finite(extent.norm)) reach = 0x1.fffffep127f;  // no score says anything
+    Best<DoubleSingle> best{result.k, error};
+    search(scores, reach, query, bank, best, lists);
+    float distance = 0;
+    if (mine && !best.unsure) distance = error.root(best.squared, best.unsure);
+    int row = best.row;
+    if (__syncthreads_or(best.unsure)) {
+        float2 unused{0, 0};
+        scores.read(0, unused);
+        Best<double> exact{result.k, error};
+        search(scores, reach, query, bank, exact, exact_lists);
+        distance = static_cast<float>(sqrt(exact.squared));
+        row = exact.row;
+    }
+    if (mine) result.distance[place] = distance, result.index[place] = row;
 }
 
 }  // namespace
 
 void measure_candidates(const Rows& queries, const Extent* query_extents, const Rows& bank, const Extent* groups,
                         int group_count, const float2* minima, const Neighbours& result, cudaStream_t stream) {
-    launch(measure_kernel, (queries.count + queries_per_block - 1) / queries_per_block, measure_threads, stream,
-           queries, query_extents, bank, groups, group_count, minima, ScoreError(bank.d), result);
+    launch(measure_kernel, queries.count, measure_threads, stream, queries, query_extents, bank, groups, group_count,
+           minima, ScoreError(bank.d), DoubleSingleError(bank.d), result);
 }
 
 void load_measure_kernel() { load(measure_kernel); }

@@ -17,10 +17,12 @@ constexpr std::int64_t padded(std::int64_t n, std::int64_t to) { return (n + to 
 struct HostFrame {
     std::vector<float> centre;
     int exponent;
+    int bank_exponent;  // of its rows to halves
 };
 
 HostFrame frame_of(const float* rows, std::size_t n, std::size_t d) {
     std::vector<double> sum(d, 0.0);
+    std::vector<float> lowest(rows, rows + d), highest(lowest);
     float peak = 0;
     for (std::size_t i = 0; i < n; ++i) {
         bool finite = true;
@@ -29,14 +31,21 @@ HostFrame frame_of(const float* rows, std::size_t n, std::size_t d) {
             finite = finite && is_finite(value);
             peak = std::max(peak, std::fabs(value));
             sum[j] += value;
+            lowest[j] = std::min(lowest[j], value);
+            highest[j] = std::max(highest[j], value);
         }
         if (!finite)
             throw std::invalid_argument("memory_bank has NaN or Inf in row " + std::to_string(i) +
                                         ": remove that row or fix what produced it");
     }
-    HostFrame frame{std::vector<float>(d), peak > 0 ? -std::ilogb(peak) : 0};
-    for (std::size_t j = 0; j < d; ++j)
+    HostFrame frame{std::vector<float>(d), peak > 0 ? -std::ilogb(peak) : 0, 0};
+    float centred_peak = 0;
+    for (std::size_t j = 0; j < d; ++j) {
         frame.centre[j] = static_cast<float>(std::ldexp(sum[j] / static_cast<double>(n), frame.exponent));
+        for (const float value : {lowest[j], highest[j]})
+            centred_peak = std::max(centred_peak, std::fabs(std::ldexp(value, frame.exponent) - frame.centre[j]));
+    }
+    frame.bank_exponent = row_exponent(centred_peak);
     return frame;
 }
 
@@ -73,8 +82,8 @@ NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, std:
     copy_in(bank_.data(), bank, m * d * sizeof(float), stream_.get());
     copy_in(centre_.data(), frame.centre.data(), d * sizeof(float), stream_.get());
     const Frame on_device{centre_.as<float>(), {scale_[0], scale_[1]}};
-    prepare_rows({bank_.as<float>(), m_, d_}, padded_, depth_, on_device, prepared_bank_.get(), nullptr, 0,
-                 stream_.get());
+    prepare_rows({bank_.as<float>(), m_, d_}, padded_, depth_, on_device, frame.bank_exponent, prepared_bank_.get(),
+                 nullptr, 0, stream_.get());
     group_extents(prepared_bank_.get().extent, group_extents_.as<Extent>(), groups_, stream_.get());
     wait(stream_.get());
 }
@@ -116,7 +125,7 @@ Rows NearestIndex::prepare_part(const float* features, std::size_t first, std::s
                                 cudaStream_t stream) {
     const Frame frame{centre_.as<float>(), {scale_[0], scale_[1]}};
     const Rows rows{features + first * dimension(), static_cast<std::int64_t>(count), d_};
-    prepare_rows(rows, padded(rows.count, tile_rows), depth_, frame, prepared_queries_.get(),
+    prepare_rows(rows, padded(rows.count, tile_rows), depth_, frame, own_exponent, prepared_queries_.get(),
                  reinterpret_cast<unsigned*>(bad_row), static_cast<unsigned>(first), stream);
     return rows;
 }

@@ -13,10 +13,10 @@
 namespace edgead::cuda {
 
 // Rows as the tensor cores take them. `padded` is count rounded up to whole tiles; rows beyond count are zeros whose
-// score is the largest float. `depth` is d rounded up to whole tiles, filled with zeros.
+// score is beyond that of all others. `depth` is d rounded up to whole tiles, filled with zeros.
 struct PreparedRows {
     std::uint16_t* halves;  // (padded, depth)
-    float* weight;          // (padded) 2^-e of the row
+    float* weight;          // (padded) 2^-e of the row; 1 of one that takes no part
     float* half_norm;       // (padded) |b|^2 / 2
     Extent* extent;         // (padded) norm infinite: too far for products; NaN: the row is not finite
 };
@@ -28,9 +28,13 @@ struct Rows {
     int d;
 };
 
-// bad_row, where not null, is lowered to first_row + the first row that is not finite.
-void prepare_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, const PreparedRows& prepared,
-                  unsigned* bad_row, unsigned first_row, cudaStream_t stream);
+constexpr float padding_half_norm = 0x1.fffffep127f;
+constexpr int own_exponent = 127;  // stands for that of each row
+
+// Every row is multiplied by 2^exponent. bad_row, where not null, is lowered to first_row + the first row that is not
+// finite.
+void prepare_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, int exponent,
+                  const PreparedRows& prepared, unsigned* bad_row, unsigned first_row, cudaStream_t stream);
 
 // The largest norm and residual of each group of rows (layout.cuh).
 void group_extents(const Extent* rows, Extent* groups, std::int64_t group_count, cudaStream_t stream);

@@ -16,8 +16,8 @@ __device__ void write_zeros(const PreparedRows& out, std::int64_t row, int depth
     const int lane = threadIdx.x % warp_lanes;
     for (int i = lane; i < depth; i += warp_lanes) out.halves[row * depth + i] = 0;
     if (lane != 0) return;
-    out.weight[row] = 0;
-    out.half_norm[row] = 0x1.fffffep127f;
+    out.weight[row] = 1;
+    out.half_norm[row] = padding_half_norm;
     out.extent[row] = extent;
 }
 
@@ -43,8 +43,8 @@ __device__ void write_row(const PreparedRows& out, std::int64_t row, const float
 }
 
 __global__ void __launch_bounds__(prepare_threads)
-    prepare_kernel(Rows rows, std::int64_t padded, int depth, Frame frame, PreparedRows out, unsigned* bad_row,
-                   unsigned first_row) {
+    prepare_kernel(Rows rows, std::int64_t padded, int depth, Frame frame, int exponent, PreparedRows out,
+                   unsigned* bad_row, unsigned first_row) {
     const int lane = threadIdx.x % warp_lanes;
     const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * prepare_rows_per_block + threadIdx.x / warp_lanes;
     if (row >= padded) return;
@@ -65,7 +65,8 @@ __global__ void __launch_bounds__(prepare_threads)
     } else if (!(peak < largest_component)) {
         write_zeros(out, row, depth, {float_of(0x7f800000u), 0});
     } else {
-        write_row(out, row, source, rows.d, depth, frame, row_exponent(peak), sum_room(rows.d));
+        if (exponent == own_exponent) exponent = row_exponent(peak);
+        write_row(out, row, source, rows.d, depth, frame, exponent, sum_room(rows.d));
     }
 }
 
@@ -82,10 +83,10 @@ __global__ void extents_kernel(const Extent* rows, Extent* groups, std::int64_t 
 
 }  // namespace
 
-void prepare_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, const PreparedRows& prepared,
-                  unsigned* bad_row, unsigned first_row, cudaStream_t stream) {
+void prepare_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, int exponent,
+                  const PreparedRows& prepared, unsigned* bad_row, unsigned first_row, cudaStream_t stream) {
     launch(prepare_kernel, (padded + prepare_rows_per_block - 1) / prepare_rows_per_block, prepare_threads, stream,
-           rows, padded, depth, frame, prepared, bad_row, first_row);
+           rows, padded, depth, frame, exponent, prepared, bad_row, first_row);
 }
 
 void group_extents(const Extent* rows, Extent* groups, std::int64_t group_count, cudaStream_t stream) {

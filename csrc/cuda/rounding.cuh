@@ -54,9 +54,10 @@ __host__ __device__ inline float centred(float value, float centre, const float 
     return value * scale[0] * scale[1] - centre;
 }
 
-// A row is multiplied by 2^e before it is rounded to halves, so that its largest component lies in [2^8, 2^9): rounding
-// to 11 digits then costs a component at most 2^-11 of itself, and what is lost to underflow 2^-22 of the largest one.
-// e is at most 60, which keeps products of two weights 2^-e normal.
+// A query is multiplied by 2^e before it is rounded to halves, so that its largest component lies in [2^8, 2^9):
+// rounding to 11 digits then costs a component at most 2^-11 of itself, and what is lost to underflow 2^-22 of the
+// largest one. Rows of the bank have one e, for the largest component of all. e is at most 60, which keeps products of
+// two weights 2^-e normal.
 constexpr float largest_component = 0x1p40f;  // beyond it, a query is measured against every row
 
 __host__ __device__ inline int row_exponent(float peak) {  // peak: largest |component|, below largest_component

@@ -4,24 +4,24 @@
 // the row's weight are q^ and b^, exact numbers. The score is  S(q, b) = |b|^2 / 2 - q.b = (|q - b|^2 - |q|^2) / 2,
 // which orders the rows as the distance does. With u = 2^-24:
 //   q.b - q^.b^ = (q - q^).b + q^.(b - b^)   at most  residual(q) norm(b) + norm(q) residual(b)       (Cauchy-Schwarz)
-//   q^.b^ in the tensor core                 at most  4 d u norm(q) norm(b)
-//       A product of halves is exact in float32. What PTX promises is accumulation "with at least single precision", in
-//       any order and rounding. What is known of the hardware (Fasi et al., "Numerical behavior of NVIDIA tensor
-//       cores", 2021; Khattak and Mikaitis, "Accurate models of NVIDIA tensor cores", 2025) is addition of K products
-//       and the accumulator, aligned to the largest and cut to 24 digits or more, the sum cut once again. Every addend
-//       and every partial sum is at most sum |q^_i b^_i| <= |q^||b^|, so each cut costs at most 2 u |q^||b^|; with
-//       K + 1 cuts for K products (the largest is not cut) the sum is (1 + 1/K) 2 d u |q^||b^|. K = 1 is the worst, and
-//       covers a chain of additions that round towards zero.
+//   q^.b^ - |b|^2 / 2 in the tensor core     at most  4 d u (norm(q) norm(b) + norm(b)^2 / 2)
+//       The sum starts at -|b|^2 / 2. A product of halves is exact in float32. What PTX promises is accumulation "with
+//       at least single precision", in any order and rounding. What is known of the hardware (Fasi et al., "Numerical
+//       behavior of NVIDIA tensor cores", 2021; Khattak and Mikaitis, "Accurate models of NVIDIA tensor cores", 2025)
+//       is addition of K products and the accumulator, aligned to the largest and cut to 24 digits or more, the sum cut
+//       once again. Every addend and every partial sum is at most M = norm(q) norm(b) + norm(b)^2 / 2, so each cut
+//       costs at most 2 u M; with K + 1 cuts for K products (the largest is not cut) the sum is (1 + 1/K) 2 d u M.
+//       K = 1 is the worst, and covers a chain of additions that round towards zero.
 //   half_norm(b)                             at most  (room / 2 + 1.5 u) norm(b)^2
 //       The squares of t are summed by 32 lanes, d / 32 + 5 additions deep; t differs from b by u.
-//   h - w.dot in one multiply-add            at most  u |score|
+//   the sum times -w                         exact: a power of two
 //   a slot's number in the last 4 digits     at most  15 * 2 u |score|
 //   score + error and score - error          at most  u (|score| + error)
 // with |score| <= norm(b)^2 / 2 + norm(q) norm(b), each factor below with room to spare for second-order terms.
 //
-// Rows are then measured in float64, with a relative error of at most tie / 2 for the square, so that a row may win, or
-// tie, whose exact square is larger by a factor 1 + tie: tie (norm(q)^2 + norm(b)^2), no less than half of that excess,
-// is added, and the outcome is that of measuring every row. 2^-100 covers underflow.
+// Rows are then measured as float64 would, with a relative error of at most tie / 2 for the square, so that a row may
+// win, or tie, whose exact square is larger by a factor 1 + tie: tie (norm(q)^2 + norm(b)^2), no less than half of that
+// excess, is added, and the outcome is that of measuring every row. 2^-100 covers underflow.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -30,8 +30,8 @@
 
 namespace edgead::cuda {
 
-// Bounds of a row, each rounded up: of |b| and |b^|, and of |b - b^|.
-struct Extent {
+// Bounds of a row, each rounded up: of |b| and |b^|, and of |b - b^|. Aligned, so that one instruction loads both.
+struct alignas(8) Extent {
     float norm, residual;
 };
 
@@ -52,7 +52,7 @@ struct ScoreError {
 
     explicit ScoreError(int d)
         : product(static_cast<float>(1.01 * (4.0 * (d + 1) + 36) * 0x1p-24)),
-          square(static_cast<float>(1.01 * (0.5 * sum_room(d) + 20 * 0x1p-24))),
+          square(static_cast<float>(1.01 * (0.5 * sum_room(d) + (2.0 * (d + 1) + 20) * 0x1p-24))),
           tie(static_cast<float>(1.01 * (d / 32.0 + 16) * 0x1p-52)) {}
 
     // Bound for every row whose norm and residual are at most those of `rows`.

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "fibers.h"
@@ -35,6 +36,7 @@ using std::min;
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline int __ffs(int value) { return __builtin_ffs(value); }
 inline void __syncthreads() { emulator::barrier(); }
+inline int __syncthreads_or(int vote) { return emulator::barrier(vote != 0); }
 inline void __threadfence() { emulator::fence(); }
 
 template <typename T>
@@ -68,6 +70,7 @@ T shuffle(const char* operation, unsigned mask, T value, Source source) {
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int step) {
+    if (std::is_same<T, double>::value) emulator::count_float64();
     return emulator::shuffle("shfl.xor", mask, value, [=](int lane) { return lane ^ step; });
 }
 template <typename T>

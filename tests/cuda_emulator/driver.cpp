@@ -52,6 +52,7 @@ Memory device_memory, host_memory;
 std::vector<std::unique_ptr<Stream>> streams;
 Stream default_stream;
 std::set<const void*> loaded;
+int float64_operands;
 int failed;  // of what is done, reported by the next wait
 std::map<std::string, int> counts;
 thread_local std::vector<void*> current;
@@ -254,6 +255,8 @@ int release(void* data) {
 
 int capability() { return settings["capability"]; }
 
+void count_float64() { ++float64_operands; }
+
 std::vector<SmallMemory> small_memory() {
     std::vector<SmallMemory> small;
     for (const auto& [address, bytes] : device_memory)
@@ -357,6 +360,9 @@ int emulator_count(const char* name) {
 
 // Puts a function of the host into a stream, as a network is that somebody else computes.
 int emulator_call(Stream* stream, void (*function)()) { return enqueue(stream, function); }
+
+// Sums of float64 over the lanes of a warp, so far: five steps of 32 lanes each.
+int emulator_float64_sums() { return float64_operands / 160; }
 
 void emulator_set(const char* name, int value) {
     const Lock lock(all);

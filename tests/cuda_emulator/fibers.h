@@ -12,6 +12,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "views.h"
@@ -51,6 +52,7 @@ struct Block {
     unsigned current = 0;
     unsigned long events = 0;
     bool late_copies = false;
+    bool votes = false, voted = false;  // of the barrier that is ahead, and of the last one
     std::function<void()> kernel;
 };
 
@@ -113,6 +115,7 @@ inline void run_block(bool backwards) {
         if (done == threads) return;
         if (waiting != threads) fail("not all threads come to the same barrier");
         for (auto& fiber : block.fibers) fiber->at_barrier = false;
+        block.voted = std::exchange(block.votes, false);
     }
 }
 
@@ -157,10 +160,13 @@ void meet(const char* operation, Operand& mine, Work work) {
     ++meeting.generation;
 }
 
-inline void barrier() {
+// Whether any thread of the block has voted.
+inline bool barrier(bool vote = false) {
+    block.votes = block.votes || vote;
     block.fibers[block.current]->at_barrier = true;
     ++block.events;
     yield();
+    return block.voted;
 }
 
 }  // namespace emulator

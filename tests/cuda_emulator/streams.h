@@ -48,6 +48,7 @@ int synchronize(cudaEvent_t event);
 int allocate(void** data, std::size_t bytes);
 int release(void* data);
 int capability();  // of the card: 86 for 8.6
+void count_float64();
 
 // Memory so small that it may be what blocks of one kernel exchange.
 struct SmallMemory {
