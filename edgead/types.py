@@ -425,7 +425,8 @@ class PartVerdict(Verdict):
     reason : str
         Of a fault; otherwise empty.
     views : tuple of dict
-        pipeline, id of the capture, decision and image_score of each view that was there.
+        pipeline, id of the capture, decision, image_score and boxes of each view that was there; `other_format` of
+        those that have it.
     """
 
     reason: str = ""

@@ -225,6 +225,28 @@ def test_pycuda_frees_what_is_pinned_where_its_context_is(monkeypatch):
     assert device.capture(lambda: True) is None
 
 
+def test_what_pycuda_refuses_is_an_error_of_cuda(monkeypatch):
+    class OutOfMemoryError(Exception):
+        pass
+
+    def refuse(*asked):
+        raise OutOfMemoryError("cuMemAlloc failed: out of memory")
+
+    context = SimpleNamespace(push=list, pop=list)
+    driver = SimpleNamespace(
+        Stream=lambda flags: SimpleNamespace(handle=1),
+        pagelocked_zeros=refuse,
+        mem_alloc=refuse,
+        Error=OutOfMemoryError,
+    )
+    card = SimpleNamespace(name=lambda: "Card", compute_capability=lambda: (8, 7))
+    monkeypatch.setattr("edgead.runtime.device._pycuda", lambda: (driver, card, context))
+    device = PyCuda()
+    for ask in (lambda: device.allocate(1), lambda: device.pinned((2,), np.float32)):
+        with pytest.raises(CudaError, match="pycuda: cuMemAlloc failed"):
+            ask()
+
+
 def test_what_need_not_be_compiled_comes_first(monkeypatch):
     monkeypatch.setattr("edgead.runtime.device.PyCuda", lambda: "pycuda")
     monkeypatch.setattr("edgead.runtime.device.CudaBindings", lambda: "cuda-bindings")

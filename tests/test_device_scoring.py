@@ -142,6 +142,21 @@ def test_a_map_that_was_handed_out_stays(device, rng):
 
 @needs_cuda
 @needs_gpu
+def test_the_map_of_other_patch_scores_than_the_networks_is_theirs(device, rng):
+    head, bank, features = NearestHead(sigma_px=2.0), rng.random((50, 20), np.float32), rng.random((1, *GRID, 20))
+    there, arrays = OnGpu(device, features.astype(np.float32)), {"memory_bank": bank}
+    scorer = head.open({head.patches.name: there.array}, arrays, SIZE)
+    there.run(features)
+    scorer.score({head.patches.name: there.array})
+    others = rng.random(GRID, np.float32)  # as without the fold that an image is in
+    expected, highest = head.open({head.patches.name: features}, arrays, SIZE).anomaly_map(others)
+    found, maximum = scorer.anomaly_map(others)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert maximum == pytest.approx(highest, rel=1e-5)
+
+
+@needs_cuda
+@needs_gpu
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_is_refused(device, rng, bad):
     features = rng.random((1, *GRID, 4), np.float32)

@@ -187,8 +187,9 @@ def test_a_part_is_recorded_sent_and_counted(store):
     section = PartSection(pipelines=("left", "right"), timeout_ms=1000, apart_ms=20)
     sink, now_ms = ListSink(), time.perf_counter_ns() / MS
     parts = Parts("cap", section, {"left": "one", "right": "two"}, store, (sink,))
-    for one in (view("left", now_ms, serial="A"), view("right", now_ms, decision="reject")):
-        parts.add(one.frame, one.verdict)
+    left, right = view("left", now_ms, serial="A"), view("right", now_ms, decision="reject")
+    parts.add(left.frame, replace(left.verdict, other_format="size"))
+    parts.add(right.frame, right.verdict)
     lonely = view("right", now_ms + 100, serial="B")
     parts.add(lonely.frame, lonely.verdict)
     wait_for(lambda: len(sink.written) == 2, "both parts")
@@ -198,6 +199,7 @@ def test_a_part_is_recorded_sent_and_counted(store):
     assert frame.part.serial == "A" and frame.id.startswith("right")
     record = json.loads(json.dumps(verdict_record(frame, verdict)))
     assert [one["decision"] for one in record["views"]] == ["ok", "reject"] and record["reason"] == ""
+    assert [one.get("other_format") for one in record["views"]] == ["size", None]
     assert fault.decision == FAULT and fault.reason == "left: no verdict within 1000 ms"
     newest, oldest = store.parts.newest("cap")
     assert (newest["decision"], newest["serial"], newest["reason"]) == ("fault", "B", fault.reason)

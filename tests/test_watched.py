@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -15,7 +17,7 @@ import pytest
 from fakes import numbered, read_number
 from patience import MAX_S, wait_until
 
-from edgead.files.folder_lock import FolderLock
+from edgead.files.folder_lock import FolderLock, HeldFolderError
 from edgead.images.files import decode_image, write_image
 from edgead.sources import SourceError, beside, open_source
 from edgead.sources.settings import CameraSection
@@ -89,6 +91,18 @@ def test_one_alone_takes_the_images_and_the_other_learns_who_that_is_until_it_en
         third.expect(1)
 
 
+def test_what_holds_a_folder_is_named_without_addresses_as_they_may_have_passwords(tmp_path):
+    hold = "import sys; from pathlib import Path; from edgead.files.folder_lock import FolderLock; "
+    hold += "lock = FolderLock(Path(sys.argv[1]), ''); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, tmp_path, "mqtt://me:password@host/T"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(HeldFolderError, match=f"process {other.pid} ") as found:
+            FolderLock(tmp_path, "")
+        other.stdin.close()
+    assert str(tmp_path) in str(found.value) and "password" not in str(found.value)
+
+
 def test_who_is_killed_holds_the_folder_no_longer(tmp_path):
     asked, answer = os.pipe()
     holder = os.fork()
@@ -96,12 +110,14 @@ def test_who_is_killed_holds_the_folder_no_longer(tmp_path):
         with closing(FolderLock(tmp_path, "")):
             os.write(answer, b"held")
             signal.pause()
-    os.read(asked, 4)
-    with taker(tmp_path) as second:
-        wait_until(lambda: second.fault is not None)
-    assert f"is held by process {holder}" in second.fault
-    os.kill(holder, signal.SIGKILL)
-    os.waitpid(holder, 0)
+    try:
+        os.read(asked, 4)
+        with taker(tmp_path) as second:
+            wait_until(lambda: second.fault is not None)
+        assert f"is held by process {holder}" in second.fault
+    finally:
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
     write_image(tmp_path / "0.png", numbered(0))
     with taker(tmp_path) as third:
         third.expect(0)

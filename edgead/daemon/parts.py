@@ -313,12 +313,14 @@ def part_verdict(name: str, section: PartSection, part: Joined) -> tuple[Frame, 
 
 def _described(view: View) -> dict[str, Any]:
     verdict = view.verdict
+    other = {} if verdict.other_format is None else {"other_format": verdict.other_format}
     return {
         "pipeline": view.pipeline,
         "id": view.frame.id,
         "decision": verdict.decision,
         "image_score": float(verdict.image_score),
         "boxes": [box.to_dict() for box in verdict.boxes],
+        **other,
     }
 
 

@@ -76,4 +76,5 @@ def _command(process: str) -> str:
         words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return ""
-    return f" ({' '.join(words).strip()[-120:]})"
+    # An address may have a password in it.
+    return f" ({' '.join(word for word in words if '://' not in word).strip()[-120:]})"

@@ -48,6 +48,7 @@ class GpuScorer:
             self._usual = 0 if host.usual is None else _put(device, host.usual)
         self._scores, self._map = self._found[:rows].reshape(grid), self._found[rows + 1 :].reshape(image_size)
         self._rows = rows
+        self._newest: np.ndarray | None = None
         output.then(self._enqueue)
 
     def _enqueue(self) -> None:
@@ -72,6 +73,7 @@ class GpuScorer:
         if outputs.get(HIDDEN) is not None:
             patch_scores = without_hidden(patch_scores, outputs)
             self._map_again(patch_scores)
+        self._newest = patch_scores
         return Scored(patch_scores, self._host.image_score(patch_scores, outputs))
 
     def _map_again(self, patch_scores: np.ndarray) -> None:
@@ -85,6 +87,8 @@ class GpuScorer:
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
         """Hand out the map of the frame that was scored last, and its maximum; see `Scorer.anomaly_map`."""
+        if patch_scores is not self._newest:  # without an image's own fold, for example
+            self._map_again(patch_scores)
         # A verdict keeps its map, and the next frame writes into the buffer.
         return self._map.copy(), float(self._found[self._rows])
 

@@ -157,9 +157,18 @@ class PyCuda:
         finally:
             self._context.pop()
 
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise pycuda's errors, which share no base with Python's, as `CudaError`."""
+        try:
+            yield
+        except self._driver.Error as error:
+            raise CudaError(f"pycuda: {error}") from error
+
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
         # pycuda frees nothing in a thread that has no context, where the last array may well go.
-        owner = [self._driver.pagelocked_zeros(shape, dtype)]
+        with self._errors():
+            owner = [self._driver.pagelocked_zeros(shape, dtype)]
 
         def free(context: Any = self._context) -> None:
             context.push()
@@ -169,7 +178,8 @@ class PyCuda:
         return _array_at(owner[0].ctypes.data, shape, dtype, free)
 
     def allocate(self, nbytes: int) -> int:
-        self._memory.append(self._driver.mem_alloc(nbytes))
+        with self._errors():
+            self._memory.append(self._driver.mem_alloc(nbytes))
         return int(self._memory[-1])
 
     def copy_in(self, address: int, source: np.ndarray) -> None:

@@ -125,13 +125,14 @@ def _run_once(request: Any, inputs: Sequence[Any]) -> Any:
     request.start_async()
     if not request.wait_for(round(FIRST_RUN_S * 1e3)):
         # The engine cancels nothing that has begun, and the request's destructor waits for its end with the interpreter
-        # locked: all pipelines of a daemon would stand still. A thread holds the request until then.
-        threading.Thread(target=_wait, args=(request,), daemon=True).start()
+        # locked: all pipelines of a daemon would stand still. A thread holds the request until then, and the arrays
+        # that it reads.
+        threading.Thread(target=_wait, args=(request, inputs), daemon=True).start()
         raise RuntimeError(f"it takes more than {FIRST_RUN_S:g} s for an image")
     return request
 
 
-def _wait(request: Any) -> None:
+def _wait(request: Any, _inputs: Sequence[Any]) -> None:
     with suppress(RuntimeError):  # whatever becomes of it, nobody wants it
         request.wait()
 

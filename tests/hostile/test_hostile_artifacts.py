@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import tracemalloc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -97,16 +98,18 @@ def test_a_network_that_is_given_up_stops_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(openvino_runtime, "FIRST_RUN_S", 0.1)
     core = openvino.Core()
     request = core.compile_model(tmp_path / "model.onnx", "CPU").create_infer_request()
-    image = openvino.Tensor(np.zeros((1, 16, 16, 3), np.uint8))
+    array = np.zeros((1, 16, 16, 3), np.uint8)
+    image, alive = openvino.Tensor(array, shared_memory=True), weakref.ref(array)
     before = threading.enumerate()
     begun_s = time.perf_counter()
     with pytest.raises(RuntimeError, match=r"more than 0\.1 s"):
         openvino_runtime._run_once(request, [image])
     (holder,) = set(threading.enumerate()) - set(before)
     dropped_s = time.perf_counter()
-    del request
+    del request, image, array
     gc.collect()
     went_on_s = time.perf_counter() - dropped_s
+    assert alive() is not None  # the network still reads it
     holder.join()
     assert went_on_s < (time.perf_counter() - begun_s) / 3
 

@@ -14,6 +14,7 @@ const CAMERA = {
   "did not open within {number} s": t("did not open within {number} s"),
   "did not open for {number} s": t("did not open for {number} s"),
   "hangs, no frame for {number} s": t("hangs, no frame for {number} s"),
+  "is held by another process": t("is held by another process"),
   "its reader process was ended": t("its reader process was ended"),
   "the stream ended or the connection was lost": t("the stream ended or the connection was lost"),
   "the stream has come to its end": t("the stream has come to its end"),
