@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -465,6 +465,25 @@ def test_no_frame_waits_for_a_check_of_health(tmp_path, monkeypatch):
         top.start()
         wait_for(top, "ended")
     assert [frame.number for frame in taken] == [0]
+
+
+def test_frames_that_are_lost_between_the_readers_process_and_the_camera_are_counted(monkeypatch):
+    """As where the machine is too busy to look into their memory in time."""
+    delivered: list[int] = []
+
+    def busy(self, frame):
+        delivered.append(frame.number)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(SupervisedCamera, "_check_health", busy)
+    taken = []
+    with images(endless) as url, camera(url) as (_, mailbox):
+        while len(taken) < 8:
+            taken.append(mailbox.get(MAX_S))
+    with suppress(SourceError):
+        while (last := mailbox.get(1)) is not None:
+            taken.append(last)
+    assert len(delivered) < delivered[-1] - delivered[0] + 1 == len(taken) + mailbox.dropped
 
 
 def test_its_thread_and_its_reader_are_as_urgent_as_asked_but_not_what_measures_health(fifo_allowed, monkeypatch):

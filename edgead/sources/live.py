@@ -34,10 +34,10 @@ class Mailbox:
         self._fault: Exception | None = None
         self._changed = threading.Condition()
 
-    def put(self, frame: Frame) -> None:
-        """Store a frame; one that nobody took is dropped and counted."""
+    def put(self, frame: Frame, unseen: int = 0) -> None:
+        """Store a frame; one that nobody took is dropped and counted, as are those that were lost right before it."""
         with self._changed:
-            self.dropped += self._frame is not None
+            self.dropped += unseen + (self._frame is not None)
             self._frame = frame
             self._changed.notify_all()
 

@@ -399,6 +399,7 @@ class SupervisedCamera:
         first, first_line = self._next_number, self._next_line
         self._connections += 1
         self._waits = False
+        last: int | None = None
         while not self._stop.is_set():
             self._alive_s = time.monotonic()
             try:
@@ -412,7 +413,8 @@ class SupervisedCamera:
             if frame is not None:
                 numbered = self._with_lines(self._frame(frame, first), first_line)
                 warn_of_lost(f"camera {self.name}", numbered.lines)  # nobody hears its process
-                self._deliver(numbered, waits=False)
+                self._deliver(numbered, waits=False, unseen=0 if last is None else numbered.number - last - 1)
+                last = numbered.number
 
     def _watch_age(self) -> None:
         status = self._record.status()
@@ -436,7 +438,7 @@ class SupervisedCamera:
         self._next_line = first + lines.first_line + len(frame.image)
         return replace(frame, lines=replace(lines, first_line=first + lines.first_line))
 
-    def _deliver(self, frame: Frame, *, waits: bool, settling: SettlingSource | None = None) -> None:
+    def _deliver(self, frame: Frame, *, waits: bool, settling: SettlingSource | None = None, unseen: int = 0) -> None:
         self._record.arrived(frame)
         mailboxes = self._mailboxes
         if settling is not None:
@@ -444,7 +446,7 @@ class SupervisedCamera:
         for mailbox in mailboxes:
             while waits and not self._stop.is_set() and not mailbox.wait_until_empty(_POLL_S):
                 pass
-            mailbox.put(frame)
+            mailbox.put(frame, unseen)
         self._check_health(frame)
 
     def _check_health(self, frame: Frame) -> None:
