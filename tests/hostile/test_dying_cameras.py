@@ -85,8 +85,8 @@ def test_a_recording_whose_thread_is_gone_is_not_begun_again(monkeypatch):
 def test_the_age_is_judged_also_where_the_thread_hangs(monkeypatch):
     deliver = SupervisedCamera._deliver
 
-    def hanging(camera, frame, *, waits):
-        deliver(camera, frame, waits=waits)
+    def hanging(camera, frame, **how):
+        deliver(camera, frame, **how)
         if frame.number >= 2:
             camera._stop.wait(60)
 
