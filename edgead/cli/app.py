@@ -59,12 +59,13 @@ def _model(path: Path) -> Path:
 
 
 def _data(path: Path) -> Path:
-    from edgead.dataset.layouts.place import is_data_set
-
-    if path.is_file() and not is_data_set(path):
-        raise SettingsError(f"{path} is a file: put it into a folder, and name that")
     if not path.exists():
         raise SettingsError(f"{path}: no such folder")
+    if path.is_file():
+        from edgead.dataset.layouts.place import is_data_set  # which loads OpenCV
+
+        if not is_data_set(path):
+            raise SettingsError(f"{path} is a file: put it into a folder, and name that")
     return path
 
 
