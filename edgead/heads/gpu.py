@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgead.heads.contract import Outputs, Scored
-from edgead.heads.patches import HIDDEN, ImageScorer, without_hidden
+from edgead.heads.patches import ImageScorer, without_hidden
 from edgead.kernels import cuda
 
 
@@ -69,11 +69,8 @@ class GpuScorer:
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
         """Score the frame of the network's last run; its patch scores are overwritten by the next."""
         # A patch that is not finite has a distance that is not, and is refused there.
-        patch_scores = self._host.of_scores(self._scores)
-        if outputs.get(HIDDEN) is not None:
-            patch_scores = without_hidden(patch_scores, outputs)
-            self._map_again(patch_scores)
-        self._newest = patch_scores
+        self._newest = self._host.of_scores(self._scores)
+        patch_scores = without_hidden(self._newest, outputs)
         return Scored(patch_scores, self._host.image_score(patch_scores, outputs))
 
     def _map_again(self, patch_scores: np.ndarray) -> None:
@@ -87,7 +84,7 @@ class GpuScorer:
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
         """Hand out the map of the frame that was scored last, and its maximum; see `Scorer.anomaly_map`."""
-        if patch_scores is not self._newest:  # without an image's own fold, for example
+        if patch_scores is not self._newest:  # without holes, or without an image's own fold
             self._map_again(patch_scores)
         # A verdict keeps its map, and the next frame writes into the buffer.
         return self._map.copy(), float(self._found[self._rows])

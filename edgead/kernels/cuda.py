@@ -1,11 +1,11 @@
 """Nearest patches, smoothing and resizing of what is on the GPU already, such as a TensorRT engine's output.
 
-Arrays are given by their device addresses, integers as in torch's `data_ptr()`: C order, float32 and int32. Calls put
-their work into a stream (the address of a cudaStream_t, 0 for the default one) and return at once; results are there
-when the stream gets that far. Work memory grows with the largest call so far, which waits for earlier calls; `reserve`
-does that beforehand, and must be called before a call is captured into a CUDA graph. Calls of one object in several
-streams are safe and take turns on the device; a graph that holds one must not run beside other calls of that object.
-An object that goes away waits for its own calls, but for those in graphs.
+Arrays are given by their device addresses, integers as in torch's `data_ptr()`: C order, float32, int32 and uint8.
+Calls put their work into a stream (the address of a cudaStream_t, 0 for the default one) and return at once; results
+are there when the stream gets that far. Work memory grows with the largest call so far, which waits for earlier calls;
+`reserve` does that beforehand, and must be called before a call is captured into a CUDA graph. Calls of one object in
+several streams are safe and take turns on the device; a graph that holds one must not run beside other calls of that
+object. An object that goes away waits for its own calls, but for those in graphs.
 
 Needs the backend "cuda" (edgead.kernels.backends()).
 """
