@@ -27,7 +27,7 @@ from benchmarks.panel_settings import build_settings
 from edgead import metrics
 from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.adapt.patch_features import each_grid
-from edgead.adapt.teach.defects import Defects, learn_defects, shared_limits
+from edgead.adapt.teach.defects import Defects, fit_join, learn_defects
 from edgead.artifact.folder import Artifact
 from edgead.calibration.conformal import conformal_threshold
 from edgead.dataset.folders import find_good_images, find_test_images
@@ -229,7 +229,7 @@ def judge(seen: Seen, count: int, draws: int, masked: bool, *, together: bool = 
     known = known_scores(seen, [learn(seen, marked, masked) for _, marked, _ in plans])
     rows: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
     for (of_kinds_marked, _, used), scores in zip(plans, known, strict=True):
-        options = shared_limits(seen.unknown[learnt], scores[learnt], rate, groups)
+        options = fit_join(seen.unknown[learnt], scores[learnt], rate, groups)
         joined = np.array([options.joined(*both) for both in zip(seen.unknown, scores, strict=True)])
         after = conformal_threshold(joined[learnt], rate, groups)
         tested = (seen.fold < 0) & ~np.isin(seen.part, sorted(used))

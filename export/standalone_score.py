@@ -9,7 +9,7 @@ from edgead.export.onnx_nodes import Nodes
 
 from edgead.errors import SettingsError
 from edgead.heads.contract import Arrays, Head
-from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, STEEPER, KnownDefects, fit_directions, plain
+from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, KnownDefects, fit_directions, plain
 from edgead.heads.map import MapHead
 from edgead.heads.nearest import BANK, NearestHead
 from edgead.heads.patches import GRAPH_SCORE, USUAL, PatchHead
@@ -105,17 +105,12 @@ def _joined(
     kinds = nodes("Add", products, offsets.astype(np.float32))
     patches = nodes("ReduceMax", kinds, np.array([3]), keepdims=0)
     of_known = _of_patches(nodes, plain(head), patches, shape)
-    limit, at, slope = (np.float32(each) for each in (known.limit, known.at, known.slope))
-    above = nodes("Sub", of_known, limit)
-    # Below the limit it is negative, and so many times as much is less; above it, more.
-    signed = nodes("Min", above, nodes("Mul", above, np.float32(STEEPER)))
-    total = nodes("Max", total, nodes("Add", nodes("Mul", signed, slope), at))
+    start, slope = np.float32(known.start), np.float32(known.slope)
+    lift = nodes("Mul", nodes("Relu", nodes("Sub", of_known, start)), slope)
     wide = nodes("AveragePool", _with_edges(nodes, patches, shape, head.window), kernel_shape=[head.window] * 2)
-    wide = nodes.reshape(wide, *shape[:3])
-    lifted = nodes("Add", nodes("Mul", nodes("Sub", wide, limit), slope), at)
-    decides = nodes("Greater", nodes.reshape(of_known, shape[0], 1, 1), limit)
-    shows = nodes("And", nodes("Greater", wide, limit), decides)
-    return nodes("Where", shows, nodes("Max", scores, lifted), scores), total
+    risen = nodes("Mul", nodes("Relu", nodes("Sub", nodes.reshape(wide, *shape[:3]), start)), slope)
+    lifts = nodes("Greater", nodes.reshape(of_known, shape[0], 1, 1), start)
+    return nodes("Where", lifts, nodes("Add", scores, risen), scores), nodes("Add", total, lift)
 
 
 def _with_edges(nodes: Nodes, patches: str, shape: tuple[int, ...], window: int) -> str:

@@ -1,11 +1,10 @@
-"""Score of known defects: how far patches lie in the directions in which marked defects differ from good patches.
+"""Score of known defects: how much patches look like marked defects, and how it lifts the image score.
 
-Linear discriminant analysis (Fisher 1936) in closed form, with the good rows of the memory bank as the only estimate of
-the spread: few marked defects show their mean, not their spread (as Hariharan, Malik, Ramanan, "Discriminative
-decorrelation for clustering and classification", ECCV 2012, do it for images). The bank has rare good patches as much
-as common ones, so that what good parts seldom show is not taken for a defect.
+Ridge logistic regression of the marked defects' mean patches against the good rows of the memory bank, both sides
+weighing the same. The bank has rare good patches as much as common ones, so that what good parts seldom show is not
+taken for a defect.
 
-The image score is the higher one of that of unknown defects and this one, on one scale: see `KnownDefects.joined`.
+The image score is that of unknown defects, lifted where this one is high: see `KnownDefects.joined`.
 """
 
 from __future__ import annotations
@@ -22,46 +21,38 @@ from edgead.heads.patches import ImageScorer, PatchHead
 DEFECTS, DEFECT_KINDS = "known_defects", "known_defect_kinds"
 MAX_DEFECTS, MAX_KINDS = 1000, 32
 NO_KIND = -1
-# Of the mean variance of good rows this share is added to every direction.
-SHRINKAGE = 0.1
+# The ridge, where features have a mean variance of 1, and where the fit of it has ended.
+RIDGE, CLOSE, MAX_STEPS = 0.03, 1e-8, 50
 # Of good rows the highest share says what scale a direction has: the deviation of all says little of the highest ones,
 # and the highest one alone differs from fold to fold.
 HIGHEST = 0.01
-# Below its limit the score of known defects falls so many times as steeply as that of unknown ones: it raises hardly
-# any good part that is below the limit, so that the order of what was never marked stays what it was.
-STEEPER = 10.0
 
 _Value = Annotated[float, Field(ge=-1e30, le=1e30)]
 
 
 class KnownDefects(BaseModel):
-    """Options: where the score of known defects stands on the scale of the image score.
+    """Options: from where on, and how steeply, the score of known defects lifts the image score.
 
     Attributes
     ----------
-    limit : float
-        Of the score of known defects; few good images exceed it.
-    at : float
-        The image score that stands for it.
+    start : float
+        Of the score of known defects; most good images are below it, and keep the score that they had.
     slope : float
-        By how much the image score rises with this score above the limit; below it, `STEEPER` times as much.
+        By how much the image score rises with this score above the start.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    limit: _Value
-    at: _Value
-    slope: Annotated[float, Field(gt=0, le=1e30)]
+    start: _Value
+    slope: Annotated[float, Field(ge=0, le=1e30)]
 
     def joined(self, unknown: float, known: float) -> float:
-        """The image score from that of unknown defects and that of known ones: the higher one, on one scale."""
-        above = known - self.limit
-        return max(unknown, self.at + self.slope * (above if above > 0 else STEEPER * above))
+        """The image score: that of unknown defects, lifted by what that of known ones is above the start."""
+        return unknown + self.slope * max(known - self.start, 0.0)
 
     def on_map(self, patch_scores: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Patch scores (h, w) with what lies above the limit of a map of known defects (h, w)."""
-        lifted = self.at + self.slope * (known - self.limit)
-        return np.where(known > self.limit, np.maximum(patch_scores, lifted), patch_scores).astype(patch_scores.dtype)
+        """Patch scores (h, w) lifted by a map of known defects (h, w)."""
+        return (patch_scores + self.slope * np.maximum(known - self.start, 0)).astype(patch_scores.dtype)
 
 
 def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,16 +78,43 @@ def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> 
     good, of_kind = bank.astype(np.float64), kinds.reshape(-1)
     mean = good.mean(axis=0)
     centred = good - mean
-    spread = centred.T @ centred / len(good)
     tiny = float(np.finfo(np.float32).tiny)
-    shrunk = spread + SHRINKAGE * max(np.trace(spread) / len(spread), tiny) * np.eye(len(spread))
+    unit = max(float(np.sqrt(np.square(centred).mean())), tiny)
     named = np.unique(of_kind[of_kind != NO_KIND])
-    means = np.array([defects[of_kind == kind].mean(axis=0, dtype=np.float64) for kind in named])
-    directions = np.linalg.solve(shrunk, (means - mean).T)
+    marked = [(defects[of_kind == kind].astype(np.float64) - mean) / unit for kind in named]
+    directions = np.stack([_fit_direction(centred / unit, one) for one in marked], axis=1)
     highest = max(1, round(HIGHEST * len(good)))
     tails = np.sort(centred @ directions, axis=0)[-highest:].mean(axis=0)
     directions /= np.maximum(tails, tiny)
     return directions, -mean @ directions
+
+
+def _fit_direction(good: np.ndarray, marked: np.ndarray) -> np.ndarray:
+    """Ridge logistic regression by Newton's method: the direction (d,) from good rows (m, d) to marked ones (n, d)."""
+    rows = np.concatenate([good, marked])
+    rows = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+    sign = np.repeat([-1.0, 1.0], [len(good), len(marked)])
+    weight = np.repeat([1 / len(good), 1 / len(marked)], [len(good), len(marked)])
+    ridge = np.full(rows.shape[1], RIDGE)
+    ridge[-1] = 0.0  # the offset is free
+
+    def loss(at: np.ndarray) -> float:
+        return float(weight @ np.logaddexp(0, -sign * (rows @ at)) + ridge @ np.square(at) / 2)
+
+    at, best = np.zeros(rows.shape[1]), np.inf
+    for _ in range(MAX_STEPS):
+        # What a row still says: the probability of the wrong side.
+        wrong = 1 / (1 + np.exp(np.clip(sign * (rows @ at), -700, 700)))
+        slope = ridge * at - (weight * sign * wrong) @ rows
+        curvature = (rows * (weight * wrong * (1 - wrong))[:, None]).T @ rows + np.diag(ridge)
+        step = np.linalg.solve(curvature, slope)
+        while (now := loss(at - step)) > best:
+            step /= 2
+        at = at - step
+        if best - now <= CLOSE * now:
+            break
+        best = now
+    return at[:-1]
 
 
 class KnownScorer:
@@ -131,11 +149,11 @@ class KnownScorer:
         return self._image.image_score(patch_scores)
 
     def join(self, options: KnownDefects, features: np.ndarray, unknown: Scored) -> Scored:
-        """Join with what the head says of unknown defects; where a known one decides, the map shows where it is."""
+        """Join with what the head says of unknown defects; where a known one lifts it, the map shows where it is."""
         patches = self.patch_scores(features)
         known = self.image_score(patches)
         patch_scores = unknown.patch_scores
-        if known > options.limit:
+        if known > options.start:
             patch_scores = options.on_map(patch_scores, smoothed(patches, self._image.head.window))
         return Scored(patch_scores, options.joined(unknown.image_score, known))
 
@@ -169,6 +187,6 @@ def reference_join(
     directions, offsets = fit_directions(bank, arrays[DEFECTS], arrays[DEFECT_KINDS])
     patches = (features @ directions + offsets).max(axis=-1)
     known, _ = plain(head).reference_of(patches, {}, patches.shape)
-    if known > options.limit:
+    if known > options.start:
         scores = options.on_map(scores, smoothed(patches, head.window))
     return options.joined(score, known), scores

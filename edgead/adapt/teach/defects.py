@@ -1,8 +1,8 @@
 """Marked defects become known ones: their patches, and where their score stands beside that of unknown defects.
 
-The two scores share the false-reject rate: of it known defects get a tenth, or what one group of good images stands for
-where that is more, so that the limit of unknown ones moves by no more than that can move it, whatever was marked. See
-`edgead.heads.known_defects`; `benchmarks/known_defects.py` has the measurements behind the constants.
+The score of known defects lifts the image score, as steeply as leaves unknown defects most of the false-reject rate:
+the limit rises by no more than the rest of it can move it, whatever was marked. See `edgead.heads.known_defects`;
+`benchmarks/known_defects.py` has the measurements behind the constants.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.training_hashes import content_sha256
-from edgead.calibration.conformal import CalibrationError, conformal_threshold, images_needed, rounded_up
+from edgead.calibration.conformal import conformal_threshold
 from edgead.calibration.group_conformal import have_several
 from edgead.dataset.folders import Progress
 from edgead.dataset.images import Images
@@ -38,8 +38,16 @@ from edgead.heads.nearest import BANK, NearestHead, NearestScorer, in_metric, wi
 from edgead.heads.patches import USUAL
 from edgead.images.files import load_image
 
-# Of the false-reject rate, known defects get this share. Of 0.05 to 0.5, chosen on crack and uneven tiles.
+# Chosen on crack and uneven tiles and on boards. The limit rises no further than where unknown defects would be left
+# with all but this share of the false-reject rate. Of 0.1 to 0.3.
 SHARE = 0.1
+# Where the lift starts above the median, and how steep it is at most, in units of how far the upper quartile lies above
+# it. Medians and quartiles: by what the highest good parts say, the limit that the same parts make would be too low.
+START, STEEPEST = 3.0, 8.0
+# Slopes that are tried, the steepest first.
+_SLOPES = np.geomspace(1, 0.01, 60)
+# With fewer good parts above it than this, where the limit of unknown defects would be says too little to choose by.
+_ABOVE = 2
 # Without a mask the patches that stand out most are taken for the defect. Ours, and no other number was tried.
 PATCHES = 20
 # Of a patch so much must be in a mask.
@@ -191,53 +199,32 @@ def join_with_unknown(
         As `edgead.adapt.teach.prepare.CalibrationImages` has them.
     """
     known = known_scores(artifact, paths, folds=folds, progress=progress)
-    return shared_limits(unknown, known, rate, groups)
+    return fit_join(unknown, known, rate, groups)
 
 
-def shared_limits(
-    unknown: Sequence[float], known: Sequence[float], rate: float, groups: Sequence[int] = ()
-) -> KnownDefects:
-    """Join two scores of good images so that a good part exceeds one of their limits with a probability of `rate`.
+def fit_join(unknown: Sequence[float], known: Sequence[float], rate: float, groups: Sequence[int] = ()) -> KnownDefects:
+    """Join two scores of good images, as steeply as leaves unknown defects their share of the rate.
 
     Raises
     ------
     CalibrationError
-        There are too few good images for two limits.
+        The good images do not support the rate.
     """
-    of_known = share_of_known(rate, _count(len(unknown), groups))
-    at = conformal_threshold(unknown, rate - of_known, list(groups))
-    limit = conformal_threshold(known, of_known, list(groups))
-    rise, run = at - float(np.median(unknown)), limit - float(np.median(known))
-    tiny = float(np.finfo(np.float32).tiny)
-    return KnownDefects(limit=limit, at=at, slope=max(rise, tiny) / max(run, tiny))
+    of_unknown, of_known = np.asarray(unknown, float), np.asarray(known, float)
 
+    def limit(scores: np.ndarray, rate: float) -> float:
+        return conformal_threshold(scores, rate, list(groups))
 
-def share_of_known(rate: float, count: int) -> float:
-    """What known defects get of the rate, by so many good images or groups of them.
+    def spread(scores: np.ndarray) -> float:
+        return float(np.quantile(scores, 0.75) - np.median(scores))
 
-    Raises
-    ------
-    CalibrationError
-        Nothing would be left for unknown ones.
-    """
-    least = 1 / (count + 1)
-    of_known = max(SHARE * rate, least)
-    if rate - of_known < least - 1e-9:
-        raise CalibrationError(
-            f"a false-reject rate of {rate:.4g} from {count} good images or groups has room for one limit, and known "
-            f"defects need a second one: name {images_needed(rate / 2) - count} more good images with --calibration, "
-            f"or calibrate for at least {rounded_up(2 * least)}"
-        )
-    return of_known
-
-
-def check_room(rate: float, images: int, groups: Sequence[int]) -> None:
-    """Raise CalibrationError where good images have no room for known defects, see `share_of_known`."""
-    share_of_known(rate, _count(images, groups))
-
-
-def _count(images: int, groups: Sequence[int]) -> int:
-    return len(set(groups)) if have_several(groups) else images
+    start = float(np.median(of_known)) + START * spread(of_known)
+    steepest = STEEPEST * spread(of_unknown) / max(spread(of_known), float(np.finfo(np.float32).tiny))
+    left, count = (1 - SHARE) * rate, len(set(groups)) if have_several(groups) else len(of_unknown)
+    highest = limit(of_unknown, left) if left * (count + 1) >= _ABOVE else np.inf
+    above = np.maximum(of_known - start, 0)
+    slopes = (slope for slope in (steepest * _SLOPES).tolist() if limit(of_unknown + slope * above, rate) <= highest)
+    return KnownDefects(start=start, slope=next(slopes, 0.0))
 
 
 def known_scores(

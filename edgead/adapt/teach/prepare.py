@@ -31,14 +31,14 @@ from edgead.adapt.kept_images import (
 from edgead.adapt.memory_bank.coreset import Merged, merge, spacing
 from edgead.adapt.patch_features import each_features
 from edgead.adapt.recalibrate import without_copies
-from edgead.adapt.teach.defects import Defects, check_room, known_defects, learn_defects
+from edgead.adapt.teach.defects import Defects, known_defects, learn_defects
 from edgead.adapt.teach.guard import Offered, examine, refuse_doubtful, write_sheet
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.manifest import FROM_GOOD, Kept, Manifest, Preprocessing
 from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
-from edgead.calibration.conformal import CalibrationError, check_support
+from edgead.calibration.conformal import check_support
 from edgead.calibration.group_conformal import have_several
 from edgead.dataset.folders import Progress, StageProgress, check_images, no_progress, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images
@@ -240,8 +240,6 @@ class Prepared:
         Two rows of the old bank are at least so far apart.
     defects : Defects
         Marked ones, those that the model knows already too.
-    no_room : str
-        Why the bad parts do not become known defects; empty where nothing is in the way.
     left_out : int
         Images that have not the depth that the model reads, such as marks from before it.
     """
@@ -257,7 +255,6 @@ class Prepared:
     merged: Merged
     width: float
     defects: Defects
-    no_room: str = ""
     left_out: int = 0
 
     def to_dict(self) -> dict[str, object]:
@@ -295,7 +292,6 @@ class Prepared:
             + f", {len(self.defects)} marked defects to know" * self.defects.are_enough
             + f"; {self.merged.added} of "
             f"{len(self.merged.bank)} rows of the memory bank are replaced."
-            + f" The bad parts only test it: {self.no_room}." * bool(self.no_room)
             + f" {self.left_out} images are left out: they have not the depth that the model reads."
             * bool(self.left_out)
         )
@@ -345,11 +341,6 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
         )
     taught, held_out = _split(paths, plan.held_out_share, group_images(paths, plan.group)) if paths else ([], [])
     good = find_calibration_images(artifact, plan.calibration, taught=paths, group=plan.group)
-    no_room = _no_room(artifact, good) if defects.are_enough else ""
-    if no_room:
-        if only_bad or len(known_defects(artifact)):
-            raise CalibrationError(no_room)
-        defects = known_defects(artifact)
     with Detector(artifact, runtime="onnxruntime", precision="fp32") as detector:
         offered = examine(detector, paths, partial(progress, "examine images"))
         if plan.sheet:
@@ -361,9 +352,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
     images = Images(taught, spec)
     new = _uncovered(artifact, bank, max(width, _harmless(artifact.manifest)), images, progress)
     merged = merge(bank, new, progress=partial(progress, "merge memory bank"))
-    return Prepared(
-        artifact, plan, taught, held_out, bad, offered, digest, good, merged, width, defects, no_room, left_out
-    )
+    return Prepared(artifact, plan, taught, held_out, bad, offered, digest, good, merged, width, defects, left_out)
 
 
 def _as_deep(paths: Sequence[Path], spec: Preprocessing) -> list[Path]:
@@ -408,17 +397,6 @@ def _check(artifact: Artifact) -> None:
                 f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "
                 "alone cannot make again: calibrate it for a rate that they support, then teach"
             )
-
-
-def _no_room(artifact: Artifact, good: CalibrationImages) -> str:
-    """Why the good images support no limit of known defects beside that of unknown ones; empty where they do."""
-    limits = artifact.graph("fp32").calibration
-    assert limits is not None
-    try:
-        check_room(limits.false_reject_rate, len(good.paths), good.groups)
-    except CalibrationError as error:
-        return str(error)
-    return ""
 
 
 def _check_bad(bad: Sequence[Path], good: Sequence[Path], read: Callable[[Path], np.ndarray]) -> list[Path]:
