@@ -56,6 +56,10 @@ class StandIn:
         return self
 
     num_io_tensors = 2
+    num_optimization_profiles = 1
+
+    def get_tensor_profile_shape(self, name, profile):
+        return [SHAPE] * 3
 
     def get_tensor_name(self, i):
         return ("image", "features")[i]
@@ -89,13 +93,13 @@ def opened(monkeypatch, tmp_path):
     manifest = SimpleNamespace(preprocessing=spec, input="image", outputs=["features"], output="features")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
-    runtimes, allocate = [], TensorRtRuntime._allocate
+    runtimes, allocate = [], tensorrt._Network._allocate
 
-    def allocate_with_constant(self, artifact, wanted, on_device):
-        api = wanted.flavour.api
+    def allocate_with_constant(self, types):
+        api = self._flavour.api
         api.pinned = self._device.pinned(FEATURES, np.float32)
         api.pinned[...] = api.constant
-        allocate(self, artifact, wanted, on_device)
+        allocate(self, types)
 
     def open_on(stand_in):
         wanted = SimpleNamespace(
@@ -104,7 +108,7 @@ def opened(monkeypatch, tmp_path):
         runtimes.append(TensorRtRuntime(SimpleNamespace(manifest=manifest, wanted=wanted), None))
         return runtimes[-1]
 
-    monkeypatch.setattr(TensorRtRuntime, "_allocate", allocate_with_constant)
+    monkeypatch.setattr(tensorrt._Network, "_allocate", allocate_with_constant)
     monkeypatch.setattr(tensorrt, "find_engine", lambda artifact, graph, gpu: artifact.wanted)
     yield open_on
     for runtime in runtimes:
@@ -160,7 +164,7 @@ def test_a_frame_is_one_graph(opened, caplog):
 def test_what_rtx_has_compiled_is_there_at_the_next_start(opened, tmp_path, caplog):
     first, second = RtxStandIn(), RtxStandIn()
     runtime = opened(first)
-    assert first.given is None and runtime._plain.graph is None
+    assert first.given is None and runtime._one._plain.graph is None
     assert runtime.launches.startswith("piece by piece") and runtime.launches.endswith("the network as one CUDA graph")
     (kept,) = (tmp_path / "edgead" / "tensorrt").iterdir()
     assert kept.name == "runtime.tensorrt_rtx-1.7.1.Card-sm86"
@@ -186,7 +190,7 @@ def test_a_network_that_cannot_be_captured_runs_piece_by_piece(opened, caplog):
     stand_in = StandIn(refuses_to_be_captured)
     with caplog.at_level("INFO"):
         runtime = opened(stand_in)
-    assert runtime._plain.graph is None and "cannot be captured" in caplog.text
+    assert runtime._one._plain.graph is None and "cannot be captured" in caplog.text
     before = stand_in.runs
     for _ in range(2):
         np.testing.assert_array_equal(runtime.run(np.zeros(SHAPE, np.uint8))["features"], stand_in.constant)
@@ -245,7 +249,7 @@ def test_what_another_runtime_does_while_it_opens_spoils_no_capture(opened):
     stand_in = StandIn(run)
     runtime = opened(stand_in)
     threads[0].join()
-    assert reading.is_set() and runtime._plain.graph and stand_in.runs == 2
+    assert reading.is_set() and runtime._one._plain.graph and stand_in.runs == 2
 
 
 def test_a_capture_that_others_spoil_is_made_again(opened):
@@ -257,4 +261,4 @@ def test_a_capture_that_others_spoil_is_made_again(opened):
         return True
 
     stand_in = StandIn(run)
-    assert opened(stand_in)._plain.graph and stand_in.runs == 3
+    assert opened(stand_in)._one._plain.graph and stand_in.runs == 3
