@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,14 +21,17 @@ from gpu import needs_gpu
 from test_device import needs_graphs
 from test_engine_runtime import StandIn, refuses_to_be_captured
 
+from benchmarks import gpu_batch
 from edgead import Detector
 from edgead.artifact.folder import Artifact
 from edgead.artifact.preprocess import preprocess
 from edgead.artifact.tiling import Tiling
 from edgead.cli import doctor
+from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, load_image
 from edgead.runtime import RUNTIMES, tensorrt
 from edgead.runtime.device import CopiedMemory, Gpu, OneMemory
+from edgead.runtime.engine_builder import EngineError
 from edgead.runtime.frames_on_gpu import FramesOnGpu
 from edgead.runtime.ort import OrtRuntime
 from edgead.runtime.tensorrt import TensorRtRuntime
@@ -424,8 +428,59 @@ def test_tiles_of_a_frame_go_together(trained_model, network, driver, images, ba
 def test_times_of_a_run_are_divided_among_its_images(trained_model, network, images):
     network(batch=3)
     with Detector.load(trained_model, runtime="tensorrt") as detector:
-        found = list(detector.predict(images))
-    assert len({one.stage_times.infer_ms for one in found}) == len({one.stage_times.preprocess_ms for one in found}) == 1
+        begin = time.perf_counter()
+        times = [verdict.stage_times for verdict in detector.predict(images)]
+        took_ms = 1000 * (time.perf_counter() - begin)
+    assert 0 < sum(each.preprocess_ms + each.infer_ms for each in times) <= took_ms
+
+
+def test_the_benchmark_compares_them(trained_model, network, images):
+    network(batch=2)
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        found = gpu_batch.compare(detector, images[:2], rounds=1)
+    assert found["images at once"] == 2 and found["score difference"] == 0
+    assert found["frame alone ms"] > 0 and found["frame at once ms"] > 0
+    network()
+    with pytest.raises(SystemExit, match="takes one image at a time: build it with --batch"):
+        gpu_batch.main([str(trained_model)])
+
+
+def test_lanes_of_a_run_on_the_host(trained_model, network, board):
+    """Where the kernels cannot score, on either kind of card."""
+    rng, artifact = np.random.default_rng(5), Artifact.load(trained_model)
+    for integrated in (0, 1):
+        board.emulator_set(b"integrated", integrated)
+        network(batch=2)
+        runtime = TensorRtRuntime(artifact, artifact.graph())
+        spec, images = artifact.manifest.preprocessing, rng.integers(0, 256, (2, 200, 210, 3), np.uint8)
+        alone = []
+        for image in images:
+            runtime.take(image, spec)
+            alone.append(runtime.run(runtime.input)["features"].copy())
+        runtime.several.take([(image, spec) for image in images])
+        for lane, expected in zip(runtime.several.run(), alone, strict=True):
+            np.testing.assert_array_equal(lane["features"], expected)
+        assert runtime.several.outputs["features"].shape == (2, *alone[0].shape[1:])
+        runtime.close()
+        with pytest.raises(RuntimeError, match="was closed"):
+            runtime.several.take([(images[0], spec)])
+        with pytest.raises(RuntimeError, match="was closed"):
+            runtime.several.run()
+
+
+def test_a_head_that_remembers_frames_gets_them_one_by_one(trained_model, network, images, monkeypatch):
+    monkeypatch.setattr(NearestHead, "frames", property(lambda head: 2))
+    network(batch=3)
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        assert detector.at_once == 1
+        assert [verdict.decision for verdict in detector.predict(images)] == ["ok", "reject", "ok"]
+
+
+def test_a_profile_that_is_not_taken_is_an_error(trained_model, network, monkeypatch):
+    monkeypatch.setattr(OrtContext, "set_optimization_profile_async", lambda self, profile, stream: False)
+    network(batch=3)
+    with pytest.raises(EngineError, match="TensorRT does not take profile 1 of its engine: TensorRT gave no reason"):
+        Detector.load(trained_model, runtime="tensorrt")
 
 
 def test_a_piecewise_run_of_several(trained_model, network, images):

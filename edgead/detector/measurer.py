@@ -386,9 +386,7 @@ class Measurer:
                 for one in some:
                     yield self._measure_input(one, score, describe_above)
 
-    def _measure_input(
-        self, one: Input, score: Score, describe_above: Callable[[], float]
-    ) -> Measurement | None:
+    def _measure_input(self, one: Input, score: Score, describe_above: Callable[[], float]) -> Measurement | None:
         image, spec = one
         t0 = time.perf_counter_ns()
         if self._takes_frames is not None:

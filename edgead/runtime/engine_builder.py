@@ -87,7 +87,9 @@ def build_engine(
     profile = {one.name: _batch_of_one(one, graph) for one in inputs}
     fixed = [one.name for one in inputs if one.shape[0] != -1]
     if batch > 1 and fixed:
-        raise EngineError(f"{graph}: its input {fixed[0]!r} takes one image at a time: build its engine without --batch")
+        raise EngineError(
+            f"{graph}: its input {fixed[0]!r} takes one image at a time: build its engine without --batch"
+        )
     config = _config(builder, flavour, target, log)
     for images in sorted({1, batch}):
         _add_profile(builder, config, flavour, profile, images, log)
