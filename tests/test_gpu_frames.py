@@ -343,11 +343,12 @@ def check_same(found, alone):
         assert one.image is expected.image or (one.image == expected.image).all()
 
 
-def test_images_of_a_list_go_together_and_get_what_they_get_alone(trained_model, network, images):
+def test_images_of_a_list_go_together_and_get_what_they_get_alone(trained_model, network, images, caplog):
     good, bad, _ = images
     others = [bad, good, good[::-1].copy(), bad, good[:, ::-1].copy()]
     found, alone, made = of_several(trained_model, network, 3, others)
     check_same(found, alone)
+    assert "the CPU prepares" not in caplog.text
     assert len({verdict.image_score for verdict in found}) == 4  # none is another's
     one, several = made.contexts
     # While it opens a run each before the scorer is there and behind it; then three images, and two of three.
