@@ -387,7 +387,9 @@ def test_images_at_once_in_one_memory_are_copied_nowhere(trained_model, network,
 
 def test_images_at_once_need_not_have_one_shape(trained_model, network, images):
     good, bad, _ = images
-    check_same(*of_several(trained_model, network, 2, [good, bad[:300], bad[:, 20:], good])[:2])
+    found, alone, made = of_several(trained_model, network, 2, [good, bad[:300], bad[:, 20:], good])
+    check_same(found, alone)
+    assert [context.runs for context in made.contexts] == [2, 4]  # all of them at once
 
 
 def test_an_image_that_cannot_be_judged_is_reported_at_its_turn(trained_model, network, images, tmp_path):

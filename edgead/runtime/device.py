@@ -39,31 +39,47 @@ class Gpu:
         return f"{self.name} ({self.target})"
 
 
-class Shared(Protocol):
-    """Memory that the host and the GPU both use: a pinned array, and its address on the GPU.
-
-    Where the two have one memory it is the same bytes, and both copies do nothing. Otherwise it is a pinned array and
-    memory on the GPU, and what one side wrote the other sees after a copy. In either case the host sees what was put
-    into the stream only after `Device.wait`, and writes nothing that the stream still reads.
-
-    Attributes
-    ----------
-    array : ndarray
-        Zeros at first. It may outlive the device, as `Device.pinned` says.
-    address : int
-        Valid until `Device.close`.
-    """
+@dataclass(frozen=True, slots=True)
+class OneMemory:
+    """`Shared` where host and GPU have one memory: the same bytes, and both copies do nothing."""
 
     array: np.ndarray
     address: int
 
+    def copy_in(self, part: slice = _ALL) -> None: ...
+
+    def copy_out(self, part: slice = _ALL) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedMemory:
+    """`Shared` where host and GPU have memories of their own: what one side wrote the other sees after a copy."""
+
+    array: np.ndarray
+    address: int
+    device: Device
+
+    @classmethod
+    def allocate(cls, device: Device, shape: tuple[int, ...], dtype: npt.DTypeLike) -> CopiedMemory:
+        array = device.pinned(shape, dtype)
+        return cls(array, device.allocate(array.nbytes), device)
+
     def copy_in(self, part: slice = _ALL) -> None:
         """Show the GPU what the host wrote, in the stream; `part` is of the flat array."""
-        ...
+        self.device.copy_in(self._at(part), self.array.reshape(-1)[part])
 
     def copy_out(self, part: slice = _ALL) -> None:
         """Show the host what the GPU wrote, in the stream; likewise."""
-        ...
+        self.device.copy_out(self.array.reshape(-1)[part], self._at(part))
+
+    def _at(self, part: slice) -> int:
+        return self.address + self.array.itemsize * (part.start or 0)
+
+
+Shared = OneMemory | CopiedMemory
+"""Memory that host and GPU both use: a pinned array, zeros at first, which may outlive the device, and its address on
+the GPU, until `Device.close`. The host calls `copy_in` after it wrote and `copy_out` before it reads, whichever of the
+two it is; it reads after `Device.wait`, and writes nothing that is in the stream."""
 
 
 class Device(Protocol):
@@ -87,7 +103,7 @@ class Device(Protocol):
         ...
 
     def share(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Shared:
-        """Allocate memory that the host and the GPU both use."""
+        """Allocate memory that the host and the GPU both use; see `Shared`."""
         ...
 
     def copy_in(self, address: int, source: np.ndarray) -> None:
@@ -122,41 +138,6 @@ class Device(Protocol):
 
 class CudaError(RuntimeError):
     """A call of the driver failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class CopiedMemory:
-    """`Shared` where host and GPU have memories of their own."""
-
-    array: np.ndarray
-    address: int
-    device: Device
-
-    @classmethod
-    def allocate(cls, device: Device, shape: tuple[int, ...], dtype: npt.DTypeLike) -> CopiedMemory:
-        array = device.pinned(shape, dtype)
-        return cls(array, device.allocate(array.nbytes), device)
-
-    def copy_in(self, part: slice = _ALL) -> None:
-        self.device.copy_in(self._at(part), self.array.reshape(-1)[part])
-
-    def copy_out(self, part: slice = _ALL) -> None:
-        self.device.copy_out(self.array.reshape(-1)[part], self._at(part))
-
-    def _at(self, part: slice) -> int:
-        return self.address + self.array.itemsize * (part.start or 0)
-
-
-@dataclass(frozen=True, slots=True)
-class OneMemory:
-    """`Shared` where host and GPU have one memory."""
-
-    array: np.ndarray
-    address: int
-
-    def copy_in(self, part: slice = _ALL) -> None: ...
-
-    def copy_out(self, part: slice = _ALL) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

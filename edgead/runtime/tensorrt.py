@@ -225,8 +225,8 @@ class _Network:
                 f"{', '.join(manifest.outputs)} as the manifest says: write the graph again with `edgead export`"
             )
         self._given = device.share(shape, spec.dtype)
-        self.input = self._given.array
-        self._set_address(manifest.input, self._given.address)
+        self.input, self._target = self._given.array, self._given.address
+        self._set_address(manifest.input, self._target)
         self.outputs: dict[str, Any] = {}
         self.lanes: list[dict[str, Any]] = [{} for _ in range(self.count)]
         for name in manifest.outputs:
@@ -332,7 +332,7 @@ class _Network:
         """Prepare for frames of a shape; None where the CPU must prepare them, as it would give other pixels."""
         with _ONE_AT_A_TIME, self._device.current():
             try:
-                frames = FramesOnGpu(self._device, shape, size, sides, self._given.address, self.count)
+                frames = FramesOnGpu(self._device, shape, size, sides, self._target, self.count)
                 differing = frames.differing()
             except (ValueError, RuntimeError) as error:
                 problem = str(error)
