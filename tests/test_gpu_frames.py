@@ -471,12 +471,11 @@ def test_lanes_of_a_run_on_the_host(trained_model, network, board):
             runtime.several.run()
 
 
-def test_a_head_that_remembers_frames_gets_them_one_by_one(trained_model, network, images, monkeypatch):
-    monkeypatch.setattr(NearestHead, "frames", property(lambda head: 2))
-    network(batch=3)
-    with Detector.load(trained_model, runtime="tensorrt") as detector:
-        assert detector.at_once == 1
-        assert [verdict.decision for verdict in detector.predict(images)] == ["ok", "reject", "ok"]
+def test_images_at_once_whose_head_is_on_the_host(trained_model, network, driver, images, monkeypatch):
+    monkeypatch.setattr(NearestHead, "takes_gpu_arrays", False)
+    found, alone, made = of_several(trained_model, network, 3, images)
+    check_same(found, alone)
+    assert [context.runs for context in made.contexts] == [1, 2]
 
 
 def test_a_profile_that_is_not_taken_is_an_error(trained_model, network, monkeypatch):

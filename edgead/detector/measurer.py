@@ -237,7 +237,7 @@ class Measurer:
         self.at_once = 1
         try:
             self._scorer = self._open_scorer(self._runtime.outputs)
-            if self._several is not None and self.manifest.head.frames == 1 and self.manifest.head.new_state() is None:
+            if self._several is not None:
                 self._lanes, self.at_once = self._open_lanes(self._several), self._several.count
         except BaseException:
             self.close()
@@ -266,8 +266,11 @@ class Measurer:
 
     def _open_lanes(self, several: Several) -> Sequence[Scorer]:
         """Prepare scoring of each image of a run: one scorer on the host for all, or one each on the GPU."""
+        if isinstance(several.outputs[self.manifest.output], np.ndarray):
+            return [self._scorer] * several.count
         scorer = self._open_scorer(several.outputs)
-        return scorer.lanes if isinstance(scorer, ScoresSeveral) else [self._scorer] * several.count
+        assert isinstance(scorer, ScoresSeveral)  # what takes arrays of a GPU does
+        return scorer.lanes
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """Read an image file as this model measures it: 8-bit BGR, or the values of one channel with all their bits.
