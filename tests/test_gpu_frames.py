@@ -27,6 +27,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.preprocess import preprocess
 from edgead.artifact.tiling import Tiling
 from edgead.cli import doctor
+from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
 from edgead.images.files import ImageError, load_image
 from edgead.runtime import RUNTIMES, tensorrt
@@ -228,12 +229,16 @@ def test_with_one_memory_everything_goes_with_the_detector(trained_model, networ
     assert board.emulator_live() == before
 
 
-def test_what_cannot_be_captured_goes_piece_by_piece(trained_model, network, driver, images):
+@pytest.mark.parametrize("integrated", [0, 1])
+def test_what_cannot_be_captured_goes_piece_by_piece(trained_model, network, board, images, monkeypatch, integrated):
+    monkeypatch.setattr(FramesOnGpu, "_seconds", lambda self, frames: isinstance(frames, CopiedMemory))
+    board.emulator_set(b"integrated", integrated)
     network(refuses_in_captures)
     found = []
-    launches = check_verdicts(trained_model, images, lambda: found.append(counts(driver)))
+    launches = check_verdicts(trained_model, images, lambda: found.append(counts(board)))
     assert launches == "piece by piece from the image to the map: it cannot be captured in a CUDA graph"
-    assert found[3::2] == [[0, 1, 1, 1, 0]] * 2
+    copied = 1 - integrated
+    assert found[3::2] == [[0, 1, copied, copied, 0]] * 2
 
 
 def refuses_in_captures(stream):
@@ -399,6 +404,13 @@ def test_an_image_that_cannot_be_judged_is_reported_at_its_turn(trained_model, n
         verdicts = iter(detector.predict([images[0], images[1], tmp_path / "bad.png", images[2]]))
         assert [next(verdicts).decision for _ in range(2)] == ["ok", "reject"]
         with pytest.raises(ImageError, match="bad.png"):
+            next(verdicts)
+    artifact = Artifact.load(trained_model)
+    artifact = Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=(0, 0, 480, 400)))
+    with Detector(artifact, runtime="tensorrt") as detector:
+        verdicts = iter(detector.predict([images[0], images[0][:300], images[1]]))
+        assert next(verdicts) == detector.predict(images[0])
+        with pytest.raises(SettingsError, match="does not fit in an image of 480x300"):
             next(verdicts)
 
 

@@ -22,7 +22,7 @@ from edgead.detector.box_sizes import in_mm
 from edgead.detector.golden_likeness import FormatCheck
 from edgead.detector.known_kinds import open_kinds
 from edgead.detector.measurer import Measurement, Measurer, Score
-from edgead.errors import EdgeadError, SettingsError
+from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.boxes import find_boxes
 from edgead.images.files import ImageError
@@ -274,7 +274,7 @@ class Detector(Measurer):
             some = images[begin : begin + self.at_once]
             try:
                 verdicts = self._predict_at_once(some, colour)
-            except (EdgeadError, ValueError):  # comes again, at the turn of the image that it is of
+            except ValueError:  # comes again, at the turn of the image that it is of
                 verdicts = []
             if verdicts:
                 yield from verdicts
