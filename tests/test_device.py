@@ -17,7 +17,7 @@ from emulated_driver import emulated_driver
 from gpu import needs_gpu
 
 from edgead.errors import SettingsError
-from edgead.runtime.device import CudaBindings, CudaError, PyCuda, call, find_gpu, open_device
+from edgead.runtime.device import CopiedMemory, CudaBindings, CudaError, PyCuda, call, find_gpu, open_device
 
 BINDINGS = importlib.util.find_spec("cuda.bindings") is not None if importlib.util.find_spec("cuda") else False
 EACH = [
@@ -280,6 +280,7 @@ def test_pycuda_frees_what_is_pinned_where_its_context_is(monkeypatch):
     driver = SimpleNamespace(
         Stream=lambda flags: SimpleNamespace(handle=1),
         pagelocked_zeros=lambda shape, dtype: Memory(shape, dtype),
+        mem_alloc=lambda nbytes: 1000 + nbytes,
     )
     card = SimpleNamespace(name=lambda: "Card", compute_capability=lambda: (8, 7))
     monkeypatch.setattr("edgead.runtime.device._pycuda", lambda: (driver, card, context))
@@ -291,6 +292,8 @@ def test_pycuda_frees_what_is_pinned_where_its_context_is(monkeypatch):
     del array
     assert freed_in == [["context"]] and not current
     assert device.capture(lambda: True) is None
+    shared = device.share((2, 3), np.float32)  # of memories of their own, whatever the card is
+    assert (type(shared), shared.address, shared.array.shape) == (CopiedMemory, 1024, (2, 3)) and not device.unified
 
 
 def test_what_pycuda_refuses_is_an_error_of_cuda(monkeypatch):
