@@ -408,12 +408,16 @@ def test_flavours_are_named_apart(flavour):
 
 
 def test_a_profile_that_is_not_taken_is_reported(flavour):
-    config = SimpleNamespace(clear_flag=lambda flag: None, add_optimization_profile=lambda profile: -1)
+    given = []
+    config = SimpleNamespace(add_optimization_profile=lambda profile: -1)
     builder = SimpleNamespace(
-        create_optimization_profile=lambda: SimpleNamespace(set_shape=lambda name, *shapes: None),
+        create_optimization_profile=lambda: SimpleNamespace(
+            set_shape=lambda name, *shapes: given.append((name, [engine_builder.shape_of(dims) for dims in shapes]))
+        ),
     )
     with pytest.raises(EngineError, match="takes no batches of 4 of {'image': .*TensorRT gave no reason"):
         engine_builder._add_profile(builder, config, flavour, {"image": (1, 8, 8, 3)}, 4, Log(flavour.api))
+    assert given == [("image", [(4, 8, 8, 3)] * 3)]  # smallest, most usual and largest
 
 
 def test_the_gpu_that_is_here_is_tensorrts_first(monkeypatch, flavour):

@@ -173,7 +173,8 @@ class Detector(Measurer):
         Returns
         -------
         ImageVerdict, or Verdicts of a sequence, or an iterator of ImageVerdict of an iterator
-            Of many, each is read and judged when its verdict is asked for.
+            Of many, each is read and judged when its verdict is asked for; of a list, with the next few that go with it
+            in one run of an engine for batches.
 
         Raises
         ------
