@@ -25,6 +25,7 @@ BENCHMARKS = (
     "first_verdict",
     "fleet",
     "golden",
+    "gpu_batch",
     "gpu_first_hour",
     "gpu_networks",
     "gpu_search",

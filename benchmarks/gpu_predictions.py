@@ -48,6 +48,8 @@ class Prediction:
 
 
 _D384, _D168 = "nearest 784x384x10000 k1", "nearest 1600x168x10000 k1"
+# Four images at once: products by waves of blocks, the rest four times, but twice where a card has room for more.
+_AT_ONCE = "nearest 3136x384x10000 k1 whole us"
 
 
 def _nearest(
@@ -76,6 +78,7 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
                 refuted_products=(18, 35),
             ),
             *_nearest(_D168, products=(20, 26), measure=(3, 6), whole=_about(31)),
+            Prediction(_AT_ONCE, 75, 105),
             Prediction(f"{_D384} torch half us", 90, 120),
             *_networks("fp16", small=(0.23, 0.35), medium=(0.53, 0.65), nano=(0.1, 0.15)),
             *_networks("fp32", small=_about(1.9), medium=_about(5.9), nano=_about(0.2)),
@@ -87,13 +90,17 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         [
             *_nearest(_D384, prepare=(4, 5), products=(50, 58), measure=(2, 4), whole=_about(60)),
             *_nearest(_D168, products=_about(48), measure=(2.5, 5), whole=_about(57)),
+            Prediction(_AT_ONCE, 150, 175),
             *_networks("fp16", small=_about(0.8), medium=_about(2.4), nano=_about(0.15)),
         ],
     ),
     (
         "RTX 3060",
         r"RTX 3060(?! Ti)",
-        _nearest(_D384, prepare=_about(12), products=_about(300), measure=(7, 10), whole=_about(318)),
+        [
+            *_nearest(_D384, prepare=_about(12), products=_about(300), measure=(7, 10), whole=_about(318)),
+            Prediction(_AT_ONCE, 1130, 1170),
+        ],
     ),
     (
         "AGX Orin 64",
@@ -101,6 +108,7 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         [
             *_nearest(_D384, prepare=_about(20), products=_about(217), measure=(17, 23), whole=_about(260)),
             *_nearest(_D168, products=_about(235), measure=(32, 40), whole=_about(290)),
+            Prediction(_AT_ONCE, 890, 920),
         ],
     ),
     (
@@ -109,6 +117,7 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         [
             *_nearest(_D384, prepare=_about(38), products=_about(545), measure=(44, 59), whole=_about(635)),
             *_nearest(_D168, products=_about(585), measure=(83, 100), whole=_about(710)),
+            Prediction(_AT_ONCE, 2260, 2320),
             *_networks("fp16", small=_about(9), medium=_about(28), nano=(0.4, 0.6)),
         ],
     ),
@@ -118,6 +127,7 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         [
             *_nearest(_D384, prepare=_about(56), products=_about(870), measure=(72, 96), whole=_about(1005)),
             *_nearest(_D168, products=_about(915), measure=(135, 165), whole=_about(1115)),
+            Prediction(_AT_ONCE, 3590, 3690),
         ],
     ),
 )  # fmt: skip

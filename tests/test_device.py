@@ -17,7 +17,7 @@ from emulated_driver import emulated_driver
 from gpu import needs_gpu
 
 from edgead.errors import SettingsError
-from edgead.runtime.device import CudaBindings, CudaError, PyCuda, call, find_gpu, open_device
+from edgead.runtime.device import CopiedMemory, CudaBindings, CudaError, PyCuda, call, find_gpu, open_device
 
 BINDINGS = importlib.util.find_spec("cuda.bindings") is not None if importlib.util.find_spec("cuda") else False
 EACH = [
@@ -169,7 +169,75 @@ def emulator():
     """The emulated driver, which counts."""
     library = emulated_driver()
     yield library
-    library.emulator_set(b"graphs", 0)
+    for name, usual in ((b"graphs", 0), (b"integrated", 0), (b"maps", 1)):
+        library.emulator_set(name, usual)
+
+
+@needs_gpu
+def test_what_is_shared_is_seen_by_both(device):
+    with device.current():
+        here, there = device.share((2, 3), np.float32), device.share((2, 3), np.float32)
+        assert here.array.shape == (2, 3) and here.array.dtype == np.float32 and not here.array.any()
+        fetched = device.pinned((2, 3), np.float32)
+        here.array[...] = np.arange(6).reshape(2, 3)
+        here.copy_in()
+        device.copy_out(fetched, here.address)
+        device.copy_in(there.address, here.array)
+        there.copy_out()
+        device.wait()
+        np.testing.assert_array_equal(fetched, here.array)
+        np.testing.assert_array_equal(there.array, here.array)
+
+
+@needs_gpu
+@needs_graphs
+@pytest.mark.parametrize("integrated", [0, 1])
+def test_a_part_of_what_is_shared(emulator, integrated):
+    emulator.emulator_set(b"integrated", integrated)
+    device = CudaBindings()
+    assert device.unified == bool(integrated)
+    with device.current():
+        shared, fetched = device.share((2, 3), np.float32), device.pinned((2, 3), np.float32)
+        assert shared.address != shared.array.ctypes.data  # or who takes one for the other would not be noticed
+        shared.copy_in()
+        device.wait()
+        shared.array[...] = np.arange(1, 7).reshape(2, 3)
+        shared.copy_in(slice(2, 5))
+        device.copy_out(fetched, shared.address)
+        device.wait()
+        assert fetched.ravel().tolist() == ([1, 2, 3, 4, 5, 6] if integrated else [0, 0, 3, 4, 5, 0])
+        fetched[...] = 9
+        device.copy_in(shared.address, fetched)
+        shared.copy_out(slice(1, 3))
+        assert shared.array.max() < 9  # nothing is done before the wait
+        device.wait()
+        assert shared.array.ravel().tolist() == ([9] * 6 if integrated else [1, 9, 9, 4, 5, 6])
+    device.close()
+
+
+@needs_gpu
+@needs_graphs
+def test_what_one_memory_holds_outlives_its_device(emulator):
+    emulator.emulator_set(b"integrated", 1)
+    before = emulator.emulator_live()
+    device = CudaBindings()
+    with device.current():
+        array = device.share((3,), np.float32).array
+    device.close()
+    array[...] = 1
+    assert emulator.emulator_live() == before + 3  # the array at two addresses, and the context that it is in
+    del array
+    assert emulator.emulator_live() == before
+
+
+@needs_gpu
+@needs_graphs
+def test_without_addresses_for_it_memory_is_copied(emulator):
+    emulator.emulator_set(b"integrated", 1)
+    emulator.emulator_set(b"maps", 0)
+    device = CudaBindings()
+    assert not device.unified
+    device.close()
 
 
 @needs_gpu
@@ -212,6 +280,7 @@ def test_pycuda_frees_what_is_pinned_where_its_context_is(monkeypatch):
     driver = SimpleNamespace(
         Stream=lambda flags: SimpleNamespace(handle=1),
         pagelocked_zeros=lambda shape, dtype: Memory(shape, dtype),
+        mem_alloc=lambda nbytes: 1000 + nbytes,
     )
     card = SimpleNamespace(name=lambda: "Card", compute_capability=lambda: (8, 7))
     monkeypatch.setattr("edgead.runtime.device._pycuda", lambda: (driver, card, context))
@@ -223,6 +292,8 @@ def test_pycuda_frees_what_is_pinned_where_its_context_is(monkeypatch):
     del array
     assert freed_in == [["context"]] and not current
     assert device.capture(lambda: True) is None
+    shared = device.share((2, 3), np.float32)  # of memories of their own, whatever the card is
+    assert (type(shared), shared.address, shared.array.shape) == (CopiedMemory, 1024, (2, 3)) and not device.unified
 
 
 def test_what_pycuda_refuses_is_an_error_of_cuda(monkeypatch):

@@ -128,6 +128,34 @@ def test_holes_are_hidden_as_on_the_host(device, rng, head):
 
 @needs_cuda
 @needs_gpu
+@pytest.mark.parametrize("head", [NearestHead(sigma_px=2.0), MapHead(), NearestHead(by_place=True)], ids=str)
+def test_each_image_of_a_run_is_scored_by_itself(device, rng, head):
+    """Bit for bit what it gets alone, also where it alone has holes."""
+    shape = (3, *GRID) if isinstance(head, MapHead) else (3, *GRID, 20)
+    outputs = rng.random(shape, np.float32)
+    arrays = {"memory_bank": rng.random((50, 20), np.float32), "usual_scores": rng.random(GRID, np.float32)}
+    arrays = {name: array for name, array in arrays.items() if name in head.arrays}
+    together, alone = OnGpu(device, outputs), OnGpu(device, outputs[:1])
+    several, single = (head.open({head.patches.name: there.array}, arrays, SIZE) for there in (together, alone))
+    assert len(several.lanes) == 3 and several.lanes[0] is several and single.lanes == [single]
+    for _ in range(2):
+        together.run(outputs)
+        found = []
+        for number, lane in enumerate(several.lanes):
+            beside = {"hidden": rng.random(GRID) < 0.2} if number == 1 else {}
+            scored = lane.score(beside)
+            found.append((scored.image_score, *lane.anomaly_map(scored.patch_scores), beside))
+        for output, (image_score, anomaly_map, maximum, beside) in zip(outputs, found, strict=True):
+            alone.run(output[None])
+            scored = single.score(beside)
+            expected, highest = single.anomaly_map(scored.patch_scores)
+            assert (image_score, maximum) == (scored.image_score, highest)
+            np.testing.assert_array_equal(anomaly_map, expected)
+        outputs = outputs[::-1].copy()
+
+
+@needs_cuda
+@needs_gpu
 def test_a_map_that_was_handed_out_stays(device, rng):
     there = OnGpu(device, np.zeros((1, *GRID), np.float32))
     scorer = MapHead().open({"patch_scores": there.array}, {}, SIZE)

@@ -127,6 +127,33 @@ def test_an_engine_of_every_precision(artifact, flavour, precision):
     assert len(others) == 3
 
 
+@pytest.mark.slow
+def test_an_engine_for_batches_has_a_profile_more(artifact, flavour):
+    path, stamp = make_engine(artifact, target="sm86", batch=3)
+    assert stamp.batch == 3 and stamp.profile == {"image": (1, 160, 160, 3)}
+    content = wanted(artifact, flavour).read()
+    plain, _ = build_engine(artifact.graph().path, artifact.graph().read_whole(), flavour, "sm86")
+    assert content == path.read_bytes() and content != plain
+
+
+def test_profiles_are_of_one_image_and_of_the_batch(artifact, flavour, monkeypatch):
+    added = []
+    monkeypatch.setattr(engine_builder, "_add_profile", lambda *arguments: added.append(arguments[3:5]))
+    graph = artifact.graph()
+    for batch in (1, 4):
+        with pytest.raises(EngineError, match="built no engine"):  # without a profile
+            build_engine(graph.path, graph.read_whole(), flavour, "sm86", batch=batch)
+    shapes = {"image": (1, 160, 160, 3)}
+    assert added == [(shapes, 1), (shapes, 1), (shapes, 4)]
+
+
+def test_a_graph_of_one_image_makes_no_batches(artifact, flavour):
+    whole = onnx.load_from_string(artifact.graph().read_whole())
+    whole.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    with pytest.raises(EngineError, match="'image' takes one image at a time: build its engine without --batch"):
+        build_engine(Path("model.onnx"), whole.SerializeToString(), flavour, "sm86", batch=2)
+
+
 def test_engines_are_no_part_of_the_artifact(artifact):
     assert not any(name.startswith(ENGINES) for name in artifact.manifest.files)
     assert not any(name.startswith(ENGINES) for name in write_manifest(artifact.path, artifact.manifest).files)
@@ -381,13 +408,16 @@ def test_flavours_are_named_apart(flavour):
 
 
 def test_a_profile_that_is_not_taken_is_reported(flavour):
-    config = SimpleNamespace(clear_flag=lambda flag: None, add_optimization_profile=lambda profile: -1)
+    given = []
+    config = SimpleNamespace(add_optimization_profile=lambda profile: -1)
     builder = SimpleNamespace(
-        create_builder_config=lambda: config,
-        create_optimization_profile=lambda: SimpleNamespace(set_shape=lambda name, *shapes: None),
+        create_optimization_profile=lambda: SimpleNamespace(
+            set_shape=lambda name, *shapes: given.append((name, [engine_builder.shape_of(dims) for dims in shapes]))
+        ),
     )
-    with pytest.raises(EngineError, match="takes no batches of one image of {'image': .*TensorRT gave no reason"):
-        engine_builder._config(builder, flavour, "current", {"image": (1, 8, 8, 3)}, Log(flavour.api))
+    with pytest.raises(EngineError, match="takes no batches of 4 of {'image': .*TensorRT gave no reason"):
+        engine_builder._add_profile(builder, config, flavour, {"image": (1, 8, 8, 3)}, 4, Log(flavour.api))
+    assert given == [("image", [(4, 8, 8, 3)] * 3)]  # smallest, most usual and largest
 
 
 def test_the_gpu_that_is_here_is_tensorrts_first(monkeypatch, flavour):

@@ -55,7 +55,12 @@ class StandIn:
     def create_execution_context(self):
         return self
 
+    pinned = None
     num_io_tensors = 2
+    num_optimization_profiles = 1
+
+    def get_tensor_profile_shape(self, name, profile):
+        return [SHAPE] * 3
 
     def get_tensor_name(self, i):
         return ("image", "features")[i]
@@ -89,13 +94,14 @@ def opened(monkeypatch, tmp_path):
     manifest = SimpleNamespace(preprocessing=spec, input="image", outputs=["features"], output="features")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
-    runtimes, allocate = [], TensorRtRuntime._allocate
+    runtimes, allocate = [], tensorrt._Network._allocate
 
-    def allocate_with_constant(self, artifact, wanted, on_device):
-        api = wanted.flavour.api
-        api.pinned = self._device.pinned(FEATURES, np.float32)
-        api.pinned[...] = api.constant
-        allocate(self, artifact, wanted, on_device)
+    def allocate_with_constant(self, types):
+        api = self._flavour.api
+        if api.pinned is None:
+            api.pinned = self._device.pinned(api.constant.shape, np.float32)
+            api.pinned[...] = api.constant
+        allocate(self, types)
 
     def open_on(stand_in):
         wanted = SimpleNamespace(
@@ -104,11 +110,54 @@ def opened(monkeypatch, tmp_path):
         runtimes.append(TensorRtRuntime(SimpleNamespace(manifest=manifest, wanted=wanted), None))
         return runtimes[-1]
 
-    monkeypatch.setattr(TensorRtRuntime, "_allocate", allocate_with_constant)
+    monkeypatch.setattr(tensorrt._Network, "_allocate", allocate_with_constant)
     monkeypatch.setattr(tensorrt, "find_engine", lambda artifact, graph, gpu: artifact.wanted)
     yield open_on
     for runtime in runtimes:
         runtime.close()
+
+
+class StandInForSeveral(StandIn):
+    """With a second profile, of three images, each of which gets the constant of its place."""
+
+    num_optimization_profiles = 2
+
+    def __init__(self):
+        super().__init__()
+        self.constant = np.arange(90, dtype=np.float32).reshape(3, *FEATURES[1:])
+        self.contexts = []
+
+    def get_tensor_profile_shape(self, name, profile):
+        return [((1, 3)[profile], *SHAPE[1:])] * 3
+
+    def create_execution_context(self):
+        self.contexts.append(ContextForSeveral(self))
+        return self.contexts[-1]
+
+
+class ContextForSeveral:
+    def __init__(self, engine):
+        self._engine, self._profile = engine, 0
+
+    def set_optimization_profile_async(self, profile, stream):
+        self._profile = profile
+        return True
+
+    def set_input_shape(self, name, shape):
+        return shape == self._engine.get_tensor_profile_shape(name, self._profile)[0]
+
+    def get_tensor_shape(self, name):
+        return ((1, 3)[self._profile], *FEATURES[1:])
+
+    def set_tensor_address(self, name, address):
+        self._address = address
+        return True
+
+    def execute_async_v3(self, stream):
+        nbytes = (1, 3)[self._profile] * self._engine.constant[0].nbytes
+        source = self._engine.pinned.ctypes.data
+        call(self._engine._driver.cuMemcpyHtoDAsync, self._address, source, nbytes, stream)
+        return True
 
 
 class RtxStandIn(StandIn):
@@ -160,7 +209,7 @@ def test_a_frame_is_one_graph(opened, caplog):
 def test_what_rtx_has_compiled_is_there_at_the_next_start(opened, tmp_path, caplog):
     first, second = RtxStandIn(), RtxStandIn()
     runtime = opened(first)
-    assert first.given is None and runtime._plain.graph is None
+    assert first.given is None and runtime._one._plain.graph is None
     assert runtime.launches.startswith("piece by piece") and runtime.launches.endswith("the network as one CUDA graph")
     (kept,) = (tmp_path / "edgead" / "tensorrt").iterdir()
     assert kept.name == "runtime.tensorrt_rtx-1.7.1.Card-sm86"
@@ -182,11 +231,46 @@ def test_doctor_tries_a_graph(monkeypatch):
     assert "without CUDA graphs, a kernel at a time" in doctor._tried(doctor._tensorrt)["detail"]
 
 
+@pytest.fixture(params=[0, 1])
+def card(request):
+    """The emulated driver of a card with memory of its own, and of one without; a real card is as it is, None here."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    if not hasattr(driver, "emulator_set"):
+        yield None
+        return
+    driver.emulator_set(b"integrated", request.param)
+    yield driver
+    driver.emulator_set(b"integrated", 0)
+
+
+def test_several_images_have_a_graph_of_their_own(opened, card):
+    stand_in, image = StandInForSeveral(), np.zeros(SHAPE[1:], np.uint8)
+    runtime = opened(stand_in)
+    assert runtime.several.count == 3 and runtime._one.count == 1
+    assert runtime.launches.endswith("to its outputs; 3 images at once where they come together")
+    for _ in range(2):
+        runtime.several.input[...] = image
+        if card:
+            counts(card)
+        lanes = runtime.several.run()
+        for lane, expected in zip(lanes, stand_in.constant, strict=True):
+            np.testing.assert_array_equal(lane["features"], expected[None])
+        if card:  # the network itself copies its answer there
+            copied = 0 if runtime._device.unified else 1
+            assert counts(card) == [1, 1, 1 + copied, copied, 0]
+        np.testing.assert_array_equal(runtime.run(image[None])["features"], stand_in.constant[:1])
+
+
+def counts(driver):
+    names = ("graphs launched", "waits", "copies in", "copies out", "allocations")
+    return [driver.emulator_count(name.encode()) for name in names]
+
+
 def test_a_network_that_cannot_be_captured_runs_piece_by_piece(opened, caplog):
     stand_in = StandIn(refuses_to_be_captured)
     with caplog.at_level("INFO"):
         runtime = opened(stand_in)
-    assert runtime._plain.graph is None and "cannot be captured" in caplog.text
+    assert runtime._one._plain.graph is None and "cannot be captured" in caplog.text
     before = stand_in.runs
     for _ in range(2):
         np.testing.assert_array_equal(runtime.run(np.zeros(SHAPE, np.uint8))["features"], stand_in.constant)
@@ -245,7 +329,7 @@ def test_what_another_runtime_does_while_it_opens_spoils_no_capture(opened):
     stand_in = StandIn(run)
     runtime = opened(stand_in)
     threads[0].join()
-    assert reading.is_set() and runtime._plain.graph and stand_in.runs == 2
+    assert reading.is_set() and runtime._one._plain.graph and stand_in.runs == 2
 
 
 def test_a_capture_that_others_spoil_is_made_again(opened):
@@ -257,4 +341,4 @@ def test_a_capture_that_others_spoil_is_made_again(opened):
         return True
 
     stand_in = StandIn(run)
-    assert opened(stand_in)._plain.graph and stand_in.runs == 3
+    assert opened(stand_in)._one._plain.graph and stand_in.runs == 3

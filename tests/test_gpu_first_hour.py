@@ -53,6 +53,8 @@ def test_without_a_card_it_says_so_at_once(tmp_path):
 def test_all_limits_together_are_less_than_an_hour():
     steps = list(plan(Path("/venv/bin/python"), CARD, Path("/models")))
     assert sum(step.limit_s for step in steps) <= HOUR_S
+    built = [" ".join(step.command) for step in steps if step.name.startswith("engine patchcore fp16")]
+    assert "--batch" not in built[0] and built[1].endswith("--precision fp16 --batch 4 --json")
     assert len({step.name for step in steps}) == len(steps)
     # What the model predicts has a step that measures it.
     measured = {
@@ -133,6 +135,8 @@ elif words[:3] == ["-m", "benchmarks", "cuda"]:
     print("784 x 384 in 10000")
 elif words[:3] == ["-m", "benchmarks", "gpu_search"]:
     print(json.dumps({"nearest 784x384x10000 k1": {"whole us": 40.0, "as a graph": 1}}))
+elif words[:3] == ["-m", "benchmarks", "gpu_batch"]:
+    print(json.dumps({"images at once": 4, "frame alone ms": 0.4, "frame at once ms": 0.2}))
 elif words[:1] == ["-c"] and "edgead.cli" in words[1]:
     verb = words[2]
     if verb == "doctor":
@@ -233,6 +237,7 @@ def test_the_hour_and_its_report(tmp_path):
     assert report["figures"]["patchcore fp16 CUDA graph, 1 if captured"] == 1
     assert {"efficient_ad_medium fp16 engine s", "efficient_ad_medium fp16, again engine s"} < report["figures"].keys()
     assert report["figures"]["tests of TensorRT, passed"] == 7
+    assert report["figures"]["patchcore fp16, at once frame at once ms"] == 0.2
 
     page = (out / "report.md").read_text()
     assert page.startswith("# First hour on NVIDIA H100 80GB HBM3\n\nAll steps had their turn.\n")

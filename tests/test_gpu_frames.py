@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,13 +21,18 @@ from gpu import needs_gpu
 from test_device import needs_graphs
 from test_engine_runtime import StandIn, refuses_to_be_captured
 
+from benchmarks import gpu_batch
 from edgead import Detector
 from edgead.artifact.folder import Artifact
 from edgead.artifact.preprocess import preprocess
+from edgead.artifact.tiling import Tiling
 from edgead.cli import doctor
-from edgead.images.files import load_image
+from edgead.errors import SettingsError
+from edgead.heads.nearest import NearestHead
+from edgead.images.files import ImageError, load_image
 from edgead.runtime import RUNTIMES, tensorrt
-from edgead.runtime.device import Gpu
+from edgead.runtime.device import CopiedMemory, Gpu, OneMemory
+from edgead.runtime.engine_builder import EngineError
 from edgead.runtime.frames_on_gpu import FramesOnGpu
 from edgead.runtime.ort import OrtRuntime
 from edgead.runtime.tensorrt import TensorRtRuntime
@@ -39,28 +45,58 @@ ONE_GRAPH = "as one CUDA graph from the image to the map"
 class OrtNetwork(StandIn):
     """An engine that ONNX Runtime computes, when the stream gets that far, on the memory of the emulated GPU."""
 
-    def __init__(self, artifact, library, during_run=lambda stream: True):
+    def __init__(self, artifact, library, during_run=lambda stream: True, batch=1):
         super().__init__(during_run)
-        self._host, self._library, self._addresses = OrtRuntime(artifact, artifact.graph()), library, {}
-        self._names = [artifact.manifest.input, *artifact.manifest.outputs]
-        self._compute = ctypes.CFUNCTYPE(None)(self._computed)
-        self.seen = np.empty_like(self._host.input)
+        self.host, self.library = OrtRuntime(artifact, artifact.graph()), library
+        self.names = [artifact.manifest.input, *artifact.manifest.outputs]
+        self.batches = [1, batch] if batch > 1 else [1]
+        self.contexts = []
 
     @property
     def num_io_tensors(self):
-        return len(self._names)
+        return len(self.names)
+
+    @property
+    def num_optimization_profiles(self):
+        return len(self.batches)
+
+    @property
+    def seen(self):
+        """What the network for one image saw last."""
+        return self.contexts[0].seen
+
+    def get_tensor_profile_shape(self, name, profile):
+        return [(self.batches[profile], *self.host.input.shape[1:])] * 3
 
     def get_tensor_name(self, i):
-        return self._names[i]
+        return self.names[i]
 
     def get_tensor_dtype(self, name):
-        return "uint8" if name == self._names[0] else "float"
+        return "uint8" if name == self.names[0] else "float"
 
-    def get_tensor_shape(self, name):
-        return self._host.outputs[name].shape
+    def create_execution_context(self):
+        self.contexts.append(OrtContext(self, self._during_run))
+        return self.contexts[-1]
+
+
+class OrtContext:
+    """A context of `OrtNetwork`: by one of its profiles, with addresses of its own."""
+
+    def __init__(self, engine, during_run):
+        self._engine, self._during_run = engine, during_run
+        self._addresses, self._profile, self.runs = {}, 0, 0
+        self._compute = ctypes.CFUNCTYPE(None)(self._computed)
+
+    def set_optimization_profile_async(self, profile, stream):
+        self._profile = profile
+        return True
 
     def set_input_shape(self, name, shape):
-        return shape == self._host.input.shape
+        self.seen = np.empty(shape, np.uint8)
+        return shape == self._engine.get_tensor_profile_shape(name, self._profile)[0]
+
+    def get_tensor_shape(self, name):
+        return (len(self.seen), *self._engine.host.outputs[name].shape[1:])
 
     def set_tensor_address(self, name, address):
         self._addresses[name] = address
@@ -69,12 +105,14 @@ class OrtNetwork(StandIn):
     def execute_async_v3(self, stream):
         if not self._during_run(stream):
             return False
-        return self._library.emulator_call(ctypes.c_void_p(stream), self._compute) == 0
+        return self._engine.library.emulator_call(ctypes.c_void_p(stream), self._compute) == 0
 
     def _computed(self):
-        ctypes.memmove(self.seen.ctypes.data, self._addresses[self._names[0]], self.seen.nbytes)
-        for name, output in self._host.run(self.seen).items():
-            ctypes.memmove(self._addresses[name], output.ctypes.data, output.nbytes)
+        self.runs += 1
+        ctypes.memmove(self.seen.ctypes.data, self._addresses[self._engine.names[0]], self.seen.nbytes)
+        for i in range(len(self.seen)):
+            for name, output in self._engine.host.run(self.seen[i : i + 1]).items():
+                ctypes.memmove(self._addresses[name] + i * output.nbytes, output.ctypes.data, output.nbytes)
 
 
 @pytest.fixture
@@ -83,13 +121,22 @@ def driver():
 
 
 @pytest.fixture
+def board(driver):
+    """A card that has one memory with the host."""
+    driver.emulator_set(b"integrated", 1)
+    yield driver
+    driver.emulator_set(b"integrated", 0)
+    driver.emulator_set(b"maps", 1)
+
+
+@pytest.fixture
 def network(driver, trained_model, monkeypatch, tmp_path):
     """Makes a network the engine of the shared model."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
 
-    def install(during_run=lambda stream: True):
-        made = OrtNetwork(Artifact.load(trained_model), driver, during_run)
+    def install(during_run=lambda stream: True, model=trained_model, batch=1):
+        made = OrtNetwork(Artifact.load(model), driver, during_run, batch)
         wanted = SimpleNamespace(flavour=made.flavour, gpu=Gpu("Card", "sm86"), path=Path("m.engine"), read=lambda: b"")
         monkeypatch.setattr(tensorrt, "find_engine", lambda artifact, graph, gpu: wanted)
         return made
@@ -135,12 +182,63 @@ def test_a_frame_is_one_graph_one_wait_and_a_copy_each_way(trained_model, networ
     assert found[3::2] == [[1, 1, 1, 1, 0]] * 2  # the first frame of a shape prepares for it
 
 
-def test_what_cannot_be_captured_goes_piece_by_piece(trained_model, network, driver, images):
+@pytest.mark.parametrize(("faster", "copied"), [(OneMemory, 0), (CopiedMemory, 1)])
+def test_with_one_memory_nothing_is_copied_but_what_is_read_faster_so(
+    trained_model, network, board, images, monkeypatch, caplog, faster, copied
+):
+    monkeypatch.setattr(FramesOnGpu, "_seconds", lambda self, frames: 0.001 * (2 - isinstance(frames, faster)))
+    network()
+    found = []
+    with caplog.at_level("INFO"):
+        assert check_verdicts(trained_model, images, lambda: found.append(counts(board))) == ONE_GRAPH
+    assert found[3::2] == [[1, 1, copied, 0, 0]] * 2
+    times = ("1.000", "2.000") if faster is OneMemory else ("2.000", "1.000")
+    said = "a frame of 480 x 480: {} ms read in place, {} ms copied before"
+    assert said.format(*times) in caplog.text
+
+
+def test_how_long_a_frame_takes_to_the_network_is_measured(trained_model, network, board, images, monkeypatch):
+    waits, seconds = [], FramesOnGpu._seconds
+
+    def measured(self, frames):
+        board.emulator_count(b"waits")
+        took = seconds(self, frames)
+        waits.append((type(frames), board.emulator_count(b"waits"), took > 0))
+        return took
+
+    monkeypatch.setattr(FramesOnGpu, "_seconds", measured)
+    network()
+    check_verdicts(trained_model, images)
+    assert waits == [(OneMemory, 1, True)] * 5 + [(CopiedMemory, 1, True)] * 5
+
+
+def test_a_board_that_maps_nothing_copies(trained_model, network, board, images):
+    board.emulator_set(b"maps", 0)
+    network()
+    found = []
+    check_verdicts(trained_model, images, lambda: found.append(counts(board)))
+    assert found[3::2] == [[1, 1, 1, 1, 0]] * 2
+
+
+def test_with_one_memory_everything_goes_with_the_detector(trained_model, network, board, images):
+    network()
+    gc.collect()
+    before = board.emulator_live()
+    check_verdicts(trained_model, images)
+    gc.collect()
+    assert board.emulator_live() == before
+
+
+@pytest.mark.parametrize("integrated", [0, 1])
+def test_what_cannot_be_captured_goes_piece_by_piece(trained_model, network, board, images, monkeypatch, integrated):
+    monkeypatch.setattr(FramesOnGpu, "_seconds", lambda self, frames: isinstance(frames, CopiedMemory))
+    board.emulator_set(b"integrated", integrated)
     network(refuses_in_captures)
     found = []
-    launches = check_verdicts(trained_model, images, lambda: found.append(counts(driver)))
+    launches = check_verdicts(trained_model, images, lambda: found.append(counts(board)))
     assert launches == "piece by piece from the image to the map: it cannot be captured in a CUDA graph"
-    assert found[3::2] == [[0, 1, 1, 1, 0]] * 2
+    copied = 1 - integrated
+    assert found[3::2] == [[0, 1, copied, copied, 0]] * 2
 
 
 def refuses_in_captures(stream):
@@ -229,6 +327,188 @@ def test_two_cameras_have_a_graph_each(trained_model, network, images):
         alone = [first.measure(image).image_score for image in (good, bad)]
         for _ in range(2):
             assert [first.measure(good).image_score, second.measure(bad).image_score] == alone
+
+
+def of_several(trained_model, network, batch, images):
+    """Verdicts of a list by an engine for batches, and those of the same images by one without."""
+    network()
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        alone = [detector.predict(image) for image in images]
+    made = network(batch=batch)
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        assert detector.at_once == batch
+        found = list(detector.predict(images))
+    return found, alone, made
+
+
+def check_same(found, alone):
+    assert len(found) == len(alone)
+    for one, expected in zip(found, alone, strict=True):
+        assert one == expected  # the map among it, bit for bit
+        assert one.image is expected.image or (one.image == expected.image).all()
+
+
+def test_images_of_a_list_go_together_and_get_what_they_get_alone(trained_model, network, images, caplog):
+    good, bad, _ = images
+    others = [bad, good, good[::-1].copy(), bad, good[:, ::-1].copy()]
+    found, alone, made = of_several(trained_model, network, 3, others)
+    check_same(found, alone)
+    assert "the CPU prepares" not in caplog.text
+    assert len({verdict.image_score for verdict in found}) == 4  # none is another's
+    one, several = made.contexts
+    # While it opens a run each before the scorer is there and behind it; then three images, and two of three.
+    assert (one.runs, several.runs) == (2, 4)
+
+
+def test_less_than_half_of_a_run_goes_one_by_one(trained_model, network, images):
+    found, alone, made = of_several(trained_model, network, 4, images[:2])
+    check_same(found, alone)
+    assert [context.runs for context in made.contexts] == [4, 2]
+
+
+def test_images_at_once_are_one_graph_one_wait_and_a_copy_each_way(trained_model, network, driver, images):
+    network(batch=3)
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        list(detector.predict(images))
+        counts(driver)
+        list(detector.predict(images))
+        assert counts(driver) == [1, 1, 1, 1, 0]
+        assert detector.launches == (
+            "as one CUDA graph from the input of the network to the map; 3 images at once where they come together"
+        )
+
+
+def test_images_at_once_in_one_memory_are_copied_nowhere(trained_model, network, board, images, monkeypatch):
+    monkeypatch.setattr(FramesOnGpu, "_seconds", lambda self, frames: isinstance(frames, CopiedMemory))
+    found, alone, _ = of_several(trained_model, network, 3, images)
+    check_same(found, alone)
+    counts(board)
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        list(detector.predict(images))
+        counts(board)
+        list(detector.predict(images))
+        assert counts(board) == [1, 1, 0, 0, 0]
+
+
+def test_images_at_once_need_not_have_one_shape(trained_model, network, images):
+    good, bad, _ = images
+    found, alone, made = of_several(trained_model, network, 2, [good, bad[:300], bad[:, 20:], good])
+    check_same(found, alone)
+    assert [context.runs for context in made.contexts] == [2, 4]  # all of them at once
+
+
+def test_an_image_that_cannot_be_judged_is_reported_at_its_turn(trained_model, network, images, tmp_path):
+    network(batch=4)
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        verdicts = iter(detector.predict([images[0], images[1], tmp_path / "bad.png", images[2]]))
+        assert [next(verdicts).decision for _ in range(2)] == ["ok", "reject"]
+        with pytest.raises(ImageError, match="bad.png"):
+            next(verdicts)
+    artifact = Artifact.load(trained_model)
+    artifact = Artifact(artifact.path, artifact.manifest.with_preprocessing(roi=(0, 0, 480, 400)))
+    with Detector(artifact, runtime="tensorrt") as detector:
+        verdicts = iter(detector.predict([images[0], images[0][:300], images[1]]))
+        assert next(verdicts) == detector.predict(images[0])
+        with pytest.raises(SettingsError, match="does not fit in an image of 480x300"):
+            next(verdicts)
+
+
+@pytest.mark.parametrize("batch", [4, 3])
+def test_tiles_of_a_frame_go_together(trained_model, network, driver, images, batch):
+    """Of three at once, the fourth goes alone."""
+    artifact = Artifact.load(trained_model)
+    cut = artifact.manifest.with_preprocessing(tiles=Tiling(size=(288, 288), overlap=(64, 64)))
+    artifact = Artifact(artifact.path, cut)
+    network()
+    with Detector(artifact, runtime="tensorrt") as detector:
+        alone = [detector.predict(image) for image in images]
+        expected = detector.describe(images[1])
+    made = network(batch=batch)
+    with Detector(artifact, runtime="tensorrt") as detector:
+        before = [context.runs for context in made.contexts]
+        found = []
+        for image in images:
+            found.append(detector.predict(image))
+            launched = counts(driver)
+        described = detector.describe(images[1])
+    check_same(found, alone)
+    assert described.verdict == expected.verdict
+    np.testing.assert_array_equal(described.descriptor, expected.descriptor)  # of the highest tile, not of another
+    runs = 1 + (batch < 4)
+    assert launched == [runs, runs, runs, runs, 0]
+    assert [context.runs - n for context, n in zip(made.contexts, before, strict=True)] == [4 * (batch < 4), 4]
+
+
+def test_times_of_a_run_are_divided_among_its_images(trained_model, network, images):
+    network(batch=3)
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        begin = time.perf_counter()
+        times = [verdict.stage_times for verdict in detector.predict(images)]
+        took_ms = 1000 * (time.perf_counter() - begin)
+    assert 0 < sum(each.preprocess_ms + each.infer_ms for each in times) <= took_ms
+
+
+def test_the_benchmark_compares_them(trained_model, network, images):
+    network(batch=2)
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        found = gpu_batch.compare(detector, images[:2], rounds=1)
+    assert found["images at once"] == 2 and found["score difference"] == 0
+    assert found["frame alone ms"] > 0 and found["frame at once ms"] > 0
+    network()
+    with pytest.raises(SystemExit, match="takes one image at a time: build it with --batch"):
+        gpu_batch.main([str(trained_model)])
+
+
+def test_lanes_of_a_run_on_the_host(trained_model, network, board):
+    """Where the kernels cannot score, on either kind of card."""
+    rng, artifact = np.random.default_rng(5), Artifact.load(trained_model)
+    for integrated in (0, 1):
+        board.emulator_set(b"integrated", integrated)
+        network(batch=2)
+        runtime = TensorRtRuntime(artifact, artifact.graph())
+        spec, images = artifact.manifest.preprocessing, rng.integers(0, 256, (2, 200, 210, 3), np.uint8)
+        alone = []
+        for image in images:
+            runtime.take(image, spec)
+            alone.append(runtime.run(runtime.input)["features"].copy())
+        runtime.several.take([(image, spec) for image in images])
+        for lane, expected in zip(runtime.several.run(), alone, strict=True):
+            np.testing.assert_array_equal(lane["features"], expected)
+        assert runtime.several.outputs["features"].shape == (2, *alone[0].shape[1:])
+        runtime.close()
+        with pytest.raises(RuntimeError, match="was closed"):
+            runtime.several.take([(images[0], spec)])
+        with pytest.raises(RuntimeError, match="was closed"):
+            runtime.several.run()
+
+
+def test_images_at_once_whose_head_is_on_the_host(trained_model, network, driver, images, monkeypatch):
+    monkeypatch.setattr(NearestHead, "takes_gpu_arrays", False)
+    found, alone, made = of_several(trained_model, network, 3, images)
+    check_same(found, alone)
+    assert [context.runs for context in made.contexts] == [1, 2]
+
+
+def test_a_profile_that_is_not_taken_is_an_error(trained_model, network, monkeypatch):
+    monkeypatch.setattr(OrtContext, "set_optimization_profile_async", lambda self, profile, stream: False)
+    network(batch=3)
+    with pytest.raises(EngineError, match="TensorRT does not take profile 1 of its engine: TensorRT gave no reason"):
+        Detector.load(trained_model, runtime="tensorrt")
+
+
+def test_a_piecewise_run_of_several(trained_model, network, images):
+    network(refuses_in_captures, batch=2)
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        assert [verdict.decision for verdict in detector.predict(images)] == ["ok", "reject", "ok"]
+
+
+def test_everything_of_a_batch_goes_with_the_detector(trained_model, network, driver, images):
+    gc.collect()
+    before = driver.emulator_live()
+    of_several(trained_model, network, 2, images)
+    gc.collect()
+    assert driver.emulator_live() == before
 
 
 def test_doctor_says_what_is_in_the_graph(trained_model, network, monkeypatch, tmp_path):

@@ -98,6 +98,20 @@ def test_a_frame_stays_on_the_gpu_from_the_image_to_the_map(artifact, images):
     runtime.close()
 
 
+def test_images_at_once_get_what_they_get_alone(artifact, tmp_path, line_data):
+    """Maps too; the kernels for a batch may round otherwise, all else is the same arithmetic."""
+    several = Artifact.load(shutil.copytree(artifact.path, tmp_path / "model"))
+    make_engine(several, batch=3)
+    images = [load_image(image.path) for image in find_test_images(line_data)][:6]
+    with Detector(several, runtime="tensorrt") as detector:
+        assert detector.at_once == 3 and "3 images at once" in detector.launches
+        alone = [detector.predict(image) for image in images]
+        for found, expected in zip(detector.predict(images), alone, strict=True):
+            assert found.decision == expected.decision
+            assert found.image_score == pytest.approx(expected.image_score, rel=1e-4)
+            np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=1e-3 * expected.anomaly_map.max())
+
+
 def test_a_spoilt_engine_is_refused_even_by_auto(artifact, tmp_path):
     copy = Artifact.load(shutil.copytree(artifact.path, tmp_path / "model"))
     (engine,) = (copy.path / "engines").glob("*.engine")

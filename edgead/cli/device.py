@@ -264,6 +264,12 @@ def engine(
         ),
     ] = "current",
     precision: Precision = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=1, max=64, help="Images that it takes at once too: tiles of a frame, or images of a folder or list."
+        ),
+    ] = 1,
     json: Json = False,
 ) -> None:
     """Build a TensorRT engine and keep it in the model's folder engines/."""
@@ -271,7 +277,7 @@ def engine(
     from edgead.runtime.engine import make_engine
 
     with stderr.status("building the engine, on a small device this may take minutes"):
-        path, stamp = make_engine(Artifact.load(model), target=target, precision=precision)
+        path, stamp = make_engine(Artifact.load(model), target=target, precision=precision, batch=batch)
     if stamp.precision == "fp32":
         slow = "fp32 is computed without TF32, several times as slowly as fp16 by our estimate"
         remedy = f"`edgead export {model} DATA --precision fp16`, then --precision fp16 here"

@@ -21,10 +21,9 @@ from edgead.calibration.group_conformal import Ranking
 from edgead.detector.box_sizes import in_mm
 from edgead.detector.golden_likeness import FormatCheck
 from edgead.detector.known_kinds import open_kinds
-from edgead.detector.measurer import Measurement, Measurer
+from edgead.detector.measurer import Measurement, Measurer, Score
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
-from edgead.heads.contract import Outputs, Scored
 from edgead.images.boxes import find_boxes
 from edgead.images.files import ImageError
 from edgead.images.inputs import (
@@ -174,7 +173,8 @@ class Detector(Measurer):
         Returns
         -------
         ImageVerdict, or Verdicts of a sequence, or an iterator of ImageVerdict of an iterator
-            Of many, each is read and judged when its verdict is asked for.
+            Of many, each is read and judged when its verdict is asked for; of a list, with the next few that go with it
+            in one run of an engine for batches.
 
         Raises
         ------
@@ -259,7 +259,7 @@ class Detector(Measurer):
         if not is_one(images):  # else they were found, or are parts of one array
             for image, _ in found:
                 check_given(image)
-        return Verdicts(partial(self._predict_given, colour=colour), found)
+        return Verdicts(partial(self._predict_given, colour=colour), found, partial(self._predict_each, colour=colour))
 
     def predict_left_out(self, image: np.ndarray, fold: int) -> ImageVerdict:
         """Judge an image, uint8 BGR (H, W, 3), that was learnt, as if it had not been; see `measure_left_out`."""
@@ -269,22 +269,46 @@ class Detector(Measurer):
         assert verdict is not None
         return verdict
 
+    def _predict_each(self, images: Sequence[tuple[Any, str]], colour: Colour | None) -> Iterator[ImageVerdict]:
+        """Judge images with their names in their order, as many at once as the engine takes."""
+        for begin in range(0, len(images), self.at_once):
+            some = images[begin : begin + self.at_once]
+            try:
+                verdicts = self._predict_at_once(some, colour)
+            except ValueError:  # comes again, at the turn of the image that it is of
+                verdicts = []
+            if verdicts:
+                yield from verdicts
+            else:
+                yield from (self._predict_given(image, name, colour) for image, name in some)
+
+    def _predict_at_once(self, images: Sequence[tuple[Any, str]], colour: Colour | None) -> list[ImageVerdict]:
+        """Judge images that belong into one run; none of a single one, which needs no run of its own."""
+        if len(images) == 1:
+            return []
+        arrays = [read_image(image, colour, keep_depth=self._spec.keeps_depth) for image, _ in images]
+        makes = [
+            self._making(array, **_shown_of(image, name)) for array, (image, name) in zip(arrays, images, strict=True)
+        ]
+        return [one for one in self._judge_all(arrays, self.manifest.head.score_still, makes) if one is not None]
+
     def _predict_given(self, image: Any, name: str, colour: Colour | None) -> ImageVerdict:
         array = read_image(image, colour, keep_depth=self._spec.keeps_depth)
-        if not name:
-            return self._predict(array)
         try:
-            # The file is kept by its name: the images of a folder would fill the memory.
-            return self._predict(array, image=Path(image), name=name)
+            return self._predict(array, **_shown_of(image, name))
         except (SettingsError, ImageError) as error:
+            if not name:
+                raise
             raise type(error)(f"{image}: {error}") from error
 
     def _predict(self, array: np.ndarray, **shown: Any) -> ImageVerdict:
-        draw = partial(visible_image, spec=self._spec) if self._spec.keeps_depth else None
-        make = partial(ImageVerdict, **(shown or {"image": array}), draw=draw, shape=np.shape(array)[:2])
-        verdict = self._judge(array, partial(self.manifest.head.score_still, self._scorer), make)
+        verdict = self._judge(array, self.manifest.head.score_still, self._making(array, **shown))
         assert verdict is not None  # score_still gives a score or raises
         return verdict
+
+    def _making(self, array: np.ndarray, **shown: Any) -> Callable[..., ImageVerdict]:
+        draw = partial(visible_image, spec=self._spec) if self._spec.keeps_depth else None
+        return partial(ImageVerdict, **(shown or {"image": array}), draw=draw, shape=np.shape(array)[:2])
 
     def describe(self, image: np.ndarray) -> Described:
         """Judge an image, and say in numbers in what way it is anomalous, whatever the decision is.
@@ -304,8 +328,7 @@ class Detector(Measurer):
             The model's scores do not show that; says what to use beside it.
         """
         self.check_describes()
-        score = partial(self.manifest.head.score_still, self._scorer)
-        measured = self._measure(image, score, describe_above=-math.inf)
+        (measured,) = self._measure([image], self.manifest.head.score_still, describe_above=-math.inf)
         assert measured is not None and measured.descriptor is not None
         return Described(self._verdict(measured, image, self._limits(), Verdict), measured.descriptor)
 
@@ -318,13 +341,22 @@ class Detector(Measurer):
             raise ArtifactError(f"{self.artifact.path} has no thresholds: only `measure` works")
         return self.graph.calibration
 
-    def _judge(self, image: np.ndarray, score: Callable[[Outputs], Scored | None], make: Callable[..., V]) -> V | None:
+    def _judge(self, image: np.ndarray, score: Score, make: Callable[..., V]) -> V | None:
         """Judge an image by the scores that `score` makes of the network's outputs; None where it makes none."""
+        return self._judge_all([image], score, [make])[0]
+
+    def _judge_all(
+        self, images: Sequence[np.ndarray], score: Score, makes: Sequence[Callable[..., V]]
+    ) -> list[V | None]:
+        """Judge images, at once where the engine can, each as `_judge` does."""
         limits = self._limits()  # once: another thread may set others
-        measured = self._measure(image, score, describe_above=limits.review if self._kinds else math.inf)
-        if self._warns_of_format:
-            self.format_check.warn(image.shape)
-        return None if measured is None else self._verdict(measured, image, limits, make)
+        measured = self._measure(images, score, describe_above=limits.review if self._kinds else math.inf)
+        verdicts: list[V | None] = []
+        for image, one, make in zip(images, measured, makes, strict=True):
+            if self._warns_of_format:
+                self.format_check.warn(image.shape)
+            verdicts.append(None if one is None else self._verdict(one, image, limits, make))
+        return verdicts
 
     def _verdict(self, measured: Measurement, image: np.ndarray, limits: Calibration, make: Callable[..., V]) -> V:
         decision = limits.decide(measured.image_score)
@@ -421,6 +453,11 @@ def _open_again(
     return detector
 
 
+def _shown_of(image: Any, name: str) -> dict[str, Any]:
+    """What a verdict keeps to show its image: a file by its name, as the images of a folder would fill the memory."""
+    return {"image": Path(image), "name": name} if name else {}
+
+
 def _named(image: Any) -> str:
     if isinstance(image, (str, os.PathLike)):
         return os.fspath(image)
@@ -484,7 +521,7 @@ class Session:
 
     def judge(self, image: np.ndarray) -> Verdict | None:
         """Judge the next image of a stream whose images have no numbers; see `step` and `Detector.measure`."""
-        return self._detector._judge(image, partial(self._detector._scorer.score, state=self._state), Verdict)
+        return self._detector._judge(image, lambda scorer, outputs: scorer.score(outputs, self._state), Verdict)
 
     def shown(self, frame: Frame) -> Frame:
         """See `Detector.shown`."""

@@ -9,9 +9,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -20,6 +19,7 @@ import numpy as np
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.preprocess import (
+    Aligned,
     aligned,
     as_frame,
     covered,
@@ -32,11 +32,11 @@ from edgead.artifact.preprocess import (
 )
 from edgead.artifact.tiling import Region
 from edgead.errors import EdgeadError, SettingsError
-from edgead.heads.contract import Describer, Outputs, Scored, Scorer
+from edgead.heads.contract import Describer, Outputs, Scored, Scorer, ScoresSeveral
 from edgead.heads.nearest import NearestHead
 from edgead.heads.patches import HIDDEN
 from edgead.runtime import choose_runtime
-from edgead.runtime.contract import TakesFrames
+from edgead.runtime.contract import RunsSeveral, Several, TakesFrames
 from edgead.types import StageTimes
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ if TYPE_CHECKING:
 # have 12 million values, and patches are 8 pixels wide.
 COARSEST = 4
 _STAGES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
+
+Input = tuple[np.ndarray, Preprocessing]
+"""An aligned image, and what one run of the network sees of it."""
+
+Score = Callable[[Scorer, Outputs], Scored | None]
+"""Makes a score of the outputs of one image; None where the head needs more frames."""
 
 
 class Mosaic:
@@ -195,7 +201,14 @@ class ClosedError(EdgeadError):
 
 
 class Measurer:
-    """An opened artifact that scores images; it needs no thresholds. One image is under way at a time."""
+    """An opened artifact that scores images; it needs no thresholds. One image is under way at a time.
+
+    Attributes
+    ----------
+    at_once : int
+        Tiles of a frame, or images of a list, that are measured in one run of the network; 1 for most engines. It is no
+        time that anything waits for: what is there goes together.
+    """
 
     def __init__(
         self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
@@ -219,8 +232,13 @@ class Measurer:
         self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
         # Asked once: the question takes longer than a launch.
         self._takes_frames = self._runtime if isinstance(self._runtime, TakesFrames) else None
+        self._several = self._runtime.several if isinstance(self._runtime, RunsSeveral) else None
+        self._lanes: Sequence[Scorer] = ()
+        self.at_once = 1
         try:
-            self._scorer = self._open_scorer()
+            self._scorer = self._open_scorer(self._runtime.outputs)
+            if self._several is not None:
+                self._lanes, self.at_once = self._open_lanes(self._several), self._several.count
         except BaseException:
             self.close()
             raise
@@ -233,8 +251,8 @@ class Measurer:
         """
         return getattr(self._runtime, "launches", "")
 
-    def _open_scorer(self) -> Scorer:
-        head, arrays, outputs = self.manifest.head, self.artifact.head_arrays(), self._runtime.outputs
+    def _open_scorer(self, outputs: Outputs) -> Scorer:
+        head, arrays = self.manifest.head, self.artifact.head_arrays()
         try:
             head.check(outputs, arrays)
         except ValueError as error:
@@ -245,6 +263,14 @@ class Measurer:
                 "of one frame for frames: train it without --tiles"
             )
         return head.open(outputs, arrays, self._spec.image_size)
+
+    def _open_lanes(self, several: Several) -> Sequence[Scorer]:
+        """Prepare scoring of each image of a run: one scorer on the host for all, or one each on the GPU."""
+        if isinstance(several.outputs[self.manifest.output], np.ndarray):
+            return [self._scorer] * several.count
+        scorer = self._open_scorer(several.outputs)
+        assert isinstance(scorer, ScoresSeveral)  # what takes arrays of a GPU does
+        return scorer.lanes
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """Read an image file as this model measures it: 8-bit BGR, or the values of one channel with all their bits.
@@ -281,7 +307,7 @@ class Measurer:
         ValueError
             An image that is empty, of another dtype or smaller than the region of interest.
         """
-        measured = self._measure(image, partial(self.manifest.head.score_still, self._scorer))
+        (measured,) = self._measure([image], self.manifest.head.score_still)
         assert measured is not None  # score_still gives a score or raises
         return measured
 
@@ -300,39 +326,45 @@ class Measurer:
         ValueError
             See `measure`.
         """
-        measured = self._measure(image, self._score_left_out(fold))
+        (measured,) = self._measure([image], self._score_left_out(fold))
         assert measured is not None  # score_still gives a score or raises
         return measured
 
-    def _score_left_out(self, fold: int) -> Callable[[Outputs], Scored | None]:
+    def _score_left_out(self, fold: int) -> Score:
         head = self.manifest.head
         if not isinstance(head, NearestHead) or not 0 <= fold < head.folds:
             raise SettingsError(f"{self.artifact.path} has learnt no fold {fold} that can be left out: retrain it")
         if fold not in self._left_out:
             arrays, image_size = self.artifact.head_arrays(), self._spec.image_size
             self._left_out[fold] = head.open_left_out(self._runtime.outputs, arrays, image_size, fold)
-        return partial(head.score_still, self._left_out[fold])
+        left_out = self._left_out[fold]
+        return lambda _, outputs: head.score_still(left_out, outputs)
 
     def _measure(
-        self, image: np.ndarray, score: Callable[[Outputs], Scored | None], *, describe_above: float = math.inf
-    ) -> Measurement | None:
-        """Score one image, and describe it where its score is above `describe_above`: that counts as scoring."""
+        self, images: Sequence[np.ndarray], score: Score, *, describe_above: float = math.inf
+    ) -> list[Measurement | None]:
+        """Score images, at once where the engine can, and describe those whose score is above `describe_above`."""
         with self._one_frame:
             if self._closed:
                 raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
             t0 = time.perf_counter_ns()
-            laid = aligned(as_frame(image, self._spec), self._spec)
-            t1 = time.perf_counter_ns()
+            laid = [aligned(as_frame(image, self._spec), self._spec) for image in images]
+            laid_ms = (time.perf_counter_ns() - t0) / 1e6 / len(laid)
             if self._laid.tiles is None:
-                measured = self._measure_input(laid.image, self._laid, score, describe_above)
+                inputs = [(one.image, self._laid) for one in laid]
+                measured = list(self._measure_inputs(inputs, score, lambda: describe_above))
             else:
-                measured = self._measure_tiles(laid.image, score, describe_above)
-            if measured is None:
-                return None
-            t2 = time.perf_counter_ns()
-            found = map_of_frame(measured.anomaly_map, self._laid, laid)
-            maximum = measured.map_maximum if found is measured.anomaly_map else float(found.max())
-            laid_ms, found_ms = (t1 - t0) / 1e6, (time.perf_counter_ns() - t2) / 1e6
+                measured = [self._measure_tiles(one.image, score, describe_above) for one in laid]
+            return [self._in_frame(*both, laid_ms) for both in zip(measured, laid, strict=True)]
+
+    def _in_frame(self, measured: Measurement | None, laid: Aligned, laid_ms: float) -> Measurement | None:
+        """Lay the map of a measurement onto the frame as the camera gave it."""
+        if measured is None:
+            return None
+        begin = time.perf_counter_ns()
+        found = map_of_frame(measured.anomaly_map, self._laid, laid)
+        maximum = measured.map_maximum if found is measured.anomaly_map else float(found.max())
+        found_ms = (time.perf_counter_ns() - begin) / 1e6
         times = measured.stage_times
         times = replace(times, preprocess_ms=times.preprocess_ms + laid_ms, smooth_ms=times.smooth_ms + found_ms)
         return replace(
@@ -344,11 +376,21 @@ class Measurer:
             found=laid.found,
         )
 
-    def _measure_input(
-        self, image: np.ndarray, spec: Preprocessing, score: Callable[[Outputs], Scored | None], describe_above: float
-    ) -> Measurement | None:
-        """Score what one run of the network sees of an aligned image; the map is that of its input."""
-        descriptor = None
+    def _measure_inputs(
+        self, inputs: Sequence[Input], score: Score, describe_above: Callable[[], float]
+    ) -> Iterator[Measurement | None]:
+        """Score what runs of the network see of aligned images, in their order; maps are those of its input."""
+        for begin in range(0, len(inputs), self.at_once):
+            some = inputs[begin : begin + self.at_once]
+            # What is missing in a run is computed all the same: half of it would be for nothing.
+            if 2 * len(some) > self.at_once > 1:
+                yield from self._measure_at_once(some, score, describe_above)
+            else:
+                for one in some:
+                    yield self._measure_input(one, score, describe_above)
+
+    def _measure_input(self, one: Input, score: Score, describe_above: Callable[[], float]) -> Measurement | None:
+        image, spec = one
         t0 = time.perf_counter_ns()
         if self._takes_frames is not None:
             self._takes_frames.take(image, spec)
@@ -356,31 +398,57 @@ class Measurer:
             preprocess(image, spec, out=self._runtime.input[0])
         t1 = time.perf_counter_ns()
         outputs: Outputs = self._runtime.run(self._runtime.input)
+        times = StageTimes((t1 - t0) / 1e6, (time.perf_counter_ns() - t1) / 1e6, 0, 0)
+        return self._scored(one, outputs, self._scorer, times, score, describe_above())
+
+    def _measure_at_once(
+        self, some: Sequence[Input], score: Score, describe_above: Callable[[], float]
+    ) -> Iterator[Measurement | None]:
+        """One run of the network for all; its times are divided among them."""
+        assert self._several is not None
+        t0 = time.perf_counter_ns()
+        self._several.take(some)
+        t1 = time.perf_counter_ns()
+        outputs = self._several.run()
+        t2 = time.perf_counter_ns()
+        times = StageTimes((t1 - t0) / 1e6 / len(some), (t2 - t1) / 1e6 / len(some), 0, 0)
+        for one, of_one, scorer in zip(some, outputs, self._lanes, strict=False):
+            yield self._scored(one, of_one, scorer, times, score, describe_above())
+
+    def _scored(
+        self, one: Input, outputs: Outputs, scorer: Scorer, times: StageTimes, score: Score, describe_above: float
+    ) -> Measurement | None:
+        """Score an input by what the network gave of it."""
+        image, spec = one
+        t0 = time.perf_counter_ns()
         holes = holes_of(image, spec, outputs[self.manifest.output].shape[1:3]) if spec.relief else None
         if holes is not None:
             outputs = {**outputs, HIDDEN: holes}
-        t2 = time.perf_counter_ns()
-        scored = score(outputs)
-        if scored is not None and scored.image_score > describe_above:
-            descriptor = self._open_describer().describe(outputs, scored.patch_scores)
-        t3 = time.perf_counter_ns()
+        t1 = time.perf_counter_ns()
+        scored = score(scorer, outputs)
         if scored is None:
             return None
-        anomaly_map, maximum = self._scorer.anomaly_map(scored.patch_scores)
-        t4 = time.perf_counter_ns()
-        times = StageTimes((t1 - t0) / 1e6, (t2 - t1) / 1e6, (t3 - t2) / 1e6, (t4 - t3) / 1e6)
+        descriptor = None
+        if scored.image_score > describe_above:
+            descriptor = self._open_describer().describe(outputs, scored.patch_scores)
+        t2 = time.perf_counter_ns()
+        anomaly_map, maximum = scorer.anomaly_map(scored.patch_scores)
+        t3 = time.perf_counter_ns()
+        infer_ms = times.infer_ms + (t1 - t0) / 1e6
+        times = StageTimes(times.preprocess_ms, infer_ms, (t2 - t1) / 1e6, (t3 - t2) / 1e6)
         return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor, push_mm=scored.push_mm)
 
-    def _measure_tiles(
-        self, image: np.ndarray, score: Callable[[Outputs], Scored | None], describe_above: float
-    ) -> Measurement:
+    def _measure_tiles(self, image: np.ndarray, score: Score, describe_above: float) -> Measurement:
         """Score every tile of an aligned image; the one with the highest score says in what way it is anomalous."""
         mosaic = self._mosaic_of(image.shape[:2])
         joined, times, joining_ns = mosaic.blank(), [], 0
         highest: Measurement | None = None
-        for number, spec in enumerate(mosaic.inputs):
-            level = describe_above if highest is None else max(describe_above, highest.image_score)
-            one = self._measure_input(image, spec, score, level)
+
+        def level() -> float:
+            return describe_above if highest is None else max(describe_above, highest.image_score)
+
+        inputs = [(image, spec) for spec in mosaic.inputs]
+        for number, one in enumerate(self._measure_inputs(inputs, score, level)):
             assert one is not None  # a head that waits for more frames is refused
             times.append(one.stage_times)
             t0 = time.perf_counter_ns()

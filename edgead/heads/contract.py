@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -66,6 +66,13 @@ class Scorer(Protocol):
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
         """Make the map (h, w) float32 at image size, which the caller keeps, and its maximum."""
         ...
+
+
+@runtime_checkable
+class ScoresSeveral(Protocol):
+    """A scorer that keeps the scores of several images of one run, and so has a part for each."""
+
+    lanes: Sequence[Scorer]
 
 
 class Describer(Protocol):
@@ -149,7 +156,8 @@ class Head(BaseModel, ABC):
         Parameters
         ----------
         outputs : mapping
-            The buffers that a runtime writes into: their shapes, and where they are.
+            The buffers that a runtime writes into: their shapes, and where they are. With a batch of one; of heads that
+            take arrays of a GPU also of more, where the scorer is a `ScoresSeveral`.
         arrays : mapping
             What `arrays` names.
         image_size : (int, int)

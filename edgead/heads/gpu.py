@@ -26,68 +26,98 @@ class GpuScorer:
     image_size : (int, int)
         Height and width of the map.
     output : edgead.runtime.device.DeviceArray
-        Where the network leaves what patches are scored by.
+        Where the network leaves what patches are scored by, of one image or of several.
     bank : ndarray of shape (m, d), float32, optional
         The output has features, which are searched in this memory bank; otherwise patch scores.
+
+    Attributes
+    ----------
+    lanes : list of GpuScorer
+        One for each image of a run, in their order; this one is the first.
     """
 
     def __init__(self, host: ImageScorer, image_size: tuple[int, int], output: Any, bank: np.ndarray | None = None):
-        head, grid, device = host.head, host.grid, output.device
-        self._host, self._output, self._device = host, output, device
-        rows, pixels = math.prod(grid), math.prod(image_size)
-        with device.current():
-            self._nearest = None if bank is None else cuda.NearestPatches(bank)
-            self._smoother = cuda.Smoother(grid, image_size, head.sigma_px, head.border)
-            # Patch scores, the maximum and the map lie side by side, for one copy.
-            self._found = device.pinned((rows + 1 + pixels,), np.float32)
-            self._address = device.allocate(self._found.nbytes)
-            self._scores_address = output.address
-            if self._nearest:
-                self._nearest.reserve(rows)
-                self._scores_address, self._index = self._address, device.allocate(4 * rows)
-            self._usual = 0 if host.usual is None else _put(device, host.usual)
-        self._scores, self._map = self._found[:rows].reshape(grid), self._found[rows + 1 :].reshape(image_size)
-        self._rows = rows
+        self._run, self._number = _Run(host, image_size, output, bank), 0
         self._newest: np.ndarray | None = None
-        output.then(self._enqueue)
-
-    def _enqueue(self) -> None:
-        """Put the scoring of a frame into the stream, behind the network."""
-        if self._nearest:
-            target = cuda.Neighbours(self._address, self._index)
-            self._nearest.search(self._output.address, self._rows, 1, target, self._device.stream)
-        else:
-            self._device.copy_out(self._scores, self._scores_address)
-        self._enqueue_map(self._usual)
-
-    def _enqueue_map(self, usual: int) -> None:
-        maximum = self._address + 4 * self._rows
-        self._smoother(self._scores_address, maximum + 4, maximum, self._device.stream, usual=usual)
-        first = 0 if self._nearest else self._rows
-        self._device.copy_out(self._found[first:], self._address + 4 * first)
+        self.lanes = [self, *(_lane(self._run, number) for number in range(1, self._run.count))]
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
         """Score the frame of the network's last run; its patch scores are overwritten by the next."""
         # A patch that is not finite has a distance that is not, and is refused there.
-        self._newest = self._host.of_scores(self._scores)
+        self._newest = self._run.host.of_scores(self._run.scores[self._number])
         patch_scores = without_hidden(self._newest, outputs)
-        return Scored(patch_scores, self._host.image_score(patch_scores, outputs))
-
-    def _map_again(self, patch_scores: np.ndarray) -> None:
-        """Make the map of other patch scores than the network's, which costs one more wait."""
-        device = self._device
-        with device.current():
-            self._scores[...] = patch_scores
-            device.copy_in(self._scores_address, self._scores)
-            self._enqueue_map(usual=0)
-            device.wait()
+        return Scored(patch_scores, self._run.host.image_score(patch_scores, outputs))
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
         """Hand out the map of the frame that was scored last, and its maximum; see `Scorer.anomaly_map`."""
         if patch_scores is not self._newest:  # without holes, or without an image's own fold
-            self._map_again(patch_scores)
+            self._run.make_map_again(self._number, patch_scores)
         # A verdict keeps its map, and the next frame writes into the buffer.
-        return self._map.copy(), float(self._found[self._rows])
+        return self._run.maps[self._number].copy(), float(self._run.maxima[self._number])
+
+
+def _lane(run: _Run, number: int) -> GpuScorer:
+    lane = GpuScorer.__new__(GpuScorer)
+    lane._run, lane._number, lane._newest, lane.lanes = run, number, None, []
+    return lane
+
+
+class _Run:
+    """Memory and work of the images of one run, `count` of them."""
+
+    def __init__(self, host: ImageScorer, image_size: tuple[int, int], output: Any, bank: np.ndarray | None):
+        head, grid, device = host.head, host.grid, output.device
+        self.host, self.count = host, int(output.shape[0])
+        self._output, self._device = output, device
+        self._rows, self._made = math.prod(grid), 1 + math.prod(image_size)
+        all_rows = self.count * self._rows
+        with device.current():
+            self._nearest = None if bank is None else cuda.NearestPatches(bank)
+            self._smoother = cuda.Smoother(grid, image_size, head.sigma_px, head.border)
+            # Patch scores that are made here, then each maximum before its map, lie side by side, for one copy.
+            self._first = all_rows if self._nearest else 0
+            self._found = device.share((self._first + self.count * self._made,), np.float32)
+            if self._nearest:
+                self._nearest.reserve(all_rows)
+                self._scores_address, self._index = self._found.address, device.allocate(4 * all_rows)
+                scores = self._found.array[:all_rows]
+            else:
+                self._scores_address, scores = output.address, device.pinned((all_rows,), np.float32)
+            self._usual = 0 if host.usual is None else _put(device, host.usual)
+        made = self._found.array[self._first :].reshape(self.count, self._made)
+        self.scores = scores.reshape(self.count, *grid)
+        self.maxima, self.maps = made[:, 0], made[:, 1:].reshape(self.count, *image_size)
+        output.then(self._enqueue)
+
+    def _enqueue(self) -> None:
+        """Put the scoring of the images into the stream, behind the network: one search for all of them."""
+        if self._nearest:
+            target = cuda.Neighbours(self._scores_address, self._index)
+            self._nearest.search(self._output.address, self.count * self._rows, 1, target, self._device.stream)
+        else:
+            self._device.copy_out(self.scores, self._scores_address)
+        for number in range(self.count):
+            self._enqueue_map(number, self._usual)
+        self._found.copy_out()
+
+    def _enqueue_map(self, number: int, usual: int) -> None:
+        scores = self._scores_address + 4 * number * self._rows
+        maximum = self._found.address + 4 * (self._first + number * self._made)
+        self._smoother(scores, maximum + 4, maximum, self._device.stream, usual=usual)
+
+    def make_map_again(self, number: int, patch_scores: np.ndarray) -> None:
+        """Make an image's map of other patch scores than the network's, which costs one more wait."""
+        device, begin = self._device, number * self._rows
+        with device.current():
+            self.scores[number] = patch_scores
+            if self._nearest:
+                self._found.copy_in(slice(begin, begin + self._rows))
+            else:
+                device.copy_in(self._scores_address + 4 * begin, self.scores[number])
+            self._enqueue_map(number, usual=0)
+            begin = self._first + number * self._made
+            self._found.copy_out(slice(begin, begin + self._made))
+            device.wait()
 
 
 def _put(device: Any, array: np.ndarray) -> int:

@@ -169,10 +169,17 @@ class Verdicts(Sequence[ImageVerdict]):
     judge : callable
         Gives the verdict of an image and its name.
     images : sequence of (image, str)
+    judge_each : callable
+        Gives the verdicts of many, in their order, when they are asked for; a few of them may be judged at once.
     """
 
-    def __init__(self, judge: Callable[[Any, str], ImageVerdict], images: Sequence[tuple[Any, str]]):
-        self._judge, self._images = judge, images
+    def __init__(
+        self,
+        judge: Callable[[Any, str], ImageVerdict],
+        images: Sequence[tuple[Any, str]],
+        judge_each: Callable[[Sequence[tuple[Any, str]]], Iterator[ImageVerdict]],
+    ):
+        self._judge, self._images, self._judge_each = judge, images, judge_each
 
     def __len__(self) -> int:
         return len(self._images)
@@ -185,11 +192,11 @@ class Verdicts(Sequence[ImageVerdict]):
 
     def __getitem__(self, index: int | slice) -> ImageVerdict | Verdicts:
         if isinstance(index, slice):
-            return Verdicts(self._judge, self._images[index])
+            return Verdicts(self._judge, self._images[index], self._judge_each)
         return self._judge(*self._images[index])
 
     def __iter__(self) -> Iterator[ImageVerdict]:
-        return (self._judge(*each) for each in self._images)
+        return self._judge_each(self._images)
 
     def __repr__(self) -> str:
         return f"Verdicts({len(self)} images, each judged when it is asked for)"

@@ -63,6 +63,35 @@ class TakesFrames(Protocol):
         ...
 
 
+class Several(Protocol):
+    """A network that runs on several images at once. It has its own buffers, and gives each image what it gives alone.
+
+    The same but for how the engine rounds: it may choose other kernels for a batch than for one image.
+    """
+
+    count: int
+    """Of images in a run, more than 1."""
+    outputs: dict[str, Any]
+    """As those of `Runtime`, of all images."""
+    lanes: list[dict[str, Any]]
+    """Outputs of each image, with a batch of one."""
+
+    def take(self, frames: Sequence[tuple[np.ndarray, Preprocessing]]) -> None:
+        """Take up to `count` frames for the next run, as `TakesFrames.take` takes one."""
+        ...
+
+    def run(self) -> list[dict[str, Any]]:
+        """Run the network on what was taken, and give `lanes`; those beyond what was taken hold anything."""
+        ...
+
+
+@runtime_checkable
+class RunsSeveral(Protocol):
+    """A runtime that may run its network on several images at once; `several` is None where it cannot."""
+
+    several: Several | None
+
+
 class Tensor(NamedTuple):
     """What a graph says of one input or output: numpy's name of its type, and its sides; one that varies is no int."""
 

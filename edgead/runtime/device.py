@@ -24,6 +24,8 @@ from edgead.errors import SettingsError
 logger = logging.getLogger(__name__)
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the default stream, which others may use
+_MAPPED = 2  # CU_MEMHOSTALLOC_DEVICEMAP: has an address on the GPU too
+_ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,56 @@ class Gpu:
         return f"{self.name} ({self.target})"
 
 
+@dataclass(frozen=True, slots=True)
+class OneMemory:
+    """`Shared` where host and GPU have one memory: the same bytes, and both copies do nothing."""
+
+    array: np.ndarray
+    address: int
+
+    def copy_in(self, part: slice = _ALL) -> None: ...
+
+    def copy_out(self, part: slice = _ALL) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedMemory:
+    """`Shared` where host and GPU have memories of their own: what one side wrote the other sees after a copy."""
+
+    array: np.ndarray
+    address: int
+    device: Device
+
+    @classmethod
+    def allocate(cls, device: Device, shape: tuple[int, ...], dtype: npt.DTypeLike) -> CopiedMemory:
+        array = device.pinned(shape, dtype)
+        return cls(array, device.allocate(array.nbytes), device)
+
+    def copy_in(self, part: slice = _ALL) -> None:
+        """Show the GPU what the host wrote, in the stream; `part` is of the flat array."""
+        self.device.copy_in(self._at(part), self.array.reshape(-1)[part])
+
+    def copy_out(self, part: slice = _ALL) -> None:
+        """Show the host what the GPU wrote, in the stream; likewise."""
+        self.device.copy_out(self.array.reshape(-1)[part], self._at(part))
+
+    def _at(self, part: slice) -> int:
+        return self.address + self.array.itemsize * (part.start or 0)
+
+
+Shared = OneMemory | CopiedMemory
+"""Memory that host and GPU both use: a pinned array, zeros at first, which may outlive the device, and its address on
+the GPU, until `Device.close`. The host calls `copy_in` after it wrote and `copy_out` before it reads, whichever of the
+two it is; it reads after `Device.wait`, and writes nothing that is in the stream."""
+
+
 class Device(Protocol):
     """Memory and one stream of the first GPU. Everything else is called inside `with device.current():`."""
 
     gpu: Gpu
     stream: int
+    unified: bool
+    """Whether host and GPU have one memory, as on a Jetson, so that nothing need be copied between them."""
 
     def current(self) -> AbstractContextManager[None]:
         """Make the GPU's context the calling thread's while a block runs."""
@@ -53,6 +100,10 @@ class Device(Protocol):
 
     def allocate(self, nbytes: int) -> int:
         """Allocate memory on the GPU; it lasts until `close`."""
+        ...
+
+    def share(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Shared:
+        """Allocate memory that the host and the GPU both use; see `Shared`."""
         ...
 
     def copy_in(self, address: int, source: np.ndarray) -> None:
@@ -138,7 +189,9 @@ def find_gpu() -> Gpu:
 
 
 class PyCuda:
-    """`Device` by pycuda, which is built from source on the device."""
+    """`Device` by pycuda, which is built from source on the device. It copies everywhere."""
+
+    unified = False
 
     def __init__(self) -> None:
         driver, device, self._context = _pycuda()
@@ -176,6 +229,9 @@ class PyCuda:
             context.pop()
 
         return _array_at(owner[0].ctypes.data, shape, dtype, free)
+
+    def share(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Shared:
+        return CopiedMemory.allocate(self, shape, dtype)
 
     def allocate(self, nbytes: int) -> int:
         with self._errors():
@@ -224,13 +280,17 @@ class CudaBindings:
         device = call(driver.cuDeviceGet, 0)
         name = call(driver.cuDeviceGetName, 256, device)
         attribute = driver.CUdevice_attribute
-        major, minor = (
+        major, minor, integrated, maps = (
             call(driver.cuDeviceGetAttribute, number, device)
             for number in (
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+                attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED,
+                attribute.CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY,
             )
         )
+        # A card of its own can map the host's memory too, but reads it over its bus each time.
+        self.unified = bool(integrated and maps)
         self.gpu = Gpu(name.partition(b"\0")[0].decode(), f"sm{major}{minor}")
         self._context = _PrimaryContext(driver, device)
         self._memory: list[int] = []
@@ -242,7 +302,7 @@ class CudaBindings:
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        address: int = call(self._driver.cuMemHostAlloc, nbytes, 0)
+        address: int = call(self._driver.cuMemHostAlloc, nbytes, _MAPPED if self.unified else 0)
 
         def free(driver: Any = self._driver, context: _PrimaryContext = self._context) -> None:
             with context.current():
@@ -251,6 +311,12 @@ class CudaBindings:
         array = _array_at(address, shape, dtype, free)
         array[...] = 0
         return array
+
+    def share(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Shared:
+        if not self.unified:
+            return CopiedMemory.allocate(self, shape, dtype)
+        array = self.pinned(shape, dtype)
+        return OneMemory(array, int(call(self._driver.cuMemHostGetDevicePointer, array.ctypes.data, 0)))
 
     def allocate(self, nbytes: int) -> int:
         self._memory.append(int(call(self._driver.cuMemAlloc, nbytes)))

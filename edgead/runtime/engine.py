@@ -51,7 +51,9 @@ class Stamp(BaseModel):
     precision : str
         Of the graph.
     profile : dict
-        Shape of every input.
+        Shape of every input, of one image.
+    batch : int
+        Images that it takes at once as well; 1 where it takes no more than one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +67,7 @@ class Stamp(BaseModel):
     gpu: str | None
     precision: str
     profile: Profile
+    batch: int = 1
 
 
 def precision_of_engine(precision: str) -> str:
@@ -72,7 +75,9 @@ def precision_of_engine(precision: str) -> str:
     return "int8_symmetric" if precision == "int8" else precision
 
 
-def make_engine(artifact: Artifact, *, target: str = "current", precision: str | None = None) -> tuple[Path, Stamp]:
+def make_engine(
+    artifact: Artifact, *, target: str = "current", precision: str | None = None, batch: int = 1
+) -> tuple[Path, Stamp]:
     """Build an engine and put it with its stamp into the artifact's `engines/`, in the place of an older one.
 
     Parameters
@@ -82,6 +87,8 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
         "current" for the GPU that is here, or such as "sm86".
     precision : str, optional
         Which of the artifact's graphs; by default the one that the manifest names.
+    batch : int
+        Of images that it is to take at once, beside one alone.
 
     Raises
     ------
@@ -97,7 +104,7 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
     _make_folder(artifact.path / ENGINES)  # before: a build takes minutes
     # tensorrt_rtx measures nothing: it compiles where it runs.
     timings = cache_file("timing", flavour, gpu) if gpu and not flavour.targets else None
-    content, profile = build_engine(graph.path, onnx, flavour, target, timings)
+    content, profile = build_engine(graph.path, onnx, flavour, target, timings, batch=batch)
     stamp = Stamp(
         graph_sha256=_sha256(onnx),
         engine_sha256=_sha256(content),
@@ -107,6 +114,7 @@ def make_engine(artifact: Artifact, *, target: str = "current", precision: str |
         gpu=gpu.name if gpu else None,
         precision=graph.precision,
         profile=profile,
+        batch=batch,
     )
     path = _path(artifact, graph.precision, flavour.name, stamp.target)
     # A reader between the two finds an engine that its stamp does not fit, and refuses it.

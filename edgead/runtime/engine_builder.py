@@ -45,9 +45,9 @@ class Log:
 
 
 def build_engine(
-    graph: Path, content: bytes, flavour: Flavour, target: str, timings: CacheFile | None = None
+    graph: Path, content: bytes, flavour: Flavour, target: str, timings: CacheFile | None = None, *, batch: int = 1
 ) -> tuple[bytes, Profile]:
-    """Build the engine of one graph for batches of one image.
+    """Build the engine of one graph for batches of one image, and by a second profile for larger ones.
 
     Parameters
     ----------
@@ -60,12 +60,14 @@ def build_engine(
         "current", or one of the flavour's targets.
     timings : CacheFile, optional
         What earlier builds have measured; what this one measures is added to it.
+    batch : int
+        Images of the second profile; 1 makes none. Kernels of the first are chosen for one image in either case.
 
     Returns
     -------
     engine : bytes
     profile : dict of str to tuple of int
-        Shape of every input.
+        Shape of every input, of one image.
 
     Raises
     ------
@@ -81,8 +83,16 @@ def build_engine(
     parser: trt.OnnxParser = api.OnnxParser(network, log.logger)
     if not parser.parse(content):
         raise EngineError(f"{graph}: {flavour} cannot take {_parser_error(parser, log)}")
-    profile = {network.get_input(i).name: _batch_of_one(network.get_input(i), graph) for i in range(network.num_inputs)}
-    config = _config(builder, flavour, target, profile, log)
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    profile = {one.name: _batch_of_one(one, graph) for one in inputs}
+    fixed = [one.name for one in inputs if one.shape[0] != -1]
+    if batch > 1 and fixed:
+        raise EngineError(
+            f"{graph}: its input {fixed[0]!r} takes one image at a time: build its engine without --batch"
+        )
+    config = _config(builder, flavour, target, log)
+    for images in sorted({1, batch}):
+        _add_profile(builder, config, flavour, profile, images, log)
     known = timings.read() if timings else b""
     measured = _set_timings(config, timings, known) if timings else None  # must outlive the build
     serialized = builder.build_serialized_network(network, config)
@@ -106,22 +116,27 @@ def _set_timings(config: trt.IBuilderConfig, timings: CacheFile, known: bytes) -
     return None
 
 
-def _config(builder: trt.Builder, flavour: Flavour, target: str, shapes: Profile, log: Log) -> trt.IBuilderConfig:
+def _config(builder: trt.Builder, flavour: Flavour, target: str, log: Log) -> trt.IBuilderConfig:
     api = flavour.api
     config = builder.create_builder_config()
     # TF32 has the 10 bits of mantissa that fp16 has; a fp32 graph was asked for to be exact.
     config.clear_flag(api.BuilderFlag.TF32)
-    profile = builder.create_optimization_profile()
-    for name, shape in shapes.items():
-        dims = api.Dims(shape)
-        profile.set_shape(name, dims, dims, dims)
-    if config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"{flavour} takes no batches of one image of {shapes}: {log.reason}")
     if flavour.targets:
         set_targets: Any = config  # calls that the types of `tensorrt` do not have
         set_targets.num_compute_capabilities = 1
         set_targets.set_compute_capability(getattr(api.ComputeCapability, target.upper()), 0)
     return config
+
+
+def _add_profile(
+    builder: trt.Builder, config: trt.IBuilderConfig, flavour: Flavour, shapes: Profile, images: int, log: Log
+) -> None:
+    profile = builder.create_optimization_profile()
+    for name, (_, *rest) in shapes.items():
+        dims = flavour.api.Dims((images, *rest))
+        profile.set_shape(name, dims, dims, dims)
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineError(f"{flavour} takes no batches of {images} of {shapes}: {log.reason}")
 
 
 def _batch_of_one(tensor: trt.ITensor, graph: Path) -> tuple[int, ...]:

@@ -1,13 +1,14 @@
 """A TensorRT engine on the GPU: one stream from the image to the map, as one CUDA graph where that is possible.
 
-Nothing is allocated for a frame, and it is waited for once. What the first frame of a shape needs is made with it.
+Nothing is allocated for a frame, and it is waited for once. What the first frame of a shape needs is made with it. Of
+an engine for batches, several frames go the same way at once, in buffers and a graph of their own.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from edgead.components.options import Section
 from edgead.errors import SettingsError
 from edgead.kernels.backend import cuda_problem
 from edgead.runtime import device
-from edgead.runtime.device import CudaGraph, Device, DeviceArray, open_device
+from edgead.runtime.device import CudaGraph, Device, DeviceArray, Shared, open_device
 from edgead.runtime.engine import PlantedEngineError, Wanted, find_engine, precision_of_engine
 from edgead.runtime.engine_builder import EngineError, Log, shape_of
 from edgead.runtime.engine_cache import CacheFile, cache_file
@@ -40,9 +41,13 @@ _ONE_AT_A_TIME = threading.Lock()
 _MOST_SHAPES = 4
 
 
+# What looked_at gives of a frame: the shape of what is seen, its size in the network's input, what is free around it.
+_Key = tuple[tuple[int, int], tuple[int, int], Sides]
+
+
 @dataclass(slots=True)
 class _Way:
-    """One way of a frame into the network: what puts it into the stream, and the graph of all that follows."""
+    """One way of frames into the network: what puts them into the stream, and the graph of all that follows."""
 
     enqueue: Callable[[], None]
     graph: CudaGraph | None = None
@@ -50,7 +55,7 @@ class _Way:
 
 
 class TensorRtRuntime:
-    """The artifact's engine for this GPU, batch 1.
+    """The artifact's engine for this GPU, for one image a run, and for several where it was built for those too.
 
     Parameters
     ----------
@@ -59,6 +64,11 @@ class TensorRtRuntime:
         Which of the artifact's graphs the engine must have been built from.
     on_device : bool, optional
         Leave what patches are scored by on the GPU: `run` then gives a DeviceArray for it.
+
+    Attributes
+    ----------
+    several : Several or None
+        See `edgead.runtime.contract.RunsSeveral`.
 
     Raises
     ------
@@ -70,30 +80,126 @@ class TensorRtRuntime:
 
     def __init__(self, artifact: Artifact, graph: Graph, *, on_device: bool = False):
         spec = artifact.manifest.preprocessing
-        self.input = np.zeros((1, *spec.image_size, spec.channels), spec.dtype)
+        self.input, self.outputs = np.zeros((1, *spec.image_size, spec.channels), spec.dtype), dict[str, Any]()
+        self.several: _Network | None = None
         self._device: Device = open_device()
+        self._networks: list[_Network] = []
+        self._engine: trt.ICudaEngine | None = None
         self._closed = False
-        self._plain = self._next = _Way(self._copy_input)
-        self._ways: dict[tuple[tuple[int, int], tuple[int, int], Sides], _Way | None] = {}
-        self._behind: list[Callable[[], None]] = []
         try:
             with _ONE_AT_A_TIME, self._device.current():
                 wanted = find_engine(artifact, graph, self._device.gpu)
-                self._flavour = wanted.flavour
-                self._log = Log(wanted.flavour.api)
-                self._compiled = Compiled(cache_file("runtime", wanted.flavour, wanted.gpu))
-                self._engine, self._context = _deserialise(wanted, self._log, self._compiled)
-                self._allocate(artifact, wanted, on_device)
-                self._warm_up()
-                self._compiled.keep()
-            self._prepares = not spec.keeps_depth and not cuda_problem()
+                log = Log(wanted.flavour.api)
+                compiled = Compiled(cache_file("runtime", wanted.flavour, wanted.gpu))
+                self._engine = _deserialise(wanted, log)
+                opened = _Opened(artifact, wanted, self._device, log, on_device)
+                config = _runtime_config(self._engine, wanted.flavour, compiled)
+                for profile in range(self._engine.num_optimization_profiles):
+                    self._networks.append(_Network(opened, _context(self._engine, opened, config)))
+                    self._networks[-1].open(self._engine, profile)
+                compiled.keep()
         except BaseException:
             self.close()
             raise
+        self._one, *more = self._networks
+        self.several = more[0] if more else None
+        self.input, self.outputs = self._one.input, self._one.outputs
 
     @property
     def launches(self) -> str:
         """How a frame is launched, and what of it: "as one CUDA graph from the image to the map"."""
+        several = f"; {self.several.count} images at once where they come together" if self.several else ""
+        return self._one.launches + several
+
+    def take(self, image: np.ndarray, spec: Preprocessing) -> None:
+        """Take a frame for the next run of `input`; see `edgead.runtime.contract.TakesFrames`."""
+        self._one.take([(image, spec)])
+
+    def run(self, images: np.ndarray) -> dict[str, Any]:
+        """Run the network on one image; see `edgead.runtime.contract.Runtime.run`."""
+        self._one.check_open()
+        if images is not self.input:
+            np.copyto(self.input, images, casting="no")
+            self._one.take_input()
+        self._one.run()
+        return self.outputs
+
+    def close(self) -> None:
+        """Release the GPU; the runtime cannot be used afterwards."""
+        if self._closed:
+            return
+        self._closed = True
+        with _ONE_AT_A_TIME:
+            with self._device.current():
+                # In this order, as each needs the next; buffers belong to the device.
+                for network in self._networks:
+                    network.close()
+                self._engine = None
+            self._device.close()
+            # After it, as a copy may still be in the stream. Who else holds pinned arrays keeps them.
+            for network in self._networks:
+                network.forget()
+            self.input, self.outputs = np.zeros_like(self.input), {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What the networks of one engine have in common."""
+
+    artifact: Artifact
+    wanted: Wanted
+    device: Device
+    log: Log
+    on_device: bool
+
+
+class _Network:
+    """An engine's network for runs of `count` images, by one of its profiles; see `edgead.runtime.contract.Several`.
+
+    Parameters
+    ----------
+    opened : _Opened
+    context : IExecutionContext
+        Its own.
+    """
+
+    def __init__(self, opened: _Opened, context: trt.IExecutionContext):
+        spec = opened.artifact.manifest.preprocessing
+        self._opened, self._device, self._log = opened, opened.device, opened.log
+        self._flavour = opened.wanted.flavour
+        self._context: trt.IExecutionContext | None = context
+        self._prepares = not spec.keeps_depth and not cuda_problem()
+        self._given: Shared | None = None
+        self._fetched: list[Shared] = []
+        self._plain = self._next = _Way(self._copy_input)
+        self._ways: dict[_Key, _Way | None] = {}
+        self._behind: list[Callable[[], None]] = []
+        self._of_rtx = False
+
+    def open(self, engine: trt.ICudaEngine, profile: int) -> None:
+        """Make the buffers, run once, and capture a run; the others of the engine must not do so meanwhile."""
+        manifest, stream = self._opened.artifact.manifest, self._device.stream
+        if profile and not self._running.set_optimization_profile_async(profile, stream):
+            raise EngineError(f"TensorRT does not take profile {profile} of its engine: {self._log.reason}")
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        types = {name: engine.get_tensor_dtype(name) for name in names}
+        (self.count, *_) = shape_of(engine.get_tensor_profile_shape(manifest.input, profile)[0])
+        self._allocate(types)
+        self._warm_up()
+
+    def check_open(self) -> None:
+        """Raise RuntimeError where the runtime was closed."""
+        _ = self._running
+
+    @property
+    def _running(self) -> trt.IExecutionContext:
+        if self._context is None:
+            raise RuntimeError("this runtime was closed")
+        return self._context
+
+    @property
+    def launches(self) -> str:
+        """See `TensorRtRuntime.launches`."""
         on_gpu = next((way for way in self._ways.values() if way), None)
         where = (
             f"from {'the image' if on_gpu else 'the input of the network'} to "
@@ -105,36 +211,43 @@ class TensorRtRuntime:
             return f"piece by piece {where}, the network as one CUDA graph"
         return f"piece by piece {where}: it cannot be captured in a CUDA graph"
 
-    def _allocate(self, artifact: Artifact, wanted: Wanted, on_device: bool) -> None:
+    def _allocate(self, types: dict[str, Any]) -> None:
         """Make the buffers and give the context their addresses."""
-        manifest, device, api = artifact.manifest, self._device, wanted.flavour.api
-        shape: tuple[int, ...] = self.input.shape
-        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        types = {name: self._engine.get_tensor_dtype(name) for name in names}
-        given = api.DataType.FLOAT if manifest.preprocessing.keeps_depth else api.DataType.UINT8
+        opened, device, api = self._opened, self._device, self._flavour.api
+        manifest = opened.artifact.manifest
+        spec = manifest.preprocessing
+        shape: tuple[int, ...] = (self.count, *spec.image_size, spec.channels)
+        given = api.DataType.FLOAT if spec.keeps_depth else api.DataType.UINT8
         expected = {manifest.input: given} | dict.fromkeys(manifest.outputs, api.DataType.FLOAT)
-        if types != expected or not self._context.set_input_shape(manifest.input, api.Dims(shape)):
+        if types != expected or not self._running.set_input_shape(manifest.input, api.Dims(shape)):
             raise EngineError(
-                f"{wanted.path} does not take {manifest.input!r} of {shape} or does not give "
+                f"{opened.wanted.path} does not take {manifest.input!r} of {shape} or does not give "
                 f"{', '.join(manifest.outputs)} as the manifest says: write the graph again with `edgead export`"
             )
-        self.input = device.pinned(shape, self.input.dtype.type)
-        self._input_address = device.allocate(self.input.nbytes)
-        self._set_address(manifest.input, self._input_address)
+        self._given = device.share(shape, spec.dtype)
+        self.input, self._target = self._given.array, self._given.address
+        self._set_address(manifest.input, self._target)
         self.outputs: dict[str, Any] = {}
-        self._fetched: list[tuple[np.ndarray, int]] = []
+        self.lanes: list[dict[str, Any]] = [{} for _ in range(self.count)]
         for name in manifest.outputs:
-            shape = shape_of(self._context.get_tensor_shape(name))
-            address = device.allocate(4 * int(np.prod(shape)))
-            self._set_address(name, address)
-            if on_device and name == manifest.output:
+            shape = shape_of(self._running.get_tensor_shape(name))
+            if opened.on_device and name == manifest.output:
+                nbytes = 4 * int(np.prod(shape))
+                address = device.allocate(nbytes)
                 self.outputs[name] = DeviceArray(address, shape, device, self._then)
+                step = nbytes // self.count
+                for i, lane in enumerate(self.lanes):
+                    lane[name] = DeviceArray(address + i * step, (1, *shape[1:]), device, self._then)
             else:
-                self.outputs[name] = device.pinned(shape, np.float32)
-                self._fetched.append((self.outputs[name], address))
+                fetched = device.share(shape, np.float32)
+                address, self.outputs[name] = fetched.address, fetched.array
+                for i, lane in enumerate(self.lanes):
+                    lane[name] = fetched.array[i : i + 1]
+                self._fetched.append(fetched)
+            self._set_address(name, address)
 
     def _set_address(self, name: str, address: int) -> None:
-        if not self._context.set_tensor_address(name, address):
+        if not self._running.set_tensor_address(name, address):
             raise EngineError(f"TensorRT takes no memory for {name!r}: {self._log.reason}")
 
     def _then(self, work: Callable[[], None]) -> None:
@@ -144,15 +257,19 @@ class TensorRtRuntime:
             self._warm_up()
 
     def _warm_up(self) -> None:
-        """Run once, as the first run initialises what cannot be captured; then capture a frame."""
+        """Run once, as the first run initialises what cannot be captured; then capture a run."""
         if not self._enqueue(self._plain):
             raise EngineError(f"{self._flavour} cannot run its engine on {self._device.gpu}: {self._log.reason}")
         self._device.wait()
         # tensorrt_rtx makes a graph of its own, see _runtime_config.
-        context: Any = self._context  # a call that the types of `tensorrt` do not have
+        context: Any = self._running  # a call that the types of `tensorrt` do not have
         self._of_rtx = bool(self._flavour.targets) and context.is_stream_capturable(self._device.stream)
         self._capture(self._plain)
-        logger.info("a frame is launched %s", self.launches)
+        self._log_launches()
+
+    def _log_launches(self) -> None:
+        what = "a frame is" if self.count == 1 else f"{self.count} frames at once are"
+        logger.info("%s launched %s", what, self.launches)
 
     def _capture(self, way: _Way) -> None:
         if way.graph:
@@ -165,43 +282,57 @@ class TensorRtRuntime:
         way.graph = self._device.capture(enqueue) or self._device.capture(enqueue)
 
     def _copy_input(self) -> None:
-        self._device.copy_in(self._input_address, self.input)
+        assert self._given is not None  # it goes with everything else
+        self._given.copy_in()
 
     def _enqueue(self, way: _Way) -> bool:
-        """Put a frame into the stream: image in, network, what follows, outputs out. False: no network."""
+        """Put a run into the stream: images in, network, what follows, outputs out. False: no network."""
         way.enqueue()
-        if not self._context.execute_async_v3(self._device.stream):
+        if not self._running.execute_async_v3(self._device.stream):
             return False
         for work in self._behind:
             work()
-        for host, address in self._fetched:
-            self._device.copy_out(host, address)
+        for fetched in self._fetched:
+            fetched.copy_out()
         return True
 
-    def take(self, image: np.ndarray, spec: Preprocessing) -> None:
-        """Take a frame for the next run of `input`; see `edgead.runtime.contract.TakesFrames`."""
-        self._check_open()
+    def take(self, frames: Sequence[tuple[np.ndarray, Preprocessing]]) -> None:
+        """Take frames for the next run; see `edgead.runtime.contract.Several`."""
+        self.check_open()
         self._next = self._plain
         if not self._prepares:
-            preprocess(image, spec, out=self.input[0])
+            for (image, spec), target in zip(frames, self.input, strict=False):
+                preprocess(image, spec, out=target)
             return
-        seen, size, sides = looked_at(image, spec)
-        key = seen.shape[:2], size, sides
-        if key not in self._ways and len(self._ways) < _MOST_SHAPES:
-            self._ways[key] = self._new_way(*key)
-            logger.info("a frame is launched %s", self.launches)
-        way = self._ways.get(key)
+        looked = [looked_at(image, spec) for image, spec in frames]
+        way = self._way_of({(seen.shape[:2], size, sides) for seen, size, sides in looked})
         if way is not None and way.frames is not None:
-            np.copyto(way.frames.image, seen)
+            for (seen, _, _), target in zip(looked, way.frames.images, strict=False):
+                np.copyto(target, seen)
             self._next = way
         else:
-            prepared(seen, size, sides, out=self.input[0])
+            for (seen, size, sides), target in zip(looked, self.input, strict=False):
+                prepared(seen, size, sides, out=target)
+
+    def take_input(self) -> None:
+        """Take what stands in `input` for the next run, and no frames."""
+        self._next = self._plain
+
+    def _way_of(self, keys: set[_Key]) -> _Way | None:
+        """Choose the way of frames; None where the CPU prepares them."""
+        if len(keys) > 1:
+            return None
+        (key,) = keys
+        if key not in self._ways and len(self._ways) < _MOST_SHAPES:
+            self._ways[key] = self._new_way(*key)
+            self._log_launches()
+        return self._ways.get(key)
 
     def _new_way(self, shape: tuple[int, int], size: tuple[int, int], sides: Sides) -> _Way | None:
         """Prepare for frames of a shape; None where the CPU must prepare them, as it would give other pixels."""
         with _ONE_AT_A_TIME, self._device.current():
             try:
-                frames = FramesOnGpu(self._device, shape, size, sides, self._input_address)
+                frames = FramesOnGpu(self._device, shape, size, sides, self._target, self.count)
                 differing = frames.differing()
             except (ValueError, RuntimeError) as error:
                 problem = str(error)
@@ -214,41 +345,29 @@ class TensorRtRuntime:
             self._capture(way)
             return way
 
-    def run(self, images: np.ndarray) -> dict[str, Any]:
-        """Run the network on one image; see `edgead.runtime.contract.Runtime.run`."""
-        self._check_open()
+    def run(self) -> list[dict[str, Any]]:
+        """Run the network on what was taken; see `edgead.runtime.contract.Several`."""
+        self.check_open()
         way, self._next = self._next, self._plain
-        if images is not self.input:
-            np.copyto(self.input, images, casting="no")
-            way = self._plain
         with self._device.current():
             if way.graph:
                 way.graph.launch()
             elif not self._enqueue(way):
                 raise RuntimeError(f"TensorRT could not run the network: {self._log.reason}")
             self._device.wait()
-        return self.outputs
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("this runtime was closed")
+        return self.lanes
 
     def close(self) -> None:
-        """Release the GPU; the runtime cannot be used afterwards."""
-        if self._closed:
-            return
-        self._closed = True
-        with _ONE_AT_A_TIME:
-            with self._device.current():
-                # In this order, as each needs the next; buffers belong to the device.
-                for way in (self._plain, *self._ways.values()):
-                    if way and way.graph:
-                        way.graph.close()
-                self._context = self._engine = None  # type: ignore[assignment]
-            self._device.close()
-            # After it, as a copy may still be in the stream. Who else holds pinned arrays keeps them.
-            self.input, self.outputs, self._fetched = np.zeros_like(self.input), {}, []
-            self._ways, self._behind = {}, []
+        """Release graphs and context, before the engine."""
+        for way in (self._plain, *self._ways.values()):
+            if way and way.graph:
+                way.graph.close()
+        self._context = None
+
+    def forget(self) -> None:
+        """Let go of the arrays, after the device is closed."""
+        self.input, self.outputs, self.lanes = np.zeros(0, np.uint8), {}, []
+        self._given, self._fetched, self._ways, self._behind = None, [], {}, []
 
 
 class Compiled:
@@ -274,18 +393,23 @@ class Compiled:
             self._known = b""
 
 
-def _deserialise(wanted: Wanted, log: Log, compiled: Compiled) -> tuple[trt.ICudaEngine, trt.IExecutionContext]:
-    content = wanted.read()
+def _deserialise(wanted: Wanted, log: Log) -> trt.ICudaEngine:
     runtime: trt.Runtime = wanted.flavour.api.Runtime(log.logger)
-    engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(content)
-    context = engine.create_execution_context(*_runtime_config(engine, wanted.flavour, compiled)) if engine else None
-    if engine is None or context is None:
+    engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(wanted.read())
+    if engine is None:
         raise EngineError(f"{wanted.path} cannot be used on {wanted.gpu}: {log.reason}")
-    return engine, context
+    return engine
+
+
+def _context(engine: trt.ICudaEngine, opened: _Opened, config: list[Any]) -> trt.IExecutionContext:
+    context: trt.IExecutionContext | None = engine.create_execution_context(*config)
+    if context is None:
+        raise EngineError(f"{opened.wanted.path} cannot be used on {opened.wanted.gpu}: {opened.log.reason}")
+    return context
 
 
 def _runtime_config(engine: trt.ICudaEngine, flavour: Flavour, compiled: Compiled) -> list[Any]:
-    """What `tensorrt_rtx` makes its context with; older versions of `tensorrt` have no such thing."""
+    """What `tensorrt_rtx` makes its contexts with; older versions of `tensorrt` have no such thing."""
     if not flavour.targets:
         return []
     config: Any = engine.create_runtime_config()

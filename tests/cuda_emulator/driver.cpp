@@ -7,6 +7,7 @@
 #include "streams.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -49,6 +50,8 @@ using Stream = CUstream_st;
 std::recursive_mutex all;
 int contexts, graphs, live_streams;
 Memory device_memory, host_memory;
+Memory mapped_memory;                   // host memory, where the card sees it: at other addresses
+std::map<void*, void*> mapped_at;       // those, by the addresses of the host
 std::vector<std::unique_ptr<Stream>> streams;
 Stream default_stream;
 std::set<const void*> loaded;
@@ -59,6 +62,8 @@ thread_local std::vector<void*> current;
 
 std::map<std::string, int> settings{
     {"capability", 86},  // of the card
+    {"integrated", 0},   // 1: host and card have one memory
+    {"maps", 1},         // 0: the card has no addresses for memory of the host
     {"modules", 0},      // what loading a kernel fails with
     {"copies", -1},      // from the device to the host, until one fails
     {"graphs", 0},       // what instantiating one fails with
@@ -73,6 +78,10 @@ bool inside(const Memory& memory, const void* place, std::size_t bytes) {
     return address + bytes <= next->first + next->second;
 }
 
+bool on_device(const void* place, std::size_t bytes) {
+    return inside(device_memory, place, bytes) || inside(mapped_memory, place, bytes);
+}
+
 // The capture mode is that of a thread: others may allocate, release and load meanwhile.
 int refuse_in_a_capture_of_this_thread() {
     int status = success;
@@ -82,15 +91,28 @@ int refuse_in_a_capture_of_this_thread() {
     return status;
 }
 
-int allocate_in(Memory& memory, void** data, std::size_t bytes) {
+int allocate_in(Memory& memory, void** data, std::size_t bytes, int file = -1) {
     if (const int refused = refuse_in_a_capture_of_this_thread()) return refused;
     if (bytes > std::size_t{1} << 33) return out_of_memory;
     ++counts["allocations"];
-    *data = mmap(nullptr, std::max<std::size_t>(bytes, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const int flags = file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+    *data = mmap(nullptr, std::max<std::size_t>(bytes, 1), PROT_READ | PROT_WRITE, flags, file, 0);
     if (*data == MAP_FAILED) return out_of_memory;
     std::memset(*data, 0xff, bytes);  // NaN: no zeros that somebody could rely on
     memory[reinterpret_cast<Address>(*data)] = bytes;
     return success;
+}
+
+// The same pages at two addresses: who takes the host's for the card's, or the other way round, is noticed.
+int allocate_mapped(void** data, std::size_t bytes) {
+    const int file = memfd_create("mapped", 0);
+    if (file < 0 || ftruncate(file, static_cast<off_t>(std::max<std::size_t>(bytes, 1)))) return out_of_memory;
+    void* there = nullptr;
+    int status = allocate_in(host_memory, data, bytes, file);
+    if (!status) status = allocate_in(mapped_memory, &there, bytes, file);
+    if (!status) mapped_at[*data] = there;
+    close(file);
+    return status;
 }
 
 // Waits for nothing. The addresses are not used again.
@@ -152,7 +174,7 @@ int enqueue(Stream* stream, Work work) {
 
 int copy(Stream* stream, void* target, const void* source, std::size_t bytes, bool to_device) {
     const Lock lock(all);
-    if (!inside(device_memory, to_device ? target : source, bytes)) return invalid_value;
+    if (!on_device(to_device ? target : source, bytes)) return invalid_value;
     if (!to_device && settings["copies"] >= 0 && settings["copies"]-- == 0) return invalid_value;
     return enqueue(stream, [=] {
         ++counts[to_device ? "copies in" : "copies out"];
@@ -272,7 +294,12 @@ int cuDriverGetVersion(int* version) { return *version = 13000, success; }
 int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, success; }
 int cuDeviceGetName(char* name, int length, int) { return std::strncpy(name, "Emulated GPU", length), success; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
-    return *value = attribute == 75 ? capability() / 10 : capability() % 10, success;
+    switch (attribute) {
+        case 18: return *value = settings["integrated"], success;
+        case 19: return *value = settings["maps"], success;
+        case 75: return *value = capability() / 10, success;
+        default: return *value = capability() % 10, success;
+    }
 }
 int cuDevicePrimaryCtxRetain(void** context, int) { return ++contexts, *context = &contexts, success; }
 int cuDevicePrimaryCtxRelease(int) { return --contexts, success; }
@@ -290,13 +317,26 @@ int cuMemAlloc(void** address, std::size_t bytes) {
     return current.empty() ? static_cast<int>(invalid_context) : allocate(address, bytes);
 }
 int cuMemFree(void* address) { return current.empty() ? static_cast<int>(invalid_context) : release(address); }
-int cuMemHostAlloc(void** address, std::size_t bytes, unsigned) {
+int cuMemHostAlloc(void** address, std::size_t bytes, unsigned flags) {
     const Lock lock(all);
-    return current.empty() ? static_cast<int>(invalid_context) : allocate_in(host_memory, address, bytes);
+    if (current.empty()) return invalid_context;
+    return flags & 2 ? allocate_mapped(address, bytes) : allocate_in(host_memory, address, bytes);
+}
+int cuMemHostGetDevicePointer(void** there, void* address, unsigned) {
+    const Lock lock(all);
+    const auto found = mapped_at.find(address);
+    if (found == mapped_at.end() || !settings["maps"]) return invalid_value;
+    return *there = found->second, success;
 }
 int cuMemFreeHost(void* address) {
     const Lock lock(all);
-    return current.empty() ? static_cast<int>(invalid_context) : release_in(host_memory, address);
+    if (current.empty()) return invalid_context;
+    const auto there = mapped_at.find(address);
+    if (there != mapped_at.end()) {
+        if (const int status = release_in(mapped_memory, there->second)) return status;
+        mapped_at.erase(there);
+    }
+    return release_in(host_memory, address);
 }
 int cuStreamCreate(Stream** stream, unsigned) {
     return current.empty() ? static_cast<int>(invalid_context) : create_stream(stream);
@@ -341,7 +381,7 @@ int cuGraphLaunch(Graph* launchable, Stream* stream) {
 
 int emulator_live() {
     return contexts + graphs + live_streams +
-           static_cast<int>(device_memory.size() + host_memory.size() + current.size());
+           static_cast<int>(device_memory.size() + host_memory.size() + mapped_memory.size() + current.size());
 }
 
 // How much work nobody has waited for.
@@ -388,6 +428,7 @@ int cuGetProcAddress_v2(const char* name, void** function, int, Address, int*) {
         ENTRY(cuMemAlloc),
         ENTRY(cuMemFree),
         ENTRY(cuMemHostAlloc),
+        ENTRY(cuMemHostGetDevicePointer),
         ENTRY(cuMemFreeHost),
         ENTRY(cuStreamCreate),
         ENTRY(cuStreamDestroy),
