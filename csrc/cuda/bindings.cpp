@@ -44,14 +44,27 @@ std::string kernel_problem() {
     }
 }
 
-std::unique_ptr<NearestIndex> make_index(const Floats& bank, std::size_t work_bytes) {
+std::unique_ptr<NearestIndex> make_index(const Floats& bank, std::size_t work_bytes, const std::string& variant,
+                                         bool in_ranges) {
     require(bank.ndim() == 2 && bank.shape(0) > 0 && bank.shape(1) > 0, "memory_bank must be (m, d), not empty");
     const std::size_t m = bank.shape(0), d = bank.shape(1);
-    require(m <= NearestIndex::max_rows, "memory_bank must have fewer than 2^31 - 255 rows");
+    require(m <= NearestIndex::max_rows, "memory_bank must have fewer than 2^31 - 1023 rows");
     require(d <= NearestIndex::max_dimension, "d must be at most 2^20");
     const float* data = bank.data();
-    py::gil_scoped_release release;
-    return std::make_unique<NearestIndex>(data, m, d, work_bytes);
+    std::unique_ptr<NearestIndex> index;
+    {
+        py::gil_scoped_release release;
+        index = std::make_unique<NearestIndex>(data, m, d, work_bytes, variant, in_ranges);
+    }
+    if (!index->given_up().empty())
+        py::module_::import("logging")
+            .attr("getLogger")("edgead.kernels.cuda")
+            .attr("warning")(
+                "a faster way to the nearest patches does not work on this GPU, and another one takes its place; "
+                "please "
+                "report this: %s",
+                index->given_up());
+    return index;
 }
 
 // `good`: the first of n features that is not finite, or n.
@@ -89,7 +102,7 @@ py::tuple search(NearestIndex& index, const Floats& features, int k) {
 class GroupedIndex {
 public:
     GroupedIndex(const Floats& bank, std::vector<std::int64_t> sizes)
-        : index_(make_index(bank, std::size_t{64} << 20)), sizes_(std::move(sizes)) {
+        : index_(make_index(bank, std::size_t{64} << 20, "", true)), sizes_(std::move(sizes)) {
         std::int64_t rows = 0;
         for (std::int64_t size : sizes_) {
             require(size > 0 && size % NearestIndex::group_multiple == 0,
@@ -207,7 +220,7 @@ py::tuple prepare_row(const Floats& row, const Floats& centre, int exponent) {
 }
 
 float score_error(int d, std::pair<float, float> query, std::pair<float, float> row) {
-    return ScoreError(d).bound({query.first, query.second}, {row.first, row.second});
+    return ScoreError(d, group_rows).bound({query.first, query.second}, {row.first, row.second});
 }
 
 // What the measure kernel makes of two rows, lane by lane on the host: (high, low, relative error).
@@ -263,12 +276,21 @@ PYBIND11_MODULE(_cuda, m) {
         py::call_guard<py::gil_scoped_release>());
 
     py::class_<NearestIndex>(m, "NearestIndex")
-        .def(py::init(&make_index), py::arg("bank").noconvert(), py::arg("work_bytes") = std::size_t{64} << 20)
+        .def(py::init([](const Floats& bank, std::size_t work_bytes, const std::string& variant) {
+                 return make_index(bank, work_bytes, variant, false);
+             }),
+             py::arg("bank").noconvert(), py::arg("work_bytes") = std::size_t{64} << 20, py::arg("variant") = "")
+        .def_property_readonly("variant", &NearestIndex::variant)
         .def("reserve", &NearestIndex::reserve, py::arg("n"), py::call_guard<py::gil_scoped_release>())
         .def("search", &search, py::arg("features").noconvert(), py::arg("k"))
         .def("search_device", &search_device, py::arg("features"), py::arg("n"), py::arg("k"), py::arg("distance"),
              py::arg("index"), py::arg("bad_row"), py::arg("stream"));
 
+    m.def("variants", [] {
+        std::vector<const char*> names;
+        for (const Variant& variant : variants()) names.push_back(variant.name);
+        return names;
+    });
     m.def("group_rows", [] { return NearestIndex::group_multiple; });
     py::class_<GroupedIndex>(m, "GroupedIndex")
         .def(py::init<const Floats&, std::vector<std::int64_t>>(), py::arg("bank").noconvert(), py::arg("sizes"))

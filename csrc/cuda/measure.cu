@@ -15,8 +15,9 @@ namespace edgead::cuda {
 namespace {
 
 constexpr int measure_warps = 4, measure_threads = measure_warps * warp_lanes;
-constexpr int kept_groups = 6, chunk_groups = kept_groups * measure_threads;  // in registers, of a thread and a block
-constexpr int most_neighbours = 16, no_row = 0x7fffffff;
+constexpr int kept_groups = 5, chunk_groups = kept_groups * measure_threads;  // in registers, of a thread and a block
+static_assert(kept_groups * most_slot_digits <= 32, "slots of a thread's groups are kept in one number");
+constexpr int no_row = 0x7fffffff;
 
 // What the warps of a block tell each other about the bound.
 struct Bounds {
@@ -40,7 +41,7 @@ __device__ float kth_smallest(float2 mine, int k) {
 struct Scores {
     const float2* minima;
     const Extent* extents;
-    int count;
+    int count, tiles;
     Extent query;
     ScoreError error;
     // Of the chunk that was read last.
@@ -178,6 +179,7 @@ template <typename Number>
 __device__ void search(Scores& scores, float reach, const float* query, const Rows& bank, Best<Number>& best,
                        Lists<Number>& lists) {
     const int lane = threadIdx.x % warp_lanes;
+    const unsigned slot_mask = (1u << slot_digits(scores.tiles)) - 1;
     for (int from = 0; from < scores.count;) {
         // What is not there is beyond the largest float.
         const float bound = fminf(reach + scores.widest, 0x1.fffffep127f);
@@ -186,7 +188,7 @@ __device__ void search(Scores& scores, float reach, const float* query, const Ro
         for (int i = 0; i < kept_groups; ++i) {
             some |= static_cast<unsigned>(scores.least[i].x <= bound) << i;
             several |= static_cast<unsigned>(scores.least[i].y <= bound) << i;
-            slots |= (bits_of(scores.least[i].x) & 15u) << 4 * i;
+            slots |= (bits_of(scores.least[i].x) & slot_mask) << most_slot_digits * i;
         }
         for (unsigned left = __ballot_sync(all_lanes, some != 0); left != 0; left &= left - 1) {
             const int owner = __ffs(static_cast<int>(left)) - 1;
@@ -195,9 +197,9 @@ __device__ void search(Scores& scores, float reach, const float* query, const Ro
                 const int i = __ffs(static_cast<int>(found)) - 1;
                 const int group = from + i * measure_threads + static_cast<int>(threadIdx.x) - lane + owner;
                 const bool every = (whole >> i & 1u) != 0;
-                const int slot = static_cast<int>(only >> 4 * i & 15u);
-                for (int s = every ? 0 : slot; s <= (every ? group_rows - 1 : slot); ++s) {
-                    const int row = group_row(group, s);
+                const int slot = static_cast<int>(only >> most_slot_digits * i & slot_mask);
+                for (int s = every ? 0 : slot; s <= (every ? scores.tiles * group_rows - 1 : slot); ++s) {
+                    const int row = group_row(group, s, scores.tiles);
                     if (row >= bank.count) continue;
                     Number squared;
                     measure(query, bank.data + static_cast<std::int64_t>(row) * bank.d, bank.d, squared);
@@ -213,20 +215,24 @@ __device__ void search(Scores& scores, float reach, const float* query, const Ro
 }
 
 __global__ void __launch_bounds__(measure_threads, 7)
-    measure_kernel(Rows queries, const Extent* query_extents, Rows bank, const Extent* groups, int group_count,
-                   const float2* minima, ScoreError score_error, DoubleSingleError error, Neighbours result) {
+    measure_kernel(Rows queries, Rows bank, GroupScores of_groups, DoubleSingleError error, Neighbours result) {
     __shared__ Bounds bounds;
     __shared__ Lists<DoubleSingle> lists;
     __shared__ Lists<double> exact_lists;
     const std::int64_t number = blockIdx.x, place = number * result.k + threadIdx.x;
     const bool mine = static_cast<int>(threadIdx.x) < result.k;
-    const Extent extent = query_extents[number];
+    const Extent extent = of_groups.queries[number];
     if (extent.norm != extent.norm) {
         if (mine) result.distance[place] = float_of(0x7fc00000u), result.index[place] = -1;
         return;
     }
     const float* query = queries.data + number * queries.d;
-    Scores scores{minima + number * group_count, groups, group_count, extent, score_error};
+    Scores scores{of_groups.minima + number * of_groups.count,
+                  of_groups.groups,
+                  of_groups.count,
+                  of_groups.tiles,
+                  extent,
+                  of_groups.error};
     float reach = scores.reach(result.k, bounds);
     if (!is_finite(extent.norm)) reach = 0x1.fffffep127f;  // no score says anything
     Best<DoubleSingle> best{result.k, error};
@@ -247,10 +253,10 @@ __global__ void __launch_bounds__(measure_threads, 7)
 
 }  // namespace
 
-void measure_candidates(const Rows& queries, const Extent* query_extents, const Rows& bank, const Extent* groups,
-                        int group_count, const float2* minima, const Neighbours& result, cudaStream_t stream) {
-    launch(measure_kernel, queries.count, measure_threads, stream, queries, query_extents, bank, groups, group_count,
-           minima, ScoreError(bank.d), DoubleSingleError(bank.d), result);
+void measure_candidates(const Rows& queries, const Rows& bank, const GroupScores& scores, const Neighbours& result,
+                        cudaStream_t stream) {
+    launch(measure_kernel, queries.count, measure_threads, stream, queries, bank, scores, DoubleSingleError(bank.d),
+           result);
 }
 
 void load_measure_kernel() { load(measure_kernel); }

@@ -70,12 +70,14 @@ __global__ void __launch_bounds__(prepare_threads)
     }
 }
 
-__global__ void extents_kernel(const Extent* rows, Extent* groups, std::int64_t group_count) {
+__global__ void extents_kernel(const Extent* rows, std::int64_t padded, int tiles, Extent* groups) {
     const std::int64_t group = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (group >= group_count) return;
+    if (group >= group_count(padded, tiles)) return;
     Extent largest{0, 0};
-    for (int slot = 0; slot < group_rows; ++slot) {
-        const Extent extent = rows[group_row(static_cast<int>(group), slot)];
+    for (int slot = 0; slot < tiles * group_rows; ++slot) {
+        const int row = group_row(static_cast<int>(group), slot, tiles);
+        if (row >= padded) break;
+        const Extent extent = rows[row];
         largest = {fmaxf(largest.norm, extent.norm), fmaxf(largest.residual, extent.residual)};
     }
     groups[group] = largest;
@@ -89,8 +91,8 @@ void prepare_rows(const Rows& rows, std::int64_t padded, int depth, const Frame&
            rows, padded, depth, frame, exponent, prepared, bad_row, first_row);
 }
 
-void group_extents(const Extent* rows, Extent* groups, std::int64_t group_count, cudaStream_t stream) {
-    launch(extents_kernel, (group_count + 255) / 256, 256, stream, rows, groups, group_count);
+void group_extents(const Extent* rows, std::int64_t padded, int tiles, Extent* groups, cudaStream_t stream) {
+    launch(extents_kernel, (group_count(padded, tiles) + 255) / 256, 256, stream, rows, padded, tiles, groups);
 }
 
 }  // namespace edgead::cuda

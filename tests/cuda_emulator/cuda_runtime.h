@@ -117,7 +117,8 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
 struct cudaDeviceProp {
     char name[256];
-    int major, minor;
+    int major, minor, multiProcessorCount;
+    std::size_t sharedMemPerMultiprocessor;
 };
 struct cudaFuncAttributes {
     int ptxVersion, binaryVersion;
@@ -152,7 +153,13 @@ inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess;
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaDeviceSynchronize() { return cudaError_t(emulator::synchronize_device()); }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-    *properties = {"emulator", emulator::capability() / 10, emulator::capability() % 10};
+    const int capability = emulator::capability(), minor = capability % 10;
+    // As the CUDA programming guide has them, "Technical Specifications per Compute Capability".
+    const int kilobytes = capability >= 90 && capability < 110 ? 228
+                          : minor == 0 && capability < 90      ? 164
+                          : capability == 87                   ? 164
+                                                               : 100;
+    *properties = {"emulator", capability / 10, minor, 4, std::size_t(kilobytes) << 10};
     return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** data, std::size_t bytes) { return cudaError_t(emulator::allocate(data, bytes)); }
