@@ -31,7 +31,6 @@ std::vector<float> probes(const float* rows, std::int64_t m, std::int64_t d) {
 
 // Why the products are not to be used; empty if they agree with plain ones.
 std::string difference(Products& products, const Bank& bank, const float* rows, cudaStream_t stream) {
-    const std::unique_ptr<Products> plain = make_plain(bank, stream);
     const std::vector<float> queries = probes(rows, bank.rows.count, bank.rows.d);
     const std::size_t bytes =
         2 * tile_rows * static_cast<std::size_t>(group_count(whole_tiles(bank.rows.count), 1)) * sizeof(float2);
@@ -39,6 +38,7 @@ std::string difference(Products& products, const Bank& bank, const float* rows, 
         counts(3 * sizeof(unsigned));
     auto* const count = counts.as<unsigned>();  // of what differs; the first bad query of either
     unsigned seen[3];
+    const std::unique_ptr<Products> plain = make_plain(bank, stream);
     const WaitsAtEnd waits(stream);
     copy_in(there.data(), queries.data(), queries.size() * sizeof(float), stream);
     check(cudaMemsetAsync(count, 0, sizeof(unsigned), stream), "clearing memory");
@@ -83,6 +83,7 @@ Chosen choose_products(const std::string& name, const Bank& bank, const float* r
         std::string problem;
         try {
             std::unique_ptr<Products> products = variant.make(bank, stream);
+            const WaitsAtEnd waits(stream);
             problem = difference(*products, bank, rows, stream);
             if (problem.empty()) return {std::move(products), variant.name, given_up};
         } catch (const std::runtime_error& error) {

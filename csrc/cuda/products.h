@@ -6,7 +6,8 @@
 //   name     for benchmarks, warnings, and tests that ask for it
 //   suits    whether it is worth its while on a card, for a bank; its instructions are there. The first entry that suits
 //            is taken, so the fastest comes first. The last one, "plain", suits always, and is the judge of the others.
-//   make     prepares the bank, loads every kernel that it will launch, and returns the bank's Products
+//   make     allocates, loads every kernel that will be launched, and only then, as memory that goes must not be in use,
+//            puts what prepares the bank into the stream; returns the bank's Products
 // When an index is made, a variant other than "plain" is checked once against that on the card (choose_products), and
 // given up, with a warning, where it differs by more than its bounds or fails. A fault costs speed and no result.
 #pragma once
