@@ -85,13 +85,14 @@ def test_every_row_of_a_bank_is_found(rng, emulator, variant, capability, multip
 @needs_cuda
 @pytest.mark.parametrize("variant", OTHERS)
 @pytest.mark.parametrize("k", [1, 4])
-def test_rows_of_one_group_that_are_equally_near(rng, emulator, variant, k):
+@pytest.mark.parametrize("rows", [(2, 2 + 128, 2 + 3 * 128), (2, 3), (3 + 128, 10 + 128, 2 + 5 * 128)])
+def test_rows_of_one_lane_that_halves_cannot_tell_apart(rng, emulator, variant, k, rows):
     emulator.set("multiprocessors", 1)
     bank = rng.standard_normal((128 * 16, 40), dtype=np.float32)
-    rows = np.array([2, 3, 10, 2 + 128, 3 + 128, 2 + 3 * 128, 2 + 5 * 128])  # all of one lane
-    bank[rows] = 0.01 * rng.standard_normal((7, 40), dtype=np.float32)
-    features = np.concatenate([0.01 * rng.standard_normal((20, 40), dtype=np.float32), bank[rows], bank[:6]])
-    check(variant, bank, features.astype(np.float32), k)
+    one = rng.standard_normal(40, dtype=np.float32)
+    bank[list(rows)] = one + np.float32(1e-5) * rng.standard_normal((len(rows), 40), dtype=np.float32)
+    features = one + np.float32(1e-5) * rng.standard_normal((30, 40), dtype=np.float32)
+    check(variant, bank, features, k)
 
 
 @needs_cuda
