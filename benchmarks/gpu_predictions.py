@@ -96,7 +96,7 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         "RTX 3060",
         r"RTX 3060(?! Ti)",
         _nearest(
-            _D384, prepare=_about(12), products=_about(268), plain=_about(300), measure=(6, 9), whole=_about(286)
+            _D384, prepare=_about(12), products=_about(275), plain=_about(300), measure=(6, 9), whole=_about(293)
         ),
     ),
     (
