@@ -126,6 +126,46 @@ def test_a_variant_that_does_not_work_is_given_up(rng, emulator, caplog, variant
     np.testing.assert_array_equal(index.search(features, 2)[1], expected[1])
 
 
+def marked(score, slot, digits):
+    bits = np.float32(score).view(np.uint32) & ~np.uint32((1 << digits) - 1) | np.uint32(slot)
+    return bits.view(np.float32)
+
+
+@needs_cuda
+def test_what_contradicts_plain_scores(rng):
+    """One query, two tiles of a bank, groups of both tiles: what is said of group 3, whose rows plain ones know."""
+    plain = np.full((1, 16, 2), 9, np.float32)
+    plain[0, 3] = marked(1, 5, 4), 2  # the smallest in slot 5 of the first tile, the second smallest of that tile
+    plain[0, 3 + 8] = marked(1.5, 6, 4), 4
+    one, far = np.ones(1, np.float32), np.full(1, np.inf, np.float32)
+    nan = np.full(1, np.nan, np.float32)
+
+    def found(x, slot, y, norms=one, plain_norms=one):
+        minima = np.full((1, 8, 2), 9, np.float32)
+        minima[0, 3] = marked(x, slot, 5), y
+        return code.contradictions(minima, 2, plain, norms, plain_norms, 1.0, 64)
+
+    off = 2 * code.score_error(64, (1, 0), (1, 0))
+    assert off < 1e-4
+    assert found(1, 5, 1.5) == 0
+    assert found(1 + off / 2, 5, 1.5) == found(1 - off / 2, 5, 1.5) == found(1, 5, 0.5) == 0
+    assert found(1.01, 5, 1.5) == found(0.99, 5, 1.5) == 1  # no row has that score
+    assert found(1, 5, 1.6) == 1  # the second tile's
+    plain[0, 3, 1] = 1.25
+    assert found(1, 5, 1.5) == 1 and found(1, 5, 1.25) == 0  # the first tile's second
+    assert found(1, 4, 1) == 1  # a slot whose row is not the smallest
+    assert found(1, 16 + 6, 1) == 1
+    plain[0, 3, 1] = 1
+    assert found(1, 4, 1) == 0  # a row that is as near
+    assert found(1, 4, 1.2) == 1
+    assert found(np.nan, 5, 1) == found(1, 5, np.nan) == found(1, 5, np.inf) == 1
+    assert found(7, 5, 7, norms=far) == found(7, 5, 7, plain_norms=far) == 0  # scores say nothing
+    assert found(1, 5, 1, norms=nan) == found(1, 5, 1, plain_norms=nan) == 8
+    assert found(7, 5, 7, nan, nan) == 0
+    plain[...] = 3e38
+    assert found(1e38, 4, 1e38) == 7  # all groups are of padding, and only this one says so
+
+
 @needs_cuda
 def test_kernels_begin_early_where_the_card_can(rng, emulator):
     bank, features = rng.standard_normal((2, 130, 40), dtype=np.float32)
