@@ -123,7 +123,11 @@ def test_queries_that_products_say_nothing_of(rng, variant):
 @pytest.mark.parametrize("variant", OTHERS)
 @pytest.mark.parametrize(
     ("faults", "problem"),
-    [(1, r"walking: \d+ scores are farther from those of"), (2, "walking: CUDA: asking for shared")],
+    [
+        (1, r"walking: \d+ scores are farther from"),
+        (2, "walking: CUDA: asking for shared"),
+        (3, r"walking: \d+ scores"),
+    ],
 )
 def test_a_variant_that_does_not_work_is_given_up(rng, emulator, become, caplog, variant, faults, problem):
     bank, features = rng.standard_normal((2, 300, 40), dtype=np.float32)
