@@ -120,24 +120,19 @@ def test_queries_that_products_say_nothing_of(rng, variant):
 
 
 @needs_cuda
-@pytest.mark.parametrize("variant", OTHERS)
 @pytest.mark.parametrize(
-    ("faults", "problem"),
-    [
-        (1, r"walking: \d+ scores are farther from"),
-        (2, "walking: CUDA: asking for shared"),
-        (3, r"walking: \d+ scores"),
-    ],
+    ("faults", "problem"), [(1, r"\d+ scores are farther from"), (2, "CUDA: asking for shared"), (3, r"\d+ scores")]
 )
-def test_a_variant_that_does_not_work_is_given_up(rng, emulator, become, caplog, variant, faults, problem):
+def test_a_variant_that_does_not_work_is_given_up(rng, emulator, become, caplog, faults, problem):
     bank, features = rng.standard_normal((2, 300, 40), dtype=np.float32)
-    assert code.NearestIndex(bank).variant == variant and not caplog.text
+    first = code.NearestIndex(bank).variant
+    assert first == OTHERS[0] and not caplog.text
     become(faults=faults)
     with caplog.at_level(logging.WARNING):
         index = code.NearestIndex(bank)
-    assert index.variant == "plain"
+    assert index.variant != first
     assert caplog.messages[0].startswith("a faster way to the nearest patches does not work on this GPU")
-    assert re.search(problem, caplog.text)
+    assert re.search(f"{first}: {problem}", caplog.text)
     expected = kernels.NearestPatches(bank, backend="numpy").search(features, 2)
     np.testing.assert_array_equal(index.search(features, 2)[1], expected[1])
 
