@@ -46,8 +46,9 @@ TOOLKIT = "/usr/local/cuda/bin"
 # Of tests of what a machine with a card lacks, or has another library for.
 CHOSEN = "not missing and not without and not PyCuda"
 KERNEL_TESTS = (
-    "test_cuda.py test_cuda_measure.py test_cuda_order.py test_cuda_resize.py test_kernels_nearest.py "
-    "test_kernels_grouped.py test_kernels_maps.py test_device.py test_device_scoring.py test_engine_runtime.py"
+    "test_cuda.py test_cuda_measure.py test_cuda_order.py test_cuda_products.py test_cuda_resize.py "
+    "test_kernels_nearest.py test_kernels_grouped.py test_kernels_maps.py test_device.py test_device_scoring.py "
+    "test_engine_runtime.py"
 ).split()
 _COMPUTE_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 _MULTIPROCESSORS = 16
@@ -335,7 +336,9 @@ def read_kernels(output: str) -> Figures:
     for one in found["nearest"]:
         name = f"nearest {one['patches']}x{one['d']}x{one['rows']} k{one['k']}"
         figures[f"{name} launched us"] = 1e3 * one["edgead_ms"]
-        figures |= {f"{name} {part} us": us for part, us in one["kernels_us"].items()}
+        figures |= {f"{name} variant": one["variant"], f"{name} replayed us": 1e3 * one["graph_ms"]}
+        for whose, which in (("", "kernels_us"), ("plain ", "plain_kernels_us")):
+            figures |= {f"{name} {whose}{part} us": us for part, us in one[which].items()}
         figures |= {f"{name} torch {other} us": 1e3 * of["ms"] for other, of in one["torch"].items()}
         figures |= {f"{name} product {kind} us": 1e3 * ms for kind, ms in one["products_ms"].items()}
     for one in found["maps"]:
@@ -432,8 +435,8 @@ def _table(head: Sequence[str], rows: Any) -> Iterator[str]:
         yield "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _number(value: float | str | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
 
 
 if __name__ == "__main__":

@@ -58,6 +58,13 @@ std::string device_name(int device) {
            std::to_string(properties.minor) + ")";
 }
 
+Card current_card() {
+    cudaDeviceProp properties;
+    check(cudaGetDeviceProperties(&properties, current_device()), "asking for the device");
+    return {properties.major * 10 + properties.minor, properties.multiProcessorCount,
+            properties.sharedMemPerMultiprocessor};
+}
+
 int current_device() {
     int device = 0;
     check(cudaGetDevice(&device), "asking for the current device");

@@ -18,6 +18,14 @@ int device_count();                   // 0 where there is no driver
 std::string device_problem();         // why there is none; empty if there is one
 std::string device_name(int device);  // with its compute capability
 
+// Of the current device.
+struct Card {
+    int capability;  // 86 for 8.6
+    int multiprocessors;
+    std::size_t shared_bytes;  // of shared memory, on one multiprocessor
+};
+Card current_card();
+
 // Makes a device the calling thread's current one for a while.
 class OnDevice {
 public:

@@ -3,6 +3,8 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdint>
+
 namespace edgead::cuda {
 
 // A block of 4 warps multiplies 128 queries with 128 rows of the bank, 32 dimensions at a time; a warp has 64 queries
@@ -13,8 +15,15 @@ constexpr int warp_queries = 64, warp_rows = 64;
 constexpr int warps_along_queries = tile_rows / warp_queries, warps_along_rows = tile_rows / warp_rows;
 constexpr int product_threads = warps_along_queries * warps_along_rows * warp_lanes;
 
+__host__ __device__ constexpr std::int64_t whole_tiles(std::int64_t rows) {
+    return (rows + tile_rows - 1) / tile_rows * tile_rows;
+}
+
 // A tile in shared memory is [row][4] chunks of 8 halves (16 bytes).
 constexpr int chunk_halves = 8, row_chunks = tile_depth / chunk_halves, tile_chunks = tile_rows * row_chunks;
+
+// A tile's half norms, where they are in shared memory too.
+constexpr int norm_chunks = tile_rows * static_cast<int>(sizeof(float)) / 16;
 
 // Where a chunk is kept. The exclusive-or spreads the 8 rows that load_matrices reads at once over all 32 banks.
 __host__ __device__ constexpr int chunk_place(int row, int chunk) {
@@ -49,9 +58,21 @@ __host__ __device__ constexpr int result_column(int lane, int i) { return lane %
 
 // The 16 results that a lane has for one query are those of a group of bank rows, whose smallest score the lane finds
 // without asking others. A warp's 64 rows are 4 groups; slot 0..15 of a group is register slot % 2 of product slot / 2.
-constexpr int group_rows = 16, warp_groups = warp_rows / group_rows;
+constexpr int group_rows = 16, warp_groups = warp_rows / group_rows, tile_groups = tile_rows / group_rows;
 __host__ __device__ constexpr int group_row(int group, int slot) {
     return group / warp_groups * warp_rows + slot / 2 * 8 + result_column(group % warp_groups, slot % 2);
+}
+
+// A lane that goes on with the next tiles of the bank may keep one group of them all: group g then has the rows that
+// group g % tile_groups has in each of `tiles` tiles, and slots 0 to 15 are in the first of these.
+constexpr int most_tiles = 4, most_slot_digits = 6;
+__host__ __device__ constexpr int slot_digits(int tiles) { return tiles == 1 ? 4 : tiles == 2 ? 5 : 6; }
+__host__ __device__ constexpr int group_row(int group, int slot, int tiles) {
+    return (group / tile_groups * tiles + slot / group_rows) * tile_rows +
+           group_row(group % tile_groups, slot % group_rows);
+}
+__host__ __device__ constexpr int group_count(std::int64_t padded, int tiles) {
+    return static_cast<int>((padded / tile_rows + tiles - 1) / tiles) * tile_groups;
 }
 
 }  // namespace edgead::cuda

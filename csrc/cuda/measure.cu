@@ -6,6 +6,7 @@
 // products cannot tell apart, cost a pass over the bank: slow, and right. Distances are those of float64, most of them
 // without it (double_single.cuh).
 #include "double_single.cuh"
+#include "grid_order.cuh"
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -15,8 +16,9 @@ namespace edgead::cuda {
 namespace {
 
 constexpr int measure_warps = 4, measure_threads = measure_warps * warp_lanes;
-constexpr int kept_groups = 6, chunk_groups = kept_groups * measure_threads;  // in registers, of a thread and a block
-constexpr int most_neighbours = 16, no_row = 0x7fffffff;
+constexpr int few_kept = 3, most_kept = 5;  // groups of a thread, in registers
+static_assert(most_kept * most_slot_digits <= 32, "slots of a thread's groups are kept in one number");
+constexpr int no_row = 0x7fffffff;
 
 // What the warps of a block tell each other about the bound.
 struct Bounds {
@@ -37,14 +39,16 @@ __device__ float kth_smallest(float2 mine, int k) {
 }
 
 // The scores of one query by groups of rows, of which a thread has every `measure_threads`-th, a chunk at a time.
+template <int kept>
 struct Scores {
+    static constexpr int chunk = kept * measure_threads;  // of the block
     const float2* minima;
     const Extent* extents;
-    int count;
+    int count, tiles;
     Extent query;
     ScoreError error;
     // Of the chunk that was read last.
-    float2 least[kept_groups] = {};
+    float2 least[kept] = {};
     float widest = 0;  // the largest error of a group
 
     // `upper` gathers the two smallest scores of a thread, each with its error.
@@ -54,7 +58,7 @@ struct Scores {
         const Extent* rows = extents + begin;
         widest = 0;
 #pragma unroll
-        for (int i = 0; i < kept_groups; ++i) {
+        for (int i = 0; i < kept; ++i) {
             least[i] = {float_of(0x7f800000u), float_of(0x7f800000u)};
             if (begin + i * measure_threads >= count) continue;
             least[i] = scores[i * measure_threads];
@@ -71,10 +75,10 @@ struct Scores {
     __device__ float reach(int k, Bounds& bounds) {
         const int lane = threadIdx.x % warp_lanes, warp = threadIdx.x / warp_lanes;
         float2 two{float_of(0x7f800000u), float_of(0x7f800000u)};
-        int from = (count - 1) / chunk_groups * chunk_groups;
+        int from = (count - 1) / chunk * chunk;
         do {
             read(from, two);
-            from -= chunk_groups;
+            from -= chunk;
         } while (from >= 0);
         if (k == 1) two.x = warp_min(two.x);
         if (k > 1 || lane == 0) bounds.least[warp][lane] = two;
@@ -174,19 +178,20 @@ struct Best {
 };
 
 // Measures what can be among the nearest; the outcome is that of warp 0. The first chunk of scores has been read.
-template <typename Number>
-__device__ void search(Scores& scores, float reach, const float* query, const Rows& bank, Best<Number>& best,
+template <int kept, typename Number>
+__device__ void search(Scores<kept>& scores, float reach, const float* query, const Rows& bank, Best<Number>& best,
                        Lists<Number>& lists) {
     const int lane = threadIdx.x % warp_lanes;
+    const unsigned slot_mask = (1u << slot_digits(scores.tiles)) - 1;
     for (int from = 0; from < scores.count;) {
         // What is not there is beyond the largest float.
         const float bound = fminf(reach + scores.widest, 0x1.fffffep127f);
         unsigned some = 0, several = 0, slots = 0;  // by group
 #pragma unroll
-        for (int i = 0; i < kept_groups; ++i) {
+        for (int i = 0; i < kept; ++i) {
             some |= static_cast<unsigned>(scores.least[i].x <= bound) << i;
             several |= static_cast<unsigned>(scores.least[i].y <= bound) << i;
-            slots |= (bits_of(scores.least[i].x) & 15u) << 4 * i;
+            slots |= (bits_of(scores.least[i].x) & slot_mask) << most_slot_digits * i;
         }
         for (unsigned left = __ballot_sync(all_lanes, some != 0); left != 0; left &= left - 1) {
             const int owner = __ffs(static_cast<int>(left)) - 1;
@@ -195,9 +200,9 @@ __device__ void search(Scores& scores, float reach, const float* query, const Ro
                 const int i = __ffs(static_cast<int>(found)) - 1;
                 const int group = from + i * measure_threads + static_cast<int>(threadIdx.x) - lane + owner;
                 const bool every = (whole >> i & 1u) != 0;
-                const int slot = static_cast<int>(only >> 4 * i & 15u);
-                for (int s = every ? 0 : slot; s <= (every ? group_rows - 1 : slot); ++s) {
-                    const int row = group_row(group, s);
+                const int slot = static_cast<int>(only >> most_slot_digits * i & slot_mask);
+                for (int s = every ? 0 : slot; s <= (every ? scores.tiles * group_rows - 1 : slot); ++s) {
+                    const int row = group_row(group, s, scores.tiles);
                     if (row >= bank.count) continue;
                     Number squared;
                     measure(query, bank.data + static_cast<std::int64_t>(row) * bank.d, bank.d, squared);
@@ -205,28 +210,34 @@ __device__ void search(Scores& scores, float reach, const float* query, const Ro
                 }
             }
         }
-        from += chunk_groups;
+        from += scores.chunk;
         float2 unused{0, 0};
         if (from < scores.count) scores.read(from, unused);
     }
     best.merge(lists);
 }
 
+template <int kept>
 __global__ void __launch_bounds__(measure_threads, 7)
-    measure_kernel(Rows queries, const Extent* query_extents, Rows bank, const Extent* groups, int group_count,
-                   const float2* minima, ScoreError score_error, DoubleSingleError error, Neighbours result) {
+    measure_kernel(Rows queries, Rows bank, GroupScores of_groups, DoubleSingleError error, Neighbours result) {
     __shared__ Bounds bounds;
     __shared__ Lists<DoubleSingle> lists;
     __shared__ Lists<double> exact_lists;
+    wait_for_kernel_ahead();
     const std::int64_t number = blockIdx.x, place = number * result.k + threadIdx.x;
     const bool mine = static_cast<int>(threadIdx.x) < result.k;
-    const Extent extent = query_extents[number];
+    const Extent extent = of_groups.queries[number];
     if (extent.norm != extent.norm) {
         if (mine) result.distance[place] = float_of(0x7fc00000u), result.index[place] = -1;
         return;
     }
     const float* query = queries.data + number * queries.d;
-    Scores scores{minima + number * group_count, groups, group_count, extent, score_error};
+    Scores<kept> scores{of_groups.minima + number * of_groups.count,
+                        of_groups.groups,
+                        of_groups.count,
+                        of_groups.tiles,
+                        extent,
+                        of_groups.error};
     float reach = scores.reach(result.k, bounds);
     if (!is_finite(extent.norm)) reach = 0x1.fffffep127f;  // no score says anything
     Best<DoubleSingle> best{result.k, error};
@@ -247,12 +258,17 @@ __global__ void __launch_bounds__(measure_threads, 7)
 
 }  // namespace
 
-void measure_candidates(const Rows& queries, const Extent* query_extents, const Rows& bank, const Extent* groups,
-                        int group_count, const float2* minima, const Neighbours& result, cudaStream_t stream) {
-    launch(measure_kernel, queries.count, measure_threads, stream, queries, query_extents, bank, groups, group_count,
-           minima, ScoreError(bank.d), DoubleSingleError(bank.d), result);
+void measure_candidates(const Rows& queries, const Rows& bank, const GroupScores& scores, const Neighbours& result,
+                        cudaStream_t stream) {
+    const auto kernel =
+        scores.count <= few_kept * measure_threads ? measure_kernel<few_kept> : measure_kernel<most_kept>;
+    launch(kernel, {queries.count, measure_threads, stream, 0, scores.early}, queries, bank, scores,
+           DoubleSingleError(bank.d), result);
 }
 
-void load_measure_kernel() { load(measure_kernel); }
+void load_measure_kernel() {
+    load(measure_kernel<few_kept>);
+    load(measure_kernel<most_kept>);
+}
 
 }  // namespace edgead::cuda

@@ -11,7 +11,10 @@
 namespace edgead::cuda {
 namespace {
 
-constexpr std::int64_t padded(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
+// Of one query. Plain products have the most groups.
+std::size_t minima_bytes(std::int64_t rows) {
+    return static_cast<std::size_t>(group_count(whole_tiles(rows), 1)) * sizeof(float2);
+}
 
 // The frame in which products are formed (rounding.cuh). Any centre is right; the mean cancels least.
 struct HostFrame {
@@ -51,53 +54,36 @@ HostFrame frame_of(const float* rows, std::size_t n, std::size_t d) {
 
 }  // namespace
 
-void PreparedMemory::reserve(std::int64_t padded, int depth) {
-    const auto n = static_cast<std::size_t>(padded);
-    const std::size_t halves = n * static_cast<std::size_t>(depth) * sizeof(std::uint16_t);
-    memory_.grow(halves + n * (2 * sizeof(float) + sizeof(Extent)));
-    char* bytes = memory_.as<char>();
-    rows_.halves = memory_.as<std::uint16_t>();
-    rows_.extent = reinterpret_cast<Extent*>(bytes + halves);
-    rows_.weight = reinterpret_cast<float*>(bytes + halves + n * sizeof(Extent));
-    rows_.half_norm = rows_.weight + n;
-}
-
-NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes)
-    : device_(current_device()), m_(static_cast<std::int64_t>(m)), padded_(padded(m_, tile_rows)),
-      d_(static_cast<int>(d)), depth_(static_cast<int>(padded(d_, tile_depth))),
-      groups_(static_cast<int>(padded_ / group_rows)) {
-    const std::size_t fit = work_bytes / (static_cast<std::size_t>(groups_) * sizeof(float2));
+NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes,
+                           const std::string& variant, bool in_ranges)
+    : device_(current_device()), m_(static_cast<std::int64_t>(m)), d_(static_cast<int>(d)) {
+    const std::size_t fit = work_bytes / minima_bytes(m_);
     most_queries_ = std::max<std::size_t>(tile_rows, fit / tile_rows * tile_rows);
     const HostFrame frame = frame_of(bank, m, d);
-    scale_[0] = power_of_two(frame.exponent / 2);
-    scale_[1] = power_of_two(frame.exponent - frame.exponent / 2);
     bank_.grow(m * d * sizeof(float));
     centre_.grow(d * sizeof(float));
-    group_extents_.grow(static_cast<std::size_t>(groups_) * sizeof(Extent));
-    prepared_bank_.reserve(padded_, depth_);
     bad_row_.grow(sizeof(std::int32_t));
-    load_products_kernel();
     load_measure_kernel();
     const WaitsAtEnd waits(stream_.get());
     copy_in(bank_.data(), bank, m * d * sizeof(float), stream_.get());
     copy_in(centre_.data(), frame.centre.data(), d * sizeof(float), stream_.get());
-    const Frame on_device{centre_.as<float>(), {scale_[0], scale_[1]}};
-    prepare_rows({bank_.as<float>(), m_, d_}, padded_, depth_, on_device, frame.bank_exponent, prepared_bank_.get(),
-                 nullptr, 0, stream_.get());
-    group_extents(prepared_bank_.get().extent, group_extents_.as<Extent>(), groups_, stream_.get());
+    const int half = frame.exponent / 2;
+    const Frame on_device{centre_.as<float>(), {power_of_two(half), power_of_two(frame.exponent - half)}};
+    const Bank there{{bank_.as<float>(), m_, d_}, on_device, frame.bank_exponent};
+    products_ = choose_products(variant, there, bank, in_ranges, stream_.get());
     wait(stream_.get());
 }
 
 std::size_t NearestIndex::part_queries(std::size_t n) const {
-    return std::min<std::size_t>(most_queries_, padded(static_cast<std::int64_t>(n), tile_rows));
+    return std::min<std::size_t>(most_queries_, whole_tiles(static_cast<std::int64_t>(n)));
 }
 
 void NearestIndex::reserve_work(std::size_t n) {
     const std::size_t part = part_queries(n);
     if (part <= reserved_queries_) return;
     turns_.wait();  // it still uses what is released now
-    prepared_queries_.reserve(static_cast<std::int64_t>(part), depth_);
-    minima_.grow(part * static_cast<std::size_t>(groups_) * sizeof(float2));
+    products_.products->reserve(static_cast<std::int64_t>(part));
+    minima_.grow(part * minima_bytes(m_));
     reserved_queries_ = part;
 }
 
@@ -123,23 +109,16 @@ void NearestIndex::search_device(const float* features, std::size_t n, const Nei
 
 Rows NearestIndex::prepare_part(const float* features, std::size_t first, std::size_t count, std::int32_t* bad_row,
                                 cudaStream_t stream) {
-    const Frame frame{centre_.as<float>(), {scale_[0], scale_[1]}};
     const Rows rows{features + first * dimension(), static_cast<std::int64_t>(count), d_};
-    prepare_rows(rows, padded(rows.count, tile_rows), depth_, frame, own_exponent, prepared_queries_.get(),
-                 reinterpret_cast<unsigned*>(bad_row), static_cast<unsigned>(first), stream);
+    products_.products->prepare(rows, reinterpret_cast<unsigned*>(bad_row), static_cast<unsigned>(first), stream);
     return rows;
 }
 
 // Searches `count` rows of the bank from `begin` on, a whole tile, for the part that was prepared.
 void NearestIndex::search_range(const Rows& queries, std::int64_t begin, std::int64_t count, const Neighbours& result,
                                 cudaStream_t stream) {
-    const PreparedRows &prepared = prepared_queries_.get(), &all = prepared_bank_.get();
-    const PreparedRows rows{all.halves + begin * depth_, all.weight + begin, all.half_norm + begin, all.extent + begin};
-    const std::int64_t padded_count = padded(count, tile_rows);
-    group_minima(prepared, padded(queries.count, tile_rows), rows, padded_count, d_, minima_.as<float2>(), stream);
-    measure_candidates(queries, prepared.extent, {bank_.as<float>() + begin * d_, count, d_},
-                       group_extents_.as<Extent>() + begin / group_rows, static_cast<int>(padded_count / group_rows),
-                       minima_.as<float2>(), result, stream);
+    const GroupScores scores = products_.products->minima(begin, count, result.k, minima_.as<float2>(), stream);
+    measure_candidates(queries, {bank_.as<float>() + begin * d_, count, d_}, scores, result, stream);
 }
 
 std::size_t NearestIndex::search(const float* features, std::size_t n, const Neighbours& result) {

@@ -4,35 +4,31 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "device.h"
 #include "layout.cuh"
-#include "nearest_kernels.h"
+#include "products.h"
 
 namespace edgead::cuda {
 
-// Rows prepared for products, in memory of their own.
-class PreparedMemory {
-public:
-    void reserve(std::int64_t padded, int depth);
-    const PreparedRows& get() const { return rows_; }
-
-private:
-    DeviceMemory memory_;
-    PreparedRows rows_{};
-};
-
 class NearestIndex {
 public:
-    static constexpr int max_k = 16;
-    static constexpr std::size_t max_dimension = std::size_t{1} << 20;     // keeps the error bound's d 2^-24 small
-    static constexpr std::size_t max_rows = (std::size_t{1} << 31) - 256;  // row numbers are int32, padding included
+    static constexpr int max_k = most_neighbours;
+    static constexpr std::size_t max_dimension = std::size_t{1} << 20;      // keeps the error bound's d 2^-24 small
+    static constexpr std::size_t max_rows = (std::size_t{1} << 31) - 1024;  // row numbers are int32, padding included
 
     // Copies `bank` (m, d; host memory) to the current device, where the index stays. Queries are searched in parts
-    // whose minima, half a byte per query and row, fit into work_bytes, but at least in whole tiles.
+    // whose minima, half a byte per query and row, fit into work_bytes, but at least in whole tiles. `variant`: of the
+    // products; empty for the one that suits and passes its check. `in_ranges`: for search_groups.
     // Throws std::invalid_argument, naming the row, if the bank holds NaN or Inf.
-    NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes);
+    NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes, const std::string& variant,
+                 bool in_ranges);
+
+    // Of the products: the variant's name, and which ones were given up, and why; empty if none was.
+    const char* variant() const { return products_.name; }
+    const std::string& given_up() const { return products_.given_up; }
 
     std::size_t rows() const { return m_; }
     std::size_t dimension() const { return static_cast<std::size_t>(d_); }
@@ -65,22 +61,20 @@ private:
     void reserve_work(std::size_t n);
 
     int device_;
-    std::int64_t m_, padded_;
-    int d_, depth_, groups_;
+    std::int64_t m_;
+    int d_;
     std::size_t most_queries_;  // in one part
-    float scale_[2] = {1, 1};
-    Stream stream_;  // of searches on host memory
-    DeviceMemory bank_, centre_, group_extents_;
-    PreparedMemory prepared_bank_;
+    Stream stream_;             // of searches on host memory
+    DeviceMemory bank_, centre_;
 
-    PreparedMemory prepared_queries_;
+    Chosen products_;
     DeviceMemory minima_;
     std::size_t reserved_queries_ = 0;  // that fit into the two above
 
     std::mutex host_mutex_;  // guards the copies of host memory
     DeviceMemory features_, distance_, index_, bad_row_;
 
-    Turns turns_;  // guards prepared_queries_ and minima_; the last, so that it waits before any memory goes
+    Turns turns_;  // guards products_ and minima_; the last, so that it waits before any memory goes
 };
 
 }  // namespace edgead::cuda

@@ -50,8 +50,8 @@ using Stream = CUstream_st;
 std::recursive_mutex all;
 int contexts, graphs, live_streams;
 Memory device_memory, host_memory;
-Memory mapped_memory;                   // host memory, where the card sees it: at other addresses
-std::map<void*, void*> mapped_at;       // those, by the addresses of the host
+Memory mapped_memory;              // host memory, where the card sees it: at other addresses
+std::map<void*, void*> mapped_at;  // those, by the addresses of the host
 std::vector<std::unique_ptr<Stream>> streams;
 Stream default_stream;
 std::set<const void*> loaded;
@@ -62,12 +62,14 @@ thread_local std::vector<void*> current;
 
 std::map<std::string, int> settings{
     {"capability", 86},  // of the card
-    {"integrated", 0},   // 1: host and card have one memory
-    {"maps", 1},         // 0: the card has no addresses for memory of the host
-    {"modules", 0},      // what loading a kernel fails with
-    {"copies", -1},      // from the device to the host, until one fails
-    {"graphs", 0},       // what instantiating one fails with
-    {"kernels", 0},      // what waiting for one fails with
+    {"multiprocessors", 4},
+    {"faults", 0},
+    {"integrated", 0},  // 1: host and card have one memory
+    {"maps", 1},        // 0: the card has no addresses for memory of the host
+    {"modules", 0},     // what loading a kernel fails with
+    {"copies", -1},     // from the device to the host, until one fails
+    {"graphs", 0},      // what instantiating one fails with
+    {"kernels", 0},     // what waiting for one fails with
 };
 
 bool inside(const Memory& memory, const void* place, std::size_t bytes) {
@@ -275,7 +277,20 @@ int release(void* data) {
     return release_in(device_memory, data);
 }
 
+void protect(bool protect) {
+    for (const auto& [address, bytes] : device_memory)
+        mprotect(reinterpret_cast<void*>(address), std::max<std::size_t>(bytes, 1),
+                 protect ? PROT_NONE : PROT_READ | PROT_WRITE);
+}
+
 int capability() { return settings["capability"]; }
+int multiprocessors() { return settings["multiprocessors"]; }
+int faults() { return settings["faults"]; }
+
+void count_early() {
+    const Lock lock(all);
+    ++counts["early"];
+}
 
 void count_float64() { ++float64_operands; }
 
