@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,19 +73,25 @@ def test_a_direction_is_where_the_gradient_of_the_ridge_regression_vanishes(rng)
     rows = np.concatenate([bank, defects]) / unit
     weight, marked = np.repeat([1 / 300, 1 / 5], [300, 5]), np.repeat([0.0, 1.0], [300, 5])
 
-    def slopes(length: float) -> np.ndarray:
-        """Of the loss at the direction with this length, at the offset where its own slope vanishes."""
+    def gradient(length: float) -> np.ndarray:
+        """Of the loss along and beside the direction, at the offset where its own slope vanishes."""
         at = direction / np.linalg.norm(direction) * length
-        low, high = -1e4, 1e4
-        for _ in range(200):
-            middle = (low + high) / 2
-            more = weight @ (1 / (1 + np.exp(-np.clip(rows @ at + middle, -700, 700))) - marked) > 0
-            low, high = (low, middle) if more else (middle, high)
-        return (weight * (1 / (1 + np.exp(-np.clip(rows @ at + low, -700, 700))) - marked)) @ rows + RIDGE * at
 
-    lengths = np.geomspace(0.01, 100, 4000)
-    best = min(np.abs(slopes(length)).max() for length in lengths)
-    assert best < 0.01 * np.abs(slopes(0.01)).max()
+        def wrong(offset: float) -> np.ndarray:
+            return weight * (1 / (1 + np.exp(-np.clip(rows @ at + offset, -700, 700))) - marked)
+
+        return wrong(root(lambda offset: wrong(offset).sum(), -1e3, 1e3)) @ rows + RIDGE * at
+
+    # Only the direction's length is not kept: where the slope along it vanishes, that beside it does too.
+    length = root(lambda length: gradient(length) @ direction, 1e-3, 1e3)
+    assert np.abs(gradient(length)).max() < 2e-3 * np.abs(gradient(1e-3)).max()
+
+
+def root(rising: Callable[[float], float], low: float, high: float) -> float:
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
+    return low
 
 
 def test_a_known_look_lifts_the_score_above_its_start_alone():
@@ -136,11 +143,15 @@ def test_a_manifest_with_other_options_or_arrays_is_refused(rng):
             head.check({"features": features(rng)}, arrays_of(rng, defects, kinds))
 
 
-def simulated(rng: np.random.Generator, good: int) -> tuple[float, float, float, float]:
+def simulated(rng: np.random.Generator, good: int, heavy: bool) -> tuple[float, float, float]:
     """False rejects of a calibration with so many good parts, before and with known defects; fall of unknown AUROC."""
-    unknown, known = rng.gamma(9.0, size=good), rng.normal(size=good)
-    fresh_unknown, fresh_known = rng.gamma(9.0, size=4000), rng.normal(size=4000)
-    other_unknown, other_known = rng.gamma(9.0, size=2000) + 6, rng.normal(size=2000)
+
+    def known_of(count: int) -> np.ndarray:
+        return rng.standard_t(2, size=count) if heavy else rng.normal(size=count)
+
+    unknown, known = rng.gamma(9.0, size=good), known_of(good)
+    fresh_unknown, fresh_known = rng.gamma(9.0, size=4000), known_of(4000)
+    other_unknown, other_known = rng.gamma(9.0, size=2000) + 6, known_of(2000)
     options = fit_join(unknown, known, 0.05)
 
     def join(some: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -149,31 +160,46 @@ def simulated(rng: np.random.Generator, good: int) -> tuple[float, float, float,
     joined, fresh = join(unknown, known), join(fresh_unknown, fresh_known)
     threshold, plain = conformal_threshold(joined, 0.05), conformal_threshold(unknown, 0.05)
     # Its limit moves no further than that of its share of the rate.
-    highest = conformal_threshold(unknown, 0.05 * (1 - SHARE)) if good >= 44 else np.inf
+    highest = conformal_threshold(unknown, 0.05 * (1 - SHARE)) if good >= 49 else np.inf
     assert plain <= threshold <= highest
     labels = np.repeat([False, True], [4000, 2000])
     before = auroc(labels, np.concatenate([fresh_unknown, other_unknown]))
     after = auroc(labels, np.concatenate([fresh, join(other_unknown, other_known)]))
-    return float((fresh_unknown > plain).mean()), float((fresh > threshold).mean()), before - after, threshold - plain
+    return float((fresh_unknown > plain).mean()), float((fresh > threshold).mean()), before - after
 
 
+@pytest.mark.parametrize("heavy", [False, True])
 @pytest.mark.parametrize("good", [20, 40, 60, 225])
-def test_the_rate_is_kept_and_what_was_never_marked_is_found_as_before(good):
+def test_the_rate_is_kept_and_what_was_never_marked_is_found_as_before(good, heavy):
     rng = np.random.default_rng(good)
-    runs = np.array([simulated(rng, good) for _ in range(60)])
-    before, after, fall, _ = runs.mean(axis=0)
+    runs = np.array([simulated(rng, good, heavy) for _ in range(100)])
+    before, after, fall = runs.mean(axis=0)
     spread = runs[:, 1].std() / np.sqrt(len(runs))
     assert before - 0.01 <= after <= 0.05 + 3 * spread
+    # What known defects cost the rate, measured on the same parts.
+    assert after - before < 0.007
     # A known score that says nothing lifts a few good parts over the others: fewer than its share of the rate, or than
-    # one of the parts that calibrated stands for.
-    assert fall < max(0.05 * SHARE, 1 / (good + 1))
+    # one of the parts that calibrated stands for. Heavy tails lift the same few, but above all others.
+    assert fall < (0.05 if heavy else max(0.05 * SHARE, 1 / (good + 1)))
 
 
 def test_known_defects_need_what_the_limit_needs():
     with pytest.raises(CalibrationError, match="needs 19 held-out good images, found 18"):
         fit_join(np.arange(18.0), np.arange(18.0), 0.05)
     # Of scores that are all alike nothing is lifted.
-    assert fit_join(np.ones(30), np.ones(30), 0.05).joined(1.0, 1.0) == 1.0
+    for known in (np.ones(60), np.repeat([1.0, 2.0], [50, 10])):
+        assert fit_join(np.arange(60.0), known, 0.05).joined(1.0, 9.0) == 1.0
+    assert np.isfinite(fit_join(np.arange(60.0), np.arange(60.0) * 1e-38, 0.05).slope)
+
+
+def test_rows_that_are_all_alike_give_a_finite_direction():
+    directions, offsets = fit_directions(np.ones((5, 3)), np.full((3, 3), 2.0), np.zeros(3))
+    assert np.isfinite(directions).all() and np.isfinite(offsets).all()
+
+
+def test_good_parts_that_look_like_the_defect_leave_no_lift(rng):
+    alike = rng.gamma(9.0, size=400)
+    assert fit_join(alike, alike**4, 0.05).slope < 1e-3
 
 
 def test_too_few_of_a_kind_count_as_one():

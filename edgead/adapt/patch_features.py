@@ -22,24 +22,37 @@ def each_features(
 def each_grid(
     artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
 ) -> Iterator[np.ndarray]:
-    """Run the fp32 graph over images.
-
-    Parameters
-    ----------
-    artifact : Artifact
-        One whose output is `features`.
-    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Preprocessed.
+    """Run the fp32 graph over images, as `each_outputs`, of a graph whose output is `features`.
 
     Yields
     ------
     ndarray of shape (h, w, d), float32
         Overwritten by the next one.
     """
+    for outputs in each_outputs(artifact, images, progress):
+        yield outputs[artifact.manifest.output][0]
+
+
+def each_outputs(
+    artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Run the fp32 graph over images.
+
+    Parameters
+    ----------
+    artifact : Artifact
+    images : sequence of ndarray of shape (h, w, 3), uint8, RGB
+        Preprocessed.
+
+    Yields
+    ------
+    dict of str to ndarray
+        What the graph gives, with a batch of one; overwritten by the next one.
+    """
     runtime = open_runtime(artifact, "onnxruntime", precision="fp32")
     try:
         for done, image in enumerate(images, 1):
-            yield runtime.run(image[None])[artifact.manifest.output][0]
+            yield runtime.run(image[None])
             if progress:
                 progress(done, len(images))
     finally:

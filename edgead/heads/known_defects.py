@@ -22,7 +22,7 @@ DEFECTS, DEFECT_KINDS = "known_defects", "known_defect_kinds"
 MAX_DEFECTS, MAX_KINDS = 1000, 32
 NO_KIND = -1
 # The ridge, where features have a mean variance of 1, and where the fit of it has ended.
-RIDGE, CLOSE, MAX_STEPS = 0.03, 1e-8, 50
+RIDGE, CLOSE, MAX_STEPS = 0.03, 1e-4, 50
 # Of good rows the highest share says what scale a direction has: the deviation of all says little of the highest ones,
 # and the highest one alone differs from fold to fold.
 HIGHEST = 0.01
@@ -79,7 +79,7 @@ def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> 
     mean = good.mean(axis=0)
     centred = good - mean
     tiny = float(np.finfo(np.float32).tiny)
-    unit = max(float(np.sqrt(np.square(centred).mean())), tiny)
+    unit = float(np.sqrt(np.square(centred).mean())) or 1.0  # rows that are all alike have none
     named = np.unique(of_kind[of_kind != NO_KIND])
     marked = [(defects[of_kind == kind].astype(np.float64) - mean) / unit for kind in named]
     directions = np.stack([_fit_direction(centred / unit, one) for one in marked], axis=1)

@@ -1,7 +1,7 @@
 """Marked defects become known ones: their patches, and where their score stands beside that of unknown defects.
 
-The score of known defects lifts the image score, as steeply as leaves unknown defects most of the false-reject rate:
-the limit rises by no more than the rest of it can move it, whatever was marked. See `edgead.heads.known_defects`;
+The score of known defects lifts the image score. The lift is the steepest one that leaves the limit where unknown
+defects alone would have it for most of the false-reject rate, whatever was marked. See `edgead.heads.known_defects`;
 `benchmarks/known_defects.py` has the measurements behind the constants.
 """
 
@@ -15,12 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgead.adapt.patch_features import each_grid
+from edgead.adapt.patch_features import each_grid, each_outputs
 from edgead.artifact.folder import Artifact
 from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.manifest import Manifest
 from edgead.artifact.training_hashes import content_sha256
-from edgead.calibration.conformal import conformal_threshold
+from edgead.calibration.conformal import check_support, conformal_threshold
 from edgead.calibration.group_conformal import have_several
 from edgead.dataset.folders import Progress
 from edgead.dataset.images import Images
@@ -38,16 +38,16 @@ from edgead.heads.nearest import BANK, NearestHead, NearestScorer, in_metric, wi
 from edgead.heads.patches import USUAL
 from edgead.images.files import load_image
 
-# Chosen on crack and uneven tiles and on boards. The limit rises no further than where unknown defects would be left
-# with all but this share of the false-reject rate. Of 0.1 to 0.3.
-SHARE = 0.1
+# Of the false-reject rate, so much may be known defects'. Of 0.1 to 0.4; this and what follows was chosen on crack and
+# uneven tiles and on boards.
+SHARE = 0.2
 # Where the lift starts above the median, and how steep it is at most, in units of how far the upper quartile lies above
 # it. Medians and quartiles: by what the highest good parts say, the limit that the same parts make would be too low.
 START, STEEPEST = 3.0, 8.0
-# Slopes that are tried, the steepest first.
-_SLOPES = np.geomspace(1, 0.01, 60)
-# With fewer good parts above it than this, where the limit of unknown defects would be says too little to choose by.
-_ABOVE = 2
+# Where fewer good parts than this lie above the limit that unknown defects would have, it says too little to choose by.
+_ABOVE, _STEEPEST_OF_FEW = 2, 2.0
+# Slopes that are tried, the steepest first; the head takes none above the last one.
+_SLOPES, _TAKEN = np.geomspace(1, 1e-3, 100), 1e30
 # Without a mask the patches that stand out most are taken for the defect. Ours, and no other number was tried.
 PATCHES = 20
 # Of a patch so much must be in a mask.
@@ -194,7 +194,7 @@ def join_with_unknown(
     unknown : sequence of float
         Scores of the images by the head without known defects, those that were learnt without their fold.
     rate : float
-        False-reject rate of the limit that both share.
+        False-reject rate of the limit.
     groups, folds : sequence of int
         As `edgead.adapt.teach.prepare.CalibrationImages` has them.
     """
@@ -203,7 +203,21 @@ def join_with_unknown(
 
 
 def fit_join(unknown: Sequence[float], known: Sequence[float], rate: float, groups: Sequence[int] = ()) -> KnownDefects:
-    """Join two scores of good images, as steeply as leaves unknown defects their share of the rate.
+    """Find the steepest lift of good images that leaves unknown defects their share of the rate.
+
+    Parameters
+    ----------
+    unknown, known : sequences of float
+        Scores of good images, without their fold where they were learnt; of a frame in tiles the highest of each.
+    rate : float
+        False-reject rate of the limit.
+    groups : sequence of int
+        Images that belong together, if any.
+
+    Returns
+    -------
+    KnownDefects
+        With a slope of 0 where even the flattest lift would take more from unknown defects.
 
     Raises
     ------
@@ -218,12 +232,21 @@ def fit_join(unknown: Sequence[float], known: Sequence[float], rate: float, grou
     def spread(scores: np.ndarray) -> float:
         return float(np.quantile(scores, 0.75) - np.median(scores))
 
-    start = float(np.median(of_known)) + START * spread(of_known)
-    steepest = STEEPEST * spread(of_unknown) / max(spread(of_known), float(np.finfo(np.float32).tiny))
+    check_support(len(of_unknown), rate, list(groups))
     left, count = (1 - SHARE) * rate, len(set(groups)) if have_several(groups) else len(of_unknown)
-    highest = limit(of_unknown, left) if left * (count + 1) >= _ABOVE else np.inf
+    few = left * (count + 1) < _ABOVE
+    highest = np.inf if few else limit(of_unknown, left)
+    # With one good part more above it: the slope is chosen by the parts that then make the limit, and the steepest with
+    # a limit just low enough would have found one that is too low for parts to come.
+    closer = max(rate - 1 / (count + 1), 1 / (count + 1))
+    start, wide = float(np.median(of_known)) + START * spread(of_known), spread(of_known)
+    steepest = (_STEEPEST_OF_FEW if few else STEEPEST) * spread(of_unknown) / wide if wide else 0.0
     above = np.maximum(of_known - start, 0)
-    slopes = (slope for slope in (steepest * _SLOPES).tolist() if limit(of_unknown + slope * above, rate) <= highest)
+    slopes = (
+        slope
+        for slope in (min(steepest, _TAKEN) * _SLOPES).tolist()
+        if limit(of_unknown + slope * above, closer) <= highest
+    )
     return KnownDefects(start=start, slope=next(slopes, 0.0))
 
 
@@ -249,11 +272,7 @@ def known_scores(
 
 
 def scores_by_others(
-    artifact: Artifact,
-    defects: Defects,
-    paths: Sequence[Path],
-    unknown: Sequence[float],
-    progress: Progress | None = None,
+    artifact: Artifact, defects: Defects, paths: Sequence[Path], progress: Progress | None = None
 ) -> list[float]:
     """Image scores of marked parts, each by what the others teach: what is to be expected of more parts like them.
 
@@ -261,28 +280,30 @@ def scores_by_others(
     ----------
     artifact : Artifact
         That knows the defects.
-    paths, unknown : sequences of Path and float
-        Images among those of the defects, and their scores by the head without known defects.
+    paths : sequence of Path
+        Images among those of the defects.
     """
-    head, images = _head(artifact), Images(paths, artifact.manifest.preprocessing)
+    head, spec = _head(artifact), artifact.manifest.preprocessing
     assert head.known is not None
-    bank = artifact.array(BANK)
+    images = Images(paths, spec)
+    bank, usual = artifact.array(BANK), artifact.array(USUAL) if head.by_place else None
     place = {digest: number for number, digest in enumerate(defects.sha256)}
+    unknown: NearestScorer | None = None
     scorers: list[KnownScorer | None] = []
-    scores = list(unknown)
-    for number, features in enumerate(each_grid(artifact, images, progress)):
-        origin = images.origins[number]
+    scores = np.full(len(paths), -np.inf)
+    for number, outputs in enumerate(each_outputs(artifact, images, progress)):
+        origin, features = images.origins[number], outputs[head.patches.name]
+        grid = features.shape[1:3]
+        unknown = unknown or NearestScorer(head.model_copy(update={"known": None}), grid, spec.image_size, bank, usual)
         if origin == len(scorers):
             own = place.get(content_sha256(paths[origin]))  # None: more were marked than are kept
             others = defects if own is None else defects.without(own)
-            scorers.append(
-                KnownScorer(head, features.shape[:2], bank, *others.arrays.values()) if others.are_enough else None
-            )
-        scorer = scorers[origin]
-        if scorer is not None:
-            known = scorer.image_score(scorer.patch_scores(features))
-            scores[origin] = max(scores[origin], head.known.joined(unknown[origin], known))
-    return scores
+            scorers.append(KnownScorer(head, grid, bank, *others.arrays.values()) if others.are_enough else None)
+        scored, known = unknown.score(outputs), scorers[origin]
+        if known is not None:
+            scored = known.join(head.known, features[0], scored)
+        scores[origin] = max(scores[origin], scored.image_score)
+    return scores.tolist()
 
 
 def _head(artifact: Artifact) -> NearestHead:

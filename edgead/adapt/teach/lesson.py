@@ -92,7 +92,8 @@ class Lesson:
     Of the bank's `bank_rows` rows, `rows_added` are new; what was given up for them and what was offered is within
     `radius` of a row, where two rows of the old bank are at least `spacing` apart. The model knows `known_defects`
     marked defects; `bad_by_others` says what the fp32 graph says of the bad parts, each by what the others teach.
-    `left_out` of the images were not used: they have not the depth that the model reads.
+    `left_out` of the images were not used: they have not the depth that the model reads. `unused_defects` are marked
+    and change nothing: too many good parts look like them.
     """
 
     model: str
@@ -107,6 +108,7 @@ class Lesson:
     before: dict[str, Judgement]
     after: dict[str, Judgement]
     left_out: int = 0
+    unused_defects: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -136,6 +138,8 @@ class Lesson:
         if self.left_out:
             table.add_row("images left out: not as deep as the model reads", "", str(self.left_out))
         table.add_row("known defects", "", str(self.known_defects))
+        if self.unused_defects:
+            table.add_row("marked defects that change nothing: good parts look like them", "", str(self.unused_defects))
         table.add_row("memory bank", f"{self.bank_rows} rows", f"{self.rows_added} of them new")
         table.add_row("covers patches within", f"{self.spacing:.3g}", f"{max(self.radius, self.spacing):.3g}")
         return table

@@ -41,7 +41,7 @@ from edgead.calibration.conformal import raised
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.files.disk import writing
-from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
+from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, NearestHead
 
 
 def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibration:
@@ -163,7 +163,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
             "images": len(taught),
             "held_out_images": len(prepared.held_out),
             "bad_images": len(prepared.bad),
-            "known_defects": _count_known(prepared),
+            "known_defects": _count_known(knowing, prepared),
             "in_doubt": sum(bool(one.doubt) for one in prepared.offered),
             "reason": prepared.plan.reason,
             "rows_added": merged.added,
@@ -175,7 +175,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
         refuse_escapes(before, after)
         by_others = _judge_by_others(Artifact(draft, written), prepared, progress)
         artifact.check_unchanged()
-    return _lesson(prepared, before, after, by_others)
+    return _lesson(prepared, written, before, after, by_others)
 
 
 def merged_arrays(artifact: Artifact, merged: Merged) -> dict[str, np.ndarray]:
@@ -208,23 +208,21 @@ def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) 
         folds=good.folds,
         progress=partial(progress, "score by known defects"),
     )
-    return with_known(draft.manifest, defects, known)
+    return with_known(draft.manifest, defects, known if known.slope else None)
 
 
 def _judge_by_others(draft: Artifact, prepared: Prepared, progress: StageProgress) -> Counts | None:
     """What the fp32 graph would say of the bad parts, each by what the others teach; None where none are known."""
     limits = draft.graph("fp32").calibration
-    if not prepared.bad or not prepared.defects.are_enough or limits is None:
+    if not prepared.bad or not _count_known(draft.manifest, prepared) or limits is None:
         return None
-    unknowing = Artifact(draft.path, with_known(draft.manifest, prepared.defects, None))
-    with Detector(unknowing, runtime="onnxruntime", precision="fp32") as detector:
-        unknown = [detector.measure(detector.read_image(path)).image_score for path in prepared.bad]
-    scores = scores_by_others(draft, prepared.defects, prepared.bad, unknown, partial(progress, "compare defects"))
+    scores = scores_by_others(draft, prepared.defects, prepared.bad, partial(progress, "compare defects"))
     return Counts.of(scores, reject=limits.reject, review=limits.review)
 
 
-def _count_known(prepared: Prepared) -> int:
-    return len(prepared.defects) if prepared.defects.are_enough else 0
+def _count_known(manifest: Manifest, prepared: Prepared) -> int:
+    head = manifest.head
+    return len(prepared.defects) if isinstance(head, NearestHead) and head.known else 0
 
 
 def _judge_all(artifact: Artifact, prepared: Prepared, progress: Progress) -> dict[str, Judgement]:
@@ -273,10 +271,14 @@ def _with_lesson(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
 
 
 def _lesson(
-    prepared: Prepared, before: dict[str, Judgement], after: dict[str, Judgement], by_others: Counts | None
+    prepared: Prepared,
+    taught: Manifest,
+    before: dict[str, Judgement],
+    after: dict[str, Judgement],
+    by_others: Counts | None,
 ) -> Lesson:
     path, merged = prepared.artifact.path, prepared.merged
-    output = prepared.plan.output
+    output, known = prepared.plan.output, _count_known(taught, prepared)
     return Lesson(
         str(output or path),
         str(path if output else earlier_versions(path)[-1]),
@@ -285,9 +287,10 @@ def _lesson(
         merged.added,
         prepared.width,
         merged.radius,
-        _count_known(prepared),
+        known,
         by_others,
         before,
         after,
         prepared.left_out,
+        len(prepared.defects) - known if prepared.defects.are_enough else 0,
     )
