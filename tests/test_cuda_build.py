@@ -103,6 +103,7 @@ QUICK = [
     "test_cuda_measure.py",
     "test_cuda_order.py",
     "test_cuda_resize.py",
+    "test_cuda_scores.py",
     "test_device.py",
     "test_engine_runtime.py",
 ]

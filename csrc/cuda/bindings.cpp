@@ -98,6 +98,18 @@ py::tuple search(NearestIndex& index, const Floats& features, int k) {
     return py::make_tuple(std::move(distance), std::move(rows));
 }
 
+// (minima (n, groups, 2), bounds (n, groups), centre (d), tiles of a group).
+py::tuple group_scores(NearestIndex& index, const Floats& features, int k) {
+    require(features.ndim() == 2 && static_cast<std::size_t>(features.shape(1)) == index.dimension(),
+            "features must be (n, d) with the memory bank's d");
+    const auto n = features.shape(0);
+    const NearestIndex::Scored found = index.group_scores(features.data(), static_cast<std::size_t>(n), k);
+    const py::ssize_t count = found.count;
+    return py::make_tuple(Floats({n, count, py::ssize_t{2}}, &found.minima.data()->x),
+                          Floats({n, count}, found.bounds.data()),
+                          Floats(static_cast<py::ssize_t>(found.centre.size()), found.centre.data()), found.tiles);
+}
+
 // A bank in groups, each a multiple of group_multiple rows.
 class GroupedIndex {
 public:
@@ -283,6 +295,7 @@ PYBIND11_MODULE(_cuda, m) {
         .def_property_readonly("variant", &NearestIndex::variant)
         .def("reserve", &NearestIndex::reserve, py::arg("n"), py::call_guard<py::gil_scoped_release>())
         .def("search", &search, py::arg("features").noconvert(), py::arg("k"))
+        .def("group_scores", &group_scores, py::arg("features").noconvert(), py::arg("k"))
         .def("search_device", &search_device, py::arg("features"), py::arg("n"), py::arg("k"), py::arg("distance"),
              py::arg("index"), py::arg("bad_row"), py::arg("stream"));
 

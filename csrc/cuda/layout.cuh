@@ -59,6 +59,9 @@ constexpr int group_rows = 16, warp_groups = warp_rows / group_rows, tile_groups
 __host__ __device__ constexpr int group_row(int group, int slot) {
     return group / warp_groups * warp_rows + slot / 2 * 8 + result_column(group % warp_groups, slot % 2);
 }
+__host__ __device__ constexpr std::int64_t row_group(std::int64_t row) {
+    return row / warp_rows * warp_groups + row % 8 / 2;
+}
 
 // A lane that goes on with the next tiles of the bank may keep one group of them all: group g then has the rows that
 // group g % tile_groups has in each of `tiles` tiles, and slots 0 to 15 are in the first of these.

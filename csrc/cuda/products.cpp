@@ -5,6 +5,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "code_products.h"
 #include "half_products.h"
 #include "layout.cuh"
 
@@ -79,6 +80,7 @@ private:
 
 const std::vector<Variant>& variants() {
     static const std::vector<Variant> table{
+        {"int8", codes_suit, make_codes},
         {"plain", always, make_plain},
     };
     return table;
@@ -90,7 +92,7 @@ Chosen choose_products(const std::string& name, const Bank& bank, const float* r
     const Problem problem{bank.rows.count, bank.rows.d, in_ranges};
     std::string given_up;
     for (const Variant& variant : variants()) {
-        if (!variant.suits(card, problem) || (!name.empty() && name != variant.name)) continue;
+        if (name.empty() ? !variant.suits(card, problem) : name != variant.name) continue;
         const bool last = &variant == &variants().back();
         if (last || !name.empty()) return {variant.make(bank, stream), variant.name, given_up};
         try {
@@ -104,7 +106,7 @@ Chosen choose_products(const std::string& name, const Bank& bank, const float* r
             given_up += std::string(given_up.empty() ? "" : "; ") + variant.name + ": " + error.what();
         }
     }
-    throw std::invalid_argument("no variant of the products is named " + name + " and suits this card and bank");
+    throw std::invalid_argument("no variant of the products is named " + name);
 }
 
 }  // namespace edgead::cuda

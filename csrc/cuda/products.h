@@ -6,7 +6,8 @@
 //   name     for benchmarks, warnings, and tests that ask for it
 //   suits    whether it is worth its while on a card, for a bank; its instructions are there. The first entry that suits
 //            is taken, so the fastest comes first. The last one, "plain", suits always, and is the judge of the others.
-//   make     prepares the bank, loads every kernel that it will launch, and returns the bank's Products
+//   make     prepares the bank, loads every kernel that it will launch, and returns the bank's Products; throws
+//            std::invalid_argument for a bank that it cannot take, where nobody has asked `suits`
 // When an index is made, a variant other than "plain" is checked once against that on the card (choose_products), and
 // given up, with a warning, where it differs by more than its bounds or fails. A fault costs speed and no result.
 #pragma once
@@ -68,7 +69,7 @@ struct Chosen {
 };
 
 // Makes the first variant that suits and passes the check, or the one that is named, as it is. `rows`: the bank on the
-// host. Waits for the stream. Throws std::invalid_argument if no variant of that name suits.
+// host. Waits for the stream. Throws std::invalid_argument if there is no variant of that name, or it cannot take the bank.
 Chosen choose_products(const std::string& name, const Bank& bank, const float* rows, bool in_ranges,
                        cudaStream_t stream);
 
