@@ -77,7 +77,7 @@ def check_search(bank, features, variant, k):
     distance, index = kernels.NearestPatches(bank, backend="numpy").search(features, k)
     np.testing.assert_allclose(found[0], distance, rtol=2e-7)
     # So far away, float64 does not know one row from another.
-    near = np.abs(features).max(1) < 1e12 * float(np.abs(bank).max())
+    near = np.abs(features).max(1).astype(float) < 1e12 * float(np.abs(bank).max())
     np.testing.assert_array_equal(found[1][near], index[near])
 
 

@@ -2,7 +2,7 @@
 // kernel of products.cu with bytes for halves, twice as many to a tile, and whole numbers for the sums.
 #include "codes.h"
 #include "launch.cuh"
-#include "tensor_core.cuh"
+#include "product_tiles.cuh"
 
 namespace edgead::cuda {
 namespace {
@@ -17,51 +17,10 @@ static_assert(127 * 127 * most_turned < 1 << 25, "");
 static_assert(most_start + 127 * 127 * most_turned < 40'000'000, "padding is beyond all other rows");
 static_assert(left_of_magic - 40'000'000LL >= -(1LL << 27) && left_of_magic + (1LL << 25) < 1LL << 27, "");
 
-__device__ __forceinline__ void load_tile(uint4* tile, const std::int8_t* source, std::int64_t depth) {
-    static_assert(tile_chunks % product_threads == 0, "");
-#pragma unroll
-    for (int i = 0; i < tile_chunks / product_threads; ++i) {
-        const int number = static_cast<int>(threadIdx.x) + i * product_threads;
-        const int row = number / row_chunks, chunk = number % row_chunks;
-        copy_async(tile + chunk_place(row, chunk), source + row * depth + chunk * 16);
-    }
-}
-
-struct Sums {
-    int of[warp_queries / 16][warp_rows / 8][4];
-};
-
-// Adds `steps` times 32 dimensions of two tiles to the products.
-template <int steps>
-__device__ __forceinline__ void multiply_tiles(Sums& sums, const uint4* queries, const uint4* bank, int first_query,
-                                               int first_row) {
-    const int lane = threadIdx.x % warp_lanes;
-#pragma unroll
-    for (int step = 0; step < steps; ++step) {
-        std::uint32_t left[warp_queries / 16][4];
-#pragma unroll
-        for (int i = 0; i < warp_queries / 16; ++i)
-            load_matrices(left[i],
-                          queries + chunk_place(first_query + i * 16 + left_row(lane), step * 2 + left_chunk(lane)));
-#pragma unroll
-        for (int j = 0; j < warp_rows / 16; ++j) {
-            std::uint32_t right[4];
-            load_matrices(right,
-                          bank + chunk_place(first_row + j * 16 + right_row(lane), step * 2 + right_chunk(lane)));
-#pragma unroll
-            for (int i = 0; i < warp_queries / 16; ++i) {
-                multiply_add(sums.of[i][2 * j], left[i], right[0], right[1]);
-                multiply_add(sums.of[i][2 * j + 1], left[i], right[2], right[3]);
-            }
-        }
-    }
-}
-
-constexpr int halves = 2, lane_queries = warp_queries / 16 * halves;
-__device__ constexpr int lane_query(int lane, int r) { return r / halves * 16 + result_row(lane, r % halves * 2); }
+constexpr int blocks = warp_queries / 16, lane_queries = blocks * halves;
 
 // `inverse`: of the unit of a lane's sums, for each of its queries.
-__device__ __forceinline__ void start_sums(Sums& sums, const float (&inverse)[lane_queries], const float* half_norms) {
+__device__ __forceinline__ void start_sums(Sums<blocks, int>& sums, const float (&inverse)[lane_queries], const float* half_norms) {
     const int lane = threadIdx.x % warp_lanes;
 #pragma unroll
     for (int j = 0; j < warp_rows / 8; ++j)
@@ -76,12 +35,12 @@ __device__ __forceinline__ void start_sums(Sums& sums, const float (&inverse)[la
         }
 }
 
-// What a sum, with the slot behind it, is as a score.
+// What a sum, with the slot behind it, is as a score. That of padding may be too large.
 __device__ __forceinline__ float score_of(int marked, float unit) {
-    return -static_cast<float>((marked >> 4) - left_of_magic) * unit;
+    return fminf(-static_cast<float>((marked >> 4) - left_of_magic) * unit, 0x1p120f);
 }
 
-__device__ __forceinline__ void write_minima(const Sums& sums, const float (&unit)[lane_queries], float2* minima,
+__device__ __forceinline__ void write_minima(const Sums<blocks, int>& sums, const float (&unit)[lane_queries], float2* minima,
                                              std::int64_t groups) {
     const int lane = threadIdx.x % warp_lanes;
 #pragma unroll
@@ -98,7 +57,7 @@ __device__ __forceinline__ void write_minima(const Sums& sums, const float (&uni
                 most = max(most, marked);
             }
         const std::uint32_t least = (bits_of(score_of(most, unit[r])) & ~15u) | (static_cast<unsigned>(most) & 15u);
-        minima[lane_query(lane, r) * groups + lane % warp_groups] = {float_of(least), score_of(second, unit[r])};
+        minima[lane_query(lane, r, 16) * groups + lane % warp_groups] = {float_of(least), score_of(second, unit[r])};
     }
 }
 
@@ -125,8 +84,8 @@ __global__ void __launch_bounds__(product_threads, 2)
     const Step* of_queries = queries.step + first_query + warp_query;
     float inverse[lane_queries];
 #pragma unroll
-    for (int r = 0; r < lane_queries; ++r) inverse[r] = of_queries[lane_query(lane, r)].inverse * of_group.inverse;
-    Sums sums;
+    for (int r = 0; r < lane_queries; ++r) inverse[r] = of_queries[lane_query(lane, r, 16)].inverse * of_group.inverse;
+    Sums<blocks, int> sums;
     start_sums(sums, inverse, bank.half_norm + first_row + warp_row);
     const auto next = [&](int tile) -> const uint4(&)[2][tile_chunks] {
         wait_for_copies<stages - 2>();
@@ -139,15 +98,15 @@ __global__ void __launch_bounds__(product_threads, 2)
     int tile = 0;
     for (; tile * tile_codes + 32 < d; ++tile) {
         const uint4(&now)[2][tile_chunks] = next(tile);
-        multiply_tiles<2>(sums, now[0], now[1], warp_query, warp_row);
+        multiply_tiles<2, 16>(sums, now[0], now[1], warp_query, warp_row);
     }
     if (tile * tile_codes < d) {
         const uint4(&now)[2][tile_chunks] = next(tile);
-        multiply_tiles<1>(sums, now[0], now[1], warp_query, warp_row);
+        multiply_tiles<1, 16>(sums, now[0], now[1], warp_query, warp_row);
     }
     float unit[lane_queries];
 #pragma unroll
-    for (int r = 0; r < lane_queries; ++r) unit[r] = of_queries[lane_query(lane, r)].size * of_group.size;
+    for (int r = 0; r < lane_queries; ++r) unit[r] = of_queries[lane_query(lane, r, 16)].size * of_group.size;
     write_minima(sums, unit, minima + (first_query + warp_query) * groups + first_group, groups);
 }
 
@@ -157,8 +116,8 @@ void code_minima(const CodedRows& queries, std::int64_t padded_queries, const Co
                  const Step* steps, int d, float2* minima, cudaStream_t stream) {
     const int depth = (d + tile_codes - 1) / tile_codes * tile_codes;
     const auto query_tiles = static_cast<int>(padded_queries / tile_rows);
-    launch(code_products_kernel, query_tiles * (padded_bank / tile_rows), product_threads, stream, queries, bank, steps,
-           d, depth, minima, query_tiles, padded_bank / group_rows);
+    launch(code_products_kernel, {query_tiles * (padded_bank / tile_rows), product_threads, stream}, queries, bank,
+           steps, d, depth, minima, query_tiles, padded_bank / group_rows);
 }
 
 void load_code_products() { load(code_products_kernel); }

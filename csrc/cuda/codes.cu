@@ -93,7 +93,7 @@ __global__ void steps_kernel(CodedRows rows, std::int64_t count, int groups, Ste
         if (own.size > step) step = own.size, inverse = own.inverse;
         half_norm = fmaxf(half_norm, rows.half_norm[row]);
     }
-    steps[group] = step > 0 ? Step{step, inverse} : Step{largest_step, 1 / largest_step};
+    steps[group] = step > 0 ? Step{step, inverse} : Step{padding_step, 1 / padding_step};
     // Of positive numbers, the larger one has the larger bits. A tenth of the range stays free.
     atomicMax(reinterpret_cast<unsigned*>(least_step), bits_of(half_norm * inverse * (1.1f / most_start)));
 }
@@ -103,13 +103,13 @@ __global__ void steps_kernel(CodedRows rows, std::int64_t count, int groups, Ste
 void code_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, const Step* group_steps,
                const float* least_step, const CodedRows& coded, unsigned* bad_row, unsigned first_row,
                cudaStream_t stream) {
-    launch(codes_kernel, (padded + rows_per_block - 1) / rows_per_block, code_threads, stream, rows, padded, depth,
+    launch(codes_kernel, {(padded + rows_per_block - 1) / rows_per_block, code_threads, stream}, rows, padded, depth,
            frame, Turn(rows.d), group_steps, least_step, coded, bad_row, first_row);
 }
 
 void group_steps(const CodedRows& rows, std::int64_t count, int groups, Step* steps, float* least_step,
                  cudaStream_t stream) {
-    launch(steps_kernel, (groups + 255) / 256, 256, stream, rows, count, groups, steps, least_step);
+    launch(steps_kernel, {(groups + 255) / 256, 256, stream}, rows, count, groups, steps, least_step);
 }
 
 }  // namespace edgead::cuda

@@ -43,8 +43,9 @@ struct CodedRows {
 };
 
 constexpr int tile_codes = row_chunks * 16, most_start = 1 << 22;
-// In the frame. The product of two steps and its inverse are normal numbers; a bank's components are below 4.
-constexpr float smallest_step = 0x1p-62f, largest_step = 2, spare_steps = 0.012f;
+// In the frame. The product of two steps and its inverse are normal numbers; with that of a group of padding alone, any
+// score is beyond all others.
+constexpr float smallest_step = 0x1p-62f, padding_step = 0x1p100f, spare_steps = 0.012f;
 
 // Each row gets a step of its own, but not below *least_step where that is not null; `group_steps`, where not null, has
 // that of each group of rows instead. bad_row: as in prepare_rows.
@@ -52,7 +53,7 @@ void code_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& fr
                const float* least_step, const CodedRows& coded, unsigned* bad_row, unsigned first_row,
                cudaStream_t stream);
 
-// From what code_rows wrote of `count` rows of a bank: the largest step of each group, largest_step where there is none,
+// From what code_rows wrote of `count` rows of a bank: the largest step of each group, padding_step where there is none,
 // and what a query's step must be at least, to which *least_step, 0 before, is raised.
 void group_steps(const CodedRows& rows, std::int64_t count, int groups, Step* steps, float* least_step,
                  cudaStream_t stream);

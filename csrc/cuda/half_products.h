@@ -25,7 +25,7 @@ public:
     GroupScores minima(std::int64_t begin, std::int64_t count, int k, float2* target, cudaStream_t stream) override;
 
 protected:
-    // The bank's rows from `begin` on, and their scores by groups of so many tiles from there.
+    // Of the bank.
     PreparedRows rows_from(std::int64_t begin) const;
 
     Bank bank_;

@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(measure_threads, 7)
 
 void measure_candidates(const Rows& queries, const Rows& bank, const GroupScores& scores, const Neighbours& result,
                         cudaStream_t stream) {
-    launch(measure_kernel, queries.count, measure_threads, stream, queries, bank, scores, DoubleSingleError(bank.d),
+    launch(measure_kernel, {queries.count, measure_threads, stream}, queries, bank, scores, DoubleSingleError(bank.d),
            result);
 }
 

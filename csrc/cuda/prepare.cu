@@ -87,12 +87,12 @@ __global__ void extents_kernel(const Extent* rows, std::int64_t padded, int tile
 
 void prepare_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, int exponent,
                   const PreparedRows& prepared, unsigned* bad_row, unsigned first_row, cudaStream_t stream) {
-    launch(prepare_kernel, (padded + prepare_rows_per_block - 1) / prepare_rows_per_block, prepare_threads, stream,
+    launch(prepare_kernel, {(padded + prepare_rows_per_block - 1) / prepare_rows_per_block, prepare_threads, stream},
            rows, padded, depth, frame, exponent, prepared, bad_row, first_row);
 }
 
 void group_extents(const Extent* rows, std::int64_t padded, int tiles, Extent* groups, cudaStream_t stream) {
-    launch(extents_kernel, (group_count(padded, tiles) + 255) / 256, 256, stream, rows, padded, tiles, groups);
+    launch(extents_kernel, {(group_count(padded, tiles) + 255) / 256, 256, stream}, rows, padded, tiles, groups);
 }
 
 }  // namespace edgead::cuda

@@ -122,7 +122,7 @@ void resize(Sums sums, const std::uint8_t* source, const Band& vertical, const B
             std::uint8_t* target, const Placing& placing, cudaStream_t stream) {
     const std::int64_t values = static_cast<std::int64_t>(placing.height) * placing.width * image_channels;
     with_kernel(sums, [&](auto* kernel) {
-        launch(kernel, (values + resize_threads - 1) / resize_threads, resize_threads, stream, source, vertical,
+        launch(kernel, {(values + resize_threads - 1) / resize_threads, resize_threads, stream}, source, vertical,
                horizontal, divisor, target, placing);
     });
 }

@@ -74,13 +74,14 @@ std::int64_t blocks_for(std::int64_t threads) { return (threads + smooth_threads
 
 void smooth_rows(const float* input, const float* usual, int input_rows, const Band& horizontal, float* middle,
                  SmoothState* state, cudaStream_t stream) {
-    launch(rows_kernel, blocks_for(static_cast<std::int64_t>(input_rows) * horizontal.outputs), smooth_threads, stream,
-           input, usual, input_rows, horizontal, middle, state);
+    launch(rows_kernel,
+           {blocks_for(static_cast<std::int64_t>(input_rows) * horizontal.outputs), smooth_threads, stream}, input,
+           usual, input_rows, horizontal, middle, state);
 }
 
 void smooth_columns(const float* middle, int width, const Band& vertical, float* output, float* maximum,
                     SmoothState* state, cudaStream_t stream) {
-    launch(columns_kernel, blocks_for(static_cast<std::int64_t>(vertical.outputs) * width), smooth_threads, stream,
+    launch(columns_kernel, {blocks_for(static_cast<std::int64_t>(vertical.outputs) * width), smooth_threads, stream},
            middle, width, vertical, output, maximum, state);
 }
 

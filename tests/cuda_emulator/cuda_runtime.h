@@ -123,8 +123,13 @@ struct cudaDeviceProp {
 struct cudaFuncAttributes {
     int ptxVersion, binaryVersion;
 };
+enum cudaFuncAttribute {
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+    cudaFuncAttributePreferredSharedMemoryCarveout = 9,
+};
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
+    std::size_t dynamicSmemBytes = 0;
     cudaStream_t stream = nullptr;
 };
 
@@ -197,12 +202,24 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)
     return cudaError_t(emulator::load(reinterpret_cast<const void*>(kernel)));
 }
 
+template <typename... Parameters>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute attribute, int value) {
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+    cudaDeviceProp properties;
+    cudaGetDeviceProperties(&properties, 0);
+    if (value > int(properties.sharedMemPerMultiprocessor) - 1024) return cudaErrorInvalidValue;
+    emulator::views.allow_shared(reinterpret_cast<const void*>(kernel), std::size_t(value));
+    return cudaSuccess;
+}
+
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
     const unsigned blocks = config->gridDim.x, threads = config->blockDim.x;
     if (blocks == 0 || threads == 0 || threads > 1024) return cudaErrorInvalidConfiguration;
+    const std::size_t shared = config->dynamicSmemBytes;
+    if (shared > emulator::views.allowed_shared(reinterpret_cast<const void*>(kernel))) return cudaErrorInvalidValue;
     const std::tuple<Parameters...> parameters(std::forward<Arguments>(arguments)...);
-    const auto run = [=] { emulator::run_grid(blocks, threads, [=] { std::apply(kernel, parameters); }); };
+    const auto run = [=] { emulator::run_grid(blocks, threads, shared, [=] { std::apply(kernel, parameters); }); };
     return cudaError_t(emulator::launch(config->stream, reinterpret_cast<const void*>(kernel), run));
 }

@@ -119,7 +119,7 @@ inline void run_block(bool backwards) {
     }
 }
 
-inline void run_grid(unsigned blocks, unsigned threads, std::function<void()> kernel) {
+inline void run_grid(unsigned blocks, unsigned threads, std::size_t shared_bytes, std::function<void()> kernel) {
     static unsigned long launches = 0;  // one kernel at a time, as streams.h runs them
     if (threads % warp_size != 0) fail("a block must be whole warps");
     while (block.stacks.size() < threads) block.stacks.emplace_back(new char[stack_bytes]);
@@ -130,7 +130,7 @@ inline void run_grid(unsigned blocks, unsigned threads, std::function<void()> ke
     gridDim.x = blocks;
     blockDim.x = threads;
     ++launches;
-    views.begin_grid();
+    views.begin_grid(shared_bytes);
     for (unsigned b = 0; b < blocks; ++b) {
         blockIdx.x = launches % 2 == 0 ? b : blocks - 1 - b;
         block.late_copies = (b + launches) / 2 % 2 == 0;

@@ -1,0 +1,37 @@
+// How the blocks of the walking products go through a bank: what each one does, and what it keeps in shared memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "device.h"
+#include "nearest_kernels.h"
+
+namespace edgead::cuda {
+
+// Of the kernel that fit a multiprocessor, by their registers.
+constexpr int blocks_per_multiprocessor = 2;
+
+struct Walk {
+    int tiles;           // of the bank, of one group
+    int groups;          // of one block, one after another
+    int trimmed_groups;  // of a block whose queries are those of a last tile that is not full
+    int stages;          // of copies: 2 or 3
+    int query_places;    // in shared memory: for all dimensions of a tile of queries, or as many as stages
+
+    std::size_t shared_bytes() const;
+};
+
+// The walk in which the multiprocessor that has most to do has least. A group has at most `most_tiles`.
+Walk choose_walk(const Card& card, std::int64_t queries, std::int64_t padded_bank, int d, int most_tiles);
+
+// Whether there is a walk: the dimensions take two steps, and the card has the memory.
+bool walks(const Card& card, int d);
+
+// As group_minima, (padded queries, group_count(padded_bank, walk.tiles)).
+void walking_minima(const PreparedRows& queries, std::int64_t query_count, const PreparedRows& bank,
+                    std::int64_t padded_bank, int d, const Walk& walk, float2* minima, cudaStream_t stream);
+
+void load_walking_kernel(std::size_t shared_bytes);
+
+}  // namespace edgead::cuda
