@@ -46,18 +46,21 @@ __device__ inline void turn_row(const Turn& turn, float* mine) {
     for (int round = 0; round < rounds; ++round) {
         const int first = round * (turn.chunks - turn.along);
         float* part = mine + first * warp_lanes;
+#pragma unroll 4
         for (int j = 0; j < turn.along; ++j) {
             const unsigned sign = turned_signs(first + j, round) << (warp_lanes - 1 - lane) & 0x80000000u;
             part[j * warp_lanes] = float_of(bits_of(part[j * warp_lanes]) ^ sign) * turn.share;
         }
         for (int step = 1; step < turn.along; step *= 2)
+#pragma unroll 4
             for (int pair = 0; pair < turn.along / 2; ++pair) {
-                const int j = (pair / step * 2 * step + pair % step) * warp_lanes, other = j + step * warp_lanes;
+                const int j = (2 * pair - (pair & (step - 1))) * warp_lanes, other = j + step * warp_lanes;
                 const float a = part[j], b = part[other];
                 part[j] = a + b;
                 part[other] = a - b;
             }
     }
+#pragma unroll 4
     for (int j = 0; j < turn.chunks; ++j) {
         float value = mine[j * warp_lanes] * 0x1.6a09e6p-3f;  // 1 / sqrt(32)
         for (int step = 1; step < warp_lanes; step *= 2)
