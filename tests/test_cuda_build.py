@@ -102,6 +102,7 @@ QUICK = [
     "test_cuda.py",
     "test_cuda_measure.py",
     "test_cuda_order.py",
+    "test_cuda_products.py",
     "test_cuda_resize.py",
     "test_cuda_scores.py",
     "test_device.py",

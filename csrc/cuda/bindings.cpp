@@ -17,6 +17,7 @@
 #include "nearest_index.h"
 #include "resizer.h"
 #include "smoother.h"
+#include "walk.h"
 
 namespace py = pybind11;
 using namespace edgead;
@@ -235,6 +236,22 @@ float score_error(int d, std::pair<float, float> query, std::pair<float, float> 
     return ScoreError(d, group_rows).bound({query.first, query.second}, {row.first, row.second});
 }
 
+// What blocks of the walking products do on a card, by name; empty where they do nothing.
+py::dict walk(int capability, int multiprocessors, std::size_t shared_bytes, std::int64_t queries, std::int64_t rows,
+              int d, int k) {
+    const Card card{capability, multiprocessors, shared_bytes};
+    py::dict found;
+    if (!walks(card, d)) return found;
+    const Walk walk = choose_walk(card, queries, whole_tiles(rows), d, group_tiles(k));
+    found["tiles"] = walk.tiles;
+    found["groups"] = walk.groups;
+    found["trimmed_groups"] = walk.trimmed_groups;
+    found["stages"] = walk.stages;
+    found["query_places"] = walk.query_places;
+    found["shared_bytes"] = walk.shared_bytes();
+    return found;
+}
+
 // What the measure kernel makes of two rows, lane by lane on the host: (high, low, relative error).
 py::tuple squared_distance(const Floats& query, const Floats& row) {
     require(query.ndim() == 1 && row.ndim() == 1 && query.shape(0) == row.shape(0), "query and row must be (d,)");
@@ -331,6 +348,8 @@ PYBIND11_MODULE(_cuda, m) {
 
     m.def("prepare_row", &prepare_row, py::arg("row"), py::arg("centre"), py::arg("exponent"));
     m.def("score_error", &score_error, py::arg("d"), py::arg("query"), py::arg("row"));
+    m.def("walk", &walk, py::arg("capability"), py::arg("multiprocessors"), py::arg("shared_bytes"), py::arg("queries"),
+          py::arg("rows"), py::arg("d"), py::arg("k"));
     m.def("squared_distance", &squared_distance, py::arg("query"), py::arg("row"));
     m.def("rounded_root", &rounded_root, py::arg("high"), py::arg("low"), py::arg("d"));
 }

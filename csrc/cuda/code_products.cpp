@@ -1,8 +1,6 @@
 #include "code_products.h"
 
 #include <cstddef>
-#include <stdexcept>
-#include <string>
 
 #include "layout.cuh"
 
@@ -20,8 +18,11 @@ constexpr Worth worth[] = {{86, 2048}, {87, 8192}, {89, 2048}, {120, 2048}};
 
 }  // namespace
 
+bool codes_work(const Card&, const Problem& problem) {
+    return problem.d <= most_turned && !problem.in_ranges;  // each range would have its rows measured
+}
+
 bool codes_suit(const Card& card, const Problem& problem) {
-    if (problem.d > most_turned || problem.in_ranges) return false;  // each range would have its rows measured
     for (const Worth& of : worth)
         if (card.capability == of.capability) return problem.rows >= of.rows;
     return false;
@@ -73,8 +74,6 @@ GroupScores CodeProducts::minima(std::int64_t begin, std::int64_t count, int, fl
 }
 
 std::unique_ptr<Products> make_codes(const Bank& bank, cudaStream_t stream) {
-    if (bank.rows.d > most_turned)
-        throw std::invalid_argument("products of codes take up to " + std::to_string(most_turned) + " dimensions");
     return std::make_unique<CodeProducts>(bank, stream);
 }
 

@@ -31,6 +31,7 @@ private:
     std::int64_t queries_ = 0;  // of the part that was prepared
 };
 
+bool codes_work(const Card& card, const Problem& problem);
 bool codes_suit(const Card& card, const Problem& problem);
 std::unique_ptr<Products> make_codes(const Bank& bank, cudaStream_t stream);
 

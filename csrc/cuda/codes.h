@@ -42,7 +42,7 @@ struct CodedRows {
     Extent* extent;      // (padded) as in PreparedRows
 };
 
-constexpr int tile_codes = row_chunks * 16, most_start = 1 << 22;
+constexpr int tile_codes = row_chunks * chunk_bytes, most_start = 1 << 22;
 // In the frame. The product of two steps and its inverse are normal numbers; with that of a group of padding alone, any
 // score is beyond all others.
 constexpr float smallest_step = 0x1p-62f, padding_step = 0x1p100f, spare_steps = 0.012f;

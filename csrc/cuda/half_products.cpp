@@ -18,13 +18,17 @@ void PreparedMemory::reserve(std::int64_t padded, int d) {
     rows_.half_norm = rows_.weight + n;
 }
 
-HalfProducts::HalfProducts(const Bank& bank, cudaStream_t stream) : bank_(bank) {
+HalfProducts::HalfProducts(const Bank& bank) : bank_(bank) {
     const std::int64_t padded = whole_tiles(bank.rows.count);
     load_products_kernel();
     prepared_bank_.reserve(padded, bank.rows.d);
     group_extents_.grow(static_cast<std::size_t>(group_count(padded, 1)) * sizeof(Extent));
-    prepare_rows(bank.rows, padded, whole_depth(bank.rows.d), bank.frame, bank.exponent, prepared_bank_.get(), nullptr,
-                 0, stream);
+}
+
+void HalfProducts::prepare_bank(cudaStream_t stream) {
+    const std::int64_t padded = whole_tiles(bank_.rows.count);
+    prepare_rows(bank_.rows, padded, whole_depth(bank_.rows.d), bank_.frame, bank_.exponent, prepared_bank_.get(),
+                 nullptr, 0, stream);
     group_extents(prepared_bank_.get().extent, padded, 1, group_extents_.as<Extent>(), stream);
 }
 
@@ -55,7 +59,9 @@ GroupScores HalfProducts::minima(std::int64_t begin, std::int64_t count, int, fl
 }
 
 std::unique_ptr<Products> make_plain(const Bank& bank, cudaStream_t stream) {
-    return std::make_unique<HalfProducts>(bank, stream);
+    auto products = std::make_unique<HalfProducts>(bank);
+    products->prepare_bank(stream);
+    return products;
 }
 
 }  // namespace edgead::cuda

@@ -19,7 +19,8 @@ private:
 
 class HalfProducts : public Products {
 public:
-    HalfProducts(const Bank& bank, cudaStream_t stream);
+    explicit HalfProducts(const Bank& bank);
+    virtual void prepare_bank(cudaStream_t stream);
     void reserve(std::int64_t padded_queries) override;
     void prepare(const Rows& queries, unsigned* bad_row, unsigned first_row, cudaStream_t stream) override;
     GroupScores minima(std::int64_t begin, std::int64_t count, int k, float2* target, cudaStream_t stream) override;

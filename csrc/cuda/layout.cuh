@@ -20,10 +20,10 @@ __host__ __device__ constexpr std::int64_t whole_tiles(std::int64_t rows) {
 }
 
 // A tile in shared memory is [row][4] chunks of 8 halves (16 bytes).
-constexpr int chunk_halves = 8, row_chunks = tile_depth / chunk_halves, tile_chunks = tile_rows * row_chunks;
+constexpr int chunk_halves = 8, chunk_bytes = 16, row_chunks = tile_depth / chunk_halves, tile_chunks = tile_rows * row_chunks;
 
 // A tile's half norms, where they are in shared memory too.
-constexpr int norm_chunks = tile_rows * static_cast<int>(sizeof(float)) / 16;
+constexpr int norm_chunks = tile_rows * static_cast<int>(sizeof(float)) / chunk_bytes;
 
 // Where a chunk is kept. The exclusive-or spreads the 8 rows that load_matrices reads at once over all 32 banks.
 __host__ __device__ constexpr int chunk_place(int row, int chunk) {

@@ -6,6 +6,7 @@
 // products cannot tell apart, cost a pass over the bank: slow, and right. Distances are those of float64, most of them
 // without it (double_single.cuh).
 #include "double_single.cuh"
+#include "grid_order.cuh"
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -219,6 +220,7 @@ __global__ void __launch_bounds__(measure_threads, 7)
     __shared__ Bounds bounds;
     __shared__ Lists<DoubleSingle> lists;
     __shared__ Lists<double> exact_lists;
+    wait_for_kernel_ahead();
     const std::int64_t number = blockIdx.x, place = number * result.k + threadIdx.x;
     const bool mine = static_cast<int>(threadIdx.x) < result.k;
     const Extent extent = of_groups.queries[number];
@@ -255,8 +257,8 @@ __global__ void __launch_bounds__(measure_threads, 7)
 
 void measure_candidates(const Rows& queries, const Rows& bank, const GroupScores& scores, const Neighbours& result,
                         cudaStream_t stream) {
-    launch(measure_kernel, {queries.count, measure_threads, stream}, queries, bank, scores, DoubleSingleError(bank.d),
-           result);
+    launch(measure_kernel, {queries.count, measure_threads, stream, 0, scores.early}, queries, bank, scores,
+           DoubleSingleError(bank.d), result);
 }
 
 void load_measure_kernel() { load(measure_kernel); }

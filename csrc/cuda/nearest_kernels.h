@@ -66,6 +66,7 @@ struct GroupScores {
     int count;
     int tiles;
     ScoreError error;
+    bool early = false;  // whether what reads the minima may begin before the kernel that writes them has ended
 };
 
 void measure_candidates(const Rows& queries, const Rows& bank, const GroupScores& scores, const Neighbours& result,

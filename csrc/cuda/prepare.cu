@@ -1,6 +1,7 @@
 // Rows to halves, norms and residuals: one warp per row, in two sweeps, the second of which finds the row in the cache.
 // float32 throughout: float64 runs at 1/32 to 1/64 of its speed on the GPUs of the edge, and the residual that counts
 // is known exactly without it (a float less its rounding to 11 digits is a float).
+#include "grid_order.cuh"
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -45,6 +46,7 @@ __device__ void write_row(const PreparedRows& out, std::int64_t row, const float
 __global__ void __launch_bounds__(prepare_threads)
     prepare_kernel(Rows rows, std::int64_t padded, int depth, Frame frame, int exponent, PreparedRows out,
                    unsigned* bad_row, unsigned first_row) {
+    let_next_kernel_begin();
     const int lane = threadIdx.x % warp_lanes;
     const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * prepare_rows_per_block + threadIdx.x / warp_lanes;
     if (row >= padded) return;

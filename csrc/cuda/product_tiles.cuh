@@ -8,16 +8,23 @@
 
 namespace edgead::cuda {
 
-// Fills one tile of shared memory, of halves or of codes: four chunks per thread.
+// What a thread copies of a tile are four chunks, `rows_apart` rows from each other.
+constexpr int rows_apart = product_threads / row_chunks;
+static_assert(rows_apart % 8 == 0, "chunk_place of all four must differ by a constant");
+
+// The first of them, where `source` is the tile's first row, of halves or of codes.
 template <typename Number>
-__device__ __forceinline__ void load_tile(uint4* tile, const Number* source, std::int64_t depth) {
-    static_assert(tile_chunks % product_threads == 0, "");
+__device__ __forceinline__ const Number* first_chunk(const Number* source, std::int64_t depth) {
+    return source + threadIdx.x / row_chunks * depth + threadIdx.x % row_chunks * (chunk_bytes / sizeof(Number));
+}
+
+// Fills one tile of shared memory.
+template <typename Number>
+__device__ __forceinline__ void load_tile(uint4* tile, const Number* first, std::int64_t depth) {
+    tile += chunk_place(static_cast<int>(threadIdx.x) / row_chunks, static_cast<int>(threadIdx.x) % row_chunks);
 #pragma unroll
-    for (int i = 0; i < tile_chunks / product_threads; ++i) {
-        const int number = static_cast<int>(threadIdx.x) + i * product_threads;
-        const int row = number / row_chunks, chunk = number % row_chunks;
-        copy_async(tile + chunk_place(row, chunk), source + row * depth + chunk * (16 / sizeof(Number)));
-    }
+    for (int i = 0; i < tile_rows / rows_apart; ++i)
+        copy_async(tile + i * rows_apart * row_chunks, first + i * rows_apart * depth);
 }
 
 // Of a warp with so many times 16 queries and warp_rows rows.

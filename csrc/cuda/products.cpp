@@ -32,7 +32,6 @@ std::vector<float> probes(const float* rows, std::int64_t m, std::int64_t d) {
 
 // Why the products are not to be used; empty if they agree with plain ones.
 std::string difference(Products& products, const Bank& bank, const float* rows, cudaStream_t stream) {
-    const std::unique_ptr<Products> plain = make_plain(bank, stream);
     const std::vector<float> queries = probes(rows, bank.rows.count, bank.rows.d);
     const std::size_t bytes =
         2 * tile_rows * static_cast<std::size_t>(group_count(whole_tiles(bank.rows.count), 1)) * sizeof(float2);
@@ -40,6 +39,7 @@ std::string difference(Products& products, const Bank& bank, const float* rows, 
         counts(3 * sizeof(unsigned));
     auto* const count = counts.as<unsigned>();  // of what differs; the first bad query of either
     unsigned seen[3];
+    const std::unique_ptr<Products> plain = make_plain(bank, stream);
     const WaitsAtEnd waits(stream);
     copy_in(there.data(), queries.data(), queries.size() * sizeof(float), stream);
     check(cudaMemsetAsync(count, 0, sizeof(unsigned), stream), "clearing memory");
@@ -66,9 +66,9 @@ std::string difference(Products& products, const Bank& bank, const float* rows, 
 
 const std::vector<Variant>& variants() {
     static const std::vector<Variant> table{
-        {"int8", codes_suit, make_codes},
-        {"walking", walking_suits, make_walking},
-        {"plain", always, make_plain},
+        {"int8", codes_work, codes_suit, make_codes},
+        {"walking", walking_works, always, make_walking},
+        {"plain", always, always, make_plain},
     };
     return table;
 }
@@ -79,12 +79,14 @@ Chosen choose_products(const std::string& name, const Bank& bank, const float* r
     const Problem problem{bank.rows.count, bank.rows.d, in_ranges};
     std::string given_up;
     for (const Variant& variant : variants()) {
-        if (name.empty() ? !variant.suits(card, problem) : name != variant.name) continue;
+        if (!variant.works(card, problem) || (name.empty() ? !variant.suits(card, problem) : name != variant.name))
+            continue;
         const bool last = &variant == &variants().back();
         if (last || !name.empty()) return {variant.make(bank, stream), variant.name, given_up};
         std::string problem;
         try {
             std::unique_ptr<Products> products = variant.make(bank, stream);
+            const WaitsAtEnd waits(stream);
             problem = difference(*products, bank, rows, stream);
             if (problem.empty()) return {std::move(products), variant.name, given_up};
         } catch (const std::runtime_error& error) {
@@ -92,7 +94,7 @@ Chosen choose_products(const std::string& name, const Bank& bank, const float* r
         }
         given_up += (given_up.empty() ? "" : "; ") + std::string(variant.name) + ": " + problem;
     }
-    throw std::invalid_argument("no variant of the products is named " + name);
+    throw std::invalid_argument("no variant of the products is named " + name + " and suits this card and bank");
 }
 
 }  // namespace edgead::cuda

@@ -22,8 +22,8 @@ __global__ void __launch_bounds__(product_threads, 2)
     __shared__ uint4 tiles[stages][2][tile_chunks];
     const std::int64_t first_query = static_cast<std::int64_t>(blockIdx.x % query_tiles) * tile_rows;
     const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x / query_tiles) * tile_rows;
-    const std::uint16_t* left = queries.halves + first_query * depth;
-    const std::uint16_t* right = bank.halves + first_row * depth;
+    const std::uint16_t* left = first_chunk(queries.halves + first_query * depth, depth);
+    const std::uint16_t* right = first_chunk(bank.halves + first_row * depth, depth);
     const auto fetch = [&](int tile) {
         if (tile * tile_depth < depth) {
             load_tile(tiles[tile % stages][0], left + tile * tile_depth, depth);

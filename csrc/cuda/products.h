@@ -4,10 +4,11 @@
 //
 // One variant is one entry of the table in products.cpp. It gives
 //   name     for benchmarks, warnings, and tests that ask for it
-//   suits    whether it is worth its while on a card, for a bank; its instructions are there. The first entry that suits
-//            is taken, so the fastest comes first. The last one, "plain", suits always, and is the judge of the others.
-//   make     prepares the bank, loads every kernel that it will launch, and returns the bank's Products; throws
-//            std::invalid_argument for a bank that it cannot take, where nobody has asked `suits`
+//   works    whether a card has its instructions and its memory, and it can take the bank
+//   suits    whether it is worth its while there. The first entry that does is taken, so the fastest comes first. The
+//            last one, "plain", does always, and is the judge of the others.
+//   make     allocates, loads every kernel that will be launched, and only then, as memory that goes must not be in use,
+//            puts what prepares the bank into the stream; returns the bank's Products
 // When an index is made, a variant other than "plain" is checked once against that on the card (choose_products), and
 // given up, with a warning, where it differs by more than its bounds or fails. A fault costs speed and no result.
 #pragma once
@@ -56,6 +57,7 @@ public:
 
 struct Variant {
     const char* name;
+    bool (*works)(const Card& card, const Problem& problem);
     bool (*suits)(const Card& card, const Problem& problem);
     std::unique_ptr<Products> (*make)(const Bank& bank, cudaStream_t stream);
 };

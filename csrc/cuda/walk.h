@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "device.h"
+#include "layout.cuh"
 #include "nearest_kernels.h"
 
 namespace edgead::cuda {
@@ -22,16 +23,20 @@ struct Walk {
     std::size_t shared_bytes() const;
 };
 
-// The walk in which the multiprocessor that has most to do has least. A group has at most `most_tiles`.
-Walk choose_walk(const Card& card, std::int64_t queries, std::int64_t padded_bank, int d, int most_tiles);
+// Tiles of a group for k neighbours: two of several nearest rows in one group cost all of it.
+constexpr int group_tiles(int k) { return k == 1 ? most_tiles : 1; }
+
+// The walk in which the multiprocessor that has most to do has least. A group has at most `most_group_tiles`.
+Walk choose_walk(const Card& card, std::int64_t queries, std::int64_t padded_bank, int d, int most_group_tiles);
 
 // Whether there is a walk: the dimensions take two steps, and the card has the memory.
 bool walks(const Card& card, int d);
 
 // As group_minima, (padded queries, group_count(padded_bank, walk.tiles)).
 void walking_minima(const PreparedRows& queries, std::int64_t query_count, const PreparedRows& bank,
-                    std::int64_t padded_bank, int d, const Walk& walk, float2* minima, cudaStream_t stream);
+                    std::int64_t padded_bank, int d, const Walk& walk, bool early, float2* minima, cudaStream_t stream);
 
-void load_walking_kernel(std::size_t shared_bytes);
+// Whether it can begin early (launch.cuh).
+bool load_walking_kernel(const Card& card, std::size_t shared_bytes);
 
 }  // namespace edgead::cuda

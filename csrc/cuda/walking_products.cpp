@@ -9,7 +9,6 @@ namespace {
 
 constexpr int most_walked = 16;        // tiles of a block
 constexpr int reserved_shared = 1024;  // bytes of a block that CUDA takes
-constexpr int chunk_bytes = 16;
 
 int steps_of(int d) { return (d + tile_depth - 1) / tile_depth; }
 
@@ -19,7 +18,7 @@ std::size_t Walk::shared_bytes() const {
     return static_cast<std::size_t>(2 * norm_chunks + (stages + query_places) * tile_chunks) * chunk_bytes;
 }
 
-Walk choose_walk(const Card& card, std::int64_t queries, std::int64_t padded_bank, int d, int most_tiles) {
+Walk choose_walk(const Card& card, std::int64_t queries, std::int64_t padded_bank, int d, int most_group_tiles) {
     const std::int64_t query_tiles = std::max<std::int64_t>(1, queries / tile_rows),
                        bank_tiles = padded_bank / tile_rows;
     Walk best{};
@@ -31,7 +30,7 @@ Walk choose_walk(const Card& card, std::int64_t queries, std::int64_t padded_ban
         const std::int64_t work = most * (20 * std::min(walked, bank_tiles) + 3) * (most == 1 ? 5 : 4);
         if (walked > 1 && work > least) continue;
         least = work;
-        best.tiles = static_cast<int>(std::min<std::int64_t>(walked, most_tiles));
+        best.tiles = static_cast<int>(std::min<std::int64_t>(walked, most_group_tiles));
         best.groups = static_cast<int>(walked) / best.tiles;
     }
     best.trimmed_groups = 2 * best.groups;
@@ -47,35 +46,41 @@ bool walks(const Card& card, int d) {
                                   card.shared_bytes / blocks_per_multiprocessor;
 }
 
-WalkingProducts::WalkingProducts(const Bank& bank, cudaStream_t stream)
-    : HalfProducts(bank, stream), card_(current_card()) {
+WalkingProducts::WalkingProducts(const Bank& bank) : HalfProducts(bank), card_(current_card()) {
     const std::int64_t padded = whole_tiles(bank.rows.count);
-    load_walking_kernel(choose_walk(card_, 1, padded, bank.rows.d, 1).shared_bytes());
-    for (int tiles = 1; tiles <= most_tiles; tiles *= 2) {
-        DeviceMemory& extents = extents_[slot_digits(tiles) - slot_digits(1)];
-        extents.grow(static_cast<std::size_t>(group_count(padded, tiles)) * sizeof(Extent));
-        group_extents(rows_from(0).extent, padded, tiles, extents.as<Extent>(), stream);
-    }
+    early_ = load_walking_kernel(card_, choose_walk(card_, 1, padded, bank.rows.d, 1).shared_bytes());
+    for (int tiles = 1; tiles <= most_tiles; tiles *= 2)
+        extents_of(tiles).grow(static_cast<std::size_t>(group_count(padded, tiles)) * sizeof(Extent));
+}
+
+void WalkingProducts::prepare_bank(cudaStream_t stream) {
+    HalfProducts::prepare_bank(stream);
+    for (int tiles = 1; tiles <= most_tiles; tiles *= 2)
+        group_extents(rows_from(0).extent, whole_tiles(bank_.rows.count), tiles, extents_of(tiles).as<Extent>(),
+                      stream);
 }
 
 GroupScores WalkingProducts::minima(std::int64_t, std::int64_t count, int k, float2* target, cudaStream_t stream) {
     const PreparedRows& queries = prepared_queries_.get();
     const std::int64_t padded = whole_tiles(count);
     const int d = bank_.rows.d;
-    const Walk walk = choose_walk(card_, queries_, padded, d, k == 1 ? most_tiles : 1);
-    walking_minima(queries, queries_, rows_from(0), padded, d, walk, target, stream);
+    const Walk walk = choose_walk(card_, queries_, padded, d, group_tiles(k));
+    walking_minima(queries, queries_, rows_from(0), padded, d, walk, early_, target, stream);
     return {target,
             queries.extent,
-            extents_[slot_digits(walk.tiles) - slot_digits(1)].as<Extent>(),
+            extents_of(walk.tiles).as<Extent>(),
             group_count(padded, walk.tiles),
             walk.tiles,
-            ScoreError(d, walk.tiles * group_rows)};
+            ScoreError(d, walk.tiles * group_rows),
+            early_};
 }
 
-bool walking_suits(const Card& card, const Problem& problem) { return !problem.in_ranges && walks(card, problem.d); }
+bool walking_works(const Card& card, const Problem& problem) { return !problem.in_ranges && walks(card, problem.d); }
 
 std::unique_ptr<Products> make_walking(const Bank& bank, cudaStream_t stream) {
-    return std::make_unique<WalkingProducts>(bank, stream);
+    auto products = std::make_unique<WalkingProducts>(bank);
+    products->prepare_bank(stream);
+    return products;
 }
 
 }  // namespace edgead::cuda

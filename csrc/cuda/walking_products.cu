@@ -4,6 +4,7 @@
 // and there are about as many blocks as places for them, each with the same work. A last tile of queries that is not
 // full is multiplied as far as it has queries.
 #include "dynamic_shared.cuh"
+#include "grid_order.cuh"
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -33,8 +34,9 @@ struct Operands {
 class Pipeline {
 public:
     __device__ Pipeline(const Operands& of, const Walk& walk, int query_tile, int first_tile, int tiles)
-        : queries_(of.queries.halves + static_cast<std::int64_t>(query_tile) * tile_rows * of.depth),
-          bank_(of.bank.halves + static_cast<std::int64_t>(first_tile) * tile_rows * of.depth),
+        : queries_(
+              first_chunk(of.queries.halves + static_cast<std::int64_t>(query_tile) * tile_rows * of.depth, of.depth)),
+          bank_(first_chunk(of.bank.halves + static_cast<std::int64_t>(first_tile) * tile_rows * of.depth, of.depth)),
           norms_(of.bank.half_norm + static_cast<std::int64_t>(first_tile) * tile_rows), depth_(of.depth),
           steps_(of.depth / tile_depth), stages_(walk.stages), query_places_(walk.query_places), tiles_left_(tiles) {
         for (int i = 0; i < stages_ - 1; ++i) fetch();
@@ -159,6 +161,8 @@ __device__ __forceinline__ void walk_tiles(const Operands& of, const Walk& walk,
 // read from memory once; the last ones, which have less to do, the tile that is not full.
 __global__ void __launch_bounds__(product_threads, blocks_per_multiprocessor)
     walking_products_kernel(Operands of, Walk walk, int full_tiles, int full_blocks) {
+    wait_for_kernel_ahead();
+    let_next_kernel_begin();
     const int block = static_cast<int>(blockIdx.x);
     const bool full = block < full_blocks;
     const int query_tile = full ? block % full_tiles : full_tiles;
@@ -175,7 +179,8 @@ __global__ void __launch_bounds__(product_threads, blocks_per_multiprocessor)
 }  // namespace
 
 void walking_minima(const PreparedRows& queries, std::int64_t query_count, const PreparedRows& bank,
-                    std::int64_t padded_bank, int d, const Walk& walk, float2* minima, cudaStream_t stream) {
+                    std::int64_t padded_bank, int d, const Walk& walk, bool early, float2* minima,
+                    cudaStream_t stream) {
     const int depth = (d + tile_depth - 1) / tile_depth * tile_depth;
     const auto bank_tiles = static_cast<int>(padded_bank / tile_rows);
     const auto whole = static_cast<int>(query_count / tile_rows), rest = static_cast<int>(query_count % tile_rows);
@@ -184,11 +189,14 @@ void walking_minima(const PreparedRows& queries, std::int64_t query_count, const
     const std::int64_t full_blocks = static_cast<std::int64_t>(full_tiles) * blocks(walk.groups);
     const std::int64_t all =
         full_blocks + (whole * tile_rows + rest > full_tiles * tile_rows ? blocks(walk.trimmed_groups) : 0);
-    launch(walking_products_kernel, {all, product_threads, stream, walk.shared_bytes()},
+    launch(walking_products_kernel, {all, product_threads, stream, walk.shared_bytes(), early},
            Operands{queries, bank, query_count, bank_tiles, d, depth, minima, group_count(padded_bank, walk.tiles)},
            walk, full_tiles, static_cast<int>(full_blocks));
 }
 
-void load_walking_kernel(std::size_t shared_bytes) { load(walking_products_kernel, shared_bytes); }
+bool load_walking_kernel(const Card& card, std::size_t shared_bytes) {
+    load(walking_products_kernel, shared_bytes);
+    return begins_early(walking_products_kernel, card);
+}
 
 }  // namespace edgead::cuda

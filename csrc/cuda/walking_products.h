@@ -5,18 +5,21 @@
 
 namespace edgead::cuda {
 
-// Groups are larger where one neighbour is asked for: two of several nearest rows in a group cost all of it.
 class WalkingProducts : public HalfProducts {
 public:
-    WalkingProducts(const Bank& bank, cudaStream_t stream);
+    explicit WalkingProducts(const Bank& bank);
+    void prepare_bank(cudaStream_t stream) override;
     GroupScores minima(std::int64_t begin, std::int64_t count, int k, float2* target, cudaStream_t stream) override;
 
 private:
+    DeviceMemory& extents_of(int tiles) { return extents_[slot_digits(tiles) - slot_digits(1)]; }
+
     Card card_;
+    bool early_ = false;
     DeviceMemory extents_[most_slot_digits - slot_digits(1) + 1];  // of groups of 1, 2 and 4 tiles
 };
 
-bool walking_suits(const Card& card, const Problem& problem);
+bool walking_works(const Card& card, const Problem& problem);
 std::unique_ptr<Products> make_walking(const Bank& bank, cudaStream_t stream);
 
 }  // namespace edgead::cuda

@@ -127,10 +127,19 @@ enum cudaFuncAttribute {
     cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
     cudaFuncAttributePreferredSharedMemoryCarveout = 9,
 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+struct cudaLaunchAttribute {
+    cudaLaunchAttributeID id;
+    struct {
+        int programmaticStreamSerializationAllowed;
+    } val;
+};
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
     std::size_t dynamicSmemBytes = 0;
     cudaStream_t stream = nullptr;
+    cudaLaunchAttribute* attrs = nullptr;
+    unsigned numAttrs = 0;
 };
 
 inline const char* cudaGetErrorName(cudaError_t status) {
@@ -154,6 +163,8 @@ inline const char* cudaGetErrorString(cudaError_t status) {
 }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+#define CUDART_VERSION 13000
+inline cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaDeviceSynchronize() { return cudaError_t(emulator::synchronize_device()); }
@@ -164,7 +175,7 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
                           : minor == 0 && capability < 90      ? 164
                           : capability == 87                   ? 164
                                                                : 100;
-    *properties = {"emulator", capability / 10, minor, 4, std::size_t(kilobytes) << 10};
+    *properties = {"emulator", capability / 10, minor, emulator::multiprocessors(), std::size_t(kilobytes) << 10};
     return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** data, std::size_t bytes) { return cudaError_t(emulator::allocate(data, bytes)); }
@@ -198,7 +209,7 @@ inline cudaError_t cudaEventSynchronize(cudaEvent_t event) { return cudaError_t(
 
 template <typename... Parameters>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(Parameters...)) {
-    *attributes = {80, emulator::capability()};
+    *attributes = {emulator::capability(), emulator::capability()};
     return cudaError_t(emulator::load(reinterpret_cast<const void*>(kernel)));
 }
 
@@ -207,7 +218,8 @@ cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribut
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
     cudaDeviceProp properties;
     cudaGetDeviceProperties(&properties, 0);
-    if (value > int(properties.sharedMemPerMultiprocessor) - 1024) return cudaErrorInvalidValue;
+    if (emulator::faults() == 2 || value > int(properties.sharedMemPerMultiprocessor) - 1024)
+        return cudaErrorInvalidValue;
     emulator::views.allow_shared(reinterpret_cast<const void*>(kernel), std::size_t(value));
     return cudaSuccess;
 }
@@ -218,8 +230,12 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     const unsigned blocks = config->gridDim.x, threads = config->blockDim.x;
     if (blocks == 0 || threads == 0 || threads > 1024) return cudaErrorInvalidConfiguration;
     const std::size_t shared = config->dynamicSmemBytes;
+    const bool early = config->numAttrs == 1 && config->attrs->val.programmaticStreamSerializationAllowed;
+    if (early && emulator::capability() < 90) return cudaErrorInvalidValue;
     if (shared > emulator::views.allowed_shared(reinterpret_cast<const void*>(kernel))) return cudaErrorInvalidValue;
     const std::tuple<Parameters...> parameters(std::forward<Arguments>(arguments)...);
-    const auto run = [=] { emulator::run_grid(blocks, threads, shared, [=] { std::apply(kernel, parameters); }); };
+    const auto run = [=] {
+        emulator::run_grid(blocks, threads, shared, early, [=] { std::apply(kernel, parameters); });
+    };
     return cudaError_t(emulator::launch(config->stream, reinterpret_cast<const void*>(kernel), run));
 }

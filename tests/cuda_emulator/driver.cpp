@@ -58,11 +58,11 @@ std::map<std::string, int> counts;
 thread_local std::vector<void*> current;
 
 std::map<std::string, int> settings{
-    {"capability", 86},  // of the card
-    {"modules", 0},      // what loading a kernel fails with
-    {"copies", -1},      // from the device to the host, until one fails
-    {"graphs", 0},       // what instantiating one fails with
-    {"kernels", 0},      // what waiting for one fails with
+    {"capability", 86},                                     // of the card
+    {"multiprocessors", 4}, {"faults", 0}, {"modules", 0},  // what loading a kernel fails with
+    {"copies", -1},                                         // from the device to the host, until one fails
+    {"graphs", 0},                                          // what instantiating one fails with
+    {"kernels", 0},                                         // what waiting for one fails with
 };
 
 bool inside(const Memory& memory, const void* place, std::size_t bytes) {
@@ -253,7 +253,15 @@ int release(void* data) {
     return release_in(device_memory, data);
 }
 
+void protect(bool protect) {
+    for (const auto& [address, bytes] : device_memory)
+        mprotect(reinterpret_cast<void*>(address), std::max<std::size_t>(bytes, 1),
+                 protect ? PROT_NONE : PROT_READ | PROT_WRITE);
+}
+
 int capability() { return settings["capability"]; }
+int multiprocessors() { return settings["multiprocessors"]; }
+int faults() { return settings["faults"]; }
 
 void count_float64() { ++float64_operands; }
 

@@ -47,7 +47,10 @@ int synchronize(cudaEvent_t event);
 
 int allocate(void** data, std::size_t bytes);
 int release(void* data);
-int capability();  // of the card: 86 for 8.6
+void protect(bool protect);  // all device memory from being read and written
+int capability();            // of the card: 86 for 8.6
+int multiprocessors();
+int faults();  // 1: wrong products of bytes and of kernels with dynamic shared memory; 2: these do not get the memory
 void count_float64();
 
 // Memory so small that it may be what blocks of one kernel exchange.

@@ -69,6 +69,8 @@ inline void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32
                     double terms[9] = {lanes[lane]->d[i]};
                     for (int t = 0; t < 8; ++t) terms[1 + t] = left[row][k + t] * right[k + t][column];
                     lanes[lane]->d[i] = add_cut(terms, 9);
+                    // In one place of all, by less than many rows are apart from each other.
+                    if (emulator::views.wrong() && lane == 9 && i == 2) lanes[lane]->d[i] *= 1.002f;
                 }
             }
     });
@@ -98,6 +100,7 @@ inline void multiply_add(int (&d)[4], const std::uint32_t (&a)[4], std::uint32_t
                 const int row = (lane >> 2) + (i < 2 ? 0 : 8), column = lane % 4 * 2 + (i & 1);
                 auto sum = static_cast<std::uint32_t>(lanes[lane]->d[i]);
                 for (int k = 0; k < 32; ++k) sum += static_cast<std::uint32_t>(left[row][k] * right[column][k]);
+                if (emulator::faults() == 1 && lane == 9 && i == 2) sum += 10'000;
                 lanes[lane]->d[i] = static_cast<int>(sum);
             }
     });

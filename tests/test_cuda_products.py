@@ -1,0 +1,159 @@
+"""Variants of the products: each finds what the plain kernel does, and one that does not is given up.
+
+test_cuda_build.py runs these on an emulated GPU, which can be several cards.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import numpy as np
+import pytest
+from backends import needs_cuda
+from emulated_driver import emulated_driver
+from test_cuda import code, needs_code
+
+from edgead import kernels
+
+KIB = 1 << 10
+# Capability, multiprocessors, shared memory of one: RTX 3060, AGX Orin, RTX 4090, A100, H100.
+CARDS = {
+    "RTX 3060": (86, 28, 100 * KIB),
+    "AGX Orin": (87, 16, 164 * KIB),
+    "RTX 4090": (89, 128, 100 * KIB),
+    "A100": (80, 108, 164 * KIB),
+    "H100": (90, 132, 228 * KIB),
+}
+OTHERS = [name for name in code.variants() if name != "plain"] if code else ["walking"]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(25)
+
+
+@pytest.fixture
+def emulator():
+    """The emulated driver: set("multiprocessors", 1) makes it another card."""
+    library = emulated_driver()
+    library.set = lambda name, value: library.emulator_set(name.encode(), value)
+    yield library
+    for name, value in (("capability", 86), ("multiprocessors", 4), ("faults", 0)):
+        library.set(name, value)
+
+
+def check(variant, bank, features, k):
+    """Distances and rows are those of plain products, bit by bit."""
+    distance, index = code.NearestIndex(bank, variant=variant).search(features, k)
+    expected = code.NearestIndex(bank, variant="plain").search(features, k)
+    np.testing.assert_array_equal(index, expected[1])
+    np.testing.assert_array_equal(distance.view(np.uint32), expected[0].view(np.uint32))
+
+
+@needs_cuda
+@pytest.mark.parametrize("variant", OTHERS)
+@pytest.mark.parametrize(
+    ("m", "n", "d", "k"),
+    [
+        (300, 16, 33, 1), (300, 50, 48, 2), (129, 127, 64, 1), (260, 130, 96, 1), (200, 190, 100, 3),
+        (129, 200, 152, 1), (500, 256, 40, 16),
+    ],
+)  # fmt: skip
+def test_a_variant_finds_what_plain_products_do(rng, variant, m, n, d, k):
+    bank, features = (rng.standard_normal((count, d), dtype=np.float32) for count in (m, n))
+    check(variant, bank, features, k)
+
+
+@needs_cuda
+@pytest.mark.parametrize("variant", OTHERS)
+@pytest.mark.parametrize(
+    ("capability", "multiprocessors", "rows"), [(86, 1, 128 * 17 - 3), (90, 1, 128 * 6 + 1), (87, 2, 128 * 4)]
+)
+def test_every_row_of_a_bank_is_found(rng, emulator, variant, capability, multiprocessors, rows):
+    """Also where few multiprocessors have many tiles each, and groups of several of them."""
+    emulator.set("capability", capability)
+    emulator.set("multiprocessors", multiprocessors)
+    bank = rng.standard_normal((rows, 34), dtype=np.float32)
+    index = code.NearestIndex(bank, variant=variant)
+    shuffled = rng.permutation(rows)[: 128 * 3 + 20]
+    features = bank[shuffled] + np.float32(1e-3) * rng.standard_normal((len(shuffled), 34), dtype=np.float32)
+    np.testing.assert_array_equal(index.search(features, 1)[1][:, 0], shuffled)
+    check(variant, bank, features[:200], 5)
+
+
+@needs_cuda
+@pytest.mark.parametrize("variant", OTHERS)
+@pytest.mark.parametrize("k", [1, 4])
+def test_rows_of_one_group_that_are_equally_near(rng, emulator, variant, k):
+    emulator.set("multiprocessors", 1)
+    bank = rng.standard_normal((128 * 16, 40), dtype=np.float32)
+    rows = np.array([2, 3, 10, 2 + 128, 3 + 128, 2 + 3 * 128, 2 + 5 * 128])  # all of one lane
+    bank[rows] = 0.01 * rng.standard_normal((7, 40), dtype=np.float32)
+    features = np.concatenate([0.01 * rng.standard_normal((20, 40), dtype=np.float32), bank[rows], bank[:6]])
+    check(variant, bank, features.astype(np.float32), k)
+
+
+@needs_cuda
+@pytest.mark.parametrize("variant", OTHERS)
+def test_queries_that_products_say_nothing_of(rng, variant):
+    bank, features = rng.standard_normal((2, 300, 40), dtype=np.float32)
+    features[[3, 200]] = 1e30
+    check(variant, bank, features, 2)
+    features[[5, 140], 7] = np.nan
+    with pytest.raises(ValueError, match="NaN or Inf in row 5"):
+        code.NearestIndex(bank, variant=variant).search(features, 1)
+
+
+@needs_cuda
+@pytest.mark.parametrize(
+    ("variant", "rows", "faults", "problem"),
+    [
+        ("walking", 300, 1, r"walking: \d+ scores are farther from those of"),
+        ("walking", 300, 2, "walking: CUDA: asking for shared"),
+        ("int8", 2048, 1, r"int8: \d+ scores are farther from those of .*; walking: \d+ scores"),
+    ],
+)
+def test_a_variant_that_does_not_work_is_given_up(rng, emulator, caplog, variant, rows, faults, problem):
+    bank, features = (rng.standard_normal((count, 34), dtype=np.float32) for count in (rows, 20))
+    assert code.NearestIndex(bank).variant == variant and not caplog.text
+    emulator.set("faults", faults)
+    with caplog.at_level(logging.WARNING):
+        index = code.NearestIndex(bank)
+    assert index.variant == "plain"
+    assert caplog.messages[0].startswith("a faster way to the nearest patches does not work on this GPU")
+    assert re.search(problem, caplog.text)
+    expected = kernels.NearestPatches(bank, backend="numpy").search(features, 2)
+    np.testing.assert_array_equal(index.search(features, 2)[1], expected[1])
+
+
+@needs_cuda
+def test_variants_by_name():
+    bank = np.ones((3, 40), np.float32)
+    assert code.NearestIndex(bank, variant="plain").variant == "plain" == code.variants()[-1]
+    with pytest.raises(ValueError, match="no variant of the products is named other and suits"):
+        code.NearestIndex(bank, variant="other")
+    with pytest.raises(ValueError, match="no variant of the products is named walking and suits"):
+        code.NearestIndex(bank[:, :32].copy(), variant="walking")  # dimensions of one step
+
+
+@needs_code
+def test_walks():
+    """What the performance model rests on: tiles that blocks walk, queries that stay, memory for two blocks."""
+    walks = {
+        (card, d, k): code.walk(*CARDS[card], queries=784, rows=10_000, d=d, k=k)
+        for card in CARDS for d in (33, 168, 384, 1536) for k in (1, 9)
+    }  # fmt: skip
+    for (card, d, k), walk in walks.items():
+        assert walk["shared_bytes"] <= CARDS[card][2] // 2 - KIB
+        assert walk["query_places"] in (walk["stages"], -(-d // 32))
+        assert walk["tiles"] <= (4 if k == 1 else 1)
+        assert walk["trimmed_groups"] == 2 * walk["groups"]
+    h100 = walks["H100", 384, 1]
+    assert (h100["stages"], h100["query_places"], h100["tiles"], h100["groups"]) == (2, 12, 2, 1)
+    assert walks["H100", 384, 9]["groups"] == 2
+    orin = walks["AGX Orin", 168, 1]
+    assert (orin["stages"], orin["query_places"]) == (3, 6)
+    assert walks["AGX Orin", 384, 1]["query_places"] == 3
+    assert not code.walk(86, 28, 100 * KIB, 784, 10_000, 32, 1)
+    assert not code.walk(86, 28, 96 * KIB, 784, 10_000, 384, 1)
