@@ -139,6 +139,7 @@ def hard_cases(rng, d):
         "far from zero": (normal(150) + 1e6, normal(8) + 1e6),
         "far queries": (normal(130), normal(8) * np.logspace(0, 38, 8)[:, None]),
         "near queries": (normal(150), normal(8) * np.logspace(0, -44, 8)[:, None]),
+        "queries near the centre": (np.concatenate([bases, -bases]), normal(8) * np.logspace(0, -44, 8)[:, None]),
         "huge": (1e37 * normal(150), 1e37 * normal(8)),
         "tiny": (1e-36 * normal(150), 1e-36 * normal(8)),
         "denormal": (1e-41 * normal(150), 1e-41 * normal(8)),
@@ -214,6 +215,9 @@ def test_features_that_are_not_finite(rng, variant):
     index = code.NearestIndex(bank, variant=variant)
     with pytest.raises(ValueError, match="NaN or Inf in row 3"):
         index.search(features, 1)
+    features = np.concatenate([bank[:133], features])
+    with pytest.raises(ValueError, match="NaN or Inf in row 136"):
+        code.NearestIndex(bank, work_bytes=1, variant=variant).search(features, 1)
     bank[200, 5] = np.inf
     with pytest.raises(ValueError, match="NaN or Inf in row 200"):
         code.NearestIndex(bank, variant=variant)
