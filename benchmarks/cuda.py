@@ -3,7 +3,8 @@
     python -m benchmarks cuda --json cuda.json
 
 Verifies first: distances and rows must be those of the CPU kernels. Then times, interleaved, with CUDA events: the
-median of the time from the first kernel to the last, and each kernel's mean. Needs the backend "cuda" and torch with
+median of the time from the first kernel to the last, as the call launches them and as a graph replays them, of the
+variant of the products that ran and of the plain one; and each kernel's mean. Needs the backend "cuda" and torch with
 CUDA; `gpu_search` needs no torch.
 """
 
@@ -60,9 +61,11 @@ def main(arguments: list[str]) -> None:
     nearest = [_nearest(size, rng, card) for size in SIZES]
     maps = [_map(*size, rng) for size in MAPS]
     # Last, as what watches kernels may slow down what comes after it.
-    of_kernels = [{"kernels_us": _kernels_us(search)} for _, search in nearest]
+    of_kernels = [
+        {"kernels_us": _kernels_us(search), "plain_kernels_us": _kernels_us(plain)} for _, search, plain in nearest
+    ]
     results = {
-        "nearest": [result | parts for (result, _), parts in zip(nearest, of_kernels, strict=True)],
+        "nearest": [result | parts for (result, *_), parts in zip(nearest, of_kernels, strict=True)],
         "maps": maps,
     }
     if options.json:
@@ -108,32 +111,43 @@ def _multiply(left: torch.Tensor, right: torch.Tensor, *, tf32: bool) -> torch.T
 
 def _nearest(
     size: tuple[int, int, int, int], rng: np.random.Generator, card: dict[str, Any]
-) -> tuple[dict[str, Any], Run]:
+) -> tuple[dict[str, Any], Run, Run]:
     patches, d, rows, k = size
     bank, features = _features(rng, rows, d), _features(rng, patches, d)
     on_device = torch.from_numpy(features).cuda()
     distance = torch.empty((patches, k), device="cuda")
     index = torch.empty((patches, k), device="cuda", dtype=torch.int32)
     target = cuda.Neighbours(distance.data_ptr(), index.data_ptr())
-    nearest = cuda.NearestPatches(bank)
+    nearest, plain = cuda.NearestPatches(bank), cuda.NearestPatches(bank, variant="plain")
 
-    def search() -> tuple[torch.Tensor, torch.Tensor]:
-        nearest.search(on_device.data_ptr(), patches, k, target, torch.cuda.current_stream().cuda_stream)
-        return distance, index  # so that their memory stays as long as this function
+    def searches(which: cuda.NearestPatches) -> Found:
+        def search() -> tuple[torch.Tensor, torch.Tensor]:
+            which.search(on_device.data_ptr(), patches, k, target, torch.cuda.current_stream().cuda_stream)
+            return distance, index  # so that their memory stays as long as this function
 
-    search()
-    torch.cuda.synchronize()
+        return search
+
+    search, search_plainly = searches(nearest), searches(plain)
     expected, expected_rows = kernels.NearestPatches(bank).search(features, k)
-    np.testing.assert_allclose(distance.cpu().numpy(), expected, rtol=2e-7)
-    np.testing.assert_array_equal(index.cpu().numpy(), expected_rows)
+    graphs = [_captured(run) for run in (search, search_plainly)]
+    for run in (search, search_plainly, *(graph.replay for graph in graphs)):
+        index.fill_(-1)
+        run()
+        torch.cuda.synchronize()
+        np.testing.assert_allclose(distance.cpu().numpy(), expected, rtol=2e-7)
+        np.testing.assert_array_equal(index.cpu().numpy(), expected_rows)
 
     bank_there = torch.from_numpy(bank).cuda()
     opponents, products = _torch_searches(bank_there, on_device, k), _products(on_device, bank_there)
-    ms, *others = _medians([search, *opponents.values(), *products.values()])
-    # What must move: the bank as halves, the features, and the minima of groups, written and read.
-    moved = 2 * rows * d + 4 * patches * d + 2 * patches * rows / 2
+    replays = [graph.replay for graph in graphs]
+    ms, plain_ms, graph_ms, plain_graph_ms, *others = _medians(
+        [search, search_plainly, *replays, *opponents.values(), *products.values()]
+    )
+    # What must move: the bank as halves, and the features.
+    moved = 2 * rows * d + 4 * patches * d
     result = {
-        "patches": patches, "d": d, "rows": rows, "k": k, "edgead_ms": ms,
+        "patches": patches, "d": d, "rows": rows, "k": k, "variant": nearest.variant,
+        "edgead_ms": ms, "graph_ms": graph_ms, "plain_ms": plain_ms, "plain_graph_ms": plain_graph_ms,
         "share_of_matrix_rate": 2 * patches * rows * d / (ms * 1e9 * card["rates"]["half T(FL)OP/s"]),
         "share_of_copy_rate": moved / (ms * 1e6 * card["rates"]["copy GB/s"]),
         "products_ms": dict(zip(products, others[len(opponents) :], strict=True)),
@@ -145,20 +159,30 @@ def _nearest(
     compared = ", ".join(f"{name} {r['ms']:.3f} ({r['same_row']:.1%} same)" for name, r in result["torch"].items())
     of_matrix, of_copy = result["share_of_matrix_rate"], result["share_of_copy_rate"]
     print(
-        f"{patches} x {d} in {rows}, k={k}: edgead {ms:.3f} ms"
+        f"{patches} x {d} in {rows}, k={k}: edgead ({nearest.variant}) {ms:.3f} ms called, {graph_ms:.3f} as a graph"
+        f" (plain {plain_ms:.3f}, {plain_graph_ms:.3f})"
         f" ({of_matrix:.0%} of the matrix rate, {of_copy:.0%} of the copy rate); torch {compared}",
         flush=True,
     )
-    return result, search
+    return result, search, search_plainly
+
+
+def _captured(run: Run) -> torch.cuda.CUDAGraph:
+    run()  # what is allocated and loaded cannot be captured
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph
 
 
 def _kernels_us(run: Run) -> dict[str, float]:
-    """Mean microseconds of each kernel that `run` launches, by its name without "_kernel"."""
+    """Mean microseconds of each step that `run` launches: "products" is walking_products_kernel, or another variant."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         for _ in range(REPEATS):
             run()
         torch.cuda.synchronize()
-    events = ((re.search(r"(\w+)_kernel\b", event.key), event) for event in profiler.key_averages())
+    events = ((re.search(r"([a-z0-9]+)_kernel\b", event.key), event) for event in profiler.key_averages())
     return {name[1]: event.self_device_time_total / event.count for name, event in events if name}
 
 

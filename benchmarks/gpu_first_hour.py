@@ -328,7 +328,9 @@ def read_kernels(output: str) -> Figures:
     for one in found["nearest"]:
         name = f"nearest {one['patches']}x{one['d']}x{one['rows']} k{one['k']}"
         figures[f"{name} launched us"] = 1e3 * one["edgead_ms"]
-        figures |= {f"{name} {part} us": us for part, us in one["kernels_us"].items()}
+        figures |= {f"{name} variant": one["variant"], f"{name} replayed us": 1e3 * one["graph_ms"]}
+        for whose, which in (("", "kernels_us"), ("plain ", "plain_kernels_us")):
+            figures |= {f"{name} {whose}{part} us": us for part, us in one[which].items()}
         figures |= {f"{name} torch {other} us": 1e3 * of["ms"] for other, of in one["torch"].items()}
         figures |= {f"{name} product {kind} us": 1e3 * ms for kind, ms in one["products_ms"].items()}
     for one in found["maps"]:
@@ -425,8 +427,8 @@ def _table(head: Sequence[str], rows: Any) -> Iterator[str]:
         yield "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _number(value: float | str | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
 
 
 if __name__ == "__main__":

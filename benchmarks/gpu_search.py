@@ -3,7 +3,9 @@
     python -m benchmarks gpu_search
 
 Verifies first: distances and rows must be those of the CPU kernels. Then prints microseconds of a search as JSON: the
-median over rounds of launches that follow one another without a pause. Needs the backend "cuda" and cuda-bindings.
+median over rounds of launches that follow one another without a pause, as a graph ("whole") and call by call
+("called"); with the variant of the products that ran, and beside it the plain one. Needs the backend "cuda" and
+cuda-bindings.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +48,7 @@ def main(arguments: list[str]) -> None:
         device.close()
 
 
-def _search_us(device: Device, size: tuple[int, int, int, int], rng: np.random.Generator) -> dict[str, float]:
+def _search_us(device: Device, size: tuple[int, int, int, int], rng: np.random.Generator) -> dict[str, Any]:
     patches, d, rows, k = size
     # Variance that falls along the dimensions, off centre, as a network's features have it.
     falling = np.arange(1, d + 1) ** -0.5
@@ -54,27 +57,33 @@ def _search_us(device: Device, size: tuple[int, int, int, int], rng: np.random.G
     given[...] = features
     distance, index = device.pinned((patches, k), np.float32), device.pinned((patches, k), np.int32)
     on_device = [device.allocate(array.nbytes) for array in (given, distance, index)]
-    nearest, target = cuda.NearestPatches(bank), cuda.Neighbours(*on_device[1:])
-
-    def search() -> bool:
-        nearest.search(on_device[0], patches, k, target, device.stream)
-        return True
-
-    device.copy_in(on_device[0], given)
-    search()
-    device.copy_out(distance, on_device[1])
-    device.copy_out(index, on_device[2])
-    device.wait()
+    target = cuda.Neighbours(*on_device[1:])
     expected, expected_rows = kernels.NearestPatches(bank).search(features, k)
-    np.testing.assert_allclose(distance, expected, rtol=2e-7)
-    np.testing.assert_array_equal(index, expected_rows)
+    device.copy_in(on_device[0], given)
+    found: dict[str, Any] = {}
+    for nearest in (cuda.NearestPatches(bank), cuda.NearestPatches(bank, variant="plain")):
 
-    graph = device.capture(search)
-    try:
-        return {"whole us": _median_us(device, graph.launch if graph else search), "as a graph": int(graph is not None)}
-    finally:
-        if graph:
-            graph.close()
+        def search(nearest: cuda.NearestPatches = nearest) -> bool:
+            nearest.search(on_device[0], patches, k, target, device.stream)
+            return True
+
+        search()
+        device.copy_out(distance, on_device[1])
+        device.copy_out(index, on_device[2])
+        device.wait()
+        np.testing.assert_allclose(distance, expected, rtol=2e-7)
+        np.testing.assert_array_equal(index, expected_rows)
+        name = "plain " if "variant" in found else ""
+        found.setdefault("variant", nearest.variant)
+        graph = device.capture(search)
+        try:
+            found[f"{name}called us"] = _median_us(device, search)
+            found[f"{name}whole us"] = _median_us(device, graph.launch if graph else search)
+            found[f"{name}as a graph"] = int(graph is not None)
+        finally:
+            if graph:
+                graph.close()
+    return found
 
 
 def _median_us(device: Device, run: Callable[[], object]) -> float:

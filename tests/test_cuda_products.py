@@ -68,16 +68,17 @@ def test_a_variant_finds_what_plain_products_do(rng, variant, m, n, d, k):
 @needs_cuda
 @pytest.mark.parametrize("variant", OTHERS)
 @pytest.mark.parametrize(
-    ("capability", "multiprocessors", "rows"), [(86, 1, 128 * 17 - 3), (90, 1, 128 * 6 + 1), (87, 2, 128 * 4)]
+    ("capability", "multiprocessors", "rows", "d"),
+    [(86, 1, 128 * 17 - 3, 34), (90, 1, 128 * 6 + 1, 34), (87, 2, 128 * 4, 34), (86, 1, 128 * 8, 132)],
 )
-def test_every_row_of_a_bank_is_found(rng, emulator, variant, capability, multiprocessors, rows):
+def test_every_row_of_a_bank_is_found(rng, emulator, variant, capability, multiprocessors, rows, d):
     """Also where few multiprocessors have many tiles each, and groups of several of them."""
     emulator.set("capability", capability)
     emulator.set("multiprocessors", multiprocessors)
-    bank = rng.standard_normal((rows, 34), dtype=np.float32)
+    bank = rng.standard_normal((rows, d), dtype=np.float32)
     index = code.NearestIndex(bank, variant=variant)
     shuffled = rng.permutation(rows)[: 128 * 3 + 20]
-    features = bank[shuffled] + np.float32(1e-3) * rng.standard_normal((len(shuffled), 34), dtype=np.float32)
+    features = bank[shuffled] + np.float32(1e-3) * rng.standard_normal((len(shuffled), d), dtype=np.float32)
     np.testing.assert_array_equal(index.search(features, 1)[1][:, 0], shuffled)
     check(variant, bank, features[:200], 5)
 
@@ -85,13 +86,14 @@ def test_every_row_of_a_bank_is_found(rng, emulator, variant, capability, multip
 @needs_cuda
 @pytest.mark.parametrize("variant", OTHERS)
 @pytest.mark.parametrize("k", [1, 4])
-def test_rows_of_one_group_that_are_equally_near(rng, emulator, variant, k):
+@pytest.mark.parametrize("rows", [(2, 2 + 128, 2 + 3 * 128), (2, 3), (258, 388)])
+def test_rows_that_halves_cannot_tell_apart(rng, emulator, variant, k, rows):
     emulator.set("multiprocessors", 1)
-    bank = rng.standard_normal((128 * 16, 40), dtype=np.float32)
-    rows = np.array([2, 3, 10, 2 + 128, 3 + 128, 2 + 3 * 128, 2 + 5 * 128])  # all of one lane
-    bank[rows] = 0.01 * rng.standard_normal((7, 40), dtype=np.float32)
-    features = np.concatenate([0.01 * rng.standard_normal((20, 40), dtype=np.float32), bank[rows], bank[:6]])
-    check(variant, bank, features.astype(np.float32), k)
+    bank = np.float32(0.01) * rng.standard_normal((128 * 16, 40), dtype=np.float32)
+    one = rng.standard_normal(40, dtype=np.float32)
+    bank[list(rows)] = one + np.float32(1e-5) * rng.standard_normal((len(rows), 40), dtype=np.float32)
+    features = one + np.float32(1e-5) * rng.standard_normal((30, 40), dtype=np.float32)
+    check(variant, bank, features, k)
 
 
 @needs_cuda

@@ -16,8 +16,8 @@ namespace edgead::cuda {
 namespace {
 
 constexpr int measure_warps = 4, measure_threads = measure_warps * warp_lanes;
-constexpr int kept_groups = 5, chunk_groups = kept_groups * measure_threads;  // in registers, of a thread and a block
-static_assert(kept_groups * most_slot_digits <= 32, "slots of a thread's groups are kept in one number");
+constexpr int most_kept = 5;  // groups of a thread, in registers
+static_assert(most_kept * most_slot_digits <= 32, "slots of a thread's groups are kept in one number");
 constexpr int no_row = 0x7fffffff;
 
 // What the warps of a block tell each other about the bound.
@@ -39,14 +39,16 @@ __device__ float kth_smallest(float2 mine, int k) {
 }
 
 // The scores of one query by groups of rows, of which a thread has every `measure_threads`-th, a chunk at a time.
+template <int kept>
 struct Scores {
+    static constexpr int chunk = kept * measure_threads;  // of the block
     const float2* minima;
     const Extent* extents;
     int count, tiles;
     Extent query;
     ScoreError error;
     // Of the chunk that was read last.
-    float2 least[kept_groups] = {};
+    float2 least[kept] = {};
     float widest = 0;  // the largest error of a group
 
     // `upper` gathers the two smallest scores of a thread, each with its error.
@@ -56,7 +58,7 @@ struct Scores {
         const Extent* rows = extents + begin;
         widest = 0;
 #pragma unroll
-        for (int i = 0; i < kept_groups; ++i) {
+        for (int i = 0; i < kept; ++i) {
             least[i] = {float_of(0x7f800000u), float_of(0x7f800000u)};
             if (begin + i * measure_threads >= count) continue;
             least[i] = scores[i * measure_threads];
@@ -73,10 +75,10 @@ struct Scores {
     __device__ float reach(int k, Bounds& bounds) {
         const int lane = threadIdx.x % warp_lanes, warp = threadIdx.x / warp_lanes;
         float2 two{float_of(0x7f800000u), float_of(0x7f800000u)};
-        int from = (count - 1) / chunk_groups * chunk_groups;
+        int from = (count - 1) / chunk * chunk;
         do {
             read(from, two);
-            from -= chunk_groups;
+            from -= chunk;
         } while (from >= 0);
         if (k == 1) two.x = warp_min(two.x);
         if (k > 1 || lane == 0) bounds.least[warp][lane] = two;
@@ -176,8 +178,8 @@ struct Best {
 };
 
 // Measures what can be among the nearest; the outcome is that of warp 0. The first chunk of scores has been read.
-template <typename Number>
-__device__ void search(Scores& scores, float reach, const float* query, const Rows& bank, Best<Number>& best,
+template <int kept, typename Number>
+__device__ void search(Scores<kept>& scores, float reach, const float* query, const Rows& bank, Best<Number>& best,
                        Lists<Number>& lists) {
     const int lane = threadIdx.x % warp_lanes;
     const unsigned slot_mask = (1u << slot_digits(scores.tiles)) - 1;
@@ -186,7 +188,7 @@ __device__ void search(Scores& scores, float reach, const float* query, const Ro
         const float bound = fminf(reach + scores.widest, 0x1.fffffep127f);
         unsigned some = 0, several = 0, slots = 0;  // by group
 #pragma unroll
-        for (int i = 0; i < kept_groups; ++i) {
+        for (int i = 0; i < kept; ++i) {
             some |= static_cast<unsigned>(scores.least[i].x <= bound) << i;
             several |= static_cast<unsigned>(scores.least[i].y <= bound) << i;
             slots |= (bits_of(scores.least[i].x) & slot_mask) << most_slot_digits * i;
@@ -208,13 +210,14 @@ __device__ void search(Scores& scores, float reach, const float* query, const Ro
                 }
             }
         }
-        from += chunk_groups;
+        from += scores.chunk;
         float2 unused{0, 0};
         if (from < scores.count) scores.read(from, unused);
     }
     best.merge(lists);
 }
 
+template <int kept>
 __global__ void __launch_bounds__(measure_threads, 7)
     measure_kernel(Rows queries, Rows bank, GroupScores of_groups, DoubleSingleError error, Neighbours result) {
     __shared__ Bounds bounds;
@@ -229,12 +232,12 @@ __global__ void __launch_bounds__(measure_threads, 7)
         return;
     }
     const float* query = queries.data + number * queries.d;
-    Scores scores{of_groups.minima + number * of_groups.count,
-                  of_groups.groups,
-                  of_groups.count,
-                  of_groups.tiles,
-                  extent,
-                  of_groups.error};
+    Scores<kept> scores{of_groups.minima + number * of_groups.count,
+                        of_groups.groups,
+                        of_groups.count,
+                        of_groups.tiles,
+                        extent,
+                        of_groups.error};
     float reach = scores.reach(result.k, bounds);
     if (!is_finite(extent.norm)) reach = 0x1.fffffep127f;  // no score says anything
     Best<DoubleSingle> best{result.k, error};
@@ -257,10 +260,14 @@ __global__ void __launch_bounds__(measure_threads, 7)
 
 void measure_candidates(const Rows& queries, const Rows& bank, const GroupScores& scores, const Neighbours& result,
                         cudaStream_t stream) {
-    launch(measure_kernel, {queries.count, measure_threads, stream, 0, scores.early}, queries, bank, scores,
+    const auto kernel = scores.count <= 2 * measure_threads ? measure_kernel<2> : measure_kernel<most_kept>;
+    launch(kernel, {queries.count, measure_threads, stream, 0, scores.early}, queries, bank, scores,
            DoubleSingleError(bank.d), result);
 }
 
-void load_measure_kernel() { load(measure_kernel); }
+void load_measure_kernel() {
+    load(measure_kernel<2>);
+    load(measure_kernel<most_kept>);
+}
 
 }  // namespace edgead::cuda
