@@ -122,7 +122,7 @@ def hard_cases(rng, d):
 
     spike = (np.arange(d) == d // 2) * 1e7
     sides = rng.choice([-1, 1], (150, 1))
-    bases = normal(3)
+    bases, small = normal(3), normal(7)
     turned = turn(d)[:, :d]
     return {
         "usual": (usual(rng, 150, d), usual(rng, 8, d)),
@@ -139,7 +139,10 @@ def hard_cases(rng, d):
         "far from zero": (normal(150) + 1e6, normal(8) + 1e6),
         "far queries": (normal(130), normal(8) * np.logspace(0, 38, 8)[:, None]),
         "near queries": (normal(150), normal(8) * np.logspace(0, -44, 8)[:, None]),
-        "queries near the centre": (np.concatenate([bases, -bases]), normal(8) * np.logspace(0, -44, 8)[:, None]),
+        "queries near the centre": (
+            np.concatenate([8 * bases[:1], -8 * bases[:1], small, -small]),
+            normal(8) * np.logspace(0, -44, 8)[:, None],
+        ),
         "huge": (1e37 * normal(150), 1e37 * normal(8)),
         "tiny": (1e-36 * normal(150), 1e-36 * normal(8)),
         "denormal": (1e-41 * normal(150), 1e-41 * normal(8)),
@@ -198,10 +201,24 @@ def test_the_bound_of_codes_is_no_larger_than_it_must_be(d):
     assert 0.93 < check_scores(bank, row[None], "int8")[0, 0] <= 1
 
 
+@pytest.mark.parametrize("d", [96, 384])
+def test_codes_that_are_larger_than_their_query(d):
+    """A query that is near the centre has the least step there is, and codes of 1 for numbers just above a half."""
+    turned = turn(d)
+    size = np.full(len(turned), 100.51)
+    size[0] = 127
+    row = (size @ turned).astype(np.float32)
+    least = (size**2).sum() / 2 * 1.1 / 2**22
+    query = np.full(len(turned), 0.51 * least) @ turned
+    assert 0.93 < check_scores(np.array([row, -row]), query[None].astype(np.float32), "int8")[0, 0] <= 1
+
+
 def test_what_a_sum_starts_with_is_in_the_bound_of_codes():
     """Codes lose nothing of these rows; |b|^2 / 2 is half a unit of the sums, and is rounded away."""
     turned = turn(32)
-    bank = 127 * np.repeat(turned[:4], 2, axis=0) * np.array([1, -1] * 4)[:, None]  # of four groups, and the centre is 0
+    bank = (
+        127 * np.repeat(turned[:4], 2, axis=0) * np.array([1, -1] * 4)[:, None]
+    )  # of four groups, and the centre is 0
     bank = np.concatenate([bank, 127 * turned[4:8], -127 * turned[4:8], turned[8:9], -turned[8:9]]).astype(np.float32)
     shares = check_scores(bank, (127 * turned[8:9]).astype(np.float32), "int8")
     assert 0.1 < shares.max() < 0.3

@@ -14,7 +14,7 @@ constexpr float magic = 12582912;  // 1.5 2^23
 constexpr int whole_magic = 0x4b400000, padding_start = whole_magic - 40'000'000;
 constexpr int left_of_magic = static_cast<int>(static_cast<unsigned>(whole_magic) << 4) >> 4;
 static_assert(127 * 127 * most_turned < 1 << 25, "");
-static_assert(most_start + 127 * 127 * most_turned < 40'000'000, "padding is beyond all other rows");
+static_assert(most_start + 127 * 127 * most_turned < 40'000'000, "padding is beyond all other rows of its group");
 static_assert(left_of_magic - 40'000'000LL >= -(1LL << 27) && left_of_magic + (1LL << 25) < 1LL << 27, "");
 
 constexpr int blocks = warp_queries / 16, lane_queries = blocks * halves;
@@ -35,9 +35,9 @@ __device__ __forceinline__ void start_sums(Sums<blocks, int>& sums, const float 
         }
 }
 
-// What a sum, with the slot behind it, is as a score. That of padding may be too large.
+// What a sum, with the slot behind it, is as a score.
 __device__ __forceinline__ float score_of(int marked, float unit) {
-    return fminf(-static_cast<float>((marked >> 4) - left_of_magic) * unit, 0x1p120f);
+    return -static_cast<float>((marked >> 4) - left_of_magic) * unit;
 }
 
 __device__ __forceinline__ void write_minima(const Sums<blocks, int>& sums, const float (&unit)[lane_queries], float2* minima,

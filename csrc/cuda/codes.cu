@@ -48,7 +48,7 @@ __device__ void write_row(const CodedRows& out, std::int64_t row, int d, int dep
 }
 
 __global__ void __launch_bounds__(code_threads)
-    codes_kernel(Rows rows, std::int64_t padded, int depth, Frame frame, Turn turn, const Step* group_steps,
+    codes_prepare_kernel(Rows rows, std::int64_t padded, int depth, Frame frame, Turn turn, const Step* group_steps,
                  const float* least_step, CodedRows out, unsigned* bad_row, unsigned first_row) {
     __shared__ float turned[rows_per_block][most_turned];
     const int lane = threadIdx.x % warp_lanes;
@@ -103,7 +103,7 @@ __global__ void steps_kernel(CodedRows rows, std::int64_t count, int groups, Ste
 void code_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, const Step* group_steps,
                const float* least_step, const CodedRows& coded, unsigned* bad_row, unsigned first_row,
                cudaStream_t stream) {
-    launch(codes_kernel, {(padded + rows_per_block - 1) / rows_per_block, code_threads, stream}, rows, padded, depth,
+    launch(codes_prepare_kernel, {(padded + rows_per_block - 1) / rows_per_block, code_threads, stream}, rows, padded, depth,
            frame, Turn(rows.d), group_steps, least_step, coded, bad_row, first_row);
 }
 

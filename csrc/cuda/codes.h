@@ -43,9 +43,9 @@ struct CodedRows {
 };
 
 constexpr int tile_codes = row_chunks * chunk_bytes, most_start = 1 << 22;
-// In the frame. The product of two steps and its inverse are normal numbers; with that of a group of padding alone, any
-// score is beyond all others.
-constexpr float smallest_step = 0x1p-62f, padding_step = 0x1p100f, spare_steps = 0.012f;
+// In the frame. The product of two steps and its inverse are normal numbers. A group of padding alone has a step that is
+// larger than any other, as components of a bank are below 4 there: 4 sqrt(most_turned) / 127.
+constexpr float smallest_step = 0x1p-62f, padding_step = 2, spare_steps = 0.012f;
 
 // Each row gets a step of its own, but not below *least_step where that is not null; `group_steps`, where not null, has
 // that of each group of rows instead. bad_row: as in prepare_rows.
