@@ -224,6 +224,16 @@ def test_what_a_sum_starts_with_is_in_the_bound_of_codes():
     assert 0.1 < shares.max() < 0.3
 
 
+def test_what_a_slot_costs_a_large_score_is_in_the_bound_of_codes():
+    """A query in the centre, for which nothing but |b|^2 / 2 counts, and rows of which codes lose nothing."""
+    bank = 127 * np.repeat(turn(32), 2, axis=0) * np.array([1, -1] * 32)[:, None]
+    shares = [
+        check_scores((bank * scale).astype(np.float32), np.zeros((1, 32), np.float32), "int8")
+        for scale in np.linspace(1, 1.9, 16)
+    ]
+    assert 0.2 < np.max(shares) <= 1
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_features_that_are_not_finite(rng, variant):
     bank, features = rng.standard_normal((300, 40), dtype=np.float32), rng.standard_normal((20, 40), dtype=np.float32)
