@@ -115,7 +115,7 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         r"RTX 3060(?! Ti)",
         _nearest(
             _D384, prepare=_about(16), products=_about(85), plain=_about(300), measure=(20, 25), whole=_about(123),
-            walking=_about(286),
+            walking=_about(293),
         ),
     ),
     (

@@ -130,6 +130,19 @@ def test_a_variant_that_does_not_work_is_given_up(rng, emulator, caplog, variant
 
 
 @needs_cuda
+def test_kernels_begin_early_where_the_card_can(rng, emulator):
+    bank, features = rng.standard_normal((2, 130, 40), dtype=np.float32)
+    for capability, early in ((86, 0), (90, 2), (120, 2)):
+        emulator.set("capability", capability)
+        index = code.NearestIndex(bank, variant="walking")
+        emulator.emulator_count(b"early")
+        index.search(features, 1)
+        assert emulator.emulator_count(b"early") == early
+        code.NearestIndex(bank, variant="plain").search(features, 1)
+        assert emulator.emulator_count(b"early") == 0
+
+
+@needs_cuda
 def test_variants_by_name():
     bank = np.ones((3, 40), np.float32)
     assert code.NearestIndex(bank, variant="plain").variant == "plain" == code.variants()[-1]

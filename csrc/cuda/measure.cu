@@ -16,7 +16,7 @@ namespace edgead::cuda {
 namespace {
 
 constexpr int measure_warps = 4, measure_threads = measure_warps * warp_lanes;
-constexpr int most_kept = 5;  // groups of a thread, in registers
+constexpr int few_kept = 3, most_kept = 5;  // groups of a thread, in registers
 static_assert(most_kept * most_slot_digits <= 32, "slots of a thread's groups are kept in one number");
 constexpr int no_row = 0x7fffffff;
 
@@ -260,13 +260,14 @@ __global__ void __launch_bounds__(measure_threads, 7)
 
 void measure_candidates(const Rows& queries, const Rows& bank, const GroupScores& scores, const Neighbours& result,
                         cudaStream_t stream) {
-    const auto kernel = scores.count <= 2 * measure_threads ? measure_kernel<2> : measure_kernel<most_kept>;
+    const auto kernel =
+        scores.count <= few_kept * measure_threads ? measure_kernel<few_kept> : measure_kernel<most_kept>;
     launch(kernel, {queries.count, measure_threads, stream, 0, scores.early}, queries, bank, scores,
            DoubleSingleError(bank.d), result);
 }
 
 void load_measure_kernel() {
-    load(measure_kernel<2>);
+    load(measure_kernel<few_kept>);
     load(measure_kernel<most_kept>);
 }
 

@@ -232,6 +232,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     const std::size_t shared = config->dynamicSmemBytes;
     const bool early = config->numAttrs == 1 && config->attrs->val.programmaticStreamSerializationAllowed;
     if (early && emulator::capability() < 90) return cudaErrorInvalidValue;
+    if (early) emulator::count_early();
     if (shared > emulator::views.allowed_shared(reinterpret_cast<const void*>(kernel))) return cudaErrorInvalidValue;
     const std::tuple<Parameters...> parameters(std::forward<Arguments>(arguments)...);
     const auto run = [=] {

@@ -263,6 +263,11 @@ int capability() { return settings["capability"]; }
 int multiprocessors() { return settings["multiprocessors"]; }
 int faults() { return settings["faults"]; }
 
+void count_early() {
+    const Lock lock(all);
+    ++counts["early"];
+}
+
 void count_float64() { ++float64_operands; }
 
 std::vector<SmallMemory> small_memory() {

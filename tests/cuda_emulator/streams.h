@@ -52,6 +52,7 @@ int capability();            // of the card: 86 for 8.6
 int multiprocessors();
 int faults();  // 1: wrong products of bytes and of kernels with dynamic shared memory; 2: these do not get the memory
 void count_float64();
+void count_early();  // kernels that may begin before the one ahead has ended
 
 // Memory so small that it may be what blocks of one kernel exchange.
 struct SmallMemory {
