@@ -69,8 +69,8 @@ GroupScores CodeProducts::minima(std::int64_t begin, std::int64_t count, int, fl
     const std::int64_t padded = whole_tiles(count), first = begin / group_rows;
     const CodedRows rows{all.codes + begin * depth_, all.step + begin, all.half_norm + begin, all.extent + begin};
     code_minima(queries, whole_tiles(queries_), rows, padded, steps_.as<Step>() + first, bank_.rows.d, target, stream);
-    return {target, queries.extent, group_extents_.as<Extent>() + first, group_count(padded, 1), 1,
-            code_error(bank_.rows.d)};
+    const ScoreError error = code_error(bank_.rows.d);
+    return {target, queries.extent, group_extents_.as<Extent>() + first, group_count(padded, 1), 1, error};
 }
 
 std::unique_ptr<Products> make_codes(const Bank& bank, cudaStream_t stream) {

@@ -7,9 +7,9 @@
 namespace edgead::cuda {
 namespace {
 
-// Sums start at magic less |b|^2 / 2 in the unit of the products: a float whose bits, read as a whole number, count that
-// unit. They end between whole_magic - 2^22 - 2^25 and whole_magic + 2^25, and sixteen times that is a slot away from
-// the next: a 32-bit number but for whole_magic's leading digits, which fall off all of them alike.
+// Sums start at magic less |b|^2 / 2 in the unit of the products: a float whose bits, read as a whole number, count
+// that unit. They end between whole_magic - 2^22 - 2^25 and whole_magic + 2^25, and sixteen times that is a slot away
+// from the next: a 32-bit number but for whole_magic's leading digits, which fall off all of them alike.
 constexpr float magic = 12582912;  // 1.5 2^23
 constexpr int whole_magic = 0x4b400000, padding_start = whole_magic - 40'000'000;
 constexpr int left_of_magic = static_cast<int>(static_cast<unsigned>(whole_magic) << 4) >> 4;
@@ -20,7 +20,8 @@ static_assert(left_of_magic - 40'000'000LL >= -(1LL << 27) && left_of_magic + (1
 constexpr int blocks = warp_queries / 16, lane_queries = blocks * halves;
 
 // `inverse`: of the unit of a lane's sums, for each of its queries.
-__device__ __forceinline__ void start_sums(Sums<blocks, int>& sums, const float (&inverse)[lane_queries], const float* half_norms) {
+__device__ __forceinline__ void start_sums(Sums<blocks, int>& sums, const float (&inverse)[lane_queries],
+                                           const float* half_norms) {
     const int lane = threadIdx.x % warp_lanes;
 #pragma unroll
     for (int j = 0; j < warp_rows / 8; ++j)
@@ -40,8 +41,8 @@ __device__ __forceinline__ float score_of(int marked, float unit) {
     return -static_cast<float>((marked >> 4) - left_of_magic) * unit;
 }
 
-__device__ __forceinline__ void write_minima(const Sums<blocks, int>& sums, const float (&unit)[lane_queries], float2* minima,
-                                             std::int64_t groups) {
+__device__ __forceinline__ void write_minima(const Sums<blocks, int>& sums, const float (&unit)[lane_queries],
+                                             float2* minima, std::int64_t groups) {
     const int lane = threadIdx.x % warp_lanes;
 #pragma unroll
     for (int r = 0; r < lane_queries; ++r) {

@@ -49,7 +49,7 @@ __device__ void write_row(const CodedRows& out, std::int64_t row, int d, int dep
 
 __global__ void __launch_bounds__(code_threads)
     codes_prepare_kernel(Rows rows, std::int64_t padded, int depth, Frame frame, Turn turn, const Step* group_steps,
-                 const float* least_step, CodedRows out, unsigned* bad_row, unsigned first_row) {
+                         const float* least_step, CodedRows out, unsigned* bad_row, unsigned first_row) {
     __shared__ float turned[rows_per_block][most_turned];
     const int lane = threadIdx.x % warp_lanes;
     const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * rows_per_block + threadIdx.x / warp_lanes;
@@ -77,8 +77,8 @@ __global__ void __launch_bounds__(code_threads)
     } else {
         const int exponent = row_exponent(peak);
         for (int j = 0; j < turn.chunks; ++j) mine[j * warp_lanes] *= power_of_two(exponent);
-        write_row(out, row, rows.d, depth, turn, mine, exponent,
-                  group_steps ? group_steps + row_group(row) : nullptr, least_step ? *least_step : 0);
+        write_row(out, row, rows.d, depth, turn, mine, exponent, group_steps ? group_steps + row_group(row) : nullptr,
+                  least_step ? *least_step : 0);
     }
 }
 
@@ -103,8 +103,8 @@ __global__ void steps_kernel(CodedRows rows, std::int64_t count, int groups, Ste
 void code_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, const Step* group_steps,
                const float* least_step, const CodedRows& coded, unsigned* bad_row, unsigned first_row,
                cudaStream_t stream) {
-    launch(codes_prepare_kernel, {(padded + rows_per_block - 1) / rows_per_block, code_threads, stream}, rows, padded, depth,
-           frame, Turn(rows.d), group_steps, least_step, coded, bad_row, first_row);
+    launch(codes_prepare_kernel, {(padded + rows_per_block - 1) / rows_per_block, code_threads, stream}, rows, padded,
+           depth, frame, Turn(rows.d), group_steps, least_step, coded, bad_row, first_row);
 }
 
 void group_steps(const CodedRows& rows, std::int64_t count, int groups, Step* steps, float* least_step,

@@ -20,7 +20,8 @@ __host__ __device__ constexpr std::int64_t whole_tiles(std::int64_t rows) {
 }
 
 // A tile in shared memory is [row][4] chunks of 8 halves (16 bytes).
-constexpr int chunk_halves = 8, chunk_bytes = 16, row_chunks = tile_depth / chunk_halves, tile_chunks = tile_rows * row_chunks;
+constexpr int chunk_halves = 8, chunk_bytes = 16, row_chunks = tile_depth / chunk_halves,
+              tile_chunks = tile_rows * row_chunks;
 
 // A tile's half norms, where they are in shared memory too.
 constexpr int norm_chunks = tile_rows * static_cast<int>(sizeof(float)) / chunk_bytes;

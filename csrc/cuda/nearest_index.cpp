@@ -141,8 +141,7 @@ NearestIndex::Scored NearestIndex::group_scores(const float* features, std::size
     copy_out(groups.data(), scores.groups, count * sizeof(Extent), stream_.get());
     wait(stream_.get());
     for (std::size_t i = 0; i < n; ++i)
-        for (std::size_t g = 0; g < count; ++g)
-            found.bounds[i * count + g] = scores.error.bound(queries[i], groups[g]);
+        for (std::size_t g = 0; g < count; ++g) found.bounds[i * count + g] = scores.error.bound(queries[i], groups[g]);
     return found;
 }
 

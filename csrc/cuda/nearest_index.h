@@ -52,7 +52,7 @@ public:
     std::size_t search_groups(const float* features, std::size_t n, const std::vector<std::int64_t>& sizes,
                               float* distance);
 
-    // What the products say of features, one part of them, on host memory, for tests: GroupScores, and the frame's centre.
+    // For tests: what the products say of features on host memory, one part of them, and the frame's centre.
     struct Scored {
         std::vector<float2> minima;  // (n, count)
         std::vector<float> bounds;   // (n, count) error.bound

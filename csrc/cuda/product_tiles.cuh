@@ -33,8 +33,9 @@ struct Sums {
     Sum of[blocks][warp_rows / 8][4];
 };
 
-// Adds `steps` times 16 dimensions, or 32 of codes, of two tiles to the products. Without a branch between the steps: the loads of the
-// second are among the products of the first. The warp's blocks of 16 queries are `apart` from each other in the tile.
+// Adds `steps` times 16 dimensions, or 32 of codes, of two tiles to the products. Without a branch between the steps:
+// the loads of the second are among the products of the first. The warp's blocks of 16 queries are `apart` from each
+// other in the tile.
 template <int steps, int apart, int blocks, typename Sum>
 __device__ __forceinline__ void multiply_tiles(Sums<blocks, Sum>& sums, const uint4* queries, const uint4* bank,
                                                int first_query, int first_row) {
@@ -67,8 +68,8 @@ __device__ constexpr int lane_query(int lane, int r, int apart) {
 }
 
 // Sums start at -|b|^2 / 2, in the scale of the products, and become the score, negative. In that scale, 1 / weight,
-// products of rows add up to 2^38 at most, and |b|^2 / 2 is at most 2^91 (d up to 2^20, exponents of rounding.cuh): rows
-// of padding start below, and stay there.
+// products of rows add up to 2^38 at most, and |b|^2 / 2 is at most 2^91 (d up to 2^20, exponents of rounding.cuh):
+// rows of padding start below, and stay there.
 template <int blocks>
 __device__ __forceinline__ void start_sums(Sums<blocks>& sums, const float (&weight)[blocks * halves],
                                            const float* half_norms) {
@@ -90,8 +91,8 @@ __device__ __forceinline__ void start_sums(Sums<blocks>& sums, const float (&wei
         }
 }
 
-// Scores, negative, of the lane's 16 rows for its query r, to the largest, with its slot, and the second largest. `mask`
-// is ~15, which the compiler must not know: with two constants, one instruction for each sum becomes two.
+// Scores, negative, of the lane's 16 rows for its query r, to the largest, with its slot, and the second largest.
+// `mask` is ~15, which the compiler must not know: with two constants, one instruction for each sum becomes two.
 template <int blocks>
 __device__ __forceinline__ float2 two_largest(const Sums<blocks>& sums, int r, std::uint32_t mask) {
     float2 most{float_of(0xff800000u), float_of(0xff800000u)};

@@ -1,6 +1,6 @@
-// The step "products" of a search, in variants: for every query, the smallest scores of groups of rows of the bank, each
-// off by no more than a proven bound. What can still be among the nearest is measured behind it, in the same way for all
-// variants, so that none of them changes a result.
+// The step "products" of a search, in variants: for every query, the smallest scores of groups of rows of the bank,
+// each off by no more than a proven bound. What can still be among the nearest is measured behind it, in the same way
+// for all variants, so that none of them changes a result.
 //
 // One variant is one entry of the table in products.cpp. It gives
 //   name     for benchmarks, warnings, and tests that ask for it
@@ -46,12 +46,13 @@ public:
     virtual void reserve(std::int64_t padded_queries) = 0;
 
     // The part of queries that the next `minima` are of. A query that is not finite gets the norm NaN, and lowers
-    // bad_row, where that is not null, to first_row + its number; one for which scores say nothing gets an infinite norm.
+    // bad_row, where that is not null, to first_row + its number; one for which scores say nothing gets an infinite
+    // norm.
     virtual void prepare(const Rows& queries, unsigned* bad_row, unsigned first_row, cudaStream_t stream) = 0;
 
     // Puts the kernels into the stream that write the minima of the bank's rows from `begin` on, a whole tile, for a
-    // search of k neighbours; `begin` is 0 and `count` all of them where the problem is not in ranges. `target` has room
-    // for a sixteenth of the padded rows a query. What is returned is what `target` will hold: see GroupScores.
+    // search of k neighbours; `begin` is 0 and `count` all of them where the problem is not in ranges. `target` has
+    // room for a sixteenth of the padded rows a query. What is returned is what `target` will hold: see GroupScores.
     virtual GroupScores minima(std::int64_t begin, std::int64_t count, int k, float2* target, cudaStream_t stream) = 0;
 };
 
@@ -71,7 +72,7 @@ struct Chosen {
 };
 
 // Makes the first variant that suits and passes the check, or the one that is named, as it is. `rows`: the bank on the
-// host. Waits for the stream. Throws std::invalid_argument if there is no variant of that name, or it cannot take the bank.
+// host. Waits for the stream. Throws std::invalid_argument if no variant of that name works.
 Chosen choose_products(const std::string& name, const Bank& bank, const float* rows, bool in_ranges,
                        cudaStream_t stream);
 

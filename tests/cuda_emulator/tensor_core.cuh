@@ -1,7 +1,7 @@
 // The instructions of csrc/cuda/ptx/tensor_core.cuh, written from the PTX ISA's description of them ("Matrix fragments
-// for mma.m16n8k16" and "for mma.m16n8k32", "ldmatrix", "cp.async") and from what is known of the hardware's additions: 8 products and the
-// accumulator, aligned to the largest, cut to 24 digits without a guard digit, and the sum cut once more (Fasi et al.
-// 2021).
+// for mma.m16n8k16" and "for mma.m16n8k32", "ldmatrix", "cp.async") and from what is known of the hardware's additions:
+// 8 products and the accumulator, aligned to the largest, cut to 24 digits without a guard digit, and the sum cut once
+// more (Fasi et al. 2021).
 #pragma once
 
 #include <cuda_runtime.h>
