@@ -64,13 +64,12 @@ void CodeProducts::prepare(const Rows& queries, unsigned* bad_row, unsigned firs
               coded_queries_.get(), bad_row, first_row, stream);
 }
 
-GroupScores CodeProducts::minima(std::int64_t begin, std::int64_t count, int, float2* target, cudaStream_t stream) {
-    const CodedRows &queries = coded_queries_.get(), &all = coded_bank_.get();
-    const std::int64_t padded = whole_tiles(count), first = begin / group_rows;
-    const CodedRows rows{all.codes + begin * depth_, all.step + begin, all.half_norm + begin, all.extent + begin};
-    code_minima(queries, whole_tiles(queries_), rows, padded, steps_.as<Step>() + first, bank_.rows.d, target, stream);
-    const ScoreError error = code_error(bank_.rows.d);
-    return {target, queries.extent, group_extents_.as<Extent>() + first, group_count(padded, 1), 1, error};
+GroupScores CodeProducts::minima(std::int64_t, std::int64_t count, int, float2* target, cudaStream_t stream) {
+    const CodedRows& queries = coded_queries_.get();
+    const std::int64_t padded = whole_tiles(count);
+    const int d = bank_.rows.d;
+    code_minima(queries, whole_tiles(queries_), coded_bank_.get(), padded, steps_.as<Step>(), d, target, stream);
+    return {target, queries.extent, group_extents_.as<Extent>(), group_count(padded, 1), 1, code_error(d)};
 }
 
 std::unique_ptr<Products> make_codes(const Bank& bank, cudaStream_t stream) {
