@@ -29,17 +29,15 @@ class Prediction:
         What is measured, such as "nearest 784x384x10000 products us".
     low, high : float
         In the unit that the figure's name ends with.
-    refuted : (float, float), optional
-        Limits outside of which the model is wrong; by default the range, widened by `CLAIMED`.
     """
 
     figure: str
     low: float
     high: float
-    refuted: Range | None = None
 
     def limits(self) -> Range:
-        return self.refuted or ((1 - CLAIMED) * self.low, (1 + CLAIMED) * self.high)
+        """Outside of which the model is wrong: the range, widened by `CLAIMED`."""
+        return (1 - CLAIMED) * self.low, (1 + CLAIMED) * self.high
 
     def against(self, measured: float | None) -> dict[str, Any]:
         """Say what came of it: "confirmed", "refuted" or "not measured", with measured / predicted (the middle)."""

@@ -33,14 +33,26 @@ def rng():
     return np.random.default_rng(25)
 
 
+CARD = {"capability": 86, "multiprocessors": 4, "faults": 0}
+
+
 @pytest.fixture
 def emulator():
-    """The emulated driver: set("multiprocessors", 1) makes it another card."""
+    """The emulated driver, which counts and has faults."""
     library = emulated_driver()
-    library.set = lambda name, value: library.emulator_set(name.encode(), value)
     yield library
-    for name, value in (("capability", 86), ("multiprocessors", 4), ("faults", 0)):
-        library.set(name, value)
+    for name, value in CARD.items():
+        library.emulator_set(name.encode(), value)
+
+
+@pytest.fixture
+def become(request):
+    """Make the emulated GPU another card, by what is in CARD; a real card stays what it is."""
+    try:
+        library = request.getfixturevalue("emulator")
+    except pytest.skip.Exception:
+        return lambda **_: None
+    return lambda **card: [library.emulator_set(name.encode(), value) for name, value in card.items()]
 
 
 def check(variant, bank, features, k):
@@ -71,10 +83,9 @@ def test_a_variant_finds_what_plain_products_do(rng, variant, m, n, d, k):
     ("capability", "multiprocessors", "rows", "d"),
     [(86, 1, 128 * 17 - 3, 34), (90, 1, 128 * 6 + 1, 34), (87, 2, 128 * 4, 34), (86, 1, 128 * 8, 132)],
 )
-def test_every_row_of_a_bank_is_found(rng, emulator, variant, capability, multiprocessors, rows, d):
+def test_every_row_of_a_bank_is_found(rng, become, variant, capability, multiprocessors, rows, d):
     """Also where few multiprocessors have many tiles each, and groups of several of them."""
-    emulator.set("capability", capability)
-    emulator.set("multiprocessors", multiprocessors)
+    become(capability=capability, multiprocessors=multiprocessors)
     bank = rng.standard_normal((rows, d), dtype=np.float32)
     index = code.NearestIndex(bank, variant=variant)
     shuffled = rng.permutation(rows)[: 128 * 3 + 20]
@@ -86,13 +97,14 @@ def test_every_row_of_a_bank_is_found(rng, emulator, variant, capability, multip
 @needs_cuda
 @pytest.mark.parametrize("variant", OTHERS)
 @pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("noise", [1e-5, 2e-3])  # halves are equal; they differ, and err by more than rows are apart
 @pytest.mark.parametrize("rows", [(2, 2 + 128, 2 + 3 * 128), (2, 3), (258, 388)])
-def test_rows_that_halves_cannot_tell_apart(rng, emulator, variant, k, rows):
-    emulator.set("multiprocessors", 1)
+def test_rows_that_halves_cannot_tell_apart(rng, become, variant, k, rows, noise):
+    become(multiprocessors=1)
     bank = np.float32(0.01) * rng.standard_normal((128 * 16, 40), dtype=np.float32)
     one = rng.standard_normal(40, dtype=np.float32)
-    bank[list(rows)] = one + np.float32(1e-5) * rng.standard_normal((len(rows), 40), dtype=np.float32)
-    features = one + np.float32(1e-5) * rng.standard_normal((30, 40), dtype=np.float32)
+    bank[list(rows)] = one + np.float32(noise) * rng.standard_normal((len(rows), 40), dtype=np.float32)
+    features = one + np.float32(noise) * rng.standard_normal((30, 40), dtype=np.float32)
     check(variant, bank, features, k)
 
 
@@ -116,10 +128,10 @@ def test_queries_that_products_say_nothing_of(rng, variant):
         ("int8", 2048, 1, r"int8: \d+ scores are farther from those of .*; walking: \d+ scores"),
     ],
 )
-def test_a_variant_that_does_not_work_is_given_up(rng, emulator, caplog, variant, rows, faults, problem):
+def test_a_variant_that_does_not_work_is_given_up(rng, emulator, become, caplog, variant, rows, faults, problem):
     bank, features = (rng.standard_normal((count, 34), dtype=np.float32) for count in (rows, 20))
     assert code.NearestIndex(bank).variant == variant and not caplog.text
-    emulator.set("faults", faults)
+    become(faults=faults)
     with caplog.at_level(logging.WARNING):
         index = code.NearestIndex(bank)
     assert index.variant == "plain"
@@ -129,11 +141,52 @@ def test_a_variant_that_does_not_work_is_given_up(rng, emulator, caplog, variant
     np.testing.assert_array_equal(index.search(features, 2)[1], expected[1])
 
 
+def marked(score, slot, digits):
+    bits = np.float32(score).view(np.uint32) & ~np.uint32((1 << digits) - 1) | np.uint32(slot)
+    return bits.view(np.float32)
+
+
 @needs_cuda
-def test_kernels_begin_early_where_the_card_can(rng, emulator):
+def test_what_contradicts_plain_scores(rng):
+    """One query, two tiles of a bank, groups of both tiles: what is said of group 3, whose rows plain ones know."""
+    plain = np.full((1, 16, 2), 9, np.float32)
+    plain[0, 3] = marked(1, 5, 4), 2  # the smallest in slot 5 of the first tile, the second smallest of that tile
+    plain[0, 3 + 8] = marked(1.5, 6, 4), 4
+    one, far = np.ones(1, np.float32), np.full(1, np.inf, np.float32)
+    nan = np.full(1, np.nan, np.float32)
+
+    def found(x, slot, y, norms=one, plain_norms=one, rows=256):
+        minima = np.full((1, 8, 2), 9, np.float32)
+        minima[0, 3] = marked(x, slot, 5), y
+        return code.contradictions(minima, 2, plain, rows, norms, plain_norms, 1.0, 64)
+
+    off = 2 * code.score_error(64, (1, 0), (1, 0))
+    assert off < 1e-4
+    assert found(1, 5, 1.5) == 0
+    assert found(1 + off / 2, 5, 1.5) == found(1 - off / 2, 5, 1.5) == found(1, 5, 0.5) == 0
+    assert found(1.01, 5, 1.5) == found(0.99, 5, 1.5) == 1  # no row has that score
+    assert found(1, 5, 1.6) == 1  # the second tile's
+    plain[0, 3, 1] = 1.25
+    assert found(1, 5, 1.5) == 1 and found(1, 5, 1.25) == 0  # the first tile's second
+    assert found(1, 4, 1) == 1  # a slot whose row is not the smallest
+    assert found(1, 16 + 6, 1) == 1
+    plain[0, 3, 1] = 1
+    assert found(1, 4, 1) == 0  # a row that is as near
+    assert found(1, 4, 1.2) == 1
+    assert found(np.nan, 5, 1) == found(1, 5, np.nan) == found(1, 5, np.inf) == 1
+    assert found(7, 5, 7, norms=far) == found(7, 5, 7, plain_norms=far) == 0  # scores say nothing
+    assert found(1, 5, 1, norms=nan) == found(1, 5, 1, plain_norms=nan) == 8
+    assert found(7, 5, 7, nan, nan) == 0
+    plain[0, 3 + 8:] = 3e38
+    assert found(1, 16 + 6, 1, rows=128) == 1  # a row of padding
+    assert found(1, 4, 1, rows=0) == 0  # of padding alone, plain scores know nothing
+
+
+@needs_cuda
+def test_kernels_begin_early_where_the_card_can(rng, emulator, become):
     bank, features = rng.standard_normal((2, 130, 40), dtype=np.float32)
     for capability, early in ((86, 0), (90, 2), (120, 2)):
-        emulator.set("capability", capability)
+        become(capability=capability)
         index = code.NearestIndex(bank, variant="walking")
         emulator.emulator_count(b"early")
         index.search(features, 1)

@@ -252,6 +252,40 @@ py::dict walk(int capability, int multiprocessors, std::size_t shared_bytes, std
     return found;
 }
 
+// How many entries the check of a variant finds wrong: minima (n, groups, 2) against plain ones, of a bank of so many
+// rows, with the norms of n queries and of groups; residuals are 0.
+unsigned contradictions(const Floats& minima, int tiles, const Floats& plain_minima, std::int64_t rows,
+                        const Floats& norms, const Floats& plain_norms, float group_norm, int d) {
+    const auto on_device = [](const Floats& array) {
+        auto memory = std::make_unique<DeviceMemory>(array.nbytes());
+        copy_in(memory->data(), array.data(), array.nbytes(), nullptr);
+        wait(nullptr);
+        return memory;
+    };
+    const auto extents = [&](const Floats& of) {
+        Floats all({of.shape(0), py::ssize_t{2}});
+        for (py::ssize_t i = 0; i < of.shape(0); ++i) all.mutable_at(i, 0) = of.at(i), all.mutable_at(i, 1) = 0;
+        return on_device(all);
+    };
+    Floats of_groups(plain_minima.shape(1));
+    for (py::ssize_t i = 0; i < of_groups.shape(0); ++i) of_groups.mutable_at(i) = group_norm;
+    const auto entries = on_device(minima), plain_entries = on_device(plain_minima), queries = extents(norms),
+               plain_queries = extents(plain_norms), groups = extents(of_groups);
+    DeviceMemory counter(sizeof(unsigned));
+    unsigned found = 0;
+    copy_in(counter.data(), &found, sizeof found, nullptr);
+    const auto scores = [&](const DeviceMemory& of, const Floats& shape, const DeviceMemory& whose, int group_tiles) {
+        return GroupScores{of.as<float2>(),      whose.as<Extent>(),
+                           groups->as<Extent>(), static_cast<int>(shape.shape(1)),
+                           group_tiles,          ScoreError(d, group_tiles * group_rows)};
+    };
+    count_differing(scores(*entries, minima, *queries, tiles), scores(*plain_entries, plain_minima, *plain_queries, 1),
+                    rows, minima.shape(0), counter.as<unsigned>(), nullptr);
+    copy_out(&found, counter.data(), sizeof found, nullptr);
+    wait(nullptr);
+    return found;
+}
+
 // What the measure kernel makes of two rows, lane by lane on the host: (high, low, relative error).
 py::tuple squared_distance(const Floats& query, const Floats& row) {
     require(query.ndim() == 1 && row.ndim() == 1 && query.shape(0) == row.shape(0), "query and row must be (d,)");
@@ -350,6 +384,9 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("score_error", &score_error, py::arg("d"), py::arg("query"), py::arg("row"));
     m.def("walk", &walk, py::arg("capability"), py::arg("multiprocessors"), py::arg("shared_bytes"), py::arg("queries"),
           py::arg("rows"), py::arg("d"), py::arg("k"));
+    m.def("contradictions", &contradictions, py::arg("minima").noconvert(), py::arg("tiles"),
+          py::arg("plain_minima").noconvert(), py::arg("rows"), py::arg("norms").noconvert(),
+          py::arg("plain_norms").noconvert(), py::arg("group_norm"), py::arg("d"));
     m.def("squared_distance", &squared_distance, py::arg("query"), py::arg("row"));
     m.def("rounded_root", &rounded_root, py::arg("high"), py::arg("low"), py::arg("d"));
 }

@@ -1,7 +1,6 @@
 #include "products.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <stdexcept>
 
@@ -15,8 +14,20 @@ namespace {
 
 bool always(const Card&, const Problem&) { return true; }
 
-// Queries of the check, so many that there is a full tile and one with few, then one with half of them.
-constexpr std::int64_t probe_counts[] = {tile_rows + 16, tile_rows + 64}, most_probes = tile_rows + 64;
+// Queries of the check, so many that there is a full tile and one with few, or with half of them; neighbours; and for
+// how many queries the way through the bank is.
+struct Probe {
+    std::int64_t queries;
+    int k;
+    std::int64_t assumed;
+};
+constexpr Probe kinds[] = {
+    {tile_rows + 16, 1, 1 << 20},
+    {tile_rows + 16, most_neighbours, 1},
+    {tile_rows + 64, 1, 784},
+    {tile_rows + 64, most_neighbours, 1 << 20},
+};
+constexpr std::int64_t most_probes = tile_rows + 64;
 
 // Rows of the bank, points between two of them, one that is far away, and one that is not finite.
 std::vector<float> probes(const float* rows, std::int64_t m, std::int64_t d) {
@@ -48,12 +59,11 @@ std::string difference(Products& products, const Bank& bank, const float* rows, 
     products.reserve(2 * tile_rows);
     plain->prepare({there.as<float>(), most_probes, bank.rows.d}, count + 1, 0, stream);
     const GroupScores known = plain->minima(0, bank.rows.count, 1, expected.as<float2>(), stream);
-    for (const std::int64_t probe_count : probe_counts) {
-        products.prepare({there.as<float>(), probe_count, bank.rows.d}, count + 2, 0, stream);
-        for (const int k : {1, most_neighbours}) {
-            const GroupScores scores = products.minima(0, bank.rows.count, k, found.as<float2>(), stream);
-            count_differing(scores, known, bank.rows.count, probe_count, count, stream);
-        }
+    for (const Probe& probe : kinds) {
+        products.prepare({there.as<float>(), probe.queries, bank.rows.d}, count + 2, 0, stream);
+        products.assume(probe.assumed);
+        const GroupScores scores = products.minima(0, bank.rows.count, probe.k, found.as<float2>(), stream);
+        count_differing(scores, known, bank.rows.count, probe.queries, count, stream);
     }
     copy_out(seen, count, sizeof seen, stream);
     wait(stream);

@@ -50,6 +50,10 @@ public:
     // norm.
     virtual void prepare(const Rows& queries, unsigned* bad_row, unsigned first_row, cudaStream_t stream) = 0;
 
+    // Lets `minima` go through the bank as for a part of so many queries, until the next `prepare`: for the check, whose
+    // queries are few.
+    virtual void assume(std::int64_t) {}
+
     // Puts the kernels into the stream that write the minima of the bank's rows from `begin` on, a whole tile, for a
     // search of k neighbours; `begin` is 0 and `count` all of them where the problem is not in ranges. `target` has
     // room for a sixteenth of the padded rows a query. What is returned is what `target` will hold: see GroupScores.

@@ -60,11 +60,16 @@ void WalkingProducts::prepare_bank(cudaStream_t stream) {
                       stream);
 }
 
+void WalkingProducts::prepare(const Rows& queries, unsigned* bad_row, unsigned first_row, cudaStream_t stream) {
+    assumed_ = queries.count;
+    HalfProducts::prepare(queries, bad_row, first_row, stream);
+}
+
 GroupScores WalkingProducts::minima(std::int64_t, std::int64_t count, int k, float2* target, cudaStream_t stream) {
     const PreparedRows& queries = prepared_queries_.get();
     const std::int64_t padded = whole_tiles(count);
     const int d = bank_.rows.d;
-    const Walk walk = choose_walk(card_, queries_, padded, d, group_tiles(k));
+    const Walk walk = choose_walk(card_, assumed_, padded, d, group_tiles(k));
     walking_minima(queries, queries_, rows_from(0), padded, d, walk, early_, target, stream);
     return {target,
             queries.extent,

@@ -1,6 +1,6 @@
 // Products as in products.cu by blocks that stay: a block walks over many tiles of the bank with one tile of queries, and
 // keeps the minima of a group over them. So fewer minima are written and read again; the copies of the next tile are
-// among the products of this one; queries that fit stay in shared memory, which halves what is read from the L2 cache;
+// among the products of this one; queries that fit stay in shared memory, so that less is read from the L2 cache;
 // and there are about as many blocks as places for them, each with the same work. A last tile of queries that is not
 // full is multiplied as far as it has queries.
 #include "dynamic_shared.cuh"

@@ -9,6 +9,8 @@ class WalkingProducts : public HalfProducts {
 public:
     explicit WalkingProducts(const Bank& bank);
     void prepare_bank(cudaStream_t stream) override;
+    void prepare(const Rows& queries, unsigned* bad_row, unsigned first_row, cudaStream_t stream) override;
+    void assume(std::int64_t queries) override { assumed_ = queries; }
     GroupScores minima(std::int64_t begin, std::int64_t count, int k, float2* target, cudaStream_t stream) override;
 
 private:
@@ -16,6 +18,7 @@ private:
 
     Card card_;
     bool early_ = false;
+    std::int64_t assumed_ = 0;
     DeviceMemory extents_[most_slot_digits - slot_digits(1) + 1];  // of groups of 1, 2 and 4 tiles
 };
 
