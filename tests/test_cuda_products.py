@@ -177,7 +177,7 @@ def test_what_contradicts_plain_scores(rng):
     assert found(7, 5, 7, norms=far) == found(7, 5, 7, plain_norms=far) == 0  # scores say nothing
     assert found(1, 5, 1, norms=nan) == found(1, 5, 1, plain_norms=nan) == 8
     assert found(7, 5, 7, nan, nan) == 0
-    plain[0, 3 + 8:] = 3e38
+    plain[0, 3 + 8 :] = 3e38
     assert found(1, 16 + 6, 1, rows=128) == 1  # a row of padding
     assert found(1, 4, 1, rows=0) == 0  # of padding alone, plain scores know nothing
 
