@@ -70,7 +70,7 @@ inline void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32
                     for (int t = 0; t < 8; ++t) terms[1 + t] = left[row][k + t] * right[k + t][column];
                     lanes[lane]->d[i] = add_cut(terms, 9);
                     // In one place of all, by less than many rows are apart from each other.
-                    if (emulator::views.wrong() && lane == 9 && i == 2) lanes[lane]->d[i] *= 1.002f;
+                    if (lane == 9 && i == 2 && emulator::views.wrong()) lanes[lane]->d[i] *= 1.002f;
                 }
             }
     });
