@@ -2,6 +2,8 @@
 // it all the time.
 #include "codes.h"
 #include "launch.cuh"
+#include "turn.cuh"
+#include "warp.cuh"
 
 namespace edgead::cuda {
 namespace {

@@ -25,8 +25,8 @@
 
 #include <cstdint>
 
+#include "layout.cuh"
 #include "nearest_kernels.h"
-#include "turn.cuh"
 
 namespace edgead::cuda {
 
@@ -42,6 +42,7 @@ struct CodedRows {
     Extent* extent;      // (padded) as in PreparedRows
 };
 
+constexpr int most_turned = 1536;  // dimensions: see turn.cuh
 constexpr int tile_codes = row_chunks * chunk_bytes, most_start = 1 << 22;
 // In the frame. The product of two steps and its inverse are normal numbers. A group of padding alone has a step that
 // is larger than any other, as components of a bank are below 4 there: 4 sqrt(most_turned) / 127.
