@@ -6,8 +6,8 @@
 // all of them; then a Hadamard transform over the lanes. Each is divided by the root of its size, and so a rotation.
 //
 // What is computed is off by at most 24 u times the row's length, with u = 2^-24: an addition of two numbers costs u of
-// the result, so a step of a transform u of its length; a factor, which is rounded itself, 2 u. That is 10 + 5 steps and
-// 3 factors at most, for the 48 chunks of most_turned, and rotations enlarge no error that was there before.
+// the result, so a step of a transform u of its length; a factor, which is rounded itself, 2 u. That is 10 + 5 steps
+// and 3 factors at most, for the 48 chunks of most_turned, and rotations enlarge no error that was there before.
 #pragma once
 
 #include <cuda_runtime.h>
