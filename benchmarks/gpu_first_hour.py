@@ -47,8 +47,8 @@ TOOLKIT = "/usr/local/cuda/bin"
 CHOSEN = "not missing and not without and not PyCuda"
 KERNEL_TESTS = (
     "test_cuda.py test_cuda_measure.py test_cuda_order.py test_cuda_products.py test_cuda_resize.py "
-    "test_kernels_nearest.py test_kernels_grouped.py test_kernels_maps.py test_device.py test_device_scoring.py "
-    "test_engine_runtime.py"
+    "test_cuda_scores.py test_kernels_nearest.py test_kernels_grouped.py test_kernels_maps.py test_device.py "
+    "test_device_scoring.py test_engine_runtime.py"
 ).split()
 _COMPUTE_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 _MULTIPROCESSORS = 16

@@ -2,8 +2,9 @@
 
 They come from peak rates, counted instructions and bytes, and published figures of other programs: 30 % either way is
 what the model claims for itself. What is measured outside of that refutes it. "measure" and "whole" are those of the
-kernel without float64; from the time that its instructions take to that of its loads, one after another. "products" are
-those of the walking variant, "plain products" those of the kernel that it is checked against.
+kernel without float64; from the time that its instructions take to that of its loads, one after another. "prepare",
+"products", "measure" and "whole" are of the variant that is chosen there, int8 on GeForce and Orin and walking on H100;
+"walking whole" is of that, "plain products" are those of the kernel that both are checked against.
 """
 
 from __future__ import annotations
@@ -52,11 +53,23 @@ _AT_ONCE = "nearest 3136x384x10000 k1 whole us"
 
 
 def _nearest(
-    size: str, *, products: Range, plain: Range, measure: Range, whole: Range, prepare: Range | None = None
+    size: str,
+    *,
+    products: Range,
+    plain: Range,
+    measure: Range,
+    whole: Range,
+    prepare: Range | None = None,
+    walking: Range | None = None,
 ) -> list[Prediction]:
     given = {
-        "prepare": prepare, "products": products, "plain products": plain, "measure": measure, "whole": whole,
-    }  # fmt: skip
+        "prepare": prepare,
+        "products": products,
+        "plain products": plain,
+        "measure": measure,
+        "whole": whole,
+        "walking whole": walking,
+    }
     return [Prediction(f"{size} {part} us", *of) for part, of in given.items() if of]
 
 
@@ -88,9 +101,14 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         "RTX 4090",
         r"RTX 4090",
         [
-            *_nearest(_D384, prepare=(4, 5), products=(40, 47), plain=(50, 58), measure=(1.9, 3.8), whole=_about(51)),
-            *_nearest(_D168, products=_about(43), plain=_about(48), measure=(2.3, 4.6), whole=_about(51)),
-            Prediction(_AT_ONCE, 145, 175),
+            *_nearest(
+                _D384, prepare=(5, 6), products=(13, 17), plain=(50, 58), measure=(3.3, 5.5), whole=_about(25),
+                walking=_about(51),
+            ),
+            *_nearest(
+                _D168, products=(12, 16), plain=_about(48), measure=(4, 6), whole=_about(25), walking=_about(51)
+            ),
+            Prediction(_AT_ONCE, 80, 105),
             *_networks("fp16", small=_about(0.8), medium=_about(2.4), nano=_about(0.15)),
         ],
     ),
@@ -99,9 +117,10 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         r"RTX 3060(?! Ti)",
         [
             *_nearest(
-                _D384, prepare=_about(12), products=_about(275), plain=_about(300), measure=(6, 9), whole=_about(293)
+                _D384, prepare=_about(16), products=_about(85), plain=_about(300), measure=(20, 25), whole=_about(123),
+                walking=_about(293),
             ),
-            Prediction(_AT_ONCE, 1090, 1170),
+            Prediction(_AT_ONCE, 440, 500),
         ],
     ),
     (
@@ -109,10 +128,13 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         r"AGX Orin",
         [
             *_nearest(
-                _D384, prepare=_about(20), products=_about(194), plain=_about(217), measure=(15, 20), whole=_about(233)
+                _D384, prepare=_about(29), products=_about(111), plain=_about(217), measure=(47, 60), whole=_about(193),
+                walking=_about(233),
             ),
-            *_nearest(_D168, products=_about(226), plain=_about(235), measure=(28, 36), whole=_about(277)),
-            Prediction(_AT_ONCE, 860, 930),
+            *_nearest(
+                _D168, products=_about(120), plain=_about(235), measure=(62, 75), whole=_about(217), walking=_about(277)
+            ),
+            Prediction(_AT_ONCE, 720, 780),
         ],
     ),
     (
@@ -120,10 +142,14 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         r"Orin Nano.*Super",
         [
             *_nearest(
-                _D384, prepare=_about(38), products=_about(487), plain=_about(545), measure=(38, 52), whole=_about(570)
+                _D384, prepare=_about(61), products=_about(282), plain=_about(545), measure=(120, 145),
+                whole=_about(475), walking=_about(570),
             ),
-            *_nearest(_D168, products=_about(562), plain=_about(585), measure=(72, 90), whole=_about(680)),
-            Prediction(_AT_ONCE, 2150, 2320),
+            *_nearest(
+                _D168, products=_about(304), plain=_about(585), measure=(158, 190), whole=_about(540),
+                walking=_about(680),
+            ),
+            Prediction(_AT_ONCE, 1800, 1920),
             *_networks("fp16", small=_about(9), medium=_about(28), nano=(0.4, 0.6)),
         ],
     ),
@@ -132,10 +158,14 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         r"Orin Nano",
         [
             *_nearest(
-                _D384, prepare=_about(56), products=_about(777), plain=_about(870), measure=(62, 84), whole=_about(905)
+                _D384, prepare=_about(94), products=_about(460), plain=_about(870), measure=(197, 235),
+                whole=_about(770), walking=_about(905),
             ),
-            *_nearest(_D168, products=_about(880), plain=_about(915), measure=(118, 147), whole=_about(1065)),
-            Prediction(_AT_ONCE, 3450, 3690),
+            *_nearest(
+                _D168, products=_about(497), plain=_about(915), measure=(258, 310), whole=_about(875),
+                walking=_about(1065),
+            ),
+            Prediction(_AT_ONCE, 2950, 3090),
         ],
     ),
 )  # fmt: skip

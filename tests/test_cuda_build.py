@@ -104,6 +104,7 @@ QUICK = [
     "test_cuda_order.py",
     "test_cuda_products.py",
     "test_cuda_resize.py",
+    "test_cuda_scores.py",
     "test_device.py",
     "test_device_scoring.py",
     "test_engine_runtime.py",

@@ -121,18 +121,23 @@ def test_queries_that_products_say_nothing_of(rng, variant):
 
 @needs_cuda
 @pytest.mark.parametrize(
-    ("faults", "problem"), [(1, r"\d+ scores are farther from"), (2, "CUDA: asking for shared"), (3, r"\d+ scores")]
+    ("variant", "rows", "faults", "problem"),
+    [
+        ("walking", 300, 1, r"walking: \d+ scores are farther from"),
+        ("walking", 300, 2, "walking: CUDA: asking for shared"),
+        ("walking", 300, 3, r"walking: \d+ scores"),
+        ("int8", 2048, 1, r"int8: \d+ scores are farther from .*; walking: \d+ scores"),
+    ],
 )
-def test_a_variant_that_does_not_work_is_given_up(rng, emulator, become, caplog, faults, problem):
-    bank, features = rng.standard_normal((2, 300, 40), dtype=np.float32)
-    first = code.NearestIndex(bank).variant
-    assert first == OTHERS[0] and not caplog.text
+def test_a_variant_that_does_not_work_is_given_up(rng, emulator, become, caplog, variant, rows, faults, problem):
+    bank, features = (rng.standard_normal((count, 40), dtype=np.float32) for count in (rows, 20))
+    assert code.NearestIndex(bank).variant == variant and not caplog.text
     become(faults=faults)
     with caplog.at_level(logging.WARNING):
         index = code.NearestIndex(bank)
-    assert index.variant != first
+    assert index.variant == "plain"
     assert caplog.messages[0].startswith("a faster way to the nearest patches does not work on this GPU")
-    assert re.search(f"{first}: {problem}", caplog.text)
+    assert re.search(problem, caplog.text)
     expected = kernels.NearestPatches(bank, backend="numpy").search(features, 2)
     np.testing.assert_array_equal(index.search(features, 2)[1], expected[1])
 
@@ -151,10 +156,10 @@ def test_what_contradicts_plain_scores(rng):
     one, far = np.ones(1, np.float32), np.full(1, np.inf, np.float32)
     nan = np.full(1, np.nan, np.float32)
 
-    def found(x, slot, y, norms=one, plain_norms=one):
+    def found(x, slot, y, norms=one, plain_norms=one, rows=256):
         minima = np.full((1, 8, 2), 9, np.float32)
         minima[0, 3] = marked(x, slot, 5), y
-        return code.contradictions(minima, 2, plain, norms, plain_norms, 1.0, 64)
+        return code.contradictions(minima, 2, plain, rows, norms, plain_norms, 1.0, 64)
 
     off = 2 * code.score_error(64, (1, 0), (1, 0))
     assert off < 1e-4
@@ -173,8 +178,9 @@ def test_what_contradicts_plain_scores(rng):
     assert found(7, 5, 7, norms=far) == found(7, 5, 7, plain_norms=far) == 0  # scores say nothing
     assert found(1, 5, 1, norms=nan) == found(1, 5, 1, plain_norms=nan) == 8
     assert found(7, 5, 7, nan, nan) == 0
-    plain[...] = 3e38
-    assert found(1e38, 4, 1e38) == 7  # all groups are of padding, and only this one says so
+    plain[0, 3 + 8 :] = 3e38
+    assert found(1, 16 + 6, 1, rows=128) == 1  # a row of padding
+    assert found(1, 4, 1, rows=0) == 0  # of padding alone, plain scores know nothing
 
 
 @needs_cuda

@@ -99,6 +99,18 @@ py::tuple search(NearestIndex& index, const Floats& features, int k) {
     return py::make_tuple(std::move(distance), std::move(rows));
 }
 
+// (minima (n, groups, 2), bounds (n, groups), centre (d), tiles of a group).
+py::tuple group_scores(NearestIndex& index, const Floats& features, int k) {
+    require(features.ndim() == 2 && static_cast<std::size_t>(features.shape(1)) == index.dimension(),
+            "features must be (n, d) with the memory bank's d");
+    const auto n = features.shape(0);
+    const NearestIndex::Scored found = index.group_scores(features.data(), static_cast<std::size_t>(n), k);
+    const py::ssize_t count = found.count;
+    return py::make_tuple(Floats({n, count, py::ssize_t{2}}, &found.minima.data()->x),
+                          Floats({n, count}, found.bounds.data()),
+                          Floats(static_cast<py::ssize_t>(found.centre.size()), found.centre.data()), found.tiles);
+}
+
 // A bank in groups, each a multiple of group_multiple rows.
 class GroupedIndex {
 public:
@@ -240,10 +252,10 @@ py::dict walk(int capability, int multiprocessors, std::size_t shared_bytes, std
     return found;
 }
 
-// How many entries the check of a variant finds wrong: minima (n, groups, 2) against plain ones, with the norms of n
-// queries and of groups; residuals are 0.
-unsigned contradictions(const Floats& minima, int tiles, const Floats& plain_minima, const Floats& norms,
-                        const Floats& plain_norms, float group_norm, int d) {
+// How many entries the check of a variant finds wrong: minima (n, groups, 2) against plain ones, of a bank of so many
+// rows, with the norms of n queries and of groups; residuals are 0.
+unsigned contradictions(const Floats& minima, int tiles, const Floats& plain_minima, std::int64_t rows,
+                        const Floats& norms, const Floats& plain_norms, float group_norm, int d) {
     const auto on_device = [](const Floats& array) {
         auto memory = std::make_unique<DeviceMemory>(array.nbytes());
         copy_in(memory->data(), array.data(), array.nbytes(), nullptr);
@@ -268,7 +280,7 @@ unsigned contradictions(const Floats& minima, int tiles, const Floats& plain_min
                            group_tiles,          ScoreError(d, group_tiles * group_rows)};
     };
     count_differing(scores(*entries, minima, *queries, tiles), scores(*plain_entries, plain_minima, *plain_queries, 1),
-                    minima.shape(0), counter.as<unsigned>(), nullptr);
+                    rows, minima.shape(0), counter.as<unsigned>(), nullptr);
     copy_out(&found, counter.data(), sizeof found, nullptr);
     wait(nullptr);
     return found;
@@ -334,6 +346,7 @@ PYBIND11_MODULE(_cuda, m) {
         .def_property_readonly("variant", &NearestIndex::variant)
         .def("reserve", &NearestIndex::reserve, py::arg("n"), py::call_guard<py::gil_scoped_release>())
         .def("search", &search, py::arg("features").noconvert(), py::arg("k"))
+        .def("group_scores", &group_scores, py::arg("features").noconvert(), py::arg("k"))
         .def("search_device", &search_device, py::arg("features"), py::arg("n"), py::arg("k"), py::arg("distance"),
              py::arg("index"), py::arg("bad_row"), py::arg("stream"));
 
@@ -372,8 +385,8 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("walk", &walk, py::arg("capability"), py::arg("multiprocessors"), py::arg("shared_bytes"), py::arg("queries"),
           py::arg("rows"), py::arg("d"), py::arg("k"));
     m.def("contradictions", &contradictions, py::arg("minima").noconvert(), py::arg("tiles"),
-          py::arg("plain_minima").noconvert(), py::arg("norms").noconvert(), py::arg("plain_norms").noconvert(),
-          py::arg("group_norm"), py::arg("d"));
+          py::arg("plain_minima").noconvert(), py::arg("rows"), py::arg("norms").noconvert(),
+          py::arg("plain_norms").noconvert(), py::arg("group_norm"), py::arg("d"));
     m.def("squared_distance", &squared_distance, py::arg("query"), py::arg("row"));
     m.def("rounded_root", &rounded_root, py::arg("high"), py::arg("low"), py::arg("d"));
 }

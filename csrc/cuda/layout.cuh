@@ -20,10 +20,11 @@ __host__ __device__ constexpr std::int64_t whole_tiles(std::int64_t rows) {
 }
 
 // A tile in shared memory is [row][4] chunks of 8 halves (16 bytes).
-constexpr int chunk_halves = 8, row_chunks = tile_depth / chunk_halves, tile_chunks = tile_rows * row_chunks;
+constexpr int chunk_halves = 8, chunk_bytes = 16, row_chunks = tile_depth / chunk_halves,
+              tile_chunks = tile_rows * row_chunks;
 
 // A tile's half norms, where they are in shared memory too.
-constexpr int norm_chunks = tile_rows * static_cast<int>(sizeof(float)) / 16;
+constexpr int norm_chunks = tile_rows * static_cast<int>(sizeof(float)) / chunk_bytes;
 
 // Where a chunk is kept. The exclusive-or spreads the 8 rows that load_matrices reads at once over all 32 banks.
 __host__ __device__ constexpr int chunk_place(int row, int chunk) {
@@ -61,6 +62,9 @@ __host__ __device__ constexpr int result_column(int lane, int i) { return lane %
 constexpr int group_rows = 16, warp_groups = warp_rows / group_rows, tile_groups = tile_rows / group_rows;
 __host__ __device__ constexpr int group_row(int group, int slot) {
     return group / warp_groups * warp_rows + slot / 2 * 8 + result_column(group % warp_groups, slot % 2);
+}
+__host__ __device__ constexpr std::int64_t row_group(std::int64_t row) {
+    return row / warp_rows * warp_groups + row % 8 / 2;
 }
 
 // A lane that goes on with the next tiles of the bank may keep one group of them all: group g then has the rows that

@@ -121,6 +121,30 @@ void NearestIndex::search_range(const Rows& queries, std::int64_t begin, std::in
     measure_candidates(queries, {bank_.as<float>() + begin * d_, count, d_}, scores, result, stream);
 }
 
+NearestIndex::Scored NearestIndex::group_scores(const float* features, std::size_t n, int k) {
+    const OnDevice guard(device_);
+    const std::lock_guard<std::mutex> lock(host_mutex_);
+    const Turns::Turn turn(turns_, stream_.get());
+    reserve_work(n);
+    features_.grow(n * dimension() * sizeof(float));
+    const WaitsAtEnd waits(stream_.get());
+    copy_in(features_.data(), features, n * dimension() * sizeof(float), stream_.get());
+    prepare_part(features_.as<float>(), 0, n, nullptr, stream_.get());
+    const GroupScores scores = products_.products->minima(0, m_, k, minima_.as<float2>(), stream_.get());
+    const auto count = static_cast<std::size_t>(scores.count);
+    Scored found{std::vector<float2>(n * count), std::vector<float>(n * count), std::vector<float>(dimension()),
+                 scores.count, scores.tiles};
+    std::vector<Extent> queries(n), groups(count);
+    copy_out(found.minima.data(), scores.minima, n * count * sizeof(float2), stream_.get());
+    copy_out(found.centre.data(), centre_.data(), dimension() * sizeof(float), stream_.get());
+    copy_out(queries.data(), scores.queries, n * sizeof(Extent), stream_.get());
+    copy_out(groups.data(), scores.groups, count * sizeof(Extent), stream_.get());
+    wait(stream_.get());
+    for (std::size_t i = 0; i < n; ++i)
+        for (std::size_t g = 0; g < count; ++g) found.bounds[i * count + g] = scores.error.bound(queries[i], groups[g]);
+    return found;
+}
+
 std::size_t NearestIndex::search(const float* features, std::size_t n, const Neighbours& result) {
     if (n == 0) return 0;
     const OnDevice guard(device_);

@@ -52,6 +52,15 @@ public:
     std::size_t search_groups(const float* features, std::size_t n, const std::vector<std::int64_t>& sizes,
                               float* distance);
 
+    // For tests: what the products say of features on host memory, one part of them, and the frame's centre.
+    struct Scored {
+        std::vector<float2> minima;  // (n, count)
+        std::vector<float> bounds;   // (n, count) error.bound
+        std::vector<float> centre;   // (d)
+        int count, tiles;
+    };
+    Scored group_scores(const float* features, std::size_t n, int k);
+
 private:
     Rows prepare_part(const float* features, std::size_t first, std::size_t count, std::int32_t* bad_row,
                       cudaStream_t stream);

@@ -72,9 +72,9 @@ struct GroupScores {
 void measure_candidates(const Rows& queries, const Rows& bank, const GroupScores& scores, const Neighbours& result,
                         cudaStream_t stream);
 
-// Adds to `differing` the number of entries that plain scores contradict.
-void count_differing(const GroupScores& scores, const GroupScores& plain, std::int64_t queries, unsigned* differing,
-                     cudaStream_t stream);
+// Adds to `differing` the number of entries, of a bank of so many rows, that plain scores contradict.
+void count_differing(const GroupScores& scores, const GroupScores& plain, std::int64_t rows, std::int64_t queries,
+                     unsigned* differing, cudaStream_t stream);
 
 // Load what a first launch would, where others load as they prepare a bank: nothing can be loaded during a capture.
 void load_products_kernel();

@@ -12,13 +12,15 @@ namespace edgead::cuda {
 constexpr int rows_apart = product_threads / row_chunks;
 static_assert(rows_apart % 8 == 0, "chunk_place of all four must differ by a constant");
 
-// The first of them, where `source` is the tile's first row.
-__device__ __forceinline__ const std::uint16_t* first_chunk(const std::uint16_t* source, std::int64_t depth) {
-    return source + threadIdx.x / row_chunks * depth + threadIdx.x % row_chunks * chunk_halves;
+// The first of them, where `source` is the tile's first row, of halves or of codes.
+template <typename Number>
+__device__ __forceinline__ const Number* first_chunk(const Number* source, std::int64_t depth) {
+    return source + threadIdx.x / row_chunks * depth + threadIdx.x % row_chunks * (chunk_bytes / sizeof(Number));
 }
 
 // Fills one tile of shared memory.
-__device__ __forceinline__ void load_tile(uint4* tile, const std::uint16_t* first, std::int64_t depth) {
+template <typename Number>
+__device__ __forceinline__ void load_tile(uint4* tile, const Number* first, std::int64_t depth) {
     tile += chunk_place(static_cast<int>(threadIdx.x) / row_chunks, static_cast<int>(threadIdx.x) % row_chunks);
 #pragma unroll
     for (int i = 0; i < tile_rows / rows_apart; ++i)
@@ -26,15 +28,16 @@ __device__ __forceinline__ void load_tile(uint4* tile, const std::uint16_t* firs
 }
 
 // Of a warp with so many times 16 queries and warp_rows rows.
-template <int blocks>
+template <int blocks, typename Sum = float>
 struct Sums {
-    float of[blocks][warp_rows / 8][4];
+    Sum of[blocks][warp_rows / 8][4];
 };
 
-// Adds `steps` times 16 dimensions of two tiles to the products. Without a branch between the steps: the loads of the
-// second are among the products of the first. The warp's blocks of 16 queries are `apart` from each other in the tile.
-template <int steps, int apart, int blocks>
-__device__ __forceinline__ void multiply_tiles(Sums<blocks>& sums, const uint4* queries, const uint4* bank,
+// Adds `steps` times 16 dimensions, or 32 of codes, of two tiles to the products. Without a branch between the steps:
+// the loads of the second are among the products of the first. The warp's blocks of 16 queries are `apart` from each
+// other in the tile.
+template <int steps, int apart, int blocks, typename Sum>
+__device__ __forceinline__ void multiply_tiles(Sums<blocks, Sum>& sums, const uint4* queries, const uint4* bank,
                                                int first_query, int first_row) {
     const int lane = threadIdx.x % warp_lanes;
 #pragma unroll
@@ -65,8 +68,8 @@ __device__ constexpr int lane_query(int lane, int r, int apart) {
 }
 
 // Sums start at -|b|^2 / 2, in the scale of the products, and become the score, negative. In that scale, 1 / weight,
-// products of rows add up to 2^38 at most, and |b|^2 / 2 is at most 2^91 (d up to 2^20, exponents of rounding.cuh): rows
-// of padding start below, and stay there.
+// products of rows add up to 2^38 at most, and |b|^2 / 2 is at most 2^91 (d up to 2^20, exponents of rounding.cuh):
+// rows of padding start below, and stay there.
 template <int blocks>
 __device__ __forceinline__ void start_sums(Sums<blocks>& sums, const float (&weight)[blocks * halves],
                                            const float* half_norms) {
@@ -88,8 +91,8 @@ __device__ __forceinline__ void start_sums(Sums<blocks>& sums, const float (&wei
         }
 }
 
-// Scores, negative, of the lane's 16 rows for its query r, to the largest, with its slot, and the second largest. `mask`
-// is ~15, which the compiler must not know: with two constants, one instruction for each sum becomes two.
+// Scores, negative, of the lane's 16 rows for its query r, to the largest, with its slot, and the second largest.
+// `mask` is ~15, which the compiler must not know: with two constants, one instruction for each sum becomes two.
 template <int blocks>
 __device__ __forceinline__ float2 two_largest(const Sums<blocks>& sums, int r, std::uint32_t mask) {
     float2 most{float_of(0xff800000u), float_of(0xff800000u)};

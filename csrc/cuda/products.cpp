@@ -4,6 +4,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "code_products.h"
 #include "half_products.h"
 #include "layout.cuh"
 #include "walking_products.h"
@@ -62,7 +63,7 @@ std::string difference(Products& products, const Bank& bank, const float* rows, 
         products.prepare({there.as<float>(), probe.queries, bank.rows.d}, count + 2, 0, stream);
         products.assume(probe.assumed);
         const GroupScores scores = products.minima(0, bank.rows.count, probe.k, found.as<float2>(), stream);
-        count_differing(scores, known, probe.queries, count, stream);
+        count_differing(scores, known, bank.rows.count, probe.queries, count, stream);
     }
     copy_out(seen, count, sizeof seen, stream);
     wait(stream);
@@ -75,8 +76,9 @@ std::string difference(Products& products, const Bank& bank, const float* rows, 
 
 const std::vector<Variant>& variants() {
     static const std::vector<Variant> table{
-        {"walking", walking_suits, make_walking},
-        {"plain", always, make_plain},
+        {"int8", codes_work, codes_suit, make_codes},
+        {"walking", walking_works, always, make_walking},
+        {"plain", always, always, make_plain},
     };
     return table;
 }
@@ -87,7 +89,8 @@ Chosen choose_products(const std::string& name, const Bank& bank, const float* r
     const Problem problem{bank.rows.count, bank.rows.d, in_ranges};
     std::string given_up;
     for (const Variant& variant : variants()) {
-        if (!variant.suits(card, problem) || (!name.empty() && name != variant.name)) continue;
+        if (!variant.works(card, problem) || (name.empty() ? !variant.suits(card, problem) : name != variant.name))
+            continue;
         const bool last = &variant == &variants().back();
         if (last || !name.empty()) return {variant.make(bank, stream), variant.name, given_up};
         std::string problem;

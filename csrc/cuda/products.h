@@ -1,11 +1,12 @@
-// The step "products" of a search, in variants: for every query, the smallest scores of groups of rows of the bank, each
-// off by no more than a proven bound. What can still be among the nearest is measured behind it, in the same way for all
-// variants, so that none of them changes a result.
+// The step "products" of a search, in variants: for every query, the smallest scores of groups of rows of the bank,
+// each off by no more than a proven bound. What can still be among the nearest is measured behind it, in the same way
+// for all variants, so that none of them changes a result.
 //
 // One variant is one entry of the table in products.cpp. It gives
 //   name     for benchmarks, warnings, and tests that ask for it
-//   suits    whether it is worth its while on a card, for a bank; its instructions are there. The first entry that suits
-//            is taken, so the fastest comes first. The last one, "plain", suits always, and is the judge of the others.
+//   works    whether a card has its instructions and its memory, and it can take the bank
+//   suits    whether it is worth its while there. The first entry that does is taken, so the fastest comes first. The
+//            last one, "plain", does always, and is the judge of the others.
 //   make     allocates, loads every kernel that will be launched, and only then, as memory that goes must not be in use,
 //            puts what prepares the bank into the stream; returns the bank's Products
 // When an index is made, a variant other than "plain" is checked once against that on the card (choose_products), and
@@ -45,7 +46,8 @@ public:
     virtual void reserve(std::int64_t padded_queries) = 0;
 
     // The part of queries that the next `minima` are of. A query that is not finite gets the norm NaN, and lowers
-    // bad_row, where that is not null, to first_row + its number; one for which scores say nothing gets an infinite norm.
+    // bad_row, where that is not null, to first_row + its number; one for which scores say nothing gets an infinite
+    // norm.
     virtual void prepare(const Rows& queries, unsigned* bad_row, unsigned first_row, cudaStream_t stream) = 0;
 
     // Lets `minima` go through the bank as for a part of so many queries, until the next `prepare`: for the check, whose
@@ -53,13 +55,14 @@ public:
     virtual void assume(std::int64_t) {}
 
     // Puts the kernels into the stream that write the minima of the bank's rows from `begin` on, a whole tile, for a
-    // search of k neighbours; `begin` is 0 and `count` all of them where the problem is not in ranges. `target` has room
-    // for a sixteenth of the padded rows a query. What is returned is what `target` will hold: see GroupScores.
+    // search of k neighbours; `begin` is 0 and `count` all of them where the problem is not in ranges. `target` has
+    // room for a sixteenth of the padded rows a query. What is returned is what `target` will hold: see GroupScores.
     virtual GroupScores minima(std::int64_t begin, std::int64_t count, int k, float2* target, cudaStream_t stream) = 0;
 };
 
 struct Variant {
     const char* name;
+    bool (*works)(const Card& card, const Problem& problem);
     bool (*suits)(const Card& card, const Problem& problem);
     std::unique_ptr<Products> (*make)(const Bank& bank, cudaStream_t stream);
 };
@@ -73,7 +76,7 @@ struct Chosen {
 };
 
 // Makes the first variant that suits and passes the check, or the one that is named, as it is. `rows`: the bank on the
-// host. Waits for the stream. Throws std::invalid_argument if no variant of that name suits.
+// host. Waits for the stream. Throws std::invalid_argument if no variant of that name works.
 Chosen choose_products(const std::string& name, const Bank& bank, const float* rows, bool in_ranges,
                        cudaStream_t stream);
 

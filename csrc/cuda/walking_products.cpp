@@ -9,7 +9,6 @@ namespace {
 
 constexpr int most_walked = 16;        // tiles of a block
 constexpr int reserved_shared = 1024;  // bytes of a block that CUDA takes
-constexpr int chunk_bytes = 16;
 
 int steps_of(int d) { return (d + tile_depth - 1) / tile_depth; }
 
@@ -81,7 +80,7 @@ GroupScores WalkingProducts::minima(std::int64_t, std::int64_t count, int k, flo
             early_};
 }
 
-bool walking_suits(const Card& card, const Problem& problem) { return !problem.in_ranges && walks(card, problem.d); }
+bool walking_works(const Card& card, const Problem& problem) { return !problem.in_ranges && walks(card, problem.d); }
 
 std::unique_ptr<Products> make_walking(const Bank& bank, cudaStream_t stream) {
     auto products = std::make_unique<WalkingProducts>(bank);

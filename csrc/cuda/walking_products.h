@@ -22,7 +22,7 @@ private:
     DeviceMemory extents_[most_slot_digits - slot_digits(1) + 1];  // of groups of 1, 2 and 4 tiles
 };
 
-bool walking_suits(const Card& card, const Problem& problem);
+bool walking_works(const Card& card, const Problem& problem);
 std::unique_ptr<Products> make_walking(const Bank& bank, cudaStream_t stream);
 
 }  // namespace edgead::cuda

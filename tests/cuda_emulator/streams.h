@@ -50,8 +50,8 @@ int release(void* data);
 void protect(bool protect);  // all device memory from being read and written
 int capability();            // of the card: 86 for 8.6
 int multiprocessors();
-int faults();  // of kernels with dynamic shared memory: 1: wrong products; 2: no such memory; 3: wrong
-               // from the third tile of a block on, where that has 40 dimensions
+int faults();  // 1: wrong products of bytes and of kernels with dynamic shared memory; of these, 2: no such memory; 3:
+               // wrong from the third tile of a block on, where that has 40 dimensions
 void count_float64();
 void count_early();  // kernels that may begin before the one ahead has ended
 

@@ -1,4 +1,4 @@
-// The three instructions that CUDA C++ has no name for, of compute capability 8.0 and later (Orin, Ampere, Ada, Hopper,
+// The four instructions that CUDA C++ has no name for, of compute capability 8.0 and later (Orin, Ampere, Ada, Hopper,
 // Blackwell): wgmma and tcgen05 are faster on one of them and missing on the others.
 //
 // Found by include path, not beside the kernels, so that the tests can put an emulation of the PTX ISA's text in its
@@ -16,6 +16,14 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const std::uint32_t 
                                              std::uint32_t b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// d += a b for a (16, 32) and b (32, 8) of signed bytes, d (16, 8) of int32: the bytes of 16 x 16 halves.
+__device__ __forceinline__ void multiply_add(int (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                             std::uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
