@@ -13,7 +13,7 @@ from test_cli import edgead, report
 from edgead import Detector
 from edgead.adapt.kept_images import measure_kept
 from edgead.adapt.teach import TeachPlan, prepare, sheet_of, teach, undo
-from edgead.adapt.teach.defects import SHARE, Defects, fit_join
+from edgead.adapt.teach.defects import SHARE, Defects, fit_join, known_defects, scores_by_others, with_known
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored, Preprocessing
 from edgead.artifact.kinds import LEAST_BAD
@@ -247,6 +247,27 @@ def test_marked_defects_change_the_detector(model_copy, marked, tmp_path):
     assert prepare(model_copy, TeachPlan([], bad=marked)).defects.facts() == artifact.manifest.training["known_defects"]
     undo(model_copy)
     assert content(model_copy) == first
+
+
+def test_what_others_teach_is_joined_tile_by_tile(model_copy, marked, tmp_path, monkeypatch):
+    teach(model_copy, TeachPlan([], bad=marked))
+    artifact = Artifact.load(model_copy)
+    defects, options = known_defects(artifact), artifact.manifest.head.known
+    write_image(tmp_path / "odd.png", np.full_like(load_image(marked[0]), 200))
+    alone = scores_by_others(artifact, defects, [tmp_path / "odd.png", marked[0]])
+    unlifted = Artifact(model_copy, with_known(artifact.manifest, defects, options.model_copy(update={"slope": 0.0})))
+    assert scores_by_others(unlifted, defects, [marked[0]])[0] < alone[1] < alone[0]
+
+    class Tiles(list):
+        """Both images as tiles of one frame."""
+
+        def __init__(self, paths, spec):
+            super().__init__(Images([tmp_path / "odd.png", marked[0]], spec))
+            self.origins = [0, 0]
+
+    monkeypatch.setattr("edgead.adapt.teach.defects.Images", Tiles)
+    # The tile that looks like a known defect lifts itself, and not the one that looks like nothing known.
+    assert scores_by_others(artifact, defects, [marked[0]]) == pytest.approx([max(alone)])
 
 
 def test_a_command_teaches_defects_alone(model_copy, marked):
