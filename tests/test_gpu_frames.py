@@ -206,6 +206,18 @@ def test_with_one_memory_nothing_is_copied_but_what_is_read_faster_so(
     assert said.format(*times) in caplog.text
 
 
+def test_only_the_faster_way_of_a_frame_keeps_memory(trained_model, network, board, images, monkeypatch):
+    network()
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        added = []
+        for rows, faster in enumerate((OneMemory, CopiedMemory), 1):
+            monkeypatch.setattr(FramesOnGpu, "_seconds", lambda self, frames, of=faster: not isinstance(frames, of))
+            before = board.emulator_live()
+            detector.predict(images[0][rows:])
+            added.append(board.emulator_live() - before)
+    assert added[1] - added[0] == 1  # the GPU's own copy
+
+
 def test_how_long_a_frame_takes_to_the_network_is_measured(trained_model, network, board, images, monkeypatch):
     waits, seconds = [], FramesOnGpu._seconds
 
