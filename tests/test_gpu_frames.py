@@ -507,6 +507,22 @@ def test_images_at_once_whose_head_is_on_the_host(trained_model, network, driver
     assert [context.runs for context in made.contexts] == [1, 2]
 
 
+def test_a_head_of_a_package_that_scores_one_image_a_run(trained_model, network, images, monkeypatch, caplog):
+    opened = NearestHead.open
+
+    def without_lanes(self, outputs, arrays, image_size):
+        scorer = opened(self, outputs, arrays, image_size)
+        assert outputs[self.patches.name].shape[0] == 1
+        return SimpleNamespace(score=scorer.score, anomaly_map=scorer.anomaly_map)
+
+    monkeypatch.setattr(NearestHead, "open", without_lanes)
+    network(batch=3)
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        assert detector.at_once == 1
+        assert [verdict.decision for verdict in detector.predict(images)] == ["ok", "reject", "ok"]
+    assert "the head 'nearest' of" in caplog.text and "scores one image a run" in caplog.text
+
+
 def test_a_profile_that_is_not_taken_is_an_error(trained_model, network, monkeypatch):
     monkeypatch.setattr(OrtContext, "set_optimization_profile_async", lambda self, profile, stream: False)
     network(batch=3)

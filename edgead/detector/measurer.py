@@ -5,6 +5,7 @@ A large frame is measured tile by tile: maps are blended where tiles overlap, th
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -41,6 +42,8 @@ from edgead.types import StageTimes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+logger = logging.getLogger(__name__)
 
 # A pixel of the joined map is so many pixels of the network's input, at most: the map of a frame of 12 megapixels would
 # have 12 million values, and patches are 8 pixels wide.
@@ -233,12 +236,10 @@ class Measurer:
         # Asked once: the question takes longer than a launch.
         self._takes_frames = self._runtime if isinstance(self._runtime, TakesFrames) else None
         self._several = self._runtime.several if isinstance(self._runtime, RunsSeveral) else None
-        self._lanes: Sequence[Scorer] = ()
-        self.at_once = 1
         try:
             self._scorer = self._open_scorer(self._runtime.outputs)
-            if self._several is not None:
-                self._lanes, self.at_once = self._open_lanes(self._several), self._several.count
+            self._lanes = self._open_lanes(self._several)
+            self.at_once = len(self._lanes)
         except BaseException:
             self.close()
             raise
@@ -264,12 +265,18 @@ class Measurer:
             )
         return head.open(outputs, arrays, self._spec.image_size)
 
-    def _open_lanes(self, several: Several) -> Sequence[Scorer]:
+    def _open_lanes(self, several: Several | None) -> Sequence[Scorer]:
         """Prepare scoring of each image of a run: one scorer on the host for all, or one each on the GPU."""
+        if several is None:
+            return [self._scorer]
         if isinstance(several.outputs[self.manifest.output], np.ndarray):
             return [self._scorer] * several.count
+        if not isinstance(self._scorer, ScoresSeveral):
+            head, path = self.manifest.head.kind, self.artifact.path
+            logger.warning("the head %r of %s scores one image a run: its engine needs no --batch", head, path)
+            return [self._scorer]
         scorer = self._open_scorer(several.outputs)
-        assert isinstance(scorer, ScoresSeveral)  # what takes arrays of a GPU does
+        assert isinstance(scorer, ScoresSeveral)  # as the one for an image is
         return scorer.lanes
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
