@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from backends import needs_cuda
@@ -381,6 +382,22 @@ def test_less_than_half_of_a_run_goes_one_by_one(trained_model, network, images)
     found, alone, made = of_several(trained_model, network, 4, images[:2])
     check_same(found, alone)
     assert [context.runs for context in made.contexts] == [4, 2]
+
+
+@pytest.mark.parametrize(("count", "tiles"), [(2, None), (4, Tiling(size=(288, 288), overlap=(64, 64)))])
+def test_images_that_gain_nothing_together_are_not_read_ahead(trained_model, network, images, tmp_path, count, tiles):
+    """Too few for a run of four, or cut into tiles, of which those of one frame go together."""
+    artifact = Artifact.load(trained_model)
+    artifact = Artifact(artifact.path, artifact.manifest.with_preprocessing(tiles=tiles))
+    network(batch=4)
+    paths = [tmp_path / f"{i}.png" for i in range(count)]
+    for path in paths:
+        cv2.imwrite(str(path), images[0])
+    with Detector(artifact, runtime="tensorrt") as detector:
+        of_bad, verdicts = detector.predict(images[1]).image_score, iter(detector.predict(paths))
+        for path in paths:
+            cv2.imwrite(str(path), images[1])
+            assert next(verdicts).image_score == of_bad
 
 
 def test_images_at_once_are_one_graph_one_wait_and_a_copy_each_way(trained_model, network, driver, images):

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -52,6 +52,8 @@ _STAGES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
 
 Input = tuple[np.ndarray, Preprocessing]
 """An aligned image, and what one run of the network sees of it."""
+
+T = TypeVar("T")
 
 Score = Callable[[Scorer, Outputs], Scored | None]
 """Makes a score of the outputs of one image; None where the head needs more frames."""
@@ -387,14 +389,21 @@ class Measurer:
         self, inputs: Sequence[Input], score: Score, describe_above: Callable[[], float]
     ) -> Iterator[Measurement | None]:
         """Score what runs of the network see of aligned images, in their order; maps are those of its input."""
-        for begin in range(0, len(inputs), self.at_once):
-            some = inputs[begin : begin + self.at_once]
-            # What is missing in a run is computed all the same: half of it would be for nothing.
-            if 2 * len(some) > self.at_once > 1:
+        for some in self._in_runs(inputs):
+            if len(some) > 1:
                 yield from self._measure_at_once(some, score, describe_above)
             else:
-                for one in some:
-                    yield self._measure_input(one, score, describe_above)
+                yield self._measure_input(some[0], score, describe_above)
+
+    def _in_runs(self, those: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Part inputs, or images that have one each, into what goes through the network together."""
+        for begin in range(0, len(those), self.at_once):
+            some = those[begin : begin + self.at_once]
+            # What is missing in a run is computed all the same: half of it would be for nothing.
+            if 2 * len(some) > self.at_once:
+                yield some
+            else:
+                yield from ([one] for one in some)
 
     def _measure_input(self, one: Input, score: Score, describe_above: Callable[[], float]) -> Measurement | None:
         image, spec = one
