@@ -55,6 +55,7 @@ def test_there_and_back(device):
         device.copy_out(target, address)
         device.wait()
         np.testing.assert_array_equal(target, source)
+        device.free(address)  # not once more by its end
         assert device.pinned((1, 2, 2, 3), np.uint8).dtype == np.uint8
 
 
@@ -248,6 +249,7 @@ def test_everything_is_released(emulator):
     with device.current():
         pinned = device.pinned((3,), np.float32)
         device.allocate(5)
+        device.free(device.allocate(7))
         device.capture(lambda: True).close()
         assert emulator.emulator_live() == before + 5  # context, stream, two of memory, and the context being current
     device.close()

@@ -200,6 +200,15 @@ def test_refused(artifact, flavour, spoil, problem):
     assert str(error.value).endswith(f'"edgead engine {artifact.path} --target sm86 --precision fp32"')
 
 
+def test_the_command_of_an_engine_for_batches_builds_one_again(artifact, flavour):
+    engine = wanted(artifact, flavour)
+    edit_stamp(batch=4)(engine.path)
+    engine.read()
+    edit_stamp(version="1.0")(engine.path)
+    with pytest.raises(EngineError, match='--precision fp32 --batch 4"$'):
+        engine.read()
+
+
 def test_refused_after_another_export(artifact, flavour):
     graph = onnx.load(artifact.model_path)
     graph.doc_string = "exported again"

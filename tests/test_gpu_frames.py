@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from backends import needs_cuda
@@ -152,6 +153,15 @@ def images(line_data):
     return [good, bad, good]
 
 
+@pytest.fixture
+def no_collector():
+    """Memory of the GPU goes with the last reference to a detector, not when Python happens to look for cycles."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def counts(driver):
     names = ("graphs launched", "waits", "copies in", "copies out", "allocations")
     return [driver.emulator_count(name.encode()) for name in names]
@@ -197,6 +207,18 @@ def test_with_one_memory_nothing_is_copied_but_what_is_read_faster_so(
     assert said.format(*times) in caplog.text
 
 
+def test_only_the_faster_way_of_a_frame_keeps_memory(trained_model, network, board, images, monkeypatch):
+    network()
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        added = []
+        for rows, faster in enumerate((OneMemory, CopiedMemory), 1):
+            monkeypatch.setattr(FramesOnGpu, "_seconds", lambda self, frames, of=faster: not isinstance(frames, of))
+            before = board.emulator_live()
+            detector.predict(images[0][rows:])
+            added.append(board.emulator_live() - before)
+    assert added[1] - added[0] == 1  # the GPU's own copy
+
+
 def test_how_long_a_frame_takes_to_the_network_is_measured(trained_model, network, board, images, monkeypatch):
     waits, seconds = [], FramesOnGpu._seconds
 
@@ -220,12 +242,10 @@ def test_a_board_that_maps_nothing_copies(trained_model, network, board, images)
     assert found[3::2] == [[1, 1, 1, 1, 0]] * 2
 
 
-def test_with_one_memory_everything_goes_with_the_detector(trained_model, network, board, images):
+def test_with_one_memory_everything_goes_with_the_detector(trained_model, network, board, images, no_collector):
     network()
-    gc.collect()
     before = board.emulator_live()
     check_verdicts(trained_model, images)
-    gc.collect()
     assert board.emulator_live() == before
 
 
@@ -307,12 +327,10 @@ def test_the_network_sees_what_the_cpu_would_give_it(trained_model, network):
         runtime.take(image, spec)
 
 
-def test_everything_goes_with_the_detector(trained_model, network, driver, images):
+def test_everything_goes_with_the_detector(trained_model, network, driver, images, no_collector):
     network()
-    gc.collect()
     before = driver.emulator_live()
     check_verdicts(trained_model, images)
-    gc.collect()
     assert driver.emulator_live() == before
 
 
@@ -364,6 +382,22 @@ def test_less_than_half_of_a_run_goes_one_by_one(trained_model, network, images)
     found, alone, made = of_several(trained_model, network, 4, images[:2])
     check_same(found, alone)
     assert [context.runs for context in made.contexts] == [4, 2]
+
+
+@pytest.mark.parametrize(("count", "tiles"), [(2, None), (4, Tiling(size=(288, 288), overlap=(64, 64)))])
+def test_images_that_gain_nothing_together_are_not_read_ahead(trained_model, network, images, tmp_path, count, tiles):
+    """Too few for a run of four, or cut into tiles, of which those of one frame go together."""
+    artifact = Artifact.load(trained_model)
+    artifact = Artifact(artifact.path, artifact.manifest.with_preprocessing(tiles=tiles))
+    network(batch=4)
+    paths = [tmp_path / f"{i}.png" for i in range(count)]
+    for path in paths:
+        cv2.imwrite(str(path), images[0])
+    with Detector(artifact, runtime="tensorrt") as detector:
+        of_bad, verdicts = detector.predict(images[1]).image_score, iter(detector.predict(paths))
+        for path in paths:
+            cv2.imwrite(str(path), images[1])
+            assert next(verdicts).image_score == of_bad
 
 
 def test_images_at_once_are_one_graph_one_wait_and_a_copy_each_way(trained_model, network, driver, images):
@@ -490,6 +524,22 @@ def test_images_at_once_whose_head_is_on_the_host(trained_model, network, driver
     assert [context.runs for context in made.contexts] == [1, 2]
 
 
+def test_a_head_of_a_package_that_scores_one_image_a_run(trained_model, network, images, monkeypatch, caplog):
+    opened = NearestHead.open
+
+    def without_lanes(self, outputs, arrays, image_size):
+        scorer = opened(self, outputs, arrays, image_size)
+        assert outputs[self.patches.name].shape[0] == 1
+        return SimpleNamespace(score=scorer.score, anomaly_map=scorer.anomaly_map)
+
+    monkeypatch.setattr(NearestHead, "open", without_lanes)
+    network(batch=3)
+    with Detector.load(trained_model, runtime="tensorrt") as detector:
+        assert detector.at_once == 1
+        assert [verdict.decision for verdict in detector.predict(images)] == ["ok", "reject", "ok"]
+    assert "the head 'nearest' of" in caplog.text and "scores one image a run" in caplog.text
+
+
 def test_a_profile_that_is_not_taken_is_an_error(trained_model, network, monkeypatch):
     monkeypatch.setattr(OrtContext, "set_optimization_profile_async", lambda self, profile, stream: False)
     network(batch=3)
@@ -503,11 +553,9 @@ def test_a_piecewise_run_of_several(trained_model, network, images):
         assert [verdict.decision for verdict in detector.predict(images)] == ["ok", "reject", "ok"]
 
 
-def test_everything_of_a_batch_goes_with_the_detector(trained_model, network, driver, images):
-    gc.collect()
+def test_everything_of_a_batch_goes_with_the_detector(trained_model, network, driver, images, no_collector):
     before = driver.emulator_live()
     of_several(trained_model, network, 2, images)
-    gc.collect()
     assert driver.emulator_live() == before
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from gpu import GPU_PROBLEM
 
 from edgead import Detector
 from edgead.artifact.folder import Artifact
+from edgead.detector import handover
 from edgead.detector.handover import EngineBuild, Succession, load_building
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
+from edgead.runtime import RUNTIMES, engine
 from edgead.runtime.device import Gpu
-from edgead.runtime.engine import Wanted
+from edgead.runtime.engine import Wanted, find_engine, make_engine
 from edgead.runtime.flavour import find_flavour
 
 if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
@@ -75,6 +80,29 @@ def test_closing_ends_the_build(model_copy, caplog):
     succession = Succession(Detector(artifact, runtime="onnxruntime"), build, lambda: Second(artifact))
     succession.close()
     assert build._process.returncode is not None and not succession._thread.is_alive()
+
+
+@pytest.mark.parametrize(("spoilt", "batch"), [("version", "3"), ("batch", "1")])
+def test_what_is_built_again_takes_as_many_images_at_once(model_copy, monkeypatch, spoilt, batch):
+    gpu, commands = Gpu("any", "sm86"), []
+
+    def popen(command, **options):
+        commands.append(command)
+        return SimpleNamespace(communicate=lambda: ("", ""), returncode=0, terminate=lambda: None)
+
+    def opens(artifact, graph, options, *, threads, on_device):
+        find_engine(artifact, graph, gpu).read()
+
+    monkeypatch.setattr(engine, "build_engine", lambda *given, **options: (b"engine", {}))
+    monkeypatch.setattr(engine, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(handover, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": popen}))
+    monkeypatch.setitem(RUNTIMES._components, "tensorrt", replace(RUNTIMES.named("tensorrt"), open=opens))
+    path, stamp = make_engine(Artifact.load(model_copy), target="sm86", batch=3)
+    stale = stamp.model_copy(update={spoilt: "0.1"})
+    path.with_suffix(".json").write_text(stale.model_dump_json(warnings=False))  # a batch of "0.1" is none
+    load_building(model_copy).close()
+    (command,) = commands
+    assert command[command.index("--batch") + 1] == batch
 
 
 @pytest.mark.skipif(not GPU_PROBLEM, reason="this machine has a GPU")

@@ -267,7 +267,7 @@ def engine(
     batch: Annotated[
         int,
         typer.Option(
-            min=1, max=64, help="Images that it takes at once too: tiles of a frame, or images of a folder or list."
+            min=1, max=64, help="Images that it takes at once too: tiles of a frame, or images of a list in Python."
         ),
     ] = 1,
     json: Json = False,

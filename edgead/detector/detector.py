@@ -270,9 +270,8 @@ class Detector(Measurer):
         return verdict
 
     def _predict_each(self, images: Sequence[tuple[Any, str]], colour: Colour | None) -> Iterator[ImageVerdict]:
-        """Judge images with their names in their order, as many at once as the engine takes."""
-        for begin in range(0, len(images), self.at_once):
-            some = images[begin : begin + self.at_once]
+        """Judge images with their names in their order, as many at once as the engine takes; with tiles each alone."""
+        for some in self._in_runs(images) if self._laid.tiles is None else ([one] for one in images):
             try:
                 verdicts = self._predict_at_once(some, colour)
             except ValueError:  # comes again, at the turn of the image that it is of

@@ -16,7 +16,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Manifest
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
-from edgead.runtime.engine import NoEngineError
+from edgead.runtime.engine import NoEngineError, batch_of_engine
 from edgead.runtime.engine_builder import EngineError
 from edgead.types import Frame, Verdict
 
@@ -45,19 +45,19 @@ def load_building(path: Path, *, precision: str | None = None, threads: int | No
     except (NoEngineError, EngineError) as error:
         logger.warning("%s; ONNX Runtime serves while it is built", error)
     first = Detector.load(path, runtime="onnxruntime", precision=precision, threads=threads)
-    build = EngineBuild(first.artifact, precision)
+    build = EngineBuild(first.artifact, precision, batch=batch_of_engine(first.artifact, precision))
     return Succession(first, build, lambda: Detector(first.artifact, runtime="tensorrt", precision=precision))
 
 
 class EngineBuild:
     """`edgead engine` in a process of its own: neither its memory nor its faults are the camera loop's."""
 
-    def __init__(self, artifact: Artifact, precision: str | None, target: str = "current"):
+    def __init__(self, artifact: Artifact, precision: str | None, target: str = "current", *, batch: int = 1):
         command = [sys.executable, "-c", "from edgead.cli import main; main()", "engine", str(artifact.path)]
-        options = [*(["--precision", precision] if precision else []), "--target", target, "--json"]
-        self._process = subprocess.Popen(
-            [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
-        )
+        command += ["--target", target, "--batch", str(batch), "--json"]
+        if precision:
+            command += ["--precision", precision]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
 
     def wait(self) -> None:
         """Wait for the engine.

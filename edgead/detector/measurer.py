@@ -5,13 +5,14 @@ A large frame is measured tile by tile: maps are blended where tiles overlap, th
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
@@ -42,6 +43,8 @@ from edgead.types import StageTimes
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+logger = logging.getLogger(__name__)
+
 # A pixel of the joined map is so many pixels of the network's input, at most: the map of a frame of 12 megapixels would
 # have 12 million values, and patches are 8 pixels wide.
 COARSEST = 4
@@ -49,6 +52,8 @@ _STAGES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
 
 Input = tuple[np.ndarray, Preprocessing]
 """An aligned image, and what one run of the network sees of it."""
+
+T = TypeVar("T")
 
 Score = Callable[[Scorer, Outputs], Scored | None]
 """Makes a score of the outputs of one image; None where the head needs more frames."""
@@ -233,12 +238,10 @@ class Measurer:
         # Asked once: the question takes longer than a launch.
         self._takes_frames = self._runtime if isinstance(self._runtime, TakesFrames) else None
         self._several = self._runtime.several if isinstance(self._runtime, RunsSeveral) else None
-        self._lanes: Sequence[Scorer] = ()
-        self.at_once = 1
         try:
             self._scorer = self._open_scorer(self._runtime.outputs)
-            if self._several is not None:
-                self._lanes, self.at_once = self._open_lanes(self._several), self._several.count
+            self._lanes = self._open_lanes(self._several)
+            self.at_once = len(self._lanes)
         except BaseException:
             self.close()
             raise
@@ -264,12 +267,18 @@ class Measurer:
             )
         return head.open(outputs, arrays, self._spec.image_size)
 
-    def _open_lanes(self, several: Several) -> Sequence[Scorer]:
+    def _open_lanes(self, several: Several | None) -> Sequence[Scorer]:
         """Prepare scoring of each image of a run: one scorer on the host for all, or one each on the GPU."""
+        if several is None:
+            return [self._scorer]
         if isinstance(several.outputs[self.manifest.output], np.ndarray):
             return [self._scorer] * several.count
+        if not isinstance(self._scorer, ScoresSeveral):
+            head, path = self.manifest.head.kind, self.artifact.path
+            logger.warning("the head %r of %s scores one image a run: its engine needs no --batch", head, path)
+            return [self._scorer]
         scorer = self._open_scorer(several.outputs)
-        assert isinstance(scorer, ScoresSeveral)  # what takes arrays of a GPU does
+        assert isinstance(scorer, ScoresSeveral)  # as the one for an image is
         return scorer.lanes
 
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
@@ -380,14 +389,21 @@ class Measurer:
         self, inputs: Sequence[Input], score: Score, describe_above: Callable[[], float]
     ) -> Iterator[Measurement | None]:
         """Score what runs of the network see of aligned images, in their order; maps are those of its input."""
-        for begin in range(0, len(inputs), self.at_once):
-            some = inputs[begin : begin + self.at_once]
-            # What is missing in a run is computed all the same: half of it would be for nothing.
-            if 2 * len(some) > self.at_once > 1:
+        for some in self._in_runs(inputs):
+            if len(some) > 1:
                 yield from self._measure_at_once(some, score, describe_above)
             else:
-                for one in some:
-                    yield self._measure_input(one, score, describe_above)
+                yield self._measure_input(some[0], score, describe_above)
+
+    def _in_runs(self, those: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Part inputs, or images that have one each, into what goes through the network together."""
+        for begin in range(0, len(those), self.at_once):
+            some = those[begin : begin + self.at_once]
+            # What is missing in a run is computed all the same: half of it would be for nothing.
+            if 2 * len(some) > self.at_once:
+                yield some
+            else:
+                yield from ([one] for one in some)
 
     def _measure_input(self, one: Input, score: Score, describe_above: Callable[[], float]) -> Measurement | None:
         image, spec = one

@@ -156,8 +156,8 @@ class Head(BaseModel, ABC):
         Parameters
         ----------
         outputs : mapping
-            The buffers that a runtime writes into: their shapes, and where they are. With a batch of one; of heads that
-            take arrays of a GPU also of more, where the scorer is a `ScoresSeveral`.
+            The buffers that a runtime writes into: their shapes, and where they are. With a batch of one; on a GPU, of
+            more as well where the scorer of one is a `ScoresSeveral`.
         arrays : mapping
             What `arrays` names.
         image_size : (int, int)

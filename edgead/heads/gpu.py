@@ -32,34 +32,43 @@ class GpuScorer:
 
     Attributes
     ----------
-    lanes : list of GpuScorer
-        One for each image of a run, in their order; this one is the first.
+    lanes : list of Scorer
+        One for each image of a run, in their order.
     """
 
     def __init__(self, host: ImageScorer, image_size: tuple[int, int], output: Any, bank: np.ndarray | None = None):
-        self._run, self._number = _Run(host, image_size, output, bank), 0
-        self._newest: np.ndarray | None = None
-        self.lanes = [self, *(_lane(self._run, number) for number in range(1, self._run.count))]
+        run = _Run(host, image_size, output, bank)
+        self.lanes = [_Lane(run, number) for number in range(run.count)]
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
-        """Score the frame of the network's last run; its patch scores are overwritten by the next."""
+        """Score the first image of the network's last run; see `_Lane.score`."""
+        return self.lanes[0].score(outputs, state)
+
+    def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
+        """Hand out the map of the first image; see `_Lane.anomaly_map`."""
+        return self.lanes[0].anomaly_map(patch_scores)
+
+
+class _Lane:
+    """Scores one image of each run."""
+
+    def __init__(self, run: _Run, number: int):
+        self._run, self._number = run, number
+        self._newest: np.ndarray | None = None
+
+    def score(self, outputs: Outputs, state: Any = None) -> Scored:
+        """Score the image of the network's last run; its patch scores are overwritten by the next."""
         # A patch that is not finite has a distance that is not, and is refused there.
         self._newest = self._run.host.of_scores(self._run.scores[self._number])
         patch_scores = without_hidden(self._newest, outputs)
         return Scored(patch_scores, self._run.host.image_score(patch_scores, outputs))
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
-        """Hand out the map of the frame that was scored last, and its maximum; see `Scorer.anomaly_map`."""
+        """Hand out the map of the image that was scored last, and its maximum; see `Scorer.anomaly_map`."""
         if patch_scores is not self._newest:  # without holes, or without an image's own fold
             self._run.make_map_again(self._number, patch_scores)
         # A verdict keeps its map, and the next frame writes into the buffer.
         return self._run.maps[self._number].copy(), float(self._run.maxima[self._number])
-
-
-def _lane(run: _Run, number: int) -> GpuScorer:
-    lane = GpuScorer.__new__(GpuScorer)
-    lane._run, lane._number, lane._newest, lane.lanes = run, number, None, []
-    return lane
 
 
 class _Run:

@@ -99,7 +99,11 @@ class Device(Protocol):
         ...
 
     def allocate(self, nbytes: int) -> int:
-        """Allocate memory on the GPU; it lasts until `close`."""
+        """Allocate memory on the GPU; it lasts until `free` or `close`."""
+        ...
+
+    def free(self, address: int) -> None:
+        """Free what was allocated, once nothing in the stream uses it."""
         ...
 
     def share(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Shared:
@@ -238,6 +242,9 @@ class PyCuda:
             self._memory.append(self._driver.mem_alloc(nbytes))
         return int(self._memory[-1])
 
+    def free(self, address: int) -> None:
+        self._memory = [memory for memory in self._memory if int(memory) != address]
+
     def copy_in(self, address: int, source: np.ndarray) -> None:
         self._driver.memcpy_htod_async(address, source, self._stream)
 
@@ -321,6 +328,10 @@ class CudaBindings:
     def allocate(self, nbytes: int) -> int:
         self._memory.append(int(call(self._driver.cuMemAlloc, nbytes)))
         return self._memory[-1]
+
+    def free(self, address: int) -> None:
+        self._memory.remove(address)
+        call(self._driver.cuMemFree, address)
 
     def copy_in(self, address: int, source: np.ndarray) -> None:
         call(self._driver.cuMemcpyHtoDAsync, address, source.ctypes.data, source.nbytes, self.stream)

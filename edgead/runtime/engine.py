@@ -149,14 +149,26 @@ class Wanted:
         content = self._read(self.path)
         if content is None:
             raise NoEngineError(f"{self.path} is missing: {self._remedy()}")
-        stamp = self._read(_stamp_path(self.path))
-        try:
-            problem = self._problem(Stamp.model_validate_json(stamp or b""), content)
-        except ValidationError:
-            problem = "has no stamp that can be read"
+        stamp = self._stamp()
+        problem = self._problem(stamp, content) if stamp else "has no stamp that can be read"
         if problem:
-            raise EngineError(f"{self.path} {problem}: {self._remedy()}")
+            raise EngineError(f"{self.path} {problem}: {self._remedy(stamp.batch if stamp else 1)}")
         return content
+
+    @property
+    def batch(self) -> int:
+        """Images that the engine that is there takes at once, stale or not; 1 where no stamp of it may be used."""
+        try:
+            stamp = self._stamp()
+        except EngineError:
+            return 1
+        return stamp.batch if stamp else 1
+
+    def _stamp(self) -> Stamp | None:
+        try:
+            return Stamp.model_validate_json(self._read(_stamp_path(self.path)) or b"")
+        except ValidationError:
+            return None
 
     def check_planted(self) -> None:
         """Raise PlantedEngineError where others than root and this user may have written what `read` would read."""
@@ -188,12 +200,11 @@ class Wanted:
             return f"was built for {stamp.gpu or 'any GPU'} of {stamp.target}, here is {self.gpu}"
         return ""
 
-    def _remedy(self) -> str:
+    def _remedy(self, batch: int = 1) -> str:
         # By name where that works on any machine; otherwise it must be this one.
         target = self.gpu.target if self.gpu.target in self.flavour.targets else "current"
-        return (
-            f'build it with "edgead engine {self.artifact.path} --target {target} --precision {self.graph.precision}"'
-        )
+        options = f"--target {target} --precision {self.graph.precision}" + (f" --batch {batch}" if batch > 1 else "")
+        return f'build it with "edgead engine {self.artifact.path} {options}"'
 
 
 def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
@@ -208,6 +219,11 @@ def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
     if not choices:
         raise SettingsError(f"TensorRT is not installed: {INSTALL}")
     return next((wanted for wanted in choices if wanted.path.exists()), choices[0])
+
+
+def batch_of_engine(artifact: Artifact, precision: str | None) -> int:
+    """Say how many images the engine for the GPU that is here takes at once; see `Wanted.batch`."""
+    return find_engine(artifact, graph_for(artifact, precision, precision_of_engine), find_gpu()).batch
 
 
 def _make_folder(folder: Path) -> None:

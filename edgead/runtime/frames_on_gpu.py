@@ -57,6 +57,8 @@ class FramesOnGpu:
         if device.unified:
             copied = CopiedMemory(self.images, device.allocate(self.images.nbytes), device)
             self._frames = self._faster(self._frames, copied)
+            if self._frames is not copied:
+                device.free(copied.address)
 
     def _faster(self, in_place: Shared, copied: Shared) -> Shared:
         """Choose where the resize reads frames, by a few tries: it reads most pixels more than once.
