@@ -161,10 +161,10 @@ def look(artifact: Artifact, paths: Sequence[Path], fold: np.ndarray) -> tuple[n
     return np.stack(features), np.array(unknown)
 
 
-def known_scores(seen: Seen, learnt: Sequence[Defects]) -> np.ndarray:
-    """Scores of all images by known defects alone, (draws, images)."""
+def known_scores(seen: Seen, learnt: Sequence[Defects]) -> list[np.ndarray]:
+    """Scores of all images by known defects alone, of each draw (images, kinds)."""
     arrays, head, grid = seen.artifact.head_arrays(), seen.head(), seen.features.shape[1:3]
-    scores = np.zeros((len(learnt), len(seen.paths)))
+    scores: list[list[np.ndarray]] = [[np.zeros(0)] * len(seen.paths) for _ in learnt]
     for own in np.unique(seen.fold).tolist():
         bank, metric = (arrays["memory_bank"], None) if own < 0 else without_fold(arrays, own)
         scorers = [
@@ -173,8 +173,9 @@ def known_scores(seen: Seen, learnt: Sequence[Defects]) -> np.ndarray:
         ]
         for number in np.flatnonzero(seen.fold == own).tolist():
             features = np.ascontiguousarray(in_metric(seen.features[number].astype(np.float32), metric))
-            scores[:, number] = [one.image_score(one.patch_scores(features)) for one in scorers]
-    return scores
+            for of_draw, one in zip(scores, scorers, strict=True):
+                of_draw[number] = one.image_scores(one.patch_scores(features))
+    return [np.array(of_draw) for of_draw in scores]
 
 
 def mark(seen: Seen, kind: str, count: int, seed: int) -> tuple[list[int], set[int]]:

@@ -102,15 +102,19 @@ def _joined(
     scores, total = unknown
     directions, offsets = fit_directions(arrays[BANK], arrays[DEFECTS], arrays[DEFECT_KINDS])
     products = nodes("MatMul", features, directions.astype(np.float32))
-    kinds = nodes("Add", products, offsets.astype(np.float32))
-    patches = nodes("ReduceMax", kinds, np.array([3]), keepdims=0)
-    of_known = _of_patches(nodes, plain(head), patches, shape)
-    start, slope = np.float32(known.start), np.float32(known.slope)
-    lift = nodes("Mul", nodes("Relu", nodes("Sub", of_known, start)), slope)
-    wide = nodes("AveragePool", _with_edges(nodes, patches, shape, head.window), kernel_shape=[head.window] * 2)
-    risen = nodes("Mul", nodes("Relu", nodes("Sub", nodes.reshape(wide, *shape[:3]), start)), slope)
-    lifts = nodes("Greater", nodes.reshape(of_known, shape[0], 1, 1), start)
-    return nodes("Where", lifts, nodes("Add", scores, risen), scores), nodes("Add", total, lift)
+    kinds = directions.shape[1]
+    patches = nodes("Transpose", nodes("Add", products, offsets.astype(np.float32)), perm=[0, 3, 1, 2])
+    each = (shape[0] * kinds, *shape[1:3])  # kinds as if they were images
+    of_known = nodes.reshape(_of_patches(nodes, plain(head), nodes.reshape(patches, *each), each), shape[0], kinds)
+    start, slope = np.array(known.start, np.float32), np.array(known.slope, np.float32)
+    lifts = nodes("Mul", nodes("Relu", nodes("Sub", of_known, start)), slope)
+    lift = nodes("ReduceMax", lifts, np.array([1]), keepdims=1)
+    edges = _with_edges(nodes, nodes.reshape(patches, *each), each, head.window)
+    wide = nodes.reshape(nodes("AveragePool", edges, kernel_shape=[head.window] * 2), shape[0], kinds, *shape[1:3])
+    above = nodes("Relu", nodes("Sub", wide, start.reshape(1, -1, 1, 1)))
+    risen = nodes("ReduceMax", nodes("Mul", above, slope.reshape(1, -1, 1, 1)), np.array([1]), keepdims=0)
+    is_lifted = nodes("Greater", nodes.reshape(lift, shape[0], 1, 1), np.float32(0))
+    return nodes("Where", is_lifted, nodes("Add", scores, risen), scores), nodes("Add", total, lift)
 
 
 def _with_edges(nodes: Nodes, patches: str, shape: tuple[int, ...], window: int) -> str:

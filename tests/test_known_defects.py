@@ -95,17 +95,21 @@ def root(rising: Callable[[float], float], low: float, high: float) -> float:
 
 
 def test_a_known_look_lifts_the_score_above_its_start_alone():
-    options = KnownDefects(start=2.0, slope=0.5)
-    assert options.joined(0.3, 2.0) == options.joined(0.3, -9.0) == 0.3
-    assert options.joined(0.3, 3.0) == 0.8
-    lifted = options.on_map(np.zeros((1, 3), np.float32), np.array([[1.0, 2.5, 4.0]]))
-    assert lifted.dtype == np.float32 and lifted.tolist() == [[0.0, 0.25, 1.0]]
+    options = KnownDefects(start=(2.0, 10.0), slope=(0.5, 3.0))
+
+    def joined(*known: float) -> float:
+        return options.joined(0.3, np.array(known))
+
+    assert joined(2.0, 10.0) == joined(-9.0, 1.0) == 0.3
+    assert joined(3.0, 0.0) == 0.8 and joined(0.0, 11.0) == joined(3.0, 11.0) == 3.3
+    lifted = options.on_map(np.zeros((1, 3), np.float32), np.array([[[1.0, 2.5, 4.0]], [[0.0, 0.0, 11.0]]]))
+    assert lifted.dtype == np.float32 and lifted.tolist() == [[0.0, 0.25, 3.0]]
 
 
 def test_scorer_reference_and_left_out_agree(rng):
     defect = np.eye(WIDTH)[0] * 4
     arrays = arrays_of(rng, np.array([defect, defect * 1.1, defect * 0.9]), np.zeros(3))
-    options = KnownDefects(start=1.0, slope=2.0)
+    options = KnownDefects(start=(1.0,), slope=(2.0,))
     head = NearestHead(window=3, top_patches=4, margin=1, folds=4, sigma_px=2.0, known=options)
     image = features(rng, defect)
     head.check({"features": image}, arrays)
@@ -123,23 +127,27 @@ def test_scorer_reference_and_left_out_agree(rng):
     # Without a fold neither its rows nor their spread are left.
     bank = np.where(arrays[ROW_FOLDS] == 2, arrays[STAND_INS], arrays[BANK])
     alone = KnownScorer(head, GRID, bank, arrays["known_defects"], arrays["known_defect_kinds"])
-    known = alone.image_score(alone.patch_scores(image))
+    known = alone.image_scores(alone.patch_scores(image[0]))
     left_out = head.open_left_out({"features": image}, arrays, (40, 36), 2).score({"features": image})
     features_alone = head.model_copy(update={"known": None}).open_left_out({"features": image}, arrays, (40, 36), 2)
     unlifted = features_alone.score({"features": image}).image_score
-    assert known > options.start
+    assert known > options.start[0]
     assert left_out.image_score == pytest.approx(options.joined(unlifted, known), rel=1e-6)
 
 
 def test_a_manifest_with_other_options_or_arrays_is_refused(rng):
     with pytest.raises(ValueError, match="slope"):
-        read_head({"kind": "nearest", "known": {"start": 1.0, "slope": -1.0}})
+        read_head({"kind": "nearest", "known": {"start": [1.0], "slope": [-1.0]}})
     with pytest.raises(ValueError, match="at_most"):
-        read_head({"kind": "nearest", "known": {"start": 1.0, "slope": 1.0, "at_most": 3}})
-    head = NearestHead(known=KnownDefects(start=1.0, slope=1.0))
+        read_head({"kind": "nearest", "known": {"start": [1.0], "slope": [1.0], "at_most": 3}})
+    head = NearestHead(known=KnownDefects(start=(1.0,), slope=(1.0,)))
     assert head.arrays == (BANK, "known_defects", "known_defect_kinds") and not head.takes_gpu_arrays
-    for defects, kinds in ((np.zeros((3, WIDTH + 1)), np.zeros(3)), (np.zeros((3, WIDTH)), np.zeros(2))):
-        with pytest.raises(ValueError, match="known defects .* do not fit"):
+    for defects, kinds in (
+        (np.zeros((3, WIDTH + 1)), np.zeros(3)),
+        (np.zeros((3, WIDTH)), np.zeros(2)),
+        (np.zeros((3, WIDTH)), np.array([0, 1, 1])),
+    ):
+        with pytest.raises(ValueError, match="known defects .* do not fit|of 2 kinds, the manifest has 1"):
             head.check({"features": features(rng)}, arrays_of(rng, defects, kinds))
 
 
@@ -152,10 +160,10 @@ def simulated(rng: np.random.Generator, good: int, heavy: bool) -> tuple[float, 
     unknown, known = rng.gamma(9.0, size=good), known_of(good)
     fresh_unknown, fresh_known = rng.gamma(9.0, size=4000), known_of(4000)
     other_unknown, other_known = rng.gamma(9.0, size=2000) + 6, known_of(2000)
-    options = fit_join(unknown, known, 0.05)
+    options = fit_join(unknown, known[:, None], 0.05)
 
     def join(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return np.array([options.joined(one, other) for one, other in zip(some, others, strict=True)])
+        return np.array([options.joined(one, np.array([other])) for one, other in zip(some, others, strict=True)])
 
     joined, fresh = join(unknown, known), join(fresh_unknown, fresh_known)
     threshold, plain = conformal_threshold(joined, 0.05), conformal_threshold(unknown, 0.05)
@@ -185,11 +193,11 @@ def test_the_rate_is_kept_and_what_was_never_marked_is_found_as_before(good, hea
 
 def test_known_defects_need_what_the_limit_needs():
     with pytest.raises(CalibrationError, match="needs 19 held-out good images, found 18"):
-        fit_join(np.arange(18.0), np.arange(18.0), 0.05)
-    # Of scores that are all alike nothing is lifted.
+        fit_join(np.arange(18.0), np.arange(18.0)[:, None], 0.05)
+    # By scores that are all alike nothing is lifted.
     for known in (np.ones(60), np.repeat([1.0, 2.0], [50, 10])):
-        assert fit_join(np.arange(60.0), known, 0.05).joined(1.0, 9.0) == 1.0
-    assert np.isfinite(fit_join(np.arange(60.0), np.arange(60.0) * 1e-38, 0.05).slope)
+        assert fit_join(np.arange(60.0), known[:, None], 0.05).joined(1.0, np.array([9.0])) == 1.0
+    assert np.isfinite(fit_join(np.arange(60.0), np.arange(60.0)[:, None] * 1e-38, 0.05).slope).all()
 
 
 def test_rows_that_are_all_alike_give_a_finite_direction():
@@ -197,18 +205,25 @@ def test_rows_that_are_all_alike_give_a_finite_direction():
     assert np.isfinite(directions).all() and np.isfinite(offsets).all()
 
 
+def test_each_kind_lifts_by_its_own_scale(rng):
+    unknown, quiet = rng.gamma(9.0, size=400), rng.normal(size=400)
+    alone = fit_join(unknown, quiet[:, None], 0.05)
+    both = fit_join(unknown, np.stack([quiet, 100 * rng.normal(size=400) + 50], axis=1), 0.05)
+    assert both.start[0] == alone.start[0] and 200 < both.start[1] < 300
+    assert both.slope[0] / both.slope[1] == pytest.approx(100, rel=0.3)
+    # What is like the quiet kind is lifted although the other kind's scores are hundreds.
+    assert both.joined(10.0, np.array([6.0, 60.0])) > 11
+
+
 def test_good_parts_that_look_like_the_defect_leave_no_lift(rng):
     alike = rng.gamma(9.0, size=400)
-    assert fit_join(alike, alike**4, 0.05).slope < 1e-3
+    assert fit_join(alike, alike[:, None] ** 4, 0.05).slope[0] < 1e-3
 
 
 def test_too_few_of_a_kind_count_as_one():
     kinds = ("a", "a", "a", "b", "c", "b")
     defects = Defects(np.arange(12, dtype=np.float32).reshape(6, 2), tuple("uvwxyz"), kinds)
     assert defects.arrays["known_defect_kinds"][:, 0].tolist() == [1, 1, 1, 0, 0, 0]
-    fewer = defects.without(1)
-    assert fewer.sha256 == tuple("uwxyz") and set(fewer.arrays["known_defect_kinds"][:, 0]) == {0}
-    assert fewer.patches.tolist() == [[0, 1], [4, 5], [6, 7], [8, 9], [10, 11]]
 
 
 DEFECT = "scratch"
@@ -255,7 +270,9 @@ def test_what_others_teach_is_joined_tile_by_tile(model_copy, marked, tmp_path, 
     defects, options = known_defects(artifact), artifact.manifest.head.known
     write_image(tmp_path / "odd.png", np.full_like(load_image(marked[0]), 200))
     alone = scores_by_others(artifact, defects, [tmp_path / "odd.png", marked[0]])
-    unlifted = Artifact(model_copy, with_known(artifact.manifest, defects, options.model_copy(update={"slope": 0.0})))
+    unlifted = Artifact(
+        model_copy, with_known(artifact.manifest, defects, options.model_copy(update={"slope": (0.0,)}))
+    )
     assert scores_by_others(unlifted, defects, [marked[0]])[0] < alone[1] < alone[0]
 
     class Tiles(list):

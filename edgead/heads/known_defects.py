@@ -9,11 +9,11 @@ The image score is that of unknown defects, lifted where this one is high: see `
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgead.heads.contract import Arrays, Scored
 from edgead.heads.patches import ImageScorer, PatchHead
@@ -28,31 +28,45 @@ RIDGE, CLOSE, MAX_STEPS = 0.03, 1e-4, 50
 HIGHEST = 0.01
 
 _Value = Annotated[float, Field(ge=-1e30, le=1e30)]
+_T = TypeVar("_T")
+_OfKinds = Annotated[tuple[_T, ...], Field(min_length=1, max_length=MAX_KINDS)]
 
 
 class KnownDefects(BaseModel):
-    """Options: from where on, and how steeply, the score of known defects lifts the image score.
+    """Options: from where on, and how steeply, the scores of known defects lift the image score.
 
     Attributes
     ----------
-    start : float
-        Of the score of known defects; most good images are below it, and keep the score that they had.
-    slope : float
-        By how much the image score rises with this score above the start.
+    start : tuple of float
+        Of the score of each kind of known defects; most good images are below it, and keep the score that they had.
+    slope : tuple of float
+        By how much the image score rises with the score of each kind above its start; the kind that lifts most counts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    start: _Value
-    slope: Annotated[float, Field(ge=0, le=1e30)]
+    start: _OfKinds[_Value]
+    slope: _OfKinds[Annotated[float, Field(ge=0, le=1e30)]]
 
-    def joined(self, unknown: float, known: float) -> float:
-        """The image score: that of unknown defects, lifted by what that of known ones is above the start."""
-        return unknown + self.slope * max(known - self.start, 0.0)
+    @model_validator(mode="after")
+    def _has_both_of_each(self) -> KnownDefects:
+        if len(self.start) != len(self.slope):
+            raise ValueError(f"known defects have {len(self.start)} starts and {len(self.slope)} slopes")
+        return self
+
+    def lift(self, known: np.ndarray) -> np.ndarray:
+        """What scores by known defects, (kinds, ...), add to that of unknown ones: 0 or more, (...)."""
+        shape = (-1, *(1,) * (known.ndim - 1))
+        start, slope = np.reshape(self.start, shape), np.reshape(self.slope, shape)
+        return (slope * np.maximum(known - start, 0)).max(axis=0)
+
+    def joined(self, unknown: float, known: np.ndarray) -> float:
+        """The image score: that of unknown defects, lifted by those of the kinds of known ones."""
+        return unknown + float(self.lift(known))
 
     def on_map(self, patch_scores: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Patch scores (h, w) lifted by a map of known defects (h, w)."""
-        return (patch_scores + self.slope * np.maximum(known - self.start, 0)).astype(patch_scores.dtype)
+        """Patch scores (h, w) lifted by maps of the kinds of known defects (kinds, h, w)."""
+        return (patch_scores + self.lift(known)).astype(patch_scores.dtype)
 
 
 def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,22 +154,22 @@ class KnownScorer:
         self._image = ImageScorer(plain(head), grid)
 
     def patch_scores(self, features: np.ndarray) -> np.ndarray:
-        """Score the patches (h, w, d) of an image, float32 (h, w): by the kind that each is most like."""
+        """Score the patches (h, w, d) of an image by each kind, float32 (kinds, h, w)."""
         flat = features.reshape(-1, features.shape[-1])
-        return (flat @ self._directions + self._offsets).max(axis=1).reshape(self._image.grid)
+        return (flat @ self._directions + self._offsets).T.reshape(-1, *self._image.grid)
 
-    def image_score(self, patch_scores: np.ndarray) -> float:
-        """Score an image by its patches, over the same windows as the score of unknown defects."""
-        return self._image.image_score(patch_scores)
+    def image_scores(self, patch_scores: np.ndarray) -> np.ndarray:
+        """Score an image by its patches for each kind, (kinds,), over the same windows as for unknown defects."""
+        return np.array([self._image.image_score(np.ascontiguousarray(of_kind)) for of_kind in patch_scores])
 
     def join(self, options: KnownDefects, features: np.ndarray, unknown: Scored) -> Scored:
-        """Join with what the head says of unknown defects; where a known one lifts it, the map shows where it is."""
+        """Join with what the head says of unknown defects; where known ones lift it, the map shows where they are."""
         patches = self.patch_scores(features)
-        known = self.image_score(patches)
-        patch_scores = unknown.patch_scores
-        if known > options.start:
+        known = self.image_scores(patches)
+        patch_scores, image_score = unknown.patch_scores, options.joined(unknown.image_score, known)
+        if image_score > unknown.image_score:
             patch_scores = options.on_map(patch_scores, smoothed(patches, self._image.head.window))
-        return Scored(patch_scores, options.joined(unknown.image_score, known))
+        return Scored(patch_scores, image_score)
 
 
 def plain(head: PatchHead) -> PatchHead:
@@ -164,8 +178,10 @@ def plain(head: PatchHead) -> PatchHead:
 
 
 def smoothed(patches: np.ndarray, window: int) -> np.ndarray:
-    """Means over windows around each patch, (h, w): what the image score is made of, without its margin."""
-    return cv2.blur(patches, (window, window), borderType=cv2.BORDER_REPLICATE)
+    """Means over windows around each patch, (kinds, h, w): what image scores are made of, without their margin."""
+    return np.stack(
+        [cv2.blur(np.ascontiguousarray(each), (window, window), borderType=cv2.BORDER_REPLICATE) for each in patches]
+    )
 
 
 def reference_join(
@@ -185,8 +201,7 @@ def reference_join(
     """
     score, scores = unknown
     directions, offsets = fit_directions(bank, arrays[DEFECTS], arrays[DEFECT_KINDS])
-    patches = (features @ directions + offsets).max(axis=-1)
-    known, _ = plain(head).reference_of(patches, {}, patches.shape)
-    if known > options.start:
-        scores = options.on_map(scores, smoothed(patches, head.window))
-    return options.joined(score, known), scores
+    patches = np.moveaxis(features @ directions + offsets, -1, 0)
+    known = np.array([plain(head).reference_of(of_kind, {}, of_kind.shape)[0] for of_kind in patches])
+    joined = options.joined(score, known)
+    return joined, options.on_map(scores, smoothed(patches, head.window)) if joined > score else scores

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scored, Scorer
 from edgead.heads.describe import PatchDescriber, on_host
-from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, KnownDefects, KnownScorer, reference_join
+from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, NO_KIND, KnownDefects, KnownScorer, reference_join
 from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer, without_hidden
 from edgead.kernels import NearestPatches
 from edgead.kernels.backend import cuda_problem
@@ -88,6 +88,8 @@ class NearestHead(PatchHead):
                 raise ValueError(
                     f"the memory bank is {bank.shape}, known defects {defects.shape} of kinds {kinds.shape} do not fit"
                 )
+            if (found := len(np.unique(kinds[kinds != NO_KIND]))) != len(self.known.start):
+                raise ValueError(f"the known defects are of {found} kinds, the manifest has {len(self.known.start)}")
         super().check(outputs, arrays)
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> Scorer:

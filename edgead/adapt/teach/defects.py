@@ -82,12 +82,6 @@ class Defects:
         of_kind = np.array([named.index(name) if name in named else NO_KIND for name in names], np.float32)
         return {DEFECTS: self.patches, DEFECT_KINDS: of_kind[:, None]}
 
-    def without(self, left_out: int) -> Defects:
-        """All but one of them."""
-        keep = [number for number in range(len(self)) if number != left_out]
-        pick = [(self.sha256[i], self.kinds[i]) for i in keep]
-        return Defects(self.patches[keep], tuple(one for one, _ in pick), tuple(kind for _, kind in pick))
-
     def facts(self) -> list[dict[str, str]]:
         """What the manifest says of them."""
         return [{"sha256": one, "kind": kind} for one, kind in zip(self.sha256, self.kinds, strict=True)]
@@ -202,13 +196,15 @@ def join_with_unknown(
     return fit_join(unknown, known, rate, groups)
 
 
-def fit_join(unknown: Sequence[float], known: Sequence[float], rate: float, groups: Sequence[int] = ()) -> KnownDefects:
+def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: Sequence[int] = ()) -> KnownDefects:
     """Find the steepest lift of good images that leaves unknown defects their share of the rate.
 
     Parameters
     ----------
-    unknown, known : sequences of float
-        Scores of good images, without their fold where they were learnt; of a frame in tiles the highest of each.
+    unknown : sequence of float of length n
+        Scores of good images, without their fold where they were learnt; of a frame in tiles the highest.
+    known : ndarray of shape (n, kinds)
+        Likewise, by each kind of known defects.
     rate : float
         False-reject rate of the limit.
     groups : sequence of int
@@ -217,20 +213,20 @@ def fit_join(unknown: Sequence[float], known: Sequence[float], rate: float, grou
     Returns
     -------
     KnownDefects
-        With a slope of 0 where even the flattest lift would take more from unknown defects.
+        All slopes are 0 where even the flattest lift would take more from unknown defects.
 
     Raises
     ------
     CalibrationError
         The good images do not support the rate.
     """
-    of_unknown, of_known = np.asarray(unknown, float), np.asarray(known, float)
+    of_unknown = np.asarray(unknown, float)
 
     def limit(scores: np.ndarray, rate: float) -> float:
         return conformal_threshold(scores, rate, list(groups))
 
-    def spread(scores: np.ndarray) -> float:
-        return float(np.quantile(scores, 0.75) - np.median(scores))
+    def spread(scores: np.ndarray) -> np.ndarray:
+        return np.quantile(scores, 0.75, axis=0) - np.median(scores, axis=0)
 
     check_support(len(of_unknown), rate, list(groups))
     left, count = (1 - SHARE) * rate, len(set(groups)) if have_several(groups) else len(of_unknown)
@@ -239,25 +235,29 @@ def fit_join(unknown: Sequence[float], known: Sequence[float], rate: float, grou
     # With one good part more above it: the slope is chosen by the parts that then make the limit, and the steepest with
     # a limit just low enough would have found one that is too low for parts to come.
     closer = max(rate - 1 / (count + 1), 1 / (count + 1))
-    start, wide = float(np.median(of_known)) + START * spread(of_known), spread(of_known)
-    steepest = (_STEEPEST_OF_FEW if few else STEEPEST) * spread(of_unknown) / wide if wide else 0.0
-    above = np.maximum(of_known - start, 0)
-    slopes = (
-        slope
-        for slope in (min(steepest, _TAKEN) * _SLOPES).tolist()
-        if limit(of_unknown + slope * above, closer) <= highest
-    )
-    return KnownDefects(start=start, slope=next(slopes, 0.0))
+    wide = spread(known)
+    start = np.median(known, axis=0) + START * wide
+    # Of a kind by which most good images score alike, nothing is lifted.
+    unit = np.divide(spread(of_unknown), wide, out=np.zeros_like(wide), where=wide > 0)
+    for steepness in ((_STEEPEST_OF_FEW if few else STEEPEST) * _SLOPES).tolist():
+        slope = np.minimum(steepness * unit, _TAKEN)
+        lifts = KnownDefects(start=tuple(start.tolist()), slope=tuple(slope.tolist()))
+        if limit(of_unknown + lifts.lift(known.T), closer) <= highest:
+            return lifts
+    return lifts.model_copy(update={"slope": (0.0,) * len(start)})
 
 
 def known_scores(
     artifact: Artifact, paths: Sequence[Path], *, folds: Sequence[int] = (), progress: Progress | None = None
-) -> list[float]:
-    """Score images by known defects alone, those that were learnt without their fold; of tiles the highest counts."""
+) -> np.ndarray:
+    """Score images by each kind of known defects, (images, kinds), those that were learnt without their fold.
+
+    Of a frame in tiles the highest counts.
+    """
     images, head = Images(paths, artifact.manifest.preprocessing), _head(artifact)
     arrays = {name: artifact.array(name) for name in {*head.arrays, DEFECTS, DEFECT_KINDS}}
     scorers: dict[int, tuple[KnownScorer, np.ndarray | None]] = {}
-    scores = np.full(len(paths), -np.inf)
+    scores: list[list[np.ndarray]] = [[] for _ in paths]
     for number, features in enumerate(each_grid(artifact, images, progress)):
         origin = images.origins[number]
         fold = folds[origin] if len(folds) else -1
@@ -267,8 +267,8 @@ def known_scores(
             scorers[fold] = KnownScorer(head, features.shape[:2], bank, defects, arrays[DEFECT_KINDS]), metric
         scorer, metric = scorers[fold]
         patches = scorer.patch_scores(np.ascontiguousarray(in_metric(features, metric)))
-        scores[origin] = max(scores[origin], scorer.image_score(patches))
-    return scores.tolist()
+        scores[origin].append(scorer.image_scores(patches))
+    return np.array([np.max(of_tiles, axis=0) for of_tiles in scores])
 
 
 def scores_by_others(
@@ -288,6 +288,7 @@ def scores_by_others(
     images = Images(paths, spec)
     bank, usual = artifact.array(BANK), artifact.array(USUAL) if head.by_place else None
     place = {digest: number for number, digest in enumerate(defects.sha256)}
+    marked, kinds = defects.arrays[DEFECTS], defects.arrays[DEFECT_KINDS]
     unknown: NearestScorer | None = None
     scorers: list[KnownScorer | None] = []
     scores = np.full(len(paths), -np.inf)
@@ -296,9 +297,10 @@ def scores_by_others(
         grid = features.shape[1:3]
         unknown = unknown or NearestScorer(head.model_copy(update={"known": None}), grid, spec.image_size, bank, usual)
         if origin == len(scorers):
-            own = place.get(content_sha256(paths[origin]))  # None: more were marked than are kept
-            others = defects if own is None else defects.without(own)
-            scorers.append(KnownScorer(head, grid, bank, *others.arrays.values()) if others.are_enough else None)
+            own = place.get(content_sha256(paths[origin]), -1)  # of none: more were marked than are kept
+            others = np.arange(len(defects)) != own
+            enough = others.sum() >= LEAST_BAD
+            scorers.append(KnownScorer(head, grid, bank, marked[others], kinds[others]) if enough else None)
         scored, known = unknown.score(outputs), scorers[origin]
         if known is not None:
             scored = known.join(head.known, features[0], scored)

@@ -208,7 +208,7 @@ def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) 
         folds=good.folds,
         progress=partial(progress, "score by known defects"),
     )
-    return with_known(draft.manifest, defects, known if known.slope else None)
+    return with_known(draft.manifest, defects, known if any(known.slope) else None)
 
 
 def _judge_by_others(draft: Artifact, prepared: Prepared, progress: StageProgress) -> Counts | None:
