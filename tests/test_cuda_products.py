@@ -197,6 +197,17 @@ def test_kernels_begin_early_where_the_card_can(rng, emulator, become):
 
 
 @needs_cuda
+@pytest.mark.parametrize("capability", [80, 86, 90])
+@pytest.mark.parametrize("widths", [(200, 40), (40, 200)])
+def test_indexes_of_other_widths_leave_each_other_their_memory(rng, become, capability, widths):
+    become(capability=capability)
+    banks = [rng.standard_normal((300, d), dtype=np.float32) for d in widths]
+    indexes = [code.NearestIndex(bank, variant="walking") for bank in banks]
+    for bank, index in zip(banks, indexes, strict=True):
+        np.testing.assert_array_equal(index.search(bank[:20], 1)[1][:, 0], np.arange(20))
+
+
+@needs_cuda
 def test_variants_by_name():
     bank = np.ones((3, 40), np.float32)
     assert code.NearestIndex(bank, variant="plain").variant == "plain" == code.variants()[-1]
