@@ -194,6 +194,8 @@ def test_kernels_begin_early_where_the_card_can(rng, emulator, become):
         assert emulator.emulator_count(b"early") == early
         code.NearestIndex(bank, variant="plain").search(features, 1)
         assert emulator.emulator_count(b"early") == 0
+        code.NearestIndex(bank)  # checks four times
+        assert emulator.emulator_count(b"early") == 4 * early
 
 
 @needs_cuda
