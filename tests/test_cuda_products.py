@@ -33,7 +33,7 @@ def rng():
     return np.random.default_rng(25)
 
 
-CARD = {"capability": 86, "multiprocessors": 4, "faults": 0}
+CARD = {"capability": 86, "multiprocessors": 4, "faults": 0, "ended": 0, "allocations": -1}
 
 
 @pytest.fixture
@@ -140,6 +140,26 @@ def test_a_variant_that_does_not_work_is_given_up(rng, emulator, become, caplog,
     assert re.search(problem, caplog.text)
     expected = kernels.NearestPatches(bank, backend="numpy").search(features, 2)
     np.testing.assert_array_equal(index.search(features, 2)[1], expected[1])
+
+
+@needs_cuda
+def test_too_little_memory_is_not_a_variant_that_does_not_work(rng, emulator, become, caplog):
+    bank = rng.standard_normal((300, 40), dtype=np.float32)
+    emulator.emulator_count(b"allocations")
+    code.NearestIndex(bank)
+    for left in range(emulator.emulator_count(b"allocations")):
+        become(allocations=left)
+        with pytest.raises(RuntimeError, match="too little free memory"):
+            code.NearestIndex(bank)
+    become(allocations=-1)
+    assert code.NearestIndex(bank).variant == "walking" and not caplog.text
+
+
+@needs_cuda
+def test_a_variant_that_ends_the_context_is_named(rng, emulator, become):
+    become(faults=4)
+    with pytest.raises(RuntimeError, match="allocating memory .*IllegalAddress.*; given up before: walking: .*shared"):
+        code.NearestIndex(rng.standard_normal((300, 40), dtype=np.float32))
 
 
 def marked(score, slot, digits):

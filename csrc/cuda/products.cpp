@@ -92,17 +92,22 @@ Chosen choose_products(const std::string& name, const Bank& bank, const float* r
         if (!variant.works(card, problem) || (name.empty() ? !variant.suits(card, problem) : name != variant.name))
             continue;
         const bool last = &variant == &variants().back();
-        if (last || !name.empty()) return {variant.make(bank, stream), variant.name, given_up};
-        std::string problem;
+        std::string reason;
         try {
+            if (last || !name.empty()) return {variant.make(bank, stream), variant.name, given_up};
             std::unique_ptr<Products> products = variant.make(bank, stream);
             const WaitsAtEnd waits(stream);
-            problem = difference(*products, bank, rows, stream);
-            if (problem.empty()) return {std::move(products), variant.name, given_up};
+            reason = difference(*products, bank, rows, stream);
+            if (reason.empty()) return {std::move(products), variant.name, given_up};
+        } catch (const OutsideError&) {
+            throw;
         } catch (const std::runtime_error& error) {
-            problem = error.what();
+            if (last && !given_up.empty())  // what ended the context is not the last one's
+                throw std::runtime_error(error.what() + ("; given up before: " + given_up));
+            if (last || !name.empty()) throw;
+            reason = error.what();
         }
-        given_up += (given_up.empty() ? "" : "; ") + std::string(variant.name) + ": " + problem;
+        given_up += (given_up.empty() ? "" : "; ") + std::string(variant.name) + ": " + reason;
     }
     throw std::invalid_argument("no variant of the products is named " + name + " and suits this card and bank");
 }
