@@ -262,3 +262,11 @@ def test_cards_that_codes_are_for(rng, capability, rows):
     index = code.NearestIndex(usual(rng, rows, 34))
     library.emulator_set(b"capability", 86)
     assert (index.variant == "int8") == (capability == 120)
+
+
+def test_scores_are_of_one_part_and_a_known_k(rng):
+    index = code.NearestIndex(usual(rng, 20, 34), work_bytes=1)
+    assert index.group_scores(usual(rng, 128, 34), 16)
+    for n, k in ((129, 1), (0, 1), (5, 0), (5, 17)):
+        with pytest.raises(ValueError, match="one part"):
+            index.group_scores(usual(rng, n, 34), k)
