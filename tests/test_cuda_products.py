@@ -156,6 +156,16 @@ def test_too_little_memory_is_not_a_variant_that_does_not_work(rng, emulator, be
 
 
 @needs_cuda
+def test_the_check_of_walking_products_has_the_bank_once(rng, emulator):
+    bank = rng.standard_normal((300, 40), dtype=np.float32)
+    emulator.emulator_count(b"allocations")
+    code.NearestIndex(bank, variant="walking")
+    unchecked = emulator.emulator_count(b"allocations")
+    assert code.NearestIndex(bank).variant == "walking"
+    assert emulator.emulator_count(b"allocations") == unchecked + 5  # queries, as they are and prepared; scores; counts
+
+
+@needs_cuda
 def test_a_variant_that_ends_the_context_is_named(rng, emulator, become):
     become(faults=4)
     with pytest.raises(RuntimeError, match="allocating memory .*IllegalAddress.*; given up before: walking: .*shared"):

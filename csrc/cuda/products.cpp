@@ -50,7 +50,14 @@ std::string difference(Products& products, const Bank& bank, const float* rows, 
         counts(3 * sizeof(unsigned));
     auto* const count = counts.as<unsigned>();  // of what differs; the first bad query of either
     unsigned seen[3];
-    const std::unique_ptr<Products> plain = make_plain(bank, stream);
+    // What has the bank as halves is judged by plain products of these.
+    std::unique_ptr<HalfProducts> other;
+    auto* plain = dynamic_cast<HalfProducts*>(&products);
+    if (!plain) {
+        other = std::make_unique<HalfProducts>(bank);
+        other->prepare_bank(stream);
+        plain = other.get();
+    }
     const WaitsAtEnd waits(stream);
     copy_in(there.data(), queries.data(), queries.size() * sizeof(float), stream);
     check(cudaMemsetAsync(count, 0, sizeof(unsigned), stream), "clearing memory");
@@ -58,7 +65,7 @@ std::string difference(Products& products, const Bank& bank, const float* rows, 
     plain->reserve(2 * tile_rows);
     products.reserve(2 * tile_rows);
     plain->prepare({there.as<float>(), most_probes, bank.rows.d}, count + 1, 0, stream);
-    const GroupScores known = plain->minima(0, bank.rows.count, 1, expected.as<float2>(), stream);
+    const GroupScores known = plain->HalfProducts::minima(0, bank.rows.count, 1, expected.as<float2>(), stream);
     for (const Probe& probe : kinds) {
         products.prepare({there.as<float>(), probe.queries, bank.rows.d}, count + 2, 0, stream);
         products.assume(probe.assumed);
