@@ -33,7 +33,7 @@ def rng():
     return np.random.default_rng(25)
 
 
-CARD = {"capability": 86, "multiprocessors": 4, "faults": 0}
+CARD = {"capability": 86, "multiprocessors": 4, "faults": 0, "ended": 0, "allocations": -1}
 
 
 @pytest.fixture
@@ -142,6 +142,36 @@ def test_a_variant_that_does_not_work_is_given_up(rng, emulator, become, caplog,
     np.testing.assert_array_equal(index.search(features, 2)[1], expected[1])
 
 
+@needs_cuda
+def test_too_little_memory_is_not_a_variant_that_does_not_work(rng, emulator, become, caplog):
+    bank = rng.standard_normal((300, 40), dtype=np.float32)
+    emulator.emulator_count(b"allocations")
+    code.NearestIndex(bank)
+    for left in range(emulator.emulator_count(b"allocations")):
+        become(allocations=left)
+        with pytest.raises(RuntimeError, match="too little free memory"):
+            code.NearestIndex(bank)
+    become(allocations=-1)
+    assert code.NearestIndex(bank).variant == "walking" and not caplog.text
+
+
+@needs_cuda
+def test_the_check_of_walking_products_has_the_bank_once(rng, emulator):
+    bank = rng.standard_normal((300, 40), dtype=np.float32)
+    emulator.emulator_count(b"allocations")
+    code.NearestIndex(bank, variant="walking")
+    unchecked = emulator.emulator_count(b"allocations")
+    assert code.NearestIndex(bank).variant == "walking"
+    assert emulator.emulator_count(b"allocations") == unchecked + 5  # queries, as they are and prepared; scores; counts
+
+
+@needs_cuda
+def test_a_variant_that_ends_the_context_is_named(rng, emulator, become):
+    become(faults=4)
+    with pytest.raises(RuntimeError, match="allocating memory .*IllegalAddress.*; given up before: walking: .*shared"):
+        code.NearestIndex(rng.standard_normal((300, 40), dtype=np.float32))
+
+
 def marked(score, slot, digits):
     bits = np.float32(score).view(np.uint32) & ~np.uint32((1 << digits) - 1) | np.uint32(slot)
     return bits.view(np.float32)
@@ -194,6 +224,19 @@ def test_kernels_begin_early_where_the_card_can(rng, emulator, become):
         assert emulator.emulator_count(b"early") == early
         code.NearestIndex(bank, variant="plain").search(features, 1)
         assert emulator.emulator_count(b"early") == 0
+        code.NearestIndex(bank)  # checks four times
+        assert emulator.emulator_count(b"early") == 4 * early
+
+
+@needs_cuda
+@pytest.mark.parametrize("capability", [80, 86, 90])
+@pytest.mark.parametrize("widths", [(200, 40), (40, 200)])
+def test_indexes_of_other_widths_leave_each_other_their_memory(rng, become, capability, widths):
+    become(capability=capability)
+    banks = [rng.standard_normal((300, d), dtype=np.float32) for d in widths]
+    indexes = [code.NearestIndex(bank, variant="walking") for bank in banks]
+    for bank, index in zip(banks, indexes, strict=True):
+        np.testing.assert_array_equal(index.search(bank[:20], 1)[1][:, 0], np.arange(20))
 
 
 @needs_cuda

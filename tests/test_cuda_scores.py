@@ -255,10 +255,26 @@ def test_codes_take_no_more_dimensions_than_they_can_turn():
         code.NearestIndex(np.ones((3, 1537), np.float32), variant="int8")
 
 
-@pytest.mark.parametrize(("capability", "rows"), [(86, 2047), (87, 2048), (90, 2048), (120, 2048)])
-def test_cards_that_codes_are_for(rng, capability, rows):
+@pytest.mark.parametrize(
+    ("capability", "geforce", "rows", "codes"),
+    [
+        (86, 1, 2047, False), (120, 1, 2048, True), (86, 0, 8191, False), (89, 0, 8192, True), (87, 0, 2048, False),
+        (90, 0, 8192, False),
+    ],
+)  # fmt: skip
+def test_cards_that_codes_are_for(rng, capability, geforce, rows, codes):
     library = emulated_driver()
     library.emulator_set(b"capability", capability)
+    library.emulator_set(b"geforce", geforce)
     index = code.NearestIndex(usual(rng, rows, 34))
     library.emulator_set(b"capability", 86)
-    assert (index.variant == "int8") == (capability == 120)
+    library.emulator_set(b"geforce", 1)
+    assert (index.variant == "int8") == codes
+
+
+def test_scores_are_of_one_part_and_a_known_k(rng):
+    index = code.NearestIndex(usual(rng, 20, 34), work_bytes=1)
+    assert index.group_scores(usual(rng, 128, 34), 16)
+    for n, k in ((129, 1), (0, 1), (5, 0), (5, 17)):
+        with pytest.raises(ValueError, match="one part"):
+            index.group_scores(usual(rng, n, 34), k)

@@ -62,8 +62,7 @@ std::unique_ptr<NearestIndex> make_index(const Floats& bank, std::size_t work_by
             .attr("getLogger")("edgead.kernels.cuda")
             .attr("warning")(
                 "a faster way to the nearest patches does not work on this GPU, and another one takes its place; "
-                "please "
-                "report this: %s",
+                "please report this: %s",
                 index->given_up());
     return index;
 }
@@ -104,6 +103,8 @@ py::tuple group_scores(NearestIndex& index, const Floats& features, int k) {
     require(features.ndim() == 2 && static_cast<std::size_t>(features.shape(1)) == index.dimension(),
             "features must be (n, d) with the memory bank's d");
     const auto n = features.shape(0);
+    require(n >= 1 && static_cast<std::size_t>(n) <= index.most_queries() && k >= 1 && k <= NearestIndex::max_k,
+            "features must be of one part, and k from 1 to 16");
     const NearestIndex::Scored found = index.group_scores(features.data(), static_cast<std::size_t>(n), k);
     const py::ssize_t count = found.count;
     return py::make_tuple(Floats({n, count, py::ssize_t{2}}, &found.minima.data()->x),

@@ -1,4 +1,5 @@
 // Whether the scores of one variant of the products agree with those of plain ones, each within its own bounds.
+#include "grid_order.cuh"
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -31,6 +32,7 @@ __device__ bool agrees(const GroupScores& scores, const GroupScores& plain, std:
 
 __global__ void __launch_bounds__(check_threads)
     check_kernel(GroupScores scores, GroupScores plain, std::int64_t rows, std::int64_t queries, unsigned* differing) {
+    wait_for_kernel_ahead();
     const std::int64_t number = static_cast<std::int64_t>(blockIdx.x) * check_threads + threadIdx.x;
     const std::int64_t query = number / scores.count;
     if (query >= queries) return;
@@ -46,8 +48,9 @@ __global__ void __launch_bounds__(check_threads)
 
 void count_differing(const GroupScores& scores, const GroupScores& plain, std::int64_t rows, std::int64_t queries,
                      unsigned* differing, cudaStream_t stream) {
-    launch(check_kernel, {(queries * scores.count + check_threads - 1) / check_threads, check_threads, stream}, scores,
-           plain, rows, queries, differing);
+    // Early where what reads the minima in a search begins early: that is tried, too.
+    const std::int64_t blocks = (queries * scores.count + check_threads - 1) / check_threads;
+    launch(check_kernel, {blocks, check_threads, stream, 0, scores.early}, scores, plain, rows, queries, differing);
 }
 
 }  // namespace edgead::cuda

@@ -1,6 +1,8 @@
 #include "code_products.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <iterator>
 
 #include "layout.cuh"
 
@@ -8,13 +10,10 @@ namespace edgead::cuda {
 namespace {
 
 // From how many rows on the time that products save is more than that of the rows that are measured beyond those that
-// halves leave; a model says so (benchmarks/RESULTS.md). GeForce has int8 at four times the rate of halves that are
-// summed in float32, Orin at twice.
-struct Worth {
-    int capability;
-    std::int64_t rows;
-};
-constexpr Worth worth[] = {{86, 2048}, {87, 8192}, {89, 2048}, {120, 2048}};
+// halves leave; a model says so (benchmarks/RESULTS.md). Int8 has four times the rate of halves that are summed in
+// float32 on GeForce, and twice on the other cards: Orin, A10, L4, RTX A6000.
+constexpr int capabilities[] = {86, 87, 89, 120};
+constexpr std::int64_t geforce_rows = 2048, other_rows = 8192;
 
 }  // namespace
 
@@ -23,9 +22,8 @@ bool codes_work(const Card&, const Problem& problem) {
 }
 
 bool codes_suit(const Card& card, const Problem& problem) {
-    for (const Worth& of : worth)
-        if (card.capability == of.capability) return problem.rows >= of.rows;
-    return false;
+    return std::count(std::begin(capabilities), std::end(capabilities), card.capability) > 0 &&
+           problem.rows >= (card.geforce ? geforce_rows : other_rows);
 }
 
 void CodedMemory::reserve(std::int64_t padded, int depth) {

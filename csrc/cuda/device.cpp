@@ -1,6 +1,6 @@
 #include "device.h"
 
-#include <stdexcept>
+#include <cstring>
 
 namespace edgead::cuda {
 namespace {
@@ -34,8 +34,12 @@ const char* advice(cudaError_t status) {
 void check(cudaError_t status, const char* doing) {
     if (status == cudaSuccess) return;
     cudaGetLastError();  // an error that can be survived is not reported again by the next call
-    throw std::runtime_error(std::string("CUDA: ") + doing + " failed with " + cudaGetErrorName(status) + " (" +
-                             cudaGetErrorString(status) + "): " + advice(status));
+    const std::string problem = std::string("CUDA: ") + doing + " failed with " + cudaGetErrorName(status) + " (" +
+                                cudaGetErrorString(status) + "): " + advice(status);
+    if (status == cudaErrorMemoryAllocation ||
+        (status >= cudaErrorStreamCaptureUnsupported && status <= cudaErrorStreamCaptureWrongThread))
+        throw OutsideError(problem);
+    throw std::runtime_error(problem);
 }
 
 int device_count() {
@@ -62,7 +66,7 @@ Card current_card() {
     cudaDeviceProp properties;
     check(cudaGetDeviceProperties(&properties, current_device()), "asking for the device");
     return {properties.major * 10 + properties.minor, properties.multiProcessorCount,
-            properties.sharedMemPerMultiprocessor};
+            properties.sharedMemPerMultiprocessor, std::strstr(properties.name, "GeForce") != nullptr};
 }
 
 int current_device() {

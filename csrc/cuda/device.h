@@ -7,11 +7,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 
 namespace edgead::cuda {
 
-// Throws std::runtime_error if `status` is an error; `doing` completes "... failed".
+// An error for which no kernel is to blame: too little memory, or a call that cannot be captured.
+struct OutsideError : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// Throws std::runtime_error, or OutsideError, if `status` is an error; `doing` completes "... failed".
 void check(cudaError_t status, const char* doing);
 
 int device_count();                   // 0 where there is no driver
@@ -23,6 +29,7 @@ struct Card {
     int capability;  // 86 for 8.6
     int multiprocessors;
     std::size_t shared_bytes;  // of shared memory, on one multiprocessor
+    bool geforce = false;      // whose tensor cores sum halves in float32 at half the rate of other cards
 };
 Card current_card();
 

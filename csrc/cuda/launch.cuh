@@ -47,7 +47,8 @@ bool begins_early(void (*kernel)(Parameters...), const Card& card) {
     return card.capability >= 90 && attributes.ptxVersion >= 90 && CUDART_VERSION >= 12030 && driver >= 12030;
 }
 
-// Also lets its blocks have so much shared memory, which is more than they may have without asking.
+// Also lets its blocks have so much shared memory, which is more than they may have without asking. It is the kernel's,
+// on this device, until the next call: the same for all who launch it.
 template <typename... Parameters>
 void load(void (*kernel)(Parameters...), std::size_t shared_bytes) {
     load(kernel);

@@ -59,6 +59,7 @@ public:
         std::vector<float> centre;   // (d)
         int count, tiles;
     };
+    std::size_t most_queries() const { return most_queries_; }  // of one part
     Scored group_scores(const float* features, std::size_t n, int k);
 
 private:

@@ -50,7 +50,14 @@ std::string difference(Products& products, const Bank& bank, const float* rows, 
         counts(3 * sizeof(unsigned));
     auto* const count = counts.as<unsigned>();  // of what differs; the first bad query of either
     unsigned seen[3];
-    const std::unique_ptr<Products> plain = make_plain(bank, stream);
+    // What has the bank as halves is judged by plain products of these.
+    std::unique_ptr<HalfProducts> other;
+    auto* plain = dynamic_cast<HalfProducts*>(&products);
+    if (!plain) {
+        other = std::make_unique<HalfProducts>(bank);
+        other->prepare_bank(stream);
+        plain = other.get();
+    }
     const WaitsAtEnd waits(stream);
     copy_in(there.data(), queries.data(), queries.size() * sizeof(float), stream);
     check(cudaMemsetAsync(count, 0, sizeof(unsigned), stream), "clearing memory");
@@ -58,7 +65,7 @@ std::string difference(Products& products, const Bank& bank, const float* rows, 
     plain->reserve(2 * tile_rows);
     products.reserve(2 * tile_rows);
     plain->prepare({there.as<float>(), most_probes, bank.rows.d}, count + 1, 0, stream);
-    const GroupScores known = plain->minima(0, bank.rows.count, 1, expected.as<float2>(), stream);
+    const GroupScores known = plain->HalfProducts::minima(0, bank.rows.count, 1, expected.as<float2>(), stream);
     for (const Probe& probe : kinds) {
         products.prepare({there.as<float>(), probe.queries, bank.rows.d}, count + 2, 0, stream);
         products.assume(probe.assumed);
@@ -92,17 +99,22 @@ Chosen choose_products(const std::string& name, const Bank& bank, const float* r
         if (!variant.works(card, problem) || (name.empty() ? !variant.suits(card, problem) : name != variant.name))
             continue;
         const bool last = &variant == &variants().back();
-        if (last || !name.empty()) return {variant.make(bank, stream), variant.name, given_up};
-        std::string problem;
+        std::string reason;
         try {
+            if (last || !name.empty()) return {variant.make(bank, stream), variant.name, given_up};
             std::unique_ptr<Products> products = variant.make(bank, stream);
             const WaitsAtEnd waits(stream);
-            problem = difference(*products, bank, rows, stream);
-            if (problem.empty()) return {std::move(products), variant.name, given_up};
+            reason = difference(*products, bank, rows, stream);
+            if (reason.empty()) return {std::move(products), variant.name, given_up};
+        } catch (const OutsideError&) {
+            throw;
         } catch (const std::runtime_error& error) {
-            problem = error.what();
+            if (last && !given_up.empty())  // what ended the context is not the last one's
+                throw std::runtime_error(error.what() + ("; given up before: " + given_up));
+            if (last || !name.empty()) throw;
+            reason = error.what();
         }
-        given_up += (given_up.empty() ? "" : "; ") + std::string(variant.name) + ": " + problem;
+        given_up += (given_up.empty() ? "" : "; ") + std::string(variant.name) + ": " + reason;
     }
     throw std::invalid_argument("no variant of the products is named " + name + " and suits this card and bank");
 }

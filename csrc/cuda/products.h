@@ -10,7 +10,8 @@
 //   make     allocates, loads every kernel that will be launched, and only then, as memory that goes must not be in use,
 //            puts what prepares the bank into the stream; returns the bank's Products
 // When an index is made, a variant other than "plain" is checked once against that on the card (choose_products), and
-// given up, with a warning, where it differs by more than its bounds or fails. A fault costs speed and no result.
+// given up, with a warning, where it differs by more than its bounds or a call is refused: that costs speed and no
+// result. An illegal address ends the context, and a kernel that hangs is waited for: these are not survived.
 #pragma once
 
 #include <cstddef>
@@ -76,7 +77,8 @@ struct Chosen {
 };
 
 // Makes the first variant that suits and passes the check, or the one that is named, as it is. `rows`: the bank on the
-// host. Waits for the stream. Throws std::invalid_argument if no variant of that name works.
+// host. Waits for the stream. Throws std::invalid_argument if no variant of that name works, OutsideError where memory
+// or a capture forbids the check, and names the variants that were given up if the last one fails, too.
 Chosen choose_products(const std::string& name, const Bank& bank, const float* rows, bool in_ranges,
                        cudaStream_t stream);
 

@@ -13,6 +13,9 @@ namespace edgead::cuda {
 // Of the kernel that fit a multiprocessor, by their registers.
 constexpr int blocks_per_multiprocessor = 2;
 
+// What each of these blocks may have at most, whatever the bank.
+std::size_t most_shared_bytes(const Card& card);
+
 struct Walk {
     int tiles;           // of the bank, of one group
     int groups;          // of one block, one after another
@@ -37,6 +40,6 @@ void walking_minima(const PreparedRows& queries, std::int64_t query_count, const
                     std::int64_t padded_bank, int d, const Walk& walk, bool early, float2* minima, cudaStream_t stream);
 
 // Whether it can begin early (launch.cuh).
-bool load_walking_kernel(const Card& card, std::size_t shared_bytes);
+bool load_walking_kernel(const Card& card);
 
 }  // namespace edgead::cuda

@@ -14,6 +14,10 @@ int steps_of(int d) { return (d + tile_depth - 1) / tile_depth; }
 
 }  // namespace
 
+std::size_t most_shared_bytes(const Card& card) {
+    return card.shared_bytes / blocks_per_multiprocessor - reserved_shared;
+}
+
 std::size_t Walk::shared_bytes() const {
     return static_cast<std::size_t>(2 * norm_chunks + (stages + query_places) * tile_chunks) * chunk_bytes;
 }
@@ -36,19 +40,18 @@ Walk choose_walk(const Card& card, std::int64_t queries, std::int64_t padded_ban
     best.trimmed_groups = 2 * best.groups;
     for (const auto& [stages, places] : {std::pair{3, steps_of(d)}, {2, steps_of(d)}, {3, 3}}) {
         best.stages = stages, best.query_places = places;
-        if (best.shared_bytes() + reserved_shared <= card.shared_bytes / blocks_per_multiprocessor) break;
+        if (best.shared_bytes() <= most_shared_bytes(card)) break;
     }
     return best;
 }
 
 bool walks(const Card& card, int d) {
-    return steps_of(d) > 1 && choose_walk(card, 1, tile_rows, d, 1).shared_bytes() + reserved_shared <=
-                                  card.shared_bytes / blocks_per_multiprocessor;
+    return steps_of(d) > 1 && choose_walk(card, 1, tile_rows, d, 1).shared_bytes() <= most_shared_bytes(card);
 }
 
 WalkingProducts::WalkingProducts(const Bank& bank) : HalfProducts(bank), card_(current_card()) {
     const std::int64_t padded = whole_tiles(bank.rows.count);
-    early_ = load_walking_kernel(card_, choose_walk(card_, 1, padded, bank.rows.d, 1).shared_bytes());
+    early_ = load_walking_kernel(card_);
     for (int tiles = 1; tiles <= most_tiles; tiles *= 2)
         extents_of(tiles).grow(static_cast<std::size_t>(group_count(padded, tiles)) * sizeof(Extent));
 }

@@ -194,8 +194,8 @@ void walking_minima(const PreparedRows& queries, std::int64_t query_count, const
            walk, full_tiles, static_cast<int>(full_blocks));
 }
 
-bool load_walking_kernel(const Card& card, std::size_t shared_bytes) {
-    load(walking_products_kernel, shared_bytes);
+bool load_walking_kernel(const Card& card) {
+    load(walking_products_kernel, most_shared_bytes(card));
     return begins_early(walking_products_kernel, card);
 }
 

@@ -111,6 +111,7 @@ enum cudaError_t {
     cudaErrorStreamCaptureInvalidated = 901,
     cudaErrorStreamCaptureIsolation = 905,
     cudaErrorCapturedEvent = 907,
+    cudaErrorStreamCaptureWrongThread = 908,
 };
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
@@ -176,6 +177,7 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
                           : capability == 87                   ? 164
                                                                : 100;
     *properties = {"emulator", capability / 10, minor, emulator::multiprocessors(), std::size_t(kilobytes) << 10};
+    if (emulator::geforce()) std::strcpy(properties->name, "GeForce emulator");
     return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** data, std::size_t bytes) { return cudaError_t(emulator::allocate(data, bytes)); }
@@ -218,6 +220,7 @@ cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribut
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
     cudaDeviceProp properties;
     cudaGetDeviceProperties(&properties, 0);
+    if (emulator::faults() == 4) return cudaError_t(emulator::end_context());
     if (emulator::faults() == 2 || value > int(properties.sharedMemPerMultiprocessor) - 1024)
         return cudaErrorInvalidValue;
     emulator::views.allow_shared(reinterpret_cast<const void*>(kernel), std::size_t(value));

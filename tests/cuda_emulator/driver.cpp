@@ -63,13 +63,16 @@ thread_local std::vector<void*> current;
 std::map<std::string, int> settings{
     {"capability", 86},  // of the card
     {"multiprocessors", 4},
+    {"geforce", 1},
     {"faults", 0},
-    {"integrated", 0},  // 1: host and card have one memory
-    {"maps", 1},        // 0: the card has no addresses for memory of the host
-    {"modules", 0},     // what loading a kernel fails with
-    {"copies", -1},     // from the device to the host, until one fails
-    {"graphs", 0},      // what instantiating one fails with
-    {"kernels", 0},     // what waiting for one fails with
+    {"ended", 0},         // what allocating fails with
+    {"allocations", -1},  // until one finds too little memory
+    {"integrated", 0},    // 1: host and card have one memory
+    {"maps", 1},          // 0: the card has no addresses for memory of the host
+    {"modules", 0},       // what loading a kernel fails with
+    {"copies", -1},       // from the device to the host, until one fails
+    {"graphs", 0},        // what instantiating one fails with
+    {"kernels", 0},       // what waiting for one fails with
 };
 
 bool inside(const Memory& memory, const void* place, std::size_t bytes) {
@@ -95,7 +98,9 @@ int refuse_in_a_capture_of_this_thread() {
 
 int allocate_in(Memory& memory, void** data, std::size_t bytes, int file = -1) {
     if (const int refused = refuse_in_a_capture_of_this_thread()) return refused;
+    if (settings["ended"]) return settings["ended"];
     if (bytes > std::size_t{1} << 33) return out_of_memory;
+    if (settings["allocations"] >= 0 && settings["allocations"]-- == 0) return out_of_memory;
     ++counts["allocations"];
     const int flags = file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
     *data = mmap(nullptr, std::max<std::size_t>(bytes, 1), PROT_READ | PROT_WRITE, flags, file, 0);
@@ -285,7 +290,9 @@ void protect(bool protect) {
 
 int capability() { return settings["capability"]; }
 int multiprocessors() { return settings["multiprocessors"]; }
+bool geforce() { return settings["geforce"]; }
 int faults() { return settings["faults"]; }
+int end_context() { return settings["ended"] = 700; }
 
 void count_early() {
     const Lock lock(all);
