@@ -26,7 +26,7 @@ TENSORRT = Flavour("tensorrt", "10.3", object())
 @pytest.fixture
 def artifact(once, tmp_path, monkeypatch) -> Artifact:
     """A model with an engine for the GPU that seems to be here; what is in it is not looked at."""
-    monkeypatch.setattr(engine, "build_engine", lambda *given: (b"engine", {}))
+    monkeypatch.setattr(engine, "build_engine", lambda *given, **options: (b"engine", {}))
     for module in (engine, device):
         monkeypatch.setattr(module, "find_gpu", lambda: GPU)
     monkeypatch.setattr(engine, "find_flavour", lambda target: TENSORRT)
