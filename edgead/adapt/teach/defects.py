@@ -46,7 +46,7 @@ SHARE = 0.2
 START, STEEPEST = 3.0, 8.0
 # Where fewer good parts than this lie above the limit that unknown defects would have, it says too little to choose by.
 _ABOVE, _STEEPEST_OF_FEW = 2, 2.0
-# Slopes that are tried, the steepest first; the head takes none above the last one.
+# Slopes that are tried, as shares of the steepest one; and the steepest that a head may have.
 _SLOPES, _TAKEN = np.geomspace(1, 1e-3, 100), 1e30
 # Without a mask the patches that stand out most are taken for the defect. Ours, and no other number was tried.
 PATCHES = 20
