@@ -65,46 +65,24 @@ __device__ __forceinline__ void write_minima(const Sums<blocks, int>& sums, cons
 __global__ void __launch_bounds__(product_threads, 2)
     code_products_kernel(CodedRows queries, CodedRows bank, const Step* group_steps, int d, int depth, float2* minima,
                          int query_tiles, std::int64_t groups) {
-    __shared__ uint4 tiles[stages][2][tile_chunks];
+    __shared__ uint4 places[stages][2][tile_chunks];
     const std::int64_t first_query = static_cast<std::int64_t>(blockIdx.x % query_tiles) * tile_rows;
     const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x / query_tiles) * tile_rows;
-    const std::int8_t* left = first_chunk(queries.codes + first_query * depth, depth);
-    const std::int8_t* right = first_chunk(bank.codes + first_row * depth, depth);
-    const auto fetch = [&](int tile) {
-        if (tile * tile_codes < depth) {
-            load_tile(tiles[tile % stages][0], left + tile * tile_codes, depth);
-            load_tile(tiles[tile % stages][1], right + tile * tile_codes, depth);
-        }
-        commit_copies();
-    };
     const int lane = threadIdx.x % warp_lanes, warp = threadIdx.x / warp_lanes;
     const int warp_query = warp / warps_along_rows * warp_queries, warp_row = warp % warps_along_rows * warp_rows;
     const std::int64_t first_group = (first_row + warp_row) / group_rows;
-    for (int tile = 0; tile < stages - 1; ++tile) fetch(tile);
-    const Step of_group = group_steps[first_group + lane % warp_groups];
     const Step* of_queries = queries.step + first_query + warp_query;
-    float inverse[lane_queries];
-#pragma unroll
-    for (int r = 0; r < lane_queries; ++r) inverse[r] = of_queries[lane_query(lane, r, 16)].inverse * of_group.inverse;
+    Step of_group;
     Sums<blocks, int> sums;
-    start_sums(sums, inverse, bank.half_norm + first_row + warp_row);
-    const auto next = [&](int tile) -> const uint4(&)[2][tile_chunks] {
-        wait_for_copies<stages - 2>();
-        // Now this tile is there for all, and all have done with the one before, whose place the next copies take.
-        __syncthreads();
-        fetch(tile + stages - 1);
-        return tiles[tile % stages];
-    };
-    static_assert(tile_codes == 64, "");
-    int tile = 0;
-    for (; tile * tile_codes + 32 < d; ++tile) {
-        const uint4(&now)[2][tile_chunks] = next(tile);
-        multiply_tiles<2, 16>(sums, now[0], now[1], warp_query, warp_row);
-    }
-    if (tile * tile_codes < d) {
-        const uint4(&now)[2][tile_chunks] = next(tile);
-        multiply_tiles<1, 16>(sums, now[0], now[1], warp_query, warp_row);
-    }
+    multiply_rows(sums, places, queries.codes + first_query * depth, bank.codes + first_row * depth, d, depth,
+                  warp_query, warp_row, [&] {
+                      of_group = group_steps[first_group + lane % warp_groups];
+                      float inverse[lane_queries];
+#pragma unroll
+                      for (int r = 0; r < lane_queries; ++r)
+                          inverse[r] = of_queries[lane_query(lane, r, 16)].inverse * of_group.inverse;
+                      start_sums(sums, inverse, bank.half_norm + first_row + warp_row);
+                  });
     float unit[lane_queries];
 #pragma unroll
     for (int r = 0; r < lane_queries; ++r) unit[r] = of_queries[lane_query(lane, r, 16)].size * of_group.size;

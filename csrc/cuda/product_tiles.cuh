@@ -61,6 +61,42 @@ __device__ __forceinline__ void multiply_tiles(Sums<blocks, Sum>& sums, const ui
     }
 }
 
+// Products of one tile of queries with one of the bank, of `d` numbers a row in memory that has `depth`, added to what
+// `start` makes of the sums while the first copies are under way.
+template <typename Number, int blocks, typename Sum, typename Start>
+__device__ __forceinline__ void multiply_rows(Sums<blocks, Sum>& sums, uint4 (&places)[stages][2][tile_chunks],
+                                              const Number* queries, const Number* bank, int d, int depth,
+                                              int first_query, int first_row, const Start& start) {
+    constexpr int numbers = row_chunks * chunk_bytes / sizeof(Number);
+    queries = first_chunk(queries, depth);
+    bank = first_chunk(bank, depth);
+    const auto fetch = [&](int tile) {
+        if (tile * numbers < depth) {
+            load_tile(places[tile % stages][0], queries + tile * numbers, depth);
+            load_tile(places[tile % stages][1], bank + tile * numbers, depth);
+        }
+        commit_copies();
+    };
+    for (int tile = 0; tile < stages - 1; ++tile) fetch(tile);
+    start();
+    const auto next = [&](int tile) -> const uint4(&)[2][tile_chunks] {
+        wait_for_copies<stages - 2>();
+        // Now this tile is there for all, and all have done with the one before, whose place the next copies take.
+        __syncthreads();
+        fetch(tile + stages - 1);
+        return places[tile % stages];
+    };
+    int tile = 0;
+    for (; tile * numbers + numbers / 2 < d; ++tile) {
+        const uint4(&now)[2][tile_chunks] = next(tile);
+        multiply_tiles<2, 16>(sums, now[0], now[1], first_query, first_row);
+    }
+    if (tile * numbers < d) {
+        const uint4(&now)[2][tile_chunks] = next(tile);
+        multiply_tiles<1, 16>(sums, now[0], now[1], first_query, first_row);
+    }
+}
+
 // What a lane has of the queries: two rows, lane / 4 and lane / 4 + 8, of each product.
 constexpr int halves = 2;
 __device__ constexpr int lane_query(int lane, int r, int apart) {

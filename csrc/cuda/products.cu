@@ -19,45 +19,21 @@ constexpr int blocks = warp_queries / 16, lane_queries = blocks * halves;
 __global__ void __launch_bounds__(product_threads, 2)
     products_kernel(PreparedRows queries, PreparedRows bank, int d, int depth, float2* minima, int query_tiles,
                     std::int64_t groups) {
-    __shared__ uint4 tiles[stages][2][tile_chunks];
+    __shared__ uint4 places[stages][2][tile_chunks];
     const std::int64_t first_query = static_cast<std::int64_t>(blockIdx.x % query_tiles) * tile_rows;
     const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x / query_tiles) * tile_rows;
-    const std::uint16_t* left = first_chunk(queries.halves + first_query * depth, depth);
-    const std::uint16_t* right = first_chunk(bank.halves + first_row * depth, depth);
-    const auto fetch = [&](int tile) {
-        if (tile * tile_depth < depth) {
-            load_tile(tiles[tile % stages][0], left + tile * tile_depth, depth);
-            load_tile(tiles[tile % stages][1], right + tile * tile_depth, depth);
-        }
-        commit_copies();
-    };
-    const int warp = threadIdx.x / warp_lanes;
+    const int lane = threadIdx.x % warp_lanes, warp = threadIdx.x / warp_lanes;
     const int warp_query = warp / warps_along_rows * warp_queries, warp_row = warp % warps_along_rows * warp_rows;
-    for (int tile = 0; tile < stages - 1; ++tile) fetch(tile);
-    const int lane = threadIdx.x % warp_lanes;
+    const float* weights = queries.weight + first_query + warp_query;
     float weight[lane_queries];
-#pragma unroll
-    for (int r = 0; r < lane_queries; ++r)
-        weight[r] = queries.weight[first_query + warp_query + lane_query(lane, r, 16)] * bank.weight[0];
     Sums<blocks> sums;
-    start_sums(sums, weight, bank.half_norm + first_row + warp_row);
-    const auto next = [&](int tile) -> const uint4(&)[2][tile_chunks] {
-        wait_for_copies<stages - 2>();
-        // Now this tile is there for all, and all have done with the one before, whose place the next copies take.
-        __syncthreads();
-        fetch(tile + stages - 1);
-        return tiles[tile % stages];
-    };
-    static_assert(tile_depth == 32, "");
-    int tile = 0;
-    for (; tile * tile_depth + 16 < d; ++tile) {
-        const uint4(&now)[2][tile_chunks] = next(tile);
-        multiply_tiles<2, 16>(sums, now[0], now[1], warp_query, warp_row);
-    }
-    if (tile * tile_depth < d) {
-        const uint4(&now)[2][tile_chunks] = next(tile);
-        multiply_tiles<1, 16>(sums, now[0], now[1], warp_query, warp_row);
-    }
+    multiply_rows(sums, places, queries.halves + first_query * depth, bank.halves + first_row * depth, d, depth,
+                  warp_query, warp_row, [&] {
+#pragma unroll
+                      for (int r = 0; r < lane_queries; ++r)
+                          weight[r] = weights[lane_query(lane, r, 16)] * bank.weight[0];
+                      start_sums(sums, weight, bank.half_norm + first_row + warp_row);
+                  });
     const std::uint32_t mask = ~15u | static_cast<unsigned>(d >> 31);
     minima += (first_query + warp_query) * groups + (first_row + warp_row) / group_rows + lane % warp_groups;
 #pragma unroll
