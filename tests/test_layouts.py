@@ -378,6 +378,14 @@ def test_half_a_layout_is_refused_in_words(tmp_path, made, case):
             read(data)
 
 
+@pytest.mark.parametrize("content", [b'{"images": [', b"\xff\xff"])
+def test_a_damaged_file_is_not_said_to_be_of_a_layout(tmp_path, content):
+    file = tmp_path / "listed.json"
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match="^[^ ]*listed.json is no (JSON|text in UTF-8)"):
+        read_layout(file)
+
+
 def test_runs_that_do_not_fill_the_image_are_found_by_data_show(tmp_path, made):
     """And where they are read for a metric."""
     data = of_coco(tmp_path, made, change=lambda c: c["annotations"][0]["segmentation"].update(counts=[7, 9]))

@@ -105,6 +105,8 @@ def read_layout(data: Path) -> DataSet | None:
         Half of a layout is there, or what a file says is wrong; or a file that is no list of images.
     """
     place = Place(data)
+    if file := place.file(".json"):
+        place.json(file)  # once for all layouts: a damaged file is of none
     for layout in LAYOUTS:
         try:
             found = layout.read(place)
