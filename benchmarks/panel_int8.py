@@ -8,19 +8,16 @@ refuses for its error is said so.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from edgead.export.calibration_images import find_calibration_images
-from edgead.export.precision import PrecisionPlan, add_precision
+from edgead.export.precision import PrecisionPlan, add_precision, times_as_fast
 from edgead.export.rewrite import ToleranceError
 
 from benchmarks.panel import in_passing, measure_setting, read_names
-from benchmarks.panel_measures import RUNTIMES, TIMED_FRAMES, WARM_UP, measure_outcomes, spread
+from benchmarks.panel_measures import RUNTIMES, TIMED_FRAMES, measure_outcomes, spread
 from benchmarks.panel_results import Results, result_key
 from benchmarks.panel_sets import PanelSet, add_panel_arguments, find_sets
 from benchmarks.panel_settings import Setting, build_settings, read_presets
@@ -76,20 +73,13 @@ def measure_int8(data: PanelSet, setting: Setting, model: Path) -> dict[str, Any
 
 
 def _frame_ratio(model: Path, images: Sequence[LabelledImage], runtime: str) -> float:
-    """Processor time of a frame in fp32 over that in int8, the median of frames that both judge in turns."""
+    """As `edgead.export.precision.times_as_fast`, on one engine."""
     frames = [load_image(image.path) for image in spread(images, TIMED_FRAMES)]
     with (
         Detector.load(model, runtime=runtime, precision="fp32") as fp32,
         Detector.load(model, runtime=runtime, precision=PRECISION) as int8,
     ):
-        pairs = [(_processor_s(fp32, frame), _processor_s(int8, frame)) for frame in frames]
-    return statistics.median(one / other for one, other in pairs[WARM_UP:])
-
-
-def _processor_s(detector: Detector, frame: np.ndarray) -> float:
-    begin_s = time.process_time()
-    detector.measure(frame)
-    return time.process_time() - begin_s
+        return times_as_fast(fp32, int8, frames)
 
 
 def _row(content: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
+import statistics
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -37,6 +39,7 @@ from edgead.errors import SettingsError
 SEARCH_INPUTS = 48
 MIN_SEARCH_IMAGES = 8
 SEARCH_MARGIN = 0.9
+WARM_UP_FRAMES = 3
 
 # Largest mean relative difference of the image scores from those of fp32. Good parts differ among themselves by some
 # percent; what int8 adds must be small beside that.
@@ -62,6 +65,8 @@ class PrecisionPlan:
         Open this graph when no precision is asked for.
     give_up_above : float
         Look for no layers to keep in float where int8 without them is further off than this, in tolerances.
+    least_gain : float
+        Make none that is fewer times as fast as fp32, see `times_as_fast`; 0 takes any.
     """
 
     precision: str
@@ -69,6 +74,7 @@ class PrecisionPlan:
     float_layers: Sequence[str] | None = None
     make_default: bool = False
     give_up_above: float = math.inf
+    least_gain: float = 0.0
 
     def check(self) -> None:
         """Raise SettingsError unless the precision is one that is made beside fp32."""
@@ -91,7 +97,7 @@ def add_precision(
     Raises
     ------
     ToleranceError
-        The new graph's scores are too far from those of fp32; says which layer to keep in float.
+        The new graph's scores are too far from those of fp32, and which layer to keep in float; or it gains too little.
     SettingsError
         An unknown precision or layer, int8 of a transformer, or too few images.
     """
@@ -155,6 +161,11 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         }
     of_fp32, good = GoodScores([], [], []), GoodScores([], [], [])
     with trial.open("fp32") as fp32, trial.open(plan.precision) as detector:
+        if plan.least_gain:
+            frames = search_images(images, draft.manifest.preprocessing).held_out
+            gain = times_as_fast(fp32, detector, [read_frame(path, draft.manifest.preprocessing) for path in frames])
+            if gain < plan.least_gain:
+                raise ToleranceError(f"the {plan.precision} graph is {gain:.2f} times as fast on this CPU", "take fp32")
         measured = good.collecting(_each(detector, images, partial(progress, f"calibrate {plan.precision}")))
         error = differences(of_fp32.collecting(_each(fp32, images)), measured)
         if not error.mean_score_error <= plan.score_tolerance:
@@ -189,6 +200,32 @@ def _each(detector: Detector, images: CalibrationImages, progress: Progress | No
         yield one
         if progress:
             progress(done, len(images.held_out))
+
+
+def times_as_fast(fp32: Detector, other: Detector, frames: Sequence[np.ndarray]) -> float:
+    """Divide the processor time of a frame in fp32 by that in another precision, here.
+
+    It is the median of frames that both measure in turns, of which the first few are not counted; what else the machine
+    does hardly changes it.
+
+    Parameters
+    ----------
+    fp32, other : Detector
+    frames : sequence of array
+        As `Detector.measure` takes them, more than `WARM_UP_FRAMES`.
+
+    Returns
+    -------
+    float
+    """
+    ratios = [_processor_s(fp32, frame) / _processor_s(other, frame) for frame in frames]
+    return statistics.median(ratios[WARM_UP_FRAMES:])
+
+
+def _processor_s(detector: Detector, frame: np.ndarray) -> float:
+    begin_s = time.process_time()
+    detector.measure(frame)
+    return time.process_time() - begin_s
 
 
 def _flips(before: Calibration, of_fp32: GoodScores, calibration: Calibration, good: GoodScores) -> int:

@@ -20,12 +20,12 @@ class ExportError(EdgeadError):
 
 
 class ToleranceError(ExportError):
-    """A graph of another precision moves the scores too far.
+    """A graph of another precision moves the scores too far, or gains too little.
 
     Attributes
     ----------
     found : str
-        How far, without what to do about it.
+        What it does, without what to do about it.
     """
 
     def __init__(self, found: str, remedy: str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
+from edgead.export import precision  # noqa: E402
 from edgead.export.calibration_images import CalibrationImages, find_calibration_images  # noqa: E402
 from edgead.export.rewrite import ToleranceError  # noqa: E402
 from fakes import edit_manifest  # noqa: E402
@@ -38,7 +39,26 @@ def asked(monkeypatch):
 
 def test_it_is_made_and_opened_by_default(model_copy, images, asked):
     int8.ship_int8(Artifact.load(model_copy), images)
-    assert [(plan.precision, plan.make_default) for plan in asked] == [("int8", True)]
+    assert [(plan.precision, plan.make_default, plan.least_gain) for plan in asked] == [("int8", True, 0.0)]
+
+
+@pytest.mark.parametrize(("precision", "least_gain"), [("auto", int8.LEAST_GAIN), ("int8", 0.0)])
+def test_with_avx2_alone_it_has_to_be_faster(model_copy, images, asked, monkeypatch, precision, least_gain):
+    monkeypatch.setattr(kernels, "multiplies_int8", lambda: False)
+    monkeypatch.setattr(kernels, "available_isas", lambda: ("baseline", "avx2"))
+    int8.ship_int8(Artifact.load(model_copy), images, precision)
+    assert [plan.least_gain for plan in asked] == [least_gain]
+
+
+def test_what_is_hardly_faster_is_not_made(model_copy, images, monkeypatch, line_data):
+    monkeypatch.setattr(kernels, "multiplies_int8", lambda: False)
+    monkeypatch.setattr(kernels, "available_isas", lambda: ("baseline", "avx2"))
+    times = iter([1.0, 9.0, 1.0, 9.0, 1.0, 9.0] + [1.09, 1.0] * 1000)  # the first frames do not count
+    monkeypatch.setattr(precision, "_processor_s", lambda detector, frame: next(times))
+    before = sorted(path.name for path in model_copy.iterdir())
+    artifact = int8.ship_int8(Artifact.load(model_copy), images)
+    assert sorted(path.name for path in model_copy.iterdir()) == before and artifact.manifest.precision == "fp32"
+    assert "Frames run in fp32: the int8 graph is 1.09 times as fast on this CPU." in advise(artifact, line_data, False)
 
 
 @pytest.mark.parametrize("reason", ["fp32 is asked for", "no instructions", "few images", "no convolution"])
@@ -46,6 +66,7 @@ def test_fp32_stays_without_a_word(model_copy, images, asked, monkeypatch, reaso
     precision = "fp32" if reason == "fp32 is asked for" else "auto"
     if reason == "no instructions":
         monkeypatch.setattr(kernels, "multiplies_int8", lambda: False)
+        monkeypatch.setattr(kernels, "available_isas", lambda: ("baseline",))
     if reason == "few images":
         images = CalibrationImages(images.ranges[:15], images.held_out[:15], images.source)
     if reason == "no convolution":

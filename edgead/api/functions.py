@@ -77,7 +77,7 @@ def train(
     latency_ms : float, optional
         With the preset "auto": budget of a frame on this machine.
     precision : {"auto", "fp32", "int8"}
-        Of the graph that is opened by default: "auto" is int8 where this CPU has instructions for it and it moves
+        Of the graph that is opened by default: "auto" is int8 where this CPU gains by it and it moves
         scores of good images by at most 1 % on average; those next to a limit may be judged otherwise then.
     colour : {"bgr", "rgb"}, optional
         Order of the channels of arrays and tensors, see `Detector.predict`.

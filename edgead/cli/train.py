@@ -115,7 +115,7 @@ def train(
     precision: Annotated[
         TrainedPrecision,
         typer.Option(
-            help="Graph that is opened by default: auto is int8 where this CPU has instructions for it and it moves "
+            help="Graph that is opened by default: auto is int8 where this CPU gains by it and it moves "
             "scores of good images by at most 1 % on average, and else fp32."
         ),
     ] = TrainedPrecision.auto,

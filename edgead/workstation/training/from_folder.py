@@ -23,7 +23,6 @@ from edgead.export.build import build_artifact, software_versions, write_draft
 from edgead.export.calibration_images import CalibrationImages
 from pydantic import ValidationError
 
-from edgead import kernels
 from edgead.adapt.finalize import CalibrationPlan, GoodScores, measure_good
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
@@ -44,7 +43,7 @@ from edgead.workstation.methods.method import Trained
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead.workstation.trainer.device import choose_device, peak_memory, use_cores
 from edgead.workstation.training.good_images import GoodImages, learnt_at_most
-from edgead.workstation.training.int8 import FP32, TRIES_INT8, check_precision, ship_int8
+from edgead.workstation.training.int8 import FP32, INT8, TRIES_INT8, check_precision, may_gain, ship_int8
 from edgead.workstation.training.log import TrainingLog
 
 # Of trainings, where nobody says how many.
@@ -58,7 +57,7 @@ _OF_IMAGES = {"ignored", "alignment", "tiles", "grey16", "relief"}
 
 def planned_stages(detector: str, precision: str) -> list[str]:
     """The stages of a training in their order, as far as they are known before it."""
-    of_int8 = TRIES_INT8 if precision != FP32 and kernels.multiplies_int8() else ()
+    of_int8 = TRIES_INT8 if precision == INT8 or (precision != FP32 and may_gain()) else ()
     return [READ, *_LEARNS.get(detector, ()), WRITE, CALIBRATE, *of_int8]
 
 
