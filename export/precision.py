@@ -6,7 +6,7 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -163,7 +163,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
     with trial.open("fp32") as fp32, trial.open(plan.precision) as detector:
         if plan.least_gain:
             frames = search_images(images, draft.manifest.preprocessing).held_out
-            gain = times_as_fast(fp32, detector, [read_frame(path, draft.manifest.preprocessing) for path in frames])
+            gain = times_as_fast(fp32, detector, (read_frame(path, draft.manifest.preprocessing) for path in frames))
             if gain < plan.least_gain:
                 raise ToleranceError(f"the {plan.precision} graph is {gain:.2f} times as fast on this CPU", "take fp32")
         measured = good.collecting(_each(detector, images, partial(progress, f"calibrate {plan.precision}")))
@@ -202,7 +202,7 @@ def _each(detector: Detector, images: CalibrationImages, progress: Progress | No
             progress(done, len(images.held_out))
 
 
-def times_as_fast(fp32: Detector, other: Detector, frames: Sequence[np.ndarray]) -> float:
+def times_as_fast(fp32: Detector, other: Detector, frames: Iterable[np.ndarray]) -> float:
     """Divide the processor time of a frame in fp32 by that in another precision, here.
 
     It is the median of frames that both measure in turns, of which the first few are not counted; what else the machine
@@ -211,7 +211,7 @@ def times_as_fast(fp32: Detector, other: Detector, frames: Sequence[np.ndarray])
     Parameters
     ----------
     fp32, other : Detector
-    frames : sequence of array
+    frames : iterable of array
         As `Detector.measure` takes them, more than `WARM_UP_FRAMES`.
 
     Returns
