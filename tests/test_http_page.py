@@ -220,7 +220,7 @@ def test_marks_of_parts_that_another_model_judged_are_not_passed_over_in_silence
         ("de-DE", "Als schlecht markierte Teile", "2 von einem anderen Modell beurteilt"),
     ):
         with opened_page(browser, url, locale=locale) as page:
-            # With the state the page above it grows: a press before that ends beside it.
+            # The page changes its layout when the state arrives.
             page.locator("#change-thresholds:enabled").wait_for(state="attached")
             page.get_by_text(re.compile("Details|Einzelheiten")).click()
             page.get_by_role("button", name=re.compile("Change limits|Grenzen ändern")).click()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
-from edgead.export import precision  # noqa: E402
 from edgead.export.calibration_images import CalibrationImages, find_calibration_images  # noqa: E402
 from edgead.export.rewrite import ToleranceError  # noqa: E402
 from fakes import edit_manifest  # noqa: E402
@@ -54,7 +53,7 @@ def test_what_is_hardly_faster_is_not_made(model_copy, images, monkeypatch, line
     monkeypatch.setattr(kernels, "multiplies_int8", lambda: False)
     monkeypatch.setattr(kernels, "available_isas", lambda: ("baseline", "avx2"))
     times = iter([1.0, 9.0, 1.0, 9.0, 1.0, 9.0] + [1.09, 1.0] * 1000)  # the first frames do not count
-    monkeypatch.setattr(precision, "_processor_s", lambda detector, frame: next(times))
+    monkeypatch.setattr("edgead.export.precision._processor_s", lambda detector, frame: next(times))
     before = sorted(path.name for path in model_copy.iterdir())
     artifact = int8.ship_int8(Artifact.load(model_copy), images)
     assert sorted(path.name for path in model_copy.iterdir()) == before and artifact.manifest.precision == "fp32"

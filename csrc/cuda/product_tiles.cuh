@@ -67,6 +67,7 @@ template <typename Number, int blocks, typename Sum, typename Start>
 __device__ __forceinline__ void multiply_rows(Sums<blocks, Sum>& sums, uint4 (&places)[stages][2][tile_chunks],
                                               const Number* queries, const Number* bank, int d, int depth,
                                               int first_query, int first_row, const Start& start) {
+    static_assert(row_chunks == 4, "a tile takes two steps of two chunks");
     constexpr int numbers = row_chunks * chunk_bytes / sizeof(Number);
     queries = first_chunk(queries, depth);
     bank = first_chunk(bank, depth);
