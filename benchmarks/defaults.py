@@ -36,9 +36,6 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
             "memory_bank_size": 20000,
             "window": 3,
         },
-        "  re-weighted by 9 neighbours": {"window": 5, "top_patches": 1, "reweight_neighbors": 9},
-        "  global score of weight 0.25": {"window": 5, "top_patches": 1, "global_weight": 0.25},
-        "  global score of weight 1": {"window": 5, "top_patches": 1, "global_weight": 1.0},
     },
     "mvg": {
         "mvg, every level, all components": {"reduction": "none"},
@@ -83,5 +80,5 @@ def main(arguments: list[str]) -> None:
         if options.only not in name:
             continue
         model = METHODS[options.detector].from_settings({**find_preset(options.detector, options.preset), **settings})
-        model.fit(Images(list(paths[: options.train]), model.preprocessing))
-        print(f"{name:40s} image AUROC {test.auroc(score_images(model, test.images)):.3f}", flush=True)
+        trained = model.fit(Images(list(paths[: options.train]), model.preprocessing))
+        print(f"{name:40s} image AUROC {test.auroc(score_images(trained, test.images)):.3f}", flush=True)

@@ -1,10 +1,10 @@
-"""Few-shot curves: what 1 to 32 good images are worth, as they are and augmented.
+"""Few-shot curves: what 1 to 32 good images are worth.
 
-    python -m benchmarks few_shot PANEL_FOLDER --tiles MAGNETIC_TILES -o WORK --preset fast --augment none,flips
+    python -m benchmarks few_shot PANEL_FOLDER --tiles MAGNETIC_TILES -o WORK --preset fast
 
 Each draw takes parts at random, one image of each; the first of them are the smaller draws. `patchcore` learns them,
 and the whole test set is ranked. Features of the test images are extracted once a set. Every number is kept in WORK, so
-that a run that was stopped goes on, and --plot draws it without measuring.
+that a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +28,9 @@ from edgead.metrics.ranking import auroc
 from edgead.workstation.methods import find_preset
 from edgead.workstation.methods.patchcore.detector import PatchCore
 
-NONE = "none"
-
 
 class Curves:
-    """Image AUROC of each set, preset, augmentation, number of good images and draw, kept in a file."""
+    """Image AUROC of each set, preset, number of good images and draw, kept in a file."""
 
     def __init__(self, file: Path):
         self._file = file
@@ -46,29 +43,18 @@ class Curves:
         self._rows["/".join(map(str, key))] = round(value, 5)
         write_whole(self._file, json.dumps(self._rows, indent=0, sort_keys=True).encode(), durable=False)
 
-    def of_preset(self, preset: str, name: str, kind: str, count: int) -> list[float]:
-        """What was measured with a preset, draw by draw."""
-        return self.draws(name, preset, kind, count)
-
     def draws(self, *key: object) -> list[float]:
-        """What was measured of a set, preset, augmentation and number, draw by draw."""
+        """What was measured of a set, preset and number, draw by draw."""
         start = "/".join(map(str, key)) + "/"
         return [value for name, value in self._rows.items() if name.startswith(start)]
 
 
 def main(arguments: list[str]) -> None:
-    """Measure what is missing, print a row as it comes, and draw the curves where they are asked for."""
+    """Measure what is missing, and print a row as it comes."""
     options = _parser().parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     curves = Curves(options.output / "few_shot.json")
     only = options.sets.split(",") if options.sets else [name for name in JUDGED if options.tiles or name != "tiles"]
-    kinds = options.augment.split(",")
-    if options.plot is not None:
-        from benchmarks.few_shot_plot import write
-
-        labels = {kind: "as they are" if kind == NONE else f"and {kind}" for kind in kinds}
-        write(only, labels, options.good, partial(curves.of_preset, options.preset), options.plot)
-        return
     for data in find_sets(options.panel, options.output, tiles=options.tiles, only=only):
         measure(data, options, curves)
 
@@ -77,17 +63,15 @@ def measure(data: PanelSet, options: argparse.Namespace, curves: Curves) -> None
     """Measure a set, and print the mean over the draws of each number of images."""
     test: tuple[np.ndarray, np.ndarray] | None = None
     most = len(set(grouped(data)[1]))
-    for kind in options.augment.split(","):
-        row = []
-        for count in (count for count in options.good if count <= most):
-            for number in range(options.draws):
-                key = (data.name, options.preset, kind, count, number)
-                if curves.find(*key) is None:
-                    test = test or test_features(data, options.preset, options.output)
-                    curves.keep(learn_and_rank(data, options.preset, kind, count, number, test), *key)
-            found = curves.draws(data.name, options.preset, kind, count)
-            row.append(f"{np.mean(found):.3f}")
-        print(f"| {data.name} | {options.preset} | {kind} | {' | '.join(row)} |", flush=True)
+    row = []
+    for count in (count for count in options.good if count <= most):
+        for number in range(options.draws):
+            key = (data.name, options.preset, count, number)
+            if curves.find(*key) is None:
+                test = test or test_features(data, options.preset, options.output)
+                curves.keep(learn_and_rank(data, options.preset, count, number, test), *key)
+        row.append(f"{np.mean(curves.draws(data.name, options.preset, count)):.3f}")
+    print(f"| {data.name} | {options.preset} | {' | '.join(row)} |", flush=True)
 
 
 def test_features(data: PanelSet, preset: str, work: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -107,12 +91,10 @@ def test_features(data: PanelSet, preset: str, work: Path) -> tuple[np.ndarray, 
     return np.load(file, mmap_mode="r"), np.array([image.is_defective for image in tests])
 
 
-def learn_and_rank(
-    data: PanelSet, preset: str, kind: str, count: int, number: int, test: tuple[np.ndarray, np.ndarray]
-) -> float:
+def learn_and_rank(data: PanelSet, preset: str, count: int, number: int, test: tuple[np.ndarray, np.ndarray]) -> float:
     """Image AUROC of a model of so many good images."""
     raw, defective = test
-    return auroc(defective, learnt_scores(build_method(preset, kind), draw(data, count, number), raw))
+    return auroc(defective, learnt_scores(build_method(preset), draw(data, count, number), raw))
 
 
 def learnt_scores(method: PatchCore, good: Sequence[Path], raw: np.ndarray) -> np.ndarray:
@@ -129,10 +111,8 @@ def learnt_scores(method: PatchCore, good: Sequence[Path], raw: np.ndarray) -> n
     return np.array(scores)
 
 
-def build_method(preset: str, kind: str = NONE) -> PatchCore:
-    """Build patchcore with kinds of changes, joined by +, that each good image is learnt with."""
-    augment = () if kind == NONE else tuple(kind.split("+"))
-    return PatchCore.from_settings({**find_preset("patchcore", preset), "augment": augment})
+def build_method(preset: str) -> PatchCore:
+    return PatchCore.from_settings(find_preset("patchcore", preset))
 
 
 def _numbers(text: str) -> Sequence[int]:
@@ -145,10 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_panel_arguments(parser, work="folder of features, numbers")
     parser.add_argument("--preset", default="fast", help="of patchcore")
-    parser.add_argument("--augment", default=NONE, metavar="KIND,...", help="none, and kinds of changes, joined by +")
     parser.add_argument(
         "--good", type=_numbers, default="1,2,4,8,16,32", metavar="N,...", help="numbers of good images"
     )
     parser.add_argument("--draws", type=int, default=5, help="choices of images")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw what is in WORK as SVG, measure nothing")
     return parser

@@ -13,7 +13,6 @@ from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, KnownDefects, fit_
 from edgead.heads.map import MapHead
 from edgead.heads.nearest import BANK, NearestHead
 from edgead.heads.patches import GRAPH_SCORE, USUAL, PatchHead
-from edgead.kernels import NearestPatches
 
 # Rows that float32 products put first; their distances are measured by differences then.
 _CANDIDATES = 4
@@ -29,15 +28,6 @@ class ScoreNodes:
     patch_scores: str
     image_scores: str
     witness: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """Of each of n h w patches: its score, (n, h w); the rows measured and their squared distances, (n h w, c)."""
-
-    scores: str
-    rows: str = ""
-    squares: str = ""
 
 
 def check_head(head: Head) -> None:
@@ -69,16 +59,14 @@ def score_nodes(
     """
     count, height, width = shape[:3]
     given = outputs[head.patches.name]
-    found = _nearest(nodes, head, given, shape, arrays[BANK]) if isinstance(head, NearestHead) else _Found(given)
-    scores = nodes.reshape(found.scores, count, height, width)
+    found = _nearest(nodes, head, given, shape, arrays[BANK]) if isinstance(head, NearestHead) else given
+    scores = nodes.reshape(found, count, height, width)
     witness = nodes("ReduceSum", given, keepdims=0)  # of scores it would not do: engines let infinity pass in a minimum
     if head.by_place:
         scores = nodes("Sub", scores, arrays[USUAL])
     total = ""
     if head.patch_weight:
         total = _of_patches(nodes, head, scores, shape)
-        if isinstance(head, NearestHead) and head.reweight_neighbors:
-            total = nodes("Mul", total, _rarity(nodes, head, scores, given, found, shape, arrays[BANK]))
         total = nodes("Mul", total, np.float32(head.patch_weight))
     if head.graph_weight:
         of_graph = nodes("Mul", nodes.reshape(outputs[GRAPH_SCORE], count, 1), np.float32(head.graph_weight))
@@ -147,8 +135,8 @@ def _of_patches(nodes: Nodes, head: PatchHead, scores: str, shape: tuple[int, ..
     return nodes("ReduceMean", nodes.several("TopK", flat, np.array([largest]), count=2)[0], np.array([1]))
 
 
-def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, ...], bank: np.ndarray) -> _Found:
-    """`NearestPatches`: products say which rows can be nearest, differences how far they are."""
+def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, ...], bank: np.ndarray) -> str:
+    """`NearestPatches`: products say which rows can be nearest, differences how far they are; scores (n h w,)."""
     count, height, width, depth = shape
     patches = count * height * width
     measured = min(head.num_neighbors + _CANDIDATES - 1, len(bank))
@@ -170,15 +158,12 @@ def _nearest(nodes: Nodes, head: NearestHead, features: str, shape: tuple[int, .
         rows = _least(nodes, nodes("Add", products, halves_name), len(halves), group, measured)
         rows = nodes("Min", rows, np.int64(len(bank) - 1))  # of NaN, a row that fills up can be the least
         differences = nodes("Sub", nodes("Gather", bank_name, rows), nodes("Unsqueeze", part, np.array([1])))
-        squares = nodes("ReduceSum", nodes("Mul", differences, differences), np.array([2]), keepdims=0)
-        found.append((rows, squares))
-    rows, squares = (each[0] if len(each) == 1 else nodes("Concat", *each, axis=0) for each in zip(*found, strict=True))
+        found.append(nodes("ReduceSum", nodes("Mul", differences, differences), np.array([2]), keepdims=0))
+    squares = found[0] if len(found) == 1 else nodes("Concat", *found, axis=0)
     if head.num_neighbors == 1:
-        scores = nodes("Sqrt", nodes("ReduceMin", squares, np.array([1]), keepdims=0))
-    else:
-        nearest, _ = nodes.several("TopK", squares, np.array([head.num_neighbors]), count=2, largest=0)
-        scores = nodes("ReduceMean", nodes("Sqrt", nearest), np.array([1]), keepdims=0)
-    return _Found(scores, rows, squares)
+        return nodes("Sqrt", nodes("ReduceMin", squares, np.array([1]), keepdims=0))
+    nearest, _ = nodes.several("TopK", squares, np.array([head.num_neighbors]), count=2, largest=0)
+    return nodes("ReduceMean", nodes("Sqrt", nearest), np.array([1]), keepdims=0)
 
 
 def _group_of(rows: int, measured: int) -> int:
@@ -201,34 +186,3 @@ def _least(nodes: Nodes, scores: str, count: int, group: int, least: int) -> str
     chosen = nodes("Div", found, np.int64(group))
     place = nodes("Sub", found, nodes("Mul", chosen, np.int64(group)))
     return nodes("Add", nodes("Mul", nodes("GatherElements", groups, chosen, axis=1), np.int64(group)), place)
-
-
-def _rarity(
-    nodes: Nodes,
-    head: NearestHead,
-    scores: str,
-    features: str,
-    found: _Found,
-    shape: tuple[int, ...],
-    bank: np.ndarray,
-) -> str:
-    """Weight of Roth et al. 2022, equation 7, (n, 1): which rows are around each row is known before."""
-    count, height, width, depth = shape
-    per_image = height * width
-    highest = nodes("ArgMax", nodes.reshape(scores, count, per_image), axis=1, keepdims=0)
-    highest = nodes("Add", highest, np.arange(count) * per_image)
-    patch = nodes("Gather", nodes.reshape(features, count * per_image, depth), highest)
-    squares, rows = (nodes("Gather", each, highest) for each in (found.squares, found.rows))
-    nearest = nodes("GatherElements", rows, nodes("ArgMin", squares, axis=1, keepdims=1), axis=1)
-    around = nodes("Gather", _around(bank, head.reweight_neighbors), nodes.reshape(nearest, count))
-    both = nodes("Gather", bank, nodes("Concat", nearest, around, axis=1))
-    differences = nodes("Sub", both, nodes("Unsqueeze", patch, np.array([1])))
-    distances = nodes("Sqrt", nodes("ReduceSum", nodes("Mul", differences, differences), np.array([2]), keepdims=0))
-    exponentials = nodes("Exp", nodes("Sub", distances, nodes("ReduceMax", distances, np.array([1]))))
-    own, others = nodes.several("Split", exponentials, np.array([1, head.reweight_neighbors]), count=2, axis=1)
-    return nodes("Sub", np.float32(1), nodes("Div", own, nodes("ReduceSum", others, np.array([1]))))
-
-
-def _around(bank: np.ndarray, neighbours: int) -> np.ndarray:
-    """The nearest rows of each row of a bank, itself among them, int64 (m, neighbours)."""
-    return NearestPatches(bank).search(bank, neighbours)[1].astype(np.int64)

@@ -482,7 +482,6 @@ def test_what_does_not_go_with_depth_is_refused_before_anything_is_read(deep_dat
     for settings, words in (
         ({"input": "rgb_relief"}, "mm.per.count"),
         ({"input": "rgb_relief", "mm_per_count": 0.1, "tiles": 32}, "take a plane"),
-        ({"input": "rgb_relief", "mm_per_count": 0.1, "settings": {"augment": ["flips"]}}, "other slopes"),
         ({"input": "rgb_relief", "mm_per_count": 0.1, "align": "x.png"}, "8-bit images"),
         ({"input": "grey12"}, "choose rgb, grey16, relief, rgb_relief"),
         ({"input": "relief"}, "mm.per.count"),
@@ -490,7 +489,6 @@ def test_what_does_not_go_with_depth_is_refused_before_anything_is_read(deep_dat
         ({"input": "relief", "mm_per_count": -1.0}, "above 0"),
         ({"input": "grey16", "clean": True}, "clean"),
         ({"input": "relief", "mm_per_count": 0.1, "tiles": 32}, "takes a plane|take a plane"),
-        ({"input": "relief", "mm_per_count": 0.1, "settings": {"augment": ["flips"]}}, "other slopes"),
         ({"input": "grey16", "detector": "simplenet"}, "simplenet learns from rgb images"),
         ({"input": "grey16", "preset": "auto"}, "8-bit images"),
     ):

@@ -98,7 +98,7 @@ def check_equal(device, head, outputs, bank, usual=None, hidden=None):
 @needs_gpu
 def test_nearest_patches_are_scored_as_on_the_host(device, rng):
     bank, features = rng.random((300, 20), np.float32), rng.random((2, 1, *GRID, 20), np.float32)
-    spec = NearestHead(window=3, top_patches=2, graph_weight=0.5, sigma_px=2.0)
+    spec = NearestHead(window=3, top_patches=2, sigma_px=2.0)
     check_equal(device, spec, features, bank)
 
 

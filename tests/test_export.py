@@ -97,7 +97,7 @@ def test_torch_and_deployed_agree(trained_model, line_data):
 @pytest.mark.slow
 def test_every_part_of_the_score_agrees(line_data, tmp_path):
     settings = {"backbone": "efficientnet_lite0", "image_size": (96, 96), "memory_bank_size": 200}
-    parts = {"reweight_neighbors": 3, "global_weight": 0.5, "num_neighbors": 2}
+    parts = {"num_neighbors": 2, "window": 2, "top_patches": 3, "margin": 2}
     artifact, _ = train_from_folder(
         GoodImages(line_data, false_reject_rate=0.05), tmp_path / "model", {**settings, **parts}
     )
@@ -132,6 +132,13 @@ def test_score_error_is_relative_to_the_score_or_to_the_spread_of_good_scores():
 
     assert error(8.0) == pytest.approx(7 / 8)
     assert error(1e-9) == pytest.approx(1 / 3)
+
+
+def test_a_model_of_before_some_settings_went_is_rebuilt(model_copy):
+    gone = {"augment": ["flips"], "reweight_neighbors": 0, "global_weight": 0.0, "global_layers": ["stride32"]}
+    edit_manifest(model_copy, lambda manifest: manifest["training"]["settings"].update(gone))
+    edit_manifest(model_copy, lambda manifest: manifest["head"].update(reweight_neighbors=0, graph_weight=0.0))
+    assert compare_with_torch(Artifact.load(model_copy)).passed
 
 
 def test_settings_and_weights_that_do_not_fit(model_copy):

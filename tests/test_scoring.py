@@ -114,30 +114,14 @@ def test_a_bank_that_does_not_fit_is_refused():
 def test_the_graphs_own_score_is_weighted():
     scores = np.array([[9, 1], [3, 7]], np.float32)
     graph_score = np.array([2.0], np.float32)
-    assert scorer(graph_weight=0.5).image_score(scores, {"image_score": graph_score}) == 9 + 0.5 * 2
-    assert scorer(patch_weight=0.0, graph_weight=1.0).image_score(scores, {"image_score": graph_score}) == 2
+
+    def of(**weights) -> MapScorer:
+        return MapScorer(MapHead(**weights), (2, 2), (8, 8))
+
+    assert of(graph_weight=0.5).image_score(scores, {"image_score": graph_score}) == 9 + 0.5 * 2
+    assert of(patch_weight=0.0, graph_weight=1.0).image_score(scores, {"image_score": graph_score}) == 2
     with pytest.raises(ValueError, match="NaN or infinity"):
-        scorer(graph_weight=1.0).image_score(scores, {"image_score": np.array([np.nan], np.float32)})
-
-
-def test_reweighting_by_hand():
-    # Highest is the patch (9, 12), 5 from its nearest row (6, 8), whose two nearest are itself and (3, 4), which is 10
-    # from the patch: 5 (1 - e^5 / (e^5 + e^10)). With three (0, 0) joins, at 15 (Roth et al. 2022, equation 7).
-    features = np.array([[[[0, 0], [3, 4]], [[3, 0], [9, 12]]]], np.float32)
-    two = scorer(reweight_neighbors=2)
-    scores = two.patch_scores({"features": features})
-    assert scores.max() == 5
-    assert two.image_score(scores, {"features": features}) == pytest.approx(5 * (1 - 1 / (1 + np.exp(5))), rel=1e-9)
-    three = scorer(reweight_neighbors=3).image_score(scores, {"features": features})
-    assert three == pytest.approx(5 * (1 - 1 / (1 + np.exp(5) + np.exp(10))), rel=1e-9)
-
-
-def test_reweighting_does_not_overflow():
-    features = np.array([[[[0, 0], [0, 0]], [[0, 0], [3000, 4000]]]], np.float32)
-    far = scorer(reweight_neighbors=3).score({"features": features})
-    # 4990 to (6, 8), 4995 to (3, 4), 5000 to (0, 0).
-    expected = 4990 * (1 - 1 / (1 + np.exp(5) + np.exp(10)))
-    assert far.image_score == pytest.approx(expected, rel=1e-9)
+        of(graph_weight=1.0).image_score(scores, {"image_score": np.array([np.nan], np.float32)})
 
 
 def test_what_is_usual_at_a_place_is_subtracted_from_patches_and_map():

@@ -137,14 +137,13 @@ def _heads() -> dict[str, tuple]:
     return {
         "plain": (NearestHead(), {BANK: bank}, of_bank),
         "neighbours": (NearestHead(num_neighbors=3, window=2, top_patches=5, margin=1), {BANK: bank}, of_bank),
-        "rare": (NearestHead(reweight_neighbors=4), {BANK: bank}, of_bank),
         "usual": (NearestHead(by_place=True, window=3, margin=2, top_patches=3), {BANK: bank, USUAL: usual}, of_bank),
-        "many rows": (NearestHead(num_neighbors=5, reweight_neighbors=3), {BANK: many}, of_bank),
+        "many rows": (NearestHead(num_neighbors=5), {BANK: many}, of_bank),
         "few rows": (NearestHead(num_neighbors=2), {BANK: bank[:2]}, of_bank),
         "known": (NearestHead(window=3, known=KnownDefects(start=(1.5, 0.7), slope=(2.0, 0.5))), known, of_bank),
         "known, even": (NearestHead(window=2, known=KnownDefects(start=(0.4, 0.2), slope=(1.0, 3.0))), known, of_bank),
         "known, none": (NearestHead(window=3, known=KnownDefects(start=(50, 60), slope=(1, 1))), known, of_bank),
-        "graph": (NearestHead(graph_weight=0.5), {BANK: bank}, {**of_bank, GRAPH_SCORE: of_graph}),
+        "graph": (MapHead(graph_weight=0.5), {}, {**of_map, GRAPH_SCORE: of_graph}),
         "graph alone": (MapHead(graph_weight=2.0, patch_weight=0.0), {}, {**of_map, GRAPH_SCORE: of_graph}),
         "map": (MapHead(window=21, top_patches=1), {}, of_map),
         "map, usual": (MapHead(by_place=True, top_patches=1000), {USUAL: usual}, of_map),
@@ -166,7 +165,7 @@ def test_scores_are_those_of_the_head(name):
             np.testing.assert_allclose(image_scores[number, 0], expected.image_score, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["plain", "neighbours", "rare", "many rows", "known", "map"])
+@pytest.mark.parametrize("name", ["plain", "neighbours", "many rows", "known", "map"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_witnessed(name, value):
     head, arrays, outputs = _heads()[name]

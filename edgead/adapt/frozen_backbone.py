@@ -139,9 +139,8 @@ def _of_model(artifact: Artifact) -> FrozenBackbone:
     manifest = artifact.manifest
     head = manifest.head
     settings = manifest.training.get("settings", {})
-    if manifest.detector != "patchcore" or not isinstance(head, NearestHead) or head.graph_weight:
-        what = "with a global score" if manifest.detector == "patchcore" else manifest.detector
-        raise SettingsError(f"{artifact.path} is a model {what}: a device can learn patchcore without one alone")
+    if manifest.detector != "patchcore" or not isinstance(head, NearestHead):
+        raise SettingsError(f"{artifact.path} is a model of {manifest.detector}: a device can learn patchcore alone")
     if manifest.preprocessing.tiles is not None:
         raise SettingsError(f"{artifact.path} cuts frames into tiles: a device can learn models of whole frames alone")
     if manifest.preprocessing.keeps_depth:

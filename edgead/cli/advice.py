@@ -98,7 +98,7 @@ def training_table(report: dict[str, Any]) -> Table:
         "odd_images",
         "peak_memory_mib",
     }
-    left_out |= {"more_images", "peak_gpu_memory_mib", "shrunk", "skipped_images", "warnings"}
+    left_out |= {"peak_gpu_memory_mib", "shrunk", "skipped_images", "warnings"}
     left_out |= set() if report.get("skipped") else {"skipped"}
     if report.get("review_threshold") == report.get("threshold"):  # nobody asked for reviews
         left_out.add("review_threshold")
@@ -124,7 +124,6 @@ def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
     lines = [
         _of_the_rate(artifact),
         *_of_the_groups(artifact),
-        *_of_more_images(artifact),
         *_of_the_highest(artifact),
         *_of_the_border(artifact),
         *_of_the_tiles(artifact),
@@ -165,23 +164,6 @@ def _of_the_groups(artifact: Artifact) -> list[str]:
         f"--group none they would support {rounded_up(1 / (images + 1))}: right only where each image shows another "
         "part, for more good parts are rejected otherwise."
     ]
-
-
-def _of_more_images(artifact: Artifact) -> list[str]:
-    """What twice as many images would bring, where the training could tell."""
-    found = artifact.manifest.training.get("more_images")
-    if not found:
-        return []
-    high, fall, low = (_lower(found[key]) for key in ("high", "fall", "low"))
-    return [
-        f"With {found['images']} good images instead of {found['images'] // 2}, the limit would be about {fall} "
-        f"(9 times in 10 between {high} and {low})."
-    ]
-
-
-def _lower(share: float) -> str:
-    percent = round(100 * abs(share))
-    return f"{percent} % {'lower' if share > 0 else 'higher'}" if percent else "as it is"
 
 
 def without_thresholds(model: Path) -> str:

@@ -23,6 +23,8 @@ BUILT_IN = {
     "cycle": "edgead.heads.cycle:CycleHead",
 }
 GROUP = "edgead.heads"
+# Options of earlier models: 0 changed nothing. `graph_weight` went for memory banks alone.
+_GONE = {"nearest": ("reweight_neighbors", "graph_weight")}
 
 __all__ = ["BUILT_IN", "GROUP", "Head", "HeadError", "find_head", "read_head"]
 
@@ -66,4 +68,11 @@ def read_head(content: object) -> Head:
         return content
     if not isinstance(content, Mapping) or not isinstance(content.get("kind"), str):
         raise HeadError("a head is a section with a kind")
-    return find_head(content["kind"]).model_validate(content)
+    options = dict(content)
+    for name in _GONE.get(options["kind"], ()):
+        if value := options.pop(name, 0):
+            raise HeadError(
+                f"the model was made by an earlier edgead, and its score needs {name} {value!r}, which is no longer "
+                "there: retrain it"
+            )
+    return find_head(options["kind"]).model_validate(options)

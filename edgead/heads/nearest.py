@@ -29,16 +29,12 @@ class NearestHead(PatchHead):
     `edgead.adapt.memory_bank.folds`. 0 is without. With `own_metrics` each fold has a matrix that features and bank are
     multiplied with then, one below the other in the array `fold_metrics`; see `memory_bank.feature_metric`.
 
-    With `reweight_neighbors` the score of the patches is multiplied by the weight of Roth et al. 2022, equation 7, from
-    that many neighbours; 0 is without.
-
     With `known` it scores by marked defects too, the arrays `known_defects` and `known_defect_kinds`; see
     `edgead.heads.known_defects`.
     """
 
     kind: Literal["nearest"] = "nearest"
     num_neighbors: Annotated[int, Field(ge=1, le=16)] = 1
-    reweight_neighbors: Annotated[int, Field(ge=0, le=16)] = 0
     folds: Annotated[int, Field(ge=0, le=MAX_FOLDS)] = 0
     own_metrics: bool = False
     known: KnownDefects | None = None
@@ -53,20 +49,15 @@ class NearestHead(PatchHead):
         return (BANK, *of_folds, *((DEFECTS, DEFECT_KINDS) if self.known else ()), *super().arrays)
 
     @property
-    def least_rows(self) -> int:
-        """Rows that a memory bank must have for these options."""
-        return max(self.num_neighbors, self.reweight_neighbors)
-
-    @property
     def takes_gpu_arrays(self) -> bool:
-        """The CUDA kernels average no neighbours; re-weighting and known defects need the features on the host."""
-        return self.num_neighbors == 1 and not self.reweight_neighbors and not self.known and not cuda_problem()
+        """The CUDA kernels average no neighbours; known defects need the features on the host."""
+        return self.num_neighbors == 1 and not self.known and not cuda_problem()
 
     def check(self, outputs: Outputs, arrays: Arrays) -> None:
         bank, features = arrays[BANK], outputs[self.patches.name]
-        if len(bank) < self.least_rows:
+        if len(bank) < self.num_neighbors:
             raise ValueError(
-                f"the memory bank has {len(bank)} rows, the manifest asks for {self.least_rows} neighbours"
+                f"the memory bank has {len(bank)} rows, the manifest asks for {self.num_neighbors} neighbours"
             )
         if bank.shape[1:] != tuple(features.shape[-1:]):
             raise ValueError(
@@ -138,8 +129,7 @@ class NearestHead(PatchHead):
         if self.by_place:
             scores = scores - arrays[USUAL].astype(np.float64)
         scores = without_hidden(scores, outputs)
-        weight = _rarity(flat[scores.argmax()], bank, self.reweight_neighbors) if self.reweight_neighbors else 1.0
-        unknown, anomaly_map = self.reference_of(scores, outputs, image_size, weight)
+        unknown, anomaly_map = self.reference_of(scores, outputs, image_size)
         if self.known is None:
             return unknown, anomaly_map
         image_score, joined = reference_join(self.known, self, arrays, bank, features, (unknown, scores))
@@ -184,25 +174,6 @@ class NearestScorer(PatchScorer):
         features = outputs[self.head.patches.name]
         distance, _ = self.nearest.search(features.reshape(-1, features.shape[-1]), self.head.num_neighbors)
         return self._less_usual(distance.mean(axis=1).reshape(self.grid))
-
-    def _of_patches(self, patch_scores: np.ndarray, outputs: Outputs) -> float:
-        score = super()._of_patches(patch_scores, outputs)
-        if self.head.reweight_neighbors:
-            score *= self._rarity(patch_scores, outputs[self.head.patches.name])
-        return score
-
-    def _rarity(self, patch_scores: np.ndarray, features: np.ndarray) -> float:
-        """Weight of Roth et al. 2022, equation 7: near 1 where the rows around the highest patch's nearest one are far.
-
-        Two more searches of one patch each, whatever the size of the grid.
-        """
-        patch = features.reshape(-1, features.shape[-1])[int(np.argmax(patch_scores))]
-        _, nearest = self.nearest.search(patch[None])
-        _, around = self.nearest.search(self.bank[nearest[0]], self.head.reweight_neighbors)
-        rows = self.bank[np.append(nearest[0], around[0])].astype(np.float64)
-        distances = np.linalg.norm(rows - patch, axis=1)
-        exponentials = np.exp(distances - distances.max())  # without the largest taken off they would overflow
-        return float(1 - exponentials[0] / exponentials[1:].sum())
 
 
 class LeftOutScorer:
@@ -253,10 +224,3 @@ def _distances(rows: np.ndarray, bank: np.ndarray) -> np.ndarray:
     """Euclidean distances (n, m) in float64."""
     squares = np.square(rows).sum(axis=1)[:, None] + np.square(bank).sum(axis=1) - 2 * rows @ bank.T
     return np.sqrt(np.maximum(squares, 0))
-
-
-def _rarity(patch: np.ndarray, bank: np.ndarray, neighbors: int) -> float:
-    nearest = bank[np.linalg.norm(bank - patch, axis=1).argmin()]
-    around = bank[np.argsort(np.linalg.norm(bank - nearest, axis=1), kind="stable")[:neighbors]]
-    distances = np.linalg.norm(around - patch, axis=1)
-    return float(1 - np.exp(np.linalg.norm(nearest - patch) - np.logaddexp.reduce(distances)))

@@ -83,18 +83,14 @@ class PatchHead(Head):
         return min(self.window, rows), min(self.window, columns)
 
     def reference_of(
-        self, scores: np.ndarray, outputs: Arrays, image_size: tuple[int, int], weight: float = 1.0
+        self, scores: np.ndarray, outputs: Arrays, image_size: tuple[int, int]
     ) -> tuple[float, np.ndarray]:
-        """Image score and map in float64 from patch scores, float64 (h, w), from which is taken what is usual.
-
-        `weight` is multiplied with the score of the patches.
-        """
+        """Image score and map in float64 from patch scores, float64 (h, w), from which is taken what is usual."""
         scores = without_hidden(scores, outputs)
         inside = scores[self.inner(scores.shape)]  # type: ignore[arg-type]
         windows = np.lib.stride_tricks.sliding_window_view(inside, self.fitting_window(scores.shape))  # type: ignore[arg-type]
         averages = np.sort(windows.mean(axis=(2, 3)), axis=None)
-        of_patches = weight * averages[-self.top_patches :].mean()
-        image_score = self.patch_weight * of_patches
+        image_score = self.patch_weight * averages[-self.top_patches :].mean()
         if self.graph_weight:
             image_score += self.graph_weight * float(outputs[GRAPH_SCORE])
         rows, columns = (_stretch(*sides) for sides in zip(scores.shape, image_size, strict=True))
@@ -153,7 +149,7 @@ class ImageScorer:
         ValueError
             If the graph's own score is NaN or infinite.
         """
-        score = self.head.patch_weight * self._of_patches(patch_scores, outputs) if self.head.patch_weight else 0.0
+        score = self.head.patch_weight * self._of_patches(patch_scores) if self.head.patch_weight else 0.0
         if not self.head.graph_weight:
             return score
         graph_score = outputs[GRAPH_SCORE]
@@ -161,7 +157,7 @@ class ImageScorer:
             raise ValueError(NOT_FINITE)
         return score + self.head.graph_weight * float(graph_score[0])
 
-    def _of_patches(self, patch_scores: np.ndarray, outputs: Outputs) -> float:
+    def _of_patches(self, patch_scores: np.ndarray) -> float:
         """Mean of the `top_patches` largest averages over a window; windows lie inside the grid without its margin."""
         averages = patch_scores[self._inner]
         if self._window != (1, 1):

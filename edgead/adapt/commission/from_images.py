@@ -104,7 +104,7 @@ def _bank_arrays(patches: np.ndarray, fold: np.ndarray, rule: BankRule, progress
 
 def _bank_rule(backbone: FrozenBackbone) -> BankRule:
     settings = backbone.settings
-    least = backbone.head.least_rows
+    least = backbone.head.num_neighbors
     return BankRule(settings["coreset_sampling_ratio"], settings["memory_bank_size"], least, settings["seed"])
 
 

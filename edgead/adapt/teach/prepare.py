@@ -424,7 +424,7 @@ def _harmless(manifest: Manifest) -> float:
     Not to learn what does no harm spares the old rows that would be given up for it.
     """
     head, limits = manifest.head, manifest.graphs["fp32"].calibration
-    if limits is None or not isinstance(head, NearestHead) or head.graph_weight or not head.patch_weight:
+    if limits is None or not isinstance(head, NearestHead) or not head.patch_weight:
         return 0.0
     return limits.review / head.patch_weight
 

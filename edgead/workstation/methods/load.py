@@ -9,8 +9,12 @@ from torch import Tensor, nn
 
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.workstation.methods.imported import IMPORTED, ImportedNetwork
+from edgead.workstation.methods.method import Method
 from edgead.workstation.methods.patchcore.detector import PatchCore
 from edgead.workstation.methods.registry import METHODS
+
+# Settings that patchcore no longer has. Where one changed the network or the score, reading the head refuses the model.
+_GONE = ("augment", "reweight_neighbors", "global_weight", "global_layers")
 
 
 def load_network(artifact: Artifact) -> nn.Module:
@@ -40,11 +44,9 @@ def load_network(artifact: Artifact) -> nn.Module:
             "workstation"
         )
     try:
-        network = (
-            METHODS.find(name)
-            .from_settings(_settings(artifact), pretrained=False, channels=artifact.manifest.preprocessing.channels)
-            .network
-        )
+        method = METHODS.find(name)
+        settings, channels = _settings(artifact, method), artifact.manifest.preprocessing.channels
+        network = method.from_settings(settings, pretrained=False, channels=channels).network
         network.load_state_dict({**load(weights), **_learnt(artifact)})
     except (KeyError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(f"{artifact.path}: settings and weights do not fit ({error}): retrain the model") from error
@@ -53,7 +55,7 @@ def load_network(artifact: Artifact) -> nn.Module:
 
 def _commissioned_network(artifact: Artifact) -> nn.Module:
     """Rebuild the network of a model that a device made: the packaged weights, and what it has learnt."""
-    network = PatchCore.from_settings(_settings(artifact)).network
+    network = PatchCore.from_settings(_settings(artifact, PatchCore)).network
     learnt = _learnt(artifact)
     for name, buffer in network.named_buffers(recurse=False):
         if name in learnt:
@@ -65,5 +67,6 @@ def _learnt(artifact: Artifact) -> dict[str, Tensor]:
     return {name: torch.tensor(file.read()) for name, file in artifact.graph("fp32").arrays.items()}
 
 
-def _settings(artifact: Artifact) -> dict[str, Any]:
-    return dict(artifact.manifest.training["settings"])
+def _settings(artifact: Artifact, method: type[Method[Any]]) -> dict[str, Any]:
+    gone = _GONE if issubclass(method, PatchCore) else ()
+    return {name: value for name, value in artifact.manifest.training["settings"].items() if name not in gone}

@@ -349,8 +349,6 @@ class GoodImages:
             raise SettingsError(
                 f"{method.name} learns from {' and '.join(method.inputs)} images: {advice}, or take patchcore or mvg"
             )
-        if self.mm_per_count is not None and settings.get("augment"):
-            raise SettingsError("a height map that is turned has other slopes: leave out --set augment")
 
     def build(self, method: type[Method[Any]], settings: Mapping[str, Any], weights: Path | None) -> Method[Any]:
         """Build the untrained detector of a method for this input; see `Method.from_settings`."""

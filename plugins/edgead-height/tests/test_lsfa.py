@@ -34,7 +34,7 @@ def build(**settings):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"steps": 0}, "at least 1"), ({"heads": 9}, "cannot be divided"), ({"global_weight": 1.0}, "leave it out")],
+    [({"steps": 0}, "at least 1"), ({"heads": 9}, "cannot be divided")],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):

@@ -20,7 +20,6 @@ SPACE: dict[str, dict[str, list[Any]]] = {
         "backbone": ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"],
         "layers": [["stride16"], ["stride8", "stride16"], ["stride8", "stride16", "stride32"]],
         "image_size": [[192, 192], [224, 224], [256, 256], [288, 288], [320, 320], [384, 384], [448, 448]],
-        "global_weight": [0.0, 0.25, 1.0],
     },
     "mvg": {
         "backbone": ["efficientnet_lite0", "efficientnet_lite2"],

@@ -58,8 +58,6 @@ class LsfaConfig(PatchCoreConfig):
         super().__post_init__()
         if min(self.steps, self.batch_images, self.heads, self.bank_patches) < 1:
             raise SettingsError("steps, batch_images, heads and bank_patches must be at least 1")
-        if self.global_weight:
-            raise SettingsError("global_weight looks at layers of a backbone alone: leave it out with lsfa")
 
 
 class Lsfa(PatchCore):
