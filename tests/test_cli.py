@@ -335,7 +335,7 @@ def test_heat_maps_are_not_judged_by_the_next_run(model, line_data, tmp_path):
         (["train", "{data}", "-o", "out", "--detector", "oracle"], "unknown detector 'oracle'"),
         (["train", "{data}", "-o", "out", "--false-reject-rate", "0.001"], "needs 999 good images"),
         (["train", "{data}", "-o", "out", "--false-reject-rate", "2"], "between 0 and 1"),
-        (["train", "{data}", "-o", "out", "--detector", "efficient_ad", "--preset", "medium"], "edgead distill IMAGES"),
+        (["train", "{data}", "-o", "out", "--detector", "efficient_ad", "--preset", "paper"], "edgead distill IMAGES"),
         (["distill", "missing", "-o", "out.safetensors"], "no such folder"),
         (
             ["distill", "{data}", "-o", "out.safetensors", "--model-size", "large"],
