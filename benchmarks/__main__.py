@@ -11,7 +11,6 @@ import sys
 BENCHMARKS = (
     "batches",
     "blind",
-    "clean",
     "cross",
     "cuda",
     "cycle",
