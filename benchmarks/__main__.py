@@ -15,7 +15,6 @@ BENCHMARKS = (
     "cuda",
     "cycle",
     "defaults",
-    "defects",
     "detectors",
     "drift",
     "fader",

@@ -142,7 +142,7 @@ def test_a_misspelt_verb_is_refused_with_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("verb", "command"), [("golden", "edgead train GOLDEN_PARTS"), ("forecast", "edgead report MODEL MADE_DEFECTS")]
+    ("verb", "command"), [("golden", "edgead train GOLDEN_PARTS"), ("serve", "edgead daemon -c site.yaml")]
 )
 def test_what_people_take_for_a_verb_names_the_command(verb, command):
     ended = run_here(verb)

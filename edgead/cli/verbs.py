@@ -64,7 +64,6 @@ VERBS = {
 """The file of each verb, below its heading in `edgead --help`."""
 ELSEWHERE = {
     "golden": "edgead train GOLDEN_PARTS -o model --detector golden",
-    "forecast": "edgead report MODEL MADE_DEFECTS --forecast -o forecast.html",
     "auto": "edgead train GOOD_IMAGES -o model --preset auto",
     "serve": "edgead daemon -c site.yaml",
 }
