@@ -1,7 +1,6 @@
 """Two examples for each verb, below its help."""
 
 EXAMPLES = {
-    "start": ("edgead start", "edgead start good_images"),
     "studio": ("edgead studio", "edgead studio caps --port 8090 --no-browser"),
     "demo": ("edgead demo -o out/demo", "edgead demo --data my_parts -o out/demo"),
     "optics": (

@@ -21,7 +21,6 @@ from edgead.process.installation import comes_with, of_plugins
 
 VERBS = {
     "Make a model": {
-        "start": "start",
         "studio": "studio",
         "demo": "device",
         "optics": "optics",
@@ -66,6 +65,7 @@ ELSEWHERE = {
     "golden": "edgead train GOLDEN_PARTS -o model --detector golden",
     "auto": "edgead train GOOD_IMAGES -o model --preset auto",
     "serve": "edgead daemon -c site.yaml",
+    "start": "edgead studio",
 }
 """Commands that do what people look for under a verb of that name."""
 GROUP = "edgead.verbs"
