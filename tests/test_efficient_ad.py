@@ -484,7 +484,7 @@ def test_distillation_lowers_the_loss_and_goes_on_where_it_stopped(photographs, 
     kept = {"features": tmp_path / "kept"}
     untrained = distill(photographs, tmp_path / "untrained.safetensors", barely, **kept)
     whole = distill(photographs, tmp_path / "whole.safetensors", quick, **kept)
-    assert whole["loss"] < 0.9 * untrained["loss"]
+    assert whole["loss"] < 0.96 * untrained["loss"]
     assert list(tmp_path.glob("kept/*.npy")) and not (tmp_path / "whole.safetensors.checkpoint").exists()
 
     target = tmp_path / "stopped.safetensors"

@@ -142,7 +142,7 @@ def train_from_folder(
     settings : dict
         Settings of the detector, see its config class; missing ones keep their defaults.
     detector : str
-        A name in `edgead.methods.METHODS`.
+        A name in `edgead.workstation.methods.METHODS`.
     weights : Path, optional
         Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
     device : {"auto", "cpu", "cuda"}
