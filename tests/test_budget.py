@@ -50,9 +50,7 @@ def test_no_room_and_not_the_whole_is_above_its_budget():
     found, allowed = count_lines(), budgets()
     assert {*found, WHOLE} == set(allowed), "the table of budgets has a row for each room, and one for all"
     too_much = above(found, allowed)
-    assert not too_much, (
-        f"{'; '.join(too_much)}: take lines out, or name in the same commit what went for them"
-    )
+    assert not too_much, f"{'; '.join(too_much)}: take lines out, or name in the same commit what went for them"
 
 
 def test_a_room_or_the_whole_that_is_above_is_named():
