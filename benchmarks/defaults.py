@@ -43,12 +43,6 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "mvg, every level, NPCA": {"reduction": "npca"},
         "mvg, four levels from stride 8, NPCA": {**DEEPEST, "reduction": "npca"},
     },
-    "cs_flow": {
-        "the defaults": {},
-        "  half the steps": {"steps": 1000},
-        "  twice the steps": {"steps": 4000},
-        "  two scales": {"scales": 2},
-    },
     "simplenet": {
         "the defaults": {},
         "  the maximum of all patches": {"window": 1, "top_patches": 1, "rings": 0},

@@ -48,8 +48,6 @@ ENTRIES = {
     "patchcore-stride16": Entry(
         ("--layers", "stride16", "--set", "memory_bank_size=20000", "--set", "window=3"), AS_IT_IS
     ),
-    "cs_flow": Entry(("--detector", "cs_flow", "--set", "bfloat16=true"), AS_IT_IS),
-    "cs_flow-fast": Entry(("--detector", "cs_flow", "--preset", "fast", "--set", "bfloat16=true"), AS_IT_IS),
     "mvg": Entry(("--detector", "mvg"), {"fp16": ("--tolerance", "0.02"), "int8": ()}),
     # The scores of simplenet lie around 0, so that a relative error says little.
     "simplenet": Entry(("--detector", "simplenet"), {"fp16": ("--tolerance", "0.05"), "int8": ("--tolerance", "0.3")}),

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_networks import SIZES
+from benchmarks.gpu_networks import PRESETS
 from benchmarks.gpu_predictions import compare
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +37,7 @@ HOUR_S = 3600
 FRAMES = 1000
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 PRECISIONS = ("fp32", "fp16")
-MODELS = ("patchcore", *(f"efficient_ad_{size}" for size in SIZES))
+MODELS = ("patchcore", *(f"efficient_ad_{size}" for size in PRESETS))
 # Frames of these are timed at once too, so many in a run: with a search, and where launches take most of the time.
 AT_ONCE, IMAGES = (MODELS[0], MODELS[1]), 4
 MAX_NAMED = 5  # tests that failed

@@ -93,8 +93,8 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
             *_nearest(_D168, products=(12, 16), plain=(20, 26), measure=(2.7, 5.5), whole=(18, 23)),
             Prediction(_AT_ONCE, 60, 105),
             Prediction(f"{_D384} torch half us", 90, 120),
-            *_networks("fp16", small=(0.23, 0.35), medium=(0.53, 0.65), nano=(0.1, 0.15)),
-            *_networks("fp32", small=_about(1.9), medium=_about(5.9), nano=_about(0.2)),
+            *_networks("fp16", small=(0.23, 0.35), medium=(0.53, 0.65)),
+            *_networks("fp32", small=_about(1.9), medium=_about(5.9)),
         ],
     ),
     (
@@ -109,7 +109,7 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
                 _D168, products=(12, 16), plain=_about(48), measure=(4, 6), whole=_about(25), walking=_about(51)
             ),
             Prediction(_AT_ONCE, 80, 105),
-            *_networks("fp16", small=_about(0.8), medium=_about(2.4), nano=_about(0.15)),
+            *_networks("fp16", small=_about(0.8), medium=_about(2.4)),
         ],
     ),
     (
@@ -150,7 +150,7 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
                 walking=_about(680),
             ),
             Prediction(_AT_ONCE, 1800, 1920),
-            *_networks("fp16", small=_about(9), medium=_about(28), nano=(0.4, 0.6)),
+            *_networks("fp16", small=_about(9), medium=_about(28)),
         ],
     ),
     (

@@ -4,7 +4,7 @@
 
 Each draw takes 60 good images to learn from, all where there are fewer, and trains `patchcore --preset fast` twice: on
 them alone, and with 5 defects of the test set among them. `named` are defects among the five highest; `warned` and `of
-these` are the images that stand apart, and the defects among them; `clean` is what `--clean` would leave out.
+these` are the images that stand apart, and the defects among them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from pathlib import Path
 
 from benchmarks.panel_sets import PanelSet, add_panel_arguments, find_sets
 from edgead.dataset.folders import LabelledImage, find_good_images, find_test_images, no_progress
-from edgead.dataset.groups import AUTO, group_images
-from edgead.unlabelled.screening.clean import suspicious_images
 
 GOOD, DEFECTS, LOOKED_AT = 60, 5, 5
 _MARK = "zz_"
@@ -30,9 +28,7 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     only = options.sets.split(",") if options.sets else []
-    print(
-        "| set, draw | good and defects | named | warned | of these | clean | of these |\n|---|---|---|---|---|---|---|"
-    )
+    print("| set, draw | good and defects | named | warned | of these |\n|---|---|---|---|---|")
     for data in find_sets(options.panel, options.output, tiles=options.tiles, only=only):
         for draw in range(options.first, options.first + options.draws):
             for count in (DEFECTS, 0):
@@ -52,14 +48,12 @@ def measure(data: PanelSet, draw: int, count: int) -> str:
         settings, _ = preset_settings(good, "patchcore", "fast", None, no_progress, {})
         artifact, _ = train_from_folder(good, Path(work) / "model", settings, precision="fp32")
         training = artifact.manifest.training
-        paths = sorted(folder.iterdir())
-        clean = suspicious_images(paths, group_images(paths, AUTO, folder).of(paths))
+        images = len(list(folder.iterdir()))
     apart = training["images_apart"]
     cells = [
         f"{data.name}, {draw}",
-        f"{len(paths) - count} and {count}",
+        f"{images - count} and {count}",
         *(_defects(training["highest_images"][:LOOKED_AT]), apart, _defects(training["highest_images"][:apart])),
-        *(len(clean), _defects([path.name for path in clean])),
     ]
     return f"| {' | '.join(map(str, cells))} |"
 

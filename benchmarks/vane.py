@@ -12,23 +12,42 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
-from benchmarks.quiz import CHANCE, SYSTEM, ask_each, letter_of, wilson
 from edgead.dataset.folders import DatasetError
 from edgead.files.user_paths import named_path
 from edgead.images.files import list_images, load_image
 from edgead.metrics.rates import worth
-from edgead_language.chat import Chat, Message, read_address
+from edgead_language.chat import Chat, ChatError, Message, read_address
 from edgead_language.opinions import image_part
 
 _CLIP = re.compile(r"video_([0-9]+)_subset_([0-9]+)")
 _QUESTIONS = "_qa.txt"
+_LETTERS = "ABCD"
+_CHANCE = 1 / len(_LETTERS)
+_MAX_TOKENS = 2
+_MAX_FAILURES = 3
+_SYSTEM = (
+    "You are a helpful and intelligent multi-modal AI assistant, capable of performing visual question answering (VQA) "
+    "task. You will be given as input {frames} consecutive frames from a video, and a corresponding question related "
+    "to the video, you have to answer the given question after analyzing and understanding the given input video. The "
+    "question itself will present you with 4 lettered options like A) B) C) D), your task is to only output single "
+    "letter corresponding to the correct answer (i.e. string literal 'A', 'B', 'C', or 'D'), and you should not output "
+    "anything else."
+)
+
+
+def letter_of(said: str) -> str | None:
+    """The letter that an answer is, with or without a closing bracket; None where it is anything else."""
+    said = said.strip().removesuffix(")")
+    return said if len(said) == 1 and said in _LETTERS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +61,7 @@ class ClipQuestion:
     def messages(self) -> list[Message]:
         """The question and all frames, as a language model is sent them."""
         frames = [image_part(load_image(path)) for path in list_images(self.clip)]
-        system = SYSTEM.format(images=f"{len(frames)} consecutive frames from a video", what="video", of=" video")
+        system = _SYSTEM.format(frames=len(frames))
         return [
             {"role": "system", "content": system},
             {"role": "user", "content": [{"type": "text", "text": self.text}, *frames]},
@@ -97,12 +116,49 @@ def _read_clip(clip: Path) -> Iterator[ClipQuestion]:
         raise DatasetError(f"{file} is no list of questions Q and answers A: {error}") from None
 
 
+def ask_each(chat: Chat, questions: Iterable[list[Message]]) -> Iterator[tuple[str | None, str]]:
+    """Ask every question once; gives what was said, or None and why there is nothing.
+
+    Raises
+    ------
+    ChatError
+        Three in a row got no answer. A single one without counts as wrong.
+    """
+    failures = 0
+    for messages in questions:
+        try:
+            said = chat.ask(messages, most_tokens=_MAX_TOKENS)
+        except ChatError as error:
+            failures += 1
+            yield None, str(error)
+            if failures == _MAX_FAILURES:
+                raise ChatError(f"{failures} questions in a row got no answer: {error}") from None
+        else:
+            failures = 0
+            yield said.text, ""
+
+
 def write_predictions(replies: Sequence[ClipReply], folder: Path) -> None:
     """Write a file of predictions for each clip."""
     folder.mkdir(parents=True, exist_ok=True)
     for clip in dict.fromkeys(reply.question.clip for reply in replies):
         lines = [reply.line for reply in replies if reply.question.clip == clip]
         (folder / f"{clip.name}_preds.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Compute the score interval of a binomial rate.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927. It covers the rate with
+    the confidence on average, and is narrower than `clopper_pearson`, which covers it at least so often.
+    """
+    if n <= 0 or not 0 <= successes <= n:
+        raise ValueError(f"a rate needs 0 <= successes <= n and n > 0, got {successes} of {n}")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (successes + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    # At both ends rounding could leave the share outside.
+    return 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half
 
 
 def summary(replies: Sequence[ClipReply]) -> dict[str, Any]:
@@ -119,7 +175,7 @@ def summary(replies: Sequence[ClipReply]) -> dict[str, Any]:
         "accuracy": share,
         "low": low,
         "high": high,
-        "chance": CHANCE,
+        "chance": _CHANCE,
         "by_rote": max(Counter(reply.question.letter for reply in replies).values()) / len(right),
         "no_letter": sum(letter_of(reply.text or "") is None for reply in replies),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import onnx
 import torch
@@ -19,13 +19,6 @@ OPSET = 18
 _HOLDER = "network."  # before the names of everything in `_WithInputs`
 
 
-@runtime_checkable
-class Mergeable(Protocol):
-    """A network that gives another one to be exported, which computes the same for less, up to rounding."""
-
-    def merged(self) -> nn.Module: ...
-
-
 def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
     """Write a network as ONNX.
 
@@ -33,16 +26,14 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
     ----------
     network : nn.Module
         Takes uint8 RGB (n, h, w, 3), or float32 where depth is kept; returns the float32 tensors that
-        `manifest.outputs` names: one tensor, or a tuple. Of a `Mergeable`, what it merges to is written; `verify`
-        compares with the network itself.
+        `manifest.outputs` names: one tensor, or a tuple.
     path : Path
         Written whole or not at all.
     manifest : Manifest
         Names of input and output and the image size; what it says of the graph is mirrored into metadata_props. Buffers
         of the network that it names as arrays of the fp32 graph become inputs after the image.
     """
-    exported = network.merged() if isinstance(network, Mergeable) else network
-    model = onnx.shape_inference.infer_shapes(_traced(exported, manifest), strict_mode=True)
+    model = onnx.shape_inference.infer_shapes(_traced(network, manifest), strict_mode=True)
     _forget_source(model.graph)
     _name_as_in_network(model.graph)
     share_normalisation(model)

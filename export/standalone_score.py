@@ -35,8 +35,8 @@ def check_head(head: Head) -> None:
     if type(head) not in (NearestHead, MapHead):
         raise SettingsError(
             f"the head {head.kind!r} cannot stand in a graph: it looks for the place of parts, remembers frames, "
-            "or is of another package; heads that can are nearest and map, of patchcore, mvg, simplenet, efficient_ad, "
-            "draem and cs_flow"
+            "or is of another package; heads that can are nearest and map, of patchcore, mvg, simplenet, efficient_ad "
+            "and draem"
         )
 
 

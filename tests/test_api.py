@@ -306,7 +306,7 @@ def test_row_6_settings_of_the_method_are_refused_before_images_are_read(plugin,
     ("detector", "preset", "smallest"),
     [
         ("patchcore", "default", "at least 32 pixels a side"),
-        ("efficient_ad", "nano", "at least 64 pixels a side"),
+        ("efficient_ad", "paper", "at least 64 pixels a side"),
         ("efficient_ad", "default", "multiples of 16 from 64 on"),
         ("draem", "default", "multiples of 32 from 32 on"),
     ],
@@ -402,7 +402,7 @@ def test_errors_name_parameters_not_options(plugin, model, line_data, tmp_path):
 
 
 def test_an_error_that_names_a_command_keeps_its_options():
-    command = 'make one with `edgead distill IMAGES --model-size nano -o FILE` or "edgead export m --precision fp16"'
+    command = 'make one with `edgead distill IMAGES --model-size small -o FILE` or "edgead export m --precision fp16"'
     assert in_python(f"{command}, and give --weights FILE") == f"{command}, and give weights FILE"
     assert in_python("a--b, ---c and -- are no options") == "a--b, ---c and -- are no options"
 

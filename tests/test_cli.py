@@ -335,7 +335,7 @@ def test_heat_maps_are_not_judged_by_the_next_run(model, line_data, tmp_path):
         (["train", "{data}", "-o", "out", "--detector", "oracle"], "unknown detector 'oracle'"),
         (["train", "{data}", "-o", "out", "--false-reject-rate", "0.001"], "needs 999 good images"),
         (["train", "{data}", "-o", "out", "--false-reject-rate", "2"], "between 0 and 1"),
-        (["train", "{data}", "-o", "out", "--detector", "efficient_ad", "--preset", "medium"], "edgead distill IMAGES"),
+        (["train", "{data}", "-o", "out", "--detector", "efficient_ad", "--preset", "paper"], "edgead distill IMAGES"),
         (["distill", "missing", "-o", "out.safetensors"], "no such folder"),
         (
             ["distill", "{data}", "-o", "out.safetensors", "--model-size", "large"],
@@ -450,7 +450,7 @@ def test_usage_errors_come_before_images_are_read(line_data, tmp_path, monkeypat
 
 def test_help_lists_the_choices():
     shown = " ".join(edgead("train", "--help").stdout.split())
-    assert "one of patchcore, simplenet, efficient_ad, mvg, draem, cs_flow" in shown
+    assert "one of patchcore, simplenet, efficient_ad, mvg, draem, golden" in shown
     assert "one of onnxruntime, openvino, tensorrt" in " ".join(edgead("eval", "--help").stdout.split())
 
 
@@ -474,7 +474,7 @@ def test_a_shell_completes_the_choices(monkeypatch, capsys, words, completions):
 
 def test_presets_are_listed_with_what_they_are_for():
     listed = report("presets")
-    assert {"patchcore", "simplenet", "efficient_ad", "mvg", "draem", "cs_flow"} <= listed.keys()
+    assert {"patchcore", "simplenet", "efficient_ad", "mvg", "draem"} <= listed.keys()
     assert "auto" in listed["patchcore"]["presets"] and "auto" not in listed["mvg"]["presets"]
     for detector in listed.values():
         assert detector["purpose"] and all(preset["purpose"] for preset in detector["presets"].values())

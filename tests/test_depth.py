@@ -487,7 +487,6 @@ def test_what_does_not_go_with_depth_is_refused_before_anything_is_read(deep_dat
         ({"input": "relief"}, "mm.per.count"),
         ({"input": "grey16", "mm_per_count": 0.1}, "mm.per.count"),
         ({"input": "relief", "mm_per_count": -1.0}, "above 0"),
-        ({"input": "grey16", "clean": True}, "clean"),
         ({"input": "relief", "mm_per_count": 0.1, "tiles": 32}, "takes a plane|take a plane"),
         ({"input": "grey16", "detector": "simplenet"}, "simplenet learns from rgb images"),
         ({"input": "grey16", "preset": "auto"}, "8-bit images"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
@@ -13,13 +12,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 import torch.nn.functional as F  # noqa: E402
-from safetensors import safe_open  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import ImageError, write_image  # noqa: E402
 from edgead.workstation.backbones.pretrained import build_backbone  # noqa: E402
+from edgead.workstation.methods.efficient_ad import detector  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD, EfficientADConfig, rate_factor  # noqa: E402
 from edgead.workstation.methods.efficient_ad.distill import (  # noqa: E402
     Descriptors,
@@ -41,7 +40,7 @@ from edgead.workstation.methods.efficient_ad.student_teacher import (  # noqa: E
     map_quantiles,
     total_loss,
 )
-from edgead.workstation.methods.efficient_ad.teacher import PACKAGED, load_teacher, save_teacher  # noqa: E402
+from edgead.workstation.methods.efficient_ad.teacher import load_teacher, save_teacher  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead.workstation.trainer.prefetch import Ahead  # noqa: E402
 from edgead.workstation.trainer.pretraining_images import (  # noqa: E402
@@ -65,14 +64,14 @@ def noise(count: int, side: int, seed: int = 0) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def teacher_file(tmp_path_factory):
     """A teacher that has learned nothing: what follows does not depend on it."""
-    file = tmp_path_factory.mktemp("teacher") / "nano.safetensors"
+    file = tmp_path_factory.mktemp("teacher") / "small.safetensors"
     torch.manual_seed(1)
-    save_teacher(build_pdn("nano", CHANNELS["nano"]), file, {"settings": {"model_size": "nano"}})
+    save_teacher(build_pdn("small", CHANNELS), file, {"settings": {"model_size": "small"}})
     return file
 
 
 def tiny(teacher_file, **settings) -> EfficientAD:
-    settings = {"model_size": "nano", "image_size": (64, 64), "steps": 6, "validation_share": 0.25, **settings}
+    settings = {"model_size": "small", "image_size": (64, 64), "steps": 6, "validation_share": 0.25, **settings}
     return EfficientAD.from_settings(settings, weights=teacher_file)
 
 
@@ -93,7 +92,7 @@ def test_layer_tables():
     assert parameters(build_pdn("small", 384)) == small == 2_694_144
     assert parameters(build_pdn("medium", 384)) == medium == 8_026_624
     # Table 8: the decoder's sizes, the bottleneck, and all of its convolutions.
-    autoencoder = build_autoencoder("small", 384, (256, 256))
+    autoencoder = build_autoencoder(384, (256, 256))
     assert [layer.size[0] for layer in autoencoder if isinstance(layer, Resize)] == [3, 8, 15, 32, 63, 127, 56]
     assert sum(isinstance(layer, nn.Dropout) and layer.p == 0.2 for layer in autoencoder) == 6
     encoder = (3 * 16 * 32 + 32) + (32 * 16 * 32 + 32) + (32 * 16 * 64 + 64) + 2 * (64 * 16 * 64 + 64)
@@ -107,7 +106,7 @@ def test_layer_tables():
     assert (64, 1, 1) in shapes  # all that the decoder learns of the image
 
 
-@pytest.mark.parametrize("size", ["small", "medium", "nano"])
+@pytest.mark.parametrize("size", ["small", "medium"])
 def test_every_pdn_describes_33_pixels_every_four(size):
     network = build_pdn(size, 5).double()
     for layer in network:
@@ -134,15 +133,15 @@ def test_padding_adds_four_positions_on_every_side(size):
 
 
 def test_sizes_that_no_network_has():
-    with pytest.raises(SettingsError, match="'small', 'medium' or 'nano', found 'large'"):
+    with pytest.raises(SettingsError, match="'small' or 'medium', found 'large'"):
         EfficientAD.from_settings({"model_size": "large"})
     for config in (EfficientADConfig, DistillConfig):
         with pytest.raises(SettingsError, match="unknown model_size 'large'"):
             config(model_size="large")
     with pytest.raises(SettingsError, match="multiples of 32"):
-        build_autoencoder("nano", 8, (100, 96))
-    with pytest.raises(SettingsError, match="nano has no padding"):
-        build_pdn("nano", 8, padding=True)
+        build_autoencoder(8, (100, 96))
+    with pytest.raises(SettingsError, match="model_size nano was taken out after version 0.1.0, .*: retrain with"):
+        EfficientAD.from_settings({"model_size": "nano"}, pretrained=False)
 
 
 # The losses
@@ -169,22 +168,22 @@ def constant(network: nn.Sequential, values) -> None:
 def test_total_loss_by_hand():
     # Algorithm 1 with a teacher that says 3, a student that says 1 and 0.5, and an autoencoder that says 2:
     # L_hard = (3 - 1)^2, penalty = 1^2, L_AE = (3 - 2)^2, L_STAE = (2 - 0.5)^2.
-    network = StudentTeacher(build_pdn("nano", 128), "nano", (64, 64))
-    constant(network.teacher, [3.0] * 128)
-    constant(network.student, [1.0] * 128 + [0.5] * 128)
-    constant(network.autoencoder, [2.0] * 128)
+    network = StudentTeacher(build_pdn("small", CHANNELS), "small", (64, 64))
+    constant(network.teacher, [3.0] * 384)
+    constant(network.student, [1.0] * 384 + [0.5] * 384)
+    constant(network.autoencoder, [2.0] * 384)
     image = torch.rand(1, 3, 64, 64) * 255
     assert total_loss(network, image, image, image, 0.999).item() == pytest.approx(4 + 1 + 1 + 2.25)
 
 
 def test_penalty_is_taken_on_the_other_image():
     torch.manual_seed(0)
-    network = StudentTeacher(build_pdn("nano", 128), "nano", (64, 64)).eval()
+    network = StudentTeacher(build_pdn("small", CHANNELS), "small", (64, 64)).eval()
     image, *others = (torch.rand(1, 3, 64, 64) * 255 for _ in range(3))
     losses = [total_loss(network, image, image, other, 0.999).item() for other in others]
     with torch.inference_mode():
         mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-        penalties = [network.student((x / 255 - mean) / std)[:, :128].square().mean().item() for x in others]
+        penalties = [network.student((x / 255 - mean) / std)[:, :384].square().mean().item() for x in others]
     assert penalties[0] != penalties[1]
     assert losses[0] - losses[1] == pytest.approx(penalties[0] - penalties[1], rel=1e-2)
 
@@ -216,7 +215,7 @@ def test_quantile_normalisation_by_hand(monkeypatch):
     np.testing.assert_allclose(
         map_quantiles(np.random.default_rng(0).permuted(values, axis=1)), [[900, 995], [9000, 9950]]
     )
-    network = StudentTeacher(build_pdn("nano", 128), "nano", (64, 64)).eval()
+    network = StudentTeacher(build_pdn("small", CHANNELS), "small", (64, 64)).eval()
     network.quantiles.copy_(torch.tensor([[1.0, 3.0], [10.0, 20.0]]))
     maps = torch.empty(1, 2, 8, 8)
     maps[:, 0], maps[:, 1] = 3.0, 10.0
@@ -231,13 +230,13 @@ def test_quantile_normalisation_by_hand(monkeypatch):
 
 
 def test_maps_are_mean_squares_over_channels():
-    network = StudentTeacher(build_pdn("nano", 128), "nano", (64, 64)).eval()
+    network = StudentTeacher(build_pdn("small", CHANNELS), "small", (64, 64)).eval()
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         maps, teacher, student = network.maps(image), network.teacher(image), network.student(image)
         autoencoder = network.autoencoder(image)
-    local = ((teacher - student[:, :128]) ** 2).sum(1) / 128
-    overall = ((autoencoder - student[:, 128:]) ** 2).sum(1) / 128
+    local = ((teacher - student[:, :384]) ** 2).sum(1) / 384
+    overall = ((autoencoder - student[:, 384:]) ** 2).sum(1) / 384
     np.testing.assert_allclose(maps, torch.stack([local, overall], 1), rtol=1e-5)
 
 
@@ -353,8 +352,10 @@ def test_learning_rate_falls_to_a_tenth(teacher_file, monkeypatch):
     monkeypatch.setattr(
         torch.optim.Adam, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), adam_step(self))[1]
     )
+    # The rate, not the loss, is what counts: one that costs nothing.
+    monkeypatch.setattr(detector, "total_loss", lambda network, *_: network.student[0].bias.sum())
     tiny(teacher_file, steps=20).fit(noise(3, 64))
-    np.testing.assert_allclose(rates, [1e-3] * 19 + [1e-4])
+    np.testing.assert_allclose(rates, [1e-4] * 19 + [1e-5])
 
 
 def test_a_stain_on_a_good_image_stands_out(teacher_file):
@@ -396,7 +397,7 @@ def test_exported_graph(teacher_file, tmp_path):
 
 
 def test_settings_and_presets(teacher_file):
-    assert {"default", "fine", "nano", "small", "medium", "paper", "paper_medium"} <= set(EfficientAD.presets)
+    assert set(EfficientAD.presets) == {"default", "fine", "paper", "paper_medium"}
     for preset, size in (("paper", "small"), ("paper_medium", "medium")):
         published = EfficientADConfig(**EfficientAD.presets[preset])
         assert (published.model_size, published.steps, published.learning_rate) == (size, 70_000, 1e-4)
@@ -404,8 +405,8 @@ def test_settings_and_presets(teacher_file):
         assert (published.texture_share, published.penalty_crops, published.padding) == (0, False, False)
         assert (published.window, published.top_patches, published.sigma_px) == (1, 1, 0)
     assert [rate_factor(70_000, number) for number in (0, 66_499, 66_500, 69_999)] == [1, 1, 0.1, 0.1]
-    for size in ("small", "medium"):
-        purpose = EfficientAD.preset_purposes[size]
+    for preset, size in (("paper", "small"), ("paper_medium", "medium")):
+        purpose = EfficientAD.preset_purposes[preset]
         assert f"teacher_{size}.pth" in purpose and "nelson1425/EfficientAd" in purpose and "anomalib" in purpose
     for settings in EfficientAD.presets.values():
         EfficientAD.variant(settings).config_class(**settings)
@@ -419,30 +420,16 @@ def test_settings_and_presets(teacher_file):
 # Teachers
 
 
-def test_teachers_are_refused_with_what_to_do(teacher_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgead.workstation.methods.efficient_ad.teacher.PACKAGED", tmp_path)
-    with pytest.raises(SettingsError, match="no teacher of model_size medium comes with edgead.*edgead distill"):
+def test_teachers_are_refused_with_what_to_do(teacher_file, tmp_path):
+    with pytest.raises(SettingsError, match="no teacher comes with edgead.*edgead distill"):
         load_teacher("medium")
     with pytest.raises(SettingsError, match="no such file"):
         load_teacher("small", file=tmp_path / "absent.safetensors")
-    with pytest.raises(SettingsError, match="is a teacher of model_size nano, not small"):
-        load_teacher("small", file=teacher_file)
+    with pytest.raises(SettingsError, match="is a teacher of model_size small, not medium"):
+        load_teacher("medium", file=teacher_file)
     (tmp_path / "damaged.safetensors").write_bytes(b"nothing")
     with pytest.raises(SettingsError, match="is no teacher: neither what `edgead distill` wrote nor"):
-        load_teacher("nano", file=tmp_path / "damaged.safetensors")
-
-
-def test_packaged_teachers_are_what_their_readme_says():
-    files = list(PACKAGED.glob("*.safetensors"))
-    readme = (PACKAGED / "README.md").read_text()
-    for file in files:
-        with safe_open(file, framework="pt") as opened:
-            facts = json.loads(opened.metadata()["edgead_teacher"])
-        assert facts["settings"]["model_size"] == file.stem
-        assert f"--steps {facts['settings']['steps']}" in readme and f"| {facts['loss']:.3f} |" in readme
-        assert f"{facts['photographs']:,} tiles" in readme
-        load_teacher(file.stem)
-    assert "nano" in {file.stem for file in files}
+        load_teacher("small", file=tmp_path / "damaged.safetensors")
 
 
 def test_descriptors_are_patchcores():
@@ -473,12 +460,12 @@ def photographs(tmp_path_factory):
 
 
 QUICK = {
-    "model_size": "nano",
+    "model_size": "small",
     "backbone": "efficientnet_lite0",
     "steps": 50,
     "batch_size": 3,
     "crop_px": 64,
-    "learning_rate": 1e-2,
+    "learning_rate": 1e-3,
     "texture_share": 0.0,
     "cached_images": 4,
     "normalisation_images": 4,
@@ -497,7 +484,7 @@ def test_distillation_lowers_the_loss_and_goes_on_where_it_stopped(photographs, 
     kept = {"features": tmp_path / "kept"}
     untrained = distill(photographs, tmp_path / "untrained.safetensors", barely, **kept)
     whole = distill(photographs, tmp_path / "whole.safetensors", quick, **kept)
-    assert whole["loss"] < 0.9 * untrained["loss"]
+    assert whole["loss"] < 0.96 * untrained["loss"]
     assert list(tmp_path.glob("kept/*.npy")) and not (tmp_path / "whole.safetensors.checkpoint").exists()
 
     target = tmp_path / "stopped.safetensors"
@@ -506,10 +493,10 @@ def test_distillation_lowers_the_loss_and_goes_on_where_it_stopped(photographs, 
     assert not target.exists()
     resumed = distill(photographs, target, quick, **kept)
     assert resumed == whole and resumed["photographs"] == 3
-    first, second = load_teacher("nano", file=target), load_teacher("nano", file=tmp_path / "whole.safetensors")
+    first, second = load_teacher("small", file=target), load_teacher("small", file=tmp_path / "whole.safetensors")
     image = torch.rand(1, 3, 64, 64)
     assert torch.equal(first(image), second(image))
-    assert first[0].weight.dtype == torch.float32 and target.stat().st_size < 200_000
+    assert first[0].weight.dtype == torch.float32 and target.stat().st_size < 6_000_000
 
 
 def test_distilling_with_bfloat16_products(photographs):

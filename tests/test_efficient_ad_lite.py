@@ -58,7 +58,7 @@ def random_network(seed: int = 0):
 
 def test_lite_is_what_efficient_ad_is_by_default():
     assert isinstance(EfficientAD.from_settings(EfficientAD.presets["default"], pretrained=False), EfficientADLite)
-    assert type(EfficientAD.from_settings(EfficientAD.presets["nano"])) is EfficientAD
+    assert type(EfficientAD.from_settings(EfficientAD.presets["paper"], pretrained=False)) is EfficientAD
     model = lite()
     again = EfficientAD.from_settings(model.settings(), pretrained=False)
     assert again.settings() == model.settings() and model.settings()["model_size"] == "lite"
@@ -233,10 +233,12 @@ def test_the_default_keeps_the_proportions_of_the_images(tmp_path):
     height, width = settings["image_size"]
     assert width == pytest.approx(2 * height, rel=0.1) and "as the images" in account
     LiteConfig(**settings)
-    assert preset_settings(good, "efficient_ad", "nano", None, lambda *done: None) == ({}, "")
+    assert preset_settings(good, "efficient_ad", "paper", None, lambda *done: None) == ({}, "")
     # Another network has no use for that input.
-    nano = {"model_size": "nano"}
-    assert preset_settings(good, "efficient_ad", "default", None, lambda *done: None, nano)[0] == {"model_size": "lite"}
+    small = {"model_size": "small"}
+    assert preset_settings(good, "efficient_ad", "default", None, lambda *done: None, small)[0] == {
+        "model_size": "lite"
+    }
 
 
 @pytest.mark.slow

@@ -350,7 +350,6 @@ SMALL = {
     "efficient_ad": {"image_size": (64, 64)},
     "mvg": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
     "draem": {"image_size": (64, 64), "width": 0.125},
-    "cs_flow": {"backbone": "efficientnet_lite0", "image_size": (64, 64), "hidden": 8},
     "golden": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
     "cycle": {"backbone": "efficientnet_lite0", "image_size": (64, 64)},
 }

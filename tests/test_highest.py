@@ -47,16 +47,10 @@ def test_those_that_stand_apart_are_a_warning_beside_others():
     assert "learnt as good" not in facts(scores, method="split_conformal")["odd_images"][0]
 
 
-def test_what_was_not_learnt_is_not_named_again():
-    found = facts([*GOOD[:18], 3.0, 3.1], {"not_learnt": ["19.png"]})
-    assert found["images_apart"] == 1 and "19.png" not in found["highest_images"]
-    assert "1 of 19 good images" in found["odd_images"][0] and "--clean" not in found["odd_images"][0]
-
-
 def test_what_a_device_left_out_is_not_named_again():
     found = facts([*GOOD[:18], 3.0, 3.1], {"commissioned": {"odd": ["19.png"]}})
     assert found["images_apart"] == 1 and "19.png" not in found["highest_images"]
-    assert "--clean" not in found["odd_images"][0]
+    assert "1 of 19 good images" in found["odd_images"][0]
 
 
 def test_of_many_the_first_are_named():

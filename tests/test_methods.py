@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
+from edgead.artifact.folder import Artifact, ArtifactError, write_manifest  # noqa: E402
+from edgead.detector import Detector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.methods import METHODS, find_preset  # noqa: E402
+from edgead.workstation.methods.load import load_network  # noqa: E402
 from edgead.workstation.methods.method import Method, Trained  # noqa: E402
 from edgead.workstation.methods.outline import read_outline  # noqa: E402
 
@@ -78,6 +83,18 @@ def test_unknown_names_are_refused_with_those_there_are():
         METHODS.find("x")
     with pytest.raises(SettingsError, match="mvg has no preset 'x': choose one of fast, default"):
         find_preset("mvg", "x")
+
+
+def test_a_model_of_a_detector_that_went_still_runs_and_is_refused_where_its_class_is_needed(tmp_path):
+    with pytest.raises(SettingsError, match="cs_flow was taken out after version 0.1.0: retrain with another"):
+        METHODS.check("cs_flow")
+    model = Path(shutil.copytree(Path(__file__).parent / "fixtures" / "tiny_model", tmp_path / "old"))
+    artifact = Artifact.load(model)
+    write_manifest(model, artifact.manifest.model_copy(update={"detector": "cs_flow"}))
+    old = Artifact.load(model)
+    Detector.load(model).close()
+    with pytest.raises(ArtifactError, match="old: the detector cs_flow was taken out after version 0.1.0"):
+        load_network(old)
 
 
 def test_what_is_exported_before_and_after_training_has_the_same_form():

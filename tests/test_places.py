@@ -158,13 +158,11 @@ def test_a_golden_image_that_is_none_is_refused_when_the_model_runs(part):
         aligned(part, Preprocessing(image_size=(64, 64), alignment=spec))
 
 
-def test_places_go_with_images_of_one_size_and_without_clean(tmp_path):
+def test_places_go_with_images_of_one_size(tmp_path):
     training = pytest.importorskip(
         "edgead.workstation.training.from_folder", reason="training needs the workstation's packages"
     )
     assert training.GoodImages(tmp_path, ignore="1,2,3,4").ignore == ("1,2,3,4",)
-    with pytest.raises(SettingsError, match="leave out --ignore and --align"):
-        training.GoodImages(tmp_path, ignore=["1,2,3,4"], clean=True)
     good, spec = training.GoodImages(tmp_path, ignore=["1,2,3,4"]), Preprocessing(image_size=(32, 32))
     looks = [look_of(np.zeros((height, 40, 3), np.uint8)) for height in (30, 31)]
     with pytest.raises(SettingsError, match="a.png has 40x30 pixels and b.png 40x31"):

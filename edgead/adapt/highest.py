@@ -23,7 +23,7 @@ def with_highest(
     Parameters
     ----------
     training : mapping
-        Its `not_learnt`, and `odd` of its `commissioned`, name images that a person need not look at again.
+        `odd` of its `commissioned` names images that a person need not look at again.
     names : sequence of str
         Of the images.
     scores : sequence of float
@@ -37,7 +37,7 @@ def with_highest(
         With `highest_images`, the highest score first, and `images_apart`, how many of all stand apart: of these there
         is one more warning in `odd_images`.
     """
-    known = {*training.get("not_learnt", ()), *training.get("commissioned", {}).get("odd", ())}
+    known = training.get("commissioned", {}).get("odd", ())
     named, scores = zip(*(pair for pair in zip(names, scores, strict=True) if pair[0] not in known), strict=True)
     apart = stand_apart(scores)
     count = min(max(len(apart), _LOOKED_AT), _MAX_NAMED)
@@ -51,10 +51,9 @@ def with_highest(
         for score in (scores[apart[0]], others_at_most(scores, apart), calibration.reject)
     )
     learnt = "they were learnt as good, and " if calibration.method in CROSS else ""
-    clean = "" if training.keys() & {"not_learnt", "commissioned"} else ", or let --clean leave out what stands out"
     warning = (
         f"{len(apart)} of {len(scores)} good images score far above the others: {first} (up to {top}, the others at "
         f"most {rest}, the limit is {limit}). Look at them. Where they are defective, {learnt}defects like them may "
-        f"pass: take them out and train again{clean}. Where they are good, train with more parts like them"
+        f"pass: take them out and train again. Where they are good, train with more parts like them"
     )
     return {**found, "odd_images": [*training.get("odd_images", ()), warning]}

@@ -64,8 +64,8 @@ def train(
     model : path
         Folder of the model to write.
     detector : str
-        The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "cs_flow", "golden", or
-        one that another package adds, as `edgead presets` lists them.
+        The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "golden", or one
+        that another package adds, as `edgead presets` lists them.
     preset : str
         Settings of the method: "default", another of its presets, or "auto" for what fits this machine.
     settings : mapping, optional

@@ -22,7 +22,6 @@ from edgead.images.inputs import PathLike
 if TYPE_CHECKING:
     from edgead.adapt.recalibrate import AskedRates, Recalibration
     from edgead.report.evaluate import Evaluation
-    from edgead.report.forecast import Forecast
     from edgead.sinks import Sink
     from edgead.sources import Source
     from edgead.stream import StreamSummary
@@ -100,33 +99,6 @@ class Model(Detector):
 
         report_folder(self, named_path(data), named_path(page), group, progress)
         return Path(page)
-
-    @names_parameters
-    def forecast(
-        self,
-        made: PathLike,
-        page: PathLike | None = None,
-        *,
-        others: PathLike | None = None,
-        progress: StageProgress = no_progress,
-    ) -> Forecast:
-        """Forecast the escape rate by kind from made defects; see `edgead.report.folder.forecast_folder`.
-
-        Parameters
-        ----------
-        made : path
-            Folder that `edgead defects` has written.
-        page : path, optional
-            Where to write a page of it.
-        others : path, optional
-            Folder of further real rejects to compare with.
-        progress : callable, optional
-            Called with (stage, done, total).
-        """
-        from edgead.report.folder import forecast_made
-
-        written, real = (None if path is None else named_path(path) for path in (page, others))
-        return forecast_made(self, named_path(made), written, real, progress)
 
     @names_parameters
     def calibrate(

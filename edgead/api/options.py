@@ -27,8 +27,8 @@ class TrainOptions(TypedDict, total=False):
         What the thresholds shall guarantee, and which images belong together.
     defects, costs : sequence of Path, Costs
         Known defects, and the costs of mistakes.
-    skip_bad, clean : bool
-        Leave out images that cannot be read; do not learn those that stand out.
+    skip_bad : bool
+        Leave out images that cannot be read.
     input, mm_per_count, mm_per_pixel : str, float, float
         "rgb", "grey16", "relief" or "rgb_relief", and what a count and a pixel are.
     backbone, layers : str, sequence of str
@@ -53,7 +53,6 @@ class TrainOptions(TypedDict, total=False):
     defects: Sequence[Path]
     costs: Costs | None
     skip_bad: bool
-    clean: bool
     input: Colour
     mm_per_count: float | None
     mm_per_pixel: float | None

@@ -27,7 +27,7 @@ _Distance = Annotated[float, Field(ge=0, le=1e30)]
 
 
 class Kinds(Section):
-    """Kinds of rejects; see `edgead.detector.kinds`.
+    """Kinds of rejects; see `edgead.detector.known_kinds`.
 
     Attributes
     ----------

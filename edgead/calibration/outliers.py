@@ -27,7 +27,6 @@ def stand_apart(scores: npt.ArrayLike) -> list[int]:
     (Student's t, 5 degrees of freedom) and 14 % (log-normal, sigma 0.5) are suspected; with tails as heavy as t of 3
     degrees up to a third. On the built-in line at most 2.1 % with a commissioned model, and 10 % with a small one whose
     scores are skewed. An outlier 8 deviations above is found in at least 97 % of the normal sets.
-    `python -m benchmarks outliers` measures it again.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The command `edgead`: the verbs of the workstation, of a device and of its daemon, and the way in."""
+"""The command `edgead`: the verbs of the workstation, of a device and of its daemon."""
 
 from __future__ import annotations
 
@@ -37,8 +37,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name can be what no encoding has
-    if len(sys.argv) == 1 and sys.stdin.isatty() and sys.stdout.isatty():
-        sys.argv.append("start")
     try:
         app()
     except EdgeadError as error:

@@ -58,7 +58,6 @@ class PaletteName(Word):
 
 
 class TeacherSize(Word):
-    nano = "nano"
     small = "small"
     medium = "medium"
 

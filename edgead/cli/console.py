@@ -172,20 +172,6 @@ def _volume_facts(found: dict[str, Any]) -> Table:
     return facts_table(f"{found['volumes']} volumes", facts)
 
 
-def forecast_table(found: Any) -> Table:
-    """The report of `edgead report --forecast`: a row a kind."""
-    table = Table(title=f"Forecast from made defects, method {found.method}", title_justify="left", box=None)
-    for column in ("kind", "escape rate from made, 95 %", "made of", "as made", "real", "made against real"):
-        table.add_column(column, overflow="fold")
-    for kind, one in found.kinds.items():
-        rate = one.escape_rate
-        passed = f"{100 * rate.rate:.0f} % ({100 * rate.low:.0f} to {100 * rate.high:.0f}), {rate.total} made images"
-        of = f"{one.sources} {'parts, drawn' if one.likeness is None else 'rejects'}"
-        real = "" if one.likeness is None else f"{100 * one.likeness.real_escape_rate:.0f} %"
-        table.add_row(kind, passed, of, f"{100 * one.made.rate:.0f} %", real, one.said)
-    return table
-
-
 def _figures(report: dict[str, Any], *names: str) -> str:
     return ", ".join("" if report[name] is None else f"{report[name]:.4f}" for name in names)
 

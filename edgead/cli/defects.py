@@ -62,7 +62,7 @@ def defects(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Put real defects onto good parts, with exact masks; `edgead report MODEL MADE --forecast` judges the images."""
+    """Put real defects onto good parts, with exact masks; `edgead train --detector draem` may learn from them."""
     from edgead.synthetic.made_set import Recipe, make_defects
     from edgead.synthetic.makers import MAKERS, OWN
 

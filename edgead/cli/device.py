@@ -16,7 +16,6 @@ from edgead.cli.console import (
     evaluation_table,
     exit_on_failures,
     facts_table,
-    forecast_table,
     next_steps,
     stage_bars,
     stderr,
@@ -31,16 +30,6 @@ TestSet = Annotated[
         metavar="DATA",
     ),
 ]
-Forecast = Annotated[
-    bool,
-    typer.Option(
-        "--forecast", help="Forecast the escape rate of each kind; DATA must hold made defects (`edgead defects`)."
-    ),
-]
-Real = Annotated[
-    Path | None,
-    typer.Option(help="With --forecast: other real rejects, REAL/KIND/*.png, to compare with the made defects."),
-]
 
 
 @app.command(name="eval")
@@ -48,20 +37,12 @@ def evaluate_command(
     model: Model,
     data: TestSet,
     sheet: Annotated[Path | None, typer.Option(help="File for the contact sheet of the worst cases.")] = None,
-    forecast: Forecast = False,
-    real: Real = None,
     group: Group = "auto",
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
 ) -> None:
     """Measure a model on test images with known defects."""
-    if forecast:
-        if sheet is not None:
-            raise SettingsError("--sheet shows mistakes on real test images: leave it out with --forecast")
-        _forecast((model, runtime, precision), data, None, real, json)
-        return
-    _refuse_real(real)
     from edgead.detector import Detector
     from edgead.report.findings import examine_guarantees
     from edgead.report.folder import evaluate_folder
@@ -90,25 +71,13 @@ def evaluate_command(
 def report(
     model: Model,
     data: TestSet,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="File for the page; by default report.html, with --forecast forecast.html."
-        ),
-    ] = None,
-    forecast: Forecast = False,
-    real: Real = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the page.")] = Path("report.html"),
     group: Group = "auto",
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
 ) -> None:
     """Measure a model on test images with known defects, and write an HTML page to read, print and file."""
-    if forecast:
-        _forecast((model, runtime, precision), data, output or Path("forecast.html"), real, json)
-        return
-    _refuse_real(real)
-    output = output or Path("report.html")
     from edgead.detector import Detector
     from edgead.report.folder import report_folder
 
@@ -119,27 +88,6 @@ def report(
     _warn(reported)
     if not json:
         print(f"The page is {output}.")
-
-
-def _forecast(
-    opened: tuple[Path, str, str | None], made: Path, page: Path | None, real: Path | None, json: bool
-) -> None:
-    from edgead.detector import Detector
-    from edgead.report.folder import forecast_made
-
-    model, runtime, precision = opened
-    with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        found = forecast_made(detector, made, page, real, progress)
-    reported = {**found.to_dict(), **({} if page is None else {"page": str(page)})}
-    print_report(reported, json, lambda: forecast_table(found))
-    _warn(reported)
-    if page is not None and not json:
-        print(f"The page is {page}.")
-
-
-def _refuse_real(real: Path | None) -> None:
-    if real is not None:
-        raise SettingsError("--real names rejects to compare made defects with: it goes with --forecast")
 
 
 def _warn(report: dict[str, Any]) -> None:

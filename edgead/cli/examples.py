@@ -1,7 +1,6 @@
 """Two examples for each verb, below its help."""
 
 EXAMPLES = {
-    "start": ("edgead start", "edgead start good_images"),
     "studio": ("edgead studio", "edgead studio caps --port 8090 --no-browser"),
     "demo": ("edgead demo -o out/demo", "edgead demo --data my_parts -o out/demo"),
     "optics": (
@@ -38,10 +37,7 @@ EXAMPLES = {
         "edgead stream model recording.mp4 --sink jsonl:verdicts.jsonl",
     ),
     "eval": ("edgead eval model my_parts", "edgead eval model my_parts --sheet mistakes.jpg"),
-    "report": (
-        "edgead report model my_parts -o report.html",
-        "edgead report model made_defects --forecast -o forecast.html",
-    ),
+    "report": ("edgead report model my_parts -o report.html", "edgead report model my_parts --json"),
     "verify": ("edgead verify model", "edgead verify model good_images --all"),
     "profile": ("edgead profile model", "edgead profile model --rate 30 --duration 60 --html latency.html"),
     "daemon": ("edgead daemon -c site.yaml --check", "edgead daemon -c site.yaml"),

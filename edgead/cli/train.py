@@ -120,9 +120,6 @@ def train(
         ),
     ] = TrainedPrecision.auto,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
-    clean: Annotated[
-        bool, typer.Option("--clean", help="Do not learn images that stand out from the others, as defects do.")
-    ] = False,
     ignore: Ignore = None,
     align: Align = None,
     tiles: Annotated[
@@ -187,7 +184,7 @@ def train(
 
     check_settings(detector, preset, chosen)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
-    good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group, clean=clean)
+    good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
     good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count)
     good = replace(good, mm_per_pixel=mm_per_pixel)

@@ -21,7 +21,6 @@ from edgead.process.installation import comes_with, of_plugins
 
 VERBS = {
     "Make a model": {
-        "start": "start",
         "studio": "studio",
         "demo": "device",
         "optics": "optics",
@@ -64,9 +63,9 @@ VERBS = {
 """The file of each verb, below its heading in `edgead --help`."""
 ELSEWHERE = {
     "golden": "edgead train GOLDEN_PARTS -o model --detector golden",
-    "forecast": "edgead report MODEL MADE_DEFECTS --forecast -o forecast.html",
     "auto": "edgead train GOOD_IMAGES -o model --preset auto",
     "serve": "edgead daemon -c site.yaml",
+    "start": "edgead studio",
 }
 """Commands that do what people look for under a verb of that name."""
 GROUP = "edgead.verbs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import TypeVar
 
 from edgead.errors import SettingsError
@@ -26,10 +27,19 @@ class Added(Mapping[str, C]):
         `module:Class` of edgead's own.
     beside : tuple of str
         Names that edgead knows and that are no classes, for the error.
+    gone : mapping of str to str
+        Names that earlier versions had, and what the error says of each.
     """
 
-    def __init__(self, group: str, noun: str, own: Mapping[str, str], beside: tuple[str, ...] = ()):
-        self.group, self.noun, self.own, self._beside = group, noun, own, beside
+    def __init__(
+        self,
+        group: str,
+        noun: str,
+        own: Mapping[str, str],
+        beside: tuple[str, ...] = (),
+        gone: Mapping[str, str] = MappingProxyType({}),
+    ):
+        self.group, self.noun, self.own, self._beside, self._gone = group, noun, own, beside, gone
 
     def __getitem__(self, name: str) -> C:
         if name not in self.own:
@@ -73,7 +83,7 @@ class Added(Mapping[str, C]):
         """Refuse a name of which there is none, as `find` does, and import nothing."""
         if name not in tuple(self):
             known = f"unknown {self.noun} {name!r}: choose one of {', '.join((*self._beside, *self))}"
-            raise SettingsError(comes_with(self.group, name) or known)
+            raise SettingsError(comes_with(self.group, name) or self._gone.get(name, known))
 
     def _entries(self) -> dict[str, EntryPoint]:
         return {entry.name: entry for entry in entry_points(group=self.group) if entry.name not in self.own}

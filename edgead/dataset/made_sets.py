@@ -127,5 +127,5 @@ def refuse_made(paths: Iterable[Path]) -> None:
             if is_made(above):
                 raise DatasetError(
                     f"{above} holds made defects ({FILE}): they are never taken as good, for thresholds or as a real "
-                    f"test set; `edgead report MODEL {above} --forecast` says what a model would make of them"
+                    f"test set; `edgead predict MODEL {above}` shows what a model makes of them"
                 )

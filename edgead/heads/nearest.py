@@ -27,7 +27,8 @@ class NearestHead(PatchHead):
     With `folds` the good images were dealt to so many folds, and an image of a fold can be scored as if that had not
     been learnt: the array `bank_folds` has the fold of each row, or -1, and `stand_ins` what takes its place; see
     `edgead.adapt.memory_bank.folds`. 0 is without. With `own_metrics` each fold has a matrix that features and bank are
-    multiplied with then, one below the other in the array `fold_metrics`; see `memory_bank.feature_metric`.
+    multiplied with then, one below the other in the array `fold_metrics`; see
+    `edgead.adapt.memory_bank.feature_space.FeatureMetric`.
 
     With `known` it scores by marked defects too, the arrays `known_defects` and `known_defect_kinds`; see
     `edgead.heads.known_defects`.

@@ -127,7 +127,7 @@ class Recipe:
     where : Path, optional
         A mask of the places where defects may be; by default they are put near their own places.
     group : str
-        Which rejects belong together, see `edgead.dataset.groups.group_images`: a forecast counts those as one.
+        Which rejects belong together, see `edgead.dataset.groups.group_images`; `made.json` has it.
     seed : int
     """
 

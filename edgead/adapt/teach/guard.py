@@ -5,7 +5,7 @@ defect raises the map in one place and leaves the rest as it was. Another produc
 everywhere. So two ratios decide, both 1 for the good parts that thresholds came from: the median of the map beside
 theirs, and the image score beside that median.
 
-The measurements behind the two limits are in `benchmarks/guard.py`. What a defect changes as little as the light does,
+What a defect changes as little as the light does,
 these ratios cannot distinguish: for that the sheet is shown and somebody named.
 """
 

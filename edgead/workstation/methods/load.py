@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.errors import SettingsError
 from edgead.workstation.methods.imported import IMPORTED, ImportedNetwork
 from edgead.workstation.methods.method import Method
 from edgead.workstation.methods.patchcore.detector import PatchCore
@@ -33,8 +34,10 @@ def load_network(artifact: Artifact) -> nn.Module:
     name = artifact.manifest.detector
     if name == IMPORTED:
         return ImportedNetwork(artifact)
-    if name not in METHODS:
-        raise ArtifactError(f"{artifact.path}: unknown detector {name!r}, this edgead knows {', '.join(METHODS)}")
+    try:
+        METHODS.check(name)
+    except SettingsError as error:
+        raise ArtifactError(f"{artifact.path}: {error}") from error
     weights = artifact.optional_file("weights.safetensors")
     if weights is None and "commissioned" in artifact.manifest.training:
         return _commissioned_network(artifact)

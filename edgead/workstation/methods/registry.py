@@ -27,10 +27,13 @@ METHODS: Added[type[Method[Any]]] = Added(
             "efficient_ad": "efficient_ad.detector:EfficientAD",
             "mvg": "mvg.detector:Mvg",
             "draem": "draem.detector:Draem",
-            "cs_flow": "cs_flow.detector:CsFlow",
             "golden": "golden:Golden",
             "cycle": "cycle:Cycle",
         }.items()
+    },
+    gone={
+        "cs_flow": "the detector cs_flow was taken out after version 0.1.0: retrain with another one of `edgead "
+        "presets`, such as patchcore; models of cs_flow still run as they are"
     },
 )
 

@@ -142,7 +142,7 @@ def train_from_folder(
     settings : dict
         Settings of the detector, see its config class; missing ones keep their defaults.
     detector : str
-        A name in `edgead.methods.METHODS`.
+        A name in `edgead.workstation.methods.METHODS`.
     weights : Path, optional
         Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
     device : {"auto", "cpu", "cuda"}
@@ -202,13 +202,6 @@ def train_from_folder(
         split = good.split(paths, seed, leaves_out=model.leaves_out)
     else:
         split = good.keep_all(paths, method.learns_from)
-    looked_odd: list[str] = []
-    if good.clean:
-        from edgead.unlabelled.screening.clean import clean_warnings, suspicious_images
-
-        suspicious = suspicious_images(split.training, split.groups.of(split.training), roi=good.roi, progress=progress)
-        split = split.cleaned(suspicious)
-        looked_odd = clean_warnings(suspicious)
     weights_sha256 = None if weights is None else file_sha256(weights)
     depends_on = {
         "detector": detector,
@@ -231,15 +224,12 @@ def train_from_folder(
     stretched = preprocessing.fill == "stretch"
     apart = split.groups.rule == FOLDERS
     odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
-    odd += looked_odd
     odd += not_found_warnings(paths, preprocessing)
     odd += depth_warnings(paths, preprocessing)
     if shrunk:
         facts["shrunk"] = shrunk
     if odd:
         facts["odd_images"] = odd
-    if good.clean:
-        facts["not_learnt"] = [os.path.relpath(path, folder) for path in suspicious]
     images = Images(split.training, preprocessing).some(learnt_at_most(preprocessing, len(split.training)), seed)
     fold_of = split.folds(seed) if model.leaves_out and split.crosses else {}
     learnt_folds = [fold_of[path] for path in split.training if fold_of]

@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -24,7 +24,7 @@ from edgead.artifact.tiling import Tiling
 from edgead.calibration.conformal import CalibrationError, check_rate
 from edgead.calibration.operating_point import Costs
 from edgead.calibration.plan import choose_rates, plan_calibration
-from edgead.dataset.folders import find_good_images, is_pattern, rule_of, split_good
+from edgead.dataset.folders import find_good_images, rule_of, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
 from edgead.dataset.places import with_places
 from edgead.dataset.ranges import with_colour
@@ -192,11 +192,6 @@ class Split:
     groups: Groups
     crosses: bool = False
 
-    def cleaned(self, suspicious: Sequence[Path]) -> Split:
-        """The same without some of the images to learn from."""
-        left_out = set(suspicious)
-        return replace(self, training=[path for path in self.training if path not in left_out])
-
     def folds(self, seed: int) -> dict[Path, int]:
         """The fold of each image to make thresholds from, where those are learnt; see `memory_bank.folds`."""
         learnt = set(self.training)
@@ -244,9 +239,6 @@ class GoodImages:
         products the default is "folders".
     paths : sequence of Path, optional
         The images, instead of all that lie in the folder; `data` is one that they lie in or below.
-    clean : bool
-        Do not learn images that stand out as defects do, see `edgead.unlabelled.screening.clean`. Those held out for
-        the thresholds all stay: to choose among them would end the guarantee.
     ignore : sequence of str or Path
         Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
     align : str or Path, optional
@@ -268,7 +260,7 @@ class GoodImages:
     Raises
     ------
     SettingsError
-        `roi` is no region, or `clean` with `folds`, several products, `ignore` or `align`.
+        `roi` is no region, or options that exclude each other.
     CalibrationError
         A rate is no share between 0 and 1.
     """
@@ -282,7 +274,6 @@ class GoodImages:
     folds: int = 0
     group: str = AUTO
     paths: Sequence[Path] | None = None
-    clean: bool = False
     ignore: Sequence[str | Path] = ()
     align: str | Path | None = None
     tiles: AskedTiles | str | int | None = None
@@ -306,12 +297,6 @@ class GoodImages:
             raise SettingsError(f"guarantee {self.guarantee!r}: choose cross or split")
         if self.guarantee == "split" and self.folds:
             raise SettingsError("--guarantee split holds images out, and --folds none: give one of them")
-        if self.clean and self.folds:
-            raise SettingsError("--clean leaves images out of one training, --folds makes several: give one of them")
-        if self.clean and is_pattern(self.normal_dir):
-            raise SettingsError("--clean compares the parts of one product: leave it out for several")
-        if self.clean and (self.ignore or self.align is not None):
-            raise SettingsError("--clean compares all of each image as it lies: leave out --ignore and --align, or it")
         if self.roi is not None:
             object.__setattr__(self, "roi", _region(self.roi))
         if isinstance(self.ignore, str | Path):
@@ -332,8 +317,8 @@ class GoodImages:
             raise SettingsError(f"--mm-per-pixel {self.mm_per_pixel:g}: give the millimetres of one pixel, above 0")
         if self.input == "rgb":
             return
-        if self.clean or self.align is not None:
-            raise SettingsError(f"--clean and --align look at 8-bit images: leave them out with --input {self.input}")
+        if self.align is not None:
+            raise SettingsError(f"--align looks at 8-bit images: leave it out with --input {self.input}")
         if has_heights and self.tiles is not None:
             raise SettingsError("--tiles would take a plane from each tile, and not from the part: leave it out")
 
@@ -416,7 +401,7 @@ class GoodImages:
         try:
             plan_calibration(count, self.false_reject_rate, self.review_rate)
         except CalibrationError as error:
-            if self.guarantee is not None or self.clean:  # which --folds does not go with
+            if self.guarantee is not None:  # which --folds does not go with
                 raise
             try:
                 choose_rates(count, self.false_reject_rate, self.review_rate)

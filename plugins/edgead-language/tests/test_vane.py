@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from contextlib import closing
+from statistics import NormalDist
 
 import cv2
 import numpy as np
 import pytest
 from chat_server import ChatServer
+from hypothesis import given
+from hypothesis import strategies as st
 
-from benchmarks.vane import ClipQuestion, ClipReply, main, read_questions, summary
+from benchmarks.vane import ClipQuestion, ClipReply, letter_of, main, read_questions, summary, wilson
 from edgead.dataset.folders import DatasetError
+from edgead_language.chat import ChatError
 
 
 def write_clip(folder, name, answers, frames=(2, 10, 9)):
@@ -88,3 +93,33 @@ def test_missing_questions_and_clips_are_named(clips, tmp_path):
         read_questions(clips)
     with pytest.raises(DatasetError, match="no clips found"):
         read_questions(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "letter"),
+    [("A", "A"), ("A)", "A"), (" D \n", "D"), ("a", None), ("A.", None), ("AB", None), ("Answer: A", None), ("", None)]
+    + [("E", None), ("A))", None), (")", None)],
+)
+def test_a_letter_alone_is_an_answer(said, letter):
+    """As VANE-Bench's calc_lmm_vqa_accuracy.py counts, but for spaces before the letter, which it does not take off."""
+    assert letter_of(said) == letter
+
+
+def test_three_questions_in_a_row_without_an_answer_end_it_and_what_was_said_is_kept(clips, tmp_path):
+    write_clip(clips, "video_11_subset_1", ["D"])
+    said = iter(["B", "", "", ""])
+    with closing(ChatServer(lambda body: next(said))) as server:
+        with pytest.raises(ChatError, match="3 questions in a row got no answer: .*empty answer"):
+            main([str(clips), "--endpoint", server.url, "-o", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "video_2_subset_1_preds.txt").read_text() == "B\tB\nC\t\n"
+
+
+@given(n=st.integers(1, 500), share=st.floats(0, 1), confidence=st.floats(0.5, 0.999))
+def test_wilsons_bounds_are_where_the_score_test_just_rejects(n, share, confidence):
+    count = round(share * n)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    low, high = wilson(count, n, confidence)
+    assert 0 <= low <= count / n <= high <= 1
+    for bound in (low, high):
+        if 1e-9 < bound < 1 - 1e-9:
+            assert abs(count / n - bound) == pytest.approx(z * math.sqrt(bound * (1 - bound) / n), rel=1e-6, abs=1e-12)

@@ -21,6 +21,7 @@ from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.workstation.methods.efficient_ad.student_teacher import (
     CHANNELS,
+    MODEL_SIZES,
     ModelSize,
     StudentTeacher,
     augment,
@@ -39,15 +40,6 @@ from edgead.workstation.trainer.pretraining_images import PretrainingImages, fin
 
 DECAY_AFTER = 0.95
 
-AS_PUBLISHED: dict[str, Any] = {
-    "model_size": "small",
-    "steps": 70_000,
-    "learning_rate": 1e-4,
-    "penalty_crops": False,
-    "texture_share": 0.0,
-}
-"""What the paper has otherwise than the defaults, but for ImageNet's images, which `penalty_images` names."""
-
 
 @dataclass(frozen=True)
 class EfficientADConfig(MethodConfig):
@@ -55,17 +47,17 @@ class EfficientADConfig(MethodConfig):
 
     Attributes
     ----------
-    model_size : {"small", "medium", "nano"}
-        EfficientAD-S and -M of the paper; nano is ours, for CPUs. `lite`, ours too, has settings of its own.
+    model_size : {"small", "medium"}
+        EfficientAD-S and -M of the paper. `lite`, ours, has settings of its own.
     image_size : (int, int)
         Multiples of 32; the paper's is (256, 256).
     padding : bool
         Zero padding in teacher and student. Without it nothing is invented at the border, and the maps' outermost
         four positions repeat their neighbours.
     steps : int
-        Of one image each. The paper makes 70,000; the default is what a CPU can do, for a network as slight as nano.
+        Of one image each.
     learning_rate, weight_decay : float
-        Of Adam. The rate falls to a tenth after 95 % of the steps. The paper's is 1e-4; so few steps need a higher one.
+        Of Adam. The rate falls to a tenth after 95 % of the steps.
     hard_quantile : float
         p_hard.
     validation_share : float
@@ -76,7 +68,7 @@ class EfficientADConfig(MethodConfig):
     penalty_crops : bool
         Take random squares of those photographs: for a few hundred large ones. The paper takes ImageNet's images whole.
     texture_share : float
-        Share of procedural textures beside those photographs; the paper, with ImageNet at hand, has none.
+        Share of procedural textures beside those photographs.
     window, top_patches : int
         The image score: the map is averaged over windows of this many positions a side, and this many of the largest
         averages are averaged. 1 and 1 give the paper's maximum.
@@ -87,25 +79,25 @@ class EfficientADConfig(MethodConfig):
     seed : int
     """
 
-    model_size: ModelSize = "nano"
+    model_size: ModelSize = "small"
     image_size: tuple[int, int] = (256, 256)
     padding: bool = False
-    steps: int = 5_000
-    learning_rate: float = 1e-3
+    steps: int = 70_000
+    learning_rate: float = 1e-4
     weight_decay: float = 1e-5
     hard_quantile: float = 0.999
     validation_share: float = 0.1
     penalty_images: str | None = None
-    penalty_crops: bool = True
-    texture_share: float = 0.25
+    penalty_crops: bool = False
+    texture_share: float = 0.0
     window: int = 1
     top_patches: int = 1
     sigma_px: float = 0.0
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
-        if self.model_size not in CHANNELS:
-            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(CHANNELS)}, lite")
+        if self.model_size not in MODEL_SIZES:
+            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(MODEL_SIZES)}, lite")
         if not (0 < self.validation_share < 1 and 0 < self.hard_quantile < 1):
             raise SettingsError("validation_share and hard_quantile must lie between 0 and 1")
 
@@ -121,25 +113,26 @@ class EfficientAD(Method[EfficientADConfig]):
     presets = {
         "default": {"model_size": "lite"},
         "fine": {"model_size": "lite", "backbone": "efficientnet_lite2", "image_size": (384, 384)},
-        "nano": {},
-        "small": {**AS_PUBLISHED, "steps": 2_000},
-        "medium": {**AS_PUBLISHED, "model_size": "medium", "steps": 2_000},
-        "paper": AS_PUBLISHED,
-        "paper_medium": {**AS_PUBLISHED, "model_size": "medium"},
+        "paper": {},
+        "paper_medium": {"model_size": "medium"},
     }
     purpose = "a frame time without a memory bank; as published, with a GPU and a public teacher (--weights)"
     preset_purposes = {
         "default": "a CPU to train on: ours, a packaged backbone as the teacher; learns in minutes",
         "fine": "the same with a larger network and more pixels: twice the time, and sharper eyes for small defects",
-        "nano": "a CPU to train on: a slight network and its packaged teacher, both ours; weaker",
-        "small": "EfficientAD-S, 2,000 steps; --weights teacher_small.pth of nelson1425/EfficientAd, or anomalib's",
-        "medium": "EfficientAD-M, 2,000 steps; --weights teacher_medium.pth of nelson1425/EfficientAd, or anomalib's",
-        "paper": "EfficientAD-S as published, 70,000 steps; --weights as of small, --set penalty_images=IMAGENET",
-        "paper_medium": "EfficientAD-M as published, 70,000 steps; --weights as of medium, penalty_images as of paper",
+        "paper": "EfficientAD-S as published, 70,000 steps, --set penalty_images=IMAGENET; --weights teacher_small.pth "
+        "of nelson1425/EfficientAd, or anomalib's",
+        "paper_medium": "EfficientAD-M as published, penalty_images as of paper; --weights teacher_medium.pth of "
+        "nelson1425/EfficientAd, or anomalib's",
     }
 
     @classmethod
     def variant(cls, settings: Mapping[str, Any]) -> type[Self]:
+        if settings.get("model_size") == "nano":
+            raise SettingsError(
+                "model_size nano was taken out after version 0.1.0, with its teacher: retrain with the preset default "
+                "of efficient_ad; models of nano still run as they are"
+            )
         if settings.get("model_size") != "lite":
             return cls
         from edgead.workstation.methods.efficient_ad.lite import EfficientADLite
@@ -160,7 +153,7 @@ class EfficientAD(Method[EfficientADConfig]):
             if pretrained:
                 teacher = load_teacher(size, file=weights, padding=config.padding)
             else:
-                teacher = build_pdn(size, CHANNELS[size], padding=config.padding).eval().requires_grad_(False)
+                teacher = build_pdn(size, CHANNELS, padding=config.padding).eval().requires_grad_(False)
             self.network = StudentTeacher(teacher, size, config.image_size, padding=config.padding).eval()
 
     @property

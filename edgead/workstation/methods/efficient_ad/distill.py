@@ -33,6 +33,7 @@ from edgead.workstation.backbones.pretrained import BACKBONES, LITE, Backbone, b
 from edgead.workstation.methods.efficient_ad.student_teacher import (
     BORDER,
     CHANNELS,
+    MODEL_SIZES,
     STRIDE_PX,
     ModelSize,
     build_pdn,
@@ -184,7 +185,7 @@ class DistillConfig:
 
     Attributes
     ----------
-    model_size : {"small", "medium", "nano"}
+    model_size : {"small", "medium"}
     backbone, layers : str, tuple of str
         See `edgead.workstation.backbones.pretrained`. The paper takes layer2 and layer3 of a WideResNet-101.
     steps, batch_size : int
@@ -233,8 +234,8 @@ class DistillConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise SettingsError(f"unknown backbone {self.backbone!r}: choose one of {', '.join(BACKBONES)}")
-        if self.model_size not in CHANNELS:
-            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(CHANNELS)}")
+        if self.model_size not in MODEL_SIZES:
+            raise SettingsError(f"unknown model_size {self.model_size!r}: choose one of {', '.join(MODEL_SIZES)}")
         if self.crop_px % STRIDE_PX or not 36 <= self.crop_px <= PDN_PX:
             raise SettingsError(f"crop_px {self.crop_px}: a multiple of {STRIDE_PX} from 36 to {PDN_PX}")
         if min(self.steps, self.batch_size, self.crops, self.normalisation_images) < 1:
@@ -279,11 +280,10 @@ class Distiller:
             )
             for which, some in enumerate((learned, paths[::HELD_OUT_EVERY]))
         )
-        channels = CHANNELS[config.model_size]
-        self.descriptors = Descriptors([layer.shape[1] for layer in layers], channels).to(device)
+        self.descriptors = Descriptors([layer.shape[1] for layer in layers], CHANNELS).to(device)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
-            self.network = build_pdn(config.model_size, channels)
+            self.network = build_pdn(config.model_size, CHANNELS)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(self, *, checkpoint: Checkpoint | None = None, progress: StageProgress = no_progress) -> None:

@@ -1,6 +1,6 @@
 """Student, teacher and autoencoder of EfficientAD: their layers, their maps, and the losses they learn by.
 
-Batzner, Heckler, Koenig, "EfficientAD", WACV 2024 (arXiv 2303.14535): layer tables of the appendix. `nano` is ours.
+Batzner, Heckler, Koenig, "EfficientAD", WACV 2024 (arXiv 2303.14535): layer tables of the appendix.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgead.errors import SettingsError
-from edgead.workstation.methods.efficient_ad.merged import MergedStudentTeacher
 from edgead.workstation.trainer.pretraining_images import PretrainingImages
 
-ModelSize = Literal["small", "medium", "nano"]
-MODEL_SIZES: tuple[ModelSize, ...] = ("small", "medium", "nano")
+ModelSize = Literal["small", "medium"]
+MODEL_SIZES: tuple[ModelSize, ...] = ("small", "medium")
 
-CHANNELS: dict[ModelSize, int] = {"small": 384, "medium": 384, "nano": 128}
+CHANNELS = 384
 """Channels that a teacher describes a patch with."""
 
 STRIDE_PX = 4
 RECEPTIVE_FIELD_PX = 33
-"""Of every PDN, the paper's and ours: an output describes 33 x 33 pixels, the next one lies four pixels on."""
+"""Of every PDN: an output describes 33 x 33 pixels, the next one lies four pixels on."""
 
 BORDER = 4
 """Positions that an output without padding lacks on every side of one with it."""
@@ -57,7 +56,7 @@ def build_pdn(size: ModelSize, channels: int, *, padding: bool = False) -> nn.Se
 
     Parameters
     ----------
-    size : {"small", "medium", "nano"}
+    size : {"small", "medium"}
     channels : int
         Of the output: those of a teacher, or twice as many for a student.
     padding : bool
@@ -68,17 +67,13 @@ def build_pdn(size: ModelSize, channels: int, *, padding: bool = False) -> nn.Se
     Raises
     ------
     SettingsError
-        Unknown size, or padding with `nano`, which has none.
+        Unknown size.
     """
     if size == "small":
         return _small(channels, padding)
     if size == "medium":
         return _medium(channels, padding)
-    if size != "nano":
-        raise SettingsError(f"unknown model_size {size!r}: choose one of {', '.join(MODEL_SIZES)}")
-    if padding:
-        raise SettingsError("model_size nano has no padding: leave padding at false")
-    return _nano(channels)
+    raise SettingsError(f"unknown model_size {size!r}: choose one of {', '.join(MODEL_SIZES)}")
 
 
 def grid_of(image_size: tuple[int, int], *, padding: bool) -> tuple[int, int]:
@@ -123,44 +118,13 @@ def _medium(channels: int, padding: bool) -> nn.Sequential:
     )
 
 
-def _nano(channels: int) -> nn.Sequential:
-    """Ours: the stride comes first and the 3 x 3 convolutions are depthwise, for the same 33 pixels and stride 4.
+def build_autoencoder(channels: int, image_size: tuple[int, int], *, padding: bool = False) -> nn.Sequential:
+    """Build the autoencoder, table 8, that predicts the teacher's output through a bottleneck of 64 numbers.
 
-    Nine layers without normalisation: torch's own initial weights would let the signal fade to nothing on its way, and
-    with it the gradients, so every layer starts with a gain that keeps it.
-    """
-    network = nn.Sequential(
-        nn.Conv2d(3, 32, 5, stride=2),
-        nn.ReLU(),
-        *_separable(32, 64, stride=2),
-        nn.ReLU(),
-        *_separable(64, 128),
-        nn.ReLU(),
-        *_separable(128, 128),
-        nn.ReLU(),
-        *_separable(128, channels),
-    )
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            no_relu_follows = layer.groups > 1 or layer is network[-1]
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if no_relu_follows else "relu")
-            nn.init.zeros_(layer.bias)
-    return network
-
-
-def _separable(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(inputs, inputs, 3, stride=stride, groups=inputs), nn.Conv2d(inputs, outputs, 1)
-
-
-def build_autoencoder(
-    size: ModelSize, channels: int, image_size: tuple[int, int], *, padding: bool = False
-) -> nn.Sequential:
-    """Build the autoencoder that predicts the teacher's output through a bottleneck of 64 numbers.
+    At 256 pixels the decoder goes through 3, 8, 15, 32, 63 and 127 to the teacher's grid.
 
     Parameters
     ----------
-    size : {"small", "medium", "nano"}
-        The paper has one autoencoder, table 8; `nano` has a slighter one of ours.
     channels : int
         Of the teacher.
     image_size : (int, int)
@@ -177,11 +141,6 @@ def build_autoencoder(
     if any(side % 32 or side < 64 for side in image_size):
         raise SettingsError(f"image_size {list(image_size)}: efficient_ad needs multiples of 32 from 64 on")
     grid = grid_of(image_size, padding=padding)
-    return (_nano_autoencoder if size == "nano" else _autoencoder)(channels, image_size, grid)
-
-
-def _autoencoder(channels: int, image_size: tuple[int, int], grid: tuple[int, int]) -> nn.Sequential:
-    """Table 8: at 256 pixels the decoder goes through 3, 8, 15, 32, 63 and 127 to the teacher's grid."""
     layers: list[nn.Module] = []
     for inputs, outputs in ((3, 32), (32, 32), (32, 64), (64, 64), (64, 64)):
         layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
@@ -191,19 +150,6 @@ def _autoencoder(channels: int, image_size: tuple[int, int], grid: tuple[int, in
         layers += [Resize(step), nn.Conv2d(64, 64, 4, padding=2), nn.ReLU(), nn.Dropout(DROPOUT)]
     layers += [Resize(grid), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, channels, 3, padding=1)]
     return nn.Sequential(*layers)
-
-
-def _nano_autoencoder(channels: int, image_size: tuple[int, int], grid: tuple[int, int]) -> nn.Sequential:
-    """Ours: the decoder stops at an eighth of the image and leaves the rest to one bilinear step."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 32, 4, stride=4), nn.ReLU()]
-    for inputs, outputs in ((32, 32), (32, 64), (64, 64)):
-        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
-    layers.append(nn.Conv2d(64, BOTTLENECK, (image_size[0] // 32, image_size[1] // 32)))
-    for divisor, outputs in ((32, 64), (16, 64), (8, 32)):
-        step = tuple(side // divisor for side in image_size)
-        inputs = BOTTLENECK if divisor == 32 else 64
-        layers += [Resize(step), nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.Dropout(DROPOUT)]
-    return nn.Sequential(*layers, Resize(grid), nn.Conv2d(32, channels, 1))
 
 
 class Resize(nn.Module):
@@ -218,7 +164,7 @@ class Resize(nn.Module):
 
 
 class StudentTeacher(nn.Module):
-    """Teacher, student and autoencoder with the normalisation of their maps; `merged` gives what is exported."""
+    """Teacher, student and autoencoder with the normalisation of their maps; exported as it stands."""
 
     quantiles: Tensor
     pixel_mean: Tensor
@@ -226,12 +172,10 @@ class StudentTeacher(nn.Module):
 
     def __init__(self, teacher: nn.Sequential, size: ModelSize, image_size: tuple[int, int], *, padding: bool = False):
         super().__init__()
-        self.size = size
-        self.channels = CHANNELS[size]
         self.border = 0 if padding else BORDER
         self.teacher = teacher
-        self.student = build_pdn(size, 2 * self.channels, padding=padding)
-        self.autoencoder = build_autoencoder(size, self.channels, image_size, padding=padding)
+        self.student = build_pdn(size, 2 * CHANNELS, padding=padding)
+        self.autoencoder = build_autoencoder(CHANNELS, image_size, padding=padding)
         self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
         for name, moment in zip(("pixel_mean", "pixel_std"), pixel_moments(), strict=True):
             self.register_buffer(name, moment, persistent=False)  # on the device already: no copy in a step
@@ -247,8 +191,8 @@ class StudentTeacher(nn.Module):
         autoencoder and student.
         """
         student = self.student(image)
-        local = (self.teacher(image) - student[:, : self.channels]).square().mean(dim=1)
-        overall = (self.autoencoder(image) - student[:, self.channels :]).square().mean(dim=1)
+        local = (self.teacher(image) - student[:, :CHANNELS]).square().mean(dim=1)
+        overall = (self.autoencoder(image) - student[:, CHANNELS:]).square().mean(dim=1)
         return torch.stack([local, overall], dim=1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -261,13 +205,6 @@ class StudentTeacher(nn.Module):
         start, stop = self.quantiles[:, 0].view(1, 2, 1, 1), self.quantiles[:, 1].view(1, 2, 1, 1)
         combined = (0.1 * (maps - start) / (stop - start)).mean(dim=1, keepdim=True)
         return F.pad(combined, (self.border,) * 4, mode="replicate").squeeze(1)
-
-    def merged(self) -> nn.Module:
-        """The same, up to rounding, for less; `medium` as it is, which would have more kernels on a GPU."""
-        if self.size == "medium":
-            return self
-        moments = self.pixel_mean, self.pixel_std
-        return MergedStudentTeacher(self.teacher, self.student, self.autoencoder, self.quantiles, moments, self.border)
 
 
 class Losses(NamedTuple):
@@ -302,14 +239,14 @@ def loss_terms(network: StudentTeacher, image: Tensor, augmented: Tensor, other:
     hard : float
         p_hard.
     """
-    count, channels = len(image), network.channels
+    count = len(image)
     inputs = network.normalise(torch.cat([other, image, augmented]))
     with torch.no_grad():
         target, augmented_target = network.teacher(inputs[count:]).split(count)
     described = network.student[:-1](inputs)
     last = network.student[-1]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
-    ahead, behind = slice(channels), slice(channels, None)
+    ahead, behind = slice(CHANNELS), slice(CHANNELS, None)
     on_other, local = F.conv2d(described[: 2 * count], last.weight[ahead], last.bias[ahead]).split(count)
     imitated = F.conv2d(described[2 * count :], last.weight[behind], last.bias[behind])
     reconstruction = network.autoencoder(inputs[2 * count :])

@@ -1,4 +1,4 @@
-"""Teachers of efficient_ad: the one that comes with edgead, what `edgead distill` wrote, and public ones.
+"""Teachers of efficient_ad: what `edgead distill` wrote, and public ones; none comes with edgead.
 
 All of them take RGB in 0..1, normalised like ImageNet: nelson1425/EfficientAd does that in its data loader, anomalib at
 the start of `forward`, edgead in `normalise_pixels`. None has a layer or a buffer for it, so the weights are the same.
@@ -41,7 +41,6 @@ SOURCES = (
 )
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
-PACKAGED = Path(__file__).parent / "teachers"
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def _recognise(state: Mapping[str, Any], source: Path) -> TeacherFile:
 
 def _renamed(state: Mapping[str, Any], size: ModelSize, layers: tuple[str, ...], source: Path) -> dict[str, Tensor]:
     with torch.device("meta"):
-        network = build_pdn(size, CHANNELS[size])
+        network = build_pdn(size, CHANNELS)
     convolutions = [name for name, layer in network.named_children() if isinstance(layer, nn.Conv2d)]
     expected, tensors = network.state_dict(), {}
     for ours, theirs in zip(convolutions, layers, strict=True):
@@ -121,7 +120,7 @@ def _renamed(state: Mapping[str, Any], size: ModelSize, layers: tuple[str, ...],
 def _misfit(value: Any, layer: str, kind: str, size: ModelSize, shape: tuple[int, ...]) -> str:
     if not isinstance(value, Tensor):
         return f"{layer}.{kind} is a {type(value).__name__}, not a tensor"
-    if value.ndim == len(shape) and value.shape[0] == 2 * shape[0] == 2 * CHANNELS[size]:
+    if value.ndim == len(shape) and value.shape[0] == 2 * shape[0] == 2 * CHANNELS:
         return (
             f"this is a student: its last layer has {value.shape[0]} channels where a teacher has {shape[0]}. Give the "
             f"teacher, {SOURCES.format(size=size)}"
@@ -143,35 +142,34 @@ def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = F
 
     Parameters
     ----------
-    size : {"small", "medium", "nano"}
+    size : {"small", "medium"}
     file : Path, optional
-        See `read_teacher`; instead of the teacher that comes with edgead.
+        See `read_teacher`.
     padding : bool
         See `build_pdn`.
 
     Raises
     ------
     SettingsError
-        No teacher of that size comes with edgead, or the file holds no teacher of that size.
+        There is no file, or it holds no teacher of that size.
     """
-    network = build_pdn(size, CHANNELS[size], padding=padding)
-    source = file or PACKAGED / f"{size}.safetensors"
-    if not source.is_file():
-        missing = f"{file}: no such file" if file else f"no teacher of model_size {size} comes with edgead"
-        public = f"Give --weights with {SOURCES.format(size=size)}; or make" if size != "nano" else "Make"
+    network = build_pdn(size, CHANNELS, padding=padding)
+    if file is None or not file.is_file():
+        missing = f"{file}: no such file" if file else "no teacher comes with edgead"
         raise SettingsError(
-            f"{missing}. {public} one with `edgead distill IMAGES --model-size {size} -o FILE` and give --weights FILE"
+            f"{missing}. Give --weights with {SOURCES.format(size=size)}; or make one with "
+            f"`edgead distill IMAGES --model-size {size} -o FILE` and give --weights FILE"
         )
-    found = read_teacher(source)
+    found = read_teacher(file)
     if found.size != size:
         raise SettingsError(
-            f"{source} is a teacher of model_size {found.size}, not {size}: take a preset of that size, see `edgead "
+            f"{file} is a teacher of model_size {found.size}, not {size}: take a preset of that size, see `edgead "
             f"presets`, or --set model_size={found.size}, or another file"
         )
     try:
         network.load_state_dict(found.tensors)
     except RuntimeError as error:
-        raise SettingsError(f"{source} is no teacher of model_size {size}: {error}") from error
+        raise SettingsError(f"{file} is no teacher of model_size {size}: {error}") from error
     return network.eval().requires_grad_(False)
 
 

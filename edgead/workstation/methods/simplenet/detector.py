@@ -56,8 +56,9 @@ class SimpleNetConfig(MethodConfig):
     damp_length : bool
         Damp the length of averaged features; see `edgead.workstation.methods.patchcore.network`.
     whiten : bool
-        Take averaged features in the metric that good parts teach, see `memory_bank.feature_metric`: the noise
-        is then as loud as what differs between good parts, whatever the direction.
+        Take averaged features in the metric that good parts teach, see
+        `edgead.adapt.memory_bank.feature_space.FeatureMetric`: the noise is then as loud as what differs between
+        good parts, whatever the direction.
     hidden : int
         Width of the discriminator's hidden layer; 1024 in the authors' script.
     noise_std, noise_spread : float

@@ -2,7 +2,7 @@
 
 Network, words, losses and scores are those of the authors' code (`tests/test_filo_authors.py`), where no boxes are
 given: they ask a Grounding DINO where an anomaly may be, take the words of that place, and lower what lies outside.
-`methods.filo.boxes` does that on the workstation; a device has no such boxes. The place "map" is ours.
+`edgead_foundation.filo.boxes` does that on the workstation; a device has no such boxes. The place "map" is ours.
 """
 
 from __future__ import annotations

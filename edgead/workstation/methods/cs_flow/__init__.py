@@ -1,1 +1,0 @@
-"""CS-Flow: a normalising flow over features of several scales."""
