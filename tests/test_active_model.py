@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from patience import MAX_S
 
 pytest.importorskip("edgead.daemon.active_model")
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
-from edgead.artifact.folder import Artifact, write_manifest
+from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.artifact.training_hashes import FILE
 from edgead.daemon.active_model import ActiveModel, SlotBusyError
-from edgead.daemon.thresholds import KeptThresholds, Thresholds
+from edgead.daemon.thresholds import KeptThresholds, PipelineThresholds, Thresholds, thresholds_of
+from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.site.schema import PipelineSection
@@ -135,6 +138,26 @@ def test_a_calibration_takes_the_place_of_what_a_person_set_before_and_says_so_o
         slot.set_thresholds(Thresholds.checked(review=0.5, reject=0.6, by="Anna"))
     with reload() as slot:
         assert slot.thresholds.values() == {"review": 0.5, "reject": 0.6}
+
+
+def test_thresholds_that_a_person_set_go_with_a_model_that_is_taught(reload, model_copy, tmp_path):
+    """They move as far as the model's own limit does in the lesson."""
+    own = Artifact.load(model_copy).graph().calibration
+    taught = Artifact.load(shutil.copytree(model_copy, tmp_path / "taught"))
+    bank = taught.array("memory_bank")
+    write_arrays(taught.path, taught.manifest, {"memory_bank": bank + np.float32(0.01)})
+    limits = own.model_copy(update={"reject": own.reject + 0.25})
+    write_manifest(taught.path, taught.manifest.with_graph("fp32", calibration=limits, golden=[]))
+    with reload() as slot:
+        slot.carry_thresholds(Artifact.load(taught.path))  # nobody has set any
+        slot.set_thresholds(Thresholds.checked(review=0.1, reject=0.2, by="Anna"))
+        slot.carry_thresholds(Artifact.load(taught.path))
+        thresholds = PipelineThresholds("line", KeptThresholds(tmp_path / "thresholds.json"))
+        with Detector.load(taught.path) as detector:
+            assert thresholds_of(detector).reject == limits.reject
+            thresholds.apply(detector)
+            assert thresholds_of(detector).values() == pytest.approx({"review": 0.35, "reject": 0.45})
+        assert slot.thresholds.values() == {"review": 0.1, "reject": 0.2}
 
 
 def test_thresholds_kept_under_the_hash_of_the_manifest_still_apply(reload, tmp_path, model_copy):

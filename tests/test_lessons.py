@@ -50,6 +50,9 @@ class Slot:
     def status(self) -> SimpleNamespace:
         return SimpleNamespace(model=str(self.model), model_sha256=self.loaded)
 
+    def carry_thresholds(self, taught: Artifact) -> None:
+        """Nobody has set any."""
+
     def swap(self, model: Path, *, by: str) -> None:
         if self.refuses:
             raise SettingsError("self-test failed")

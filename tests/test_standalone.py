@@ -17,13 +17,17 @@ import cv2
 import onnx
 from command_line import run_here
 from edgead.export import standalone
+from edgead.export.calibration_images import find_calibration_images
 from edgead.export.onnx_nodes import Nodes
+from edgead.export.precision import PrecisionPlan, add_precision
 from edgead.export.rewrite import ExportError
 from edgead.export.standalone_input import input_nodes
 from edgead.export.standalone_score import check_head, score_nodes
+from fakes import edit_manifest
 from system_packages import require
 
 import edgead
+from edgead.adapt.recalibrate import threshold_change, thresholds_by_hand, write_thresholds
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Ignored, Preprocessing
 from edgead.artifact.preprocess import Aligned, inputs_of, map_of_frame, preprocess
@@ -279,6 +283,67 @@ def test_a_file_judges_as_edgead_does(trained_model, line_data, tmp_path):
     assert {"ok", "reject"} <= decisions
 
 
+@pytest.fixture(scope="module")
+def int8_model(trained_model, line_data, once):
+    """The shared model with an int8 graph, which is the one that it opens by default."""
+
+    def add_int8(path: Path) -> None:
+        shutil.copytree(trained_model, path)
+        images = find_calibration_images(Artifact.load(path), line_data)
+        add_precision(path, PrecisionPlan("int8", 0.1, [], make_default=True), images)
+
+    return once("patchcore-int8", add_int8)
+
+
+@pytest.mark.slow
+def test_a_file_of_int8_judges_as_edgead_does(int8_model, line_data, tmp_path):
+    """It is the default where the model opens int8; on OpenVINO its scores are those of other codes by rounding."""
+    file = tmp_path / "verdict.onnx"
+    said = json.loads(run_here("export", int8_model, "--standalone", file, "--json").stdout)
+    record = Artifact.load(int8_model).manifest.graphs["int8"]
+    assert said["precision"] == "int8" and said["warning"] == ""
+    assert said["score_error"] <= record.score_tolerance and said["map_error"] <= record.map_tolerance
+    content = file.read_bytes()
+    runs = {"onnxruntime": (standalone.run_by_onnxruntime, 1e-5)}
+    if find_spec("openvino"):
+        runs["openvino"] = (standalone.run_by_openvino, record.score_tolerance)
+    for runtime, (opened, tolerance) in runs.items():
+        judge = opened(content)
+        with Detector.load(int8_model, runtime=runtime, threads=1) as detector:
+            for path in _test_images(line_data):
+                image = detector.read_image(path)
+                verdict = detector.predict(image)
+                _, score, decision = judge(image)
+                assert score == pytest.approx(verdict.image_score, rel=tolerance)
+                nearest = abs(verdict.image_score / verdict.threshold - 1)
+                assert standalone.DECISIONS[decision] == verdict.decision or nearest < tolerance
+
+
+def test_limits_of_another_graph_that_are_newer_are_pointed_out(trained_model, tmp_path):
+    manifest = Artifact.load(trained_model).manifest
+    limits = manifest.graphs["fp32"].calibration
+    both = manifest.model_copy(update={"graphs": {**manifest.graphs, "int8": manifest.graphs["fp32"]}})
+
+    def since(*calibrated: tuple[str, str]) -> str:
+        """The warning of fp32 after calibrations of graphs on images with a hash."""
+        changes = [
+            threshold_change(name, limits, limits, images=int(bool(sha256)), images_sha256=sha256)
+            for name, sha256 in calibrated
+        ]
+        return standalone._calibrated_since(both.model_copy(update={"threshold_changes": changes}), "fp32")
+
+    assert "limits of int8 later than those of fp32" in since(("int8", "a"))
+    assert "--precision fp32" in since(("fp32", "a"), ("int8", "b")) and since(("fp32", ""), ("int8", ""))
+    for last_of_all in ((), (("int8", "a"), ("fp32", "b")), (("fp32", "a"), ("int8", "a"))):
+        assert since(*last_of_all) == ""
+    shutil.copytree(trained_model, tmp_path / "model")
+    edit_manifest(tmp_path / "model", lambda content: content["graphs"].update(fp16=content["graphs"]["fp32"]))
+    artifact = Artifact.load(tmp_path / "model")
+    write_thresholds(artifact, *thresholds_by_hand(artifact, "fp16", reject=0.9 * limits.reject), reason="asked")
+    done = run_here("export", tmp_path / "model", "--standalone", tmp_path / "verdict.onnx")
+    assert done.returncode == 0 and "warning: `edgead calibrate` made limits of fp16 later" in done.stderr
+
+
 def test_a_file_that_is_there_is_replaced_only_if_asked(trained_model, tmp_path):
     file = tmp_path / "verdict.onnx"
     file.write_bytes(b"of somebody")
@@ -331,6 +396,15 @@ def test_the_sample_in_cpp(trained_model, line_data, tmp_path, runtime, engine, 
     cv2.imwrite(str(tmp_path / "part.ppm"), image[:50])
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 3 and refusal in done.stderr
+    graph = onnx.load(tmp_path / "verdict.onnx")
+    (last,) = [node for node in graph.graph.node if standalone.DECISION in node.output]
+    last.output[0] = "within"
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.int32(7), "seven"))
+    graph.graph.node.append(onnx.helper.make_node("Add", ["within", "seven"], [standalone.DECISION]))
+    onnx.save(graph, tmp_path / "verdict.onnx")
+    cv2.imwrite(str(tmp_path / "part.ppm"), image)
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 3 and "gave no decision" in done.stderr
 
 
 def test_nothing_is_written_that_judges_otherwise(trained_model, tmp_path, monkeypatch):
@@ -340,7 +414,7 @@ def test_nothing_is_written_that_judges_otherwise(trained_model, tmp_path, monke
         standalone.write_standalone(Artifact.load(trained_model), file)
     monkeypatch.undo()
     monkeypatch.setattr(standalone, "TOLERANCE", 0.0)
-    with pytest.raises(ExportError, match="more than 0"):
+    with pytest.raises(ExportError, match="more than 0 and 0"):
         standalone.write_standalone(Artifact.load(trained_model), file)
     assert not list(tmp_path.iterdir())
 

@@ -114,6 +114,7 @@ int main(int count, char** words) {
   try {
     Image image = read_ppm(words[2]);
     const Verdict verdict = judge(words[1], image);
+    if (verdict.decision < 0 || verdict.decision > 2) throw std::runtime_error("the file gave no decision");
     if (count == 4) write_pgm(words[3], verdict);
     const char* const names[] = {"ok", "review", "reject"};
     std::printf("%s %.9g\n", names[verdict.decision], verdict.score);

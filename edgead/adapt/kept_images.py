@@ -1,5 +1,7 @@
 """Kept images: good parts inside a model that thresholds are made from again when its memory bank changes.
 
+They are those of the last calibration from images, or of the training.
+
 They are kept losslessly at the size of the network, or whole where it sees tiles or is given values with their depth.
 """
 
@@ -32,6 +34,24 @@ def kept_images(artifact: Artifact) -> list[Path]:
     return [artifact.path / one.image for one in artifact.manifest.kept]
 
 
+def made_from_kept(manifest: Manifest, precision: str) -> bool:
+    """Whether the thresholds of a graph come from the images that the model keeps now.
+
+    They do not where a person set them, where another graph was calibrated since, or where the images of their own
+    calibration were too many to keep.
+    """
+    replaced, last = -1, None
+    for number, change in enumerate(manifest.threshold_changes):
+        replaced = number if change.kept else replaced
+        last = (number, change) if change.precision == precision else last
+    if last is None:
+        return replaced < 0
+    number, change = last
+    limits = manifest.graphs[precision].calibration
+    written_since = limits is None or limits.values() != change.after.values()  # the graph was exported again
+    return number >= replaced and (change.kept or (change.verb == "teach" and change.images > 0)) and not written_since
+
+
 def keep_images(
     draft: Path,
     manifest: Manifest,
@@ -41,6 +61,7 @@ def keep_images(
     false_reject_rate: float,
     groups: Sequence[int] = (),
     folds: Sequence[int] = (),
+    prefix: str = "",
 ) -> list[Kept]:
     """Write images that a model with a memory bank was calibrated on, unless they are too many.
 
@@ -57,29 +78,40 @@ def keep_images(
         Group of each; empty where each is its own.
     folds : sequence of int, optional
         Of learnt images: the fold without which each is scored.
+    prefix : str
+        Begins the name of each file.
 
     Returns
     -------
     list of Kept
         For the manifest; empty where none are kept.
     """
-    if not isinstance(manifest.head, NearestHead):
-        return []
     group_of = list(groups) if len(groups) else list(range(len(paths)))
     picks = _enough(group_of, false_reject_rate) if len(folds) else list(range(len(paths)))
     spec = manifest.preprocessing
-    if len(picks) > MAX_KEPT:
+    if not can_keep(manifest, len(picks)):
         return []
     if kept_whole(spec) and len(picks) * math.prod(read_frame(paths[0], spec).shape[:2]) > MAX_PIXELS:
         return []
     kept = []
     for rank, pick in enumerate(sorted(picks, key=lambda pick: scores[pick])):
         image = as_kept(read_frame(paths[pick], spec), spec)
-        name = f"{FOLDER}/{rank:03d}{lossless_suffix(image)}"
+        name = f"{FOLDER}/{prefix}{rank:03d}{lossless_suffix(image)}"
         write_image(draft / name, image)
         fold = folds[pick] if len(folds) else None
         kept.append(Kept(image=name, group=group_of[pick], fold=fold, image_score=scores[pick]))
     return kept
+
+
+def can_keep(manifest: Manifest, images: int) -> bool:
+    """Whether a model is one that lessons change, and so many images are not too many to keep."""
+    return isinstance(manifest.head, NearestHead) and images <= MAX_KEPT
+
+
+def others_kept(model: Path, kept: Sequence[Kept]) -> list[str]:
+    """Names of the files that a model has among its kept images beside these."""
+    names = (file.relative_to(model).as_posix() for file in (model / FOLDER).glob("*"))
+    return sorted(set(names) - {one.image for one in kept})
 
 
 def _enough(groups: Sequence[int], false_reject_rate: float) -> list[int]:

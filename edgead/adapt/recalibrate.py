@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from edgead.adapt.finalize import collect_scores, measure_views
+from edgead.adapt.finalize import collect_scores, measure_good, measure_views
+from edgead.adapt.kept_images import can_keep, keep_images, others_kept
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.artifact.limits import Limits
-from edgead.artifact.manifest import Calibration, CameraView, Manifest, ThresholdChange, Thresholds
+from edgead.artifact.manifest import Calibration, CameraView, Kept, Manifest, ThresholdChange, Thresholds
 from edgead.artifact.training_hashes import content_sha256, refuse_learnt
 from edgead.calibration.blind import MAX_REJECTED, BlindLimitError, doubts
 from edgead.calibration.conformal import check_support, share_above
@@ -73,6 +74,12 @@ class Recalibration:
         Images whose scores stand apart, with these; empty for none.
     views : list of CameraView
         Of the images, for the drift watch.
+    images : list of Path
+        Without copies.
+    fp32_scores : list of float
+        Of the images, by the fp32 graph; empty where the model keeps none.
+    group_of : list of int
+        Group of each image; empty where each is its own.
 
     The `doubts` of the change say why the thresholds may be blind; they are not written without a reason.
     """
@@ -87,6 +94,9 @@ class Recalibration:
     account: str
     outliers: str
     views: list[CameraView]
+    images: list[Path]
+    fp32_scores: list[float]
+    group_of: list[int]
 
     def warnings(self) -> list[str]:
         """What whoever calibrates should know, in words."""
@@ -220,7 +230,22 @@ def recalibrate(
         account=found.account,
         outliers=outliers,
         views=measure_views(detector, unique, golden, groups) if golden else [],
+        images=unique,
+        fp32_scores=_fp32_scores(detector, unique, scores, progress),
+        group_of=groups,
     )
+
+
+def _fp32_scores(
+    detector: Detector, paths: Sequence[Path], scores: Sequence[float], progress: Progress | None
+) -> list[float]:
+    """Scores that the images are kept with; the graph that is calibrated may be another one."""
+    if not can_keep(detector.manifest, len(paths)):
+        return []
+    if detector.graph.precision == "fp32":
+        return list(scores)
+    with Detector(detector.artifact, runtime="onnxruntime", precision="fp32") as fp32:
+        return measure_good(fp32, paths, progress).scores
 
 
 def thresholds_by_hand(
@@ -280,7 +305,7 @@ def write_thresholds(
     calibration: Calibration,
     *,
     reason: str = "",
-    views: Sequence[CameraView] | None = None,
+    found: Recalibration | None = None,
 ) -> Manifest:
     """Write new thresholds of one graph and the change into the artifact's manifest, in one step.
 
@@ -288,8 +313,9 @@ def write_thresholds(
     ----------
     reason : str
         Why the thresholds are right, for the record; those that there are `doubts` of need one.
-    views : sequence of CameraView, optional
-        Of the images that the thresholds come from; without, the model keeps its own.
+    found : Recalibration, optional
+        That the thresholds come from: the model takes its views, and keeps its images for lessons in the place of
+        those that it had. Without, it keeps its own.
 
     Raises
     ------
@@ -302,10 +328,36 @@ def write_thresholds(
         raise BlindLimitError(change.doubts)
     artifact.check_unchanged()
     change = change.model_copy(update={"reason": reason.strip()})
-    manifest = artifact.manifest
-    updates = {"threshold_changes": [*manifest.threshold_changes, change]}
-    changed = manifest.model_copy(update=updates if views is None else {**updates, "views": list(views)})
-    return write_manifest(artifact.path, changed.with_graph(change.precision, calibration=calibration))
+    manifest = there = artifact.manifest
+    try:
+        if found is not None:
+            manifest = manifest.model_copy(update={"views": found.views})
+            kept = _keep(artifact, found)
+            if kept:
+                change = change.model_copy(update={"kept": True})
+                manifest = manifest.model_copy(update={"kept": kept})
+        manifest = manifest.model_copy(update={"threshold_changes": [*manifest.threshold_changes, change]})
+        manifest = manifest.with_graph(change.precision, calibration=calibration)
+        there = write_manifest(artifact.path, manifest, but=others_kept(artifact.path, manifest.kept))
+    finally:  # of the images that the manifest does not name those of before, or on an error the new ones
+        for name in others_kept(artifact.path, there.kept):
+            (artifact.path / name).unlink(missing_ok=True)
+    return there
+
+
+def _keep(artifact: Artifact, found: Recalibration) -> list[Kept]:
+    """Write the images of a calibration beside those that the manifest still names."""
+    if not found.fp32_scores:
+        return []
+    return keep_images(
+        artifact.path,
+        artifact.manifest,
+        found.images,
+        found.fp32_scores,
+        false_reject_rate=found.calibration.false_reject_rate,
+        groups=found.group_of,
+        prefix=f"{len(artifact.manifest.threshold_changes)}-",
+    )
 
 
 def _review_rate(before: Calibration, rate: float) -> float:

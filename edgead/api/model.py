@@ -155,7 +155,7 @@ class Model(Detector):
         asked = replace(asked, accept_outliers=asked.accept_outliers or not write)
         found = recalibrate(self, image_paths(images), asked, progress=partial(progress, "score good images"))
         if write:
-            write_thresholds(self.artifact, found.change, found.calibration, reason=reason, views=found.views)
+            write_thresholds(self.artifact, found.change, found.calibration, reason=reason, found=found)
             self._follow(Artifact.load(self.artifact.path))
         return found
 

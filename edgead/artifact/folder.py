@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -261,14 +261,14 @@ def write_arrays(directory: Path, manifest: Manifest, arrays: Mapping[str, np.nd
         np.save(directory / manifest.arrays[name], array, allow_pickle=False)
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest of `directory` with the hashes of the files that are there now; return it.
+def write_manifest(directory: Path, manifest: Manifest, *, but: Collection[str] = ()) -> Manifest:
+    """Write the manifest of `directory` with the hashes of the files that are there now, `but` of some; return it.
 
     Signatures stay beside it: they say who signed what was there before.
     """
     names = sorted(file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file())
     temporary = directory / f".{MANIFEST}"
-    own = (MANIFEST, SIGNATURES, temporary.name)  # the last is what a power cut may have left
+    own = (MANIFEST, SIGNATURES, temporary.name, *but)  # the last is what a power cut may have left
     kept = [name for name in names if name not in own and not name.startswith(f"{ENGINES}/")]
     files = {name: file_sha256(directory / name) for name in kept}
     written = manifest.model_copy(update={"files": files, "schema_version": SCHEMA_VERSION})

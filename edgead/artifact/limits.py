@@ -50,8 +50,8 @@ class Limits(Section):
             raise SettingsError(f"thresholds: {name}{found['msg'].removeprefix('Value error, ')}") from None
 
     def decide(self, score: float) -> Decision:
-        """Judge an image by its score."""
-        return "reject" if score > self.reject else "review" if score > self.review else "ok"
+        """Judge an image by its score; what is no number is rejected."""
+        return "ok" if score <= self.review else "review" if score <= self.reject else "reject"
 
     def values(self) -> dict[str, float]:
         return {"review": self.review, "reject": self.reject}

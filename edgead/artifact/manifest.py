@@ -53,7 +53,8 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 # split_conformal and, by group, group_conformal keep their rates by proof. cross_conformal keeps its by experience:
 # every good image is scored by what was learnt from the others, and what ships has learnt from all; cross_validated is
 # the same with detectors that were trained apart. unlabelled keeps it if no more parts were defective than was said;
-# by_hand guarantees nothing; none is before the first good image was scored: everything goes to review.
+# by_hand guarantees nothing: a person set them, or a lesson moved them that had not the images they came from; none is
+# before the first good image was scored: everything goes to review.
 CalibrationMethod = Literal[
     "split_conformal",
     "group_conformal",
@@ -149,7 +150,8 @@ class Calibration(Thresholds):
 class ThresholdChange(Section):
     """One change of a graph's thresholds on the device, by which verb and, where they said so, by whom and why.
 
-    `images` good images with the hash `images_sha256` were scored, none for thresholds set by hand;
+    `images` good images with the hash `images_sha256` were scored, none for thresholds set by hand, or by a lesson that
+    moved them without images of their own; the model keeps the images of a calibration that is `kept`.
     `same_scores_p_value` compares their scores with those of the calibration before. `doubts` were said of the new
     thresholds, see `edgead.calibration.blind`, and `reason` is why they were taken all the same.
     """
@@ -160,6 +162,7 @@ class ThresholdChange(Section):
     by: str = ""
     images: Annotated[int, Field(ge=0)] = 0
     images_sha256: str = ""
+    kept: bool = False
     same_scores_p_value: float | None = None
     doubts: list[str] = []
     reason: str = ""

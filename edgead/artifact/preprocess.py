@@ -396,7 +396,7 @@ def aligned(image: np.ndarray, spec: Preprocessing) -> Aligned:
     _check_size(spec.alignment.frame_size, image.shape, "aligns parts")
     placer, shape = _placer(spec.alignment)
     transform, correlation = placer.place(_look(image, shape))
-    if correlation < spec.alignment.least_correlation:
+    if not correlation >= spec.alignment.least_correlation:  # also where it is no number
         return Aligned(image, correlation, found=False)
     to_frame = _to_frame((0, 0, image.shape[1], image.shape[0]), shape)
     to_golden = (to_frame @ np.vstack([transform, (0, 0, 1)]) @ np.linalg.inv(to_frame))[:2]

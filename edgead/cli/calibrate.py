@@ -89,10 +89,10 @@ def calibrate(
             "give either good images (with --false-reject-rate, --review-rate) or thresholds (--reject, --review)"
         )
     report: dict[str, Any]
+    found = None
     if by_hand:
         artifact = Artifact.load(model)
         change, calibration = thresholds_by_hand(artifact, precision, reject=reject, review=review)
-        views = None
         report = change.model_dump(mode="json")
     else:
         asked = AskedRates(false_reject_rate, review_rate, group, accept_outliers or dry_run)
@@ -104,11 +104,11 @@ def calibrate(
             found = recalibrate(detector, paths, asked, progress=partial(progress, "score good images"))
             if before is not None and before.scores and not dry_run:
                 refuse_thresholds(detector, defective, before, found.calibration)
-        artifact, change, calibration, views = detector.artifact, found.change, found.calibration, found.views
+        artifact, change, calibration = detector.artifact, found.change, found.calibration
         report = found.to_dict()
     if not dry_run:
         reason = reason_for(change.doubts, yes=yes, reason=reason)
-        write_thresholds(artifact, change, calibration, reason=reason, views=views)
+        write_thresholds(artifact, change, calibration, reason=reason, found=found)
         report["reason"] = reason
     others = [name for name in artifact.precisions if name != change.precision]
     if others and precision is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -143,8 +143,21 @@ def _refusals_as(json: bool) -> Iterator[None]:
 
 def _undo(model: Path, json: bool) -> None:
     from edgead.adapt import teach as teaching
+    from edgead.artifact.files import ArtifactError
+    from edgead.artifact.manifest import ThresholdChange, read_manifest
 
+    changes: list[ThresholdChange] = []
+    with suppress(ArtifactError):  # what is undone may be damaged, or missing
+        changes = read_manifest(model).threshold_changes
     artifact = teaching.undo(model)
+    undone = [one for one in changes if one.verb == "calibrate" and one not in artifact.manifest.threshold_changes]
+    if undone:
+        stderr.print(
+            "warning: the limits of before the lesson are back; those that `edgead calibrate` made since, on "
+            f"{undone[-1].changed_at:%Y-%m-%d at %H:%M} UTC, are undone with it: calibrate again",
+            style="yellow",
+            soft_wrap=True,
+        )
     facts = {
         "model": str(model),
         "sha256": artifact.manifest.manifest_sha256,

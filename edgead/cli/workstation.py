@@ -10,7 +10,15 @@ import typer
 
 from edgead.cli.app import Json, Model, app, find_images, print_report, read_numbers
 from edgead.cli.choices import PrecisionName
-from edgead.cli.console import export_facts, facts_table, pairs_table, parity_table, stage_bars, standalone_facts
+from edgead.cli.console import (
+    export_facts,
+    facts_table,
+    pairs_table,
+    parity_table,
+    stage_bars,
+    standalone_facts,
+    stderr,
+)
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,8 +35,12 @@ def export(
         typer.Argument(help="The images that the model was trained on; every precision except fp32 needs them."),
     ] = None,
     precision: Annotated[
-        PrecisionName, typer.Option(help="Precision of the graph; int8_symmetric is for TensorRT.")
-    ] = PrecisionName.fp32,
+        PrecisionName | None,
+        typer.Option(
+            help="Precision of the graph, fp32 by default; with --standalone the one that the model opens by default. "
+            "int8_symmetric is for TensorRT."
+        ),
+    ] = None,
     normal_dir: Annotated[
         str | None, typer.Option(help="Folder of good images below DATA; by default as in the training.")
     ] = None,
@@ -73,7 +85,7 @@ def export(
             raise SettingsError(f"--standalone writes what the model has: leave out {', '.join(given)}")
         if standalone.exists() and not force:
             raise SettingsError(f"{standalone} exists already: name another file, or give --force to replace it")
-        _export_standalone(model, standalone, str(precision), size, json)
+        _export_standalone(model, standalone, None if precision is None else str(precision), size, json)
         return
     if force:
         raise SettingsError("--force goes with --standalone: the model keeps its graph until a new one is checked")
@@ -83,6 +95,7 @@ def export(
         from edgead.export.add_graph import add_graph
         from edgead.export.precision import PrecisionPlan
 
+    precision = precision or PrecisionName.fp32
     names = None if float_layers is None else [name for name in float_layers.split(",") if name not in ("none", "")]
     plan = PrecisionPlan(str(precision), tolerance, names, make_default)
     with stage_bars() as progress:
@@ -91,7 +104,7 @@ def export(
     print_report(report, json, lambda: facts_table(str(model), report))
 
 
-def _export_standalone(model: Path, file: Path, precision: str, size: str | None, json: bool) -> None:
+def _export_standalone(model: Path, file: Path, precision: str | None, size: str | None, json: bool) -> None:
     sides = None if size is None else read_numbers("--size", size, (2,))
     from edgead.export.standalone import write_standalone
 
@@ -100,6 +113,8 @@ def _export_standalone(model: Path, file: Path, precision: str, size: str | None
     written = write_standalone(
         Artifact.load(model), file, precision=precision, size=None if sides is None else (sides[0], sides[1])
     )
+    if written.warning:
+        stderr.print(f"warning: {written.warning}", style="yellow", soft_wrap=True)
     print_report(written.to_dict(), json, lambda: facts_table(str(file), standalone_facts(written)))
 
 

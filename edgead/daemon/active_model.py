@@ -369,6 +369,16 @@ class ActiveModel:
         with self.changing(PATIENCE_S):
             self._thresholds.set(self._in_service.require(), thresholds)
 
+    def carry_thresholds(self, taught: Artifact) -> None:
+        """Let what a person set hold for a model that the one in service was taught to; see `PipelineThresholds`.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be kept, or no model is in service.
+        """
+        self._thresholds.carry(self._in_service.require(), taught)
+
     def judge_by(self, limits: Limits) -> None:
         """Judge by thresholds of the site file from the next frame on; they are not kept, the file has them.
 

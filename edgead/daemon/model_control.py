@@ -225,6 +225,16 @@ class SteeredModel(ABC):
             with self._audited("thresholds", by, before.values(), {**given.values(), **why}):
                 self.slot.set_thresholds(given)
 
+    def carry_thresholds(self, taught: Artifact) -> None:
+        """Let what a person set hold for a model that the one in service was taught to; to be called before `swap`.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be kept.
+        """
+        self.slot.carry_thresholds(taught)
+
     def good_scores(self) -> GoodScores:
         """Read what the thresholds of the model in service come from; raises SettingsError where there is none."""
         return self.slot.good_scores()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import RootModel, ValidationError
 
+from edgead.artifact.folder import Artifact
 from edgead.artifact.identity import scorer_sha256
 from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange
@@ -180,6 +181,26 @@ class PipelineThresholds:
         """
         self._kept.keep(self._pipeline, _scorers(detector)[0], thresholds.now())
         detector.set_thresholds(**thresholds.values())
+
+    def carry(self, detector: Detector, taught: Artifact) -> None:
+        """Keep what a person set for a detector's model for one that it was taught to as well.
+
+        It moves as far as the model's own limit did.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be read, or kept.
+        """
+        precision = detector.graph.precision
+        graph = taught.graph(precision)
+        own, new = detector.artifact.graph(precision).calibration, graph.calibration
+        kept = self._kept.find(self._pipeline, *_scorers(detector))
+        if kept is None or own is None or new is None or kept.values() == own.values():
+            return
+        by = new.reject - own.reject
+        moved = kept.model_copy(update={name: limit + by for name, limit in kept.values().items()}).now()
+        self._kept.keep(self._pipeline, f"{scorer_sha256(taught.manifest, graph)}/{precision}", moved)
 
     def take_superseded(self) -> tuple[Thresholds, Thresholds] | None:
         """Give, once, the thresholds of a person and those of the model, changed since, that are in force instead."""

@@ -35,7 +35,7 @@ from edgead.artifact.tiling import Region
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Describer, Outputs, Scored, Scorer, ScoresSeveral
 from edgead.heads.nearest import NearestHead
-from edgead.heads.patches import HIDDEN
+from edgead.heads.patches import HIDDEN, NOT_FINITE
 from edgead.runtime import choose_runtime
 from edgead.runtime.contract import RunsSeveral, Several, TakesFrames
 from edgead.types import StageTimes
@@ -449,6 +449,8 @@ class Measurer:
             descriptor = self._open_describer().describe(outputs, scored.patch_scores)
         t2 = time.perf_counter_ns()
         anomaly_map, maximum = scorer.anomaly_map(scored.patch_scores)
+        if not (math.isfinite(scored.image_score) and math.isfinite(maximum)):  # a head of another package
+            raise ValueError(NOT_FINITE)
         t3 = time.perf_counter_ns()
         infer_ms = times.infer_ms + (t1 - t0) / 1e6
         times = StageTimes(times.preprocess_ms, infer_ms, (t2 - t1) / 1e6, (t3 - t2) / 1e6)

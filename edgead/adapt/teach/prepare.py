@@ -131,7 +131,8 @@ def find_calibration_images(
             "thresholds from them would guarantee nothing; give images of other parts, or say so with --group"
         )
     groups = found.of(usable)
-    check_support(len(usable), calibration.false_reject_rate, groups)
+    if calibration.method != "by_hand":
+        check_support(len(usable), calibration.false_reject_rate, groups)
     source = f"{len(usable)} images given" + f" in {len(set(groups))} groups" * have_several(groups)
     return CalibrationImages(usable, source, groups)
 
@@ -141,10 +142,9 @@ def _kept(artifact: Artifact, taught: Sequence[Path]) -> CalibrationImages:
     advice = "name good images that it has not learnt from with --calibration"
     if not kept:
         raise ArtifactError(f"{artifact.path} keeps no images to calibrate on: {advice}")
-    learnt = any(one.fold is not None for one in kept)
     images = CalibrationImages(
         kept_images(artifact),
-        "the good images that it keeps" if learnt else "the images held out when the model was made",
+        "the good images that it keeps",
         [one.group for one in kept],
         [one.fold for one in kept if one.fold is not None],
         kept,
@@ -392,7 +392,7 @@ def _check(artifact: Artifact) -> None:
                 f"{artifact.path} has thresholds for whole volumes, which the slices that it keeps cannot make again: "
                 "retrain it with the new volumes among the good ones"
             )
-        if limits.method not in FROM_GOOD:
+        if limits.method not in (*FROM_GOOD, "by_hand"):
             raise SettingsError(
                 f"the thresholds of {artifact.path} ({name}) are {limits.method.replace('_', ' ')}, which good images "
                 "alone cannot make again: calibrate it for a rate that they support, then teach"

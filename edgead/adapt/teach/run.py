@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgead.adapt.finalize import GoodScores, measure_good, write_golden
+from edgead.adapt.kept_images import made_from_kept
 from edgead.adapt.memory_bank.coreset import Merged
 from edgead.adapt.recalibrate import threshold_change, without_copies
 from edgead.adapt.teach.defects import join_with_unknown, scores_by_others, with_known
@@ -33,7 +34,7 @@ from edgead.artifact.folder import (
     write_arrays,
     write_manifest,
 )
-from edgead.artifact.manifest import Calibration, Manifest
+from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.artifact.versions import earlier_versions, keep_and_replace, replace, versions_folder
 from edgead.calibration.blind import BlindLimitError, doubts
@@ -42,6 +43,9 @@ from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.files.disk import writing
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, NearestHead
+
+# Scores of one image by the same rows in another order differ by less.
+ROUNDING = 1e-5
 
 
 def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibration:
@@ -59,6 +63,17 @@ def settle(renewed: Calibration, old: Calibration, taught: GoodScores) -> Calibr
         return max([getattr(renewed, name), follow * before, *passing])
 
     return renewed.model_copy(update={name: settled(name) for name in seen})
+
+
+def moved(limits: Calibration, before: Sequence[float], after: Sequence[float]) -> Calibration:
+    """Thresholds, and the scores behind them, that follow the scores of other good images, and guarantee nothing.
+
+    They move as far as the upper half of those scores did on average.
+    """
+    by = _upper_half(sorted(after)) - _upper_half(sorted(before))
+    names = ("review", "reject", "map_threshold", "map_typical")
+    update: dict[str, Any] = {name: getattr(limits, name) + by for name in names}
+    return limits.model_copy(update={**update, "method": "by_hand", "scores": [score + by for score in limits.scores]})
 
 
 def _upper_half(scores: Sequence[float]) -> float:
@@ -126,9 +141,11 @@ def teach(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progress)
     """Teach a model good images and marked defects; the new version takes its place, the old one is kept.
 
     The memory bank keeps its size, and with it the model its latency: see `edgead.adapt.memory_bank.coreset.merge`.
-    Thresholds are made again from images that are in no bank, old or new, so that they guarantee for parts like those
-    images what they did before. Taught images only keep them from becoming so low that these are rejected again:
-    those that an operator picks are no sample of what comes.
+    Thresholds are made again from the images of the last calibration, those that were learnt scored without their
+    fold, so that they guarantee for parts like those images what they did before. Thresholds that do not come from
+    images that the model keeps move as far as the scores of these did. Where no score of them moves, no threshold
+    does. Taught images only keep thresholds from becoming so low that these are rejected again: those that an operator
+    picks are no sample of what comes.
 
     Raises
     ------
@@ -203,7 +220,7 @@ def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) 
         reading,
         good.paths,
         unknown,
-        limits.false_reject_rate,
+        max(limits.false_reject_rate, 1 / (len(set(good.groups) or good.paths) + 1)),  # of limits by hand it may be any
         groups=good.groups,
         folds=good.folds,
         progress=partial(progress, "score by known defects"),
@@ -239,30 +256,48 @@ def _calibrate_all(draft: Artifact, prepared: Prepared, progress: StageProgress)
     """Make thresholds and golden images of every graph again, with the bank that is in the draft."""
     manifest, good = draft.manifest, prepared.good
     changes = []
-    _, digest = without_copies(good.paths)
     for name in draft.precisions:
         graph = draft.graph(name)
         assert graph.calibration is not None
-        with Detector(good.readable(draft), runtime="onnxruntime", precision=name) as detector:
-            scores = good.measure(detector, partial(progress, f"calibrate {name}"))
-        renewed = scores.calibrate(
-            graph.calibration.false_reject_rate, graph.calibration.review_rate, groups=good.groups
-        )
+        settled, scores, change = _calibrate(draft, prepared, name, graph.calibration, progress)
         with Detector(draft, runtime="onnxruntime", precision=name) as detector:
-            settled = settle(renewed, graph.calibration, measure_good(detector, prepared.taught))
             golden = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
         manifest = manifest.with_graph(name, calibration=settled, golden=golden)
-        changed = graph.calibration, settled
-        doubted = doubts(graph.calibration, settled.reject, scores.scores, scores.medians, good.groups)
-        if doubted and not prepared.plan.reason.strip():
-            raise LessonRefusedError(f"{name}: {BlindLimitError(doubted)}")
-        found = threshold_change(name, *changed, images=len(good.paths), images_sha256=digest, doubts=doubted)
-        said = {"by": prepared.plan.by, "verb": "teach", "reason": prepared.plan.reason}
-        changes.append(found.model_copy(update=said))
+        changes += [change] if change else []
         if name == "fp32":
-            kept = good.keep_in(draft, scores.scores, settled.false_reject_rate)
+            kept = good.keep_in(draft, scores, settled.false_reject_rate)
     changes = [*manifest.threshold_changes, *changes]
     return manifest.model_copy(update={"threshold_changes": changes, "kept": kept})
+
+
+def _calibrate(
+    draft: Artifact, prepared: Prepared, name: str, limits: Calibration, progress: StageProgress
+) -> tuple[Calibration, list[float], ThresholdChange | None]:
+    """New thresholds of one graph, the scores of the good images, and the change; None where nothing moves."""
+    good, plan = prepared.good, prepared.plan
+    with Detector(good.readable(prepared.artifact), runtime="onnxruntime", precision=name) as detector:
+        before = good.measure(detector, partial(progress, f"score {name}"))
+    with Detector(good.readable(draft), runtime="onnxruntime", precision=name) as detector:
+        scores = good.measure(detector, partial(progress, f"calibrate {name}"))
+    again = limits.method != "by_hand" and (not good.kept or made_from_kept(prepared.artifact.manifest, name))
+    same = np.allclose(before.scores, scores.scores, rtol=ROUNDING, atol=0)
+    if same and (good.kept or not again):
+        return limits, scores.scores, None
+    if again:
+        renewed = scores.calibrate(limits.false_reject_rate, limits.review_rate, groups=good.groups)
+    else:
+        renewed = moved(limits, before.scores, scores.scores)
+    with Detector(draft, runtime="onnxruntime", precision=name) as detector:
+        settled = settle(renewed, limits, measure_good(detector, prepared.taught))
+    of_images = (scores.scores, scores.medians, good.groups) if again else ()
+    doubted = doubts(limits, settled.reject, *of_images)
+    if doubted and not plan.reason.strip():
+        raise LessonRefusedError(f"{name}: {BlindLimitError(doubted)}")
+    _, digest = without_copies(good.paths)
+    source = {"images": len(good.paths), "images_sha256": digest} if again else {}
+    change = threshold_change(name, limits, settled, doubts=doubted)
+    said = {"by": plan.by, "verb": "teach", "reason": plan.reason}
+    return settled, scores.scores, change.model_copy(update={**source, **said})
 
 
 def _with_lesson(manifest: Manifest, facts: dict[str, Any]) -> Manifest:

@@ -141,8 +141,9 @@ class Lessons:
             served = self._pipelines()[pipeline].status().model_sha256
             if not lesson.model_sha256 == served == Artifact.load(path).manifest.manifest_sha256:
                 raise SettingsError(f"{path} was changed since the lesson began: discard the lesson and teach it again")
-            Artifact.load(folder.model)  # checks every hash
+            taught = Artifact.load(folder.model)  # checks every hash
             self._site().models.open_trust().sign_own(folder.model, by=by)
+            self._pipelines()[pipeline].carry_thresholds(taught)
             with self._audited(lesson, by, "accept lesson"):
                 try:
                     keep_and_replace(place, folder.model)
