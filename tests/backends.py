@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 from edgead import kernels
@@ -20,3 +21,10 @@ needs_cuda = pytest.mark.skipif(
 ON_HOST = [*(f"cpu:{isa}" for isa in kernels.available_isas()), "numpy"]
 WORKING = [*ON_HOST, *(["cuda"] if CUDA_REQUIRED or not cuda_problem() else [])]
 EACH = [*ON_HOST, pytest.param("cuda", marks=needs_cuda)]  # for parametrize
+
+
+def at_odd_bytes(array):
+    """The same values where no float or integer of several bytes may begin."""
+    there = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    there[...] = array
+    return there

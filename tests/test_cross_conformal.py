@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -12,9 +16,9 @@ from edgead.adapt.memory_bank.folds import FOLDS, deal_folds, find_stand_ins
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.training_hashes import find_folds, find_learnt
 from edgead.calibration.conformal import conformal_threshold
-from edgead.detector import Detector
+from edgead.detector import ClosedError, Detector
 from edgead.errors import SettingsError
-from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, in_metric, without_fold
+from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS, NearestHead, in_metric, without_fold
 from edgead.images.files import load_image
 from edgead.kernels import NearestPatches
 
@@ -53,6 +57,27 @@ def test_a_left_out_score_is_that_of_a_bank_without_the_fold(model_copy, learnt)
     assert left_out.image_score == verdict.image_score == pytest.approx(expected.image_score, rel=1e-4)
     np.testing.assert_allclose(left_out.anomaly_map, expected.anomaly_map, atol=1e-4)
     assert seen.image_score < left_out.image_score  # its own patches are in the bank
+
+
+def test_a_fold_is_opened_once_and_while_nothing_else_uses_the_detector(trained_model, learnt, monkeypatch):
+    image, opened, at_once = load_image(learnt[0]), [], threading.Barrier(4)
+
+    def open_slowly(head, *arguments, _open=NearestHead.open_left_out):
+        opened.append(detector._one_frame.locked())
+        time.sleep(0.05)
+        return _open(head, *arguments)
+
+    def measure(_):
+        at_once.wait(10)
+        return detector.measure_left_out(image, 0).image_score
+
+    monkeypatch.setattr(NearestHead, "open_left_out", open_slowly)
+    with Detector.load(trained_model) as detector, ThreadPoolExecutor(4) as threads:
+        assert len(set(threads.map(measure, range(4)))) == 1
+    assert opened == [True]
+    with pytest.raises(ClosedError, match="open .* again with edgead.load"):
+        detector.measure_left_out(image, 1)
+    assert opened == [True]
 
 
 def test_a_fold_that_there_is_not_is_refused(model_copy, learnt):

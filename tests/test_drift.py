@@ -12,6 +12,7 @@ from fakes import TIMES
 
 from edgead.artifact.manifest import CameraView
 from edgead.calibration.conformal import calibrate
+from edgead.calibration.plan import choose_rates
 from edgead.detector import Detector
 from edgead.drift import DriftSection, DriftWatch
 from edgead.drift.betting import Bag, ChangeEvidence, ShareEvidence
@@ -242,6 +243,31 @@ def test_defects_within_their_share_are_none():
 def test_a_share_of_flagged_parts_that_the_thresholds_alone_reach_is_refused():
     with pytest.raises(SettingsError, match="0.05 is no more than the good ones' 0.1"):
         DriftWatch(calibration(), section=DriftSection(most_flagged=0.05))
+
+
+@pytest.mark.parametrize("images", [4, 10, 20, 28, 29])
+def test_a_model_of_few_images_is_watched_at_the_rates_it_gets(images):
+    scores = scores_of(np.random.default_rng(images), images)
+    rate, review_rate = choose_rates(images, None, None)
+    limits = calibrate(
+        scores, scores, scores, false_reject_rate=rate, review_rate=review_rate, method="cross_conformal"
+    )
+    rng, watch = np.random.default_rng(17), DriftWatch(limits)
+    usual = np.where(rng.random(500) < rate, 99.0, 0.1)  # as many rejects as its rate says are no change
+    assert watch_scores(watch, usual, limits, level=0.1)[0] is None
+    found, state = watch_scores(watch, [99.0] * 60, limits)
+    assert found is not None and found < 40 and "more parts than usual are rejected" in state.reason
+
+
+@pytest.mark.parametrize(("rate", "share"), [(0.05, 0.2), (0.1, 0.2), (0.2, 0.4), (0.6, 0.8)])
+def test_a_state_kept_for_the_same_share_of_flagged_parts_is_taken(rate, share):
+    scores = scores_of(np.random.default_rng(18), 60)
+    limits = calibrate(scores, scores, scores, false_reject_rate=rate)
+    said = DriftWatch(limits, section=DriftSection(most_flagged=share))
+    said.add(verdict(0.1, limits))
+    unsaid = DriftWatch(limits)
+    unsaid.restore(said.to_dict())
+    assert unsaid.state.parts == 1
 
 
 def test_another_threshold_begins_again():

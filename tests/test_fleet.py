@@ -197,7 +197,7 @@ def test_a_broker_that_cannot_be_used_stops_no_inspection(tmp_path, caplog):
     fleet = {"host": "127.0.0.1", "port": 9, "tls": True, "ca_file": str(tmp_path / "gone.pem")}
     site = Site.model_validate({"cameras": cameras, "pipelines": pipelines, "fleet": fleet})
     member = Member()
-    member.follow(site, {}, SimpleNamespace())
+    member.follow(site, dict, SimpleNamespace())
     member.close()
     assert "nothing is reported to the fleet: " in caplog.text and "gone.pem" in caplog.text
 

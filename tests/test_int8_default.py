@@ -6,8 +6,10 @@ import pytest
 
 pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 from edgead.export.calibration_images import CalibrationImages, find_calibration_images  # noqa: E402
-from edgead.export.rewrite import ToleranceError  # noqa: E402
+from edgead.export.rewrite import ExportError, ToleranceError  # noqa: E402
 from fakes import edit_manifest  # noqa: E402
+from onnx.checker import ValidationError  # noqa: E402
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail  # noqa: E402
 from test_cli import edgead, report  # noqa: E402
 
 from edgead import kernels  # noqa: E402
@@ -84,6 +86,30 @@ def test_scores_that_move_too_far_keep_fp32_and_the_model_says_so(model_copy, im
     said = "\n".join(advise(artifact, line_data, False))
     assert "Frames run in fp32: the int8 graph changes the scores of good images by 7 % of their value." in said
     with pytest.raises(ToleranceError, match="keep a layer; the model stays as it was"):
+        int8.ship_int8(artifact, images, "int8")
+
+
+@pytest.mark.parametrize(
+    "fault, found",
+    [
+        (Fail("node conv1 is not supported\nat line 3"), "Fail: node conv1 is not supported"),
+        (ValidationError("no opset"), "ValidationError: no opset"),
+        (KeyError("conv1"), "KeyError: 'conv1'"),
+        (ExportError("scores are NaN."), "scores are NaN"),
+    ],
+)
+def test_a_quantiser_that_fails_leaves_the_finished_model(
+    model_copy, images, asked, monkeypatch, line_data, caplog, fault, found
+):
+    def fail(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(int8, "add_precision", fail)
+    artifact = int8.ship_int8(Artifact.load(model_copy), images)
+    assert artifact.manifest.precision == "fp32" and found in caplog.text
+    said = "\n".join(advise(artifact, line_data, False))
+    assert f"Frames run in fp32: the int8 graph could not be made ({found})." in said
+    with pytest.raises(type(fault)):
         int8.ship_int8(artifact, images, "int8")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference
+from backends import at_odd_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,6 +163,7 @@ def test_going_on_ends_where_nothing_is_left(backend):
     features = np.arange(10, dtype=np.float32)[:, None]
     nearest = np.array([0, 0, -1, 0, -1, -1, -1, -1, -1, -1])
     np.testing.assert_array_equal(kernels.extend_coreset(features, nearest, 5, backend=backend), [3, 1])
+    np.testing.assert_array_equal(kernels.extend_coreset(features, at_odd_bytes(nearest), 5, backend=backend), [3, 1])
     nearest[:] = -1
     assert len(kernels.extend_coreset(features, nearest, 5, backend=backend)) == 0
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import reference
-from backends import EACH, WORKING
+from backends import EACH, WORKING, at_odd_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -213,6 +213,10 @@ def test_arguments(backend):
         index.search(bank[0])
     with pytest.raises(ValueError, match="C order"):
         index.search(np.asfortranarray(bank))
+    with pytest.raises(ValueError, match="features must begin at a multiple of 4 bytes"):
+        index.search(at_odd_bytes(bank))
+    with pytest.raises(ValueError, match="memory_bank must begin at a multiple of 4 bytes"):
+        kernels.NearestPatches(at_odd_bytes(bank), backend=backend)
     with pytest.raises(TypeError, match="found list"):
         index.search([[1.0] * 4])
     for empty in (np.empty((0, 4), np.float32), np.empty((4, 0), np.float32)):

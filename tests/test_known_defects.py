@@ -191,6 +191,22 @@ def test_the_rate_is_kept_and_what_was_never_marked_is_found_as_before(good, hea
     assert fall < (0.05 if heavy else max(0.05 * SHARE, 1 / (good + 1)))
 
 
+@pytest.mark.parametrize("draw", ["standard_normal", "standard_t", "lognormal"])
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_few_images_and_several_kinds_keep_the_rate(draw, rate):
+    """Of exchangeable scores, as those of good parts are."""
+    options = {"standard_normal": {}, "standard_t": {"df": 3}, "lognormal": {"sigma": 0.7}}[draw]
+    good, moved, chance = 20, [], np.floor(rate * 21 + 1e-9) / 21
+    for number in range(400):
+        rng = np.random.default_rng([5, number])
+        unknown, known = rng.lognormal(sigma=0.3, size=1020), getattr(rng, draw)(size=(1020, 5), **options)
+        joined = unknown + fit_join(unknown[:good], known[:good], rate).lift(known.T)
+        shares = [np.mean(some[good:] > conformal_threshold(some[:good], rate)) for some in (joined, unknown)]
+        moved.append(shares[0] - shares[1])
+    # What known defects add to the share that the limit has without them, which is known: 1 or 2 parts of 21.
+    assert chance + np.mean(moved) <= rate + np.std(moved) / np.sqrt(len(moved))
+
+
 def test_known_defects_need_what_the_limit_needs():
     with pytest.raises(CalibrationError, match="needs 19 held-out good images, found 18"):
         fit_join(np.arange(18.0), np.arange(18.0)[:, None], 0.05)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgead.calibration.conformal import CalibrationError, calibrate, conformal_threshold, raised, share_above
-from edgead.calibration.operating_point import SHOWN_RATES, Costs, cheapest_rate, operating_points
+from edgead.calibration.group_conformal import dense
+from edgead.calibration.operating_point import SHOWN_RATES, Cheapest, Costs, cheapest_rate, operating_points
 from edgead.cli.advice import points_table
 
 EVEN = Costs(escape=10, reject=1, defective=0.1)
@@ -61,6 +67,56 @@ def test_the_interval_holds_the_middle_90_percent_of_what_resamples_choose():
         chosen.append(share_above(sorted(good), limits[cheapest]))
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(chosen, (5, 95))))
     assert np.percentile(chosen, 6) > found.low and np.percentile(chosen, 94) < found.high  # others would be seen
+
+
+def by_matrices(good, groups, defects, costs, seed):
+    """The same by its definition: every limit against every score, in n x n matrices, for each resample."""
+    numbers = np.array(groups or range(len(good)))
+    scores, found, count = np.array(good), np.array(defects), numbers.max() + 1
+    share = 1 / np.bincount(numbers)[numbers]
+    limits = np.unique(scores)[::-1]
+    above, passed = scores > limits[:, None], found <= limits[:, None]
+
+    def costs_of(of_groups, of_defects):
+        rejected = (above * (share * of_groups[numbers])).sum(axis=1) / of_groups.sum()
+        return costs.of(np.average(passed, axis=1, weights=of_defects), rejected)
+
+    def rate_of(limit):
+        return min(1.0, (1 + share[scores > limit].sum()) / (count + 1))
+
+    rng, again = np.random.default_rng(seed), []
+    for _ in range(500):
+        drawn = [rng.multinomial(size, np.full(size, 1 / size)) for size in (count, len(found))]
+        again.append(rate_of(limits[np.argmin(costs_of(*drawn))]))
+    cost = costs_of(np.ones(count), np.ones(len(found)))
+    best = np.argmin(cost)
+    return Cheapest(rate_of(limits[best]), cost[best], *np.percentile(again, (5, 95)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), units=st.integers(1, 30), several=st.booleans(), steps=st.sampled_from([2, 8, 1000]))
+def test_it_is_that_of_the_matrices(seed, units, several, steps):
+    """Also with ties, within good scores and with defects; the weights of such groups sum without rounding."""
+    rng = np.random.default_rng(seed)
+    groups = (
+        dense(rng.permutation(np.repeat(range(units), rng.choice([1, 2, 4, 8], units))).tolist()) if several else []
+    )
+    good = (rng.integers(0, steps, len(groups) or units) / steps).tolist()
+    defects = (rng.integers(0, 2 * steps, rng.integers(1, 20)) / steps).tolist()
+    costs = Costs(float(rng.choice([0.5, 4, 64])), 1, 0.25)
+    assert cheapest_rate(good, groups, defects, costs, seed=seed) == by_matrices(good, groups, defects, costs, seed)
+
+
+def test_ten_thousand_images_take_seconds_and_little_memory():
+    rng = np.random.default_rng(4)
+    good, groups = rng.normal(0, 1, 10_000), rng.integers(0, 3000, 10_000).tolist()
+    tracemalloc.start()
+    began = time.process_time()
+    found = cheapest_rate(good.tolist(), groups, rng.normal(3, 1, 200).tolist(), EVEN)
+    assert time.process_time() - began < 30
+    assert tracemalloc.get_traced_memory()[1] < 2**25  # a matrix of all limits and scores alone has 2^26 bytes
+    tracemalloc.stop()
+    assert found.low <= found.rate <= found.high
 
 
 def test_dear_escapes_give_a_lower_limit_than_dear_rejects(scores):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from command_line import run_here
 
+from edgead.adapt.finalize import GoodScores
 from edgead.artifact.inputs import Preprocessing, Range
 from edgead.artifact.preprocess import preprocess, read_frame
 from edgead.artifact.training_hashes import content_sha256
@@ -408,6 +409,17 @@ def test_thresholds_of_volumes_by_hand():
     twice = calibrate_volumes([1, 1, 2, 9, 3, 3, 4, 4, 5, 5], 0.2, 0.2, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
     # Of weights of a half, 4.8 of 6 are needed: up to the second 5 they are 4.5, so the 9 is needed too.
     assert twice.reject == pytest.approx(9 * (1 + MARGIN)) and twice.groups == [0, 0, 1, 2, 2, 3, 3, 4, 4, 1]
+
+
+def test_scans_of_one_part_are_one_group_of_the_thresholds():
+    levels, parts = [float(score) for score in range(1, 20)], [0] * 10 + list(range(1, 10))
+    paths = [Path(f"{number}.tif[{i:03d}]") for number in range(19) for i in range(2)]
+    good = GoodScores(*[np.repeat(levels, 2).tolist()] * 3)
+    found = good.calibrate(0.1, None, groups=np.repeat(parts, 2).tolist(), paths=paths).volumes
+    # The nine highest are one part each, the ten lowest a tenth of one: 9.9 of 11 parts are below the 19 alone.
+    assert found.reject == pytest.approx(19 * (1 + MARGIN)) and found.groups == parts
+    each = good.calibrate(0.1, None, paths=paths).volumes
+    assert each.reject == pytest.approx(18 * (1 + MARGIN)) and each.groups == []
 
 
 def test_volumes_are_scored_in_the_order_of_their_slices_and_incomplete_ones_are_not():

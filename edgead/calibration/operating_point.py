@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgead.calibration.conformal import CalibrationError, conformal_threshold, images_needed, raised, share_above
-from edgead.calibration.group_conformal import dense, weights
+from edgead.calibration.conformal import CalibrationError, conformal_threshold, images_needed, raised
+from edgead.calibration.group_conformal import Ranking, dense, weights
 
 # Shown to whoever chooses a limit, as far as the good images support them.
 SHOWN_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
@@ -107,30 +107,27 @@ def cheapest_rate(
     """
     if not len(defects):
         raise CalibrationError("costs need known defects: name a folder of them with --defects")
-    scores, found = np.asarray(good, np.float64), np.asarray(defects, np.float64)
-    numbers = np.array(dense(groups) if len(groups) else range(len(scores)))
-    count = int(numbers.max()) + 1
-    share = weights(numbers.tolist())
+    ranks, numbers = np.argsort(good, kind="stable"), np.array(dense(groups) if len(groups) else range(len(good)))
+    scores, numbers, of_defect = np.asarray(good, np.float64)[ranks], numbers[ranks], np.argsort(defects)
+    count, share = int(numbers.max()) + 1, weights(numbers.tolist())
     # A limit at each good score, highest first: what it rejects is the weight of the good scores above it.
     limits = np.unique(scores)[::-1]
-    above = scores[None, :] > limits[:, None]
-    passed = found[None, :] <= limits[:, None]
+    first_above = np.searchsorted(scores, limits, "right")
+    passing = np.searchsorted(np.asarray(defects, np.float64)[of_defect], limits, "right")
 
-    def chosen(of_groups: np.ndarray, of_defects: np.ndarray) -> int:
-        rejected = (above * (share * of_groups[numbers])).sum(axis=1) / of_groups.sum()
-        return int(np.argmin(costs.of(np.average(passed, axis=1, weights=of_defects), rejected)))
+    def costs_of(groups_drawn: np.ndarray, defects_drawn: np.ndarray) -> np.ndarray:
+        above = np.cumsum((share * groups_drawn[numbers])[::-1])[::-1]
+        rejected = np.append(above, 0.0)[first_above] / groups_drawn.sum()
+        passed = np.append(0.0, np.cumsum(defects_drawn[of_defect]))[passing] / defects_drawn.sum()
+        return costs.of(passed, rejected)
 
-    def rate_of(limit: float) -> float:
-        return share_above(np.sort(scores).tolist(), limit, [numbers[i] for i in np.argsort(scores, kind="stable")])
-
-    best = chosen(np.ones(count), np.ones(len(found)))
-    rng = np.random.default_rng(seed)
+    ranking, rng = Ranking(scores.tolist(), numbers.tolist()), np.random.default_rng(seed)
 
     def drawn(size: int) -> np.ndarray:
         return rng.multinomial(size, np.full(size, 1 / size))
 
-    again = [chosen(drawn(count), drawn(len(found))) for _ in range(_RESAMPLES)]
-    low, high = np.percentile([rate_of(limits[i]) for i in again], (5, 95))
-    rejected = float((above[best] * share).sum() / count)
-    cost = float(costs.of(float(passed[best].mean()), rejected))
-    return Cheapest(rate_of(limits[best]), cost, float(low), float(high))
+    again = [limits[np.argmin(costs_of(drawn(count), drawn(len(defects))))] for _ in range(_RESAMPLES)]
+    low, high = np.percentile([ranking.share_above(limit) for limit in again], (5, 95))
+    cost = costs_of(np.ones(count), np.ones(len(defects)))
+    best = int(np.argmin(cost))
+    return Cheapest(ranking.share_above(limits[best]), float(cost[best]), float(low), float(high))

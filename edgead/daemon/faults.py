@@ -56,12 +56,12 @@ def find_faults(parts: SiteParts) -> Found:
     """Look once at all parts of a site; what a camera lacks is no fault of each pipeline that it feeds."""
     standing: list[Finding] = []
     unknown: set[NoticeKey] = set()
-    for camera in list(parts.cameras.values()):  # copied, here and below: a reload may change the dictionary meanwhile
+    for camera in parts.cameras.values():
         _of_camera(camera, standing, unknown)
-    for pipeline in list(parts.pipelines.values()):
+    for pipeline in parts.pipelines.values():
         _of_pipeline(pipeline, standing, unknown)
         _of_format(pipeline.name, pipeline.misfits, standing, unknown)
-    standing += _of_sinks(list(parts.sinks.values()))
+    standing += _of_sinks(parts.sinks.values())
     if problems := parts.store.problems():
         standing.append(Finding("evidence", STORE, "; ".join(problems), "critical"))
     if refused := "; ".join(parts.refused.splitlines()):

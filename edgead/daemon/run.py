@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -190,15 +190,15 @@ class Daemon:
         self._reloading = Reloading(self.reload)
 
     @property
-    def cameras(self) -> dict[str, SupervisedCamera]:
+    def cameras(self) -> Mapping[str, SupervisedCamera]:
         return self._runtime.cameras
 
     @property
-    def pipelines(self) -> dict[str, Pipeline]:
+    def pipelines(self) -> Mapping[str, Pipeline]:
         return self._runtime.pipelines
 
     @property
-    def sinks(self) -> dict[str, QueuedSink]:
+    def sinks(self) -> Mapping[str, QueuedSink]:
         return self._runtime.sinks
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import reduce
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from edgead import kernels
 from edgead.artifact.signatures.trust import ModelTrust
@@ -34,6 +35,8 @@ from edgead.types import Frame, Verdict
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 THRESHOLDS = "thresholds.json"
 MODELS = "models.json"
 DRIFT = "drift"
@@ -45,6 +48,9 @@ _LEAVE_S = 2.0
 
 class SiteRuntime:
     """Cameras, pipelines, sinks and the store of one site.
+
+    `cameras`, `pipelines` and `sinks` are never changed: a reload puts others in their place. Whoever has read one may
+    go through it from any thread.
 
     Parameters
     ----------
@@ -58,9 +64,9 @@ class SiteRuntime:
     notices: Notices
 
     def __init__(self, publish: Callable[[Frame, Verdict], None], publish_notice: Callable[[Notice], None]):
-        self.cameras: dict[str, SupervisedCamera] = {}
-        self.pipelines: dict[str, Pipeline] = {}
-        self.sinks: dict[str, QueuedSink] = {}
+        self.cameras: Mapping[str, SupervisedCamera] = MappingProxyType({})
+        self.pipelines: Mapping[str, Pipeline] = MappingProxyType({})
+        self.sinks: Mapping[str, QueuedSink] = MappingProxyType({})
         self.parts = PartGroups()
         self._publish, self._publish_notice = publish, publish_notice
         self.fleet = Member()
@@ -80,7 +86,7 @@ class SiteRuntime:
     @property
     def settled(self) -> bool:
         """Has every pipeline tried its model?"""
-        return all(pipeline.loaded.is_set() for pipeline in list(self.pipelines.values()))
+        return all(pipeline.loaded.is_set() for pipeline in self.pipelines.values())
 
     @property
     def refused(self) -> str:
@@ -100,8 +106,7 @@ class SiteRuntime:
         return [part.name for part in self._parts() if part.silent_s() > for_s]
 
     def _parts(self) -> list[SupervisedCamera | Pipeline]:
-        # Copied: a reload may change the dictionaries meanwhile.
-        return [*list(self.cameras.values()), *list(self.pipelines.values())]
+        return [*self.cameras.values(), *self.pipelines.values()]
 
     def open(self, site: Site) -> None:
         """Make and start all parts.
@@ -122,13 +127,12 @@ class SiteRuntime:
         self._kept = KeptThresholds(site.store.folder / THRESHOLDS)
         self._kept_models = KeptModels(site.store.folder / MODELS)
         self._schedulings = [section.realtime.scheduling for section in site.pipelines.values()]
-        for name, section in site.sinks.items():
-            self.sinks[name] = open_queued(name, section)
+        self.sinks = MappingProxyType(self._opened(site, site.sinks))
         self.parts.follow(site, self.store, self.sinks, _LEAVE_S)
         self.notices.follow(site, self.sinks)
         self._start(site, site.cameras, site.pipelines)
         self.notices.start(self)
-        self.fleet.follow(site, self.pipelines, self.store)
+        self.fleet.follow(site, lambda: self.pipelines, self.store)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], list[str]]:
         """Make ready for another site; gives what goes over to it, and names the pipelines that keep their model.
@@ -142,7 +146,7 @@ class SiteRuntime:
         """
         difference = site_diff(old, new)
         trust = new.models.open_trust()
-        opened = self._opened(new, difference)
+        opened = self._opened(new, difference.sinks.started)
         return lambda: self._change(new, difference, opened, trust)
 
     def _change(self, new: Site, difference: SiteDiff, opened: dict[str, QueuedSink], trust: ModelTrust) -> list[str]:
@@ -152,7 +156,7 @@ class SiteRuntime:
             logger.warning(RESTART)
         self._schedulings = [section.realtime.scheduling for section in new.pipelines.values()]
         leaving = [self.sinks[name] for name in difference.sinks.stopped if name in self.sinks]
-        self.sinks = {name: opened.get(name) or self.sinks[name] for name in new.sinks}
+        self.sinks = MappingProxyType({name: opened.get(name) or self.sinks[name] for name in new.sinks})
         self.parts.follow(new, self.store, self.sinks, _LEAVE_S)
         self.notices.follow(new, self.sinks)
         self._exchange(new, difference)
@@ -163,7 +167,7 @@ class SiteRuntime:
         all_within(_LEAVE_S, [sink.close for sink in leaving])
         running = [self.pipelines[name] for name in self.pipelines.keys() - difference.pipelines.started]
         kept = self._model_changes.follow(running, new.pipelines)
-        self.fleet.follow(new, self.pipelines, self.store)
+        self.fleet.follow(new, lambda: self.pipelines, self.store)
         return kept
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
@@ -189,17 +193,15 @@ class SiteRuntime:
         return {pipeline.name: _counts(pipeline) for pipeline in pipelines}
 
     def _start(self, site: Site, cameras: Iterable[str], pipelines: Iterable[str]) -> None:
-        for name in cameras:
-            self.cameras[name] = SupervisedCamera(name, site.cameras[name])
-        started = []
-        for name in pipelines:
-            self.pipelines[name] = Pipeline(name, site.pipelines[name], self._wiring(site, name))
-            started.append(self.pipelines[name])
-        for pipeline in started:
+        new_cameras = {name: SupervisedCamera(name, site.cameras[name]) for name in cameras}
+        self.cameras = MappingProxyType({**self.cameras, **new_cameras})
+        new_pipelines = {name: Pipeline(name, site.pipelines[name], self._wiring(site, name)) for name in pipelines}
+        self.pipelines = MappingProxyType({**self.pipelines, **new_pipelines})
+        for pipeline in new_pipelines.values():
             pipeline.start()
         self._place_cameras(site)
-        for name in cameras:
-            self.cameras[name].start()
+        for camera in new_cameras.values():
+            camera.start()
 
     def _wiring(self, site: Site, name: str) -> Wiring:
         section = site.pipelines[name]
@@ -236,24 +238,31 @@ class SiteRuntime:
     def _sinks_of(self, site: Site, name: str) -> tuple[QueuedSink, ...]:
         return tuple(self.sinks[sink] for sink in site.pipelines[name].sinks)
 
-    def _opened(self, new: Site, difference: SiteDiff) -> dict[str, QueuedSink]:
+    def _opened(self, new: Site, names: Iterable[str]) -> dict[str, QueuedSink]:
         opened: dict[str, QueuedSink] = {}
         with ExitStack() as undo:
-            for name in difference.sinks.started:
+            for name in names:
                 opened[name] = open_queued(name, new.sinks[name])
                 undo.callback(opened[name].close, 0)
             undo.pop_all()
         return opened
 
     def _exchange(self, new: Site, difference: SiteDiff) -> None:
-        leaving = [self.pipelines.pop(name) for name in difference.pipelines.stopped if name in self.pipelines]
+        leaving = [self.pipelines[name] for name in difference.pipelines.stopped if name in self.pipelines]
+        self.pipelines = _without(self.pipelines, difference.pipelines.stopped)
         for pipeline in leaving:
             pipeline.stop()
         for pipeline in leaving:
             pipeline.join(_LEAVE_S)
-        cameras = [self.cameras.pop(name) for name in difference.cameras.stopped if name in self.cameras]
+        cameras = [self.cameras[name] for name in difference.cameras.stopped if name in self.cameras]
+        self.cameras = _without(self.cameras, difference.cameras.stopped)
         all_within(_LEAVE_S, [camera.close for camera in cameras])
         self._start(new, difference.cameras.started, difference.pipelines.started)
+
+
+def _without(parts: Mapping[str, _T], names: Iterable[str]) -> Mapping[str, _T]:
+    leaving = set(names)
+    return MappingProxyType({name: part for name, part in parts.items() if name not in leaving})
 
 
 def _closing(sink: QueuedSink, within_s: float) -> Callable[[], None]:

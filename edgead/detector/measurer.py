@@ -343,11 +343,15 @@ class Measurer:
         head = self.manifest.head
         if not isinstance(head, NearestHead) or not 0 <= fold < head.folds:
             raise SettingsError(f"{self.artifact.path} has learnt no fold {fold} that can be left out: retrain it")
-        if fold not in self._left_out:
-            arrays, image_size = self.artifact.head_arrays(), self._spec.image_size
-            self._left_out[fold] = head.open_left_out(self._runtime.outputs, arrays, image_size, fold)
-        left_out = self._left_out[fold]
-        return lambda _, outputs: head.score_still(left_out, outputs)
+
+        def score(_: Scorer, outputs: Outputs) -> Scored | None:
+            """Runs while the frame has the detector to itself, as all that opens or closes."""
+            if fold not in self._left_out:
+                arrays, image_size = self.artifact.head_arrays(), self._spec.image_size
+                self._left_out[fold] = head.open_left_out(self._runtime.outputs, arrays, image_size, fold)
+            return head.score_still(self._left_out[fold], outputs)
+
+        return score
 
     def _measure(
         self, images: Sequence[np.ndarray], score: Score, *, describe_above: float = math.inf

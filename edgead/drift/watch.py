@@ -115,9 +115,14 @@ class DriftSection(Section):
         float, Field(ge=100, le=1e12, description="At most one false alarm is expected in so many parts.")
     ] = 1_000_000
     most_flagged: Annotated[
-        float,
-        Field(gt=0, lt=1, description="Share of parts, defects included, that may be sent to review or rejected."),
-    ] = 0.2
+        float | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="Share of parts, defects included, that may be sent to review or rejected; by default 0.2, or "
+            "twice the model's review rate where that is more.",
+        ),
+    ] = None
     images: Annotated[bool, Field(description="Compare brightness, sharpness and place with golden images.")] = True
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Of the random order of equal values.")] = 0
 
@@ -192,10 +197,13 @@ class DriftWatch:
                 "the model judges slices of volumes, which change from one end of each to the other: drift compares "
                 "parts that are alike. Set drift to null"
             )
-        if calibration.review_rate >= self.section.most_flagged:
+        rate, asked = calibration.review_rate, self.section.most_flagged
+        # Few good images support no strict rate; between it and 1 there is always room for a larger share.
+        self._most_flagged = max(0.2, min(2 * rate, (1 + rate) / 2)) if asked is None else asked
+        if rate >= self._most_flagged:
             raise SettingsError(
                 f"most_flagged is the share of parts that are sent to review or rejected while all is well, defects "
-                f"included: {self.section.most_flagged:g} is no more than the good ones' {calibration.review_rate:g}"
+                f"included: {asked:g} is no more than the good ones' {rate:g}"
             )
         # Of images that belong together only one is as if drawn from the bag that parts come from.
         self._scores = one_of_each(calibration.scores, calibration.groups)
@@ -225,7 +233,7 @@ class DriftWatch:
             views = [tuple(view.model_dump().values()) for view in self._views]
             columns = zip(*views, strict=True) if views else [()] * len(_CAMERA)
             self._values |= {name: ValueChannel(column) for name, column in zip(_CAMERA, columns, strict=True)}
-        self._flagged = ShareChannel(self.section.most_flagged)
+        self._flagged = ShareChannel(self._most_flagged)
 
     def add(self, verdict: Verdict, image: np.ndarray | None = None) -> DriftState:
         """Look at the next part.
@@ -342,5 +350,6 @@ class DriftWatch:
         return self.section.average_run_length * (len(self._values) + 1)
 
     def _made_for(self) -> str:
-        inputs = [self._scores, self.section.model_dump(), sorted(self._values)]
+        section = self.section.model_dump() | {"most_flagged": self._most_flagged}
+        inputs = [self._scores, section, sorted(self._values)]
         return hashlib.sha256(repr(inputs).encode()).hexdigest()

@@ -169,7 +169,7 @@ def resolve(backend: str, *, cuda: bool = True) -> tuple[ModuleType | None, str]
 
 
 def as_floats(array: npt.ArrayLike, name: str, shape: str) -> Floats:
-    """Check that `array` is a non-empty-dimensional float32 C-ordered array of the shape's rank; never copy."""
+    """Check that `array` is a aligned float32 C-ordered array of the shape's rank; never copy."""
     rank = shape.count(",") + 1
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a float32 ndarray of shape {shape}, found {type(array).__name__}")
@@ -179,6 +179,8 @@ def as_floats(array: npt.ArrayLike, name: str, shape: str) -> Floats:
         raise TypeError(f"{name} must be float32, found {array.dtype}: convert it with .astype(np.float32)")
     if not array.flags.c_contiguous:
         raise ValueError(f"{name} must be in C order: convert it with np.ascontiguousarray")
+    if not array.flags.aligned:
+        raise ValueError(f"{name} must begin at a multiple of 4 bytes: convert it with .copy()")
     return array
 
 

@@ -94,7 +94,7 @@ def extend_coreset(
         If a shape or number is out of range, or `features` holds NaN or Inf.
     """
     features, count = _checked(features, count)
-    nearest = np.ascontiguousarray(nearest)
+    nearest = np.require(nearest, requirements=("C", "A"))
     if nearest.dtype != np.int64 or nearest.shape != features.shape[:1]:
         raise ValueError(f"nearest must be int64 (n,), found {nearest.dtype} {nearest.shape}")
     if nearest.min() < -1 or nearest.max() >= len(features):

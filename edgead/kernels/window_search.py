@@ -81,4 +81,4 @@ class WindowSearch:
         if places.size and (places.min() < 0 or (places.max(axis=0) >= (height, width)).any()):
             raise ValueError(f"a place is outside the grid of {height} x {width} patches")
         check_finite(features, "features")
-        return self._search.search(features, np.ascontiguousarray(places))
+        return self._search.search(features, np.require(places, requirements=("C", "A")))

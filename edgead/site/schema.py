@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -29,6 +29,8 @@ from edgead.sources.settings import CameraSection
 from edgead.triggers import TRIGGERS, TriggerOptions
 from edgead.triggers.timing import EveryFrameOptions
 from edgead.types import MAX_PART_CHARACTERS, Palette
+
+_T = TypeVar("_T")
 
 RuntimeName = Annotated[
     str,
@@ -195,3 +197,10 @@ def _expect(name: str, known: Mapping[str, object], place: Place) -> None:
     if name not in known:
         hint = suggestion(name, known) or f", known are {', '.join(known) or 'none'}"
         raise PlacedError(place, f"there is no {name!r}{hint}")
+
+
+def current(parts: Mapping[str, _T], name: str, kind: str = "pipeline") -> _T:
+    """Find one of a site's parts, or its section, by its name; raises SettingsError where a reload took it out."""
+    if name not in parts:
+        raise SettingsError(f"there is no {kind} {name} any more: the site file has changed")
+    return parts[name]

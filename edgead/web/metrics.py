@@ -104,12 +104,12 @@ class DaemonCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         daemon = self._daemon
         yield InfoMetricFamily("edgead", "The program that runs.", value={"version": __version__})
-        yield from _of_cameras([camera.status() for camera in list(daemon.cameras.values())])
-        pipelines = [pipeline.status() for pipeline in list(daemon.pipelines.values())]
+        yield from _of_cameras([camera.status() for camera in daemon.cameras.values()])
+        pipelines = [pipeline.status() for pipeline in daemon.pipelines.values()]
         yield from _of_pipelines(pipelines)
         yield _latency(pipelines)
         yield from _of_parts([parts.status() for parts in list(daemon.parts.values())])
-        yield from _of_sinks([sink.status() for sink in list(daemon.sinks.values())])
+        yield from _of_sinks([sink.status() for sink in daemon.sinks.values()])
         yield from _of_notices(daemon.notices.counts())
         yield from shift_metrics(daemon)
         yield from _of_evidence(daemon.store.status(), daemon.store.problems())

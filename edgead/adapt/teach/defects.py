@@ -45,7 +45,9 @@ SHARE = 0.2
 # it. Medians and quartiles: by what the highest good parts say, the limit that the same parts make would be too low.
 START, STEEPEST = 3.0, 8.0
 # Where fewer good parts than this lie above the limit that unknown defects would have, it says too little to choose by.
-_ABOVE, _STEEPEST_OF_FEW = 2, 2.0
+# All kinds then begin to lift at one place, by half of the interquartile range of the highest kind of each image: with
+# 20 images and five kinds, each by its own upper quartile and from START on, a limit for 10 % rejected 12 %.
+_ABOVE, _START_OF_FEW, _STEEPEST_OF_FEW = 2, 6.0, 2.0
 # Slopes that are tried, as shares of the steepest one; and the steepest that a head may have.
 _SLOPES, _TAKEN = np.geomspace(1, 1e-3, 100), 1e30
 # Without a mask the patches that stand out most are taken for the defect. Ours, and no other number was tried.
@@ -235,8 +237,12 @@ def fit_join(unknown: Sequence[float], known: np.ndarray, rate: float, groups: S
     # With one good part more above it: the slope is chosen by the parts that then make the limit, and the steepest with
     # a limit just low enough would have found one that is too low for parts to come.
     closer = max(rate - 1 / (count + 1), 1 / (count + 1))
-    wide = spread(known)
-    start = np.median(known, axis=0) + START * wide
+    if few:
+        known = np.repeat(known.max(axis=1, keepdims=True), known.shape[1], axis=1)
+        wide = np.subtract(*np.quantile(known, (0.75, 0.25), axis=0)) / 2
+    else:
+        wide = spread(known)
+    start = np.median(known, axis=0) + (_START_OF_FEW if few else START) * wide
     # Of a kind by which most good images score alike, nothing is lifted.
     unit = np.divide(spread(of_unknown), wide, out=np.zeros_like(wide), where=wide > 0)
     for steepness in ((_STEEPEST_OF_FEW if few else STEEPEST) * _SLOPES).tolist():

@@ -26,7 +26,7 @@ from edgead.errors import EdgeadError
 from edgead.images.files import ImageError, as_bgr, decode_image
 from edgead.process.restarting_thread import RestartingThread
 from edgead.serialization.notice import News, Notice
-from edgead.site.schema import Site
+from edgead.site.schema import Site, current
 from edgead.sources import is_on_demand
 from edgead.types import Frame
 
@@ -161,7 +161,7 @@ class CameraLine:
     def check_sent(self, image: np.ndarray) -> None:
         """Raise ImageError where an image that somebody sent cannot be of the camera, which gives another size."""
         frame = self.newest()
-        if frame is None or is_on_demand(self._daemon.site.cameras[self._name].uri):
+        if frame is None or is_on_demand(current(self._daemon.site.cameras, self._name, "camera").uri):
             return
         given, (height, width) = image.shape[:2], frame.image.shape[:2]
         if given != (height, width):
@@ -170,7 +170,7 @@ class CameraLine:
     @property
     def max_megapixels(self) -> float:
         """The largest image that is decoded."""
-        return self._daemon.site.cameras[self._name].max_megapixels
+        return current(self._daemon.site.cameras, self._name, "camera").max_megapixels
 
     def judged(self) -> queue.Queue[News]:
         """Give a queue that gets what all pipelines judge from now on, and notices."""

@@ -16,6 +16,7 @@ from edgead.artifact.folder import new_artifact
 from edgead.daemon.commission.draft import Bounds, Draft, DraftError, DraftSettings, discard
 from edgead.daemon.commission.draft_work import CameraLine, Inspecting, Work, give_way
 from edgead.errors import EdgeadError, NotNowError, tell_invalid
+from edgead.site.schema import current
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Commissioning:
     def drafts(self) -> list[dict[str, Any]]:
         """Report every camera's draft; one that is damaged says so in `problem`."""
         found: list[dict[str, Any]] = []
-        for camera in list(self._daemon.cameras):
+        for camera in self._daemon.cameras:
             try:
                 work = self._work(camera)
             except DraftError as error:
@@ -155,14 +156,16 @@ class Commissioning:
             else:
                 _copy(learnt, place)
                 try:
-                    self._daemon.pipelines[pipeline].sign_own(place, by=by)
-                    self._daemon.pipelines[pipeline].swap(place, by=by)
+                    judging = current(self._daemon.pipelines, pipeline)
+                    judging.sign_own(place, by=by)
+                    judging.swap(place, by=by)
                 except EdgeadError:
                     shutil.rmtree(place, ignore_errors=True)
                     raise
         finally:
             self._going.release()
-        stays = pipeline is not None and self._daemon.site.pipelines[pipeline].commissioned
+        section = self._daemon.site.pipelines.get(pipeline) if pipeline else None
+        stays = section is not None and section.commissioned
         return {"model": str(place), "yaml": "" if stays else self._yaml(camera, pipeline, place)}
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,7 +165,7 @@ class Followers:
         self.named[name] = RunningFollower(name, section, site.store.folder / "models" / name, store)
         return self.named[name].begin()
 
-    def follow(self, site: Site, pipelines: dict[str, Pipeline], store: EvidenceStore) -> None:
+    def follow(self, site: Site, pipelines: Mapping[str, Pipeline], store: EvidenceStore) -> None:
         """Start those that have been made, exchange those whose section has changed, end those that are not wanted."""
         for name in [name for name in self.named if name not in pipelines]:
             self._end(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,15 +37,15 @@ class Member:
         """Get ready for a pipeline that will be made; gives the model that is to judge instead of the site's."""
         return self._followers.begin(name, site, store)
 
-    def follow(self, site: Site, pipelines: dict[str, Pipeline], store: EvidenceStore) -> None:
+    def follow(self, site: Site, pipelines: Callable[[], Mapping[str, Pipeline]], store: EvidenceStore) -> None:
         """Go over to what a site file says.
 
         Parameters
         ----------
-        pipelines : dict
-            Of now, and of later: a reload changes it.
+        pipelines : callable
+            Gives the pipelines as they are at that time.
         """
-        self._followers.follow(site, pipelines, store)
+        self._followers.follow(site, pipelines(), store)
         if site.fleet != self._section:
             self._report(site.fleet, pipelines)
 
@@ -59,17 +59,17 @@ class Member:
         if self._reporter is not None:
             self._reporter.close()
 
-    def _report(self, section: FleetSection | None, pipelines: dict[str, Pipeline]) -> None:
+    def _report(self, section: FleetSection | None, pipelines: Callable[[], Mapping[str, Pipeline]]) -> None:
         if self._reporter is not None:
             self._reporter.close()
         self._reporter, self._section = None, section
         if section is None:
             return
-        make = partial(make_report, section.name, section.every_s, pipelines, self._followers.named)
+        name, every_s, followers = section.name, section.every_s, self._followers.named
         try:
             from edgead.daemon.fleet.reporter import Reporter  # only those who have a broker need its package
 
-            self._reporter = Reporter(section, make)
+            self._reporter = Reporter(section, lambda: make_report(name, every_s, pipelines(), followers))
             self._reporter.start()
         except EdgeadError as error:
             logger.error("nothing is reported to the fleet: %s", error)

@@ -95,7 +95,7 @@ def make_report(
     device: str, every_s: float, pipelines: Mapping[str, Pipeline], followers: Mapping[str, RunningFollower]
 ) -> DeviceReport:
     """Describe a device as it is now."""
-    reported = {name: _of(pipeline, followers.get(name)) for name, pipeline in list(pipelines.items())}
+    reported = {name: _of(pipeline, followers.get(name)) for name, pipeline in pipelines.items()}
     now = datetime.now(timezone.utc)
     return DeviceReport(device=device, at=now, edgead=__version__, every_s=every_s, pipelines=reported)
 

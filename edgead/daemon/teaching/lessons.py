@@ -24,7 +24,7 @@ from edgead.daemon.teaching.lesson import (
     take_up,
 )
 from edgead.errors import SettingsError
-from edgead.site.schema import Site
+from edgead.site.schema import Site, current
 
 if TYPE_CHECKING:
     from edgead.daemon.pipeline import Pipeline
@@ -97,7 +97,7 @@ class Lessons:
         """
         with self._change():
             self._check_free(pipeline)
-            path, section = self._model_of(pipeline), self._site().pipelines[pipeline]
+            path, section = self._model_of(pipeline), current(self._site().pipelines, pipeline)
             paths = good_images(self._store(), pipeline, section, good)
             bad = bad_images(self._store(), pipeline, section)
             if not paths and len(bad) < LEAST_BAD:
@@ -138,7 +138,8 @@ class Lessons:
             lesson, folder = self._ready(pipeline)
             path = self._model_of(pipeline)
             place = path.resolve()
-            served = self._pipelines()[pipeline].status().model_sha256
+            judging = current(self._pipelines(), pipeline)
+            served = judging.status().model_sha256
             if not lesson.model_sha256 == served == Artifact.load(path).manifest.manifest_sha256:
                 raise SettingsError(f"{path} was changed since the lesson began: discard the lesson and teach it again")
             taught = Artifact.load(folder.model)  # checks every hash
@@ -150,7 +151,7 @@ class Lessons:
                 except OSError as error:
                     raise SettingsError(f"{path}: cannot be replaced: {error.strerror}") from error
                 try:
-                    self._pipelines()[pipeline].swap(path, by=by)
+                    judging.swap(path, by=by)
                 except BaseException:
                     exchange(place, earlier_versions(place)[-1], folder.model)
                     raise
@@ -233,8 +234,9 @@ class Lessons:
 
     def _model_of(self, pipeline: str) -> Path:
         """The model that the pipeline judges by, if no other one judges by it too."""
-        path = Path(self._pipelines()[pipeline].status().model)
-        sharing = [name for name, other in self._pipelines().items() if Path(other.status().model) == path]
+        pipelines = self._pipelines()
+        path = Path(current(pipelines, pipeline).status().model)
+        sharing = [name for name, other in pipelines.items() if Path(other.status().model) == path]
         if len(sharing) > 1:
             raise SettingsError(f"{' and '.join(sharing)} judge by the same model {path}: give each a copy of its own")
         return path

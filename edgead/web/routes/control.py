@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from edgead.artifact.limits import Limits
 from edgead.errors import SettingsError
+from edgead.site.schema import current
 from edgead.types import NO_PART
 from edgead.web.answers import Done, GoodScoresAnswer, PipelineAnswer
 from edgead.web.auth.callers import By, Note, named
@@ -135,13 +136,13 @@ def accept_drift(
 @routes.get("/models")
 def list_models(name: str, pipeline: Pipeline, daemon: Daemon) -> Models:
     """List the models that this pipeline may be given: those in the folder of its own."""
-    return Models(current=str(pipeline.status().model), known=models_beside(daemon.site.pipelines[name].model))
+    return Models(current=str(pipeline.status().model), known=models_beside(current(daemon.site.pipelines, name).model))
 
 
 @routes.post("/model")
 def swap(name: str, pipeline: Pipeline, given: Swap, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
     """Give a pipeline another model: loaded beside, tested, and taken between two frames; the old one is kept."""
-    path = model_beside(daemon.site.pipelines[name].model, given.model)
+    path = model_beside(current(daemon.site.pipelines, name).model, given.model)
     pipeline.swap(path, by=named(given.by, address))
     return pipeline_answer(daemon, name, pipeline)
 

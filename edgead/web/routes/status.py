@@ -29,7 +29,7 @@ def status(daemon: Daemon, request: Request) -> StatusAnswer:
         cameras=list_cameras(daemon),
         pipelines=list_pipelines(daemon),
         parts=list_parts(daemon),
-        sinks=[SinkAnswer.model_validate(sink.status()) for sink in list(daemon.sinks.values())],
+        sinks=[SinkAnswer.model_validate(sink.status()) for sink in daemon.sinks.values()],
         evidence=daemon.store.status(),
         evidence_problems=list(daemon.store.problems()),
         audit_head=head.hash if head else None,
@@ -39,14 +39,13 @@ def status(daemon: Daemon, request: Request) -> StatusAnswer:
 @routes.get("/cameras")
 def list_cameras(daemon: Daemon) -> list[CameraAnswer]:
     """List the cameras and their states."""
-    # Copied: a reload may change the dictionary meanwhile.
-    return [CameraAnswer.model_validate(camera.status()) for camera in list(daemon.cameras.values())]
+    return [CameraAnswer.model_validate(camera.status()) for camera in daemon.cameras.values()]
 
 
 @routes.get("/pipelines")
 def list_pipelines(daemon: Daemon) -> list[PipelineAnswer]:
     """List the pipelines with their states, counts, thresholds and latencies."""
-    return [pipeline_answer(daemon, name, pipeline) for name, pipeline in list(daemon.pipelines.items())]
+    return [pipeline_answer(daemon, name, pipeline) for name, pipeline in daemon.pipelines.items()]
 
 
 @routes.get("/pipelines/{name}", responses=problems(404))
@@ -57,9 +56,10 @@ def one_pipeline(name: str, pipeline: Pipeline, daemon: Daemon) -> PipelineAnswe
 
 def pipeline_answer(daemon: Served, name: str, pipeline: ServedPipeline) -> PipelineAnswer:
     answer = PipelineAnswer.model_validate(pipeline.status())
-    section = daemon.site.pipelines.get(name)
+    site = daemon.site  # once: a reload exchanges it
+    section = site.pipelines.get(name)
     if section is None:
         return answer
-    takes_images = daemon.site.cameras[section.camera].uri.startswith("request:")
+    takes_images = site.cameras[section.camera].uri.startswith("request:")
     trigger = {"trigger": section.trigger.kind, "on_request": section.trigger.on_request}
     return answer.model_copy(update={**trigger, "takes_images": takes_images})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from edgead.export.calibration_images import CalibrationImages
@@ -12,8 +13,10 @@ from edgead.export.rewrite import ToleranceError
 from edgead import kernels
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.dataset.folders import StageProgress, no_progress
-from edgead.errors import SettingsError
+from edgead.errors import EdgeadError, SettingsError
 from edgead.workstation.training.good_images import GoodImages
+
+logger = logging.getLogger(__name__)
 
 # In tolerances. What is further off with all layers in int8 needs so many in float that it gains little, and the search
 # for them takes minutes that nobody asked for.
@@ -79,7 +82,8 @@ def ship_int8(
         Those of its training.
     precision : {"auto", "fp32", "int8"}
         "auto" keeps fp32 on CPUs that gain nothing, for networks that have no layers for it, with too few images, and
-        where scores would move too far or frames be hardly faster; the manifest's `training` says why in these two.
+        where scores would move too far or frames be hardly faster; the manifest's `training` says why in these two, and
+        where the graph cannot be made.
 
     Raises
     ------
@@ -105,9 +109,20 @@ def ship_int8(
     )
     try:
         return add_precision(artifact.path, plan, images, progress=progress)
-    except ToleranceError as error:
+    except Exception as error:  # the edge to a quantiser and two engines, whose errors share no base: fp32 is finished
         if wanted:
             raise
-        training = {**artifact.manifest.training, "int8_left_out": error.found}
+        artifact = Artifact.load(artifact.path)
+        training = {**artifact.manifest.training, "int8_left_out": _why_not(error)}
         write_manifest(artifact.path, artifact.manifest.model_copy(update={"training": training}))
         return Artifact.load(artifact.path)
+
+
+def _why_not(error: Exception) -> str:
+    """What the manifest and `train` say of the graph that there is not; a fault that nobody foresaw goes to the log."""
+    if isinstance(error, ToleranceError):
+        return error.found
+    first = (str(error).splitlines() or [""])[0].rstrip(".")
+    found = first if isinstance(error, EdgeadError) else f"{type(error).__name__}: {first}"
+    logger.warning("int8 is left out: %s", found, exc_info=error if logger.isEnabledFor(logging.DEBUG) else None)
+    return f"the int8 graph could not be made ({found})"
