@@ -74,6 +74,7 @@ def studio(
     The page answers this computer alone. Ctrl-C ends it; the same command goes on where it ended.
     """
     import_daemon()
+    from edgead.evidence.settings import FOLDER_MODE
     from edgead.files.folder_lock import FolderLock
     from edgead.site.load import load_site
 
@@ -81,7 +82,9 @@ def studio(
     # Before anything is written: the file and the log may be those of one that runs.
     with closing(FolderLock(folder, _RUNS)):
         found = load_site(site)
-        FolderLock(found.store.folder, _RUNS).close()  # by `edgead daemon`, which holds this one alone
+        FolderLock(
+            found.store.folder, _RUNS, mode=FOLDER_MODE
+        ).close()  # by `edgead daemon`, which holds this one alone
         section = _page_at(found.http, site, port)
         browser = not no_browser and any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY"))
         ended = threading.Event()

@@ -22,6 +22,7 @@ from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.reload import ModelChanges, SiteDiff, site_diff
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.evidence import EvidenceStore
+from edgead.evidence.settings import FOLDER_MODE
 from edgead.files.atomic import UNFINISHED
 from edgead.files.folder_lock import FolderLock
 from edgead.process.real_time import USUAL, Scheduling, start_opencv_threads
@@ -113,7 +114,8 @@ class SiteRuntime:
         """
         self._trust = site.models.open_trust()
         start_opencv_threads()
-        self._lock = FolderLock(site.store.folder, "stop that one, or name another folder in `store:`")
+        held = "stop that one, or name another folder in `store:`"
+        self._lock = FolderLock(site.store.folder, held, mode=FOLDER_MODE)
         for left in site.store.folder.glob(f".*{UNFINISHED}"):  # by a daemon that was killed while it wrote
             left.unlink(missing_ok=True)
         self.store = EvidenceStore(site.store)

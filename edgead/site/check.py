@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgead.artifact.folder import Artifact
 from edgead.errors import EdgeadError
+from edgead.evidence.settings import FOLDER_MODE
 from edgead.files.strict_yaml import YamlFile
 from edgead.site.address import listen
 from edgead.site.error_text import Place, dotted
@@ -68,7 +69,7 @@ def find_taken(site: Site, file: YamlFile) -> Iterator[str]:
         from edgead.files.folder_lock import FolderLock  # needs fcntl, and a site is checked on Windows too
 
         try:
-            FolderLock(site.store.folder, "").close()
+            FolderLock(site.store.folder, "", mode=FOLDER_MODE).close()
         except EdgeadError:
             return
         yield _reported(("http",), error, file)
