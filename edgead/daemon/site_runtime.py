@@ -75,7 +75,7 @@ class SiteRuntime:
         self.refused_site = ""
         """Why the site file that was read last is not in force; nothing where it is."""
         self.refused_http = ""
-        """Why the page keeps its address."""
+        """Why the page is served as it was before."""
         self._waits_for_restart = False
 
     @property
@@ -88,7 +88,7 @@ class SiteRuntime:
         """What of the site file that was read last is not in force, and why."""
         kept = [f"{name}: keeps its model: {reason}" for name, reason in self._model_changes.refused.items()]
         waits = RESTART if self._waits_for_restart else ""
-        http = self.refused_http and f"http: the page keeps its address: {self.refused_http}"
+        http = self.refused_http and f"http: the page stays as it was: {self.refused_http}"
         return "; ".join([*filter(None, (self.refused_site, waits, http)), *kept])
 
     def look_after(self) -> None:

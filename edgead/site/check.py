@@ -12,7 +12,7 @@ from edgead.files.strict_yaml import YamlFile
 from edgead.site.address import listen
 from edgead.site.error_text import Place, dotted
 from edgead.site.schema import Site
-from edgead.site.users import read_users
+from edgead.site.users import check_users
 from edgead.sources import check_there
 
 
@@ -39,8 +39,7 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
         yield _reported(("models",), error, file)
     if site.http is not None and site.http.users is not None:
         try:
-            if not read_users(site.http.users):
-                yield f"{file.where(('http', 'users'))}: http.users: {site.http.users} has nobody: `edgead user add`"
+            check_users(site.http.users)
         except EdgeadError as error:
             yield _reported(("http", "users"), error, file)
     for name, pipeline in site.pipelines.items():
