@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edgead.artifact.files import MAX_FILE_BYTES
 from edgead.artifact.inputs import MAX_PIXELS
 from edgead.artifact.manifest import GraphRecord, Manifest
 from edgead.errors import SettingsError
+from edgead.files.regular_files import UnreadableFileError, read_regular
 
 CHANNELS = 3
 FLOATS = ("float32", "float16", "float64")
@@ -144,6 +146,14 @@ class ForeignGraph(ABC):
     @abstractmethod
     def write(self, draft: Path, manifest: Manifest, given: Input, outputs: Outputs) -> None:
         """Write the wrapped graph into the files of `record`, after `open` with the same size."""
+
+
+def read_model_file(path: Path) -> bytes:
+    """Read a file of a model; raises SettingsError where it is missing, no regular file, or too large for a model."""
+    try:
+        return read_regular(path, MAX_FILE_BYTES)
+    except UnreadableFileError as error:
+        raise SettingsError(f"{path} {error}: copy the model's files again, or export it again") from error
 
 
 def image_port(graph: ForeignGraph) -> Port:

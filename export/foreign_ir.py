@@ -17,6 +17,7 @@ from edgead.export.foreign import (
     Outputs,
     Port,
     Run,
+    read_model_file,
 )
 
 from edgead.artifact.ir_file import OpenIrError, check_ir
@@ -50,13 +51,15 @@ class IrGraph(ForeignGraph):
                 f"`{install_command('openvino')}`, or export the model as ONNX"
             ) from error
         self.path, self._openvino = path, openvino
+        values = path.with_suffix(".bin")
         try:
-            document = path.read_bytes()
+            document, constants = read_model_file(path), read_model_file(values)
             check_ir(document)
-            self._model = openvino.Core().read_model(document, path.with_suffix(".bin").read_bytes())
-        except (OSError, OpenIrError, RuntimeError) as error:
+            self._model = openvino.Core().read_model(document, constants)
+        except (OpenIrError, RuntimeError) as error:
             raise SettingsError(
-                f"{path} is no OpenVINO IR that can be used ({error}): export the model again"
+                f"{path} with {values.name} is no OpenVINO IR that can be used ({error}): copy both files again, or "
+                "export the model again"
             ) from error
         root = ElementTree.fromstring(document)
         self.properties = {info.tag: info.get("value", "") for info in root.findall(_INFO)}

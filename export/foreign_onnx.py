@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-from edgead.export.foreign import CHANNELS, MAX_WHITE, PATCH_SCORES, ForeignGraph, Input, Outputs, Port, Run
+from edgead.export.foreign import (
+    CHANNELS,
+    MAX_WHITE,
+    PATCH_SCORES,
+    ForeignGraph,
+    Input,
+    Outputs,
+    Port,
+    Run,
+    read_model_file,
+)
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, compose, helper, inliner, numpy_helper
 
+from edgead.artifact.files import MAX_FILE_BYTES
 from edgead.artifact.manifest import GraphRecord, Manifest
 from edgead.artifact.onnx_file import OpenGraphError, check_closed
 from edgead.errors import SettingsError
@@ -21,6 +34,8 @@ from edgead.heads.patches import GRAPH_SCORE
 # Before the names of what was in the graph, and of what wraps it.
 _INNER, _OUTER = "imported.", "edgead."
 _CONSTANTS_ALONE = 4  # the first version of the format whose constants need not be inputs as well
+# Of a graph whose functions are unfolded, and of functions that call functions. A large network has a tenth of them.
+_MAX_NODES, _MAX_NESTED = 100_000, 64
 
 
 class OnnxGraph(ForeignGraph):
@@ -36,11 +51,7 @@ class OnnxGraph(ForeignGraph):
     record = GraphRecord()
 
     def __init__(self, path: Path):
-        try:
-            model = onnx.load(path)
-            onnx.checker.check_model(model)
-        except (DecodeError, onnx.checker.ValidationError, OSError) as error:
-            raise SettingsError(f"{path} is no ONNX file that can be read ({error}): export the model again") from error
+        model = _read(path)
         self.path = path
         self._model = inliner.inline_local_functions(model) if model.functions else model
         self.producer = f"{model.producer_name} {model.producer_version}".strip()
@@ -87,6 +98,65 @@ class OnnxGraph(ForeignGraph):
             raise SettingsError(f"{self.path} cannot be used: {error}; export it without") from error
         helper.set_model_props(wrapped, manifest.graph_properties)
         onnx.save(wrapped, draft / self.record.file)
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    """Read a model with its values in other files; see `OnnxGraph`."""
+    files = [path.name]
+    try:
+        model = onnx.load_model_from_string(read_model_file(path))
+        entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
+        files += sorted({entry.value for entry in entries if entry.key == "location"})
+        onnx.load_external_data_for_model(model, str(path.parent))
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise SettingsError(
+            f"{path} is no ONNX file that can be read ({error}): copy {' and '.join(files)} again, or export the model "
+            "again"
+        ) from error
+    nodes, size = _unfolded(model, lambda _: 1), _unfolded(model, onnx.NodeProto.ByteSize)
+    if nodes > _MAX_NODES or size > MAX_FILE_BYTES:
+        raise SettingsError(
+            f"{path} has functions that call each other: unfolded, they have more than {_MAX_NODES} nodes or "
+            f"{MAX_FILE_BYTES >> 30} GB; export the model without functions"
+        )
+    return model
+
+
+def _unfolded(model: onnx.ModelProto, weight: Callable[[onnx.NodeProto], int]) -> float:
+    """The weight of all nodes, each call replaced by what it calls; infinity where calls are nested too deep."""
+    bodies = {_called(one.domain, one.name, one.overload): _with_inner(one.node) for one in model.functions}
+    main = ("", "", "")  # no function has this name
+    bodies[main] = _with_inner(model.graph.node)
+    own = {name: sum(map(weight, nodes)) for name, nodes in bodies.items()}
+    calls = {
+        name: Counter(_called(one.domain, one.op_type, one.overload) for one in nodes) for name, nodes in bodies.items()
+    }
+    weights = dict(own)
+    for _ in range(_MAX_NESTED):
+        before = weights
+        weights = {
+            name: own[name] + sum(count * before.get(callee, 0) for callee, count in calls[name].items())
+            for name in own
+        }
+        if weights == before:
+            return weights[main]
+    return math.inf
+
+
+def _called(domain: str, name: str, overload: str) -> tuple[str, str, str]:
+    return "" if domain == "ai.onnx" else domain, name, overload
+
+
+def _with_inner(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Nodes, and those of graphs within them."""
+    found = []
+    for node in nodes:
+        found.append(node)
+        for attribute in node.attribute:
+            for inside in (*attribute.graphs, attribute.g):
+                found += _with_inner(inside.node)
+    return found
 
 
 def _sized(model: onnx.ModelProto, given: Input, size: tuple[int, int]) -> onnx.ModelProto:
@@ -190,11 +260,7 @@ def _needed(nodes: Sequence[onnx.NodeProto], ends: Iterable[str]) -> list[onnx.N
 
 def _taken(node: onnx.NodeProto) -> Iterable[str]:
     """What a node takes, and what graphs within it take."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inside in (*attribute.graphs, attribute.g):
-            for one in inside.node:
-                yield from _taken(one)
+    return (name for one in _with_inner([node]) for name in one.input)
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:

@@ -6,20 +6,22 @@ import csv
 import hashlib
 import json
 import logging
+import re
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
 from command_line import run_here
-from patience import MAX_S
+from patience import MAX_S, wait_for
 from sqlalchemy import event
 from test_evidence import open_store
 from verdicts import Line
 
-from edgead.evidence import EvidenceError, chain
+from edgead.evidence import EvidenceError, chain, upkeep
 from edgead.evidence.audit import export_audit, read_exported
 from edgead.evidence.records import opened_store
 
@@ -218,6 +220,42 @@ def test_many_who_ask_are_given_one_check_a_minute(tmp_path, monkeypatch):
         assert again == first and again is not first
         clock.now += 60
         assert store.audit_chain.check() is again
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["cut", "cut and written on"])
+def test_what_is_cut_off_under_a_running_daemon_is_said_at_once_and_is_a_problem_of_the_store(
+    tmp_path, monkeypatch, more
+):
+    monkeypatch.setattr(upkeep, "_DISK_EVERY_S", 0.05)
+    monkeypatch.setattr(upkeep, "_RETENTION_EVERY_S", 0.05)
+    with closing(open_store(tmp_path)) as store:
+        for change in CHANGES:
+            store.add_audit(pipeline="caps", **change)
+        assert store.audit_chain.check().problem is None  # the answer that could be given for a minute
+        time.sleep(0.3)
+        assert store.problems() == ()
+        with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection, connection:
+            connection.execute("DELETE FROM audit WHERE seq > 3")
+        if more:
+            store.add_audit(pipeline="caps", **CHANGES[0])
+        problem = "row 6 of .* comes behind row 3" if more else "row 5 is not there|no row has the hash"
+        problem += "|was not written behind row 3"
+        assert re.search(problem, store.audit_chain.check().problem)
+        (said,) = wait_for(store.problems, "the notice")
+        assert re.search(f"the audit is not as it was written: .*({problem})", said)
+        assert store.audit_chain.check() is store.audit_chain.check()  # for a minute: many may ask
+
+
+def test_a_cut_that_nobody_asks_for_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(upkeep, "_DISK_EVERY_S", 0.05)
+    monkeypatch.setattr(upkeep, "_RETENTION_EVERY_S", 0.05)
+    with closing(open_store(tmp_path)) as store:
+        for change in CHANGES:
+            store.add_audit(pipeline="caps", **change)
+        with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection, connection:
+            connection.execute("DELETE FROM audit WHERE seq > 3")
+        (said,) = wait_for(store.problems, "the notice")
+        assert "the audit is not as it was written" in said
 
 
 def test_an_export_is_checked_as_the_store_is(rows, tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import stat
 import threading
 import time
 from contextlib import closing
@@ -16,15 +18,16 @@ import pytest
 from fakes import FakeDetector, read_number, write_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patience import wait_until
+from patience import wait_for, wait_until
 from sqlalchemy import create_engine
 from verdicts import Line, ids
 
 from edgead.errors import SettingsError
 from edgead.evidence import EvidenceError, EvidenceStore
 from edgead.evidence.rows import RowCounts, RowWriter
-from edgead.evidence.settings import StoreSection
+from edgead.evidence.settings import FOLDER_MODE, StoreSection
 from edgead.evidence.tables import verdicts
+from edgead.files.folder_lock import FolderLock
 from edgead.serialization import verdict_record
 from edgead.stream import run
 from edgead.types import FrameLines, Part
@@ -40,6 +43,31 @@ def read_image(path):
     image = cv2.imread(str(path))
     assert image is not None, path
     return image
+
+
+def test_the_folder_is_for_who_runs_edgead_where_edgead_makes_it(tmp_path):
+    line = Line()
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o755)
+    for name in ("site/new", "shared"):
+        with closing(open_store(tmp_path / name, url=f"sqlite:///{tmp_path}/elsewhere.sqlite")) as store:
+            part = line.part(0.9)
+            store.add(*part)
+            store.keep(*part)
+            wait_for(lambda store=store: store.status()["images_written"], "an image")
+    with closing(open_store(tmp_path / "plain")):
+        pass
+    FolderLock(tmp_path / "held", "", mode=FOLDER_MODE).close()
+    FolderLock(tmp_path / "watched", "").close()
+    names = ("site/new", "plain", "held", "shared", "site", "watched")
+    usual = 0o777 & ~umask()
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names] == [0o700] * 3 + [0o755, usual, usual]
+
+
+def umask() -> int:
+    found = os.umask(0)
+    os.umask(found)
+    return found
 
 
 # Records

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -139,6 +141,32 @@ def test_a_file_that_is_no_image_of_a_part_is_refused_in_words(folder_client, co
     answer = folder_client.post(f"{ONE}/images", content=content, headers={"Content-Type": kind} if kind else {})
     assert answer.status_code == status and detail in answer.json()["detail"]
     assert folder_client.get(ONE).json()["images"] == ["000001.png"]
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "\x1b[2J.png", "a\u202egnp.exe", "a\x00.png"])
+def test_a_name_that_commands_a_terminal_is_refused(folder_client, name):
+    sent = {"content": png(9), "headers": {"Content-Type": "image/png"}, "params": {"file": name}}
+    answers = [
+        folder_client.post(f"{ONE}/images", **sent),
+        folder_client.post(f"{ONE}/folder", json={"images": 1, "by": "M", "folder": name}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 422 and "cannot be printed" in answer.json()["detail"]
+    assert folder_client.get(ONE).json()["images"] == ["000001.png"]
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "detail"),
+    [(errno.ENOSPC, 503, "No space left on device: free some space"), (errno.EIO, 500, "")],
+)
+def test_a_full_disk_is_said_wherever_it_is_met(folder_client, monkeypatch, number, status, detail):
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "somewhere")
+
+    monkeypatch.setattr(folder_client.daemon.commissioning, "begin_sending", full)
+    # The server ends the connection of a request that failed.
+    answer = folder_client.post(f"{ONE}/folder", json={"images": 1, "by": "M"}, headers={"Connection": "close"})
+    assert answer.status_code == status and detail in answer.json()["detail"]
 
 
 def test_a_draft_that_is_full_takes_no_more(folder_client):

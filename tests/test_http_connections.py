@@ -9,7 +9,9 @@ import socket
 import threading
 import time
 
+import cv2
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 from fake_daemon import TOKEN, FakeDaemon
@@ -17,7 +19,7 @@ from patience import MAX_S, wait_until
 from pydantic import SecretStr
 
 from edgead.site.schema import HttpSection
-from edgead.web import connections
+from edgead.web import connections, load_limits
 from edgead.web.app import build_app
 from edgead.web.load_limits import ConcurrencyLimit
 from edgead.web.server import serve
@@ -132,7 +134,7 @@ def test_more_requests_than_are_worked_on_are_refused_but_open_ones_are_answered
         await asyncio.sleep(0)
         gate.set()
         await asyncio.gather(*tasks)
-        await limit({"type": "http", "path": "/api/status"}, None, send)
+        await limit({"type": "http", "path": "/api/status"}, whole, send)
 
     asyncio.run(ask())
     assert statuses.count(503) == 6 + 2
@@ -153,6 +155,83 @@ def test_strangers_who_dawdle_take_no_place_from_who_signs_in(port, monkeypatch)
     finally:
         for client in clients:
             client.close()
+
+
+def test_who_dawdles_with_an_image_takes_no_place_from_who_sends_one(port, monkeypatch):
+    monkeypatch.setattr(connections, "BODY_S", 2 * MAX_S)
+    head = f"POST /api/pipelines/front/judge HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+    head += "Content-Type: image/png\r\nContent-Length: 999999\r\n\r\n\x89"
+    clients = [connect(port) for _ in range(70)]  # more than requests may be under way
+    try:
+        for client in clients:
+            client.sendall(head.encode("latin-1"))
+        url, headers = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {TOKEN}"}
+        wait_until(lambda: httpx.get(f"{url}/healthz").status_code == 200)
+        image, kind = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes(), {"Content-Type": "image/png"}
+        answer = httpx.post(f"{url}/api/pipelines/front/judge", content=image, headers=headers | kind, timeout=MAX_S)
+        assert answer.status_code == 200, answer.text
+        assert httpx.get(f"{url}/api/status", headers=headers, timeout=MAX_S).status_code == 200
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_of_bodies_that_take_too_much_memory_the_one_that_began_first_is_given_up(monkeypatch):
+    """Not one that a client sends at once while others dawdle."""
+    monkeypatch.setattr(load_limits, "_MAX_ARRIVING", 1000)
+    answers: dict[str, int] = {}
+    lengths: dict[str, int] = {}
+
+    async def app(scope, receive, send):
+        message: dict = {"more_body": True}
+        while message["more_body"]:
+            message = await receive()
+            name = scope["path"]
+            lengths[name] = lengths.get(name, 0) + len(message["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def requests():
+        limit = ConcurrencyLimit(app)
+        go_on, tasks = asyncio.Event(), []
+
+        def ask(name, pieces, dawdles):
+            async def receive():
+                if len(pieces) == 1 and dawdles:
+                    await go_on.wait()
+                return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+            async def send(message):
+                answers.setdefault(name, message.get("status", 0))
+
+            scope = {"type": "http", "path": name, "method": "POST", "headers": []}
+            tasks.append(asyncio.ensure_future(limit(scope, receive, send)))
+
+        for name in ("/first", "/second"):
+            ask(name, [b"x" * 400, b"y"], True)
+        await asyncio.sleep(0)
+        ask("/honest", [b"x" * 300, b"x" * 300], False)
+        await asyncio.sleep(0.01)
+        assert answers == {"/honest": 200} and lengths == {"/honest": 600}
+        assert sum(one.size for one in limit._arriving) == 400
+        go_on.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(requests())
+    assert answers == {"/honest": 200, "/first": 503, "/second": 200} and lengths["/second"] == 401
+
+
+@pytest.mark.parametrize("path", ["/api/pipelines/front/judge", "/api/commission/conveyor/images", "/api/login"])
+def test_a_client_that_leaves_within_its_body_is_no_error(port, caplog, path):
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+    head += "Content-Type: image/png\r\nContent-Length: 9999\r\n\r\nx"
+    for _ in range(3):
+        with connect(port) as client:
+            client.sendall(head.encode())
+            wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200)
+    with connect(port) as client:
+        client.sendall(b"GET /api/status HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 401")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_body_of_two_lengths_is_refused_and_nothing_after_it_is_read(port):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -218,6 +220,59 @@ def test_values_in_a_file_beside_the_graph_come_along(good, tmp_path):
         data.unlink()
     with pytest.raises(SettingsError, match="no ONNX file that can be read"):
         import_model(tmp_path / "apart.onnx", tmp_path / "another", Good(good), Asked())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("cut off", ""), ("offset", "-5"), ("offset", "99999999"), ("length", "abc"), ("FIFO", "")]
+)
+def test_values_in_a_damaged_file_beside_the_graph_are_refused_in_words(good, tmp_path, key, value):
+    data = tmp_path / "apart.data"
+    model = onnx.load(anomalib_like(tmp_path / "graph.onnx"))
+    onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, size_threshold=0, location=data.name)
+    if key == "cut off":
+        data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    elif key == "FIFO":
+        data.unlink()
+        os.mkfifo(data)
+    else:
+        model = onnx.load(tmp_path / "apart.onnx", load_external_data=False)
+        (entry,) = (entry for entry in model.graph.initializer[0].external_data if entry.key == key)
+        entry.value = value
+        onnx.save(model, tmp_path / "apart.onnx")
+    with pytest.raises(SettingsError, match=r"copy apart\.onnx and apart\.data again"):
+        import_model(tmp_path / "apart.onnx", tmp_path / "model", Good(good), Asked())
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("name", ["graph.onnx", "graph.xml"])
+@pytest.mark.parametrize("kind", ["FIFO", "endless"])
+def test_a_graph_that_is_no_regular_file_is_refused_at_once(good, tmp_path, name, kind):
+    if name.endswith(".xml"):
+        pytest.importorskip("openvino", reason="NOT TESTED: an IR needs OpenVINO")
+    if kind == "FIFO":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(SettingsError, match="is no regular file"):
+        import_model(tmp_path / name, tmp_path / "model", Good(good), Asked())
+
+
+@pytest.mark.parametrize(("functions", "calls"), [(10, 10), (100, 1)])
+def test_functions_that_unfold_without_bound_are_refused_before_they_are_unfolded(good, tmp_path, functions, calls):
+    model = onnx.load(plain(tmp_path / "graph.onnx", outputs=("once",)))
+    model.graph.output[0].name = "heat"
+    for number in range(functions):
+        steps = ["x", *(f"step{step}" for step in range(1, calls)), "y"]
+        called = "Identity" if number == functions - 1 else f"F{number + 1}"
+        domain = "" if called == "Identity" else "own"
+        nodes = [helper.make_node(called, [a], [b], domain=domain) for a, b in itertools.pairwise(steps)]
+        imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+        model.functions.append(helper.make_function("own", f"F{number}", ["x"], ["y"], nodes, imports))
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.graph.node.append(helper.make_node("F0", ["once"], ["heat"], domain="own"))
+    onnx.save(model, tmp_path / "graph.onnx")
+    with pytest.raises(SettingsError, match="functions that call each other.*without functions"):
+        import_model(tmp_path / "graph.onnx", tmp_path / "model", Good(good), Asked(colour="rgb", white=1.0))
 
 
 def test_images_that_were_learnt_make_no_limit(good, tmp_path):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -549,6 +552,72 @@ def test_a_file_that_lists_nothing_is_refused(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DatasetError, match="is no Parquet file|Parquet needs"):
         find_good_images(tmp_path / "bad.parquet")
+
+
+def peak_bytes_of_reading(file: Path, says: str) -> int:
+    """The memory that a process takes, beyond its modules, until it refuses a file."""
+    program = f"""
+import contextlib, re
+from pathlib import Path
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.folders import find_good_images
+with contextlib.suppress(ImportError):
+    import pyarrow.compute, pyarrow.parquet
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) << 10
+before = peak()
+try:
+    find_good_images(Path({str(file)!r}))
+except DatasetError as error:
+    print(peak() - before, error)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert says in ended.stdout, ended.stdout + ended.stderr
+    return int(ended.stdout.split()[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="MEMORY IS NOT TESTED: this system has no /proc")
+@pytest.mark.parametrize("case", ["long texts", "rows", "repeating", "nested"])
+def test_a_small_file_of_parquet_that_unfolds_to_gigabytes_is_refused(tmp_path, case):
+    pyarrow = pytest.importorskip("pyarrow", reason="PARQUET IS NOT TESTED: pyarrow is not installed")
+    pytest.importorskip("pyarrow.parquet")
+    text = "x" * 200_000
+    rows = {"long texts": 20_000, "rows": 1_000_001, "repeating": 2_000, "nested": 3}[case]
+    numbers = pyarrow.array([0] * rows, pyarrow.int32())
+    paths = [text if case == "long texts" else "a.png"]
+    columns = {"path": pyarrow.DictionaryArray.from_arrays(numbers, pyarrow.array(paths)), "label": ["good"] * rows}
+    options = {}
+    if case == "repeating":
+        columns["path"] = pyarrow.array([text + str(number) for number in range(rows)])
+        options = {"use_dictionary": False, "column_encoding": {"path": "DELTA_BYTE_ARRAY", "label": "PLAIN"}}
+    if case == "nested":
+        columns["path"] = [["a.png"]] * rows
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "p.parquet", compression="zstd", **options)
+    assert (tmp_path / "p.parquet").stat().st_size < 20_000
+    says = {
+        "long texts": "bytes or more, at most 268435456",
+        "rows": "1000001 rows or more, at most 1000000",
+        "repeating": "encoding DELTA_BYTE_ARRAY",
+        "nested": "of the type list",
+    }[case]
+    assert peak_bytes_of_reading(tmp_path / "p.parquet", says) < 200 << 20
+
+
+def test_parquet_without_a_dictionary_is_read(tmp_path, made):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="PARQUET IS NOT TESTED: pyarrow is not installed")
+    file = data_sets.parquet_table(tmp_path, made)
+    expected, table = read_layout(file), parquet.read_table(file)
+    for encoding in ("PLAIN", "DELTA_LENGTH_BYTE_ARRAY"):
+        parquet.write_table(
+            table, file, use_dictionary=False, column_encoding=dict.fromkeys(table.column_names, encoding)
+        )
+        assert read_layout(file) == expected
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="MEMORY IS NOT TESTED: this system has no /proc")
+def test_a_table_of_millions_of_rows_is_refused_before_it_is_parsed(tmp_path):
+    (tmp_path / "p.csv").write_text("path,label\n" + "a.png,good\n" * 3_000_000)
+    assert peak_bytes_of_reading(tmp_path / "p.csv", "3000000 rows or more, at most 1000000") < 150 << 20
 
 
 def test_a_folder_of_good_images_stays_one(tmp_path, made):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -25,7 +28,7 @@ from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import earlier_versions, keep_and_replace
 from edgead.daemon.active_model import ActiveModel
-from edgead.daemon.teaching.lesson import LessonProcess, Task, Taught, ended
+from edgead.daemon.teaching.lesson import LessonProcess, Task, Taught, _image, ended
 from edgead.daemon.teaching.lessons import Lessons
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
@@ -193,6 +196,60 @@ def test_a_model_that_was_changed_meanwhile_stays(world):
         lessons.accept("caps", by="ben")
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_lesson_holds_its_images_though_the_store_removes_them(world, monkeypatch, linked):
+    """Its quota may do so between start and reading."""
+    begun, removed = threading.Event(), threading.Event()
+    found: list[bytes] = []
+
+    def run(process: LessonProcess, task: Task, within_s: float) -> Taught:
+        begun.set()
+        assert removed.wait(30)
+        found.extend(path.read_bytes() for path in (*task.good, *task.bad))
+        return teach_quickly(process, task, within_s)
+
+    def no_links(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "the file system has none")
+
+    monkeypatch.setattr(LessonProcess, "run", run)
+    if not linked:
+        monkeypatch.setattr(os, "link", no_links)
+    lessons, good, bad = world.lessons(), world.judge("good"), world.judge("bad")
+    images = [_image(world.store, id, "caps") for id in (good, bad)]
+    contents = [image.read_bytes() for image in images]
+    lessons.start("caps", [good], by="ben")
+    assert begun.wait(30)
+    for image in images:
+        shutil.rmtree(image.parent)
+    removed.set()
+    wait_until(lambda: lessons.all()[0].state != "running")
+    assert (lessons.all()[0].state, found) == ("ready", contents)
+    assert [path.name for path in (world.folder / "evidence" / "lessons").iterdir()] == ["caps.json"]
+
+
+def test_a_lesson_of_an_image_that_is_gone_does_not_begin(world, monkeypatch):
+    lessons, id = world.lessons(), world.judge("good")
+    image = _image(world.store, id, "caps")
+    monkeypatch.setattr("edgead.daemon.teaching.lesson._image", lambda *_: image)
+    image.unlink()
+    with pytest.raises(SettingsError, match="has just removed images of chosen parts"):
+        lessons.start("caps", [id], by="ben")
+    assert lessons.all() == [] and world.left == [] and world.store.audit(limit=1)[0]["action"] == "teach, undone"
+    assert list((world.folder / "evidence" / "lessons").iterdir()) == []
+
+
+def test_a_part_of_another_format_is_not_taught(world):
+    frame, verdict = world.line.part(0.9)
+    verdict = replace(verdict, other_format="proportions")
+    world.store.add(frame, verdict)
+    world.store.keep(frame, verdict)
+    world.store.marks.mark(frame.id, "good", by="anna")
+    with pytest.raises(
+        SettingsError, match=r"another format than the model learnt \(proportions\).*set the camera back"
+    ):
+        world.lessons().start("caps", [frame.id], by="ben", reason="because")
+
+
 def test_a_restart_takes_up_what_is_whole_and_removes_the_rest(world):
     ready(world)
     again = world.lessons()
@@ -254,9 +311,9 @@ def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
     done: Any = ended(lesson, Taught(report=report))
     assert done["state"] == "ready" and done["report"]["after"]["fp32"]["parts"][0]["verdict"] == "ID"
     scores = {"score": 0.9, "typical": 0.25, "limit": 0.5}
-    refused = {"refused": "no", "doubtful": [{"image": "shelf/ID/frame.png", **scores, "doubt": "?"}]}
+    refused = {"refused": "no", "doubtful": [{"image": "shelf/ID.2/frame.png", **scores, "doubt": "?"}]}
     (doubt,) = ended(lesson, Taught(refusal=refused))["doubtful"]  # type: ignore[misc]
-    assert (doubt.of_limit, doubt.scaled_score) == (1.8, 260)
+    assert (doubt.verdict, doubt.of_limit, doubt.scaled_score) == ("ID", 1.8, 260)
     assert ended(lesson, Taught(reason="full")) == {"state": "failed", "reason": "full"}
 
 

@@ -221,8 +221,13 @@ def test_what_takes_too_long_or_is_too_much_is_refused_in_words(store, access):
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1"])
 def test_no_text_is_a_formula_and_numbers_stay_numbers(text):
-    assert safe_cell(text) == f"'{text}"
+    assert safe_cell(text) == "'" + text.replace("\r", "\\r")
     assert (safe_cell(-1.5), safe_cell("a=b"), safe_cell("")) == (-1.5, "a=b", "")
+
+
+def test_no_text_of_a_table_commands_a_terminal():
+    assert safe_cell("a\x1b[2J\u202egnp.exe") == "a\\x1b[2J\\u202egnp.exe"
+    assert safe_cell("مى‌شود\nКолпак") == "مى‌شود\nКолпак"
 
 
 def test_a_time_is_counted_by_the_index_alone(store):

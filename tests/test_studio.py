@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
 import webbrowser
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from patience import wait_for
 
 from edgead.cli import studio
 from edgead.daemon.kept_models import KeptModels
+from edgead.files.folder_lock import FolderLock
 from edgead.site.check import find_missing
 from edgead.site.load import load_site, read_site
 
@@ -90,6 +93,42 @@ def test_a_port_that_is_asked_for_is_kept_in_the_site_file(opened):
     ended = run_here("studio", "my caps", "--port", str(first))
     assert ended.returncode == 2 and f"write `port: {first}` there" in " ".join(ended.stderr.split())
     assert run_here("studio", "--port", "0").returncode == 2
+
+
+@pytest.mark.parametrize("held", ["caps", "caps/store"])
+def test_a_second_one_in_the_same_folder_leaves_the_first_as_it_is(opened, held):
+    """Whether `edgead studio` or `edgead daemon` holds it."""
+    ran, _ = opened
+    assert run_here("studio", "caps").returncode == 0
+    site, log = Path("caps/site.yaml"), Path("caps/studio.log")
+    log.write_text("what has happened\n")
+    text = site.read_text()
+    with closing(FolderLock(Path(held), "")), socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        free.close()
+        for arguments in ((), ("--port", port)):
+            ended = run_here("studio", "caps", *arguments)
+            said = " ".join(ended.stderr.split())
+            assert ended.returncode == 2 and f"is held by process {os.getpid()}" in said, said
+            assert "its page is open already; end that one first" in said
+    assert site.read_text() == text and log.read_text() == "what has happened\n" and len(ran) == 1
+
+
+def test_the_log_of_the_run_before_stays_beside_the_new_one(opened, monkeypatch):
+    _, seen = opened
+    for text in ("first", "second", "third"):
+        seen.clear()
+        started = studio.run_daemon
+
+        def run_daemon(config, log, text=text, started=started):
+            log.write(text)
+            started(config, log)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(studio, "run_daemon", run_daemon)
+            assert run_here("studio", "caps").returncode == 0
+    logs = {path.name: path.read_text() for path in Path("caps").glob("*.log")}
+    assert logs == {"studio.log": "third", "studio.before.log": "second"}
 
 
 @pytest.mark.parametrize("display", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -299,6 +300,31 @@ def test_a_journal_that_is_put_in_the_place_of_ours_is_not_followed(tmp_path):
         wait_until(lambda: one.fault)
         assert "symbolic links (.edgead-taken)" in one.fault
     assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "full disk"])
+def test_nothing_under_the_name_of_the_mark_ends_a_camera(tmp_path, monkeypatch, kind):
+    watched, victim = tmp_path / "watched", tmp_path / "victim"
+    (watched / "taken").mkdir(parents=True)
+    victim.write_text("mine")
+    mark = watched / ".edgead-reading"
+    if kind == "folder":
+        mark.mkdir()
+        (mark / "x").touch()
+    elif kind == "link":
+        mark.symlink_to(victim)
+    else:
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("edgead.sources.watched.json.dump", full)
+    with taker(watched) as one:
+        for number in (1, 2):
+            write_image(watched / f"{number}.png", numbered(number))
+        one.expect(1, 2)
+        assert not one.fault
+    assert victim.read_text() == "mine" and not os.path.lexists(mark)
 
 
 def test_numbers_that_no_file_has_do_not_stop_a_journal(tmp_path):

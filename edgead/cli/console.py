@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from edgead.files.table import show_commands
 from edgead.process.stage_bars import stage_bars as bars_on
 
 if TYPE_CHECKING:
@@ -25,15 +25,12 @@ if TYPE_CHECKING:
     from edgead.artifact.folder import Artifact
     from edgead.types import Frame, Verdict
 
-# What moves the cursor, renames the terminal or turns a line around: names of files and of devices come from others.
-_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
 
 class _PlainConsole(Console):
     """Shows the commands that a text holds for the terminal, instead of following them."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(_COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text), **options)
+        return super().render_str(show_commands(text), **options)
 
 
 # Last words of names of facts, which a person reads behind the number.

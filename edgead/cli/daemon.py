@@ -70,6 +70,14 @@ def run_daemon(config: Path, log: TextIO | None = None) -> NoReturn:
     SettingsError
         This system, or this installation, has no daemon.
     """
+    daemon = import_daemon()
+    from edgead.daemon.logs import log_json_lines
+
+    _run_and_exit(daemon(config, log=log_json_lines(log)))
+
+
+def import_daemon() -> type[Daemon]:
+    """Import the daemon; raises SettingsError where this system, or this installation, has none."""
     try:
         from edgead.daemon.run import Daemon
     except ModuleNotFoundError as error:
@@ -80,9 +88,7 @@ def run_daemon(config: Path, log: TextIO | None = None) -> NoReturn:
                 f"the daemon needs Linux, found {sys.platform}: run it there, or in a container"
             ) from None
         raise SettingsError(f"the daemon needs {error.name}: {install_command('daemon')}") from None
-    from edgead.daemon.logs import log_json_lines
-
-    _run_and_exit(Daemon(config, log=log_json_lines(log)))
+    return Daemon
 
 
 def _check(config: Path) -> None:

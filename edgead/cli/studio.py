@@ -8,15 +8,19 @@ import shlex
 import socket
 import threading
 import webbrowser
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from edgead.cli.app import app
 from edgead.cli.console import stdout
-from edgead.cli.daemon import run_daemon
+from edgead.cli.daemon import import_daemon, run_daemon
 from edgead.errors import SettingsError
+
+if TYPE_CHECKING:
+    from edgead.site.http import HttpSection
 
 FILE = "site.yaml"
 # It waits for images, and for its first model: what the page commissions judges from then on.
@@ -46,6 +50,7 @@ http:
 _PORT = re.compile(r"^(http:.*\n(?:(?:[ #].*)?\n)*? +port: *)\d+", re.MULTILINE)
 _PORTS = range(8080, 8100)
 _POLL_S = 0.1
+_RUNS = "its page is open already; end that one first, or name another folder"
 
 
 @app.command()
@@ -68,31 +73,68 @@ def studio(
 
     The page answers this computer alone. Ctrl-C ends it; the same command goes on where it ended.
     """
-    from edgead.site.address import listen
+    import_daemon()
+    from edgead.evidence.settings import FOLDER_MODE
+    from edgead.files.folder_lock import FolderLock
     from edgead.site.load import load_site
 
     site = _site_in(folder, port)
-    section = load_site(site).http
+    # Before anything is written: the file and the log may be those of one that runs.
+    with closing(FolderLock(folder, _RUNS)):
+        found = load_site(site)
+        FolderLock(
+            found.store.folder, _RUNS, mode=FOLDER_MODE
+        ).close()  # by `edgead daemon`, which holds this one alone
+        section = _page_at(found.http, site, port)
+        browser = not no_browser and any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+        ended = threading.Event()
+        threading.Thread(target=_announce, args=(section.port, folder, browser, ended), daemon=True).start()
+        try:
+            with _log_in(folder) as log:
+                run_daemon(site, log)
+        finally:
+            ended.set()
+
+
+def _page_at(section: HttpSection | None, site: Path, port: int | None) -> HttpSection:
+    """The page's section with the port that is asked for, which the site file then has too.
+
+    Raises
+    ------
+    SettingsError
+        There is none, its address is taken, or it cannot be written.
+    """
+    from edgead.site.address import listen
+
     if section is None:
-        raise SettingsError(f"{folder / FILE} has `http: null`, which is no page: take that line out")
-    moved = port not in (None, section.port)
-    section = section.model_copy(update={"port": port or section.port})
+        raise SettingsError(f"{site} has `http: null`, which is no page: take that line out")
+    moved = section.model_copy(update={"port": port or section.port})
     try:
-        listen(section).close()  # a browser must not come to what else listens there
+        listen(moved).close()  # a browser must not come to what else listens there
     except SettingsError as error:
         raise SettingsError(
-            f"{error}, or run `edgead studio {shlex.quote(str(folder))} --port {_free_port()}`"
+            f"{error}, or run `edgead studio {shlex.quote(str(site.parent))} --port {_free_port()}`"
         ) from None
-    if moved:
-        _move(site, section.port)
-    browser = not no_browser and any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    ended = threading.Event()
-    threading.Thread(target=_announce, args=(section.port, folder, browser, ended), daemon=True).start()
+    if moved.port != section.port:
+        _move(site, moved.port)
+    return moved
+
+
+def _log_in(folder: Path) -> TextIO:
+    """Open the log of this run; that of the run before stays beside it.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be written.
+    """
+    log = folder / "studio.log"
     try:
-        with (folder / "studio.log").open("w", encoding="utf-8") as log:
-            run_daemon(folder / FILE, log)
-    finally:
-        ended.set()
+        if log.exists():
+            log.replace(folder / "studio.before.log")
+        return log.open("a", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{log} cannot be written: {error.strerror}") from error
 
 
 def _site_in(folder: Path, port: int | None) -> Path:

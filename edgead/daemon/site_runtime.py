@@ -23,6 +23,7 @@ from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.reload import ModelChanges, SiteDiff, site_diff
 from edgead.daemon.thresholds import KeptThresholds
 from edgead.evidence import EvidenceStore
+from edgead.evidence.settings import FOLDER_MODE
 from edgead.files.atomic import UNFINISHED
 from edgead.files.folder_lock import FolderLock
 from edgead.process.real_time import USUAL, Scheduling, start_opencv_threads
@@ -80,7 +81,7 @@ class SiteRuntime:
         self.refused_site = ""
         """Why the site file that was read last is not in force; nothing where it is."""
         self.refused_http = ""
-        """Why the page keeps its address."""
+        """Why the page is served as it was before."""
         self._waits_for_restart = False
 
     @property
@@ -93,7 +94,7 @@ class SiteRuntime:
         """What of the site file that was read last is not in force, and why."""
         kept = [f"{name}: keeps its model: {reason}" for name, reason in self._model_changes.refused.items()]
         waits = RESTART if self._waits_for_restart else ""
-        http = self.refused_http and f"http: the page keeps its address: {self.refused_http}"
+        http = self.refused_http and f"http: the page stays as it was: {self.refused_http}"
         return "; ".join([*filter(None, (self.refused_site, waits, http)), *kept])
 
     def look_after(self) -> None:
@@ -118,7 +119,8 @@ class SiteRuntime:
         """
         self._trust = site.models.open_trust()
         start_opencv_threads()
-        self._lock = FolderLock(site.store.folder, "stop that one, or name another folder in `store:`")
+        held = "stop that one, or name another folder in `store:`"
+        self._lock = FolderLock(site.store.folder, held, mode=FOLDER_MODE)
         for left in site.store.folder.glob(f".*{UNFINISHED}"):  # by a daemon that was killed while it wrote
             left.unlink(missing_ok=True)
         self.store = EvidenceStore(site.store)

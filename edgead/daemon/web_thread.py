@@ -12,6 +12,7 @@ from edgead.daemon.hanging_calls import all_within
 from edgead.errors import EdgeadError
 from edgead.site.address import listen
 from edgead.site.schema import HttpSection
+from edgead.site.users import check_users
 
 if TYPE_CHECKING:
     from edgead.web.server import Server
@@ -62,15 +63,18 @@ class Page:
             self._open(section)
 
     def move(self, section: HttpSection | None) -> str:
-        """Serve by another section; where that cannot be, by the one before, and give why."""
+        """Serve by another section; where that cannot be, or nobody could sign in, by the one before, and give why."""
         with self._changing:
             before = self._section
-            self._close()
             try:
+                if section is not None and section.users is not None:
+                    check_users(section.users)
+                self._close()
                 self._open(section)
             except EdgeadError as error:
-                logger.error("HTTP server not moved, it keeps its address: %s", error)
-                self._open(before)
+                logger.error("the page stays as it was: %s", error)
+                if self._server is None:
+                    self._open(before)
                 return str(error)
             return ""
 

@@ -28,6 +28,7 @@ class Access:
         self._engine = engine
         self.now = now
         self.audit_head: chain.Head | None = None  # as it was last read or written here
+        self.audit_is_cut = False  # a row that was the last one was no longer there when the next was written
         self._heads: dict[Connection, chain.Head] = {}
         self._advancing = threading.Lock()
 
@@ -63,4 +64,6 @@ class Access:
 
     def add_audit(self, connection: Connection, **change: Any) -> None:
         """Record a change in its own transaction, as its last step: others wait for it with theirs."""
-        self._heads[connection] = chain.append(connection, {"at": self.now(), **change}, self.audit_head)
+        head, whole = chain.append(connection, {"at": self.now(), **change}, self.audit_head)
+        self._heads[connection] = head
+        self.audit_is_cut |= not whole

@@ -41,8 +41,26 @@ class AuditChain:
         """The last row as it was found at the start or written here since; None where neither was."""
         return self._access.audit_head
 
+    @property
+    def problem(self) -> str | None:
+        """What the last check has found to be wrong."""
+        return self._checked.problem if self._checked else None
+
+    def watch(self) -> None:
+        """Check all rows where the last one that was written here is gone; does nothing while the database is away."""
+        with suppress(EvidenceError):
+            if self.problem is None and self._is_cut():
+                self.check()
+
+    def _is_cut(self) -> bool:
+        if self._access.audit_is_cut:
+            return True
+        known = self.head
+        with self._access.reading() as connection:
+            return not chain.is_there(connection, known)
+
     def check(self) -> chain.Checked:
-        """Check all rows, or say what was found less than a minute ago: many may ask.
+        """Check all rows, or say what was found less than a minute ago and is still so: many may ask.
 
         Raises
         ------
@@ -50,13 +68,15 @@ class AuditChain:
             The database cannot be read.
         """
         with self._lock:
-            if self._checked is None or time.monotonic() - self._checked_s > _CHECK_EVERY_S:
+            checked, old = self._checked, time.monotonic() - self._checked_s > _CHECK_EVERY_S
+            if checked is None or old or (checked.problem is None and self._is_cut()):
+                self._access.audit_is_cut = False
                 known = self.head  # before the rows: it is one of them
                 with self._access.reading() as connection:
                     last = chain.last_numbered(connection)
-                    self._checked = chain.check(chain.rows_of(connection), known.hash if known else None, last)
-                self._checked_s = time.monotonic()
-            return self._checked
+                    checked = chain.check(chain.rows_of(connection), known.hash if known else None, last)
+                self._checked, self._checked_s = checked, time.monotonic()
+            return checked
 
 
 def export_audit(rows: Iterable[chain.Row], file: Path) -> int:

@@ -63,8 +63,10 @@ class Checked:
     problem: str | None = None
 
 
-def append(connection: Connection, change: Row, known: Head | None = None) -> Head:
+def append(connection: Connection, change: Row, known: Head | None = None) -> tuple[Head, bool]:
     """Write a row of the audit behind the last one, in the transaction of the connection.
+
+    Returns the row's head, and whether the one that is known was still there.
 
     Where a row that is known to have been written is no longer there, the new one is written behind that all the same:
     so the chain stays broken, and says where.
@@ -78,16 +80,20 @@ def append(connection: Connection, change: Row, known: Head | None = None) -> He
     hashes = select(audit.c.hash).where(audit.c.seq < mine.seq).order_by(audit.c.seq.desc()).limit(1)
     before = connection.execute(hashes).first()
     previous = FIRST if before is None else str(before.hash)
-    if known is not None and known.seq and not _is_there(connection, known):
+    whole = is_there(connection, known)
+    if known is not None and not whole:
         logger.error("audit: row %d, %s, is no longer there: see `edgead audit verify`", known.seq, known.hash)
         previous = known.hash
     head = Head(mine.seq, hash_of(as_written(mine), previous))
     connection.execute(update(audit).where(audit.c.seq == head.seq).values(previous=previous, hash=head.hash))
-    return head
+    return head, whole
 
 
-def _is_there(connection: Connection, head: Head) -> bool:
-    return connection.scalar(select(audit.c.hash).where(audit.c.seq == head.seq)) == head.hash
+def is_there(connection: Connection, known: Head | None) -> bool:
+    """Whether a row that was the last one is still there; also where none is known."""
+    if known is None or not known.seq:
+        return True
+    return connection.scalar(select(audit.c.hash).where(audit.c.seq == known.seq)) == known.hash
 
 
 def last_numbered(connection: Connection) -> int | None:

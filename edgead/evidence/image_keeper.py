@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from edgead.evidence.folder import ImageFolder, lossless_name
-from edgead.evidence.settings import StoreSection
+from edgead.evidence.settings import FOLDER_MODE, StoreSection
 from edgead.images.files import storable
 from edgead.images.overlay import draw_heat
 from edgead.images.pairs import judged_of
@@ -175,7 +175,8 @@ class ImageKeeper:
 
     def _write(self, waiting: _Waiting) -> bool:
         try:
-            self._folder.root.mkdir(parents=True, exist_ok=True)
+            self._folder.root.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+            self._folder.root.mkdir(exist_ok=True)
             free_mib = shutil.disk_usage(self._folder.root).free // _MIB
             if free_mib < self._section.free_mib:
                 self._problem = f"{free_mib} MiB of the disk are free, less than free_mib={self._section.free_mib}"

@@ -13,6 +13,8 @@ from edgead.components.options import Secretive, Section
 
 Kept = Literal["none", "reject", "review", "all"]
 KeepDays = Annotated[float, Field(gt=0, le=36_500, description="Older rows, and their images, are deleted.")]
+# Where edgead makes its folder: images of parts, and who did what, are for whoever runs it.
+FOLDER_MODE = 0o700
 _RELATIVE_SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)(?=[^/:?])")
 
 

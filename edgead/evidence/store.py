@@ -93,7 +93,7 @@ class EvidenceStore:
         self._images = ImageKeeper(section, self._folder)
         self.recent = RecentFrames(section.recent)
         self.marks = Marks(access, self._folder, self._images, self.recent)
-        self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now)
+        self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now, self.audit_chain.watch)
 
     # Writing
 
@@ -286,6 +286,8 @@ class EvidenceStore:
         if self._rows.problem:
             rows = self._rows.counts
             found.append(f"records are not written: {self._rows.problem}; {rows.waiting} wait, {rows.lost} lost")
+        if self.audit_chain.problem:
+            found.append(f"the audit is not as it was written: {self.audit_chain.problem}")
         found += self.parts.problems()
         if self._images.problem:
             found.append(f"images are not kept: {self._images.problem}; {self._images.counts.dropped} dropped")

@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 1000
 
 
 class Upkeep:
-    """A thread that brings the log to the disk each second and removes what is too old each minute.
+    """A thread that brings the log to the disk each second, and looks at the audit and retention each minute.
 
     Parameters
     ----------
@@ -34,9 +34,19 @@ class Upkeep:
     keep_days : float
     now : callable
         The wall clock.
+    watch : callable
+        Looks at the audit.
     """
 
-    def __init__(self, engine: Engine, folder: ImageFolder, keep_days: float, now: Callable[[], datetime]):
+    def __init__(
+        self,
+        engine: Engine,
+        folder: ImageFolder,
+        keep_days: float,
+        now: Callable[[], datetime],
+        watch: Callable[[], None],
+    ):
+        self._watch = watch
         self._problem: str | None = None
         self.removed = 0
         self._engine = engine
@@ -103,6 +113,7 @@ class Upkeep:
                     bring_to_disk(file)
                 if time.monotonic() >= next_s:
                     next_s = time.monotonic() + _RETENTION_EVERY_S
+                    self._watch()
                     self.remove_old()
                 self._problem = None
             except SQLAlchemyError as error:

@@ -19,6 +19,7 @@ from edgead.evidence.database import (
     set_aside,
     shown_address,
 )
+from edgead.evidence.settings import FOLDER_MODE
 from edgead.evidence.tables import SCHEMA_VERSION, metadata, schema, verdicts
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def begin_tables(engine: Engine, *, may_set_aside: bool) -> str | None:
     file = database_file(engine)
     try:
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         prepare_tables(engine)
     except (SQLAlchemyError, DamagedTablesError) as error:
         if may_pass(engine, error):

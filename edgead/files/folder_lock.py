@@ -28,6 +28,8 @@ class FolderLock:
         Is made where it is not there.
     otherwise : str
         What to do where it is held, for the message.
+    mode : int
+        Permissions where it is made.
 
     Raises
     ------
@@ -35,9 +37,9 @@ class FolderLock:
         Another process holds it, which is named; or it cannot be made.
     """
 
-    def __init__(self, folder: Path, otherwise: str):
+    def __init__(self, folder: Path, otherwise: str, *, mode: int = 0o777):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode, parents=True, exist_ok=True)
             self._descriptor: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
             raise HeldFolderError(f"{folder}: cannot be made or opened: {error}; check path and rights") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -13,13 +14,22 @@ from edgead.files.atomic import write_whole
 
 # What a spreadsheet takes for the begin of a formula, also in the full width of East Asian keyboards.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+# What moves the cursor, renames the terminal or turns a line around: names of files and of devices come from others.
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def show_commands(text: str) -> str:
+    """Write the commands that a text holds for a terminal with escapes, so that none follows them."""
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def safe_cell(value: Any) -> Any:
-    """Give a value that a spreadsheet shows as it is: a text that it would take for a formula begins with '."""
+    """Give a value that spreadsheets and terminals show as it is: a text that would be a formula begins with '."""
     if isinstance(value, datetime):
         return value.isoformat()
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    return ("'" if value.startswith(_FORMULA) else "") + show_commands(value)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

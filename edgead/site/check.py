@@ -7,11 +7,12 @@ from pathlib import Path
 
 from edgead.artifact.folder import Artifact
 from edgead.errors import EdgeadError
+from edgead.evidence.settings import FOLDER_MODE
 from edgead.files.strict_yaml import YamlFile
 from edgead.site.address import listen
 from edgead.site.error_text import Place, dotted
 from edgead.site.schema import Site
-from edgead.site.users import read_users
+from edgead.site.users import check_users
 from edgead.sources import check_there
 
 
@@ -38,8 +39,7 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
         yield _reported(("models",), error, file)
     if site.http is not None and site.http.users is not None:
         try:
-            if not read_users(site.http.users):
-                yield f"{file.where(('http', 'users'))}: http.users: {site.http.users} has nobody: `edgead user add`"
+            check_users(site.http.users)
         except EdgeadError as error:
             yield _reported(("http", "users"), error, file)
     for name, pipeline in site.pipelines.items():
@@ -68,7 +68,7 @@ def find_taken(site: Site, file: YamlFile) -> Iterator[str]:
         from edgead.files.folder_lock import FolderLock  # needs fcntl, and a site is checked on Windows too
 
         try:
-            FolderLock(site.store.folder, "").close()
+            FolderLock(site.store.folder, "", mode=FOLDER_MODE).close()
         except EdgeadError:
             return
         yield _reported(("http",), error, file)

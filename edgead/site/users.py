@@ -194,6 +194,12 @@ def read_users(path: Path) -> dict[str, User]:
     return users
 
 
+def check_users(path: Path) -> None:
+    """Raise SettingsError where nobody could sign in by a file of users: it has none, or as `read_users`."""
+    if not read_users(path):
+        raise SettingsError(f"{path} has nobody: `edgead user add`")
+
+
 def write_users(path: Path, users: Mapping[str, User]) -> None:
     """Write a file of users, atomically; nobody but its owner can read it, and root leaves it to the owner it had.
 

@@ -10,6 +10,7 @@ import errno
 import json
 import logging
 import os
+import secrets
 import stat
 import threading
 import time
@@ -193,13 +194,25 @@ class ReadingMark:
     def reading(self, signature: Signature) -> Iterator[None]:
         """Let the mark stand while the block reads an image."""
         times = self._times + 1 if signature == self._suspect else 1
-        self._file.unlink(missing_ok=True)  # a new file each time: whatever was put there is not written to
-        with self._file.open("x") as stream:
-            json.dump([*signature, times], stream)
+        try:
+            self._make_free()
+            with self._file.open("x") as stream:
+                json.dump([*signature, times], stream)
+        except OSError as error:  # a full disk, or who fills the folder: neither may end a camera
+            logger.warning("%s: cannot be written (%s): an image is read without it", self._file, error.strerror)
         try:
             yield
         finally:
-            self._file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._file.unlink(missing_ok=True)
+
+    def _make_free(self) -> None:
+        """Take away what has its name: whatever others put there is not written to."""
+        with suppress(FileNotFoundError):
+            if stat.S_ISDIR(self._file.lstat().st_mode):
+                self._file.rename(self._file.with_name(f"{READING}-{secrets.token_hex(8)}"))
+            else:
+                self._file.unlink()
 
 
 def own_folder(folder: Path) -> Path:

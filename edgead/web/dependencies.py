@@ -61,7 +61,8 @@ Camera = Annotated[ServedCamera, Depends(_camera)]
 Pipeline = Annotated[ServedPipeline, Depends(_pipeline)]
 
 
-def _printable(value: str) -> str:
+def must_be_printable(value: str) -> str:
+    """Give a text as it is; raises ValueError where it holds what a terminal, or a line of a file, would follow."""
     if not value.isprintable():
         raise ValueError("holds a character that cannot be printed")
     return value
@@ -70,7 +71,7 @@ def _printable(value: str) -> str:
 Value = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=MAX_PART_CHARACTERS),
-    AfterValidator(_printable),
+    AfterValidator(must_be_printable),
     Field(description="Of the part; empty where nobody says so.", examples=["A-0017"]),
 ]
 

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -19,12 +20,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgead.web.middleware import OPEN_FOLDER, OPEN_PATHS
+from edgead.web.middleware import MAX_IMAGE_BYTES, OPEN_FOLDER, OPEN_PATHS
 from edgead.web.problems import problem
 
-# Signing in reads a body of people who are not known yet: they may wait for each other, and for nobody else.
+# Signing in is for people who are not known yet: they may wait for each other, and for nobody else.
 _SIGN_IN = "/api/login"
 _MAX_REQUESTS = {_SIGN_IN: 8, "": 64}
+# Bytes of bodies that are on their way: four of the largest.
+_MAX_ARRIVING = 4 * MAX_IMAGE_BYTES
+_TOO_MUCH = HTTPException(503)
 # Of one core, on average. A page that is open takes about a hundredth.
 _CPU_SHARE = 0.1
 # What may be taken at once after a rest: loading the page takes a tenth of it.
@@ -35,16 +39,29 @@ _REST_S = 0.5
 _DOWNLOAD_SHARE = 0.2
 
 
+@dataclass(eq=False, slots=True)
+class _Body:
+    """A body as far as it has arrived, and why the rest of it does not count."""
+
+    messages: list[Message] = field(default_factory=list)
+    size: int = 0
+    problem: HTTPException | None = None
+
+
 class ConcurrencyLimit:
     """Answers 503 to what is too much.
 
     What is open to all is answered always: probes, for who asks them would restart a busy device, and the page's files,
     or strangers could take their place. Their number is that of the connections.
+
+    All else takes its place, here and behind, once its body is whole: who dawdles with one takes none. Where the bodies
+    on their way take too much memory, the one that began first is given up.
     """
 
     def __init__(self, app: ASGIApp):
         self._app = app
         self._under_way: Counter[str] = Counter()
+        self._arriving: list[_Body] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
@@ -52,34 +69,50 @@ class ConcurrencyLimit:
         if scope["type"] != "http" or (not lane and (path in OPEN_PATHS or path.startswith(OPEN_FOLDER))):
             await self._app(scope, receive, send)
             return
-        if lane:  # strangers who dawdle with their body take no place
-            receive = await _whole(receive)
-        if self._under_way[lane] >= _MAX_REQUESTS[lane]:
-            detail = f"{_MAX_REQUESTS[lane]} requests are under way: try again"
-            await problem(503, detail, {"Retry-After": "1", "Connection": "close"})(scope, receive, send)
+        body = await self._whole(receive)
+        if body.messages and body.messages[-1]["type"] == "http.disconnect":
+            return  # nobody reads the answer
+        if body.problem is _TOO_MUCH or self._under_way[lane] >= _MAX_REQUESTS[lane]:
+            many = f"{_MAX_REQUESTS[lane]} requests are under way"
+            what = "bodies of other requests arrive" if body.problem is _TOO_MUCH else many
+            headers = {"Retry-After": "1", "Connection": "close"}
+            await problem(503, f"{what}: try again", headers)(scope, receive, send)
             return
         self._under_way[lane] += 1
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, _again(body, receive), send)
         finally:
             self._under_way[lane] -= 1
 
+    async def _whole(self, receive: Receive) -> _Body:
+        """Wait for the whole of a body, or for why it does not come."""
+        body = _Body()
+        self._arriving.append(body)
+        try:
+            while body.problem is None and (not body.messages or body.messages[-1].get("more_body", False)):
+                message = await receive()
+                body.messages.append(message)
+                body.size += len(message.get("body", b""))
+                while sum(one.size for one in self._arriving) > _MAX_ARRIVING:
+                    longest = self._arriving.pop(0)
+                    longest.problem = _TOO_MUCH
+                    longest.messages.clear()
+        except HTTPException as error:  # it is too long: the app answers that
+            body.problem = error
+        finally:
+            if body in self._arriving:
+                self._arriving.remove(body)
+        return body
 
-async def _whole(receive: Receive) -> Receive:
-    """Wait for the whole of a body; gives what receives it again."""
-    messages: list[Message] = []
-    problem: HTTPException | None = None
-    try:
-        while not messages or messages[-1].get("more_body", False):
-            messages.append(await receive())
-    except HTTPException as error:  # it is too long: the app answers that
-        problem = error
+
+def _again(body: _Body, receive: Receive) -> Receive:
+    """Give what receives a body once more, and then what comes after it."""
 
     async def again() -> Message:
-        if messages:
-            return messages.pop(0)
-        if problem is not None:
-            raise problem
+        if body.messages:
+            return body.messages.pop(0)
+        if body.problem is not None:
+            raise body.problem
         return await receive()
 
     return again

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from edgead.errors import EdgeadError, NotNowError, tell_invalid
+from edgead.files.disk import FULL
 
 
 class Problem(BaseModel):
@@ -55,6 +56,13 @@ def answer_with_problems(app: FastAPI) -> None:
     async def on_not_now(request: Request, error: Exception) -> Response:
         return problem(503, str(error), {"Retry-After": "5"})
 
+    async def on_unwritten(request: Request, error: Exception) -> Response:
+        assert isinstance(error, OSError)
+        if error.errno not in FULL:
+            raise error
+        where = f"{error.filename}: " if error.filename else ""
+        return problem(503, f"{where}{error.strerror}: free some space on the disk, then try again")
+
     async def on_fault(request: Request, error: Exception) -> Response:
         return problem(500, "edgead failed on this request; its log says why")
 
@@ -62,4 +70,5 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(EdgeadError, on_refused)
     app.add_exception_handler(NotNowError, on_not_now)
+    app.add_exception_handler(OSError, on_unwritten)
     app.add_exception_handler(Exception, on_fault)

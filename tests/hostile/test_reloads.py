@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 import threading
@@ -15,6 +16,7 @@ from small_daemon import Models, small_daemon, write_images, write_model
 
 from edgead.daemon.pipeline import Pipeline
 from edgead.daemon.supervisor import Supervisor
+from edgead.site.users import User, hash_secret, write_users
 
 CONVEYOR = {"uri": "synthetic:?rate=40&count=6&repeat=1"}
 
@@ -202,11 +204,38 @@ def test_what_a_reload_cannot_change_is_a_notice(once, tmp_path, models):
         wait_for(lambda: not standing(), "its end")
         daemon.site["http"] = {"port": taken.getsockname()[1]}
         daemon.reload()
-        assert "http: the page keeps its address: " in daemon.daemon._runtime.refused
+        assert "http: the page stays as it was: " in daemon.daemon._runtime.refused
         daemon.site["http"] = http
         daemon.reload()
         assert not daemon.daemon._runtime.refused
         assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "FIFO", "nobody", "damaged"])
+def test_a_reload_to_a_file_of_users_with_nobody_locks_no_one_out(once, tmp_path, models, kind):
+    pytest.importorskip("argon2", reason="PEOPLE ARE NOT TESTED: argon2-cffi is not installed")
+    users = tmp_path / "users.yaml"
+    if kind == "FIFO":
+        os.mkfifo(users)
+    elif kind != "missing":
+        users.write_text({"nobody": "", "damaged": "anna: [1"}[kind])
+    site = site_of(write_model(once, tmp_path / "one"), http={"port": 0}, notices={"settle_s": 0})
+    with small_daemon(tmp_path, site, models) as daemon, daemon.client as client:
+        daemon.wait_judged()
+        http = daemon.site["http"]
+        daemon.site["http"] = {**http, "users": str(users)}
+        daemon.reload()
+        assert re.search(r"http: the page stays as it was: .*users\.yaml", daemon.daemon._runtime.refused)
+        (notice,) = wait_for(lambda: client.get("/api/notices").json()["standing"], "the notice")
+        assert notice["kind"] == "site" and "users.yaml" in notice["text"]
+        daemon.site["http"] = http
+        daemon.reload()
+        assert not daemon.daemon._runtime.refused
+        users.unlink(missing_ok=True)
+        write_users(users, {"anna": User(role="engineer", password=hash_secret("Regen über Ulm 83"))})
+        daemon.site["http"] = {**http, "users": str(users)}
+        daemon.reload()
+        assert not daemon.daemon._runtime.refused
 
 
 def test_a_pipeline_that_has_ended_loads_no_model_at_a_reload(once, tmp_path, models):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,7 +45,8 @@ def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, i
     Raises
     ------
     SettingsError
-        One is not marked good, was judged by the model of a recipe, or has no image.
+        One is not marked good, was judged by the model of a recipe, has another format than that model learnt, or has
+        no image.
     """
     if len(ids) > MAX_PARTS:
         raise SettingsError(f"{len(ids)} parts are chosen: teach at most {MAX_PARTS} at a time")
@@ -55,6 +57,11 @@ def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, i
             raise SettingsError(f"{id}: no part of {pipeline} with that id is marked good")
         if record["recipe"] in section.recipes:
             raise SettingsError(f"{id}: was judged by the model of the recipe {record['recipe']}, not by this one")
+        if record.get("other_format"):
+            raise SettingsError(
+                f"{id}: its frame has another format than the model learnt ({record['other_format']}), so it shows "
+                "another part of the scene, or less of it: set the camera back, or make a model for this format"
+            )
         path = _image(store, id, pipeline)
         if path is None:
             raise SettingsError(f"{id}: the store keeps no image of it")
@@ -126,11 +133,12 @@ class _Record(BaseModel):
 class LessonFolder:
     """Where a lesson makes its draft and its sheet: hidden beside the model, so that one step brings the draft there.
 
-    A file in the store says what lies there, and whether it is whole.
+    A file in the store says what lies there, and whether it is whole. Beside that file lie the images meanwhile.
     """
 
     def __init__(self, path: Path, file: Path):
         self._path, self._file = path, file
+        self._images = file.with_suffix("")
         self.model, self.sheet = path / "model", path / "sheet.jpg"
 
     @classmethod
@@ -139,11 +147,31 @@ class LessonFolder:
         model = model.resolve()
         path = model.with_name(f".{model.name}{_MARK}{secrets.token_hex(4)}")
         path.mkdir()
-        return cls(path, file)
+        made = cls(path, file)
+        made.let_go()
+        return made
 
     def keep(self, lesson: Lesson) -> None:
         """Write down how far the lesson is."""
         write_whole(self._file, _Record(folder=self._path, lesson=lesson).model_dump_json().encode())
+
+    def hold(self, images: Sequence[Path]) -> list[Path]:
+        """Hold images of the store, which may remove its own at any time; those that are gone already are left out."""
+        held = []
+        for image in images:
+            place = self._images / image.parent.name / image.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                try:
+                    os.link(image, place)
+                except OSError:  # a file system without links, or a folder of the store's on another one
+                    shutil.copyfile(image, place)
+                held.append(place)
+        return held
+
+    def let_go(self) -> None:
+        """Remove the images that are held."""
+        shutil.rmtree(self._images, ignore_errors=True)
 
     def remove(self) -> None:
         """Remove all of it, the drafts first: what is left after a kill is found again by its file.
@@ -154,6 +182,7 @@ class LessonFolder:
         if mark:
             for path in self._path.parent.glob(f"{before}{mark}*"):
                 shutil.rmtree(path, ignore_errors=True)
+        self.let_go()
         self._file.unlink(missing_ok=True)
 
 
@@ -289,7 +318,7 @@ def _with_ids(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _id_of(image: str) -> str:
-    return Path(image).parent.name  # an image of a verdict lies in a folder of its id
+    return Path(image).parent.name.partition(".")[0]  # it lies in a folder of its id, or ID.2 for a second pipeline
 
 
 def _read(code: int, out: str, errors: str) -> Taught:

@@ -116,7 +116,7 @@ class Lessons:
             )
             with self._audited(lesson, by, "teach"):
                 self._forget(pipeline)
-                folder = self._new_folder(path, lesson)
+                folder, paths, bad = self._new_folder(path, lesson, paths, bad)
                 task = Task(path, paths, bad, folder.model, folder.sheet, by, reason)
                 self._found[pipeline] = lesson, folder
                 self._process = LessonProcess()
@@ -186,6 +186,7 @@ class Lessons:
         except Exception as error:  # noqa: BLE001  the edge of a thread: who asked must hear how it ended
             logger.exception("%s: the lesson failed", lesson.pipeline)
             done = lesson.model_copy(update={"state": "failed", "reason": f"{type(error).__name__}: {error}"})
+        folder.let_go()
         logger.info("lesson ended", extra={"pipeline": lesson.pipeline, "state": done.state, "reason": done.reason})
         if self._found.get(lesson.pipeline) == (lesson, folder):  # nobody has discarded it
             self._found[lesson.pipeline] = done, folder
@@ -244,16 +245,23 @@ class Lessons:
     def _file(self, pipeline: str) -> Path:
         return self._site().store.folder / "lessons" / f"{pipeline}.json"
 
-    def _new_folder(self, model: Path, lesson: Lesson) -> LessonFolder:
+    def _new_folder(
+        self, model: Path, lesson: Lesson, good: Sequence[Path], bad: Sequence[Path]
+    ) -> tuple[LessonFolder, list[Path], list[Path]]:
+        """Make the folder of a lesson; gives it with the images that it holds."""
         try:
             folder = LessonFolder.new(model, self._file(lesson.pipeline))
             folder.keep(lesson)
+            held = folder.hold(good)
+            if len(held) == len(good):
+                return folder, held, folder.hold(bad)
         except OSError as error:
             raise SettingsError(
                 f"{error.filename}: cannot be written ({error.strerror}): a taught model is made beside the one in "
                 "service, so let edgead write there"
             ) from error
-        return folder
+        folder.remove()
+        raise SettingsError(f"{lesson.pipeline}: the store has just removed images of chosen parts: choose others")
 
     @contextmanager
     def _change(self) -> Iterator[None]:

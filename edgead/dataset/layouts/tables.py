@@ -14,7 +14,11 @@ from edgead.dataset.layouts.kinds import kind_of, split_of
 from edgead.dataset.layouts.place import MAX_BYTES, Place, read_text
 from edgead.process.installation import install_command
 
+MAX_ROWS = 1_000_000
 _COLUMNS = ("path", "label")
+_REPEATING = (
+    "DELTA_BYTE_ARRAY"  # an encoding of texts by what they share with the one before: a few bytes make any text
+)
 
 
 def read_table(place: Place) -> Iterable[LabelledImage] | None:
@@ -32,9 +36,10 @@ def read_csv(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     Raises
     ------
     DatasetError
-        It cannot be read, lacks one of the columns, or a row has fewer or more cells.
+        It cannot be read, lacks one of the columns, has more than `MAX_ROWS` rows, or a row has fewer or more cells.
     """
     text = read_text(file)
+    _check_most(file, text.count("\n") + text.count("\r") - text.count("\r\n") - 1, "rows", MAX_ROWS)
     head = text.partition("\n")[0]
     try:
         table = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in head else ",")
@@ -57,13 +62,52 @@ def _read_parquet(file: Path) -> list[dict[str, Any]]:
     try:
         opened = pyarrow.parquet.ParquetFile(file)
         _check_columns(file, opened.schema_arrow.names, _COLUMNS)
-        groups = [opened.metadata.row_group(i).total_byte_size for i in range(opened.metadata.num_row_groups)]
-        if sum(groups) > MAX_BYTES:
-            raise DatasetError(f"{file} has {sum(groups)} bytes, at most {MAX_BYTES} are read")
         known = [name for name in opened.schema_arrow.names if name in (*_COLUMNS, "mask", "group", "split")]
-        return opened.read(columns=known).to_pylist()
+        about = opened.metadata
+        _check_most(file, about.num_rows, "rows", MAX_ROWS)
+        parts = [about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns)]
+        parts = [part for part in parts if part.path_in_schema in known]
+        _check_most(file, sum(part.total_uncompressed_size for part in parts), "bytes", MAX_BYTES)
+        for name in known:
+            encodings = {each for part in parts if part.path_in_schema == name for each in part.encodings}
+            kind = opened.schema_arrow.field(name).type
+            if pyarrow.types.is_nested(kind) or pyarrow.types.is_fixed_size_binary(kind):
+                raise DatasetError(f"column {name} of {file} is of the type {kind}: write text or numbers")
+            if _REPEATING in encodings:
+                raise DatasetError(f"column {name} of {file} has the encoding {_REPEATING}: write it with another one")
+        # A dictionary stays one: a long text that many rows have lies in memory once, until its length is counted.
+        coded = {part.path_in_schema for part in parts if part.physical_type == "BYTE_ARRAY" and _is_coded(part)}
+        opened = pyarrow.parquet.ParquetFile(file, read_dictionary=sorted(coded))
+        rows: list[dict[str, Any]] = []
+        decoded = 0
+        for batch in opened.iter_batches(columns=known):
+            decoded += sum(map(_decoded_bytes, batch.columns))
+            _check_most(file, decoded, "bytes", MAX_BYTES)
+            rows += batch.to_pylist()
+            _check_most(file, len(rows), "rows", MAX_ROWS)
+        return rows
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file} is no Parquet file: {error}") from error
+        raise DatasetError(f"{file} is no Parquet file that can be read: {error}") from error
+
+
+def _is_coded(part: Any) -> bool:
+    """Whether a part of a column of Parquet has a dictionary."""
+    return any("DICTIONARY" in encoding for encoding in part.encodings)
+
+
+def _decoded_bytes(column: Any) -> int:
+    """The bytes of a column of Arrow, each row with its own text."""
+    import pyarrow.compute
+
+    if not hasattr(column, "dictionary"):
+        return int(column.nbytes)
+    lengths = pyarrow.compute.binary_length(column.dictionary)
+    return pyarrow.compute.sum(lengths.take(column.indices)).as_py() or 0
+
+
+def _check_most(file: Path, found: int, what: str, most: int) -> None:
+    if found > most:
+        raise DatasetError(f"{file} has {found} {what} or more, at most {most} are read: split it")
 
 
 def _check_columns(file: Path, found: Iterable[str], wanted: Iterable[str]) -> None:

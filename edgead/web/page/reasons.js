@@ -46,7 +46,7 @@ const FAULTS = [
 
 const SITE = [
   [/^needs a restart: store$/, () => t("needs a restart: store")],
-  [/^http: the page keeps its address: (.*)$/, (reason) => t("the page keeps its address: {reason}", { reason })],
+  [/^http: the page stays as it was: (.*)$/, (reason) => t("the page stays as it was: {reason}", { reason })],
   [/^(\S+): keeps its model: (.*)$/, (name, reason) => t("{name} keeps its model: {reason}", { name, reason })],
 ];
 

@@ -40,7 +40,7 @@ def audit(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> 
 
 @routes.get("/audit/chain")
 def audit_chain(daemon: Daemon) -> ChainAnswer:
-    """Check the chain of all changes; an answer may be a minute old."""
+    """Check the chain of all changes; an answer may be a minute old, but not where the last row is gone since."""
     found = daemon.store.audit_chain.check()
     return ChainAnswer(
         whole=found.problem is None,

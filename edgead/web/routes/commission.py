@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 import cv2
 from fastapi import APIRouter, HTTPException, Query, Request, Response
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
 from edgead.images.files import ImageError, load_image
 from edgead.web.answers import Answer, Done, Number
-from edgead.web.auth.callers import PRINTABLE, By, named
-from edgead.web.dependencies import NAME, Camera, ClientAddress, Daemon, ImageName
+from edgead.web.auth.callers import By, named
+from edgead.web.dependencies import NAME, Camera, ClientAddress, Daemon, ImageName, must_be_printable
 from edgead.web.middleware import MAX_IMAGE_BYTES
 from edgead.web.problems import problems
 from edgead.web.routes.control import Person
@@ -128,7 +128,9 @@ class Collecting(BaseModel):
 
 
 class Folder(BaseModel):
-    folder: Annotated[str, StringConstraints(strip_whitespace=True, max_length=128, pattern=PRINTABLE)] = ""
+    folder: Annotated[
+        str, StringConstraints(strip_whitespace=True, max_length=128), AfterValidator(must_be_printable)
+    ] = ""
     images: Annotated[int, Field(ge=1, le=1_000_000, description="How many of its images come.")]
     by: By
 
@@ -193,7 +195,9 @@ async def send(
     camera: Camera,
     daemon: Daemon,
     request: Request,
-    file: Annotated[str, Query(max_length=255, description="What it is called.")] = "",
+    file: Annotated[
+        str, Query(max_length=255, description="What it is called."), AfterValidator(must_be_printable)
+    ] = "",
 ) -> TakenAnswer:
     """Take the image file of the body as a good part, after `folder` was begun; one that is here is not taken twice.
 
