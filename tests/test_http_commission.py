@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import cv2
 import pytest
 from fake_daemon import FakeDaemon
+from fakes import edit_manifest
 from http_side import client_of
 from patience import wait_for
 from test_draft import contents, part
@@ -18,9 +22,9 @@ from test_draft import contents, part
 from edgead.adapt.commission import worker
 from edgead.adapt.commission.worker import learn_order
 from edgead.artifact.folder import Artifact
-from edgead.daemon.commission import Commissioning, DraftError
+from edgead.daemon.commission import Commissioning, DraftError, drafts
 from edgead.daemon.commission.draft import Bounds
-from edgead.daemon.commission.draft_work import Learner
+from edgead.daemon.commission.draft_work import Learner, Work
 from edgead.dataset.places import read_ignored
 from edgead.errors import SettingsError
 from edgead.images.files import write_image
@@ -202,19 +206,26 @@ def test_what_was_learnt_shows_every_part_as_one_that_was_not(learnt):
     assert set(ignored.polygons) < set(spec.ignored.polygons)  # beside all that lies outside of the polygon
 
 
-def test_a_model_goes_beside_the_others_or_nowhere(daemon, learnt, order):
-    desk, camera = daemon.commissioning, daemon.cameras["conveyor"]
-    desk.begin("conveyor", "Anna")
-    work = desk._needed("conveyor")
-    work._draft.add(camera.frame.image)
+@pytest.fixture
+def work(daemon, learnt, order) -> Work:
+    """The draft of the daemon, from which a model was learnt."""
+    daemon.commissioning.begin("conveyor", "Anna")
+    work = daemon.commissioning._needed("conveyor")
+    work._draft.add(daemon.cameras["conveyor"].frame.image)
     name = Path(order["folder"]).name
-    (work._draft.folder / name).symlink_to(learnt)
+    shutil.copytree(learnt, work._draft.folder / name)
     work._draft.keep_result(name, work._draft.source)
+    return work
+
+
+def test_a_model_goes_beside_the_others_or_nowhere(daemon, work):
+    desk = daemon.commissioning
     gone = desk.go("conveyor", "second", "front", "Anna")
     model = daemon.site.pipelines["front"].model.parent / "second"
     assert gone["model"] == str(model) and str(model) in gone["yaml"]
     assert daemon.pipelines["front"].calls == [("sign", model, "Anna"), ("swap", model, "Anna")]
     assert Artifact.load(model).manifest.training["data"] == "conveyor"
+    edit_manifest(model, lambda content: content["training"].update(data="another line"))
     with pytest.raises(DraftError, match="choose another name"):
         desk.go("conveyor", "second", "front", "Anna")
 
@@ -228,9 +239,90 @@ def test_a_model_goes_beside_the_others_or_nowhere(daemon, learnt, order):
     assert contents(model.parent) == before
     assert "NAME:" in desk.go("conveyor", "fourth", None, "Anna")["yaml"]
     assert daemon.store.changes[0]["action"] == "commission model"
-    work._draft.add(camera.frame.image[::-1].copy())
+    work._draft.add(daemon.cameras["conveyor"].frame.image[::-1].copy())
     with pytest.raises(DraftError, match="have changed since the model was learnt: learn again"):
         desk.go("conveyor", "fifth", "front", "Anna")
+
+
+def test_nobody_takes_a_draft_away_while_its_model_goes_into_service(daemon, work, monkeypatch):
+    desk, refused = daemon.commissioning, []
+    drawn = {"wanted": 30, "ignored": [[1, 2, 3, 4]]}
+    others = (
+        lambda: desk.discard("conveyor", "Ben"),
+        lambda: desk.learn("conveyor"),
+        lambda: desk.change("conveyor", drawn, revision=0, by="Ben"),
+        lambda: desk.remove("conveyor", "000001.png"),
+    )
+
+    def copied(*arguments):
+        for other in others:
+            with pytest.raises(DraftError, match="is being put into service: try again") as problem:
+                other()
+            refused.append(problem)
+        copy(*arguments)
+
+    copy = drafts._copy
+    monkeypatch.setattr(drafts, "_copy", copied)
+    gone = desk.go("conveyor", "second", None, "Anna")
+    assert len(refused) == len(others)
+    Artifact.load(gone["model"])
+    desk.discard("conveyor", "Ben")
+    assert desk.draft("conveyor") is None
+
+
+def test_a_learnt_model_that_is_not_whole_goes_nowhere(daemon, work):
+    place = daemon.site.pipelines["front"].model.parent
+    (work._draft.folder / work._draft.state.learnt / "model" / "model.onnx").unlink()
+    before = contents(place)
+    with pytest.raises(DraftError, match="is not whole any more: learn again"):
+        daemon.commissioning.go("conveyor", "second", None, "Anna")
+    assert contents(place) == before
+
+
+def test_what_a_kill_left_of_a_models_way_into_service_is_gone_on_with(daemon, work):
+    front, desk = daemon.pipelines["front"], daemon.commissioning
+    model = daemon.site.pipelines["front"].model.parent / "second"
+    with work.finished() as learnt:
+        shutil.copytree(learnt, model)
+    before = contents(model)
+    desk.go("conveyor", "second", None, "Anna")
+    assert front.calls == [] and contents(model) == before
+    desk.go("conveyor", "second", "front", "Anna")
+    assert front.calls == [("sign", model, "Anna"), ("swap", model, "Anna")] and contents(model) == before
+
+    def refuses(model, *, by):
+        raise SettingsError("too slow")
+
+    front.swap = refuses
+    with pytest.raises(SettingsError, match="too slow"):
+        desk.go("conveyor", "second", "front", "Anna")
+    assert contents(model) == before  # another pipeline may judge by it
+    (model / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(DraftError, match="choose another name"):
+        desk.go("conveyor", "second", "front", "Anna")
+
+
+def test_a_start_removes_what_a_kill_left_beside_the_models_and_nothing_else(daemon, work):
+    place = daemon.site.pipelines["front"].model.parent
+    (place / ".of.others").mkdir()
+    program = (
+        "import sys; from edgead.artifact.folder import new_artifact\n"
+        "with new_artifact(sys.argv[1]) as draft:\n"
+        "    (draft / 'model.onnx').write_bytes(b'half'); print(draft, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, place / "third"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writing:
+        draft = Path(writing.stdout.readline().strip())
+        before = contents(place)
+        assert draft.parent == place and f"{draft.name}/model.onnx" in before
+        daemon.commissioning.open()
+        assert contents(place) == before
+        writing.kill()
+        writing.wait()
+    daemon.commissioning.open()
+    assert not draft.exists() and (place / ".of.others").is_dir()
+    assert contents(place) == {file: content for file, content in before.items() if not file.startswith(draft.name)}
 
 
 def test_a_process_that_ends_says_why(tmp_path, order):

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -281,6 +282,7 @@ class Work:
         self._lock = threading.RLock()
         self._collector: Collector | None = None
         self._learner: Learner | None = None
+        self._is_going = False
         self._taken: Frame | None = None
         self._alike = 0
         self._problem: str | None = None
@@ -329,7 +331,7 @@ class Work:
     def change(self, drawn: DraftSettings, revision: int, by: str) -> None:
         """Set what is drawn; see `Draft.change`."""
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             self._draft.change(drawn, revision, by, self._frame_size())
             self._problem = None
 
@@ -337,7 +339,7 @@ class Work:
         """Take the camera's newest frame as a good part; gives its name, or that of the one that it repeats."""
         frame = self._line.fresh()
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             if frame is self._taken:
                 raise DraftError("the camera has given no new frame since the last one was taken: wait for it")
             self._taken, self._problem = frame, None
@@ -348,7 +350,7 @@ class Work:
     def begin_sending(self, by: str) -> dict[str, str]:
         """Let somebody send images; gives those that were sent, see `Draft.sent`."""
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             self._draft.begin_sending(by)
             return self._draft.sent
 
@@ -364,7 +366,7 @@ class Work:
         """
         sha256 = hashlib.sha256(data).hexdigest()
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             draft = self._draft
             if draft.state.sender is None:
                 raise DraftError("nobody has begun to send images: say first who does")
@@ -373,7 +375,7 @@ class Work:
             image = decode_image(data, max_megapixels=self._line.max_megapixels)
             self._line.check_sent(image)
             with self._lock:
-                self._refuse_while_learning()
+                self._refuse_while_busy()
                 draft.check_size(image)
                 self._problem = None
                 name, repeated = draft.add(image, sha256, file)
@@ -382,7 +384,7 @@ class Work:
     def collect(self, mode: str, every_s: float | None) -> None:
         """Begin to collect, or stop it; once there are as many as were wanted, it stops by itself."""
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             before, self._collector = self._collector, None
         if before is not None:  # outside: it may wait for the lock
             before.stop()
@@ -401,19 +403,19 @@ class Work:
     def remove(self, name: str) -> None:
         """Take an image out of the draft."""
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             self._draft.remove(name)
 
     def restore(self, name: str) -> None:
         """Put an image back that was taken out."""
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             self._draft.restore(name)
 
     def learn(self) -> None:
         """Begin to learn, in a process of its own."""
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             draft = self._draft
             if len(draft.images) < FEWEST_IMAGES:
                 raise DraftError(
@@ -455,15 +457,26 @@ class Work:
             collector.stop()
         self.cancel()
 
-    def finished(self) -> Path:
-        """Give the folder of the learnt model; raises DraftError where it is not that of the draft as it is now."""
+    @contextmanager
+    def finished(self) -> Iterator[Path]:
+        """Give the folder of the learnt model; until the block ends, nobody changes or discards the draft.
+
+        Raises
+        ------
+        DraftError
+            There is none, or it is not that of the draft as it is now.
+        """
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             if self._draft.state.learnt is None:
                 raise DraftError("there is no model yet: learn first")
             if not self._fresh():
                 raise DraftError("images or places have changed since the model was learnt: learn again")
-            return self._draft.folder / self._draft.state.learnt / MODEL
+            self._is_going = True
+        try:
+            yield self._draft.folder / self._draft.state.learnt / MODEL
+        finally:
+            self._is_going = False
 
     def map_of(self, name: str) -> Path | None:
         """Find the heat map of an image, also of one that was taken out since; None where there is none."""
@@ -524,6 +537,12 @@ class Work:
         except (OSError, ValueError):
             return None
 
-    def _refuse_while_learning(self) -> None:
+    def _refuse_while_busy(self) -> None:
         if self._learner is not None:
             raise DraftError("a model is being learnt from this draft: wait for it, or cancel it")
+        self.refuse_while_going()
+
+    def refuse_while_going(self) -> None:
+        """Raise DraftError while the draft's model is being put into service."""
+        if self._is_going:
+            raise DraftError("the model of this draft is being put into service: try again when that has ended")

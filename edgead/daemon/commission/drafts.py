@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from edgead.artifact.folder import new_artifact
+from edgead.artifact.folder import Artifact, ArtifactError, new_artifact
+from edgead.artifact.manifest import read_manifest
 from edgead.daemon.commission.draft import Bounds, Draft, DraftError, DraftSettings, discard
 from edgead.daemon.commission.draft_work import CameraLine, Inspecting, Work, give_way
 from edgead.errors import EdgeadError, NotNowError, tell_invalid
+from edgead.files.atomic import remove_abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +36,12 @@ class Commissioning:
         self._going = threading.Lock()
         self._closed = False
         self._sending = ThreadPoolExecutor(1, "sent images", give_way)
+
+    def open(self) -> None:
+        """Remove unfinished models that a daemon, or a command that was killed too, has left beside the others."""
+        for folder in {section.model.absolute().parent.resolve() for section in self._daemon.site.pipelines.values()}:
+            for removed in remove_abandoned(folder):
+                logger.info("removed %s, which a program that was killed has left unfinished", removed)
 
     def drafts(self) -> list[dict[str, Any]]:
         """Report every camera's draft; one that is damaged says so in `problem`."""
@@ -60,9 +70,11 @@ class Commissioning:
     def discard(self, camera: str, by: str) -> None:
         """Remove a draft with its images, also one that is damaged."""
         with self._lock:
-            work = self._works.pop(camera, None)
+            work = self._works.get(camera)
             if work is not None:
+                work.refuse_while_going()
                 work.close()
+                del self._works[camera]
             discard(self._folder(camera))
             logger.info("%s: the draft of a model is discarded by %s", camera, by)
 
@@ -144,22 +156,26 @@ class Commissioning:
         if not self._going.acquire(blocking=False):
             raise DraftError("another model is being put into service: try again when that has ended")
         try:
-            learnt = self._needed(camera).finished()
-            place = self._beside(camera, pipeline) / model
-            if place.exists():
-                raise DraftError(f"there is a model {model} in {place.parent} already: choose another name")
-            if pipeline is None:
-                action = "commission model"
-                with self._daemon.store.audited(by=by, action=action, pipeline="", before=None, after=str(place)):
-                    _copy(learnt, place)
-            else:
-                _copy(learnt, place)
-                try:
-                    self._daemon.pipelines[pipeline].sign_own(place, by=by)
-                    self._daemon.pipelines[pipeline].swap(place, by=by)
-                except EdgeadError:
-                    shutil.rmtree(place, ignore_errors=True)
-                    raise
+            with ExitStack() as held:
+                with self._lock:
+                    learnt = held.enter_context(self._needed(camera).finished())
+                place = self._beside(camera, pipeline) / model
+                copies = not _is_there(learnt, place)
+                if pipeline is None:
+                    action = "commission model"
+                    with self._daemon.store.audited(by=by, action=action, pipeline="", before=None, after=str(place)):
+                        if copies:
+                            _copy(learnt, place)
+                else:
+                    if copies:
+                        _copy(learnt, place)
+                    try:
+                        self._daemon.pipelines[pipeline].sign_own(place, by=by)
+                        self._daemon.pipelines[pipeline].swap(place, by=by)
+                    except EdgeadError:
+                        if copies:
+                            shutil.rmtree(place, ignore_errors=True)
+                        raise
         finally:
             self._going.release()
         stays = pipeline is not None and self._daemon.site.pipelines[pipeline].commissioned
@@ -215,9 +231,30 @@ class Commissioning:
         return Bounds(free_mib=self._daemon.site.store.free_mib)
 
 
+def _is_there(learnt: Path, place: Path) -> bool:
+    """Whether that very model lies there, as where the daemon was killed; raises DraftError where something else does.
+
+    What was signed since is the same model: signatures are not part of what the manifest's hash is of.
+    """
+    if not os.path.lexists(place):
+        return False
+    wanted = read_manifest(learnt).manifest_sha256
+    try:
+        is_same = Artifact.load(place).manifest.manifest_sha256 == wanted
+    except ArtifactError:
+        is_same = False
+    if not is_same:
+        raise DraftError(f"there is a model {place.name} in {place.parent} already: choose another name")
+    return True
+
+
 def _copy(model: Path, place: Path) -> None:
     try:
         with new_artifact(place) as unfinished:
             shutil.copytree(model, unfinished, dirs_exist_ok=True)
+            try:
+                Artifact.load(unfinished)
+            except ArtifactError:
+                raise DraftError(f"the model in {model} is not whole any more: learn again") from None
     except OSError as error:
         raise DraftError(f"{place} cannot be written: {error.strerror or error}; free some space") from error
