@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import pytest
 from fake_daemon import FakeDaemon
 from fakes import edit_manifest
-from http_side import client_of
+from http_side import client_of, daemon_with_store
 from patience import wait_for
 from test_draft import contents, part
 
@@ -27,6 +28,7 @@ from edgead.daemon.commission.draft import Bounds
 from edgead.daemon.commission.draft_work import Learner, Work
 from edgead.dataset.places import read_ignored
 from edgead.errors import SettingsError
+from edgead.evidence.database import StoreAwayError
 from edgead.images.files import write_image
 from edgead.synthetic.line import conveyor
 from edgead.types import scaled_score
@@ -85,6 +87,62 @@ def test_a_draft_by_the_api(client):
     assert client.post(f"{ONE}/images/000001.png/remove").json()["images"] == []
     assert client.post(f"{ONE}/discard", json={"by": "Anna"}).status_code == 200
     assert client.get("/api/commission").json() == [{"camera": "conveyor", "draft": None, "problem": None}]
+
+
+def test_what_is_drawn_left_out_or_discarded_is_on_record(tmp_path):
+    """In a real store, so that a refused change would be seen to have a row."""
+    with daemon_with_store(tmp_path) as daemon, client_of(daemon) as client:
+        client.post(ONE, json={"by": "Anna"})
+        client.post(f"{ONE}/folder", json={"folder": "caps", "images": 2, "by": "Anna"})
+        for number in range(2):
+            client.post(f"{ONE}/images", content=png(number), headers={"Content-Type": "image/png"})
+        drawn = {"wanted": 30, "region": [0, 0, 20, 20], "ignored": [[1, 2, 3, 4]], "revision": 0, "by": "Mallory"}
+        first = "images/000001.png"
+        steps = [
+            (200, "PUT", "", drawn),
+            (409, "PUT", "", {**drawn, "by": "Ben"}),  # of a revision that is no more
+            (409, "PUT", "", {**drawn, "revision": 1, "region": [0, 0, 500, 20]}),
+            (200, "POST", f"/{first}/remove", {"by": "Mallory"}),
+            (409, "POST", f"/{first}/remove", {"by": "Ben"}),
+            (200, "POST", f"/{first}/restore", None),  # as programs of before do
+            (409, "POST", f"/{first}/restore", {"by": "Ben"}),
+            (200, "POST", "/discard", {"by": "Mallory"}),
+            (200, "POST", "/discard", {"by": "Ben"}),  # of none
+        ]
+        for status, method, path, body in steps:
+            assert client.request(method, f"{ONE}{path}", json=body).status_code == status, path
+        rows = client.get("/api/audit").json()[::-1]
+    before = {"camera": "conveyor", "wanted": 60, "region": None, "ignored": []}
+    after = {"camera": "conveyor", "wanted": 30, "region": "0,0,20,20", "ignored": ["1,2,3,4"]}
+    image = {"camera": "conveyor", "image": "000001.png"}
+    assert [(row["by"], row["action"], row["before"], row["after"]) for row in rows[1:]] == [
+        ("Mallory (127.0.0.1)", "change draft", before, after),
+        ("Mallory (127.0.0.1)", "leave image out", None, image),
+        ("somebody (127.0.0.1)", "put image back", None, image),
+        ("Mallory (127.0.0.1)", "discard draft", {"camera": "conveyor", "images": 2}, None),
+    ]
+
+
+def test_a_draft_that_cannot_be_put_on_record_stays_as_it_is(daemon, monkeypatch):
+    desk = daemon.commissioning
+    desk.begin("conveyor", "Anna")
+    desk._needed("conveyor")._draft.add(part(1))
+    before = desk.draft("conveyor")
+
+    @contextmanager
+    def audited(**change):
+        raise StoreAwayError("the audit cannot be written")
+        yield
+
+    monkeypatch.setattr(daemon.store, "audited", audited)
+    for change in (
+        lambda: desk.change("conveyor", {"wanted": 30}, revision=0, by="Ben"),
+        lambda: desk.remove("conveyor", "000001.png", "Ben"),
+        lambda: desk.discard("conveyor", "Ben"),
+    ):
+        with pytest.raises(StoreAwayError):
+            change()
+        assert desk.draft("conveyor") == before
 
 
 def png(number: int, size: tuple[int, int] = (24, 32), suffix: str = ".png") -> bytes:
@@ -238,7 +296,10 @@ def test_a_model_goes_beside_the_others_or_nowhere(daemon, work):
         desk.go("conveyor", "third", "front", "Anna")
     assert contents(model.parent) == before
     assert "NAME:" in desk.go("conveyor", "fourth", None, "Anna")["yaml"]
-    assert daemon.store.changes[0]["action"] == "commission model"
+    row = daemon.store.changes[0]
+    drawn = {"images": 1, "wanted": 60, "region": None, "ignored": [], "drawn_by": "Anna"}
+    after = {"model": str(model.with_name("fourth")), "camera": "conveyor", **drawn}
+    assert (row["action"], row["pipeline"], row["after"]) == ("commission model", "", after)
     work._draft.add(daemon.cameras["conveyor"].frame.image[::-1].copy())
     with pytest.raises(DraftError, match="have changed since the model was learnt: learn again"):
         desk.go("conveyor", "fifth", "front", "Anna")
@@ -251,7 +312,7 @@ def test_nobody_takes_a_draft_away_while_its_model_goes_into_service(daemon, wor
         lambda: desk.discard("conveyor", "Ben"),
         lambda: desk.learn("conveyor"),
         lambda: desk.change("conveyor", drawn, revision=0, by="Ben"),
-        lambda: desk.remove("conveyor", "000001.png"),
+        lambda: desk.remove("conveyor", "000001.png", "Ben"),
     )
 
     def copied(*arguments):
@@ -282,7 +343,7 @@ def test_a_learnt_model_that_is_not_whole_goes_nowhere(daemon, work):
 def test_what_a_kill_left_of_a_models_way_into_service_is_gone_on_with(daemon, work):
     front, desk = daemon.pipelines["front"], daemon.commissioning
     model = daemon.site.pipelines["front"].model.parent / "second"
-    with work.finished() as learnt:
+    with work.finished() as (learnt, _):
         shutil.copytree(learnt, model)
     before = contents(model)
     desk.go("conveyor", "second", None, "Anna")

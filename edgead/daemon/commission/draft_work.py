@@ -22,7 +22,16 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from edgead.daemon.commission.draft import FEWEST_IMAGES, LEARNT, Draft, DraftError, DraftSettings, order_of, rates_of
+from edgead.daemon.commission.draft import (
+    FEWEST_IMAGES,
+    LEARNT,
+    Draft,
+    DraftError,
+    DraftSettings,
+    Row,
+    order_of,
+    rates_of,
+)
 from edgead.errors import EdgeadError
 from edgead.images.files import ImageError, as_bgr, decode_image
 from edgead.process.restarting_thread import RestartingThread
@@ -328,11 +337,15 @@ class Work:
                 "stale": not self._fresh(),
             }
 
-    def change(self, drawn: DraftSettings, revision: int, by: str) -> None:
+    @property
+    def drawn(self) -> DraftSettings:
+        return self._draft.state.drawn
+
+    def change(self, drawn: DraftSettings, revision: int, by: str, row: Row) -> None:
         """Set what is drawn; see `Draft.change`."""
         with self._lock:
             self._refuse_while_busy()
-            self._draft.change(drawn, revision, by, self._frame_size())
+            self._draft.change(drawn, revision, by, self._frame_size(), row)
             self._problem = None
 
     def take(self) -> dict[str, Any]:
@@ -400,17 +413,17 @@ class Work:
             self._problem = None
             self._collector = Collector(self._line, self._collected, every_s if mode == "interval" else None)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, row: Row) -> None:
         """Take an image out of the draft."""
         with self._lock:
             self._refuse_while_busy()
-            self._draft.remove(name)
+            self._draft.remove(name, row)
 
-    def restore(self, name: str) -> None:
+    def restore(self, name: str, row: Row) -> None:
         """Put an image back that was taken out."""
         with self._lock:
             self._refuse_while_busy()
-            self._draft.restore(name)
+            self._draft.restore(name, row)
 
     def learn(self) -> None:
         """Begin to learn, in a process of its own."""
@@ -458,8 +471,10 @@ class Work:
         self.cancel()
 
     @contextmanager
-    def finished(self) -> Iterator[Path]:
-        """Give the folder of the learnt model; until the block ends, nobody changes or discards the draft.
+    def finished(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Give the folder of the learnt model, and what it was learnt from, for the audit.
+
+        Until the block ends, nobody changes or discards the draft.
 
         Raises
         ------
@@ -474,7 +489,9 @@ class Work:
                 raise DraftError("images or places have changed since the model was learnt: learn again")
             self._is_going = True
         try:
-            yield self._draft.folder / self._draft.state.learnt / MODEL
+            state = self._draft.state
+            learnt = {"images": len(self._draft.images), **state.drawn.to_record(), "drawn_by": state.changed_by}
+            yield self._draft.folder / self._draft.state.learnt / MODEL, learnt
         finally:
             self._is_going = False
 

@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from edgead.artifact.folder import Artifact, ArtifactError, new_artifact
 from edgead.artifact.manifest import read_manifest
-from edgead.daemon.commission.draft import Bounds, Draft, DraftError, DraftSettings, discard
+from edgead.daemon.commission.draft import IMAGES, Bounds, Draft, DraftError, DraftSettings, Row, discard
 from edgead.daemon.commission.draft_work import CameraLine, Inspecting, Work, give_way
 from edgead.errors import EdgeadError, NotNowError, tell_invalid
 from edgead.files.atomic import remove_abandoned
@@ -70,12 +70,15 @@ class Commissioning:
     def discard(self, camera: str, by: str) -> None:
         """Remove a draft with its images, also one that is damaged."""
         with self._lock:
-            work = self._works.get(camera)
+            work, folder = self._works.get(camera), self._folder(camera)
             if work is not None:
                 work.refuse_while_going()
-                work.close()
-                del self._works[camera]
-            discard(self._folder(camera))
+            images = len(list((folder / IMAGES).glob("*.png")))
+            with self._recorded(by, "discard draft", camera, {"images": images}) if folder.exists() else nullcontext():
+                if work is not None:
+                    work.close()
+                    del self._works[camera]
+                discard(folder)
             logger.info("%s: the draft of a model is discarded by %s", camera, by)
 
     def change(self, camera: str, drawn: Mapping[str, Any], *, revision: int, by: str) -> None:
@@ -84,7 +87,10 @@ class Commissioning:
             meant = DraftSettings.model_validate(drawn)
         except ValidationError as error:
             raise DraftError(tell_invalid(error.errors())) from None
-        self._needed(camera).change(meant, revision, by)
+        work = self._needed(camera)
+        # What is drawn now is what a change of that revision replaces, or the change is refused.
+        row = self._recorded(by, "change draft", camera, work.drawn.to_record(), meant.to_record())
+        work.change(meant, revision, by, row)
 
     def take(self, camera: str) -> dict[str, Any]:
         """Take the newest frame as a good part."""
@@ -112,13 +118,13 @@ class Commissioning:
         """Begin or stop to collect by itself."""
         self._needed(camera).collect(mode, every_s)
 
-    def remove(self, camera: str, name: str) -> None:
+    def remove(self, camera: str, name: str, by: str) -> None:
         """Take an image out."""
-        self._needed(camera).remove(name)
+        self._needed(camera).remove(name, self._recorded(by, "leave image out", camera, None, {"image": name}))
 
-    def restore(self, camera: str, name: str) -> None:
+    def restore(self, camera: str, name: str, by: str) -> None:
         """Put an image back that was taken out."""
-        self._needed(camera).restore(name)
+        self._needed(camera).restore(name, self._recorded(by, "put image back", camera, None, {"image": name}))
 
     def image(self, camera: str, name: str) -> Path:
         """Find an image of a good part."""
@@ -158,17 +164,18 @@ class Commissioning:
         try:
             with ExitStack() as held:
                 with self._lock:
-                    learnt = held.enter_context(self._needed(camera).finished())
+                    learnt, drawn = held.enter_context(self._needed(camera).finished())
                 place = self._beside(camera, pipeline) / model
                 copies = not _is_there(learnt, place)
-                if pipeline is None:
-                    action = "commission model"
-                    with self._daemon.store.audited(by=by, action=action, pipeline="", before=None, after=str(place)):
-                        if copies:
-                            _copy(learnt, place)
-                else:
-                    if copies:
-                        _copy(learnt, place)
+                after = {"model": str(place), "camera": camera, **drawn}
+                held.enter_context(
+                    self._daemon.store.audited(
+                        by=by, action="commission model", pipeline=pipeline or "", before=None, after=after
+                    )
+                )
+                if copies:
+                    _copy(learnt, place)
+                if pipeline is not None:
                     try:
                         self._daemon.pipelines[pipeline].sign_own(place, by=by)
                         self._daemon.pipelines[pipeline].swap(place, by=by)
@@ -189,6 +196,12 @@ class Commissioning:
         self._sending.shutdown(wait=False, cancel_futures=True)
         for work in works:
             work.close()
+
+    def _recorded(self, by: str, action: str, camera: str, before: Any, after: Any = None) -> Row:
+        """Give the row of a change of a draft, which is written when it is entered."""
+        before, after = ({"camera": camera, **of} if of else None for of in (before, after))
+        row: Row = self._daemon.store.audited(by=by, action=action, pipeline="", before=before, after=after)
+        return row
 
     def _beside(self, camera: str, pipeline: str | None) -> Path:
         """The folder of a pipeline's model; for a new pipeline that of one of the same camera, or of any."""

@@ -48,7 +48,7 @@ export class CommissionView {
     by("commission-see").addEventListener("click", () => by("commission-result").scrollIntoView());
     by("commission-limit").addEventListener("click", () => changeThresholds(this.gone));
     by("commission-back").addEventListener("click", () => rollBack(this.gone));
-    this.wall = new Wall((name, what) => this.act(`images/${name}/${what}`));
+    this.wall = new Wall((name, what) => this.leave(name, what));
     this.offerFolders();
   }
 
@@ -300,8 +300,9 @@ export class CommissionView {
     return this.act("collect", mode === "trigger" ? { mode } : { mode: "interval", every_s: Number(mode) });
   }
 
-  remove(name) {
-    return this.act(`images/${name}/remove`);
+  // Takes an image out ("remove") or puts it back ("restore").
+  leave(name, what) {
+    return this.act(`images/${name}/${what}`, { by: remembered() || t("somebody") });
   }
 
   get gone() {
