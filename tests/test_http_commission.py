@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from test_draft import contents, part
 from edgead.adapt.commission import worker
 from edgead.adapt.commission.worker import learn_order
 from edgead.artifact.folder import Artifact
-from edgead.daemon.commission import Commissioning, DraftError, drafts
+from edgead.daemon.commission import Commissioning, DraftError, draft_work, drafts
 from edgead.daemon.commission.draft import Bounds
 from edgead.daemon.commission.draft_work import Learner, Work
 from edgead.dataset.places import read_ignored
@@ -399,6 +400,37 @@ def test_a_process_that_ends_says_why(tmp_path, order):
     time.sleep(0.1)
     assert len(ended) == 2 and learner._process.returncode == -signal.SIGKILL
     assert not (tmp_path / "learnt-1").exists()
+
+
+def test_learning_on_a_full_disk_ends_in_words(order, small_disk, monkeypatch):
+    def writes(collected, source, destination, *arguments, **options):
+        destination.mkdir()
+        (destination / "model.onnx").write_bytes(bytes(2 * shutil.disk_usage(small_disk).total))
+
+    monkeypatch.setattr(worker, "commission_images", writes)
+    folder = small_disk / "learnt-1"
+    said = worker._problem_of({**order, "folder": str(folder)})
+    assert said == f"{folder} cannot be written: No space left on device; free some space, or discard drafts"
+    assert list(small_disk.iterdir()) == []
+
+
+def test_learning_that_has_no_core_says_that_it_waits(tmp_path, order, monkeypatch):
+    learner = Learner({**order, "folder": str(tmp_path / "learnt-1")}, tmp_path / "log", lambda problem: None)
+    try:
+        learner._process.send_signal(signal.SIGSTOP)
+        assert not learner.waits  # it has made a step within the last minute
+        monkeypatch.setattr(draft_work, "_NO_STEP_S", 0.2)
+        wait_for(lambda: learner.waits, "what has no core to say so")
+        # What has one is only slow, and what has ended waits for nothing.
+        for used_s in (1e6, draft_work._cpu_s(2**22)):
+            monkeypatch.setattr(draft_work, "_cpu_s", lambda pid, used_s=used_s: used_s)
+            assert not learner.waits
+    finally:
+        learner.cancel()
+
+
+def test_the_time_of_a_process_on_the_cores_is_that_of_the_system():
+    assert draft_work._cpu_s(os.getpid()) == pytest.approx(time.process_time(), abs=0.5)
 
 
 def test_the_end_of_a_stage_announces_the_next_one(monkeypatch):

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -47,6 +49,8 @@ Mode = Literal["off", "trigger", "interval"]
 _POLL_S = 0.2
 _LOW_PRIORITY = 15
 _REAP_S = 5.0
+# Longer than any stage takes for a step where it has a core.
+_NO_STEP_S = 60.0
 MODEL, MAPS, RESULT = "model", "maps", "result.json"
 
 
@@ -230,6 +234,7 @@ class Learner:
 
     def __init__(self, order: dict[str, Any], log: Path, ended: Callable[[str | None], None]):
         self.progress = Progress()
+        self._stepped_s, self._used_s = time.monotonic(), 0.0
         self._ended, self._log = ended, log
         self._cancelled = threading.Event()
         with log.open("wb") as stream:
@@ -242,6 +247,12 @@ class Learner:
         # A daemon: its end must not wait for a process that learns.
         self._thread = threading.Thread(target=self._follow, args=(order,), name="commission", daemon=True)
         self._thread.start()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has made no step for a minute, and had less than half a core meanwhile: all others come first."""
+        stood_s = time.monotonic() - self._stepped_s
+        return stood_s > _NO_STEP_S and _cpu_s(self._process.pid) - self._used_s < stood_s / 2
 
     def cancel(self) -> None:
         """End the process; what it had begun to write is left for `Draft.tidy`."""
@@ -272,6 +283,7 @@ class Learner:
             for line in lines:
                 said = json.loads(line)
                 if "stage" in said:
+                    self._stepped_s, self._used_s = time.monotonic(), _cpu_s(self._process.pid)
                     self.progress = Progress(said["stage"], said["done"], said["total"])
                 else:
                     problem = said.get("problem")
@@ -281,6 +293,15 @@ class Learner:
         if code == -signal.SIGKILL:
             return "the system ended the process that learns, as it does where memory is short: learn from fewer parts"
         return f"the process that learns failed (exit code {code}): {self._log} says why"
+
+
+def _cpu_s(pid: int) -> float:
+    """Seconds of a core that a process has had; infinite where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return math.inf
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
 
 
 class Work:
@@ -332,7 +353,7 @@ class Work:
                 "mode": collector.mode if collector else "off",
                 "every_s": collector.every_s if collector else None,
                 "problem": self._problem,
-                "learning": asdict(learner.progress) if learner else None,
+                "learning": {**asdict(learner.progress), "waits": learner.waits} if learner else None,
                 "result": self._result(),
                 "stale": not self._fresh(),
             }

@@ -229,7 +229,8 @@ export class CommissionView {
       const counted = under.total > 1; // what has only begun, or is one thing, has no share that is done
       if (counted) by("commission-progress").value = under.done / under.total;
       else by("commission-progress").removeAttribute("value");
-      say(by("commission-stage"), `${STAGES[under.stage] ?? under.stage} ${counted ? `${under.done}/${under.total}` : ""}`);
+      const step = `${STAGES[under.stage] ?? under.stage} ${counted ? `${under.done}/${under.total}` : ""}`;
+      say(by("commission-stage"), under.waits ? `${step} – ${t("waits for a free core: verdicts come first")}` : step);
     } else say(by("commission-stage"), draft.rate === null ? t("At least {number} parts are needed", { number: 20 }) : "");
   }
 

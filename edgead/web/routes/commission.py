@@ -35,6 +35,9 @@ class ProgressAnswer(Answer):
     stage: str
     done: int
     total: int
+    waits: Annotated[bool, Field(description="No step for a minute, for want of a free core: verdicts come first.")] = (
+        False
+    )
 
 
 class ShownPart(Answer):
