@@ -6,25 +6,31 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import pytest
 from fake_daemon import FakeDaemon
-from http_side import client_of
+from fakes import edit_manifest
+from http_side import client_of, daemon_with_store
 from patience import wait_for
 from test_draft import contents, part
 
 from edgead.adapt.commission import worker
 from edgead.adapt.commission.worker import learn_order
 from edgead.artifact.folder import Artifact
-from edgead.daemon.commission import Commissioning, DraftError
+from edgead.daemon.commission import Commissioning, DraftError, draft_work, drafts
 from edgead.daemon.commission.draft import Bounds
-from edgead.daemon.commission.draft_work import Learner
+from edgead.daemon.commission.draft_work import Learner, Work
 from edgead.dataset.places import read_ignored
 from edgead.errors import SettingsError
+from edgead.evidence.database import StoreAwayError
 from edgead.images.files import write_image
 from edgead.synthetic.line import conveyor
 from edgead.types import scaled_score
@@ -83,6 +89,62 @@ def test_a_draft_by_the_api(client):
     assert client.post(f"{ONE}/images/000001.png/remove").json()["images"] == []
     assert client.post(f"{ONE}/discard", json={"by": "Anna"}).status_code == 200
     assert client.get("/api/commission").json() == [{"camera": "conveyor", "draft": None, "problem": None}]
+
+
+def test_what_is_drawn_left_out_or_discarded_is_on_record(tmp_path):
+    """In a real store, so that a refused change would be seen to have a row."""
+    with daemon_with_store(tmp_path) as daemon, client_of(daemon) as client:
+        client.post(ONE, json={"by": "Anna"})
+        client.post(f"{ONE}/folder", json={"folder": "caps", "images": 2, "by": "Anna"})
+        for number in range(2):
+            client.post(f"{ONE}/images", content=png(number), headers={"Content-Type": "image/png"})
+        drawn = {"wanted": 30, "region": [0, 0, 20, 20], "ignored": [[1, 2, 3, 4]], "revision": 0, "by": "Mallory"}
+        first = "images/000001.png"
+        steps = [
+            (200, "PUT", "", drawn),
+            (409, "PUT", "", {**drawn, "by": "Ben"}),  # of a revision that is no more
+            (409, "PUT", "", {**drawn, "revision": 1, "region": [0, 0, 500, 20]}),
+            (200, "POST", f"/{first}/remove", {"by": "Mallory"}),
+            (409, "POST", f"/{first}/remove", {"by": "Ben"}),
+            (200, "POST", f"/{first}/restore", None),  # as programs of before do
+            (409, "POST", f"/{first}/restore", {"by": "Ben"}),
+            (200, "POST", "/discard", {"by": "Mallory"}),
+            (200, "POST", "/discard", {"by": "Ben"}),  # of none
+        ]
+        for status, method, path, body in steps:
+            assert client.request(method, f"{ONE}{path}", json=body).status_code == status, path
+        rows = client.get("/api/audit").json()[::-1]
+    before = {"camera": "conveyor", "wanted": 60, "region": None, "ignored": []}
+    after = {"camera": "conveyor", "wanted": 30, "region": "0,0,20,20", "ignored": ["1,2,3,4"]}
+    image = {"camera": "conveyor", "image": "000001.png"}
+    assert [(row["by"], row["action"], row["before"], row["after"]) for row in rows[1:]] == [
+        ("Mallory (127.0.0.1)", "change draft", before, after),
+        ("Mallory (127.0.0.1)", "leave image out", None, image),
+        ("somebody (127.0.0.1)", "put image back", None, image),
+        ("Mallory (127.0.0.1)", "discard draft", {"camera": "conveyor", "images": 2}, None),
+    ]
+
+
+def test_a_draft_that_cannot_be_put_on_record_stays_as_it_is(daemon, monkeypatch):
+    desk = daemon.commissioning
+    desk.begin("conveyor", "Anna")
+    desk._needed("conveyor")._draft.add(part(1))
+    before = desk.draft("conveyor")
+
+    @contextmanager
+    def audited(**change):
+        raise StoreAwayError("the audit cannot be written")
+        yield
+
+    monkeypatch.setattr(daemon.store, "audited", audited)
+    for change in (
+        lambda: desk.change("conveyor", {"wanted": 30}, revision=0, by="Ben"),
+        lambda: desk.remove("conveyor", "000001.png", "Ben"),
+        lambda: desk.discard("conveyor", "Ben"),
+    ):
+        with pytest.raises(StoreAwayError):
+            change()
+        assert desk.draft("conveyor") == before
 
 
 def png(number: int, size: tuple[int, int] = (24, 32), suffix: str = ".png") -> bytes:
@@ -230,19 +292,26 @@ def test_what_was_learnt_shows_every_part_as_one_that_was_not(learnt):
     assert set(ignored.polygons) < set(spec.ignored.polygons)  # beside all that lies outside of the polygon
 
 
-def test_a_model_goes_beside_the_others_or_nowhere(daemon, learnt, order):
-    desk, camera = daemon.commissioning, daemon.cameras["conveyor"]
-    desk.begin("conveyor", "Anna")
-    work = desk._needed("conveyor")
-    work._draft.add(camera.frame.image)
+@pytest.fixture
+def work(daemon, learnt, order) -> Work:
+    """The draft of the daemon, from which a model was learnt."""
+    daemon.commissioning.begin("conveyor", "Anna")
+    work = daemon.commissioning._needed("conveyor")
+    work._draft.add(daemon.cameras["conveyor"].frame.image)
     name = Path(order["folder"]).name
-    (work._draft.folder / name).symlink_to(learnt)
+    shutil.copytree(learnt, work._draft.folder / name)
     work._draft.keep_result(name, work._draft.source)
+    return work
+
+
+def test_a_model_goes_beside_the_others_or_nowhere(daemon, work):
+    desk = daemon.commissioning
     gone = desk.go("conveyor", "second", "front", "Anna")
     model = daemon.site.pipelines["front"].model.parent / "second"
     assert gone["model"] == str(model) and str(model) in gone["yaml"]
     assert daemon.pipelines["front"].calls == [("sign", model, "Anna"), ("swap", model, "Anna")]
     assert Artifact.load(model).manifest.training["data"] == "conveyor"
+    edit_manifest(model, lambda content: content["training"].update(data="another line"))
     with pytest.raises(DraftError, match="choose another name"):
         desk.go("conveyor", "second", "front", "Anna")
 
@@ -255,10 +324,94 @@ def test_a_model_goes_beside_the_others_or_nowhere(daemon, learnt, order):
         desk.go("conveyor", "third", "front", "Anna")
     assert contents(model.parent) == before
     assert "NAME:" in desk.go("conveyor", "fourth", None, "Anna")["yaml"]
-    assert daemon.store.changes[0]["action"] == "commission model"
-    work._draft.add(camera.frame.image[::-1].copy())
+    row = daemon.store.changes[0]
+    drawn = {"images": 1, "wanted": 60, "region": None, "ignored": [], "drawn_by": "Anna"}
+    after = {"model": str(model.with_name("fourth")), "camera": "conveyor", **drawn}
+    assert (row["action"], row["pipeline"], row["after"]) == ("commission model", "", after)
+    work._draft.add(daemon.cameras["conveyor"].frame.image[::-1].copy())
     with pytest.raises(DraftError, match="have changed since the model was learnt: learn again"):
         desk.go("conveyor", "fifth", "front", "Anna")
+
+
+def test_nobody_takes_a_draft_away_while_its_model_goes_into_service(daemon, work, monkeypatch):
+    desk, refused = daemon.commissioning, []
+    drawn = {"wanted": 30, "ignored": [[1, 2, 3, 4]]}
+    others = (
+        lambda: desk.discard("conveyor", "Ben"),
+        lambda: desk.learn("conveyor"),
+        lambda: desk.change("conveyor", drawn, revision=0, by="Ben"),
+        lambda: desk.remove("conveyor", "000001.png", "Ben"),
+    )
+
+    def copied(*arguments):
+        for other in others:
+            with pytest.raises(DraftError, match="is being put into service: try again") as problem:
+                other()
+            refused.append(problem)
+        copy(*arguments)
+
+    copy = drafts._copy
+    monkeypatch.setattr(drafts, "_copy", copied)
+    gone = desk.go("conveyor", "second", None, "Anna")
+    assert len(refused) == len(others)
+    Artifact.load(gone["model"])
+    desk.discard("conveyor", "Ben")
+    assert desk.draft("conveyor") is None
+
+
+def test_a_learnt_model_that_is_not_whole_goes_nowhere(daemon, work):
+    place = daemon.site.pipelines["front"].model.parent
+    (work._draft.folder / work._draft.state.learnt / "model" / "model.onnx").unlink()
+    before = contents(place)
+    with pytest.raises(DraftError, match="is not whole any more: learn again"):
+        daemon.commissioning.go("conveyor", "second", None, "Anna")
+    assert contents(place) == before
+
+
+def test_what_a_kill_left_of_a_models_way_into_service_is_gone_on_with(daemon, work):
+    front, desk = daemon.pipelines["front"], daemon.commissioning
+    model = daemon.site.pipelines["front"].model.parent / "second"
+    with work.finished() as (learnt, _):
+        shutil.copytree(learnt, model)
+    before = contents(model)
+    desk.go("conveyor", "second", None, "Anna")
+    assert front.calls == [] and contents(model) == before
+    desk.go("conveyor", "second", "front", "Anna")
+    assert front.calls == [("sign", model, "Anna"), ("swap", model, "Anna")] and contents(model) == before
+
+    def refuses(model, *, by):
+        raise SettingsError("too slow")
+
+    front.swap = refuses
+    with pytest.raises(SettingsError, match="too slow"):
+        desk.go("conveyor", "second", "front", "Anna")
+    assert contents(model) == before  # another pipeline may judge by it
+    (model / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(DraftError, match="choose another name"):
+        desk.go("conveyor", "second", "front", "Anna")
+
+
+def test_a_start_removes_what_a_kill_left_beside_the_models_and_nothing_else(daemon, work):
+    place = daemon.site.pipelines["front"].model.parent
+    (place / ".of.others").mkdir()
+    program = (
+        "import sys; from edgead.artifact.folder import new_artifact\n"
+        "with new_artifact(sys.argv[1]) as draft:\n"
+        "    (draft / 'model.onnx').write_bytes(b'half'); print(draft, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, place / "third"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writing:
+        draft = Path(writing.stdout.readline().strip())
+        before = contents(place)
+        assert draft.parent == place and f"{draft.name}/model.onnx" in before
+        daemon.commissioning.open()
+        assert contents(place) == before
+        writing.kill()
+        writing.wait()
+    daemon.commissioning.open()
+    assert not draft.exists() and (place / ".of.others").is_dir()
+    assert contents(place) == {file: content for file, content in before.items() if not file.startswith(draft.name)}
 
 
 def test_a_process_that_ends_says_why(tmp_path, order):
@@ -274,6 +427,37 @@ def test_a_process_that_ends_says_why(tmp_path, order):
     time.sleep(0.1)
     assert len(ended) == 2 and learner._process.returncode == -signal.SIGKILL
     assert not (tmp_path / "learnt-1").exists()
+
+
+def test_learning_on_a_full_disk_ends_in_words(order, small_disk, monkeypatch):
+    def writes(collected, source, destination, *arguments, **options):
+        destination.mkdir()
+        (destination / "model.onnx").write_bytes(bytes(2 * shutil.disk_usage(small_disk).total))
+
+    monkeypatch.setattr(worker, "commission_images", writes)
+    folder = small_disk / "learnt-1"
+    said = worker._problem_of({**order, "folder": str(folder)})
+    assert said == f"{folder} cannot be written: No space left on device; free some space, or discard drafts"
+    assert list(small_disk.iterdir()) == []
+
+
+def test_learning_that_has_no_core_says_that_it_waits(tmp_path, order, monkeypatch):
+    learner = Learner({**order, "folder": str(tmp_path / "learnt-1")}, tmp_path / "log", lambda problem: None)
+    try:
+        learner._process.send_signal(signal.SIGSTOP)
+        assert not learner.waits  # it has made a step within the last minute
+        monkeypatch.setattr(draft_work, "_NO_STEP_S", 0.2)
+        wait_for(lambda: learner.waits, "what has no core to say so")
+        # What has one is only slow, and what has ended waits for nothing.
+        for used_s in (1e6, draft_work._cpu_s(2**22)):
+            monkeypatch.setattr(draft_work, "_cpu_s", lambda pid, used_s=used_s: used_s)
+            assert not learner.waits
+    finally:
+        learner.cancel()
+
+
+def test_the_time_of_a_process_on_the_cores_is_that_of_the_system():
+    assert draft_work._cpu_s(os.getpid()) == pytest.approx(time.process_time(), abs=0.5)
 
 
 def test_the_end_of_a_stage_announces_the_next_one(monkeypatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from edgead.artifact.manifest import MANIFEST, PRECISIONS, SCHEMA_VERSION, Manif
 from edgead.artifact.signatures.file import SIGNATURES, SignatureFile, find_signatures
 from edgead.artifact.versions import keep_and_replace, replace
 from edgead.errors import SettingsError
+from edgead.files.atomic import unfinished_folder
 from edgead.files.disk import writing
 from edgead.images.files import ImageError, decode_image
 
@@ -213,18 +213,14 @@ def new_artifact(destination: str | os.PathLike[str], *, keep: bool = True) -> I
     destination = Path(destination).resolve()  # a model, and not the link to it, is replaced and kept
     check_destination(destination)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    try:
-        with writing(destination):
-            yield draft
-            sync_tree(draft)
-            if keep and (destination / MANIFEST).is_file():
-                keep_and_replace(destination, draft)
-            else:
-                replace(destination, draft)
-            _sync(destination.parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with unfinished_folder(destination) as draft, writing(destination):
+        yield draft
+        sync_tree(draft)
+        if keep and (destination / MANIFEST).is_file():
+            keep_and_replace(destination, draft)
+        else:
+            replace(destination, draft)
+        _sync(destination.parent)
 
 
 def check_destination(destination: Path) -> None:

@@ -245,6 +245,7 @@ class Daemon:
         self._page.hold(self.site.http)
         self._runtime.open(self.site)
         self.lessons.open()
+        self.commissioning.open()
         self._page.open(self.site.http)
         self._reloading.start()
         logger.info("started", extra={"site": str(self.path), "pipelines": list(self.pipelines)})

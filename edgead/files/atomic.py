@@ -24,6 +24,7 @@ _HERE = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE
 _NOT_OFFERED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 UNFINISHED = ".part"
+_UNFINISHED_FOLDER = ".edgead-unfinished"
 _MAX_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255 bytes in all
 
 
@@ -69,15 +70,67 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is not empty: choose another folder or delete it")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with unfinished_folder(folder) as unfinished:
         yield unfinished
         unfinished.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         if folder.exists():
             folder.rmdir()
         unfinished.rename(folder)
+
+
+@contextmanager
+def unfinished_folder(beside: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside a path, and remove it when the block ends, unless it has another name then.
+
+    Its process holds it meanwhile, by a lock that ends with the process: `remove_abandoned` knows it by that.
+    """
+    prefix = f".{beside.name[:_MAX_OF_NAME]}."
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=_UNFINISHED_FOLDER, dir=beside.parent))
+        held = _hold(folder, wait=True)
+        if folder.exists():
+            break
+        if held is not None:  # somebody who tidied was faster
+            os.close(held)
+    try:
+        yield folder
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+def remove_abandoned(place: Path) -> list[Path]:
+    """Remove the unfinished folders in a place whose processes were ended, and give them.
+
+    One that a process holds stays, and so do all where the file system knows no locks.
+    """
+    removed = []
+    for folder in place.glob(f".*{_UNFINISHED_FOLDER}"):
+        held = _hold(folder, wait=False)
+        if held is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
+            removed.append(folder)
+    return removed
+
+
+def _hold(folder: Path, *, wait: bool) -> int | None:
+    """Lock a folder for this process; gives what is to be closed, None where it is held, gone or cannot be locked."""
+    if os.name == "nt":
+        return None
+    import fcntl  # Windows has none
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True, mode: int | None = None) -> None:

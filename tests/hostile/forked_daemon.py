@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -82,7 +85,12 @@ class Forks:
 
 def serve() -> None:
     """Fork a child for each line that comes."""
-    import edgead.runtime.ort  # noqa: F401  what a daemon loads at its start
+    import valid_artifact  # noqa: F401  what a daemon, and what makes its models, loads at its start
+
+    import edgead.daemon.run
+    import edgead.runtime.ort
+    import edgead.web.app
+    import edgead.web.server  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
@@ -92,7 +100,9 @@ def serve() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         function, arguments = json.loads(line)
         try:
-            {"run_daemon": run_daemon, "replace_model": replace_model}[function](**arguments)
+            {"run_daemon": run_daemon, "run_learning_daemon": run_learning_daemon, "replace_model": replace_model}[
+                function
+            ](**arguments)
         except Exception:  # noqa: BLE001  a child's edge: it must not go on as its parent
             traceback.print_exc()
         finally:
@@ -128,6 +138,103 @@ def run_daemon(site: str) -> None:
     Detector.load, Session.step = staticmethod(loaded), stepped  # type: ignore[method-assign,assignment]
     sys.argv = ["edgead", "daemon", "-c", site]
     main()
+
+
+def run_learning_daemon(site: str) -> None:
+    """Be the daemon on a slow disk, with learning and teaching that copy a model and take no time.
+
+    The model that is learnt lies in the folder `learnable`. Where there is a file `die`, whoever puts a model into
+    service kills the daemon after as many steps of the file system as stand there.
+    """
+    from edgead.daemon.commission import draft_work
+    from edgead.daemon.teaching.lesson import LessonProcess
+
+    folder = Path(site).parent
+    draft_work.Learner = partial(CopyingLearner, folder / "learnable")  # type: ignore[misc,assignment]
+    LessonProcess.run = teach_by_copying  # type: ignore[method-assign]
+    rmdir = os.rmdir
+
+    def slow_rmdir(*arguments: Any, **options: Any) -> None:
+        time.sleep(0.03)
+        rmdir(*arguments, **options)
+
+    os.rmdir = slow_rmdir
+    die_on_the_way(folder / "die")
+    run_daemon(site)
+
+
+class CopyingLearner:
+    """The learner of a draft that gives a copy of a model."""
+
+    waits = False
+
+    def __init__(self, model: Path, order: dict[str, Any], log: Path, ended: Any):
+        from edgead.daemon.commission.draft_work import Progress
+
+        self.progress = Progress()
+        self._cancelled = threading.Event()
+        self._thread = threading.Thread(target=self._learn, args=(model, order, ended))
+        self._thread.start()
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self._thread.join()
+
+    def _learn(self, model: Path, order: dict[str, Any], ended: Any) -> None:
+        from edgead.files.atomic import new_folder
+
+        with new_folder(Path(order["folder"])) as unfinished:
+            copy_with_note(model, unfinished / "model", [*map(str, order["images"]), order["region"], order["ignored"]])
+            shown = {"parts": [], "blurred": [], "learnt": 20, "calibrated": 20, "false_reject_rate": 0.1}
+            (unfinished / "result.json").write_text(json.dumps({**shown, "frame_ms": 1.0}))
+        if not self._cancelled.is_set():
+            ended(None)
+
+
+def teach_by_copying(process: Any, task: Any, within_s: float) -> Any:
+    """Be `LessonProcess.run` of a model that keeps its limits."""
+    from edgead.daemon.teaching.lesson import Taught
+
+    copy_with_note(task.model, task.output, [str(task.output), *map(str, task.good)])
+    return Taught(report={"before": {}, "after": {}})
+
+
+def copy_with_note(model: Path, copy: Path, note: Any) -> None:
+    """Copy a model; with another note in its manifest it is another model."""
+    from valid_artifact import read_manifest, stamp
+
+    shutil.copytree(model, copy)
+    content = read_manifest(copy)
+    content["training"]["note"] = note
+    stamp(copy, content)
+
+
+def die_on_the_way(file: Path) -> None:
+    """See `run_learning_daemon`."""
+    from edgead.daemon.commission.drafts import Commissioning
+
+    go, way = Commissioning.go, threading.local()
+
+    def counted(step: Any) -> Any:
+        def run(*arguments: Any, **options: Any) -> Any:
+            left = getattr(way, "left", -1)
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            way.left = left - 1
+            return step(*arguments, **options)
+
+        return run
+
+    def went(self: Any, *arguments: Any) -> Any:
+        way.left = int(file.read_text()) if file.exists() else -1
+        try:
+            return go(self, *arguments)
+        finally:
+            way.left = -1
+
+    Commissioning.go = went  # type: ignore[method-assign]
+    for name in ("mkdir", "rmdir", "rename", "replace", "fsync"):
+        setattr(os, name, counted(getattr(os, name)))
 
 
 def replace_model(model: str, draft: str, after: int, by_renames: bool) -> None:

@@ -23,6 +23,7 @@ from edgead.dataset.places import Place, read_region
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
 from edgead.files.atomic import new_folder
+from edgead.files.disk import FULL, writing
 from edgead.images.files import load_image, write_image
 from edgead.images.overlay import draw_heat
 from edgead.types import scaled_score
@@ -41,12 +42,20 @@ def main() -> None:
     os.nice(_LOWEST_PRIORITY)
     kernels.set_threads(1)
     cv2.setNumThreads(1)
+    problem = _problem_of(order)
+    _say(problem=problem) if problem else _say(finished=True)
+
+
+def _problem_of(order: dict[str, Any]) -> str:
     try:
         learn_order(order, _report)
-    except (EdgeadError, OSError) as error:
-        _say(problem=str(error))
-    else:
-        _say(finished=True)
+    except EdgeadError as error:
+        return str(error)
+    except OSError as error:
+        if error.errno not in FULL:
+            return str(error)
+        return f"{error.filename} cannot be written: {error.strerror}; free some space, or discard drafts"
+    return ""
 
 
 def _report(stage: str, done: int, total: int) -> None:
@@ -73,7 +82,8 @@ def learn_order(order: dict[str, Any], progress: Any) -> None:
     blurred = {paths[index] for index in find_blurred([sharpness(load_image(path)) for path in paths])}
     sharp = [path for path in paths if path not in blurred]
     collected = Collected(sharp, 0, sorted(path.name for path in blurred), order["files"])
-    with new_folder(Path(order["folder"])) as unfinished:
+    folder = Path(order["folder"])
+    with writing(folder), new_folder(folder) as unfinished:
         data = order["data"]
         parent = paths[0].parent
         done = commission_images(collected, parent, unfinished / MODEL, _plan(order), data=data, progress=progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,6 +33,9 @@ STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
 # Files that are remembered as sent; some may show the same part as another one, and are no image of their own.
 MAX_SENT = 4 * MAX_IMAGES
 _MIB = 1 << 20
+# What records a change: entered before it, once nothing speaks against it.
+Row = AbstractContextManager[None]
+_NO_ROW: Row = nullcontext()
 
 
 class DraftSettings(Section):
@@ -40,6 +44,16 @@ class DraftSettings(Section):
     wanted: Annotated[int, Field(ge=FEWEST_IMAGES, le=MAX_IMAGES)] = 60
     region: Numbers | None = None
     ignored: Annotated[tuple[Numbers, ...], Field(max_length=50)] = ()
+
+    def places(self) -> tuple[str | None, list[str]]:
+        """Give the region and the places that never count, as texts: x,y,width,height or x,y,x,y,..."""
+        region = None if self.region is None else ",".join(map(str, self.region))
+        return region, [",".join(map(str, numbers)) for numbers in self.ignored]
+
+    def to_record(self) -> dict[str, Any]:
+        """Return what the audit has of them."""
+        region, ignored = self.places()
+        return {"wanted": self.wanted, "region": region, "ignored": ignored}
 
 
 class State(Section):
@@ -69,7 +83,7 @@ class State(Section):
 
 def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
     """Raise SettingsError where what is drawn does not fit frames of a size (height, width)."""
-    ignore: list[Place] = [",".join(map(str, numbers)) for numbers in drawn.ignored]
+    ignore: list[Place] = [*drawn.places()[1]]
     if drawn.region is not None:
         _, outside = read_region(drawn.region, frame_size)
         ignore += [] if outside is None else [outside]
@@ -216,16 +230,17 @@ class Draft:
         self._bytes += path.stat().st_size
         return name, None
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, row: Row = _NO_ROW) -> None:
         """Take an image out; raises DraftError where there is none of that name."""
         self._require(name, self.images)
-        self._write(self.state.model_copy(update={"left_out": [*self.left_out, name]}))
+        with row:
+            self._write(self.state.model_copy(update={"left_out": [*self.left_out, name]}))
         self.images.remove(name)
         self.left_out.append(name)
         if self._repeats is not None:
             self._repeats.forget(name)
 
-    def restore(self, name: str) -> None:
+    def restore(self, name: str, row: Row = _NO_ROW) -> None:
         """Put an image back that was taken out.
 
         Raises
@@ -248,8 +263,9 @@ class Draft:
             raise DraftError(f"image {name} shows the same as {repeated}, which is in the draft")
         try:
             others = [other for other in self.left_out if other != name]
-            self._write(self.state.model_copy(update={"frame_size": size, "left_out": others}))
-        except DraftError:
+            with row:
+                self._write(self.state.model_copy(update={"frame_size": size, "left_out": others}))
+        except EdgeadError:
             self._seen().forget(name)
             raise
         self.left_out.remove(name)
@@ -282,7 +298,14 @@ class Draft:
         there = {*self.images, *self.left_out}
         return {name: file for name, file in self.state.files.items() if name in there}
 
-    def change(self, drawn: DraftSettings, revision: int, by: str, frame_size: tuple[int, int] | None) -> None:
+    def change(
+        self,
+        drawn: DraftSettings,
+        revision: int,
+        by: str,
+        frame_size: tuple[int, int] | None,
+        row: Row = _NO_ROW,
+    ) -> None:
         """Set what is drawn.
 
         Parameters
@@ -293,6 +316,8 @@ class Draft:
         by : str
         frame_size : (int, int), optional
             Height and width of the camera's frames, where there is no image yet.
+        row : context manager, optional
+            What records the change.
 
         Raises
         ------
@@ -309,7 +334,8 @@ class Draft:
         if size is not None:
             check_places(drawn, size)
         update = {"drawn": drawn, "revision": revision + 1, "changed_by": by, "frame_size": size}
-        self._write(self.state.model_copy(update=update))
+        with row:
+            self._write(self.state.model_copy(update=update))
 
     def keep_result(self, name: str, learnt_from: str) -> None:
         """Name the folder of a finished result; the one before it goes."""

@@ -8,20 +8,32 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from edgead.daemon.commission.draft import FEWEST_IMAGES, LEARNT, Draft, DraftError, DraftSettings, order_of, rates_of
+from edgead.daemon.commission.draft import (
+    FEWEST_IMAGES,
+    LEARNT,
+    Draft,
+    DraftError,
+    DraftSettings,
+    Row,
+    order_of,
+    rates_of,
+)
 from edgead.errors import EdgeadError
 from edgead.images.files import ImageError, as_bgr, decode_image
 from edgead.process.restarting_thread import RestartingThread
@@ -37,6 +49,8 @@ Mode = Literal["off", "trigger", "interval"]
 _POLL_S = 0.2
 _LOW_PRIORITY = 15
 _REAP_S = 5.0
+# Longer than any stage takes for a step where it has a core.
+_NO_STEP_S = 60.0
 MODEL, MAPS, RESULT = "model", "maps", "result.json"
 
 
@@ -220,6 +234,7 @@ class Learner:
 
     def __init__(self, order: dict[str, Any], log: Path, ended: Callable[[str | None], None]):
         self.progress = Progress()
+        self._stepped_s, self._used_s = time.monotonic(), 0.0
         self._ended, self._log = ended, log
         self._cancelled = threading.Event()
         with log.open("wb") as stream:
@@ -232,6 +247,12 @@ class Learner:
         # A daemon: its end must not wait for a process that learns.
         self._thread = threading.Thread(target=self._follow, args=(order,), name="commission", daemon=True)
         self._thread.start()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has made no step for a minute, and had less than half a core meanwhile: all others come first."""
+        stood_s = time.monotonic() - self._stepped_s
+        return stood_s > _NO_STEP_S and _cpu_s(self._process.pid) - self._used_s < stood_s / 2
 
     def cancel(self) -> None:
         """End the process; what it had begun to write is left for `Draft.tidy`."""
@@ -262,6 +283,7 @@ class Learner:
             for line in lines:
                 said = json.loads(line)
                 if "stage" in said:
+                    self._stepped_s, self._used_s = time.monotonic(), _cpu_s(self._process.pid)
                     self.progress = Progress(said["stage"], said["done"], said["total"])
                 else:
                     problem = said.get("problem")
@@ -273,6 +295,15 @@ class Learner:
         return f"the process that learns failed (exit code {code}): {self._log} says why"
 
 
+def _cpu_s(pid: int) -> float:
+    """Seconds of a core that a process has had; infinite where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return math.inf
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
+
+
 class Work:
     """One draft at work; its methods may be called from any thread."""
 
@@ -281,6 +312,7 @@ class Work:
         self._lock = threading.RLock()
         self._collector: Collector | None = None
         self._learner: Learner | None = None
+        self._is_going = False
         self._taken: Frame | None = None
         self._alike = 0
         self._problem: str | None = None
@@ -321,23 +353,27 @@ class Work:
                 "mode": collector.mode if collector else "off",
                 "every_s": collector.every_s if collector else None,
                 "problem": self._problem,
-                "learning": asdict(learner.progress) if learner else None,
+                "learning": {**asdict(learner.progress), "waits": learner.waits} if learner else None,
                 "result": self._result(),
                 "stale": not self._fresh(),
             }
 
-    def change(self, drawn: DraftSettings, revision: int, by: str) -> None:
+    @property
+    def drawn(self) -> DraftSettings:
+        return self._draft.state.drawn
+
+    def change(self, drawn: DraftSettings, revision: int, by: str, row: Row) -> None:
         """Set what is drawn; see `Draft.change`."""
         with self._lock:
-            self._refuse_while_learning()
-            self._draft.change(drawn, revision, by, self._frame_size())
+            self._refuse_while_busy()
+            self._draft.change(drawn, revision, by, self._frame_size(), row)
             self._problem = None
 
     def take(self) -> dict[str, Any]:
         """Take the camera's newest frame as a good part; gives its name, or that of the one that it repeats."""
         frame = self._line.fresh()
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             if frame is self._taken:
                 raise DraftError("the camera has given no new frame since the last one was taken: wait for it")
             self._taken, self._problem = frame, None
@@ -348,7 +384,7 @@ class Work:
     def begin_sending(self, by: str) -> dict[str, str]:
         """Let somebody send images; gives those that were sent, see `Draft.sent`."""
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             self._draft.begin_sending(by)
             return self._draft.sent
 
@@ -364,7 +400,7 @@ class Work:
         """
         sha256 = hashlib.sha256(data).hexdigest()
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             draft = self._draft
             if draft.state.sender is None:
                 raise DraftError("nobody has begun to send images: say first who does")
@@ -373,7 +409,7 @@ class Work:
             image = decode_image(data, max_megapixels=self._line.max_megapixels)
             self._line.check_sent(image)
             with self._lock:
-                self._refuse_while_learning()
+                self._refuse_while_busy()
                 draft.check_size(image)
                 self._problem = None
                 name, repeated = draft.add(image, sha256, file)
@@ -382,7 +418,7 @@ class Work:
     def collect(self, mode: str, every_s: float | None) -> None:
         """Begin to collect, or stop it; once there are as many as were wanted, it stops by itself."""
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             before, self._collector = self._collector, None
         if before is not None:  # outside: it may wait for the lock
             before.stop()
@@ -398,22 +434,22 @@ class Work:
             self._problem = None
             self._collector = Collector(self._line, self._collected, every_s if mode == "interval" else None)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, row: Row) -> None:
         """Take an image out of the draft."""
         with self._lock:
-            self._refuse_while_learning()
-            self._draft.remove(name)
+            self._refuse_while_busy()
+            self._draft.remove(name, row)
 
-    def restore(self, name: str) -> None:
+    def restore(self, name: str, row: Row) -> None:
         """Put an image back that was taken out."""
         with self._lock:
-            self._refuse_while_learning()
-            self._draft.restore(name)
+            self._refuse_while_busy()
+            self._draft.restore(name, row)
 
     def learn(self) -> None:
         """Begin to learn, in a process of its own."""
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             draft = self._draft
             if len(draft.images) < FEWEST_IMAGES:
                 raise DraftError(
@@ -455,15 +491,30 @@ class Work:
             collector.stop()
         self.cancel()
 
-    def finished(self) -> Path:
-        """Give the folder of the learnt model; raises DraftError where it is not that of the draft as it is now."""
+    @contextmanager
+    def finished(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Give the folder of the learnt model, and what it was learnt from, for the audit.
+
+        Until the block ends, nobody changes or discards the draft.
+
+        Raises
+        ------
+        DraftError
+            There is none, or it is not that of the draft as it is now.
+        """
         with self._lock:
-            self._refuse_while_learning()
+            self._refuse_while_busy()
             if self._draft.state.learnt is None:
                 raise DraftError("there is no model yet: learn first")
             if not self._fresh():
                 raise DraftError("images or places have changed since the model was learnt: learn again")
-            return self._draft.folder / self._draft.state.learnt / MODEL
+            self._is_going = True
+        try:
+            state = self._draft.state
+            learnt = {"images": len(self._draft.images), **state.drawn.to_record(), "drawn_by": state.changed_by}
+            yield self._draft.folder / self._draft.state.learnt / MODEL, learnt
+        finally:
+            self._is_going = False
 
     def map_of(self, name: str) -> Path | None:
         """Find the heat map of an image, also of one that was taken out since; None where there is none."""
@@ -524,6 +575,12 @@ class Work:
         except (OSError, ValueError):
             return None
 
-    def _refuse_while_learning(self) -> None:
+    def _refuse_while_busy(self) -> None:
         if self._learner is not None:
             raise DraftError("a model is being learnt from this draft: wait for it, or cancel it")
+        self.refuse_while_going()
+
+    def refuse_while_going(self) -> None:
+        """Raise DraftError while the draft's model is being put into service."""
+        if self._is_going:
+            raise DraftError("the model of this draft is being put into service: try again when that has ended")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from edgead.artifact.folder import new_artifact
-from edgead.daemon.commission.draft import Bounds, Draft, DraftError, DraftSettings, discard
+from edgead.artifact.folder import Artifact, ArtifactError, new_artifact
+from edgead.artifact.manifest import read_manifest
+from edgead.daemon.commission.draft import IMAGES, Bounds, Draft, DraftError, DraftSettings, Row, discard
 from edgead.daemon.commission.draft_work import CameraLine, Inspecting, Work, give_way
 from edgead.errors import EdgeadError, NotNowError, tell_invalid
+from edgead.files.atomic import remove_abandoned
 from edgead.site.schema import current
 
 logger = logging.getLogger(__name__)
@@ -33,6 +37,12 @@ class Commissioning:
         self._going = threading.Lock()
         self._closed = False
         self._sending = ThreadPoolExecutor(1, "sent images", give_way)
+
+    def open(self) -> None:
+        """Remove unfinished models that a daemon, or a command that was killed too, has left beside the others."""
+        for folder in {section.model.absolute().parent.resolve() for section in self._daemon.site.pipelines.values()}:
+            for removed in remove_abandoned(folder):
+                logger.info("removed %s, which a program that was killed has left unfinished", removed)
 
     def drafts(self) -> list[dict[str, Any]]:
         """Report every camera's draft; one that is damaged says so in `problem`."""
@@ -61,10 +71,15 @@ class Commissioning:
     def discard(self, camera: str, by: str) -> None:
         """Remove a draft with its images, also one that is damaged."""
         with self._lock:
-            work = self._works.pop(camera, None)
+            work, folder = self._works.get(camera), self._folder(camera)
             if work is not None:
-                work.close()
-            discard(self._folder(camera))
+                work.refuse_while_going()
+            images = len(list((folder / IMAGES).glob("*.png")))
+            with self._recorded(by, "discard draft", camera, {"images": images}) if folder.exists() else nullcontext():
+                if work is not None:
+                    work.close()
+                    del self._works[camera]
+                discard(folder)
             logger.info("%s: the draft of a model is discarded by %s", camera, by)
 
     def change(self, camera: str, drawn: Mapping[str, Any], *, revision: int, by: str) -> None:
@@ -73,7 +88,10 @@ class Commissioning:
             meant = DraftSettings.model_validate(drawn)
         except ValidationError as error:
             raise DraftError(tell_invalid(error.errors())) from None
-        self._needed(camera).change(meant, revision, by)
+        work = self._needed(camera)
+        # What is drawn now is what a change of that revision replaces, or the change is refused.
+        row = self._recorded(by, "change draft", camera, work.drawn.to_record(), meant.to_record())
+        work.change(meant, revision, by, row)
 
     def take(self, camera: str) -> dict[str, Any]:
         """Take the newest frame as a good part."""
@@ -101,13 +119,13 @@ class Commissioning:
         """Begin or stop to collect by itself."""
         self._needed(camera).collect(mode, every_s)
 
-    def remove(self, camera: str, name: str) -> None:
+    def remove(self, camera: str, name: str, by: str) -> None:
         """Take an image out."""
-        self._needed(camera).remove(name)
+        self._needed(camera).remove(name, self._recorded(by, "leave image out", camera, None, {"image": name}))
 
-    def restore(self, camera: str, name: str) -> None:
+    def restore(self, camera: str, name: str, by: str) -> None:
         """Put an image back that was taken out."""
-        self._needed(camera).restore(name)
+        self._needed(camera).restore(name, self._recorded(by, "put image back", camera, None, {"image": name}))
 
     def image(self, camera: str, name: str) -> Path:
         """Find an image of a good part."""
@@ -145,23 +163,28 @@ class Commissioning:
         if not self._going.acquire(blocking=False):
             raise DraftError("another model is being put into service: try again when that has ended")
         try:
-            learnt = self._needed(camera).finished()
-            place = self._beside(camera, pipeline) / model
-            if place.exists():
-                raise DraftError(f"there is a model {model} in {place.parent} already: choose another name")
-            if pipeline is None:
-                action = "commission model"
-                with self._daemon.store.audited(by=by, action=action, pipeline="", before=None, after=str(place)):
+            with ExitStack() as held:
+                with self._lock:
+                    learnt, drawn = held.enter_context(self._needed(camera).finished())
+                place = self._beside(camera, pipeline) / model
+                copies = not _is_there(learnt, place)
+                after = {"model": str(place), "camera": camera, **drawn}
+                held.enter_context(
+                    self._daemon.store.audited(
+                        by=by, action="commission model", pipeline=pipeline or "", before=None, after=after
+                    )
+                )
+                if copies:
                     _copy(learnt, place)
-            else:
-                _copy(learnt, place)
-                try:
-                    judging = current(self._daemon.pipelines, pipeline)
-                    judging.sign_own(place, by=by)
-                    judging.swap(place, by=by)
-                except EdgeadError:
-                    shutil.rmtree(place, ignore_errors=True)
-                    raise
+                if pipeline is not None:
+                    try:
+                        judging = current(self._daemon.pipelines, pipeline)
+                        judging.sign_own(place, by=by)
+                        judging.swap(place, by=by)
+                    except EdgeadError:
+                        if copies:
+                            shutil.rmtree(place, ignore_errors=True)
+                        raise
         finally:
             self._going.release()
         section = self._daemon.site.pipelines.get(pipeline) if pipeline else None
@@ -176,6 +199,12 @@ class Commissioning:
         self._sending.shutdown(wait=False, cancel_futures=True)
         for work in works:
             work.close()
+
+    def _recorded(self, by: str, action: str, camera: str, before: Any, after: Any = None) -> Row:
+        """Give the row of a change of a draft, which is written when it is entered."""
+        before, after = ({"camera": camera, **of} if of else None for of in (before, after))
+        row: Row = self._daemon.store.audited(by=by, action=action, pipeline="", before=before, after=after)
+        return row
 
     def _beside(self, camera: str, pipeline: str | None) -> Path:
         """The folder of a pipeline's model; for a new pipeline that of one of the same camera, or of any."""
@@ -218,9 +247,30 @@ class Commissioning:
         return Bounds(free_mib=self._daemon.site.store.free_mib)
 
 
+def _is_there(learnt: Path, place: Path) -> bool:
+    """Whether that very model lies there, as where the daemon was killed; raises DraftError where something else does.
+
+    What was signed since is the same model: signatures are not part of what the manifest's hash is of.
+    """
+    if not os.path.lexists(place):
+        return False
+    wanted = read_manifest(learnt).manifest_sha256
+    try:
+        is_same = Artifact.load(place).manifest.manifest_sha256 == wanted
+    except ArtifactError:
+        is_same = False
+    if not is_same:
+        raise DraftError(f"there is a model {place.name} in {place.parent} already: choose another name")
+    return True
+
+
 def _copy(model: Path, place: Path) -> None:
     try:
         with new_artifact(place) as unfinished:
             shutil.copytree(model, unfinished, dirs_exist_ok=True)
+            try:
+                Artifact.load(unfinished)
+            except ArtifactError:
+                raise DraftError(f"the model in {model} is not whole any more: learn again") from None
     except OSError as error:
         raise DraftError(f"{place} cannot be written: {error.strerror or error}; free some space") from error

@@ -48,7 +48,7 @@ export class CommissionView {
     by("commission-see").addEventListener("click", () => by("commission-result").scrollIntoView());
     by("commission-limit").addEventListener("click", () => changeThresholds(this.gone));
     by("commission-back").addEventListener("click", () => rollBack(this.gone));
-    this.wall = new Wall((name, what) => this.act(`images/${name}/${what}`));
+    this.wall = new Wall((name, what) => this.leave(name, what));
     this.offerFolders();
   }
 
@@ -229,7 +229,8 @@ export class CommissionView {
       const counted = under.total > 1; // what has only begun, or is one thing, has no share that is done
       if (counted) by("commission-progress").value = under.done / under.total;
       else by("commission-progress").removeAttribute("value");
-      say(by("commission-stage"), `${STAGES[under.stage] ?? under.stage} ${counted ? `${under.done}/${under.total}` : ""}`);
+      const step = `${STAGES[under.stage] ?? under.stage} ${counted ? `${under.done}/${under.total}` : ""}`;
+      say(by("commission-stage"), under.waits ? `${step} – ${t("waits for a free core: verdicts come first")}` : step);
     } else say(by("commission-stage"), draft.rate === null ? t("At least {number} parts are needed", { number: 20 }) : "");
   }
 
@@ -300,8 +301,9 @@ export class CommissionView {
     return this.act("collect", mode === "trigger" ? { mode } : { mode: "interval", every_s: Number(mode) });
   }
 
-  remove(name) {
-    return this.act(`images/${name}/remove`);
+  // Takes an image out ("remove") or puts it back ("restore").
+  leave(name, what) {
+    return this.act(`images/${name}/${what}`, { by: remembered() || t("somebody") });
   }
 
   get gone() {

@@ -46,7 +46,7 @@ function tile(view, draft, part, look = false) {
   const there = draft.images.includes(part.name);
   const why = part.odd && (part.learnt ? t("unlike the others; learnt") : t("unlike the others; not learnt"));
   const image = el("img", { src: `${view.path}/maps/${part.name}?of=${encodeURIComponent(draft.begun_at)}-${draft.revision}-${draft.result.learnt}`, alt: t("Heat map of {part}", { part: called }), loading: "lazy" });
-  const out = el("button", { type: "button", "data-needs": "engineer", "aria-label": t("Take {part} out", { part: called }), onclick: () => view.remove(part.name) }, t("Take it out"));
+  const out = el("button", { type: "button", "data-needs": "engineer", "aria-label": t("Take {part} out", { part: called }), onclick: () => view.leave(part.name, "remove") }, t("Take it out"));
   return el("li", { "data-odd": part.odd, "data-look": look }, there ? image : el("span", { class: "gone" }, t("taken out")), el("b", {}, t("score {score}", { score: scaledText(part.scaled_score) })), el("span", { class: "muted" }, draft.files[part.name] ?? t("Part {number}", { number: Number.parseInt(part.name, 10) }), why && `: ${why}`), there && out);
 }
 

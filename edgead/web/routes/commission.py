@@ -35,6 +35,9 @@ class ProgressAnswer(Answer):
     stage: str
     done: int
     total: int
+    waits: Annotated[bool, Field(description="No step for a minute, for want of a free core: verdicts come first.")] = (
+        False
+    )
 
 
 class ShownPart(Answer):
@@ -243,16 +246,30 @@ def image(
 
 
 @routes.post("/{name}/images/{image_name}/remove")
-def remove(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -> DraftAnswer:
+def remove(
+    name: str,
+    camera: Camera,
+    image_name: ImageName,
+    daemon: Daemon,
+    address: ClientAddress,
+    given: Person | None = None,
+) -> DraftAnswer:
     """Take an image out of a draft."""
-    daemon.commissioning.remove(name, image_name)
+    daemon.commissioning.remove(name, image_name, _somebody(given, address))
     return _answer(daemon, name)
 
 
 @routes.post("/{name}/images/{image_name}/restore")
-def restore(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -> DraftAnswer:
+def restore(
+    name: str,
+    camera: Camera,
+    image_name: ImageName,
+    daemon: Daemon,
+    address: ClientAddress,
+    given: Person | None = None,
+) -> DraftAnswer:
     """Put an image back that was taken out of a draft."""
-    daemon.commissioning.restore(name, image_name)
+    daemon.commissioning.restore(name, image_name, _somebody(given, address))
     return _answer(daemon, name)
 
 
@@ -288,6 +305,11 @@ def go(name: str, camera: Camera, given: Going, daemon: Daemon, address: ClientA
     """Put the learnt model beside the others, and into service where a pipeline is named: tested first, and audited."""
     by = named(given.by, address)
     return GoneAnswer.model_validate(daemon.commissioning.go(name, given.model, given.pipeline, by))
+
+
+def _somebody(given: Person | None, address: ClientAddress) -> str:
+    """Name who makes a change that programs of before make without a name."""
+    return named((given.by if given else "") or "somebody", address)
 
 
 def _jpeg(data: bytes) -> Response:
