@@ -176,6 +176,13 @@ def test_each_graph_keeps_what_it_was_calibrated_for(model_copy, under_lamp):
     assert methods == ["by_hand", "split_conformal"]
     assert limits_of(model_copy).reject < trained.reject < limits_of(model_copy, "fp16").reject <= limits.reject
     assert [made_from_kept(manifest, name) for name in ("fp32", "fp16")] == [False, True]
+    calibrated(model_copy, under_lamp[:16])
+    calibrated(model_copy, under_lamp[:16], precision="fp16")
+    manifest = Artifact.load(model_copy).manifest
+    assert all(made_from_kept(manifest, name) for name in ("fp32", "fp16"))
+    calibrated(model_copy, under_lamp[:15])
+    manifest = Artifact.load(model_copy).manifest
+    assert [made_from_kept(manifest, name) for name in ("fp32", "fp16")] == [True, False]
 
 
 def test_a_limit_that_may_be_blind_needs_a_reason_and_one_that_stays_needs_none(model_copy, under_lamp, monkeypatch):

@@ -8,7 +8,7 @@ They are kept losslessly at the size of the network, or whole where it sees tile
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,16 +40,17 @@ def made_from_kept(manifest: Manifest, precision: str) -> bool:
     They do not where a person set them, where another graph was calibrated since, or where the images of their own
     calibration were too many to keep.
     """
-    replaced, last = -1, None
-    for number, change in enumerate(manifest.threshold_changes):
-        replaced = number if change.kept else replaced
-        last = (number, change) if change.precision == precision else last
+    changes = manifest.threshold_changes
+    replaced = next((change for change in reversed(changes) if change.kept), None)
+    last = next((change for change in reversed(changes) if change.precision == precision), None)
     if last is None:
-        return replaced < 0
-    number, change = last
+        return replaced is None
     limits = manifest.graphs[precision].calibration
-    written_since = limits is None or limits.values() != change.after.values()  # the graph was exported again
-    return number >= replaced and (change.kept or (change.verb == "teach" and change.images > 0)) and not written_since
+    if limits is None or limits.values() != last.after.values():  # the graph was exported again since
+        return False
+    if last.verb == "teach" and last.images:
+        return replaced is None or changes.index(last) > changes.index(replaced)
+    return last.kept and replaced is not None and last.images_sha256 == replaced.images_sha256
 
 
 def keep_images(
@@ -108,10 +109,10 @@ def can_keep(manifest: Manifest, images: int) -> bool:
     return isinstance(manifest.head, NearestHead) and images <= MAX_KEPT
 
 
-def others_kept(model: Path, kept: Sequence[Kept]) -> list[str]:
-    """Names of the files that a model has among its kept images beside these."""
+def others_kept(model: Path, named: Iterable[str]) -> list[str]:
+    """Names of the files that a model has among its kept images beside those that are named."""
     names = (file.relative_to(model).as_posix() for file in (model / FOLDER).glob("*"))
-    return sorted(set(names) - {one.image for one in kept})
+    return sorted(set(names) - set(named))
 
 
 def _enough(groups: Sequence[int], false_reject_rate: float) -> list[int]:

@@ -328,7 +328,7 @@ def write_thresholds(
         raise BlindLimitError(change.doubts)
     artifact.check_unchanged()
     change = change.model_copy(update={"reason": reason.strip()})
-    manifest = there = artifact.manifest
+    manifest = artifact.manifest
     try:
         if found is not None:
             manifest = manifest.model_copy(update={"views": found.views})
@@ -338,11 +338,19 @@ def write_thresholds(
                 manifest = manifest.model_copy(update={"kept": kept})
         manifest = manifest.model_copy(update={"threshold_changes": [*manifest.threshold_changes, change]})
         manifest = manifest.with_graph(change.precision, calibration=calibration)
-        there = write_manifest(artifact.path, manifest, but=others_kept(artifact.path, manifest.kept))
-    finally:  # of the images that the manifest does not name those of before, or on an error the new ones
-        for name in others_kept(artifact.path, there.kept):
-            (artifact.path / name).unlink(missing_ok=True)
-    return there
+        old = others_kept(artifact.path, (one.image for one in manifest.kept))
+        written = write_manifest(artifact.path, manifest, but=old)
+    except Exception:
+        _remove_others(artifact.path, artifact.manifest)
+        raise
+    _remove_others(artifact.path, written)
+    return written
+
+
+def _remove_others(model: Path, manifest: Manifest) -> None:
+    """Remove kept images that are not the manifest's: those of before, or new ones that could not be written."""
+    for name in others_kept(model, manifest.files):
+        (model / name).unlink(missing_ok=True)
 
 
 def _keep(artifact: Artifact, found: Recalibration) -> list[Kept]:

@@ -271,7 +271,8 @@ def _guarantees(found: Findings) -> dict[str, Any]:
         "seen it: expected, not guaranteed, for the model that ships has learnt from all.",
         "unlabelled": f"Split conformal from {len(limits.scores)} held-out images that nobody has labelled: the rate "
         f"is guaranteed for good parts if at most {percent(limits.most_defective)} of those were defective.",
-        "by_hand": "Set by hand: the rate is what the calibration's scores say of it, and no guarantee.",
+        "by_hand": "Set by hand, or moved by a lesson: the rate is what the calibration's scores say of it, and no "
+        "guarantee.",
         "none": "There are no thresholds yet.",
     }[limits.method]
     head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "what that says")
