@@ -11,7 +11,7 @@ NATIVE := setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f -not 
 # Tests start hundreds of Pythons: without kept bytecode each would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-plugins test-all gpu-first-hour coverage lint docs locks clean
+.PHONY: demo test test-plugins test-all gpu-first-hour coverage mutants lint docs locks clean
 
 # With the daemon, which is the next command of the README.
 demo: $(VENV)/train,daemon.stamp
@@ -37,6 +37,10 @@ test-all: $(VENV)/dev.stamp
 # On a machine with an NVIDIA card: builds, tests and measures within an hour, and writes out/gpu-first-hour.zip to send back.
 gpu-first-hour:
 	@$(PYTHON) -m benchmarks gpu_first_hour --venv $(VENV) $(ARGS)
+
+# Whether tests notice small changes of the code: other ones each week.
+mutants: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m benchmarks mutate --sample 60 --seed $$(date -u +%G%V) $(ARGS)
 
 # Lines that no quick test and none of faults runs, processes that tests start left out: a page in build/coverage.
 coverage: $(VENV)/dev.stamp

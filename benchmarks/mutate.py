@@ -2,6 +2,7 @@
 
     python -m benchmarks mutate                            # 300 of the Python files below
     python -m benchmarks mutate --only handshake --count 40
+    python -m benchmarks mutate --sample 60 --seed 202649   # what continuous integration does once a week
     python -m benchmarks mutate --native --count 20        # of the C++; each one is compiled
 
 A mutant is killed where a test fails, or takes far longer than without it. One that survives is a hole in the tests,
@@ -58,6 +59,7 @@ TESTS = {
     "calibration/outliers": "outliers",
     "calibration/two_sample": "two_sample",
     "calibration/unlabelled": "calibration | screen",
+    "calibration/volumes": "volumes",
     "calibration/*": "calibration | group_conformal",
     "heads/describe": "heads kinds",
     "heads/local": "golden | workers",
@@ -73,6 +75,8 @@ TESTS = {
     "kernels/backend": "native kernels_grouped",
     "kernels/nearest": "kernels_nearest kernels_prescan | kernels_memory",
     "kernels/*": "kernels_windows kernels_grouped kernels_images | kernels_coreset kernels_maps | kernels_nearest",
+    "adapt/finalize": "volumes | cross_conformal",
+    "adapt/teach/defects": "known_defects",
     "adapt/memory_bank/*": "feature_metric feature_scale | memory_bank | usual_scores cross_conformal",
     "sinks/queued": "queued_sink",
     "triggers/handshake": "handshake | triggers_modbus",
@@ -351,7 +355,7 @@ def table(results: Sequence[tuple[Mutant, str]]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks mutate", description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--sample", "--count", dest="count", type=int, default=300, help="draw so many at random")
     parser.add_argument("--only", default="", metavar="NAME", help="of files whose path contains this")
     parser.add_argument("--native", action="store_true", help="of the C++")
     given = parser.parse_args(arguments)

@@ -420,6 +420,9 @@ def test_scans_of_one_part_are_one_group_of_the_thresholds():
     assert found.reject == pytest.approx(19 * (1 + MARGIN)) and found.groups == parts
     each = good.calibrate(0.1, None, paths=paths).volumes
     assert each.reject == pytest.approx(18 * (1 + MARGIN)) and each.groups == []
+    # Scans of one part are too few for a limit of volumes, though there are parts enough for one of images.
+    paths[20:] = [Path(f"{number}.png") for number in range(18)]
+    assert good.calibrate(0.1, None, groups=[0] * 20 + list(range(1, 19)), paths=paths).volumes is None
 
 
 def test_volumes_are_scored_in_the_order_of_their_slices_and_incomplete_ones_are_not():
