@@ -37,6 +37,7 @@ def test_points_count_what_lies_above_their_limits(scores):
 def test_groups_support_as_many_rates_as_there_are_groups(scores):
     good, _ = scores
     assert [point.rate for point in operating_points(good, np.repeat(range(12), 5).tolist())] == [0.1, 0.2]
+    assert [point.rate for point in operating_points(good[:19])] == [0.05, 0.1, 0.2]  # just enough for 5 %
 
 
 def cost_of(limit, good, defects, costs):
