@@ -14,6 +14,7 @@ from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.pairs import joined  # noqa: E402
 from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates  # noqa: E402
 from edgead.workstation.methods.method import Course  # noqa: E402
+from edgead_height.lsfa import detector  # noqa: E402
 from edgead_height.lsfa.detector import Lsfa  # noqa: E402
 from edgead_height.lsfa.losses import Bank, Banks, Features, adaptation_loss  # noqa: E402
 from edgead_height.lsfa.network import patches_of  # noqa: E402
@@ -50,6 +51,45 @@ def test_each_modality_is_a_layer_of_its_own():
         (colour, height), (same, changed) = method.adapted(pixels), method.adapted(other)
     assert colour.shape == height.shape == (2, method.adapted.width, 8, 8)
     assert torch.equal(colour, same) and not torch.allclose(height, changed)
+
+
+def test_what_ships_adapts_the_features():
+    method = build()
+    pixels = torch.from_numpy(np.stack(images(2))).permute(0, 3, 1, 2)
+    blocks = method.adapted.adaptors.colour, method.adapted.adaptors.height
+    with torch.no_grad():
+        scaled = method.adapted.scaled(method.adapted.raw(pixels))
+        for which, (found, block) in enumerate(zip(method.adapted(pixels), blocks, strict=True)):
+            torch.testing.assert_close(patches_of(found), block(patches_of(scaled[:, which])))
+            assert not torch.allclose(found, scaled[:, which], rtol=0.01, atol=0.01)
+
+
+def test_the_turned_view_lies_as_the_upright_one(monkeypatch):
+    """An image that half a turn leaves as it was: at each place lies what was learnt of the place opposite."""
+    seen = []
+
+    def noted(adaptors, features, banks):
+        seen.append((features, [bank.size for bank in banks]))
+        return next(adaptors.parameters()).sum()
+
+    monkeypatch.setattr(detector, "adaptation_loss", noted)
+    build(steps=1, bank_patches=7)._adapt([(image + image[::-1, ::-1]) / 2 for image in images()], Course())
+    ((features, sizes),) = seen
+    torch.testing.assert_close(features.turned, features.colour.flip(1))
+    assert not torch.allclose(features.turned, features.colour, atol=0.1)
+    assert sizes == [7, 7, 100, 100]
+
+
+def test_it_learns_with_the_settings_that_it_names(monkeypatch):
+    made = []
+
+    def noted(parameters, **options):
+        made.append(options)
+        return torch.optim.SGD(parameters, lr=1e-3)
+
+    monkeypatch.setattr(torch.optim, "AdamW", noted)
+    build(steps=1)._adapt(images(), Course())
+    assert made == [{"lr": 3e-4, "betas": (0.9, 0.95)}]
 
 
 def test_what_is_learnt_lowers_the_loss():

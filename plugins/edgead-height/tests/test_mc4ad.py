@@ -14,7 +14,7 @@ from command_line import run_here  # noqa: E402
 from edgead import Detector  # noqa: E402
 from edgead.artifact.inputs import Relief  # noqa: E402
 from edgead.artifact.manifest import Preprocessing  # noqa: E402
-from edgead.artifact.relief import channels_of, surface_of  # noqa: E402
+from edgead.artifact.relief import add_heights, channels_of, surface_of  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates  # noqa: E402
 from edgead.workstation.trainer import loop  # noqa: E402
@@ -115,6 +115,22 @@ def test_the_network_reads_millimetres():
     np.testing.assert_allclose(found[2], 2 * found[0], atol=1e-4 * scale)
     np.testing.assert_allclose(found[3], -found[0], atol=1e-4 * scale)
     assert scale > 1e-4
+
+
+def test_a_dent_is_learnt_as_too_low_and_a_bump_as_too_high():
+    method, good, alike = build(steps=200, batch_images=4, learning_rate=3e-3, smooth_share=1.0), good_maps(), []
+    method.fit(good)
+    for seed in range(8):
+        push = smooth_push(SIZE, 0.5, np.random.default_rng(seed))[..., 2]
+        with torch.no_grad():
+            back = method.network(torch.from_numpy(add_heights(good[0], push, method._relief))[None])[0].numpy()
+        moved = push.reshape(SIZE[0] // SHRINK, SHRINK, -1, SHRINK).mean(axis=(1, 3))
+        alike.append(np.corrcoef(back.ravel(), -moved.ravel())[0, 1])
+    assert np.mean(alike) > 0.4  # 0.76; of targets with the other sign below 0
+
+
+def test_surfaces_are_cut_as_the_authors_cut_them():
+    assert (PARTS, MOVED) == (64, 32)
 
 
 def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, monkeypatch):
