@@ -327,9 +327,11 @@ class DraftMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(lesson["state"] == "ready" for lesson in self.lessons()))
     @rule(who=WHO, accept=st.booleans())
     def decide_on_the_lesson(self, who, accept):
-        what = "accept" if accept else "discard"
+        what, before = "accept" if accept else "discard", self.status()["thresholds"]
         if self.studio.ask("POST", f"/api/lessons/parts/{what}", json={"by": who}).status_code == 200:
             self.acknowledged.append((f"{what} lesson", None))
+            # What was taught here scores as before: no limit moves, whoever has set or calibrated it.
+            assert self.status()["thresholds"] == before
 
     # What holds
 
