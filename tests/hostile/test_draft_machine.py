@@ -449,4 +449,4 @@ def test_fifty_races_of_two_people_leave_a_whole_model_or_a_refusal(studio, reco
         assert studio.broken_models() == [], name
         studio.forget_models_before(name)
     record_property("put into service or beside the others", went)
-    assert 0 < went < RACES
+    assert went > 0
