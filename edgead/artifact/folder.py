@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -238,7 +237,8 @@ def check_destination(destination: Path) -> None:
         raise ArtifactError(f"{destination} is inside the model {around}: name another place")
     parent = next(folder for folder in destination.absolute().parents if folder.exists())
     try:
-        Path(tempfile.mkdtemp(prefix=".edgead-", dir=parent)).rmdir()
+        with unfinished_folder(parent / "edgead"):
+            pass
     except OSError as error:
         raise ArtifactError(f"{destination}: nothing can be written in {parent} ({error.strerror})") from error
 

@@ -141,7 +141,7 @@ def run_daemon(site: str) -> None:
 
 
 def run_learning_daemon(site: str) -> None:
-    """Be the daemon on a slow disk, with learning and teaching that copy a model and take no time.
+    """Be the daemon on a slow disk; its learning and teaching copy a model, and take no time.
 
     The model that is learnt lies in the folder `learnable`. Where there is a file `die`, whoever puts a model into
     service kills the daemon after as many steps of the file system as stand there.
@@ -152,15 +152,20 @@ def run_learning_daemon(site: str) -> None:
     folder = Path(site).parent
     draft_work.Learner = partial(CopyingLearner, folder / "learnable")  # type: ignore[misc,assignment]
     LessonProcess.run = teach_by_copying  # type: ignore[method-assign]
-    rmdir = os.rmdir
-
-    def slow_rmdir(*arguments: Any, **options: Any) -> None:
-        time.sleep(0.03)
-        rmdir(*arguments, **options)
-
-    os.rmdir = slow_rmdir
+    # The slow disk: what two people ask for at once takes place at once.
+    os.rmdir = slow(os.rmdir, 1.0, lambda path: Path(path).name == "model")
+    os.mkdir = slow(os.mkdir, 0.25, lambda path: "/models/" in str(path))
     die_on_the_way(folder / "die")
     run_daemon(site)
+
+
+def slow(step: Any, by_s: float, where: Any) -> Any:
+    def run(path: Any, *arguments: Any, **options: Any) -> None:
+        if where(path):
+            time.sleep(by_s)
+        step(path, *arguments, **options)
+
+    return run
 
 
 class CopyingLearner:
@@ -230,6 +235,8 @@ def die_on_the_way(file: Path) -> None:
         try:
             return go(self, *arguments)
         finally:
+            if file.exists():
+                file.write_text(str(way.left))
             way.left = -1
 
     Commissioning.go = went  # type: ignore[method-assign]

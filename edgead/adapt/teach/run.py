@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -41,6 +40,7 @@ from edgead.calibration.blind import BlindLimitError, doubts
 from edgead.calibration.conformal import raised
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
+from edgead.files.atomic import unfinished_folder
 from edgead.files.disk import writing
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, NearestHead
 
@@ -106,15 +106,11 @@ def new_version(path: Path, output: Path | None = None) -> Iterator[Path]:
             yield draft
         return
     check_destination(path)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        with writing(path):
-            shutil.copytree(path, draft, dirs_exist_ok=True)
-            yield draft
-            sync_tree(draft)
-            keep_and_replace(path, draft)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with unfinished_folder(path) as draft, writing(path):
+        shutil.copytree(path, draft, dirs_exist_ok=True)
+        yield draft
+        sync_tree(draft)
+        keep_and_replace(path, draft)
 
 
 def undo(path: Path) -> Artifact:
