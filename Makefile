@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test test-plugins test-all gpu-first-hour coverage mutants lint docs locks clean
 
 # With the daemon, which is the next command of the README.
-demo: $(VENV)/train,daemon.stamp
+demo: $(VENV)/daemon.stamp
 	$(VENV)/bin/edgead demo --output out/demo --preset $(PRESET) $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/dev.stamp

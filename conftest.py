@@ -109,8 +109,8 @@ def line_data(once: Once) -> Path:
 def trained_model(line_data: Path, once: Once) -> Path:
     """A small patchcore artifact; tests that change it copy it with `model_copy`."""
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
     good = GoodImages(line_data, false_reject_rate=0.05)

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.panel_sets import JUDGED, PanelSet, add_panel_arguments, find_sets
 from edgead.adapt.finalize import GoodScores
+from edgead.adapt.methods import find_preset
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.blind import MAX_REJECTED, doubts, rise, shift
@@ -28,7 +29,6 @@ from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.images.files import list_images, load_image
 from edgead.images.likeness import Look, likeness_warnings, look_of
-from edgead.workstation.methods import find_preset
 
 # Images of each other set, and defective ones of the own.
 MEASURED = 40
@@ -194,8 +194,8 @@ def measure(data: PanelSet, sets: list[PanelSet], work: Path) -> dict[str, Image
 
 
 def _trained(data: PanelSet, work: Path) -> Path:
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     model = work / "models" / data.name
     if not model.is_dir():

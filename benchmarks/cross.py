@@ -48,8 +48,8 @@ class Features:
     def __init__(self, data: PanelSet, preset: str):
         import torch
 
+        from edgead.adapt.methods.patchcore import PatchCore
         from edgead.workstation.backbones.pyramid import each_batch
-        from edgead.workstation.methods.patchcore.detector import PatchCore
         from edgead.workstation.trainer.device import CPU, use_cores
 
         use_cores()
@@ -72,7 +72,7 @@ class Features:
         """Learn from some of the good images as `edgead train` does."""
         import torch
 
-        from edgead.workstation.methods.patchcore.detector import PatchCore
+        from edgead.adapt.methods.patchcore import PatchCore
         from edgead.workstation.trainer.device import CPU
 
         model = PatchCore.from_settings({**self.settings, "seed": seed})

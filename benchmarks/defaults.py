@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from edgead.adapt.methods import METHODS, find_preset
 from edgead.dataset.folders import find_good_images
 from edgead.dataset.images import Images
-from edgead.workstation.methods import METHODS, find_preset
 from edgead.workstation.methods.validation import DrawnTest, score_images
 
 DEEP = {"layers": ("stride16", "stride32")}

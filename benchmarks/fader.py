@@ -23,12 +23,12 @@ from torch import nn
 from benchmarks.panel_measures import escapes_at
 from benchmarks.panel_settings import read_pair
 from edgead import kernels, metrics
+from edgead.adapt.methods.patchcore import PatchCore
 from edgead.artifact.preprocess import preprocess
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.images.files import load_image, write_image
 from edgead.synthetic import DEFECTS, render
 from edgead.synthetic.line import part_seed
-from edgead.workstation.methods.patchcore.detector import PatchCore
 from edgead.workstation.methods.validation import score_images
 from edgead_reconstruction.fader.detector import Fader
 

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 
 from edgead import kernels
+from edgead.adapt.methods.patchcore import PatchCore
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.images import Images
-from edgead.workstation.methods.patchcore.detector import PatchCore
-from edgead.workstation.methods.patchcore.network import PatchFeatures
+from edgead.workstation.backbones.patch_features import PatchFeatures
 
 Array = npt.NDArray[np.float32]
 

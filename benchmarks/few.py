@@ -46,8 +46,8 @@ def main(arguments: list[str]) -> None:
 
 def measure(data: PanelSet, count: int, seed: int) -> tuple[float, float, float, float]:
     """Rate asked for, image AUROC, share of good images rejected and of defects passed, of one draw."""
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     with tempfile.TemporaryDirectory() as work:
         good = Path(work) / "good"

@@ -19,14 +19,14 @@ import torch
 
 from benchmarks.few import draw, grouped
 from benchmarks.panel_sets import JUDGED, PanelSet, add_panel_arguments, find_sets
+from edgead.adapt.methods import find_preset
+from edgead.adapt.methods.patchcore import PatchCore
 from edgead.dataset.folders import find_test_images
 from edgead.dataset.images import Images
 from edgead.files.atomic import write_whole
 from edgead.heads.nearest import BANK, NearestHead, NearestScorer
 from edgead.heads.patches import USUAL
 from edgead.metrics.ranking import auroc
-from edgead.workstation.methods import find_preset
-from edgead.workstation.methods.patchcore.detector import PatchCore
 
 
 class Curves:

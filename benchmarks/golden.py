@@ -23,9 +23,9 @@ import torch
 import yaml
 
 from edgead import metrics
+from edgead.adapt.methods import METHODS, find_preset
 from edgead.artifact.preprocess import preprocess
 from edgead.images.files import list_images, load_image
-from edgead.workstation.methods import METHODS, find_preset
 from edgead.workstation.methods.golden import Golden
 
 # Pixels in x and y, degrees.

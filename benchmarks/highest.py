@@ -37,9 +37,9 @@ def main(arguments: list[str]) -> None:
 
 def measure(data: PanelSet, draw: int, count: int) -> str:
     """Train on good images with so many defects among them; the row of what is named."""
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
-    from edgead.workstation.training.preset import preset_settings
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
+    from edgead.adapt.training.preset import preset_settings
 
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "good"

@@ -22,12 +22,12 @@ import torch
 from benchmarks.panel_sets import LABELS, PanelSet, add_panel_arguments, find_sets
 from benchmarks.panel_settings import read_pair
 from edgead import metrics
+from edgead.adapt.methods.method import Method, Trained
+from edgead.adapt.methods.patchcore import PatchCore
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.dataset.images import Images
 from edgead.images.files import load_image
-from edgead.workstation.methods.method import Method, Trained
-from edgead.workstation.methods.patchcore.detector import PatchCore
 from edgead.workstation.methods.validation import score_images
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead_foundation.inp_lite import InpLite

@@ -92,9 +92,9 @@ def sets_of(options: argparse.Namespace) -> list[tuple[str, Callable[[Path], Kin
 
 def trained(data: KindSet, model: Path, preset: str) -> Path:
     """A model of the good images of a set; one that is there is taken as it is."""
-    from edgead.workstation.methods import find_preset
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.methods import find_preset
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     if not model.exists():
         images = GoodImages(data.folder, data.good, group=str(data.groups))

@@ -118,8 +118,8 @@ class Seen:
 
 def see(data: PanelSet, work: Path) -> Seen:
     """Train, and look at every image once; what is in the folder for work already is taken from there."""
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     model, cache = work / "models" / data.name, work / "features" / f"{data.name}.npz"
     if not model.is_dir():

@@ -51,8 +51,8 @@ def main(arguments: list[str]) -> None:
 
 def measure_setting(data: PanelSet, setting: Setting, model: Path) -> dict[str, Any]:
     """Train, export and calibrate a model at `model`, judge the test set as shipped, and time frames."""
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     started = time.perf_counter()
     good = GoodImages(data.folder, group=data.group)

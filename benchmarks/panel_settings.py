@@ -14,7 +14,7 @@ from benchmarks.panel_sets import PanelSet
 from edgead.dataset.folders import find_good_images
 
 if TYPE_CHECKING:
-    from edgead.workstation.training.good_images import Proportions
+    from edgead.adapt.training.good_images import Proportions
 
 # A comma separates settings unless it stands in a list: layers=[stride8,stride16].
 _COMMA = re.compile(r",(?![^\[]*\])")
@@ -36,7 +36,7 @@ class Setting:
         """The settings as `edgead train` has them for these images."""
         if self.own_size or "fill" not in self.settings:
             return self.settings
-        from edgead.workstation.training.good_images import keep_proportions
+        from edgead.adapt.training.good_images import keep_proportions
 
         return keep_proportions(self.settings, _proportions(data))
 
@@ -77,7 +77,7 @@ def build_settings(presets: Sequence[str], changes: Sequence[str] = ()) -> list[
 
 
 def _resolve(text: str, changes: Sequence[str]) -> Setting:
-    from edgead.workstation.methods import METHODS, find_preset
+    from edgead.adapt.methods import METHODS, find_preset
 
     name, colon, given = text.partition(":")
     chosen = dict(map(read_pair, _COMMA.split(given))) if given else {}
@@ -92,7 +92,7 @@ def _resolve(text: str, changes: Sequence[str]) -> Setting:
 
 @cache
 def _proportions(data: PanelSet) -> Proportions:
-    from edgead.workstation.training.good_images import find_proportions
+    from edgead.adapt.training.good_images import find_proportions
 
     return find_proportions(find_good_images(data.folder))
 

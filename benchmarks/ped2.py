@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from edgead.export.build import write_draft
 from scipy.ndimage import gaussian_filter1d
 
 from benchmarks.panel_settings import read_pair
 from edgead import kernels, metrics
+from edgead.adapt.build import write_draft
+from edgead.adapt.methods import METHODS, find_preset
 from edgead.artifact.folder import Artifact
 from edgead.artifact.preprocess import preprocess
 from edgead.detector import Detector
 from edgead.images.files import list_images, load_image, write_image
 from edgead.images.sheet import strip
-from edgead.workstation.methods import METHODS, find_preset
 from edgead.workstation.trainer.checkpoint import Checkpoint
 from edgead_video.memoryout.detector import MemoryOut
 from edgead_video.sheet import draw_chart

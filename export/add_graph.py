@@ -9,9 +9,12 @@ from edgead.export.calibration_images import find_calibration_images
 from edgead.export.precision import TOLERANCES, PrecisionPlan, add_precision, check_for
 from edgead.export.rewrite import rewrite_graph
 
+from edgead.adapt.training.again import learn_again
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
+
+PATCHCORE = "patchcore"
 
 
 def add_graph(
@@ -24,6 +27,8 @@ def add_graph(
     progress: StageProgress = no_progress,
 ) -> Artifact:
     """Write a graph of the artifact at `path`; see `edgead.export.precision.add_precision`.
+
+    A patchcore model has one precision, in which it was learnt: in another one it is learnt again from its images.
 
     Parameters
     ----------
@@ -44,6 +49,9 @@ def add_graph(
     ExportError
         The new graph's scores are too far from those of the one before, or of fp32; nothing changes then.
     """
+    artifact = Artifact.load(path)
+    if artifact.manifest.detector == PATCHCORE and data is not None:
+        return learn_again(path, plan.precision, data, normal_dir=normal_dir, group=group, progress=progress)
     if plan.precision == "fp32":
         of_images = {"data": data, "normal_dir": normal_dir, "group": group}
         _check_fp32({**of_images, "tolerance": plan.tolerance, "float_layers": plan.float_layers})
@@ -58,7 +66,6 @@ def add_graph(
             f"trained on, as in `edgead export {path} DATA --precision {plan.precision}` or "
             f"model.export({plan.precision!r}, 'good/')"
         )
-    artifact = Artifact.load(path)
     check_for(artifact, plan.precision)
     images = find_calibration_images(artifact, data, normal_dir, group=group, progress=progress)
     return add_precision(path, plan, images, progress=progress)

@@ -1,48 +1,174 @@
-"""The frozen backbones that the package carries for devices: `python -m edgead.export.backbone fast`."""
+"""Frozen backbones as ONNX: those that the package carries (`python -m edgead.export.backbone`), and any of torch.
+
+A graph takes an image and what good images teach (scale and metric), and gives patch features. Nothing learnt is in
+it: one file serves every product. The int8 graphs are quantised once, over the ranges that noise of all scales and
+contrasts brings about; see benchmarks/RESULTS.md for how they compare with the ranges of good images.
+"""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import json
-import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgead.export.build import software_versions
-from edgead.export.graph import export_onnx
+import cv2
+import numpy as np
+import onnx
+import torch
+from edgead.export.float16 import to_float16
+from edgead.export.graph import trace
+from edgead.export.quantize import EXTREMES, SCHEMES, measure_ranges, quantize
+from edgead.export.rounding import second_moments
+from onnx import numpy_helper
+from safetensors.torch import save as serialize
 
-from edgead.adapt.frozen_backbone import PACKAGED
-from edgead.artifact.manifest import GraphRecord, Manifest
-from edgead.artifact.onnx_file import with_properties
-from edgead.workstation.methods import find_preset
-from edgead.workstation.methods.patchcore.detector import PatchCore
+from edgead.adapt.frozen_backbone import DESCRIPTION, LAYERS, LITE, PACKAGED, PAIRS, WEIGHTS_OF, FrozenBackbone
+from edgead.artifact.inputs import Preprocessing
+from edgead.artifact.onnx_file import with_constants
+from edgead.workstation.backbones.patch_features import PatchFeatures
+from edgead.workstation.backbones.pretrained import build_backbone, layer_shapes
+
+# Sides of the images that a graph with free sides is traced with, and those of the noise.
+_TRACED, _NOISE = (448, 320), (448, 448)
+_NOISE_IMAGES = 24
+_WEIGHTS = "weights.safetensors"
+_OF_PAIRS = f"{WEIGHTS_OF}{WEIGHTS_OF}"
+_FREE = (16, 512)  # of a graph's sides, in steps of 16 pixels
 
 
-def write_backbone(preset: str, folder: Path = PACKAGED) -> None:
-    """Write `PRESET.onnx` and `PRESET.json`: the untrained graph of a patchcore preset, and how to use it."""
-    detector = PatchCore.from_settings(find_preset("patchcore", preset))
-    record = GraphRecord(arrays=tuple(detector.graph_arrays))
-    manifest = Manifest.draft(detector.name, detector.preprocessing, detector.head, graphs={"fp32": record})
-    with tempfile.TemporaryDirectory() as work:
-        exported = Path(work) / "model.onnx"
-        export_onnx(detector.network, exported, manifest)
-        graph = with_properties(exported.read_bytes(), {})
-    description = {
-        "sha256": hashlib.sha256(graph).hexdigest(),
-        "channels": detector.notes["channels"],
-        "settings": detector.settings(),
-        "preprocessing": detector.preprocessing.model_dump(mode="json"),
-        "head": detector.head.model_dump(mode="json"),
-        "versions": software_versions(),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{preset}.onnx").write_bytes(graph)
-    (folder / f"{preset}.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+def patch_network(
+    name: str,
+    layers: Sequence[str],
+    image_size: tuple[int, int],
+    *,
+    weights: Path | None = None,
+    pretrained: bool = True,
+    channels: int = 3,
+) -> PatchFeatures:
+    """Build the torch network of patch features of a backbone, untaught; see `build_backbone` for the parameters."""
+    backbone = build_backbone(
+        name, layers, image_size=image_size, weights=weights, pretrained=pretrained, channels=channels
+    )
+    channels_of = [shape[0] for shape in layer_shapes(backbone, image_size)]
+    return PatchFeatures(backbone, channels_of, damp_length=True, whiten=True).eval()
+
+
+def export_backbone(network: PatchFeatures, spec: Preprocessing, precision: str = "fp32") -> FrozenBackbone:
+    """Export a network of torch for inputs of one kind and size.
+
+    Parameters
+    ----------
+    network : PatchFeatures
+    spec : Preprocessing
+    precision : {"fp32", "fp16", "int8", "int8_symmetric"}
+
+    Returns
+    -------
+    FrozenBackbone
+    """
+    model = trace(network, list(network.learnt), spec)
+    channels = tuple(network.channels)
+    return FrozenBackbone(in_precision(model, precision, channels).SerializeToString(), channels, precision)
+
+
+def write_weights(network: PatchFeatures, folder: Path) -> None:
+    """Write the weights of a network, without what good images teach."""
+    weights = {name: each for name, each in network.state_dict().items() if name not in network.learnt}
+    (folder / _WEIGHTS).write_bytes(serialize(weights))
+
+
+def in_precision(model: onnx.ModelProto, precision: str, channels: tuple[int, ...]) -> onnx.ModelProto:
+    """Give the graph of a backbone in another precision."""
+    if precision == "fp32":
+        return model
+    neutral = FrozenBackbone(b"", channels).neutral
+    if precision == "fp16":
+        return _with_inputs(to_float16(_with_constants(model, neutral)), model)
+    taught, images = _with_constants(_with_sides(model), neutral), noise()
+    ranges = measure_ranges(taught, images, EXTREMES, lambda done, total: None)
+    return quantize(model, ranges, SCHEMES[precision], moments=second_moments(taught, images))
+
+
+def _with_constants(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    return onnx.load_from_string(with_constants(model.SerializeToString(), arrays))
+
+
+def _with_inputs(model: onnx.ModelProto, of: onnx.ModelProto) -> onnx.ModelProto:
+    """Make constants inputs again that are inputs of another graph."""
+    inputs = {one.name: one for one in of.graph.input}
+    constants = [tensor for tensor in model.graph.initializer if tensor.name not in inputs]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)
+    del model.graph.input[:]
+    model.graph.input.extend(inputs.values())
+    return model
+
+
+def noise() -> list[np.ndarray]:
+    """Images of noise, uint8 RGB, grey and coloured, of grains from 1 to 32 pixels and of five contrasts."""
+    rng = np.random.default_rng(0)
+    height, width = _NOISE
+    found = []
+    for number in range(_NOISE_IMAGES):
+        grain = 2 ** (number % 6)
+        drawn = rng.normal(size=(height // grain, width // grain, 3 if number % 2 else 1)).astype(np.float32)
+        drawn = np.broadcast_to(drawn, (*drawn.shape[:2], 3))
+        spread = cv2.resize(np.ascontiguousarray(drawn), (width, height), interpolation=cv2.INTER_CUBIC)
+        found.append(np.clip(128 + spread * (20 + 15 * (number % 5)), 0, 255).astype(np.uint8))
+    return found
+
+
+def _with_sides(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Fix free sides of the image to those of the noise."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for side, length in zip(fixed.graph.input[0].type.tensor_type.shape.dim[1:3], _NOISE, strict=True):
+        side.dim_value = length
+    return fixed
+
+
+def write_packaged(folder: Path = PACKAGED) -> None:
+    """Write the backbones of the package: fp32 and int8, and the nodes of fp32 for colours with relief."""
+    described = {}
+    for name in LITE:
+        spec = Preprocessing(image_size=_TRACED)
+        network = patch_network(name, LAYERS, _TRACED)
+        fp32 = trace(network, list(network.learnt), spec, free=_FREE)
+        pairs_of = patch_network(name, LAYERS, _TRACED, channels=6)
+        pairs = trace(pairs_of, list(pairs_of.learnt), spec.model_copy(update={"colour": "rgb_relief"}), free=_FREE)
+        _share_weights(pairs, fp32)
+        files = {"fp32": fp32, PAIRS: pairs, "int8": in_precision(fp32, "int8", tuple(network.channels))}
+        hashes = {}
+        for kind, model in files.items():
+            del model.graph.value_info[:]
+            content = model.SerializeToString(deterministic=True)
+            (folder / f"{name}.{kind}.onnx").write_bytes(content)
+            hashes[kind] = hashlib.sha256(content).hexdigest()
+        described[name] = {"channels": network.channels, "sha256": hashes}
+    (folder / DESCRIPTION).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+
+def _share_weights(model: onnx.ModelProto, other: onnx.ModelProto) -> None:
+    """Remove the initializers of a network of pairs that the network of one image has too, by its names for them."""
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in other.graph.initializer}
+    named = {tensor.name: tensor.name.replace(_OF_PAIRS, WEIGHTS_OF, 1) for tensor in model.graph.initializer}
+    own = [
+        tensor
+        for tensor in model.graph.initializer
+        if not tensor.name.startswith(_OF_PAIRS)
+        or not np.array_equal(known.get(named[tensor.name], np.nan), numpy_helper.to_array(tensor))
+    ]
+    shared = named.keys() - {tensor.name for tensor in own}
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(own)
+    for node in model.graph.node:
+        node.input[:] = [named[name] if name in shared else name for name in node.input]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m edgead.export.backbone", description=__doc__)
-    parser.add_argument("preset", help="a preset of patchcore")
     parser.add_argument("--folder", type=Path, default=PACKAGED, help="by default that of the package")
-    options = parser.parse_args()
-    write_backbone(options.preset, options.folder)
+    torch.manual_seed(0)
+    write_packaged(parser.parse_args().folder)

@@ -84,7 +84,7 @@ def find_calibration_images(
     DatasetError, CalibrationError, ArtifactError
         No or too few images, or a model without thresholds.
     """
-    limits = artifact.graph("fp32").calibration
+    limits = artifact.learnt_graph.calibration
     if limits is None or FILE not in artifact.manifest.files:
         lacks = "has no thresholds" if limits is None else "does not say what it has learnt from"
         raise ArtifactError(f"{artifact.path} {lacks}: retrain it with `edgead train`")

@@ -13,7 +13,7 @@ from edgead.export.fuse_normalization import share_normalisation
 from torch import Tensor, nn
 
 from edgead.artifact.folder import Artifact
-from edgead.artifact.manifest import Manifest
+from edgead.artifact.manifest import Manifest, Preprocessing
 
 OPSET = 18
 _HOLDER = "network."  # before the names of everything in `_WithInputs`
@@ -33,31 +33,53 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
         Names of input and output and the image size; what it says of the graph is mirrored into metadata_props. Buffers
         of the network that it names as arrays of the fp32 graph become inputs after the image.
     """
-    model = onnx.shape_inference.infer_shapes(_traced(network, manifest), strict_mode=True)
-    _forget_source(model.graph)
-    _name_as_in_network(model.graph)
-    share_normalisation(model)
-    onnx.checker.check_model(model, full_check=True)
+    model = trace(network, manifest.learnt_graph.arrays, manifest.preprocessing, manifest.input, manifest.outputs)
     onnx.helper.set_model_props(model, manifest.graph_properties)
     temporary = path.with_name(f".{path.name}")
     onnx.save(model, temporary)
     temporary.replace(path)
 
 
-def load_graph(artifact: Artifact, precision: str = "fp32") -> onnx.ModelProto:
-    """Load one of the artifact's graphs, with what it takes beside the image as constants in it."""
-    return onnx.load_from_string(artifact.graph(precision).read_whole())
+def load_graph(artifact: Artifact, precision: str | None = None) -> onnx.ModelProto:
+    """Load one of the graphs, by default that which was learnt over, with its arrays as constants in it."""
+    return onnx.load_from_string(artifact.graph(precision or artifact.manifest.learnt_in).read_whole())
 
 
-def _traced(network: nn.Module, manifest: Manifest) -> onnx.ModelProto:
-    arrays = manifest.graphs["fp32"].arrays
+def trace(
+    network: nn.Module,
+    arrays: Sequence[str],
+    spec: Preprocessing,
+    image: str = "image",
+    outputs: Sequence[str] = ("features",),
+    *,
+    free: tuple[int, int] | None = None,
+) -> onnx.ModelProto:
+    """Make the graph of a network.
+
+    Parameters
+    ----------
+    network : nn.Module
+    arrays : sequence of str
+        Buffers that become inputs after the image.
+    spec : Preprocessing
+        Of the image.
+    image : str
+        Name of the first input.
+    outputs : sequence of str
+    free : (int, int), optional
+        The sides of the image are free: multiples of the first number, at most the second number of them.
+    """
     buffers = dict(network.named_buffers())
     # The values are one argument with a form of its own, which must not be there where there are none.
     values: list[tuple[dict[int, Any], ...]] = [({},) * len(arrays)] if arrays else []
-    height, width = manifest.preprocessing.image_size
     # Two images: with one, the exporter would take the batch for a constant.
-    dtype = torch.float32 if manifest.preprocessing.keeps_depth else torch.uint8
-    example = torch.zeros(2, height, width, manifest.preprocessing.channels, dtype=dtype)
+    dtype = torch.float32 if spec.keeps_depth else torch.uint8
+    example = torch.zeros(2, *spec.image_size, spec.channels, dtype=dtype)
+    sides: dict[int, Any] = {0: torch.export.Dim("batch")}
+    if free is not None:
+        step, most = free
+        for side, name in ((1, "rows"), (2, "columns")):
+            sides[side] = step * torch.export.Dim(name, min=2, max=most)
     with warnings.catch_warnings():
         # Notices about torch's and onnxscript's own internals; nothing that a user could act on.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -71,13 +93,18 @@ def _traced(network: nn.Module, manifest: Manifest) -> onnx.ModelProto:
             verbose=False,
             opset_version=OPSET,
             # The exporter calls what a node gives after its operation, which may be the name of an input, such as mean.
-            input_names=[manifest.input, *(f"{_HOLDER}{name}" for name in arrays)],
-            output_names=list(manifest.outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch")}, *values),
+            input_names=[image, *(f"{_HOLDER}{name}" for name in arrays)],
+            output_names=list(outputs),
+            dynamic_shapes=(sides, *values),
             external_data=False,
         )
     assert program is not None  # dynamo=True and no file: the program is returned
-    return program.model_proto
+    model = onnx.shape_inference.infer_shapes(program.model_proto, strict_mode=free is None)
+    _forget_source(model.graph)
+    _name_as_in_network(model.graph)
+    share_normalisation(model)
+    onnx.checker.check_model(model, full_check=free is None)
+    return model
 
 
 class _WithInputs(nn.Module):

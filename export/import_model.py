@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgead.export.build import software_versions
 from edgead.export.foreign import (
     CHANNELS,
     ForeignGraph,
@@ -30,6 +29,7 @@ from edgead.export.foreign import (
 from edgead.export.foreign_facts import Known, known_of
 from edgead.export.foreign_ir import IrGraph
 from edgead.export.foreign_onnx import OnnxGraph
+from edgead.export.versions import export_versions
 
 from edgead.adapt.finalize import CalibrationPlan, GoodScores, complete_artifact
 from edgead.artifact.files import file_sha256
@@ -162,7 +162,7 @@ def import_model(
         head_for(opened.outputs),
         graphs={"fp32": graph.record},
         training={"settings": {}, IMPORTED: opened.facts(graph, known, asked, size is None), **facts},
-        versions=software_versions(),
+        versions=export_versions(),
     )
     with new_artifact(destination) as draft:
         graph.write(draft, manifest, given, opened.outputs)

@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose")
-METRIC, DAMPED = "metric", "squared_length"  # constants of edgead.workstation.methods.patchcore.network
+METRIC, DAMPED = "metric", "squared_length"  # constants of edgead.workstation.backbones.patch_features
 ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from edgead.export.build import software_versions
 from edgead.export.calibration_images import CalibrationImages, RangeImages
 from edgead.export.differences import differences
 from edgead.export.float16 import to_float16
@@ -23,6 +22,7 @@ from edgead.export.int8_search import Found, Int8Search
 from edgead.export.layers import layers, transformer
 from edgead.export.quantize import MAX_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
+from edgead.export.versions import export_versions
 
 from edgead.adapt.finalize import GoodScores, each_measured, write_golden
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
@@ -115,7 +115,7 @@ def add_precision(
             update={
                 "graphs": {**artifact.manifest.graphs, plan.precision: record},
                 "precision": plan.precision if plan.make_default else artifact.manifest.precision,
-                "versions": software_versions(),
+                "versions": export_versions(),
             }
         )
         write_manifest(draft, manifest)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from edgead.export.build import software_versions
 from edgead.export.graph import export_onnx
 from edgead.export.verify import SCORE_TOLERANCE, replay_golden
+from edgead.export.versions import export_versions
 
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.errors import EdgeadError, SettingsError
@@ -56,7 +56,7 @@ def rewrite_graph(path: Path, *, make_default: bool = False) -> Artifact:
         shutil.copytree(path, draft, dirs_exist_ok=True)
         export_onnx(network, draft / "model.onnx", artifact.manifest)
         default = "fp32" if make_default else artifact.manifest.precision
-        changed = {"versions": software_versions(), "precision": default}
+        changed = {"versions": export_versions(), "precision": default}
         manifest = write_manifest(draft, artifact.manifest.model_copy(update=changed))
         parity = replay_golden(Artifact(draft, manifest))
         if not parity.passed:

@@ -71,11 +71,14 @@ class Compared:
 
 
 def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progress: Progress | None = None) -> Parity:
-    """Compare the deployed fp32 detector with the torch network on images, by default the golden ones."""
+    """Compare the deployed detector, in the precision that it learnt in, with the torch network, or what stands for it.
+
+    The images are by default the golden ones.
+    """
     torch_scores = TorchScores(artifact)
-    paths = list(paths) or [artifact.path / golden.image for golden in artifact.graph("fp32").golden]
+    paths = list(paths) or [artifact.path / golden.image for golden in artifact.learnt_graph.golden]
     rows = []
-    with Detector(artifact, precision="fp32") as detector:
+    with Detector(artifact, precision=artifact.manifest.learnt_in) as detector:
         for done, path in enumerate(paths, 1):
             image = detector.read_image(path)
             rows.append(compare(path.name, torch_scores(image), detector, image))
@@ -84,10 +87,10 @@ def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progre
     return _parity(rows)
 
 
-def replay_golden(artifact: Artifact, *, runtime: str = "auto", precision: str = "fp32") -> Parity:
+def replay_golden(artifact: Artifact, *, runtime: str = "auto", precision: str | None = None) -> Parity:
     """Compare a deployed detector with what was recorded when it was built."""
     rows = []
-    with Detector(artifact, runtime=runtime, precision=precision) as detector:
+    with Detector(artifact, runtime=runtime, precision=precision or artifact.manifest.learnt_in) as detector:
         for golden in detector.graph.golden:
             expected_map = np.load(artifact.path / golden.anomaly_map, allow_pickle=False)
             image = detector.read_image(artifact.path / golden.image)
@@ -104,7 +107,7 @@ def compare(
     """
     score, anomaly_map = expected
     measured = detector.measure(image)
-    ours, theirs = detector.graph.calibration, (judge or detector.artifact.graph("fp32")).calibration
+    ours, theirs = detector.graph.calibration, (judge or detector.artifact.learnt_graph).calibration
     assert ours is not None and theirs is not None
     if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
         return Compared(name, measured.image_score, math.inf, math.inf, True)  # max() would pass over a NaN

@@ -155,7 +155,7 @@ def _faults(report: PairReport, artifact: Artifact) -> list[str]:
         faults.append(f"map error {report.map_error:.2g}, allowed {report.map_tolerance:g}")
     if not report.golden_error <= report.score_tolerance:
         faults.append(f"golden scores differ by {report.golden_error:.2g}")
-    if report.precision == "fp32":
+    if report.precision == artifact.manifest.learnt_in:
         if report.verdict_flips:
             faults.append(f"{report.verdict_flips} verdicts differ")
         return faults

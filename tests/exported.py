@@ -25,16 +25,19 @@ def share_tracings(make_once: Callable[[str, Callable[[Path], object]], Path]) -
         return
     import onnx
 
-    trace = graph._traced
+    trace = graph.trace
 
-    def traced(network: Any, manifest: Any) -> Any:
-        key = _key(network, manifest)
+    def traced(network: Any, arrays: Any, *of_inputs: Any, **options: Any) -> Any:
+        key = _key(network, list(arrays), (of_inputs, options))
         if key is None:
-            return trace(network, manifest)
-        folder = make_once(f"traced-{key}", lambda path: _save(trace(network, manifest), path))
+            return trace(network, arrays, *of_inputs, **options)
+        folder = make_once(f"traced-{key}", lambda path: _save(trace(network, arrays, *of_inputs, **options), path))
         return onnx.load(folder / "traced.onnx")
 
-    graph._traced = traced
+    graph.trace = traced
+    backbone = sys.modules.get("edgead.export.backbone")
+    if backbone is not None:
+        backbone.trace = traced
 
 
 def _save(model: Any, folder: Path) -> None:
@@ -42,11 +45,9 @@ def _save(model: Any, folder: Path) -> None:
     (folder / "traced.onnx").write_bytes(model.SerializeToString())
 
 
-def _key(network: Any, manifest: Any) -> str | None:
+def _key(network: Any, arrays: list[str], asked: Any) -> str | None:
     """A hash of all that a tracing depends on; None for a network whose settings cannot be pickled."""
-    arrays = list(manifest.graphs["fp32"].arrays)
-    size = manifest.preprocessing.image_size
-    digest = hashlib.sha256(repr((manifest.input, manifest.outputs, size, arrays, type(network), network)).encode())
+    digest = hashlib.sha256(repr((asked, arrays, type(network), network)).encode())
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         if name not in arrays:  # those are inputs: their values are not in the graph

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgead.workstation.methods import METHODS, find_preset
+from edgead.adapt.methods import METHODS, find_preset
 
 Published = Mapping[tuple[str, str], Mapping[str, tuple[Any, str]]]
 """Settings of (method, preset): the authors' value of each, and the line that has it."""

@@ -289,14 +289,17 @@ print([name for name in ("torch", "onnx") if name in sys.modules])
 
 
 def test_row_6_all_that_images_can_be_is_an_option():
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.good_images import GoodImages
 
     of_method = {"backbone", "layers", "image_size", "memory_bank_size", "seed"}
-    assert set(edgead.TrainOptions.__annotations__) == {one.name for one in fields(GoodImages)} - {"data"} | of_method
+    assert (
+        set(edgead.TrainOptions.__annotations__)
+        == {one.name for one in fields(GoodImages)} - {"data", "facts"} | of_method
+    )
 
 
 def test_row_6_settings_of_the_method_are_refused_before_images_are_read(plugin, line_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgead.workstation.training.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("edgead.adapt.training.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
     for settings, words in (({"windw": 3}, "dummy has no setting windw"), ({"image_size": "x"}, "image_size")):
         with pytest.raises(SettingsError, match=words):
             edgead.train(line_data, tmp_path / "model", detector="dummy", settings=settings)
@@ -314,7 +317,7 @@ def test_row_6_settings_of_the_method_are_refused_before_images_are_read(plugin,
 def test_row_6_an_input_that_is_too_small_is_refused_before_images_are_read(
     plugin, line_data, tmp_path, monkeypatch, detector, preset, smallest
 ):
-    monkeypatch.setattr("edgead.workstation.training.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("edgead.adapt.training.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
     for size in (7, (320, 7)):
         with pytest.raises(SettingsError, match=f"image_size .*7.*{smallest}"):
             edgead.train(line_data, tmp_path / "model", detector=detector, preset=preset, image_size=size)

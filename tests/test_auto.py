@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 
+from edgead.adapt.training import auto  # noqa: E402
+from edgead.adapt.training.auto import LADDER, choose_settings  # noqa: E402
+from edgead.adapt.training.good_images import Proportions, find_proportions, input_size, keep_proportions
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.training import auto  # noqa: E402
-from edgead.workstation.training.auto import LADDER, choose_settings  # noqa: E402
-from edgead.workstation.training.good_images import Proportions, find_proportions, input_size, keep_proportions
 
 
 def write(folder, sizes):

@@ -97,7 +97,7 @@ def test_eval(model, line_data, tmp_path):
 def test_eval_says_where_far_more_good_parts_are_rejected_than_the_limit_is_for(model, line_data, tmp_path):
     shutil.copytree(line_data / "test", tmp_path / "test")
     for path in (tmp_path / "test" / "good").iterdir():
-        cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+        cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
     said = edgead("eval", model, tmp_path).stdout
     assert re.search(r"The limit is for about \d+ % false rejects, and rejects 100 % of these good parts: more", said)
     assert "more than chance. Calibrate on good parts of this production." in said
@@ -136,7 +136,8 @@ def test_predict_names_images_unlike_the_golden_ones(model, line_data, tmp_path)
 def test_eval_and_report_name_images_unlike_the_golden_ones_as_predict_does(model, line_data, tmp_path):
     """And do not advise to calibrate on them."""
     for path in (line_data / "test").rglob("*.jpg"):
-        write_image(tmp_path / "test" / path.parent.name / path.name, 255 - load_image(path)[:200])
+        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)[:200]
+        write_image(tmp_path / "test" / path.parent.name / path.name, cv2.merge(3 * [255 - grey]))
     warning = report("predict", model, tmp_path / "test")["warnings"][0].replace("chipped_edge", "good")  # of the order
     assert "have other proportions (480 x 200 pixels) than the model's golden images (480 x" in warning
     found = edgead("eval", model, tmp_path)
@@ -443,7 +444,7 @@ def test_usage_errors_come_before_images_are_read(line_data, tmp_path, monkeypat
     def refuse(*_arguments, **_settings):
         raise AssertionError("an image was read")
 
-    for module in ("edgead.dataset.folders", "edgead.workstation.training.good_images"):
+    for module in ("edgead.dataset.folders", "edgead.adapt.training.good_images"):
         monkeypatch.setattr(f"{module}.load_image", refuse)
     assert message in refused(monkeypatch, tmp_path, ["train", line_data, "-o", "out", *options])
 
@@ -556,7 +557,7 @@ def test_commands_are_not_broken_at_the_width_of_the_terminal(trained_model, lin
     out = tmp_path / "a long folder name with spaces" / "models of line number seven" / "model"
     shutil.copytree(trained_model, out)
     trained = Artifact.load(out), []
-    monkeypatch.setattr("edgead.workstation.training.from_folder.train_from_folder", lambda *_, **__: trained)
+    monkeypatch.setattr("edgead.adapt.training.from_folder.train_from_folder", lambda *_, **__: trained)
     said = edgead("train", line_data, "-o", out, columns=80).stdout
     assert shlex.join(["edgead", "eval", str(out), str(line_data)]) in said
     assert shlex.join(["edgead", "teach", str(out), "--undo"]) in said
@@ -564,7 +565,7 @@ def test_commands_are_not_broken_at_the_width_of_the_terminal(trained_model, lin
 
 @pytest.mark.parametrize("preset", ["auto", "default"])
 def test_a_destination_is_refused_before_any_work(preset, line_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgead.workstation.training.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
+    monkeypatch.setattr("edgead.adapt.training.preset.preset_settings", lambda *_: pytest.fail("work has begun"))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
     refused = edgead("train", line_data, "-o", tmp_path / "photos", "--preset", preset, code=2)

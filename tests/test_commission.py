@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -13,19 +12,13 @@ from test_cli import edgead
 from test_imports import REFUSE, run
 
 from edgead import Detector
-from edgead.adapt.commission import from_images
-from edgead.adapt.commission.collect import CommissionError, collect, find_blurred, find_odd
-from edgead.adapt.commission.from_images import CommissionPlan
-from edgead.adapt.commission.run import _good_parts, commission
-from edgead.adapt.frozen_backbone import PACKAGED, open_backbone, packaged_backbones
+from edgead.adapt.commission.collect import CommissionError, collect, find_blurred
+from edgead.adapt.commission.run import CommissionPlan, _good_parts, commission
 from edgead.artifact.folder import Artifact
-from edgead.artifact.manifest import Preprocessing
-from edgead.artifact.preprocess import alignment_to, preprocess
-from edgead.calibration.conformal import CalibrationError
-from edgead.dataset.folders import DatasetError, no_progress
+from edgead.artifact.preprocess import alignment_to
+from edgead.dataset.folders import DatasetError
 from edgead.dataset.places import read_ignored
 from edgead.errors import EdgeadError, SettingsError
-from edgead.heads import read_head
 from edgead.images.files import list_images, write_image
 from edgead.synthetic.line import conveyor
 from edgead.types import Frame
@@ -62,69 +55,15 @@ def test_works_without_the_workstation(commissioned):
     assert manifest.detector == "patchcore"
     assert manifest.training["training_images"] == 30
     assert manifest.training["data"] == "synthetic:"
-    assert len(manifest.graphs["fp32"].calibration.scores) == 30
-    assert manifest.graphs["fp32"].calibration.false_reject_rate == 0.1
+    assert len(manifest.learnt_graph.calibration.scores) == 30
+    assert manifest.learnt_graph.calibration.false_reject_rate == 0.1
     training = manifest.training
     assert len(training["highest_images"]) == max(5, training["images_apart"])
-    assert not {*training["highest_images"]} & {*training["commissioned"]["odd"]}
     with Detector.load(commissioned) as detector:
         good = [detector.predict(image).image_score for image, _, _ in conveyor(9, 8, 0.0)]
         flawed = [detector.predict(image).image_score for image, _, defect in conveyor(9, 60, 0.3) if defect]
     assert np.median(flawed) > np.median(good)
     assert not list(commissioned.parent.glob(".*"))
-
-
-def test_scores_like_torch(commissioned):
-    pytest.importorskip("torch", reason="TORCH NOT COMPARED: it needs the workstation's packages")
-    from edgead.export.verify import compare_with_torch
-
-    golden = sorted((commissioned / "golden").glob("*.png"))
-    assert compare_with_torch(Artifact.load(commissioned), golden).passed
-
-
-def sum_of_squares(tensor) -> float:
-    from onnx import numpy_helper
-
-    return float(np.square(numpy_helper.to_array(tensor), dtype=np.float64).sum())
-
-
-@pytest.mark.slow  # exports a network
-def test_the_packaged_graph_is_what_the_export_gives(tmp_path):
-    torch = pytest.importorskip(
-        "torch", reason="THE PACKAGED BACKBONE IS NOT CHECKED: it needs the workstation's packages"
-    )
-    import onnx
-    import onnxruntime
-    from edgead.export.backbone import write_backbone
-
-    assert packaged_backbones() == ["fast"]
-    write_backbone("fast", tmp_path)
-    committed, exported = (json.loads((folder / "fast.json").read_text()) for folder in (PACKAGED, tmp_path))
-    for key, read in (
-        ("channels", list),
-        ("settings", dict),
-        ("preprocessing", Preprocessing.model_validate),
-        ("head", read_head),
-    ):
-        assert read(committed[key]) == read(exported[key])
-    graphs = [(folder / "fast.onnx").read_bytes() for folder in (PACKAGED, tmp_path)]
-    # Names of constants are the exporter's and may change with it; what they hold may not.
-    sums = [sorted(map(sum_of_squares, onnx.load_from_string(graph).graph.initializer)) for graph in graphs]
-    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-6)
-    backbone = open_backbone("fast")
-    image = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), np.uint8)
-    sessions = [onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]) for graph in graphs]
-    given = {"image": image, **backbone.inputs(backbone.neutral())}
-    outputs = [session.run(None, given)[0] for session in sessions]
-    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-4 * np.abs(outputs[1]).max())
-
-    from edgead.workstation.methods.patchcore.detector import PatchCore
-
-    network = PatchCore.from_settings(committed["settings"]).network
-    with torch.inference_mode():
-        raw = network.raw_features(torch.from_numpy(image)).permute(0, 2, 3, 1).numpy()
-    np.testing.assert_allclose(outputs[0] * backbone.raw_factor, raw, rtol=1e-4, atol=1e-4 * np.abs(raw).max())
-    assert backbone.channels == network.channels == [40, 112]
 
 
 def test_a_region_outside_the_image_is_refused_at_the_first_part(tmp_path):
@@ -134,26 +73,28 @@ def test_a_region_outside_the_image_is_refused_at_the_first_part(tmp_path):
     assert list((tmp_path / "parts").iterdir()) == []
 
 
-@pytest.mark.slow
-def test_a_backbone_is_taken_from_a_model(commissioned, tmp_path):
-    again = tmp_path / "again"
-    source = f"{commissioned}/calibration"
-    with pytest.raises(CalibrationError, match="needs"):
-        commission(source, again, CommissionPlan(6, str(commissioned), false_reject_rate=0.1))
-    done = commission("synthetic:?seed=4", again, CommissionPlan(20, str(commissioned), false_reject_rate=0.2))
-    first, second = (Artifact.load(path) for path in (commissioned, again))
-    assert first.graph().read() == second.graph().read()
-    learnt = first.graph().arrays
-    assert list(learnt) == ["mean", "inverse_std", "squared_length", "metric"]
-    for name, file in learnt.items():
-        assert not np.array_equal(file.read(), second.graph().arrays[name].read())
-    assert done.artifact.manifest.training["backbone"] == commissioned.name
+def test_images_are_kept_in_a_folder_that_is_named_from_here(tmp_path, parts, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, image in enumerate(parts):
+        write_image(Path("parts") / f"{number}.png", image)
+    plan = CommissionPlan(10, "fast", false_reject_rate=0.3, keep_images=Path("kept"))
+    assert commission("parts", Path("model"), plan).artifact.manifest.training["training_images"] == 10
+    assert len(list_images(Path("kept"))) == 10
 
 
-def test_an_earlier_model_gives_no_backbone(tmp_path):
-    earlier = Path(__file__).parent / "fixtures" / "tiny_model"
-    with pytest.raises(SettingsError, match=r"by an earlier edgead.*Retrain it, or name a packaged backbone \(fast"):
-        commission("synthetic:", tmp_path / "model", CommissionPlan(backbone=str(earlier)))
+@pytest.mark.parametrize("preset", ["fast", "default"])
+def test_the_same_images_give_the_same_arrays_as_train(tmp_path, parts, preset):
+    for number, image in enumerate(parts):
+        write_image(tmp_path / "parts" / f"{number}.png", image)
+    plan = CommissionPlan(10, preset, false_reject_rate=0.3, keep_images=tmp_path / "kept", group="none")
+    commissioned = commission(str(tmp_path / "parts"), tmp_path / "device", plan).artifact
+    options = ["--preset", preset, "--false-reject-rate", 0.3, "--group", "none", "--precision", "auto"]
+    edgead("train", tmp_path / "kept", "-o", tmp_path / "workstation", *options)
+    trained = Artifact.load(tmp_path / "workstation")
+    assert commissioned.manifest.arrays == trained.manifest.arrays
+    for name in trained.manifest.arrays.values():
+        assert (commissioned.path / name).read_bytes() == (trained.path / name).read_bytes(), name
+    assert commissioned.graph().calibration == trained.graph().calibration
 
 
 def test_places_are_those_of_train(tmp_path, parts):
@@ -212,33 +153,9 @@ def test_a_line_that_stands_still_is_not_waited_for_for_ever(tmp_path, parts):
         collect(still(), tmp_path, 5, patience_s=0.3)
 
 
-def test_an_odd_image_leaves_the_others_in_their_folds(tmp_path, parts, monkeypatch):
-    """Or the metric that a fold is scored in would have learnt from its images."""
-    backbone = open_backbone(next(iter(packaged_backbones())))
-    spec = backbone.manifest(None).preprocessing
-    seen = [preprocess(image, spec) for image in parts[:5]]
-    learnt = []
-    for number, odd in enumerate(([], [3])):
-        monkeypatch.setattr(from_images, "find_odd", lambda scores, odd=odd: odd)
-        draft = tmp_path / str(number)
-        draft.mkdir()
-        manifest, left_out, folds = from_images.learn(
-            draft, backbone.manifest(None), backbone, seen, range(5), no_progress
-        )
-        assert (left_out, manifest.head.folds) == (odd, 5)
-        learnt.append((folds, {name: np.load(draft / file) for name, file in manifest.arrays.items()}))
-    (before, of_all), (after, without) = learnt
-    assert before == after and sorted(before) == [0, 1, 2, 3, 4]
-    np.testing.assert_array_equal(of_all["fold_metrics"], without["fold_metrics"])
-    assert set(np.unique(without["bank_folds"])) == set(after) - {after[3]}
-
-
-def test_odd_ones_out():
-    scores = np.random.default_rng(0).normal(1, 0.05, 50)
-    assert find_odd(scores) == []
-    scores[[3, 40]] = 2.5
-    assert find_odd(scores) == [3, 40]
+def test_blurred_images_are_found():
     assert find_blurred([100.0] * 20) == []
+    assert find_blurred([*[100.0, 98.0, 103.0] * 8, 20.0]) == [24]
 
 
 @pytest.mark.parametrize(
@@ -254,9 +171,11 @@ def test_the_built_in_line_shows_good_parts(source, opened):
     assert _good_parts(source) == opened
 
 
-def test_unknown_backbone(tmp_path):
-    with pytest.raises(SettingsError, match="choose fast"):
-        commission("synthetic:", tmp_path / "model", CommissionPlan(backbone="resnet18"))
+def test_unknown_preset(tmp_path, parts):
+    for number, image in enumerate(parts):
+        write_image(tmp_path / "parts" / f"{number}.png", image)
+    with pytest.raises(SettingsError, match="choose one of fast"):
+        commission(str(tmp_path / "parts"), tmp_path / "model", CommissionPlan(10, "finest", false_reject_rate=0.3))
 
 
 def test_command_warns(tmp_path, parts):

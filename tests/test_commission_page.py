@@ -15,8 +15,7 @@ from fake_daemon import FakeDaemon
 from http_side import served
 from patience import wait_for, wait_until
 
-from edgead.adapt.commission.from_images import CommissionPlan
-from edgead.adapt.commission.run import commission
+from edgead.adapt.commission.run import CommissionPlan, commission
 from edgead.artifact.folder import Artifact
 from edgead.dataset.places import read_ignored, read_region
 
@@ -154,7 +153,9 @@ def test_the_whole_way_from_the_camera_to_the_model_in_service(browser, first_mo
             judged = daemon.pipeline()["judged"]
             expect(page.locator("#commission-result")).to_be_visible(timeout=LEARNING_MS)
             assert daemon.pipeline()["judged"] > judged  # the line went on
-            expect(page.locator("#commission-words")).to_contain_text("Expect about 1 good part in 5")
+            expect(page.locator("#commission-words")).to_contain_text(
+                "About 1 good part in 5 will be rejected (about 20 %, from 23"
+            )
             page.locator("#commission-result").scroll_into_view_if_needed()
             shot(page, shots, "5-result")
             page.get_by_role("button", name="Put it into service").click()

@@ -7,18 +7,18 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 
-from edgead.export.build import write_draft  # noqa: E402
 from edgead.export.calibration_images import find_calibration_images  # noqa: E402
 
 from edgead import Detector  # noqa: E402
+from edgead.adapt.build import write_draft  # noqa: E402
+from edgead.adapt.training.from_folder import cross_validate, train_from_folder
+from edgead.adapt.training.good_images import GoodImages  # noqa: E402
 from edgead.artifact.folder import Artifact, ArtifactError  # noqa: E402
 from edgead.dataset.images import Images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image  # noqa: E402
 from edgead.synthetic import write_dataset  # noqa: E402
 from edgead.workstation.methods.mvg.detector import Mvg  # noqa: E402
-from edgead.workstation.training.from_folder import cross_validate, train_from_folder
-from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

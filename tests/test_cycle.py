@@ -292,9 +292,9 @@ def test_what_makes_no_sense_of_it_is_refused(model: Path, detector: Detector, t
 
     from edgead.adapt.recalibrate import AskedRates, recalibrate
     from edgead.adapt.teach.run import TeachPlan, teach
+    from edgead.adapt.training.good_images import GoodImages
     from edgead.report.folder import report_folder
     from edgead.workstation.methods.cycle import Cycle
-    from edgead.workstation.training.good_images import GoodImages
 
     write_frames(tmp_path / "good", frames_of(3, 4))
     paths = sorted((tmp_path / "good").iterdir())

@@ -116,7 +116,7 @@ def test_make_demo_installs_the_daemon_too_and_shows_that_it_does(tmp_path):
     command = ["make", "--dry-run", "demo", f"VENV={tmp_path}/env"]
     planned = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
     install = next(line for line in planned.splitlines() if " pip install " in line)
-    assert "'.[train,daemon]'" in install and "--quiet" not in install
+    assert "'.[daemon]'" in install and "--quiet" not in install
     assert planned.index("installing edgead and its packages") < planned.index(" pip install ")
 
 

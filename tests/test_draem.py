@@ -17,6 +17,8 @@ import onnxruntime  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from edgead.export.verify import compare_with_torch  # noqa: E402
 
+from edgead.adapt.training.from_folder import train_from_folder  # noqa: E402
+from edgead.adapt.training.good_images import GoodImages  # noqa: E402
 from edgead.dataset.folders import DatasetError, find_test_images  # noqa: E402
 from edgead.dataset.images import Images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
@@ -39,8 +41,6 @@ from edgead.workstation.methods.draem.perlin import perlin_mask, perlin_noise  #
 from edgead.workstation.methods.load import load_network  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead.workstation.trainer.pretraining_images import draw_texture  # noqa: E402
-from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
-from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 TINY = {"image_size": (32, 32), "width": 1 / 32, "steps": 6, "batch_size": 4, "window": 9}
 

@@ -11,6 +11,9 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 from safetensors.torch import save_file  # noqa: E402
 
 from edgead import metrics  # noqa: E402
+from edgead.adapt.training.from_folder import train_from_folder  # noqa: E402
+from edgead.adapt.training.good_images import GoodImages  # noqa: E402
+from edgead.adapt.training.preset import preset_settings  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.artifact.manifest import GraphRecord, Manifest  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
@@ -27,9 +30,6 @@ from edgead.workstation.methods.efficient_ad.lite import (  # noqa: E402
 )
 from edgead.workstation.methods.load import load_network  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
-from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
-from edgead.workstation.training.good_images import GoodImages  # noqa: E402
-from edgead.workstation.training.preset import preset_settings  # noqa: E402
 
 TINY = {"model_size": "lite", "backbone": "efficientnet_lite0", "image_size": (64, 80), "width": 8, "steps": 6}
 

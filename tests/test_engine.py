@@ -34,7 +34,7 @@ if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
     pytest.skip("NO ENGINES TESTED: tensorrt_rtx is not installed (x86-64 Linux has wheels)", allow_module_level=True)
 
 
-from edgead.workstation.methods import METHODS  # noqa: E402
+from edgead.adapt.methods import METHODS  # noqa: E402
 
 A2000 = Gpu("NVIDIA RTX A2000", "sm86")
 

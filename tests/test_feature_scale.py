@@ -19,7 +19,7 @@ def features() -> np.ndarray:
 
 
 def test_means_deviations_and_median_lengths(features):
-    scale = fit_scale(features, CHANNELS)
+    scale = fit_scale(features, CHANNELS, damps=False)
     moving = np.arange(8) != 6
     np.testing.assert_allclose(scale.mean, features.mean(axis=0, dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(
@@ -27,7 +27,7 @@ def test_means_deviations_and_median_lengths(features):
     )
     assert scale.inverse_std[6] == 0
     plain = features.copy()
-    scale.standardise(plain, damp_length=False)
+    scale.standardise(plain)
     np.testing.assert_allclose(plain[:, moving].std(axis=0), 1, rtol=1e-4)
     lengths = [np.median(np.square(layer).sum(axis=1)) for layer in np.split(plain, [5], axis=1)]
     np.testing.assert_allclose(scale.squared_length, lengths, rtol=1e-4)
@@ -36,11 +36,11 @@ def test_means_deviations_and_median_lengths(features):
 @pytest.mark.parametrize("damp_length", [True, False])
 def test_numpy_and_torch_standardise_alike(features, damp_length):
     torch = pytest.importorskip("torch", reason="TORCH NOT COMPARED: training needs the workstation's packages")
-    from edgead.workstation.methods.patchcore.network import PatchFeatures
+    from edgead.workstation.backbones.patch_features import PatchFeatures
 
     network = PatchFeatures(torch.nn.Identity(), CHANNELS, damp_length=damp_length)
     network.fit_scale(torch.from_numpy(features))
     expected = network.standardise(torch.from_numpy(features)).numpy()
-    scale = fit_scale(features, CHANNELS)
-    scale.standardise(features, damp_length=damp_length)
+    scale = fit_scale(features, CHANNELS, damps=damp_length)
+    scale.standardise(features)
     np.testing.assert_allclose(features, expected, atol=1e-5)

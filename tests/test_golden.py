@@ -183,8 +183,8 @@ def test_no_thresholds_are_no_scores():
 def golden_model(line_data, once) -> Path:
     """A small model of two golden parts; tests that change it copy it."""
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     settings = {"backbone": "efficientnet_lite0", "image_size": [160, 160]}
     paths = list_images(line_data / "train" / "good")[:2]
@@ -272,8 +272,8 @@ def test_what_needs_thresholds_says_what_to_do(golden_model, line_data, tmp_path
 )
 def test_what_it_cannot_be_trained_with_is_refused(line_data, tmp_path, count, options, message):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     good = GoodImages(line_data, paths=list_images(line_data / "train" / "good")[:count], **options)
     settings = {"backbone": "efficientnet_lite0", "image_size": [64, 64]}

@@ -31,8 +31,8 @@ def plugin(monkeypatch):
 @pytest.fixture
 def dummy_model(plugin, line_data, once):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     good = GoodImages(line_data, false_reject_rate=0.1)
     return once("dummy", lambda path: train_from_folder(good, path, {}, detector="dummy"))

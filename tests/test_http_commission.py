@@ -267,7 +267,7 @@ def order(tmp_path_factory) -> dict:
         write_image(path, image)
     drawn = {"region": [20, 20, 220, 20, 220, 220, 20, 220], "ignored": [[30, 30, 20, 20]]}
     texts = {"images": [str(path) for path in paths], "data": "conveyor", "folder": str(folder / "learnt-1")}
-    return {**texts, **drawn, "files": {}, "frame_size": [240, 240]}
+    return {**texts, **drawn, "files": {}, "frame_size": [240, 240], "preset": "fast"}
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +282,7 @@ def test_what_was_learnt_shows_every_part_as_one_that_was_not(learnt):
     limits = Artifact.load(learnt / "model").graph().calibration
     scaled = sorted(part["scaled_score"] for part in result["parts"])
     assert scaled == pytest.approx([scaled_score(score, limits.typical, limits.reject) for score in limits.scores])
-    assert all(part["learnt"] for part in result["parts"])
+    assert result["preset"] == "fast" and result["groups"] == 0
     assert sorted(path.stem for path in (learnt / "maps").iterdir()) == sorted(
         part["name"].removesuffix(".png") for part in result["parts"]
     )
@@ -430,11 +430,11 @@ def test_a_process_that_ends_says_why(tmp_path, order):
 
 
 def test_learning_on_a_full_disk_ends_in_words(order, small_disk, monkeypatch):
-    def writes(collected, source, destination, *arguments, **options):
+    def writes(good, destination, *arguments, **options):
         destination.mkdir()
         (destination / "model.onnx").write_bytes(bytes(2 * shutil.disk_usage(small_disk).total))
 
-    monkeypatch.setattr(worker, "commission_images", writes)
+    monkeypatch.setattr(worker, "train_from_folder", writes)
     folder = small_disk / "learnt-1"
     said = worker._problem_of({**order, "folder": str(folder)})
     assert said == f"{folder} cannot be written: No space left on device; free some space, or discard drafts"

@@ -69,11 +69,11 @@ def test_training_from_python_says_what_to_install(line_data):
     code = f"""
 import edgead
 try:
-    edgead.train({str(line_data)!r}, "model")
+    edgead.train({str(line_data)!r}, "model", detector="mvg")
 except edgead.EdgeadError as error:
     print(error)
 """
-    assert run(REFUSE + code).strip() == f"onnx is missing: training needs `{install_command('train')}`"
+    assert run(REFUSE + code).strip() == f"torch is missing: mvg needs `{install_command('train')}`"
 
 
 @pytest.mark.parametrize("uri", ["mqtt://host/x", "webhook:http://host", "modbus://host", "sqlite:evidence"])

@@ -109,7 +109,7 @@ def used_in_place(source: Path) -> str:
 def test_a_checkout_that_is_used_in_place_is_seen_by_type_checkers(tmp_path):
     pytest.importorskip("setuptools", "77", reason="SETUPTOOLS NOT HERE: not built")
     assert used_in_place(tmp_path) == str(tmp_path)  # a folder, as mypy and pyright read it, and no hook
-    assert (tmp_path / "edgead" / "export" / "build.py").samefile(tmp_path / "export" / "build.py")
+    assert (tmp_path / "edgead" / "export" / "graph.py").samefile(tmp_path / "export" / "graph.py")
 
 
 def test_where_no_link_can_be_it_is_used_by_a_hook(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
@@ -13,13 +14,13 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail  # noqa: E402
 from test_cli import edgead, report  # noqa: E402
 
 from edgead import kernels  # noqa: E402
+from edgead.adapt.training.from_folder import train_from_folder  # noqa: E402
+from edgead.adapt.training.good_images import GoodImages  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.cli.advice import advise  # noqa: E402
 from edgead.detector import Detector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.training import int8  # noqa: E402
-from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
-from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 
 @pytest.fixture
@@ -66,8 +67,7 @@ def test_what_is_hardly_faster_is_not_made(model_copy, images, monkeypatch, line
 def test_fp32_stays_without_a_word(model_copy, images, asked, monkeypatch, reason):
     precision = "fp32" if reason == "fp32 is asked for" else "auto"
     if reason == "no instructions":
-        monkeypatch.setattr(kernels, "multiplies_int8", lambda: False)
-        monkeypatch.setattr(kernels, "available_isas", lambda: ("baseline",))
+        monkeypatch.setattr(kernels, "gains_by_int8", lambda: False)
     if reason == "few images":
         images = CalibrationImages(images.ranges[:15], images.held_out[:15], images.source)
     if reason == "no convolution":
@@ -149,23 +149,27 @@ def test_calibrate_says_which_limits_stay(model_copy):
 def test_what_int8_cannot_do_is_known_before_the_training(line_data, tmp_path):
     few = GoodImages(line_data, paths=sorted((line_data / "train" / "good").iterdir())[:12], false_reject_rate=0.2)
     with pytest.raises(SettingsError, match="int8 needs 16 good images, found 12"):
-        train_from_folder(few, tmp_path / "model", {}, precision="int8")
+        train_from_folder(few, tmp_path / "model", {}, detector="simplenet", precision="int8")
     with pytest.raises(SettingsError, match="int8 would keep 256 levels of grey16"):
         train_from_folder(GoodImages(line_data, input="grey16"), tmp_path / "model", {}, precision="int8")
 
 
 @pytest.mark.slow
-def test_a_training_ends_in_int8_with_limits_of_its_own(line_data, tmp_path):
+def test_a_training_learns_in_int8(line_data, tmp_path):
     model = tmp_path / "model"
     options = ["--preset", "fast", "--image-size", "96", "--memory-bank-size", "500", "--precision", "int8"]
     facts = report("train", line_data, "-o", model, *options)
     artifact = Artifact.load(model)
     record = artifact.manifest.graphs["int8"]
-    assert facts["precision"] == artifact.manifest.precision == "int8"
-    assert facts["threshold"] == record.calibration.reject != artifact.graph("fp32").calibration.reject
+    assert facts["precision"] == artifact.manifest.precision == artifact.manifest.learnt_in == "int8"
+    assert facts["threshold"] == record.calibration.reject and artifact.precisions == ("int8",)
     assert record.calibration.method == "cross_conformal"
-    assert record.method["decision_flips"] <= record.method["differences"]["images"] // 10
     with Detector.load(model) as detector:
         assert detector.graph.precision == "int8" and detector.threshold == record.calibration.reject
-    said = edgead("train", line_data, "-o", model, *options).stdout
-    assert "Frames run in int8, faster: scores of good images move by" in " ".join(said.split())
+    images = sorted((line_data / "test").rglob("*.jpg"))
+    with Detector.load(model, runtime="onnxruntime") as one, Detector.load(model, runtime="openvino") as other:
+        scores = np.array([[each.predict(path).image_score for each in (one, other)] for path in images])
+        # OpenVINO rounds sums of 8-bit products otherwise than ONNX Runtime, and this network is a small one.
+        assert np.abs(np.diff(scores)).max() < record.score_tolerance * scores.max()
+    edgead("export", model, line_data, "--precision", "fp32")
+    assert Artifact.load(model).precisions == ("fp32",)

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 from test_cli import edgead, report
 
-from edgead.adapt.commission import from_images
-from edgead.adapt.commission.from_images import CommissionPlan
-from edgead.adapt.commission.run import commission
+from edgead.adapt.commission.run import CommissionPlan, commission
 from edgead.adapt.commission.worker import learn_order
 from edgead.adapt.finalize import measure_good
 from edgead.artifact.folder import Artifact, ArtifactError
@@ -92,9 +90,9 @@ def test_an_export_takes_all_of_them_each_scored_without_its_fold_and_no_choice_
     artifact = Artifact.load(model)
     found = find_calibration_images(artifact, files / "good")
     assert found.ranges == found.held_out and len(found.held_out) == COUNT and found.source == "training data"
-    with Detector(artifact, runtime="onnxruntime", precision="fp32") as detector:
+    with Detector(artifact, runtime="onnxruntime", precision=artifact.manifest.learnt_in) as detector:
         scores = measure_good(detector, found.held_out, folds=found.folds).scores
-    assert sorted(scores) == pytest.approx(artifact.graph("fp32").calibration.scores, rel=1e-6)
+    assert sorted(scores) == pytest.approx(artifact.learnt_graph.calibration.scores, rel=1e-6)
     shutil.copytree(files / "good", tmp_path / "good")
     (tmp_path / "good" / "normal-3.jpg").unlink()
     with pytest.raises(ArtifactError, match="not seen, or all those that it was made from"):
@@ -119,16 +117,7 @@ def test_a_lesson_adds_those_that_it_teaches(page_model, files, tmp_path):
     assert "1 of 1 images were learnt" in edgead("predict", taught, tmp_path / "kept.png").stderr
 
 
-def test_files_are_named_as_they_were_given(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(from_images, "find_odd", lambda scores: [2])
-    done = commission(str(files / "good"), tmp_path / "model", CommissionPlan(COUNT))
-    assert "unlike the other parts, not learnt: normal-2.jpg; are they good?" in done.warnings
-    training = done.artifact.manifest.training
-    assert training["commissioned"]["odd"] == ["normal-2.jpg"]
-    names = {path.name for path in (files / "good").iterdir()} - {"normal-2.jpg"}
-    assert {*training["highest_images"]} < names
-
-
-def test_the_page_keeps_their_names_in_the_model(page_model, files):
+def test_files_are_named_as_they_were_given(commissioned, page_model, files):
     names = {path.name for path in (files / "good").iterdir()}
-    assert {*Artifact.load(page_model).manifest.training["highest_images"]} < names
+    for model in (commissioned, page_model):
+        assert {*Artifact.load(model).manifest.training["highest_images"]} < names

@@ -32,7 +32,7 @@ def under_lamp(tmp_path_factory) -> list[Path]:
     folder = tmp_path_factory.mktemp("lamp")
     for number in range(24):
         image = render(part_seed(91, number))[0]
-        write_image(folder / f"{number:02d}.png", cv2.convertScaleAbs(image, alpha=1.15, beta=8))
+        write_image(folder / f"{number:02d}.png", cv2.convertScaleAbs(image, alpha=1.25, beta=12))
     return sorted(folder.iterdir())
 
 

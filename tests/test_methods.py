@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
+from edgead.adapt.methods import METHODS, find_preset  # noqa: E402
+from edgead.adapt.methods.method import Method, Trained  # noqa: E402
+from edgead.adapt.methods.outline import read_outline  # noqa: E402
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest  # noqa: E402
 from edgead.detector import Detector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.methods import METHODS, find_preset  # noqa: E402
 from edgead.workstation.methods.load import load_network  # noqa: E402
-from edgead.workstation.methods.method import Method, Trained  # noqa: E402
-from edgead.workstation.methods.outline import read_outline  # noqa: E402
 
 
 @pytest.mark.parametrize("name", METHODS.own)
@@ -31,7 +31,7 @@ def test_every_method_is_one(name):
 def test_names_need_no_torch():
     code = """
 import sys
-from edgead.workstation.methods import METHODS
+from edgead.adapt.methods import METHODS
 assert "mvg" in [*METHODS] and "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,10 +11,11 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 
 from torch import nn  # noqa: E402
 
+from edgead.adapt.frozen_backbone import LITE_LAYERS  # noqa: E402
+from edgead.adapt.methods import METHODS, find_preset  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.backbones.pretrained import LITE_LAYERS, Backbone  # noqa: E402
-from edgead.workstation.methods import METHODS, find_preset  # noqa: E402
+from edgead.workstation.backbones.pretrained import Backbone  # noqa: E402
 from edgead.workstation.methods.load import load_network  # noqa: E402
 from edgead.workstation.methods.mvg.detector import GaussianLevels, Mvg, MvgConfig  # noqa: E402
 from edgead.workstation.methods.mvg.gaussian import (  # noqa: E402
@@ -189,9 +190,9 @@ def test_exported_graph_scores_like_torch(line_data, tmp_path, reduction):
     from edgead.export.verify import compare_with_torch, replay_golden
 
     from edgead import Detector
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
     from edgead.dataset.folders import find_test_images
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
 
     good = GoodImages(line_data, false_reject_rate=0.05)
     settings = {"backbone": "efficientnet_lite0", "image_size": (128, 96), "reduction": reduction}

@@ -305,4 +305,4 @@ def test_a_source_distribution_holds_what_is_compiled(tmp_path):
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*")}
-    assert sources | {"CMakeLists.txt", "LICENSE", "setup.py", "pyproject.toml", "export/build.py"} <= names
+    assert sources | {"CMakeLists.txt", "LICENSE", "setup.py", "pyproject.toml", "export/graph.py"} <= names

@@ -248,22 +248,20 @@ def test_the_backbone_looks_at_both_as_at_one():
 
 
 def test_what_is_learnt_is_what_the_network_gives():
-    torch = pytest.importorskip("torch", reason="training needs the workstation's packages")
+    from edgead.adapt.methods.patchcore import PatchCore
+    from edgead.artifact.inputs import Relief
     from edgead.kernels import NearestPatches
-    from edgead.workstation.methods.patchcore.detector import PatchCore
 
+    heights = Relief(mm_per_count=0.1, height_mm=1, slope_mm=1, sigma_px=3)
     rng = np.random.default_rng(0)
     images = [rng.uniform(0, 255, (64, 64, 6)).astype(np.float32) for _ in range(12)]
-    for one in images:  # good parts differ more in their relief
-        one[..., 3:] = 128 + (one[..., 3:] - 128) * rng.uniform(0.2, 1)
-    settings = {"backbone": "efficientnet_lite0", "image_size": [64, 64]}
-    torch.manual_seed(0)
-    method = PatchCore.from_settings(settings, pretrained=False, channels=6)
+    method = PatchCore.from_settings({"backbone": "efficientnet_lite0", "image_size": [64, 64]}, channels=6)
+    method.prepared(method.preprocessing.model_copy(update={"colour": "rgb_relief", "relief": heights}))
     learnt = method.fit(images).arrays["memory_bank"]
-    colours, relief = (method.network.metric[half, half, 0, 0].norm() for half in (slice(152), slice(152, None)))
-    assert learnt.shape[1] == 304 and colours > 1.05 * relief
-    with torch.inference_mode():
-        features = method.network(torch.from_numpy(images[3])[None])[0].reshape(-1, 304).numpy()
+    assert learnt.shape[1] == 304
+    metric = method.learnt.metric
+    assert not metric[:152, 152:].any() and not metric[152:, :152].any()  # nothing in common
+    features = method.outputs_of(images[3])["features"].reshape(-1, 304)
     distance, _ = NearestPatches(learnt).search(features)
     assert distance.max() < 1e-2 * np.linalg.norm(features, axis=1).mean()
 
@@ -415,12 +413,16 @@ def test_a_model_of_pairs_is_calibrated_taught_and_exported(pair_model, plates, 
     write_plates(tmp_path / "more", good=14, tested=1, dents_mm=(), size=SIZE, seed=7)
     good = tmp_path / "more/pairs/train/good/rgb"
     with edgead.load(path) as model:
+        model.export("fp16", plates / "pairs").close()
+    assert Artifact.load(path).precisions == ("fp16",)
+    with edgead.load(path) as model:
         model.calibrate(good, false_reject_rate=0.2, reason="a test", accept_outliers=True)
-        model.export("fp16", plates / "pairs", tolerance=0.05)
+        with pytest.raises(SettingsError, match="was taught or calibrated since it was made"):
+            model.export("fp32", plates / "pairs")
     old = tmp_path / "frame.jpg"  # marked before the model read heights
     write_image(old, PLATE.image)
     with pytest.raises(SettingsError, match="none of the 1 images has that depth"):
         edgead.teach(path, [old], reason="a test")
     lesson = edgead.teach(path, [good / "000.png", good / "001.png"], bad=[old], reason="a test")
-    assert lesson.to_dict()["left_out"] == 1 and lesson.after["fp32"].bad.images == 0
+    assert lesson.to_dict()["left_out"] == 1 and lesson.after["fp16"].bad.images == 0
     assert Artifact.load(path).manifest.preprocessing.colour == "rgb_relief"

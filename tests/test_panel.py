@@ -210,7 +210,7 @@ def test_a_run_measures_what_is_missing_and_nothing_again(small_panel, tmp_path,
 
 def test_a_setting_is_measured_by_the_groups_of_its_set(small_panel, trained_model, tmp_path, monkeypatch):
     """In place of a training, a model that is there; the training itself is in the slow test above."""
-    from edgead.workstation.training import from_folder
+    from edgead.adapt.training import from_folder
 
     asked = []
 

@@ -11,12 +11,13 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
+from edgead.adapt.frozen_backbone import BACKBONES, LITE_LAYERS  # noqa: E402
+from edgead.adapt.methods.patchcore import PatchCore, PatchCoreConfig  # noqa: E402
+from edgead.adapt.training.from_folder import train_from_folder  # noqa: E402
+from edgead.adapt.training.good_images import GoodImages  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.backbones.pretrained import BACKBONES, LITE_LAYERS, Backbone, build_backbone  # noqa: E402
-from edgead.workstation.methods.patchcore.detector import PatchCore, PatchCoreConfig  # noqa: E402
-from edgead.workstation.methods.patchcore.network import PatchFeatures  # noqa: E402
-from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
-from edgead.workstation.training.good_images import GoodImages  # noqa: E402
+from edgead.workstation.backbones.patch_features import PatchFeatures  # noqa: E402
+from edgead.workstation.backbones.pretrained import Backbone, build_backbone  # noqa: E402
 
 TINY = {"backbone": "efficientnet_lite0", "image_size": (64, 64), "memory_bank_size": 50}
 
@@ -63,8 +64,7 @@ def bank_of(settings, images):
 def test_memory_bank_is_the_greedy_coreset():
     images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(5)]
     model = PatchCore.from_settings(TINY).fit(images)
-    with torch.inference_mode():
-        patches = model.network(torch.from_numpy(np.stack(images))).flatten(0, 2).numpy()
+    patches = np.concatenate([model.outputs_of(image)["features"].reshape(-1, 152) for image in images])
     assert model.arrays["memory_bank"].shape == (50, 152)
     first = int(np.random.default_rng(0).integers(len(patches)))
     picks = reference.greedy_coreset(patches, 50, first)
@@ -85,8 +85,7 @@ def test_bank_size_settings():
 def test_few_images_are_each_a_fold(images, folds):
     seen = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(images)]
     model = PatchCore.from_settings({**TINY, "memory_bank_size": 20}).fit(seen)
-    with torch.inference_mode():
-        outputs = {"features": model.network(torch.from_numpy(seen[0])[None])[0].numpy()}
+    outputs = model.outputs_of(seen[0])
     assert model.head.folds == folds
     model.head.check(outputs, model.arrays)
     assert all(model.head.open_left_out(outputs, model.arrays, (64, 64), fold) for fold in range(folds))

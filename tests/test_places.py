@@ -160,7 +160,7 @@ def test_a_golden_image_that_is_none_is_refused_when_the_model_runs(part):
 
 def test_places_go_with_images_of_one_size(tmp_path):
     training = pytest.importorskip(
-        "edgead.workstation.training.from_folder", reason="training needs the workstation's packages"
+        "edgead.adapt.training.from_folder", reason="training needs the workstation's packages"
     )
     assert training.GoodImages(tmp_path, ignore="1,2,3,4").ignore == ("1,2,3,4",)
     good, spec = training.GoodImages(tmp_path, ignore=["1,2,3,4"]), Preprocessing(image_size=(32, 32))
@@ -211,8 +211,8 @@ def test_parts_that_are_shifted_and_turned_are_judged_as_well_as_those_that_lie_
     degrees more: a detector that compares places and lays no part by itself, trained and tested with and without.
     """
     pytest.importorskip("torch")
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     rng = np.random.default_rng(7)
 

@@ -19,6 +19,8 @@ from test_cli import edgead, report  # noqa: E402
 from test_export import change_a_weight, stamp  # noqa: E402
 
 from edgead import Detector  # noqa: E402
+from edgead.adapt.training.from_folder import train_from_folder  # noqa: E402
+from edgead.adapt.training.good_images import GoodImages  # noqa: E402
 from edgead.artifact.folder import Artifact, ArtifactError  # noqa: E402
 from edgead.artifact.inputs import Preprocessing, Tiling  # noqa: E402
 from edgead.calibration.conformal import MARGIN, CalibrationError, conformal_threshold  # noqa: E402
@@ -26,8 +28,6 @@ from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.synthetic.line import render  # noqa: E402
-from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
-from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

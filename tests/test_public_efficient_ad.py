@@ -23,10 +23,10 @@ import torch.nn.functional as F  # noqa: E402
 from random_networks import draw_image, draw_weights  # noqa: E402
 from torch import nn  # noqa: E402
 
+from edgead.adapt.methods.method import Course  # noqa: E402
 from edgead.workstation.methods.efficient_ad import detector as efficient_ad  # noqa: E402
 from edgead.workstation.methods.efficient_ad import student_teacher, teacher  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD  # noqa: E402
-from edgead.workstation.methods.method import Course  # noqa: E402
 
 PUBLIC = json.loads((Path(__file__).parent / "fixtures" / "efficient_ad" / "public.json").read_text())
 BEFORE, TRAINING = PUBLIC["before training"], PUBLIC["training"]

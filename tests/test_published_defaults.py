@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="training needs the workstation's packages")
 
 from published import Constants, Published, check_docs, check_preset  # noqa: E402
 
-from edgead.workstation.methods import METHODS  # noqa: E402
+from edgead.adapt.methods import METHODS  # noqa: E402
 from edgead.workstation.methods.draem import anomalies, perlin  # noqa: E402
 from edgead.workstation.methods.draem import networks as draem_networks  # noqa: E402
 from edgead.workstation.methods.efficient_ad import detector as efficient_ad  # noqa: E402

@@ -21,7 +21,8 @@ from edgead.export.rounding import LARGEST, second_moments, up_or_down  # noqa: 
 from onnx import TensorProto, numpy_helper  # noqa: E402
 from small_graph import SIZE, small_graph, small_images  # noqa: E402
 
-from edgead.adapt.frozen_backbone import PACKAGED  # noqa: E402
+from edgead.adapt.frozen_backbone import LITE, packaged_backbone  # noqa: E402
+from edgead.artifact.inputs import Preprocessing  # noqa: E402
 from edgead.artifact.onnx_file import with_constants  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
@@ -202,7 +203,9 @@ def damped():
         "squared_length": np.full(2, 100, np.float32),
         "metric": (np.eye(channels) + rng.normal(0, 0.02, (channels, channels))).astype(np.float32)[:, :, None, None],
     }
-    model = onnx.load_from_string(with_constants((PACKAGED / "fast.onnx").read_bytes(), learnt))
+    model = onnx.load_from_string(
+        with_constants(packaged_backbone(LITE[0], Preprocessing(image_size=(224, 224)), "fp32").graph, learnt)
+    )
     coarse = rng.integers(0, 256, (MIN_IMAGES, 28, 28, 3), np.uint8)
     images = [cv2.resize(image, (224, 224), interpolation=cv2.INTER_CUBIC) for image in coarse]
     return model, images, measure_ranges(model, images, "minmax", silent), second_moments(model, images)

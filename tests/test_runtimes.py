@@ -24,7 +24,7 @@ class StubArtifact:
 
     def __init__(self, path, precisions):
         self.path, self.precisions = path, precisions
-        self.manifest = SimpleNamespace(precision="fp32")
+        self.manifest = SimpleNamespace(precision="fp32", learnt_in="fp32")
 
     def graph(self, precision=None):
         name = precision or self.manifest.precision

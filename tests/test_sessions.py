@@ -38,8 +38,8 @@ def video_model(line_data, once, monkeypatch):
     """A model with a recurrent head: no score before the third frame."""
     pytest.importorskip("torch", reason="training needs the workstation's packages")
     monkeypatch.syspath_prepend(str(PLUGIN))
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
 
     good = GoodImages(line_data, false_reject_rate=0.1)
     return once("dummy_video", lambda path: train_from_folder(good, path, {}, detector="dummy_video"))

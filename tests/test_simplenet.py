@@ -13,6 +13,8 @@ onnx = pytest.importorskip("onnx", reason="exporting needs the workstation's pac
 from edgead.export.verify import compare_with_torch, replay_golden  # noqa: E402
 from torch import nn  # noqa: E402
 
+from edgead.adapt.training.from_folder import train_from_folder  # noqa: E402
+from edgead.adapt.training.good_images import GoodImages  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.workstation.methods.simplenet.detector import SimpleNet  # noqa: E402
@@ -26,8 +28,6 @@ from edgead.workstation.methods.simplenet.training import (  # noqa: E402
     truncated_l1,
 )
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
-from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
-from edgead.workstation.training.good_images import GoodImages  # noqa: E402
 
 TINY = {
     "backbone": "efficientnet_lite0",

@@ -24,6 +24,8 @@ from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.adapt.teach import LessonRefusedError, TeachPlan, earlier_versions, learn, prepare, sheet_of, teach, undo
 from edgead.adapt.teach.lesson import Counts, Judgement, Lesson
 from edgead.adapt.teach.run import new_version, settle
+from edgead.adapt.training.from_folder import train_from_folder
+from edgead.adapt.training.good_images import GoodImages
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.manifest import Calibration
 from edgead.calibration.conformal import MARGIN, CalibrationError, calibrate, conformal_threshold
@@ -32,8 +34,6 @@ from edgead.images.files import load_image, write_image
 from edgead.report.page import _model_card
 from edgead.synthetic.line import conveyor, part_seed, render
 from edgead.workstation.trainer.pretraining_images import draw_texture
-from edgead.workstation.training.from_folder import train_from_folder
-from edgead.workstation.training.good_images import GoodImages
 
 LIGHT = "another light"
 GOOD = np.linspace(0.05, 1, 20)  # scores of as many good images as 5 % needs: the threshold is the highest

@@ -13,13 +13,13 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 from torch import nn  # noqa: E402
 
 import edgead  # noqa: E402
+from edgead.adapt.training import log as log_module  # noqa: E402
+from edgead.adapt.training.log import TrainingLog, training_log  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Learner  # noqa: E402
 from edgead.workstation.trainer.loop import run_steps  # noqa: E402
-from edgead.workstation.training import log as log_module  # noqa: E402
-from edgead.workstation.training.log import TrainingLog, training_log  # noqa: E402
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from fakes import edit_manifest
 
 from edgead import Detector
-from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, left_out_maps, look_at
+from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, look_at
 from edgead.artifact.folder import Artifact, ArtifactError, write_manifest
 from edgead.heads.map import MapHead, MapScorer
 from edgead.images.files import load_image
@@ -67,23 +67,6 @@ def test_too_few_groups_say_nothing_and_many_images_are_thinned(groups, count):
     assert len(look_at(groups, 3)) == count
 
 
-def test_a_part_is_compared_with_the_rows_of_other_folds_alone():
-    rng = np.random.default_rng(1)
-    images = rng.random((4, 3, 5, 8), np.float32)
-    bank = images.reshape(-1, 8)
-    fold = np.array([0, 1, 1, 2])
-    fold_of_row = np.repeat(fold, 15)
-    metric = rng.random((8, 8), np.float32)
-    without = {own: (bank[fold_of_row != own] @ metric, metric) if own else (bank[15:], None) for own in fold}
-    for own, image, found in zip(fold, images, left_out_maps(images, fold, without.__getitem__, 1), strict=True):
-        others = bank[fold_of_row != own].astype(float)
-        shown = image[:, :, None].astype(float)
-        if own:
-            shown, others = shown @ metric, others @ metric
-        expected = np.linalg.norm(shown - others, axis=-1).min(axis=-1)
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
 @pytest.fixture
 def by_place(model_copy):
     """The trained model with what is usual at each place of its 20 x 20 patches."""
@@ -131,22 +114,3 @@ def test_missing_usual_scores_are_reported(by_place):
     edit_manifest(by_place, lambda content: content["files"].pop("usual_scores.npy"))
     with pytest.raises(ArtifactError, match="usual_scores.npy"):
         Detector.load(by_place)
-
-
-def test_training_brings_down_the_conveyor(trained_model):
-    usual = Artifact.load(trained_model).array("usual_scores")
-    assert usual is not None and usual.min() == 0 < usual.max()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("settings", "found"), [({}, True), ({"by_place": False}, False), ({"fill": "reflect"}, False)]
-)
-def test_it_is_fitted_where_all_images_show_the_same_view(settings, found):
-    pytest.importorskip("torch", reason="training needs the workstation's packages")
-    from edgead.workstation.methods.patchcore.detector import PatchCore
-
-    images = np.random.default_rng(3).integers(0, 256, (20, 64, 64, 3), np.uint8)
-    small = {"backbone": "efficientnet_lite0", "image_size": [64, 64], "memory_bank_size": 50}
-    model = PatchCore.from_settings({**small, **settings}).fit(images)
-    assert ("usual_scores" in model.arrays) == model.head.by_place == found

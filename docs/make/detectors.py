@@ -10,7 +10,7 @@ from docs.make.markdown import attributes, code, first_paragraph, table
 
 def page() -> str:
     """Write the page."""
-    from edgead.workstation.methods.registry import METHODS  # needs torch, which the other pages do not
+    from edgead.adapt.methods.registry import METHODS  # needs torch, which the other pages do not
 
     parts = [
         "# Detectors, presets and settings",

@@ -175,11 +175,11 @@ def precisions(axes: Axes) -> None:
     from edgead.export.calibration_images import find_calibration_images
     from edgead.export.precision import PrecisionPlan, add_precision
 
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
     from edgead.detector import Detector
     from edgead.images.files import load_image
     from edgead.synthetic import write_dataset
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages
 
     with tempfile.TemporaryDirectory() as folder:
         data, model = Path(folder, "data"), Path(folder, "model")

@@ -145,7 +145,7 @@ def complete_artifact(
         )
         manifest = manifest.model_copy(update={"kept": kept})
     manifest = manifest.model_copy(update={"views": views})
-    write_manifest(draft, manifest.with_graph("fp32", calibration=calibration, golden=golden))
+    write_manifest(draft, manifest.with_graph(manifest.learnt_in, calibration=calibration, golden=golden))
     return good
 
 
@@ -172,7 +172,9 @@ def _complete_without_thresholds(detector: Detector, draft: Path, parts: Sequenc
         golden.append(write_golden(detector, draft, *names))
     good = measure_good(detector, paths)
     calibration = Calibration.none_yet(max(good.maxima), float(np.median(good.medians)))
-    write_manifest(draft, detector.manifest.with_graph("fp32", calibration=calibration, golden=golden))
+    write_manifest(
+        draft, detector.manifest.with_graph(detector.manifest.learnt_in, calibration=calibration, golden=golden)
+    )
     return good
 
 

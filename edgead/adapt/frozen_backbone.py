@@ -1,163 +1,241 @@
-"""Frozen backbone of a device: from the package, or from a model that is there.
+"""Frozen backbone as a graph: it takes an image and what good images teach, and gives patch features.
 
-The graph of a detector takes the scale on which its features are compared as inputs, which are learnt from good images.
-With a neutral scale it gives raw features; with the one that was learnt it is the new detector's.
+The package carries those of the presets. Their scale and metric are inputs of the graph: with neutral ones it gives raw
+features, with those that were learnt it is the detector's.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import cv2
 import numpy as np
-import onnxruntime
 
 from edgead.adapt.memory_bank.feature_space import FeatureScale
-from edgead.artifact.folder import MANIFEST, Artifact, ArtifactError
-from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
+from edgead.artifact.folder import Artifact, ArtifactError, write_arrays
+from edgead.artifact.inputs import Preprocessing
+from edgead.artifact.manifest import GraphRecord, Manifest
+from edgead.artifact.onnx_file import with_initializers, with_properties, with_sides
 from edgead.errors import SettingsError
 from edgead.heads.nearest import NearestHead
-from edgead.version import __version__
+from edgead.process.installation import plugin_command
+from edgead.runtime import open_runtime
+from edgead.runtime.contract import Runtime
 
 PACKAGED = Path(__file__).parents[1] / "backbones"
+# Names of weights in a graph begin with this.
+WEIGHTS_OF = "backbone."
+DESCRIPTION, PAIRS = "backbones.json", "pairs"
+LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+RESNETS = ("resnet18", "wide_resnet50_2")
+BACKBONES = LITE + RESNETS
+# The stem and the ends of the seven groups of blocks; two groups have stride 16, two stride 32.
+LITE_LAYERS = ("stem", "stride2", "stride4", "stride8", "stride16a", "stride16", "stride32a", "stride32")
+RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
+# The layers of the packaged graphs, their finest stride, and the step of the sides that they take, in pixels.
+LAYERS = ("stride8", "stride16")
+_STRIDE, STEP_PX = 8, 16
+OUTPUT = "features"
 
 # A layer x is divided by sqrt(|x|^2 + r^2). Beside this r^2 no |x|^2 up to 2^23 changes a float32, and the root is a
 # power of two: what comes out is x / 2^24, exactly.
-NEUTRAL_SQUARED_LENGTH = 2.0**48
-RAW_FACTOR = 2.0**24
+_NEUTRAL_SQUARED_LENGTH, _RAW_FACTOR = 2.0**48, np.float32(2.0**24)
 
 
-@dataclass(frozen=True, slots=True)
-class FrozenBackbone:
-    """A detector's graph without what it learnt, and how its images are prepared and its features scored.
+class AddedBackbone(Protocol):
+    """A backbone of another package.
+
+    A package adds some by `[project.entry-points."edgead.backbones"]` with `NAME = "module:BACKBONES"`, a mapping from
+    their names to objects such as this one.
 
     Attributes
     ----------
-    graph : bytes
-        ONNX.
-    channels : sequence of int
-        Of each of the layers that its features are made of.
-    settings : dict
-        Of the detector `patchcore`, as in a manifest.
-    origin : dict
-        Where it comes from, for the manifest.
+    layers : tuple of str
+        Finest first.
+    patch : int
+        Both sides of an image are multiples of it, pixels.
+    licence : str
+        Of the weights.
     """
 
-    graph: bytes
-    channels: Sequence[int]
-    settings: dict[str, Any]
-    preprocessing: Preprocessing
-    head: NearestHead
-    origin: dict[str, Any] = field(default_factory=dict)
+    @property
+    def layers(self) -> tuple[str, ...]: ...
 
     @property
-    def damp_length(self) -> bool:
-        return bool(self.settings["damp_length"])
+    def patch(self) -> int: ...
 
     @property
-    def whiten(self) -> bool:
-        return bool(self.settings.get("whiten", False))
+    def licence(self) -> str: ...
 
-    @property
-    def raw_factor(self) -> float:
-        """What the graph's output is multiplied with to give raw features."""
-        return RAW_FACTOR if self.damp_length else 1.0
-
-    def neutral(self) -> FeatureScale:
-        """The scale with which the graph gives raw features, `raw_factor` times smaller."""
-        width = sum(self.channels)
-        squared_length = np.full(len(self.channels), NEUTRAL_SQUARED_LENGTH)
-        return FeatureScale(np.zeros(width), np.ones(width), squared_length, self.channels, np.eye(width))
-
-    def inputs(self, scale: FeatureScale) -> dict[str, np.ndarray]:
-        """What the graph takes beside the image, in its order, so that features are compared on a scale."""
-        given = {"mean": scale.mean, "inverse_std": scale.inverse_std}
-        if self.damp_length:
-            given["squared_length"] = scale.squared_length
-        if self.whiten and scale.metric is not None:
-            given["metric"] = scale.metric[:, :, None, None]  # the weights of a convolution
-        return {name: values.astype(np.float32) for name, values in given.items()}
-
-    def manifest(self, roi: tuple[int, ...] | None) -> Manifest:
-        """Draft the manifest of a patchcore model that looks at a region, or at all, of an image."""
-        modules = (onnxruntime, np, cv2)
-        return Manifest.draft(
-            "patchcore",
-            Preprocessing(**{**self.preprocessing.model_dump(), "roi": roi}),
-            self.head,
-            graphs={"fp32": GraphRecord(arrays=tuple(self.inputs(self.neutral())))},
-            training={"settings": self.settings, "channels": list(self.channels), **self.origin},
-            versions={"edgead": __version__} | {module.__name__: str(module.__version__) for module in modules},
-        )
+    def build(self, layers: Sequence[str], image_size: tuple[int, int], weights: Path | None, pretrained: bool) -> Any:
+        """Build its network of torch, see `edgead.workstation.backbones.pretrained.build_backbone`."""
+        ...
 
 
-def packaged_backbones() -> list[str]:
-    return sorted(file.stem for file in PACKAGED.glob("*.json"))
+def find_added(name: str | None, own: Collection[str] = BACKBONES) -> AddedBackbone | None:
+    """Look a backbone of another package up; None for one of edgead's `own`, for which no package is imported."""
+    return None if name is None or name in own else added_backbones().get(name)
 
 
-def open_backbone(name: str) -> FrozenBackbone:
-    """Open a packaged backbone by the name of its preset, or that of the model at a path.
+def added_backbones() -> Mapping[str, AddedBackbone]:
+    """All that other packages add.
 
     Raises
     ------
     SettingsError
-        There is no such backbone, or the model's cannot be reused on a device.
-    ArtifactError
-        A damaged model or package.
+        Those of a package cannot be imported.
     """
-    if name in packaged_backbones():
-        return _packaged(name)
-    if (Path(name) / MANIFEST).is_file():
-        return _of_model(Artifact.load(name))
-    raise SettingsError(
-        f"no backbone {name!r}: choose {', '.join(packaged_backbones())}, or name the directory of a patchcore model"
-    )
+    found: dict[str, AddedBackbone] = {}
+    for entry in entry_points(group="edgead.backbones"):
+        try:
+            found |= entry.load()
+        except Exception as error:
+            raise SettingsError(f"backbones of {entry.value} cannot be imported: {error}") from error
+    return found
 
 
-def _packaged(name: str) -> FrozenBackbone:
-    description = json.loads((PACKAGED / f"{name}.json").read_text(encoding="utf-8"))
-    graph = (PACKAGED / f"{name}.onnx").read_bytes()
-    digest = hashlib.sha256(graph).hexdigest()
-    if digest != description["sha256"]:
-        raise ArtifactError(f"{PACKAGED / name}.onnx is not the file that was packaged: install edgead again")
-    return FrozenBackbone(
-        graph,
-        description["channels"],
-        description["settings"],
-        Preprocessing(**description["preprocessing"]),
-        NearestHead(**description["head"]),
-        {"backbone": name, "backbone_sha256": digest},
-    )
-
-
-def _of_model(artifact: Artifact) -> FrozenBackbone:
-    manifest = artifact.manifest
-    head = manifest.head
-    settings = manifest.training.get("settings", {})
-    if manifest.detector != "patchcore" or not isinstance(head, NearestHead):
-        raise SettingsError(f"{artifact.path} is a model of {manifest.detector}: a device can learn patchcore alone")
-    if manifest.preprocessing.tiles is not None:
-        raise SettingsError(f"{artifact.path} cuts frames into tiles: a device can learn models of whole frames alone")
-    if manifest.preprocessing.keeps_depth:
+def check_backbone(name: str, layers: Sequence[str]) -> None:
+    """Raise SettingsError unless there is a backbone of that name with these layers, at least one."""
+    added = {} if name in BACKBONES else added_backbones()
+    if name not in (*BACKBONES, *added):
+        known = f"unknown backbone {name!r}: choose one of {', '.join((*BACKBONES, *added))}"
         raise SettingsError(
-            f"{artifact.path} reads {manifest.preprocessing.colour}: a device can learn models of 8-bit images alone"
+            known if added else f"{known}; others come with edgead-foundation: {plugin_command('edgead-foundation')}"
         )
-    graph, channels = artifact.graph("fp32"), manifest.training.get("channels")
-    if not graph.arrays or not channels:
-        raise SettingsError(
-            f"{artifact.path} was made by an earlier edgead: its graph holds what it learnt. Retrain it, or name a "
-            f"packaged backbone ({', '.join(packaged_backbones())})"
+    layers_of = LITE_LAYERS if name in LITE else RESNET_LAYERS if name in RESNETS else added[name].layers
+    unknown = [layer for layer in layers if layer not in layers_of]
+    if unknown or not layers:
+        raise SettingsError(f"layers {list(layers)} of {name}: choose from {', '.join(layers_of)}")
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenBackbone:
+    """A graph from an image of one size and kind to patch features, without what good images teach.
+
+    Attributes
+    ----------
+    graph : bytes
+        ONNX. After the image it takes `mean` and `inverse_std` (d,), `squared_length` (layers,) and `metric`
+        (d, d, 1, 1), float32.
+    channels : tuple of int
+        Of each of the layers that its features are made of; d in all.
+    precision : str
+        Of the graph.
+    """
+
+    graph: bytes
+    channels: tuple[int, ...]
+    precision: str = "fp32"
+
+    def inputs(self, scale: FeatureScale, metric: np.ndarray) -> dict[str, np.ndarray]:
+        """Arrays that the graph takes beside the image, in its order, so that features are compared on a scale.
+
+        Without damping the graph gives features 2^24 times smaller than those of `FeatureScale.standardise`, which the
+        metric makes good: all factors are powers of two.
+        """
+        lengths = np.full(len(self.channels), _NEUTRAL_SQUARED_LENGTH) if not scale.damps else scale.squared_length
+        matrix = metric if scale.damps else metric * _RAW_FACTOR
+        given = {"mean": scale.mean, "inverse_std": scale.inverse_std, "squared_length": lengths}
+        return {name: one.astype(np.float32) for name, one in given.items()} | {
+            "metric": np.ascontiguousarray(matrix.T, np.float32)[:, :, None, None]
+        }
+
+    @property
+    def neutral(self) -> dict[str, np.ndarray]:
+        """The inputs with which it gives raw features."""
+        width = sum(self.channels)
+        scale = FeatureScale(
+            np.zeros(width, np.float32), np.ones(width, np.float32), np.ones(len(self.channels)), self.channels, False
         )
-    return FrozenBackbone(
-        graph.read(),
-        channels,
-        settings,
-        manifest.preprocessing.model_copy(update={"roi": None, "ignored": None, "alignment": None}),
-        head.model_copy(update={"by_place": False, "known": None}),
-        {"backbone": artifact.path.name, "backbone_sha256": manifest.files[artifact.model_path.name]},
+        return self.inputs(scale, np.eye(width))
+
+
+def is_packaged(name: str, layers: Sequence[str]) -> bool:
+    """Whether the package carries the graph of a backbone cut at these layers."""
+    return name in LITE and tuple(layers) == LAYERS
+
+
+def packaged_backbone(name: str, spec: Preprocessing, precision: str) -> FrozenBackbone:
+    """Read a backbone of the package, for inputs of one size and kind.
+
+    Parameters
+    ----------
+    name : str
+        In `LITE`.
+    spec : Preprocessing
+    precision : {"fp32", "int8"}
+        int8 takes 8-bit images alone.
+
+    Raises
+    ------
+    SettingsError
+        The sides are no multiples of 16 pixels.
+    ArtifactError
+        The package is damaged.
+    """
+    height, width = spec.image_size
+    if height % STEP_PX or width % STEP_PX:
+        raise SettingsError(f"image_size {[height, width]}: give multiples of {STEP_PX} pixels, which {name} takes")
+    described = json.loads((PACKAGED / DESCRIPTION).read_text(encoding="utf-8"))[name]
+    pairs = spec.channels == 6
+    graph = _read(name, precision, described)
+    if pairs:
+        graph = with_initializers(_read(name, PAIRS, described), graph, WEIGHTS_OF)
+    channels = tuple(described["channels"]) * (2 if pairs else 1)
+    image = (height, width, spec.channels)
+    features = (height // _STRIDE, width // _STRIDE, sum(channels))
+    return FrozenBackbone(with_sides(graph, image, spec.dtype, features), channels, precision)
+
+
+def _read(name: str, kind: str, described: Mapping[str, Mapping[str, str]]) -> bytes:
+    file = PACKAGED / f"{name}.{kind}.onnx"
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != described["sha256"][kind]:
+        raise ArtifactError(f"{file} is not the file that was packaged: install edgead again")
+    return content
+
+
+@contextmanager
+def open_raw(
+    backbone: FrozenBackbone,
+    spec: Preprocessing,
+    engine: str = "onnxruntime",
+    threads: int | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Iterator[Runtime]:
+    """Yield a runtime of a backbone, whose output `features` (1, h, w, d) is raw without `arrays`, its inputs."""
+    record = GraphRecord(arrays=tuple(backbone.neutral))
+    manifest = Manifest.draft(
+        "patchcore", spec, NearestHead(), learnt_in=backbone.precision, graphs={backbone.precision: record}
     )
+    with tempfile.TemporaryDirectory(prefix="edgead.") as folder:
+        (Path(folder) / record.file).write_bytes(with_properties(backbone.graph, {}))
+        write_arrays(Path(folder), manifest, arrays or backbone.neutral)
+        runtime = open_runtime(Artifact(Path(folder), manifest), engine, threads=threads)
+    try:
+        yield runtime
+    finally:
+        runtime.close()
+
+
+def each_raw(backbone: FrozenBackbone, spec: Preprocessing, images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Run a backbone over images; yields raw features, float32 (h, w, d), which the next call does not overwrite.
+
+    Raises
+    ------
+    SettingsError
+        It gives NaN or infinity.
+    """
+    with open_raw(backbone, spec) as runtime:
+        for number in range(len(images)):
+            features = runtime.run(images[number][None])[OUTPUT][0].copy()
+            if not np.isfinite(features).all():
+                raise SettingsError("the backbone gave NaN or infinity: its weights are broken, or its engine is")
+            yield features

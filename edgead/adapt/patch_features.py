@@ -14,7 +14,7 @@ from edgead.runtime import open_runtime
 def each_features(
     artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
 ) -> Iterator[np.ndarray]:
-    """Run the fp32 graph over images; yields the patches of `each_grid`, float32 (patches, d)."""
+    """Run the graph that was learnt over over images; yields the patches of `each_grid`, float32 (patches, d)."""
     for features in each_grid(artifact, images, progress):
         yield features.reshape(-1, features.shape[-1])
 
@@ -22,7 +22,7 @@ def each_features(
 def each_grid(
     artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
 ) -> Iterator[np.ndarray]:
-    """Run the fp32 graph over images, as `each_outputs`, of a graph whose output is `features`.
+    """Run the graph that was learnt over over images, as `each_outputs`, of a graph whose output is `features`.
 
     Yields
     ------
@@ -36,7 +36,7 @@ def each_grid(
 def each_outputs(
     artifact: Artifact, images: Sequence[np.ndarray], progress: Progress | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Run the fp32 graph over images.
+    """Run the graph that was learnt over over images.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def each_outputs(
     dict of str to ndarray
         What the graph gives, with a batch of one; overwritten by the next one.
     """
-    runtime = open_runtime(artifact, "onnxruntime", precision="fp32")
+    runtime = open_runtime(artifact, "onnxruntime", precision=artifact.manifest.learnt_in)
     try:
         for done, image in enumerate(images, 1):
             yield runtime.run(image[None])

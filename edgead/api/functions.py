@@ -53,7 +53,8 @@ def train(
 ) -> Model:
     """Learn from good images, write a finished, calibrated model, and open it.
 
-    Needs `pip install 'edgead[train]'`. A training that was stopped goes on where it was when it is called again.
+    Detectors that train a network, and other backbones than those of the presets, need `pip install 'edgead[train]'`.
+    A training that was stopped goes on where it was when it is called again.
 
     Parameters
     ----------
@@ -77,8 +78,8 @@ def train(
     latency_ms : float, optional
         With the preset "auto": budget of a frame on this machine.
     precision : {"auto", "fp32", "int8"}
-        Of the graph that is opened by default: "auto" is int8 where this CPU gains by it and it moves
-        scores of good images by at most 1 % on average; those next to a limit may be judged otherwise then.
+        Of the graph: "auto" is int8 where this CPU gains by it. patchcore learns in it; other detectors are converted,
+        where that moves scores of good images by at most 1 % on average.
     colour : {"bgr", "rgb"}, optional
         Order of the channels of arrays and tensors, see `Detector.predict`.
     progress : callable or bool
@@ -108,9 +109,12 @@ def train(
     --------
     >>> model = edgead.train("good/", "model", preset="fine", false_reject_rate=0.01)  # doctest: +SKIP
     """
-    from edgead.workstation.methods.registry import check_names
-    from edgead.workstation.training import AUTO
-    from edgead.workstation.training.good_images import GoodImages
+    from edgead.adapt.methods.registry import check_names
+    from edgead.adapt.training import AUTO
+    from edgead.adapt.training.from_folder import train_from_folder
+    from edgead.adapt.training.good_images import GoodImages
+    from edgead.adapt.training.log import training_log
+    from edgead.adapt.training.preset import check_settings, preset_settings
 
     check_options(options, inspect.signature(train).parameters)
     names = {field.name for field in fields(GoodImages)}
@@ -125,15 +129,11 @@ def train(
         images = GoodImages(data, **{**which, **of_images})
         images.find()
         try:
-            from edgead.workstation.training.from_folder import train_from_folder
-            from edgead.workstation.training.log import training_log
-            from edgead.workstation.training.preset import check_settings, preset_settings
+            check_settings(detector, preset, chosen)
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("edgead"):
                 raise
-            raise SettingsError(f"{error.name} is missing: training needs `{install_command('train')}`") from error
-
-        check_settings(detector, preset, chosen)
+            raise SettingsError(f"{error.name} is missing: {detector} needs `{install_command('train')}`") from error
         with training_log([os.fspath(one) for one in logs], report) as log:
             of_preset, _ = preset_settings(images, detector, preset, latency_ms, log, chosen)
             artifact, skipped = train_from_folder(

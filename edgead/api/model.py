@@ -314,7 +314,8 @@ class Model(Detector):
 
     def _follow(self, artifact: Artifact) -> None:
         """Go over to what has been written to the folder, where that has the graph that is open."""
-        if artifact.graph(self.graph.precision).sha256 == self.graph.sha256:
+        there = self.graph.precision in artifact.precisions
+        if there and artifact.graph(self.graph.precision).sha256 == self.graph.sha256:
             self._take(artifact)
         else:
             self.close()  # the thresholds there are another graph's

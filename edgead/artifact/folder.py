@@ -75,12 +75,12 @@ class Artifact:
 
     @property
     def model_path(self) -> Path:
-        """The fp32 graph."""
-        return self.path / self.manifest.graphs["fp32"].file
+        """The graph that it was learnt over."""
+        return self.path / self.manifest.learnt_graph.file
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Precisions that there is a graph of, fp32 first."""
+        """Precisions that there is a graph of, in the order of `PRECISIONS`."""
         return tuple(sorted(self.manifest.graphs, key=PRECISIONS.index))
 
     def graph(self, precision: str | None = None) -> Graph:
@@ -109,6 +109,11 @@ class Artifact:
             {array: self._array_file(array) for array in record.arrays},
             None if record.constants is None else self._file(record.constants),
         )
+
+    @property
+    def learnt_graph(self) -> Graph:
+        """The graph that it was learnt over."""
+        return self.graph(self.manifest.learnt_in)
 
     def image(self, name: str) -> np.ndarray:
         """Read one of the artifact's images as the model measures it: uint8 BGR, or values of all their bits.

@@ -253,8 +253,10 @@ class Manifest(Section):
         One today: a graph of several is refused.
     head : Head
         How the outputs become scores; the section's `kind` names it.
+    learnt_in : str
+        Precision of the graph that it was learnt over, which is always there: arrays and limits are of its outputs.
     graphs : dict of GraphRecord
-        By precision; fp32, which all others are compared with, is always there.
+        By precision.
     arrays : dict of str
         Files of what was learnt, by name: what the head needs, and what graphs take as inputs.
     learns_from : {"good", "unlabelled", "nothing"}
@@ -270,6 +272,7 @@ class Manifest(Section):
     schema_version: Literal[5] = SCHEMA_VERSION
     detector: str
     precision: str = "fp32"
+    learnt_in: str = "fp32"
     inputs: Annotated[tuple[TensorInput, ...], Field(min_length=1, max_length=1)]
     head: Annotated[SerializeAsAny[Head], BeforeValidator(_known_head)]
     graphs: dict[str, GraphRecord] = {"fp32": GraphRecord()}
@@ -295,7 +298,7 @@ class Manifest(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Manifest:
-        for precision in ("fp32", self.precision):
+        for precision in (self.learnt_in, self.precision):
             if precision not in self.graphs:
                 raise ValueError(f"the precision {precision!r} has no graph")
         unknown = self.graphs.keys() - set(PRECISIONS)
@@ -312,12 +315,15 @@ class Manifest(Section):
         return self
 
     @classmethod
-    def draft(cls, detector: str, preprocessing: Preprocessing, head: Head, **sections: Any) -> Manifest:
+    def draft(
+        cls, detector: str, preprocessing: Preprocessing, head: Head, *, learnt_in: str = "fp32", **sections: Any
+    ) -> Manifest:
         """Make the manifest of a new detector: one image, and each array of head and graphs in a file of its name."""
         of_graphs = [name for record in sections.get("graphs", {}).values() for name in record.arrays]
         arrays = {name: f"{name}.npy" for name in (*head.arrays, *of_graphs)}
         plane = VALUES if preprocessing.keeps_depth else "image"
         inputs = (TensorInput(plane=plane, preprocessing=preprocessing),)
+        sections = {"precision": learnt_in, "learnt_in": learnt_in, "graphs": {learnt_in: GraphRecord()}, **sections}
         return cls(detector=detector, inputs=inputs, head=head, arrays=arrays, **sections)
 
     @property
@@ -339,6 +345,16 @@ class Manifest(Section):
     def output(self) -> str:
         """Name of the output that patches are scored by."""
         return self.outputs[0]
+
+    @model_serializer(mode="wrap")
+    def _without_usual(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the precision that was learnt in out where it is fp32: such manifests are what they were."""
+        return {name: value for name, value in plain(self).items() if name != "learnt_in" or value != "fp32"}
+
+    @property
+    def learnt_graph(self) -> GraphRecord:
+        """What is said of the graph that it was learnt over."""
+        return self.graphs[self.learnt_in]
 
     def with_graph(self, precision: str, **changes: Any) -> Manifest:
         """Change some of what is said of one graph."""

@@ -8,7 +8,7 @@ unfolds them. Values in other files are covered by no hash.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,11 +37,20 @@ _REFUSED = {
 }
 # Numbers of fields in onnx.proto3.
 _GRAPH, _PROPERTIES = 7, 14  # of ModelProto
-_INITIALIZER, _INPUT = 5, 11  # of GraphProto
-_INPUT_NAME = 1  # of ValueInfoProto
+_INITIALIZER, _INPUT, _OUTPUT = 5, 11, 12  # of GraphProto
+_VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _ELEMENT, _SHAPE, _DIMENSION, _FREE_SIDE = (
+    1,
+    2,
+    1,
+    1,
+    2,
+    1,
+    2,
+)  # of ValueInfoProto
 _SIDE, _DATA_TYPE, _NAME, _RAW_DATA = 1, 2, 8, 9  # of TensorProto
 _KEY, _VALUE = 1, 2  # of StringStringEntryProto
-_FLOAT = 1
+_FLOAT, _ELEMENTS = 1, {"float32": 1, "uint8": 2}
+BATCH = "batch"
 
 
 class OnnxFormatError(EdgeadError):
@@ -159,12 +168,80 @@ def with_properties(model: bytes, properties: Mapping[str, str]) -> bytes:
     return b"".join([*kept, *(_message(_PROPERTIES, _entry(*item)) for item in properties.items())])
 
 
+def with_sides(model: bytes, image: Sequence[int], dtype: str, features: Sequence[int]) -> bytes:
+    """Fix the sides of a graph's first input and of its only output, but for the batch.
+
+    Parameters
+    ----------
+    model : bytes
+    image, features : sequence of int
+        Sides of the input and of the output, without the batch.
+    dtype : {"uint8", "float32"}
+        Of the input.
+    """
+
+    def fixed(graph: Field) -> Iterator[bytes]:
+        first = True
+        for field in fields(model, graph.start, graph.end):
+            if field.number == _OUTPUT or (field.number == _INPUT and first):
+                sides, element = (features, "float32") if field.number == _OUTPUT else (image, dtype)
+                first = first and field.number != _INPUT
+                yield _message(field.number, _value(_name(model, field), element, sides))
+            else:
+                yield model[field.at : field.end]
+
+    return _with_graph(model, fixed)
+
+
+def with_initializers(model: bytes, other: bytes, prefix: str) -> bytes:
+    """Give a graph the initializers of another one whose names begin with a prefix, and which it has none of."""
+    own = {name for _, name in _initializers(model)}
+    held = (
+        other[field.at : field.end]
+        for field, name in _initializers(other)
+        if name.startswith(prefix) and name not in own
+    )
+    more = b"".join(held)
+    return _with_graph(model, lambda graph: [model[graph.start : graph.end], more])
+
+
+def _with_graph(model: bytes, made: Callable[[Field], Iterable[bytes]]) -> bytes:
+    """Replace the content of the graph of a model by what is made of it."""
+    return b"".join(
+        _message(_GRAPH, b"".join(made(part))) if part.number == _GRAPH else model[part.at : part.end]
+        for part in fields(model)
+    )
+
+
+def _initializers(model: bytes) -> Iterator[tuple[Field, str]]:
+    """Yield the initializers of a model's graph with their names."""
+    for part in fields(model):
+        if part.number == _GRAPH:
+            for field in fields(model, part.start, part.end):
+                if field.number == _INITIALIZER:
+                    yield field, _name(model, field, _NAME)
+
+
+def _name(model: bytes, message: Field, number: int = _VALUE_NAME) -> str:
+    """Read the name in a message."""
+    part = next(part for part in fields(model, message.start, message.end) if part.number == number)
+    return model[part.start : part.end].decode(errors="replace")
+
+
+def _value(name: str, element: str, sides: Sequence[int]) -> bytes:
+    """Write the ValueInfoProto of a tensor of a batch."""
+    batch = _message(_DIMENSION, _message(_FREE_SIDE, BATCH.encode()))
+    shape = batch + b"".join(_message(_DIMENSION, _number(_SIDE, side)) for side in sides)
+    tensor = _number(_ELEMENT, _ELEMENTS[element]) + _message(_SHAPE, shape)
+    return _message(_VALUE_NAME, name.encode()) + _message(_VALUE_TYPE, _message(_TENSOR_TYPE, tensor))
+
+
 def _inputs(model: bytes, graph: Field) -> Iterator[tuple[Field, str]]:
     """Yield the inputs of a graph with their names."""
     for field in fields(model, graph.start, graph.end):
         if field.number == _INPUT:
             for part in fields(model, field.start, field.end):
-                if part.number == _INPUT_NAME:
+                if part.number == _VALUE_NAME:
                     yield field, model[part.start : part.end].decode(errors="replace")
 
 

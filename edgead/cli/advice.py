@@ -14,14 +14,13 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import CROSS, PROVEN, Calibration
 from edgead.artifact.preprocess import inputs_of
 from edgead.artifact.versions import versions_folder
-from edgead.calibration.conformal import images_needed, rounded_up
-from edgead.calibration.group_conformal import have_several
+from edgead.calibration.conformal import images_needed
+from edgead.calibration.guarantee import STRICT, guarantee_of
 from edgead.calibration.operating_point import SHOWN_RATES, operating_points
 from edgead.calibration.plan import OFFERED_RATES
 from edgead.cli.console import edgead_command, facts_table, next_steps, stdout
 from edgead.detector import Detector
 
-STRICT = 0.01
 # The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.
 BORDER = 1 / 16
 FEWEST_RANKED = 4
@@ -122,8 +121,7 @@ def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
         Another model was there before.
     """
     lines = [
-        _of_the_rate(artifact),
-        *_of_the_groups(artifact),
+        *_of_the_rate(artifact),
         *_of_the_highest(artifact),
         *_of_the_border(artifact),
         *_of_the_tiles(artifact),
@@ -135,35 +133,10 @@ def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
     return [*lines, *_next(artifact, data)]
 
 
-def _of_the_rate(artifact: Artifact) -> str:
+def _of_the_rate(artifact: Artifact) -> list[str]:
     calibration = artifact.graph().calibration
     assert calibration is not None
-    if calibration.method == "none":
-        return without_thresholds(artifact.path)
-    rate = calibration.false_reject_rate
-    groups = len(set(calibration.groups))
-    several = 0 < groups < len(calibration.scores)
-    count, unit = (groups, "groups of images") if several else (len(calibration.scores), "images")
-    how = " held out" if calibration.method in PROVEN else ", each scored by what was learnt from the others"
-    bound = "at most" if calibration.method in PROVEN else "about"
-    sentence = f"About {_one_in(rate)} will be rejected ({bound} {100 * rate:.3g} %, from {count} {unit}{how})."
-    if rate <= STRICT or count >= images_needed(STRICT):
-        return sentence
-    needed = images_needed(STRICT) * (2 if calibration.method in PROVEN else 1)
-    return f"{sentence} For 1 in 100, train with {needed} good {unit} and --false-reject-rate {STRICT:g}."
-
-
-def _of_the_groups(artifact: Artifact) -> list[str]:
-    """What it costs that images belong together."""
-    calibration = artifact.graph("fp32").calibration
-    if calibration is None or not have_several(calibration.groups):
-        return []
-    groups, images = len(set(calibration.groups)), len(calibration.scores)
-    return [
-        f"The {images} images are {groups} groups, which support rates from {rounded_up(1 / (groups + 1))} on. With "
-        f"--group none they would support {rounded_up(1 / (images + 1))}: right only where each image shows another "
-        "part, for more good parts are rejected otherwise."
-    ]
+    return [without_thresholds(artifact.path)] if calibration.method == "none" else guarantee_of(calibration)
 
 
 def without_thresholds(model: Path) -> str:
@@ -178,7 +151,7 @@ def without_thresholds(model: Path) -> str:
 
 def _of_the_highest(artifact: Artifact) -> list[str]:
     """Good images to look at once, where no warning names them all: no rule finds faint defects among good images."""
-    calibration, training = artifact.graph("fp32").calibration, artifact.manifest.training
+    calibration, training = artifact.learnt_graph.calibration, artifact.manifest.training
     highest = training.get("highest_images", ())
     if not highest or calibration is None or training["images_apart"] >= len(highest):
         return []
@@ -195,7 +168,7 @@ def _of_the_highest(artifact: Artifact) -> list[str]:
 def _of_the_border(artifact: Artifact) -> list[str]:
     """A region to try where good images score highest at the image's border, which is seldom a part of the product."""
     spec = artifact.manifest.preprocessing
-    golden = [artifact.image(one.image).shape[:2] for one in artifact.graph("fp32").golden]
+    golden = [artifact.image(one.image).shape[:2] for one in artifact.learnt_graph.golden]
     ranked = artifact.manifest.kept
     chosen = any((spec.roi, spec.ignored, spec.alignment))  # somebody has said where to look
     if chosen or len(set(golden)) != 1 or len(ranked) < FEWEST_RANKED:
@@ -236,7 +209,7 @@ def _of_the_tiles(artifact: Artifact) -> list[str]:
     spec = artifact.manifest.preprocessing
     if spec.tiles is None:
         return []
-    image = artifact.image(artifact.graph("fp32").golden[0].image)
+    image = artifact.image(artifact.learnt_graph.golden[0].image)
     with Detector(artifact) as detector:
         times = detector.measure(image).stage_times
     took_ms = times.preprocess_ms + times.infer_ms + times.score_ms + times.smooth_ms
@@ -251,10 +224,6 @@ def _peak(anomaly_map: np.ndarray) -> tuple[float, float]:
     """Where its maximum lies, in shares of height and width."""
     y, x = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
     return (float(y) + 0.5) / anomaly_map.shape[0], (float(x) + 0.5) / anomaly_map.shape[1]
-
-
-def _one_in(rate: float) -> str:
-    return f"1 good part in {1 / rate:.0f}" if rate <= 0.4 else f"{100 * rate:.0f} of 100 good parts"
 
 
 def _next(artifact: Artifact, data: Path | None) -> list[str]:

@@ -63,7 +63,7 @@ class TeacherSize(Word):
 
 
 def _detectors() -> Iterable[str]:
-    from edgead.workstation.methods.registry import METHODS
+    from edgead.adapt.methods.registry import METHODS
 
     return METHODS
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -29,9 +29,10 @@ def commission(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory of the model to write.")],
     images: Annotated[int, typer.Option(min=1, help="Number of different good parts to capture.")] = 100,
-    backbone: Annotated[
-        str, typer.Option(help="fast, or the directory of a patchcore model whose backbone is used.")
-    ] = "fast",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Preset of patchcore; by default `default`, or `fast` where a frame would take too long."),
+    ] = None,
     roi: Region = None,
     ignore: Ignore = None,
     align: Align = None,
@@ -43,18 +44,20 @@ def commission(
     json: Json = False,
 ) -> None:
     """Make a calibrated model on the device, from good parts in front of its camera."""
-    from edgead.adapt.commission.from_images import STAGES, CommissionPlan
+    from edgead.adapt.commission.run import DETECTOR, CommissionPlan
     from edgead.adapt.commission.run import commission as learn_from
+    from edgead.adapt.methods.method import AUTO
+    from edgead.adapt.training.from_folder import planned_stages
     from edgead.artifact.manifest import MANIFEST
     from edgead.cli.advice import advise, print_points, training_table
 
-    region = read_numbers("--roi", roi, (4,)) if roi else None
+    region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     plan = CommissionPlan(
-        images, backbone, region, false_reject_rate, review_rate, keep_images, patience_s, group, ignore or (), align
+        images, preset, region, false_reject_rate, review_rate, keep_images, patience_s, group, ignore or (), align
     )
     replaced = (output / MANIFEST).is_file()
     advice: list[str] = []
-    with stage_bars(["collect good parts", *STAGES, *[LOOK] * (not json)]) as progress:
+    with stage_bars(["collect good parts", *planned_stages(DETECTOR, AUTO), *[LOOK] * (not json)]) as progress:
         done = learn_from(source, output, plan, progress=progress)
         if not json:
             progress(LOOK, 0, 1)

@@ -18,9 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgead.adapt.methods.method import AUTO
+from edgead.adapt.training.from_folder import train_from_folder
+from edgead.adapt.training.good_images import GoodImages
+from edgead.adapt.training.preset import preset_settings
 from edgead.cli.console import stage_bars
 from edgead.cli.demo_mistakes import Mistake, Mistakes
-from edgead.dataset.folders import GOOD, StageProgress, find_good_images, find_test_images
+from edgead.daemon.self_test import SelfTest, self_test
+from edgead.dataset.folders import GOOD, StageProgress, find_test_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
@@ -61,7 +66,6 @@ store:
   most_mib: 500
 """
 PAGE = "http://127.0.0.1:8080"
-VERIFIED_IMAGES = 30
 # The built-in line has images enough for a strict limit, and its defects are easy.
 LINE_RATE = 0.01
 SHEET_TILES = 24
@@ -193,7 +197,7 @@ class DemoReport:
     rejects: int
     misses: list[str]
     false_rejects: list[str]
-    parity: dict[str, Any]
+    self_test: SelfTest
     evaluation: dict[str, Any]
     stream: StreamSummary
     written: dict[str, str]
@@ -202,10 +206,10 @@ class DemoReport:
 
     @property
     def passed(self) -> bool:
-        return self.parity["passed"] and self.stream.fault is None
+        return self.self_test.passed and self.stream.fault is None
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "passed": self.passed}
+        return {**asdict(self), "self_test": self.self_test.to_dict(), "passed": self.passed}
 
     def table(self) -> Group:
         """Lay the summary out for a terminal."""
@@ -219,8 +223,8 @@ class DemoReport:
             "parts seen": self.parts,
             "defects found": f"{found} of {self.defective}" + _named("missed", self.misses),
             "good parts rejected": f"{len(self.false_rejects)} of {good}" + _named("frames", self.false_rejects),
-            "torch and deployed scores": f"differ by at most {self.parity['score_error']:.1e} (relative), "
-            f"{self.parity['verdict_flips']} verdict flips",
+            "golden images": f"{len(self.self_test.images)} score as on record, but for at most "
+            f"{max(image.difference for image in self.self_test.images):.1e} of it",
             **self.written,
         }
         return Group(
@@ -288,8 +292,9 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         if data is None:
             data = write_dataset(output / "data", progress=partial(progress, "make images"))
         rate = None if own else LINE_RATE
-        parity = _train(data, output / "model", preset, rate, progress)
+        _train(data, output / "model", preset, rate, progress)
         with Detector.load(output / "model") as detector:
+            tested = self_test(detector)
             evaluation = evaluate(detector, find_test_images(data), progress=partial(progress, "evaluate"))
             write_worst_cases(detector, evaluation, output / "worst_cases.jpg")
             line = own_line(data) if own else built_in_line(output, progress)
@@ -312,7 +317,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
         board.rejects,
         board.misses,
         board.false_rejects,
-        parity,
+        tested,
         evaluation.to_dict(),
         summary,
         {"model": str(output / "model"), "verdicts": str(output / "verdicts.jsonl")},
@@ -337,23 +342,11 @@ def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[
     return written
 
 
-def _train(data: Path, model: Path, preset: str, rate: float | None, progress: StageProgress) -> dict[str, Any]:
+def _train(data: Path, model: Path, preset: str, rate: float | None, progress: StageProgress) -> None:
     """Train as `edgead train` does: in the proportions of the images."""
-    # The workstation's half: imported here, so that a device can import this module.
-    from edgead.export.verify import compare_with_torch
-
-    from edgead.workstation.methods import find_preset
-    from edgead.workstation.methods.patchcore.detector import PatchCoreConfig
-    from edgead.workstation.training.from_folder import train_from_folder
-    from edgead.workstation.training.good_images import GoodImages, find_proportions, keep_proportions
-
-    settings = find_preset("patchcore", preset)
-    square = {**settings, "image_size": list(PatchCoreConfig(**settings).image_size)}
-    fitted = keep_proportions(square, find_proportions(find_good_images(data)))
-    artifact, _ = train_from_folder(GoodImages(data, false_reject_rate=rate), model, fitted, progress=progress)
-    tests = [image.path for image in find_test_images(data)]
-    spread = tests[:: max(1, len(tests) // VERIFIED_IMAGES)]
-    return compare_with_torch(artifact, spread, progress=partial(progress, "verify")).to_dict()
+    good = GoodImages(data, false_reject_rate=rate)
+    settings, _ = preset_settings(good, "patchcore", preset, None, progress)
+    train_from_folder(good, model, settings, precision=AUTO, progress=progress)
 
 
 def _named(word: str, names: list[str]) -> str:

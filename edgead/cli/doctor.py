@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from edgead.adapt.methods.registry import METHODS
+from edgead.adapt.training.log import TRACKERS
 from edgead.errors import SettingsError
 from edgead.heads import find_head
 from edgead.process.installation import install_command, of_plugins
@@ -32,8 +34,6 @@ from edgead.sources.camera import list_cameras
 from edgead.synthetic.makers import MAKERS
 from edgead.unlabelled.screening.screeners import SCREENERS
 from edgead.unlabelled.sorting.sort import SORTERS
-from edgead.workstation.methods.registry import METHODS
-from edgead.workstation.training.log import TRACKERS
 
 if TYPE_CHECKING:
     from rich.table import Table

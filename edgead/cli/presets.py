@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgead.adapt.training import AUTO, AUTO_DETECTOR
 from edgead.cli.app import Json, app
 from edgead.cli.console import print_json, stdout
 from edgead.errors import SettingsError
-from edgead.workstation.training import AUTO, AUTO_DETECTOR
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +18,7 @@ _AUTO_PURPOSE = "the most accurate of a short list that keeps within --latency-m
 @app.command()
 def presets(json: Json = False) -> None:
     """List the detectors and presets of `edgead train`, with the purpose of each."""
-    from edgead.workstation.methods import METHODS
+    from edgead.adapt.methods import METHODS
 
     if json:
         print_json({name: _about(name) for name in METHODS})
@@ -27,7 +27,7 @@ def presets(json: Json = False) -> None:
 
 
 def _about(detector: str) -> dict[str, Any]:
-    from edgead.workstation.methods import METHODS
+    from edgead.adapt.methods import METHODS
 
     try:
         method = METHODS.find(detector)
@@ -45,8 +45,8 @@ def _about(detector: str) -> dict[str, Any]:
 def _table() -> Table:
     from rich.table import Table
 
-    from edgead.workstation.methods import METHODS
-    from edgead.workstation.methods.outline import read_outline
+    from edgead.adapt.methods import METHODS
+    from edgead.adapt.methods.outline import read_outline
 
     table = Table("--detector", "--preset", "take it for", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name, place in METHODS.places().items():

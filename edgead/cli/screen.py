@@ -35,8 +35,8 @@ def screen(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="fast (the default), or the directory of a patchcore model whose backbone is used. For the method "
-            "musc of edgead-foundation: a file of CLIP's weights."
+            help="Preset of patchcore whose backbone is used; by default fast. For the method musc of "
+            "edgead-foundation: a file of CLIP's weights."
         ),
     ] = None,
     interval: Annotated[

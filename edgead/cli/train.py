@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from edgead.adapt.training import AUTO
 from edgead.cli.app import (
     Align,
     FalseRejectRate,
@@ -29,12 +30,11 @@ from edgead.cli.app import (
 from edgead.cli.choices import Detector, Device, DeviceName, InputName, TeacherSize, TrainedPrecision
 from edgead.cli.console import LOOK, facts_table, stage_bars, stderr, training_facts
 from edgead.errors import SettingsError
-from edgead.workstation.training import AUTO
 
 if TYPE_CHECKING:
+    from edgead.adapt.training.good_images import GoodImages
     from edgead.artifact.inputs import Colour
     from edgead.calibration.operating_point import Costs
-    from edgead.workstation.training.good_images import GoodImages
 
 LogTo = Annotated[
     list[str] | None,
@@ -115,8 +115,8 @@ def train(
     precision: Annotated[
         TrainedPrecision,
         typer.Option(
-            help="Graph that is opened by default: auto is int8 where this CPU gains by it and it moves "
-            "scores of good images by at most 1 % on average, and else fp32."
+            help="Precision: auto is int8 where this CPU gains by it, and else fp32. patchcore learns in it; other "
+            "detectors are converted, where that moves scores of good images by at most 1 % on average."
         ),
     ] = TrainedPrecision.auto,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
@@ -153,7 +153,7 @@ def train(
     Give the same command again to continue a training that was stopped.
     """
     started = time.perf_counter()
-    from edgead.workstation.methods.registry import check_names
+    from edgead.adapt.methods.registry import check_names
 
     # What can be refused at once is, before torch is loaded, which takes seconds.
     chosen = {
@@ -176,11 +176,11 @@ def train(
     from edgead.cli.advice import advise, print_points, training_table
 
     with stage_bars(["load the program"]):  # torch takes seconds
-        from edgead.workstation.training.auto import TIME
-        from edgead.workstation.training.from_folder import planned_stages, train_from_folder
-        from edgead.workstation.training.good_images import GoodImages
-        from edgead.workstation.training.log import training_log
-        from edgead.workstation.training.preset import check_settings, preset_settings
+        from edgead.adapt.training.auto import TIME
+        from edgead.adapt.training.from_folder import planned_stages, train_from_folder
+        from edgead.adapt.training.good_images import GoodImages
+        from edgead.adapt.training.log import training_log
+        from edgead.adapt.training.preset import check_settings, preset_settings
 
     check_settings(detector, preset, chosen)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
@@ -234,8 +234,8 @@ def _costs(escape: float | None, reject: float | None, defective: float | None) 
 
 def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> None:
     """Say what a frame will take, where that is so much that some budgets exclude it."""
-    from edgead.workstation.backbones.pretrained import BACKBONES
-    from edgead.workstation.training.frame_time import network_ms, tiles_account
+    from edgead.adapt.frozen_backbone import BACKBONES
+    from edgead.adapt.training.frame_time import network_ms, tiles_account
 
     if account := tiles_account(good, detector, settings):
         stderr.print(account, soft_wrap=True)
@@ -275,12 +275,12 @@ def distill(
 
     Give the same command again to continue a distillation that was stopped.
     """
+    from edgead.adapt.methods.settings import plain_settings, read_settings
+    from edgead.adapt.training.log import training_log
     from edgead.workstation.methods.efficient_ad.distill import DistillConfig
     from edgead.workstation.methods.efficient_ad.distill import distill as distill_teacher
-    from edgead.workstation.methods.settings import plain_settings, read_settings
     from edgead.workstation.trainer.device import choose_device
     from edgead.workstation.trainer.pretraining_images import find_photographs
-    from edgead.workstation.training.log import training_log
 
     chosen = {"backbone": backbone, "model_size": model_size, "steps": steps, "seed": seed}
     chosen = {key: value for key, value in chosen.items() if value is not None}

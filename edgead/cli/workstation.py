@@ -155,7 +155,7 @@ def _verify_all(artifact: Artifact, images: list[Path], json: bool) -> bool:
     from edgead.dataset.folders import find_test_images
 
     labelled = len(images) == 1 and (images[0] / "test").is_dir()
-    golden = [artifact.path / golden.image for golden in artifact.graph("fp32").golden]
+    golden = [artifact.path / golden.image for golden in artifact.learnt_graph.golden]
     shown = find_test_images(images[0]) if labelled else find_images(images) or golden
     with stage_bars() as progress:
         reports = verify_pairs(artifact, all_pairs(artifact), shown, progress=progress)

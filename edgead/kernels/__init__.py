@@ -5,7 +5,7 @@ level of this machine (or the one that EDGEAD_ISA names), "cpu:avx2" that level,
 where there is no native code, "cuda" the GPU. For arrays that already are on the GPU see `edgead.kernels.cuda`.
 """
 
-from edgead.kernels.backend import available_isas, backends, isa, multiplies_int8, set_threads, threads
+from edgead.kernels.backend import available_isas, backends, gains_by_int8, isa, multiplies_int8, set_threads, threads
 from edgead.kernels.coreset import extend_coreset, greedy_coreset
 from edgead.kernels.grouped import GroupedPatches
 from edgead.kernels.images import shrink
@@ -24,6 +24,7 @@ __all__ = [
     "gaussian_blur",
     "greedy_coreset",
     "isa",
+    "gains_by_int8",
     "multiplies_int8",
     "set_threads",
     "shrink",

@@ -19,3 +19,9 @@ def robust_deviation(values: npt.ArrayLike) -> float:
     """
     found = np.asarray(values, np.float64)
     return float(_OF_MEDIAN * np.median(np.abs(found - np.median(found))))
+
+
+def deviations_above(values: npt.ArrayLike) -> np.ndarray:
+    """How far each value is above the median, in robust deviations; float64, of the shape of the values."""
+    found = np.asarray(values, np.float64)
+    return (found - np.median(found)) / max(robust_deviation(found), 1e-6)

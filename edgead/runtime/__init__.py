@@ -100,7 +100,7 @@ def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None =
     # Where nothing was built for this machine nothing is preferred, and no other engine's module is imported.
     built = (artifact.path / ENGINES).is_dir()
     for runtime in RUNTIMES.builtin().values() if built else ():
-        if runtime.preferred and (precision is None or runtime.precision(precision) in artifact.precisions):
+        if runtime.preferred and runtime.can_open(artifact, precision):
             graph = runtime.graph(artifact, precision)
             if runtime.runs(artifact, graph):
                 return Chosen(artifact, runtime, runtime.options(), graph)

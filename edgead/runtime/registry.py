@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from edgead.artifact.folder import Artifact, Graph
 from edgead.components.options import Section
 from edgead.components.registry import Component, Registry
+from edgead.errors import SettingsError
 from edgead.runtime.contract import Runtime
 
 
@@ -40,6 +41,12 @@ class RuntimeComponent(Component):
     precision: Callable[[str], str]
     preferred: bool
 
+    def can_open(self, artifact: Artifact, precision: str | None) -> bool:
+        """Whether there is a graph that it takes, where that precision is asked for."""
+        names = artifact.precisions
+        asked = self.precision(precision or artifact.manifest.precision) in names
+        return asked or (precision is None and self.precision(artifact.manifest.learnt_in) in names)
+
     def graph(self, artifact: Artifact, precision: str | None = None) -> Graph:
         """Look up the graph that it runs, see `Artifact.graph`; where nobody names one it has, that of fp32."""
         return graph_for(artifact, precision, self.precision)
@@ -49,10 +56,21 @@ def graph_for(artifact: Artifact, precision: str | None, name_of: Callable[[str]
     """Look up the graph of a precision by the name that an engine has for it.
 
     The int8 graph that is opened by default is for CPUs. An engine that takes another form of int8, which nobody made,
-    runs fp32, unless int8 was asked for.
+    runs the graph that was learnt over, unless int8 was asked for.
+
+    Raises
+    ------
+    SettingsError
+        There is no such graph, or the model was learnt in a precision that the engine does not take.
     """
     name = name_of(precision or artifact.manifest.precision)
-    return artifact.graph(name if precision or name in artifact.precisions else "fp32")
+    learnt_in = artifact.manifest.learnt_in
+    if not precision and name not in artifact.precisions and name_of(learnt_in) != learnt_in:
+        raise SettingsError(
+            f"{artifact.path} was learnt in {learnt_in}, which this engine does not take: learn it again for it, with "
+            f"`edgead export {artifact.path} IMAGES --precision fp16`"
+        )
+    return artifact.graph(name if precision or name in artifact.precisions else learnt_in)
 
 
 RUNTIMES: Registry[RuntimeComponent] = Registry(

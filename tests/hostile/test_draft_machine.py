@@ -29,11 +29,11 @@ from fakes import free_port
 from forked_daemon import Forks
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -181,6 +181,7 @@ class Studio:
 class DraftMachine(RuleBasedStateMachine):
     """What two people do to a draft, its models and their limits, and what happens to the computer."""
 
+    problems: list[str]  # that were found, also where they do not come back when the same steps are taken again
     learnable: Path
     forks: Forks
 
@@ -198,15 +199,16 @@ class DraftMachine(RuleBasedStateMachine):
 
     # The draft
 
-    @precondition(lambda self: self.studio.draft() is None)
     @rule(who=WHO)
     def begin(self, who):
-        self.studio.ask("POST", DRAFT, json={"by": who})
+        there = self.studio.draft() is not None
+        answer = self.studio.ask("POST", DRAFT, json={"by": who})
+        self.hold(answer.status_code == (409 if there else 200), answer.text)
 
-    @precondition(lambda self: self.studio.draft() is not None)
     @rule(count=st.sampled_from([1, FEWEST]))
     def send_images(self, count):
-        self.studio.send(count)
+        if self.studio.draft() is not None:
+            self.studio.send(count)
 
     @rule(who=WHO, place=PLACE)
     def draw(self, who, place):
@@ -228,12 +230,12 @@ class DraftMachine(RuleBasedStateMachine):
     def learn(self):
         self.studio.learnt()
 
-    @precondition(lambda self: self.studio.draft() is not None)
     @rule(who=WHO)
     def discard(self, who):
         there = self.studio.draft()
         self.studio.ask("POST", f"{DRAFT}/discard", json={"by": who}).raise_for_status()
-        self.acknowledged.append(("discard draft", len(there["images"]) + len(there["left_out"])))
+        if there is not None:
+            self.acknowledged.append(("discard draft", len(there["images"]) + len(there["left_out"])))
 
     @rule(into_service=WITH_PIPELINE)
     def go(self, into_service):
@@ -241,7 +243,7 @@ class DraftMachine(RuleBasedStateMachine):
         self.went(self.studio.go(name, into_service), name, ready)
 
     def went(self, answer, name, ready):
-        assert (answer.status_code == 200) == ready, answer.text
+        self.hold((answer.status_code == 200) == ready, answer.text)
         if ready:
             self.acknowledged.append(("commission model", str(self.studio.models / name)))
 
@@ -266,9 +268,10 @@ class DraftMachine(RuleBasedStateMachine):
     def two_at_once(self, name, first, second, after_ms):
         """Let two ask at once; a model that one of them is said to have put beside the others is whole there."""
         answers = self.studio.two_at_once(first, second, after_ms)
-        assert all(answer.status_code in (200, 409) for answer in answers), [answer.text for answer in answers]
+        texts = [answer.text for answer in answers]
+        self.hold(all(answer.status_code in (200, 409) for answer in answers), texts)
         if any(answer.status_code == 200 and "model" in answer.json() for answer in answers):
-            Artifact.load(self.studio.models / name)
+            self.hold((self.studio.models / name / "manifest.json").exists(), f"{name} is no model: {texts}")
             self.acknowledged.append(("commission model", str(self.studio.models / name)))
         wait_for(lambda: (draft := self.studio.draft()) is None or draft["state"] != "learning", "the end of learning")
 
@@ -324,25 +327,26 @@ class DraftMachine(RuleBasedStateMachine):
                 self.acknowledged.append(("teach", verdict))
                 wait_for(lambda: self.lessons()[0]["state"] != "running", "the end of a lesson")
 
-    @precondition(lambda self: any(lesson["state"] == "ready" for lesson in self.lessons()))
     @rule(who=WHO, accept=st.booleans())
     def decide_on_the_lesson(self, who, accept):
         what, before = "accept" if accept else "discard", self.status()["thresholds"]
         if self.studio.ask("POST", f"/api/lessons/parts/{what}", json={"by": who}).status_code == 200:
             self.acknowledged.append((f"{what} lesson", None))
             # What was taught here scores as before: no limit moves, whoever has set or calibrated it.
-            assert before is None or self.status()["thresholds"] == before  # none while the model is being loaded
+            now = self.status()["thresholds"]
+            self.hold(before in (None, now), f"a lesson moved {before} to {now}")  # None: the model is being loaded
 
     # What holds
 
     @invariant()
     def models_are_whole_and_nothing_unfinished_lies_beside_them(self):
-        assert self.studio.broken_models() == []
+        self.hold(not (found := self.studio.broken_models()), found)
 
     @invariant()
     def what_was_acknowledged_is_on_record(self):
-        found = [(row["action"], _told(row["action"], row["before"], row["after"])) for row in self.studio.rows()]
-        assert [one for one in self.acknowledged[-150:] if one not in found] == []
+        found = [(row["action"], _said(row["action"], row["before"], row["after"])) for row in self.studio.rows()]
+        missing = [one for one in self.acknowledged[-150:] if one not in found]
+        self.hold(not missing, f"not on record: {missing}")
 
     @invariant()
     def limits_move_for_a_reason_on_record(self):
@@ -359,10 +363,15 @@ class DraftMachine(RuleBasedStateMachine):
         another = [row for row in rows if isinstance(row["after"], str) and sha256[:16] in row["after"]]
         changes = Artifact.load(Path(status["model"])).manifest.threshold_changes
         calibrated = changes and _limits(changes[-1].after.model_dump()) == limits and changes[-1].reason
-        if not set_here and not another and not (calibrated and sha256 != before[0]):
-            raise AssertionError(f"the limits were {before}, are {self.in_force}, and nothing says why: {rows}")
+        why = set_here or another or (calibrated and sha256 != before[0])
+        self.hold(why, f"the limits were {before}, are {self.in_force}, and nothing says why: {rows}")
 
     # What it takes
+
+    def hold(self, true, problem):
+        if not true:
+            self.problems.append(str(problem))
+            raise AssertionError(problem)
 
     def status(self):
         return self.studio.ask("GET", PARTS).json()
@@ -374,7 +383,7 @@ class DraftMachine(RuleBasedStateMachine):
         self.studio.close()
 
 
-def _told(action, before, after):
+def _said(action, before, after):
     """What of a row is compared with what was acknowledged."""
     of = {
         "change draft": lambda: after["ignored"][0] if after["ignored"] else None,
@@ -393,7 +402,7 @@ def _limits(given):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("examples", [pytest.param(5, marks=pytest.mark.faults), 40], ids=["minutes", "half an hour"])
+@pytest.mark.parametrize("examples", [pytest.param(3, marks=pytest.mark.faults), 40], ids=["minutes", "an hour"])
 def test_a_draft_comes_whole_through_anything(once, tmp_path, examples):
     always_the_same = examples < 10
     with Forks() as forks:
@@ -401,7 +410,13 @@ def test_a_draft_comes_whole_through_anything(once, tmp_path, examples):
         # A way that fails is not made shorter: starts and kills take their time.
         options = {"phases": [Phase.generate], "suppress_health_check": list(HealthCheck), "database": None}
         options |= {"stateful_step_count": 40, "derandomize": always_the_same, "print_blob": not always_the_same}
-        run_state_machine_as_test(DraftMachine, settings=settings(max_examples=examples, deadline=None, **options))
+        DraftMachine.problems = []
+        try:
+            run_state_machine_as_test(DraftMachine, settings=settings(max_examples=examples, **options))
+        except Flaky:
+            if not DraftMachine.problems:
+                raise
+            raise AssertionError(DraftMachine.problems[0]) from None
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.heads import Head, find_head
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.methods.network import NetworkMethod
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Differences(nn.Module):
         return nn.functional.avg_pool2d((pixels - self.mean).abs().mean(dim=1, keepdim=True), 8)[:, 0]
 
 
-class DummyMethod(Method[DummyConfig]):
+class DummyMethod(NetworkMethod[DummyConfig]):
     """Learns the mean image; subclasses name the head."""
 
     name = "dummy"

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.heads import Head
 from edgead.heads.map import MapHead
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.methods.network import NetworkMethod
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Distance(nn.Module):
         return nn.functional.avg_pool2d((pixels - self.mean).abs().mean(dim=1), self.patch)
 
 
-class MeanImage(Method[MeanImageConfig]):
+class MeanImage(NetworkMethod[MeanImageConfig]):
     name = "mean_image"
     config_class = MeanImageConfig
     purpose = "parts that lie still, under a light that stays"

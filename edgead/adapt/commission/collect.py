@@ -5,8 +5,10 @@ Blur, and images unlike the rest, are found by robust checks over all of them.
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from edgead.dataset.folders import Progress
 from edgead.errors import EdgeadError
 from edgead.images.files import as_bgr, write_image
 from edgead.images.repeats import Repeats
-from edgead.metrics.robust import robust_deviation
+from edgead.metrics.robust import deviations_above
 from edgead.types import Frame
 
 # Deviations (from the median, in units that are one standard deviation for a normal distribution).
@@ -35,18 +37,8 @@ def sharpness(image: np.ndarray) -> float:
 def find_blurred(sharpnesses: list[float]) -> list[int]:
     """Report which images are far less sharp than the others."""
     values = np.log(np.maximum(sharpnesses, 1e-9))
-    below = _deviations(-values) > FAR
+    below = deviations_above(-values) > FAR
     return np.flatnonzero(below & (values < np.median(values) + np.log(MIN_SHARPNESS))).tolist()
-
-
-def find_odd(scores: np.ndarray) -> list[int]:
-    """Report which scores are far above the others."""
-    return np.flatnonzero(_deviations(np.log(np.maximum(scores, 1e-9))) > FAR).tolist()
-
-
-def _deviations(values: np.ndarray) -> np.ndarray:
-    """How far each value is above the median, in robust standard deviations."""
-    return (values - np.median(values)) / max(robust_deviation(values), 1e-6)
 
 
 class CommissionError(EdgeadError):
@@ -123,3 +115,21 @@ def collect(
         path.rename(folder / BLURRED / path.name)
     sharp = [path for path in paths if path not in blurred]
     return Collected(sharp, duplicates, sorted(path.name for path in blurred), files)
+
+
+@contextmanager
+def as_sent(paths: Sequence[Path], files: Mapping[str, str]) -> Iterator[tuple[Path, dict[Path, str]]]:
+    """Yield a folder with links to the images, called as their files were, and the name of the image of each.
+
+    Names then say what they say to `edgead train`, such as which images belong together.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgead.") as work:
+        folder = Path(work)
+        name_of: dict[Path, str] = {}
+        for path in paths:
+            link = folder / Path(files.get(path.name, path.name)).name
+            if link in name_of:
+                link = folder / path.name
+            link.symlink_to(path.absolute())
+            name_of[link] = path.name
+        yield folder, dict(sorted(name_of.items()))

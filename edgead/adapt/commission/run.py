@@ -1,28 +1,96 @@
-"""Commissioning by one command on the device: good parts are photographed, then learnt. Without torch."""
+"""Commissioning by one command on the device: good parts are photographed, then learnt as `edgead train` learns."""
 
 from __future__ import annotations
 
 import glob
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edgead.adapt.commission.collect import collect
-from edgead.adapt.commission.from_images import Commissioned, CommissionPlan, commission_images
-from edgead.adapt.frozen_backbone import open_backbone
-from edgead.artifact.folder import check_destination
-from edgead.artifact.manifest import Preprocessing
+from edgead.adapt.commission.collect import Collected, as_sent, collect
+from edgead.adapt.methods.method import AUTO
+from edgead.adapt.training.auto import suited_preset
+from edgead.adapt.training.from_folder import train_from_folder
+from edgead.adapt.training.good_images import GoodImages
+from edgead.adapt.training.preset import preset_settings
+from edgead.artifact.folder import Artifact, check_destination
+from edgead.artifact.inputs import Preprocessing
 from edgead.calibration.plan import choose_rates
 from edgead.dataset.folders import StageProgress, check_region, no_progress
+from edgead.dataset.groups import NONE
 from edgead.dataset.made_sets import refuse_made
-from edgead.dataset.places import with_places
+from edgead.dataset.places import Place, with_places
 from edgead.errors import SettingsError
 from edgead.sources import open_source, split_options, without_credentials
 from edgead.types import Frame
 
 ENDLESS = 1_000_000
+DETECTOR = "patchcore"
+_MAX_NAMED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CommissionPlan:
+    """Options of a commissioning.
+
+    Attributes
+    ----------
+    images : int
+        Different good parts to photograph.
+    preset : str, optional
+        Of patchcore; by default the one that suits this machine, see `edgead.adapt.training.auto.suited_preset`.
+    roi : (int, int, int, int), optional
+        x, y, width and height of the part of the image to look at.
+    ignore : sequence of str, Path or ndarray
+        Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
+    align : str or Path, optional
+        A golden image that parts are laid onto. Likewise.
+    false_reject_rate, review_rate : float, optional
+        As in `edgead train`.
+    keep_images : Path, optional
+        Where the images go and stay; by default they are removed.
+    patience_s : float
+        How long to wait for a part that is not there yet.
+    group : str
+        Which images belong together, see `edgead.dataset.groups.group_images`. By default none: each image shows
+        another part.
+    """
+
+    images: int = 100
+    preset: str | None = None
+    roi: tuple[int, int, int, int] | None = None
+    false_reject_rate: float | None = None
+    review_rate: float | None = None
+    keep_images: Path | None = None
+    patience_s: float = 60
+    group: str = NONE
+    ignore: Sequence[Place] = ()
+    align: str | Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commissioned:
+    """The finished model, and what became of the images."""
+
+    artifact: Artifact
+    collected: Collected
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the operator should know, sentence by sentence."""
+        found = list(self.artifact.manifest.training.get("odd_images", ()))
+        if self.collected.duplicates:
+            found.append(f"{self.collected.duplicates} images showed a part once more and were left out")
+        if blurred := self.collected.blurred:
+            more = f" and {len(blurred) - _MAX_NAMED} more" if len(blurred) > _MAX_NAMED else ""
+            names = ", ".join(map(self.collected.called, blurred[:_MAX_NAMED]))
+            found.append(f"blurred, left out: {names}{more}")
+        return found
+
+
 _USUAL = CommissionPlan()
 
 
@@ -47,21 +115,40 @@ def commission(
     SettingsError, SourceError, CommissionError, DatasetError, CalibrationError, ArtifactError
         Before anything is written at `destination`.
     """
-    spec = open_backbone(plan.backbone).manifest(plan.roi).preprocessing
     check_destination(destination)
     refuse_made(map(Path, glob.glob(split_options(source)[0])))
     choose_rates(plan.images, plan.false_reject_rate, plan.review_rate)  # known before an image is taken
     with _images_folder(plan.keep_images, destination) as folder:
         with closing(open_source(_good_parts(source))) as frames:
             collected = collect(
-                _that_fit(plan, spec, frames),
+                _that_fit(plan, frames),
                 folder,
                 plan.images,
                 patience_s=plan.patience_s,
                 progress=partial(progress, "collect good parts"),
             )
-        data = without_credentials(source)
-        return commission_images(collected, folder, destination, plan, data=data, progress=progress)
+        facts = {
+            "data": without_credentials(source),
+            "commissioned": {
+                "duplicates": collected.duplicates,
+                "blurred": [collected.called(name) for name in collected.blurred],
+            },
+        }
+        with as_sent(collected.paths, collected.files) as (named, links):
+            good = GoodImages(
+                named,
+                paths=list(links),
+                roi=plan.roi,
+                false_reject_rate=plan.false_reject_rate,
+                review_rate=plan.review_rate,
+                group=plan.group,
+                ignore=plan.ignore,
+                align=plan.align,
+                facts=facts,
+            )
+            settings, _ = preset_settings(good, DETECTOR, plan.preset or suited_preset(), None, progress)
+            artifact, _ = train_from_folder(good, destination, settings, precision=AUTO, progress=progress)
+    return Commissioned(artifact, collected)
 
 
 def _good_parts(source: str) -> str:
@@ -74,8 +161,9 @@ def _good_parts(source: str) -> str:
     return f"{path}?{'&'.join([query, *missing] if query else missing)}"
 
 
-def _that_fit(plan: CommissionPlan, spec: Preprocessing, frames: Iterable[Frame]) -> Iterator[Frame]:
+def _that_fit(plan: CommissionPlan, frames: Iterable[Frame]) -> Iterator[Frame]:
     """The frames; one that the region sticks out of, or that has no such places, is refused as soon as it comes."""
+    spec = Preprocessing(image_size=(1, 1), roi=plan.roi)
     sizes: dict[tuple[int, int], Path | str] = {}
     for frame in frames:
         name = f"frame {frame.number}"

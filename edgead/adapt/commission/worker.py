@@ -11,14 +11,26 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from edgead import kernels
-from edgead.adapt.commission.collect import Collected, find_blurred, sharpness
-from edgead.adapt.commission.from_images import STAGES, Commissioned, CommissionPlan, commission_images
+from edgead.adapt.commission.collect import as_sent, find_blurred, sharpness
+from edgead.adapt.commission.run import DETECTOR
+from edgead.adapt.methods.method import AUTO
+from edgead.adapt.training.auto import suited_preset
+from edgead.adapt.training.from_folder import planned_stages, train_from_folder
+from edgead.adapt.training.good_images import GoodImages
+from edgead.adapt.training.preset import preset_settings
+from edgead.artifact.folder import Artifact
+from edgead.artifact.training_hashes import find_folds
+from edgead.calibration.group_conformal import have_several
+from edgead.calibration.outliers import stand_apart
+from edgead.dataset.groups import AUTO as GROUPED
+from edgead.dataset.groups import NONE
 from edgead.dataset.places import Place, read_region
 from edgead.detector import Detector
 from edgead.errors import EdgeadError
@@ -32,7 +44,7 @@ _LOWEST_PRIORITY = 19
 _MAP_PX = 960
 MODEL, MAPS, RESULT = "model", "maps", "result.json"
 _DRAW = "draw heat maps"
-_PLANNED = (*STAGES, _DRAW)
+_PLANNED = (*planned_stages(DETECTOR, AUTO), _DRAW)
 
 
 def main() -> None:
@@ -73,58 +85,65 @@ def learn_order(order: dict[str, Any], progress: Any) -> None:
     ----------
     order : dict
         `images` (paths), `files` (what the files were called that some came from, by the name of the image),
-        `frame_size`, `region`, `ignored` (numbers, see `edgead.dataset.places.read_ignored`), `data` (where they come
-        from) and `folder`, which gets the model, the heat maps and the result, or stays away.
+        `frame_size`, `region`, `ignored` (numbers, see `edgead.dataset.places.read_ignored`), `preset`, `data` (where
+        they come from) and `folder`, which gets the model, the heat maps and the result, or stays away.
     progress : callable
         Called with (stage, done, total).
     """
     paths = [Path(path) for path in order["images"]]
-    blurred = {paths[index] for index in find_blurred([sharpness(load_image(path)) for path in paths])}
-    sharp = [path for path in paths if path not in blurred]
-    collected = Collected(sharp, 0, sorted(path.name for path in blurred), order["files"])
-    folder = Path(order["folder"])
-    with writing(folder), new_folder(folder) as unfinished:
-        data = order["data"]
-        parent = paths[0].parent
-        done = commission_images(collected, parent, unfinished / MODEL, _plan(order), data=data, progress=progress)
-        result = _shown(done, parent, unfinished, progress)
+    made = Path(order["folder"])
+    with writing(made), new_folder(made) as unfinished, as_sent(paths, order["files"]) as (folder, name_of):
+        good = _good_images(order, folder, name_of)
+        preset = suited_preset() if order["preset"] == AUTO else order["preset"]
+        settings, account = preset_settings(good, DETECTOR, preset, None, progress)
+        artifact, _ = train_from_folder(good, unfinished / MODEL, settings, precision=AUTO, progress=progress)
+        result = {"preset": preset, "input": account, **_shown(artifact, name_of, unfinished, progress)}
         (unfinished / RESULT).write_text(json.dumps(result), encoding="utf-8")
 
 
-def _plan(order: dict[str, Any]) -> CommissionPlan:
+def _good_images(order: dict[str, Any], folder: Path, name_of: Mapping[Path, str]) -> GoodImages:
     ignore: list[Place] = [",".join(map(str, numbers)) for numbers in order["ignored"]]
     roi = None
     if order["region"] is not None:
         height, width = order["frame_size"]
         roi, outside = read_region(order["region"], (height, width))
         ignore += [] if outside is None else [outside]
-    return CommissionPlan(roi=roi, ignore=ignore)
+    group = GROUPED if order["files"] else NONE
+    facts = {"data": order["data"], "commissioned": {}}
+    return GoodImages(folder, paths=list(name_of), roi=roi, ignore=tuple(ignore), group=group, facts=facts)
 
 
-def _shown(done: Commissioned, images: Path, folder: Path, progress: Any) -> dict[str, Any]:
+def _shown(artifact: Artifact, name_of: Mapping[Path, str], folder: Path, progress: Any) -> dict[str, Any]:
     """Score each part by what was learnt from the others, draw the heat maps, and say what the model does."""
-    odd = {*done.odd, *done.apart}
-    parts, fastest_ms = [], float("inf")
-    with Detector.load(folder / MODEL, runtime="onnxruntime", threads=1) as detector:
+    parts: list[dict[str, Any]] = []
+    fastest_ms = float("inf")
+    folds = find_folds(artifact, list(name_of))
+    with Detector.load(artifact.path, runtime="onnxruntime", threads=1) as detector:
         limits = detector.graph.calibration
         assert limits is not None
-        for number, (name, fold) in enumerate(done.folds.items(), 1):
-            image = load_image(images / name)
+        for number, (path, name) in enumerate(name_of.items(), 1):
+            image = load_image(path)
             begin_ns = time.perf_counter_ns()
-            verdict = detector.predict_left_out(image, fold)
+            verdict = detector.predict_left_out(image, folds[path])
             fastest_ms = min(fastest_ms, (time.perf_counter_ns() - begin_ns) / 1e6)
             write_image(folder / MAPS / f"{Path(name).stem}.jpg", _small(draw_heat(image, verdict)))
             score = verdict.image_score
-            part = {"name": name, "score": score, "odd": name in odd, "learnt": name not in done.odd}
-            parts.append({**part, "scaled_score": scaled_score(score, limits.typical, limits.reject)})
-            progress(_DRAW, number, len(done.folds))
-    training = done.artifact.manifest.training
+            parts.append(
+                {"name": name, "score": score, "scaled_score": scaled_score(score, limits.typical, limits.reject)}
+            )
+            progress(_DRAW, number, len(name_of))
+    apart = set(stand_apart([part["score"] for part in parts]))
+    for number, part in enumerate(parts):
+        part["odd"] = number in apart
+    sharpnesses = [sharpness(load_image(path)) for path in name_of]
+    training = artifact.manifest.training
     return {
         "learnt": training["training_images"],
         "calibrated": training["calibration_images"],
         "false_reject_rate": limits.false_reject_rate,
+        "groups": len(set(limits.groups)) if have_several(limits.groups) else 0,
         "frame_ms": fastest_ms,
-        "blurred": done.collected.blurred,
+        "blurred": [list(name_of.values())[number] for number in find_blurred(sharpnesses)],
         "parts": sorted(parts, key=lambda part: (not part["odd"], -part["score"])),
     }
 

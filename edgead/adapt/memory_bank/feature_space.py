@@ -1,5 +1,11 @@
 """The space in which patches are compared: a scale and a metric, learnt from good patches, applied by every graph.
 
+The scale: the channels of ImageNet features differ by orders of magnitude, so each is standardised by its mean and
+deviation over the good images. Where lengths are damped, the x that a patch has of each layer is divided by
+sqrt(|x|^2 + r^2), with r the median length over good patches. Loud patches are then compared by direction (their length
+follows contrast and light, which differ between good parts), quiet ones keep their length (scaled to 1, their noise
+would be compared), and layers with many channels do not outvote those with few.
+
 The metric: directions in which good parts differ from each other count for less. Ours; a relative of within-class
 covariance normalisation (Hatch and Stolcke, ICASSP 2006). The nearest patch that other good parts have differs from a
 good patch by what is no defect: light, grain, a slight turn. The covariance of these residuals gives the directions of
@@ -37,30 +43,28 @@ class FeatureScale:
     squared_length : ndarray of shape (layers,), float32
     channels : sequence of int
         Channels of each layer; d in all.
-    metric : ndarray of shape (d, d), float32, or None
-        Of `edgead.adapt.memory_bank.feature_space`; None compares features as they are.
+    damps : bool
+        Whether lengths are damped.
     """
 
     mean: np.ndarray
     inverse_std: np.ndarray
     squared_length: np.ndarray
     channels: Sequence[int]
-    metric: np.ndarray | None = None
+    damps: bool
 
-    def standardise(self, features: np.ndarray, *, damp_length: bool) -> None:
-        """Turn raw features, float32 (n, d), into what is compared, in place."""
+    def standardise(self, features: np.ndarray) -> None:
+        """Bring raw features, float32 (n, d), onto the scale, in place."""
         for block in _blocks(features):
             block -= self.mean
             block *= self.inverse_std
-            if damp_length:
+            if self.damps:
                 scale = 1 / np.sqrt(_squared_lengths(block, self.channels) + self.squared_length)
                 for i, layer in enumerate(_layers(block, self.channels)):
                     layer *= scale[:, i : i + 1]
-            if self.metric is not None:
-                block[:] = block @ self.metric
 
 
-def fit_scale(features: np.ndarray, channels: Sequence[int]) -> FeatureScale:
+def fit_scale(features: np.ndarray, channels: Sequence[int], *, damps: bool) -> FeatureScale:
     """Learn the scale from raw features of good images.
 
     Parameters
@@ -68,6 +72,8 @@ def fit_scale(features: np.ndarray, channels: Sequence[int]) -> FeatureScale:
     features : ndarray of shape (n, d), float32
     channels : sequence of int
         Channels of each layer; d in all.
+    damps : bool
+        Whether lengths are damped.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     squares = sum(np.square(block - mean).sum(axis=0) for block in _blocks(features))
@@ -79,7 +85,7 @@ def fit_scale(features: np.ndarray, channels: Sequence[int]) -> FeatureScale:
     lengths = np.concatenate([_squared_lengths((x - mean) * inverse_std, channels) for x in _blocks(features)])
     middle = (len(lengths) - 1) // 2
     squared_length = np.maximum(np.partition(lengths, middle, axis=0)[middle], 1e-6)
-    return FeatureScale(mean, inverse_std, squared_length.astype(np.float32), tuple(channels))
+    return FeatureScale(mean, inverse_std, squared_length.astype(np.float32), tuple(channels), damps)
 
 
 def _blocks(features: np.ndarray) -> Iterator[np.ndarray]:

@@ -7,12 +7,10 @@ are: a black background brought up to the level of the part would only add what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
-
-from edgead.kernels import NearestPatches
 
 # So many images are looked at, and with fewer groups nothing is usual yet.
 MAX_IMAGES, MIN_GROUPS = 120, 20
@@ -29,47 +27,13 @@ def look_at(groups: Sequence[int] | np.ndarray, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(len(groups))[:MAX_IMAGES])
 
 
-def left_out_maps(
-    features: Iterable[np.ndarray],
-    fold: np.ndarray,
-    without: Callable[[int], tuple[np.ndarray, np.ndarray | None]],
-    num_neighbors: int,
-) -> Iterator[np.ndarray]:
-    """Patch scores of images by memory banks without their folds; see `edgead.adapt.memory_bank.folds`.
-
-    Parameters
-    ----------
-    features : iterable of ndarray of shape (h, w, d), float32
-        One an image.
-    fold : ndarray of shape (n,)
-        The fold of each of these images.
-    without : callable
-        Gives the bank, float32 (m, d), and the metric of features, (d, d) or None, without a fold; see
-        `edgead.heads.nearest.without_fold`.
-    num_neighbors : int
-
-    Yields
-    ------
-    ndarray of shape (h, w), float32
-    """
-    others: dict[int, tuple[NearestPatches, np.ndarray | None]] = {}
-    for own, image in zip(fold.tolist(), features, strict=True):
-        if own not in others:
-            bank, metric = without(own)
-            others[own] = NearestPatches(bank), metric
-        nearest, metric = others[own]
-        rows = image.reshape(-1, image.shape[-1])
-        distance, _ = nearest.search(rows if metric is None else rows @ metric, num_neighbors)
-        yield distance.mean(axis=1).reshape(image.shape[:2])
-
-
 def fit_usual_scores(maps: np.ndarray) -> np.ndarray:
     """Find by how much each place usually scores higher than the middle.
 
     Parameters
     ----------
     maps : ndarray of shape (n, h, w), float32
-        Patch scores of good images by rows of others, see `left_out_maps`; at least one.
+        Patch scores of good images by what was learnt from others; at least one.
 
     Returns
     -------

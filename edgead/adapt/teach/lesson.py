@@ -133,7 +133,7 @@ class Lesson:
             for label, (old, new) in rows.items():
                 table.add_row(label + graph, old, new)
         if self.bad_by_others is not None:
-            found = self.after["fp32"].counts_text(self.bad_by_others)
+            found = next(iter(self.after.values())).counts_text(self.bad_by_others)
             table.add_row("bad parts, each by what the others teach", "", found)
         if self.left_out:
             table.add_row("images left out: not as deep as the model reads", "", str(self.left_out))

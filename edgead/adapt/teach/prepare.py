@@ -110,7 +110,7 @@ def find_calibration_images(
     SettingsError
         An image or a group is for both, or the model has learnt from an image before.
     """
-    calibration = artifact.manifest.graphs["fp32"].calibration
+    calibration = artifact.manifest.learnt_graph.calibration
     assert calibration is not None
     if not paths:
         return _kept(artifact, taught)
@@ -150,7 +150,7 @@ def _kept(artifact: Artifact, taught: Sequence[Path]) -> CalibrationImages:
         kept,
     )
     probes = [kept[i] for i in np.unique(np.linspace(0, len(kept) - 1, PROBES).round().astype(int))]
-    with Detector(images.readable(artifact), runtime="onnxruntime", precision="fp32") as detector:
+    with Detector(images.readable(artifact), runtime="onnxruntime", precision=artifact.manifest.learnt_in) as detector:
         found = np.array([measure_kept(detector, one).image_score for one in probes])
     expected = np.array([one.image_score for one in probes])
     if not (np.abs(found - expected) <= SAME_SCORE * np.abs(expected)).all():
@@ -341,7 +341,7 @@ def prepare(path: Path, plan: TeachPlan, *, progress: StageProgress = no_progres
         )
     taught, held_out = _split(paths, plan.held_out_share, group_images(paths, plan.group)) if paths else ([], [])
     good = find_calibration_images(artifact, plan.calibration, taught=paths, group=plan.group)
-    with Detector(artifact, runtime="onnxruntime", precision="fp32") as detector:
+    with Detector(artifact, runtime="onnxruntime", precision=artifact.manifest.learnt_in) as detector:
         offered = examine(detector, paths, partial(progress, "examine images"))
         if plan.sheet:
             write_sheet(detector, offered, plan.sheet, bad)
@@ -423,7 +423,7 @@ def _harmless(manifest: Manifest) -> float:
 
     Not to learn what does no harm spares the old rows that would be given up for it.
     """
-    head, limits = manifest.head, manifest.graphs["fp32"].calibration
+    head, limits = manifest.head, manifest.learnt_graph.calibration
     if limits is None or not isinstance(head, NearestHead) or not head.patch_weight:
         return 0.0
     return limits.review / head.patch_weight

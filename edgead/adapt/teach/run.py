@@ -205,12 +205,12 @@ def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) 
     defects, good = prepared.defects, prepared.good
     if not defects.are_enough:
         return draft.manifest
-    limits = draft.graph("fp32").calibration
+    limits = draft.learnt_graph.calibration
     assert limits is not None
     unknowing = Artifact(draft.path, with_known(draft.manifest, defects, None))
     write_arrays(draft.path, unknowing.manifest, defects.arrays)
     reading = good.readable(unknowing)
-    with Detector(reading, runtime="onnxruntime", precision="fp32") as detector:
+    with Detector(reading, runtime="onnxruntime", precision=reading.manifest.learnt_in) as detector:
         unknown = good.measure(detector, partial(progress, "score by unknown defects")).scores
     known = join_with_unknown(
         reading,
@@ -226,7 +226,7 @@ def _know_defects(draft: Artifact, prepared: Prepared, progress: StageProgress) 
 
 def _judge_by_others(draft: Artifact, prepared: Prepared, progress: StageProgress) -> Counts | None:
     """What the fp32 graph would say of the bad parts, each by what the others teach; None where none are known."""
-    limits = draft.graph("fp32").calibration
+    limits = draft.learnt_graph.calibration
     if not prepared.bad or not _count_known(draft.manifest, prepared) or limits is None:
         return None
     scores = scores_by_others(draft, prepared.defects, prepared.bad, partial(progress, "compare defects"))
@@ -260,7 +260,7 @@ def _calibrate_all(draft: Artifact, prepared: Prepared, progress: StageProgress)
             golden = [write_golden(detector, draft.path, old.image, old.anomaly_map) for old in graph.golden]
         manifest = manifest.with_graph(name, calibration=settled, golden=golden)
         changes += [change] if change else []
-        if name == "fp32":
+        if name == draft.manifest.learnt_in:
             kept = good.keep_in(draft, scores, settled.false_reject_rate)
     changes = [*manifest.threshold_changes, *changes]
     return manifest.model_copy(update={"threshold_changes": changes, "kept": kept})

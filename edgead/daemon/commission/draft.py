@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -29,6 +29,8 @@ FEWEST_IMAGES, MAX_IMAGES = 20, 600
 
 Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(min_length=4, max_length=400)]
 """x, y, width and height of a rectangle, or the corners x, y, x, y, ... of a polygon: as `--ignore` takes them."""
+Preset = Literal["auto", "default", "fast"]
+"""Of patchcore: `auto` is the one that suits the machine."""
 STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
 # Files that are remembered as sent; some may show the same part as another one, and are no image of their own.
 MAX_SENT = 4 * MAX_IMAGES
@@ -39,11 +41,12 @@ _NO_ROW: Row = nullcontext()
 
 
 class DraftSettings(Section):
-    """What an engineer sets: how many parts, where to look, and which places never count."""
+    """Settings by an engineer: how many parts, where to look, which places never count, and which preset learns."""
 
     wanted: Annotated[int, Field(ge=FEWEST_IMAGES, le=MAX_IMAGES)] = 60
     region: Numbers | None = None
     ignored: Annotated[tuple[Numbers, ...], Field(max_length=50)] = ()
+    preset: Preset = "auto"
 
     def places(self) -> tuple[str | None, list[str]]:
         """Give the region and the places that never count, as texts: x,y,width,height or x,y,x,y,..."""
@@ -346,7 +349,9 @@ class Draft:
     def source(self) -> str:
         """What a model would be learnt from now: a text that changes with the images and the places."""
         drawn = self.state.drawn
-        return f"{' '.join(self.images)} | {drawn.region} | {drawn.ignored}"
+        return f"{' '.join(self.images)} | {drawn.region} | {drawn.ignored}" + f" | {drawn.preset}" * (
+            drawn.preset != "auto"
+        )
 
     @property
     def mib(self) -> float:
@@ -430,6 +435,7 @@ def order_of(draft: Draft, images: Sequence[str], folder: str) -> dict[str, Any]
         "frame_size": draft.state.frame_size,
         "region": drawn.region,
         "ignored": drawn.ignored,
+        "preset": drawn.preset,
         "data": draft.state.camera,
         "folder": str((draft.folder / folder).absolute()),
     }

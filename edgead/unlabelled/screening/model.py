@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edgead.adapt.commission.from_images import learn
+from edgead.adapt.build import write_draft
 from edgead.adapt.finalize import CalibrationPlan, complete_artifact
-from edgead.adapt.frozen_backbone import open_backbone
+from edgead.adapt.methods import find_preset
+from edgead.adapt.methods.method import AUTO, Course
+from edgead.adapt.methods.patchcore import PatchCore
 from edgead.artifact.folder import Artifact, check_destination, new_artifact
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.calibration.plan import GROUPS, IMAGES
@@ -86,7 +88,9 @@ def make_model(
         Before anything is written at `destination`.
     """
     started = time.perf_counter()
-    backbone = open_backbone(plan.backbone or "fast")
+    method = PatchCore.from_settings(find_preset(PatchCore.name, plan.backbone or "fast"))
+    method.choose_precision(AUTO, len(paths), cross_validates=False)
+    spec = method.prepared(method.preprocessing.model_copy(update={"roi": plan.roi}))
     check_destination(destination)
     ordered, problems = in_own_order(paths, plan, progress)
     groups = group_images(sorted(ordered), plan.group, common_folder(ordered))
@@ -95,15 +99,12 @@ def make_model(
     count = round(LEFT_OUT * model.most_defective * len(ranked))
     left_out = sorted(one.path for one in ranked[:count])
     learnt = [path for path in reference if path not in set(left_out)]
+    unlabelled = {
+        "most_defective": model.most_defective,
+        "left_out": [path.name for path in left_out],
+    }
+    method.learn(Images(learnt, spec), Course(groups.of(learnt), progress=progress))
     with new_artifact(destination) as draft:
-        manifest = backbone.manifest(plan.roi)
-        images = Images(learnt, manifest.preprocessing)
-        manifest, odd, _ = learn(draft, manifest, backbone, images, groups.of(learnt), progress)
-        unlabelled = {
-            "most_defective": model.most_defective,
-            "left_out": [path.name for path in left_out],
-            "odd": [learnt[i].name for i in odd],
-        }
         facts = {
             "training_images": len(learnt),
             "calibration_images": len(calibration),
@@ -111,7 +112,7 @@ def make_model(
             "unlabelled": unlabelled,
             "fit_seconds": round(time.perf_counter() - started, 1),
         }
-        manifest = manifest.model_copy(update={"training": {**manifest.training, **facts}})
+        manifest = write_draft(method.trained(), draft, spec, facts)
         keep_learnt(draft, reference)
         completed = CalibrationPlan(
             calibration, rate, model.review_rate, groups=groups.of(calibration), most_defective=model.most_defective

@@ -51,8 +51,7 @@ class ScreenPlan:
     Attributes
     ----------
     backbone : str, optional
-        A packaged one, by default "fast", or the directory of a patchcore model; see
-        `edgead.adapt.frozen_backbone`. Of another package's method, what that says.
+        That of a preset of patchcore, by default "fast". Of another package's method, what that says.
     rule : MutualRule
     zoom : int, optional
         How many times as large as the backbone takes them images are looked at, on a side; by default twice.

@@ -41,6 +41,7 @@ export class CommissionView {
     by("commission-finish").addEventListener("click", () => this.drawing.finish());
     by("commission-reset").addEventListener("click", () => this.drawing.reset());
     by("commission-wanted").addEventListener("change", () => this.keep({}));
+    by("commission-preset").addEventListener("change", (event) => this.keep({ preset: event.target.value }));
     by("commission-take").addEventListener("click", () => this.take());
     by("commission-collect").addEventListener("click", () => this.collect());
     by("commission-learn").addEventListener("click", () => this.act("learn"));
@@ -202,6 +203,8 @@ export class CommissionView {
     bar.value = sending ? sending.done : draft.images.length;
     const wanted = by("commission-wanted");
     if (document.activeElement !== wanted) wanted.value = draft.wanted;
+    by("commission-preset").value = draft.preset;
+    by("commission-preset").disabled = draft.state === "learning";
     say(by("commission-alike"), draft.alike ? t("Images left out that show a part again: {number}. Parts must differ.", { number: count(draft.alike) }) : "");
     say(by("commission-rate"), rateWords(draft));
     const running = draft.mode !== "off";
@@ -243,8 +246,8 @@ export class CommissionView {
   async send(drawn, before) {
     await before;
     if (this.draft) {
-      const { revision, wanted, region, ignored } = this.draft;
-      const asked = { region, ignored, wanted: Number(by("commission-wanted").value) || wanted, ...drawn };
+      const { revision, wanted, region, ignored, preset } = this.draft;
+      const asked = { region, ignored, preset, wanted: Number(by("commission-wanted").value) || wanted, ...drawn };
       try {
         this.draft = await put(this.path, { ...asked, revision, by: remembered() || t("somebody") });
         say(by("commission-kept"), t("Kept {when}", { when: clock(new Date()) }));

@@ -28,13 +28,23 @@ export function showResult(view, draft) {
   by("commission-usual").replaceChildren(...usual.map((part, index) => tile(view, draft, part, index < LOOKED_AT)));
 }
 
-function words({ result, pipelines, next_rate, next_parts }) {
+// The words of `edgead train`.
+function guarantee({ false_reject_rate, calibrated, groups }) {
+  const of = { number: oneIn(false_reject_rate), percent: Number((100 * false_reject_rate).toPrecision(3)), count: groups || calibrated };
+  return groups
+    ? t("About 1 good part in {number} will be rejected (about {percent} %, from {count} groups of images, each scored by what was learnt from the others).", of)
+    : t("About 1 good part in {number} will be rejected (about {percent} %, from {count} images, each scored by what was learnt from the others).", of);
+}
+
+function words(draft) {
+  const { result, pipelines, next_rate, next_parts, preset } = draft;
   const said = [
     t("Learnt from {learnt} parts. The limit comes from {calibrated}, each scored by what was learnt from the others.", result),
-    t("Expect about 1 good part in {number} to be rejected, at most.", { number: oneIn(result.false_reject_rate) }),
+    guarantee(result),
+    t("Preset {preset}, {how}.", { preset: result.preset, how: preset === "auto" ? t("chosen by the time of a frame on this machine") : t("as asked for") }),
   ];
   if (next_rate && next_rate < result.false_reject_rate) said.push(t("For 1 in {number}, collect {parts} parts and learn again.", { number: oneIn(next_rate), parts: next_parts }));
-  if (result.blurred.length) said.push(t("Blurred images left out: {number}.", { number: result.blurred.length }));
+  if (result.blurred.length) said.push(t("Blurred images: {names}. Take them out, and learn again.", { names: result.blurred.map((name) => partName(draft, name)).join(", ") }));
   const budgets = pipelines.filter((pipeline) => pipeline.budget_ms);
   const took = t("{ms} ms a part, on one core beside the running line", { ms: ms(result.frame_ms) });
   said.push(budgets.length ? `${took}; ${budgets.map(({ name, budget_ms }) => t("{name} allows {ms} ms", { name, ms: ms(budget_ms) })).join(", ")}.` : `${took}.`);
@@ -44,7 +54,7 @@ function words({ result, pipelines, next_rate, next_parts }) {
 function tile(view, draft, part, look = false) {
   const called = partName(draft, part.name);
   const there = draft.images.includes(part.name);
-  const why = part.odd && (part.learnt ? t("unlike the others; learnt") : t("unlike the others; not learnt"));
+  const why = part.odd && t("unlike the others; learnt");
   const image = el("img", { src: `${view.path}/maps/${part.name}?of=${encodeURIComponent(draft.begun_at)}-${draft.revision}-${draft.result.learnt}`, alt: t("Heat map of {part}", { part: called }), loading: "lazy" });
   const out = el("button", { type: "button", "data-needs": "engineer", "aria-label": t("Take {part} out", { part: called }), onclick: () => view.leave(part.name, "remove") }, t("Take it out"));
   return el("li", { "data-odd": part.odd, "data-look": look }, there ? image : el("span", { class: "gone" }, t("taken out")), el("b", {}, t("score {score}", { score: scaledText(part.scaled_score) })), el("span", { class: "muted" }, draft.files[part.name] ?? t("Part {number}", { number: Number.parseInt(part.name, 10) }), why && `: ${why}`), there && out);

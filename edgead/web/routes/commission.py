@@ -28,6 +28,7 @@ Numbers = Annotated[
     list[Annotated[int, Field(ge=0, le=65_535)]],
     Field(max_length=400, description="x, y, width, height, or the corners x, y, x, y, ... of a polygon."),
 ]
+Preset = Literal["auto", "default", "fast"]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -46,15 +47,16 @@ class ShownPart(Answer):
         Number, Field(description="Its score where 0 is the typical part and 100 the limit; null in drafts of before.")
     ] = None
     odd: Annotated[bool, Field(description="Unlike all others.")]
-    learnt: Annotated[bool, Field(description="Its patches are in the memory bank; an odd one's may not be.")]
 
 
 class ResultAnswer(Answer):
     learnt: Annotated[int, Field(description="Parts in the memory bank.")]
     calibrated: Annotated[int, Field(description="Parts that the limit comes from, each as one that was not learnt.")]
     false_reject_rate: Number
+    groups: Annotated[int, Field(description="Of parts that the limit comes from; 0 where each image is its own.")] = 0
+    preset: Annotated[str, Field(description="Of patchcore.")] = "fast"
     frame_ms: Annotated[Number, Field(description="On one core, beside the line.")]
-    blurred: Annotated[list[str], Field(description="Images that were left out.")]
+    blurred: Annotated[list[str], Field(description="Images that are far less sharp than the others.")]
     parts: Annotated[list[ShownPart], Field(description="Odd ones first, then those with the highest score.")]
 
 
@@ -73,6 +75,7 @@ class DraftAnswer(Answer):
     wanted: int
     region: Numbers | None
     ignored: list[Numbers]
+    preset: Preset
     frame_width: int | None
     frame_height: int | None
     images: Annotated[list[str], Field(description="Names, oldest first.")]
@@ -121,6 +124,7 @@ class Drawn(BaseModel):
     wanted: Annotated[int, Field(ge=1, le=100_000, description="Good parts.")]
     region: Numbers | None = None
     ignored: Annotated[list[Numbers], Field(max_length=50)] = []
+    preset: Annotated[Preset, Field(description="auto is the one that suits the machine.")] = "auto"
     revision: Annotated[int, Field(ge=0, le=2**53)]
     by: By
 
@@ -166,7 +170,7 @@ def begin(name: str, camera: Camera, given: Person, daemon: Daemon, address: Cli
 @routes.put("/{name}")
 def change(name: str, camera: Camera, given: Drawn, daemon: Daemon, address: ClientAddress) -> DraftAnswer:
     """Set how many parts are wanted, where to look, and which places never count."""
-    drawn = given.model_dump(include={"wanted", "region", "ignored"})
+    drawn = given.model_dump(include={"wanted", "region", "ignored", "preset"})
     daemon.commissioning.change(name, drawn, revision=given.revision, by=named(given.by, address))
     return _answer(daemon, name)
 

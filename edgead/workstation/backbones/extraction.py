@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from edgead.dataset.folders import Progress
+from edgead.workstation.backbones.patch_features import PatchFeatures
 from edgead.workstation.backbones.pyramid import each_batch
-from edgead.workstation.methods.patchcore.network import PatchFeatures
 
 
 def extract_patches(
@@ -20,7 +20,6 @@ def extract_patches(
     *,
     max_patches: int,
     groups: Sequence[int] = (),
-    folds: Sequence[int] = (),
     rng: np.random.Generator,
     device: torch.device,
     progress: Progress,
@@ -38,8 +37,6 @@ def extract_patches(
         More than this are thinned at random, by the same number in every image, which bounds the memory.
     groups : sequence of int, optional
         The group of each image, for a network that whitens; without, each image is its own.
-    folds : sequence of int, optional
-        The fold of each image, without which such a network's metric is learnt as well.
     rng : Generator
     device : torch.device
         Where the backbone runs.
@@ -67,11 +64,7 @@ def extract_patches(
         for block in torch.from_numpy(patches).split(65536):
             block.copy_(network.standardise(block))
         if network.whiten:
-            network.fit_metric(
-                torch.from_numpy(patches), groups or range(len(images)), seed=int(rng.integers(2**31)), folds=folds
-            )
+            network.fit_metric(torch.from_numpy(patches), groups or range(len(images)), seed=int(rng.integers(2**31)))
             for block in torch.from_numpy(patches).split(65536):
                 block.copy_(block @ network.metric[..., 0, 0])
-            if network.of_pairs:
-                network.weigh(torch.from_numpy(patches), groups or range(len(images)), seed=int(rng.integers(2**31)))
     return patches

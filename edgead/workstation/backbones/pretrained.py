@@ -7,77 +7,14 @@ from __future__ import annotations
 
 import importlib
 import pickle
-from collections.abc import Collection, Mapping, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from edgead.adapt.frozen_backbone import BACKBONES, LITE, RESNET_LAYERS, added_backbones, check_backbone
 from edgead.errors import SettingsError
-from edgead.process.installation import plugin_command
-
-LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-RESNETS = ("resnet18", "wide_resnet50_2")
-BACKBONES = LITE + RESNETS
-# The stem and the ends of the seven groups of blocks; two groups have stride 16, two stride 32.
-LITE_LAYERS = ("stem", "stride2", "stride4", "stride8", "stride16a", "stride16", "stride32a", "stride32")
-RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
-
-
-class AddedBackbone(Protocol):
-    """A backbone of another package.
-
-    A package adds some by `[project.entry-points."edgead.backbones"]` with `NAME = "module:BACKBONES"`, a mapping from
-    their names to objects such as this one.
-
-    Attributes
-    ----------
-    layers : tuple of str
-        Finest first.
-    patch : int
-        Both sides of an image are multiples of it, pixels.
-    licence : str
-        Of the weights.
-    """
-
-    @property
-    def layers(self) -> tuple[str, ...]: ...
-
-    @property
-    def patch(self) -> int: ...
-
-    @property
-    def licence(self) -> str: ...
-
-    def build(
-        self, layers: Sequence[str], image_size: tuple[int, int], weights: Path | None, pretrained: bool
-    ) -> Backbone:
-        """Build it, see `edgead.workstation.backbones.pretrained.build_backbone`."""
-        ...
-
-
-def find_added(name: str | None, own: Collection[str]) -> AddedBackbone | None:
-    """Look a backbone of another package up; None for one of edgead's `own`, for which no package is imported."""
-    return None if name is None or name in own else added_backbones().get(name)
-
-
-def added_backbones() -> Mapping[str, AddedBackbone]:
-    """All that other packages add.
-
-    Raises
-    ------
-    SettingsError
-        Those of a package cannot be imported.
-    """
-    found: dict[str, AddedBackbone] = {}
-    for entry in entry_points(group="edgead.backbones"):
-        try:
-            found |= entry.load()
-        except Exception as error:
-            raise SettingsError(f"backbones of {entry.value} cannot be imported: {error}") from error
-    return found
 
 
 class Backbone(nn.Module):
@@ -179,20 +116,6 @@ def layer_shapes(backbone: Backbone, image_size: tuple[int, int]) -> list[tuple[
     channels = 6 if isinstance(backbone, OfPairs) else 3
     with torch.inference_mode():
         return [tuple(layer.shape[1:]) for layer in backbone(torch.zeros(1, channels, *image_size))]
-
-
-def check_backbone(name: str, layers: Sequence[str]) -> None:
-    """Raise SettingsError unless there is a backbone of that name with these layers, at least one."""
-    added = {} if name in BACKBONES else added_backbones()
-    if name not in (*BACKBONES, *added):
-        known = f"unknown backbone {name!r}: choose one of {', '.join((*BACKBONES, *added))}"
-        raise SettingsError(
-            known if added else f"{known}; others come with edgead-foundation: {plugin_command('edgead-foundation')}"
-        )
-    layers_of = LITE_LAYERS if name in LITE else RESNET_LAYERS if name in RESNETS else added[name].layers
-    unknown = [layer for layer in layers if layer not in layers_of]
-    if unknown or not layers:
-        raise SettingsError(f"layers {list(layers)} of {name}: choose from {', '.join(layers_of)}")
 
 
 def _build_lite(

@@ -14,14 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgead.adapt.frozen_backbone import check_backbone
 from edgead.adapt.memory_bank.period import FEWEST_CYCLES, find_period, find_phases
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.heads.cycle import PHASES, SHORTEST, CycleHead
 from edgead.heads.nearest import BANK
-from edgead.workstation.backbones.pretrained import Backbone, build_backbone, check_backbone, layer_shapes
-from edgead.workstation.methods.method import Course, Method, MethodConfig
-from edgead.workstation.methods.patchcore.network import PatchFeatures
+from edgead.workstation.backbones.patch_features import PatchFeatures
+from edgead.workstation.backbones.pretrained import Backbone, build_backbone, layer_shapes
+from edgead.workstation.methods.network import NetworkMethod
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Followed:
         return np.floor(self.phases).astype(np.int64)
 
 
-class Cycle(Method[CycleConfig]):
+class Cycle(NetworkMethod[CycleConfig]):
     """Learns a machine's repeated motion, and judges each frame of a stream at its moment of the cycle."""
 
     network: PooledFeatures

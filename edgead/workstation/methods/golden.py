@@ -19,14 +19,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgead.adapt.frozen_backbone import check_backbone
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.local import GOLDEN, GOLDEN_LOOK, LocalHead
 from edgead.heads.placing import STAYS, Placer
 from edgead.workstation.backbones.extraction import extract_patches
-from edgead.workstation.backbones.pretrained import Backbone, build_backbone, check_backbone, layer_shapes
-from edgead.workstation.methods.method import Course, Method, MethodConfig
-from edgead.workstation.methods.patchcore.network import PatchFeatures
+from edgead.workstation.backbones.patch_features import PatchFeatures
+from edgead.workstation.backbones.pretrained import Backbone, build_backbone, layer_shapes
+from edgead.workstation.methods.network import NetworkMethod
 
 MAX_PARTS = 16
 
@@ -44,7 +46,7 @@ class GoldenConfig(MethodConfig):
     fill : {"stretch", "reflect"}
         What images of other proportions are: stretched, or filled up with their reflection.
     damp_length : bool
-        Damp the length of standardised features; see `edgead.workstation.methods.patchcore.network`.
+        Damp the length of standardised features; see `edgead.workstation.backbones.patch_features`.
     reach : int
         A patch is compared with golden ones that are at most so many patches off, in rows and columns. What lies
         farther from its place is misplaced.
@@ -109,7 +111,7 @@ class GoldenFeatures(PatchFeatures):
         return F.avg_pool2d(green[:, None], self.look_px)[:, 0]
 
 
-class Golden(Method[GoldenConfig]):
+class Golden(NetworkMethod[GoldenConfig]):
     """Compares a part, place by place, with one to sixteen golden parts: what is missing, added or misplaced."""
 
     network: PatchFeatures

@@ -17,10 +17,11 @@ IMPORTED = "imported"  # the manifest's `detector`
 
 
 class ImportedNetwork(nn.Module):
-    """Stands for the torch network that an imported model does not have.
+    """Stands for the torch network that a model does not have: an imported one, or one learnt in another precision.
 
     Engines are compared with its ONNX graph as it is written, node by node: ONNX Runtime without its optimisations. An
-    OpenVINO IR has one engine, by which it is run here too: then preprocessing, scores and maps are what is compared.
+    OpenVINO IR has one engine, by which it is run here too, as ONNX Runtime runs other precisions with 8-bit sums: then
+    preprocessing, scores and maps are compared.
 
     Raises
     ------
@@ -31,11 +32,12 @@ class ImportedNetwork(nn.Module):
     def __init__(self, artifact: Artifact):
         super().__init__()
         self._outputs = list(artifact.manifest.outputs)
-        graph = artifact.graph("fp32")
-        if graph.constants is None:
+        graph = artifact.learnt_graph
+        if graph.constants is None and graph.precision == "fp32":
             self._run = _plainly(graph, artifact.manifest.input, self._outputs)
             return
-        runtime = open_runtime(artifact, precision="fp32")
+        engine = "auto" if graph.constants else "onnxruntime"
+        runtime = open_runtime(artifact, engine, precision=graph.precision)
         self._run = lambda images: [np.array(runtime.run(images)[name]) for name in self._outputs]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

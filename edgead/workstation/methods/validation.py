@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from edgead import metrics
+from edgead.adapt.methods.method import Trained
 from edgead.artifact.preprocess import preprocess
 from edgead.heads.contract import Scorer
 from edgead.images.files import load_image
 from edgead.synthetic.drawn_defects import draw_defect
-from edgead.workstation.methods.method import Trained
 
 DRAWN_PER_IMAGE = 2
 
@@ -55,8 +54,5 @@ def score_images(trained: Trained, images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def outputs_of(trained: Trained, image: np.ndarray) -> dict[str, np.ndarray]:
-    """What the network gives for an image, by the names that the head has for it."""
-    with torch.inference_mode():
-        given = trained.network(torch.from_numpy(preprocess(image, trained.preprocessing))[None])
-    tensors = given if isinstance(given, tuple) else (given,)
-    return {output.name: tensor.numpy() for output, tensor in zip(trained.head.outputs, tensors, strict=True)}
+    """Give the network's outputs for an image, BGR as from a camera, by the names that the head has for them."""
+    return trained.outputs_of(preprocess(image, trained.preprocessing))

@@ -1,4 +1,1 @@
-"""The training workflow: from a folder of good images to a finished artifact."""
-
-# The preset whose settings are chosen for a machine, and the one detector that has it.
-AUTO, AUTO_DETECTOR = "auto", "patchcore"
+"""Training that needs torch: int8 graphs of networks, and the machine's cycle."""

@@ -14,9 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from edgead.export.build import write_draft
 
+from edgead.adapt.build import write_draft
 from edgead.adapt.finalize import GoodScores, measure_views, moved, write_golden
+from edgead.adapt.training.good_images import input_size
 from edgead.artifact.folder import Artifact, check_destination, new_artifact, write_manifest
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import preprocess
@@ -27,7 +28,6 @@ from edgead.errors import SettingsError
 from edgead.images.files import write_image
 from edgead.workstation.methods.cycle import Cycle, Followed
 from edgead.workstation.trainer.device import use_cores
-from edgead.workstation.training.good_images import input_size
 
 Stream = Callable[[], Iterator[np.ndarray]]
 """Gives the frames of one video from its first on, uint8 BGR (H, W, 3), every time it is called."""

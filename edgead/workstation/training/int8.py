@@ -11,10 +11,10 @@ from edgead.export.quantize import MIN_IMAGES
 from edgead.export.rewrite import ToleranceError
 
 from edgead import kernels
+from edgead.adapt.methods.method import AUTO, FP32, INT8
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import EdgeadError, SettingsError
-from edgead.workstation.training.good_images import GoodImages
 
 logger = logging.getLogger(__name__)
 
@@ -27,46 +27,33 @@ LEAST_GAIN = 1.1
 
 TRIES_INT8 = ("try int8", "calibrate minmax", "calibrate int8")
 """Its stages; where the first way falls short, it has more."""
-AUTO, FP32, INT8 = CHOICES = ("auto", "fp32", "int8")
 
 
-def may_gain() -> bool:
-    """Whether int8 may be faster on this CPU: it sums 8-bit products, or has AVX2, which takes three instructions."""
-    return kernels.multiplies_int8() or "avx2" in kernels.available_isas()
-
-
-def check_precision(precision: str, good: GoodImages, images: int, *, thresholds: bool, detector: str) -> None:
-    """Refuse, before a training, a precision that it could not end in.
+def check_int8(detector: str, images: int, *, calibrated: bool, cross_validates: bool) -> None:
+    """Refuse int8, before a training that could not end in it.
 
     Parameters
     ----------
-    precision : str
-    good : GoodImages
+    detector : str
     images : int
         How many of them there are.
-    thresholds : bool
-        Of the method: it makes some.
-    detector : str
-        Its name.
+    calibrated : bool
+        Whether the method makes thresholds.
+    cross_validates : bool
+        Whether thresholds come from trainings that each leave out a part of the images.
 
     Raises
     ------
     SettingsError
     """
-    if precision not in CHOICES:
-        raise SettingsError(f"precision {precision!r}: choose one of {', '.join(CHOICES)}")
-    if precision != INT8:
-        return
-    if good.folds:
+    if cross_validates:
         raise SettingsError(
             "int8 makes thresholds of its own, from good images that the model has not learnt: leave out --folds"
         )
-    if not thresholds:
+    if not calibrated:
         raise SettingsError(f"int8 makes thresholds of its own, and {detector} has none: leave out --precision int8")
     if images < MIN_IMAGES:
         raise SettingsError(f"int8 needs {MIN_IMAGES} good images, found {images}: leave out --precision int8")
-    if good.input != "rgb":
-        raise SettingsError(f"int8 would keep 256 levels of {good.input}: leave out --precision int8")
 
 
 def ship_int8(
@@ -94,7 +81,7 @@ def ship_int8(
         return artifact
     wanted = precision == INT8
     if not wanted and (
-        not may_gain()
+        not kernels.gains_by_int8()
         or artifact.graph(FP32).calibration is None
         or min(len(images.ranges), len(images.held_out)) < MIN_IMAGES
         or not_for(artifact, INT8)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from edgead.adapt.methods.settings import read_settings
 from edgead.dataset.folders import StageProgress
 from edgead.dataset.made_sets import MadeSet
 from edgead.errors import SettingsError
@@ -13,7 +14,6 @@ from edgead.files.user_paths import named_path
 from edgead.synthetic.made_set import Recipe
 from edgead.synthetic.makers import DefectMaker
 from edgead.synthetic.rejects import RealDefect
-from edgead.workstation.methods.settings import read_settings
 from edgead.workstation.trainer.loop import span_text
 from edgead_diffusion.cost import count_passes, time_pass
 from edgead_diffusion.learners import PLANS

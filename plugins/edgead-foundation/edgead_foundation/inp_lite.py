@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgead.adapt.frozen_backbone import LITE
 from edgead.adapt.memory_bank.feature_space import inverse_root
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.workstation.backbones.extraction import extract_patches
-from edgead.workstation.backbones.pretrained import LITE, build_backbone, layer_shapes
-from edgead.workstation.methods.method import Course, Method, MethodConfig
-from edgead.workstation.methods.patchcore.network import PatchFeatures
+from edgead.workstation.backbones.patch_features import PatchFeatures
+from edgead.workstation.backbones.pretrained import build_backbone, layer_shapes
+from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
@@ -124,7 +126,7 @@ class InpLiteNetwork(nn.Module):
         return missed.square().mean(dim=2).unflatten(1, patches.shape[1:3])
 
 
-class InpLite(Method[InpLiteConfig]):
+class InpLite(NetworkMethod[InpLiteConfig]):
     """Learns to make patches of a packaged backbone again from a few prototypes that it draws from the same image."""
 
     network: InpLiteNetwork

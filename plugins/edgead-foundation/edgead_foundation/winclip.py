@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.errors import SettingsError
-from edgead.workstation.methods.method import Course, MethodConfig
 from edgead_foundation.clip.words import WordsMethod, WordsNetwork, check_clip, check_temperature
 
 GOOD = (

@@ -15,10 +15,10 @@ if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
 from edgead.export.graph import export_onnx  # noqa: E402
 from engine_graphs import check_graphs  # noqa: E402
 
+from edgead.adapt.methods import METHODS  # noqa: E402
 from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.runtime.engine_builder import build_engine  # noqa: E402
 from edgead.runtime.flavour import find_flavour  # noqa: E402
-from edgead.workstation.methods import METHODS  # noqa: E402
 
 pytestmark = pytest.mark.slow
 SMALL = {

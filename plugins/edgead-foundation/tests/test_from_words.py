@@ -16,13 +16,13 @@ from command_line import run_here  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from words import DINO, REAL, build, clip_state, small_towers  # noqa: E402, F401
 
+from edgead.adapt.methods.method import Course  # noqa: E402
+from edgead.adapt.methods.registry import METHODS  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.dataset.errors import DatasetError  # noqa: E402
 from edgead.dataset.folders import find_test_images  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.methods.load import load_network  # noqa: E402
-from edgead.workstation.methods.method import Course  # noqa: E402
-from edgead.workstation.methods.registry import METHODS  # noqa: E402
 from edgead_foundation.anomaly_clip.detector import AnomalyClip  # noqa: E402
 from edgead_foundation.anomaly_clip.prompts import read_prompts  # noqa: E402
 from edgead_foundation.anomaly_clip.training import LabelledSet, order_of  # noqa: E402

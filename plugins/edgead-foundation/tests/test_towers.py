@@ -16,13 +16,13 @@ from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from towers import SMALL, authors_state  # noqa: E402
 
+from edgead.adapt.methods.patchcore import PatchCore  # noqa: E402
+from edgead.adapt.methods.registry import METHODS, find_preset  # noqa: E402
 from edgead.artifact.files import file_sha256  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.workstation.backbones.pretrained import build_backbone  # noqa: E402
 from edgead.workstation.methods.mvg.detector import Mvg  # noqa: E402
-from edgead.workstation.methods.patchcore.detector import PatchCore  # noqa: E402
-from edgead.workstation.methods.registry import METHODS, find_preset  # noqa: E402
 from edgead_foundation.backbones import files as tower_files  # noqa: E402
 from edgead_foundation.backbones.files import convert, read_tower  # noqa: E402
 from edgead_foundation.backbones.names import TOWERS  # noqa: E402

@@ -10,10 +10,11 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 from command_line import run_here  # noqa: E402
 
 from edgead import Detector  # noqa: E402
+from edgead.adapt.methods.method import Course  # noqa: E402
+from edgead.artifact.inputs import Relief  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.pairs import joined  # noqa: E402
 from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates  # noqa: E402
-from edgead.workstation.methods.method import Course  # noqa: E402
 from edgead_height.lsfa import detector  # noqa: E402
 from edgead_height.lsfa.detector import Lsfa  # noqa: E402
 from edgead_height.lsfa.losses import Bank, Banks, Features, adaptation_loss  # noqa: E402
@@ -30,7 +31,10 @@ def images(count: int = 6) -> list[np.ndarray]:
 
 
 def build(**settings):
-    return Lsfa.from_settings({**SMALL, **settings}, pretrained=False, channels=6)
+    method = Lsfa.from_settings({**SMALL, **settings}, pretrained=False, channels=6)
+    relief = Relief(mm_per_count=MM_PER_COUNT, height_mm=1, slope_mm=1, sigma_px=3)
+    method.prepared(method.preprocessing.model_copy(update={"colour": "rgb_relief", "relief": relief}))
+    return method
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_what_is_learnt_lowers_the_loss():
             banks = Banks(*(Bank(9999) for _ in range(4)))
             losses.append(float(adaptation_loss(method.adapted.adaptors, Features(colour, height, colour), banks)))
     assert losses[0] < losses[1] - 0.05
-    assert method.memory_bank.shape == (50, 2 * method.adapted.width)
+    assert method.arrays["memory_bank"].shape == (50, 2 * method.adapted.width)
 
 
 def test_features_of_good_parts_have_one_scale():

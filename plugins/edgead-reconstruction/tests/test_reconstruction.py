@@ -16,8 +16,8 @@ from published import check_docs, check_preset  # noqa: E402
 from strega_authors import opened  # noqa: E402
 from torch import nn  # noqa: E402
 
+from edgead.adapt.methods import METHODS  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.methods import METHODS  # noqa: E402
 from edgead.workstation.methods.draem.detector import Draem  # noqa: E402
 from edgead.workstation.trainer import loop  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402

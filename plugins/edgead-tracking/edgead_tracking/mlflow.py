@@ -6,10 +6,10 @@ import os
 import time
 from typing import Any
 
+from edgead.adapt.training.log import Record
 from edgead.components.uri import without_credentials
 from edgead.errors import SettingsError
 from edgead.process.installation import plugin_command
-from edgead.workstation.training.log import Record
 from edgead_tracking.figures import split
 
 EXPERIMENT = "edgead"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from edgead.adapt.training.log import Record
 from edgead.errors import SettingsError
 from edgead.process.installation import plugin_command
-from edgead.workstation.training.log import Record
 from edgead_tracking.figures import split
 
 # So that a page that is open follows.

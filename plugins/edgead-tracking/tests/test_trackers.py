@@ -9,10 +9,10 @@ from importlib.metadata import entry_points
 import pytest
 from modbus_server import free_port
 
+from edgead.adapt.training.log import TRACKERS, training_log
 from edgead.dataset.folders import no_progress
 from edgead.errors import SettingsError
 from edgead.process.installation import comes_with
-from edgead.workstation.training.log import TRACKERS, training_log
 
 SETTINGS = {
     "detector": "simplenet",

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from edgead.adapt.finalize import CalibrationPlan
+from edgead.adapt.training.good_images import GoodImages
 from edgead.artifact.manifest import PRECISIONS
 from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import StageProgress, check_images, deal_groups
 from edgead.dataset.groups import AUTO, NONE, Groups, group_images
 from edgead.errors import SettingsError
-from edgead.workstation.training.good_images import GoodImages
 
 JUDGED_SHARE = 0.2
 

@@ -21,14 +21,14 @@ from edgead.export.precision import PrecisionPlan, add_precision
 from edgead.export.rewrite import ToleranceError
 
 from edgead import kernels
+from edgead.adapt.training.from_folder import train_from_folder
+from edgead.adapt.training.good_images import GoodImages, find_proportions
 from edgead.artifact.folder import check_destination, new_artifact, write_manifest
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.runtime import checked_runtime
-from edgead.workstation.training.from_folder import train_from_folder
-from edgead.workstation.training.good_images import GoodImages, find_proportions
 from edgead_tune.finalists import (
     TIMED,
     Finalist,

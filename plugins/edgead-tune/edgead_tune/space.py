@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from edgead.adapt.methods import find_preset
+from edgead.adapt.methods.patchcore import PatchCoreConfig
+from edgead.adapt.methods.settings import plain_settings
+from edgead.adapt.training.good_images import Proportions, keep_proportions
 from edgead.errors import SettingsError
-from edgead.workstation.methods import find_preset
-from edgead.workstation.methods.patchcore.detector import PatchCoreConfig
-from edgead.workstation.methods.settings import plain_settings
-from edgead.workstation.training.good_images import Proportions, keep_proportions
 
 SPACE: dict[str, dict[str, list[Any]]] = {
     "patchcore": {

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from edgead.export.build import build_artifact
 
 from edgead import kernels
+from edgead.adapt.build import build_artifact
 from edgead.adapt.finalize import CalibrationPlan
+from edgead.adapt.methods import METHODS
+from edgead.adapt.methods.method import Trained
 from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.dataset.images import Images
 from edgead.errors import EdgeadError
 from edgead.heads.nearest import BANK, OF_ROWS
 from edgead.heads.patches import PatchScorer
-from edgead.workstation.methods import METHODS
-from edgead.workstation.methods.method import Trained
 from edgead.workstation.methods.validation import DrawnTest, outputs_of, score_images
 from edgead.workstation.trainer.device import use_cores
 from edgead_tune.space import WINDOWS, Candidate

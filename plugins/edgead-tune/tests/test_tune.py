@@ -20,10 +20,10 @@ from edgead.export.rewrite import ToleranceError  # noqa: E402
 from test_cli import edgead  # noqa: E402
 
 from edgead import Detector, kernels  # noqa: E402
+from edgead.adapt.training.from_folder import train_from_folder  # noqa: E402
+from edgead.adapt.training.good_images import GoodImages, Proportions  # noqa: E402
 from edgead.dataset.folders import no_progress  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.training.from_folder import train_from_folder  # noqa: E402
-from edgead.workstation.training.good_images import GoodImages, Proportions  # noqa: E402
 from edgead_tune import finalists  # noqa: E402
 from edgead_tune import run as search
 from edgead_tune import space as tune_space

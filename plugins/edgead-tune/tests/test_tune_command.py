@@ -8,7 +8,7 @@ pytest.importorskip("onnx", reason="tuning needs the workstation's packages")
 from test_cli import edgead, refused  # noqa: E402
 from test_made import good, made, rejects  # noqa: E402, F401
 
-from edgead.workstation.methods import METHODS  # noqa: E402
+from edgead.adapt.methods import METHODS  # noqa: E402
 from edgead_tune.trial import with_rows, with_window  # noqa: E402
 
 

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 from drawn_clips import draw_clip  # noqa: E402
 from published import check_docs  # noqa: E402
 
+from edgead.adapt.methods import METHODS  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.workstation.methods import METHODS  # noqa: E402
 from edgead.workstation.trainer import loop  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead.workstation.trainer.device import CPU  # noqa: E402

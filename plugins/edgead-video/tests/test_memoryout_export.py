@@ -13,9 +13,9 @@ pytest.importorskip("onnx", reason="exporting needs the workstation's packages")
 import onnxruntime  # noqa: E402
 from command_line import run_here  # noqa: E402
 from drawn_clips import draw_clip  # noqa: E402
-from edgead.export.build import write_draft  # noqa: E402
 from test_memoryout import STRIPS, build  # noqa: E402
 
+from edgead.adapt.build import write_draft  # noqa: E402
 from edgead.artifact.folder import Artifact  # noqa: E402
 from edgead.images.files import load_image, write_image  # noqa: E402
 from edgead.workstation.methods.load import load_network  # noqa: E402

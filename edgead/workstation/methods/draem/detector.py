@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from edgead import kernels
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.workstation.methods.draem.anomalies import Batch, Simulator
@@ -32,7 +33,7 @@ from edgead.workstation.methods.draem.networks import (
     initialise,
     reconstruction_loss,
 )
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products
 from edgead.workstation.trainer.loop import run_steps
@@ -101,7 +102,7 @@ class DraemConfig(MethodConfig):
             raise SettingsError("epochs, steps and batch_size must be at least 1")
 
 
-class Draem(Method[DraemConfig]):
+class Draem(NetworkMethod[DraemConfig]):
     """Learns from simulated anomalies to repair images and to find what the repair has changed."""
 
     network: DraemNetwork

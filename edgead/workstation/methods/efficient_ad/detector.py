@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from edgead import kernels
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
@@ -31,7 +32,7 @@ from edgead.workstation.methods.efficient_ad.student_teacher import (
     total_loss,
 )
 from edgead.workstation.methods.efficient_ad.teacher import fold_normalisation, load_teacher
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products, fixed_shapes
 from edgead.workstation.trainer.loop import run_steps
@@ -102,7 +103,7 @@ class EfficientADConfig(MethodConfig):
             raise SettingsError("validation_share and hard_quantile must lie between 0 and 1")
 
 
-class EfficientAD(Method[EfficientADConfig]):
+class EfficientAD(NetworkMethod[EfficientADConfig]):
     """Learns to predict a frozen teacher on good images only; where the prediction fails is an anomaly."""
 
     network: StudentTeacher

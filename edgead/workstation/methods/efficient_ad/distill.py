@@ -24,12 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.adapt.frozen_backbone import BACKBONES, LITE
+from edgead.adapt.methods.settings import plain_settings
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
 from edgead.files.disk import writing
 from edgead.version import __version__
-from edgead.workstation.backbones.pretrained import BACKBONES, LITE, Backbone, build_backbone
+from edgead.workstation.backbones.pretrained import Backbone, build_backbone
 from edgead.workstation.methods.efficient_ad.student_teacher import (
     BORDER,
     CHANNELS,
@@ -40,7 +42,6 @@ from edgead.workstation.methods.efficient_ad.student_teacher import (
     normalise_pixels,
 )
 from edgead.workstation.methods.efficient_ad.teacher import save_teacher
-from edgead.workstation.methods.settings import plain_settings
 from edgead.workstation.trainer.checkpoint import Checkpoint, Learner
 from edgead.workstation.trainer.device import CPU, bfloat16_products, use_cores
 from edgead.workstation.trainer.loop import constant, run_steps

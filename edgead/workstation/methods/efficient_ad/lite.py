@@ -20,16 +20,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.adapt.frozen_backbone import LITE
 from edgead.adapt.memory_bank.feature_space import fit_scale, inverse_root
 from edgead.adapt.memory_bank.usual_scores import fit_usual_scores, look_at
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.heads.patches import USUAL
-from edgead.workstation.backbones.pretrained import LITE, Backbone, build_backbone, layer_shapes
+from edgead.workstation.backbones.pretrained import Backbone, build_backbone, layer_shapes
 from edgead.workstation.backbones.pyramid import each_batch
 from edgead.workstation.methods.efficient_ad.student_teacher import QUANTILES, hard_feature_loss
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
@@ -152,7 +154,7 @@ class LiteStudent(nn.Module):
         rows : sequence of Tensor of shape (n, d), float32
             What `average` gave of each layer at positions of good images.
         """
-        scales = [fit_scale(part.numpy(), [part.shape[1]]) for part in rows]
+        scales = [fit_scale(part.numpy(), [part.shape[1]], damps=True) for part in rows]
         self.mean.copy_(torch.from_numpy(np.concatenate([scale.mean for scale in scales]))[:, None, None])
         self.inverse_std.copy_(torch.from_numpy(np.concatenate([scale.inverse_std for scale in scales]))[:, None, None])
         self.squared_length.copy_(torch.from_numpy(np.concatenate([scale.squared_length for scale in scales])))
@@ -422,7 +424,7 @@ class LiteConfig(MethodConfig):
             raise SettingsError("validation_share and hard_quantile must lie between 0 and 1")
 
 
-class EfficientADLite(Method[LiteConfig]):
+class EfficientADLite(NetworkMethod[LiteConfig]):
     """Learns to predict the deep features of a frozen backbone from its shallow ones, on good images only."""
 
     network: LiteStudent

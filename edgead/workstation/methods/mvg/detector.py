@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgead.adapt.frozen_backbone import LITE_LAYERS, check_backbone
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.workstation.backbones.pretrained import LITE_LAYERS, Backbone, build_backbone, check_backbone, layer_shapes
+from edgead.workstation.backbones.pretrained import Backbone, build_backbone, layer_shapes
 from edgead.workstation.backbones.pyramid import each_batch, on_finest_grid, pool
-from edgead.workstation.methods.method import Course, Method, MethodConfig
 from edgead.workstation.methods.mvg.gaussian import (
     Gaussian,
     Reduction,
@@ -30,6 +31,7 @@ from edgead.workstation.methods.mvg.gaussian import (
     gaussians,
     sum_distances,
 )
+from edgead.workstation.methods.network import NetworkMethod
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class GaussianLevels(nn.Module):
         return on_finest_grid(distances).sum(dim=0), image_score
 
 
-class Mvg(Method[MvgConfig]):
+class Mvg(NetworkMethod[MvgConfig]):
     """Learns how features of good images are distributed: one Gaussian for every level of a frozen backbone."""
 
     network: GaussianLevels

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgead.adapt.frozen_backbone import check_backbone
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.artifact.manifest import Preprocessing
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
 from edgead.workstation.backbones.extraction import extract_patches
-from edgead.workstation.backbones.pretrained import build_backbone, check_backbone, layer_shapes
-from edgead.workstation.methods.method import Course, Method, MethodConfig
-from edgead.workstation.methods.patchcore.network import PatchFeatures
+from edgead.workstation.backbones.patch_features import PatchFeatures
+from edgead.workstation.backbones.pretrained import build_backbone, layer_shapes
+from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.methods.simplenet.training import (
     Batches,
     BestSoFar,
@@ -54,7 +56,7 @@ class SimpleNetConfig(MethodConfig):
     embedding : int
         Numbers of an unfolded patch; 1536 in the authors' script.
     damp_length : bool
-        Damp the length of averaged features; see `edgead.workstation.methods.patchcore.network`.
+        Damp the length of averaged features; see `edgead.workstation.backbones.patch_features`.
     whiten : bool
         Take averaged features in the metric that good parts teach, see
         `edgead.adapt.memory_bank.feature_space.FeatureMetric`: the noise is then as loud as what differs between
@@ -155,7 +157,7 @@ PAPER = {
 }
 
 
-class SimpleNet(Method[SimpleNetConfig]):
+class SimpleNet(NetworkMethod[SimpleNetConfig]):
     """Learns to tell adapted features of good patches from the same features with noise."""
 
     network: SimpleNetwork

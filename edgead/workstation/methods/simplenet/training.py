@@ -24,9 +24,9 @@ from edgead import metrics
 from edgead.heads.map import MapHead
 from edgead.heads.patches import ImageScorer
 from edgead.synthetic.drawn_defects import draw_defect
+from edgead.workstation.backbones.patch_features import PatchFeatures
 from edgead.workstation.backbones.pretrained import Backbone
 from edgead.workstation.backbones.pyramid import BATCH
-from edgead.workstation.methods.patchcore.network import PatchFeatures
 from edgead.workstation.methods.validation import DRAWN_PER_IMAGE
 
 # More images make no better choice, fewer none at all.

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.errors import SettingsError
-from edgead.workstation.methods.method import Course, MethodConfig
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead_foundation.anomaly_clip.prompts import Prompts, read_prompts

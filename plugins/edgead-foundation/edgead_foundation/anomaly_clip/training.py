@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgead.adapt.methods.method import Course
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import preprocess
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import LabelledImage, find_test_images
 from edgead.images.files import load_image
-from edgead.workstation.methods.method import Course
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.loop import run_steps
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgead.adapt.methods.settings import read_settings
 from edgead.artifact.preprocess import cut
 from edgead.dataset.folders import StageProgress
 from edgead.detector import Detector
@@ -19,7 +20,6 @@ from edgead.images.files import load_image
 from edgead.synthetic.rejects import by_masks, find_rejects, masks_beside
 from edgead.unlabelled.sorting.clusters import Clusters, largest_first
 from edgead.unlabelled.sorting.describe import Judged, Problem, judge_each
-from edgead.workstation.methods.settings import read_settings
 from edgead.workstation.trainer.device import choose_device, use_cores
 from edgead.workstation.trainer.loop import span_text
 from edgead_foundation.anomaly_ncd.crops import cut_crops

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgead.adapt.methods.method import Config
 from edgead.artifact.files import file_sha256
 from edgead.artifact.manifest import LearnsFrom
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.workstation.methods.method import Config, Method
+from edgead.workstation.methods.network import NetworkMethod
 from edgead_foundation.backbones.files import read_text_tower
 from edgead_foundation.backbones.names import CLIP, TOWERS, Positions
 from edgead_foundation.backbones.towers import build_tower
@@ -80,7 +81,7 @@ class WordsNetwork(ClipNetwork):
         return (cosines / self.temperature).softmax(dim=-1)
 
 
-class WordsMethod(Method[Config]):
+class WordsMethod(NetworkMethod[Config]):
     """A detector that is made of words alone; images teach it nothing.
 
     A subclass builds its network, which gives `patch_scores` and `image_score`, and its texts.

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.workstation.methods.method import Course, MethodConfig
 from edgead.workstation.trainer.device import CPU
 from edgead_foundation.anomaly_clip.learnt_words import check_source
 from edgead_foundation.anomaly_clip.training import LabelledSet

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.workstation.methods.method import Course
+from edgead.adapt.methods.method import Course
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead_foundation.anomaly_clip.training import (
     Epochs,

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from edgead.adapt.frozen_backbone import check_backbone
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.workstation.backbones.pretrained import check_backbone
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.device import CPU
 from edgead_foundation.backbones.files import read_inp_former
 from edgead_foundation.backbones.names import TOWERS
@@ -90,7 +91,7 @@ class InpFormerConfig(MethodConfig):
             raise SettingsError(f"map_size {self.map_size} is more than image_size {list(self.image_size)} has pixels")
 
 
-class InpFormer(Method[InpFormerConfig]):
+class InpFormer(NetworkMethod[InpFormerConfig]):
     """Learns to make a frozen transformer's tokens again from a few prototypes that it draws from the same image.
 
     `weights` are of the tower, or the authors' `model.pth`, from which it learns on.

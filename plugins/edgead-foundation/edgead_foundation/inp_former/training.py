@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgead.workstation.methods.method import Course
+from edgead.adapt.methods.method import Course
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.loop import run_steps
 from edgead.workstation.trainer.prefetch import KeptImages

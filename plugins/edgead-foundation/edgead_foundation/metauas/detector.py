@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.methods.network import NetworkMethod
 from edgead_foundation.metauas.files import SOURCE, load_checkpoint
 from edgead_foundation.metauas.networks import STRIDE, MetaUasNetwork
 
@@ -46,7 +47,7 @@ class MetaUasConfig(MethodConfig):
             raise SettingsError(f"image_size {self.image_size}: metauas needs multiples of {STRIDE}")
 
 
-class MetaUas(Method[MetaUasConfig]):
+class MetaUas(NetworkMethod[MetaUasConfig]):
     """Segments what differs from one golden part, by a network that its authors have trained; nothing is learnt."""
 
     network: MetaUasNetwork

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgead.adapt.methods.method import Course
+from edgead.adapt.methods.patchcore import PatchCore, PatchCoreConfig
 from edgead.errors import SettingsError
-from edgead.workstation.methods.method import Course
-from edgead.workstation.methods.patchcore.detector import PatchCore, PatchCoreConfig
-from edgead.workstation.methods.patchcore.network import PatchFeatures
+from edgead.workstation.backbones.patch_features import PatchFeatures
 from edgead.workstation.trainer.checkpoint import Learner
-from edgead.workstation.trainer.device import CPU
+from edgead.workstation.trainer.device import CPU, choose_device
 from edgead.workstation.trainer.loop import run_steps
 from edgead_height.lsfa.losses import Bank, Banks, Features, adaptation_loss
 from edgead_height.lsfa.network import AdaptedPairs, patches_of
@@ -81,7 +81,7 @@ class Lsfa(PatchCore):
         channels: int = 6,
     ):
         super().__init__(config, weights=weights, pretrained=pretrained, channels=channels)
-        plain = self.network
+        plain = super().torch_network()
         widths = plain.channels[: len(plain.channels) // 2]
         if sum(widths) % config.heads:
             raise SettingsError(
@@ -90,10 +90,17 @@ class Lsfa(PatchCore):
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
             self.adapted = AdaptedPairs(plain.backbone, widths, config.heads)
+
+    @property
+    def is_packaged(self) -> bool:
+        return False
+
+    def torch_network(self) -> PatchFeatures:
         # A layer for each modality: both have the same weight in a distance, whatever their features are.
-        self.network = PatchFeatures(
-            self.adapted, 2 * [self.adapted.width], damp_length=config.damp_length, whiten=config.whiten
-        ).eval()
+        return PatchFeatures(self.adapted, 2 * [self.adapted.width], damp_length=True, whiten=True).eval()
+
+    def choose_device(self, name: str) -> torch.device:
+        return choose_device(name)
 
     @property
     def leaves_out(self) -> bool:

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.artifact.inputs import Relief
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.relief import add_heights
 from edgead.errors import SettingsError
 from edgead.heads.push import PushHead
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
@@ -83,7 +84,7 @@ class Mc4adConfig(MethodConfig):
             raise SettingsError("widths (two or more), steps and batch_images must be at least 1")
 
 
-class Mc4ad(Method[Mc4adConfig]):
+class Mc4ad(NetworkMethod[Mc4adConfig]):
     """Learns the push that made a defect of a good height map."""
 
     name = "mc4ad"

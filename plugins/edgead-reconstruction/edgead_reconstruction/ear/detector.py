@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgead.adapt.frozen_backbone import LITE
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.workstation.backbones.pretrained import LITE, build_backbone
+from edgead.workstation.backbones.pretrained import build_backbone
 from edgead.workstation.methods.draem.perlin import perlin_mask
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
@@ -96,7 +98,7 @@ class EarConfig(MethodConfig):
 Config = TypeVar("Config", bound=EarConfig)
 
 
-class EarMethod(Method[Config], Generic[Config]):
+class EarMethod(NetworkMethod[Config], Generic[Config]):
     """What EAR does; `Fader` does more."""
 
     network: EarNetwork

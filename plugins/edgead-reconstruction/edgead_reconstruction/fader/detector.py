@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from edgead.adapt.methods.method import Course
 from edgead.errors import SettingsError
 from edgead.workstation.methods.draem.detector import Draem, DraemConfig
 from edgead.workstation.methods.draem.networks import RECONSTRUCTIVE_WIDTH, DraemNetwork
-from edgead.workstation.methods.method import Course
 from edgead.workstation.trainer.device import CPU
 from edgead_reconstruction.ear.detector import Ear, EarConfig, EarMethod
 from edgead_reconstruction.ear.network import to_pixels

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from edgead import kernels
+from edgead.adapt.methods.method import Course
 from edgead.workstation.methods.draem.anomalies import Simulator
 from edgead.workstation.methods.draem.anomaly_textures import built_in_textures
-from edgead.workstation.methods.method import Course
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.loop import run_steps
 from edgead_reconstruction.ear.network import to_pixels

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.errors import SettingsError
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
@@ -97,7 +98,7 @@ class StregaConfig(MethodConfig):
             )
 
 
-class Strega(Method[StregaConfig]):
+class Strega(NetworkMethod[StregaConfig]):
     """Learns to make slices again from one code each; what it cannot make again, it has not seen."""
 
     network: SliceNetwork

@@ -24,12 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgead.adapt.frozen_backbone import LITE
+from edgead.adapt.methods.method import Course, MethodConfig
 from edgead.artifact.manifest import Preprocessing
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 from edgead.heads.map import MapHead
-from edgead.workstation.backbones.pretrained import LITE, build_backbone, layer_shapes
-from edgead.workstation.methods.method import Course, Method, MethodConfig
+from edgead.workstation.backbones.pretrained import build_backbone, layer_shapes
+from edgead.workstation.methods.network import NetworkMethod
 from edgead.workstation.trainer.checkpoint import Learner
 from edgead.workstation.trainer.device import CPU
 from edgead.workstation.trainer.loop import run_steps
@@ -171,7 +173,7 @@ def take_apart(strips: Sequence[np.ndarray], network: ClipNetwork, device: torch
     return Clips(torch.from_numpy(np.stack(frames)), seen, deep, index)
 
 
-class MemoryOut(Method[MemoryOutConfig]):
+class MemoryOut(NetworkMethod[MemoryOutConfig]):
     """Learns to predict the next frame of good clips; what comes otherwise stands out."""
 
     network: ClipNetwork

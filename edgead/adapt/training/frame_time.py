@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
+from edgead.adapt.methods import METHODS
+from edgead.adapt.training.good_images import GoodImages
 from edgead.artifact.preprocess import inputs_of
 from edgead.images.files import load_image
-from edgead.workstation.methods import METHODS
-from edgead.workstation.methods.method import Method
-from edgead.workstation.trainer.device import use_cores
-from edgead.workstation.training.good_images import GoodImages
 
 
 def network_ms(detector: str, settings: Mapping[str, Any]) -> float:
-    """Time one frame through a detector's untrained network, ms, in torch on one core of this machine.
+    """Time one frame through a detector's untrained network, ms, on one core of this machine.
 
-    The exported graph takes about as long; the scores and the map come on top of it.
+    The scores and the map come on top of it.
 
     Raises
     ------
     SettingsError
         Settings that cannot be.
     """
-    return _timed_ms(METHODS.find(detector).from_settings(settings, pretrained=False))
+    return METHODS.find(detector).from_settings(settings, pretrained=False).network_ms()
 
 
 def tiles_account(good: GoodImages, detector: str, settings: Mapping[str, Any]) -> str:
@@ -48,23 +43,5 @@ def tiles_account(good: GoodImages, detector: str, settings: Mapping[str, Any]) 
     (height, width), count = spec.tiles.size, len(inputs_of(spec, shape))
     return (
         f"{count} tiles of {width} x {height} pixels, seen at {spec.image_size[1]} x {spec.image_size[0]}: about "
-        f"{count * _timed_ms(method):.0f} ms a frame on one core of this machine, and the scores"
+        f"{count * method.network_ms():.0f} ms a frame on one core of this machine, and the scores"
     )
-
-
-def _timed_ms(method: Method[Any]) -> float:
-    """Time the second of two runs: the first prepares what all others use.
-
-    It is the CPU time of one thread: where others keep the machine busy, several threads spend most of theirs waiting
-    for each other, and the clock runs on.
-    """
-    use_cores(1)
-    image = torch.zeros(1, *method.preprocessing.image_size, 3, dtype=torch.uint8)
-    network = method.network.eval()
-    with torch.inference_mode():
-        network(image)
-        started = time.thread_time_ns()
-        network(image)
-        took_ns = time.thread_time_ns() - started
-    use_cores()
-    return took_ns / 1e6

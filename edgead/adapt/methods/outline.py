@@ -15,7 +15,7 @@ from typing import Any
 
 from edgead.errors import SettingsError, suggestion
 
-_METHOD = "edgead.workstation.methods.method"
+_METHOD = "edgead.adapt.methods.method"
 
 
 @dataclass(frozen=True)

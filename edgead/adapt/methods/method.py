@@ -1,25 +1,27 @@
-"""Base of all methods: a configuration, a network that learns from images, and what comes of it."""
+"""Base of all methods: a configuration, how it learns from images, and what comes of it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import cv2
 import numpy as np
-import torch
-from torch import nn
+import onnxruntime
 from typing_extensions import Self
 
+from edgead.adapt.methods.settings import plain_settings, read_settings
+from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Colour
-from edgead.artifact.manifest import LearnsFrom, Preprocessing
+from edgead.artifact.manifest import LearnsFrom, Manifest, Preprocessing
 from edgead.dataset.folders import StageProgress, no_progress
+from edgead.errors import SettingsError
 from edgead.heads import Head
-from edgead.workstation.methods.settings import plain_settings, read_settings
-from edgead.workstation.trainer.checkpoint import Checkpoint
-from edgead.workstation.trainer.device import CPU
+from edgead.process.memory import peak_memory_mib
+from edgead.version import __version__
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,30 @@ class MethodConfig:
 
 
 Config = TypeVar("Config", bound=MethodConfig)
+WriteGraph = Callable[[Path, Manifest], None]
+OutputsOf = Callable[[np.ndarray], dict[str, np.ndarray]]
+AUTO, FP32, INT8 = TRAINED_PRECISIONS = ("auto", "fp32", "int8")
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of the software that runs a model, for the manifest."""
+    modules = (onnxruntime, np, cv2)
+    return {"edgead": __version__} | {module.__name__: str(module.__version__) for module in modules}
+
+
+@dataclass(frozen=True)
+class GoodPaths:
+    """Good images of a training: those that were learnt, those of the thresholds with their groups and folds."""
+
+    learnt: Sequence[Path]
+    calibration: Sequence[Path]
+    groups: Sequence[int]
+    folds: Sequence[int]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What is exported of a method: nothing in it learns any more.
+    """A detector that has learnt, ready to be written.
 
     Attributes
     ----------
@@ -51,8 +72,8 @@ class Trained:
         Of the method.
     settings : dict
         The configuration as plain JSON types.
-    network : nn.Module
-        uint8 RGB (n, h, w, 3) -> what the head's `outputs` name, in their order.
+    write_graph : callable
+        Writes the graph, and files that belong to it, into a folder, as a manifest describes it.
     preprocessing : Preprocessing
     head : Head
         What the outputs are scored by.
@@ -60,26 +81,38 @@ class Trained:
         What the head needs beside the graph, float32 matrices.
     learns_from : {"good", "unlabelled", "nothing"}
     graph_arrays : mapping of str to ndarray
-        Buffers of the network that the exported graph takes as inputs, by name, float32 with 1 to 4 sides: what is
-        learnt, where the rest of the network is the same for every product.
+        What the graph takes as inputs after the image, by name, float32 with 1 to 4 sides: what is learnt, where the
+        rest of the network is the same for every product.
+    precision : str
+        Of the graph.
+    outputs_of : callable
+        Gives the outputs for one preprocessed image, with a batch of one, by the names that the head has for them.
     notes : mapping of str to object
         What the manifest says of it beside the settings, as plain JSON types.
+    versions : mapping of str to str
+        Of the software that made it.
+    network : nn.Module, optional
+        Of a method that trains one.
     """
 
     name: str
     settings: dict[str, Any]
-    network: nn.Module
+    write_graph: WriteGraph
+    outputs_of: OutputsOf
     preprocessing: Preprocessing
     head: Head
     arrays: Mapping[str, np.ndarray]
     learns_from: LearnsFrom = "good"
     graph_arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    precision: str = "fp32"
     notes: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    network: Any = None
 
 
 @dataclass(frozen=True)
 class Course:
-    """How a training runs, whatever the method.
+    """Circumstances of a training, whatever the method.
 
     Attributes
     ----------
@@ -90,21 +123,21 @@ class Course:
         may deal them.
     progress : callable
         Called with (stage, done, total).
-    checkpoint : Checkpoint, optional
+    checkpoint : edgead.workstation.trainer.checkpoint.Checkpoint, optional
         Where an interrupted training goes on; methods without training steps have nothing to resume.
-    device : torch.device
-        Where to train.
+    device : torch.device, optional
+        Where a method that trains a network does; None for those without torch.
     """
 
     groups: Sequence[int] = ()
     folds: Sequence[int] = ()
     progress: StageProgress = no_progress
-    checkpoint: Checkpoint | None = None
-    device: torch.device = CPU
+    checkpoint: Any = None
+    device: Any = None
 
 
 class Method(ABC, Generic[Config]):
-    """A detector that learns: one subclass a file, found by its name in `edgead.workstation.methods.METHODS`.
+    """A detector that learns: one subclass a file, found by its name in `edgead.adapt.methods.METHODS`.
 
     Attributes
     ----------
@@ -133,8 +166,6 @@ class Method(ABC, Generic[Config]):
         that are compared, of stride 16; below it the image score sees little but the network's padding.
     inputs : tuple of str
         Which inputs (`Preprocessing.colour`) it can learn from. With `rgb_relief`, its class takes `channels`.
-    network : nn.Module
-        The module that is exported.
     """
 
     name: ClassVar[str]
@@ -148,11 +179,10 @@ class Method(ABC, Generic[Config]):
     in_order: ClassVar[bool] = False
     smallest_px: ClassVar[int] = 32
     inputs: ClassVar[tuple[Colour, ...]] = ("rgb",)
-    network: nn.Module
 
     @abstractmethod
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):
-        """Build the untrained network; `weights` takes the place of the packaged ones, `pretrained` looks for any."""
+        """Build the untrained detector; `weights` takes the place of the packaged ones, `pretrained` looks for any."""
         self.config = config
 
     @property
@@ -160,25 +190,87 @@ class Method(ABC, Generic[Config]):
     def head(self) -> Head:
         """What the network's outputs are scored by."""
 
+    @abstractmethod
+    def write_graph(self, folder: Path, manifest: Manifest) -> None:
+        """Write the graph, and files that belong to it, into a folder."""
+
     @property
     def leaves_out(self) -> bool:
         """See the attributes."""
         return False
 
     @property
+    def precision(self) -> str:
+        """Precision of the graph that is written."""
+        return "fp32"
+
+    @property
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """What the head needs beside the graph, once it is learnt; by default the graph has everything."""
+        """Arrays that the head needs beside the graph, once they are learnt; by default the graph has everything."""
         return {}
 
     @property
     def graph_arrays(self) -> Mapping[str, np.ndarray]:
-        """What the exported graph takes as inputs; see `Trained`. By default nothing."""
+        """Arrays that the graph takes as inputs; see `Trained`. By default none."""
         return {}
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What the manifest says of it beside the settings, wherever it is trained."""
+        """Facts for the manifest beside the settings, wherever it is trained."""
         return {}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the software that makes and runs a model, for the manifest."""
+        return software_versions()
+
+    @classmethod
+    def stages(cls, precision: str) -> tuple[Sequence[str], Sequence[str]]:
+        """Stages of learning, and those after the calibration, as far as they are known before a training."""
+        return (), ()
+
+    def choose_precision(self, precision: str, images: int, *, cross_validates: bool) -> None:
+        """Take the precision that is asked for, of TRAINED_PRECISIONS, once it is known what is learnt from.
+
+        Parameters
+        ----------
+        precision : str
+        images : int
+            How many there are.
+        cross_validates : bool
+            Whether thresholds come from trainings that each leave out a part of the images.
+
+        Raises
+        ------
+        SettingsError
+            A precision that the training could not end in.
+        """
+        if precision not in TRAINED_PRECISIONS:
+            raise SettingsError(f"precision {precision!r}: choose one of {', '.join(TRAINED_PRECISIONS)}")
+
+    @abstractmethod
+    def outputs_of(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Run the network on a preprocessed image; see `Trained`."""
+
+    @abstractmethod
+    def network_ms(self) -> float:
+        """Time one run of the untrained network, ms of processor time on one core of this machine."""
+
+    def choose_device(self, name: str) -> Any:
+        """Find the device of a name to train on; None for what needs none."""
+        return None
+
+    def open_checkpoint(self, folder: Path, belongs_to: Mapping[str, Any]) -> Any:
+        """Open the state of an interrupted training; None for what has nothing to resume."""
+        return None
+
+    def peak_memory(self, device: Any) -> dict[str, int | None]:
+        """Most memory that this process has held since it started, MiB."""
+        return {"peak_memory_mib": peak_memory_mib()}
+
+    def finish(self, artifact: Artifact, good: GoodPaths, progress: StageProgress) -> Artifact:
+        """Add to a calibrated artifact what the method makes of it, such as a graph of another precision."""
+        return artifact
 
     @abstractmethod
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
@@ -227,8 +319,8 @@ class Method(ABC, Generic[Config]):
         groups: Sequence[int] = (),
         folds: Sequence[int] = (),
         progress: StageProgress = no_progress,
-        checkpoint: Checkpoint | None = None,
-        device: torch.device = CPU,
+        checkpoint: Any = None,
+        device: Any = None,
     ) -> Trained:
         """Learn from images.
 
@@ -246,23 +338,23 @@ class Method(ABC, Generic[Config]):
         DatasetError
             A folder that the settings name holds no images.
         """
-        self.learn(images, Course(groups, folds, progress, checkpoint, device))
+        where = self.choose_device("cpu") if device is None else device
+        self.learn(images, Course(groups, folds, progress, checkpoint, where))
         return self.trained()
 
     def trained(self) -> Trained:
-        """Give what would be exported now; before `fit`, what times and shapes can be measured with."""
+        """Give what would be written now; before `fit`, what times and shapes can be measured with."""
         return Trained(
             self.name,
             self.settings(),
-            self.network,
+            self.write_graph,
+            self.outputs_of,
             self.preprocessing,
             self.head,
             self.arrays,
             self.learns_from,
             self.graph_arrays,
+            self.precision,
             self.notes,
+            self.versions,
         )
-
-    def facts(self, false_reject_rate: float) -> dict[str, Any]:
-        """What the manifest records of this method beside its settings."""
-        return {}

@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.artifact.inputs import Colour
-from edgead.artifact.manifest import LearnsFrom, Preprocessing
+from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import read_in_colour
 from edgead.artifact.tiling import Tiling
 from edgead.calibration.conformal import CalibrationError, check_rate
@@ -26,14 +26,14 @@ from edgead.calibration.operating_point import Costs
 from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import find_good_images, rule_of, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
-from edgead.dataset.places import with_places
+from edgead.dataset.places import Place, with_places
 from edgead.dataset.ranges import with_colour
 from edgead.errors import SettingsError, tell_invalid
 from edgead.images.files import ImageError, load_image
 from edgead.images.likeness import SAME_PROPORTIONS, Look
 
 if TYPE_CHECKING:
-    from edgead.workstation.methods.method import Method
+    from edgead.adapt.methods.method import Method
 
 STEP_PX = 16  # the coarsest stride of the layers that are compared
 LOOKED_AT = 50
@@ -239,7 +239,7 @@ class GoodImages:
         products the default is "folders".
     paths : sequence of Path, optional
         The images, instead of all that lie in the folder; `data` is one that they lie in or below.
-    ignore : sequence of str or Path
+    ignore : sequence of str, Path or ndarray
         Places that never count; see `edgead.dataset.places.read_ignored`. All images are of one size then.
     align : str or Path, optional
         A golden image: parts are laid where its part lies, by shift and small rotation. Likewise.
@@ -256,6 +256,8 @@ class GoodImages:
         Of heights: how many millimetres one count is.
     mm_per_pixel : float, optional
         Of the images, at the distance of the part: verdicts say how large a defect is.
+    facts : mapping
+        What else the manifest records of them, as plain JSON types.
 
     Raises
     ------
@@ -274,7 +276,7 @@ class GoodImages:
     folds: int = 0
     group: str = AUTO
     paths: Sequence[Path] | None = None
-    ignore: Sequence[str | Path] = ()
+    ignore: Sequence[Place] = ()
     align: str | Path | None = None
     tiles: AskedTiles | str | int | None = None
     guarantee: str | None = None
@@ -283,6 +285,7 @@ class GoodImages:
     input: Colour = "rgb"
     mm_per_count: float | None = None
     mm_per_pixel: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_input()
@@ -361,6 +364,12 @@ class GoodImages:
         sizes = {(int(look.height), int(look.width)): path for look, path in zip(looks, paths, strict=True)}
         return with_places(spec, self.ignore, self.align, sizes)
 
+    def prepare(self, model: Method[Any], paths: Sequence[Path], looks: Sequence[Look]) -> tuple[Preprocessing, str]:
+        """Find how these images are prepared for a model, which takes note of it; and a warning, or ''."""
+        spec = self.with_places(model.preprocessing, paths, looks)
+        spec, shrunk = self.with_tiles(spec, [(look.height, look.width) for look in looks])
+        return model.prepared(self.with_input(spec, paths)), shrunk
+
     def find(self) -> list[Path]:
         """List the images; raises DatasetError or ImageError where there are none."""
         return find_good_images(self.data, self.normal_dir) if self.paths is None else list(self.paths)
@@ -409,9 +418,9 @@ class GoodImages:
                 raise error from None
             raise CalibrationError(f"{error}; or cross-validate with --folds 5, which holds none out") from None
 
-    def keep_all(self, paths: Sequence[Path], learns_from: LearnsFrom) -> Split:
+    def keep_all(self, paths: Sequence[Path], method: type[Method[Any]]) -> Split:
         """Find the groups of the images and hold none of them out: there will be no thresholds yet."""
-        learnt = [] if learns_from == "nothing" else list(paths)
+        learnt = [] if method.learns_from == "nothing" else list(paths)
         return Split(learnt, [], None, None, group_images(paths, self.group, self.data))
 
     def refuse_rates(self, detector: str) -> None:

@@ -19,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgead.export.build import build_artifact, software_versions, write_draft
-from edgead.export.calibration_images import CalibrationImages
 from pydantic import ValidationError
 
+from edgead.adapt.build import build_artifact, write_draft
 from edgead.adapt.finalize import CalibrationPlan, GoodScores, measure_good
+from edgead.adapt.frozen_backbone import find_added
+from edgead.adapt.methods import METHODS
+from edgead.adapt.methods.method import AUTO, FP32, GoodPaths, Method, Trained
+from edgead.adapt.training.good_images import GoodImages, learnt_at_most
+from edgead.adapt.training.log import TrainingLog
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import Preprocessing
@@ -37,28 +41,19 @@ from edgead.errors import SettingsError, tell_invalid
 from edgead.files.disk import writing
 from edgead.heads import find_head
 from edgead.images.likeness import Look, look_of, odd_ones
-from edgead.workstation.backbones.pretrained import BACKBONES, find_added
-from edgead.workstation.methods import METHODS
-from edgead.workstation.methods.method import Trained
-from edgead.workstation.trainer.checkpoint import Checkpoint
-from edgead.workstation.trainer.device import choose_device, peak_memory, use_cores
-from edgead.workstation.training.good_images import GoodImages, learnt_at_most
-from edgead.workstation.training.int8 import FP32, INT8, TRIES_INT8, check_precision, may_gain, ship_int8
-from edgead.workstation.training.log import TrainingLog
 
 # Of trainings, where nobody says how many.
 FOLDS = 5
 # Of every training, and what each method does between the first two.
 READ, WRITE, CALIBRATE = "read images", "write the model", "calibrate"
-_LEARNS = {"patchcore": ("extract features", "choose memory bank", "compare parts")}
 # What the preprocessing has from the images and from who trains, beside the region.
 _OF_IMAGES = {"ignored", "alignment", "tiles", "grey16", "relief"}
 
 
 def planned_stages(detector: str, precision: str) -> list[str]:
     """The stages of a training in their order, as far as they are known before it."""
-    of_int8 = TRIES_INT8 if precision == INT8 or (precision != FP32 and may_gain()) else ()
-    return [READ, *_LEARNS.get(detector, ()), WRITE, CALIBRATE, *of_int8]
+    learns, finishes = METHODS.find(detector).stages(precision)
+    return [READ, *learns, WRITE, CALIBRATE, *finishes]
 
 
 def cross_validate(
@@ -113,7 +108,7 @@ def cross_validate(
 
 def _weights_facts(settings: dict[str, Any], sha256: str | None) -> dict[str, Any]:
     """Which file of weights a model came from, and whose terms it is under that has another package's backbone."""
-    added = find_added(settings.get("backbone"), BACKBONES)
+    added = find_added(settings.get("backbone"))
     licence = {"weights_licence": added.licence} if added else {}
     return {**licence, **({"weights_sha256": sha256} if sha256 else {})}
 
@@ -142,13 +137,13 @@ def train_from_folder(
     settings : dict
         Settings of the detector, see its config class; missing ones keep their defaults.
     detector : str
-        A name in `edgead.workstation.methods.METHODS`.
+        A name in `edgead.adapt.methods.METHODS`.
     weights : Path, optional
         Weights of the backbone instead of the packaged ones; of efficient_ad, a teacher.
     device : {"auto", "cpu", "cuda"}
         Where to train.
     precision : {"auto", "fp32", "int8"}
-        Of the graph that is opened by default; see `edgead.workstation.training.int8`.
+        Of the graph; see `edgead.adapt.methods.method.Method.choose_precision`.
     progress : callable, optional
         Called with (stage, done, total); a `TrainingLog` is given settings, losses and figures too.
 
@@ -164,7 +159,6 @@ def train_from_folder(
     """
     started = time.perf_counter()
     method = METHODS.find(detector)
-    where = choose_device(device)
     check_destination(destination)
     good.check_method(method, settings)
     if good.tiles is not None and method.compares_places:
@@ -172,20 +166,10 @@ def train_from_folder(
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
     model = good.build(method, settings, weights)
-    check_precision(precision, good, len(paths), thresholds=method.calibrated, detector=detector)
-    if good.folds and model.leaves_out:
-        raise SettingsError(f"{detector} scores each image by what it has learnt from the others: leave out --folds")
-    if method.calibrated:
-        good.check_count(len(paths), leaves_out=model.leaves_out)
-    else:
-        good.refuse_rates(detector)
-    use_cores()
-    try:
-        find_head(model.head.kind)  # what is refused would be reported after hours of training otherwise
-    except ValidationError as error:
-        raise SettingsError(tell_invalid(error.errors())) from None
-    looks: dict[str, Look] = {}
+    where = model.choose_device(device)
+    _check(good, model, len(paths), precision)
     folder = good.data.parent if good.data.is_file() else good.data  # from which images are named
+    looks: dict[str, Look] = {}
     paths, problems, digest = check_images(
         paths,
         roi=good.roi,
@@ -194,14 +178,9 @@ def train_from_folder(
         look=lambda path, image: looks.update({os.path.relpath(path, folder): look_of(image)}),
         progress=partial(progress, READ),
     )
-    preprocessing = good.with_places(model.preprocessing, paths, list(looks.values()))
-    preprocessing, shrunk = good.with_tiles(preprocessing, [(look.height, look.width) for look in looks.values()])
-    preprocessing = model.prepared(good.with_input(preprocessing, paths))
+    preprocessing, shrunk = good.prepare(model, paths, list(looks.values()))
     seed = model.config.seed
-    if method.calibrated:
-        split = good.split(paths, seed, leaves_out=model.leaves_out)
-    else:
-        split = good.keep_all(paths, method.learns_from)
+    split = good.split(paths, seed, leaves_out=model.leaves_out) if method.calibrated else good.keep_all(paths, method)
     weights_sha256 = None if weights is None else file_sha256(weights)
     depends_on = {
         "detector": detector,
@@ -214,43 +193,41 @@ def train_from_folder(
         "names of training images": hashlib.sha256(
             os.fsencode("".join(path.name for path in split.training))
         ).hexdigest(),
-        "device": where.type,
-        "versions": software_versions(),
+        "device": "cpu" if where is None else where.type,
+        "versions": model.versions,
     }
     if isinstance(progress, TrainingLog):
         progress.write("settings", **depends_on)
-    checkpoint = Checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), depends_on)
-    facts = split.facts()
-    stretched = preprocessing.fill == "stretch"
-    apart = split.groups.rule == FOLDERS
-    odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=stretched)
-    odd += not_found_warnings(paths, preprocessing)
-    odd += depth_warnings(paths, preprocessing)
-    if shrunk:
-        facts["shrunk"] = shrunk
-    if odd:
-        facts["odd_images"] = odd
+    checkpoint = model.open_checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), depends_on)
     images = Images(split.training, preprocessing).some(learnt_at_most(preprocessing, len(split.training)), seed)
     fold_of = split.folds(seed) if model.leaves_out and split.crosses else {}
-    learnt_folds = [fold_of[path] for path in split.training if fold_of]
+    image_folds = [fold_of[path] for path in split.training if fold_of]
     trained = model.fit(
         images,
         groups=images.spread(split.groups.of(split.training)),
-        folds=images.spread(learnt_folds) if learnt_folds else (),
+        folds=images.spread(image_folds) if image_folds else (),
         progress=progress,
         checkpoint=checkpoint,
         device=where,
     )
+    facts = split.facts()
+    if shrunk:
+        facts["shrunk"] = shrunk
+    apart = split.groups.rule == FOLDERS
+    odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=preprocessing.fill == "stretch")
+    if odd := odd + not_found_warnings(paths, preprocessing) + depth_warnings(paths, preprocessing):
+        facts["odd_images"] = odd
+    earlier_seconds = 0.0 if checkpoint is None else checkpoint.earlier_seconds
     provenance = {
         "data": good.data.name,
         **({"normal_dir": good.normal_dir} if good.normal_dir is not None else {}),
         "data_sha256": digest,
         **facts,
+        **good.facts,
         "skipped_images": len(problems),
-        "device": where.type,
-        "fit_seconds": round(checkpoint.earlier_seconds + time.perf_counter() - started, 1),
-        **peak_memory(where),
-        **({} if split.rate is None else model.facts(split.rate)),
+        "device": depends_on["device"],
+        "fit_seconds": round(earlier_seconds + time.perf_counter() - started, 1),
+        **model.peak_memory(where),
         **_weights_facts(model.settings(), weights_sha256),
     }
     calibration = split.calibration if method.calibrated else paths
@@ -291,13 +268,32 @@ def train_from_folder(
         preprocessing=preprocessing,
         provenance=provenance,
         learnt=split.training,
-        folds=learnt_folds,
+        folds=image_folds,
         progress=partial(progress, CALIBRATE),
     )
-    checkpoint.remove()
+    if checkpoint is not None:
+        checkpoint.remove()
     if method.calibrated and plan.scores is None:  # else there is no image that what ships has not learnt from
-        shown = CalibrationImages(split.training, calibration, "training data", plan.groups, plan.folds)
-        artifact = ship_int8(artifact, shown, precision, progress)
+        artifact = model.finish(artifact, GoodPaths(split.training, calibration, plan.groups, plan.folds), progress)
     if isinstance(progress, TrainingLog):
         progress.end(artifact)
     return artifact, problems
+
+
+def _check(good: GoodImages, model: Method[Any], images: int, precision: str) -> None:
+    """Refuse what a training could not end in, before the images are read."""
+    if good.folds and model.leaves_out:
+        raise SettingsError(f"{model.name} scores each image by what it has learnt from the others: leave out --folds")
+    if precision != FP32 and good.input != "rgb":
+        if precision != AUTO:
+            raise SettingsError(f"{precision} would keep 256 levels of {good.input}: leave out --precision {precision}")
+        precision = FP32
+    model.choose_precision(precision, images, cross_validates=good.folds > 0)
+    if model.calibrated:
+        good.check_count(images, leaves_out=model.leaves_out)
+    else:
+        good.refuse_rates(model.name)
+    try:
+        find_head(model.head.kind)  # what is refused would be reported after hours of training otherwise
+    except ValidationError as error:
+        raise SettingsError(tell_invalid(error.errors())) from None

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from edgead.adapt.methods.outline import check_known
 from edgead.errors import SettingsError
-from edgead.workstation.methods.outline import check_known
 
 Config = TypeVar("Config")
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgead.adapt.memory_bank.feature_space import equal_loudness, fit_metric, fit_scale
-from edgead.workstation.backbones.pretrained import Backbone, OfPairs
+from edgead.adapt.memory_bank.feature_space import fit_metric, fit_scale
+from edgead.workstation.backbones.pretrained import Backbone
 
 
 class PatchFeatures(nn.Module):
@@ -45,8 +45,6 @@ class PatchFeatures(nn.Module):
         self.channels = list(channels)
         self.damp_length = damp_length
         self.whiten = whiten
-        self.of_pairs = isinstance(backbone, OfPairs)
-        self.metric_without: np.ndarray | None = None  # of each fold of good images; see `FeatureMetric`
         self.register_buffer("mean", torch.zeros(sum(channels)))
         self.register_buffer("inverse_std", torch.ones(sum(channels)))
         self.register_buffer("squared_length", torch.ones(len(channels)))
@@ -91,25 +89,16 @@ class PatchFeatures(nn.Module):
     @torch.no_grad()
     def fit_scale(self, features: Tensor) -> None:
         """Learn the scale from raw features of good images, float32 (n, d), on the CPU."""
-        scale = fit_scale(features.numpy(), self.channels)
+        scale = fit_scale(features.numpy(), self.channels, damps=self.damp_length)
         self.mean.copy_(torch.from_numpy(scale.mean))
         self.inverse_std.copy_(torch.from_numpy(scale.inverse_std))
         self.squared_length.copy_(torch.from_numpy(scale.squared_length))
 
     @torch.no_grad()
-    def fit_metric(self, features: Tensor, groups: Sequence[int], seed: int, folds: Sequence[int] = ()) -> None:
+    def fit_metric(self, features: Tensor, groups: Sequence[int], seed: int) -> None:
         """Learn the metric from standardised features of good images, float32 (n, d), as many of every image."""
-        found = fit_metric(features.numpy(), groups, folds=folds, seed=seed, halves=self.of_pairs)
+        found = fit_metric(features.numpy(), groups, seed=seed)
         self.metric.copy_(torch.from_numpy(found.matrix)[:, :, None, None])
-        self.metric_without = found.without if len(folds) else None
-
-    @torch.no_grad()
-    def weigh(self, features: Tensor, groups: Sequence[int], seed: int) -> None:
-        """Make colours and relief equally loud in the metric, and in features (n, d) that were multiplied with it."""
-        for half, scale in enumerate(equal_loudness(features.numpy(), groups, seed=seed)):
-            of_half = slice(half * features.shape[1] // 2, (half + 1) * features.shape[1] // 2)
-            self.metric[of_half] *= scale
-            features[:, of_half] *= scale
 
     def standardise(self, features: Tensor) -> Tensor:
         """Raw features (..., d) -> on the scale of good parts, damped, before the metric; (..., d)."""

@@ -6,8 +6,6 @@ no defect is needed to choose so. `python -m benchmarks panel` measures the list
 
 from __future__ import annotations
 
-import math
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,17 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgead.export.graph import export_onnx
 
-from edgead.artifact.folder import Artifact
-from edgead.artifact.manifest import Manifest
+from edgead.adapt.frozen_backbone import OUTPUT, open_raw
+from edgead.adapt.methods.method import AUTO
+from edgead.adapt.methods.patchcore import PatchCore
+from edgead.adapt.training.good_images import find_proportions, keep_proportions
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.errors import SettingsError
 from edgead.kernels import NearestPatches
-from edgead.runtime import open_runtime
-from edgead.workstation.methods.method import Method
-from edgead.workstation.methods.patchcore.detector import PatchCore
-from edgead.workstation.training.good_images import find_proportions, keep_proportions
 
 LATENCY_MS = 15.0
 TIME = "time networks"
@@ -39,6 +34,8 @@ LADDER = (
     ("efficientnet_lite0", 224),
 )
 SEARCHES, NETWORK_RUNS = 7, 15
+# A machine on which a frame of `default` takes longer is a small device: it has `fast`.
+SUITED_MS = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +98,17 @@ def frame_ms(settings: dict[str, Any]) -> float:
 
     The search is of random numbers, the slowest case for the kernel.
     """
-    model = PatchCore.from_settings(settings, pretrained=False)
-    width = model.network.mean.numel()
+    model = PatchCore.from_settings(settings)
+    model.choose_precision(AUTO, 0, cross_validates=False)
+    width = sum(model.backbone.channels)
     rng = np.random.default_rng(0)
     bank = rng.standard_normal((model.config.memory_bank_size, width), np.float32)
-    patches = rng.standard_normal((math.prod(model.grid), width), np.float32)
+    with open_raw(model.backbone, model.preprocessing, "auto") as engine:
+        _, rows, columns, _ = engine.run(engine.input)[OUTPUT].shape
+        took_ms = _median_ms(lambda: engine.run(engine.input), NETWORK_RUNS)
+    patches = rng.standard_normal((rows * columns, width), np.float32)
     nearest = NearestPatches(bank)
-    return network_ms(model, "auto") + _median_ms(lambda: nearest.search(patches), SEARCHES)
-
-
-def network_ms(model: Method, runtime: str) -> float:
-    """Median time in ms of the network of a method, untrained."""
-    with tempfile.TemporaryDirectory(prefix="edgead-graph-") as work:
-        manifest = Manifest.draft(model.name, model.preprocessing, model.head)
-        export_onnx(model.network, Path(work) / "model.onnx", manifest)
-        engine = open_runtime(Artifact(Path(work), manifest), runtime)
-        found = _median_ms(lambda: engine.run(engine.input), NETWORK_RUNS)
-        engine.close()
-    return found
+    return took_ms + _median_ms(lambda: nearest.search(patches), SEARCHES)
 
 
 def _median_ms(run: Callable[[], object], count: int) -> float:
@@ -128,3 +118,8 @@ def _median_ms(run: Callable[[], object], count: int) -> float:
         run()
         times.append((time.perf_counter_ns() - started) / 1e6)
     return float(np.median(times))
+
+
+def suited_preset() -> str:
+    """Choose between the presets `default` and `fast` by the time of a frame of `default` on this machine."""
+    return "default" if frame_ms({}) <= SUITED_MS else "fast"

@@ -1,7 +1,7 @@
 """Registry of methods, by name: those of edgead, and those that other packages add by entry points.
 
 A package adds one by `[project.entry-points."edgead.methods"]` with `NAME = "module:Class"`, a subclass of
-`edgead.workstation.methods.method.Method`. Each is imported when it is asked for.
+`edgead.adapt.methods.method.Method`. Each is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from edgead.adapt.methods.outline import check_known, read_outline
 from edgead.components.added import Added
 from edgead.errors import SettingsError
-from edgead.workstation.methods.outline import check_known, read_outline
 
 if TYPE_CHECKING:
-    from edgead.workstation.methods.method import Method
+    from edgead.adapt.methods.method import Method
 
 METHODS: Added[type[Method[Any]]] = Added(
     "edgead.methods",
     "detector",
     {
-        name: f"edgead.workstation.methods.{module}"
+        name: f"edgead.{module}"
         for name, module in {
-            "patchcore": "patchcore.detector:PatchCore",
-            "simplenet": "simplenet.detector:SimpleNet",
-            "efficient_ad": "efficient_ad.detector:EfficientAD",
-            "mvg": "mvg.detector:Mvg",
-            "draem": "draem.detector:Draem",
-            "golden": "golden:Golden",
-            "cycle": "cycle:Cycle",
+            "patchcore": "adapt.methods.patchcore:PatchCore",
+            "simplenet": "workstation.methods.simplenet.detector:SimpleNet",
+            "efficient_ad": "workstation.methods.efficient_ad.detector:EfficientAD",
+            "mvg": "workstation.methods.mvg.detector:Mvg",
+            "draem": "workstation.methods.draem.detector:Draem",
+            "golden": "workstation.methods.golden:Golden",
+            "cycle": "workstation.methods.cycle:Cycle",
         }.items()
     },
     gone={

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edgead.adapt.frozen_backbone import find_added
+from edgead.adapt.methods import METHODS, find_preset
+from edgead.adapt.methods.settings import read_settings
+from edgead.adapt.training import AUTO, AUTO_DETECTOR
+from edgead.adapt.training.good_images import STEP_PX, GoodImages, find_proportions, keep_proportions
 from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
-from edgead.workstation.backbones.pretrained import BACKBONES, find_added
-from edgead.workstation.methods import METHODS, find_preset
-from edgead.workstation.methods.settings import read_settings
-from edgead.workstation.training import AUTO, AUTO_DETECTOR
-from edgead.workstation.training.good_images import STEP_PX, GoodImages, find_proportions, keep_proportions
-
-# Tiles give a hundred times the patches of whole images: the bank is chosen from fewer, or it would take an hour.
-TILED_MAX_PATCHES = 500_000
 
 
 def check_settings(detector: str, preset: str, chosen: Mapping[str, Any]) -> None:
@@ -58,7 +55,7 @@ def preset_settings(
             raise SettingsError(f"--preset {AUTO} searches with 8-bit images: name another preset")
         if good.tiles is not None:
             raise SettingsError(f"--preset {AUTO} searches for whole images: name another preset, or leave out --tiles")
-        from edgead.workstation.training.auto import LATENCY_MS, choose_settings  # the search, which others do not need
+        from edgead.adapt.training.auto import LATENCY_MS, choose_settings  # the search, which others do not need
 
         budget_ms = LATENCY_MS if latency_ms is None else latency_ms
         choice = choose_settings(good.find(), budget_ms, roi=good.roi, progress=progress)
@@ -73,10 +70,9 @@ def preset_settings(
         return settings, ""
     if good.tiles is not None:
         height, width = config.image_size
-        bounded = {"max_patches": TILED_MAX_PATCHES} if hasattr(config, "max_patches") else {}
-        return {**settings, **bounded, "image_size": [height, width]}, f"{width} x {height} px a tile"
+        return {**settings, "image_size": [height, width]}, f"{width} x {height} px a tile"
     proportions = find_proportions(good.find(), good.roi)
-    added = find_added(chosen.get("backbone", config.backbone), BACKBONES)
+    added = find_added(chosen.get("backbone", config.backbone))
     step = added.patch if added else STEP_PX
     fitted = keep_proportions({**settings, "image_size": list(config.image_size)}, proportions, step)
     height, width = fitted["image_size"]

@@ -1,4 +1,4 @@
-"""Finished artifact from a trained detector: exported, calibrated on what ships, with golden images."""
+"""Finished artifact from a trained detector: written, calibrated on what ships, with golden images."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import onnx
-import onnxruntime
-import torch
-from edgead.export.graph import export_onnx
-from safetensors.torch import save as serialize
-
 from edgead.adapt.finalize import CalibrationPlan, complete_artifact
+from edgead.adapt.methods.method import Trained
 from edgead.artifact.folder import Artifact, new_artifact, write_arrays
 from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.dataset.folders import Progress
-from edgead.version import __version__
-from edgead.workstation.methods.method import Trained
+
+# Of scores and maps, between engines, by the precision that was learnt in: they round otherwise.
+_TOLERANCES = {"fp16": (0.006, 0.06), "int8": (0.02, 0.2), "int8_symmetric": (0.02, 0.2)}
 
 
 def build_artifact(
@@ -34,7 +28,7 @@ def build_artifact(
     folds: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> Artifact:
-    """Export, calibrate with the exported detector, add golden images, and put the artifact in its place.
+    """Write a detector, calibrate it as it runs, add golden images, and put the artifact in its place.
 
     Parameters
     ----------
@@ -55,7 +49,9 @@ def build_artifact(
     """
     with new_artifact(destination) as draft:
         manifest = write_draft(trained, draft, preprocessing, provenance)
-        keep_learnt(draft, learnt, folds)
+        # Images that a page or a camera keeps as other files are known by their pixels too.
+        kept_as_others = "commissioned" in manifest.training
+        keep_learnt(draft, learnt, folds, pixels_of=manifest.preprocessing if kept_as_others else None)
         complete_artifact(draft, manifest, plan, progress=progress)
     return Artifact.load(destination)
 
@@ -64,24 +60,20 @@ def write_draft(
     trained: Trained, draft: Path, preprocessing: Preprocessing | None = None, provenance: dict[str, Any] | None = None
 ) -> Manifest:
     """Write what a detector needs to run, without thresholds; see `build_artifact`."""
+    arrays = tuple(trained.graph_arrays)
+    score_tolerance, map_tolerance = _TOLERANCES.get(trained.precision, (1e-4, 1e-3))
+    record = GraphRecord(arrays=arrays, score_tolerance=score_tolerance, map_tolerance=map_tolerance)
     manifest = Manifest.draft(
         trained.name,
         preprocessing or trained.preprocessing,
         trained.head,
         learns_from=trained.learns_from,
-        graphs={"fp32": GraphRecord(arrays=tuple(trained.graph_arrays))},
+        learnt_in=trained.precision,
+        graphs={trained.precision: record},
         training={"settings": trained.settings, **trained.notes, **(provenance or {})},
-        versions=software_versions(),
+        versions=dict(trained.versions),
     )
-    weights = {name: each for name, each in trained.network.state_dict().items() if name not in trained.graph_arrays}
-    (draft / "weights.safetensors").write_bytes(serialize(weights))
-    export_onnx(trained.network, draft / "model.onnx", manifest)
+    trained.write_graph(draft, manifest)
     learnt = {**trained.arrays, **trained.graph_arrays}
     write_arrays(draft, manifest, {name: learnt[name] for name in manifest.arrays if name in learnt})
     return manifest
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of what makes and runs a model, for the manifest."""
-    modules = (torch, onnx, onnxruntime, np, cv2)
-    return {"edgead": __version__} | {module.__name__: str(module.__version__) for module in modules}

@@ -1,0 +1,116 @@
+"""Learning a memory bank: from raw patch features of good images to all that patches are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank
+from edgead.adapt.memory_bank.feature_space import FeatureScale, equal_loudness, fit_metric, fit_scale
+from edgead.adapt.memory_bank.folds import find_stand_ins
+from edgead.dataset.folders import StageProgress, no_progress
+from edgead.heads.nearest import BANK, FOLD_METRICS, ROW_FOLDS, STAND_INS
+
+CHOOSE = "choose memory bank"
+"""The stage that `learn_bank` reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Options of the space in which patches are compared; see `edgead.adapt.memory_bank.feature_space`.
+
+    Attributes
+    ----------
+    channels : sequence of int
+        Channels of each layer of the features.
+    damps, whitens : bool
+        Whether lengths are damped, and whether a metric is learnt.
+    halves : bool
+        Whether the first half of the channels and the second are of other cameras.
+    """
+
+    channels: Sequence[int]
+    damps: bool = True
+    whitens: bool = True
+    halves: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LearntBank:
+    """All that good images teach.
+
+    Attributes
+    ----------
+    scale : FeatureScale
+    metric : ndarray of shape (d, d), float32
+        The identity where none is learnt.
+    arrays : dict of str to ndarray
+        The memory bank and what leaves out its folds, by the names of `edgead.heads.nearest`.
+    folds : int
+        How many there are; 0 where the images are one fold.
+    """
+
+    scale: FeatureScale
+    metric: np.ndarray
+    arrays: dict[str, np.ndarray]
+    folds: int
+
+
+def learn_bank(
+    patches: np.ndarray,
+    groups: Sequence[int],
+    folds: Sequence[int] | np.ndarray,
+    rule: BankRule,
+    space: Space,
+    progress: StageProgress = no_progress,
+) -> LearntBank:
+    """Learn scale, metric, memory bank and its folds.
+
+    Parameters
+    ----------
+    patches : ndarray of shape (n, d), float32
+        Raw features of good images, as many of every image, image by image; changed.
+    groups, folds : sequence of int
+        Of each image; see `edgead.adapt.memory_bank.folds`.
+    rule : BankRule
+    space : Space
+    progress : callable
+        Called with (stage, done, total).
+
+    Returns
+    -------
+    LearntBank
+        The same on every machine for the same features.
+    """
+    fold = np.asarray(folds, int)
+    several = int(fold.max()) > 0
+    scale = fit_scale(patches, space.channels, damps=space.damps)
+    scale.standardise(patches)
+    matrix, learnt = np.eye(patches.shape[1], dtype=np.float32), {}
+    if space.whitens:
+        found = fit_metric(patches, groups, folds=fold if several else (), seed=rule.seed, halves=space.halves)
+        matrix = found.matrix
+        learnt = {FOLD_METRICS: found.without} if several else {}
+        patches = _multiplied(patches, matrix)
+    if space.halves:
+        loudness = np.repeat(equal_loudness(patches, groups, seed=rule.seed), patches.shape[1] // 2).astype(np.float32)
+        patches *= loudness
+        matrix = matrix * loudness
+    of_patch = np.repeat(fold, len(patches) // len(fold))
+    chosen = choose_memory_bank(patches, rule, progress=partial(progress, CHOOSE))
+    learnt[BANK] = patches[chosen]
+    if several:
+        learnt[ROW_FOLDS] = of_patch[chosen, None].astype(np.float32)
+        learnt[STAND_INS] = find_stand_ins(patches, of_patch, chosen)
+    return LearntBank(scale, matrix, learnt, int(fold.max()) + 1 if several else 0)
+
+
+def _multiplied(patches: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Multiply patches with the metric, in place, block by block: their product needs no memory of its own."""
+    for start in range(0, len(patches), 65536):
+        block = patches[start : start + 65536]
+        block[:] = block @ matrix
+    return patches

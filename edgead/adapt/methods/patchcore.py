@@ -1,0 +1,280 @@
+"""PatchCore: Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022 (arXiv 2106.08265).
+
+It learns over the graph that runs on the device, in the precision that runs there, and needs no torch with the
+backbones that the package carries.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edgead import kernels
+from edgead.adapt.frozen_backbone import (
+    FrozenBackbone,
+    check_backbone,
+    each_raw,
+    is_packaged,
+    open_raw,
+    packaged_backbone,
+)
+from edgead.adapt.memory_bank.coreset import BankRule
+from edgead.adapt.memory_bank.folds import deal_folds
+from edgead.adapt.memory_bank.learn import CHOOSE, LearntBank, Space, learn_bank
+from edgead.adapt.methods.method import AUTO, FP32, INT8, Course, Method, MethodConfig
+from edgead.artifact.manifest import Manifest, Preprocessing
+from edgead.artifact.onnx_file import with_properties
+from edgead.errors import SettingsError
+from edgead.heads.nearest import NearestHead
+from edgead.process.installation import install_command
+from edgead.runtime.contract import Runtime
+
+EXTRACT = "extract features"
+
+
+def _exporter() -> Any:
+    """The exporter of backbones from torch, found by its name as methods are: it needs the packages of `train`."""
+    return import_module("edgead.export.backbone")
+
+
+@dataclass(frozen=True)
+class PatchCoreConfig(MethodConfig):
+    """Settings of PatchCore.
+
+    Attributes
+    ----------
+    backbone, layers : str, tuple of str
+        See `edgead.adapt.frozen_backbone`.
+    image_size : (int, int)
+        Height and width that images are resized to.
+    fill : {"stretch", "reflect"}
+        What images of other proportions are: stretched, or filled up with their reflection.
+    damp_length : bool
+        Damp the length of standardised features, see `edgead.adapt.memory_bank.feature_space`. The paper compares plain
+        features.
+    whiten : bool
+        Compare in the metric that good parts teach, see there. Ours too.
+    coreset_sampling_ratio : float
+        At most this share of all patches goes into the memory bank ...
+    memory_bank_size : int
+        ... and at most this many rows: it bounds the search time on the device.
+    max_patches : int
+        More patches than this are thinned at random before the coreset is chosen, which bounds the memory.
+    num_neighbors : int
+        Neighbours whose distances are averaged to a patch score.
+    window, top_patches : int
+        The image score: patch scores are averaged over windows of this many patches a side, and this many of the
+        largest averages are averaged. 1 and 1 give the paper's maximum.
+    margin : int
+        The image score leaves out so many of the outermost rings of patches, which see the network's padding. 0 is the
+        paper's.
+    sigma_px : float
+        Smoothing of the anomaly map; 4 is the paper's.
+    seed : int
+    """
+
+    backbone: str = "efficientnet_lite2"
+    layers: tuple[str, ...] = ("stride8", "stride16")
+    image_size: tuple[int, int] = (448, 448)
+    fill: Literal["stretch", "reflect"] = "stretch"
+    damp_length: bool = True
+    whiten: bool = True
+    coreset_sampling_ratio: float = 1.0
+    memory_bank_size: int = 2500
+    max_patches: int = 300_000
+    num_neighbors: int = 1
+    window: int = 3
+    top_patches: int = 10
+    margin: int = 1
+    sigma_px: float = 4.0
+
+    def __post_init__(self) -> None:
+        check_backbone(self.backbone, self.layers)
+
+
+class PatchCore(Method[PatchCoreConfig]):
+    """Learns what good patches look like: a frozen backbone and a memory bank chosen by greedy k-centre."""
+
+    name = "patchcore"
+    inputs = ("rgb", "grey16", "relief", "rgb_relief")
+    config_class = PatchCoreConfig
+    presets = {
+        "fast": {"backbone": "efficientnet_lite0", "image_size": (224, 224)},
+        "default": {},
+        "fine": {"image_size": (576, 576), "memory_bank_size": 10000},
+        "foundation": {
+            "backbone": "dinov2_vits14",
+            "layers": ("block8",),
+            "image_size": (224, 224),
+            "window": 1,  # its grid is coarse: a mean over several patches would hide a small defect
+            "top_patches": 3,
+            "margin": 0,
+        },
+    }
+    purpose = "first: good with small and large defects, with the least to decide; learns in a minute"
+    preset_purposes = {
+        "fast": "tight budgets and large defects: it is blind to defects of a few pixels",
+        "default": "first",
+        "fine": "tiny defects, where a frame may take twice as long",
+        "foundation": "on DINOv2, for a GPU, or frames that may take 150 ms; weights are a file or a download",
+    }
+
+    def __init__(
+        self,
+        config: PatchCoreConfig = PatchCoreConfig(),
+        *,
+        weights: Path | None = None,
+        pretrained: bool = True,
+        channels: int = 3,
+        precision: str = "fp32",
+    ):
+        super().__init__(config)
+        self._weights, self._pretrained, self._channels = weights, pretrained, channels
+        self._spec = self.preprocessing
+        self._precision = precision
+        self._network: Any = None  # of torch, where the graph was exported from one
+        self.learnt: LearntBank | None = None
+        self._opened = ExitStack()
+        self._running: Runtime | None = None
+
+    @property
+    def leaves_out(self) -> bool:
+        return True
+
+    @property
+    def precision(self) -> str:
+        return self._precision
+
+    @classmethod
+    def stages(cls, precision: str) -> tuple[Sequence[str], Sequence[str]]:
+        return (EXTRACT, CHOOSE), ()
+
+    def choose_precision(self, precision: str, images: int, *, cross_validates: bool) -> None:
+        """Take int8 for auto where this CPU gains by it, and the package carries it for the backbone."""
+        super().choose_precision(precision, images, cross_validates=cross_validates)
+        auto = INT8 if self.is_packaged and kernels.gains_by_int8() else FP32
+        self._precision = auto if precision == AUTO else precision
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(image_size=self.config.image_size, fill=self.config.fill)
+
+    def prepared(self, preprocessing: Preprocessing) -> Preprocessing:
+        self._spec = preprocessing
+        return preprocessing
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether the package carries the graph."""
+        return is_packaged(self.config.backbone, self.config.layers) and self._weights is None
+
+    @cached_property
+    def backbone(self) -> FrozenBackbone:
+        """The graph for the inputs that it is prepared for.
+
+        Raises
+        ------
+        SettingsError
+            A size that the backbone does not take, or one that needs torch, which is not installed.
+        """
+        config = self.config
+        if self.is_packaged and self._precision in (FP32, INT8):
+            return packaged_backbone(config.backbone, self._spec, self.precision)
+        try:
+            exporter = _exporter()
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                f"{error.name} is missing: {config.backbone} with layers {', '.join(config.layers)} in "
+                f"{self.precision} is exported from torch: `{install_command('train')}`"
+            ) from error
+        self._network = self.torch_network()
+        return exporter.export_backbone(self._network, self._spec, self.precision)
+
+    def torch_network(self) -> Any:
+        """Build the torch network that the graph is of, `edgead.workstation.backbones.patch_features.PatchFeatures`."""
+        return _exporter().patch_network(
+            self.config.backbone,
+            self.config.layers,
+            self.config.image_size,
+            weights=self._weights,
+            pretrained=self._pretrained,
+            channels=self._channels,
+        )
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {} if self.learnt is None else self.learnt.arrays
+
+    @property
+    def graph_arrays(self) -> dict[str, np.ndarray]:
+        if self.learnt is None:
+            return self.backbone.neutral
+        return self.backbone.inputs(self.learnt.scale, self.learnt.metric)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The channels of each layer."""
+        return {"channels": list(self.backbone.channels)}
+
+    @property
+    def head(self) -> NearestHead:
+        config, learnt = self.config, self.learnt
+        return NearestHead(
+            num_neighbors=config.num_neighbors,
+            folds=0 if learnt is None else learnt.folds,
+            own_metrics=learnt is not None and config.whiten and learnt.folds > 0,
+            window=config.window,
+            top_patches=config.top_patches,
+            margin=config.margin,
+            sigma_px=config.sigma_px,
+        )
+
+    def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
+        """Fill the memory bank; there is nothing to resume. What is learnt is learnt across groups."""
+        config = self.config
+        groups = list(course.groups or range(len(images)))
+        folds = course.folds if len(course.folds) else deal_folds(groups, config.seed)
+        rule = BankRule(config.coreset_sampling_ratio, config.memory_bank_size, config.num_neighbors, config.seed)
+        space = Space(self.backbone.channels, config.damp_length, config.whiten, self._spec.channels == 6)
+        patches = self.raw_patches(images, course)
+        self.learnt = learn_bank(patches, groups, folds, rule, space, course.progress)
+
+    def raw_patches(self, images: Sequence[np.ndarray], course: Course) -> np.ndarray:
+        """Raw features of the backbone, float32 (patches, d), thinned to as many of every image."""
+        rng, patches, keep = np.random.default_rng(self.config.seed), np.empty((0, 0), np.float32), 0
+        for number, features in enumerate(each_raw(self.backbone, self._spec, images)):
+            rows = features.reshape(-1, features.shape[-1])
+            if not number:
+                keep = min(len(rows), max(1, self.config.max_patches // len(images)))
+                patches = np.empty((keep * len(images), rows.shape[1]), np.float32)
+            if keep < len(rows):
+                rows = rows[np.sort(rng.choice(len(rows), keep, replace=False))]
+            patches[number * keep : (number + 1) * keep] = rows
+            course.progress(EXTRACT, number + 1, len(images))
+        return patches
+
+    def outputs_of(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        if self._running is None:
+            self._running = self._opened.enter_context(open_raw(self.backbone, self._spec, arrays=self.graph_arrays))
+        return {name: output.copy() for name, output in self._running.run(image[None]).items()}
+
+    def network_ms(self) -> float:
+        with open_raw(self.backbone, self._spec, threads=1) as runtime:
+            begin_ns = time.thread_time_ns()
+            runtime.run(runtime.input)
+            return (time.thread_time_ns() - begin_ns) / 1e6
+
+    def write_graph(self, folder: Path, manifest: Manifest) -> None:
+        """Write the graph; weights are written for `edgead verify` where the package does not carry them."""
+        content = with_properties(self.backbone.graph, manifest.graph_properties)
+        (folder / manifest.graphs[self.precision].file).write_bytes(content)
+        if self._network is not None:
+            _exporter().write_weights(self._network, folder)

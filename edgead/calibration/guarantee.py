@@ -1,0 +1,46 @@
+"""The guarantee of a limit in words, the same wherever a model is made."""
+
+from __future__ import annotations
+
+from edgead.artifact.manifest import PROVEN, Calibration
+from edgead.calibration.conformal import images_needed, rounded_up
+from edgead.calibration.group_conformal import have_several
+
+STRICT = 0.01
+
+
+def guarantee_of(calibration: Calibration) -> list[str]:
+    """Say how many good parts a limit will reject, from what, and what it costs that images belong together.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        With scores.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+    """
+    rate, images = calibration.false_reject_rate, len(calibration.scores)
+    groups = len(set(calibration.groups)) if have_several(calibration.groups) else 0
+    count, unit = (groups, "groups of images") if groups else (images, "images")
+    proven = calibration.method in PROVEN
+    how = " held out" if proven else ", each scored by what was learnt from the others"
+    bound = "at most" if proven else "about"
+    said = [f"About {one_in(rate)} will be rejected ({bound} {100 * rate:.3g} %, from {count} {unit}{how})."]
+    if STRICT < rate and count < images_needed(STRICT):
+        needed = images_needed(STRICT) * (2 if proven else 1)
+        said[0] += f" For 1 in 100, train with {needed} good {unit} and --false-reject-rate {STRICT:g}."
+    if groups:
+        said.append(
+            f"The {images} images are {groups} groups, which support rates from {rounded_up(1 / (groups + 1))} on. "
+            f"With --group none they would support {rounded_up(1 / (images + 1))}: right only where each image shows "
+            "another part, for more good parts are rejected otherwise."
+        )
+    return said
+
+
+def one_in(rate: float) -> str:
+    """Say a rate as one good part in so many, or as a share where it is large."""
+    return f"1 good part in {1 / rate:.0f}" if rate <= 0.4 else f"{100 * rate:.0f} of 100 good parts"

@@ -1,1 +1,0 @@
-"""PatchCore: nearest patches of a memory bank."""
