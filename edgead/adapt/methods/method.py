@@ -224,6 +224,10 @@ class Method(ABC, Generic[Config]):
         """Versions of the software that makes and runs a model, for the manifest."""
         return software_versions()
 
+    def facts(self, false_reject_rate: float) -> dict[str, Any]:
+        """Facts for the manifest that depend on the rate of its thresholds; by default none."""
+        return {}
+
     @classmethod
     def stages(cls, precision: str) -> tuple[Sequence[str], Sequence[str]]:
         """Stages of learning, and those after the calibration, as far as they are known before a training."""

@@ -228,6 +228,7 @@ def train_from_folder(
         "device": depends_on["device"],
         "fit_seconds": round(earlier_seconds + time.perf_counter() - started, 1),
         **model.peak_memory(where),
+        **({} if split.rate is None else model.facts(split.rate)),
         **_weights_facts(model.settings(), weights_sha256),
     }
     calibration = split.calibration if method.calibrated else paths
