@@ -219,7 +219,7 @@ def new_artifact(destination: str | os.PathLike[str], *, keep: bool = True) -> I
     destination.parent.mkdir(parents=True, exist_ok=True)
     with unfinished_folder(destination) as draft, writing(destination):
         yield draft
-        sync_tree(draft)
+        _sync_tree(draft)
         if keep and (destination / MANIFEST).is_file():
             keep_and_replace(destination, draft)
         else:
@@ -287,7 +287,7 @@ def write_manifest(directory: Path, manifest: Manifest, *, but: Collection[str] 
     return Manifest.model_validate(content)
 
 
-def sync_tree(draft: Path) -> None:
+def _sync_tree(draft: Path) -> None:
     """Make a draft's files safe on the disk, and readable for all."""
     draft.chmod(0o755)  # mkdtemp makes it private, a model is not
     for file in [*draft.rglob("*"), draft]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from edgead.files.atomic import exchange_names
+from edgead.files.atomic import exchange_names, unfinished_folder
 
 # A version is 10 to 30 MiB.
 MAX_VERSIONS = 5
@@ -31,22 +30,31 @@ def keep_and_replace(path: Path, draft: Path) -> None:
 
     On an error nothing changes.
     """
-    earlier = earlier_versions(path)
-    kept = versions_folder(path) / str(int(earlier[-1].name) + 1 if earlier else 1)
-    kept.parent.mkdir(exist_ok=True)
-    exchange(path, draft, kept)
+    _keep(path, draft)
     for old in earlier_versions(path)[:-MAX_VERSIONS]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def replace(path: Path, draft: Path) -> None:
-    """Put the draft in the place of what may be at `path`, which is removed; on an error nothing changes."""
+    """Put the draft in the place of what may be at `path`, which is removed; on an error nothing changes.
+
+    A kill meanwhile leaves it among the earlier versions, or in an unfinished folder that the next start removes.
+    """
     if not path.exists():
         draft.rename(path)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    exchange(path, draft, old / "model")
-    shutil.rmtree(old, ignore_errors=True)
+    with unfinished_folder(path) as removed:
+        _keep(path, draft).rename(removed / "model")
+    with suppress(OSError):  # other versions are in it, or files of others
+        versions_folder(path).rmdir()
+
+
+def _keep(path: Path, draft: Path) -> Path:
+    earlier = earlier_versions(path)
+    kept = versions_folder(path) / str(int(earlier[-1].name) + 1 if earlier else 1)
+    kept.parent.mkdir(exist_ok=True)
+    exchange(path, draft, kept)
+    return kept
 
 
 def exchange(path: Path, draft: Path, aside: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,14 @@ from edgead.adapt.teach.guard import LessonRefusedError
 from edgead.adapt.teach.lesson import Counts, Judgement, Lesson, Role, judge, refuse_escapes
 from edgead.adapt.teach.marked import twins
 from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
-from edgead.artifact.folder import (
-    Artifact,
-    ArtifactError,
-    check_destination,
-    new_artifact,
-    sync_tree,
-    write_arrays,
-    write_manifest,
-)
+from edgead.artifact.folder import Artifact, ArtifactError, new_artifact, write_arrays, write_manifest
 from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange
 from edgead.artifact.training_hashes import keep_learnt
-from edgead.artifact.versions import earlier_versions, keep_and_replace, replace, versions_folder
+from edgead.artifact.versions import earlier_versions, replace, versions_folder
 from edgead.calibration.blind import BlindLimitError, doubts
 from edgead.calibration.conformal import raised
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
-from edgead.files.atomic import unfinished_folder
-from edgead.files.disk import writing
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, NearestHead
 
 # Scores of one image by the same rows in another order differ by less.
@@ -99,18 +89,9 @@ def new_version(path: Path, output: Path | None = None) -> Iterator[Path]:
     ArtifactError
         Nothing can take the place of what is at `path`.
     """
-    path = path.resolve()
-    if output is not None:
-        with new_artifact(output) as draft:
-            shutil.copytree(path, draft, dirs_exist_ok=True)
-            yield draft
-        return
-    check_destination(path)
-    with unfinished_folder(path) as draft, writing(path):
+    with new_artifact(output or path) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)
         yield draft
-        sync_tree(draft)
-        keep_and_replace(path, draft)
 
 
 def undo(path: Path) -> Artifact:
@@ -127,8 +108,6 @@ def undo(path: Path) -> Artifact:
         raise ArtifactError(f"{path} has no earlier version: there is nothing in {versions_folder(path)}")
     Artifact.load(earlier[-1])  # checks every hash
     replace(path, earlier[-1])
-    with suppress(OSError):  # other versions are in it, or files of others
-        versions_folder(path).rmdir()
     sheet_of(path).unlink(missing_ok=True)
     return Artifact.load(path)
 
