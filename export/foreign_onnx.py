@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,13 @@ def _read(path: Path) -> onnx.ModelProto:
     files = [path.name]
     try:
         model = onnx.load_model_from_string(read_model_file(path))
-        entries = (entry for tensor in model.graph.initializer for entry in tensor.external_data)
-        files += sorted({entry.value for entry in entries if entry.key == "location"})
+        apart = [{entry.key: entry.value for entry in tensor.external_data} for tensor in _tensors(model)]
+        files += sorted({about["location"] for about in apart if "location" in about})
+        sizes = (
+            about.get("length") or (path.parent / about.get("location", "")).stat().st_size for about in apart if about
+        )
+        if sum(map(int, sizes)) > MAX_FILE_BYTES:
+            raise ValueError(f"values in other files are more than {MAX_FILE_BYTES >> 30} GB")
         onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
@@ -121,6 +126,15 @@ def _read(path: Path) -> onnx.ModelProto:
             f"{MAX_FILE_BYTES >> 30} GB; export the model without functions"
         )
     return model
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """All of a model, also those within nodes; some may be empty."""
+    yield from model.graph.initializer
+    for node in _with_inner([*model.graph.node, *(node for one in model.functions for node in one.node)]):
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            yield from (tensor for graph in (attribute.g, *attribute.graphs) for tensor in graph.initializer)
 
 
 def _unfolded(model: onnx.ModelProto, weight: Callable[[onnx.NodeProto], int]) -> float:

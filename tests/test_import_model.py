@@ -244,6 +244,20 @@ def test_values_in_a_damaged_file_beside_the_graph_are_refused_in_words(good, tm
     assert not (tmp_path / "model").exists()
 
 
+def test_values_in_a_file_beside_the_graph_are_bounded_together(good, tmp_path, monkeypatch):
+    """Each may be as long as the file, and a file that is empty for the most part takes no room on the disk."""
+    model = onnx.load(anomalib_like(tmp_path / "graph.onnx"))
+    onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, size_threshold=0, location="apart.data")
+    model = onnx.load(tmp_path / "apart.onnx", load_external_data=False)
+    os.truncate(tmp_path / "apart.data", 1 << 30)
+    for tensor in [*model.graph.initializer][:3]:
+        del tensor.external_data[1:]
+    onnx.save(model, tmp_path / "apart.onnx")
+    monkeypatch.setattr(onnx, "load_external_data_for_model", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(SettingsError, match="in other files are more than 2 GB"):
+        import_model(tmp_path / "apart.onnx", tmp_path / "model", Good(good), Asked())
+
+
 @pytest.mark.parametrize("name", ["graph.onnx", "graph.xml"])
 @pytest.mark.parametrize("kind", ["FIFO", "endless"])
 def test_a_graph_that_is_no_regular_file_is_refused_at_once(good, tmp_path, name, kind):
