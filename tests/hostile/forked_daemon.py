@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -45,7 +46,7 @@ class Forked:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        if self.alive:
+        with suppress(ProcessLookupError):  # it may end at this moment
             self.send_signal(signal.SIGKILL)
 
     def wait(self) -> None:
