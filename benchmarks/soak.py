@@ -3,6 +3,8 @@
 `python -m benchmarks soak MODEL --minutes 60 --json soak.json`. The daemon is a process of its own, its camera a
 conveyor of the built-in line that moves at a fixed rate. Records are counted in the store's own database after the
 end, and latencies are those that stand in the records: from the capture to the verdict, of every frame, none left out.
+With `--people`, somebody teaches, calibrates, commissions, sets limits and changes the site all the time: see
+`benchmarks.soak_people`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import numpy as np
 import psutil
 import yaml
 
+from benchmarks.soak_people import CAMERA, LINE, People, copy_for_people
 from benchmarks.stalls import Stalls, watched_stalls
 from edgead.profiling.latency import machine_facts
 
@@ -76,11 +79,15 @@ class Soak:
     stalls: Stalls
     samples: list[Sample]
     machine: dict[str, Any]
+    people: dict[str, int] = field(default_factory=dict)
+    answers: dict[int, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
     def require_whole(self) -> Soak:
-        """Give itself; RuntimeError where a record is lost or doubled, or the daemon ended with a fault."""
-        if self.lost or self.doubled or self.exit_code:
-            raise RuntimeError(f"{self.lost} records lost, {self.doubled} doubled, exit code {self.exit_code}")
+        """Give itself; RuntimeError where a record is lost or doubled, or the daemon or people met a fault."""
+        if self.lost or self.doubled or self.exit_code or self.problems:
+            found = f"{self.lost} records lost, {self.doubled} doubled, exit code {self.exit_code}"
+            raise RuntimeError("\n".join([found, *self.problems]))
         return self
 
     def table(self) -> str:
@@ -100,6 +107,12 @@ class Soak:
             ("machine", str(self.stalls)),
             ("SIGTERM to the end, s; exit code", f"{self.stopped_within_s:.2f}; {self.exit_code}"),
         ]
+        if self.people:
+            rows.append(("people", ", ".join(f"{what} {count}" for what, count in self.people.items())))
+            rows.append(
+                ("answers of the page", ", ".join(f"{count} x {status}" for status, count in self.answers.items()))
+            )
+            rows.append(("problems that they saw", str(len(self.problems))))
         return "\n".join(["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
@@ -111,16 +124,26 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--rate", type=float, default=10.0, help="parts a second")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two looks at the process")
     parser.add_argument("--folder", type=Path, help="for the daemon's files; by default a temporary one")
+    parser.add_argument("--people", action="store_true", help="who change models, limits and the site all the time")
     parser.add_argument("--json", type=Path, help="where all samples go")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="edgead-soak-") as temporary:
         folder = options.folder or Path(temporary)
-        soaked = soak(options.model, folder, minutes=options.minutes, rate=options.rate, every_s=options.every)
+        soaked = soak(
+            options.model,
+            folder,
+            minutes=options.minutes,
+            rate=options.rate,
+            every_s=options.every,
+            people=options.people,
+        )
     print(soaked.table())
     if options.json:
         options.json.write_text(json.dumps(asdict(soaked), indent=1) + "\n")
-    if soaked.lost or soaked.doubled or soaked.exit_code:
-        sys.exit(1)
+    try:
+        soaked.require_whole()
+    except RuntimeError as error:
+        sys.exit(str(error))
 
 
 def soak(
@@ -131,6 +154,7 @@ def soak(
     rate: float,
     every_s: float = 5.0,
     realtime: Mapping[str, Any] | None = None,
+    people: bool = False,
 ) -> Soak:
     """Run a daemon for some minutes and look at it.
 
@@ -145,24 +169,34 @@ def soak(
         Between two samples of the process.
     realtime : mapping, optional
         The pipeline's `realtime:` in the site file.
+    people : bool
+        Whether somebody changes it all the time; the model is copied for them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    site = write_site(folder, model, rate, realtime or {})
+    if people:
+        model = copy_for_people(model, folder / "models")
+    site = write_site(folder, model, rate, realtime or {}, evidence="all" if people else "review")
     log = folder / "daemon.log"
     command = [sys.executable, "-c", "from edgead.cli import main; main()", "daemon", "-c", str(site)]
     with log.open("wb") as stream, subprocess.Popen(command, stderr=stream) as daemon:
         try:
+            changing = People(site, daemon, log) if people else None
+            if changing is not None:
+                changing.start()
             with watched_stalls() as stalls:
                 samples = _watch(daemon, minutes * 60, every_s)
+            if changing is not None:
+                changing.stop()
             begin_s = time.monotonic()
             daemon.send_signal(signal.SIGTERM)
             exit_code = daemon.wait(30)
         finally:
             daemon.kill()
     stopped_s = time.monotonic() - begin_s
-    counts = _counts_at_the_end(log)["line"]
-    ids, latencies = _records(folder / "evidence" / "verdicts.sqlite")
-    sink_ids = [json.loads(line)["id"] for line in (folder / "verdicts.jsonl").read_text().splitlines()]
+    counts = _counts_at_the_end(log)[LINE]
+    ids, latencies, of_line = _records(folder / "evidence" / "verdicts.sqlite")
+    lines = map(json.loads, (folder / "verdicts.jsonl").read_text().splitlines())
+    sink_ids = [_key(line["id"], line["pipeline"]) for line in lines]
     return Soak(
         minutes=minutes,
         rate=rate,
@@ -171,7 +205,7 @@ def soak(
         counts=counts,
         records=len(ids),
         sink_records=len(sink_ids),
-        lost=counts["taken"] - counts["skipped"] - len(set(ids)) + len(set(ids) - set(sink_ids)),
+        lost=counts["taken"] - counts["skipped"] - of_line + len(set(ids) - set(sink_ids)),
         doubled=len(ids) - len(set(ids)) + len(sink_ids) - len(set(sink_ids)),
         latency_ms=percentiles(latencies[WARM_UP_FRAMES:]),
         memory_mib=_growth(samples, "rss_mib"),
@@ -180,17 +214,18 @@ def soak(
         stalls=stalls,
         samples=samples,
         machine=machine_facts(),
+        **(changing.found() if changing is not None else {}),
     )
 
 
-def write_site(folder: Path, model: Path, rate: float, realtime: Mapping[str, Any]) -> Path:
+def write_site(folder: Path, model: Path, rate: float, realtime: Mapping[str, Any], evidence: str = "review") -> Path:
     """Write the site file of a soak: one conveyor that goes round, rejects and reviews with images, one sink."""
-    line = {"camera": "conveyor", "model": str(model.absolute()), "sinks": ["lines"], "realtime": dict(realtime)}
+    line = {"camera": CAMERA, "model": str(model.absolute()), "sinks": ["lines"], "realtime": dict(realtime)}
     site = {
-        "cameras": {"conveyor": {"uri": f"synthetic:?seed=3&count=40&defect_rate=0.1&rate={rate:g}&repeat=1"}},
-        "pipelines": {"line": line},
+        "cameras": {CAMERA: {"uri": f"synthetic:?seed=3&count=40&defect_rate=0.1&rate={rate:g}&repeat=1"}},
+        "pipelines": {LINE: line},
         "sinks": {"lines": {"kind": "uri", "uri": f"jsonl:{folder.absolute() / 'verdicts.jsonl'}"}},
-        "store": {"folder": "evidence", "most_mib": 200, "free_mib": 0, "recent": {"frames": 40}},
+        "store": {"folder": "evidence", "evidence": evidence, "most_mib": 200, "free_mib": 0, "recent": {"frames": 40}},
         "http": {"port": 0},
     }
     path = folder / "site.yaml"
@@ -241,12 +276,18 @@ def _counts_at_the_end(log: Path) -> dict[str, dict[str, Any]]:
     return next(line["counts"] for line in reversed(lines) if "counts" in line)
 
 
-def _records(database: Path) -> tuple[list[str], np.ndarray]:
-    """Ids and milliseconds from the capture to the verdict, in the order of arrival."""
+def _records(database: Path) -> tuple[list[str], np.ndarray, int]:
+    """Keys and milliseconds from the capture to the verdict, in the order of arrival; how many frames the line has."""
     with sqlite3.connect(database) as connection:
-        rows = connection.execute(f"SELECT id, {' + '.join(_STAGES)} FROM verdicts ORDER BY seq").fetchall()
+        rows = connection.execute(f"SELECT id, pipeline, {' + '.join(_STAGES)} FROM verdicts ORDER BY seq").fetchall()
     connection.close()
-    return [row[0] for row in rows], np.array([row[1] for row in rows])
+    of_line = len({row[0] for row in rows if row[1] == LINE})
+    return [_key(row[0], row[1]) for row in rows], np.array([row[2] for row in rows]), of_line
+
+
+def _key(verdict: str, pipeline: str) -> str:
+    """What a verdict is known by: two pipelines judge the same frame."""
+    return f"{verdict} {pipeline}"
 
 
 def percentiles(latencies: np.ndarray) -> dict[str, float]:
