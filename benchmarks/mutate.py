@@ -77,7 +77,7 @@ TESTS = {
     "kernels/*": "kernels_windows kernels_grouped kernels_images | kernels_coreset kernels_maps | kernels_nearest",
     "adapt/finalize": "volumes | cross_conformal",
     "adapt/teach/defects": "known_defects",
-    "adapt/memory_bank/*": "feature_metric feature_scale | memory_bank | usual_scores cross_conformal",
+    "adapt/memory_bank/*": "feature_metric feature_scale | memory_bank | usual_scores cross_conformal made_defects",
     "sinks/queued": "queued_sink",
     "triggers/handshake": "handshake | triggers_modbus",
     "evidence/rows": "evidence | marks evidence_versions",

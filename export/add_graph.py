@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from edgead.export.calibration_images import find_calibration_images
-from edgead.export.precision import TOLERANCES, PrecisionPlan, add_precision, check_for
+from edgead.export.precision import PrecisionPlan, add_precision, check_for
 from edgead.export.rewrite import rewrite_graph
 
+from edgead.adapt.build import TOLERANCES
 from edgead.adapt.training.again import learn_again
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
@@ -34,9 +35,11 @@ def add_graph(
     ----------
     path : Path
     plan : PrecisionPlan
-        "fp32" is written from the torch weights and takes `make_default` alone.
+        "fp32" is written from the torch weights and takes `make_default` alone. Of patchcore no precision takes
+        `tolerance` or `float_layers`.
     data : Path, optional
-        The folder that the model was trained on; every precision but fp32 needs it.
+        The folder that the model was trained on; every precision but fp32 needs it, and patchcore wherever it does not
+        have its graph of torch weights.
     normal_dir, group : str, optional
         See `edgead.export.calibration_images.find_calibration_images`; not for fp32.
     progress : callable, optional
@@ -50,8 +53,22 @@ def add_graph(
         The new graph's scores are too far from those of the one before, or of fp32; nothing changes then.
     """
     artifact = Artifact.load(path)
-    if artifact.manifest.detector == PATCHCORE and data is not None:
-        return learn_again(path, plan.precision, data, normal_dir=normal_dir, group=group, progress=progress)
+    if artifact.manifest.detector == PATCHCORE:
+        given = {"tolerance": plan.tolerance, "float_layers": plan.float_layers}
+        if ignored := [name for name, value in given.items() if value is not None]:
+            raise SettingsError(
+                f"patchcore is learnt in {plan.precision}, its scores are not compared with those of fp32, and no "
+                f"layer stays in float: leave out {', '.join(ignored)}"
+            )
+        if data is not None:
+            return learn_again(path, plan.precision, data, normal_dir=normal_dir, group=group, progress=progress)
+        learnt_in = artifact.manifest.learnt_in
+        if plan.precision != "fp32" or learnt_in != "fp32":
+            raise SettingsError(
+                f"{path} was learnt in {learnt_in}, and is learnt again from its images: name the folder that it was "
+                f"trained on, as in `edgead export {path} DATA --precision {plan.precision}` or "
+                f"model.export({plan.precision!r}, 'good/')"
+            )
     if plan.precision == "fp32":
         of_images = {"data": data, "normal_dir": normal_dir, "group": group}
         _check_fp32({**of_images, "tolerance": plan.tolerance, "float_layers": plan.float_layers})

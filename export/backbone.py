@@ -69,8 +69,13 @@ def export_backbone(network: PatchFeatures, spec: Preprocessing, precision: str 
     FrozenBackbone
     """
     model = trace(network, list(network.learnt), spec)
-    channels = tuple(network.channels)
-    return FrozenBackbone(in_precision(model, precision, channels).SerializeToString(), channels, precision)
+    return convert(FrozenBackbone(model.SerializeToString(), tuple(network.channels)), precision)
+
+
+def convert(fp32: FrozenBackbone, precision: str) -> FrozenBackbone:
+    """Give a backbone in another precision; torch has no part in it."""
+    model = in_precision(onnx.load_from_string(fp32.graph), precision, fp32.channels)
+    return FrozenBackbone(model.SerializeToString(), fp32.channels, precision)
 
 
 def write_weights(network: PatchFeatures, folder: Path) -> None:
@@ -86,7 +91,8 @@ def in_precision(model: onnx.ModelProto, precision: str, channels: tuple[int, ..
     neutral = FrozenBackbone(b"", channels).neutral
     if precision == "fp16":
         return _with_inputs(to_float16(_with_constants(model, neutral)), model)
-    taught, images = _with_constants(_with_sides(model), neutral), noise()
+    taught = _with_constants(_with_sides(model), neutral)
+    images = noise(*(side.dim_value for side in taught.graph.input[0].type.tensor_type.shape.dim[1:3]))
     ranges = measure_ranges(taught, images, EXTREMES, lambda done, total: None)
     return quantize(model, ranges, SCHEMES[precision], moments=second_moments(taught, images))
 
@@ -106,14 +112,15 @@ def _with_inputs(model: onnx.ModelProto, of: onnx.ModelProto) -> onnx.ModelProto
     return model
 
 
-def noise() -> list[np.ndarray]:
-    """Images of noise, uint8 RGB, grey and coloured, of grains from 1 to 32 pixels and of five contrasts."""
+def noise(height: int, width: int) -> list[np.ndarray]:
+    """Images of noise, uint8 RGB (h, w, 3), grey and coloured, of grains from 1 to 32 pixels and of five contrasts."""
     rng = np.random.default_rng(0)
-    height, width = _NOISE
     found = []
     for number in range(_NOISE_IMAGES):
         grain = 2 ** (number % 6)
-        drawn = rng.normal(size=(height // grain, width // grain, 3 if number % 2 else 1)).astype(np.float32)
+        drawn = rng.normal(size=(max(1, height // grain), max(1, width // grain), 3 if number % 2 else 1)).astype(
+            np.float32
+        )
         drawn = np.broadcast_to(drawn, (*drawn.shape[:2], 3))
         spread = cv2.resize(np.ascontiguousarray(drawn), (width, height), interpolation=cv2.INTER_CUBIC)
         found.append(np.clip(128 + spread * (20 + 15 * (number % 5)), 0, 255).astype(np.uint8))
@@ -121,11 +128,11 @@ def noise() -> list[np.ndarray]:
 
 
 def _with_sides(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Fix free sides of the image to those of the noise."""
+    """Fix the sides of the image that are free."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     for side, length in zip(fixed.graph.input[0].type.tensor_type.shape.dim[1:3], _NOISE, strict=True):
-        side.dim_value = length
+        side.dim_value = side.dim_value or length
     return fixed
 
 

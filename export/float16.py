@@ -14,20 +14,22 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     What follows the last layer with weights stays in float, and so does what `matches` names: squared distances and
     products of features would leave the range of half floats.
     """
-    exact = matches(model)
-    inside = (body(model) | transformer(model)) - exact
+    inside = (body(model) | transformer(model)) - matches(model)
     outside = [node.name for node in model.graph.node if node.name not in inside]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     half = OnnxModel(convert_float_to_float16(copy, keep_io_types=True, node_block_list=outside))
-    _join(half.model.graph, exact)
+    _join(half.model.graph, set(outside))
     half.topological_sort()
     return half.model
 
 
-def _join(graph: onnx.GraphProto, exact: set[str]) -> None:
-    """Take out half floats from one of these nodes to the next, which the converter puts there."""
-    by_float = {name for node in graph.node if node.name in exact for name in node.output}
+def _join(graph: onnx.GraphProto, outside: set[str]) -> None:
+    """Take out half floats from one of these nodes to the next, which the converter puts there.
+
+    The neutral inputs of a frozen backbone would not survive them: their squared lengths are beyond half floats.
+    """
+    by_float = {name for node in graph.node if node.name in outside for name in node.output}
     whole = {
         node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in by_float
     }
@@ -35,7 +37,7 @@ def _join(graph: onnx.GraphProto, exact: set[str]) -> None:
         node.output[0]: whole[node.input[0]] for node in graph.node if node.op_type == "Cast" and node.input[0] in whole
     }
     for node in graph.node:
-        if node.name in exact:
+        if node.name in outside:
             node.input[:] = [again.get(name, name) for name in node.input]
     for made in (again, whole):  # those to half floats have no use once those back have none
         used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}

@@ -24,6 +24,7 @@ from edgead.export.quantize import MAX_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
 from edgead.export.versions import export_versions
 
+from edgead.adapt.build import TOLERANCES, VERIFY_FACTOR, graph_record
 from edgead.adapt.finalize import GoodScores, each_measured, write_golden
 from edgead.artifact.folder import Artifact, new_artifact, write_manifest
 from edgead.artifact.inputs import Preprocessing
@@ -40,14 +41,6 @@ SEARCH_INPUTS = 48
 MIN_SEARCH_IMAGES = 8
 SEARCH_MARGIN = 0.9
 WARM_UP_FRAMES = 3
-
-# Largest mean relative difference of the image scores from those of fp32. Good parts differ among themselves by some
-# percent; what int8 adds must be small beside that.
-TOLERANCES = {"fp16": 0.003, "int8": 0.01, "int8_symmetric": 0.01}
-# What `edgead verify` allows, for other images and other engines than those of the export. The largest difference of a
-# pixel is larger than that of a score, which is a mean over many.
-VERIFY_FACTOR = 2
-MAP_FACTOR = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +231,7 @@ class _Trial:
     """A draft that holds a graph of the precision, without thresholds yet."""
 
     def __init__(self, draft: Artifact, plan: PrecisionPlan):
-        self.record = GraphRecord(
-            file=f"model.{plan.precision}.onnx",
-            score_tolerance=VERIFY_FACTOR * plan.score_tolerance,
-            map_tolerance=MAP_FACTOR * plan.score_tolerance,
-        )
+        self.record = graph_record(plan.precision, plan.tolerance, file=f"model.{plan.precision}.onnx")
         graphs = {**draft.manifest.graphs, plan.precision: self.record}
         self.artifact = Artifact(draft.path, draft.manifest.model_copy(update={"graphs": graphs}))
         self.plan = plan

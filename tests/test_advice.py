@@ -117,7 +117,7 @@ def test_the_matrix_fits_into_80_columns():
     row = {"precision": "int8_symmetric", "runtime": "onnxruntime", "images": 9, "passed": False, "faults": []}
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(pairs_table([{**row, **errors, **figures}]))
+        console.print(pairs_table([{**row, **errors, **figures}], "torch"))
     names = "int8_symmetric onnxruntime 1e-10 3e-10 120 0.988 -0.012 123 235 12.3 FAILED"
     assert " ".join(capture.get().splitlines()[-1].split()) == names
 

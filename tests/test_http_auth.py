@@ -64,7 +64,7 @@ def test_everything_but_probes_and_the_empty_page_demands_the_token(patient):
     for path, methods in paths.items():
         for method in methods:
             answer = patient.request(
-                method, path.format_map(dict.fromkeys(("name", "verdict_id", "image_name", "notice_id"), "x"))
+                method, path.format_map(dict.fromkeys(("name", "verdict_id", "image_name", "notice_id", "change"), "x"))
             )
             refused = answer.status_code == 401
             assert refused == (path not in OPEN_PATHS) or path == "/api/login", (method, path)

@@ -139,7 +139,7 @@ def test_a_draft_that_cannot_be_put_on_record_stays_as_it_is(daemon, monkeypatch
     monkeypatch.setattr(daemon.store, "audited", audited)
     for change in (
         lambda: desk.change("conveyor", {"wanted": 30}, revision=0, by="Ben"),
-        lambda: desk.remove("conveyor", "000001.png", "Ben"),
+        lambda: desk.move_image("conveyor", "000001.png", "remove", "Ben"),
         lambda: desk.discard("conveyor", "Ben"),
     ):
         with pytest.raises(StoreAwayError):
@@ -340,7 +340,7 @@ def test_nobody_takes_a_draft_away_while_its_model_goes_into_service(daemon, wor
         lambda: desk.discard("conveyor", "Ben"),
         lambda: desk.learn("conveyor"),
         lambda: desk.change("conveyor", drawn, revision=0, by="Ben"),
-        lambda: desk.remove("conveyor", "000001.png", "Ben"),
+        lambda: desk.move_image("conveyor", "000001.png", "remove", "Ben"),
     )
 
     def copied(*arguments):

@@ -61,7 +61,7 @@ def api(client):
 @pytest.mark.faults
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_the_api_is_as_it_says(api, daemon, mode):
-    known = {"verdict_id": daemon.store.rows[0]["id"], "image_name": "frame.jpg"}
+    known = {"verdict_id": daemon.store.rows[0]["id"], "image_name": "frame.jpg", "change": "remove"}
     known["notice_id"] = daemon.notices.standing()[0].id
     tried = 0
     for found in api.get_all_operations():

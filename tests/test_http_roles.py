@@ -43,8 +43,7 @@ ENGINEER = {
     "POST /api/commission/{name}/folder",
     "POST /api/commission/{name}/images",
     "POST /api/commission/{name}/collect",
-    "POST /api/commission/{name}/images/{image_name}/remove",
-    "POST /api/commission/{name}/images/{image_name}/restore",
+    "POST /api/commission/{name}/images/{image_name}/{change}",
     "POST /api/commission/{name}/learn",
     "POST /api/commission/{name}/cancel",
     "POST /api/commission/{name}/go",
@@ -119,7 +118,7 @@ def role_of(operation: str) -> str:
 
 
 def placed(daemon: FakeDaemon, path: str) -> str:
-    names = {"verdict_id": daemon.store.rows[0]["id"], "image_name": "frame.jpg", "name": "front"}
+    names = {"verdict_id": daemon.store.rows[0]["id"], "image_name": "frame.jpg", "change": "remove", "name": "front"}
     return re.sub(r"\{(\w+)\}", lambda found: names.get(found[1], "x"), path)
 
 

@@ -81,6 +81,19 @@ def test_int8_is_near(name):
     assert np.linalg.norm(int8 - fp32) < 0.15 * np.linalg.norm(fp32)
 
 
+@pytest.mark.parametrize("precision, kind", [("fp16", "rgb"), ("fp16", "rgb_relief"), ("int8_symmetric", "rgb")])
+def test_another_precision_is_made_of_the_packaged_graph(precision, kind):
+    pytest.importorskip("torch", reason=NOT_COMPARED)
+    from edgead.export.backbone import convert
+
+    spec = Preprocessing(image_size=(128, 96), **KINDS[kind])
+    fp32 = packaged_backbone(LITE[0], spec, "fp32")
+    other = convert(fp32, precision)
+    expected, found = (next(each_raw(one, spec, [image_of(spec)])) for one in (fp32, other))
+    assert other.precision == precision
+    assert 0 < np.linalg.norm(found - expected) < {"fp16": 0.01}.get(precision, 0.15) * np.linalg.norm(expected)
+
+
 def test_sides_that_the_graph_does_not_take_are_refused():
     with pytest.raises(SettingsError, match=r"image_size \[100, 64\]: give multiples of 16 pixels"):
         packaged_backbone(LITE[0], Preprocessing(image_size=(100, 64)), "fp32")

@@ -6,12 +6,11 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from docs.make.markdown import attributes, code, first_paragraph, table
+from edgead.adapt.methods.registry import METHODS
 
 
 def page() -> str:
     """Write the page."""
-    from edgead.adapt.methods.registry import METHODS  # needs torch, which the other pages do not
-
     parts = [
         "# Detectors, presets and settings",
         "`edgead train --detector NAME --preset PRESET --set SETTING=VALUE`. Which one to take is on "

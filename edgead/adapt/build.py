@@ -13,8 +13,20 @@ from edgead.artifact.manifest import GraphRecord, Manifest, Preprocessing
 from edgead.artifact.training_hashes import keep_learnt
 from edgead.dataset.folders import Progress
 
-# Of scores and maps, between engines, by the precision that was learnt in: they round otherwise.
-_TOLERANCES = {"fp16": (0.006, 0.06), "int8": (0.02, 0.2), "int8_symmetric": (0.02, 0.2)}
+# Largest mean relative difference of the image scores that another precision may have from those of fp32. Good parts
+# differ among themselves by some percent; what int8 adds must be small beside that.
+TOLERANCES = {"fp16": 0.003, "int8": 0.01, "int8_symmetric": 0.01}
+# What `edgead verify` allows of it, for other images and other engines, which round otherwise. The largest difference
+# of a pixel is larger than that of a score, which is a mean over many.
+VERIFY_FACTOR, _MAP_FACTOR = 2, 20
+
+
+def graph_record(precision: str, tolerance: float | None = None, **record: Any) -> GraphRecord:
+    """Describe the graph of a precision, with what `edgead verify` allows; `tolerance` takes the place of the usual."""
+    allowed = TOLERANCES.get(precision) if tolerance is None else tolerance
+    if allowed is not None:
+        record |= {"score_tolerance": VERIFY_FACTOR * allowed, "map_tolerance": _MAP_FACTOR * allowed}
+    return GraphRecord(**record)
 
 
 def build_artifact(
@@ -60,9 +72,7 @@ def write_draft(
     trained: Trained, draft: Path, preprocessing: Preprocessing | None = None, provenance: dict[str, Any] | None = None
 ) -> Manifest:
     """Write what a detector needs to run, without thresholds; see `build_artifact`."""
-    arrays = tuple(trained.graph_arrays)
-    score_tolerance, map_tolerance = _TOLERANCES.get(trained.precision, (1e-4, 1e-3))
-    record = GraphRecord(arrays=arrays, score_tolerance=score_tolerance, map_tolerance=map_tolerance)
+    record = graph_record(trained.precision, arrays=tuple(trained.graph_arrays))
     manifest = Manifest.draft(
         trained.name,
         preprocessing or trained.preprocessing,

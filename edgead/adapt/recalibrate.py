@@ -340,7 +340,7 @@ def write_thresholds(
         manifest = manifest.with_graph(change.precision, calibration=calibration)
         old = others_kept(artifact.path, (one.image for one in manifest.kept))
         written = write_manifest(artifact.path, manifest, but=old)
-    except Exception:
+    except BaseException:
         _remove_others(artifact.path, artifact.manifest)
         raise
     _remove_others(artifact.path, written)

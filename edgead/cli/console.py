@@ -231,9 +231,9 @@ def parity_table(report: dict[str, dict[str, Any]]) -> Table:
     return facts_table("parity", rows)
 
 
-def pairs_table(rows: list[dict[str, Any]]) -> Group:
+def pairs_table(rows: list[dict[str, Any]], against: str) -> Group:
     """The report of `edgead verify --all` as a table, and below it what failed."""
-    title = f"torch against every runtime and precision, {rows[0]['images']} images"
+    title = f"{against} against every runtime and precision, {rows[0]['images']} images"
     # Eleven columns that are to fit into a narrow terminal, whole.
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("precision", "runtime"):

@@ -9,7 +9,7 @@ import queue
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgead.evidence.production.counts import Unit
 from edgead.evidence.production.periods import Period
@@ -115,9 +115,7 @@ class ServedCommissioning(Protocol):
 
     def collect(self, camera: str, mode: str, every_s: float | None) -> None: ...
 
-    def remove(self, camera: str, name: str, by: str) -> None: ...
-
-    def restore(self, camera: str, name: str, by: str) -> None: ...
+    def move_image(self, camera: str, name: str, change: Literal["remove", "restore"], by: str) -> None: ...
 
     def image(self, camera: str, name: str) -> Path: ...
 

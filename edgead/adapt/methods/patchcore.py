@@ -158,10 +158,14 @@ class PatchCore(Method[PatchCoreConfig]):
         return (EXTRACT, CHOOSE), ()
 
     def choose_precision(self, precision: str, images: int, *, cross_validates: bool) -> None:
-        """Take int8 for auto where this CPU gains by it, and the package carries it for the backbone."""
+        """Take int8 for auto where this CPU gains by it, and the package carries it for the backbone.
+
+        A size that the backbone does not take, and weights or packages that are missing, are refused here.
+        """
         super().choose_precision(precision, images, cross_validates=cross_validates)
         auto = INT8 if self.is_packaged and kernels.gains_by_int8() else FP32
         self._precision = auto if precision == AUTO else precision
+        self.read_backbone()
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -185,18 +189,27 @@ class PatchCore(Method[PatchCoreConfig]):
         SettingsError
             A size that the backbone does not take, or one that needs torch, which is not installed.
         """
+        packaged = self.read_backbone()
+        if packaged is None:
+            return _exporter().export_backbone(self._network, self._spec, self.precision)
+        return packaged if packaged.precision == self.precision else _exporter().convert(packaged, self.precision)
+
+    def read_backbone(self) -> FrozenBackbone | None:
+        """Read the packaged graph, or build the network of torch that another one is exported from."""
         config = self.config
-        if self.is_packaged and self._precision in (FP32, INT8):
-            return packaged_backbone(config.backbone, self._spec, self.precision)
         try:
-            exporter = _exporter()
+            if self.is_packaged:
+                carried = self.precision if self.precision in (FP32, INT8) else FP32
+                if carried != self.precision:
+                    _exporter()
+                return packaged_backbone(config.backbone, self._spec, carried)
+            self._network = self._network or self.torch_network()
+            return None
         except ModuleNotFoundError as error:
             raise SettingsError(
                 f"{error.name} is missing: {config.backbone} with layers {', '.join(config.layers)} in "
                 f"{self.precision} is exported from torch: `{install_command('train')}`"
             ) from error
-        self._network = self.torch_network()
-        return exporter.export_backbone(self._network, self._spec, self.precision)
 
     def torch_network(self) -> Any:
         """Build the torch network that the graph is of, `edgead.workstation.backbones.patch_features.PatchFeatures`."""

@@ -8,17 +8,15 @@ from pathlib import Path
 from edgead.adapt.build import write_draft
 from edgead.adapt.finalize import CalibrationPlan, complete_artifact
 from edgead.adapt.memory_bank.folds import deal_folds
-from edgead.adapt.methods.method import Course
 from edgead.adapt.methods.patchcore import PatchCore, PatchCoreConfig
 from edgead.adapt.methods.settings import read_settings
-from edgead.adapt.training.good_images import learnt_at_most
+from edgead.adapt.training.from_folder import learn_images
 from edgead.artifact.folder import Artifact, ArtifactError, new_artifact
 from edgead.artifact.manifest import PRECISIONS
 from edgead.artifact.preprocess import read_frame
 from edgead.artifact.training_hashes import find_learnt, keep_learnt
 from edgead.dataset.folders import StageProgress, check_images, find_good_images, no_progress
 from edgead.dataset.groups import NONE, group_images
-from edgead.dataset.images import Images
 from edgead.errors import SettingsError
 
 
@@ -48,7 +46,7 @@ def learn_again(
     Raises
     ------
     SettingsError
-        It was taught since, or has thresholds that its images did not make.
+        It was taught since, has thresholds that its images did not make, or was learnt over `--weights`.
     ArtifactError
         The images are others than those that it was made of.
     """
@@ -69,7 +67,15 @@ def learn_again(
             f"{path} was taught or calibrated since it was made, which its images do not hold: train it again with "
             f"--precision {precision}, with what it was taught among the good images"
         )
+    if "weights_sha256" in training:
+        raise SettingsError(
+            f"{path} was learnt over weights of its own: train it again with --weights and --precision {precision}"
+        )
     spec = manifest.preprocessing
+    config = read_settings(PatchCoreConfig, training["settings"], detector=PatchCore.name)
+    method = PatchCore(config, channels=spec.channels, precision=precision)
+    method.prepared(spec)
+    method.read_backbone()  # what cannot be, or is missing, is known before the images are read
     paths = find_good_images(data, training.get("normal_dir") if normal_dir is None else normal_dir)
     read = partial(read_frame, spec=spec)
     paths, _, _ = check_images(paths, skip_bad=True, read=read, progress=partial(progress, "read images"))
@@ -83,18 +89,13 @@ def learn_again(
     learnt = [one for one in paths if one in known]
     crosses = limits.method == "cross_conformal"
     calibration = learnt if crosses else [one for one in paths if one not in known]
-    config = read_settings(PatchCoreConfig, training["settings"], detector=PatchCore.name)
-    method = PatchCore(config, channels=spec.channels, precision=precision)
-    method.prepared(spec)
     folds = deal_folds(groups.of(learnt), method.config.seed).tolist() if crosses else []
-    images = Images(learnt, spec).some(learnt_at_most(spec, len(learnt)), method.config.seed)
-    spread = images.spread(folds) if folds else ()
-    method.learn(images, Course(images.spread(groups.of(learnt)), spread, progress))
+    trained = learn_images(method, learnt, spec, groups.of(learnt), folds, progress=progress)
     plan = CalibrationPlan(
         calibration, limits.false_reject_rate, limits.review_rate, groups=groups.of(calibration), folds=folds
     )
     with new_artifact(path) as draft:
-        made = write_draft(method.trained(), draft, spec, {**training, "peak_memory_mib": None})
+        made = write_draft(trained, draft, spec, {**training, "peak_memory_mib": None})
         keep_learnt(draft, learnt, folds)
         complete_artifact(draft, made, plan, progress=partial(progress, "calibrate"))
         artifact.check_unchanged()

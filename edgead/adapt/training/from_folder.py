@@ -165,9 +165,9 @@ def train_from_folder(
         raise SettingsError(f"{detector} compares a part place by place, and tiles show any: leave out --tiles")
     paths = good.find()
     # Too few images, and settings that cannot be, are known before the images are read.
-    model = good.build(method, settings, weights)
+    model = _build(good, method, settings, weights, precision, len(paths))
     where = model.choose_device(device)
-    _check(good, model, len(paths), precision)
+    _check(good, model, len(paths))
     folder = good.data.parent if good.data.is_file() else good.data  # from which images are named
     looks: dict[str, Look] = {}
     paths, problems, digest = check_images(
@@ -199,13 +199,14 @@ def train_from_folder(
     if isinstance(progress, TrainingLog):
         progress.write("settings", **depends_on)
     checkpoint = model.open_checkpoint(Path(f"{os.path.abspath(destination)}.checkpoint"), depends_on)
-    images = Images(split.training, preprocessing).some(learnt_at_most(preprocessing, len(split.training)), seed)
     fold_of = split.folds(seed) if model.leaves_out and split.crosses else {}
     image_folds = [fold_of[path] for path in split.training if fold_of]
-    trained = model.fit(
-        images,
-        groups=images.spread(split.groups.of(split.training)),
-        folds=images.spread(image_folds) if image_folds else (),
+    trained = learn_images(
+        model,
+        split.training,
+        preprocessing,
+        split.groups.of(split.training),
+        image_folds,
         progress=progress,
         checkpoint=checkpoint,
         device=where,
@@ -246,10 +247,9 @@ def train_from_folder(
         provenance["folds"] = good.folds or FOLDS
 
         def learn(paths: Sequence[Path]) -> Trained:
-            fold = good.build(method, settings, weights)
+            fold = _build(good, method, settings, weights, precision, len(paths))
             fold.prepared(preprocessing)
-            images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), seed)
-            return fold.fit(images, groups=images.spread(split.groups.of(paths)), device=where)
+            return learn_images(fold, paths, preprocessing, split.groups.of(paths), device=where)
 
         scores = cross_validate(
             learn,
@@ -281,15 +281,42 @@ def train_from_folder(
     return artifact, problems
 
 
-def _check(good: GoodImages, model: Method[Any], images: int, precision: str) -> None:
-    """Refuse what a training could not end in, before the images are read."""
-    if good.folds and model.leaves_out:
-        raise SettingsError(f"{model.name} scores each image by what it has learnt from the others: leave out --folds")
+def _build(
+    good: GoodImages,
+    method: type[Method[Any]],
+    settings: dict[str, Any],
+    weights: Path | None,
+    precision: str,
+    images: int,
+) -> Method[Any]:
+    """Build an untrained detector for so many images, in a precision."""
+    model = good.build(method, settings, weights)
     if precision != FP32 and good.input != "rgb":
         if precision != AUTO:
             raise SettingsError(f"{precision} would keep 256 levels of {good.input}: leave out --precision {precision}")
         precision = FP32
     model.choose_precision(precision, images, cross_validates=good.folds > 0)
+    return model
+
+
+def learn_images(
+    model: Method[Any],
+    paths: Sequence[Path],
+    preprocessing: Preprocessing,
+    groups: Sequence[int],
+    folds: Sequence[int] = (),
+    **course: Any,
+) -> Trained:
+    """Learn from images, or from as many of their tiles as a training takes, with the group and fold of each path."""
+    images = Images(paths, preprocessing).some(learnt_at_most(preprocessing, len(paths)), model.config.seed)
+    spread = images.spread(folds) if folds else ()
+    return model.fit(images, groups=images.spread(groups), folds=spread, **course)
+
+
+def _check(good: GoodImages, model: Method[Any], images: int) -> None:
+    """Refuse what a training could not end in, before the images are read."""
+    if good.folds and model.leaves_out:
+        raise SettingsError(f"{model.name} scores each image by what it has learnt from the others: leave out --folds")
     if model.calibrated:
         good.check_count(images, leaves_out=model.leaves_out)
     else:

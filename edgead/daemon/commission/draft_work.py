@@ -434,17 +434,11 @@ class Work:
             self._problem = None
             self._collector = Collector(self._line, self._collected, every_s if mode == "interval" else None)
 
-    def remove(self, name: str, row: Row) -> None:
-        """Take an image out of the draft."""
+    def move_image(self, name: str, change: Literal["remove", "restore"], row: Row) -> None:
+        """Take an image out of the draft, or put one back that was taken out."""
         with self._lock:
             self._refuse_while_busy()
-            self._draft.remove(name, row)
-
-    def restore(self, name: str, row: Row) -> None:
-        """Put an image back that was taken out."""
-        with self._lock:
-            self._refuse_while_busy()
-            self._draft.restore(name, row)
+            (self._draft.remove if change == "remove" else self._draft.restore)(name, row)
 
     def learn(self) -> None:
         """Begin to learn, in a process of its own."""

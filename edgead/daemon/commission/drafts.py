@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -119,13 +119,10 @@ class Commissioning:
         """Begin or stop to collect by itself."""
         self._needed(camera).collect(mode, every_s)
 
-    def remove(self, camera: str, name: str, by: str) -> None:
-        """Take an image out."""
-        self._needed(camera).remove(name, self._recorded(by, "leave image out", camera, None, {"image": name}))
-
-    def restore(self, camera: str, name: str, by: str) -> None:
-        """Put an image back that was taken out."""
-        self._needed(camera).restore(name, self._recorded(by, "put image back", camera, None, {"image": name}))
+    def move_image(self, camera: str, name: str, change: Literal["remove", "restore"], by: str) -> None:
+        """Take an image out, or put one back that was taken out."""
+        what = "leave image out" if change == "remove" else "put image back"
+        self._needed(camera).move_image(name, change, self._recorded(by, what, camera, None, {"image": name}))
 
     def image(self, camera: str, name: str) -> Path:
         """Find an image of a good part."""

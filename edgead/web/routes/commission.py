@@ -249,31 +249,18 @@ def image(
     return _jpeg(cv2.imencode(".jpg", found, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes())
 
 
-@routes.post("/{name}/images/{image_name}/remove")
-def remove(
+@routes.post("/{name}/images/{image_name}/{change}")
+def move_image(
     name: str,
     camera: Camera,
     image_name: ImageName,
+    change: Literal["remove", "restore"],
     daemon: Daemon,
     address: ClientAddress,
     given: Person | None = None,
 ) -> DraftAnswer:
-    """Take an image out of a draft."""
-    daemon.commissioning.remove(name, image_name, _somebody(given, address))
-    return _answer(daemon, name)
-
-
-@routes.post("/{name}/images/{image_name}/restore")
-def restore(
-    name: str,
-    camera: Camera,
-    image_name: ImageName,
-    daemon: Daemon,
-    address: ClientAddress,
-    given: Person | None = None,
-) -> DraftAnswer:
-    """Put an image back that was taken out of a draft."""
-    daemon.commissioning.restore(name, image_name, _somebody(given, address))
+    """Take an image out of a draft, or put one back that was taken out."""
+    daemon.commissioning.move_image(name, image_name, change, _somebody(given, address))
     return _answer(daemon, name)
 
 

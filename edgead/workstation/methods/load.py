@@ -18,10 +18,15 @@ from edgead.workstation.methods.imported import IMPORTED, ImportedNetwork
 _GONE = ("augment", "reweight_neighbors", "global_weight", "global_layers", "by_place")
 
 
+def has_torch(artifact: Artifact) -> bool:
+    """Whether a torch network made the model. An imported one, or one learnt in int8 or fp16, has its graph alone."""
+    return artifact.manifest.detector != IMPORTED and artifact.manifest.learnt_in == "fp32"
+
+
 def load_network(artifact: Artifact) -> nn.Module:
     """Rebuild the torch network of an artifact from its `weights.safetensors` and the arrays of its fp32 graph.
 
-    An imported model has no such network: its graph stands for it.
+    Where there is no such network the model's graph stands for it; see `has_torch`.
 
     Raises
     ------
@@ -32,7 +37,7 @@ def load_network(artifact: Artifact) -> nn.Module:
     from safetensors.torch import load
 
     name = artifact.manifest.detector
-    if name == IMPORTED or artifact.manifest.learnt_in != "fp32":
+    if not has_torch(artifact):
         return ImportedNetwork(artifact)
     try:
         METHODS.check(name)
