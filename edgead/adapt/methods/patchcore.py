@@ -145,6 +145,7 @@ class PatchCore(Method[PatchCoreConfig]):
         self._network: Any = None  # of torch, where the graph was exported from one
         self.learnt: LearntBank | None = None
         self.damping: Damping | None = None
+        self.image_features = np.empty((0, 0), np.float32)
         self._opened = ExitStack()
         self._running: Runtime | None = None
 
@@ -268,6 +269,7 @@ class PatchCore(Method[PatchCoreConfig]):
     def raw_patches(self, images: Sequence[np.ndarray], course: Course) -> np.ndarray:
         """Raw features of the backbone, float32 (patches, d), thinned to as many of every image."""
         rng, patches, keep = np.random.default_rng(self.config.seed), np.empty((0, 0), np.float32), 0
+        means = []
         for number, features in enumerate(each_raw(self.backbone, self._spec, images)):
             rows = features.reshape(-1, features.shape[-1])
             if not number:
@@ -276,7 +278,9 @@ class PatchCore(Method[PatchCoreConfig]):
             if keep < len(rows):
                 rows = rows[np.sort(rng.choice(len(rows), keep, replace=False))]
             patches[number * keep : (number + 1) * keep] = rows
+            means.append(rows.mean(axis=0))
             course.progress(EXTRACT, number + 1, len(images))
+        self.image_features = np.array(means)
         return patches
 
     def outputs_of(self, image: np.ndarray) -> dict[str, np.ndarray]:
