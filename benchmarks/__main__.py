@@ -14,6 +14,7 @@ BENCHMARKS = (
     "cross",
     "cuda",
     "cycle",
+    "damping",
     "defaults",
     "detectors",
     "drift",

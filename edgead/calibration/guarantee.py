@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgead.artifact.manifest import PROVEN, Calibration
 from edgead.calibration.conformal import images_needed, rounded_up
 from edgead.calibration.group_conformal import have_several
 
 STRICT = 0.01
+MORE = 1.5
+"""So many times the rate of the images themselves above a limit of groups is said."""
 
 
 def guarantee_of(calibration: Calibration) -> list[str]:
@@ -32,6 +36,12 @@ def guarantee_of(calibration: Calibration) -> list[str]:
     if STRICT < rate and count < images_needed(STRICT):
         needed = images_needed(STRICT) * (2 if proven else 1)
         said[0] += f" For 1 in 100, train with {needed} good {unit} and --false-reject-rate {STRICT:g}."
+    above = int(np.count_nonzero(np.asarray(calibration.scores) > calibration.reject))
+    if groups and above > MORE * rate * images:
+        said.append(
+            f"By image it is more: {above} of {images} lie above the limit ({100 * above / images:.0f} %), in few "
+            "groups."
+        )
     if groups:
         said.append(
             f"The {images} images are {groups} groups, which support rates from {rounded_up(1 / (groups + 1))} on. "

@@ -90,6 +90,7 @@ def training_table(report: dict[str, Any]) -> Table:
         "backbone_sha256",
         "channels",
         "commissioned",
+        "damping",
         "data_sha256",
         "device",
         "highest_images",
@@ -126,6 +127,7 @@ def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
         *_of_the_border(artifact),
         *_of_the_tiles(artifact),
         *_of_the_precision(artifact),
+        *_of_the_damping(artifact),
     ]
     if replaced:
         kept, undo = versions_folder(artifact.path), edgead_command("teach", artifact.path, "--undo")
@@ -202,6 +204,18 @@ def _of_the_precision(artifact: Artifact) -> list[str]:
         f"{method['decision_flips'] or 'none'} of {count} are judged otherwise than in fp32, where both have limits "
         "for the same rate. --precision fp32 trains without."
     ]
+
+
+def _of_the_damping(artifact: Artifact) -> list[str]:
+    """Why lengths of patches count in this model, or do not."""
+    found = artifact.manifest.training.get("damping")
+    if not found:
+        return []
+    if found["damps"]:
+        said, first, second = "less than its shape: made defects rank better so", found["damped"], found["plain"]
+    else:
+        said, first, second = "as much as its shape: made defects rank no worse so", found["plain"], found["damped"]
+    return [f"The strength of a pattern counts {said} (AUROC {first:.3f} instead of {second:.3f}; damp_length)."]
 
 
 def _of_the_tiles(artifact: Artifact) -> list[str]:

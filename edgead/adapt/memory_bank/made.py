@@ -104,7 +104,9 @@ class Separation:
         return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
-def left_out_separation(learnt: LearntBank, head: NearestHead, scarred: Scarred, folds: Sequence[int]) -> Separation:
+def left_out_separation(
+    learnt: LearntBank, head: NearestHead, scarred: Scarred, folds: Sequence[int] | np.ndarray
+) -> Separation:
     """Score good and scarred images as if their folds had not been learnt.
 
     Each scar counts as an image of its own: its quarter of the scarred image, and the rest of the good one.

@@ -159,6 +159,8 @@ class Method(ABC, Generic[Config]):
         `edgead.adapt.memory_bank.folds`.
     compares_places : bool
         Whether it compares a place with the same place of a part it has learnt: it would take a tile for another.
+    image_features : ndarray of shape (n, d), float32
+        Of each image that it has learnt from, by which two products are found; empty where it has none.
     in_order : bool
         Whether it learns from the frames of a stream in their order; `edgead train` has images in none.
     smallest_px : int
@@ -179,6 +181,7 @@ class Method(ABC, Generic[Config]):
     in_order: ClassVar[bool] = False
     smallest_px: ClassVar[int] = 32
     inputs: ClassVar[tuple[Colour, ...]] = ("rgb",)
+    image_features: np.ndarray = np.empty((0, 0), np.float32)
 
     @abstractmethod
     def __init__(self, config: Config, *, weights: Path | None = None, pretrained: bool = True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -27,8 +27,10 @@ from edgead.adapt.frozen_backbone import (
     packaged_backbone,
 )
 from edgead.adapt.memory_bank.coreset import BankRule
+from edgead.adapt.memory_bank.damping import FEWEST_SCARRED, Damping, compare_damping
 from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.adapt.memory_bank.learn import CHOOSE, LearntBank, Space, learn_bank
+from edgead.adapt.memory_bank.made import Scarred, choose_scarred, scar
 from edgead.adapt.methods.method import AUTO, FP32, INT8, Course, Method, MethodConfig
 from edgead.artifact.manifest import Manifest, Preprocessing
 from edgead.artifact.onnx_file import with_properties
@@ -57,9 +59,9 @@ class PatchCoreConfig(MethodConfig):
         Height and width that images are resized to.
     fill : {"stretch", "reflect"}
         What images of other proportions are: stretched, or filled up with their reflection.
-    damp_length : bool
-        Damp the length of standardised features, see `edgead.adapt.memory_bank.feature_space`. The paper compares plain
-        features.
+    damp_length : bool or "auto"
+        Damp the length of standardised features, see `edgead.adapt.memory_bank.feature_space`. By default it is chosen
+        for the product, see `edgead.adapt.memory_bank.damping`. The paper compares plain features.
     whiten : bool
         Compare in the metric that good parts teach, see there. Ours too.
     coreset_sampling_ratio : float
@@ -85,7 +87,7 @@ class PatchCoreConfig(MethodConfig):
     layers: tuple[str, ...] = ("stride8", "stride16")
     image_size: tuple[int, int] = (448, 448)
     fill: Literal["stretch", "reflect"] = "stretch"
-    damp_length: bool = True
+    damp_length: bool | Literal["auto"] = "auto"
     whiten: bool = True
     coreset_sampling_ratio: float = 1.0
     memory_bank_size: int = 2500
@@ -142,6 +144,8 @@ class PatchCore(Method[PatchCoreConfig]):
         self._precision = precision
         self._network: Any = None  # of torch, where the graph was exported from one
         self.learnt: LearntBank | None = None
+        self.damping: Damping | None = None
+        self.image_features = np.empty((0, 0), np.float32)
         self._opened = ExitStack()
         self._running: Runtime | None = None
 
@@ -234,8 +238,9 @@ class PatchCore(Method[PatchCoreConfig]):
 
     @property
     def notes(self) -> dict[str, Any]:
-        """The channels of each layer."""
-        return {"channels": list(self.backbone.channels)}
+        """The channels of each layer, and the choice of damping where there was one."""
+        chosen = {} if self.damping is None else {"damping": self.damping.facts}
+        return {"channels": list(self.backbone.channels), **chosen}
 
     @property
     def head(self) -> NearestHead:
@@ -256,13 +261,28 @@ class PatchCore(Method[PatchCoreConfig]):
         groups = list(course.groups or range(len(images)))
         folds = course.folds if len(course.folds) else deal_folds(groups, config.seed)
         rule = BankRule(config.coreset_sampling_ratio, config.memory_bank_size, config.num_neighbors, config.seed)
-        space = Space(self.backbone.channels, config.damp_length, config.whiten, self._spec.channels == 6)
+        space = Space(self.backbone.channels, config.damp_length is not False, config.whiten, self._spec.channels == 6)
         patches = self.raw_patches(images, course)
-        self.learnt = learn_bank(patches, groups, folds, rule, space, course.progress)
+        scarred = choose_scarred(groups, config.seed)
+        if config.damp_length != "auto" or max(folds) == 0 or len(scarred) < FEWEST_SCARRED:
+            self.learnt = learn_bank(patches, groups, folds, rule, space, course.progress)
+            return
+        damped = learn_bank(patches.copy(), groups, folds, rule, space, course.progress)
+        plain = learn_bank(patches, groups, folds, rule, replace(space, damps=False), course.progress)
+        self.damping = compare_damping(damped, plain, self.head, self._scarred(images, scarred), folds)
+        self.learnt = damped if self.damping.damps else plain
+
+    def _scarred(self, images: Sequence[np.ndarray], chosen: np.ndarray) -> Scarred:
+        rng = np.random.default_rng(self.config.seed)
+        good = [images[number] for number in chosen.tolist()]
+        raw = each_raw(self.backbone, self._spec, [*good, *(scar(image, rng) for image in good)])
+        features = np.stack(list(raw))
+        return Scarred(chosen, features[: len(good)], features[len(good) :])
 
     def raw_patches(self, images: Sequence[np.ndarray], course: Course) -> np.ndarray:
         """Raw features of the backbone, float32 (patches, d), thinned to as many of every image."""
         rng, patches, keep = np.random.default_rng(self.config.seed), np.empty((0, 0), np.float32), 0
+        means = []
         for number, features in enumerate(each_raw(self.backbone, self._spec, images)):
             rows = features.reshape(-1, features.shape[-1])
             if not number:
@@ -271,7 +291,9 @@ class PatchCore(Method[PatchCoreConfig]):
             if keep < len(rows):
                 rows = rows[np.sort(rng.choice(len(rows), keep, replace=False))]
             patches[number * keep : (number + 1) * keep] = rows
+            means.append(rows.mean(axis=0))
             course.progress(EXTRACT, number + 1, len(images))
+        self.image_features = np.array(means)
         return patches
 
     def outputs_of(self, image: np.ndarray) -> dict[str, np.ndarray]:

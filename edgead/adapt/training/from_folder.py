@@ -28,6 +28,7 @@ from edgead.adapt.methods import METHODS
 from edgead.adapt.methods.method import AUTO, FP32, GoodPaths, Method, Trained
 from edgead.adapt.training.good_images import GoodImages, learnt_at_most
 from edgead.adapt.training.log import TrainingLog
+from edgead.adapt.two_products import smaller_heap, warning_of
 from edgead.artifact.files import file_sha256
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.artifact.manifest import Preprocessing
@@ -216,6 +217,9 @@ def train_from_folder(
         facts["shrunk"] = shrunk
     apart = split.groups.rule == FOLDERS
     odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=preprocessing.fill == "stretch")
+    if not apart and preprocessing.tiles is None and (heap := smaller_heap(model.image_features)):
+        named = [os.path.relpath(split.training[number], folder) for number in images.origins]
+        odd = [warning_of(named, heap, [looks[name].size for name in named]), *odd]
     if odd := odd + not_found_warnings(paths, preprocessing) + depth_warnings(paths, preprocessing):
         facts["odd_images"] = odd
     earlier_seconds = 0.0 if checkpoint is None else checkpoint.earlier_seconds

@@ -68,7 +68,7 @@ def comparable_features(raw: np.ndarray, parts: Sequence[int], method: PatchCore
     rows = raw.reshape(-1, raw.shape[-1])
     if not np.isfinite(rows).all():
         raise SettingsError("the backbone gave NaN or infinity: it is broken, or its engine is")
-    fit_scale(rows, method.backbone.channels, damps=method.config.damp_length).standardise(rows)
+    fit_scale(rows, method.backbone.channels, damps=method.config.damp_length is not False).standardise(rows)
     return (rows @ fit_metric(rows, parts).matrix).reshape(raw.shape)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ class LsfaConfig(PatchCoreConfig):
     """
 
     image_size: tuple[int, int] = (224, 224)
+    damp_length: bool | Literal["auto"] = True
     steps: int = 200
     batch_images: int = 2
     learning_rate: float = 3e-4
