@@ -3,10 +3,6 @@
 EXAMPLES = {
     "studio": ("edgead studio", "edgead studio caps --port 8090 --no-browser"),
     "demo": ("edgead demo -o out/demo", "edgead demo --data my_parts -o out/demo"),
-    "optics": (
-        "edgead optics --defect 0.2mm --view 80x60mm --speed 0.5m/s",
-        "edgead optics --defect 1mm --view 30cm --distance 600mm",
-    ),
     "data": ("edgead data show my_parts", "edgead data show labels.csv --json"),
     "train": (
         "edgead train good_images -o model",

@@ -23,7 +23,6 @@ VERBS = {
     "Make a model": {
         "studio": "studio",
         "demo": "device",
-        "optics": "optics",
         "data": "data",
         "train": "train",
         "presets": "presets",
