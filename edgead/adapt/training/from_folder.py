@@ -218,7 +218,7 @@ def train_from_folder(
     apart = split.groups.rule == FOLDERS
     odd = odd_ones(looks, apart=apart, in_pixels=good.roi is not None, stretched=preprocessing.fill == "stretch")
     if not apart and preprocessing.tiles is None and (heap := smaller_heap(model.image_features)):
-        named = [os.path.relpath(split.training[number], folder) for number in images.origins]
+        named = [os.path.relpath(path, folder) for path in split.training]
         odd = [warning_of(named, heap, [looks[name].size for name in named]), *odd]
     if odd := odd + not_found_warnings(paths, preprocessing) + depth_warnings(paths, preprocessing):
         facts["odd_images"] = odd
