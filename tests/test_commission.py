@@ -85,11 +85,11 @@ def test_images_are_kept_in_a_folder_that_is_named_from_here(tmp_path, parts, mo
 @pytest.mark.parametrize("preset", ["fast", "default"])
 def test_the_same_images_give_the_same_arrays_as_train(tmp_path, parts, preset):
     for number, image in enumerate(parts):
-        write_image(tmp_path / "parts" / f"{number}.png", image)
-    plan = CommissionPlan(10, preset, false_reject_rate=0.3, keep_images=tmp_path / "kept", group="none")
+        write_image(tmp_path / "parts" / f"part {3 * number}.png", image)  # "part 12" comes after "part 3"
+    plan = CommissionPlan(10, preset, false_reject_rate=0.3, group="none")
     commissioned = commission(str(tmp_path / "parts"), tmp_path / "device", plan).artifact
     options = ["--preset", preset, "--false-reject-rate", 0.3, "--group", "none", "--precision", "auto"]
-    edgead("train", tmp_path / "kept", "-o", tmp_path / "workstation", *options)
+    edgead("train", tmp_path / "parts", "-o", tmp_path / "workstation", *options)
     trained = Artifact.load(tmp_path / "workstation")
     assert commissioned.manifest.arrays == trained.manifest.arrays
     for name in trained.manifest.arrays.values():

@@ -183,7 +183,7 @@ def test_collecting_stops_when_there_are_enough_or_the_camera_is_lost(tmp_path):
     with pytest.raises(DraftError, match="has the 20 parts"):
         desk.collect("conveyor", "interval", 1.0)
     for name in found["images"][:5]:
-        desk.remove("conveyor", name, "Anna")
+        desk.move_image("conveyor", name, "remove", "Anna")
     with pytest.raises(EdgeadError, match="at least 20 are needed"):
         desk.learn("conveyor")
     camera.state, camera.reason = "lost", "no route to host"

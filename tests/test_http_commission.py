@@ -192,17 +192,29 @@ def test_a_folder_is_sent_and_gone_on_with(daemon):
         (b"no image at all", "image/png", 422, "not an image"),
         (b"", "image/png", 422, "the file is empty"),
         (png(7)[:-9], "image/png", 422, "truncated PNG"),
-        (png(7, (30, 30)), "image/png", 422, "it has 30x30 pixels, the images of this draft have 32x24"),
         (png(7), "text/plain", 415, "neither image/... nor application/octet-stream"),
         (png(7), "", 415, "set Content-Type"),
         (bytes((32 << 20) + 1), "image/png", 413, "more than 33554432 bytes"),
     ],
-    ids=["text", "empty", "truncated", "size", "form", "no kind", "long"],
+    ids=["text", "empty", "truncated", "form", "no kind", "long"],
 )
 def test_a_file_that_is_no_image_of_a_part_is_refused_in_words(folder_client, content, kind, status, detail):
     answer = folder_client.post(f"{ONE}/images", content=content, headers={"Content-Type": kind} if kind else {})
     assert answer.status_code == status and detail in answer.json()["detail"]
     assert folder_client.get(ONE).json()["images"] == ["000001.png"]
+
+
+def test_files_of_another_size_are_taken_until_places_are_drawn(folder_client):
+    as_png = {"Content-Type": "image/png"}
+    assert folder_client.post(f"{ONE}/images", content=png(7, (30, 30)), headers=as_png).json()["images"] == 2
+    draft = folder_client.get(ONE).json()
+    assert (draft["frame_width"], draft["frame_height"]) == (32, 24)
+    drawn = {"wanted": 60, "region": [0, 0, 16, 16], "revision": draft["revision"], "by": "Ben"}
+    assert folder_client.put(ONE, json=drawn).status_code == 200
+    answer = folder_client.post(f"{ONE}/images", content=png(8, (28, 28)), headers=as_png)
+    found = "it has 28x28 pixels, the images of this draft have 32x24, on which places are drawn"
+    assert answer.status_code == 422 and found in answer.json()["detail"]
+    assert folder_client.post(f"{ONE}/images/000002.png/remove").json()["images"] == ["000001.png"]
 
 
 @pytest.mark.parametrize("name", ["a\nb.png", "\x1b[2J.png", "a\u202egnp.exe", "a\x00.png"])

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgead.dataset.folders import Progress
 from edgead.errors import EdgeadError
-from edgead.images.files import as_bgr, write_image
+from edgead.images.files import as_bgr, natural_key, write_image
 from edgead.images.repeats import Repeats
 from edgead.metrics.robust import deviations_above
 from edgead.types import Frame
@@ -121,7 +121,8 @@ def collect(
 def as_sent(paths: Sequence[Path], files: Mapping[str, str]) -> Iterator[tuple[Path, dict[Path, str]]]:
     """Yield a folder with links to the images, called as their files were, and the name of the image of each.
 
-    Names then say what they say to `edgead train`, such as which images belong together.
+    They come in the order in which `edgead train` lists a folder, and names say what they say to it, such as which
+    images belong together.
     """
     with tempfile.TemporaryDirectory(prefix="edgead.") as work:
         folder = Path(work)
@@ -132,4 +133,4 @@ def as_sent(paths: Sequence[Path], files: Mapping[str, str]) -> Iterator[tuple[P
                 link = folder / path.name
             link.symlink_to(path.absolute())
             name_of[link] = path.name
-        yield folder, dict(sorted(name_of.items()))
+        yield folder, {link: name_of[link] for link in sorted(name_of, key=natural_key)}

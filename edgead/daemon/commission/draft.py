@@ -199,11 +199,11 @@ class Draft:
         Raises
         ------
         DraftError
-            There is no room, or it has another size than the others: nothing has changed then.
+            There is no room, or the camera gives another size than the others have: nothing has changed then.
         """
         size = (int(image.shape[0]), int(image.shape[1]))
         self._make_room(image)
-        if self.images and size != self.state.frame_size:
+        if sha256 is None and self.images and size != self.state.frame_size:
             raise DraftError(
                 f"the camera gives {size[1]}x{size[0]} pixels now, the images of this draft have {self._size()}: set "
                 "the camera back, or discard the draft"
@@ -215,7 +215,8 @@ class Draft:
                 self._write(self.state.model_copy(update={"sent": self._sent_with(sha256, repeated)}))
             return None, repeated
         path = self.folder / IMAGES / name
-        update = {"next_number": self.state.next_number + 1, "frame_size": size}
+        first = self.state.frame_size if self.images else size
+        update: dict[str, Any] = {"next_number": self.state.next_number + 1, "frame_size": first}
         if sha256 is not None:
             update["sent"] = self._sent_with(sha256, name)
         if file:
@@ -260,7 +261,7 @@ class Draft:
             self.check_size(image)
         except ImageError as error:
             raise DraftError(f"image {name} cannot be put back: {error}") from error
-        size = (int(image.shape[0]), int(image.shape[1]))
+        size = self.state.frame_size if self.images else (int(image.shape[0]), int(image.shape[1]))
         repeated = self._seen().take(name, image)
         if repeated is not None:
             raise DraftError(f"image {name} shows the same as {repeated}, which is in the draft")
@@ -280,10 +281,13 @@ class Draft:
         return self.folder / IMAGES / name
 
     def check_size(self, image: np.ndarray) -> None:
-        """Raise ImageError where an image has another size than those of the draft."""
-        height, width = image.shape[:2]
-        if self.images and (height, width) != self.state.frame_size:
-            raise ImageError(f"it has {width}x{height} pixels, the images of this draft have {self._size()}")
+        """Raise ImageError where places are drawn, and an image has another size than they were drawn on."""
+        (height, width), drawn = image.shape[:2], self.state.drawn
+        if self.images and (height, width) != self.state.frame_size and (drawn.region or drawn.ignored):
+            raise ImageError(
+                f"it has {width}x{height} pixels, the images of this draft have {self._size()}, on which places are "
+                "drawn: take them out, or leave this image out"
+            )
 
     def begin_sending(self, by: str) -> None:
         """Let somebody send images."""

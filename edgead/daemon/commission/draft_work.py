@@ -394,7 +394,7 @@ class Work:
         Raises
         ------
         ImageError
-            They are no image, or not one of the size of the others: another file may do.
+            They are no image, or places are drawn on others of another size: another file may do.
         DraftError
             No other file would do either.
         """
