@@ -95,7 +95,7 @@ def learn_again(
         calibration, limits.false_reject_rate, limits.review_rate, groups=groups.of(calibration), folds=folds
     )
     with new_artifact(path) as draft:
-        made = write_draft(trained, draft, spec, {**training, "peak_memory_mib": None})
+        made = write_draft(trained, draft, spec, {**training, **trained.notes, "peak_memory_mib": None})
         keep_learnt(draft, learnt, folds)
         complete_artifact(draft, made, plan, progress=partial(progress, "calibrate"))
         artifact.check_unchanged()
