@@ -20,11 +20,11 @@ from unittest import mock
 import cv2
 import numpy as np
 
+from edgead.artifact.camera_view import CameraView, ViewMeter
 from edgead.detector import Detector
-from edgead.drift import DriftSection, DriftWatch
-from edgead.drift.camera_view import CameraView, ViewMeter
-from edgead.drift.watch import map_level
 from edgead.images.files import load_image
+from edgead.line.drift import DriftSection, DriftWatch
+from edgead.line.drift.watch import map_level
 from edgead.synthetic import camera
 from edgead.synthetic.line import part_seed, render, transmit
 

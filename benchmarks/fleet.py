@@ -29,9 +29,9 @@ from edgead.artifact.folder import new_artifact, write_manifest
 from edgead.artifact.manifest import Manifest, Preprocessing
 from edgead.artifact.oci.push import move_tag, push
 from edgead.artifact.oci.reference import Reference
-from edgead.daemon.fleet.devices import Device, Devices
-from edgead.daemon.fleet.gate import Gate
 from edgead.heads.nearest import NearestHead
+from edgead.line.daemon.fleet.devices import Device, Devices
+from edgead.line.daemon.fleet.gate import Gate
 from edgead.plant.mqtt.options import BrokerOptions
 from edgead.profiling.latency import machine_facts
 

@@ -16,12 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from edgead.artifact.folder import Artifact
-from edgead.daemon.fleet.follower import Follower
-from edgead.daemon.fleet.followers import RegistryTag
-from edgead.daemon.fleet.report import make_report
-from edgead.daemon.fleet.reporter import Reporter
-from edgead.daemon.self_test import SelfTestError
-from edgead.site.model_following import FleetSection, FollowSection
+from edgead.line.daemon.fleet.follower import Follower
+from edgead.line.daemon.fleet.followers import RegistryTag
+from edgead.line.daemon.fleet.report import make_report
+from edgead.line.daemon.fleet.reporter import Reporter
+from edgead.line.daemon.self_test import SelfTestError
+from edgead.line.site.model_following import FleetSection, FollowSection
 
 BAD = b"bad"
 _REQUESTS_AT_A_TIME = 16

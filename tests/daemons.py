@@ -19,7 +19,7 @@ from patience import PROGRAM_S, wait_for
 
 START = "from edgead.cli import main; main()"
 # After the draining of a site that was given time for it, the rest may take its time too.
-PATIENT = "from edgead.daemon import run\nrun._GRACE_S = 30.0\n"
+PATIENT = "from edgead.line.daemon import run\nrun._GRACE_S = 30.0\n"
 
 
 def conveyor(rate: float = 20, *, seed: int = 1, count: int = 6, more: str = "&repeat=1") -> dict[str, Any]:

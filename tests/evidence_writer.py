@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from verdicts import Line
 
-from edgead.evidence import EvidenceStore
-from edgead.evidence.settings import StoreSection
+from edgead.line.evidence import EvidenceStore
+from edgead.line.evidence.settings import StoreSection
 
 
 def say(line: str) -> None:

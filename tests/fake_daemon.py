@@ -16,22 +16,22 @@ import cv2
 from fakes import make_verdict, numbered
 
 from edgead.calibration.blind import BlindLimitError
-from edgead.daemon.alarms import Finding
-from edgead.daemon.commission import Commissioning
-from edgead.daemon.notices import NoticeLedger
-from edgead.daemon.thresholds import GoodScores
-from edgead.drift import DriftState
 from edgead.errors import SettingsError
-from edgead.evidence import EvidenceStore
-from edgead.evidence.chain import Checked, Head
-from edgead.evidence.production.counts import Tally
 from edgead.images.files import decode_image
 from edgead.images.likeness import Size
 from edgead.images.overlay import draw_heat
+from edgead.line.daemon.alarms import Finding
+from edgead.line.daemon.commission import Commissioning
+from edgead.line.daemon.notices import NoticeLedger
+from edgead.line.daemon.thresholds import GoodScores
+from edgead.line.drift import DriftState
+from edgead.line.evidence import EvidenceStore
+from edgead.line.evidence.chain import Checked, Head
+from edgead.line.evidence.production.counts import Tally
+from edgead.line.site.schema import HttpSection, Site
 from edgead.profiling.latency import LatencyRecorder
 from edgead.serialization import verdict_record
 from edgead.serialization.notice import KINDS, Notice, NoticeKind
-from edgead.site.schema import HttpSection, Site
 from edgead.types import NO_PART, Frame, Part, Verdict
 
 TOKEN = "correct-horse-battery-staple"

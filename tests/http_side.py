@@ -12,8 +12,8 @@ from fake_daemon import FakeDaemon
 from patience import MAX_S
 from test_evidence import open_store
 
-from edgead.web.app import build_app
-from edgead.web.server import serve
+from edgead.line.web.app import build_app
+from edgead.line.web.server import serve
 
 
 @contextmanager

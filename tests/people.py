@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 from fake_daemon import TOKEN
 
-from edgead.site.schema import HttpSection
-from edgead.site.users import Role, User, hash_secret, write_users
+from edgead.line.site.schema import HttpSection
+from edgead.line.site.users import Role, User, hash_secret, write_users
 
 PASSWORDS = {"anna": "four words are enough", "otto": "five words are enough", "vera": "six words are enough"}
 ROLE_OF: dict[str, Role] = {"anna": "engineer", "otto": "operate", "vera": "view"}

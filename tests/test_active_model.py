@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from patience import MAX_S
 
-pytest.importorskip("edgead.daemon.active_model")
+pytest.importorskip("edgead.line.daemon.active_model")
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.artifact.folder import Artifact, write_arrays, write_manifest
 from edgead.artifact.training_hashes import FILE
-from edgead.daemon.active_model import ActiveModel, SlotBusyError
-from edgead.daemon.thresholds import KeptThresholds, PipelineThresholds, Thresholds, thresholds_of
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
-from edgead.site.schema import PipelineSection
+from edgead.line.daemon.active_model import ActiveModel, SlotBusyError
+from edgead.line.daemon.thresholds import KeptThresholds, PipelineThresholds, Thresholds, thresholds_of
+from edgead.line.site.schema import PipelineSection
 from edgead.sources.contract import FrameCounter
 
 

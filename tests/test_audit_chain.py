@@ -21,9 +21,9 @@ from sqlalchemy import event
 from test_evidence import open_store
 from verdicts import Line
 
-from edgead.evidence import EvidenceError, chain, upkeep
-from edgead.evidence.audit import export_audit, read_exported
-from edgead.evidence.records import opened_store
+from edgead.line.evidence import EvidenceError, chain, upkeep
+from edgead.line.evidence.audit import export_audit, read_exported
+from edgead.line.evidence.records import opened_store
 
 CHANGES = [
     {"by": "anna", "action": "thresholds", "before": {"reject": 1.0, "review": 0.5}, "after": {"reject": 3e-7}},
@@ -129,7 +129,7 @@ def test_what_was_cut_off_is_seen_against_a_hash_that_was_kept(rows):
 
 
 def test_a_database_that_is_changed_by_hand_is_found(tmp_path, caplog):
-    caplog.set_level(logging.INFO, "edgead.evidence.access")
+    caplog.set_level(logging.INFO, "edgead.line.evidence.access")
     with closing(open_store(tmp_path)) as store:
         for change in CHANGES:
             store.add_audit(pipeline="caps", **change)
@@ -210,7 +210,7 @@ def test_retention_leaves_the_audit(tmp_path):
 
 def test_many_who_ask_are_given_one_check_a_minute(tmp_path, monkeypatch):
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("edgead.evidence.audit.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("edgead.line.evidence.audit.time", SimpleNamespace(monotonic=lambda: clock.now))
     with closing(open_store(tmp_path)) as store:
         first = store.audit_chain.check()
         clock.now += 60

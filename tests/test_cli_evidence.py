@@ -15,7 +15,7 @@ from patience import wait_until
 from test_evidence import open_store
 from verdicts import Line
 
-from edgead.cli.evidence import _instant
+from edgead.cli.line.evidence import _instant
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.survey import survey
 from edgead.errors import SettingsError

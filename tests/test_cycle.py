@@ -18,11 +18,11 @@ from edgead.detector import Detector, Session
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.cycle import CycleHead, Moments, PlacedRows
 from edgead.images.files import write_image
-from edgead.site.schema import PipelineSection
+from edgead.line.site.schema import PipelineSection
+from edgead.line.triggers.timing import IntervalOptions
 from edgead.sources import open_source
 from edgead.sources.synthetic import SyntheticOptions
 from edgead.synthetic.machine import FAULTS, Fault, Happening, machine
-from edgead.triggers.timing import IntervalOptions
 from edgead.types import Frame, Verdict
 
 PERIOD, CYCLES = 24, 8
@@ -372,9 +372,9 @@ def test_what_the_command_cannot_do_it_says(arguments: list[str], problem: str, 
 
 
 def test_a_pipeline_watches_no_drift_of_a_motion(model: Path, tmp_path: Path) -> None:
-    from edgead.daemon.active_model import ActiveModel
-    from edgead.daemon.thresholds import KeptThresholds
-    from edgead.drift import DriftSection
+    from edgead.line.daemon.active_model import ActiveModel
+    from edgead.line.daemon.thresholds import KeptThresholds
+    from edgead.line.drift import DriftSection
 
     kept = KeptThresholds(tmp_path / "thresholds.json")
     slot = ActiveModel("press", PipelineSection(camera="c", model=model), kept, threads=1)

@@ -29,7 +29,7 @@ from edgead.images.files import list_images
 from edgead.synthetic.line import render
 
 HANGS = (
-    "import time\nfrom edgead.daemon.active_model import ActiveModel\n"
+    "import time\nfrom edgead.line.daemon.active_model import ActiveModel\n"
     "ActiveModel.step = lambda slot, frame: time.sleep(600)\n"
 )
 
@@ -121,7 +121,7 @@ def test_what_hangs_does_not_hold_up_the_end(trained_model, tmp_path):
 @pytest.mark.slow
 def test_what_holds_the_interpreter_is_ended_by_the_kernel(trained_model, tmp_path):
     holds = (
-        "import ctypes\nfrom edgead.daemon.site_runtime import SiteRuntime\n"
+        "import ctypes\nfrom edgead.line.daemon.site_runtime import SiteRuntime\n"
         "run._GRACE_S = 1.0\n"
         "SiteRuntime.close = lambda line, deadline, also=(): ctypes.PyDLL(None).sleep(600)\n"
     )

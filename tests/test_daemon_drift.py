@@ -13,9 +13,9 @@ from daemons import conveyor, make_site, started, wait_for
 from fakes import make_verdict, numbered
 from test_drift import calibration
 
-from edgead.daemon.drift import _OFF_S, ModelDrift
-from edgead.drift import DriftSection, DriftWatch
 from edgead.errors import SettingsError
+from edgead.line.daemon.drift import _OFF_S, ModelDrift
+from edgead.line.drift import DriftSection, DriftWatch
 from edgead.types import Frame
 
 
@@ -142,7 +142,7 @@ def test_a_warning_is_logged_once(tmp_path, caplog):
 
 def test_a_watch_that_fails_is_off_for_a_while_and_then_begins(tmp_path, monkeypatch, caplog):
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("edgead.daemon.drift.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("edgead.line.daemon.drift.time", SimpleNamespace(monotonic=lambda: clock.now))
     slot, file = Slot(), tmp_path / "a.json"
     before = ModelDrift("a", slot, DriftSection(), file)
     parts(before, [1.0] * 5)
@@ -152,7 +152,7 @@ def test_a_watch_that_fails_is_off_for_a_while_and_then_begins(tmp_path, monkeyp
     parts(drift, [1.0])
     assert drift.state is None and "the drift watch failed and is off for" in caplog.text
     monkeypatch.undo()
-    monkeypatch.setattr("edgead.daemon.drift.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("edgead.line.daemon.drift.time", SimpleNamespace(monotonic=lambda: clock.now))
     clock.now += _OFF_S - 1
     parts(drift, [1.0])
     assert drift.state is None and slot.asked == 1

@@ -162,7 +162,7 @@ def test_a_model_that_fails_in_service_gives_way_to_the_one_before(trained_model
 
 def test_a_pipeline_that_dies_is_restarted_within_its_budget_and_the_other_goes_on(trained_model, tmp_path):
     dies = (
-        "from edgead.daemon.active_model import ActiveModel\n"
+        "from edgead.line.daemon.active_model import ActiveModel\n"
         "step = ActiveModel.step\n"
         "def dying(slot, frame):\n"
         "    if slot._pipeline == 'b':\n"
@@ -342,7 +342,7 @@ def test_a_camera_that_is_lost_is_a_fault_until_it_is_back(trained_model, tmp_pa
 
 def test_a_recording_does_not_wait_for_a_pipeline_that_has_died(trained_model, tmp_path):
     dies = (
-        "from edgead.daemon.active_model import ActiveModel\n"
+        "from edgead.line.daemon.active_model import ActiveModel\n"
         "step = ActiveModel.step\n"
         "def dying(slot, frame):\n"
         "    if slot._pipeline == 'b':\n"

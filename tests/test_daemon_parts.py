@@ -16,18 +16,18 @@ import pytest
 from fakes import make_verdict
 from pydantic import ValidationError
 
-from edgead.daemon.active_model import ActiveModel
-from edgead.daemon.broadcast import VerdictFeed
-from edgead.daemon.judging import PipelineState
-from edgead.daemon.logs import JsonLines
-from edgead.daemon.reload import site_diff
-from edgead.daemon.service_manager import Notifier
-from edgead.daemon.supervisor import RestartBudget, Supervisor
-from edgead.daemon.thresholds import KeptThresholds, Thresholds, doubts_of
 from edgead.detector import Detector
 from edgead.errors import SettingsError
+from edgead.line.daemon.active_model import ActiveModel
+from edgead.line.daemon.broadcast import VerdictFeed
+from edgead.line.daemon.judging import PipelineState
+from edgead.line.daemon.logs import JsonLines
+from edgead.line.daemon.reload import site_diff
+from edgead.line.daemon.service_manager import Notifier
+from edgead.line.daemon.supervisor import RestartBudget, Supervisor
+from edgead.line.daemon.thresholds import KeptThresholds, Thresholds, doubts_of
+from edgead.line.site.schema import LimitsSection, Site
 from edgead.profiling.latency import LatencyRecorder
-from edgead.site.schema import LimitsSection, Site
 from edgead.sources import SourceError, open_source
 from edgead.types import StageTimes
 

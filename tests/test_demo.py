@@ -19,7 +19,7 @@ from edgead.cli.demo import demo_folder, next_steps, run_demo, steps_text, write
 from edgead.cli.demo_mistakes import MAX_SHOWN, Mistake, Mistakes, explain
 from edgead.cli.verbs import VERBS
 from edgead.errors import SettingsError
-from edgead.site.load import load_site
+from edgead.line.site.load import load_site
 
 CHECKOUT = Path(__file__).parents[1]
 SIDE = 200

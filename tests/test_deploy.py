@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from system_packages import require
 
-from edgead.site.load import load_site
-from edgead.web.metrics import build_registry
+from edgead.line.site.load import load_site
+from edgead.line.web.metrics import build_registry
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 MONITORING = DEPLOY / "monitoring"

@@ -18,16 +18,16 @@ from edgead.artifact.inputs import Preprocessing, Range, Relief
 from edgead.artifact.preprocess import as_frame, holes_of, preprocess, read_frame, surface_in, visible_image
 from edgead.artifact.relief import heights_of, plane_of
 from edgead.cli.advice import advise
-from edgead.daemon.active_model import ActiveModel
-from edgead.daemon.thresholds import KeptThresholds
 from edgead.dataset.folders import check_images
 from edgead.dataset.ranges import depth_warnings, with_colour
 from edgead.detector import Detector
-from edgead.drift import DriftSection
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import ImageError, load_image
 from edgead.images.header import deep_channels
-from edgead.site.schema import PipelineSection
+from edgead.line.daemon.active_model import ActiveModel
+from edgead.line.daemon.thresholds import KeptThresholds
+from edgead.line.drift import DriftSection
+from edgead.line.site.schema import PipelineSection
 from edgead.sources import gives_depth, open_source
 from edgead.stream import run
 from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates

@@ -19,8 +19,8 @@ from docs.make.hook import GENERATED, MOVED, pages, site_links
 from edgead.calibration.conformal import CalibrationError, images_needed
 from edgead.calibration.plan import plan_calibration, strictest_rate
 from edgead.errors import EdgeadError
-from edgead.site.load import load_site
-from edgead.site.reference import KINDS
+from edgead.line.site.load import load_site
+from edgead.line.site.reference import KINDS
 
 PAGES = written_pages()
 # Of other programs, or of a benchmark.

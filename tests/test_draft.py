@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patience import wait_for
 
-from edgead.daemon.commission import DraftError
-from edgead.daemon.commission import draft as drafts
-from edgead.daemon.commission.draft import Bounds, Draft, DraftSettings
 from edgead.errors import EdgeadError, NotNowError, SettingsError
 from edgead.files import atomic
 from edgead.images.files import ImageError, load_image
+from edgead.line.daemon.commission import DraftError
+from edgead.line.daemon.commission import draft as drafts
+from edgead.line.daemon.commission.draft import Bounds, Draft, DraftSettings
 from edgead.types import Frame
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from fakes import TIMES
 
+from edgead.artifact.camera_view import ViewMeter
 from edgead.artifact.manifest import CameraView
 from edgead.calibration.conformal import calibrate
 from edgead.calibration.plan import choose_rates
 from edgead.detector import Detector
-from edgead.drift import DriftSection, DriftWatch
-from edgead.drift.betting import Bag, ChangeEvidence, ShareEvidence
-from edgead.drift.camera_view import ViewMeter
-from edgead.drift.words import drift_reason
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
+from edgead.line.drift import DriftSection, DriftWatch
+from edgead.line.drift.betting import Bag, ChangeEvidence, ShareEvidence
+from edgead.line.drift.words import drift_reason
 from edgead.synthetic import camera
 from edgead.synthetic.line import part_seed, render
 from edgead.types import Verdict

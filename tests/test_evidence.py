@@ -23,11 +23,11 @@ from sqlalchemy import create_engine
 from verdicts import Line, ids
 
 from edgead.errors import SettingsError
-from edgead.evidence import EvidenceError, EvidenceStore
-from edgead.evidence.rows import RowCounts, RowWriter
-from edgead.evidence.settings import FOLDER_MODE, StoreSection
-from edgead.evidence.tables import verdicts
 from edgead.files.folder_lock import FolderLock
+from edgead.line.evidence import EvidenceError, EvidenceStore
+from edgead.line.evidence.rows import RowCounts, RowWriter
+from edgead.line.evidence.settings import FOLDER_MODE, StoreSection
+from edgead.line.evidence.tables import verdicts
 from edgead.serialization import verdict_record
 from edgead.stream import run
 from edgead.types import FrameLines, Part

@@ -15,7 +15,7 @@ from test_evidence import open_store
 from verdicts import Line
 
 from edgead.dataset.survey import survey
-from edgead.evidence.production.bucket import Bucket
+from edgead.line.evidence.production.bucket import Bucket
 
 pytest.importorskip("moto.server", reason="S3 IS NOT TESTED: pip install '.[s3]' 'moto[s3]' flask flask-cors")
 import boto3

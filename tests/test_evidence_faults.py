@@ -23,9 +23,9 @@ from system_packages import require
 from test_evidence import keep, open_store, read_image
 from verdicts import Line, ids
 
-from edgead.evidence.database import MAX_LOG
-from edgead.evidence.folder import ImageFolder
-from edgead.evidence.upkeep import bring_to_disk
+from edgead.line.evidence.database import MAX_LOG
+from edgead.line.evidence.folder import ImageFolder
+from edgead.line.evidence.upkeep import bring_to_disk
 from edgead.sources.contract import new_id
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ import pytest
 from test_evidence import open_store
 from verdicts import Line, ids
 
-from edgead.evidence import EvidenceError
+from edgead.line.evidence import EvidenceError
 from edgead.types import UNKNOWN_KIND
 
 NOW = datetime(2026, 5, 6, 12, tzinfo=timezone.utc)
@@ -211,8 +211,8 @@ def test_corrections_go_with_what_they_are_of_and_names_stay(tmp_path, clock):
 def test_a_time_is_found_by_the_index_alone(store, added):
     from sqlalchemy import func, select
 
-    from edgead.evidence.kinds import _within
-    from edgead.evidence.tables import verdicts
+    from edgead.line.evidence.kinds import _within
+    from edgead.line.evidence.tables import verdicts
 
     query = select(verdicts.c.kind, func.count()).where(*_within("caps", NOW, None, "reject"))
     with store._engine.connect() as connection:

@@ -26,15 +26,15 @@ from test_evidence import keep
 from test_evidence_versions import check_that_all_is_kept, killer_after
 from verdicts import Line, ids
 
-from edgead.evidence import EvidenceError, EvidenceStore
-from edgead.evidence.database import open_engine
-from edgead.evidence.production.counts import Tally, Unit
-from edgead.evidence.production.export import Wanted
-from edgead.evidence.production.periods import Period
-from edgead.evidence.production.report import Question
-from edgead.evidence.settings import StoreSection
-from edgead.evidence.tables import orders
-from edgead.evidence.versions import prepare_tables
+from edgead.line.evidence import EvidenceError, EvidenceStore
+from edgead.line.evidence.database import open_engine
+from edgead.line.evidence.production.counts import Tally, Unit
+from edgead.line.evidence.production.export import Wanted
+from edgead.line.evidence.production.periods import Period
+from edgead.line.evidence.production.report import Question
+from edgead.line.evidence.settings import StoreSection
+from edgead.line.evidence.tables import orders
+from edgead.line.evidence.versions import prepare_tables
 from edgead.types import Part
 
 PASSWORD = "hunter2-is-secret"

@@ -19,10 +19,10 @@ from sqlalchemy import create_engine, event
 from test_evidence import open_store
 from verdicts import Line
 
-from edgead.evidence import EvidenceError
-from edgead.evidence.database import open_engine
-from edgead.evidence.settings import StoreSection
-from edgead.evidence.versions import prepare_tables
+from edgead.line.evidence import EvidenceError
+from edgead.line.evidence.database import open_engine
+from edgead.line.evidence.settings import StoreSection
+from edgead.line.evidence.versions import prepare_tables
 from edgead.types import Part
 from edgead.unlabelled.sorting.from_store import kept_rejects
 
@@ -170,7 +170,7 @@ def test_one_that_cannot_be_changed_is_named_with_what_to_do(earlier):
 
 
 def test_one_that_somebody_has_locked_is_changed_later(earlier, monkeypatch):
-    monkeypatch.setattr("edgead.evidence.database._WAIT_S", 0)
+    monkeypatch.setattr("edgead.line.evidence.database._WAIT_S", 0)
     part = Line().part(0.9, "scratch")
     with closing(sqlite3.connect(earlier / "verdicts.sqlite")) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("edgead.daemon.fleet.member")
+pytest.importorskip("edgead.line.daemon.fleet.member")
 pytest.importorskip("paho.mqtt")
 from broker import PASSWORD, USER, Broker
 from command_line import run_here
@@ -20,16 +20,16 @@ from registry import RealRegistry, small_model
 
 from edgead.artifact.oci.client import RegistryError
 from edgead.artifact.oci.push import push, tag_digest
-from edgead.daemon.fleet.devices import Device, Devices
-from edgead.daemon.fleet.followers import Followers
-from edgead.daemon.fleet.gate import Gate
-from edgead.daemon.fleet.member import Member
-from edgead.daemon.fleet.report import DeviceReport, PipelineReport, make_report, read_report
-from edgead.daemon.fleet.reporter import Reporter
 from edgead.errors import EdgeadError
+from edgead.line.daemon.fleet.devices import Device, Devices
+from edgead.line.daemon.fleet.followers import Followers
+from edgead.line.daemon.fleet.gate import Gate
+from edgead.line.daemon.fleet.member import Member
+from edgead.line.daemon.fleet.report import DeviceReport, PipelineReport, make_report, read_report
+from edgead.line.daemon.fleet.reporter import Reporter
+from edgead.line.site.model_following import FleetSection
+from edgead.line.site.schema import Site
 from edgead.plant.mqtt.options import BrokerOptions
-from edgead.site.model_following import FleetSection
-from edgead.site.schema import Site
 
 SOURCE = "oci://registry.test/line/caps:canary"
 OLD, NEW = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"

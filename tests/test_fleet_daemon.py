@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-pytest.importorskip("edgead.daemon.fleet.member")
+pytest.importorskip("edgead.line.daemon.fleet.member")
 from broker import PASSWORD, USER, Broker
 from daemons import check_records, conveyor, make_site, started
 from fakes import edit_manifest
@@ -19,7 +19,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.oci.push import push
 from edgead.artifact.signatures.keys import make_key, read_private_key
 from edgead.artifact.signatures.signature import sign
-from edgead.daemon.fleet.devices import Devices
+from edgead.line.daemon.fleet.devices import Devices
 from edgead.plant.mqtt.options import BrokerOptions
 
 pytestmark = pytest.mark.slow

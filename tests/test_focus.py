@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edgead.images.focus import COLUMNS, ROWS, measure_focus
+from edgead.line.web.focus import FocusMeter
 from edgead.synthetic.line import render
-from edgead.web.focus import FocusMeter
 
 
 def texture(seed=0):

@@ -23,8 +23,8 @@ from test_commission_page import LEARNING_MS
 from test_draft import part
 from test_http_commission import png
 
-from edgead.daemon.commission.draft_work import Progress
 from edgead.images.files import IMAGE_SUFFIXES, write_image
+from edgead.line.daemon.commission.draft_work import Progress
 from edgead.synthetic.line import conveyor
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("edgead.daemon.fleet.follower")
+pytest.importorskip("edgead.line.daemon.fleet.follower")
 from registry import small_model
 
 from edgead.artifact.folder import Artifact
@@ -18,14 +18,14 @@ from edgead.artifact.oci.package import PackageError
 from edgead.artifact.signatures.keys import PublicKey, make_key, read_private_key
 from edgead.artifact.signatures.signature import Signature, sign
 from edgead.artifact.signatures.trust import check_signed
-from edgead.daemon.active_model import SlotBusyError
-from edgead.daemon.fleet.follower import MAX_STARTS, PROBATION_S, RECORD, Follower
-from edgead.daemon.fleet.followers import Pace
-from edgead.daemon.fleet.record import Signed, read_record
-from edgead.daemon.self_test import SelfTestError
 from edgead.errors import SettingsError
-from edgead.evidence.database import StoreAwayError
-from edgead.site.model_following import FollowSection
+from edgead.line.daemon.active_model import SlotBusyError
+from edgead.line.daemon.fleet.follower import MAX_STARTS, PROBATION_S, RECORD, Follower
+from edgead.line.daemon.fleet.followers import Pace
+from edgead.line.daemon.fleet.record import Signed, read_record
+from edgead.line.daemon.self_test import SelfTestError
+from edgead.line.evidence.database import StoreAwayError
+from edgead.line.site.model_following import FollowSection
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 SECTION = {"from": "oci://registry.test/line/caps:stable", "every_s": 300, "jitter": 0.2}
@@ -288,7 +288,7 @@ def test_a_disk_that_is_full_ends_nothing(bench, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("edgead.daemon.fleet.follower.write_record", full)
+    monkeypatch.setattr("edgead.line.daemon.fleet.follower.write_record", full)
     bench.run(1000)
     assert bench.state == ("current", A) and bench.line.tried == [A]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edgead.triggers.handshake import NOT_JUDGED, STATUS_REGISTERS, Command, Handshake, Status
-from edgead.triggers.modbus import words_text
+from edgead.line.triggers.handshake import NOT_JUDGED, STATUS_REGISTERS, Command, Handshake, Status
+from edgead.line.triggers.modbus import words_text
 from edgead.types import DECISIONS, Part
 
 MS = 10**6

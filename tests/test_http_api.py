@@ -18,10 +18,10 @@ from patience import MAX_S
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgead.errors import NotNowError, NoVerdictInTimeError, SettingsError
-from edgead.site.schema import HttpSection
+from edgead.line.site.schema import HttpSection
+from edgead.line.web.app import build_app
+from edgead.line.web.server import serve
 from edgead.types import Part
-from edgead.web.app import build_app
-from edgead.web.server import serve
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import pytest
 from fake_daemon import TOKEN, FakeDaemon
 from pydantic import SecretStr
 
-from edgead.site.schema import HttpSection
-from edgead.web.app import build_app
-from edgead.web.auth.callers import Who
-from edgead.web.auth.cookies import Sessions
-from edgead.web.auth.rate_limit import FailureLimit
-from edgead.web.middleware import OPEN_PATHS
-from edgead.web.server import serve
+from edgead.line.site.schema import HttpSection
+from edgead.line.web.app import build_app
+from edgead.line.web.auth.callers import Who
+from edgead.line.web.auth.cookies import Sessions
+from edgead.line.web.auth.rate_limit import FailureLimit
+from edgead.line.web.middleware import OPEN_PATHS
+from edgead.line.web.server import serve
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 TRIGGER = "/api/pipelines/front/trigger"

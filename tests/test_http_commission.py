@@ -25,13 +25,13 @@ from test_draft import contents, part
 from edgead.adapt.commission import worker
 from edgead.adapt.commission.worker import learn_order
 from edgead.artifact.folder import Artifact
-from edgead.daemon.commission import Commissioning, DraftError, draft_work, drafts
-from edgead.daemon.commission.draft import Bounds
-from edgead.daemon.commission.draft_work import Learner, Work
 from edgead.dataset.places import read_ignored
 from edgead.errors import SettingsError
-from edgead.evidence.database import StoreAwayError
 from edgead.images.files import write_image
+from edgead.line.daemon.commission import Commissioning, DraftError, draft_work, drafts
+from edgead.line.daemon.commission.draft import Bounds
+from edgead.line.daemon.commission.draft_work import Learner, Work
+from edgead.line.evidence.database import StoreAwayError
 from edgead.synthetic.line import conveyor
 from edgead.types import scaled_score
 

@@ -18,11 +18,11 @@ from fake_daemon import TOKEN, FakeDaemon
 from patience import MAX_S, wait_until
 from pydantic import SecretStr
 
-from edgead.site.schema import HttpSection
-from edgead.web import connections, load_limits
-from edgead.web.app import build_app
-from edgead.web.load_limits import ConcurrencyLimit
-from edgead.web.server import serve
+from edgead.line.site.schema import HttpSection
+from edgead.line.web import connections, load_limits
+from edgead.line.web.app import build_app
+from edgead.line.web.load_limits import ConcurrencyLimit
+from edgead.line.web.server import serve
 
 LOGIN = b"POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
 STRANGER = b"POST /api/status HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{"

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from browser import opened_page
 
-pytest.importorskip("edgead.daemon.run")
+pytest.importorskip("edgead.line.daemon.run")
 expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
 TOKEN = "of-nobody-but-this-test"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

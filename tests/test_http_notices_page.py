@@ -10,8 +10,8 @@ from fake_daemon import FakeDaemon
 from http_side import served
 from patience import wait_until
 
-from edgead.drift import DriftState
 from edgead.images.likeness import Misfit, Size
+from edgead.line.drift import DriftState
 from edgead.serialization.notice import Notice
 
 expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 pytest.importorskip("uvicorn")
-from edgead.web.load_limits import paced_loop
+from edgead.line.web.load_limits import paced_loop
 
 
 def in_paced_thread(work):
@@ -60,7 +60,7 @@ def rests(monkeypatch):
         time.sleep(seconds)
 
     clock = SimpleNamespace(sleep=sleep, monotonic=time.monotonic, thread_time=time.thread_time)
-    monkeypatch.setattr("edgead.web.load_limits.time", clock)
+    monkeypatch.setattr("edgead.line.web.load_limits.time", clock)
     return taken
 
 

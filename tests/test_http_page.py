@@ -19,7 +19,7 @@ from test_focus import moved
 from test_page_words import PAGE
 
 from edgead.images.files import write_image
-from edgead.site.schema import HttpSection
+from edgead.line.site.schema import HttpSection
 from edgead.synthetic.line import render
 from edgead.types import Part
 

@@ -26,14 +26,14 @@ from people import (
     sign_in,
 )
 
-from edgead.daemon.logs import JsonLines
-from edgead.site.http import PanelSection
-from edgead.site.users import User
-from edgead.web.app import build_app
-from edgead.web.auth.callers import Who
-from edgead.web.auth.cookies import Sessions
-from edgead.web.auth.panels import Panels, PinLocks
-from edgead.web.server import serve
+from edgead.line.daemon.logs import JsonLines
+from edgead.line.site.http import PanelSection
+from edgead.line.site.users import User
+from edgead.line.web.app import build_app
+from edgead.line.web.auth.callers import Who
+from edgead.line.web.auth.cookies import Sessions
+from edgead.line.web.auth.panels import Panels, PinLocks
+from edgead.line.web.server import serve
 
 TRIGGER = "/api/pipelines/front/trigger"
 THRESHOLDS = "/api/pipelines/front/thresholds"
@@ -482,7 +482,7 @@ def test_sign_ins_and_their_refusals_stand_in_the_log(line, caplog):
     assert browser.get("/api/status", headers={"Authorization": "Bearer wrong"}).status_code == 401
     anna, csrf = line.person("anna")
     assert anna.post("/api/logout", headers=csrf).status_code == 200
-    said = [(one.levelname, one.getMessage()) for one in caplog.records if one.name == "edgead.web.auth.guard"]
+    said = [(one.levelname, one.getMessage()) for one in caplog.records if one.name == "edgead.line.web.auth.guard"]
     assert said == [
         ("WARNING", "sign-in refused: a wrong password for anna, from 127.0.0.1"),
         # What was typed as a name may be a password.
@@ -498,6 +498,6 @@ def test_guesses_do_not_fill_the_log(tmp_path, caplog):
     with running(tmp_path, failures_most=2) as line:
         browser = line.browser()
         answers = [browser.post("/api/login", json={"token": f"wrong {number}"}).status_code for number in range(60)]
-    said = [one.getMessage() for one in caplog.records if one.name == "edgead.web.auth.guard"]
+    said = [one.getMessage() for one in caplog.records if one.name == "edgead.line.web.auth.guard"]
     assert answers == [401, 401, *58 * [429]] and len(said) == 20
     assert "sign-in refused: too many wrong tokens, from 127.0.0.1" in said

@@ -11,8 +11,8 @@ from browser import opened_page
 from fake_daemon import FakeDaemon
 from people import PANEL, PASSWORDS, PIN, make_section
 
-from edgead.web.app import build_app
-from edgead.web.server import serve
+from edgead.line.web.app import build_app
+from edgead.line.web.server import serve
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect

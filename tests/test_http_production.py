@@ -125,8 +125,8 @@ def test_images_come_as_a_zip(client, daemon, judged):
 
 def test_one_file_at_a_time_and_none_that_is_too_large(client, daemon, judged, monkeypatch):
     wait_until(lambda: daemon.store.status()["images_written"] == 6)
-    monkeypatch.setattr("edgead.evidence.production.production._MAX_ROWS", 4)
-    monkeypatch.setattr("edgead.evidence.production.production._MAX_IMAGES_MIB", 0.001)
+    monkeypatch.setattr("edgead.line.evidence.production.production._MAX_ROWS", 4)
+    monkeypatch.setattr("edgead.line.evidence.production.production._MAX_IMAGES_MIB", 0.001)
     for path, words in (("verdicts", "these are 5 verdicts, at most 4 are sent"), ("images", "these images take")):
         for _ in range(2):  # a refusal leaves the way free
             answer = client.get(f"/production/{path}", params=TWO_DAYS)

@@ -12,10 +12,10 @@ from http_side import client_of
 from hypothesis import HealthCheck, given, settings
 from people import TOKENS, make_section
 
-from edgead.site.users import ROLES
-from edgead.web.app import build_app
-from edgead.web.auth.callers import NEEDED, may, role_needed
-from edgead.web.middleware import OPEN_PATHS
+from edgead.line.site.users import ROLES
+from edgead.line.web.app import build_app
+from edgead.line.web.auth.callers import NEEDED, may, role_needed
+from edgead.line.web.middleware import OPEN_PATHS
 
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 # Written down again, not taken from the table: whoever opens a route to others changes both.

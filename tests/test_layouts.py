@@ -35,7 +35,7 @@ from edgead.dataset.masks import (
     turned,
 )
 from edgead.dataset.survey import survey
-from edgead.evidence.production.coco import _defects_of
+from edgead.line.evidence.production.coco import _defects_of
 from edgead.report.evaluate import evaluate
 
 

@@ -14,9 +14,9 @@ from edgead.adapt.commission.worker import learn_order
 from edgead.adapt.finalize import measure_good
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.training_hashes import LearntImages
-from edgead.daemon.commission.draft import Draft, order_of
 from edgead.detector import Detector
 from edgead.images.files import decode_image, load_image, write_image
+from edgead.line.daemon.commission.draft import Draft, order_of
 from edgead.synthetic.line import conveyor
 
 pytestmark = pytest.mark.slow

@@ -22,18 +22,18 @@ from patience import wait_until
 from test_evidence import open_store
 from verdicts import Line
 
-import edgead.web
+import edgead.line.web
 from edgead.artifact.folder import Artifact
 from edgead.artifact.kinds import LEAST_BAD
 from edgead.artifact.roll_back import bring_back
 from edgead.artifact.versions import earlier_versions, keep_and_replace
-from edgead.daemon.active_model import ActiveModel
-from edgead.daemon.teaching.lesson import LessonProcess, Task, Taught, _image, ended
-from edgead.daemon.teaching.lessons import Lessons
-from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
-from edgead.site.models import ModelsSection
-from edgead.site.schema import PipelineSection
+from edgead.line.daemon.active_model import ActiveModel
+from edgead.line.daemon.teaching.lesson import LessonProcess, Task, Taught, _image, ended
+from edgead.line.daemon.teaching.lessons import Lessons
+from edgead.line.daemon.thresholds import KeptThresholds
+from edgead.line.site.models import ModelsSection
+from edgead.line.site.schema import PipelineSection
 from edgead.types import Part
 
 TINY_MODEL = Path(__file__).parent / "fixtures" / "tiny_model"
@@ -134,7 +134,7 @@ def test_bad_parts_alone_are_taught_from_three_on(world):
 
 
 def test_the_page_asks_for_as_many_bad_parts_as_a_lesson_takes():
-    script = Path(edgead.web.__file__).parent / "page" / "teach.js"
+    script = Path(edgead.line.web.__file__).parent / "page" / "teach.js"
     assert f"const LEAST_BAD = {LEAST_BAD};" in script.read_text("utf-8")
 
 
@@ -230,7 +230,7 @@ def test_a_lesson_holds_its_images_though_the_store_removes_them(world, monkeypa
 def test_a_lesson_of_an_image_that_is_gone_does_not_begin(world, monkeypatch):
     lessons, id = world.lessons(), world.judge("good")
     image = _image(world.store, id, "caps")
-    monkeypatch.setattr("edgead.daemon.teaching.lesson._image", lambda *_: image)
+    monkeypatch.setattr("edgead.line.daemon.teaching.lesson._image", lambda *_: image)
     image.unlink()
     with pytest.raises(SettingsError, match="has just removed images of chosen parts"):
         lessons.start("caps", [id], by="ben")
@@ -320,9 +320,9 @@ def test_what_the_process_is_given_and_how_its_end_is_read(tmp_path):
 def test_a_process_that_fails_or_takes_too_long_says_so(tmp_path, monkeypatch):
     task = Task(tmp_path / "none", [tmp_path / "none.png"], [], tmp_path / "o", tmp_path / "s", "ben", "")
     failing = "import sys; print('note: x'); print('error: no such\\nmodel', file=sys.stderr); sys.exit(2)"
-    monkeypatch.setattr("edgead.daemon.teaching.lesson._PROGRAM", failing)
+    monkeypatch.setattr("edgead.line.daemon.teaching.lesson._PROGRAM", failing)
     assert LessonProcess().run(task, 60).reason == "no such\nmodel"
-    monkeypatch.setattr("edgead.daemon.teaching.lesson._PROGRAM", "import time; time.sleep(60)")
+    monkeypatch.setattr("edgead.line.daemon.teaching.lesson._PROGRAM", "import time; time.sleep(60)")
     assert LessonProcess().run(task, 0.2).reason.startswith("not ready within 0.2 s")
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from test_evidence import open_store
 from verdicts import Line, ids
 
-from edgead.evidence import EvidenceError
-from edgead.evidence.recent import RecentFrames
-from edgead.evidence.settings import RecentSection
+from edgead.line.evidence import EvidenceError
+from edgead.line.evidence.recent import RecentFrames
+from edgead.line.evidence.settings import RecentSection
 from edgead.types import Frame
 
 MB = 10**6

@@ -11,16 +11,16 @@ from types import SimpleNamespace
 import pytest
 from verdicts import Line
 
-from edgead.daemon.alarms import AlarmWatch, Finding, FrameCounts
-from edgead.daemon.judging import Misfits, PipelineState
-from edgead.daemon.notices import NoticeLedger, Notices
-from edgead.drift import DriftState
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.likeness import Misfit, Size
+from edgead.line.daemon.alarms import AlarmWatch, Finding, FrameCounts
+from edgead.line.daemon.judging import Misfits, PipelineState
+from edgead.line.daemon.notices import NoticeLedger, Notices
+from edgead.line.drift import DriftState
+from edgead.line.site.alarms import AlarmsSection
+from edgead.line.site.load import load_site
+from edgead.line.site.schema import Site
 from edgead.serialization.notice import KINDS, notice_record
-from edgead.site.alarms import AlarmsSection
-from edgead.site.load import load_site
-from edgead.site.schema import Site
 
 GOOD, BAD = 0.1, 0.9
 

@@ -10,14 +10,14 @@ from typing import get_args
 
 import pytest
 
-import edgead.web
-from edgead.daemon import pipeline, site_runtime
-from edgead.drift.words import _SPREAD, _WORDS, drift_reason
+import edgead.line.web
 from edgead.images.likeness import Difference, Misfit, Size
+from edgead.line.daemon import pipeline, site_runtime
+from edgead.line.drift.words import _SPREAD, _WORDS, drift_reason
 from edgead.sources import camera, connection, live, network, reader_process, supervised, watched
 from edgead.sources.supervised import _DEAD
 
-PAGE = Path(edgead.web.__file__).parent / "page"
+PAGE = Path(edgead.line.web.__file__).parent / "page"
 TABLES = sorted((PAGE / "words").glob("*.json"))
 # The list of the API is made of the English OpenAPI; `words.js` defines t.
 MODULES = [path for path in sorted(PAGE.glob("*.js")) if path.name not in ("docs.js", "words.js")]

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 zxingcpp = pytest.importorskip("zxingcpp", reason="codes need the daemon's packages")
-from edgead.daemon.part_code import PartCode  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.codes import CodeKind, CodeReader  # noqa: E402
-from edgead.site.part_naming import CodeSection  # noqa: E402
+from edgead.line.daemon.part_code import PartCode  # noqa: E402
+from edgead.line.site.part_naming import CodeSection  # noqa: E402
 from edgead.types import NO_PART, Frame, Part  # noqa: E402
 
 REGION = (40, 20, 300, 300)

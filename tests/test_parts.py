@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import wait_for
 
-from edgead.daemon.parts import Matcher, Parts, View, decide
 from edgead.errors import SettingsError
-from edgead.evidence import EvidenceStore
-from edgead.evidence.settings import StoreSection
+from edgead.line.daemon.parts import Matcher, Parts, View, decide
+from edgead.line.evidence import EvidenceStore
+from edgead.line.evidence.settings import StoreSection
+from edgead.line.site.load import load_site
+from edgead.line.site.parts import PartSection
 from edgead.serialization import verdict_record
 from edgead.sinks.contract import CHOICES
 from edgead.sinks.modbus import to_registers
-from edgead.site.load import load_site
-from edgead.site.parts import PartSection
 from edgead.types import DECISIONS, FAULT, Frame, Part
 
 MS = 1_000_000

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("edgead.daemon.drift")
+pytest.importorskip("edgead.line.daemon.drift")
 from test_daemon_drift import Slot, parts
 from test_drift import scores_of
 
-from edgead.daemon.drift import PipelineDrift
-from edgead.drift import DriftSection
 from edgead.errors import SettingsError
+from edgead.line.daemon.drift import PipelineDrift
+from edgead.line.drift import DriftSection
 
 NAMES = ("", "lid", "cap / blue: 2")
 SECTION = DriftSection(average_run_length=100_000)

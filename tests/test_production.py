@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert
 from test_evidence import open_store
 
-from edgead.evidence import EvidenceError
-from edgead.evidence.production.counts import QueryBudget, Tally, Unit, total, units_of
-from edgead.evidence.production.export import Wanted, as_row, count, pages
-from edgead.evidence.production.formats import encode, safe_cell
-from edgead.evidence.production.periods import Period, within
-from edgead.evidence.production.report import COLUMNS, Question, report, report_table, sum_of
-from edgead.evidence.tables import marks, orders, parts, verdicts
-from edgead.site.shifts import ShiftSection, days_between, shifts_between
+from edgead.line.evidence import EvidenceError
+from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, total, units_of
+from edgead.line.evidence.production.export import Wanted, as_row, count, pages
+from edgead.line.evidence.production.formats import encode, safe_cell
+from edgead.line.evidence.production.periods import Period, within
+from edgead.line.evidence.production.report import COLUMNS, Question, report, report_table, sum_of
+from edgead.line.evidence.tables import marks, orders, parts, verdicts
+from edgead.line.site.shifts import ShiftSection, days_between, shifts_between
 
 BERLIN = ZoneInfo("Europe/Berlin")
 BEGIN = datetime(2026, 10, 23, tzinfo=timezone.utc)  # the clock is changed on the 25th
@@ -143,7 +143,7 @@ def test_an_export_has_each_row_once_and_in_order(store, access, rows, decision,
 
 def test_pages_lose_and_repeat_no_row_of_one_instant(store, access, monkeypatch):
     fill(store, [dict(at=7, pipeline="caps", decision="ok", batch="", recipe="", marked=False) for _ in range(10)])
-    monkeypatch.setattr("edgead.evidence.production.export.PAGE", 3)
+    monkeypatch.setattr("edgead.line.evidence.production.export.PAGE", 3)
     found = [row.id for page in pages(access, Wanted(BEGIN, BEGIN + SPAN), QueryBudget()) for row in page]
     assert len(set(found)) == len(found) == 10
 

@@ -14,8 +14,8 @@ from patience import wait_until
 
 from edgead import kernels
 from edgead.errors import SettingsError
+from edgead.line.site.schema import PipelineSection
 from edgead.process.real_time import KERNEL_THREADS, Scheduling, threads_named
-from edgead.site.schema import PipelineSection
 from edgead.stream import run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows and schedules threads")

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 from fakes import make_verdict
 
-pytest.importorskip("edgead.daemon.active_model")
+pytest.importorskip("edgead.line.daemon.active_model")
 from edgead.artifact.limits import HIGHEST, LOWEST
-from edgead.daemon.active_model import ActiveModel, Recipes
-from edgead.daemon.judging import Judging, Receivers
-from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
-from edgead.site.schema import PipelineSection
+from edgead.line.daemon.active_model import ActiveModel, Recipes
+from edgead.line.daemon.judging import Judging, Receivers
+from edgead.line.daemon.thresholds import KeptThresholds
+from edgead.line.site.schema import PipelineSection
 from edgead.sources.contract import FrameCounter
 from edgead.synthetic.line import render
 from edgead.types import Part

@@ -12,9 +12,9 @@ import pytest
 from fakes import make_verdict, numbered, read_number
 from patience import MAX_S, wait_until
 
-from edgead.daemon.judging import Requests
 from edgead.errors import NotNowError, NoVerdictInTimeError, SettingsError
 from edgead.images.files import ImageError
+from edgead.line.daemon.judging import Requests
 from edgead.sources import SourceError, open_source
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from edgead.artifact.folder import ENGINES, Artifact
-from edgead.daemon.self_test import self_test
 from edgead.detector import Detector
 from edgead.errors import SettingsError
+from edgead.line.daemon.self_test import self_test
 from edgead.runtime import RUNTIMES, available_runtimes, choose_runtime, device, engine, open_runtime
 from edgead.runtime.device import Gpu
 from edgead.runtime.flavour import Flavour

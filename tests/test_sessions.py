@@ -14,12 +14,12 @@ import pytest
 from daemons import START, make_site, started
 from fakes import mjpeg_server
 
-from edgead.daemon.active_model import ActiveModel
-from edgead.daemon.thresholds import KeptThresholds
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
-from edgead.site.schema import CameraSection, Site
+from edgead.line.daemon.active_model import ActiveModel
+from edgead.line.daemon.thresholds import KeptThresholds
+from edgead.line.site.schema import CameraSection, Site
 from edgead.sources.supervised import SupervisedCamera
 from edgead.stream import run
 from edgead.types import Frame

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from test_docs import MINIMAL
 
 from edgead.errors import SettingsError
-from edgead.evidence.production.periods import Period, hours_of, within
-from edgead.site.load import load_site, resolved
-from edgead.site.shifts import ShiftSection, days_between, shift_at, shifts_between
+from edgead.line.evidence.production.periods import Period, hours_of, within
+from edgead.line.site.load import load_site, resolved
+from edgead.line.site.shifts import ShiftSection, days_between, shift_at, shifts_between
 
 BERLIN = ZoneInfo("Europe/Berlin")
 # Summer time begins on 29 March and ends on 25 October 2026, each on a Sunday at 01:00 UTC.

@@ -9,7 +9,7 @@ import pytest
 from fakes import edit_manifest
 from patience import wait_for
 
-pytest.importorskip("edgead.daemon.active_model")
+pytest.importorskip("edgead.line.daemon.active_model")
 pytest.importorskip("cryptography", reason="SIGNATURES NOT TESTED: pip install 'edgead[signatures]'")
 from daemons import check_records, make_site, started, write_site
 
@@ -19,12 +19,12 @@ from edgead.artifact.signatures.file import SIGNATURES
 from edgead.artifact.signatures.keys import make_key, read_private_key
 from edgead.artifact.signatures.signature import sign
 from edgead.artifact.signatures.trust import ModelTrust, UntrustedModelError
-from edgead.daemon.active_model import ActiveModel, Recipes
-from edgead.daemon.thresholds import KeptThresholds
 from edgead.errors import SettingsError
-from edgead.site.check import find_missing
-from edgead.site.load import read_site
-from edgead.site.schema import PipelineSection
+from edgead.line.daemon.active_model import ActiveModel, Recipes
+from edgead.line.daemon.thresholds import KeptThresholds
+from edgead.line.site.check import find_missing
+from edgead.line.site.load import read_site
+from edgead.line.site.schema import PipelineSection
 
 
 @pytest.fixture

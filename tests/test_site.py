@@ -9,7 +9,7 @@ from test_cli import edgead
 
 from edgead.errors import SettingsError
 from edgead.images.files import write_image
-from edgead.site.load import load_site
+from edgead.line.site.load import load_site
 from edgead.synthetic.line import render
 
 BASE = "cameras:\n  top: {uri: 'synthetic:'}\npipelines:\n  a:\n    camera: top\n    model: m\n"

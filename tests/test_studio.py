@@ -15,11 +15,11 @@ import yaml
 from command_line import run_here
 from patience import wait_for
 
-from edgead.cli import studio
-from edgead.daemon.kept_models import KeptModels
+from edgead.cli.line import studio
 from edgead.files.folder_lock import FolderLock
-from edgead.site.check import find_missing
-from edgead.site.load import load_site, read_site
+from edgead.line.daemon.kept_models import KeptModels
+from edgead.line.site.check import find_missing
+from edgead.line.site.load import load_site, read_site
 
 
 @pytest.fixture

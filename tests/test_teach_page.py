@@ -18,7 +18,7 @@ from patience import wait_for, wait_until
 
 from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions
-from edgead.daemon.teaching.lesson import Doubt, Lesson
+from edgead.line.daemon.teaching.lesson import Doubt, Lesson
 from edgead.synthetic.line import schedule
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")

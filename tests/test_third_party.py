@@ -143,7 +143,7 @@ def test_one_that_is_broken_is_reported_and_the_others_are_there(tmp_path, conte
     (tmp_path / "broken.py").write_text(content)
     environment = installed(tmp_path, {"edgead.sinks": "broken", "edgead.sources": "grey_source"})
     code = (
-        "import edgead.site.schema; from edgead.sinks import SINKS; from edgead.sources import SOURCES;"
+        "import edgead.line.site.schema; from edgead.sinks import SINKS; from edgead.sources import SOURCES;"
         "print(*SINKS.all(), *SOURCES.all())"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -198,7 +198,7 @@ def test_the_page_has_the_files_that_run_here():
 
 
 def test_every_kind_has_its_group_of_entry_points():
-    from edgead.site.reference import KINDS
+    from edgead.line.site.reference import KINDS
 
     assert {f"edgead.{registry.kind}s" for registry, _ in KINDS} == set(ENTRIES)
     assert all(isinstance(registry, Registry) for registry, _ in KINDS)

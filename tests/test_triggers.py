@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgead.line.triggers import open_trigger
+from edgead.line.triggers.message import part_of
+from edgead.line.triggers.part_in_view import PartInViewOptions
+from edgead.line.triggers.timing import EveryFrameOptions, IntervalOptions, SoftwareOptions
 from edgead.synthetic.line import render
-from edgead.triggers import open_trigger
-from edgead.triggers.message import part_of
-from edgead.triggers.part_in_view import PartInViewOptions
-from edgead.triggers.timing import EveryFrameOptions, IntervalOptions, SoftwareOptions
 from edgead.types import Frame, Part
 
 IMAGE = np.zeros((8, 8, 3), np.uint8)

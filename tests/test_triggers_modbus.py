@@ -15,9 +15,9 @@ from patience import MAX_S, wait_until
 from pydantic import ValidationError
 from verdicts import Line
 
-from edgead.triggers import open_trigger
-from edgead.triggers.handshake import NOT_JUDGED, STATUS_REGISTERS, Status
-from edgead.triggers.modbus import ModbusTriggerOptions
+from edgead.line.triggers import open_trigger
+from edgead.line.triggers.handshake import NOT_JUDGED, STATUS_REGISTERS, Status
+from edgead.line.triggers.modbus import ModbusTriggerOptions
 from edgead.types import DECISIONS, Part
 
 COMMAND, STATUS = 40, 100
@@ -105,7 +105,7 @@ def test_a_plc_asks_and_reads_the_verdict_of_its_part():
 
 
 def test_a_cable_that_is_pulled_ten_times_loses_and_doubles_no_part(monkeypatch):
-    monkeypatch.setattr("edgead.triggers.plc._AGAIN_S", 0.02)
+    monkeypatch.setattr("edgead.line.triggers.plc._AGAIN_S", 0.02)
     with closing(Plc()) as plc, closing(Cable(plc.port)) as cable:
         with judging(cable.port, by_serial) as (trigger, judged):
             for number in range(30):

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from edgead.cli.app import app
 from edgead.errors import SettingsError
-from edgead.site import users
-from edgead.site.http import HttpSection
-from edgead.site.users import User, find_user, hash_secret, is_known, is_secret, read_users, user_name, write_users
+from edgead.line.site import users
+from edgead.line.site.http import HttpSection
+from edgead.line.site.users import User, find_user, hash_secret, is_known, is_secret, read_users, user_name, write_users
 
 PASSWORD = "four words are enough"
 
@@ -82,7 +82,7 @@ def test_a_password_is_asked_for_twice_at_a_terminal(file, monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr("sys.stdin", terminal)
-    from edgead.cli.user import _asked
+    from edgead.cli.line.user import _asked
 
     with pytest.raises(SettingsError, match="differ"):
         _asked("Password")

@@ -23,12 +23,12 @@ from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import find_good_images, find_test_images
 from edgead.dataset.groups import group_images
 from edgead.dataset.volumes import judge_volumes, volume_scores
-from edgead.drift.watch import DriftWatch
 from edgead.errors import SettingsError
 from edgead.images import volume_readers
 from edgead.images.files import ImageError, decode_image, list_images, load_image
 from edgead.images.inputs import each_image
 from edgead.images.volumes import is_volume, slice_path, slices_of, volume_of
+from edgead.line.drift.watch import DriftWatch
 from edgead.sources import open_source
 
 SIDE, COUNT = 64, 16

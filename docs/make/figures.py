@@ -23,11 +23,11 @@ from matplotlib.patches import Patch  # noqa: E402
 from docs.make.station import lights, station  # noqa: E402
 from edgead.adapt.memory_bank.coreset import BankRule, choose_memory_bank  # noqa: E402
 from edgead.adapt.memory_bank.folds import FOLDS, deal_folds  # noqa: E402
+from edgead.artifact.camera_view import CameraView  # noqa: E402
 from edgead.artifact.manifest import Calibration  # noqa: E402
 from edgead.calibration.conformal import conformal_threshold  # noqa: E402
-from edgead.drift import DriftWatch  # noqa: E402
-from edgead.drift.camera_view import CameraView  # noqa: E402
 from edgead.kernels import NearestPatches  # noqa: E402
+from edgead.line.drift import DriftWatch  # noqa: E402
 
 FOLDER = Path(__file__).parent.parent / "figures"
 GOOD, BAD, KEPT = "#9aa5b1", "#d1495b", "#00798c"

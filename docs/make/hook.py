@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from docs.make import commands, detectors, http_api, python_api, records, site_file  # noqa: E402
-from edgead.site.reference import reference  # noqa: E402
+from edgead.line.site.reference import reference  # noqa: E402
 
 # What lies elsewhere in the repository, and where the site has it.
 MOVED = {

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from docs.make.markdown import code, first_paragraph, table
-from edgead.web.app import build_app
-from edgead.web.metrics import DaemonCollector
+from edgead.line.web.app import build_app
+from edgead.line.web.metrics import DaemonCollector
 
 _STATUS = dict.fromkeys(("rows_lost", "rows_waiting", "images_written", "images_dropped", "images_mib"), 0)
 

@@ -12,12 +12,12 @@ MODULES = {
     "edgead.stream": ("run",),
     "edgead.kernels": None,
     "edgead.kernels.cuda": None,
-    "edgead.drift": ("DriftWatch", "DriftState"),
+    "edgead.line.drift": ("DriftWatch", "DriftState"),
     "edgead.calibration.conformal": None,
     "edgead.heads.contract": None,
     "edgead.sources.contract": None,
     "edgead.sinks.contract": None,
-    "edgead.triggers.contract": None,
+    "edgead.line.triggers.contract": None,
     "edgead.runtime.contract": None,
 }
 

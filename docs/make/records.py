@@ -14,13 +14,13 @@ from pydantic import BaseModel
 from docs.make.markdown import attributes, code, first_paragraph, table
 from edgead.artifact.inputs import Section
 from edgead.artifact.manifest import Manifest
-from edgead.evidence.tables import SCHEMA_VERSION, metadata
 from edgead.heads import Head
+from edgead.line.evidence.tables import SCHEMA_VERSION, metadata
+from edgead.line.triggers.handshake import FLAGS, NOT_JUDGED, Status
+from edgead.line.triggers.modbus import FIRST_TEXT
 from edgead.serialization import verdict_record
 from edgead.serialization.notice import KINDS, Notice, notice_record
 from edgead.sinks.modbus import OTHER_KIND
-from edgead.triggers.handshake import FLAGS, NOT_JUDGED, Status
-from edgead.triggers.modbus import FIRST_TEXT
 from edgead.types import DECISIONS, FAULT, Box, Frame, FrameLines, Part, StageTimes, Verdict
 
 

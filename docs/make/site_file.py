@@ -7,10 +7,10 @@ from typing import Any, get_args, get_origin
 
 from docs.make.markdown import table
 from edgead.components.options import Section
+from edgead.line.site.reference import options_table
+from edgead.line.site.schema import Site
+from edgead.line.triggers import TriggerOptions
 from edgead.sinks import SinkOptions
-from edgead.site.reference import options_table
-from edgead.site.schema import Site
-from edgead.triggers import TriggerOptions
 
 # Composed of what components register: a page of their own.
 _COMPONENTS = {SinkOptions: "[Sinks](components.md#sinks)", TriggerOptions: "[Triggers](components.md#triggers)"}

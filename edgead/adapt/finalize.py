@@ -11,6 +11,7 @@ import numpy as np
 
 from edgead.adapt.highest import with_highest
 from edgead.adapt.kept_images import keep_images
+from edgead.artifact.camera_view import ViewMeter
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.manifest import Calibration, CalibrationMethod, CameraView, Golden, Manifest
 from edgead.calibration.conformal import calibrate, images_needed
@@ -19,7 +20,6 @@ from edgead.calibration.volumes import calibrate_volumes
 from edgead.dataset.folders import Progress
 from edgead.dataset.volumes import volume_scores
 from edgead.detector import Detector, Measurement
-from edgead.drift.camera_view import ViewMeter
 from edgead.images.files import has_depth, lossless_suffix, write_image
 from edgead.images.volumes import volume_of
 

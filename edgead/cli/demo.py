@@ -24,7 +24,6 @@ from edgead.adapt.training.good_images import GoodImages
 from edgead.adapt.training.preset import preset_settings
 from edgead.cli.console import stage_bars
 from edgead.cli.demo_mistakes import Mistake, Mistakes
-from edgead.daemon.self_test import SelfTest, self_test
 from edgead.dataset.folders import GOOD, StageProgress, find_test_images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
@@ -33,6 +32,7 @@ from edgead.files.disk import writing
 from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay, draw_truth
 from edgead.images.sheet import Tile, pair, pair_sheet
+from edgead.line.daemon.self_test import SelfTest, self_test
 from edgead.process.installation import command_path
 from edgead.report.evaluate import evaluate
 from edgead.report.worst_cases import write_worst_cases

@@ -21,6 +21,7 @@ from edgead.adapt.methods.registry import METHODS
 from edgead.adapt.training.log import TRACKERS
 from edgead.errors import SettingsError
 from edgead.heads import find_head
+from edgead.line.site.reference import KINDS
 from edgead.process.installation import install_command, of_plugins
 from edgead.process.quiet_libraries import quiet_opencv, quiet_stderr
 from edgead.profiling.latency import machine_facts
@@ -28,7 +29,6 @@ from edgead.runtime.device import find_gpu, open_device
 from edgead.runtime.engine_builder import Log
 from edgead.runtime.flavour import installed_flavours
 from edgead.sinks.window import gui_problem
-from edgead.site.reference import KINDS
 from edgead.sources import SourceError, open_source
 from edgead.sources.camera import list_cameras
 from edgead.synthetic.makers import MAKERS

@@ -88,10 +88,10 @@ def serve() -> None:
     """Fork a child for each line that comes."""
     import valid_artifact  # noqa: F401  what a daemon, and what makes its models, loads at its start
 
-    import edgead.daemon.run
+    import edgead.line.daemon.run
+    import edgead.line.web.app
+    import edgead.line.web.server  # noqa: F401
     import edgead.runtime.ort
-    import edgead.web.app
-    import edgead.web.server  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
@@ -147,8 +147,8 @@ def run_learning_daemon(site: str) -> None:
     The model that is learnt lies in the folder `learnable`. Where there is a file `die`, whoever puts a model into
     service kills the daemon after as many steps of the file system as stand there.
     """
-    from edgead.daemon.commission import draft_work
-    from edgead.daemon.teaching.lesson import LessonProcess
+    from edgead.line.daemon.commission import draft_work
+    from edgead.line.daemon.teaching.lesson import LessonProcess
 
     folder = Path(site).parent
     draft_work.Learner = partial(CopyingLearner, folder / "learnable")  # type: ignore[misc,assignment]
@@ -175,7 +175,7 @@ class CopyingLearner:
     waits = False
 
     def __init__(self, model: Path, order: dict[str, Any], log: Path, ended: Any):
-        from edgead.daemon.commission.draft_work import Progress
+        from edgead.line.daemon.commission.draft_work import Progress
 
         self.progress = Progress()
         self._cancelled = threading.Event()
@@ -199,7 +199,7 @@ class CopyingLearner:
 
 def teach_by_copying(process: Any, task: Any, within_s: float) -> Any:
     """Be `LessonProcess.run` of a model that keeps its limits."""
-    from edgead.daemon.teaching.lesson import Taught
+    from edgead.line.daemon.teaching.lesson import Taught
 
     copy_with_note(task.model, task.output, [str(task.output), *map(str, task.good)])
     return Taught(report={"before": {}, "after": {}})
@@ -217,7 +217,7 @@ def copy_with_note(model: Path, copy: Path, note: Any) -> None:
 
 def die_on_the_way(file: Path) -> None:
     """See `run_learning_daemon`."""
-    from edgead.daemon.commission.drafts import Commissioning
+    from edgead.line.daemon.commission.drafts import Commissioning
 
     go, way = Commissioning.go, threading.local()
 

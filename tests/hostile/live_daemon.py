@@ -12,10 +12,10 @@ import yaml
 from fakes import make_verdict, mjpeg_server
 from patience import wait_for
 
-from edgead.daemon import model_control
-from edgead.daemon.run import Daemon
-from edgead.daemon.thresholds import Thresholds
-from edgead.drift import DriftState
+from edgead.line.daemon import model_control
+from edgead.line.daemon.run import Daemon
+from edgead.line.daemon.thresholds import Thresholds
+from edgead.line.drift import DriftState
 
 
 @dataclass

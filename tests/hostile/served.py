@@ -89,11 +89,11 @@ def main(folder: Path) -> None:
     from fake_daemon import TOKEN, FakeDaemon, FakePipeline
     from pydantic import SecretStr
 
-    from edgead.daemon.logs import log_json_lines
     from edgead.errors import SettingsError
-    from edgead.site.schema import HttpSection
-    from edgead.web.app import build_app
-    from edgead.web.server import serve
+    from edgead.line.daemon.logs import log_json_lines
+    from edgead.line.site.schema import HttpSection
+    from edgead.line.web.app import build_app
+    from edgead.line.web.server import serve
 
     class Exchanging(FakePipeline):
         """One exchange at a time, as in a real one; each takes its time."""

@@ -16,8 +16,8 @@ from patience import PROGRAM_S, wait_for
 from small_graph import small_images
 from valid_artifact import read_manifest, stamp, write_valid
 
-from edgead.daemon.run import Daemon
 from edgead.detector import Detector, Session
+from edgead.line.daemon.run import Daemon
 
 
 def write_model(once: Callable, path: Path) -> Path:

@@ -26,7 +26,7 @@ def locked(folder):
 
 @pytest.fixture
 def daemon(once, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgead.evidence.database._WAIT_S", 0.2)
+    monkeypatch.setattr("edgead.line.evidence.database._WAIT_S", 0.2)
     pipeline = {"camera": "c", "model": str(write_model(once, tmp_path / "one"))}
     write_model(once, tmp_path / "two")
     site = {"cameras": {"c": CONVEYOR}, "pipelines": {"a": pipeline}, "http": {"port": 0}}

@@ -44,7 +44,7 @@ from small_graph import SIZE
 from edgead.adapt.recalibrate import thresholds_by_hand, write_thresholds
 from edgead.artifact.folder import Artifact
 from edgead.artifact.versions import earlier_versions
-from edgead.cli.studio import _site_in
+from edgead.cli.line.studio import _site_in
 from edgead.errors import EdgeadError
 
 DRAFT, PARTS = "/api/commission/parts", "/api/pipelines/parts"

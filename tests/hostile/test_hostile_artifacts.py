@@ -22,8 +22,8 @@ from graphs import many_products
 from valid_artifact import make, stamp, write_valid
 
 from edgead.artifact.folder import ArtifactError
-from edgead.daemon.self_test import SelfTestError, self_test
 from edgead.detector import Detector
+from edgead.line.daemon.self_test import SelfTestError, self_test
 from edgead.runtime import openvino as openvino_runtime
 
 LIMIT_S = 10.0  # of the thread's own time, as on a computer that does nothing else

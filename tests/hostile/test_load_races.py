@@ -17,8 +17,8 @@ from small_graph import SIZE, small_images  # noqa: E402
 from valid_artifact import write_valid
 
 from edgead.artifact.folder import ArtifactError
-from edgead.daemon.self_test import SelfTestError, self_test
 from edgead.detector import Detector
+from edgead.line.daemon.self_test import SelfTestError, self_test
 
 PROBE = np.zeros((SIZE, SIZE, 3), np.uint8)
 WHATS = ("folder", "memory_bank.npy", "manifest.json")

@@ -17,8 +17,8 @@ pytest.importorskip("onnx", reason="NO MUTATIONS TESTED: graphs are made by the 
 from valid_artifact import read_manifest, stamp, write_valid
 
 from edgead.artifact.folder import ArtifactError
-from edgead.daemon.self_test import SelfTestError, self_test
 from edgead.detector import Detector
+from edgead.line.daemon.self_test import SelfTestError, self_test
 
 FILES = ("model.onnx", "memory_bank.npy", "golden/0.png", "golden/1.npy")
 EACH = settings(

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from edgead.errors import SettingsError
-from edgead.site.load import load_site
+from edgead.line.site.load import load_site
 
 NO_HOSTS = {"empty_label": "a..b", "label_of_80": "a" * 80, "leading_dot": ".plc", "nul": "plc\0", "newline": "p\nlc"}
 KINDS = ("modbus", "mqtt", "webhook")

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("onnx", reason="RELOADS IN A REQUEST NOT TESTED: the small models need onnx")
 from small_daemon import small_daemon, write_model
 
-from edgead.daemon.pipeline import Pipeline
+from edgead.line.daemon.pipeline import Pipeline
 from edgead.sinks.queued import QueuedSink
 from edgead.sources.supervised import SupervisedCamera
 

@@ -14,9 +14,9 @@ pytest.importorskip("onnx", reason="RELOADS NOT TESTED: the small models need on
 from patience import PROGRAM_S, wait_for
 from small_daemon import Models, small_daemon, write_images, write_model
 
-from edgead.daemon.pipeline import Pipeline
-from edgead.daemon.supervisor import Supervisor
-from edgead.site.users import User, hash_secret, write_users
+from edgead.line.daemon.pipeline import Pipeline
+from edgead.line.daemon.supervisor import Supervisor
+from edgead.line.site.users import User, hash_secret, write_users
 
 CONVEYOR = {"uri": "synthetic:?rate=40&count=6&repeat=1"}
 
@@ -130,7 +130,7 @@ def test_a_reload_that_changes_nothing_while_a_model_is_loaded_alarms_nobody(onc
 
 
 def test_of_reloads_that_come_while_a_model_is_loaded_the_last_one_counts(once, tmp_path, models, monkeypatch):
-    monkeypatch.setattr("edgead.daemon.reload._FOLLOW_S", 0.1)
+    monkeypatch.setattr("edgead.line.daemon.reload._FOLLOW_S", 0.1)
     site = site_of(write_model(once, tmp_path / "first"))
     held = models.hold("second")
     with small_daemon(tmp_path, site, models) as daemon:

@@ -7,9 +7,9 @@ import logging
 
 import pytest
 
-from edgead.daemon.logs import JsonLines
-from edgead.site.load import resolved
-from edgead.site.schema import Site
+from edgead.line.daemon.logs import JsonLines
+from edgead.line.site.load import resolved
+from edgead.line.site.schema import Site
 from edgead.sources import SourceError, open_source
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from edgead.cli import app
 from edgead.errors import EdgeadError
-from edgead.site.load import load_site, resolved
-from edgead.site.schema import Site
+from edgead.line.site.load import load_site, resolved
+from edgead.line.site.schema import Site
 
 GOOD = {
     "cameras": {"conveyor": {"uri": "synthetic:?rate=20", "health": {"every_s": 1.0}}},
@@ -159,7 +159,7 @@ def test_a_daemon_that_reads_it_goes_on_judging(name, daemon):
 @pytest.mark.slow
 def test_a_model_that_is_loaded_for_ever_holds_up_no_signal(trained_model, tmp_path):
     hangs = (
-        "import time\nfrom edgead.daemon import reload\nfrom edgead.daemon.active_model import ActiveModel\n"
+        "import time\nfrom edgead.line.daemon import reload\nfrom edgead.line.daemon.active_model import ActiveModel\n"
         "reload._FOLLOW_S = 1.0\n"
         "ActiveModel.swap = lambda slot, model, record: time.sleep(600)\n"
     )
@@ -184,7 +184,7 @@ def test_the_service_manager_gets_its_signs_while_a_reload_hangs(trained_model, 
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(90)
         environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1500000"}
-        hangs = "import time, sys\nfrom edgead.daemon import run\nrun.Daemon._reload = lambda daemon: time.sleep(600)\n"
+        hangs = "import time, sys\nfrom edgead.line.daemon import run\nrun.Daemon._reload = lambda daemon: time.sleep(600)\n"
         site = make_site(trained_model, limits={"drain_s": 1.5})
         with started(tmp_path, site, code=hangs + START, environment=environment) as daemon:
             daemon.wait_state("running")

@@ -10,8 +10,8 @@ pytest.importorskip("onnx", reason="SLOW MODELS NOT TESTED: the small models nee
 from patience import wait_for
 from small_daemon import Models, small_daemon, write_model
 
-from edgead.daemon import alarms
 from edgead.detector import Session
+from edgead.line.daemon import alarms
 
 
 @pytest.mark.parametrize("every", [True, False], ids=["every frame", "one in an interval"])

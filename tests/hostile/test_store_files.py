@@ -17,11 +17,11 @@ from daemons import START, make_site, started, write_site
 from test_drift import calibration, verdict
 from verdicts import Line
 
-from edgead.daemon.drift import ModelDrift
-from edgead.drift import DriftSection, DriftWatch
-from edgead.evidence import EvidenceError, EvidenceStore
-from edgead.evidence.settings import StoreSection
 from edgead.files.folder_lock import FolderLock, HeldFolderError
+from edgead.line.daemon.drift import ModelDrift
+from edgead.line.drift import DriftSection, DriftWatch
+from edgead.line.evidence import EvidenceError, EvidenceStore
+from edgead.line.evidence.settings import StoreSection
 
 
 def test_a_folder_is_held_by_one_and_the_other_is_refused_by_name(tmp_path):

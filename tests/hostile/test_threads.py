@@ -19,17 +19,17 @@ from patience import wait_for
 from started_threads import started_threads
 
 import edgead
-from edgead.daemon import pipeline as pipelines
-from edgead.daemon.broadcast import VerdictFeed
-from edgead.daemon.judging import Judging
-from edgead.daemon.notices import Notices
-from edgead.daemon.site_runtime import SiteRuntime
-from edgead.evidence.image_keeper import ImageKeeper
-from edgead.evidence.rows import RowWriter
-from edgead.evidence.upkeep import Upkeep
+from edgead.line.daemon import pipeline as pipelines
+from edgead.line.daemon.broadcast import VerdictFeed
+from edgead.line.daemon.judging import Judging
+from edgead.line.daemon.notices import Notices
+from edgead.line.daemon.site_runtime import SiteRuntime
+from edgead.line.evidence.image_keeper import ImageKeeper
+from edgead.line.evidence.rows import RowWriter
+from edgead.line.evidence.upkeep import Upkeep
+from edgead.line.web import events
 from edgead.sinks.jsonl import JsonlSink
 from edgead.sources.supervised import SupervisedCamera
-from edgead.web import events
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def test_a_thread_that_fails_is_seen_and_comes_back(name, tmp_path, monkeypatch,
         return await original(*arguments, **named)
 
     monkeypatch.setattr(threading, "excepthook", lambda dead: None)  # pytest's own takes it for a failure of the test
-    monkeypatch.setattr("edgead.evidence.upkeep._RETENTION_EVERY_S", 0.5)
+    monkeypatch.setattr("edgead.line.evidence.upkeep._RETENTION_EVERY_S", 0.5)
     monkeypatch.setattr(kill.owner, kill.method, failing_later if name == "http" else failing)
     with running(tmp_path, monkeypatch) as daemon:
         killing.set()
@@ -205,7 +205,7 @@ def test_what_hangs_is_a_fault_and_no_sign_of_life(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Slot, "step", slow)
     monkeypatch.setattr(pipelines, "_SILENT_S", 1.0)
-    monkeypatch.setattr("edgead.daemon.run._HUNG_S", 1.5)
+    monkeypatch.setattr("edgead.line.daemon.run._HUNG_S", 1.5)
     alive = []
     with running(tmp_path, monkeypatch) as daemon:
         monkeypatch.setattr(daemon.daemon._notifier, "alive", lambda: alive.append(time.monotonic()))

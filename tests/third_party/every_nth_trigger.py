@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgead.triggers import TriggerOptions, register
+from edgead.line.triggers import TriggerOptions, register
 from edgead.types import Frame
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgead.evidence.records import Records
+    from edgead.line.evidence.records import Records
     from edgead.types import Opinion
 
 _PAGE = 1000
@@ -71,8 +71,8 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
     EvidenceError
         It cannot be read.
     """
-    from edgead.evidence.folder import ImageFolder
-    from edgead.evidence.records import Records, opened_store
+    from edgead.line.evidence.folder import ImageFolder
+    from edgead.line.evidence.records import Records, opened_store
 
     found: dict[Opinion, list[Path]] = {"good": [], "bad": []}
     lossy = missing = 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgead.evidence.records import Records
+    from edgead.line.evidence.records import Records
 
 _PAGE = 1000
 _FRAMES = ("frame.png", "frame.tiff", "frame.jpg")  # as it was judged, where that is kept
@@ -46,8 +46,8 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     EvidenceError
         It cannot be read.
     """
-    from edgead.evidence.folder import ImageFolder
-    from edgead.evidence.records import Records, opened_store
+    from edgead.line.evidence.folder import ImageFolder
+    from edgead.line.evidence.records import Records, opened_store
 
     images, after = ImageFolder(folder / "pictures"), datetime.now(timezone.utc) - since
     with opened_store(folder, url) as access:

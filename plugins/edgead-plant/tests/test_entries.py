@@ -15,10 +15,10 @@ from started_threads import started_threads
 
 import edgead_plant
 from edgead.errors import SettingsError
+from edgead.line.site.load import load_site
+from edgead.line.triggers import TRIGGERS
 from edgead.process.installation import comes_with
 from edgead.sinks import SINKS
-from edgead.site.load import load_site
-from edgead.triggers import TRIGGERS
 
 SITE = {"cameras": {"top": {"uri": "synthetic:"}}, "pipelines": {"caps": {"camera": "top", "model": "model"}}}
 S7 = {"kind": "s7", "host": "10.0.0.20", "db": 20}
@@ -119,7 +119,7 @@ def test_naming_them_imports_no_package_of_a_protocol():
     code = """
 import sys
 from edgead.sinks import SINKS
-from edgead.triggers import TRIGGERS
+from edgead.line.triggers import TRIGGERS
 SINKS.all(), TRIGGERS.all()
 print(*{name.partition(".")[0] for name in sys.modules})
 """

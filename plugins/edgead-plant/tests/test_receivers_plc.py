@@ -81,7 +81,7 @@ def done(status):
 # Without those that are another command, as far as anybody can see.
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "flipped"])
 def test_a_trigger_whose_plc_answers_so_in_the_middle(asking_plc, kind, caplog, monkeypatch):
-    monkeypatch.setattr("edgead.triggers.plc._AGAIN_S", 0.05)
+    monkeypatch.setattr("edgead.line.triggers.plc._AGAIN_S", 0.05)
     plc = asking_plc
     plc.sequence = 0
     plc.say()

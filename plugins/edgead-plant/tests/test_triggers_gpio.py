@@ -16,8 +16,8 @@ import pytest
 from patience import MAX_S
 
 from edgead.errors import SettingsError
+from edgead.line.triggers import open_trigger
 from edgead.process.installation import plugin_command
-from edgead.triggers import open_trigger
 from edgead.types import Frame
 from edgead_plant.triggers.gpio import GpioOptions, GpioTrigger
 

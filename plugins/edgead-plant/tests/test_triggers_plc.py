@@ -13,8 +13,8 @@ from plc_servers import LogixServer, S7Server
 from pydantic import ValidationError
 from test_triggers_modbus import by_serial, judging_by
 
-from edgead.triggers.handshake import NOT_JUDGED, Command, Status
-from edgead.triggers.plc import PlcError
+from edgead.line.triggers.handshake import NOT_JUDGED, Command, Status
+from edgead.line.triggers.plc import PlcError
 from edgead.types import Part
 from edgead_plant.triggers import ethernet_ip, s7
 from edgead_plant.triggers.settled import settled
@@ -137,7 +137,7 @@ def test_a_plc_asks_and_reads_the_verdict_of_its_part(plc_of):
 
 
 def test_a_cable_that_is_pulled_ten_times_loses_and_doubles_no_part(plc_of, monkeypatch):
-    monkeypatch.setattr("edgead.triggers.plc._AGAIN_S", 0.02)
+    monkeypatch.setattr("edgead.line.triggers.plc._AGAIN_S", 0.02)
     with closing(plc_of(free_port())) as plc, closing(Cable(plc.port)) as cable:
         with judging_on(plc, by_serial, cable.port) as (trigger, judged):
             for number in range(30):

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from edgead.triggers import TriggerOptions, register
-from edgead.triggers.handshake import Command
-from edgead.triggers.plc import HandshakeOptions, PlcError, PlcTrigger, text_of
+from edgead.line.triggers import TriggerOptions, register
+from edgead.line.triggers.handshake import Command
+from edgead.line.triggers.plc import HandshakeOptions, PlcError, PlcTrigger, text_of
 from edgead_plant.ethernet_ip import LogixPlc, LogixPlcOptions, Tag
 from edgead_plant.triggers.settled import settled
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field
 
 from edgead.errors import SettingsError
+from edgead.line.triggers import TriggerOptions, register
+from edgead.line.triggers.timing import SoftwareTrigger
 from edgead.process.installation import plugin_command
-from edgead.triggers import TriggerOptions, register
-from edgead.triggers.timing import SoftwareTrigger
 from edgead.types import Frame
 
 logger = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgead.triggers import TriggerOptions, register
-from edgead.triggers.handshake import STATUS_REGISTERS, Command
-from edgead.triggers.plc import HandshakeOptions, PlcError, PlcTrigger, text_of
+from edgead.line.triggers import TriggerOptions, register
+from edgead.line.triggers.handshake import STATUS_REGISTERS, Command
+from edgead.line.triggers.plc import HandshakeOptions, PlcError, PlcTrigger, text_of
 from edgead_plant.s7 import S7Plc, S7PlcOptions
 from edgead_plant.triggers.settled import settled
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgead.triggers.handshake import Command
-from edgead.triggers.plc import PlcError
+from edgead.line.triggers.handshake import Command
+from edgead.line.triggers.plc import PlcError
 
 _MAX_LOOKS = 4
 

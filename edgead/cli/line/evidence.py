@@ -1,0 +1,243 @@
+"""Verb `evidence`: verdicts, images and production figures out of an evidence store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from edgead.cli.app import Json, StoreUrl, app, print_report
+from edgead.cli.console import stage_bars, stderr
+from edgead.errors import SettingsError
+from edgead.line.evidence.production.formats import Format
+from edgead.line.evidence.production.periods import By
+from edgead.types import DetectorDecision
+
+if TYPE_CHECKING:
+    from edgead.line.evidence.access import Access
+    from edgead.line.evidence.production.counts import Unit
+    from edgead.line.evidence.production.export import Wanted
+    from edgead.line.evidence.production.report import Printed
+
+
+ExportFormat = Literal["csv", "parquet", "jsonl", "coco"]
+
+
+class EvidenceWork(str, Enum):
+    """What is made of a store."""
+
+    export = "export"
+    report = "report"
+
+
+@app.command()
+def evidence(
+    work: Annotated[EvidenceWork, typer.Argument(help="export verdicts and images, or report counts and yield.")],
+    store: Annotated[Path, typer.Argument(help="Folder of an evidence store; a daemon may be writing it.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="<path|s3://…>",
+            help="For export: a new folder, a .zip file, or s3://BUCKET/PREFIX. For report: an .html page, or a file "
+            "for the table.",
+        ),
+    ] = None,
+    since: Annotated[
+        str,
+        typer.Option(
+            help="Start of the period: 12h, 7d or 2w before now, or a date and time such as 2026-11-18T06:00."
+        ),
+    ] = "7d",
+    until: Annotated[str | None, typer.Option(help="End of the period, written as --since; by default now.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="Only verdicts of this pipeline, or of this part of several views.")
+    ] = None,
+    decision: Annotated[
+        DetectorDecision | None, typer.Option(help="For export: only verdicts with this decision.")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="For export: only parts of this batch.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="For export: only parts of this recipe.")] = None,
+    marked: Annotated[bool, typer.Option("--marked", help="For export: only parts that a person marked.")] = False,
+    table: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="Format of the table; parquet needs the extra parquet. For export also coco: images and their defects "
+            "as annotations.",
+        ),
+    ] = "csv",
+    images: Annotated[bool, typer.Option("--images", help="For export: add the images that the store keeps.")] = False,
+    by: Annotated[By, typer.Option(help="For report: grouping of the counts.")] = "shift",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="For report: the site file that defines the shifts; by default one shift a day."
+        ),
+    ] = None,
+    store_url: StoreUrl = None,
+    json: Json = False,
+) -> None:
+    """Export verdicts with their images from an evidence store, or report its counts and yield."""
+    from edgead.line.evidence.production.export import Wanted
+    from edgead.line.evidence.records import opened_store
+
+    with opened_store(store, store_url) as access:
+        begin, end = _time(since, until, access.now())
+        if work is EvidenceWork.report:
+            _refuse(work, decision=decision, batch=batch, recipe=recipe, marked=marked, images=images)
+            if table == "coco":
+                raise SettingsError("--format coco goes with `edgead evidence export`: a report has no images")
+            found = _report(access, (begin, end), by, pipeline, config)
+            _write_report(found, None if output is None else Path(output), table)
+            print_report(_as_json(found), json, lambda: _table(found))
+            return
+        if output is None:
+            raise SettingsError(
+                "--output is missing: a new folder, a file such as -o verdicts.zip, or s3://BUCKET/PREFIX"
+            )
+        wanted = Wanted(begin, end, pipeline, decision, batch, recipe, marked)
+        report = _export(access, wanted, store if images or table == "coco" else None, table, output)
+    print_report(report, json, lambda: _sentence(report))
+
+
+def _time(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
+    begin, end = _instant("--since", since, now), now if until is None else _instant("--until", until, now)
+    if begin >= end:
+        raise SettingsError(f"--since {since} is not before {until or 'now'}")
+    return begin, end
+
+
+def _instant(option: str, text: str, now: datetime) -> datetime:
+    """Read a span before now, or a date and time; of the local clock where it names no time zone."""
+    from edgead.unlabelled.sorting.from_store import read_span
+
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return now - read_span(text)
+    except (SettingsError, OverflowError):
+        raise SettingsError(f"{option} {text!r}: write 12h, 7d or 2w, or a date and time as 2026-11-18T06:00") from None
+
+
+def _refuse(work: EvidenceWork, **given: Any) -> None:
+    for name, value in given.items():
+        if value:
+            raise SettingsError(f"--{name} does not go with `edgead evidence {work.value}`")
+
+
+def _export(access: Access, wanted: Wanted, store: Path | None, table: ExportFormat, output: str) -> dict[str, Any]:
+    from edgead.files.atomic import new_folder
+    from edgead.line.evidence.folder import ImageFolder
+    from edgead.line.evidence.production.bucket import SCHEME, Bucket
+    from edgead.line.evidence.production.coco import write_coco
+    from edgead.line.evidence.production.export import Export, export_to_zip, write_export, write_into
+
+    folder = None if store is None else ImageFolder(store / "pictures")
+    to_bucket = output.lower().startswith(SCHEME)
+    as_zip = not to_bucket and output.lower().endswith(".zip")
+    if table == "coco" and as_zip:
+        raise SettingsError(f"--output {output}: --format coco writes a folder: name a new one, or s3://BUCKET/PREFIX")
+    export = Export(access, wanted, "csv" if table == "coco" else table, folder)
+    verdicts = export.count()
+    if not verdicts:
+        raise SettingsError("there are no such verdicts: choose a longer time with --since, or fewer conditions")
+    write = write_coco if table == "coco" else write_export
+    report: dict[str, Any] = {"verdicts": verdicts}
+    with stage_bars() as progress:
+        if to_bucket:
+            bucket = Bucket(output)
+            report["with_images"] = write(export, bucket.write, progress)
+            report |= {"sent": bucket.sent, "there_already": bucket.kept}
+        elif as_zip:
+            report["with_images"] = export_to_zip(export, Path(output), progress)
+        else:
+            with new_folder(Path(output)) as draft:
+                report["with_images"] = write(export, write_into(draft), progress)
+    return {**report, "output": output}
+
+
+def _sentence(report: dict[str, Any]) -> str:
+    files = f" ({report['sent']} files sent, {report['there_already']} there already)" if "sent" in report else ""
+    return f"{report['verdicts']} verdicts, {report['with_images']} with images: {report['output']}{files}"
+
+
+def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str | None, config: Path | None) -> Printed:
+    from edgead.line.evidence.kinds import Kinds
+    from edgead.line.evidence.production.counts import QueryBudget, pipelines_of, units_of
+    from edgead.line.evidence.production.periods import within
+    from edgead.line.evidence.production.production import Orders
+    from edgead.line.evidence.production.report import Printed, Question, report
+    from edgead.line.site.load import load_site
+    from edgead.line.site.shifts import days_between, shifts_between
+
+    shifts = load_site(config).shifts if config else {}
+    if by == "order":
+        periods = Orders(access).between(*time)
+    else:
+        periods = shifts_between(*time, shifts) if by == "shift" else days_between(*time)
+    units = _chosen(units_of(access), only)
+    groups = report(access, Question(by, tuple(within(periods, *time)), units), QueryBudget())
+    kinds: Counter[str] = Counter()
+    for pipeline in [only] if only else pipelines_of(access):
+        for each in Kinds(access).counts(pipeline, since=time[0], until=time[1])["kinds"]:
+            kinds[each["kind"]] += each["count"]
+    return Printed(by, *time, groups, kinds)
+
+
+def _chosen(units: list[tuple[Unit, bool]], only: str | None) -> tuple[Unit, ...]:
+    if only is None:
+        return tuple(unit for unit, counts_once in units if counts_once)
+    found = tuple(unit for unit, _ in units if unit.name == only)
+    if not found:
+        names = ", ".join(unit.name for unit, _ in units) or "none"
+        raise SettingsError(f"--pipeline {only}: the store has no such pipeline or part, these are: {names}")
+    return found
+
+
+def _write_report(found: Printed, output: Path | None, table: Format) -> None:
+    from edgead.files.atomic import write_whole
+    from edgead.line.evidence.production.formats import encode
+    from edgead.line.evidence.production.report import COLUMNS, report_page, report_table
+
+    if output is None:
+        return
+    if output.suffix.lower() == ".html":
+        write_whole(output, report_page(found).encode())
+    else:
+        write_whole(output, b"".join(encode(table, COLUMNS, [report_table(found.groups)])))
+    stderr.print(f"written: {output}", soft_wrap=True)
+
+
+def _as_json(found: Printed) -> dict[str, Any]:
+    from edgead.line.evidence.production.report import report_table, sum_of
+
+    plain = [
+        {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+        for row in report_table(found.groups)
+    ]
+    head = {"by": found.by, "begin": found.begin.isoformat(), "end": found.end.isoformat()}
+    return {**head, "total": sum_of(found.groups).figures(), "groups": plain, "kinds": dict(found.kinds)}
+
+
+def _table(found: Printed) -> Table:
+    from edgead.line.evidence.production.counts import total
+    from edgead.line.evidence.production.report import PAGE_COLUMNS as COLUMNS
+    from edgead.line.evidence.production.report import cells, sum_of, title_of
+
+    shown = Table(title=f"by {found.by}", title_justify="left")
+    for column in COLUMNS:
+        shown.add_column(column, justify="right" if column else "left")
+    for group in found.groups:
+        shown.add_row(*cells(title_of(group), total(group.units.values())))
+    shown.add_section()
+    shown.add_row(*cells("all", sum_of(found.groups)))
+    return shown

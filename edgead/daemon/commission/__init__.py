@@ -1,6 +1,0 @@
-"""Commissioning from the page: a draft of a model for each camera, from the first good part to the model in service."""
-
-from edgead.daemon.commission.draft import DraftError
-from edgead.daemon.commission.drafts import Commissioning
-
-__all__ = ["Commissioning", "DraftError"]

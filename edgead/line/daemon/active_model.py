@@ -1,0 +1,555 @@
+"""The models in service: each tested before it judges, exchanged between two frames, and the one before it kept.
+
+A part's recipe chooses which model judges it; no other does so without a word.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.limits import Limits
+from edgead.artifact.roll_back import bring_back
+from edgead.artifact.versions import restore_missing
+from edgead.detector import Detector, Measurement, Session
+from edgead.errors import EdgeadError, SettingsError
+from edgead.images.likeness import Misfit
+from edgead.images.pairs import judged_of
+from edgead.line.daemon.self_test import SelfTest, golden_images, self_test, too_late
+from edgead.line.daemon.thresholds import (
+    GoodScores,
+    KeptThresholds,
+    PipelineThresholds,
+    Thresholds,
+    doubts_of,
+    good_scores_of,
+    thresholds_of,
+)
+from edgead.line.drift import DriftSection, DriftWatch
+from edgead.line.site.part_naming import RecipeSection
+from edgead.line.site.schema import PipelineSection
+from edgead.process import memory
+from edgead.types import Frame, Verdict
+
+logger = logging.getLogger(__name__)
+
+_CLOSE_S = 0.3
+# How long small changes wait for another one; who asks holds one of the few threads that the page has.
+PATIENCE_S = 0.5
+
+
+class InService:
+    """The place of a pipeline's detector; `step` is the pipeline's, everything else may come from any thread.
+
+    Parameters
+    ----------
+    pipeline : str
+        Its name, for what is reported.
+    """
+
+    def __init__(self, pipeline: str):
+        self._pipeline = pipeline
+        self._detector: Detector | None = None
+        self._session: Session | None = None  # of the detector, once it has seen a frame
+        self._using = threading.Lock()  # held for one image at most
+
+    @property
+    def detector(self) -> Detector | None:
+        return self._detector
+
+    def require(self) -> Detector:
+        """Give the detector; raises SettingsError where there is none."""
+        if self._detector is None:
+            raise SettingsError(f"{self._pipeline}: no model is in service")
+        return self._detector
+
+    def exchange(self, new: Detector | None) -> Detector | None:
+        """Let another detector, or none, judge from the next frame on; returns the one before, still open."""
+        with self._using:
+            old, self._detector, self._session = self._detector, new, None
+        return old
+
+    def misfit(self, frame: Frame) -> Misfit | None:
+        """In what a frame's size differs from those learnt; see `edgead.detector.golden_likeness.FormatCheck`."""
+        detector = self._detector
+        return None if detector is None else detector.format_check.misfit(frame.image.shape)
+
+    def step(self, frame: Frame) -> Verdict | None:
+        """Judge the next frame, as `Session.step`."""
+        with self._using:
+            if self._session is None:
+                self._session = self.require().session()
+            return self._session.step(frame)
+
+    def shown(self, frame: Frame) -> Frame:
+        """Give a frame as it is drawn and kept; see `Detector.shown`."""
+        detector = self._detector
+        return frame if detector is None else detector.shown(frame)
+
+    def measure(self, image: np.ndarray) -> Measurement:
+        """Score an image between two frames, as `Detector.measure`."""
+        with self._using:
+            return self.require().measure(image)
+
+
+class SlotBusyError(SettingsError):
+    """What was asked for has not been tried: another change is under way."""
+
+
+def named(model: Path, sha256: str) -> str:
+    """Name a model for the record of changes: by its path, and by its hash where that is known, as verdicts do."""
+    return f"{model} ({sha256[:16]})" if sha256 else str(model)
+
+
+class ActiveModel:
+    """Holds one detector for one pipeline; `step` is the pipeline's, everything else may come from any thread.
+
+    Parameters
+    ----------
+    pipeline : str
+        Name of the pipeline.
+    section : PipelineSection
+    kept : KeptThresholds
+    threads : int, optional
+        Threads of the network, where the section says nothing.
+    accept : callable
+        Raises where the site does not let a model in.
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        section: PipelineSection,
+        kept: KeptThresholds,
+        *,
+        threads: int | None = None,
+        accept: Callable[[Artifact], None] = lambda artifact: None,
+    ):
+        self.path = section.model
+        self._pipeline, self._section, self._accept = pipeline, section, accept
+        self._thresholds = PipelineThresholds(pipeline, kept)
+        self._threads = section.threads or len(section.realtime.cores) or threads
+        self._in_service = InService(pipeline)
+        self._previous: Detector | None = None
+        self._changing = threading.RLock()  # one change at a time
+        self._closed = False
+
+    @property
+    def model(self) -> str:
+        """Hash of the manifest of the model in service; empty before there is one."""
+        detector = self._in_service.detector
+        return detector.manifest.manifest_sha256 if detector else ""
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        detector = self._in_service.detector
+        return thresholds_of(detector) if detector else None
+
+    def good_scores(self) -> GoodScores:
+        """Read what the thresholds of the model in service come from; raises SettingsError where there is none."""
+        return good_scores_of(self._in_service.require())
+
+    def doubts(self, given: Limits, bad: Sequence[float]) -> list[str]:
+        """Say why limits may be blind for the model in service; see `edgead.line.daemon.thresholds.doubts_of`."""
+        return doubts_of(self._in_service.require(), given, bad)
+
+    @property
+    def can_roll_back(self) -> bool:
+        return self._previous is not None
+
+    def take_superseded(self) -> tuple[Thresholds, Thresholds] | None:
+        """Give, once, the thresholds of a person and those of the model, changed since, that are in force instead."""
+        return self._thresholds.take_superseded()
+
+    def load(self) -> None:
+        """Load and test the model again, as at the start; one that is missing is put back from its newest version.
+
+        Raises
+        ------
+        EdgeadError
+            A model that cannot be used, or that fails its self-test: nothing is in service then.
+        """
+        with self.changing(None):
+            old = self._in_service.exchange(None)
+            if old is not None:
+                old.close()
+            self.restore_missing(self.path)
+            new = self._tested(self.path)
+            late = too_late(new, self._section.budget_ms)
+            if late:  # it judges all the same: every verdict is counted as late, which is better than none
+                logger.warning(f"{self._pipeline}: {late}", extra={"pipeline": self._pipeline})
+            self._in_service.exchange(new)
+            memory.give_back()
+
+    def restore_missing(self, model: Path) -> None:
+        """Put a model that is missing back from its newest version, and say so.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be put back.
+        """
+        try:
+            found = restore_missing(model)
+        except OSError as error:
+            raise SettingsError(
+                f"{model} is missing, and its newest version cannot be put back: {error.strerror}"
+            ) from error
+        if found is not None:
+            text = "%s: %s was missing, as where a program is ended while it replaces a model: %s is in its place"
+            logger.warning(text, self._pipeline, model, found, extra={"pipeline": self._pipeline})
+
+    def step(self, frame: Frame) -> Verdict | None:
+        """Judge the next frame, as `Session.step`; another model begins with the next frame as if it were the first."""
+        return self._in_service.step(frame)
+
+    def shown(self, frame: Frame) -> Frame:
+        """Give a frame as it is drawn and kept; see `Detector.shown`."""
+        return self._in_service.shown(frame)
+
+    def misfit(self, frame: Frame) -> Misfit | None:
+        """In what the size of a frame differs from those that the model in service learnt; None where it fits."""
+        return self._in_service.misfit(frame)
+
+    def has_learnt(self, frame: Frame, data: bytes) -> bool:
+        """Whether the model in service has learnt from a frame, which came as the bytes of a file."""
+        return self._in_service.require().learnt_images.has(data, judged_of(frame))
+
+    @property
+    def keeps_depth(self) -> bool:
+        """Whether the model in service reads values of 16 bits or floats, and not 8-bit images."""
+        detector = self._in_service.detector
+        return detector is not None and detector.manifest.preprocessing.keeps_depth
+
+    def self_test(self) -> SelfTest:
+        """Test the detector in service on its golden images; frames are judged between them.
+
+        Raises
+        ------
+        EdgeadError
+            No model is in service, one is being exchanged, or its files are no longer what was written.
+        """
+        with self.changing(PATIENCE_S):
+            return self_test(self._in_service.require(), self._in_service.measure)
+
+    def golden(self) -> tuple[np.ndarray, ...]:
+        """Read the golden images of the model in service, uint8 BGR; none where they cannot be read.
+
+        None of a model that keeps depth either: what its camera gives has another brightness than what is shown.
+        """
+        return () if self.keeps_depth else golden_images(self._in_service.require())
+
+    def drift_watch(self, section: DriftSection) -> DriftWatch:
+        """Make a watch that compares parts with those that the model in service was calibrated on.
+
+        Raises
+        ------
+        SettingsError
+            The model does not know their scores, or they do not fit the section.
+        """
+        detector = self._in_service.require()
+        limits = detector.graph.calibration
+        if limits is None or not limits.scores:
+            raise SettingsError(
+                f"{detector.artifact.path} has no scores of good parts to compare with: run `edgead calibrate` with "
+                "good images"
+            )
+        if detector.manifest.head.in_order:
+            raise SettingsError("each frame follows from the one before, and the watch is for parts that do not")
+        return DriftWatch(limits, golden_images(detector), section, views=detector.manifest.views)
+
+    def swap(self, model: Path, record: Callable[[str], object] = lambda model: None) -> None:
+        """Load another model beside the one in service, test it, and let it judge from the next frame on.
+
+        Parameters
+        ----------
+        model : Path
+        record : callable
+            Receives what `named` it is once it is tested, before it judges; what that raises refuses it.
+
+        Raises
+        ------
+        EdgeadError
+            A model that cannot be used or is too slow for `budget_ms`, or another exchange is under way: the one in
+            service goes on.
+        """
+        with self.changing():
+            new = self._in_time(self._tested(model))
+            try:
+                record(named(model, new.manifest.manifest_sha256))
+            except BaseException:
+                new.close()
+                raise
+            oldest = self._previous
+            self._previous = self._in_service.exchange(new)
+            self.path = model
+            if oldest is not None:
+                oldest.close()
+            memory.give_back()
+
+    def roll_back(self, record: Callable[[str], object] = lambda model: None) -> None:
+        """Let the model before this one judge again; the two change places.
+
+        Parameters
+        ----------
+        record : callable
+            As that of `swap`.
+
+        Raises
+        ------
+        SettingsError
+            There was no other model since the start, an exchange is under way, or the earlier model was taught where it
+            lies and its version cannot be put back there.
+        EdgeadError
+            The site does not let that one in.
+        """
+        with self.changing():
+            if self._previous is None:
+                raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
+            self._accept(self._previous.artifact)
+            record(named(self._previous.artifact.path, self._previous.manifest.manifest_sha256))
+            bring_back(self._previous.artifact.path, self._previous.manifest.manifest_sha256)
+            self._previous = self._in_service.exchange(self._previous)
+            self.path = self._in_service.require().artifact.path
+
+    def check_accepted(self, there: Artifact | None = None) -> None:
+        """Ask again whether the site lets the model in service in; it goes on in any case.
+
+        Parameters
+        ----------
+        there : Artifact, optional
+            The same as it lies on the disk now, where others may have signed it since.
+
+        Raises
+        ------
+        EdgeadError
+            It does not, any more.
+        """
+        detector = self._in_service.detector
+        if detector is None:
+            return
+        if there is not None:
+            detector.artifact.signatures = there.signatures
+        self._accept(detector.artifact)
+
+    def give_up(self) -> str:
+        """Go back to the model before this one, which has failed, and name it; the slot is loaded again from it."""
+        with self.changing():
+            if self._previous is None:
+                return named(self.path, self.model)
+            now = named(self._previous.artifact.path, self._previous.manifest.manifest_sha256)
+            self.path = self._previous.artifact.path
+            try:
+                bring_back(self.path, self._previous.manifest.manifest_sha256)
+            except SettingsError as error:
+                logger.error("%s: %s", self._pipeline, error, extra={"pipeline": self._pipeline})
+            self._previous.close()
+            self._previous = None
+            return now
+
+    def require_thresholds(self) -> Thresholds:
+        """Give the thresholds in force; raises SettingsError where there is no model."""
+        return thresholds_of(self._in_service.require())
+
+    def set_thresholds(self, thresholds: Thresholds) -> None:
+        """Judge by these from the next frame on, also after a restart.
+
+        Raises
+        ------
+        SettingsError
+            They cannot be kept, no model is in service, or one is being exchanged; nothing changes then.
+        """
+        with self.changing(PATIENCE_S):
+            self._thresholds.set(self._in_service.require(), thresholds)
+
+    def carry_thresholds(self, taught: Artifact) -> None:
+        """Let what a person set hold for a model that the one in service was taught to; see `PipelineThresholds`.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be kept, or no model is in service.
+        """
+        self._thresholds.carry(self._in_service.require(), taught)
+
+    def judge_by(self, limits: Limits) -> None:
+        """Judge by thresholds of the site file from the next frame on; they are not kept, the file has them.
+
+        Raises
+        ------
+        SettingsError
+            No model is in service.
+        """
+        self._in_service.require().set_thresholds(**limits.values())
+
+    def close(self) -> None:
+        """Release the models; while another change is under way that is done at its end, for which nobody waits."""
+        self._closed = True
+        if self._changing.acquire(timeout=_CLOSE_S):
+            self._end_change()
+
+    @contextmanager
+    def changing(self, within_s: float | None = 0) -> Iterator[None]:
+        """Keep other changes away for the time of a block; None waits for the one under way, however long it takes.
+
+        Raises
+        ------
+        SlotBusyError
+            Another one is under way, and did not end in time.
+        SettingsError
+            The slot was closed.
+        """
+        if not self._changing.acquire(timeout=-1 if within_s is None else within_s):
+            raise SlotBusyError(
+                f"{self._pipeline}: its model is being exchanged or tested: try again when that has ended"
+            )
+        try:
+            if self._closed:
+                raise SettingsError(f"{self._pipeline}: has ended, and takes no model any more")
+            yield
+        finally:
+            self._end_change()
+
+    def _end_change(self) -> None:
+        try:
+            if self._closed:
+                for detector in (self._in_service.exchange(None), self._previous):
+                    if detector is not None:
+                        detector.close()
+                self._previous = None
+        finally:
+            self._changing.release()
+
+    def _tested(self, path: Path) -> Detector:
+        detector = Detector.load(
+            path,
+            runtime=self._section.runtime,
+            precision=self._section.precision,
+            threads=self._threads,
+            accept=self._accept,
+        )
+        try:
+            self._section.check_model(detector.artifact)
+            self_test(detector).require()
+            self._thresholds.apply(detector)
+            _ = detector.format_check.known, detector.learnt_images.known  # read now, and not while a frame waits
+        except BaseException:
+            detector.close()
+            raise
+        return detector
+
+    def _in_time(self, detector: Detector) -> Detector:
+        late = too_late(detector, self._section.budget_ms)
+        if late:
+            detector.close()
+            raise SettingsError(f"{self._pipeline}: {late}")
+        return detector
+
+
+class Recipes:
+    """Judges each frame by the model of its part's recipe, and one whose part names none by the pipeline's own.
+
+    All models are loaded and tested before the first frame, and each keeps its own memory of its frames, so that a
+    change of recipe costs no time.
+
+    Parameters
+    ----------
+    pipeline : str
+    section : PipelineSection
+    own : ActiveModel
+        Of the pipeline itself; loaded, steered and closed elsewhere.
+    kept : KeptThresholds
+    threads : int, optional
+        Threads of each network, where the section says nothing.
+    accept : callable
+        Raises where the site does not let a model in.
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        section: PipelineSection,
+        own: ActiveModel,
+        kept: KeptThresholds,
+        *,
+        threads: int | None = None,
+        accept: Callable[[Artifact], None] = lambda artifact: None,
+    ):
+        self._section = section
+        self._of_recipes = {
+            name: ActiveModel(f"{pipeline}/{name}", _as_pipeline(section, recipe), kept, threads=threads, accept=accept)
+            for name, recipe in section.recipes.items()
+        }
+        self.slots: Mapping[str, ActiveModel] = {"": own, **self._of_recipes}
+        """By recipe; "" is the pipeline's own."""
+
+    def load(self) -> None:
+        """Load and test the models of all recipes.
+
+        Raises
+        ------
+        EdgeadError
+            One cannot be used; its recipe is named.
+        """
+        for name, slot in self._of_recipes.items():
+            try:
+                slot.load()
+                recipe = self._section.recipes[name]
+                if recipe.thresholds is not None:
+                    slot.judge_by(recipe.thresholds)
+            except EdgeadError as error:
+                raise SettingsError(f"recipe {name}: {error}") from error
+
+    def step(self, frame: Frame) -> Verdict | None:
+        """Judge a frame, as `ActiveModel.step`.
+
+        Raises
+        ------
+        SettingsError
+            Its part asks for a recipe that there is not, and no other model may judge it.
+        """
+        recipe = self.recipe_of(frame)
+        if recipe is not None:
+            return self.slots[recipe].step(frame)
+        if self._section.unknown_recipe == "fault":
+            raise SettingsError(f"its part asks for an unknown recipe, known are {', '.join(self._of_recipes)}")
+        verdict = self.slots[""].step(frame)
+        if verdict is None or verdict.decision != "ok":
+            return verdict
+        return replace(verdict, decision="review")
+
+    def shown(self, frame: Frame) -> Frame:
+        """Give a frame as it is drawn and kept by the model that judges it; see `Detector.shown`."""
+        return self.slots[self.recipe_of(frame) or ""].shown(frame)
+
+    def misfit(self, frame: Frame) -> Misfit | None:
+        """In what the size of a frame differs from those that the model which judges it learnt."""
+        return self.slots[self.recipe_of(frame) or ""].misfit(frame)
+
+    def has_learnt(self, frame: Frame, data: bytes) -> bool:
+        """Whether the model that judges a frame has learnt from it; see `ActiveModel`."""
+        return self.slots[self.recipe_of(frame) or ""].has_learnt(frame, data)
+
+    def recipe_of(self, frame: Frame) -> str | None:
+        """The name in `slots` of the model that a frame's product has; None where it has none."""
+        recipe = frame.part.recipe if self._of_recipes else ""  # without models recipes are words for the record
+        return recipe if recipe in self.slots else None
+
+    def golden(self) -> list[np.ndarray]:
+        """Read the golden images of every model in service, the pipeline's own among them; uint8 BGR."""
+        return [image for slot in self.slots.values() if slot.model for image in slot.golden()]
+
+    def close(self) -> None:
+        for slot in self._of_recipes.values():
+            slot.close()
+
+
+def _as_pipeline(section: PipelineSection, recipe: RecipeSection) -> PipelineSection:
+    return section.model_copy(update={"model": recipe.model, "recipes": {}})

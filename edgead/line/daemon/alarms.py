@@ -1,0 +1,243 @@
+"""Alarms of a pipeline: what its verdicts say together, each with hysteresis, so that it does not flicker."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from edgead.line.site.alarms import AlarmsSection
+from edgead.serialization.notice import KINDS, About, NoticeKey, NoticeKind, Severity
+from edgead.types import FAULT
+
+_BAD = ("reject", FAULT)
+OF_VERDICTS: tuple[NoticeKind, ...] = ("rejects_in_a_row", "yield_below")
+"""Kinds of alarms that a verdict raises and resolves."""
+AT_ONCE: tuple[NoticeKind, ...] = ("no_part", "frame_format")
+"""Kinds of alarms that have a hysteresis of their own, and do not wait for `settle_s`."""
+ALARMS: tuple[NoticeKind, ...] = (*OF_VERDICTS, *AT_ONCE, "not_inspected")
+
+_WINDOW_S = 60.0
+# What a reload or a disk costs once is no alarm.
+_LEAST_S, _FEWEST_FRAMES = 10.0, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that stands now; see `Notice`."""
+
+    kind: NoticeKind
+    name: str
+    text: str
+    severity: Severity
+    value: float | None = None
+    limit: float | None = None
+
+    @property
+    def key(self) -> NoticeKey:
+        return self.kind, self.name
+
+    @property
+    def about(self) -> About:
+        return KINDS[self.kind][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What stands from now on; with None for a finding, what no longer does."""
+
+    key: NoticeKey
+    finding: Finding | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCounts:
+    """Frames of a pipeline since it was made: judged, of these later than its budget, and wanted but not judged."""
+
+    judged: int
+    late: int
+    missed: int
+
+
+class AlarmWatch:
+    """Watches one pipeline; `add` is its thread's, `no_part` and `not_inspected` those of who looks now and then.
+
+    Parameters
+    ----------
+    pipeline : str
+    section : AlarmsSection
+    standing : collection of str
+        Kinds of alarms that stand already, as after a restart.
+    clock : callable
+        Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        pipeline: str,
+        section: AlarmsSection,
+        standing: Collection[NoticeKind] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._pipeline, self._section, self._clock = pipeline, section, clock
+        self._row = _Row(section.rejects_in_a_row, "rejects_in_a_row" in standing)
+        self._yield = _Yield(section.yield_below, section.of, "yield_below" in standing)
+        self._frames = _NotInspected(section.not_inspected_above)
+        self._part_s = clock()
+
+    @property
+    def kinds(self) -> frozenset[NoticeKind]:
+        """Which alarms may be raised."""
+        return frozenset(kind for kind, limit in self._limits.items() if limit is not None)
+
+    def add(self, decision: str) -> tuple[Change, ...]:
+        """Take the decision of the next part; gives what it changes, which is nothing nearly always."""
+        self._part_s = self._clock()
+        bad = decision in _BAD
+        in_row, in_yield = self._row.add(bad), self._yield.add(bad)
+        if not (in_row or in_yield):
+            return ()
+        changes = []
+        if in_row:
+            changes.append(self._change("rejects_in_a_row", self._row.stands, self._row.found()))
+        if in_yield:
+            changes.append(self._change("yield_below", self._yield.stands, self._yield.found()))
+        return tuple(changes)
+
+    def no_part(self, *, running: bool) -> Finding | None:
+        """Find out whether no part has come for too long; the time counts only while the pipeline runs."""
+        limit_s, now_s = self._section.no_part_for_s, self._clock()
+        if not running:
+            self._part_s = now_s
+        silent_s = now_s - self._part_s
+        if limit_s is None or silent_s < limit_s:
+            return None
+        return self._finding("no_part", (f"no part for {limit_s:g} s", round(silent_s, 1)))
+
+    def not_inspected(self, counts: FrameCounts | None) -> Finding | None:
+        """Find out whether too many frames got no verdict in time; without counts the pipeline does not run.
+
+        `knows_frames` says whether there have been enough of them to tell.
+        """
+        self._frames.look(self._clock(), counts)
+        return self._finding("not_inspected", self._frames.found()) if self._frames.stands else None
+
+    @property
+    def knows_frames(self) -> bool:
+        return self._frames.known
+
+    def _change(self, kind: NoticeKind, stands: bool, found: tuple[str, float]) -> Change:
+        return Change((kind, self._pipeline), self._finding(kind, found) if stands else None)
+
+    def _finding(self, kind: NoticeKind, found: tuple[str, float]) -> Finding:
+        severity: Severity = KINDS[kind][1][0]
+        if kind == "not_inspected" and found[1] > 10 * self._frames.above:
+            severity = "critical"
+        return Finding(kind, self._pipeline, found[0], severity, found[1], self._limits[kind])
+
+    @property
+    def _limits(self) -> dict[NoticeKind, float | None]:
+        section = self._section
+        return {
+            "rejects_in_a_row": section.rejects_in_a_row,
+            "yield_below": section.yield_below,
+            "no_part": section.no_part_for_s,
+            "not_inspected": section.not_inspected_above,
+        }
+
+
+class _Row:
+    """Stands once `most` parts in a row were bad, and until as many in a row were not."""
+
+    def __init__(self, most: int | None, stands: bool):
+        self.stands = stands
+        self._most, self._count = most, 0
+
+    def add(self, bad: bool) -> bool:
+        """Take the next part; whether that changes what stands."""
+        if self._most is None:
+            return False
+        self._count = 0 if bad is self.stands else self._count + 1
+        if self._count < self._most:
+            return False
+        self.stands, self._count = not self.stands, 0
+        return True
+
+    def found(self) -> tuple[str, float]:
+        text = f"{self._most} parts in a row were rejected: is it the right model for this part?"
+        return text, float(self._most or 0)
+
+
+class _Yield:
+    """Stands once more of the newest parts were bad than may be, and until at most half as many are.
+
+    Parts that have not come yet count as good, so that it needs no full window to stand; to be resolved it does.
+    """
+
+    def __init__(self, below: float | None, of: int, stands: bool):
+        self.stands = stands
+        self._below = below
+        self._most = round(of * (100 - (below or 0)) / 100, 9)
+        self._window: deque[bool] = deque(maxlen=of)
+        self._bad = 0
+
+    def add(self, bad: bool) -> bool:
+        """Take the next part; whether that changes what stands."""
+        if self._below is None:
+            return False
+        window = self._window
+        full = len(window) == window.maxlen
+        self._bad += bad - (full and window[0])
+        window.append(bad)
+        changes = full and self._bad <= self._most / 2 if self.stands else self._bad > self._most
+        if changes:
+            self.stands = not self.stands
+        return changes
+
+    def found(self) -> tuple[str, float]:
+        parts = len(self._window)
+        value = 100 * (parts - self._bad) / parts
+        return f"{self._bad} of the last {parts} parts were rejected: yield {value:.1f} %", round(value, 2)
+
+
+class _NotInspected:
+    """Stands once more of the last minute's frames than may be got no verdict in time, and until at most half do."""
+
+    def __init__(self, above: float | None):
+        self.stands = self.known = False
+        self.above = above or 0.0
+        self._watched = above is not None
+        self._looks: deque[tuple[float, FrameCounts]] = deque()
+        self._frames = self._late = self._missed = 0
+
+    def look(self, now_s: float, counts: FrameCounts | None) -> None:
+        """Take the counts of now; None while the pipeline does not run: its minute begins with the next ones."""
+        looks = self._looks
+        if counts is None or (looks and counts.judged < looks[-1][1].judged):  # or it was made again
+            looks.clear()
+            self.stands = self.known = False
+        if counts is None or not self._watched:
+            return
+        looks.append((now_s, counts))
+        while len(looks) > 1 and looks[1][0] <= now_s - _WINDOW_S:
+            looks.popleft()
+        since_s, then = looks[0]
+        self._late, self._missed = counts.late - then.late, counts.missed - then.missed
+        self._frames = counts.judged - then.judged + self._missed
+        self.known = now_s - since_s >= _LEAST_S
+        most = self.above / 2 if self.stands else self.above
+        few = not self.stands and self._late + self._missed < _FEWEST_FRAMES
+        self.stands = self.known and not few and self._share > most
+
+    @property
+    def _share(self) -> float:
+        return 100 * (self._late + self._missed) / self._frames if self._frames else 0.0
+
+    def found(self) -> tuple[str, float]:
+        text = (
+            f"{self._late + self._missed} of the last minute's {self._frames} frames had no verdict in time "
+            f"({self._missed} were not judged, {self._late} were late): a faster preset, int8 or a slower line helps"
+        )
+        return text, round(self._share, 2)

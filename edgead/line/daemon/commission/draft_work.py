@@ -1,0 +1,580 @@
+"""Work at the draft of one camera: collecting good parts beside the line, and learning in a process.
+
+Who may do what meanwhile is decided here, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from edgead.errors import EdgeadError
+from edgead.images.files import ImageError, as_bgr, decode_image
+from edgead.line.daemon.commission.draft import (
+    FEWEST_IMAGES,
+    LEARNT,
+    Draft,
+    DraftError,
+    DraftSettings,
+    Row,
+    order_of,
+    rates_of,
+)
+from edgead.line.site.schema import Site, current
+from edgead.process.restarting_thread import RestartingThread
+from edgead.serialization.notice import News, Notice
+from edgead.sources import is_on_demand
+from edgead.types import Frame
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["off", "trigger", "interval"]
+
+_POLL_S = 0.2
+_LOW_PRIORITY = 15
+_REAP_S = 5.0
+# Longer than any stage takes for a step where it has a core.
+_NO_STEP_S = 60.0
+MODEL, MAPS, RESULT = "model", "maps", "result.json"
+
+
+class Line(Protocol):
+    """Where frames come from."""
+
+    def newest(self) -> Frame | None:
+        """Give the newest frame of the camera."""
+        ...
+
+    def judged(self) -> queue.Queue[News]:
+        """Give a queue that gets what all pipelines judge from now on."""
+        ...
+
+    def is_of_camera(self, pipeline: str) -> bool:
+        """Whether a pipeline judges the camera's frames."""
+        ...
+
+
+def give_way() -> None:
+    """Let the threads that judge run before this one; Linux schedules threads one by one."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+
+
+class Collector:
+    """Takes frames in a thread of its own until it is stopped or `take` wants no more.
+
+    Parameters
+    ----------
+    line : Line
+    take : callable
+        Gets a frame; False ends the collecting.
+    every_s : float, optional
+        One frame in each such time; by default those that a pipeline of the camera judges.
+    """
+
+    def __init__(self, line: Line, take: Callable[[Frame], bool], every_s: float | None):
+        self._line, self._take, self.every_s = line, take, every_s
+        self._stop = threading.Event()
+        self._thread = RestartingThread("collect", self._run)
+        self._thread.start()
+
+    @property
+    def mode(self) -> Mode:
+        return "trigger" if self.every_s is None else "interval"
+
+    def stop(self, within_s: float = 2.0) -> None:
+        """Take no further frame."""
+        self._stop.set()
+        self._thread.join(within_s)
+
+    def _run(self) -> None:
+        give_way()
+        frames = self._judged() if self.every_s is None else self._timed(self.every_s)
+        for frame in frames:
+            if not self._take(frame):
+                return
+
+    def _timed(self, every_s: float) -> Iterator[Frame]:
+        last = None
+        while not self._stop.is_set():
+            frame = self._line.newest()
+            if frame is not None and frame is not last:
+                last = frame
+                yield frame
+            self._stop.wait(every_s)
+
+    def _judged(self) -> Iterator[Frame]:
+        judged = self._line.judged()
+        while not self._stop.is_set():
+            try:
+                news = judged.get(timeout=_POLL_S)
+            except queue.Empty:
+                continue
+            if isinstance(news, Notice):
+                continue
+            frame, verdict = news
+            if self._line.is_of_camera(verdict.pipeline):
+                yield frame
+
+
+class Inspecting(Protocol):
+    """What is needed of a daemon."""
+
+    @property
+    def site(self) -> Site: ...
+
+    @property
+    def cameras(self) -> Mapping[str, Any]: ...
+
+    @property
+    def pipelines(self) -> Mapping[str, Any]: ...
+
+    @property
+    def store(self) -> Any: ...
+
+    def subscribe_verdicts(self) -> queue.Queue[News]: ...
+
+
+class CameraLine:
+    """The camera of a draft, by its name: a reload may exchange it."""
+
+    def __init__(self, daemon: Inspecting, name: str):
+        self._daemon, self._name = daemon, name
+
+    def newest(self) -> Frame | None:
+        """Give the newest frame; None while the camera is lost."""
+        camera = self._daemon.cameras.get(self._name)
+        return None if camera is None or camera.status().state == "lost" else camera.latest()
+
+    def fresh(self) -> Frame:
+        """Give the newest frame; raises DraftError where the camera gives none now."""
+        camera = self._daemon.cameras.get(self._name)
+        if camera is None:
+            raise DraftError(f"there is no camera {self._name} any more: the site file has changed")
+        status, frame = camera.status(), camera.latest()
+        if status.state in ("lost", "stalled", "connecting") or frame is None:
+            reason = f": {status.reason}" if status.reason else ""
+            raise DraftError(f"camera {self._name} gives no frames, it is {status.state}{reason}: see System")
+        return frame
+
+    def check_sent(self, image: np.ndarray) -> None:
+        """Raise ImageError where an image that somebody sent cannot be of the camera, which gives another size."""
+        frame = self.newest()
+        if frame is None or is_on_demand(current(self._daemon.site.cameras, self._name, "camera").uri):
+            return
+        given, (height, width) = image.shape[:2], frame.image.shape[:2]
+        if given != (height, width):
+            raise ImageError(f"it has {given[1]}x{given[0]} pixels, camera {self._name} gives {width}x{height}")
+
+    @property
+    def max_megapixels(self) -> float:
+        """The largest image that is decoded."""
+        return current(self._daemon.site.cameras, self._name, "camera").max_megapixels
+
+    def judged(self) -> queue.Queue[News]:
+        """Give a queue that gets what all pipelines judge from now on, and notices."""
+        return self._daemon.subscribe_verdicts()
+
+    def pipelines(self) -> list[dict[str, Any]]:
+        """List the pipelines that judge it, with `budget_ms`."""
+        sections = self._daemon.site.pipelines
+        return [
+            {"name": name, "budget_ms": section.budget_ms}
+            for name, section in sections.items()
+            if section.camera == self._name
+        ]
+
+    def is_of_camera(self, pipeline: str) -> bool:
+        """Whether a pipeline judges its frames."""
+        section = self._daemon.site.pipelines.get(pipeline)
+        return section is not None and section.camera == self._name
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The step that is under way, and how much of it is done."""
+
+    stage: str = "begin"
+    done: int = 0
+    total: int = 0
+
+
+class Learner:
+    """Runs `edgead.adapt.commission.worker` until it ends or is cancelled.
+
+    Parameters
+    ----------
+    order : dict
+        See `edgead.adapt.commission.worker.learn_order`.
+    log : Path
+        Gets what the process says of a failure that nobody foresaw.
+    ended : callable
+        Called once, from another thread, with the problem, or with None where all went well; not after `cancel`.
+
+    Raises
+    ------
+    OSError
+        The process cannot be started, or the log not written.
+    """
+
+    def __init__(self, order: dict[str, Any], log: Path, ended: Callable[[str | None], None]):
+        self.progress = Progress()
+        self._stepped_s, self._used_s = time.monotonic(), 0.0
+        self._ended, self._log = ended, log
+        self._cancelled = threading.Event()
+        with log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", "from edgead.adapt.commission.worker import main; main()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+            )
+        # A daemon: its end must not wait for a process that learns.
+        self._thread = threading.Thread(target=self._follow, args=(order,), name="commission", daemon=True)
+        self._thread.start()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has made no step for a minute, and had less than half a core meanwhile: all others come first."""
+        stood_s = time.monotonic() - self._stepped_s
+        return stood_s > _NO_STEP_S and _cpu_s(self._process.pid) - self._used_s < stood_s / 2
+
+    def cancel(self) -> None:
+        """End the process; what it had begun to write is left for `Draft.tidy`."""
+        self._cancelled.set()
+        self._process.kill()
+        self._process.wait(_REAP_S)
+        self._thread.join(_REAP_S)
+
+    def _follow(self, order: dict[str, Any]) -> None:
+        try:
+            problem = self._hear(order)
+        except Exception:  # noqa: BLE001  the edge of a thread: it ended early, or said what nobody foresaw
+            logger.exception("what the process that learns says is not understood")
+            self._process.kill()
+            problem = ""
+        code = self._process.wait()
+        if not self._cancelled.is_set():
+            self._ended(self._why(code) if problem == "" else problem)
+
+    def _hear(self, order: dict[str, Any]) -> str | None:
+        """Follow what the process says; gives its problem, None for none, or "" where it ended without a word."""
+        problem: str | None = ""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        # Its input stays open as long as it works: it ends when this process does.
+        with self._process.stdin as orders, self._process.stdout as lines:
+            orders.write(json.dumps(order).encode() + b"\n")
+            orders.flush()
+            for line in lines:
+                said = json.loads(line)
+                if "stage" in said:
+                    self._stepped_s, self._used_s = time.monotonic(), _cpu_s(self._process.pid)
+                    self.progress = Progress(said["stage"], said["done"], said["total"])
+                else:
+                    problem = said.get("problem")
+        return problem
+
+    def _why(self, code: int) -> str:
+        if code == -signal.SIGKILL:
+            return "the system ended the process that learns, as it does where memory is short: learn from fewer parts"
+        return f"the process that learns failed (exit code {code}): {self._log} says why"
+
+
+def _cpu_s(pid: int) -> float:
+    """Seconds of a core that a process has had; infinite where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return math.inf
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
+
+
+class Work:
+    """One draft at work; its methods may be called from any thread."""
+
+    def __init__(self, draft: Draft, line: CameraLine):
+        self._draft, self._line = draft, line
+        self._lock = threading.RLock()
+        self._collector: Collector | None = None
+        self._learner: Learner | None = None
+        self._is_going = False
+        self._taken: Frame | None = None
+        self._alike = 0
+        self._problem: str | None = None
+
+    @property
+    def is_learning(self) -> bool:
+        return self._learner is not None
+
+    def image(self, name: str) -> Path:
+        """Find an image; raises DraftError where there is none of that name."""
+        with self._lock:
+            return self._draft.path(name)
+
+    def status(self) -> dict[str, Any]:
+        """Report the draft and what is under way."""
+        with self._lock:
+            draft, state, collector, learner = self._draft, self._draft.state, self._collector, self._learner
+            height, width = (
+                state.frame_size if draft.images and state.frame_size else self._frame_size() or (None, None)
+            )
+            return {
+                "camera": state.camera,
+                "state": self._state(),
+                "begun_by": state.begun_by,
+                "begun_at": state.begun_at,
+                "changed_by": state.changed_by,
+                "revision": state.revision,
+                **state.drawn.model_dump(),
+                "frame_width": width,
+                "frame_height": height,
+                "images": list(draft.images),
+                "left_out": list(draft.left_out),
+                "files": draft.files,
+                "mib": draft.mib,
+                "alike": self._alike,
+                **rates_of(len(draft.images)),
+                "pipelines": self._line.pipelines(),
+                "mode": collector.mode if collector else "off",
+                "every_s": collector.every_s if collector else None,
+                "problem": self._problem,
+                "learning": {**asdict(learner.progress), "waits": learner.waits} if learner else None,
+                "result": self._result(),
+                "stale": not self._fresh(),
+            }
+
+    @property
+    def drawn(self) -> DraftSettings:
+        return self._draft.state.drawn
+
+    def change(self, drawn: DraftSettings, revision: int, by: str, row: Row) -> None:
+        """Set what is drawn; see `Draft.change`."""
+        with self._lock:
+            self._refuse_while_busy()
+            self._draft.change(drawn, revision, by, self._frame_size(), row)
+            self._problem = None
+
+    def take(self) -> dict[str, Any]:
+        """Take the camera's newest frame as a good part; gives its name, or that of the one that it repeats."""
+        frame = self._line.fresh()
+        with self._lock:
+            self._refuse_while_busy()
+            if frame is self._taken:
+                raise DraftError("the camera has given no new frame since the last one was taken: wait for it")
+            self._taken, self._problem = frame, None
+            name, repeated = self._draft.add(as_bgr(frame.image))
+            self._alike += repeated is not None
+            return {"image": name, "like": repeated, "images": len(self._draft.images)}
+
+    def begin_sending(self, by: str) -> dict[str, str]:
+        """Let somebody send images; gives those that were sent, see `Draft.sent`."""
+        with self._lock:
+            self._refuse_while_busy()
+            self._draft.begin_sending(by)
+            return self._draft.sent
+
+    def send(self, data: bytes, file: str = "") -> dict[str, Any]:
+        """Take the bytes of an image `file` as a good part; gives its name, or that of the one that it repeats.
+
+        Raises
+        ------
+        ImageError
+            They are no image, or places are drawn on others of another size: another file may do.
+        DraftError
+            No other file would do either.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        with self._lock:
+            self._refuse_while_busy()
+            draft = self._draft
+            if draft.state.sender is None:
+                raise DraftError("nobody has begun to send images: say first who does")
+            name, repeated = draft.sent.get(sha256), None
+        if name is None:
+            image = decode_image(data, max_megapixels=self._line.max_megapixels)
+            self._line.check_sent(image)
+            with self._lock:
+                self._refuse_while_busy()
+                draft.check_size(image)
+                self._problem = None
+                name, repeated = draft.add(image, sha256, file)
+        return {"image": name, "like": repeated, "images": len(draft.images)}
+
+    def collect(self, mode: str, every_s: float | None) -> None:
+        """Begin to collect, or stop it; once there are as many as were wanted, it stops by itself."""
+        with self._lock:
+            self._refuse_while_busy()
+            before, self._collector = self._collector, None
+        if before is not None:  # outside: it may wait for the lock
+            before.stop()
+        if mode == "off":
+            return
+        self._line.fresh()
+        with self._lock:
+            if self._collector is not None:
+                raise DraftError("parts are being collected already: stop that first")
+            if len(self._draft.images) >= self._draft.state.drawn.wanted:
+                wanted = self._draft.state.drawn.wanted
+                raise DraftError(f"the draft has the {wanted} parts that were wanted: ask for more, or learn")
+            self._problem = None
+            self._collector = Collector(self._line, self._collected, every_s if mode == "interval" else None)
+
+    def move_image(self, name: str, change: Literal["remove", "restore"], row: Row) -> None:
+        """Take an image out of the draft, or put one back that was taken out."""
+        with self._lock:
+            self._refuse_while_busy()
+            (self._draft.remove if change == "remove" else self._draft.restore)(name, row)
+
+    def learn(self) -> None:
+        """Begin to learn, in a process of its own."""
+        with self._lock:
+            self._refuse_while_busy()
+            draft = self._draft
+            if len(draft.images) < FEWEST_IMAGES:
+                raise DraftError(
+                    f"found {len(draft.images)} good parts, but at least {FEWEST_IMAGES} are needed to learn"
+                )
+            draft.tidy()
+            folder, source = f"{LEARNT}{draft.state.next_number}-{len(draft.images)}", draft.source
+            if folder == draft.state.learnt:
+                folder += "-again"
+            order = order_of(draft, draft.images, folder)
+
+            def ended(problem: str | None) -> None:
+                self._learnt(folder, source, problem)
+
+            self._problem = None
+            try:
+                self._learner = Learner(order, draft.folder / "learn.log", ended)
+            except OSError as error:
+                raise DraftError(f"the process that learns cannot be started: {error.strerror or error}") from error
+            before, self._collector = self._collector, None
+        if before is not None:
+            before.stop()
+
+    def cancel(self) -> None:
+        """Stop learning; the images and the result before stay."""
+        with self._lock:
+            learner, self._learner = self._learner, None
+        if learner is not None:
+            learner.cancel()
+            with self._lock:
+                if self._learner is None:
+                    self._draft.tidy()
+
+    def close(self) -> None:
+        """End what is under way; the draft stays."""
+        with self._lock:
+            collector, self._collector = self._collector, None
+        if collector is not None:
+            collector.stop()
+        self.cancel()
+
+    @contextmanager
+    def finished(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Give the folder of the learnt model, and what it was learnt from, for the audit.
+
+        Until the block ends, nobody changes or discards the draft.
+
+        Raises
+        ------
+        DraftError
+            There is none, or it is not that of the draft as it is now.
+        """
+        with self._lock:
+            self._refuse_while_busy()
+            if self._draft.state.learnt is None:
+                raise DraftError("there is no model yet: learn first")
+            if not self._fresh():
+                raise DraftError("images or places have changed since the model was learnt: learn again")
+            self._is_going = True
+        try:
+            state = self._draft.state
+            learnt = {"images": len(self._draft.images), **state.drawn.to_record(), "drawn_by": state.changed_by}
+            yield self._draft.folder / self._draft.state.learnt / MODEL, learnt
+        finally:
+            self._is_going = False
+
+    def map_of(self, name: str) -> Path | None:
+        """Find the heat map of an image, also of one that was taken out since; None where there is none."""
+        with self._lock:
+            learnt = self._draft.state.learnt
+            if learnt is None or name not in (*self._draft.images, *self._draft.left_out):
+                return None
+            return self._draft.folder / learnt / MAPS / f"{Path(name).stem}.jpg"
+
+    def _collected(self, frame: Frame) -> bool:
+        with self._lock:
+            if self._collector is None:
+                return False
+            try:
+                _, repeated = self._draft.add(as_bgr(frame.image))
+            except EdgeadError as error:
+                self._problem = str(error)
+                self._collector = None
+                return False
+            self._taken = frame
+            self._alike += repeated is not None
+            if len(self._draft.images) < self._draft.state.drawn.wanted:
+                return True
+            self._collector = None
+            return False
+
+    def _learnt(self, folder: str, source: str, problem: str | None) -> None:
+        with self._lock:
+            self._learner = None
+            try:
+                if problem is None:
+                    self._draft.keep_result(folder, source)
+                else:
+                    self._draft.tidy()
+                self._problem = problem
+            except EdgeadError as error:
+                self._problem = str(error)
+
+    def _frame_size(self) -> tuple[int, int] | None:
+        newest = self._line.newest()
+        return None if newest is None else (int(newest.image.shape[0]), int(newest.image.shape[1]))
+
+    def _state(self) -> str:
+        if self._learner:
+            return "learning"
+        return "collecting" if self._collector else "learnt" if self._fresh() else "draft"
+
+    def _fresh(self) -> bool:
+        state = self._draft.state
+        return state.learnt is not None and state.learnt_from == self._draft.source
+
+    def _result(self) -> dict[str, Any] | None:
+        learnt = self._draft.state.learnt
+        if learnt is None:
+            return None
+        try:
+            return json.loads((self._draft.folder / learnt / RESULT).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def _refuse_while_busy(self) -> None:
+        if self._learner is not None:
+            raise DraftError("a model is being learnt from this draft: wait for it, or cancel it")
+        self.refuse_while_going()
+
+    def refuse_while_going(self) -> None:
+        """Raise DraftError while the draft's model is being put into service."""
+        if self._is_going:
+            raise DraftError("the model of this draft is being put into service: try again when that has ended")

@@ -1,0 +1,273 @@
+"""Drafts of models: one for each camera, begun, resumed, discarded, and put into service."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from edgead.artifact.folder import Artifact, ArtifactError, new_artifact
+from edgead.artifact.manifest import read_manifest
+from edgead.errors import EdgeadError, NotNowError, tell_invalid
+from edgead.files.atomic import remove_abandoned
+from edgead.line.daemon.commission.draft import IMAGES, Bounds, Draft, DraftError, DraftSettings, Row, discard
+from edgead.line.daemon.commission.draft_work import CameraLine, Inspecting, Work, give_way
+from edgead.line.site.schema import current
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "commission"
+
+
+class Commissioning:
+    """The drafts of a site; they lie in the store's folder, and outlive the daemon."""
+
+    def __init__(self, daemon: Inspecting):
+        self._daemon = daemon
+        self._works: dict[str, Work] = {}
+        self._lock = threading.RLock()
+        self._going = threading.Lock()
+        self._closed = False
+        self._sending = ThreadPoolExecutor(1, "sent images", give_way)
+
+    def open(self) -> None:
+        """Remove unfinished models that a daemon, or a command that was killed too, has left beside the others."""
+        for folder in {section.model.absolute().parent.resolve() for section in self._daemon.site.pipelines.values()}:
+            for removed in remove_abandoned(folder):
+                logger.info("removed %s, which a program that was killed has left unfinished", removed)
+
+    def drafts(self) -> list[dict[str, Any]]:
+        """Report every camera's draft; one that is damaged says so in `problem`."""
+        found: list[dict[str, Any]] = []
+        for camera in self._daemon.cameras:
+            try:
+                work = self._work(camera)
+            except DraftError as error:
+                found.append({"camera": camera, "draft": None, "problem": str(error)})
+            else:
+                found.append({"camera": camera, "draft": work.status() if work else None, "problem": None})
+        return found
+
+    def draft(self, camera: str) -> dict[str, Any] | None:
+        """Report the draft of a camera; None where there is none."""
+        work = self._work(camera)
+        return work.status() if work else None
+
+    def begin(self, camera: str, by: str) -> None:
+        """Begin a draft; raises DraftError where the camera has one."""
+        with self._lock:
+            draft = Draft.begin(self._folder(camera), camera, by, self._bounds())
+            self._works[camera] = Work(draft, CameraLine(self._daemon, camera))
+            logger.info("%s: a draft of a model is begun by %s", camera, by)
+
+    def discard(self, camera: str, by: str) -> None:
+        """Remove a draft with its images, also one that is damaged."""
+        with self._lock:
+            work, folder = self._works.get(camera), self._folder(camera)
+            if work is not None:
+                work.refuse_while_going()
+            images = len(list((folder / IMAGES).glob("*.png")))
+            with self._recorded(by, "discard draft", camera, {"images": images}) if folder.exists() else nullcontext():
+                if work is not None:
+                    work.close()
+                    del self._works[camera]
+                discard(folder)
+            logger.info("%s: the draft of a model is discarded by %s", camera, by)
+
+    def change(self, camera: str, drawn: Mapping[str, Any], *, revision: int, by: str) -> None:
+        """Set how many parts are wanted, the region and the places that never count: the fields of `DraftSettings`."""
+        try:
+            meant = DraftSettings.model_validate(drawn)
+        except ValidationError as error:
+            raise DraftError(tell_invalid(error.errors())) from None
+        work = self._needed(camera)
+        # What is drawn now is what a change of that revision replaces, or the change is refused.
+        row = self._recorded(by, "change draft", camera, work.drawn.to_record(), meant.to_record())
+        work.change(meant, revision, by, row)
+
+    def take(self, camera: str) -> dict[str, Any]:
+        """Take the newest frame as a good part."""
+        return self._needed(camera).take()
+
+    def begin_sending(self, camera: str, folder: str, images: int, by: str) -> dict[str, str]:
+        """Let somebody send a folder of images, on record; gives what was sent before, see `Draft.sent`."""
+        work = self._needed(camera)
+        after = f"{folder or 'files'}: {images} images for camera {camera}"
+        with self._daemon.store.audited(by=by, action="send images", pipeline="", before=None, after=after):
+            return work.begin_sending(by)
+
+    def send(self, camera: str, data: bytes, file: str = "") -> dict[str, Any]:
+        """Take the bytes of an image `file` as a good part; `begin_sending` comes before the first; see `Work.send`."""
+        # Decoding and writing take as long as they take: verdicts do not wait for it.
+        send = self._needed(camera).send
+        try:
+            return self._sending.submit(send, data, file).result()
+        except (CancelledError, RuntimeError) as error:
+            if self._closed:
+                raise NotNowError("the daemon ends") from error
+            raise
+
+    def collect(self, camera: str, mode: str, every_s: float | None) -> None:
+        """Begin or stop to collect by itself."""
+        self._needed(camera).collect(mode, every_s)
+
+    def move_image(self, camera: str, name: str, change: Literal["remove", "restore"], by: str) -> None:
+        """Take an image out, or put one back that was taken out."""
+        what = "leave image out" if change == "remove" else "put image back"
+        self._needed(camera).move_image(name, change, self._recorded(by, what, camera, None, {"image": name}))
+
+    def image(self, camera: str, name: str) -> Path:
+        """Find an image of a good part."""
+        return self._needed(camera).image(name)
+
+    def map_of(self, camera: str, name: str) -> Path | None:
+        """Find the heat map of a part that was held out or is odd."""
+        return self._needed(camera).map_of(name)
+
+    def learn(self, camera: str) -> None:
+        """Begin to learn; one camera at a time, as it takes memory and a core."""
+        with self._lock:
+            busy = [name for name, work in self._works.items() if work.is_learning]
+            if busy:
+                raise DraftError(f"a model is being learnt for camera {busy[0]}: wait for it, or cancel it")
+            self._needed(camera).learn()
+
+    def cancel(self, camera: str) -> None:
+        """Stop learning."""
+        self._needed(camera).cancel()
+
+    def go(self, camera: str, model: str, pipeline: str | None, by: str) -> dict[str, Any]:
+        """Put the learnt model beside the others, and give it to a pipeline, if one is named.
+
+        Returns
+        -------
+        dict
+            `model`, its folder, and `yaml`, what to write into the site file: empty where nothing need be.
+
+        Raises
+        ------
+        EdgeadError
+            There is no such model yet, one of that name is there, or the pipeline refuses it: nothing is left then.
+        """
+        if not self._going.acquire(blocking=False):
+            raise DraftError("another model is being put into service: try again when that has ended")
+        try:
+            with ExitStack() as held:
+                with self._lock:
+                    learnt, drawn = held.enter_context(self._needed(camera).finished())
+                place = self._beside(camera, pipeline) / model
+                copies = not _is_there(learnt, place)
+                after = {"model": str(place), "camera": camera, **drawn}
+                held.enter_context(
+                    self._daemon.store.audited(
+                        by=by, action="commission model", pipeline=pipeline or "", before=None, after=after
+                    )
+                )
+                if copies:
+                    _copy(learnt, place)
+                if pipeline is not None:
+                    try:
+                        judging = current(self._daemon.pipelines, pipeline)
+                        judging.sign_own(place, by=by)
+                        judging.swap(place, by=by)
+                    except EdgeadError:
+                        if copies:
+                            shutil.rmtree(place, ignore_errors=True)
+                        raise
+        finally:
+            self._going.release()
+        section = self._daemon.site.pipelines.get(pipeline) if pipeline else None
+        stays = section is not None and section.commissioned
+        return {"model": str(place), "yaml": "" if stays else self._yaml(camera, pipeline, place)}
+
+    def close(self) -> None:
+        """End what is under way; drafts stay."""
+        with self._lock:
+            works = list(self._works.values())
+        self._closed = True
+        self._sending.shutdown(wait=False, cancel_futures=True)
+        for work in works:
+            work.close()
+
+    def _recorded(self, by: str, action: str, camera: str, before: Any, after: Any = None) -> Row:
+        """Give the row of a change of a draft, which is written when it is entered."""
+        before, after = ({"camera": camera, **of} if of else None for of in (before, after))
+        row: Row = self._daemon.store.audited(by=by, action=action, pipeline="", before=before, after=after)
+        return row
+
+    def _beside(self, camera: str, pipeline: str | None) -> Path:
+        """The folder of a pipeline's model; for a new pipeline that of one of the same camera, or of any."""
+        sections = self._daemon.site.pipelines
+        if pipeline is None:
+            of_camera = [name for name, section in sections.items() if section.camera == camera]
+            pipeline = (of_camera or list(sections))[0]
+        elif pipeline not in sections or pipeline not in self._daemon.pipelines:
+            raise DraftError(f"there is no pipeline {pipeline}, known are {', '.join(sections)}")
+        elif sections[pipeline].camera != camera:
+            raise DraftError(
+                f"pipeline {pipeline} judges camera {sections[pipeline].camera}, the model is of camera {camera}: "
+                "choose another pipeline"
+            )
+        return sections[pipeline].model.absolute().parent.resolve()
+
+    def _yaml(self, camera: str, pipeline: str | None, place: Path) -> str:
+        name = pipeline or "NAME"
+        return f"pipelines:\n  {name}:\n    camera: {camera}\n    model: {place}\n"
+
+    def _needed(self, camera: str) -> Work:
+        work = self._work(camera)
+        if work is None:
+            raise DraftError(f"camera {camera} has no draft: begin one, it may have been discarded meanwhile")
+        return work
+
+    def _work(self, camera: str) -> Work | None:
+        with self._lock:
+            if camera not in self._works:
+                draft = Draft.open(self._folder(camera), self._bounds())
+                if draft is None:
+                    return None
+                self._works[camera] = Work(draft, CameraLine(self._daemon, camera))
+            return self._works[camera]
+
+    def _folder(self, camera: str) -> Path:
+        return self._daemon.site.store.folder / FOLDER / camera
+
+    def _bounds(self) -> Bounds:
+        return Bounds(free_mib=self._daemon.site.store.free_mib)
+
+
+def _is_there(learnt: Path, place: Path) -> bool:
+    """Whether that very model lies there, as where the daemon was killed; raises DraftError where something else does.
+
+    What was signed since is the same model: signatures are not part of what the manifest's hash is of.
+    """
+    if not os.path.lexists(place):
+        return False
+    wanted = read_manifest(learnt).manifest_sha256
+    try:
+        is_same = Artifact.load(place).manifest.manifest_sha256 == wanted
+    except ArtifactError:
+        is_same = False
+    if not is_same:
+        raise DraftError(f"there is a model {place.name} in {place.parent} already: choose another name")
+    return True
+
+
+def _copy(model: Path, place: Path) -> None:
+    try:
+        with new_artifact(place) as unfinished:
+            shutil.copytree(model, unfinished, dirs_exist_ok=True)
+            try:
+                Artifact.load(unfinished)
+            except ArtifactError:
+                raise DraftError(f"the model in {model} is not whole any more: learn again") from None
+    except OSError as error:
+        raise DraftError(f"{place} cannot be written: {error.strerror or error}; free some space") from error

@@ -1,0 +1,215 @@
+"""Drift of a pipeline: each product against good parts of its own, kept over a restart; the pipeline has one state."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
+from edgead.line.drift import DriftSection, DriftState, DriftWatch, OtherWatchError
+from edgead.types import Frame, Verdict
+
+if TYPE_CHECKING:
+    from edgead.line.daemon.active_model import ActiveModel
+
+logger = logging.getLogger(__name__)
+
+# The state of months is some hundred kilobytes: writing it holds up a frame.
+_SAVE_EVERY_S = 600.0
+# An image takes a millisecond or two to measure, and light does not change from part to part.
+_IMAGE_EVERY_S = 1.0
+# What has failed may fail with each part.
+_OFF_S = 60.0
+
+
+class ModelDrift:
+    """Watches what a model judges; `add` and `save` are its pipeline's thread's, `state` may be read from any.
+
+    Parameters
+    ----------
+    pipeline : str
+        With its recipe, where the model is that of one.
+    slot : ActiveModel
+        Whose model's good parts the stream is compared with.
+    section : DriftSection or None
+        None watches nothing.
+    file : Path
+        Where the state is kept.
+    """
+
+    def __init__(self, pipeline: str, slot: ActiveModel, section: DriftSection | None, file: Path):
+        self.state: DriftState | None = None
+        self._pipeline, self._slot, self._section, self._file = pipeline, slot, section, file
+        self._watch: DriftWatch | None = None
+        self._model = ""
+        self._start_again = threading.Event()
+        self._image_s = self._off_until_s = 0.0
+        self._may_restore = True
+        self._save_s = time.monotonic() + _SAVE_EVERY_S
+
+    @property
+    def watched(self) -> bool:
+        return self._watch is not None
+
+    def begin(self) -> None:
+        """Go on from what was kept, before the first part comes: a warning of before the start still stands."""
+        self._watching(lambda section: self._open_for(self._slot.model, section))
+
+    def add(self, frame: Frame, verdict: Verdict) -> None:
+        """Look at the next part; a warning is logged once."""
+        self._watching(lambda section: self._look(section, frame, verdict))
+
+    def _watching(self, do: Callable[[DriftSection], None]) -> None:
+        """Do it where drift is watched; what fails in it is logged, and no fault: it only warns."""
+        if self._section is None or time.monotonic() < self._off_until_s:
+            return
+        try:
+            do(self._section)
+        except Exception:  # noqa: BLE001  beside the inspection, which must not stop for it
+            logger.exception("%s: the drift watch failed and is off for %g s", self._pipeline, _OFF_S)
+            self._model, self._watch, self.state = "", None, None
+            self._may_restore = False  # what was kept may be what it fails of
+            self._off_until_s = time.monotonic() + _OFF_S
+
+    def _look(self, section: DriftSection, frame: Frame, verdict: Verdict) -> None:
+        self._open_for(verdict.model, section)
+        if self._watch is None:
+            return
+        if self._start_again.is_set():
+            self._start_again.clear()
+            self._watch.accept()
+        now_s = time.monotonic()
+        looks = now_s >= self._image_s
+        if looks:
+            self._image_s = now_s + _IMAGE_EVERY_S
+        before, self.state = self.state, self._watch.add(verdict, frame.image if looks else None)
+        if self.state.state == "warning" and (before is None or before.cause != self.state.cause):
+            facts = {"pipeline": self._pipeline, "cause": self.state.cause, "alarm_part": self.state.alarm_part}
+            logger.warning("%s: drift: %s", self._pipeline, self.state.reason, extra=facts)
+        if now_s >= self._save_s:
+            self.save()
+
+    def start_again(self) -> None:
+        """Forget the warning and all parts, with the next part; from any thread.
+
+        Raises
+        ------
+        SettingsError
+            Nothing is watched.
+        """
+        if not self.watched:
+            raise SettingsError(f"{self._pipeline}: no drift is watched")
+        self._start_again.set()
+
+    def save(self) -> None:
+        """Keep the state for the next start; a disk that takes none is logged and does no harm."""
+        self._save_s = time.monotonic() + _SAVE_EVERY_S
+        if self._watch is None:
+            return
+        try:
+            write_whole(self._file, json.dumps(self._watch.to_dict()).encode(), durable=False)
+        except OSError as error:
+            logger.warning("%s: the state of the drift watch is not kept: %s", self._pipeline, error.strerror)
+
+    def _open_for(self, model: str, section: DriftSection) -> None:
+        if model != self._model:
+            self._model, self._watch, self.state = model, None, None
+            try:
+                self._watch = self._open(section)
+            except SettingsError as error:
+                facts = {"pipeline": self._pipeline}
+                logger.warning("%s: drift is not watched: %s", self._pipeline, error, extra=facts)
+                self.state = DriftState("off", None, str(error), 0, None, 0.0)
+            else:
+                self.state = self._watch.state
+
+    def _open(self, section: DriftSection) -> DriftWatch:
+        watch = self._slot.drift_watch(section)
+        if not self._may_restore:
+            return watch
+        try:
+            watch.restore(json.loads(self._file.read_bytes()))
+        except FileNotFoundError:
+            pass
+        except OtherWatchError as error:  # as after every exchange of a model
+            logger.info("%s: the drift watch begins: %s", self._pipeline, error)
+        except Exception as error:  # noqa: BLE001  a kept state is worth no fault, whatever is wrong with it
+            what = f"{type(error).__name__}: {error}"
+            logger.warning(
+                "%s: the state in %s is dropped, the drift watch begins: %s", self._pipeline, self._file, what
+            )
+        return watch
+
+
+class PipelineDrift:
+    """The watches of a pipeline's own model and of those of its recipes.
+
+    Each has the false alarms of its section among its own parts, so that all of them together have no more among all.
+
+    Parameters
+    ----------
+    pipeline : str
+    slots : mapping of str to ActiveModel
+        The models by recipe; "" is the pipeline's own.
+    section : DriftSection or None
+        None watches nothing.
+    folder : Path
+        Where the states are kept.
+    """
+
+    def __init__(self, pipeline: str, slots: Mapping[str, ActiveModel], section: DriftSection | None, folder: Path):
+        self._pipeline = pipeline
+        self._newest: str | None = None  # until the first part comes
+        self._watches = {
+            recipe: ModelDrift(
+                f"{pipeline}/{recipe}" if recipe else pipeline, slot, section, folder / _file_name(pipeline, recipe)
+            )
+            for recipe, slot in slots.items()
+        }
+
+    @property
+    def state(self) -> DriftState | None:
+        """The first warning, with the recipe's name; without one, the state of the product that came last."""
+        for recipe, watch in self._watches.items():
+            state = watch.state
+            if state is not None and state.state == "warning":
+                return replace(state, reason=f"recipe {recipe}: {state.reason}") if recipe else state
+        return None if self._newest is None else self._watches[self._newest].state
+
+    def add(self, recipe: str, frame: Frame, verdict: Verdict) -> None:
+        """Look at the next part, which the model of a recipe has judged; see `ModelDrift.add`."""
+        if self._newest is None:  # a warning of a product that has not come since the start stands, too
+            for watch in self._watches.values():
+                watch.begin()
+        self._newest = recipe
+        self._watches[recipe].add(frame, verdict)
+
+    def require_watched(self) -> None:
+        """Raise SettingsError where nothing is watched."""
+        if not any(watch.watched for watch in self._watches.values()):
+            raise SettingsError(f"{self._pipeline}: no drift is watched")
+
+    def start_again(self) -> None:
+        """Forget all that warn, or all parts where none does; from any thread."""
+        watched = [(watch, watch.state) for watch in self._watches.values() if watch.watched]
+        warn = [watch for watch, state in watched if state is not None and state.state == "warning"]
+        for watch in warn or [watch for watch, _ in watched]:
+            watch.start_again()
+
+    def save(self) -> None:
+        """Keep all states for the next start."""
+        for watch in self._watches.values():
+            watch.save()
+
+
+def _file_name(pipeline: str, recipe: str) -> str:
+    """Recipes may have any character."""
+    return f"{pipeline}.{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.json" if recipe else f"{pipeline}.json"

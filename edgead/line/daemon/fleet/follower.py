@@ -1,0 +1,280 @@
+"""Follower of a tag: it looks, fetches, tries a model beside the one in service, exchanges it, goes back.
+
+Neither threads nor clocks nor the network are here; `edgead.line.daemon.fleet.followers` brings them.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal, Protocol
+
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.oci.package import PackageError
+from edgead.artifact.signatures.signature import Signature
+from edgead.errors import EdgeadError, NotNowError
+from edgead.line.daemon.active_model import SlotBusyError
+from edgead.line.daemon.fleet.record import FollowRecord, read_record, write_record
+from edgead.line.site.model_following import FollowSection
+
+logger = logging.getLogger(__name__)
+
+FollowState = Literal["waiting", "current", "refused", "pinned"]
+RECORD = "following.json"
+# How often it is looked whether somebody has gone back.
+LOOK_S = 1.0
+_BUSY_S = 5.0
+# What says nothing of a model: another change is under way, or the audit cannot be written.
+_NOT_NOW = (SlotBusyError, NotNowError)
+# A model that takes the daemon with it when it judges does that soon.
+PROBATION_S = 60.0
+MAX_STARTS = 3
+
+
+class Tag(Protocol):
+    """A tag of a registry."""
+
+    def digest(self) -> str: ...
+
+    def pull(self, digest: str, destination: Path, reuse: list[Path]) -> None: ...
+
+
+class Followable(Protocol):
+    """What judges by the models: a pipeline."""
+
+    name: str
+
+    @property
+    def model_path(self) -> Path: ...
+
+    @property
+    def failed_model(self) -> Path | None: ...
+
+    def signatures(self, model: Path) -> list[Signature]: ...
+
+    def swap(self, model: Path, *, by: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FollowStatus:
+    """What a follower has come to; `problem` is why the registry could not be asked, or not all could be done."""
+
+    source: str
+    state: FollowState
+    tag_digest: str | None
+    digest: str | None
+    reason: str | None
+    problem: str | None
+    looked_at: datetime | None
+    changed_at: datetime | None
+
+
+class Follower:
+    """Follows the tag of one pipeline; `step` is to be called again and again, by one thread.
+
+    Parameters
+    ----------
+    section : FollowSection
+    folder : Path
+        Of its own: the models by their digests, and the record.
+    tag : Tag
+    clock : callable
+        Seconds that never go back.
+    chance : random.Random, optional
+        Spreads the looks of many devices.
+    """
+
+    def __init__(
+        self,
+        section: FollowSection,
+        folder: Path,
+        tag: Tag,
+        clock: Callable[[], float],
+        chance: random.Random | None = None,
+    ):
+        self._section, self._folder, self._tag, self._clock = section, folder, tag, clock
+        self._chance = chance or random.Random()
+        self._record = read_record(folder / RECORD, section.source)
+        self._problem: str | None = None
+        self._looked_at: datetime | None = None
+        # Not all devices that were switched on together ask together.
+        self._ask_at_s = clock() + self._chance.uniform(0, section.jitter * section.every_s)
+        self._new_since_s = clock()
+        self._again = False
+
+    @property
+    def status(self) -> FollowStatus:
+        record = self._record
+        refused = record.refused.get(record.seen or "")
+        state: FollowState = "waiting"
+        if record.seen is not None:
+            state = "pinned" if record.pinned else "refused" if refused else "current"
+        reason = "somebody has chosen another model" if record.pinned else refused
+        source, dates = self._section.source, (self._looked_at, record.changed_at)
+        return FollowStatus(source, state, record.seen, record.current, reason, self._problem, *dates)
+
+    def begin(self) -> Path | None:
+        """Count a start of the daemon; gives the model that is to judge, None for that of the site file."""
+        record = self._record
+        if record.trying is not None and record.trying == record.current:
+            self._count_start(record.trying)
+        current = self._record.current
+        if current is None or self._model(current).is_dir():
+            return None if current is None else self._model(current)
+        self._keep(self._record.model_copy(update={"seen": None, "current": None}))
+        return None
+
+    def follow_again(self) -> None:
+        """Try what the tag leads to, whatever was decided of it; from any thread, done with the next step."""
+        self._again = True
+
+    def step(self, pipeline: Followable) -> float:
+        """Do what is to be done now; gives the seconds until the next step."""
+        if self._again:
+            self._forget_decision()
+        self._see_who_judges(pipeline)
+        if self._clock() >= self._ask_at_s:
+            self._ask_at_s = self._clock() + self._pause_s()
+            self._ask(pipeline)
+        return max(0.0, min(LOOK_S, self._ask_at_s - self._clock()))
+
+    def _pause_s(self) -> float:
+        jitter = self._section.jitter
+        return self._section.every_s * self._chance.uniform(1 - jitter, 1 + jitter)
+
+    def _ask(self, pipeline: Followable) -> None:
+        """Look where the tag leads. Whatever goes wrong in that changes nothing in service."""
+        try:
+            digest = self._tag.digest()
+            self._looked_at = datetime.now(timezone.utc)
+            if digest != self._record.seen:
+                self._take(pipeline, digest)
+            problem = None
+        except _NOT_NOW as error:
+            problem, self._ask_at_s = str(error), self._clock() + _BUSY_S
+        except (EdgeadError, OSError) as error:
+            problem = str(error)
+        if problem != self._problem:
+            text = f"{pipeline.name}: {problem or 'the registry answers again'}"
+            logger.log(logging.WARNING if problem else logging.INFO, "%s", text, extra={"pipeline": pipeline.name})
+        self._problem = problem
+
+    def _take(self, pipeline: Followable, digest: str) -> None:
+        reason = self._record.refused.get(digest)
+        if reason is not None:
+            self._refuse(digest, reason)
+            return
+        if digest == self._record.current:  # the tag came back to it
+            self._keep(self._record.model_copy(update={"seen": digest, "pinned": False}))
+            return
+        model = self._model(digest)
+        try:
+            self._fetch(digest, model, pipeline)
+            self._try(digest, model, pipeline)
+        except PackageError as error:
+            self._refuse(digest, str(error))
+
+    def _fetch(self, digest: str, model: Path, pipeline: Followable) -> None:
+        try:
+            Artifact.load(model)
+        except ArtifactError:
+            shutil.rmtree(model, ignore_errors=True)
+            self._tag.pull(digest, model, [pipeline.model_path, *self._models()])
+
+    def _try(self, digest: str, model: Path, pipeline: Followable) -> None:
+        before = self._record
+        try:
+            signed = before.check_newer(pipeline.signatures(model))
+        except EdgeadError as error:
+            self._refuse(digest, str(error))
+            return
+        if not self._count_start(digest):
+            return
+        try:
+            pipeline.swap(model, by=f"follows {self._section.source}")
+        except (*_NOT_NOW, OSError):  # nothing of the model
+            self._keep(before)
+            raise
+        except EdgeadError as error:
+            self._refuse(digest, str(error))
+            return
+        self._new_since_s = self._clock()
+        self._keep(self._record.serving(digest, signed))
+        self._tidy()
+
+    def _count_start(self, digest: str) -> bool:
+        """Count that a model is started on trial; False where it did not end well too often, of whatever."""
+        record = self._record
+        starts = record.starts + 1 if record.trying == digest else 1
+        if starts > MAX_STARTS:
+            self._refuse(digest, f"it was started {MAX_STARTS} times and did not last for {PROBATION_S:.0f} s")
+            return False
+        self._keep(record.model_copy(update={"trying": digest, "starts": starts}))
+        return True
+
+    def _see_who_judges(self, pipeline: Followable) -> None:
+        """Take note where a person or a fault has gone to another model, and where a new one has stood its trial."""
+        record = self._record
+        here = self._digest_of(pipeline.model_path)
+        if here != record.current:
+            update = {"current": here, "previous": record.current, "trying": None, "pinned": here != record.seen}
+            self._keep(record.model_copy(update=update))
+            if record.current is not None and pipeline.failed_model == self._model(record.current):
+                self._failed(record.current)
+        elif record.trying == here is not None and self._clock() - self._new_since_s >= PROBATION_S:
+            self._keep(record.model_copy(update={"trying": None, "starts": 0}))
+
+    def _failed(self, digest: str) -> None:
+        try:
+            Artifact.load(self._model(digest))
+        except ArtifactError:  # the disk's fault: it is fetched again
+            self._keep(self._record.model_copy(update={"seen": None, "pinned": False}))
+            return
+        self._refuse(digest, "it failed in service, and the model before it judges again")
+
+    def _forget_decision(self) -> None:
+        self._again = False
+        kept = {digest: reason for digest, reason in self._record.refused.items() if digest != self._record.seen}
+        self._keep(self._record.model_copy(update={"seen": None, "pinned": False, "refused": kept}))
+        self._ask_at_s = self._clock()
+
+    def _refuse(self, digest: str, reason: str) -> None:
+        record = self._record.refusing(digest, reason)
+        if record.current == digest:
+            record = record.model_copy(update={"current": record.previous, "previous": None})
+        if digest not in self._record.refused:
+            logger.error("%s is not used: %s", digest[:19], reason)
+        self._keep(record)
+        self._tidy()
+
+    def _keep(self, record: FollowRecord) -> None:
+        if record != self._record:
+            self._record = record
+            try:
+                write_record(self._folder / RECORD, record)
+            except OSError as error:  # it is in force all the same
+                logger.error(
+                    "%s cannot be written (%s): the next start forgets it", self._folder / RECORD, error.strerror
+                )
+
+    def _model(self, digest: str) -> Path:
+        return self._folder / digest.partition(":")[2]
+
+    def _digest_of(self, path: Path) -> str | None:
+        return f"sha256:{path.name}" if path.parent == self._folder else None
+
+    def _models(self) -> list[Path]:
+        digests = (self._record.current, self._record.previous)
+        return [self._model(digest) for digest in digests if digest and digest not in self._record.refused]
+
+    def _tidy(self) -> None:
+        """Keep the models that judge and judged before, and what is still coming."""
+        kept = {model.name for model in self._models()}
+        for entry in self._folder.iterdir() if self._folder.is_dir() else ():
+            if entry.is_dir() and entry.name not in kept:
+                shutil.rmtree(entry, ignore_errors=True)

@@ -1,0 +1,75 @@
+"""One device as a member of a fleet: its followers, and what it reports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.errors import EdgeadError
+from edgead.line.daemon.fleet.followers import Followers, RunningFollower
+from edgead.line.daemon.fleet.report import make_report
+from edgead.line.site.model_following import FleetSection
+
+if TYPE_CHECKING:
+    from edgead.line.daemon.fleet.reporter import Reporter
+    from edgead.line.daemon.pipeline import Pipeline
+    from edgead.line.evidence import EvidenceStore
+    from edgead.line.site.schema import Site
+
+logger = logging.getLogger(__name__)
+
+
+class Member:
+    """Follows tags and reports as the site file says; what cannot be done of that stops no inspection."""
+
+    def __init__(self) -> None:
+        self._followers = Followers()
+        self._reporter: Reporter | None = None
+        self._section: FleetSection | None = None
+
+    @property
+    def followers(self) -> dict[str, RunningFollower]:
+        return self._followers.named
+
+    def begin(self, name: str, site: Site, store: EvidenceStore) -> Path | None:
+        """Get ready for a pipeline that will be made; gives the model that is to judge instead of the site's."""
+        return self._followers.begin(name, site, store)
+
+    def follow(self, site: Site, pipelines: Callable[[], Mapping[str, Pipeline]], store: EvidenceStore) -> None:
+        """Go over to what a site file says.
+
+        Parameters
+        ----------
+        pipelines : callable
+            Gives the pipelines as they are at that time.
+        """
+        self._followers.follow(site, pipelines(), store)
+        if site.fleet != self._section:
+            self._report(site.fleet, pipelines)
+
+    def stop(self) -> None:
+        """Follow nothing more; never waits."""
+        self._followers.stop()
+
+    def close(self) -> None:
+        """Say that the device is off; waits for the broker for some seconds at most."""
+        self._followers.close()
+        if self._reporter is not None:
+            self._reporter.close()
+
+    def _report(self, section: FleetSection | None, pipelines: Callable[[], Mapping[str, Pipeline]]) -> None:
+        if self._reporter is not None:
+            self._reporter.close()
+        self._reporter, self._section = None, section
+        if section is None:
+            return
+        name, every_s, followers = section.name, section.every_s, self._followers.named
+        try:
+            from edgead.line.daemon.fleet.reporter import Reporter  # only those who have a broker need its package
+
+            self._reporter = Reporter(section, lambda: make_report(name, every_s, pipelines(), followers))
+            self._reporter.start()
+        except EdgeadError as error:
+            logger.error("nothing is reported to the fleet: %s", error)

@@ -1,0 +1,361 @@
+"""Changes of a pipeline's model by people and by the site file; every change is in the audit."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.signatures.signature import Signature
+from edgead.artifact.signatures.trust import ModelTrust
+from edgead.calibration.blind import BlindLimitError
+from edgead.errors import EdgeadError, SettingsError
+from edgead.line.daemon.active_model import PATIENCE_S, ActiveModel, Recipes, SlotBusyError, named
+from edgead.line.daemon.drift import PipelineDrift
+from edgead.line.daemon.judging import Kind, PipelineState, Receivers
+from edgead.line.daemon.kept_models import KeptModels
+from edgead.line.daemon.self_test import SelfTestError
+from edgead.line.daemon.thresholds import GoodScores, KeptThresholds, Thresholds
+from edgead.line.site.schema import LimitsSection, PipelineSection
+
+if TYPE_CHECKING:
+    from edgead.line.drift import DriftState
+    from edgead.sources.supervised import SupervisedCamera
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a pipeline is connected to."""
+
+    camera: SupervisedCamera
+    receivers: Receivers
+    kept: KeptThresholds
+    kept_models: KeptModels
+    drift_folder: Path
+    limits: LimitsSection
+    trust: Callable[[], ModelTrust]
+    """Gives the keys of the last reload."""
+    threads: int | None = None
+    model: Path | None = None
+    """That is to judge instead of the one that the section names."""
+    place_kernels: Callable[[], None] = lambda: None
+    """Schedules the kernels' threads, which pipelines share, once a pipeline has started some."""
+
+
+class SteeredModel(ABC):
+    """The model of a pipeline with its thresholds and its drift watch; all of it may be steered from any thread.
+
+    Parameters
+    ----------
+    name : str
+        Of the pipeline.
+    section : PipelineSection
+    wiring : Wiring
+    """
+
+    def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
+        self.name = name
+        self.section = section
+        self._trust = wiring.trust
+        self.slot = ActiveModel(name, section, wiring.kept, threads=wiring.threads, accept=self._accept)
+        self._place_kernels = wiring.place_kernels
+        self._recipes = Recipes(name, section, self.slot, wiring.kept, threads=wiring.threads, accept=self._accept)
+        self._camera = wiring.camera
+        self._kept_models = wiring.kept_models
+        self._store = wiring.receivers.store
+        self._drift = PipelineDrift(name, self._recipes.slots, section.drift, wiring.drift_folder)
+        self._state = PipelineState(name)
+        self.failed_model: Path | None = None  # that was given up last, if nothing was chosen since
+        if wiring.model is not None:
+            self.slot.path = wiring.model
+        self._departed = wiring.model is not None  # from the model that the site file names
+
+    @property
+    def model_path(self) -> Path:
+        """Where the model in service lies, or the one that is loaded first."""
+        return self.slot.path
+
+    @property
+    def faults(self) -> dict[Kind, str]:
+        """Reasons of all faults that stand, what is shown first at the front."""
+        return self._state.faults()
+
+    @property
+    def waits_for_model(self) -> bool:
+        """Whether nobody has commissioned its model yet, which is no fault."""
+        return self.section.commissioned and not self.slot.model and not self._state.has("model")
+
+    @property
+    def drift(self) -> DriftState | None:
+        return self._drift.state
+
+    @property
+    @abstractmethod
+    def used_up(self) -> bool:
+        """Whether it has failed too often, and judges nothing until it is started again."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Judge by the model; also again where that had ended."""
+
+    def self_test(self) -> dict[str, Any]:
+        """Replay the golden images through the detector in service; one that fails is out of service.
+
+        A pipeline whose model could not be used tries it again.
+
+        Raises
+        ------
+        EdgeadError
+            The model cannot be used at all.
+        """
+        try:
+            if not self.slot.model:
+                self._load_model()
+            tested = self.slot.self_test()
+            tested.require()
+        except SlotBusyError:
+            raise
+        except SelfTestError as error:
+            self._state.fault("model", str(error))
+            if error.found is None:
+                raise
+            return error.found.to_dict()
+        except EdgeadError as error:
+            self._state.fault("model", str(error))
+            raise
+        self._state.resolved("model")
+        return tested.to_dict()
+
+    def swap(self, model: Path, *, by: str = "edgead") -> None:
+        """Load a model beside the one in service, test it, and judge by it from the next frame on.
+
+        Raises
+        ------
+        EdgeadError
+            The model cannot be used; the one in service goes on.
+        """
+        self._exchange("swap model", by, partial(self.slot.swap, model))
+
+    def signatures(self, model: Path) -> list[Signature]:
+        """Give the signatures that let a model in, none where the site demands none.
+
+        Raises
+        ------
+        EdgeadError
+            It is damaged, or the site does not let it in.
+        """
+        return self._trust().check(Artifact.load(model))
+
+    def sign_own(self, model: Path, *, by: str) -> None:
+        """Sign a model that was learned on this device, where it has a key for that; to be called before `swap`.
+
+        Raises
+        ------
+        EdgeadError
+            It is damaged, or cannot be written.
+        """
+        self._trust().sign_own(model, by=by)
+
+    def follow(self, section: PipelineSection) -> None:
+        """Take over what a site file that was read again says: another model, or one that has changed where it lies.
+
+        A model that is being loaded is waited for. One that is missing is put back from its newest version. One that
+        was exchanged otherwise meanwhile, or gone back from, stays until the file names another. A pipeline that judges
+        nothing begins again, as at the start: what is wrong with its model then is a fault.
+
+        Raises
+        ------
+        EdgeadError
+            The model cannot be used, or the site does not let the one in service in any more, which goes on.
+        """
+        with self.slot.changing(None):
+            self._departed = self._departed and section.model == self.section.model
+            self.section = section
+            if self.used_up or self._state.has("model") or self.waits_for_model:
+                self._begin_again()
+            elif self._departed:
+                self.slot.check_accepted()
+            else:
+                self.slot.restore_missing(section.model)
+                there = Artifact.load(section.model)
+                if section.model != self.slot.path or there.manifest.manifest_sha256 != self.slot.model:
+                    self.swap(section.model, by="site file")
+                else:
+                    self.slot.check_accepted(there)
+
+    def roll_back(self, *, by: str = "edgead") -> None:
+        """Judge by the model before this one again.
+
+        Raises
+        ------
+        SettingsError
+            There was none since the start.
+        """
+        self._exchange("roll back model", by, self.slot.roll_back)
+
+    def set_thresholds(
+        self, *, review: float, reject: float, by: str, reason: str = "", bad: Sequence[float] = ()
+    ) -> None:
+        """Judge by these from the next frame on; kept over restarts, for this model.
+
+        `bad` has the scores of parts that were marked bad.
+
+        Raises
+        ------
+        SettingsError
+            They are no thresholds, cannot be kept, or there is no model.
+        BlindLimitError
+            They may let pass what the model was made to stop, and no `reason` says why they are right.
+        """
+        given = Thresholds.checked(review=review, reject=reject, by=by, reason=reason)
+        with self.slot.changing(PATIENCE_S):
+            before = self.slot.require_thresholds()
+            found = self.slot.doubts(given, bad)
+            if found and not reason:
+                raise BlindLimitError(found, by_hand=True)
+            why = {"reason": reason} if reason else {}
+            with self._audited("thresholds", by, before.values(), {**given.values(), **why}):
+                self.slot.set_thresholds(given)
+
+    def carry_thresholds(self, taught: Artifact) -> None:
+        """Let what a person set hold for a model that the one in service was taught to; to be called before `swap`.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be kept.
+        """
+        self.slot.carry_thresholds(taught)
+
+    def good_scores(self) -> GoodScores:
+        """Read what the thresholds of the model in service come from; raises SettingsError where there is none."""
+        return self.slot.good_scores()
+
+    def accept_drift(self, *, by: str) -> None:
+        """Take parts and images as they are now: the warning goes, and the drift watch starts again.
+
+        Raises
+        ------
+        SettingsError
+            No drift is watched.
+        """
+        self._drift.require_watched()
+        before = self._drift.state
+        with self._audited("accept drift", by, before.reason if before else None, None):
+            self._drift.start_again()
+
+    def _accept(self, artifact: Artifact) -> None:
+        self._trust().check(artifact)
+        spec = artifact.manifest.preprocessing
+        if spec.keeps_depth and not self._camera.gives_depth:
+            raise SettingsError(
+                f"{artifact.path} reads {spec.colour}, camera {self._camera.name} gives 8 bits: give it files of 16 "
+                "bits or floats (watch:, request: or a folder), or a model of 8-bit images"
+            )
+
+    def _begin_again(self) -> None:
+        """Start again what has ended of a fault, with the model that the site file names."""
+        if not self._departed and self.slot.path != self.section.model:
+            before = named(self.slot.path, self.slot.model)
+            self.slot.path = self.section.model
+            self._audit("swap model", "site file", before, str(self.slot.path))
+        if self.used_up:
+            self.start()
+        else:
+            self._try_model()
+
+    def _try_model(self) -> None:
+        """Load the model as at the start; one that cannot be used is a fault, for which nothing is started again."""
+        with self.slot.changing(None):
+            try:
+                self._load_model()
+                self._place_kernels()
+                self._state.resolved("model")
+            except EdgeadError as error:
+                if self.section.commissioned and self.slot.path == self.section.model and not self.slot.path.exists():
+                    self._state.resolved("model")
+                else:
+                    self._state.fault("model", str(error))
+
+    def _load_model(self) -> None:
+        try:
+            self.slot.load()
+        except EdgeadError as error:
+            if self.section.follow is None or self.slot.path == self.section.model:
+                raise
+            logger.error("%s: %s; that of the site file judges", self.name, error, extra={"pipeline": self.name})
+            self._fall_back()
+            self.slot.load()
+        self._recipes.load()
+        self._audit_superseded()
+        self._camera.compare_with(self.name, self._recipes.golden())
+
+    def _give_up_model(self) -> None:
+        """Judge by the model before this one, which has failed; where another one is on its way, by that."""
+        try:
+            with self.slot.changing():
+                failed, before = self.slot.path, named(self.slot.path, self.slot.model)
+                now = self.slot.give_up()
+                self.failed_model = failed
+                self._departed = self.slot.path != self.section.model
+                self._keep_model()
+                self._audit("roll back on fault", "edgead", before, now)
+        except SlotBusyError as error:
+            logger.warning("%s: does not go back to the model before: %s", self.name, error)
+
+    def _fall_back(self) -> None:
+        """Judge by the model of the site file: the one in its place cannot be used."""
+        self.failed_model, self.slot.path = self.slot.path, self.section.model
+        self._departed = False
+        self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
+
+    def _exchange(self, action: str, by: str, exchange: Callable[[Callable[[str], None]], None]) -> None:
+        """Let another model judge; its row is written once it is tested, before it does."""
+        with self.slot.changing():
+            with ExitStack() as row:
+                before = named(self.slot.path, self.slot.model)
+                exchange(lambda now: row.enter_context(self._audited(action, by, before, now)))
+            self._exchanged()
+
+    def _exchanged(self) -> None:
+        self._keep_model()
+        self._audit_superseded()
+        self._departed = self.slot.path != self.section.model
+        self.failed_model = None
+        self._camera.compare_with(self.name, self._recipes.golden())
+        self._state.resolved("model")
+        self.start()
+
+    def _keep_model(self) -> None:
+        if self.section.commissioned:
+            self._kept_models.keep(self.name, self.section.model, self.slot.path)
+
+    def _audit_superseded(self) -> None:
+        superseded = self.slot.take_superseded()
+        if superseded is not None:
+            before, now = superseded
+            self._audit("thresholds", now.by, before.values(), now.values())
+
+    @contextmanager
+    def _audited(self, action: str, by: str, before: Any, after: Any) -> Iterator[None]:
+        """Make a change of somebody: it is on record first, and refused where it cannot be."""
+        with self._store.audited(by=by, action=action, pipeline=self.name, before=before, after=after):
+            yield
+        self._log(action, by, before, after)
+
+    def _audit(self, action: str, by: str, before: Any, after: Any) -> None:
+        """Record what was done for the inspection to go on, which a record that cannot be written must not stop."""
+        self._log(action, by, before, after)
+        self._store.note_change(by=by, action=action, pipeline=self.name, before=before, after=after)
+
+    def _log(self, action: str, by: str, before: Any, after: Any) -> None:
+        text = f"{self.name}: {action} by {by}: {before} -> {after}"
+        logger.info(text, extra={"pipeline": self.name, "by": by, "action": action})

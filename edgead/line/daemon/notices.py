@@ -1,0 +1,318 @@
+"""Notices of alarms, faults and drift: raised, resolved, kept over a restart, and sent to sinks and the page.
+
+A thread of its own sends them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from edgead.errors import EdgeadError
+from edgead.files.atomic import write_whole
+from edgead.line.daemon.alarms import ALARMS, AT_ONCE, OF_VERDICTS, AlarmWatch, Change, Finding
+from edgead.line.daemon.faults import Found, SiteParts, find_faults
+from edgead.process.restarting_thread import RestartingThread
+from edgead.serialization.notice import KINDS, Notice, NoticeKey, NoticeKind, Severity
+from edgead.sources.contract import new_id
+from edgead.types import Frame, Verdict
+
+if TYPE_CHECKING:
+    from edgead.line.site.schema import Site
+    from edgead.sinks.queued import QueuedSink
+
+logger = logging.getLogger(__name__)
+
+_MAX_RESOLVED = 200
+_FILE = TypeAdapter(list[Notice])
+_LOOK_EVERY_S = 0.5
+
+
+class NoticeLedger:
+    """Raises a notice once and resolves it once; safe from any thread.
+
+    Parameters
+    ----------
+    file : Path
+        Where the notices are kept.
+    now : callable
+        Gives the time, in UTC.
+    """
+
+    def __init__(self, file: Path, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)):
+        self._raised: Counter[tuple[NoticeKind, Severity]] = Counter()
+        self._file, self._now = file, now
+        self._standing: dict[NoticeKey, Notice] = {}
+        self._resolved: deque[Notice] = deque(maxlen=_MAX_RESOLVED)
+        self._lock = threading.Lock()
+        self._saved: list[Notice] | None = None
+        self._fails = False
+        self._restore()
+
+    def standing(self) -> list[Notice]:
+        """List the notices that stand, newest first."""
+        with self._lock:
+            return list(self._standing.values())[::-1]
+
+    def resolved(self, limit: int = _MAX_RESOLVED) -> list[Notice]:
+        """List the newest notices that were resolved, newest first."""
+        with self._lock:
+            return list(self._resolved)[::-1][:limit]
+
+    def counts(self) -> dict[str, dict[tuple[NoticeKind, Severity], int]]:
+        """Count, by kind and severity, the notices that are `open`, and those `raised` since the start."""
+        kinds = [(kind, severity) for kind, (_, severities) in KINDS.items() for severity in severities]
+        standing = Counter((notice.kind, notice.severity) for notice in self.standing())
+        return {"open": {key: standing[key] for key in kinds}, "raised": {key: self._raised[key] for key in kinds}}
+
+    def newest_of_each(self) -> Iterable[Notice]:
+        """Give the newest notice of each kind and name."""
+        return {notice.key: notice for notice in [*self.resolved()[::-1], *self.standing()]}.values()
+
+    def stand(self, finding: Finding) -> Notice | None:
+        """Raise a notice of what was found; None where one stands already, which takes its words."""
+        with self._lock:
+            known = self._standing.get(finding.key)
+            if known is not None:
+                self._standing[finding.key] = replace(known, text=finding.text, severity=finding.severity)
+                return None
+            facts = {name: getattr(finding, name) for name in ("name", "severity", "text", "value", "limit")}
+            now = self._now()
+            notice = Notice(new_id(now), finding.kind, finding.about, since=now, **facts)
+            self._standing[finding.key] = notice
+            self._raised[finding.kind, finding.severity] += 1
+            return notice
+
+    def resolve(self, key: NoticeKey) -> Notice | None:
+        """Resolve what stands; None where nothing does."""
+        with self._lock:
+            notice = self._standing.pop(key, None)
+            if notice is None:
+                return None
+            self._resolved.append(replace(notice, resolved_at=self._now()))
+            return self._resolved[-1]
+
+    def acknowledge(self, id: str, by: str) -> tuple[Notice | None, bool]:
+        """Note who has seen a notice; gives it, or None where there is none, and whether that is news."""
+        with self._lock:
+            places: tuple[tuple[object, Notice], ...] = (*self._standing.items(), *enumerate(self._resolved))
+            place, notice = next(((place, one) for place, one in places if one.id == id), (None, None))
+            if notice is None or notice.acknowledged_at is not None:
+                return notice, False
+            seen = replace(notice, acknowledged_by=by, acknowledged_at=self._now())
+            if isinstance(place, int):
+                self._resolved[place] = seen
+            else:
+                self._standing[seen.key] = seen
+            return seen, True
+
+    def save(self) -> None:
+        """Keep the notices for the next start, where they have changed; a disk that takes none is logged."""
+        with self._lock:
+            content = [*self._resolved, *self._standing.values()]
+        if content == self._saved:
+            return
+        try:
+            write_whole(self._file, _FILE.dump_json(content, indent=1), durable=False)
+        except OSError as error:
+            if not self._fails:  # comes by twice a second
+                logger.warning("notices are not kept: %s cannot be written: %s", self._file, error.strerror)
+            self._fails = True
+        else:
+            self._saved, self._fails = content, False
+
+    def _restore(self) -> None:
+        try:
+            content = _FILE.validate_json(self._file.read_bytes())
+        except FileNotFoundError:
+            return
+        except (OSError, ValidationError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is damaged"
+            logger.warning("the notices in %s are dropped: %s", self._file, why)
+            return
+        for notice in content:
+            if notice.resolved_at is None:
+                self._standing[notice.key] = notice
+            else:
+                self._resolved.append(notice)
+
+
+class Notices:
+    """Brings together what verdicts say and what parts of the site say of themselves.
+
+    Parameters
+    ----------
+    file : Path
+        Where notices are kept.
+    publish : callable
+        Receives every notice that is raised, acknowledged or resolved; must not wait.
+    clock : callable
+        Seconds, monotonic.
+    """
+
+    def __init__(self, file: Path, publish: Callable[[Notice], None], *, clock: Callable[[], float] = time.monotonic):
+        self._ledger = NoticeLedger(file)
+        self._publish, self._clock = publish, clock
+        self._watches: dict[str, tuple[object, AlarmWatch]] = {}
+        self._sinks: tuple[QueuedSink, ...] = ()
+        self._settle_s = 0.0
+        self._differs_since_s: dict[NoticeKey, float] = {}
+        self._changes: deque[Change] = deque()
+        self._sending = threading.Lock()
+        self._wake, self._closing = threading.Event(), False
+        self._parts: SiteParts | None = None
+        self._thread = RestartingThread("notices", self._run)
+
+    # What it follows
+
+    def start(self, parts: SiteParts) -> None:
+        """Begin to look at the parts of a site."""
+        self._parts = parts
+        self._thread.start()
+
+    def follow(self, site: Site, sinks: Mapping[str, QueuedSink]) -> None:
+        """Go by a site; watches whose sections are equal go on, and so does what stands.
+
+        A sink that keeps what it was given last, and is new, is given what there is.
+        """
+        standing = {notice.key for notice in self._ledger.standing()}
+        watches = {}
+        for name, pipeline in site.pipelines.items():
+            known = self._watches.get(name)
+            if known is None or known[0] != pipeline.alarms:
+                stands = [kind for kind in ALARMS if (kind, name) in standing]
+                known = pipeline.alarms, AlarmWatch(name, pipeline.alarms, stands, clock=self._clock)
+            watches[name] = known
+        self._watches = watches
+        self._settle_s = site.notices.settle_s
+        with self._sending:
+            before, self._sinks = self._sinks, tuple(sinks[name] for name in site.notices.sinks)
+            for sink in self._sinks:
+                if sink.retains_notices and sink not in before:
+                    for notice in self._ledger.newest_of_each():
+                        sink.notify(notice)
+
+    def add(self, frame: Frame, verdict: Verdict) -> None:
+        """Take a verdict, in its pipeline's thread; never waits."""
+        watch = self._watches.get(verdict.pipeline)
+        changes = watch[1].add(verdict.decision) if watch is not None else ()
+        if changes:
+            self._changes.extend(changes)
+            self._wake.set()
+
+    def close(self, within_s: float = 0.2) -> None:
+        """Look no more; what stands is kept."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(within_s)
+
+    # What is asked of it
+
+    def standing(self) -> list[Notice]:
+        """List the notices that stand, newest first."""
+        return self._ledger.standing()
+
+    def resolved(self, limit: int) -> list[Notice]:
+        """List the newest notices that were resolved, newest first."""
+        return self._ledger.resolved(limit)
+
+    def counts(self) -> dict[str, dict[tuple[NoticeKind, Severity], int]]:
+        """Count notices; see `NoticeLedger.counts`."""
+        return self._ledger.counts()
+
+    def acknowledge(self, id: str, *, by: str) -> Notice | None:
+        """Note that a person has seen a notice, once, and in the audit; None where there is none of that id."""
+        notice, is_news = self._ledger.acknowledge(id, by)
+        if notice is not None and is_news:
+            self._send([notice])
+            self._ledger.save()
+            seen = {"notice": notice.id, "kind": notice.kind, "text": notice.text}
+            self._audit(by=by, action="acknowledge", pipeline=notice.name, before=None, after=seen)
+        return notice
+
+    # Its thread
+
+    def look(self, parts: SiteParts) -> None:
+        """Look once at everything, and send what has changed."""
+        changes = [self._changes.popleft() for _ in range(len(self._changes))]
+        news = [self._changed(change) for change in (*changes, *self._settled(self._found(parts)))]
+        self._send([notice for notice in news if notice is not None])
+        self._ledger.save()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake.wait(_LOOK_EVERY_S)
+            self._wake.clear()
+            if self._parts is not None and not self._closing:
+                self.look(self._parts)
+
+    def _found(self, parts: SiteParts) -> Found:
+        """What stands by what all say of themselves; of what verdicts raise nobody else can say it."""
+        found = find_faults(parts)
+        standing, unknown = dict(found.standing), set(found.unknown)
+        for name, (_, watch) in list(self._watches.items()):
+            unknown.update((kind, name) for kind in watch.kinds if kind in OF_VERDICTS)
+            pipeline = parts.pipelines.get(name)
+            running = pipeline is not None and pipeline.state == "running"
+            finding = watch.no_part(running=running)
+            if finding is not None:
+                standing[finding.key] = finding
+            elif not running and "no_part" in watch.kinds:
+                unknown.add(("no_part", name))
+            finding = watch.not_inspected(pipeline.frame_counts if pipeline is not None and running else None)
+            if finding is not None:
+                standing[finding.key] = finding
+            elif not watch.knows_frames and "not_inspected" in watch.kinds:
+                unknown.add(("not_inspected", name))
+        return Found(standing, frozenset(unknown))
+
+    def _settled(self, found: Found) -> list[Change]:
+        """What has differed from what stands for long enough; the words of what stands are brought up to date."""
+        standing = {notice.key for notice in self._ledger.standing()}
+        for key in standing & found.standing.keys():
+            self._ledger.stand(found.standing[key])
+        differs = (found.standing.keys() - standing) | (standing - found.standing.keys() - found.unknown)
+        now_s = self._clock()
+        self._differs_since_s = {key: self._differs_since_s.get(key, now_s) for key in differs}
+        return [
+            Change(key, found.standing.get(key))
+            for key, since_s in self._differs_since_s.items()
+            if key[0] in AT_ONCE or now_s - since_s >= self._settle_s
+        ]
+
+    def _changed(self, change: Change) -> Notice | None:
+        finding = change.finding
+        notice = self._ledger.resolve(change.key) if finding is None else self._ledger.stand(finding)
+        if notice is not None and notice.kind in ALARMS:
+            _log(notice)
+        return notice
+
+    def _send(self, notices: list[Notice]) -> None:
+        with self._sending:
+            for notice in notices:
+                for sink in self._sinks:
+                    sink.notify(notice)
+                self._publish(notice)
+
+    def _audit(self, **change: Any) -> None:
+        assert self._parts is not None
+        try:
+            self._parts.store.add_audit(**change)
+        except EdgeadError as error:
+            logger.error("%s of %s is not in the audit: %s", change["action"], change["pipeline"], error)
+
+
+def _log(notice: Notice) -> None:
+    """Log an alarm; faults and drift are logged where they are found."""
+    level = logging.INFO if notice.resolved_at else logging.WARNING
+    text = f"{notice.name}: alarm {notice.event}: {notice.text}"
+    logger.log(level, text, extra={"pipeline": notice.name, "kind": notice.kind})

@@ -1,0 +1,355 @@
+"""A pipeline: the frames of one camera, judged by one model, in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edgead.errors import EdgeadError, NotNowError, SettingsError
+from edgead.images.files import UnfitImageError
+from edgead.images.likeness import Size
+from edgead.line.daemon.alarms import FrameCounts
+from edgead.line.daemon.judging import Asking, JudgementError, Judging, Misfits, Requests
+from edgead.line.daemon.model_control import SteeredModel, Wiring
+from edgead.line.daemon.supervisor import RestartBudget, Supervisor
+from edgead.line.site.schema import LimitsSection, PipelineSection
+from edgead.line.site.status import PipelineStatus, State
+from edgead.profiling.inspector import FrameError
+from edgead.sources import SourceError
+from edgead.sources.live import Mailbox
+from edgead.types import NO_PART, Frame, Part, Verdict
+
+if TYPE_CHECKING:
+    from edgead.sinks.queued import QueuedSink
+
+logger = logging.getLogger(__name__)
+
+# How soon a pipeline that waits for a frame notices that it should stop, or that its camera is lost.
+_POLL_S = 0.1
+# Several times what the slowest model takes for a frame.
+_SILENT_S = 5.0
+# Engines of TensorRT take longest.
+_LOADING_S = 300.0
+
+
+class Pipeline(SteeredModel):
+    """Judges the frames of a camera until it is stopped; what goes wrong is in its state.
+
+    Parameters
+    ----------
+    name : str
+    section : PipelineSection
+    wiring : Wiring
+    """
+
+    def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
+        super().__init__(name, section, wiring)
+        self.loaded = threading.Event()  # the model was tried, well or not
+        self._judging = Judging(
+            name,
+            self._recipes,
+            wiring.receivers,
+            self._drift,
+            wiring.camera.settle,
+            budget_ms=section.budget_ms,
+            palette=section.palette,
+        )
+        self._mailbox: Mailbox | None = wiring.camera.subscribe()
+        self._realtime_problem: str | None = None
+        self._dropped = 0  # in mailboxes that it has left
+        self._asking = Asking(name, section)
+        self._requests = Requests(name)
+        self._starting = threading.Lock()
+        self._alive_s: float | None = None
+        self._loading_s: float | None = None
+        self._supervisor = Supervisor(f"pipeline {name}", self._serve, self._died, RestartBudget(wiring.limits))
+
+    @property
+    def state(self) -> State:
+        return self._state.state
+
+    @property
+    def reason(self) -> str | None:
+        return self._state.reason
+
+    @property
+    def used_up(self) -> bool:
+        return self._supervisor.used_up
+
+    def start(self) -> None:
+        """Start judging, in a thread of its own; also again where the restarts were used up."""
+        self._supervisor.start()
+
+    def stop(self) -> None:
+        """Take no further frame; the one under way gets its verdict. `join` waits for that."""
+        self._supervisor.stop()
+        self._leave_camera()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end and release the model; False when it did not come in time."""
+        ended = self._supervisor.join(timeout_s)
+        if ended:
+            self._release()
+        return ended
+
+    def send_to(self, sinks: tuple[QueuedSink, ...]) -> None:
+        """Replace the sinks, effective with the next verdict."""
+        self._judging.receivers = replace(self._judging.receivers, sinks=sinks)
+
+    def limit(self, limits: LimitsSection) -> None:
+        """Restart within other limits from now on."""
+        self._supervisor.budget.limits = limits
+
+    def look_after(self) -> None:
+        """See what its thread cannot say of itself: that it is dead, or hangs; to be called now and then."""
+        self._supervisor.revive()
+        silent_s = self.silent_s()
+        if silent_s > _SILENT_S and not self._state.has("hang"):
+            self._state.fault("hang", f"no progress for {silent_s:.0f} s: the model or a sink hangs")
+
+    def silent_s(self) -> float:
+        """For how long the thread has made no progress; 0 while it does not run or loads a model in good time."""
+        alive_s, loading_s = self._alive_s, self._loading_s
+        if not self._supervisor.alive:
+            return 0.0
+        if loading_s is not None:
+            return max(0.0, time.monotonic() - loading_s - _LOADING_S)
+        return time.monotonic() - alive_s if alive_s is not None else 0.0
+
+    def latest(self) -> tuple[Frame, Verdict] | None:
+        """Give the newest frame that was judged, with its verdict."""
+        return self._judging.latest
+
+    def fire(self, part: Part = NO_PART) -> None:
+        """Judge the next frame that the camera captures, as that of a part.
+
+        Raises
+        ------
+        SettingsError
+            Its trigger takes no requests or none that name a part, or it does not run.
+        """
+        self._asking.fire(part)
+
+    def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]:
+        """Judge the bytes of an image file that somebody sent, and wait for the verdict; see `Requests.ask`.
+
+        Raises
+        ------
+        EdgeadError
+            NotNowError and NoVerdictInTimeError; ImageError where it is none, UnfitImageError where it does not fit the
+            model; SettingsError where the camera takes none, or the trigger did not ask for it.
+        """
+        if self._alive_s is None:
+            raise NotNowError(f"{self.name}: is {self.state}" + (f": {self.reason}" if self.reason else ""))
+        return self._requests.ask(lambda: self._camera.offer(data, part), within_s)
+
+    def squeezed_into(self, frame: Frame) -> Size | None:
+        """The size of the images that its model learnt, where a frame has other proportions and is squeezed."""
+        found = self._recipes.misfit(frame)
+        return found.learnt if found is not None and found.in_proportions else None
+
+    @property
+    def misfits(self) -> Misfits:
+        """Whether frames come that its model did not learn the like of."""
+        return self._judging.misfits
+
+    def has_learnt(self, frame: Frame, data: bytes) -> bool:
+        """Whether its model has learnt from a frame, which came as the bytes of a file."""
+        return self._recipes.has_learnt(frame, data)
+
+    def status(self) -> PipelineStatus:
+        """Report the state and the counts."""
+        thresholds, inspector = self.slot.thresholds, self._judging.inspector
+        return PipelineStatus(
+            name=self.name,
+            camera=self.section.camera,
+            model=str(self.slot.path),
+            model_sha256=self.slot.model,
+            state=self._state.state,
+            reason=self._state.reason,
+            since=self._state.since,
+            decisions=inspector.decisions,
+            kinds=inspector.kinds,
+            taken=self._judging.taken,
+            judged=sum(inspector.decisions.values()),
+            dropped=self._frames_dropped,
+            skipped=self._judging.skipped,
+            unasked=self._judging.unasked,
+            warming_up=inspector.warming_up,
+            late=inspector.late,
+            missed=self.frame_counts.missed,
+            parts_missed=self._parts_missed,
+            codes=self._asking.codes,
+            restarts=self._supervisor.restarts,
+            fps=inspector.recorder.fps,
+            latency=inspector.recorder.summary(),
+            thresholds=thresholds.values() if thresholds else None,
+            can_roll_back=self.slot.can_roll_back,
+            drift=self._drift.state,
+            realtime_problem=self._realtime_problem,
+        )
+
+    @property
+    def frame_counts(self) -> FrameCounts:
+        """What the alarm goes by; where not every frame is wanted, parts that were named count, and skipped frames."""
+        judging, wants_all = self._judging, self.section.trigger.wants_all
+        missed = self._frames_dropped + judging.skipped if wants_all else max(judging.skipped, self._parts_missed)
+        return FrameCounts(sum(judging.inspector.decisions.values()), judging.inspector.late, missed)
+
+    @property
+    def _frames_dropped(self) -> int:
+        mailbox = self._mailbox
+        return self._dropped + (mailbox.dropped if mailbox is not None else 0)
+
+    @property
+    def _parts_missed(self) -> int:
+        return self._judging.parts_missed + self._asking.missed
+
+    # The thread
+
+    def _serve(self, stop: threading.Event) -> None:
+        """Judge until stopped, or until the camera has no more frames."""
+        self._join_camera()
+        self._take_place()
+        self._state.starting("the model is loaded and tested")
+        with self._asking.opened():
+            try:
+                self._load()
+                self._state.resolved("program")
+                self._state.starting(f"waits for camera {self.section.camera}")
+                mailbox = self._mailbox
+                self._alive_s = time.monotonic()
+                while not stop.is_set() and mailbox is not None and self._take_one(mailbox):
+                    self._alive_s = time.monotonic()
+                    self._state.resolved("hang")
+                if not stop.is_set():
+                    self._state.stopped(f"camera {self.section.camera} has ended")
+            finally:
+                self._alive_s = None
+                self._state.resolved("hang")
+                self._state.resolved("trigger")
+                self._drift.save()
+                if stop.is_set():
+                    self._release()  # whoever waited for it may have given up
+
+    def _take_place(self) -> None:
+        """A line is judged as well as the system allows it: what it refuses is said, and is no reason to stop."""
+        try:
+            self.section.realtime.scheduling.take()
+            self._realtime_problem = None
+        except SettingsError as error:
+            self._realtime_problem = str(error)
+            logger.warning("%s: realtime: %s", self.name, error, extra={"pipeline": self.name})
+
+    def _load(self) -> None:
+        self._loading_s = time.monotonic()
+        try:
+            self._try_model()
+        finally:
+            self._loading_s = None
+            self.loaded.set()
+
+    def _take_one(self, mailbox: Mailbox) -> bool:
+        """Take the next frame through the pipeline; False at the end of the camera's."""
+        self._look_after_trigger()
+        try:
+            frame = mailbox.get(_POLL_S)
+        except TimeoutError:
+            self._look_after_camera()
+            return True
+        except SourceError as error:
+            self._state.fault("camera", f"camera {self.section.camera}: {error}")
+            return True
+        if frame is None:
+            return False
+        self._state.resolved("camera")
+        self._runs()
+        wanted = self._asking.wanted(frame)
+        if wanted is None:
+            self._judging.pass_by(frame, wanted=False)
+            kind = self.section.trigger.kind
+            self._requests.answer(frame, SettingsError(f"{self.name}: its trigger {kind} did not ask for the image"))
+            return True
+        verdict = None
+        try:
+            verdict = self._judge(wanted)
+        finally:
+            self._asking.answer(verdict)
+        return True
+
+    def _judge(self, frame: Frame) -> Verdict | None:
+        if self._state.has("model") or self.waits_for_model:
+            self._judging.pass_by(frame, wanted=True)
+            what = "is in fault" if self._state.has("model") else "has no model"
+            self._requests.answer(frame, NotNowError(f"{self.name}: {what}: {self._state.reason}"))
+            return None
+        try:
+            verdict = self._judging.judge(frame)
+        except FrameError as error:
+            if not self._requests.answer(frame, UnfitImageError(str(error))):
+                self._state.fault("frame", str(error))
+            return None
+        except JudgementError as error:
+            self._requests.answer(frame, NotNowError(f"{self.name}: {error}"))
+            raise
+        self._state.resolved("frame")
+        more = SettingsError(f"{self.name}: its model needs more images first")
+        self._requests.answer(frame, more if verdict is None else verdict)
+        return verdict
+
+    def _release(self) -> None:
+        self.slot.close()
+        self._recipes.close()
+        self._asking.close()
+        self._state.stopped(self._state.reason if self.state == "stopped" else None)
+
+    def _join_camera(self) -> None:
+        """Want frames again, for the thread that takes them; the one before left the camera in its last words."""
+        with self._starting:
+            if self._mailbox is None and not self._supervisor.stopping:
+                self._mailbox = self._camera.subscribe()
+
+    def _leave_camera(self) -> None:
+        """Want no more frames: a recording would wait for a pipeline that takes none, and others with it."""
+        with self._starting:
+            if self._mailbox is not None:
+                self._camera.unsubscribe(self._mailbox)
+                self._dropped += self._mailbox.dropped
+                self._mailbox = None
+
+    def _look_after_trigger(self) -> None:
+        problem = self._asking.problem
+        if problem is None:
+            self._state.resolved("trigger")
+        else:
+            self._state.fault("trigger", f"trigger {self.section.trigger.kind}: {problem}")
+
+    def _look_after_camera(self) -> None:
+        camera = self._camera.status()
+        if camera.state in ("lost", "stalled"):
+            reason = camera.reason or "no frames"
+            self._state.fault("camera", f"camera {camera.name} is {camera.state}: {reason}")
+        elif camera.state == "streaming":  # also where it gives nothing, as nobody gives it anything
+            self._state.resolved("camera")
+            self._runs()
+
+    def _runs(self) -> None:
+        if self.waits_for_model:
+            self._state.starting("waits for a model: commission one on the page")
+        else:
+            self._state.running()
+
+    def _died(self, error: Exception, again: bool) -> None:
+        what = str(error) if isinstance(error, EdgeadError) else f"{type(error).__name__}: {error}"
+        logger.error("%s: died: %s", self.name, what, exc_info=error, extra={"pipeline": self.name, "again": again})
+        self.loaded.set()
+        if not again:
+            self._leave_camera()
+        limits = self._supervisor.budget.limits
+        used_up = "" if again else f"; restarted {limits.restarts} times within {limits.restarts_within_s:g} s, no more"
+        self._state.fault("program", what + used_up)
+        if isinstance(error, JudgementError) and self.slot.can_roll_back:
+            self._give_up_model()

@@ -1,0 +1,201 @@
+"""Reload of the site file: its differences, and the models that it exchanges, beside the main loop.
+
+Each model is loaded in a thread of its own, so that a slow file, disk or model does not stop the watchdog's signals.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgead.errors import EdgeadError
+from edgead.line.daemon.pipeline import Pipeline
+from edgead.line.site.schema import PipelineSection, Site
+from edgead.process.restarting_thread import RestartingThread
+
+logger = logging.getLogger(__name__)
+
+# How long a reload waits for models before it leaves them to their threads.
+_FOLLOW_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Names of the parts that are gone, new, or must be made again because their section has changed."""
+
+    gone: frozenset[str]
+    new: frozenset[str]
+    changed: frozenset[str]
+
+    @property
+    def stopped(self) -> frozenset[str]:
+        return self.gone | self.changed
+
+    @property
+    def started(self) -> frozenset[str]:
+        return self.new | self.changed
+
+    def __bool__(self) -> bool:
+        return bool(self.gone or self.new or self.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDiff:
+    """What a reload has to do; a pipeline whose model, sinks, alarms or `follow` differ goes on, and is not in it."""
+
+    cameras: Difference
+    pipelines: Difference
+    sinks: Difference
+    http: bool
+    store: bool
+
+
+def site_diff(old: Site, new: Site) -> SiteDiff:
+    """Compare two sites, section by section."""
+    cameras = _difference(old.cameras, new.cameras)
+    kept = {"model", "sinks", "alarms", "follow"}
+    pipelines = _difference(
+        {name: section.model_dump(exclude=kept) for name, section in old.pipelines.items()},
+        {name: section.model_dump(exclude=kept) for name, section in new.pipelines.items()},
+    )
+    # A pipeline takes its frames from a camera that is made again.
+    moved = {name for name, section in new.pipelines.items() if section.camera in cameras.started} - pipelines.new
+    pipelines = Difference(pipelines.gone, pipelines.new, pipelines.changed | moved)
+    return SiteDiff(cameras, pipelines, _difference(old.sinks, new.sinks), old.http != new.http, old.store != new.store)
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
+    both = old.keys() & new.keys()
+    changed = frozenset(name for name in both if old[name] != new[name])
+    return Difference(frozenset(old.keys() - new.keys()), frozenset(new.keys() - old.keys()), changed)
+
+
+class ModelChanges:
+    """The exchanges that are under way; used by the one thread that reloads."""
+
+    def __init__(self) -> None:
+        self._following: dict[str, _Following] = {}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Why pipelines keep the models that they had, by name."""
+        return {name: following.refused for name, following in self._following.items() if following.refused}
+
+    def follow(self, running: Iterable[Pipeline], sections: Mapping[str, PipelineSection]) -> list[str]:
+        """Let running pipelines take over their sections of a new site; gives the names of those that keep their model.
+
+        One that is loaded for longer is left to its thread: the next reload must not wait for it.
+        """
+        before, followings = self._following, {}
+        for pipeline in running:
+            found = before.get(pipeline.name)
+            one = found if found is not None and found.pipeline is pipeline else _Following(pipeline)
+            followings[pipeline.name] = one
+            if one.want(sections[pipeline.name]):
+                text = "%s: the model of an earlier reload is still being loaded; that of this one comes after it"
+                logger.warning(text, pipeline.name)
+        self._following = followings  # as a whole: another thread asks what was refused
+        deadline = time.monotonic() + _FOLLOW_S
+        late = []
+        for name, following in followings.items():
+            if not following.wait(max(0.0, deadline - time.monotonic())):
+                late.append(name)
+                logger.error("%s: its model is not loaded after %g s; the old one judges meanwhile", name, _FOLLOW_S)
+        return sorted({*late, *self.refused})
+
+
+class _Following:
+    """A pipeline goes over to its section of each new site, in a thread while there is one; of several the newest."""
+
+    def __init__(self, pipeline: Pipeline):
+        self.pipeline = pipeline
+        self.refused = ""
+        """Why it keeps the model that it had."""
+        self._wanted: PipelineSection | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def want(self, section: PipelineSection) -> bool:
+        """Follow a section; gives whether that comes after another one, which is still under way."""
+        with self._lock:
+            self._wanted = section
+            if self._thread is not None:
+                return True
+            self._thread = threading.Thread(target=self._run, name=f"model {self.pipeline.name}", daemon=True)
+            self._thread.start()
+            return False
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until nothing is under way; False where that did not come in time."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+        return self._thread is None
+
+    def _run(self) -> None:
+        while (section := self._next()) is not None:
+            self.refused = _follow_one(self.pipeline, section)
+
+    def _next(self) -> PipelineSection | None:
+        with self._lock:
+            section, self._wanted = self._wanted, None
+            if section is None:
+                self._thread = None
+            return section
+
+
+def _follow_one(pipeline: Pipeline, section: PipelineSection) -> str:
+    """Follow a section; gives why the model in service stays, or nothing."""
+    try:
+        pipeline.follow(section)
+    except EdgeadError as error:
+        logger.error("%s: keeps its model: %s", pipeline.name, error, extra={"pipeline": pipeline.name})
+        return str(error)
+    except Exception:  # noqa: BLE001  a reload's edge: the model in service goes on
+        logger.exception("%s: keeps its model: the program failed", pipeline.name, extra={"pipeline": pipeline.name})
+        return "the program failed"
+    return ""
+
+
+class Reloading:
+    """One reload at a time, in a thread; what is asked for meanwhile is one reload after it.
+
+    Parameters
+    ----------
+    reload : callable
+    """
+
+    def __init__(self, reload: Callable[[], None]):
+        self._reload = reload
+        self._asked, self._closing = threading.Event(), False
+        self._since_s: float | None = None
+        self._thread = RestartingThread("reload", self._run)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def ask(self) -> None:
+        """Want a reload; never waits."""
+        since_s = self._since_s
+        if since_s is not None:
+            logger.warning("a reload is under way since %.1f s: this one comes after it", time.monotonic() - since_s)
+        self._asked.set()
+
+    def close(self, within_s: float) -> None:
+        """Begin no further reload, and wait for the one under way."""
+        self._closing = True
+        self._asked.set()
+        self._thread.join(within_s)
+
+    def _run(self) -> None:
+        while self._asked.wait() and not self._closing:
+            self._asked.clear()
+            self._since_s = time.monotonic()
+            try:
+                self._reload()
+            finally:
+                self._since_s = None

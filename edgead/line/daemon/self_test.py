@@ -1,0 +1,178 @@
+"""Tests of a model before it judges: golden images against the scores on record, and its time against `budget_ms`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from edgead.artifact.folder import Artifact, ArtifactError
+from edgead.artifact.signatures.trust import ModelTrust
+from edgead.calibration.conformal import score_scale
+from edgead.detector import Detector, Measurement
+from edgead.errors import EdgeadError
+from edgead.files.strict_yaml import YamlFile
+from edgead.line.site.error_text import dotted
+from edgead.line.site.schema import PipelineSection, Site
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenScore:
+    """One golden image: the score on record, the one found, and their relative difference."""
+
+    image: str
+    expected: float
+    found: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """What a detector made of its golden images."""
+
+    model: str
+    tolerance: float
+    images: tuple[GoldenScore, ...]
+
+    @property
+    def passed(self) -> bool:
+        # `not >` would let a NaN pass.
+        return bool(self.images) and all(image.difference <= self.tolerance for image in self.images)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "passed": self.passed}
+
+    def require(self) -> None:
+        """Raise SelfTestError unless it passed."""
+        if self.passed:
+            return
+        if not self.images:
+            raise SelfTestError(f"{self.model} has no golden images to test it with: retrain it", self)
+        worst = max(
+            self.images, key=lambda image: image.difference if image.difference == image.difference else math.inf
+        )
+        raise SelfTestError(
+            f"self-test of {self.model} failed: {worst.image} scores {worst.found:.6g}, on record is "
+            f"{worst.expected:.6g} (they differ by {worst.difference:.2g}, allowed is {self.tolerance:g}): "
+            "copy the model again, or find out with `edgead doctor` what this machine computes wrongly",
+            self,
+        )
+
+
+class SelfTestError(EdgeadError):
+    """A detector that does not score its golden images as was recorded; `found` is what it scored."""
+
+    def __init__(self, message: str, found: SelfTest | None = None):
+        super().__init__(message)
+        self.found = found
+
+
+def self_test(detector: Detector, measure: Callable[[np.ndarray], Measurement] | None = None) -> SelfTest:
+    """Replay the golden images.
+
+    Parameters
+    ----------
+    detector : Detector
+    measure : callable, optional
+        Scores an image in place of `detector.measure`, for a detector that others use meanwhile.
+
+    Raises
+    ------
+    ArtifactError
+        If the artifact is no longer what was written, on a disk that is failing for example, or another one lies in
+        its place.
+    """
+    measure = measure or detector.measure
+    artifact = detector.artifact
+    there = Artifact.load(artifact.path).manifest.manifest_sha256
+    if there != artifact.manifest.manifest_sha256:
+        raise ArtifactError(
+            f"{artifact.path} holds another model (manifest {there[:12]}) than the one that was loaded from it "
+            f"({artifact.manifest.manifest_sha256[:12]}): load it again"
+        )
+    graph = detector.graph
+    good = graph.calibration.scores if graph.calibration else []
+    images = []
+    for golden in graph.golden:
+        found = _score(measure, artifact, golden.image)
+        difference = abs(found - golden.image_score) / float(score_scale(golden.image_score, good))
+        images.append(GoldenScore(golden.image, golden.image_score, found, difference))
+    return SelfTest(str(artifact.path), graph.score_tolerance, tuple(images))
+
+
+def _score(measure: Callable[[np.ndarray], Measurement], artifact: Artifact, image: str) -> float:
+    pixels = artifact.image(image)
+    try:
+        return measure(pixels).image_score
+    except ValueError as error:  # too small for the region of interest, or a network that gives NaN
+        raise ArtifactError(
+            f"{artifact.path}: its golden image {image} cannot be scored ({error}): train the model again"
+        ) from error
+
+
+def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
+    """Read a detector's golden images as people are shown them, uint8 BGR; none where its folder has none any more."""
+    try:
+        images = [detector.artifact.image(golden.image) for golden in detector.graph.golden]
+    except EdgeadError:
+        return ()
+    return tuple(detector.visible(image) for image in images)
+
+
+def find_late(site: Site, file: YamlFile) -> Iterator[str]:
+    """Report each pipeline whose model cannot keep its budget here; one that cannot be opened is not judged.
+
+    Parameters
+    ----------
+    site : Site
+    file : YamlFile
+        That it was read from.
+    """
+    for name, section in site.pipelines.items():
+        if section.budget_ms is None:
+            continue
+        try:
+            with _open(section, site.models.open_trust()) as detector:
+                late = too_late(detector, section.budget_ms)
+        except EdgeadError:
+            continue
+        if late:
+            place = ("pipelines", name, "budget_ms")
+            yield f"{file.where(place)}: {dotted(place)}: {late}"
+
+
+def too_late(detector: Detector, budget_ms: float | None) -> str:
+    """Say that even the fastest of its golden images takes longer than the budget; empty where it keeps it."""
+    if budget_ms is None:
+        return ""
+    fastest_ms = min(_frame_times(detector), default=0.0)
+    if fastest_ms <= budget_ms:
+        return ""
+    return (
+        f"{detector.artifact.path} takes {fastest_ms:.3g} ms a frame on this computer, of {budget_ms:g} ms from the "
+        "capture to the verdict: allow more, take another precision or runtime, or a smaller model"
+    )
+
+
+def _frame_times(detector: Detector) -> Iterator[float]:
+    """Times of golden images in ms; the first of an engine pays for what it prepares, and others share the cores."""
+    for image in [detector.artifact.image(golden.image) for golden in detector.graph.golden][:1] * ROUNDS:
+        started = time.perf_counter_ns()
+        detector.measure(image)
+        yield (time.perf_counter_ns() - started) / 1e6
+
+
+def _open(section: PipelineSection, trust: ModelTrust) -> Detector:
+    return Detector.load(
+        section.model,
+        runtime=section.runtime,
+        precision=section.precision,
+        threads=section.threads,
+        accept=trust.check,
+    )

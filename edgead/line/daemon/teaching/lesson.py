@@ -1,0 +1,334 @@
+"""A lesson of a pipeline's model: marked parts as its images, its folder, and the process that teaches a copy.
+
+The process is `edgead teach`, behind everything else, with a limit of time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
+from edgead.line.site.schema import PipelineSection
+from edgead.types import scaled_score
+
+if TYPE_CHECKING:
+    from edgead.line.evidence import EvidenceStore
+
+MAX_PARTS = 200
+_FRAMES = ("frame.png", "frame.tiff", "frame.jpg")
+_MARK = ".lesson."
+_PROGRAM = (
+    "import sys; from edgead.process.background_process import stay_behind; stay_behind(int(sys.argv.pop(1)));"
+    "from edgead.cli import main; main()"
+)
+_END_S = 2.0
+
+
+def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, ids: Sequence[str]) -> list[Path]:
+    """Find the images of the parts that are chosen.
+
+    Raises
+    ------
+    SettingsError
+        One is not marked good, was judged by the model of a recipe, has another format than that model learnt, or has
+        no image.
+    """
+    if len(ids) > MAX_PARTS:
+        raise SettingsError(f"{len(ids)} parts are chosen: teach at most {MAX_PARTS} at a time")
+    paths = []
+    for id in dict.fromkeys(ids):
+        record = store.verdict(id, pipeline=pipeline)
+        if record is None or (record["mark"] or {}).get("verdict") != "good":
+            raise SettingsError(f"{id}: no part of {pipeline} with that id is marked good")
+        if record["recipe"] in section.recipes:
+            raise SettingsError(f"{id}: was judged by the model of the recipe {record['recipe']}, not by this one")
+        if record.get("other_format"):
+            raise SettingsError(
+                f"{id}: its frame has another format than the model learnt ({record['other_format']}), so it shows "
+                "another part of the scene, or less of it: set the camera back, or make a model for this format"
+            )
+        path = _image(store, id, pipeline)
+        if path is None:
+            raise SettingsError(f"{id}: the store keeps no image of it")
+        paths.append(path)
+    return paths
+
+
+def bad_images(store: EvidenceStore, pipeline: str, section: PipelineSection) -> list[Path]:
+    """Find the images of the newest parts that are marked bad, but for those of other models."""
+    marked = store.verdicts(pipeline=pipeline, mark="bad", limit=MAX_PARTS)
+    own = (record["id"] for record in marked if record["recipe"] not in section.recipes)
+    return [path for id in own if (path := _image(store, id, pipeline))]
+
+
+def _image(store: EvidenceStore, id: str, pipeline: str) -> Path | None:
+    found = (store.image(id, name, pipeline=pipeline) for name in _FRAMES)
+    return next((path for path in found if path), None)
+
+
+class Doubt(BaseModel):
+    """A part that stands far from anything good, and what it looks like."""
+
+    verdict: str
+    of_limit: float
+    scaled_score: float | None = None
+    doubt: str
+
+
+class Lesson(BaseModel):
+    """What a pipeline's model is being taught.
+
+    Attributes
+    ----------
+    state : str
+        running; refused: the guard stopped it, and where `doubtful` names parts a reason lets them be learnt; failed;
+        ready: the taught model waits for a decision.
+    good : tuple of str
+        Ids of the verdicts whose parts are learnt.
+    bad : int
+        How many parts that were marked bad test it.
+    because : str
+        Why also what stands far from anything good is learnt; empty where it is not.
+    model_sha256 : str
+        Of the model that is taught.
+    report : dict
+        `before` and `after` of `edgead teach --json`, with the ids of verdicts in the place of paths.
+    """
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    pipeline: str
+    state: Literal["running", "refused", "failed", "ready"] = "running"
+    by: str
+    since: datetime
+    good: tuple[str, ...]
+    bad: int
+    because: str = ""
+    model_sha256: str
+    reason: str = ""
+    doubtful: tuple[Doubt, ...] = ()
+    report: dict[str, Any] | None = None
+
+
+class _Record(BaseModel):
+    folder: Path
+    lesson: Lesson
+
+
+class LessonFolder:
+    """Where a lesson makes its draft and its sheet: hidden beside the model, so that one step brings the draft there.
+
+    A file in the store says what lies there, and whether it is whole. Beside that file lie the images meanwhile.
+    """
+
+    def __init__(self, path: Path, file: Path):
+        self._path, self._file = path, file
+        self._images = file.with_suffix("")
+        self.model, self.sheet = path / "model", path / "sheet.jpg"
+
+    @classmethod
+    def new(cls, model: Path, file: Path) -> LessonFolder:
+        """Make one; its name is nobody else's, also where a process of an earlier daemon still writes into its own."""
+        model = model.resolve()
+        path = model.with_name(f".{model.name}{_MARK}{secrets.token_hex(4)}")
+        path.mkdir()
+        made = cls(path, file)
+        made.let_go()
+        return made
+
+    def keep(self, lesson: Lesson) -> None:
+        """Write down how far the lesson is."""
+        write_whole(self._file, _Record(folder=self._path, lesson=lesson).model_dump_json().encode())
+
+    def hold(self, images: Sequence[Path]) -> list[Path]:
+        """Hold images of the store, which may remove its own at any time; those that are gone already are left out."""
+        held = []
+        for image in images:
+            place = self._images / image.parent.name / image.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                try:
+                    os.link(image, place)
+                except OSError:  # a file system without links, or a folder of the store's on another one
+                    shutil.copyfile(image, place)
+                held.append(place)
+        return held
+
+    def let_go(self) -> None:
+        """Remove the images that are held."""
+        shutil.rmtree(self._images, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove all of it, the drafts first: what is left after a kill is found again by its file.
+
+        A process of a daemon that was killed may have made its own folder again after that was removed.
+        """
+        before, mark, _ = self._path.name.partition(_MARK)
+        if mark:
+            for path in self._path.parent.glob(f"{before}{mark}*"):
+                shutil.rmtree(path, ignore_errors=True)
+        self.let_go()
+        self._file.unlink(missing_ok=True)
+
+
+def take_up(file: Path) -> tuple[Lesson, LessonFolder] | None:
+    """Find a lesson that an earlier daemon left to be decided on; what it left half-way is removed."""
+    try:
+        record = _Record.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError):
+        file.unlink(missing_ok=True)
+        return None
+    folder = LessonFolder(record.folder, file)
+    if record.lesson.state == "ready" and folder.model.is_dir():
+        return record.lesson, folder
+    folder.remove()
+    return None
+
+
+# One thread each: a core that is free for a moment is enough.
+_ONE_THREAD = {name: "1" for name in ("EDGEAD_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """How a lesson ended: its report, or that of the guard's refusal, or else the reason why there is none."""
+
+    report: dict[str, Any] | None = None
+    refusal: dict[str, Any] | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to teach, by whom, and where draft and sheet go."""
+
+    model: Path
+    good: Sequence[Path]
+    bad: Sequence[Path]
+    output: Path
+    sheet: Path
+    by: str
+    reason: str
+
+    @property
+    def arguments(self) -> list[str]:
+        bad = [word for path in self.bad for word in ("--bad", str(path))]
+        places = ["--output", str(self.output), "--sheet", str(self.sheet), "--by", self.by]
+        reason = ["--reason", self.reason] if self.reason else []  # an empty word is refused as a slip
+        words = ["--threads", "1", "teach", *places, *bad, "--yes", "--json", *reason]
+        return [*words, "--", str(self.model), *map(str, self.good)]
+
+
+class LessonProcess:
+    """One process that teaches; `run` is one thread's, `stop` may come from any.
+
+    Attributes
+    ----------
+    stopped : bool
+        Somebody has ended it, or its time.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self.stopped = False
+        self._lock = threading.Lock()
+
+    def run(self, task: Task, within_s: float) -> Taught:
+        """Teach, and wait for the end."""
+        with self._lock:
+            if self.stopped:
+                return Taught(reason="stopped before it began")
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, str(os.getpid()), *task.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=os.environ | _ONE_THREAD,
+                text=True,
+                start_new_session=True,
+            )
+        try:
+            out, errors = self._process.communicate(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            self._process.communicate()
+            return Taught(reason=f"not ready within {within_s:g} s: teach fewer parts, or raise limits.lesson_s")
+        return _read(self._process.returncode, out, errors)
+
+    def stop(self) -> None:
+        """End it: first so that it cleans up, then at once."""
+        with self._lock:
+            self.stopped = True
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def ended(lesson: Lesson, taught: Taught) -> Lesson:
+    """Give a lesson as it is after its process has ended."""
+    if taught.report is not None:
+        return lesson.model_copy(update={"state": "ready", "report": _with_ids(taught.report)})
+    if taught.refusal is None:
+        return lesson.model_copy(update={"state": "failed", "reason": taught.reason})
+    doubtful = tuple(
+        Doubt(
+            verdict=_id_of(one["image"]),
+            of_limit=one["score"] / one["limit"],
+            scaled_score=scaled_score(one["score"], one["typical"], one["limit"]),
+            doubt=one["doubt"],
+        )
+        for one in taught.refusal["doubtful"]
+    )
+    update = {"state": "refused", "reason": taught.refusal["refused"], "doubtful": doubtful}
+    return lesson.model_copy(update=update)
+
+
+def _with_ids(report: dict[str, Any]) -> dict[str, Any]:
+    """The judgements of a report, whose images are named by their verdicts."""
+    judgements = {
+        when: {
+            precision: {**judged, "parts": [{**part, "verdict": _id_of(part["image"])} for part in judged["parts"]]}
+            for precision, judged in report[when].items()
+        }
+        for when in ("before", "after")
+    }
+    return {**judgements, "left_out": report.get("left_out", 0)}
+
+
+def _id_of(image: str) -> str:
+    return Path(image).parent.name.partition(".")[0]  # it lies in a folder of its id, or ID.2 for a second pipeline
+
+
+def _read(code: int, out: str, errors: str) -> Taught:
+    try:
+        found = json.loads(out) if out else {}
+    except ValueError:
+        found = {}
+    if code == 0 and "after" in found:
+        return Taught(report=found)
+    if "refused" in found:
+        return Taught(refusal=found)
+    _, found_one, said = errors.rpartition("error: ")
+    return Taught(reason=said.strip() if found_one else f"edgead teach ended with code {code}, see the log")

@@ -1,0 +1,273 @@
+"""Lessons from the page: marked parts are taught to a copy of a model, and a person decides on what came of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgead.artifact.folder import Artifact
+from edgead.artifact.kinds import LEAST_BAD
+from edgead.artifact.versions import earlier_versions, exchange, keep_and_replace
+from edgead.errors import SettingsError
+from edgead.line.daemon.teaching.lesson import (
+    Lesson,
+    LessonFolder,
+    LessonProcess,
+    Task,
+    bad_images,
+    ended,
+    good_images,
+    take_up,
+)
+from edgead.line.site.schema import Site, current
+
+if TYPE_CHECKING:
+    from edgead.line.daemon.pipeline import Pipeline
+    from edgead.line.evidence import EvidenceStore
+
+logger = logging.getLogger(__name__)
+
+_JOIN_S = 3.0
+# Who asks holds one of the few threads that the page has.
+_PATIENCE_S = 0.5
+
+
+class Lessons:
+    """At most one lesson under way, and for each pipeline the last one until somebody decides on it.
+
+    Parameters
+    ----------
+    site : callable
+        Gives the site as it is now.
+    pipelines : callable
+        Gives the pipelines as they are now.
+    store : callable
+        Gives the evidence store, once it is open.
+    """
+
+    def __init__(
+        self,
+        site: Callable[[], Site],
+        pipelines: Callable[[], Mapping[str, Pipeline]],
+        store: Callable[[], EvidenceStore],
+    ):
+        self._site, self._pipelines, self._store = site, pipelines, store
+        self._found: dict[str, tuple[Lesson, LessonFolder]] = {}
+        self._process: LessonProcess | None = None
+        self._thread: threading.Thread | None = None
+        self._changing = threading.Lock()
+
+    def open(self) -> None:
+        """Take up what an earlier daemon left to be decided on, and remove what it left half-way."""
+        for name in self._site().pipelines:
+            found = take_up(self._file(name))
+            if found is not None:
+                self._found[name] = found
+
+    def all(self) -> list[Lesson]:
+        """Give the last lesson of each pipeline that has one."""
+        return [lesson for lesson, _ in list(self._found.values())]
+
+    def sheet(self, pipeline: str) -> Path | None:
+        """Find the image of what a lesson is about to teach, with heat maps."""
+        found = self._found.get(pipeline)
+        return found[1].sheet if found and found[1].sheet.is_file() else None
+
+    def start(self, pipeline: str, good: Sequence[str], *, by: str, reason: str = "") -> None:
+        """Teach parts to a copy of a pipeline's model, in a process of its own.
+
+        Parameters
+        ----------
+        good : sequence of str
+            Ids of verdicts that were marked good. All parts that were marked bad test the lesson, and `LEAST_BAD` or
+            more become known defects, also where no good part is taught.
+        reason : str
+            Why also what stands far from anything good is learnt; stands in the model and in the audit.
+
+        Raises
+        ------
+        EdgeadError
+            Another lesson is under way or waits for a decision, a part is not marked so or has no image, or the model
+            is not one that can be taught on its own.
+        """
+        with self._change():
+            self._check_free(pipeline)
+            path, section = self._model_of(pipeline), current(self._site().pipelines, pipeline)
+            paths = good_images(self._store(), pipeline, section, good)
+            bad = bad_images(self._store(), pipeline, section)
+            if not paths and len(bad) < LEAST_BAD:
+                raise SettingsError(
+                    f"{pipeline}: {len(bad)} parts with an image are marked bad: choose parts that are marked good, or "
+                    f"mark {LEAST_BAD} that are bad"
+                )
+            lesson = Lesson(
+                pipeline=pipeline,
+                by=by,
+                since=datetime.now(timezone.utc),
+                good=tuple(good),
+                bad=len(bad),
+                because=reason,
+                model_sha256=Artifact.load(path).manifest.manifest_sha256,
+            )
+            with self._audited(lesson, by, "teach"):
+                self._forget(pipeline)
+                folder, paths, bad = self._new_folder(path, lesson, paths, bad)
+                task = Task(path, paths, bad, folder.model, folder.sheet, by, reason)
+                self._found[pipeline] = lesson, folder
+                self._process = LessonProcess()
+                self._thread = threading.Thread(
+                    target=self._teach, args=(self._process, task, lesson, folder), name="lesson", daemon=True
+                )
+                self._thread.start()
+
+    def accept(self, pipeline: str, *, by: str) -> None:
+        """Let the taught model take the place of the one that it was made from; that one becomes an earlier version.
+
+        Raises
+        ------
+        EdgeadError
+            There is none, the model was changed meanwhile, or the taught one fails its self-test or is not let in, as
+            it is not signed: nothing changes then.
+        """
+        with self._change():
+            lesson, folder = self._ready(pipeline)
+            path = self._model_of(pipeline)
+            place = path.resolve()
+            judging = current(self._pipelines(), pipeline)
+            served = judging.status().model_sha256
+            if not lesson.model_sha256 == served == Artifact.load(path).manifest.manifest_sha256:
+                raise SettingsError(f"{path} was changed since the lesson began: discard the lesson and teach it again")
+            taught = Artifact.load(folder.model)  # checks every hash
+            self._site().models.open_trust().sign_own(folder.model, by=by)
+            self._pipelines()[pipeline].carry_thresholds(taught)
+            with self._audited(lesson, by, "accept lesson"):
+                try:
+                    keep_and_replace(place, folder.model)
+                except OSError as error:
+                    raise SettingsError(f"{path}: cannot be replaced: {error.strerror}") from error
+                try:
+                    judging.swap(path, by=by)
+                except BaseException:
+                    exchange(place, earlier_versions(place)[-1], folder.model)
+                    raise
+            self._forget(pipeline)
+
+    def discard(self, pipeline: str, *, by: str) -> None:
+        """Stop a lesson that is under way, or remove what it made.
+
+        Raises
+        ------
+        SettingsError
+            There is none.
+        """
+        with self._change():
+            lesson, _ = self._of(pipeline)
+            with self._audited(lesson, by, "discard lesson"):
+                if lesson.state == "running":
+                    self._stop()
+                self._forget(pipeline)
+
+    def close(self) -> None:
+        """Stop what is under way; what waits for a decision stays, also where that is being made right now."""
+        self._stop()
+
+    # One lesson
+
+    def _teach(self, process: LessonProcess, task: Task, lesson: Lesson, folder: LessonFolder) -> None:
+        try:
+            done = ended(lesson, process.run(task, self._site().limits.lesson_s))
+            if not process.stopped:
+                folder.keep(done)
+        except Exception as error:  # noqa: BLE001  the edge of a thread: who asked must hear how it ended
+            logger.exception("%s: the lesson failed", lesson.pipeline)
+            done = lesson.model_copy(update={"state": "failed", "reason": f"{type(error).__name__}: {error}"})
+        folder.let_go()
+        logger.info("lesson ended", extra={"pipeline": lesson.pipeline, "state": done.state, "reason": done.reason})
+        if self._found.get(lesson.pipeline) == (lesson, folder):  # nobody has discarded it
+            self._found[lesson.pipeline] = done, folder
+
+    def _stop(self) -> None:
+        if self._process is not None and self._thread is not None:
+            self._process.stop()
+            self._thread.join(_JOIN_S)
+
+    def _forget(self, pipeline: str) -> None:
+        found = self._found.pop(pipeline, None)
+        if found is not None:
+            found[1].remove()
+
+    def _audited(self, lesson: Lesson, by: str, action: str) -> AbstractContextManager[None]:
+        logger.info(f"{lesson.pipeline}: {action} by {by}", extra={"pipeline": lesson.pipeline, "action": action})
+        after = {
+            "verdicts": list(lesson.good),
+            "bad_parts": lesson.bad,
+            "because": lesson.because,
+            "state": lesson.state,
+        }
+        return self._store().audited(by=by, action=action, pipeline=lesson.pipeline, before=None, after=after)
+
+    # What it takes
+
+    def _of(self, pipeline: str) -> tuple[Lesson, LessonFolder]:
+        if pipeline not in self._found:
+            raise SettingsError(f"{pipeline}: there is no lesson")
+        return self._found[pipeline]
+
+    def _ready(self, pipeline: str) -> tuple[Lesson, LessonFolder]:
+        lesson, folder = self._of(pipeline)
+        if lesson.state != "ready":
+            raise SettingsError(f"{pipeline}: the lesson is {lesson.state}: there is nothing to accept")
+        return lesson, folder
+
+    def _check_free(self, pipeline: str) -> None:
+        for lesson in self.all():
+            if lesson.state == "running":
+                raise SettingsError(
+                    f"a lesson of {lesson.pipeline} is under way: one at a time, or the line would feel it"
+                )
+            if lesson.state == "ready" and lesson.pipeline == pipeline:
+                raise SettingsError(f"{pipeline}: a lesson waits for a decision: accept or discard it first")
+
+    def _model_of(self, pipeline: str) -> Path:
+        """The model that the pipeline judges by, if no other one judges by it too."""
+        pipelines = self._pipelines()
+        path = Path(current(pipelines, pipeline).status().model)
+        sharing = [name for name, other in pipelines.items() if Path(other.status().model) == path]
+        if len(sharing) > 1:
+            raise SettingsError(f"{' and '.join(sharing)} judge by the same model {path}: give each a copy of its own")
+        return path
+
+    def _file(self, pipeline: str) -> Path:
+        return self._site().store.folder / "lessons" / f"{pipeline}.json"
+
+    def _new_folder(
+        self, model: Path, lesson: Lesson, good: Sequence[Path], bad: Sequence[Path]
+    ) -> tuple[LessonFolder, list[Path], list[Path]]:
+        """Make the folder of a lesson; gives it with the images that it holds."""
+        try:
+            folder = LessonFolder.new(model, self._file(lesson.pipeline))
+            folder.keep(lesson)
+            held = folder.hold(good)
+            if len(held) == len(good):
+                return folder, held, folder.hold(bad)
+        except OSError as error:
+            raise SettingsError(
+                f"{error.filename}: cannot be written ({error.strerror}): a taught model is made beside the one in "
+                "service, so let edgead write there"
+            ) from error
+        folder.remove()
+        raise SettingsError(f"{lesson.pipeline}: the store has just removed images of chosen parts: choose others")
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        if not self._changing.acquire(timeout=_PATIENCE_S):
+            raise SettingsError("another change of a lesson is under way: try again when that has ended")
+        try:
+            yield
+        finally:
+            self._changing.release()

@@ -1,0 +1,69 @@
+"""Access of people to the database: failures in words, and every change in the audit."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgead.line.evidence import chain
+from edgead.line.evidence.database import unreachable
+
+logger = logging.getLogger(__name__)
+
+# A text may hold half of a character, which no database takes.
+_REFUSED = (SQLAlchemyError, UnicodeError)
+
+
+class Access:
+    """Connections to one database; safe from any thread."""
+
+    def __init__(self, engine: Engine, now: Callable[[], datetime]):
+        self._engine = engine
+        self.now = now
+        self.audit_head: chain.Head | None = None  # as it was last read or written here
+        self.audit_is_cut = False  # a row that was the last one was no longer there when the next was written
+        self._heads: dict[Connection, chain.Head] = {}
+        self._advancing = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except _REFUSED as error:
+            raise unreachable(self._engine, "cannot be read", error) from None
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction: all of it is written, or nothing."""
+        try:
+            with self._engine.begin() as connection:
+                try:
+                    yield connection
+                finally:
+                    head = self._heads.pop(connection, None)
+            if head is not None:
+                self._advance(head)
+                # Where logs are collected, this is a copy of the head that who changes the database does not reach.
+                logger.info("audit row %d: %s", head.seq, head.hash, extra={"audit_seq": head.seq, "audit": head.hash})
+        except _REFUSED as error:
+            raise unreachable(self._engine, "cannot be written", error) from None
+
+    def _advance(self, head: chain.Head) -> None:
+        """Keep the newer head: who was first to write may be last to come here."""
+        with self._advancing:
+            if self.audit_head is None or head.seq > self.audit_head.seq:
+                self.audit_head = head
+
+    def add_audit(self, connection: Connection, **change: Any) -> None:
+        """Record a change in its own transaction, as its last step: others wait for it with theirs."""
+        head, whole = chain.append(connection, {"at": self.now(), **change}, self.audit_head)
+        self._heads[connection] = head
+        self.audit_is_cut |= not whole

@@ -1,0 +1,123 @@
+"""The audit's chain as others ask for it: its head, whether it is whole, and all of it as a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgead.errors import SettingsError
+from edgead.files.atomic import write_whole
+from edgead.files.table import safe_cell
+from edgead.line.evidence import chain
+from edgead.line.evidence.access import Access
+from edgead.line.evidence.database import EvidenceError
+
+_CHECK_EVERY_S = 60.0
+_FIELDS = ("seq", "at", "by", "action", "pipeline", "before", "after", "previous", "hash")
+_MAX_ROWS = 10_000_000
+
+
+class AuditChain:
+    """The chain of a store that is in use; safe from any thread."""
+
+    def __init__(self, access: Access):
+        self._access = access
+        self._lock = threading.Lock()
+        self._checked: chain.Checked | None = None
+        self._checked_s = 0.0
+        # No more is asked of a database that is away: the first change makes it known.
+        with suppress(EvidenceError), access.reading() as connection:
+            access.audit_head = chain.newest(connection)
+
+    @property
+    def head(self) -> chain.Head | None:
+        """The last row as it was found at the start or written here since; None where neither was."""
+        return self._access.audit_head
+
+    @property
+    def problem(self) -> str | None:
+        """What the last check has found to be wrong."""
+        return self._checked.problem if self._checked else None
+
+    def watch(self) -> None:
+        """Check all rows where the last one that was written here is gone; does nothing while the database is away."""
+        with suppress(EvidenceError):
+            if self.problem is None and self._is_cut():
+                self.check()
+
+    def _is_cut(self) -> bool:
+        if self._access.audit_is_cut:
+            return True
+        known = self.head
+        with self._access.reading() as connection:
+            return not chain.is_there(connection, known)
+
+    def check(self) -> chain.Checked:
+        """Check all rows, or say what was found less than a minute ago and is still so: many may ask.
+
+        Raises
+        ------
+        EvidenceError
+            The database cannot be read.
+        """
+        with self._lock:
+            checked, old = self._checked, time.monotonic() - self._checked_s > _CHECK_EVERY_S
+            if checked is None or old or (checked.problem is None and self._is_cut()):
+                self._access.audit_is_cut = False
+                known = self.head  # before the rows: it is one of them
+                with self._access.reading() as connection:
+                    last = chain.last_numbered(connection)
+                    checked = chain.check(chain.rows_of(connection), known.hash if known else None, last)
+                self._checked, self._checked_s = checked, time.monotonic()
+            return checked
+
+
+def export_audit(rows: Iterable[chain.Row], file: Path) -> int:
+    """Write all rows as JSON lines or, to a file whose name ends with .csv, as a table; returns their number.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; what was there stays as it was.
+    """
+    found = [{name: row[name] for name in _FIELDS} for row in rows]
+    text = _as_table(found) if file.suffix == ".csv" else "".join(f"{json.dumps(row)}\n" for row in found)
+    write_whole(file, text.encode())
+    return len(found)
+
+
+def read_exported(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of JSON lines that `export_audit` wrote.
+
+    Raises
+    ------
+    SettingsError
+        A line is no such row.
+    """
+    with file.open(encoding="utf-8") as lines:
+        for number, line in zip(range(1, _MAX_ROWS), lines, strict=False):
+            try:
+                row = json.loads(line)
+                fits = isinstance(row, dict) and row.keys() == set(_FIELDS) and isinstance(row["seq"], int)
+            except (ValueError, RecursionError):
+                fits = False
+            if not fits or not all(isinstance(row[name], str) for name in ("at", "previous", "hash")):
+                raise SettingsError(f"{file}:{number}: is no row of an audit, as `edgead audit export` writes it")
+            yield row
+
+
+def _as_table(rows: list[dict[str, Any]]) -> str:
+    table = io.StringIO()
+    writer = csv.DictWriter(table, _FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        shown = {**row, "before": json.dumps(row["before"]), "after": json.dumps(row["after"])}
+        writer.writerow({name: safe_cell(value) for name, value in shown.items()})
+    return table.getvalue()

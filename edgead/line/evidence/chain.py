@@ -1,0 +1,217 @@
+"""The audit as a chain: the hash of a row is made of all that it says and of the hash of the row before it.
+
+A row that is changed, put in, taken out or moved breaks it. Rows that are cut off at the end break nothing: that they
+were there is shown by what SQLite has numbered, by a daemon that runs and knows the last row, and by a hash that was
+kept elsewhere. Who may write the database may also make the whole chain again; that is seen by the last two alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Row as DatabaseRow
+
+from edgead.line.evidence.tables import audit
+
+logger = logging.getLogger(__name__)
+
+FIRST = "0" * 64
+"""What stands for the hash of the row before the first one."""
+
+UNREADABLE = "unreadable"
+"""Action that stands in the place of a damaged row's, which cannot be read."""
+
+_AT_ONCE = 1000
+_FORM = "edgead audit 1"
+_SAID = ("seq", "at", "by", "action", "pipeline", "before", "after")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last row of a chain."""
+
+    seq: int = 0
+    hash: str = FIRST
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is to be said of a chain.
+
+    Attributes
+    ----------
+    rows : int
+        That are in order, from the first one on.
+    head : Head
+        The last of them.
+    problem : str or None
+        What is wrong with the first row that is not in order, or with the hash that was kept.
+    """
+
+    rows: int
+    head: Head
+    problem: str | None = None
+
+
+def append(connection: Connection, change: Row, known: Head | None = None) -> tuple[Head, bool]:
+    """Write a row of the audit behind the last one, in the transaction of the connection.
+
+    Returns the row's head, and whether the one that is known was still there.
+
+    Where a row that is known to have been written is no longer there, the new one is written behind that all the same:
+    so the chain stays broken, and says where.
+    """
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time: the one that has inserted
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("edgead audit"))))
+    connection.execute(audit.insert().values(previous="", hash="", **change))
+    # As the database has it: it may round a time.
+    mine = connection.execute(select(audit).order_by(audit.c.seq.desc()).limit(1)).one()
+    # Nothing else of the row before is read: damage to it must not stop what comes after it.
+    hashes = select(audit.c.hash).where(audit.c.seq < mine.seq).order_by(audit.c.seq.desc()).limit(1)
+    before = connection.execute(hashes).first()
+    previous = FIRST if before is None else str(before.hash)
+    whole = is_there(connection, known)
+    if known is not None and not whole:
+        logger.error("audit: row %d, %s, is no longer there: see `edgead audit verify`", known.seq, known.hash)
+        previous = known.hash
+    head = Head(mine.seq, hash_of(as_written(mine), previous))
+    connection.execute(update(audit).where(audit.c.seq == head.seq).values(previous=previous, hash=head.hash))
+    return head, whole
+
+
+def is_there(connection: Connection, known: Head | None) -> bool:
+    """Whether a row that was the last one is still there; also where none is known."""
+    if known is None or not known.seq:
+        return True
+    return connection.scalar(select(audit.c.hash).where(audit.c.seq == known.seq)) == known.hash
+
+
+def last_numbered(connection: Connection) -> int | None:
+    """Number of the last row that was ever written; None where the database may skip some, as PostgreSQL does."""
+    if connection.dialect.name != "sqlite":
+        return None
+    return connection.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")) or 0
+
+
+def newest(connection: Connection) -> Head:
+    """Look up the head of the chain as it stands, unchecked."""
+    row = connection.execute(select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
+    return Head() if row is None else Head(row.seq, row.hash)
+
+
+def rows_of(connection: Connection) -> Iterator[dict[str, Any]]:
+    """Yield all rows in their order, as `read_rows` gives them."""
+    query = select(audit.c.seq).order_by(audit.c.seq).limit(_AT_ONCE)
+    seqs = connection.scalars(query).all()
+    while seqs:
+        yield from read_rows(connection, seqs)
+        seqs = connection.scalars(query.where(audit.c.seq > seqs[-1])).all()
+
+
+def read_rows(connection: Connection, seqs: Sequence[int]) -> list[dict[str, Any]]:
+    """Read rows by their numbers, in that order, as `as_written` gives them; one that is damaged has no words.
+
+    Its `action` is `UNREADABLE`, and it has no hash.
+    """
+    try:
+        found = {row.seq: as_written(row) for row in connection.execute(select(audit).where(audit.c.seq.in_(seqs)))}
+        return [found[seq] for seq in seqs]
+    except (ValueError, TypeError, RecursionError) as error:
+        if len(seqs) > 1:
+            return [row for seq in seqs for row in read_rows(connection, [seq])]
+        why = f"{type(error).__name__}: {error}"
+        nothing = dict.fromkeys(("at", "by", "pipeline", "previous", "hash"), "")
+        return [{"seq": seqs[0], "action": UNREADABLE, "before": None, "after": why, **nothing}]
+
+
+def as_written(row: DatabaseRow) -> dict[str, Any]:
+    """A row of the database as it is hashed and exported: plain JSON, the time in UTC with microseconds.
+
+    Raises
+    ------
+    ValueError, TypeError, RecursionError
+        It is none that edgead has written.
+    """
+    written = {**row._asdict(), "at": row.at.isoformat(timespec="microseconds")}
+    hash_of(written, written["previous"])
+    return written
+
+
+def hash_of(row: Row, previous: str) -> str:
+    """SHA-256 of a JSON list, in ASCII without spaces: the form, the hash before, and what the row says."""
+    content = [_FORM, previous, *(row[name] for name in _SAID)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None) -> Checked:
+    """Compare every row with its hash and with the row before it.
+
+    Parameters
+    ----------
+    rows : iterable of mappings
+        In their order, as `as_written` gives them.
+    kept : str, optional
+        The hash of a row that was the last one once, kept where nobody could change it.
+    last : int, optional
+        See `last_numbered`: no number up to it may be missing.
+    """
+    left, head, seen = iter(rows), Head(), {FIRST}
+    for row in left:
+        if row["hash"] != hash_of(row, row["previous"]):
+            return Checked(len(seen) - 1, head, _not_its_own(row))
+        if row["previous"] != head.hash:
+            return Checked(len(seen) - 1, head, _not_behind(row, head, seen, chain([row], left)))
+        if last is not None and row["seq"] != head.seq + 1:
+            return Checked(len(seen) - 1, head, _not_next(row, head))
+        head = Head(row["seq"], row["hash"])
+        seen.add(head.hash)
+    cut = ""
+    if kept is not None and kept not in seen:
+        cut = f"no row has the hash {kept}: rows were cut off at the end, or the whole chain was made again; "
+    elif last is not None and head.seq < last:
+        cut = f"row {last} is not there: rows were cut off at the end; "
+    return Checked(len(seen) - 1, head, cut + _end(head) if cut else None)
+
+
+def _not_its_own(row: Row) -> str:
+    if row["action"] == UNREADABLE:
+        return f"row {row['seq']} cannot be read ({row['after']}): something else than edgead has written it"
+    if not row["hash"]:
+        return f"row {row['seq']} of {_day(row)} has no hash: something else than edgead has written it"
+    return f"row {row['seq']} of {_day(row)} was changed: its hash is not that of what it says"
+
+
+def _not_behind(row: Row, head: Head, seen: set[str], left: Iterable[Row]) -> str:
+    """Report why a row that is as it was written does not follow the one before it."""
+    where = f"row {head.seq}" if head.seq else "the beginning"
+    if row["previous"] in seen:
+        return f"row {row['seq']} of {_day(row)} was not written behind {where}: rows were put in between, or moved"
+    if any(other["hash"] == row["previous"] for other in left):
+        return f"row {row['seq']} of {_day(row)} was written behind one that comes later: rows were moved"
+    return f"row {row['seq']} of {_day(row)} was not written behind {where}: rows between them were taken out"
+
+
+def _not_next(row: Row, head: Head) -> str:
+    where = f"row {head.seq}" if head.seq else "the beginning"
+    return f"row {row['seq']} of {_day(row)} comes behind {where}: rows between them were taken out"
+
+
+def _end(head: Head) -> str:
+    return f"it ends with row {head.seq}, {head.hash}" if head.seq else "it is empty"
+
+
+def _day(row: Row) -> str:
+    try:
+        return datetime.fromisoformat(row["at"]).date().isoformat()
+    except ValueError:
+        return "no date"

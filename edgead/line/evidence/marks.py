@@ -1,0 +1,106 @@
+"""Marks of people on parts: good or bad, whatever was judged. Marked parts are kept without loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, update
+
+from edgead.line.evidence.access import Access
+from edgead.line.evidence.database import EvidenceError
+from edgead.line.evidence.folder import LOSSLESS, ImageFolder, lossless_name
+from edgead.line.evidence.image_keeper import ImageKeeper
+from edgead.line.evidence.recent import RecentFrames
+from edgead.line.evidence.records import mark_of, one
+from edgead.line.evidence.tables import marks, verdicts
+from edgead.types import Opinion
+
+
+class Marks:
+    """Marks of an evidence store; safe from any thread."""
+
+    def __init__(self, access: Access, folder: ImageFolder, images: ImageKeeper, recent: RecentFrames):
+        self._access, self._folder, self._images, self._recent = access, folder, images, recent
+
+    def mark(self, id: str, opinion: Opinion, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
+        """Say that a part was good or bad; a second mark replaces the first.
+
+        Returns
+        -------
+        bool
+            Its image is kept without loss. False where it was held no longer, or cannot be written: `problems` of the
+            store says why.
+
+        Raises
+        ------
+        EvidenceError
+            There is no such record, or it cannot be written.
+        """
+        return self._mark(self._row(id, pipeline), opinion, by, note, f"mark_{opinion}")
+
+    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
+        """Say that a part which was not found good is good, as `mark` does.
+
+        Raises
+        ------
+        EvidenceError
+            There is no such record, it is of a part that was found good, or it cannot be written.
+        """
+        row = self._row(id, pipeline)
+        if row.decision == "ok":
+            raise EvidenceError(f"{id}: was found good, so it is no false reject")
+        return self._mark(row, "good", by, note, "mark_false_reject")
+
+    def take_back(self, id: str, *, by: str, pipeline: str | None = None) -> None:
+        """Take a mark back; the images that it kept stay.
+
+        Raises
+        ------
+        EvidenceError
+            There is no such record, nobody marked it, or it cannot be written.
+        """
+        with self._access.writing() as connection:
+            row = connection.execute(one(id, pipeline)).first()
+            if row is None or row.marked_at is None:
+                raise EvidenceError(f"{id}: {'there is no such record' if row is None else 'nobody marked it'}")
+            connection.execute(delete(marks).where(marks.c.id == id, marks.c.pipeline == row.pipeline))
+            self._audit(connection, row, by, "take_back_mark", {"id": id})
+
+    def _row(self, id: str, pipeline: str | None) -> Row:
+        # Read alone: no transaction stays open while an image is written.
+        with self._access.reading() as connection:
+            row = connection.execute(one(id, pipeline)).first()
+        if row is None:
+            raise EvidenceError(f"{id}: there is no such record")
+        return row
+
+    def _mark(self, row: Row, opinion: Opinion, by: str, note: str, action: str) -> bool:
+        id = row.id
+        place, lossless = self._keep(id, row.folder)
+        mine = (marks.c.id == id, marks.c.pipeline == row.pipeline)
+        mark = {"id": id, "pipeline": row.pipeline, "at": self._access.now(), "by": by, "note": note}
+        with self._access.writing() as connection:
+            connection.execute(delete(marks).where(*mine))
+            connection.execute(marks.insert().values(verdict=opinion, **mark))
+            if place != row.folder:
+                connection.execute(update(verdicts).where(verdicts.c.seq == row.seq).values(folder=place))
+            after = {"id": id, "note": note, "verdict": opinion}
+            self._audit(connection, row, by, action, after)
+        return lossless
+
+    def _keep(self, id: str, place: str | None) -> tuple[str | None, bool]:
+        """Write the image as it was captured; gives where the images of the verdict lie, and whether that one does."""
+        if place is not None and any(self._folder.path(place, name) for name in LOSSLESS):
+            return place, True
+        image = self._recent.find(id)
+        if image is None:
+            return place, False
+        chosen = place or self._folder.place(id)
+        if chosen is None or not self._images.keep_now(chosen, lossless_name(image), image):
+            return place, False
+        return chosen, True
+
+    def _audit(self, connection: Connection, row: Row, by: str, action: str, after: Any) -> None:
+        before = mark_of(row)
+        change = {"before": before and {"id": row.id, **before}, "after": after}
+        self._access.add_audit(connection, by=by, action=action, pipeline=row.pipeline, **change)

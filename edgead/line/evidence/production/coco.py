@@ -1,0 +1,104 @@
+"""Evidence as annotations: images and their defects in COCO's form, which annotation tools and `edgead eval` take."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Row
+
+from edgead.images.header import image_size
+from edgead.line.evidence.folder import LOSSLESS, ImageFolder
+from edgead.line.evidence.production.counts import QueryBudget
+from edgead.line.evidence.production.export import Export, Progress, Write, exported_name, pages
+from edgead.line.evidence.tables import verdicts
+
+ANNOTATIONS = "annotations/instances_default.json"
+_UNSORTED = "anomaly"
+# Categories that readers of data sets take for no defect: one of these is written as "anomaly good".
+_GOOD_NAMES = {"good", "ok", "normal"}
+
+
+def write_coco(export: Export, write: Write, progress: Progress) -> int:
+    """Write the images that are kept, one a verdict, then what is known of their defects.
+
+    A part that a person marked as good has no annotation, whatever was judged. One that is marked as bad, or was not
+    found ok, has the boxes of its verdict; without one it has an annotation of no place. Without a mark it is the
+    model's opinion: `decision`, `image_score` and `mark` of an image say so, and `other_format` of one that does not
+    fit the model.
+
+    Returns
+    -------
+    int
+        How many images were written.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    EvidenceError
+        The database cannot be read.
+    """
+    assert export.images is not None
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    categories: dict[str, int] = {}
+    total, done = export.count(), 0
+    for page in pages(export.access, export.wanted, QueryBudget(), verdicts.c.folder.is_not(None)):
+        for row in page:
+            if (image := _write_image(export.images, row, write, len(images) + 1)) is not None:
+                images.append(image)
+                annotations += _defects_of(row, image["id"], categories, len(annotations) + 1)
+        done += len(page)
+        progress("write images", done, total)
+    content = {
+        "info": {"description": "verdicts of edgead"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": id, "name": name} for name, id in categories.items()],
+    }
+    write(ANNOTATIONS, [json.dumps(content, indent=1).encode()])
+    return len(images)
+
+
+def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str, Any] | None:
+    """Write the image that was judged, without loss where it is kept so; None where retention has removed it."""
+    found = (kept.path(row.folder, name) for name in (*LOSSLESS, "frame.jpg"))
+    path = next((path for path in found if path is not None), None)
+    try:
+        data = path.read_bytes() if path else b""
+    except FileNotFoundError:
+        return None
+    size = image_size(data)
+    if path is None or size is None:
+        return None
+    name = exported_name(row) + path.suffix
+    write(f"images/{name}", [data])
+    said = {"decision": row.decision, "image_score": row.image_score, "mark": row.mark_verdict}
+    if row.other_format is not None:
+        said["other_format"] = row.other_format
+    at = row.captured_at.isoformat()
+    return {"id": id, "file_name": name, "height": size[0], "width": size[1], "date_captured": at, **said}
+
+
+def _defects_of(row: Row, image: int, categories: dict[str, int], first: int) -> list[dict[str, Any]]:
+    if row.mark_verdict == "good" or (row.decision == "ok" and row.mark_verdict != "bad"):
+        return []
+    kind = row.shown_kind or _UNSORTED
+    if kind.lower() in _GOOD_NAMES:
+        kind = f"{_UNSORTED} {kind}"
+    of_kind = categories.setdefault(kind, len(categories) + 1)
+    common = {"image_id": image, "category_id": of_kind, "iscrowd": 0}
+    if not row.boxes:
+        return [{"id": first, **common, "segmentation": [], "area": 0}]
+    return [
+        {
+            "id": first + number,
+            **common,
+            "bbox": [box["x"], box["y"], box["width"], box["height"]],
+            "segmentation": [],
+            "area": box["width"] * box["height"],
+            "score": box["peak"],
+        }
+        for number, box in enumerate(row.boxes)
+    ]

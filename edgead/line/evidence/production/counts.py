@@ -1,0 +1,241 @@
+"""Counts of verdicts and their yield, of a pipeline or of a part of several views, in stretches of time.
+
+Each report has a share of the processor and a deadline: verdicts share the cores, and Python's lock, with whoever asks.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import reduce
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, func, select
+
+from edgead.line.evidence.access import Access
+from edgead.line.evidence.database import EvidenceError
+from edgead.line.evidence.production.periods import Period
+from edgead.line.evidence.tables import marks, parts, verdicts
+
+_LOOKED_AT = 100  # parts, to know their views: of one with a fault some are missing
+_GIVEN_AGAIN: ColumnElement[bool] = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline)
+
+
+class QueryBudget:
+    """The time of one report. It rests after each query, and ends what takes too long.
+
+    Parameters
+    ----------
+    within_s : float
+        After it, `rest` refuses to go on.
+    share : float
+        Of one core, on average: 1 rests never.
+    """
+
+    def __init__(self, within_s: float = float("inf"), share: float = 1.0):
+        self._within_s, self._share = within_s, share
+        self._ends_s = time.monotonic() + within_s
+        self._worked_s = time.thread_time()
+
+    def rest(self) -> None:
+        """Sleep as long as the work since the last rest demands.
+
+        Raises
+        ------
+        EvidenceError
+            The time is over.
+        """
+        worked_s = time.thread_time() - self._worked_s
+        left_s = self._ends_s - time.monotonic()
+        if left_s <= 0:
+            raise EvidenceError(
+                f"this takes longer than {self._within_s:g} s: choose a shorter time, or `edgead evidence report`"
+            )
+        if self._share < 1:
+            time.sleep(min(left_s, worked_s * (1 / self._share - 1)))
+        self._worked_s = time.thread_time()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Parts by what was decided of them, and what people said of them since.
+
+    Attributes
+    ----------
+    ok, review, reject : int
+    fault : int
+        Parts of several views of which one was missing: they were not inspected.
+    false_rejects : int
+        Of review and reject, how many a person found good.
+    """
+
+    ok: int = 0
+    review: int = 0
+    reject: int = 0
+    fault: int = 0
+    false_rejects: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+    @property
+    def inspected(self) -> int:
+        """Parts of which something was decided."""
+        return self.ok + self.review + self.reject
+
+    @property
+    def first_yield(self) -> float | None:
+        """The share that was found ok; None where nothing was inspected."""
+        return self.ok / self.inspected if self.inspected else None
+
+    @property
+    def reviewed_yield(self) -> float | None:
+        """The share of good parts once people have looked: with the false rejects that they marked."""
+        return (self.ok + self.false_rejects) / self.inspected if self.inspected else None
+
+    def figures(self) -> dict[str, int | float | None]:
+        """Write all of it under the names of columns."""
+        shares = {"yield": self.first_yield, "yield_after_review": self.reviewed_yield}
+        return {"inspected": self.inspected, **{one.name: getattr(self, one.name) for one in fields(self)}, **shares}
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    return reduce(Tally.__add__, tallies, Tally())
+
+
+Key = Literal["batch", "recipe"]
+
+
+class Unit(NamedTuple):
+    """What counts: the verdicts of a pipeline, or the parts that several of them judge together."""
+
+    name: str
+    is_part: bool = False
+
+    @property
+    def table(self) -> Table:
+        return parts if self.is_part else verdicts
+
+    def within(self, begin: datetime, end: datetime) -> ColumnElement[bool]:
+        """What was decided in a time, as the index of the table has it."""
+        table = self.table
+        named = (table.c.part if self.is_part else table.c.pipeline) == self.name
+        return and_(named, table.c.judged_at >= begin, table.c.judged_at < end)
+
+
+def units_of(access: Access) -> list[tuple[Unit, bool]]:
+    """Name all that a store has verdicts of, and whether each part is counted once by it: a view of a part does not."""
+    names = {True: _distinct(access, parts.c.part), False: _distinct(access, verdicts.c.pipeline)}
+    views: set[str] = set()
+    with access.reading() as connection:
+        for name in names[True]:
+            newest = select(parts.c.views).where(parts.c.part == name).order_by(parts.c.seq.desc()).limit(_LOOKED_AT)
+            views.update(view["pipeline"] for seen in connection.execute(newest).scalars() for view in seen)
+    return [(Unit(name, is_part), is_part or name not in views) for is_part, of in names.items() for name in of]
+
+
+def _distinct(access: Access, column: ColumnElement[str]) -> list[str]:
+    """The values of a column that begins an index: one look for each, however many rows there are."""
+    found: list[str] = []
+    with access.reading() as connection:
+        while True:
+            query = select(func.min(column))
+            name = connection.execute(query.where(column > found[-1]) if found else query).scalar()
+            if name is None:
+                return found
+            found.append(name)
+
+
+def pipelines_of(access: Access) -> list[str]:
+    """Name the pipelines that have verdicts."""
+    return _distinct(access, verdicts.c.pipeline)
+
+
+class Said(NamedTuple):
+    """A part that was not found ok, and that a person found good."""
+
+    judged_at: datetime
+    batch: str
+    recipe: str
+
+
+def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally:
+    """Count a time, without what people said since."""
+    decision = unit.table.c.decision
+    query = select(decision, func.count()).where(unit.within(begin, end)).group_by(decision)
+    with access.reading() as connection:
+        return Tally(**{name: count for name, count in connection.execute(query)})
+
+
+def false_rejects(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[Said]:
+    """List what a person found good of a time, looked up from the few marks."""
+    with access.reading() as connection:
+        found = _good_parts if unit.is_part else _good_verdicts
+        return list(found(connection, unit.within(begin, end), begin))
+
+
+def tallies(access: Access, unit: Unit, periods: Sequence[Period], budget: QueryBudget) -> list[Tally]:
+    """Count each of several periods."""
+    counted = []
+    for period in periods:
+        counted.append(decided(access, unit, period.begin, period.end))
+        budget.rest()
+    return with_false_rejects(access, unit, periods, counted)
+
+
+def with_false_rejects(access: Access, unit: Unit, periods: Sequence[Period], counted: Sequence[Tally]) -> list[Tally]:
+    """Add what people said since to the counts of periods."""
+    said = sorted(one.judged_at for one in false_rejects(access, unit, *span(periods))) if periods else []
+    return [
+        tally + Tally(false_rejects=bisect_left(said, period.end) - bisect_left(said, period.begin))
+        for period, tally in zip(periods, counted, strict=True)
+    ]
+
+
+def tallies_by(
+    access: Access, unit: Unit, key: Key, periods: Sequence[Period], budget: QueryBudget
+) -> dict[str, Tally]:
+    """Count by what parts have as batch or recipe; periods that follow each other divide the work."""
+    column, decision = unit.table.c[key], unit.table.c.decision
+    counted: defaultdict[str, Tally] = defaultdict(Tally)
+    for period in periods:
+        query = select(column, decision, func.count()).where(unit.within(period.begin, period.end))
+        with access.reading() as connection:
+            for value, name, count in connection.execute(query.group_by(column, decision)):
+                counted[value] += Tally(**{name: count})
+        budget.rest()
+    for one in false_rejects(access, unit, *span(periods)) if periods else ():
+        counted[getattr(one, key)] += Tally(false_rejects=1)
+    return dict(counted)
+
+
+def span(periods: Sequence[Period]) -> tuple[datetime, datetime]:
+    """The time from the first to the last of some periods."""
+    return min(period.begin for period in periods), max(period.end for period in periods)
+
+
+def _good_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Said]:
+    columns = (verdicts.c.judged_at, verdicts.c.batch, verdicts.c.recipe)
+    for row in connection.execute(_marked(*columns).where(wanted, marks.c.at >= begin)):
+        yield Said(*row)
+
+
+def _good_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Said]:
+    """A part is good once people have found so every view of it that was not ok."""
+    marked = connection.execute(_marked(marks.c.pipeline, marks.c.id).where(marks.c.at >= begin))
+    good = {(pipeline, id) for pipeline, id in marked}
+    query = select(parts).where(wanted, parts.c.decision.in_(("review", "reject")))
+    for row in connection.execute(query.where(parts.c.id.in_(select(marks.c.id).where(marks.c.at >= begin)))):
+        views: list[dict[str, Any]] = row.views
+        if all(view["decision"] == "ok" or (view["pipeline"], view["id"]) in good for view in views):
+            yield Said(row.judged_at, row.batch, row.recipe)
+
+
+def _marked(*columns: ColumnElement[Any]) -> Select:
+    """Rejects and reviews that a person found good."""
+    good = marks.c.verdict == "good"
+    return select(*columns).select_from(marks.join(verdicts, _GIVEN_AGAIN)).where(verdicts.c.decision != "ok", good)

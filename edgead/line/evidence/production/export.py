@@ -1,0 +1,270 @@
+"""Verdicts of a time as files for others: a table, and the images that are kept of them, as a folder or a ZIP file.
+
+Files are made piece by piece: no more than one page of rows and one image is held.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+
+from edgead.files.atomic import open_whole
+from edgead.line.evidence.access import Access
+from edgead.line.evidence.folder import ImageFolder
+from edgead.line.evidence.production.counts import QueryBudget, pipelines_of
+from edgead.line.evidence.production.formats import Collected, Format, encode
+from edgead.line.evidence.records import with_opinions
+from edgead.line.evidence.tables import marks, verdicts
+from edgead.types import Decision
+
+PAGE = 500
+COLUMNS = {
+    "id": "text",
+    "pipeline": "text",
+    "judged_at": "instant",
+    "captured_at": "instant",
+    "number": "whole",
+    "name": "text",
+    "source": "text",
+    "serial": "text",
+    "batch": "text",
+    "recipe": "text",
+    **dict.fromkeys(("first_line", "lost_lines"), "whole"),
+    "first_mm": "number",
+    "decision": "text",
+    **dict.fromkeys(("image_score", "threshold", "review_threshold", "typical_score", "p_value"), "number"),
+    "kind": "text",
+    "model": "text",
+    "other_format": "text",
+    "boxes": "text",
+    "marked_at": "instant",
+    "marked_by": "text",
+    "mark_note": "text",
+    "mark_verdict": "text",
+    "images": "text",
+}
+"""The columns of an export, with what each holds; `boxes` is JSON, `images` where those of the verdict lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which verdicts; what is None asks for all."""
+
+    begin: datetime
+    end: datetime
+    pipeline: str | None = None
+    decision: Decision | None = None
+    batch: str | None = None
+    recipe: str | None = None
+    marked: bool = False
+
+    def conditions(self, pipeline: str) -> list[ColumnElement[bool]]:
+        named = {"decision": self.decision, "batch": self.batch, "recipe": self.recipe}
+        found = [verdicts.c[name] == value for name, value in named.items() if value is not None]
+        found += [marks.c.id.is_not(None)] if self.marked else []
+        return [verdicts.c.pipeline == pipeline, verdicts.c.judged_at < self.end, *found]
+
+
+def pages(access: Access, wanted: Wanted, budget: QueryBudget, *also: ColumnElement[bool]) -> Iterator[list[Row]]:
+    """Give the rows of verdicts, of one pipeline after the other, each in the order of time.
+
+    No page holds the database longer than it takes to read it: who receives them may be slow.
+
+    Parameters
+    ----------
+    also : ColumnElement
+        What else is asked of each.
+
+    Raises
+    ------
+    EvidenceError
+        The database cannot be read, or the turn is over.
+    """
+    names = pipelines_of(access) if wanted.pipeline is None else [wanted.pipeline]
+    for name in names:
+        yield from _of_pipeline(access, [*wanted.conditions(name), *also], wanted.begin, budget)
+
+
+def count(access: Access, wanted: Wanted, budget: QueryBudget) -> int:
+    """Count the rows that `pages` gives."""
+    counted = 0
+    for name in pipelines_of(access) if wanted.pipeline is None else [wanted.pipeline]:
+        query = select(func.count()).select_from(verdicts)
+        if wanted.marked:
+            query = query.join(marks, and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline))
+        with access.reading() as connection:
+            query = query.where(*wanted.conditions(name), verdicts.c.judged_at >= wanted.begin)
+            counted += connection.execute(query).scalar() or 0
+        budget.rest()
+    return counted
+
+
+def kept_images(access: Access, wanted: Wanted, budget: QueryBudget) -> Iterator[Kept]:
+    """Give the verdicts of which images are kept."""
+    for page in pages(access, wanted, budget, verdicts.c.folder.is_not(None)):
+        for row in page:
+            yield Kept(row.folder, exported_name(row), row.judged_at)
+
+
+def exported_name(row: Row) -> str:
+    """Relative path that a verdict's images have in an export; what `edgead stream` judged is of no pipeline."""
+    return f"{row.pipeline}/{row.id}" if row.pipeline else row.id
+
+
+def as_row(row: Row) -> dict[str, Any]:
+    """A row of the database under the names of `COLUMNS`."""
+    record = {name: getattr(row, name, None) for name in COLUMNS}
+    return {**record, "kind": row.shown_kind, "boxes": json.dumps(row.boxes), "images": row.folder}
+
+
+def _of_pipeline(
+    access: Access, conditions: list[ColumnElement[bool]], at: datetime, budget: QueryBudget
+) -> Iterator[list[Row]]:
+    seq = 0
+    while True:
+        after = or_(verdicts.c.judged_at > at, verdicts.c.seq > seq)
+        query = with_opinions().where(*conditions, verdicts.c.judged_at >= at, after)
+        with access.reading() as connection:
+            found = list(connection.execute(query.order_by(verdicts.c.judged_at, verdicts.c.seq).limit(PAGE)))
+        if found:
+            yield found
+        budget.rest()
+        if len(found) < PAGE:
+            return
+        at, seq = found[-1].judged_at, found[-1].seq
+
+
+class Kept(NamedTuple):
+    """The images of a verdict: where they lie in the store, and what they are called elsewhere."""
+
+    place: str
+    name: str
+    at: datetime
+
+
+def size_of(folder: ImageFolder, kept: Iterable[Kept]) -> int:
+    """Sum the bytes of images."""
+    return sum(folder.size(one.place) for one in kept)
+
+
+def zip_images(folder: ImageFolder, kept: Iterable[Kept]) -> Iterator[bytes]:
+    """Write images into a ZIP file; a piece of it for each verdict.
+
+    JPEGs are stored as they are: they shrink no more. What retention removes meanwhile is left out.
+    """
+    made = Collected()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
+        for one in kept:
+            add_images(archive, folder, one)
+            yield made.take()
+    yield made.take()
+
+
+def add_images(archive: zipfile.ZipFile, folder: ImageFolder, one: Kept) -> None:
+    """Write the images of one verdict into an archive."""
+    for name, data in images_of(folder, one):
+        archive.writestr(zipfile.ZipInfo(name, one.at.timetuple()[:6]), data)
+
+
+def images_of(folder: ImageFolder, one: Kept) -> Iterator[tuple[str, bytes]]:
+    """Give the images of a verdict by the name that each has elsewhere; what retention has removed is left out."""
+    for name in folder.names(one.place):
+        path = folder.path(one.place, name)
+        try:
+            data = path.read_bytes() if path else None
+        except FileNotFoundError:
+            data = None
+        if data is not None:
+            yield f"images/{one.name}/{name}", data
+
+
+Progress = Callable[[str, int, int], None]
+Write = Callable[[str, Iterable[bytes]], None]
+"""Takes a file piece by piece, by its name within the export; what lists the files of an export comes last."""
+
+
+def write_into(folder: Path) -> Write:
+    """Write files into a folder that is there."""
+
+    def write(name: str, pieces: Iterable[bytes]) -> None:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            file.writelines(pieces)
+
+    return write
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is written: verdicts as a table of a format, with their images where `images` is their folder."""
+
+    access: Access
+    wanted: Wanted
+    kind: Format
+    images: ImageFolder | None = None
+
+    def table(self, progress: Progress) -> Iterator[bytes]:
+        """Write the table piece by piece."""
+        total, done = self.count(), 0
+
+        def rows() -> Iterator[list[dict[str, object]]]:
+            nonlocal done
+            for page in pages(self.access, self.wanted, QueryBudget()):
+                yield [as_row(row) for row in page]
+                done += len(page)
+                progress("write verdicts", done, total)
+
+        return encode(self.kind, COLUMNS, rows())
+
+    def count(self) -> int:
+        return count(self.access, self.wanted, QueryBudget())
+
+    def kept(self) -> Iterator[Kept]:
+        return kept_images(self.access, self.wanted, QueryBudget()) if self.images else iter(())
+
+
+def write_export(export: Export, write: Write, progress: Progress) -> int:
+    """Write the images, then the table of their verdicts; gives the number of verdicts with images.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    EvidenceError
+        The database cannot be read.
+    """
+    table, written = export.table(progress), 0
+    for one in export.kept():
+        for name, data in images_of(_folder(export), one):
+            write(name, [data])
+        written += 1
+        progress("write images", written, written)
+    write(f"verdicts.{export.kind}", table)
+    return written
+
+
+def export_to_zip(export: Export, path: Path, progress: Progress) -> int:
+    """Write the same into a ZIP file, the table first; it is there once it is whole."""
+    written = 0
+    with open_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open(f"verdicts.{export.kind}", "w", force_zip64=True) as table:
+            for piece in export.table(progress):
+                table.write(piece)
+        for one in export.kept():
+            add_images(archive, _folder(export), one)
+            written += 1
+            progress("write images", written, written)
+    return written
+
+
+def _folder(export: Export) -> ImageFolder:
+    assert export.images is not None
+    return export.images

@@ -1,0 +1,227 @@
+"""The production figures of a store in service: what the page, the API and Prometheus ask for again and again.
+
+Orders stand beside them: a person starts one, and it lasts until the next.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import chain, islice, pairwise
+from typing import Any
+
+from sqlalchemy import select
+
+from edgead.line.evidence.access import Access
+from edgead.line.evidence.database import EvidenceError
+from edgead.line.evidence.folder import ImageFolder
+from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, decided, total, with_false_rejects
+from edgead.line.evidence.production.export import (
+    COLUMNS,
+    Kept,
+    Wanted,
+    as_row,
+    count,
+    kept_images,
+    pages,
+    size_of,
+    zip_images,
+)
+from edgead.line.evidence.production.formats import Columns, Format, encode
+from edgead.line.evidence.production.periods import Period, hours_of
+from edgead.line.evidence.production.report import COLUMNS as REPORT_COLUMNS
+from edgead.line.evidence.production.report import Group, Question, report, report_table
+from edgead.line.evidence.tables import orders
+
+_MAX_ORDERS = 1000
+_MAX_PIECES = 20_000
+# Of what a browser may fetch, beside a line that runs.
+_SHARE = 0.25
+_WITHIN_S = 60.0
+_MAX_ROWS = 200_000
+_MAX_IMAGES_MIB = 1024
+# A row may wait for a disk that is full, and a clock may be set back: an hour that is over may still get some.
+_AGAIN_AFTER = 0.5
+_DAY = timedelta(days=1)
+_NOT_BEFORE = timedelta(seconds=2)
+
+
+class Orders:
+    """The orders of an evidence store; safe from any thread."""
+
+    def __init__(self, access: Access):
+        self._access = access
+
+    def start(self, *, name: str, batch: str, by: str) -> None:
+        """Start an order, which ends the one before; audited.
+
+        Raises
+        ------
+        EvidenceError
+            It cannot be written.
+        """
+        after = {"name": name, "batch": batch}
+        with self._access.writing() as connection:
+            last = connection.execute(select(orders).order_by(orders.c.seq.desc()).limit(1)).first()
+            before = None if last is None else {"name": last.name, "batch": last.batch}
+            connection.execute(orders.insert().values(started_at=self._access.now(), by=by, **after))
+            self._access.add_audit(connection, by=by, action="start_order", pipeline="", before=before, after=after)
+
+    def newest(self, *, limit: int = 50) -> list[dict[str, Any]]:
+        """List orders, the one that is made now first."""
+        query = select(orders).order_by(orders.c.seq.desc()).limit(max(0, min(limit, _MAX_ORDERS)))
+        with self._access.reading() as connection:
+            return [{**row._mapping, "started_at": row.started_at.isoformat()} for row in connection.execute(query)]
+
+    def between(self, begin: datetime, end: datetime) -> list[Period]:
+        """List the orders that have some of a time, the first one first; of a thousand at most, the newest."""
+        starts = [(datetime.fromisoformat(row["started_at"]), row["name"]) for row in self.newest(limit=_MAX_ORDERS)]
+        starts.sort(key=lambda one: one[0])
+        ends = [*(at for at, _ in starts[1:]), max(end, starts[-1][0])] if starts else []
+        found = [Period(name, at, after) for (at, name), after in zip(starts, ends, strict=True)]
+        return [period for period in found if max(begin, period.begin) < min(end, period.end)]
+
+
+class Production:
+    """Counts of an evidence store; safe from any thread.
+
+    Whoever looks at a shift asks for it each few seconds. So an hour that is over, and a day of a long order, is
+    counted once, and again when half as much time has gone by as it was over then; the hour that runs is counted at
+    most once in two seconds.
+
+    Parameters
+    ----------
+    reading : Access
+        For counts: connections that cannot write.
+    writing : Access
+        For orders.
+
+    Attributes
+    ----------
+    orders : Orders
+    """
+
+    def __init__(self, reading: Access, writing: Access, folder: ImageFolder):
+        self.orders = Orders(writing)
+        self._access, self._folder = reading, folder
+        self._pieces: OrderedDict[tuple[Unit, datetime, datetime], tuple[datetime, Tally]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def by_hour(self, unit: Unit, period: Period) -> list[Tally]:
+        """Count each hour of a period, as `hours_of` divides it, up to now.
+
+        Raises
+        ------
+        EvidenceError
+            The database cannot be read.
+        """
+        return self._counted(unit, hours_of(period))
+
+    def count(self, unit: Unit, period: Period) -> Tally:
+        """Count a period up to now, of the days and hours that are known already."""
+        days = max(0, (min(period.end, self._access.now()) - period.begin) // _DAY)
+        begins = [period.begin + index * _DAY for index in range(days + 1)]
+        pieces = [Period(period.name, *one) for one in pairwise(begins)]
+        return total(self._counted(unit, [*pieces, *hours_of(period._replace(begin=begins[-1]))]))
+
+    def report(self, asked: Question) -> list[Group]:
+        """Count what is asked.
+
+        Raises
+        ------
+        EvidenceError
+            The database cannot be read, it takes too long, or there are too many groups.
+        """
+        return report(self._access, asked, QueryBudget(_WITHIN_S, _SHARE))
+
+    def marks(self, wanted: Wanted, *, limit: int = 100) -> list[dict[str, Any]]:
+        """List what people marked of a time, of one pipeline after the other."""
+        rows = chain.from_iterable(pages(self._access, replace(wanted, marked=True), QueryBudget(_WITHIN_S, _SHARE)))
+        return [as_row(row) for row in islice(rows, limit)]
+
+    def report_file(self, asked: Question, kind: Format) -> bytes:
+        """Write a report as a table.
+
+        Raises
+        ------
+        EvidenceError
+            As `report` does.
+        SettingsError
+            Parquet, and pyarrow is not installed.
+        """
+        return b"".join(encode(kind, REPORT_COLUMNS, [report_table(self.report(asked))]))
+
+    def verdicts_file(self, wanted: Wanted, kind: Format) -> Iterator[bytes]:
+        """Write verdicts as a table, piece by piece.
+
+        Raises
+        ------
+        EvidenceError
+            The database cannot be read, it takes too long, or there are too many.
+        SettingsError
+            Parquet, and pyarrow is not installed.
+        """
+        found = count(self._access, wanted, QueryBudget(_WITHIN_S, _SHARE))
+        if found > _MAX_ROWS:
+            raise EvidenceError(
+                f"these are {found} verdicts, at most {_MAX_ROWS} are sent: choose a shorter time, or "
+                "`edgead evidence export`"
+            )
+        columns: Columns = COLUMNS
+        return encode(
+            kind, columns, ([as_row(row) for row in page] for page in pages(self._access, wanted, QueryBudget()))
+        )
+
+    def images_size(self, wanted: Wanted) -> tuple[int, int]:
+        """Count the verdicts of which images are kept, and the bytes of those.
+
+        Raises
+        ------
+        EvidenceError
+            As `images_file` does.
+        """
+        return self._measured(wanted)[1:]
+
+    def images_file(self, wanted: Wanted) -> Iterator[bytes]:
+        """Write the images of verdicts as a ZIP file, piece by piece.
+
+        Raises
+        ------
+        EvidenceError
+            The database cannot be read, it takes too long, there are too many, or none.
+        """
+        return zip_images(self._folder, self._measured(wanted)[0])
+
+    def _measured(self, wanted: Wanted) -> tuple[list[Kept], int, int]:
+        kept = list(kept_images(self._access, wanted, QueryBudget(_WITHIN_S, _SHARE)))
+        size = size_of(self._folder, kept)
+        if size > _MAX_IMAGES_MIB * 2**20:
+            raise EvidenceError(
+                f"these images take {size / 2**20:.0f} MiB, at most {_MAX_IMAGES_MIB} are sent: choose a shorter "
+                "time, or `edgead evidence export --images`"
+            )
+        if not size:
+            raise EvidenceError("the store keeps no image of these verdicts: see `evidence` in the section `store`")
+        return kept, len(kept), size
+
+    def _counted(self, unit: Unit, pieces: list[Period]) -> list[Tally]:
+        now = self._access.now()
+        begun = [piece for piece in pieces if piece.begin < now]
+        return with_false_rejects(self._access, unit, begun, [self._piece(unit, piece, now) for piece in begun])
+
+    def _piece(self, unit: Unit, piece: Period, now: datetime) -> Tally:
+        key = (unit, piece.begin, piece.end)
+        with self._lock:
+            until, tally = self._pieces.get(key, (now, Tally()))
+        if now < until:
+            return tally
+        tally = decided(self._access, unit, piece.begin, piece.end)
+        until = now + max(_NOT_BEFORE, _AGAIN_AFTER * (now - piece.end))
+        with self._lock:
+            self._pieces[key] = until, tally
+            while len(self._pieces) > _MAX_PIECES:
+                self._pieces.popitem(last=False)
+        return tally

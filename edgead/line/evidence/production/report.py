@@ -1,0 +1,181 @@
+"""A production report: counts and yield of a time by shift, day, order, batch or recipe, as a table and as a page.
+
+The page stands alone, for a screen and for paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from markupsafe import Markup
+
+from edgead.html.charts import Axis, Chart
+from edgead.html.pages import render_page
+from edgead.line.evidence.access import Access
+from edgead.line.evidence.database import EvidenceError
+from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, tallies, tallies_by, total
+from edgead.line.evidence.production.periods import By, Period
+
+MAX_GROUPS = 2000
+"""Of a report: a year of three shifts a day has 1095."""
+COLUMNS = {
+    "group": "text",
+    "begin": "instant",
+    "end": "instant",
+    "unit": "text",
+    **dict.fromkeys(("inspected", "ok", "review", "reject", "fault", "false_rejects"), "whole"),
+    **dict.fromkeys(("yield", "yield_after_review"), "number"),
+}
+"""The columns of a report as a table, with what each holds."""
+PAGE_COLUMNS = ("", "inspected", "ok", "review", "reject", "fault", "false rejects", "yield", "after review")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked.
+
+    Attributes
+    ----------
+    by : {"shift", "day", "order", "batch", "recipe"}
+    periods : tuple of Period
+        Shifts, days or orders; for batches and recipes what divides the work, such as days.
+    units : tuple of Unit
+        What counts.
+    """
+
+    by: By
+    periods: tuple[Period, ...]
+    units: tuple[Unit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One shift, day, order, batch or recipe; batches and recipes have no begin and no end."""
+
+    name: str
+    begin: datetime | None
+    end: datetime | None
+    units: dict[str, Tally]
+
+
+def report(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
+    """Count what is asked; groups in which nothing was judged are left out.
+
+    Raises
+    ------
+    EvidenceError
+        The database cannot be read, the turn is over, or there are too many groups.
+    """
+    if len(asked.periods) > MAX_GROUPS:
+        raise EvidenceError(f"these are {len(asked.periods)} groups, at most {MAX_GROUPS} fit: choose a shorter time")
+    found = list(
+        _by_value(access, asked, budget) if asked.by in ("batch", "recipe") else _by_time(access, asked, budget)
+    )
+    if len(found) > MAX_GROUPS:
+        raise EvidenceError(f"there are {len(found)} groups, at most {MAX_GROUPS} fit: choose a shorter time")
+    return [group for group in found if any(tally != Tally() for tally in group.units.values())]
+
+
+def report_table(groups: list[Group]) -> list[dict[str, Any]]:
+    """Lay a report out as rows, one for each unit of a group; `COLUMNS` are theirs."""
+    return [
+        {"group": group.name, "begin": group.begin, "end": group.end, "unit": unit, **tally.figures()}
+        for group in groups
+        for unit, tally in group.units.items()
+    ]
+
+
+def sum_of(groups: list[Group]) -> Tally:
+    return total(tally for group in groups for tally in group.units.values())
+
+
+def _by_time(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
+    counted = {unit.name: tallies(access, unit, asked.periods, budget) for unit in asked.units}
+    return [
+        Group(*period, {name: counts[index] for name, counts in counted.items()})
+        for index, period in enumerate(asked.periods)
+    ]
+
+
+def _by_value(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
+    key: Any = asked.by
+    counted = {unit.name: tallies_by(access, unit, key, asked.periods, budget) for unit in asked.units}
+    values = sorted({value for found in counted.values() for value in found})
+    return [
+        Group(value, None, None, {name: found.get(value, Tally()) for name, found in counted.items()})
+        for value in values
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """What a page shows: the groups of a report, and how often each kind was rejected."""
+
+    by: str
+    begin: datetime
+    end: datetime
+    groups: list[Group]
+    kinds: Mapping[str, int]
+
+
+def report_page(shown: Printed) -> str:
+    """Write the page."""
+    several = any(len(group.units) > 1 for group in shown.groups)
+    units = [(f"{title_of(group)}, {unit}", tally) for group in shown.groups for unit, tally in group.units.items()]
+    return render_page(
+        __package__,
+        "production.html",
+        title="Production report",
+        by=shown.by,
+        begin=_instant(shown.begin),
+        end=_instant(shown.end),
+        columns=PAGE_COLUMNS,
+        sum=cells("all", sum_of(shown.groups)),
+        curve=_curve(shown) if len(shown.groups) > 1 else "",
+        groups=[cells(title_of(group), total(group.units.values())) for group in shown.groups],
+        units=[cells(*unit) for unit in units] if several else [],
+        kinds=list(_pareto(shown.kinds)),
+    )
+
+
+def title_of(group: Group) -> str:
+    """Name a group, with its begin where it has one and the name does not say it."""
+    if group.begin is None:
+        return group.name or "none named"
+    day = group.begin.astimezone().date().isoformat()
+    return group.name if group.name == day else f"{group.name or 'no name'}, {_instant(group.begin)}"
+
+
+def share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def cells(title: str, tally: Tally) -> tuple[str, ...]:
+    """Write a tally as texts under the names of `COLUMNS`."""
+    counts = (tally.inspected, tally.ok, tally.review, tally.reject, tally.fault, tally.false_rejects)
+    return (title, *map(str, counts), share(tally.first_yield), share(tally.reviewed_yield))
+
+
+def _curve(shown: Printed) -> Markup:
+    yields = [100 * (total(group.units.values()).first_yield or 0) for group in shown.groups]
+    low = min(yields)
+    chart = Chart(
+        Axis(0, len(yields), shown.by), Axis(max(0.0, low - (100 - low) / 4 - 1), 100, "yield in %"), "Yield in order"
+    )
+    chart.line([0.5 + index for index in range(len(yields))], yields, "good")
+    chart.dots([0.5 + index for index in range(len(yields))], yields, "good")
+    return chart.svg()
+
+
+def _pareto(kinds: Mapping[str, int]) -> Iterable[tuple[str, ...]]:
+    whole, sum_ = sum(kinds.values()), 0
+    for name, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0])):
+        sum_ += count
+        yield name, str(count), share(count / whole), share(sum_ / whole)
+
+
+def _instant(at: datetime) -> str:
+    return f"{at.astimezone():%Y-%m-%d %H:%M}"

@@ -1,0 +1,59 @@
+"""The newest frames that were judged, without loss: what a person sees too late can still be kept as it was."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+from edgead.images.pairs import judged_of
+from edgead.line.evidence.settings import RecentSection
+from edgead.types import Frame
+
+_MB = 10**6
+
+
+class RecentFrames:
+    """Holds the newest frames, within a number of frames and of bytes; safe from any thread.
+
+    Frames are held as they came. To compress each of them would cost the line more than the memory is worth, and hardly
+    any is ever asked for.
+
+    Parameters
+    ----------
+    section : RecentSection
+    """
+
+    def __init__(self, section: RecentSection):
+        self._most_frames, self._most_bytes = section.frames, section.megabytes * _MB
+        self._images: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def frames(self) -> int:
+        return len(self._images)
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    def add(self, frame: Frame) -> None:
+        """Hold a frame in place of the oldest ones; one that alone is larger than all that may be held is not."""
+        image = judged_of(frame)
+        size = image.nbytes
+        if size > self._most_bytes or not self._most_frames:
+            return
+        with self._lock:
+            if frame.id in self._images:  # another pipeline has judged the same capture
+                return
+            while self._images and (len(self._images) >= self._most_frames or self._bytes + size > self._most_bytes):
+                self._bytes -= self._images.popitem(last=False)[1].nbytes
+            self._images[frame.id] = image
+            self._bytes += size
+
+    def find(self, id: str) -> np.ndarray | None:
+        """Give what was judged of a capture, an image, values or a pair; None where it is held no longer."""
+        with self._lock:
+            return self._images.get(id)

@@ -1,0 +1,231 @@
+"""Reader of the evidence store, also while a daemon is writing it, and writer of what people change.
+
+Rows of verdicts come with what people said of them: marks, corrections and names of kinds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, func, select
+
+from edgead.errors import SettingsError
+from edgead.line.evidence import chain
+from edgead.line.evidence.access import Access
+from edgead.line.evidence.database import EvidenceError, database_file, open_engine
+from edgead.line.evidence.settings import StoreSection
+from edgead.line.evidence.tables import NAMES_PART, WITH_DEFECT, audit, corrections, marks, names, verdicts
+from edgead.line.evidence.versions import check_version
+from edgead.types import DECISIONS, NO_PART, Opinion, Part
+
+# What a kind is shown as: what a person said of this one, else the name of the model's kind, else that itself.
+SHOWN: ColumnElement[str] = func.coalesce(corrections.c.kind, names.c.name, verdicts.c.kind)
+_TIMES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms", "age_ms")
+_OF_MARK = ("marked_at", "marked_by", "mark_note", "mark_verdict")
+# Only records of line-scan cameras have the first three, those of frames that do not fit the model the last.
+_OF_SOME = ("first_line", "lost_lines", "first_mm", "other_format")
+_BESIDE = ("seq", "folder", *_OF_MARK, "shown_kind", "corrected_at", "corrected_by")
+
+
+_MARKED = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline)
+_MARKED_GOOD = and_(_MARKED, marks.c.verdict == "good")
+_MAX_ROWS = 1000
+_NAME = re.compile(r"[!-~]{1,64}")
+
+
+def with_kinds(marked: ColumnElement[bool] = _MARKED_GOOD) -> FromClause:
+    """Verdicts beside what `SHOWN` is made of, and beside marks: by default those of good parts."""
+    corrected = and_(corrections.c.id == verdicts.c.id, corrections.c.pipeline == verdicts.c.pipeline)
+    named = and_(names.c.pipeline == verdicts.c.pipeline, names.c.kind == verdicts.c.kind)
+    return verdicts.outerjoin(marks, marked).outerjoin(corrections, corrected).outerjoin(names, named)
+
+
+def with_opinions() -> Select:
+    """Everything that `as_record` needs."""
+    columns = (
+        verdicts,
+        marks.c.at.label("marked_at"),
+        marks.c.by.label("marked_by"),
+        marks.c.note.label("mark_note"),
+        marks.c.verdict.label("mark_verdict"),
+        SHOWN.label("shown_kind"),
+        corrections.c.at.label("corrected_at"),
+        corrections.c.by.label("corrected_by"),
+    )
+    return select(*columns).select_from(with_kinds(_MARKED))
+
+
+def one(id: str, pipeline: str | None) -> Select:
+    query = with_opinions().where(verdicts.c.id == id).order_by(verdicts.c.seq).limit(1)
+    return query if pipeline is None else query.where(verdicts.c.pipeline == pipeline)
+
+
+def defect(connection: Connection, id: str, pipeline: str | None, so: str) -> Row:
+    """The row of a verdict that was no OK.
+
+    Raises
+    ------
+    EvidenceError
+        There is none, or it was OK; `so` says what follows of that.
+    """
+    row = connection.execute(one(id, pipeline)).first()
+    if row is None:
+        raise EvidenceError(f"{id}: there is no such record")
+    if row.decision == "ok":
+        raise EvidenceError(f"{id}: was found good, {so}")
+    return row
+
+
+def is_shown_as(kind: str, pipeline: str | None) -> ColumnElement[bool]:
+    """Whether a verdict is shown as of a kind, looked up in the index of those with a defect."""
+    found = select(verdicts.c.seq).select_from(with_kinds()).where(WITH_DEFECT, SHOWN == kind)
+    if pipeline is not None:
+        found = found.where(verdicts.c.pipeline == pipeline)
+    return verdicts.c.seq.in_(found)
+
+
+def is_marked(opinion: Opinion) -> ColumnElement[bool]:
+    """Whether a person marked a verdict so, looked up from the few marks."""
+    return verdicts.c.seq.in_(select(verdicts.c.seq).join(marks, _MARKED).where(marks.c.verdict == opinion))
+
+
+def is_of_part(part: Part) -> list[ColumnElement[bool]]:
+    """What a verdict is asked for by each value that a part names, looked up in the index of those that name one."""
+    named = {name: value for name, value in asdict(part).items() if value}
+    return [and_(NAMES_PART[name], verdicts.c[name] == value) for name, value in named.items()]
+
+
+def as_record(row: Row) -> dict[str, Any]:
+    """A row as `edgead.serialization.verdict_record` has it, with what people said of it beside it."""
+    without = {*_BESIDE, *(name for name in _OF_SOME if row._mapping[name] is None)}
+    record = {name: value for name, value in row._mapping.items() if name not in without}
+    record["stage_times"] = {name: record.pop(name) for name in _TIMES}
+    for name in ("captured_at", "judged_at"):
+        record[name] = record[name].isoformat()
+    said = {"shown_kind": row.shown_kind, "kind_correction": _correction(row), "mark": mark_of(row)}
+    wrong = row.mark_verdict == "good" and row.decision != "ok"
+    return {**record, **said, "false_reject": said["mark"] if wrong else None}
+
+
+def mark_of(row: Row) -> dict[str, Any] | None:
+    if row.marked_at is None:
+        return None
+    return {"verdict": row.mark_verdict, "at": row.marked_at.isoformat(), "by": row.marked_by, "note": row.mark_note}
+
+
+def _correction(row: Row) -> dict[str, Any] | None:
+    return None if row.corrected_at is None else {"at": row.corrected_at.isoformat(), "by": row.corrected_by}
+
+
+class Records:
+    """Queries of the page and the API; safe from any thread."""
+
+    def __init__(self, access: Access):
+        self._access = access
+
+    def newest(
+        self,
+        *,
+        limit: int,
+        pipeline: str | None = None,
+        decision: str | None = None,
+        kind: str | None = None,
+        part: Part = NO_PART,
+        mark: Opinion | None = None,
+        before_id: str | None = None,
+        until: datetime | None = None,
+        at_least: float | None = None,
+    ) -> list[tuple[dict[str, Any], str | None]]:
+        """Records and the places of their images."""
+        if not all(_NAME.fullmatch(name) for name in (pipeline, decision, before_id) if name):
+            return []
+        query = with_opinions().order_by(verdicts.c.seq.desc()).limit(max(0, min(limit, _MAX_ROWS)))
+        query = query.where(*is_of_part(part))
+        if pipeline is not None:
+            query = query.where(verdicts.c.pipeline == pipeline)
+        if decision is not None:
+            query = query.where(verdicts.c.decision == decision)
+        if kind is not None:
+            query = query.where(is_shown_as(kind, pipeline))
+        if mark is not None:
+            query = query.where(is_marked(mark))
+        if until is not None:
+            query = query.where(verdicts.c.judged_at <= until)
+        if at_least is not None:
+            reach = verdicts.c.threshold - verdicts.c.typical_score
+            query = query.where(verdicts.c.image_score >= verdicts.c.typical_score + at_least / 100 * reach)
+        if before_id is not None:
+            before = select(func.min(verdicts.c.seq)).where(verdicts.c.id == before_id)
+            if pipeline is not None:
+                before = before.where(verdicts.c.pipeline == pipeline)
+            query = query.where(verdicts.c.seq < before.scalar_subquery())
+        with self._access.reading() as connection:
+            return [(as_record(row), row.folder) for row in connection.execute(query)]
+
+    def find(self, id: str, pipeline: str | None) -> tuple[dict[str, Any], str | None] | None:
+        """A record and the place of its images."""
+        if not _NAME.fullmatch(id):
+            return None
+        with self._access.reading() as connection:
+            row = connection.execute(one(id, pipeline)).first()
+        return None if row is None else (as_record(row), row.folder)
+
+    def counts(self, *, pipeline: str | None, since: datetime | None) -> dict[str, int]:
+        query = select(verdicts.c.decision, func.count()).group_by(verdicts.c.decision)
+        if pipeline is not None:
+            query = query.where(verdicts.c.pipeline == pipeline)
+        if since is not None:
+            # Walks back from the newest, so that a day costs a day and not the years before it.
+            last_before = select(verdicts.c.seq).where(verdicts.c.judged_at < since)
+            last_before = last_before.order_by(verdicts.c.seq.desc()).limit(1)
+            query = query.where(verdicts.c.seq > func.coalesce(last_before.scalar_subquery(), 0))
+        with self._access.reading() as connection:
+            found = {decision: count for decision, count in connection.execute(query)}
+        return {decision: found.get(decision, 0) for decision in DECISIONS}
+
+    def add_audit(self, **change: Any) -> None:
+        with self._access.writing() as connection:
+            self._access.add_audit(connection, **change)
+
+    def audit(self, *, limit: int) -> list[dict[str, Any]]:
+        query = select(audit.c.seq).order_by(audit.c.seq.desc()).limit(max(0, min(limit, _MAX_ROWS)))
+        with self._access.reading() as connection:
+            return chain.read_rows(connection, connection.scalars(query).all())
+
+
+@contextmanager
+def opened_store(folder: Path, url: str | None = None) -> Iterator[Access]:
+    """Open the database of a store for one who only reads it.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the store, with its database where `url` names no other.
+    url : str, optional
+        SQLAlchemy URL of the database.
+
+    Raises
+    ------
+    SettingsError
+        There is no store.
+    EvidenceError
+        It cannot be read, or its tables are of another version.
+    """
+    engine = open_engine(StoreSection(folder=folder, url=url), read_only=True)
+    file = database_file(engine)
+    if file is not None and not file.is_file():
+        raise SettingsError(f"{file} is not there: name the folder of an evidence store")
+    now = datetime.now(timezone.utc)
+    try:
+        access = Access(engine, lambda: now)
+        with access.reading() as connection:
+            check_version(connection)
+        yield access
+    finally:
+        engine.dispose()

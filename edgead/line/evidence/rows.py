@@ -1,0 +1,195 @@
+"""Writer of the rows of verdicts, in a thread of its own, so that a disk that stalls holds up no line."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Engine, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
+
+from edgead.line.evidence.database import EvidenceError, problem_of
+from edgead.line.evidence.tables import verdicts
+from edgead.process.restarting_thread import RestartingThread
+
+_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_MAX_AT_ONCE = 500
+_RETRY_FIRST_S = 0.25
+_MAX_RETRY_S = 10.0
+# SQLAlchemy wraps what a driver says of the database, not all that it says of values.
+_VALUES = (OverflowError, TypeError, ValueError)
+_FAILURES = (SQLAlchemyError, EvidenceError, *_VALUES)
+
+
+class Ticket:
+    """A row that is to be written, until it is committed or given up."""
+
+    def __init__(self, row: dict[str, Any], committed: Callable[[], None] | None):
+        self.row, self.on_commit = row, committed
+        self.committed = self.given_up = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """Rows so far: committed, not written again for they were there, waiting, and given up."""
+
+    written: int
+    doubled: int
+    waiting: int
+    lost: int
+
+
+class RowWriter:
+    """Commits rows in the order in which they come.
+
+    Rows that cannot be written stay in memory, at most `most` of them, and are tried again; what is beyond that is
+    dropped oldest first, and counted as lost.
+
+    Parameters
+    ----------
+    engine : Engine
+    prepare : callable
+        Makes the tables; called once before the first row, again until it succeeds.
+    table : Table
+        Of verdicts, or of parts.
+    most : int
+    """
+
+    def __init__(self, engine: Engine, prepare: Callable[[], None], *, table: Table = verdicts, most: int = 10_000):
+        self.failing = False
+        self._problem: str | None = None
+        self._engine = engine
+        self._prepare: Callable[[], None] | None = prepare
+        key = ["id", "pipeline"] if table is verdicts else ["id", "part"]
+        insert = _INSERTS[engine.dialect.name](table).on_conflict_do_nothing(index_elements=key)
+        self._insert = insert.returning(table.c.seq)  # gives nothing for what is there
+        self._most = most
+        self._tickets: deque[Ticket] = deque()
+        self._changed = threading.Condition()
+        self._written = self._doubled = self._lost = 0
+        self._closing = False
+        self._thread = RestartingThread("evidence rows", self._run)
+        self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        return self._problem or self._thread.problem
+
+    def commit(self, row: dict[str, Any], within_s: float, committed: Callable[[], None] | None = None) -> bool:
+        """Queue a row and wait until it is committed: not for long, and not at all while others wait in vain.
+
+        `committed` is called, in another thread, once it is, however late.
+        """
+        ticket = Ticket(row, committed)
+        with self._changed:
+            if self._closing:
+                self._give_up(ticket)
+                return False
+            self._tickets.append(ticket)
+            while len(self._tickets) > self._most:
+                self._give_up(self._tickets.popleft())
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.failing or ticket.committed or ticket.given_up, within_s)
+            if not (self.failing or ticket.committed or ticket.given_up):
+                self._problem, self.failing = self._problem or "the database does not answer", True
+            return ticket.committed
+
+    @property
+    def counts(self) -> RowCounts:
+        with self._changed:
+            return RowCounts(self._written, self._doubled, len(self._tickets), self._lost)
+
+    def close(self, within_s: float) -> None:
+        """Write what waits; what is not written in time is lost, and counted."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(within_s)
+        with self._changed:
+            while self._tickets:
+                self._give_up(self._tickets.popleft())
+
+    def _give_up(self, ticket: Ticket) -> None:
+        self._lost += 1
+        ticket.given_up = True
+        self._changed.notify_all()
+
+    def _run(self) -> None:
+        retry_s = _RETRY_FIRST_S
+        while batch := self._next():
+            try:
+                self._write(batch)
+            except _FAILURES as error:
+                if _is_of_one_row(error) and self._write_singly(batch):
+                    continue
+                self._fail(problem_of(error))
+                if not self._wait(retry_s):
+                    return
+                retry_s = min(2 * retry_s, _MAX_RETRY_S)
+            else:
+                retry_s = _RETRY_FIRST_S
+
+    def _fail(self, problem: str) -> None:
+        with self._changed:
+            self._problem, self.failing = problem, True
+            self._changed.notify_all()
+
+    def _next(self) -> list[Ticket]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._tickets or self._closing)
+            return list(islice(self._tickets, _MAX_AT_ONCE))
+
+    def _write_singly(self, batch: list[Ticket]) -> bool:
+        """Keep a row that the database refuses from holding up all others; False when it is not that."""
+        for ticket in batch:
+            try:
+                self._write([ticket])
+            except _FAILURES as error:
+                if not _is_of_one_row(error):
+                    return False
+                self._problem = f"a record was refused: {problem_of(error)}"
+                with self._changed:
+                    self._tickets = deque(other for other in self._tickets if other is not ticket)
+                    self._give_up(ticket)
+        return True
+
+    def _wait(self, for_s: float) -> bool:
+        """Wait before the next try; False when the store is closed, whose disk will not be tried for long."""
+        deadline = time.monotonic() + for_s
+        with self._changed:
+            while not self._closing and (left_s := deadline - time.monotonic()) > 0:
+                self._changed.wait(left_s)
+            return not self._closing
+
+    def _write(self, batch: list[Ticket]) -> None:
+        if self._prepare is not None:
+            self._prepare()
+            self._prepare = None
+        with self._engine.begin() as connection:
+            new = sum(connection.execute(self._insert, ticket.row).first() is not None for ticket in batch)
+        written = set(map(id, batch))
+        with self._changed:
+            self._problem, self.failing = None, False
+            self._written += new
+            self._doubled += len(batch) - new
+            self._lost -= sum(ticket.given_up for ticket in batch)  # while they were being written
+            self._tickets = deque(ticket for ticket in self._tickets if id(ticket) not in written)
+            for ticket in batch:
+                ticket.committed = True
+            self._changed.notify_all()
+        for ticket in batch:
+            if ticket.on_commit is not None:
+                ticket.on_commit()
+
+
+def _is_of_one_row(error: Exception) -> bool:
+    """Is it a value that the database refuses, and not the database itself that fails?"""
+    if isinstance(error, _VALUES) and not isinstance(error, EvidenceError):
+        return True
+    return isinstance(error, DataError | IntegrityError) or type(error) is StatementError

@@ -1,0 +1,317 @@
+"""The evidence store: one row for every verdict, images of some, marks, and who changed what."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgead.line.evidence.access import Access
+from edgead.line.evidence.audit import AuditChain
+from edgead.line.evidence.database import EvidenceError, StoreAwayError, close_engine, open_engine, unreachable
+from edgead.line.evidence.folder import ImageFolder
+from edgead.line.evidence.image_keeper import ImageKeeper
+from edgead.line.evidence.kinds import Kinds
+from edgead.line.evidence.marks import Marks
+from edgead.line.evidence.parts import PartRecords
+from edgead.line.evidence.production.production import Production
+from edgead.line.evidence.recent import RecentFrames
+from edgead.line.evidence.records import Records
+from edgead.line.evidence.rows import RowWriter
+from edgead.line.evidence.settings import StoreSection
+from edgead.line.evidence.tables import verdicts
+from edgead.line.evidence.upkeep import Upkeep
+from edgead.line.evidence.versions import begin_tables, prepare_tables
+from edgead.serialization import verdict_record
+from edgead.types import DECISIONS, NO_PART, Frame, Opinion, Part, Verdict
+
+logger = logging.getLogger(__name__)
+
+_EVIDENCE = {"none": (), "reject": ("reject",), "review": ("review", "reject"), "all": DECISIONS}
+_PLACES = 1000
+
+
+class EvidenceStore:
+    """Records verdicts in SQLite or PostgreSQL, and images as files.
+
+    A row is committed when `add` returns True, and outlives the process from then on; SQLite's log is brought to the
+    disk each second, so that a loss of power takes at most the last second with it. While the database cannot be
+    written, rows wait in memory and `problems` says so. Nothing here stops an inspection.
+
+    Attributes
+    ----------
+    kinds : Kinds
+        What people see and say of kinds of defects.
+    parts : PartRecords
+        What several pipelines say of a part together.
+    production : Production
+        Counts and yield by shift, day, order, batch and recipe; files of verdicts and images.
+    marks : Marks
+        Which parts people found good or bad.
+    recent : RecentFrames
+        The newest frames, without loss.
+    audit_chain : AuditChain
+        Whether the audit is as it was written.
+
+    Raises
+    ------
+    SettingsError
+        The address of the database cannot be used.
+    EvidenceError
+        The database was made by a newer edgead, or cannot be opened. A full disk and a server that is away are no
+        reason, they may pass; a damaged file in `folder` is set aside, and `problems` says so.
+    """
+
+    def __init__(
+        self, section: StoreSection, *, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+    ) -> None:
+        self._section = section
+        self._now = now
+        self._engine = open_engine(section)
+        try:
+            # Nobody is there to do it; a file that someone named in `url` may be anything, and is left alone.
+            self._aside = begin_tables(self._engine, may_set_aside=section.url is None)
+        except EvidenceError:
+            self._engine.dispose()
+            raise
+        self._folder = ImageFolder(section.folder / "pictures")  # as stores have it since the first version
+        self._places: OrderedDict[tuple[str, str], str] = OrderedDict()
+        access = Access(self._engine, now)
+        self.kinds, self.audit_chain = Kinds(access), AuditChain(access)
+        self._records = Records(access)
+        self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine))
+        self.parts = PartRecords(access, self._engine, section.commit_within_ms / 1e3)
+        self._figures = open_engine(section, read_only=True)
+        self.production = Production(Access(self._figures, now), access, self._folder)
+        self._images = ImageKeeper(section, self._folder)
+        self.recent = RecentFrames(section.recent)
+        self.marks = Marks(access, self._folder, self._images, self.recent)
+        self._upkeep = Upkeep(self._engine, self._folder, section.keep_days, now, self.audit_chain.watch)
+
+    # Writing
+
+    def add(self, frame: Frame, verdict: Verdict, committed: Callable[[], None] | None = None) -> bool:
+        """Record a verdict; one whose id and pipeline are there already is not recorded again.
+
+        Parameters
+        ----------
+        committed : callable, optional
+            Called in another thread once the row is committed, also where that comes late; never where it is lost.
+
+        Returns
+        -------
+        bool
+            The row is committed, or was there. False where it could not be written yet: it waits in memory.
+        """
+        if not frame.id:
+            raise EvidenceError("a frame without an id cannot be recorded: it comes from no source")
+        return self._rows.commit(self._row(frame, verdict), self._section.commit_within_ms / 1e3, committed)
+
+    def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
+        """Hold the frame of a verdict that was added, and queue images where its decision wants them; never blocks.
+
+        Parameters
+        ----------
+        before : sequence of Frame
+            What the camera gave before, oldest first.
+        """
+        self.recent.add(frame)
+        place = self._places.pop((frame.id, verdict.pipeline), None)
+        if place is not None:
+            self._images.keep(place, frame, verdict, before)
+
+    def follow(self, frame: Frame) -> None:
+        """Offer a frame to the verdicts of its camera that still want frames from after them; never blocks."""
+        self._images.follow(frame)
+
+    def _row(self, frame: Frame, verdict: Verdict) -> dict[str, Any]:
+        record = verdict_record(frame, verdict)
+        times = record.pop("stage_times")
+        row = {name: value for name, value in record.items() if name in verdicts.c}
+        times.pop("sink_ms")
+        place = None
+        if verdict.decision in _EVIDENCE[self._section.evidence]:
+            place = self._places.get((frame.id, verdict.pipeline)) or self._folder.place(frame.id)
+        if place is not None:
+            self._places[frame.id, verdict.pipeline] = place
+            while len(self._places) > _PLACES:
+                self._places.popitem(last=False)
+        return {**row, **times, "captured_at": frame.captured_at, "judged_at": self._now(), "folder": place}
+
+    # Reading
+
+    def verdicts(
+        self,
+        *,
+        pipeline: str | None = None,
+        decision: str | None = None,
+        kind: str | None = None,
+        part: Part = NO_PART,
+        mark: Opinion | None = None,
+        before_id: str | None = None,
+        until: datetime | None = None,
+        at_least: float | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """List records with their `images`, newest first: in the order in which they came, whatever the clock said.
+
+        Parameters
+        ----------
+        kind : str, optional
+            Only of this one, as it is shown.
+        part : Part, optional
+            Only of parts with the values that it names.
+        mark : {"good", "bad"}, optional
+            Only what a person marked so.
+        before_id : str, optional
+            Only what came before this one: the last of the page before.
+        until : datetime, optional
+            Only what was judged until then.
+        at_least : float, optional
+            Only scores from this on, on the scale where 100 was the limit; raw scores without one are left out.
+        """
+        found = self._records.newest(
+            limit=limit,
+            pipeline=pipeline,
+            decision=decision,
+            kind=kind,
+            part=part,
+            mark=mark,
+            before_id=before_id,
+            until=until,
+            at_least=at_least,
+        )
+        return [self._with_images(*one) for one in found]
+
+    def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
+        """Give one record, with the names of its `images`; the first one where pipelines share the capture."""
+        found = self._records.find(id, pipeline)
+        return None if found is None else self._with_images(*found)
+
+    def _with_images(self, record: dict[str, Any], place: str | None) -> dict[str, Any]:
+        images = self._folder.names(place) if place else []
+        return {**record, "images": images, "recent": self.recent.find(record["id"]) is not None}
+
+    def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
+        """Find the file of one of the `images` of a record."""
+        found = self._records.find(id, pipeline)
+        return self._folder.path(found[1], name) if found and found[1] else None
+
+    def counts(self, *, pipeline: str | None = None, since: datetime | None = None) -> dict[str, int]:
+        """Count the records per decision.
+
+        Parameters
+        ----------
+        since : datetime, optional
+            Only those that came after the last one which was judged before this.
+        """
+        return self._records.counts(pipeline=pipeline, since=since)
+
+    # Marks and changes
+
+    def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
+        """See `edgead.line.evidence.marks.Marks.mark_false_reject`."""
+        return self.marks.mark_false_reject(id, by=by, note=note, pipeline=pipeline)
+
+    def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
+        """Record who changed what; `before` and `after` are values of JSON.
+
+        Raises
+        ------
+        EvidenceError
+            It cannot be written.
+        """
+        self._records.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
+
+    @contextmanager
+    def audited(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> Iterator[None]:
+        """Record a change before the block makes it; one that then fails has a second row, which takes it back.
+
+        Raises
+        ------
+        StoreAwayError
+            The first row cannot be written: the block does not begin.
+        """
+        try:
+            self.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
+        except EvidenceError as error:
+            raise StoreAwayError(
+                f"not changed, as the audit cannot be written: {error}; try again once it can"
+            ) from None
+        try:
+            yield
+        except BaseException:
+            self.note_change(by=by, action=f"{action}, undone", pipeline=pipeline, before=after, after=before)
+            raise
+
+    def note_change(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
+        """Record what was changed already, where nobody is there to refuse it to; the log alone has what cannot be."""
+        try:
+            self.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
+        except EvidenceError as error:
+            text = f"{pipeline}: {action} by {by} is not in the audit ({before} -> {after}): {error}"
+            logger.error(text, extra={"pipeline": pipeline, "by": by, "action": action})
+
+    def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
+        """List the changes, newest first."""
+        return self._records.audit(limit=limit)
+
+    # Its own state
+
+    def status(self) -> dict[str, Any]:
+        """Count what was written, what waits and what was lost since the start."""
+        rows, images = self._rows.counts, self._images.counts
+        return {
+            "rows_written": rows.written,
+            "rows_doubled": rows.doubled,
+            "rows_waiting": rows.waiting,
+            "rows_lost": rows.lost,
+            "rows_removed": self._upkeep.removed,
+            "images_written": images.written,
+            "images_waiting": images.waiting,
+            "images_dropped": images.dropped,
+            "images_mib": images.used / 2**20,
+        }
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now, in words; empty when nothing is."""
+        found = [self._aside] if self._aside else []
+        if self._rows.problem:
+            rows = self._rows.counts
+            found.append(f"records are not written: {self._rows.problem}; {rows.waiting} wait, {rows.lost} lost")
+        if self.audit_chain.problem:
+            found.append(f"the audit is not as it was written: {self.audit_chain.problem}")
+        found += self.parts.problems()
+        if self._images.problem:
+            found.append(f"images are not kept: {self._images.problem}; {self._images.counts.dropped} dropped")
+        if self._upkeep.problem:
+            found.append(f"retention does not run: {self._upkeep.problem}")
+        return tuple(found)
+
+    def remove_old(self) -> int:
+        """Remove what is older than `keep_days`, as is done each minute anyway; gives the number of records.
+
+        Raises
+        ------
+        EvidenceError
+            The database cannot be written.
+        """
+        try:
+            return self._upkeep.remove_old()
+        except SQLAlchemyError as error:
+            raise unreachable(self._engine, "cannot be written", error) from None
+
+    def close(self, within_s: float = 1.0) -> None:
+        """Write what waits, as far as the time allows, and let go of the database."""
+        deadline = time.monotonic() + within_s
+        for part in (self._rows, self.parts, self._images, self._upkeep):
+            part.close(max(0.05, deadline - time.monotonic()))
+        for engine in (self._figures, self._engine):
+            close_engine(engine)

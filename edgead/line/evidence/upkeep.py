@@ -1,0 +1,140 @@
+"""Upkeep of the evidence store, where no verdict waits for it: the disk's copy, and retention."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Engine, delete, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgead.line.evidence.database import MAX_LOG, database_file, problem_of
+from edgead.line.evidence.folder import ImageFolder
+from edgead.line.evidence.tables import corrections, marks, parts, verdicts
+from edgead.process.restarting_thread import RestartingThread
+
+_DISK_EVERY_S = 1.0
+_RETENTION_EVERY_S = 60.0
+_ROWS_AT_ONCE = 1000
+
+
+class Upkeep:
+    """A thread that brings the log to the disk each second, and looks at the audit and retention each minute.
+
+    Parameters
+    ----------
+    engine : Engine
+    folder : ImageFolder
+    keep_days : float
+    now : callable
+        The wall clock.
+    watch : callable
+        Looks at the audit.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        folder: ImageFolder,
+        keep_days: float,
+        now: Callable[[], datetime],
+        watch: Callable[[], None],
+    ):
+        self._watch = watch
+        self._problem: str | None = None
+        self.removed = 0
+        self._engine = engine
+        self._folder = folder
+        self._keep = timedelta(days=keep_days)
+        self._now = now
+        self._begun_s = time.monotonic()
+        self._last_before: int | None = None
+        self._closing = threading.Event()
+        self._thread = RestartingThread("evidence upkeep", self._run)
+        self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong now."""
+        return self._problem or self._thread.problem
+
+    def close(self, within_s: float) -> None:
+        self._closing.set()
+        self._thread.join(within_s)
+
+    def remove_old(self) -> int:
+        """Remove the records that are older than `keep_days`, with their images; gives their number.
+
+        Records go in the order in which they came, and the first that is young enough ends it. So a clock that was set
+        back, or that began in 1970, makes nothing old before its time; nor can what this process wrote be older than
+        the process.
+        """
+        removed = 0
+        while not self._closing.is_set():
+            rows = self._oldest()
+            if not rows:
+                break
+            for _, _, folder in rows:
+                if folder is not None:
+                    self._folder.remove(folder)
+            with self._engine.begin() as connection:
+                for said in (marks, corrections, parts):
+                    connection.execute(delete(said).where(said.c.id.in_([id for _, id, _ in rows])))
+                connection.execute(delete(verdicts).where(verdicts.c.seq <= rows[-1][0]))
+            removed += len(rows)
+        self.removed += removed
+        return removed
+
+    def _oldest(self) -> list[tuple[int, str, str | None]]:
+        columns = (verdicts.c.seq, verdicts.c.id, verdicts.c.folder, verdicts.c.judged_at)
+        query = select(*columns).order_by(verdicts.c.seq).limit(_ROWS_AT_ONCE)
+        with self._engine.connect() as connection:
+            if self._last_before is None:
+                self._last_before = connection.execute(select(func.max(verdicts.c.seq))).scalar() or 0
+            if time.monotonic() - self._begun_s < self._keep.total_seconds():
+                query = query.where(verdicts.c.seq <= self._last_before)
+            rows = connection.execute(query).all()
+        oldest = self._now() - self._keep
+        young = next((index for index, row in enumerate(rows) if row.judged_at >= oldest), len(rows))
+        return [(row.seq, row.id, row.folder) for row in rows[:young]]
+
+    def _run(self) -> None:
+        next_s = time.monotonic() + _DISK_EVERY_S
+        file = database_file(self._engine)
+        while not self._closing.wait(_DISK_EVERY_S):
+            try:
+                if file is not None:
+                    bring_to_disk(file)
+                if time.monotonic() >= next_s:
+                    next_s = time.monotonic() + _RETENTION_EVERY_S
+                    self._watch()
+                    self.remove_old()
+                self._problem = None
+            except SQLAlchemyError as error:
+                self._problem = problem_of(error)
+            except (OSError, sqlite3.Error) as error:
+                self._problem = str(error)
+
+
+def bring_to_disk(database: Path) -> None:
+    """Make what is committed outlive a loss of power; and keep SQLite's log short.
+
+    The log alone is enough to bring commits back. It is moved into the database when it has grown, without making
+    a writer wait.
+    """
+    log = database.with_name(f"{database.name}-wal")
+    try:
+        with open(log, "rb") as file:
+            os.fdatasync(file.fileno())
+            grown = os.fstat(file.fileno()).st_size >= MAX_LOG
+    except FileNotFoundError:
+        return
+    if grown:
+        with closing(sqlite3.connect(database, timeout=1)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

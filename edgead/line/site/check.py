@@ -1,0 +1,84 @@
+"""Check of a site on this computer: models, files and cameras that frames should come from, the page's address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgead.artifact.folder import Artifact
+from edgead.errors import EdgeadError
+from edgead.files.strict_yaml import YamlFile
+from edgead.line.evidence.settings import FOLDER_MODE
+from edgead.line.site.address import listen
+from edgead.line.site.error_text import Place, dotted
+from edgead.line.site.schema import Site
+from edgead.line.site.users import check_users
+from edgead.sources import check_there
+
+
+def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
+    """Report each model that cannot be read or is not let in, and each source of this computer that is not there.
+
+    Network cameras are not asked: they may be switched off while the file is written.
+
+    Parameters
+    ----------
+    site : Site
+    file : YamlFile
+        That it was read from; a path that is there from the working directory, and not from the file, is named.
+    """
+    for name, camera in site.cameras.items():
+        try:
+            check_there(camera.uri)
+        except EdgeadError as error:
+            yield _reported(("cameras", name, "uri"), error, file)
+    trust = None
+    try:
+        trust = site.models.open_trust()
+    except EdgeadError as error:
+        yield _reported(("models",), error, file)
+    if site.http is not None and site.http.users is not None:
+        try:
+            check_users(site.http.users)
+        except EdgeadError as error:
+            yield _reported(("http", "users"), error, file)
+    for name, pipeline in site.pipelines.items():
+        models: dict[tuple[str, ...], Path] = {("model",): pipeline.model}
+        models |= {("recipes", recipe, "model"): section.model for recipe, section in pipeline.recipes.items()}
+        for place, model in models.items():
+            if pipeline.commissioned and not model.exists():
+                continue  # it waits for one
+            try:
+                artifact = Artifact.load(model)
+                artifact.graph(pipeline.precision)
+                pipeline.check_model(artifact)
+                if trust is not None:
+                    trust.check(artifact)
+            except EdgeadError as error:
+                yield _reported(("pipelines", name, *place), error, file)
+
+
+def find_taken(site: Site, file: YamlFile) -> Iterator[str]:
+    """Report that the page cannot be served where the site says, unless a daemon with this store does it."""
+    if site.http is None:
+        return
+    try:
+        listen(site.http).close()
+    except EdgeadError as error:
+        from edgead.files.folder_lock import FolderLock  # needs fcntl, and a site is checked on Windows too
+
+        try:
+            FolderLock(site.store.folder, "", mode=FOLDER_MODE).close()
+        except EdgeadError:
+            return
+        yield _reported(("http",), error, file)
+
+
+def _reported(place: Place, error: EdgeadError, file: YamlFile) -> str:
+    written = file.content
+    for part in place:
+        written = written.get(part) if isinstance(written, dict) else None
+    hint = ""
+    if isinstance(written, str) and Path(written).exists() and not Path(file.path.parent, written).exists():
+        hint = f"; relative paths start from the site file: write {Path(written).absolute()}"
+    return f"{file.where(place)}: {dotted(place)}: {error}{hint}"

@@ -1,0 +1,40 @@
+"""Triggers of judgements: every frame, one in an interval, those that are asked for, one for each part."""
+
+from __future__ import annotations
+
+from edgead.errors import SettingsError
+from edgead.line.triggers.contract import (
+    AnsweringTrigger,
+    NamingTrigger,
+    PartTrigger,
+    RequestTrigger,
+    Trigger,
+    TriggerOptions,
+)
+from edgead.line.triggers.registry import TRIGGERS, register
+
+__all__ = [
+    "TRIGGERS",
+    "AnsweringTrigger",
+    "NamingTrigger",
+    "PartTrigger",
+    "RequestTrigger",
+    "Trigger",
+    "TriggerOptions",
+    "open_trigger",
+    "register",
+]
+
+
+def open_trigger(options: TriggerOptions) -> Trigger:
+    """Open the trigger that a section of the site file describes.
+
+    Raises
+    ------
+    SettingsError
+        Its line cannot be opened, or what it needs is not installed.
+    """
+    found = TRIGGERS.named(options.kind)
+    if found is None:
+        raise SettingsError(f"unknown trigger {options.kind!r}: known are {', '.join(TRIGGERS.all())}")
+    return found.open(options)

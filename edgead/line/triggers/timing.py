@@ -1,0 +1,160 @@
+"""Triggers that go by the time of capture alone, on the clock that nobody can set."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import asdict
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from edgead.components.options import Seconds
+from edgead.line.triggers.contract import TriggerOptions
+from edgead.line.triggers.registry import register
+from edgead.process.log_rate import limited_log
+from edgead.types import NO_PART, Frame, Part
+
+_MAX_CALLS = 1000
+
+WithinMs = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=86_400_000,
+        description="A call is void where its frame is captured later after it than that; a part that it names is "
+        "missed, as the camera would see the next one. By default it waits for ever.",
+    ),
+]
+
+
+class EveryFrameOptions(TriggerOptions):
+    """Judge every frame that is not overtaken by a newer one."""
+
+    kind: Literal["every_frame"] = "every_frame"
+    wants_all: ClassVar[bool] = True
+
+
+class IntervalOptions(TriggerOptions):
+    """Judge the first frame in each interval; a clock that is set changes nothing."""
+
+    kind: Literal["interval"]
+    every_s: Annotated[Seconds, Field(description="Length of an interval.")]
+
+
+class SoftwareOptions(TriggerOptions):
+    """Judge the first frame that was captured after a call over HTTP, which may name the part."""
+
+    kind: Literal["software"]
+    within_ms: WithinMs = None
+    on_request: ClassVar[bool] = True
+
+
+class EveryFrameTrigger:
+    """Accepts every frame."""
+
+    def accepts(self, frame: Frame) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class IntervalTrigger:
+    """Accepts the first frame of every interval; an interval without a frame is not made up for."""
+
+    def __init__(self, every_s: float):
+        self._every_ns = round(every_s * 1e9)
+        self._begin_ns: int | None = None
+        self._last = -1
+
+    def accepts(self, frame: Frame) -> bool:
+        if self._begin_ns is None:
+            self._begin_ns = frame.captured_ns
+        # Counted from the first frame: intervals that began with a frame each would grow by the camera's.
+        interval = (frame.captured_ns - self._begin_ns) // self._every_ns
+        accepted = interval > self._last
+        self._last = max(self._last, interval)
+        return accepted
+
+    def close(self) -> None:
+        pass
+
+
+class SoftwareTrigger:
+    """Accepts the first frame that was captured after `fire`; calls before it comes are one, for the last one's part.
+
+    A part whose call another one overtook is missed, and so is one that no frame follows in time: it is counted and
+    logged, and no later frame is taken for its.
+
+    Parameters
+    ----------
+    within_ms : float, optional
+        A call that a frame follows later is void. None waits for the frame for ever.
+
+    Attributes
+    ----------
+    part : Part
+        What the frame shows that was accepted last.
+    missed : int
+        Parts that were named and that no frame came for.
+    log : Logger
+        Limited in what it takes: whoever calls may do so without end.
+    """
+
+    def __init__(self, within_ms: float | None = None) -> None:
+        self.part = NO_PART
+        self.missed = 0
+        self.log = limited_log(__name__, most=20, within_s=60)
+        self._within_ns = None if within_ms is None else round(within_ms * 1e6)
+        self._lock = threading.Lock()
+        self._calls: deque[tuple[int, Part]] = deque()
+
+    def fire(self, at_ns: int | None = None, part: Part = NO_PART) -> None:
+        """Ask for a frame; may be called from any thread.
+
+        Parameters
+        ----------
+        at_ns : int, optional
+            `time.perf_counter_ns()` of what asks; the present by default.
+        part : Part, optional
+            What the frame will show.
+        """
+        with self._lock:
+            self._calls.append((time.perf_counter_ns() if at_ns is None else at_ns, part))
+            if len(self._calls) > _MAX_CALLS:
+                self._miss(self._calls.popleft()[1], "too many calls wait for a frame")
+
+    def accepts(self, frame: Frame) -> bool:
+        with self._lock:
+            calls = []
+            # A call that came while this frame was on its way asks for the next one.
+            while self._calls and self._calls[0][0] <= frame.captured_ns:
+                calls.append(self._calls.popleft())
+            if not calls:
+                return False
+            at_ns, part = calls.pop()
+            for _, other in calls:
+                if other != part:  # else it was asked for again
+                    self._miss(other, "the next call came before a frame")
+            if self._within_ns is not None and frame.captured_ns - at_ns > self._within_ns:
+                self._miss(part, f"its frame came {(frame.captured_ns - at_ns) / 1e6:.0f} ms after the call")
+                return False
+            self.part = part
+            return True
+
+    def close(self) -> None:
+        with self._lock:
+            while self._calls:
+                self._miss(self._calls.popleft()[1], "the pipeline stopped before a frame came")
+
+    def _miss(self, part: Part, why: str) -> None:
+        if part != NO_PART:
+            self.missed += 1
+            self.log.warning("part %s has no frame: %s", part.serial or part, why, extra={"part": asdict(part)})
+
+
+register("every_frame", EveryFrameOptions, lambda options: EveryFrameTrigger())
+register("interval", IntervalOptions, lambda options: IntervalTrigger(options.every_s))
+register("software", SoftwareOptions, lambda options: SoftwareTrigger(options.within_ms))

@@ -1,0 +1,124 @@
+"""FastAPI application: probes, metrics, the API and the operator's page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from anyio import CapacityLimiter
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+
+from edgead.line.site.schema import HttpSection
+from edgead.line.web.auth.guard import Guard
+from edgead.line.web.contract import Served
+from edgead.line.web.events import VerdictEvents
+from edgead.line.web.focus import FocusMeter
+from edgead.line.web.live_images import LiveImages
+from edgead.line.web.load_limits import ConcurrencyLimit, OneAtATime
+from edgead.line.web.metrics import build_registry
+from edgead.line.web.middleware import Gate
+from edgead.line.web.problems import Problem, answer_with_problems, problems
+from edgead.line.web.routes import (
+    audit,
+    commission,
+    control,
+    focus,
+    follow,
+    judge,
+    kinds,
+    lessons,
+    live,
+    marks,
+    notices,
+    parts,
+    probes,
+    production,
+    sign_in,
+    static_files,
+    status,
+    verdicts,
+)
+from edgead.version import __version__
+
+# The gate checks it; here it only stands in the OpenAPI.
+_BEARER = Depends(HTTPBearer(auto_error=False, description="The token of the site file, where it has one."))
+
+
+def build_app(daemon: Served) -> FastAPI:
+    """Build the application that shows and serves a daemon.
+
+    Parameters
+    ----------
+    daemon : Served
+        Its `site.http` section says who is let in.
+    """
+    section = daemon.site.http or HttpSection()
+    app = FastAPI(
+        title="edgead",
+        version=__version__,
+        summary="Verdicts, evidence, states and thresholds of one device",
+        lifespan=_alive,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is /docs
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        responses=problems(400, 401, 403, 413, 421, 422, 429, 503),
+    )
+    app.state.daemon = daemon
+    app.state.guard = Guard(section)
+    app.state.hashing = CapacityLimiter(1)
+    app.state.events = VerdictEvents(daemon.subscribe_verdicts)
+    app.state.live = LiveImages()
+    app.state.focus = FocusMeter()
+    app.state.desk = judge.Desk()
+    app.state.downloads = OneAtATime()
+    app.state.registry = build_registry(daemon)
+    app.state.started_s = time.monotonic()
+    app.add_middleware(ConcurrencyLimit)
+    app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
+    answer_with_problems(app)
+    app.include_router(probes.routes)
+    for part in (
+        sign_in,
+        status,
+        live,
+        focus,
+        verdicts,
+        marks,
+        parts,
+        kinds,
+        notices,
+        lessons,
+        control,
+        judge,
+        audit,
+        follow,
+        production,
+        commission,
+    ):
+        app.include_router(part.routes, dependencies=[_BEARER])
+    static_files.add(app)
+    _describe_problems(app)
+    return app
+
+
+@asynccontextmanager
+async def _alive(app: FastAPI) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        app.state.events.close()
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the model of a problem into the OpenAPI, which knows only those of plain JSON; made when it is asked for."""
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        made = describe()  # the same at each call
+        made["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        return made
+
+    app.openapi = described  # type: ignore[method-assign]

@@ -1,0 +1,239 @@
+"""Identity and role of a caller, also as a trusted proxy names it, and checks of what stands in the audit.
+
+A route that is not in the table of roles needs `engineer` to change something, `view` to read.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import HTTPException
+from pydantic import AfterValidator, Field, StringConstraints
+from starlette.requests import HTTPConnection
+
+from edgead.line.site.http import ProxySection
+from edgead.line.site.users import ROLES, Role, User, user_name
+from edgead.line.web.auth.panels import same
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Whoever adds a route that an operator needs adds it here; nothing else opens it to one.
+NEEDED: dict[tuple[str, str], Role] = {
+    # Of one's own session; what they do of it they check themselves.
+    ("POST", "/api/logout"): "view",
+    ("POST", "/api/unlock"): "view",
+    ("POST", "/api/lock"): "view",
+    # The work at the line: it judges parts and says what they were.
+    ("POST", "/api/pipelines/{name}/trigger"): "operate",
+    ("POST", "/api/pipelines/{name}/judge"): "operate",
+    ("POST", "/api/pipelines/{name}/self-test"): "operate",
+    ("POST", "/api/verdicts/{verdict_id}/false-reject"): "operate",
+    ("POST", "/api/verdicts/{verdict_id}/kind"): "operate",
+    ("POST", "/api/verdicts/{verdict_id}/mark"): "operate",
+    ("POST", "/api/notices/{notice_id}/acknowledge"): "operate",
+    ("POST", "/api/production/orders"): "operate",
+    # What holds for every part from now on, or changes how those of the past are shown.
+    ("PUT", "/api/pipelines/{name}/thresholds"): "engineer",
+    ("POST", "/api/pipelines/{name}/model"): "engineer",
+    ("POST", "/api/pipelines/{name}/roll-back"): "engineer",
+    ("POST", "/api/pipelines/{name}/accept-drift"): "engineer",
+    ("POST", "/api/pipelines/{name}/follow"): "engineer",
+    ("POST", "/api/commission/{name}"): "engineer",
+    ("PUT", "/api/commission/{name}"): "engineer",
+    ("POST", "/api/commission/{name}/discard"): "engineer",
+    ("POST", "/api/commission/{name}/take"): "engineer",
+    ("POST", "/api/commission/{name}/folder"): "engineer",
+    ("POST", "/api/commission/{name}/images"): "engineer",
+    ("POST", "/api/commission/{name}/collect"): "engineer",
+    ("POST", "/api/commission/{name}/images/{image_name}/{change}"): "engineer",
+    ("POST", "/api/commission/{name}/learn"): "engineer",
+    ("POST", "/api/commission/{name}/cancel"): "engineer",
+    ("POST", "/api/commission/{name}/go"): "engineer",
+    ("POST", "/api/lessons"): "engineer",
+    ("POST", "/api/lessons/{name}/accept"): "engineer",
+    ("POST", "/api/lessons/{name}/discard"): "engineer",
+    ("POST", "/api/pipelines/{name}/kinds/rename"): "engineer",
+    ("POST", "/api/pipelines/{name}/kinds/merge"): "engineer",
+    ("POST", "/api/pipelines/{name}/kinds/split"): "engineer",
+}
+_MAX_NAME = 64
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+# What stands in parentheses is ours: no claim may look like it.
+_PLAIN = str.maketrans("()", "[]")
+_HOW = {"password": "signed in", "pin": "PIN at {panel}", "proxy": "proxy", "token": "token"}
+# The address that the connection comes from, whatever X-Forwarded-For says.
+PEER = "edgead.peer"
+
+
+class Refusal(Exception):
+    """A request that may not go on, with the status, the reason and the headers of the answer."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers or {}
+
+
+_PATTERNS = [(method, re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), role) for (method, path), role in NEEDED.items()]
+
+
+def role_needed(method: str, path: str) -> Role:
+    """Give the role that a request needs, by its method and its path as it came."""
+    for known, pattern, role in _PATTERNS:
+        if known == method and pattern.fullmatch(path):
+            return role
+    return "view" if method in SAFE_METHODS else "engineer"
+
+
+def may(role: Role, needed: Role) -> bool:
+    """Whether a role is enough for what another one is needed for."""
+    return ROLES.index(role) >= ROLES.index(needed)
+
+
+def higher(one: Role, other: Role) -> Role:
+    """Give the one of two roles that may more."""
+    return one if may(one, other) else other
+
+
+def _claim(name: str) -> str:
+    """Give a name as it is read: none of its letters looks like one of ours, or turns the line around."""
+    name = unicodedata.normalize("NFKC", name).strip()
+    if not name.isprintable() or len(name) > _MAX_NAME:
+        raise ValueError(f"must be at most {_MAX_NAME} printable characters")
+    return name
+
+
+By = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=_MAX_NAME, pattern=PRINTABLE),
+    AfterValidator(_claim),
+    Field(
+        default="",
+        description="Name of who does it, for the audit. Who is signed in by a name stands there whatever this says.",
+        examples=["Anna"],
+    ),
+]
+Kind = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE),
+    Field(description="What a kind of defect is shown as.", examples=["scratch"]),
+]
+Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500, pattern=PRINTABLE)]
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whom a request was let in as."""
+
+    role: Role
+    way: Literal["open", "token", "password", "pin", "panel", "proxy"]
+    name: str = ""
+    """Of a person or a program; empty where nobody is known by name."""
+    panel: str = ""
+    account: User | None = None
+    """What the file of users said at the sign-in; the session ends when it says something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request, and from where."""
+
+    who: Who
+    address: str
+
+
+def named(by: str, caller: Caller) -> str:
+    """Name who makes a change, for the audit: the name that is signed in; where none is, the one that is claimed.
+
+    A claim never looks like a name that is signed in.
+
+    Raises
+    ------
+    HTTPException
+        422: nobody is signed in by name, and no name is claimed.
+    """
+    who = caller.who
+    if who.name:
+        return f"{who.name} ({_HOW[who.way].format(panel=who.panel)}, {caller.address})"
+    if who.panel:
+        return f"{by.translate(_PLAIN) or 'somebody'} (panel {who.panel}, {caller.address})"
+    if not by:
+        raise HTTPException(422, "body.by: must not be empty: nobody is signed in by name")
+    return f"{by.translate(_PLAIN)} ({caller.address})"
+
+
+class Proxy:
+    """Believes the headers of a section's addresses, and refuses them from all others."""
+
+    def __init__(self, section: ProxySection):
+        self._section = section
+        self._user, self._groups, self._secret = (
+            name.lower() for name in (section.user_header, section.groups_header, section.secret_header)
+        )
+
+    def find(self, request: HTTPConnection) -> Who | None:
+        """Give who asks, by the proxy's word; None where no header says anything of it.
+
+        Raises
+        ------
+        Refusal
+            403: the headers come from elsewhere, without the secret, twice, under a name that only looks like one of
+            them, with an empty or impossible name, or with no group that has a role.
+        """
+        given = self._given(request)
+        if not given:
+            return None
+        if not self._is_trusted(str(request.scope.get(PEER) or (request.client.host if request.client else ""))):
+            raise Refusal(
+                403,
+                f"{self._section.user_header} is believed only from the addresses of http.proxy.from, not from yours",
+            )
+        secret = self._section.secret
+        if secret is not None and not same(given.get(self._secret, ""), secret.get_secret_value()):
+            raise Refusal(403, f"{self._section.secret_header} is not the secret of http.proxy")
+        if self._user not in given:
+            if self._groups in given:
+                raise Refusal(403, f"{self._section.groups_header} came without {self._section.user_header}")
+            return None
+        return self._who(given)
+
+    def _who(self, given: Mapping[str, str]) -> Who:
+        try:
+            name = user_name(given[self._user])
+        except ValueError as error:
+            raise Refusal(403, f"{self._section.user_header}: {error}") from None
+        groups = {group.strip() for group in given.get(self._groups, "").split(self._section.separator)}
+        role: Role | None = None
+        for group, of_group in self._section.roles.items():
+            if group in groups:
+                role = higher(of_group, role or of_group)
+        if role is None:
+            raise Refusal(403, f"{name} is in no group that http.proxy.roles gives a role")
+        return Who(role, "proxy", name)
+
+    def _given(self, request: HTTPConnection) -> dict[str, str]:
+        """Find our headers, each once and under its own name: `X_Forwarded_User` passes proxies that take ours out."""
+        given: dict[str, str] = {}
+        for raw, value in request.scope["headers"]:
+            name = raw.decode("latin-1")
+            meant = name.replace("_", "-")
+            if meant not in (self._user, self._groups, self._secret):
+                continue
+            if meant != name or name in given:
+                raise Refusal(403, f"the header {meant} came {'twice' if name in given else f'as {name}'}")
+            try:
+                given[name] = value.decode("utf-8").strip()
+            except UnicodeDecodeError:
+                raise Refusal(403, f"the header {name} is not UTF-8") from None
+        return given
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            peer = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        mapped = getattr(peer, "ipv4_mapped", None)
+        return any((mapped or peer) in network for network in self._section.from_)

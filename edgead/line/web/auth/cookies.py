@@ -1,0 +1,204 @@
+"""Cookies of a browser: its session, its panel, and a PIN that raises the panel's role.
+
+Session cookies are opaque, known only to this process, and gone when it ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from edgead.line.site.http import HttpSection
+from edgead.line.web.auth.accounts import Accounts
+from edgead.line.web.auth.callers import Who
+from edgead.line.web.auth.panels import Panel, Panels
+
+_MAX_SESSIONS = 64
+_MAX_OF_A_PERSON = 8
+_SESSION, _PANEL, _RAISED = "edgead", "edgead-panel", "edgead-raised"
+# A cookie of such a name can be set by nobody but this host, over HTTPS.
+_OVER_TLS = "__Host-"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who is signed in, what the browser must send with requests that change something, and until when it may.
+
+    `used` is when it last asked for something.
+    """
+
+    who: Who
+    csrf: str
+    ends: float
+    used: float
+
+
+class Sessions:
+    """A bounded number of sessions, of each person and of all: one more ends the oldest of who has most.
+
+    They end after their lifetime, and before where their browser asks for nothing for so long.
+    """
+
+    def __init__(self, *, lifetime_s: float, idle_s: float = math.inf, clock: Callable[[], float] = time.monotonic):
+        self.lifetime_s = lifetime_s
+        self._idle_s = idle_s
+        self._clock = clock
+        # Kept by hash: how long a look-up takes shows nothing of the cookies that exist.
+        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def open(self, who: Who) -> str:
+        """Begin a session; gives the value of its cookie."""
+        cookie = secrets.token_urlsafe(32)
+        now = self._clock()
+        session = Session(who, secrets.token_urlsafe(32), now + self.lifetime_s, now)
+        with self._lock:
+            self._sessions[_digest(cookie)] = session
+            counts = Counter(_whose(other.who) for other in self._sessions.values())
+            # Not of a token, which may be that of a whole plant.
+            if who.name and counts[_whose(who)] > _MAX_OF_A_PERSON:
+                self._end_oldest(_whose(who))
+            elif len(self._sessions) > _MAX_SESSIONS:
+                self._end_oldest(counts.most_common(1)[0][0])
+        return cookie
+
+    def find(self, cookie: str | None) -> Session | None:
+        """Look up the session of a cookie; None where there is none or it has ended."""
+        if not cookie:
+            return None
+        key = _digest(cookie)
+        with self._lock:
+            session = self._sessions.get(key)
+            now = self._clock()
+            if session is None or min(session.ends, session.used + self._idle_s) <= now:
+                self._sessions.pop(key, None)
+                return None
+            self._sessions[key] = replace(session, used=now)
+            return session
+
+    def left_s(self, session: Session) -> float:
+        """How long a session lasts from now on."""
+        return max(0.0, session.ends - self._clock())
+
+    def close(self, cookie: str | None) -> None:
+        """End a session."""
+        with self._lock:
+            self._sessions.pop(_digest(cookie or ""), None)
+
+    def _end_oldest(self, whose: tuple[str, ...]) -> None:
+        del self._sessions[next(key for key, session in self._sessions.items() if _whose(session.who) == whose)]
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+
+def _whose(who: Who) -> tuple[str, ...]:
+    return who.name, who.panel, "" if who.name else who.role
+
+
+def _digest(cookie: str) -> bytes:
+    return hashlib.sha256(cookie.encode("utf-8", "surrogatepass")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """How a request was let in."""
+
+    who: Who
+    csrf: str | None = None
+    """What it must bring to change something; None where no browser sends what lets it in by itself."""
+
+
+class Cookies:
+    """Opens, finds and ends the sessions of browsers."""
+
+    def __init__(self, section: HttpSection, accounts: Accounts):
+        self.panels = Panels(section.panels)
+        self.sessions = Sessions(lifetime_s=section.session_hours * 3600, idle_s=section.session_idle_minutes * 60)
+        self.raised = Sessions(lifetime_s=section.unlock_minutes * 60)
+        self._section, self._accounts = section, accounts
+
+    def find(self, request: HTTPConnection) -> SignedIn | None:
+        """Find out who sends a request: who has unlocked its panel, else who signed in, else the panel."""
+        panel = self.panel_of(request)
+        raised = self._valid(self.raised, self._value(request, _RAISED)) if panel else None
+        if panel and raised and raised.who.panel == panel.name:
+            return SignedIn(raised.who, raised.csrf)
+        session = self._valid(self.sessions, self._value(request, _SESSION))
+        if session is not None:
+            return SignedIn(session.who, session.csrf)
+        return SignedIn(self.as_panel(panel.name), panel.csrf) if panel else None
+
+    def panel_of(self, request: HTTPConnection) -> Panel | None:
+        """Give the panel that a request comes from."""
+        return self.panels.find(self._value(request, _PANEL))
+
+    def as_panel(self, name: str) -> Who:
+        """Give whom anybody at a panel is."""
+        return Who(self._section.panels[name].role, "panel", panel=name)
+
+    def raised_s(self, request: HTTPConnection) -> float | None:
+        """How long a PIN raises the role of a panel from now on; None where none does."""
+        session = self.raised.find(self._value(request, _RAISED))
+        return None if session is None else self.raised.left_s(session)
+
+    def _valid(self, sessions: Sessions, cookie: str | None) -> Session | None:
+        session = sessions.find(cookie)
+        account = session.who.account if session else None
+        if session and account and self._accounts.find(session.who.name) != (session.who.name, account):
+            sessions.close(cookie)  # the file of users says something else of this person now
+            return None
+        return session
+
+    def sign_in(self, request: HTTPConnection, answer: Response, who: Who) -> None:
+        """Open a session, give its cookie to an answer, and end those that the browser had before."""
+        self.sign_out(request, answer)
+        if who.way == "panel":
+            self._give(
+                request, answer, _PANEL, self.panels.open(who.panel), self._section.panels[who.panel].days * 86_400
+            )
+        else:
+            self._give(request, answer, _SESSION, self.sessions.open(who), self.sessions.lifetime_s)
+
+    def sign_out(self, request: HTTPConnection, answer: Response) -> None:
+        """End the sessions of a browser."""
+        for each in (_OVER_TLS, ""):
+            self.sessions.close(request.cookies.get(each + _SESSION))
+            self.panels.close(request.cookies.get(each + _PANEL))
+        self._take(request, answer, _SESSION)
+        self._take(request, answer, _PANEL)
+        self.lock(request, answer)
+
+    def unlock(self, request: HTTPConnection, answer: Response, who: Who) -> None:
+        """Raise the role of a panel for some minutes; its own cookie is worth no more than before."""
+        self.raised.close(self._value(request, _RAISED))
+        self._give(request, answer, _RAISED, self.raised.open(who), self.raised.lifetime_s)
+
+    def lock(self, request: HTTPConnection, answer: Response) -> None:
+        """End what a PIN has raised."""
+        self.raised.close(self._value(request, _RAISED))
+        self._take(request, answer, _RAISED)
+
+    def _value(self, request: HTTPConnection, name: str) -> str | None:
+        value = request.cookies.get(_OVER_TLS + name)
+        return value if value is not None or self._section.secure_cookie else request.cookies.get(name)
+
+    def _give(self, request: HTTPConnection, answer: Response, name: str, value: str, lifetime_s: float) -> None:
+        # Browsers send with each change where its page comes from, whatever stands between them and us.
+        secure = self._section.secure_cookie or request.headers.get("origin", "").lower().startswith("https://")
+        name, age_s = _OVER_TLS + name if secure else name, int(lifetime_s)
+        answer.set_cookie(name, value, max_age=age_s, httponly=True, samesite="strict", secure=secure)
+
+    def _take(self, request: HTTPConnection, answer: Response, name: str) -> None:
+        for each in (name, _OVER_TLS + name):
+            if each in request.cookies:
+                answer.delete_cookie(each, httponly=True, samesite="strict", secure=each != name)

@@ -1,0 +1,125 @@
+"""FastAPI dependencies: the daemon that endpoints serve, what a path or a request names, and the caller's language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Header, HTTPException, Path, Query, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from edgead.line.web.auth.callers import Caller
+from edgead.line.web.auth.guard import Guard, caller_of
+from edgead.line.web.contract import Served, ServedCamera, ServedPipeline
+from edgead.serialization import Counts, preferred_language, sentence
+from edgead.types import MAX_PART_CHARACTERS, Part
+
+NAME = r"^[a-z][a-z0-9_-]{0,31}$"
+ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+Named = TypeVar("Named")
+VerdictId = Annotated[str, Path(pattern=ID)]
+ImageName = Annotated[str, Path(pattern=IMAGE)]
+
+
+# Not plain functions: FastAPI would call each in one of the threads that slow requests may hold all of.
+async def _daemon(request: Request) -> Served:
+    return request.app.state.daemon
+
+
+async def _guard(request: Request) -> Guard:
+    return request.app.state.guard
+
+
+async def _caller(request: Request) -> Caller:
+    return caller_of(request)
+
+
+Daemon = Annotated[Served, Depends(_daemon)]
+TheGuard = Annotated[Guard, Depends(_guard)]
+ClientAddress = Annotated[Caller, Depends(_caller)]
+"""Who asks, and from where: what `named` makes an entry of the audit of."""
+
+
+async def _camera(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedCamera:
+    return _known(name, daemon.cameras, "camera")
+
+
+async def _pipeline(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedPipeline:
+    return _known(name, daemon.pipelines, "pipeline")
+
+
+def _known(name: str, parts: Mapping[str, Named], kind: str) -> Named:
+    if name not in parts:
+        raise HTTPException(404, f"there is no {kind} {name}, known are {', '.join(parts)}")
+    return parts[name]
+
+
+Camera = Annotated[ServedCamera, Depends(_camera)]
+Pipeline = Annotated[ServedPipeline, Depends(_pipeline)]
+
+
+def must_be_printable(value: str) -> str:
+    """Give a text as it is; raises ValueError where it holds what a terminal, or a line of a file, would follow."""
+    if not value.isprintable():
+        raise ValueError("holds a character that cannot be printed")
+    return value
+
+
+Value = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=MAX_PART_CHARACTERS),
+    AfterValidator(must_be_printable),
+    Field(description="Of the part; empty where nobody says so.", examples=["A-0017"]),
+]
+
+
+class NamedPart(BaseModel):
+    """A part, as far as somebody says which it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    serial: Value = ""
+    batch: Value = ""
+    recipe: Value = ""
+
+    def part(self) -> Part:
+        return Part(self.serial, self.batch, self.recipe)
+
+
+# Not a plain function: FastAPI would call it in one of the threads that slow requests may hold all of.
+async def _asked_part(serial: Value = "", batch: Value = "", recipe: Value = "") -> Part:
+    return Part(serial, batch, recipe)
+
+
+AskedPart = Annotated[Part, Depends(_asked_part)]
+"""A part whose values stand in the query."""
+
+
+async def _language(
+    language: Annotated[
+        str, Query(max_length=100, description="Of the words, such as de; by default the browser's.")
+    ] = "",
+    accept_language: Annotated[str, Header()] = "",
+) -> str:
+    return preferred_language(language or accept_language)
+
+
+Language = Annotated[str, Depends(_language)]
+
+
+def words_of(row: Mapping[str, Any], daemon: Served, language: str) -> str | None:
+    """Say a row of the evidence store in a sentence, with how many there were today where it is of today."""
+    if row["decision"] == "ok":
+        return None
+    # The days of those who work here, not those of UTC.
+    midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+    counts = None
+    if datetime.fromisoformat(row["captured_at"]) >= midnight:
+        pipeline, decision = row["pipeline"], row["decision"]
+        kinds = daemon.store.kinds.counts(pipeline, since=midnight, decision=decision)["kinds"]
+        by_kind = {one["kind"]: one["count"] for one in kinds}
+        counts = Counts(daemon.store.counts(pipeline=pipeline, since=midnight), by_kind)
+    return sentence(row, language, counts)

@@ -1,0 +1,197 @@
+"""Limits of the page's load: requests at a time, its share of the processor, and one download at a time.
+
+Inspection shares its cores, and Python's lock, with whoever asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edgead.line.web.middleware import MAX_IMAGE_BYTES, OPEN_FOLDER, OPEN_PATHS
+from edgead.line.web.problems import problem
+
+# Signing in is for people who are not known yet: they may wait for each other, and for nobody else.
+_SIGN_IN = "/api/login"
+_MAX_REQUESTS = {_SIGN_IN: 8, "": 64}
+# Bytes of bodies that are on their way: four of the largest.
+_MAX_ARRIVING = 4 * MAX_IMAGE_BYTES
+_TOO_MUCH = HTTPException(503)
+# Of one core, on average. A page that is open takes about a hundredth.
+_CPU_SHARE = 0.1
+# What may be taken at once after a rest: loading the page takes a tenth of it.
+_BURST_S = 0.3
+# Longest rest between two looks at the connections, for the sake of the probes.
+_REST_S = 0.5
+# Of one core, on average.
+_DOWNLOAD_SHARE = 0.2
+
+
+@dataclass(eq=False, slots=True)
+class _Body:
+    """A body as far as it has arrived, and why the rest of it does not count."""
+
+    messages: list[Message] = field(default_factory=list)
+    size: int = 0
+    problem: HTTPException | None = None
+
+
+class ConcurrencyLimit:
+    """Answers 503 to what is too much.
+
+    What is open to all is answered always: probes, for who asks them would restart a busy device, and the page's files,
+    or strangers could take their place. Their number is that of the connections.
+
+    All else takes its place, here and behind, once its body is whole: who dawdles with one takes none. Where the bodies
+    on their way take too much memory, the one that began first is given up.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+        self._under_way: Counter[str] = Counter()
+        self._arriving: list[_Body] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        lane = _SIGN_IN if path == _SIGN_IN else ""
+        if scope["type"] != "http" or (not lane and (path in OPEN_PATHS or path.startswith(OPEN_FOLDER))):
+            await self._app(scope, receive, send)
+            return
+        body = await self._whole(receive)
+        if body.messages and body.messages[-1]["type"] == "http.disconnect":
+            return  # nobody reads the answer
+        if body.problem is _TOO_MUCH or self._under_way[lane] >= _MAX_REQUESTS[lane]:
+            many = f"{_MAX_REQUESTS[lane]} requests are under way"
+            what = "bodies of other requests arrive" if body.problem is _TOO_MUCH else many
+            headers = {"Retry-After": "1", "Connection": "close"}
+            await problem(503, f"{what}: try again", headers)(scope, receive, send)
+            return
+        self._under_way[lane] += 1
+        try:
+            await self._app(scope, _again(body, receive), send)
+        finally:
+            self._under_way[lane] -= 1
+
+    async def _whole(self, receive: Receive) -> _Body:
+        """Wait for the whole of a body, or for why it does not come."""
+        body = _Body()
+        self._arriving.append(body)
+        try:
+            while body.problem is None and (not body.messages or body.messages[-1].get("more_body", False)):
+                message = await receive()
+                body.messages.append(message)
+                body.size += len(message.get("body", b""))
+                while sum(one.size for one in self._arriving) > _MAX_ARRIVING:
+                    longest = self._arriving.pop(0)
+                    longest.problem = _TOO_MUCH
+                    longest.messages.clear()
+        except HTTPException as error:  # it is too long: the app answers that
+            body.problem = error
+        finally:
+            if body in self._arriving:
+                self._arriving.remove(body)
+        return body
+
+
+def _again(body: _Body, receive: Receive) -> Receive:
+    """Give what receives a body once more, and then what comes after it."""
+
+    async def again() -> Message:
+        if body.messages:
+            return body.messages.pop(0)
+        if body.problem is not None:
+            raise body.problem
+        return await receive()
+
+    return again
+
+
+class PacedSelector(selectors.DefaultSelector):
+    """Lets the event loop of this thread rest when its work took more than its share; clients wait meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left_s = _BURST_S
+        self._worked_s, self._at_s = time.thread_time(), time.monotonic()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        worked_s, at_s = time.thread_time(), time.monotonic()
+        self._left_s = min(_BURST_S, self._left_s + (at_s - self._at_s) * _CPU_SHARE) - (worked_s - self._worked_s)
+        self._worked_s, self._at_s = worked_s, at_s
+        if self._left_s < 0:
+            time.sleep(min(-self._left_s / _CPU_SHARE, _REST_S))
+        return super().select(timeout)
+
+
+def paced_loop() -> asyncio.AbstractEventLoop:
+    """Make an event loop for the thread that calls, and for no other."""
+    return asyncio.SelectorEventLoop(PacedSelector())
+
+
+class OneAtATime:
+    """Hands out reports, which read much of the database; who comes meanwhile is refused, and holds no thread."""
+
+    def __init__(self) -> None:
+        self._free = threading.Lock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep all others out."""
+        self._take()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    def hand_out(self, begin: Callable[[], Iterator[bytes]], media_type: str, name: str) -> StreamingResponse:
+        """Send a file that is made while it is sent; the turn ends with the file, or when its reader leaves."""
+        self._take()
+        try:
+            pieces = begin()
+        except BaseException:
+            self._free.release()
+            raise
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+        return _Download(_paced(pieces), self._free.release, media_type=media_type, headers=headers)
+
+    def _take(self) -> None:
+        if not self._free.acquire(blocking=False):
+            raise HTTPException(503, "another report is under way: try again", {"Retry-After": "2"})
+
+
+class _Download(StreamingResponse):
+    def __init__(self, pieces: AsyncIterator[bytes], ended: Callable[[], None], **settings: Any):
+        super().__init__(pieces, **settings)
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()  # also where not one piece was asked for
+
+
+async def _paced(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    def make() -> tuple[bytes | None, float]:
+        begun_s = time.thread_time()
+        return next(pieces, None), time.thread_time() - begun_s
+
+    while True:
+        piece, worked_s = await run_in_threadpool(make)
+        if piece is None:
+            return
+        if piece:
+            yield piece
+        await asyncio.sleep(worked_s * (1 / _DOWNLOAD_SHARE - 1))

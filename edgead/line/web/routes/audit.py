@@ -1,0 +1,50 @@
+"""Routes of the audit: who changed what, and whether the record is as it was written."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from edgead.line.web.answers import Answer
+from edgead.line.web.dependencies import Daemon
+
+routes = APIRouter(prefix="/api", tags=["audit"])
+
+
+class AuditAnswer(Answer):
+    seq: int
+    at: Annotated[datetime | None, Field(description="None of a row that is damaged.")]
+    by: str
+    action: str
+    pipeline: str
+    before: Any = None
+    after: Any = None
+    hash: Annotated[str, Field(description="SHA-256 of the row and of the hash of the row before it.")]
+
+
+class ChainAnswer(Answer):
+    whole: bool
+    rows: Annotated[int, Field(description="That are in order, from the first one on.")]
+    head: Annotated[str, Field(description="Hash of the last one that is in order.")]
+    problem: Annotated[str | None, Field(description="What is wrong with the first row that is not.")]
+
+
+@routes.get("/audit")
+def audit(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditAnswer]:
+    """List what people changed, newest first."""
+    return [AuditAnswer.model_validate({**row, "at": row["at"] or None}) for row in daemon.store.audit(limit=limit)]
+
+
+@routes.get("/audit/chain")
+def audit_chain(daemon: Daemon) -> ChainAnswer:
+    """Check the chain of all changes; an answer may be a minute old, but not where the last row is gone since."""
+    found = daemon.store.audit_chain.check()
+    return ChainAnswer(
+        whole=found.problem is None,
+        rows=found.rows,
+        head=found.head.hash,
+        problem=found.problem,
+    )

@@ -1,0 +1,314 @@
+"""Routes of commissioning: the draft of a model, from the first good part to the model in service."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import cv2
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from starlette.concurrency import run_in_threadpool
+
+from edgead.images.files import ImageError, load_image
+from edgead.line.web.answers import Answer, Done, Number
+from edgead.line.web.auth.callers import By, named
+from edgead.line.web.dependencies import NAME, Camera, ClientAddress, Daemon, ImageName, must_be_printable
+from edgead.line.web.middleware import MAX_IMAGE_BYTES
+from edgead.line.web.problems import problems
+from edgead.line.web.routes.control import Person
+
+routes = APIRouter(prefix="/api/commission", tags=["commission"], responses=problems(404, 409))
+_JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+_QUALITY = 85
+_ANY_BYTES = "application/octet-stream"
+_BODY = {"requestBody": {"required": True, "content": {_ANY_BYTES: {"schema": {"type": "string", "format": "binary"}}}}}
+
+Numbers = Annotated[
+    list[Annotated[int, Field(ge=0, le=65_535)]],
+    Field(max_length=400, description="x, y, width, height, or the corners x, y, x, y, ... of a polygon."),
+]
+Preset = Literal["auto", "default", "fast"]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class ProgressAnswer(Answer):
+    stage: str
+    done: int
+    total: int
+    waits: Annotated[bool, Field(description="No step for a minute, for want of a free core: verdicts come first.")] = (
+        False
+    )
+
+
+class ShownPart(Answer):
+    name: str
+    scaled_score: Annotated[
+        Number, Field(description="Its score where 0 is the typical part and 100 the limit; null in drafts of before.")
+    ] = None
+    odd: Annotated[bool, Field(description="Unlike all others.")]
+
+
+class ResultAnswer(Answer):
+    learnt: Annotated[int, Field(description="Parts in the memory bank.")]
+    calibrated: Annotated[int, Field(description="Parts that the limit comes from, each as one that was not learnt.")]
+    false_reject_rate: Number
+    groups: Annotated[int, Field(description="Of parts that the limit comes from; 0 where each image is its own.")] = 0
+    preset: Annotated[str, Field(description="Of patchcore.")] = "fast"
+    frame_ms: Annotated[Number, Field(description="On one core, beside the line.")]
+    blurred: Annotated[list[str], Field(description="Images that are far less sharp than the others.")]
+    parts: Annotated[list[ShownPart], Field(description="Odd ones first, then those with the highest score.")]
+
+
+class JudgedBy(Answer):
+    name: str
+    budget_ms: Number
+
+
+class DraftAnswer(Answer):
+    camera: str
+    state: Literal["draft", "collecting", "learning", "learnt"]
+    begun_by: str
+    begun_at: datetime
+    changed_by: str
+    revision: Annotated[int, Field(description="Send it with a change: who has an old one is refused.")]
+    wanted: int
+    region: Numbers | None
+    ignored: list[Numbers]
+    preset: Preset
+    frame_width: int | None
+    frame_height: int | None
+    images: Annotated[list[str], Field(description="Names, oldest first.")]
+    left_out: Annotated[list[str], Field(description="Names of those that were taken out and can be put back.")]
+    files: Annotated[dict[str, str], Field(description="What the files were called that images came from.")]
+    mib: Number
+    alike: Annotated[int, Field(description="Frames left out as they show the same as one before them.")]
+    rate: Annotated[Number, Field(description="The false-reject rate that so many parts support; null for none.")]
+    next_rate: Annotated[Number, Field(description="The next stricter one.")]
+    next_parts: Annotated[int | None, Field(description="How many parts that takes.")]
+    pipelines: Annotated[list[JudgedBy], Field(description="Those that judge the camera.")]
+    mode: Literal["off", "trigger", "interval"]
+    every_s: Number
+    problem: str | None
+    learning: ProgressAnswer | None
+    result: ResultAnswer | None
+    stale: Annotated[bool, Field(description="Images or places have changed since the result, or there is none.")]
+
+
+class CameraDraft(Answer):
+    camera: str
+    draft: DraftAnswer | None
+    problem: Annotated[str | None, Field(description="Why its draft cannot be used.")]
+
+
+class TakenAnswer(Answer):
+    image: Annotated[str | None, Field(description="Its name; null where it shows the same as another one.")]
+    like: str | None
+    images: int
+
+
+class FolderAnswer(Answer):
+    sent: Annotated[
+        dict[str, str],
+        Field(description="Images that are here already, also those taken out: names by the SHA-256 of their files."),
+    ]
+    max_bytes: Annotated[int, Field(description="Of one file.")]
+
+
+class GoneAnswer(Answer):
+    model: str
+    yaml: Annotated[str, Field(description="What the site file needs so that it stays after a restart; may be empty.")]
+
+
+class Drawn(BaseModel):
+    wanted: Annotated[int, Field(ge=1, le=100_000, description="Good parts.")]
+    region: Numbers | None = None
+    ignored: Annotated[list[Numbers], Field(max_length=50)] = []
+    preset: Annotated[Preset, Field(description="auto is the one that suits the machine.")] = "auto"
+    revision: Annotated[int, Field(ge=0, le=2**53)]
+    by: By
+
+
+class Collecting(BaseModel):
+    mode: Literal["off", "trigger", "interval"]
+    every_s: Annotated[float, Field(ge=0.1, le=3600, description="With `interval`.")] = 2.0
+
+
+class Folder(BaseModel):
+    folder: Annotated[
+        str, StringConstraints(strip_whitespace=True, max_length=128), AfterValidator(must_be_printable)
+    ] = ""
+    images: Annotated[int, Field(ge=1, le=1_000_000, description="How many of its images come.")]
+    by: By
+
+
+class Going(BaseModel):
+    model: ModelName
+    pipeline: Annotated[str | None, Field(pattern=NAME, description="null for one that the site does not have.")] = None
+    by: By
+
+
+@routes.get("")
+def list_drafts(daemon: Daemon) -> list[CameraDraft]:
+    """List the cameras, each with its draft."""
+    return [CameraDraft.model_validate(one) for one in daemon.commissioning.drafts()]
+
+
+@routes.get("/{name}")
+def one_draft(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
+    """Report the draft of a camera: what is drawn, its images, what is under way, and the result."""
+    return _answer(daemon, name)
+
+
+@routes.post("/{name}")
+def begin(name: str, camera: Camera, given: Person, daemon: Daemon, address: ClientAddress) -> DraftAnswer:
+    """Begin a draft for a camera that has none."""
+    daemon.commissioning.begin(name, named(given.by, address))
+    return _answer(daemon, name)
+
+
+@routes.put("/{name}")
+def change(name: str, camera: Camera, given: Drawn, daemon: Daemon, address: ClientAddress) -> DraftAnswer:
+    """Set how many parts are wanted, where to look, and which places never count."""
+    drawn = given.model_dump(include={"wanted", "region", "ignored", "preset"})
+    daemon.commissioning.change(name, drawn, revision=given.revision, by=named(given.by, address))
+    return _answer(daemon, name)
+
+
+@routes.post("/{name}/discard")
+def discard(name: str, camera: Camera, given: Person, daemon: Daemon, address: ClientAddress) -> Done:
+    """Remove a draft with all its images; models that went into service stay."""
+    daemon.commissioning.discard(name, named(given.by, address))
+    return Done(done=f"the draft of {name} is gone")
+
+
+@routes.post("/{name}/take")
+def take(name: str, camera: Camera, daemon: Daemon) -> TakenAnswer:
+    """Take the newest frame of the camera as a good part."""
+    return TakenAnswer.model_validate(daemon.commissioning.take(name))
+
+
+@routes.post("/{name}/folder")
+def begin_folder(name: str, camera: Camera, given: Folder, daemon: Daemon, address: ClientAddress) -> FolderAnswer:
+    """Begin to send a folder of images of good parts, or go on: it stands in the audit, and reports what is here."""
+    by = named(given.by, address)
+    sent = daemon.commissioning.begin_sending(name, given.folder, given.images, by)
+    return FolderAnswer(sent=sent, max_bytes=MAX_IMAGE_BYTES)
+
+
+@routes.post("/{name}/images", openapi_extra=_BODY, responses=problems(413, 415, 422, 503))
+async def send(
+    name: str,
+    camera: Camera,
+    daemon: Daemon,
+    request: Request,
+    file: Annotated[
+        str, Query(max_length=255, description="What it is called."), AfterValidator(must_be_printable)
+    ] = "",
+) -> TakenAnswer:
+    """Take the image file of the body as a good part, after `folder` was begun; one that is here is not taken twice.
+
+    422: this file cannot be taken; 409: no other one could be either; 503: send it again.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not kind.startswith("image/") and kind != _ANY_BYTES:  # what no form of another page can send unasked
+        raise HTTPException(415, f"the body is neither image/... nor {_ANY_BYTES}: set Content-Type")
+    with request.app.state.desk.place(f"camera {name}"):
+        data = await request.body()
+        try:
+            taken = await run_in_threadpool(daemon.commissioning.send, name, data, file)
+        except ImageError as error:
+            raise HTTPException(422, str(error)) from None
+    return TakenAnswer.model_validate(taken)
+
+
+@routes.post("/{name}/collect")
+def collect(name: str, camera: Camera, given: Collecting, daemon: Daemon) -> DraftAnswer:
+    """Collect good parts from now on: those that a pipeline's trigger asks for, or one in each time; or stop it."""
+    daemon.commissioning.collect(name, given.mode, given.every_s)
+    return _answer(daemon, name)
+
+
+@routes.get("/{name}/images/{image_name}", response_class=Response, responses={200: _JPEG})
+def image(
+    name: str,
+    camera: Camera,
+    image_name: ImageName,
+    daemon: Daemon,
+    width: Annotated[int, Query(ge=16, le=4096, description="Widest that it may be, in pixels.")] = 240,
+) -> Response:
+    """Give a good part's image, as JPEG; what is kept of it is lossless."""
+    path = daemon.commissioning.image(name, image_name)
+    try:
+        found = load_image(path)
+    except ImageError:
+        raise HTTPException(404, f"there is no image {image_name} in the draft of {name}") from None
+    if found.shape[1] > width:
+        size = (width, max(1, round(found.shape[0] * width / found.shape[1])))
+        found = cv2.resize(found, size, interpolation=cv2.INTER_AREA)
+    return _jpeg(cv2.imencode(".jpg", found, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes())
+
+
+@routes.post("/{name}/images/{image_name}/{change}")
+def move_image(
+    name: str,
+    camera: Camera,
+    image_name: ImageName,
+    change: Literal["remove", "restore"],
+    daemon: Daemon,
+    address: ClientAddress,
+    given: Person | None = None,
+) -> DraftAnswer:
+    """Take an image out of a draft, or put one back that was taken out."""
+    daemon.commissioning.move_image(name, image_name, change, _somebody(given, address))
+    return _answer(daemon, name)
+
+
+@routes.post("/{name}/learn")
+def learn(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
+    """Learn a model from the draft, in a process of low priority; `learning` reports how far it is."""
+    daemon.commissioning.learn(name)
+    return _answer(daemon, name)
+
+
+@routes.post("/{name}/cancel")
+def cancel(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
+    """Stop learning; images and the result before stay."""
+    daemon.commissioning.cancel(name)
+    return _answer(daemon, name)
+
+
+@routes.get("/{name}/maps/{image_name}", response_class=Response, responses={200: _JPEG})
+def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -> Response:
+    """Give the heat map of a part of the result."""
+    path = daemon.commissioning.map_of(name, image_name)
+    try:
+        data = path.read_bytes() if path else None
+    except FileNotFoundError:
+        data = None  # not of the result, or another one has come
+    if data is None:
+        raise HTTPException(404, f"there is no heat map of {image_name}")
+    return _jpeg(data)
+
+
+@routes.post("/{name}/go")
+def go(name: str, camera: Camera, given: Going, daemon: Daemon, address: ClientAddress) -> GoneAnswer:
+    """Put the learnt model beside the others, and into service where a pipeline is named: tested first, and audited."""
+    by = named(given.by, address)
+    return GoneAnswer.model_validate(daemon.commissioning.go(name, given.model, given.pipeline, by))
+
+
+def _somebody(given: Person | None, address: ClientAddress) -> str:
+    """Name who makes a change that programs of before make without a name."""
+    return named((given.by if given else "") or "somebody", address)
+
+
+def _jpeg(data: bytes) -> Response:
+    return Response(data, media_type="image/jpeg")
+
+
+def _answer(daemon: Daemon, name: str) -> DraftAnswer:
+    found: dict[str, Any] | None = daemon.commissioning.draft(name)
+    if found is None:
+        raise HTTPException(404, f"camera {name} has no draft: begin one")
+    return DraftAnswer.model_validate(found)

@@ -1,0 +1,154 @@
+"""Routes that change a running pipeline; what changes its verdicts stands in the audit, with who did it.
+
+A pipeline may be given the models of the folder where its own lies.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, StringConstraints
+
+from edgead.artifact.limits import Limits
+from edgead.errors import SettingsError
+from edgead.line.site.schema import current
+from edgead.line.web.answers import Done, GoodScoresAnswer, PipelineAnswer
+from edgead.line.web.auth.callers import By, Note, named
+from edgead.line.web.dependencies import ClientAddress, Daemon, NamedPart, Pipeline
+from edgead.line.web.problems import problems
+from edgead.line.web.routes.status import pipeline_answer
+from edgead.types import NO_PART
+
+NEWEST_BAD = 200  # parts that were marked bad
+
+
+def models_beside(model: Path) -> list[str]:
+    """Name the models in the folder of a model.
+
+    Parameters
+    ----------
+    model : Path
+        Directory of the model that the site file names.
+    """
+    folder = _folder(model)
+    try:
+        found = sorted(path.name for path in folder.iterdir() if os.path.isfile(path / "manifest.json"))
+    except OSError as error:
+        raise SettingsError(f"{folder}: cannot be listed: {error.strerror}") from None
+    return [name for name in found if not name.startswith(".")]
+
+
+def model_beside(model: Path, name: str) -> Path:
+    """Find a model by its name.
+
+    Raises
+    ------
+    SettingsError
+        There is none of that name beside the pipeline's model, or it lies elsewhere behind a link.
+    """
+    known = models_beside(model)
+    path = _folder(model) / name
+    # By the listing, so that no name leads anywhere else; a link could still.
+    if name not in known or path.resolve().parent != _folder(model):
+        raise SettingsError(f"there is no model {name!r} beside {model.name}, known are {', '.join(known) or 'none'}")
+    return path
+
+
+def _folder(model: Path) -> Path:
+    return model.absolute().parent.resolve()
+
+
+routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"], responses=problems(404, 409))
+
+
+class Thresholds(Limits):
+    by: By
+    reason: Annotated[Note, Field(description="Why a limit is right that would let pass what is stopped now.")] = ""
+
+
+class Swap(BaseModel):
+    model: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^/\\\x00]+$")]
+    by: By
+
+
+class Person(BaseModel):
+    by: By
+
+
+class Models(BaseModel):
+    current: str
+    known: list[str]
+
+
+class SelfTest(BaseModel):
+    result: dict[str, Any]
+
+
+@routes.get("/good-scores")
+def good_scores(name: str, pipeline: Pipeline) -> GoodScoresAnswer:
+    """Give the scores of the good images that thresholds come from, each by what had not learnt it."""
+    return GoodScoresAnswer.model_validate(pipeline.good_scores())
+
+
+@routes.put("/thresholds")
+def set_thresholds(
+    name: str, pipeline: Pipeline, given: Thresholds, daemon: Daemon, address: ClientAddress
+) -> PipelineAnswer:
+    """Change the thresholds of a pipeline: from the next verdict on, and after a restart.
+
+    A limit that may be blind, or lets pass parts that were marked bad, is refused without a reason.
+    """
+    marked = daemon.store.verdicts(pipeline=name, mark="bad", limit=NEWEST_BAD)
+    model = pipeline.status().model_sha256
+    bad = [row["image_score"] for row in marked if row["model"] == model and row["image_score"] is not None]
+    by = named(given.by, address)
+    pipeline.set_thresholds(review=given.review, reject=given.reject, by=by, reason=given.reason, bad=bad)
+    return pipeline_answer(daemon, name, pipeline)
+
+
+@routes.post("/trigger")
+def fire(name: str, pipeline: Pipeline, given: NamedPart | None = None) -> Done:
+    """Have the next frame judged, as that of a part; for pipelines whose trigger takes requests."""
+    part = given.part() if given else NO_PART
+    pipeline.fire(part)
+    of_part = f" as that of part {part.serial}" if part.serial else ""
+    return Done(done=f"the next frame of {name} is judged{of_part}")
+
+
+@routes.post("/self-test")
+def self_test(name: str, pipeline: Pipeline) -> SelfTest:
+    """Replay the golden images of the model through the running pipeline."""
+    return SelfTest(result=pipeline.self_test())
+
+
+@routes.post("/accept-drift")
+def accept_drift(
+    name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress
+) -> PipelineAnswer:
+    """Take parts and images as they are now: the warning goes with the next part, and the watch starts again."""
+    pipeline.accept_drift(by=named(given.by, address))
+    return pipeline_answer(daemon, name, pipeline)
+
+
+@routes.get("/models")
+def list_models(name: str, pipeline: Pipeline, daemon: Daemon) -> Models:
+    """List the models that this pipeline may be given: those in the folder of its own."""
+    return Models(current=str(pipeline.status().model), known=models_beside(current(daemon.site.pipelines, name).model))
+
+
+@routes.post("/model")
+def swap(name: str, pipeline: Pipeline, given: Swap, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
+    """Give a pipeline another model: loaded beside, tested, and taken between two frames; the old one is kept."""
+    path = model_beside(current(daemon.site.pipelines, name).model, given.model)
+    pipeline.swap(path, by=named(given.by, address))
+    return pipeline_answer(daemon, name, pipeline)
+
+
+@routes.post("/roll-back")
+def roll_back(name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
+    """Go back to the model before the last swap."""
+    pipeline.roll_back(by=named(given.by, address))
+    return pipeline_answer(daemon, name, pipeline)

@@ -1,0 +1,54 @@
+"""Routes of pipelines whose model comes from a registry: what they follow, and how they go on after a stop."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException
+from fastapi import Path as InPath
+from pydantic import BaseModel, ConfigDict
+
+from edgead.line.web.auth.callers import named
+from edgead.line.web.contract import ServedFollower
+from edgead.line.web.dependencies import NAME, ClientAddress, Daemon
+from edgead.line.web.problems import problems
+from edgead.line.web.routes.control import Person
+
+routes = APIRouter(prefix="/api/pipelines/{name}/follow", tags=["fleet"], responses=problems(404))
+
+
+class FollowAnswer(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    source: str
+    state: Literal["waiting", "current", "refused", "pinned"]
+    tag_digest: str | None
+    digest: str | None
+    reason: str | None
+    problem: str | None
+    looked_at: datetime | None
+    changed_at: datetime | None
+
+
+@routes.get("")
+def follow_status(name: Annotated[str, InPath(pattern=NAME)], daemon: Daemon) -> FollowAnswer:
+    """Report which tag a pipeline follows, where that leads, what is in service, and why it may be something else."""
+    return FollowAnswer.model_validate(_follower(name, daemon).status)
+
+
+@routes.post("")
+def follow_again(
+    name: Annotated[str, InPath(pattern=NAME)], given: Person, daemon: Daemon, address: ClientAddress
+) -> FollowAnswer:
+    """Let a pipeline try what its tag leads to, also after somebody went back from it or it was refused here."""
+    follower = _follower(name, daemon)
+    follower.follow_again(by=named(given.by, address))
+    return FollowAnswer.model_validate(follower.status)
+
+
+def _follower(name: str, daemon: Daemon) -> ServedFollower:
+    follower = daemon.followers.get(name)
+    if follower is None:
+        raise HTTPException(404, f"{name} follows no tag, `follow` of the site file names one")
+    return follower

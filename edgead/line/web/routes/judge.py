@@ -1,0 +1,118 @@
+"""Route that judges an image in the body of a request."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Request
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from edgead.errors import NotNowError, NoVerdictInTimeError
+from edgead.images.files import ImageError, UnfitImageError
+from edgead.line.web.answers import Answer, VerdictAnswer
+from edgead.line.web.contract import ServedPipeline
+from edgead.line.web.dependencies import AskedPart, Pipeline
+from edgead.line.web.problems import problems
+from edgead.serialization import verdict_record
+from edgead.types import Part
+
+routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"])
+
+WITHIN_S = 10.0
+# Each takes memory before anything is known of it.
+_MAX_AT_ONCE = 2
+_STARTS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8"}
+_IMAGE = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {"requestBody": {"required": True, "content": {kind: _IMAGE for kind in _STARTS}}}
+
+
+class OtherShape(Answer):
+    """Sizes in pixels of an image and of those that the model learnt, which have other proportions."""
+
+    width: int
+    height: int
+    learnt_width: int
+    learnt_height: int
+
+
+class JudgedAnswer(VerdictAnswer):
+    other_shape: Annotated[
+        OtherShape | None, Field(description="Where the image was squeezed: its verdict may be wrong.")
+    ] = None
+    learnt: Annotated[
+        bool, Field(description="The model has learnt from this image: its score says nothing of new parts.")
+    ] = False
+
+
+class Desk:
+    """Where images are handed in: not more at once, for each pipeline, than there is room for."""
+
+    def __init__(self) -> None:
+        self._here: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, pipeline: str) -> Iterator[None]:
+        if self._here[pipeline] >= _MAX_AT_ONCE:
+            raise _not_now(f"{pipeline}: {_MAX_AT_ONCE} images are under way")
+        self._here[pipeline] += 1
+        try:
+            yield
+        finally:
+            self._here[pipeline] -= 1
+
+
+def _wrong_type(kind: str) -> str:
+    known = " or ".join(_STARTS)
+    if kind == "multipart/form-data":
+        return "the body is a form: send the file itself, `curl --data-binary @part.png -H 'Content-Type: image/png'`"
+    return f"the body is {kind or 'of no type'}: set Content-Type to {known}"
+
+
+@routes.post("/judge", openapi_extra=_BODY, responses=problems(404, 409, 413, 415, 503, 504))
+async def judge(name: str, pipeline: Pipeline, part: AskedPart, request: Request) -> JudgedAnswer:
+    """Judge the image of the body, a PNG or JPEG file, as that of a part; for pipelines whose camera is `request:`.
+
+    It goes the way of every frame: into the record, the evidence and the sinks. 503: it was not taken, send it again;
+    504: it was taken, and its verdict is not there yet.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in _STARTS:
+        raise HTTPException(415, _wrong_type(kind))
+    with request.app.state.desk.place(name):
+        data = await request.body()
+        if not data.startswith(_STARTS[kind]):
+            raise _unreadable(part, f"it does not begin as {kind} does, which its Content-Type says")
+        try:
+            return JudgedAnswer.model_validate(await run_in_threadpool(_judged, pipeline, data, part))
+        except NotNowError as error:
+            raise _not_now(str(error)) from None
+        except NoVerdictInTimeError as error:
+            raise HTTPException(504, str(error)) from None
+        except UnfitImageError as error:
+            raise HTTPException(422, str(error)) from None
+        except ImageError as error:
+            raise _unreadable(part, str(error)) from None
+
+
+def _judged(pipeline: ServedPipeline, data: bytes, part: Part) -> dict[str, Any]:
+    frame, verdict = pipeline.judge(data, part, WITHIN_S)
+    found = {**verdict_record(frame, verdict), "learnt": pipeline.has_learnt(frame, data)}
+    look = pipeline.squeezed_into(frame)
+    if look is None:
+        return found
+    height, width = frame.image.shape[:2]
+    shape = OtherShape(width=width, height=height, learnt_width=round(look.width), learnt_height=round(look.height))
+    return {**found, "other_shape": shape}
+
+
+def _unreadable(part: Part, reason: str) -> HTTPException:
+    file = f"the file of part {part.serial}" if part.serial else "the body"
+    return HTTPException(422, f"{file} cannot be read as an image, PNG and JPEG files are taken: {reason}")
+
+
+def _not_now(detail: str) -> HTTPException:
+    return HTTPException(503, f"{detail}: send it again", {"Retry-After": "1"})

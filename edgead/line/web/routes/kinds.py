@@ -1,0 +1,146 @@
+"""Routes of kinds of defects: how many of each, where on the part, and what people call them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from itertools import chain
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Query
+from pydantic import AwareDatetime, BaseModel, Field
+
+from edgead.images.boxes import box_density, box_places
+from edgead.line.web.answers import Done, IntervalAnswer, KindsAnswer, PositionsAnswer
+from edgead.line.web.auth.callers import By, Kind, named
+from edgead.line.web.dependencies import NAME, ClientAddress, Daemon, Pipeline, VerdictId
+from edgead.line.web.problems import problems
+
+routes = APIRouter(prefix="/api", tags=["kinds"], responses=problems(404, 409))
+_MAX_INTERVALS = 100
+_EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+Hours = Annotated[float, Query(gt=0, le=1_000_000, description="How far back from now, by the device's clock.")]
+Since = Annotated[AwareDatetime | None, Query(description="From when on, in the place of `hours`.")]
+Until = Annotated[AwareDatetime | None, Query(description="Up to when; by default now.")]
+IntervalHours = Annotated[
+    float | None, Query(ge=1, le=168, description="Counts by intervals of this length as well, from `since` on.")
+]
+Rejected = Annotated[Literal["reject", "review"], Query(description="Which verdicts count.")]
+
+
+def _period(hours: Hours = 24.0, since: Since = None, until: Until = None) -> tuple[datetime, datetime]:
+    now = datetime.now(timezone.utc)
+    now = now if until is None else min(max(until, _EARLIEST), now)
+    begin = now - timedelta(hours=min(hours, (now - _EARLIEST) / timedelta(hours=1))) if since is None else since
+    return min(max(begin, _EARLIEST), now), now
+
+
+Period = Annotated[tuple[datetime, datetime], Depends(_period)]
+
+
+class Rename(BaseModel):
+    kind: Kind
+    name: Kind
+    by: By
+
+
+class Merge(BaseModel):
+    kind: Kind
+    into: Kind
+    by: By
+
+
+class Split(BaseModel):
+    kind: Kind
+    judged: Annotated[Kind, Field(description="The model's kind that is taken out of it.")]
+    name: Annotated[Kind | None, Field(description="What it is shown as from now on; by default its own.")] = None
+    by: By
+
+
+class Correction(BaseModel):
+    kind: Annotated[Kind | None, Field(description="May be a new one; null takes a correction back.")]
+    by: By
+    pipeline: Annotated[str | None, Field(pattern=NAME)] = None
+
+
+@routes.get("/pipelines/{name}/kinds")
+def count_kinds(
+    name: str,
+    pipeline: Pipeline,
+    daemon: Daemon,
+    period: Period,
+    interval_hours: IntervalHours = None,
+    decision: Rejected = "reject",
+) -> KindsAnswer:
+    """Count the kinds of defects in a time, most frequent first; parts marked as false rejects count for none."""
+    kinds, (since, until) = daemon.store.kinds, period
+    found = kinds.counts(name, since=since, until=until, decision=decision)
+    intervals = [] if interval_hours is None else _intervals(since, until, timedelta(hours=interval_hours))
+    if len(intervals) > _MAX_INTERVALS:
+        most = f"at most {_MAX_INTERVALS} are counted: ask for longer ones"
+        raise HTTPException(409, f"these are {len(intervals)} intervals, {most}")
+    answer: dict[str, Any] = {"pipeline": name, "since": since, "until": until, "decision": decision, **found}
+    answer |= {"names": kinds.names(name), "known": kinds.known(name), "intervals": []}
+    for begin, end in intervals:
+        within = kinds.counts(name, since=begin, until=end, decision=decision)
+        counts = {each["kind"]: each["count"] for each in within["kinds"]}
+        answer["intervals"].append(IntervalAnswer(begin=begin, end=end, counts=counts))
+    return KindsAnswer.model_validate(answer)
+
+
+def _intervals(since: datetime, until: datetime, length: timedelta) -> list[tuple[datetime, datetime]]:
+    count = max(0, -((since - until) // length))
+    return [(since + index * length, since + (index + 1) * length) for index in range(count)]
+
+
+@routes.get("/pipelines/{name}/positions")
+def count_positions(
+    name: str,
+    pipeline: Pipeline,
+    daemon: Daemon,
+    period: Period,
+    kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
+    decision: Rejected = "reject",
+) -> PositionsAnswer:
+    """Count the boxes of a time on a grid over the image: where on the part defects lie."""
+    found = daemon.store.kinds.boxes(name, since=period[0], until=period[1], kind=kind, decision=decision)
+    boxes = list(chain.from_iterable(found))
+    latest = pipeline.latest()
+    if latest is None:  # since the start nothing was judged: as far as the boxes reach
+        width = max((box["x"] + box["width"] for box in boxes), default=1)
+        height = max((box["y"] + box["height"] for box in boxes), default=1)
+    else:
+        height, width = latest[0].image.shape[:2]
+    size = (width, height)
+    counts, places = box_density(boxes, size).tolist(), box_places(boxes, size)
+    return PositionsAnswer(width=width, height=height, verdicts=len(found), counts=counts, places=places)
+
+
+@routes.post("/pipelines/{name}/kinds/rename")
+def rename(name: str, pipeline: Pipeline, given: Rename, daemon: Daemon, address: ClientAddress) -> Done:
+    """Show a kind under another name, also what was judged before; audited."""
+    daemon.store.kinds.rename(name, given.kind, given.name, by=named(given.by, address))
+    return Done(done=f"{given.kind} is {given.name} now")
+
+
+@routes.post("/pipelines/{name}/kinds/merge")
+def merge(name: str, pipeline: Pipeline, given: Merge, daemon: Daemon, address: ClientAddress) -> Done:
+    """Show a kind as another one that there is; audited, and `split` takes them apart again."""
+    daemon.store.kinds.merge(name, given.kind, given.into, by=named(given.by, address))
+    return Done(done=f"{given.kind} is {given.into} now")
+
+
+@routes.post("/pipelines/{name}/kinds/split")
+def split(name: str, pipeline: Pipeline, given: Split, daemon: Daemon, address: ClientAddress) -> Done:
+    """Take one of the model's kinds out of what it is shown as; audited."""
+    daemon.store.kinds.split(name, given.kind, given.judged, given.name, by=named(given.by, address))
+    return Done(done=f"{given.judged} is {given.name or given.judged} now")
+
+
+@routes.post("/verdicts/{verdict_id}/kind")
+def correct(verdict_id: VerdictId, given: Correction, daemon: Daemon, address: ClientAddress) -> Done:
+    """Say that a verdict is of another kind than the one that it was judged to be; audited."""
+    if daemon.store.verdict(verdict_id, pipeline=given.pipeline) is None:
+        raise HTTPException(404, f"there is no verdict {verdict_id}")
+    daemon.store.kinds.correct(verdict_id, given.kind, by=named(given.by, address), pipeline=given.pipeline)
+    return Done(done=f"it is {given.kind} now" if given.kind else "it is again what it was judged to be")

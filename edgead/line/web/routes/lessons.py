@@ -1,0 +1,155 @@
+"""Routes of lessons: marked parts are taught to a copy of a model, and a person accepts or discards the result."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Response
+from pydantic import BaseModel, Field
+
+from edgead.line.web.answers import Answer, Number
+from edgead.line.web.auth.callers import By, Note, named
+from edgead.line.web.dependencies import ID, NAME, ClientAddress, Daemon, Pipeline
+from edgead.line.web.problems import problems
+from edgead.line.web.routes.live import JPEG
+from edgead.types import Decision
+
+_SCALED = "Its score where 0 is the typical good part and 100 the limit; null where there is no such scale."
+
+
+class CountsAnswer(Answer):
+    images: int
+    reject: int
+    review: int
+
+
+class JudgedPartAnswer(Answer):
+    verdict: Annotated[str, Field(description="Id of the verdict whose part it is.")]
+    role: Annotated[Literal["taught", "held out", "bad"], Field(description="Why it is in the lesson.")]
+    of_limit: Annotated[Number, Field(description="Its score beside the reject threshold; above 1 it is rejected.")]
+    scaled_score: Annotated[Number, Field(description=_SCALED)] = None
+    decision: Decision
+    good_above: Annotated[
+        int, Field(description="Good images of the thresholds that score as high: so many would go too.")
+    ]
+
+
+class JudgementAnswer(Answer):
+    """What a model says before or after a lesson."""
+
+    reject_threshold: Number
+    review_threshold: Number
+    false_reject_rate: Annotated[Number, Field(description="At most this share of good parts is rejected.")]
+    taught: CountsAnswer
+    held_out: Annotated[CountsAnswer, Field(description="Good parts that were not learnt.")]
+    bad: CountsAnswer
+    good: Annotated[CountsAnswer, Field(description="Held-out good images that the thresholds come from.")]
+    golden_scores: list[Number]
+    typical_score: Annotated[Number, Field(description="Median score of `good`.")] = None
+    parts: list[JudgedPartAnswer]
+
+
+class ComparisonAnswer(Answer):
+    """By precision, as a model has a graph for each."""
+
+    before: dict[str, JudgementAnswer]
+    after: dict[str, JudgementAnswer]
+    left_out: Annotated[
+        int, Field(description="Marked parts that were not used: their images have not the depth that the model reads.")
+    ] = 0
+
+
+class DoubtAnswer(Answer):
+    verdict: str
+    of_limit: Number
+    scaled_score: Annotated[Number, Field(description=_SCALED)] = None
+    doubt: Annotated[str, Field(description="Why it may show no good part.")]
+
+
+class LessonAnswer(Answer):
+    pipeline: str
+    state: Annotated[
+        Literal["running", "refused", "failed", "ready"],
+        Field(description="refused: the guard stopped it; ready: the taught model waits for a decision."),
+    ]
+    by: str
+    since: datetime
+    good: Annotated[list[str], Field(description="Ids of the verdicts whose parts are taught.")]
+    bad: Annotated[
+        int, Field(description="Parts that are marked bad: they test it, and three or more become known defects.")
+    ]
+    because: Annotated[str, Field(description="Why also what stands far from anything good is learnt.")]
+    reason: Annotated[str, Field(description="Why it was refused or failed.")]
+    doubtful: Annotated[list[DoubtAnswer], Field(description="Parts in doubt: with a `reason` they are learnt.")]
+    report: ComparisonAnswer | None
+
+
+class LessonsAnswer(Answer):
+    lessons: list[LessonAnswer]
+
+
+routes = APIRouter(prefix="/api/lessons", tags=["lessons"])
+_VerdictId = Annotated[str, Field(pattern=ID)]
+
+
+class NewLesson(BaseModel):
+    pipeline: Annotated[str, Field(pattern=NAME)]
+    verdicts: Annotated[
+        list[_VerdictId],
+        Field(
+            max_length=200,
+            description="Ids of parts that are marked good; none where the parts marked bad alone are learnt.",
+        ),
+    ]
+    reason: Annotated[
+        Note, Field(description="Why also what stands far from anything good is learnt; kept in model and audit.")
+    ] = ""
+    by: By
+
+
+class Decider(BaseModel):
+    by: By
+
+
+@routes.get("")
+def list_lessons(daemon: Daemon) -> LessonsAnswer:
+    """Report the last lesson of each pipeline, until somebody has decided on it."""
+    return LessonsAnswer(lessons=[LessonAnswer.model_validate(lesson) for lesson in daemon.lessons.all()])
+
+
+@routes.post("", responses=problems(404, 409))
+def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
+    """Teach a copy of the pipeline's model parts that are marked good, and those marked bad as defects. Audited."""
+    if given.pipeline not in daemon.pipelines:
+        raise HTTPException(404, f"there is no pipeline {given.pipeline}, known are {', '.join(daemon.pipelines)}")
+    by = named(given.by, address)
+    daemon.lessons.start(given.pipeline, given.verdicts, by=by, reason=given.reason)
+    return list_lessons(daemon)
+
+
+@routes.get("/{name}/sheet", response_class=Response, responses={200: JPEG, **problems(404)})
+def sheet(name: str, pipeline: Pipeline, daemon: Daemon) -> Response:
+    """Give the image of what a lesson is about to teach, with heat maps and scores."""
+    path = daemon.lessons.sheet(name)
+    try:
+        data = path.read_bytes() if path else None
+    except FileNotFoundError:
+        data = None  # it was discarded meanwhile
+    if data is None:
+        raise HTTPException(404, f"there is no sheet of a lesson of {name}")
+    return Response(data, media_type="image/jpeg")
+
+
+@routes.post("/{name}/accept", responses=problems(404, 409))
+def accept(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
+    """Let the taught model judge from the next part on, once it has passed its self-test; the one before is kept."""
+    daemon.lessons.accept(name, by=named(given.by, address))
+    return list_lessons(daemon)
+
+
+@routes.post("/{name}/discard", responses=problems(404, 409))
+def discard(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
+    """Stop a lesson that is under way, or remove what it made; the model in service stays."""
+    daemon.lessons.discard(name, by=named(given.by, address))
+    return list_lessons(daemon)

@@ -1,0 +1,97 @@
+"""Routes of the live view: the newest images, and verdicts as they fall."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated
+
+from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from edgead.images.overlay import draw_heat
+from edgead.line.web.dependencies import Camera, Pipeline
+from edgead.line.web.events import TooManyListeners
+from edgead.line.web.live_images import View
+from edgead.line.web.problems import problems
+from edgead.types import Frame
+
+routes = APIRouter(prefix="/api", tags=["live"])
+JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+_NO_FRAME = {"description": "There is no frame yet."}
+_NOT_MODIFIED = {"description": "The image that If-None-Match names is still the newest."}
+_EVENTS = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+
+Width = Annotated[int, Query(ge=16, le=4096, description="Widest that the image may be, in pixels.")]
+IfNoneMatch = Annotated[str, Header()]
+
+
+@routes.get(
+    "/cameras/{name}/image",
+    response_class=Response,
+    responses={200: JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
+)
+def camera_image(
+    name: str, camera: Camera, request: Request, width: Width = 960, if_none_match: IfNoneMatch = ""
+) -> Response:
+    """Give the newest frame of a camera, also where no pipeline judges it."""
+    frame = camera.latest()
+    if frame is None:
+        return Response(status_code=204)
+    jpeg = request.app.state.live.get(View("camera", name, width), _tag(frame), lambda: frame.image)
+    return _answer(jpeg.tag, jpeg.data, if_none_match)
+
+
+@routes.get(
+    "/pipelines/{name}/image",
+    response_class=Response,
+    responses={200: JPEG, 204: _NO_FRAME, 304: _NOT_MODIFIED, **problems(404)},
+)
+def pipeline_image(
+    name: str,
+    pipeline: Pipeline,
+    request: Request,
+    overlay: bool = True,
+    width: Width = 960,
+    if_none_match: IfNoneMatch = "",
+) -> Response:
+    """Give the frame that was judged last, with its heat map or without."""
+    latest = pipeline.latest()
+    if latest is None:
+        return Response(status_code=204)
+    frame, verdict = latest
+    view = View("pipeline", name, width, overlay)
+    draw = (lambda: draw_heat(frame.image, verdict)) if overlay else (lambda: frame.image)
+    jpeg = request.app.state.live.get(view, _tag(frame), draw)
+    return _answer(jpeg.tag, jpeg.data, if_none_match)
+
+
+@routes.get("/events", response_class=StreamingResponse, responses={200: _EVENTS, **problems(503)})
+async def events(request: Request) -> StreamingResponse:
+    """Verdicts, and notices of alarms and faults, as server-sent events, as they fall."""
+    try:
+        stream = request.app.state.events.listen()
+    except TooManyListeners as error:
+        raise HTTPException(503, str(error)) from None
+    guarded = _while_signed_in(stream, request)
+    return StreamingResponse(guarded, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+async def _while_signed_in(stream: AsyncGenerator[str, None], request: Request) -> AsyncIterator[str]:
+    """End a stream with the session that it was begun by, as it ends everything else."""
+    async with aclosing(stream):
+        async for event in stream:
+            if not request.app.state.guard.holds(request):
+                return
+            yield event
+
+
+def _tag(frame: Frame) -> str:
+    return frame.id or f"{frame.number}-{frame.captured_ns}"
+
+
+def _answer(tag: str, data: bytes, if_none_match: str) -> Response:
+    headers = {"ETag": f'"{tag}"', "X-Frame-Id": tag}
+    if if_none_match == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)

@@ -1,0 +1,63 @@
+"""Routes of notices of alarms, faults and drift: what stands, what stood, and who has seen it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Path, Query
+from pydantic import BaseModel, Field
+
+from edgead.line.web.answers import Answer, Number
+from edgead.line.web.auth.callers import By, named
+from edgead.line.web.dependencies import ID, ClientAddress, Daemon
+from edgead.line.web.problems import problems
+from edgead.serialization.notice import About, NoticeEvent, NoticeKind, Severity
+
+routes = APIRouter(prefix="/api/notices", tags=["notices"])
+
+
+class NoticeAnswer(Answer):
+    """An alarm, a fault or a warning."""
+
+    type: Literal["notice"] = "notice"
+    event: Annotated[NoticeEvent, Field(description="What happened to it last.")]
+    id: str
+    kind: NoticeKind
+    about: Annotated[About, Field(description="What it is of.")]
+    name: Annotated[str, Field(description="Of that, as in the site file.")]
+    severity: Severity
+    text: Annotated[str, Field(description="In words, in English.")]
+    since: datetime
+    value: Annotated[Number, Field(description="Of an alarm what was found: parts, per cent or seconds.")]
+    limit: Annotated[Number, Field(description="Of an alarm, as in the site file.")]
+    resolved_at: datetime | None
+    acknowledged_by: str | None
+    acknowledged_at: datetime | None
+
+
+class NoticeList(Answer):
+    standing: Annotated[list[NoticeAnswer], Field(description="All that stand, newest first.")]
+    resolved: Annotated[list[NoticeAnswer], Field(description="The newest that were resolved, newest first.")]
+
+
+class Acknowledgement(BaseModel):
+    by: By
+
+
+@routes.get("")
+def list_notices(daemon: Daemon, limit: Annotated[int, Query(ge=0, le=200)] = 50) -> NoticeList:
+    """List the alarms, faults and warnings that stand, and the newest that were resolved."""
+    notices = daemon.notices
+    return NoticeList.model_validate({"standing": notices.standing(), "resolved": notices.resolved(limit)})
+
+
+@routes.post("/{notice_id}/acknowledge", responses=problems(404))
+def acknowledge_notice(
+    notice_id: Annotated[str, Path(pattern=ID)], given: Acknowledgement, daemon: Daemon, address: ClientAddress
+) -> NoticeAnswer:
+    """Say that a person has seen a notice: its sound ends, and it stands until it is resolved; the first one counts."""
+    notice = daemon.notices.acknowledge(notice_id, by=named(given.by, address))
+    if notice is None:
+        raise HTTPException(404, f"there is no notice {notice_id}: only those of /api/notices are known")
+    return NoticeAnswer.model_validate(notice)

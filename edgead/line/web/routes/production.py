@@ -1,0 +1,302 @@
+"""Routes of production figures: counters of shift and order, yield by the hour, reports, and files of them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from edgead.line.evidence.production.counts import Tally, Unit, total
+from edgead.line.evidence.production.export import Wanted
+from edgead.line.evidence.production.formats import Format
+from edgead.line.evidence.production.periods import By as GroupedBy
+from edgead.line.evidence.production.periods import Period, hours_of, within
+from edgead.line.evidence.production.report import Question, sum_of
+from edgead.line.site.shifts import days_between, shift_at, shifts_between
+from edgead.line.web.answers import Answer, Done
+from edgead.line.web.auth.callers import By, named
+from edgead.line.web.contract import Served, all_units, counted_once, running
+from edgead.line.web.dependencies import NAME, ClientAddress, Daemon, Value
+from edgead.line.web.load_limits import OneAtATime
+from edgead.line.web.problems import problems
+from edgead.types import Decision, DetectorDecision, Opinion
+
+Share = Annotated[float | None, Field(ge=0, le=1)]
+_EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LONGEST = timedelta(days=3660)
+_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": _BINARY}}}
+
+
+class TallyAnswer(Answer):
+    """Parts of a time; yields are shares of those inspected, null where there was none."""
+
+    inspected: int
+    ok: int
+    review: int
+    reject: int
+    fault: Annotated[int, Field(description="Parts of several views of which one was missing: not inspected.")]
+    false_rejects: Annotated[int, Field(description="Of review and reject, those that a person found good.")]
+    first_yield: Annotated[Share, Field(alias="yield", description="The share that was found ok.")]
+    yield_after_review: Annotated[Share, Field(description="The same with the false rejects among the good.")]
+
+
+class PeriodAnswer(Answer):
+    name: str
+    begin: datetime
+    end: datetime
+
+
+class OrderAnswer(Answer):
+    name: str
+    batch: str
+    started_at: datetime
+    by: str
+
+
+class UnitAnswer(Answer):
+    """A pipeline, or a part of several views."""
+
+    unit: str
+    is_part: bool
+    counts_once: Annotated[bool, Field(description="In the total: views of a part are not, the part is.")]
+    shift: TallyAnswer
+    order: TallyAnswer | None
+
+
+class CountersAnswer(Answer):
+    shift: PeriodAnswer
+    order: Annotated[OrderAnswer | None, Field(description="null until a person has started one.")]
+    units: list[UnitAnswer]
+    total: Annotated[dict[str, TallyAnswer | None], Field(description="Of `shift` and `order`; each part once.")]
+
+
+class HourAnswer(TallyAnswer):
+    begin: datetime
+    end: datetime
+
+
+class SeriesAnswer(PeriodAnswer):
+    hours: Annotated[list[HourAnswer], Field(description="From the begin on up to now; the last one still runs.")]
+
+
+class GroupAnswer(Answer):
+    name: Annotated[str, Field(description="Of the shift, day, order, batch or recipe; may be empty.")]
+    begin: datetime | None
+    end: datetime | None
+    total: TallyAnswer
+    units: dict[str, TallyAnswer]
+
+
+class MarkAnswer(Answer):
+    id: str
+    pipeline: str
+    decision: Decision
+    judged_at: datetime
+    marked_at: datetime
+    marked_by: str
+    mark_note: str
+    mark_verdict: Annotated[Opinion, Field(description="What the person said: good or bad.")]
+
+
+class ReportAnswer(Answer):
+    by: str
+    begin: datetime
+    end: datetime
+    total: TallyAnswer
+    groups: list[GroupAnswer]
+    marks: Annotated[list[MarkAnswer], Field(description="The first hundred false rejects of this time.")]
+
+
+class ImagesAnswer(Answer):
+    verdicts: Annotated[int, Field(description="Of which images are kept.")]
+    mib: Annotated[float, Field(description="What these take.")]
+
+
+def tally_answer(tally: Any, answer: type[TallyAnswer] = TallyAnswer, **also: Any) -> Any:
+    """Give a tally as an answer."""
+    return answer.model_validate({**tally.figures(), **also})
+
+
+routes = APIRouter(prefix="/api/production", tags=["production"], responses=problems(404, 409, 503))
+
+_TABLE: dict[int | str, dict[str, Any]] = {200: {"content": {kind: _BINARY for kind in _TYPES.values()}}}
+
+Since = Annotated[AwareDatetime | None, Query(description="From when on; by default since the shift began.")]
+Until = Annotated[AwareDatetime | None, Query(description="Up to when; by default now.")]
+OfUnit = Annotated[str | None, Query(pattern=NAME, description="Of one pipeline or part; by default each part once.")]
+Kind = Annotated[Format, Query(alias="format", description="Of the file; parquet needs its extra on the device.")]
+
+
+class NewOrder(BaseModel):
+    name: Annotated[Value, Field(description="Of the order; may be empty.")] = ""
+    batch: Annotated[Value, Field(description="What its parts are of; may be empty.")] = ""
+    by: By
+
+
+async def _time(daemon: Daemon, since: Since = None, until: Until = None) -> tuple[datetime, datetime]:
+    now = datetime.now(timezone.utc)
+    end = now if until is None else min(max(until, _EARLIEST), now)
+    begin = shift_at(now, daemon.site.shifts).begin if since is None else max(since, _EARLIEST, end - _LONGEST)
+    return min(begin, end), end
+
+
+async def _units(daemon: Daemon, unit: OfUnit = None) -> tuple[Unit, ...]:
+    if unit is None:
+        return counted_once(daemon.site)
+    known = {one.name: one for one in all_units(daemon.site)}
+    if unit not in known:
+        raise HTTPException(404, f"there is no pipeline and no part {unit}, known are {', '.join(known)}")
+    return (known[unit],)
+
+
+async def _downloads(request: Request) -> OneAtATime:
+    return request.app.state.downloads
+
+
+Time = Annotated[tuple[datetime, datetime], Depends(_time)]
+Units = Annotated[tuple[Unit, ...], Depends(_units)]
+Downloads = Annotated[OneAtATime, Depends(_downloads)]
+
+
+async def _question(daemon: Daemon, time: Time, units: Units, by: GroupedBy = "shift") -> Question:
+    if by == "order":
+        return Question(by, (Period("", *time),), units)
+    periods = shifts_between(*time, daemon.site.shifts) if by == "shift" else days_between(*time)
+    return Question(by, tuple(within(periods, *time)), units)
+
+
+async def _wanted(
+    time: Time,
+    pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
+    decision: Annotated[DetectorDecision | None, Query()] = None,
+    batch: Annotated[Value | None, Query()] = None,
+    recipe: Annotated[Value | None, Query()] = None,
+    marked: Annotated[bool, Query(description="Only what a person marked.")] = False,
+) -> Wanted:
+    return Wanted(*time, pipeline=pipeline, decision=decision, batch=batch, recipe=recipe, marked=marked)
+
+
+Asked = Annotated[Question, Depends(_question)]
+Chosen = Annotated[Wanted, Depends(_wanted)]
+
+
+@routes.get("/counters")
+def counters(daemon: Daemon) -> CountersAnswer:
+    """Count this shift and this order, of each pipeline and part."""
+    production, once = daemon.store.production, counted_once(daemon.site)
+    now = datetime.now(timezone.utc)
+    shift = shift_at(now, daemon.site.shifts)
+    order = next(iter(production.orders.newest(limit=1)), None)
+    since = None if order is None else running(order, now)
+    units: list[UnitAnswer] = []
+    sums: dict[str, list[Tally]] = {"shift": [], "order": []}
+    for unit in all_units(daemon.site):
+        found = {"shift": production.count(unit, shift), "order": since and production.count(unit, since)}
+        given = {name: tally for name, tally in found.items() if tally is not None}
+        for name, tally in given.items() if unit in once else ():
+            sums[name].append(tally)
+        answer = {"order": None} | {name: tally_answer(tally) for name, tally in given.items()}
+        about = {"unit": unit.name, "is_part": unit.is_part, "counts_once": unit in once}
+        units.append(UnitAnswer.model_validate(about | answer))
+    totals = {name: tally_answer(total(of)) if name == "shift" or order else None for name, of in sums.items()}
+    return CountersAnswer.model_validate({"shift": shift._asdict(), "order": order, "units": units, "total": totals})
+
+
+@routes.get("/series")
+def series(
+    daemon: Daemon,
+    units: Units,
+    of: Annotated[Literal["shift", "day"], Query(description="Of the one that runs.")] = "shift",
+) -> SeriesAnswer:
+    """Count each hour of this shift, or of this day."""
+    now = datetime.now(timezone.utc)
+    period = shift_at(now, daemon.site.shifts if of == "shift" else {})
+    found = [daemon.store.production.by_hour(unit, period) for unit in units]
+    hours = [
+        tally_answer(total(tallies), HourAnswer, begin=hour.begin, end=hour.end)
+        for hour, *tallies in zip(hours_of(period), *found, strict=False)
+    ]
+    return SeriesAnswer(**period._asdict(), hours=hours)
+
+
+@routes.get("/orders")
+def list_orders(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[OrderAnswer]:
+    """List orders, the one that is made now first."""
+    return [OrderAnswer.model_validate(row) for row in daemon.store.production.orders.newest(limit=limit)]
+
+
+@routes.post("/orders")
+def start_order(given: NewOrder, daemon: Daemon, address: ClientAddress) -> Done:
+    """Start an order: its counters begin at 0, and the order before ends; audited."""
+    daemon.store.production.orders.start(name=given.name, batch=given.batch, by=named(given.by, address))
+    return Done(done=f"order {given.name} has started" if given.name else "the counters of the order begin at 0")
+
+
+@routes.get("/report")
+def report(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads) -> ReportAnswer:
+    """Count a time in groups: counts and yield of each, and what people marked; one report at a time."""
+    begin, end = time
+    with downloads.turn():
+        groups = daemon.store.production.report(_with_orders(daemon, asked, time))
+        alone = len(asked.units) == 1 and not asked.units[0].is_part
+        marks = daemon.store.production.marks(Wanted(begin, end, asked.units[0].name if alone else None))
+    answers = [
+        GroupAnswer(
+            name=group.name,
+            begin=group.begin,
+            end=group.end,
+            total=tally_answer(total(group.units.values())),
+            units={name: tally_answer(tally) for name, tally in group.units.items()},
+        )
+        for group in groups
+    ]
+    answer = {"by": asked.by, "begin": begin, "end": end, "groups": answers, "marks": marks}
+    return ReportAnswer.model_validate({**answer, "total": tally_answer(sum_of(groups))})
+
+
+@routes.get("/report/table", response_class=Response, responses=_TABLE)
+def report_table(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads, kind: Kind = "csv") -> Response:
+    """Give a report as a table: a row for each pipeline or part of each group."""
+    with downloads.turn():
+        data = daemon.store.production.report_file(_with_orders(daemon, asked, time), kind)
+    headers = {"Content-Disposition": f'attachment; filename="{_name("report", time)}.{kind}"'}
+    return Response(data, media_type=_TYPES[kind], headers=headers)
+
+
+@routes.get("/verdicts", response_class=Response, responses=_TABLE)
+def verdicts(daemon: Daemon, wanted: Chosen, time: Time, downloads: Downloads, kind: Kind = "csv") -> Response:
+    """Give the verdicts of a time as a table, while it is made; too many are refused."""
+    production = daemon.store.production
+    return downloads.hand_out(
+        lambda: production.verdicts_file(wanted, kind), _TYPES[kind], f"{_name('verdicts', time)}.{kind}"
+    )
+
+
+@routes.get("/images", response_class=Response, responses=_ZIP)
+def images(daemon: Daemon, wanted: Chosen, time: Time, downloads: Downloads) -> Response:
+    """Give the images of the verdicts of a time as a ZIP file, while it is made; too many are refused."""
+    production = daemon.store.production
+    return downloads.hand_out(lambda: production.images_file(wanted), "application/zip", f"{_name('images', time)}.zip")
+
+
+@routes.get("/images/size")
+def images_size(daemon: Daemon, wanted: Chosen, downloads: Downloads) -> ImagesAnswer:
+    """Report what the images of a time take, before they are asked for; too many are refused."""
+    with downloads.turn():
+        verdicts, size = daemon.store.production.images_size(wanted)
+    return ImagesAnswer(verdicts=verdicts, mib=size / 2**20)
+
+
+def _with_orders(daemon: Served, asked: Question, time: tuple[datetime, datetime]) -> Question:
+    """Look the orders up; in a thread, as everything that reads the database."""
+    if asked.by != "order":
+        return asked
+    return Question(asked.by, tuple(within(daemon.store.production.orders.between(*time), *time)), asked.units)
+
+
+def _name(what: str, time: tuple[datetime, datetime]) -> str:
+    return "-".join((what, *(f"{at.astimezone():%Y%m%dT%H%M}" for at in time)))

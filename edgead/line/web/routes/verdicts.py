@@ -1,0 +1,107 @@
+"""Routes of past verdicts: their images, and what a person says of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query, Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from edgead.line.web.answers import Done, VerdictDetail, VerdictPage
+from edgead.line.web.auth.callers import By, Kind, Note, named
+from edgead.line.web.dependencies import (
+    ID,
+    NAME,
+    AskedPart,
+    ClientAddress,
+    Daemon,
+    ImageName,
+    Language,
+    VerdictId,
+    words_of,
+)
+from edgead.line.web.problems import problems
+from edgead.types import Decision, Opinion
+
+routes = APIRouter(prefix="/api", tags=["verdicts"])
+OfPipeline = Annotated[str | None, Query(pattern=NAME, description="Where several pipelines judged the same frame.")]
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_IMAGE = {"content": {"image/jpeg": _BINARY, "image/png": _BINARY}}
+
+
+_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".tiff": "image/tiff"}
+
+
+class Mark(BaseModel):
+    by: By
+    note: Note = ""
+    pipeline: Annotated[str | None, Field(pattern=NAME)] = None
+
+
+@routes.get("/verdicts")
+def list_verdicts(
+    daemon: Daemon,
+    part: AskedPart,
+    pipeline: Annotated[str | None, Query(pattern=NAME)] = None,
+    mark: Annotated[Opinion | None, Query(description="Only what a person marked so.")] = None,
+    decision: Decision | None = None,
+    kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
+    before_id: Annotated[str | None, Query(pattern=ID)] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Only what was judged until then.")] = None,
+    at_least: Annotated[
+        float | None, Query(ge=-(10**9), le=10**9, description="Only scores from this on, where 100 was the limit.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> VerdictPage:
+    """List verdicts, newest first; of parts with the values that are named."""
+    rows = daemon.store.verdicts(
+        pipeline=pipeline,
+        decision=decision,
+        kind=kind,
+        part=part,
+        mark=mark,
+        before_id=before_id,
+        until=until,
+        at_least=at_least,
+        limit=limit,
+    )
+    last = rows[-1]["id"] if len(rows) == limit else None
+    return VerdictPage.model_validate({"verdicts": rows, "next_before_id": last})
+
+
+@routes.get("/verdicts/{verdict_id}", responses=problems(404))
+def one_verdict(
+    verdict_id: VerdictId, daemon: Daemon, language: Language, pipeline: OfPipeline = None
+) -> VerdictDetail:
+    """Report one verdict, also in words, and the names of its images."""
+    row = daemon.store.verdict(verdict_id, pipeline=pipeline)
+    if row is None:
+        raise HTTPException(404, f"there is no verdict {verdict_id}")
+    return VerdictDetail.model_validate({**row, "words": words_of(row, daemon, language)})
+
+
+@routes.get(
+    "/verdicts/{verdict_id}/images/{image_name}",
+    response_class=Response,
+    responses={200: _IMAGE, **problems(404)},
+)
+def image(verdict_id: VerdictId, image_name: ImageName, daemon: Daemon, pipeline: OfPipeline = None) -> Response:
+    """Give one image of a verdict."""
+    path = daemon.store.image(verdict_id, image_name, pipeline=pipeline)
+    try:
+        data = path.read_bytes() if path else None
+    except FileNotFoundError:
+        data = None  # retention was faster
+    if path is None or data is None:
+        raise HTTPException(404, f"there is no image {image_name} of {verdict_id}")
+    return Response(data, media_type=_TYPES[path.suffix], headers={"Cache-Control": "private, max-age=3600"})
+
+
+@routes.post("/verdicts/{verdict_id}/false-reject", responses=problems(404, 409))
+def mark_false_reject(verdict_id: VerdictId, mark: Mark, daemon: Daemon, address: ClientAddress) -> Done:
+    """Say that a part was good although it was rejected or sent to review; audited."""
+    if daemon.store.verdict(verdict_id, pipeline=mark.pipeline) is None:
+        raise HTTPException(404, f"there is no verdict {verdict_id}")
+    by = named(mark.by, address)
+    daemon.store.mark_false_reject(verdict_id, by=by, note=mark.note, pipeline=mark.pipeline)
+    return Done(done="marked as a false reject")
