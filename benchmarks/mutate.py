@@ -83,6 +83,7 @@ TESTS = {
     "line/evidence/rows": "evidence | marks evidence_versions",
     "line/evidence/chain": "audit_chain",
     "line/evidence/audit": "audit_chain",
+    "artifact/camera_view": "drift",
     "artifact/signatures/*": "signatures",
     "artifact/manifest": "artifact | group_conformal",
     "metrics/*": "metrics | group_conformal",

@@ -9,14 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SUFFIXES = {".py", ".js", ".css", ".html", ".cpp", ".h", ".inc", ".cu", ".cuh"}
-ROW = re.compile(r"^\| ([\w/-]+) \| [\d,]+ \| ([\d,]+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `?([\w/-]+)`? \|(?: [^|]+ \|)? [\d,]+ \| ([\d,]+) \|$", re.MULTILINE)
 WHOLE = "all"
 
 
 def product_files() -> Iterator[tuple[str, Path]]:
-    """Each file of the product with its room: a folder of `edgead`, a module at its top, or a package beside it."""
+    """Each file of the product with its room: a folder of `edgead` or of its line, a module, or a package beside it."""
     for path in sorted((ROOT / "edgead").rglob("*")):
-        top = path.relative_to(ROOT / "edgead").parts[0].removesuffix(".py")
+        top = path.relative_to(ROOT / "edgead").as_posix().removeprefix("line/").split("/")[0].removesuffix(".py")
         if top != "export":  # a link to the folder below, where edgead is installed in place
             yield ("edgead" if top == "__init__" else top), path
     for folder in ("export", "csrc"):

@@ -29,8 +29,8 @@ from edgead.sources.network import ffmpeg_refuses
 from edgead.sources.registry import SourceComponent
 from edgead.sources.settings import CameraSection
 from edgead.sources.supervised import SupervisedCamera
-from edgead.sources.synthetic import SyntheticOptions, SyntheticSource
 from edgead.synthetic.line import render
+from edgead.synthetic.source import SyntheticOptions, SyntheticSource
 
 FAST = {"retry_first_s": 0.05, "retry_most_s": 0.2, "read_timeout_s": 3.0, "stalled_after_s": 1.0}
 

@@ -21,8 +21,8 @@ from edgead.images.files import write_image
 from edgead.line.site.schema import PipelineSection
 from edgead.line.triggers.timing import IntervalOptions
 from edgead.sources import open_source
-from edgead.sources.synthetic import SyntheticOptions
 from edgead.synthetic.machine import FAULTS, Fault, Happening, machine
+from edgead.synthetic.source import SyntheticOptions
 from edgead.types import Frame, Verdict
 
 PERIOD, CYCLES = 24, 8

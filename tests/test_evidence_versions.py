@@ -21,10 +21,10 @@ from verdicts import Line
 
 from edgead.line.evidence import EvidenceError
 from edgead.line.evidence.database import open_engine
+from edgead.line.evidence.kept_frames import kept_rejects
 from edgead.line.evidence.settings import StoreSection
 from edgead.line.evidence.versions import prepare_tables
 from edgead.types import Part
-from edgead.unlabelled.sorting.from_store import kept_rejects
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # One, three and one of the steps, two that write the version: all in one transaction.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 import edgead
 from edgead.process.installation import install_command
+from edgead.synthetic import write_dataset
 
 # The estimator needs no torch, but scikit-learn.
 NOT_ON_A_DEVICE = ("edgead.workstation", "edgead.export", "edgead.api.estimator")
@@ -29,8 +31,19 @@ sys.meta_path.insert(0, Refuse())
 """
 
 
-def run(code: str) -> str:
-    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+HIDE_LINE = """
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if f"{name}.".startswith("edgead.line."):
+            raise ModuleNotFoundError(f"{name} is hidden", name=name)
+sys.meta_path.insert(0, Hide())
+"""
+
+
+def run(code: str, *arguments: object) -> str:
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -48,6 +61,20 @@ with Detector.load({str(trained_model)!r}) as detector:
     print(detector.predict(np.zeros((90, 70, 3), np.uint8)).decision)
 """
     assert run(REFUSE + code).strip() == "reject"
+
+
+def test_all_but_the_command_imports_without_the_line():
+    modules = [name for name in MODULES if not name.startswith(("edgead.line", "edgead.cli."))]
+    assert {"edgead.api.functions", "edgead.stream", "edgead.sinks.mqtt", "edgead.adapt.teach"} <= set(modules)
+    run(REFUSE + HIDE_LINE + f"import importlib\nfor name in {modules!r}: importlib.import_module(name)")
+
+
+def test_the_command_learns_and_judges_without_the_line(tmp_path):
+    write_dataset(tmp_path / "data", train_good=20, test_good=2, per_defect=1, seed=5)
+    command, model = REFUSE + HIDE_LINE + "from edgead.cli import main; main()", tmp_path / "model"
+    run(command, "train", tmp_path / "data", "-o", model, "--preset", "fast", "--set", "image_size=[160,160]")
+    judged = json.loads(run(command, "predict", model, tmp_path / "data" / "test" / "good", "--json"))
+    assert len(judged["images"]) == 2
 
 
 def test_the_verbs_of_the_workstation_say_what_to_install(trained_model):

@@ -23,9 +23,9 @@ from edgead.artifact.versions import earlier_versions
 from edgead.errors import SettingsError
 from edgead.images.files import load_image
 from edgead.images.sheet import band_sheet
+from edgead.line.evidence.kept_frames import read_span
 from edgead.unlabelled.sorting import folders
 from edgead.unlabelled.sorting.clusters import MAX_REJECTS, find_clusters
-from edgead.unlabelled.sorting.from_store import read_span
 from edgead.unlabelled.sorting.name_kinds import read_names, shown_name
 
 pytest.importorskip("scipy", reason="sorting needs the workstation's packages")

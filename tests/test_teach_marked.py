@@ -15,13 +15,14 @@ from test_cli import edgead, report
 from test_evidence import open_store
 from verdicts import Line
 
-from edgead.adapt.teach import LessonRefusedError, earlier_versions, marked_parts
+from edgead.adapt.teach import LessonRefusedError, earlier_versions
 from edgead.adapt.teach.lesson import Counts, JudgedPart, Judgement, refuse_escapes
 from edgead.artifact.folder import Artifact
 from edgead.artifact.training_hashes import find_learnt
 from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.files import write_image
+from edgead.line.evidence.kept_frames import marked_parts
 from edgead.synthetic.line import part_seed, render
 
 

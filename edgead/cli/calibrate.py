@@ -78,9 +78,9 @@ def calibrate(
         thresholds_by_hand,
         write_thresholds,
     )
-    from edgead.adapt.teach.marked import marked_parts
     from edgead.artifact.folder import Artifact
     from edgead.detector import Detector
+    from edgead.line.evidence.kept_frames import marked_parts
 
     by_hand = reject is not None or review is not None
     from_images = bool(good_images) or false_reject_rate is not None or review_rate is not None

@@ -124,7 +124,7 @@ def _from_store(store: Path | None, url: str | None, since: str | None) -> list[
             option = "--since" if url is None else "--store-url"
             raise SettingsError(f"{option} needs --store: the folder of the images")
         return []
-    from edgead.unlabelled.sorting.from_store import kept_rejects, read_span
+    from edgead.line.evidence.kept_frames import kept_rejects, read_span
 
     return kept_rejects(store, url, read_span("7d" if since is None else since))
 

@@ -18,7 +18,7 @@ from edgead.cli.console import edgead_command, facts_table, print_json, stage_ba
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
-    from edgead.adapt.teach import Marked
+    from edgead.line.evidence.kept_frames import Marked
 
 
 @app.command()
@@ -110,10 +110,9 @@ def teach(
 
 def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeline: str | None) -> Marked:
     """The marked parts of a store but for those good ones that the model has learnt from."""
-    from edgead.adapt.teach import marked_parts
     from edgead.artifact.folder import Artifact
     from edgead.artifact.training_hashes import find_learnt
-    from edgead.unlabelled.sorting.from_store import read_span
+    from edgead.line.evidence.kept_frames import marked_parts, read_span
 
     found = marked_parts(store, url, read_span(since) if since else None, pipeline)
     for note in found.notes():

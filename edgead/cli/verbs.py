@@ -21,7 +21,7 @@ from edgead.process.installation import comes_with, of_plugins
 
 VERBS = {
     "Make a model": {
-        "studio": "studio",
+        "studio": "line.studio",
         "demo": "device",
         "data": "data",
         "train": "train",
@@ -41,7 +41,7 @@ VERBS = {
         "verify": "workstation",
         "profile": "profile",
     },
-    "Run a line": {"daemon": "daemon", "user": "user", "evidence": "evidence", "audit": "audit"},
+    "Run a line": {"daemon": "line.daemon", "user": "line.user", "evidence": "line.evidence", "audit": "line.audit"},
     "Improve a model": {
         "calibrate": "calibrate",
         "teach": "teach",
@@ -52,7 +52,7 @@ VERBS = {
     "Fleet and trust": {
         "push": "push_pull",
         "pull": "push_pull",
-        "fleet": "fleet",
+        "fleet": "line.fleet",
         "key": "sign",
         "sign": "sign",
         "verify-signature": "sign",
@@ -110,7 +110,7 @@ class VerbGroup(TyperGroup):
         return super().shell_complete(ctx, incomplete)
 
     def _summarize(self) -> None:
-        own = (Path(__file__).with_name(f"{file}.py") for file in set(_FILES.values()))
+        own = (Path(__file__).parent.joinpath(*file.split(".")).with_suffix(".py") for file in set(_FILES.values()))
         found = {verb: text for file in own for verb, text in _summaries(file).items()}
         plugins = {verb: f"Comes with {package}, not installed." for verb, package in of_plugins(GROUP).items()}
         plugins |= {verb: _summary_of(entry) for verb, entry in _added().items()}

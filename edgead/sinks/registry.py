@@ -30,8 +30,11 @@ class SinkComponent(Component):
     read_uri: ReadUri | None
 
 
-_BUILT_IN = "jsonl images video window store mqtt webhook modbus uri"
-SINKS: Registry[SinkComponent] = Registry("sink", tuple(f"edgead.sinks.{name}" for name in _BUILT_IN.split()))
+_BUILT_IN = (
+    "sinks.jsonl sinks.images sinks.video sinks.window line.evidence.sink sinks.mqtt sinks.webhook sinks.modbus "
+    "sinks.uri"
+)
+SINKS: Registry[SinkComponent] = Registry("sink", tuple(f"edgead.{name}" for name in _BUILT_IN.split()))
 
 
 def register(

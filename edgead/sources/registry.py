@@ -42,12 +42,11 @@ class SourceComponent(Component):
     on_demand: bool = False
 
 
-SOURCES: Registry[SourceComponent] = Registry(
-    "source",
-    tuple(
-        f"edgead.sources.{name}" for name in "camera csi genicam network synthetic paths sent_images watched".split()
-    ),
+_BUILT_IN = (
+    "sources.camera sources.csi sources.genicam sources.network synthetic.source sources.paths sources.sent_images "
+    "sources.watched"
 )
+SOURCES: Registry[SourceComponent] = Registry("source", tuple(f"edgead.{name}" for name in _BUILT_IN.split()))
 
 
 def register(

@@ -90,8 +90,8 @@ def serve() -> None:
 
     import edgead.line.daemon.run
     import edgead.line.web.app
-    import edgead.line.web.server  # noqa: F401
-    import edgead.runtime.ort
+    import edgead.line.web.server
+    import edgead.runtime.ort  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:

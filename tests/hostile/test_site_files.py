@@ -184,7 +184,7 @@ def test_the_service_manager_gets_its_signs_while_a_reload_hangs(trained_model, 
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(90)
         environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1500000"}
-        hangs = "import time, sys\nfrom edgead.line.daemon import run\nrun.Daemon._reload = lambda daemon: time.sleep(600)\n"
+        hangs = "import time\nfrom edgead.line.daemon.run import Daemon\nDaemon._reload = lambda _: time.sleep(600)\n"
         site = make_site(trained_model, limits={"drain_s": 1.5})
         with started(tmp_path, site, code=hangs + START, environment=environment) as daemon:
             daemon.wait_state("running")

@@ -2,7 +2,6 @@
 
 from edgead.adapt.teach.guard import LessonRefusedError, Offered
 from edgead.adapt.teach.lesson import Counts, Judgement, Lesson
-from edgead.adapt.teach.marked import Marked, marked_parts
 from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.adapt.teach.run import learn, sheet_of, teach, undo
 from edgead.artifact.versions import earlier_versions
@@ -12,13 +11,11 @@ __all__ = [
     "Judgement",
     "Lesson",
     "LessonRefusedError",
-    "Marked",
     "Offered",
     "Prepared",
     "TeachPlan",
     "earlier_versions",
     "learn",
-    "marked_parts",
     "prepare",
     "sheet_of",
     "teach",

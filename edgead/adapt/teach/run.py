@@ -22,7 +22,6 @@ from edgead.adapt.recalibrate import threshold_change, without_copies
 from edgead.adapt.teach.defects import join_with_unknown, scores_by_others, with_known
 from edgead.adapt.teach.guard import LessonRefusedError
 from edgead.adapt.teach.lesson import Counts, Judgement, Lesson, Role, judge, refuse_escapes
-from edgead.adapt.teach.marked import twins
 from edgead.adapt.teach.prepare import Prepared, TeachPlan, prepare
 from edgead.artifact.folder import Artifact, ArtifactError, new_artifact, write_arrays, write_manifest
 from edgead.artifact.manifest import Calibration, Manifest, ThresholdChange
@@ -34,6 +33,8 @@ from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, NearestHead
 
+# Names of one frame in an evidence store, and in what was exported from it.
+_TWINS = ("frame.png", "frame.tiff", "frame.jpg")
 # Scores of one image by the same rows in another order differ by less.
 ROUNDING = 1e-5
 
@@ -147,7 +148,7 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
         before = _judge_all(artifact, prepared, partial(progress, "judge before"))
         write_arrays(draft, artifact.manifest, merged_arrays(artifact, merged))
         knowing = _know_defects(Artifact(draft, artifact.manifest), prepared, progress)
-        keep_learnt(draft, [*taught, *twins(taught)], pixels_of=artifact.manifest.preprocessing)
+        keep_learnt(draft, [*taught, *_twins(taught)], pixels_of=artifact.manifest.preprocessing)
         facts = {
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "by": prepared.plan.by,
@@ -168,6 +169,12 @@ def learn(prepared: Prepared, *, progress: StageProgress = no_progress) -> Lesso
         by_others = _judge_by_others(Artifact(draft, written), prepared, progress)
         artifact.check_unchanged()
     return _lesson(prepared, written, before, after, by_others)
+
+
+def _twins(paths: list[Path]) -> list[Path]:
+    """Other images of the same frames: what is learnt from one is known of the other."""
+    others = (path.with_name(name) for path in paths if path.name in _TWINS for name in _TWINS if name != path.name)
+    return [path for path in others if path.is_file()]
 
 
 def merged_arrays(artifact: Artifact, merged: Merged) -> dict[str, np.ndarray]:

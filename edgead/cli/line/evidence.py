@@ -116,7 +116,7 @@ def _time(since: str, until: str | None, now: datetime) -> tuple[datetime, datet
 
 def _instant(option: str, text: str, now: datetime) -> datetime:
     """Read a span before now, or a date and time; of the local clock where it names no time zone."""
-    from edgead.unlabelled.sorting.from_store import read_span
+    from edgead.line.evidence.kept_frames import read_span
 
     try:
         return datetime.fromisoformat(text).astimezone()

@@ -17,6 +17,7 @@ from edgead.images.files import lossless_suffix
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHELF = re.compile(r"[0-9]{8}")
 LOSSLESS = ("frame.png", "frame.tiff")
+FRAMES = (*LOSSLESS, "frame.jpg")  # what was judged, as it was captured first
 _IMAGE = re.compile(r"(before-[0-9]{3}|frame|heat|after-[0-9]{3})\.jpg|frame\.(png|tiff)")
 _ORDER = {"before": 0, "frame": 1, "heat": 2, "after": 3}
 _FULL_SHELF = 256
@@ -72,6 +73,10 @@ class ImageFolder:
             return None
         path = self.root / place / name
         return path if path.is_file() else None
+
+    def frame(self, place: str) -> Path | None:
+        """Find what was judged, as it was captured where it is kept so, else its JPEG."""
+        return next(filter(None, (self.path(place, name) for name in FRAMES)), None)
 
     def size(self, place: str) -> int:
         """Sum the bytes of the images of a verdict."""

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edgead.errors import SettingsError
 from edgead.files.atomic import write_whole
+from edgead.line.evidence.folder import FRAMES
 from edgead.line.site.schema import PipelineSection
 from edgead.types import scaled_score
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from edgead.line.evidence import EvidenceStore
 
 MAX_PARTS = 200
-_FRAMES = ("frame.png", "frame.tiff", "frame.jpg")
 _MARK = ".lesson."
 _PROGRAM = (
     "import sys; from edgead.process.background_process import stay_behind; stay_behind(int(sys.argv.pop(1)));"
@@ -77,7 +77,7 @@ def bad_images(store: EvidenceStore, pipeline: str, section: PipelineSection) ->
 
 
 def _image(store: EvidenceStore, id: str, pipeline: str) -> Path | None:
-    found = (store.image(id, name, pipeline=pipeline) for name in _FRAMES)
+    found = (store.image(id, name, pipeline=pipeline) for name in FRAMES)
     return next((path for path in found if path), None)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from edgead.images.header import image_size
-from edgead.line.evidence.folder import LOSSLESS, ImageFolder
+from edgead.line.evidence.folder import ImageFolder
 from edgead.line.evidence.production.counts import QueryBudget
 from edgead.line.evidence.production.export import Export, Progress, Write, exported_name, pages
 from edgead.line.evidence.tables import verdicts
@@ -63,8 +63,7 @@ def write_coco(export: Export, write: Write, progress: Progress) -> int:
 
 def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str, Any] | None:
     """Write the image that was judged, without loss where it is kept so; None where retention has removed it."""
-    found = (kept.path(row.folder, name) for name in (*LOSSLESS, "frame.jpg"))
-    path = next((path for path in found if path is not None), None)
+    path = kept.frame(row.folder)
     try:
         data = path.read_bytes() if path else b""
     except FileNotFoundError:

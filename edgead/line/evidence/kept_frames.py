@@ -1,7 +1,8 @@
-"""The parts that people marked as good or bad, as an evidence store keeps their images."""
+"""Frames of rejects, and of parts that people marked, as an evidence store keeps their images."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from edgead.types import Opinion
 
 _PAGE = 1000
-_NAMES = ("frame.png", "frame.tiff", "frame.jpg")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([mhdw])")
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,52 @@ class Marked:
         return notes
 
 
+def read_span(text: str) -> timedelta:
+    """Read a span of time such as 7d, 12h or 30m; raises SettingsError for others."""
+    match = _SPAN.fullmatch(text.strip())
+    if not match:
+        raise SettingsError(f"{text!r} is no span of time: write 30m, 12h, 7d or 2w")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
+    """Images of what was rejected or sent to review, newest first; the store is read alone.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the store: its images, and its database where `url` names no other.
+    url : str, optional
+        SQLAlchemy URL of the database.
+    since : timedelta
+        How far back from now.
+
+    Raises
+    ------
+    SettingsError
+        There is no store, or it keeps no such image.
+    EvidenceError
+        It cannot be read.
+    """
+    from edgead.line.evidence.folder import ImageFolder
+    from edgead.line.evidence.records import Records, opened_store
+
+    places, after = [], datetime.now(timezone.utc) - since
+    with opened_store(folder, url) as access:
+        for record, place in _newest(Records(access)):
+            if datetime.fromisoformat(record["judged_at"]) < after:
+                break
+            if record["decision"] != "ok" and place is not None:
+                places.append(place)
+    found = list(filter(None, map(ImageFolder(folder / "pictures").frame, places)))
+    if not found:
+        raise SettingsError(
+            f"{folder} keeps no image of a reject or review of that time: see `evidence` in the section `store` of the "
+            "site file, or go further back"
+        )
+    return found
+
+
 def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipeline: str | None) -> Marked:
     """Find the images of marked parts.
 
@@ -71,7 +119,7 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
     EvidenceError
         It cannot be read.
     """
-    from edgead.line.evidence.folder import ImageFolder
+    from edgead.line.evidence.folder import FRAMES, ImageFolder
     from edgead.line.evidence.records import Records, opened_store
 
     found: dict[Opinion, list[Path]] = {"good": [], "bad": []}
@@ -81,30 +129,25 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
     images = ImageFolder(folder / "pictures")
     with opened_store(folder, url) as access:
         for opinion in found:
-            for record, place in _marked(Records(access), opinion, pipeline, after):
+            for record, place in _newest(Records(access), mark=opinion, pipeline=pipeline):
+                if after is not None and datetime.fromisoformat(record["judged_at"]) < after:
+                    continue
                 pipelines.add(record["pipeline"])
-                paths = [path for name in _NAMES if place and (path := images.path(place, name))]
-                found[opinion] += paths[:1]
-                missing += not paths
-                lossy += bool(paths) and paths[0].name == _NAMES[-1]
+                path = images.frame(place) if place else None
+                if path is None:
+                    missing += 1
+                else:
+                    found[opinion].append(path)
+                    lossy += path.name == FRAMES[-1]
     if len(pipelines) > 1:
         named = ", ".join(sorted(pipelines))
         raise SettingsError(f"parts of {named} are marked: say with --pipeline for which of them the model judges")
     return Marked(found["good"], found["bad"], lossy, missing)
 
 
-def twins(paths: list[Path]) -> list[Path]:
-    """Other images of the same frames: what is learnt from one is known of the other."""
-    others = (path.with_name(name) for path in paths if path.name in _NAMES for name in _NAMES if name != path.name)
-    return [path for path in others if path.is_file()]
-
-
-def _marked(
-    records: Records, opinion: Opinion, pipeline: str | None, after: datetime | None
-) -> Iterator[tuple[dict[str, Any], str | None]]:
+def _newest(records: Records, **wanted: Any) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """All records that are wanted, with the places of their images, page by page."""
     before: str | None = None
-    while page := records.newest(mark=opinion, pipeline=pipeline, before_id=before, limit=_PAGE):
-        for record, place in page:
-            if after is None or datetime.fromisoformat(record["judged_at"]) >= after:
-                yield record, place
+    while page := records.newest(before_id=before, limit=_PAGE, **wanted):
+        yield from page
         before = page[-1][0]["id"]
