@@ -45,11 +45,11 @@ MAX_NAMED = 5  # tests that failed
 TOOLKIT = "/usr/local/cuda/bin"
 # Of tests of what a machine with a card lacks, or has another library for.
 CHOSEN = "not missing and not without and not PyCuda"
-KERNEL_TESTS = (
-    "test_cuda.py test_cuda_measure.py test_cuda_order.py test_cuda_products.py test_cuda_resize.py "
-    "test_cuda_scores.py test_kernels_nearest.py test_kernels_grouped.py test_kernels_maps.py test_device.py "
-    "test_device_scoring.py test_engine_runtime.py"
-).split()
+_CUDA = "cuda cuda_measure cuda_order cuda_products cuda_resize cuda_scores"
+KERNEL_TESTS = [
+    f"tests/base/test_{name}.py" for name in f"{_CUDA} kernels_nearest kernels_grouped kernels_maps".split()
+]
+KERNEL_TESTS += [f"tests/model/test_{name}.py" for name in ("device", "device_scoring", "engine_runtime")]
 _COMPUTE_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 _MULTIPROCESSORS = 16
 
@@ -181,13 +181,13 @@ def plan(python: Path, card: Card, models: Path, frames: int = FRAMES) -> Iterat
     yield Step("CUDA kernels", build, 290, {"EDGEAD_CUDA": "1", "CUDAARCHS": os.environ.get("CUDAARCHS", "native")})
     yield Step("versions", [str(python), "-c", _VERSIONS], 40, read=json.loads)
     yield Step("doctor", [*edgead, "doctor", "--no-cameras", "--json"], 60, read=read_doctor)
-    tests = [f"tests/{name}" for name in KERNEL_TESTS]
-    yield Step("tests of the kernels", [*pytest, "-k", CHOSEN, *tests], 420, {"EDGEAD_REQUIRE": "cuda"}, read_tests)
+    tests = [*pytest, "-k", CHOSEN, *KERNEL_TESTS]
+    yield Step("tests of the kernels", tests, 420, {"EDGEAD_REQUIRE": "cuda"}, read_tests)
     required = {"EDGEAD_REQUIRE": "cuda,tensorrt"}
-    yield Step("tests of TensorRT", [*pytest, "tests/test_tensorrt.py"], 150, required, read_tests)
+    yield Step("tests of TensorRT", [*pytest, "tests/model/test_tensorrt.py"], 150, required, read_tests)
     for tool in SANITIZERS:
         command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *pytest]
-        quick = ["-k", "on_device or parts", "tests/test_cuda.py"]
+        quick = ["-k", "on_device or parts", "tests/base/test_cuda.py"]
         yield Step(f"compute-sanitizer {tool}", [*command, *quick], 60, {"EDGEAD_REQUIRE": "cuda"}, read_tests)
     alone = [str(python), "-m", "benchmarks", "gpu_search"]
     yield Step("kernels alone", alone, 60, read=read_searches)

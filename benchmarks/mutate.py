@@ -312,7 +312,7 @@ class Copy:
         import edgead
 
         assert edgead.__file__ == str(self.tree / "edgead/__init__.py"), edgead.__file__
-        files = [f"tests/test_{name}.py" for name in tests.split()]
+        files = [str(next(self.tree.glob(f"tests/*/test_{name}.py"))) for name in tests.split()]
         preloaded = "-Wignore::pytest.PytestAssertRewriteWarning"
         return int(pytest.main(["-xq", "-pno:cacheprovider", "--hypothesis-seed=0", preloaded, *files]))
 
