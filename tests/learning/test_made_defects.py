@@ -17,6 +17,10 @@ from edgead.adapt.memory_bank.made import (
     left_out_separation,
     scar,
 )
+from edgead.adapt.methods import patchcore
+from edgead.adapt.training.from_folder import train_from_folder
+from edgead.adapt.training.good_images import GoodImages
+from edgead.cli.advice import advise
 from edgead.heads.nearest import NearestHead
 from edgead.metrics import auroc
 
@@ -90,3 +94,23 @@ def test_the_error_of_a_separation_is_what_other_images_would_give() -> None:
         found.append((one.auroc, float(one.of_image.std(ddof=1) / np.sqrt(30))))
     aurocs, errors = zip(*found, strict=True)
     assert np.mean(errors) == pytest.approx(np.std(aurocs), rel=0.2)
+
+
+@pytest.mark.parametrize("noise, precision", [(0.0, "int8"), (3.0, "fp32")])
+def test_auto_leaves_int8_out_where_it_sees_fewer_made_defects(line_data, tmp_path, monkeypatch, noise, precision):
+    """The int8 graph gives features with noise of so many of their deviations."""
+    rng, each_raw = np.random.default_rng(6), patchcore.each_raw
+
+    def disturbed(backbone, spec, images):
+        for features in each_raw(backbone, spec, images):
+            amount = noise * features.std(axis=(0, 1)) * (backbone.precision == "int8")
+            yield features + amount * rng.standard_normal(features.shape).astype(np.float32)
+
+    monkeypatch.setattr(patchcore, "each_raw", disturbed)
+    monkeypatch.setattr(patchcore.kernels, "gains_by_int8", lambda: True)
+    settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
+    good = GoodImages(line_data, false_reject_rate=0.1)
+    artifact, _ = train_from_folder(good, tmp_path / "model", settings, precision="auto")
+    assert artifact.manifest.learnt_in == artifact.manifest.precision == precision
+    said = [line for line in advise(artifact, line_data, False) if line.startswith("Frames run in fp32: int8 tells")]
+    assert len(said) == (precision == "fp32")

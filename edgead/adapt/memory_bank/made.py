@@ -8,19 +8,20 @@ compared is how such scores rank, left out fold by fold. No limit is ever made o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgead.adapt.memory_bank.coreset import BankRule
+from edgead.adapt.memory_bank.folds import deal_folds
+from edgead.adapt.memory_bank.learn import LearntBank, Space, learn_bank
 from edgead.heads.nearest import NearestHead, in_metric, without_fold
 from edgead.heads.patches import ImageScorer
 from edgead.kernels import NearestPatches
 
-if TYPE_CHECKING:
-    from edgead.adapt.memory_bank.learn import LearntBank
-
 MOST_SCARRED = 40
+# Of a bank that is learnt from them alone.
+_ROWS = 1000
 # How much of a scar is seen: one of each, dealt to the quarters of an image.
 STRENGTHS = (1.0, 0.5, 0.25, 0.12)
 # Sides and brightness of a scar, the sides in pixels of an input with as many as 448 x 448.
@@ -102,6 +103,27 @@ class Separation:
         """How much larger its AUROC is than another one's of the same images, and the standard error of that."""
         difference = self.of_image - other.of_image
         return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def own_separation(
+    scarred: Scarred, groups: Sequence[int], rule: BankRule, space: Space, head: NearestHead
+) -> Separation:
+    """Score by a small bank, learnt from every third patch of these images: what tells precisions apart in seconds.
+
+    Parameters
+    ----------
+    scarred : Scarred
+        Images of several groups.
+    groups : sequence of int
+        Of each of them.
+    rule : BankRule
+    space : Space
+    head : NearestHead
+    """
+    patches = scarred.good[:, ::3, ::3].reshape(-1, scarred.good.shape[-1]).copy()
+    folds = deal_folds(groups, rule.seed)
+    learnt = learn_bank(patches, groups, folds, replace(rule, most=min(rule.most, _ROWS)), space)
+    return left_out_separation(learnt, head, replace(scarred, images=np.arange(len(groups))), folds)
 
 
 def left_out_separation(
