@@ -26,8 +26,9 @@ from edgead.calibration.conformal import check_support, share_above
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.outliers import others_at_most, stand_apart
 from edgead.calibration.plan import strictest_rate
+from edgead.calibration.rejects import cause_of
 from edgead.calibration.two_sample import same_distribution_p_value
-from edgead.dataset.folders import Progress, common_folder
+from edgead.dataset.folders import Progress, common_folder, name_in
 from edgead.dataset.groups import AUTO, group_images
 from edgead.detector import Detector, Measurement
 from edgead.detector.golden_likeness import unlike_golden
@@ -38,6 +39,8 @@ from edgead.metrics import Rate
 # Below this the scores are said to differ from those of the calibration before.
 DIFFERENT_BELOW = 0.01
 MAX_NAMED = 8
+# From this share on, parts that score apart from those that were learnt are a part of the production.
+MIN_APART = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,14 @@ def recalibrate(
         )
     review = _review_rate(before, rate) if asked.review_rate is None else asked.review_rate
     after = good.calibrate(rate, review, groups=groups, paths=unique)
-    unlike = unlike_golden(detector, looks, share=MAX_REJECTED)
+    doubted = doubts(
+        before, after.reject, scores, good.medians, groups, unlike=unlike_golden(detector, looks, share=MAX_REJECTED)
+    )
+    model, top = detector.artifact.path, common_folder(unique)
+    graph = detector.artifact.graph(detector.graph.precision)
+    cause = cause_of([name_in(top, path) for path in unique], scores, graph, model, groups=groups)
+    if cause is not None and cause.kind == "unlearnt" and cause.share >= MIN_APART:
+        doubted.insert(0, cause.said)
     change = threshold_change(
         detector.graph.precision,
         before,
@@ -215,7 +225,7 @@ def recalibrate(
         )
         if before.scores
         else None,
-        doubts=doubts(before, after.reject, scores, good.medians, groups, unlike=unlike),
+        doubts=doubted,
     )
     golden = [detector.artifact.path / one.image for one in detector.graph.golden]
     rejected = Rate.of_groups([score > before.reject for score in scores], groups)

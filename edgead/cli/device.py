@@ -59,10 +59,8 @@ def evaluate_command(
     print_report(report, json, lambda: evaluation_table(report))
     _warn(report)
     if not json:
-        if rejects is not None and rejects.refuted:
-            # Thresholds of images that do not fit the model would be blind.
-            to_do = "" if evaluation.unlike else " Calibrate on good parts of this production."
-            print(f"The limit is {rejects.comparison}: more than chance.{to_do}")
+        if rejects is not None and evaluation.advice:
+            print(f"The limit is {rejects.comparison}: more than chance. {evaluation.advice}")
         page = edgead_command("report", model, data, "-o", "report.html")
         print(*next_steps((page, "shows the mistakes, and what other limits do")), sep="\n")
 

@@ -66,9 +66,12 @@ def predict_images(
         `push_mm`, `other_format`, and `heat_map` when one was written; of an image that cannot be judged, `image` and
         `problem`.
     warnings : list of str
-        Of images that do not look as those that the model knows, and of those that it has learnt.
+        Of nearly all being rejected, of images that do not look as those that the model knows, and of those that it
+        has learnt.
     """
     from edgead.artifact.training_hashes import find_learnt, learnt_warnings
+    from edgead.calibration.blind import MAX_REJECTED
+    from edgead.calibration.rejects import cause_of
     from edgead.detector.golden_likeness import unlike_golden
     from edgead.detector.in_order import FileJudge
 
@@ -86,9 +89,14 @@ def predict_images(
             rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ") + video})
         if progress:
             progress(number + 1, len(paths))
-    judged = [Path(row["image"]) for row in rows if "problem" not in row]
-    learnt = learnt_warnings(find_learnt(detector.artifact, judged), len(judged))
-    return rows, [*_of_the_order(detector.manifest.head, rows), *unlike_golden(detector, looks), *learnt]
+    judged = [row for row in rows if "problem" not in row]
+    scores = [row["image_score"] for row in judged]
+    cause = cause_of([], scores, detector.graph, detector.artifact.path, known_good=False)
+    learnt = learnt_warnings(find_learnt(detector.artifact, [Path(row["image"]) for row in judged]), len(judged))
+    # Where nearly all are rejected, that a few look otherwise is not why.
+    unlike = unlike_golden(detector, looks, share=MAX_REJECTED if cause else 0.0)
+    whole = [] if cause is None else [cause.said]
+    return rows, [*_of_the_order(detector.manifest.head, rows), *whole, *unlike, *learnt]
 
 
 def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:

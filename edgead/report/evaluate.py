@@ -13,6 +13,7 @@ import numpy as np
 from edgead import metrics
 from edgead.artifact.manifest import VolumeCalibration
 from edgead.artifact.training_hashes import find_learnt, learnt_warnings
+from edgead.calibration.rejects import cause_of
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, common_folder, name_in, resize_map
 from edgead.dataset.groups import Groups
 from edgead.dataset.volumes import VolumeVerdict, judge_volumes
@@ -46,7 +47,8 @@ class Evaluation:
 
     `empty_masks` are defective images whose masks mark nothing: they count as defects all the same. `of_volumes` has
     the thresholds of whole volumes. `learnt` are images that the detector has learnt from: figures with them flatter.
-    `looks` are of the images, by name; `unlike` says in what some differ from those that the detector knows.
+    `looks` are of the images, by name; `unlike` says in what some differ from those that the detector knows. `advice`
+    is why more good parts are rejected than chance allows, and what helps; see `edgead.calibration.rejects`.
     """
 
     outcomes: Sequence[Outcome]
@@ -57,6 +59,7 @@ class Evaluation:
     learnt: Sequence[Path] = ()
     looks: Mapping[str, Look] = field(default_factory=dict)
     unlike: Sequence[str] = ()
+    advice: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Metrics as plain JSON types.
@@ -77,6 +80,7 @@ class Evaluation:
             "empty_masks": [str(path) for path in self.empty_masks],
             "learnt_images": [str(path) for path in self.learnt],
             "warnings": self.warnings(),
+            "advice": self.advice,
             "defects_with_masks": sum(one.image.is_defective for one in self.masked()),
             "image_AUROC": metrics.auroc(labels, scores),
             "image_AP": metrics.average_precision(labels, scores),
@@ -92,9 +96,19 @@ class Evaluation:
         }
 
     def compared_with(self, detector: Detector) -> Evaluation:
-        """The same with those of its images that the model has learnt from, and those that are unlike its own."""
-        learnt = find_learnt(detector.artifact, [outcome.image.path for outcome in self.outcomes])
-        return replace(self, learnt=learnt, unlike=unlike_golden(detector, self.looks))
+        """The same with those of its images that the model has learnt, that are unlike its own, and why it rejects."""
+        images = [outcome.image.path for outcome in self.outcomes]
+        learnt, unlike = find_learnt(detector.artifact, images), unlike_golden(detector, self.looks)
+        good, top = self._of(GOOD), common_folder(images)
+        cause = cause_of(
+            [name_in(top, one.image.path) for one in good],
+            [one.image_score for one in good],
+            detector.graph,
+            detector.artifact.path,
+            groups=self.groups.of(one.image.path for one in good) if self.groups else None,
+            unlike=bool(unlike),
+        )
+        return replace(self, learnt=learnt, unlike=unlike, advice="" if cause is None else cause.said)
 
     def warnings(self) -> list[str]:
         """What makes its figures say less than they seem to, sentence by sentence."""

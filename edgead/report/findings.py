@@ -44,6 +44,8 @@ class Findings:
         False-positive rates of pixels and mean overlap of the defects' regions; None without masks.
     same_scores_p_value : float
         Of the test's good parts having the distribution of the calibration's scores.
+    compared : (int, int)
+        How many scores of the calibration, and how many of the test, that is of: one of each group.
     moved : float
         By which the median of the good parts' scores differs from the calibration's, in interquartile ranges.
     latency : dict of Latency
@@ -59,6 +61,7 @@ class Findings:
     types: list[TypeCount]
     guarantees: list[Guarantee]
     same_scores_p_value: float
+    compared: tuple[int, int]
     moved: float
     latency: dict[str, Latency]
     totals_ms: np.ndarray
@@ -128,6 +131,7 @@ def examine(
     good_scores = [one.image_score for one in good]
     good_groups = groups.of(one.image.path for one in good) if groups else None
     metrics = evaluation.to_dict()
+    calibrated, tested = one_of_each(calibration.scores, calibration.groups), one_of_each(good_scores, good_groups)
     scale = float(score_scale(0.0, calibration.scores))
     return Findings(
         manifest=detector.manifest,
@@ -138,9 +142,8 @@ def examine(
         pro_curve=evaluation.pixels().pro_curve() if metrics["AUPRO"] is not None else None,
         types=[_count(evaluation, kind) for kind in (GOOD, *evaluation.kinds())],
         guarantees=examine_guarantees(calibration, evaluation),
-        same_scores_p_value=same_distribution_p_value(
-            one_of_each(calibration.scores, calibration.groups), one_of_each(good_scores, good_groups)
-        ),
+        same_scores_p_value=same_distribution_p_value(calibrated, tested),
+        compared=(len(calibrated), len(tested)),
         moved=float(np.median(good_scores) - np.median(calibration.scores)) / scale,
         latency=timed.recorder.summary(),
         totals_ms=np.array(timed.totals_ms),

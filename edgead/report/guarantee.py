@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edgead.artifact.manifest import PROVEN, Calibration
 from edgead.calibration.group_conformal import have_several
+from edgead.calibration.rejects import beta_binomial_tail
 from edgead.metrics import Rate
 
 
@@ -87,16 +88,3 @@ def percent(rate: float, digits: int = 3) -> str:
     """Write a share for people, all digits before the point among them."""
     value = 100 * rate
     return f"{value:.0f} %" if value >= 10 ** (digits - 1) else f"{value:.{digits}g} %"
-
-
-def beta_binomial_tail(count: int, total: int, a: int, b: int) -> float:
-    """Probability of `count` or more successes in `total`, whose rate is drawn from a beta distribution."""
-
-    def log_choose(n: int, k: int) -> float:
-        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
-    def log_beta(p: float, q: float) -> float:
-        return math.lgamma(p) + math.lgamma(q) - math.lgamma(p + q)
-
-    terms = (log_choose(total, k) + log_beta(k + a, total - k + b) - log_beta(a, b) for k in range(count, total + 1))
-    return min(1.0, math.fsum(math.exp(term) for term in terms))

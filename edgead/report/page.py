@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime, timezone
 from operator import attrgetter
@@ -32,6 +33,10 @@ _WIDE = 30
 SCALE = "score: 0 a typical good part, 100 the limit"
 _CASES, _NEAREST = 8, 4  # of each kind, mistakes or none; the page stays below 2 MB
 _LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
+# P-values below which scores differ, and may differ.
+_DIFFERS, _MAY_DIFFER = 0.01, 0.1
+# Of 100 shifts of so many interquartile ranges, times the root of 1 / n + 1 / m, the test finds 85 (normal scores).
+_VISIBLE = 3.0
 # Polygons and images, not to be read.
 _DRAWN = {"ignored", "alignment"}
 
@@ -188,7 +193,8 @@ def _in_force(found: Findings) -> str:
     limits = found.calibration
     limit = score_text(limits.reject, limits.typical, limits.reject)
     rejects = found.guarantees[0]
-    return f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is {rejects.comparison}."
+    said = f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is {rejects.comparison}."
+    return " ".join([said, found.evaluation.advice]).rstrip()
 
 
 def _scores(found: Findings) -> dict[str, Any]:
@@ -287,14 +293,20 @@ def _cases(detector: Detector, mistakes: list[Outcome], nearest: list[Outcome]) 
 
 
 def _drift(found: Findings) -> dict[str, Any]:
-    p_value = found.same_scores_p_value
+    p_value, advice = found.same_scores_p_value, found.evaluation.advice
     way = "higher" if found.moved > 0 else "lower"
-    said = (
-        f"The scores differ (p = {p_value:.3g}): their median is {abs(found.moved):.2f} interquartile ranges {way}. "
-        "Calibrate on good parts of this production before the thresholds are relied on."
-        if p_value < 0.01
-        else f"No difference was found (p = {p_value:.3g})."
-    )
+    median = f"(p = {p_value:.3g}): their median is {abs(found.moved):.2f} interquartile ranges {way}."
+    if p_value < _DIFFERS or advice:
+        said = f"The scores differ {median} {advice}".rstrip()
+    elif p_value < _MAY_DIFFER:
+        said = f"The scores may differ {median} More good parts would tell."
+    else:
+        calibrated, tested = found.compared
+        visible = _VISIBLE * math.sqrt(1 / calibrated + 1 / tested)
+        said = (
+            f"Too few to tell (p = {p_value:.3g}): {tested} parts beside {calibrated} of the calibration show a shift "
+            f"of {visible:.2g} interquartile ranges, and seldom a smaller one."
+        )
     return {"chart": drift_curves(found), "said": said}
 
 

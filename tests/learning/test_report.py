@@ -18,6 +18,7 @@ from playwright.sync_api import expect
 from typer.testing import CliRunner
 
 from edgead.calibration.conformal import calibrate
+from edgead.calibration.rejects import beta_binomial_tail
 from edgead.cli.app import app
 from edgead.dataset.folders import find_test_images
 from edgead.detector import Detector
@@ -25,7 +26,7 @@ from edgead.html.charts import Axis, Chart
 from edgead.metrics import Pixels, aupro
 from edgead.metrics.rates import clopper_pearson
 from edgead.report import examine, report_page
-from edgead.report.guarantee import beta_binomial_tail, examine_guarantee
+from edgead.report.guarantee import examine_guarantee
 from edgead.report.limit_choice import between, examine_limits
 
 
