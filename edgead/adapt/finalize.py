@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +15,6 @@ from edgead.artifact.camera_view import ViewMeter
 from edgead.artifact.folder import Artifact, write_manifest
 from edgead.artifact.manifest import Calibration, CalibrationMethod, CameraView, Golden, Manifest
 from edgead.calibration.conformal import calibrate, images_needed
-from edgead.calibration.operating_point import Costs, cheapest_rate
 from edgead.calibration.volumes import calibrate_volumes
 from edgead.dataset.folders import Progress
 from edgead.dataset.volumes import volume_scores
@@ -35,8 +34,7 @@ class CalibrationPlan:
     with `scores` from cross-validation. `groups` has the group of each; it is empty where each is its own. At most
     `most_defective` of them are defective, where nobody has labelled them. Without a `false_reject_rate` there are no
     thresholds yet, and the images are golden parts, which were learnt, or what a detector that learns from nothing will
-    see. With `costs` the rates are those at which a part costs least, by images of known `defects`; they are never
-    learnt. Where the images have `names`, the manifest names those with the highest scores.
+    see. Where the images have `names`, the manifest names those with the highest scores.
     """
 
     images: Sequence[Path]
@@ -46,8 +44,6 @@ class CalibrationPlan:
     groups: Sequence[int] = ()
     most_defective: float = 0.0
     folds: Sequence[int] = ()
-    defects: Sequence[Path] = ()
-    costs: Costs | None = None
     names: Sequence[str] = ()
 
 
@@ -121,15 +117,13 @@ def complete_artifact(
         good = plan.scores or measure_good(detector, plan.images, progress, folds=plan.folds)
         golden = _write_golden(detector, plan.images, good, draft)
         views = measure_views(detector, plan.images, [draft / one.image for one in golden], plan.groups)
-        defects = [detector.measure(detector.read_image(path)).image_score for path in plan.defects]
-    rates = plan.false_reject_rate, plan.review_rate
-    if plan.costs is not None:
-        cheapest = cheapest_rate(good.scores, plan.groups, defects, plan.costs)
-        rates = cheapest.rate, None
-        facts = {"rate": cheapest.rate, "cost": cheapest.cost, "low": cheapest.low, "high": cheapest.high}
-        training = {**manifest.training, "costs": {**asdict(plan.costs), "defects": len(defects), **facts}}
-        manifest = manifest.model_copy(update={"training": training})
-    calibration = good.calibrate(*rates, groups=plan.groups, most_defective=plan.most_defective, paths=plan.images)
+    calibration = good.calibrate(
+        plan.false_reject_rate,
+        plan.review_rate,
+        groups=plan.groups,
+        most_defective=plan.most_defective,
+        paths=plan.images,
+    )
     if plan.names:
         training = with_highest(manifest.training, plan.names, good.scores, calibration)
         manifest = manifest.model_copy(update={"training": training})

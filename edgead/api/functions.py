@@ -149,8 +149,7 @@ def train(
     for problem in skipped:
         logger.warning("left out: %s", problem)
     training = artifact.manifest.training
-    asked = images.false_reject_rate is not None or images.costs is not None
-    few = [] if asked else _few_images(artifact)
+    few = [] if images.false_reject_rate is not None else _few_images(artifact)
     for warning in [*few, *training.get("odd_images", ()), *([training["shrunk"]] if "shrunk" in training else ())]:
         logger.warning("%s", warning)
     return Model(artifact)

@@ -11,7 +11,6 @@ from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
     from edgead.artifact.inputs import Colour
-    from edgead.calibration.operating_point import Costs
 
 
 class TrainOptions(TypedDict, total=False):
@@ -25,8 +24,8 @@ class TrainOptions(TypedDict, total=False):
         Where they are looked at: x, y, width and height; places that never count; a golden image; tiles.
     false_reject_rate, review_rate, guarantee, folds, group : float, float, {"cross", "split"}, int, str
         What the thresholds shall guarantee, and which images belong together.
-    defects, costs : sequence of Path, Costs
-        Known defects, and the costs of mistakes.
+    defects : sequence of Path
+        Known defects.
     skip_bad : bool
         Leave out images that cannot be read.
     input, mm_per_count, mm_per_pixel : str, float, float
@@ -51,7 +50,6 @@ class TrainOptions(TypedDict, total=False):
     folds: int
     group: str
     defects: Sequence[Path]
-    costs: Costs | None
     skip_bad: bool
     input: Colour
     mm_per_count: float | None

@@ -46,13 +46,6 @@ def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
     with Detector(artifact, runtime="onnxruntime") as detector:
         found = [detector.measure(detector.read_image(path)).image_score for path in defects]
     stdout.print(points_table(calibration, found))
-    if costs := artifact.manifest.training.get("costs"):
-        stdout.print(
-            f"Cheapest: reject {100 * costs['rate']:.3g} %, which costs {costs['cost']:.3g} a part. With other images "
-            f"like these it would have been {100 * costs['low']:.3g} to {100 * costs['high']:.3g} % (90 %): "
-            f"{costs['defects']} defects and {len(calibration.scores)} good images are what it rests on.",
-            soft_wrap=True,
-        )
 
 
 def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Table:

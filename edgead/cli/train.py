@@ -29,12 +29,10 @@ from edgead.cli.app import (
 )
 from edgead.cli.choices import Detector, Device, DeviceName, InputName, TeacherSize, TrainedPrecision
 from edgead.cli.console import LOOK, facts_table, stage_bars, stderr, training_facts
-from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
     from edgead.adapt.training.good_images import GoodImages
     from edgead.artifact.inputs import Colour
-    from edgead.calibration.operating_point import Costs
 
 LogTo = Annotated[
     list[str] | None,
@@ -103,14 +101,6 @@ def train(
             "finds."
         ),
     ] = None,
-    cost_escape: Annotated[
-        float | None,
-        typer.Option(
-            help="Cost of a defect that passes; with --cost-reject and --defect-rate, edgead takes the cheapest limit."
-        ),
-    ] = None,
-    cost_reject: Annotated[float | None, typer.Option(help="Cost of a good part that is rejected.")] = None,
-    defect_rate: Annotated[float | None, typer.Option(help="Share of all parts on the line that is defective.")] = None,
     group: Group = "auto",
     precision: Annotated[
         TrainedPrecision,
@@ -188,7 +178,7 @@ def train(
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
     good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count)
     good = replace(good, mm_per_pixel=mm_per_pixel)
-    good = replace(good, defects=find_images(defects or []), costs=_costs(cost_escape, cost_reject, defect_rate))
+    good = replace(good, defects=find_images(defects or []))
     replaced = (output / MANIFEST).is_file()
     advice: list[str] = []
     planned = [*[TIME] * (preset == AUTO), *planned_stages(detector, precision), *[LOOK] * (not json)]
@@ -220,16 +210,6 @@ def train(
     if not json:
         print_points(artifact, good.defects)
         print(*advice, sep="\n")
-
-
-def _costs(escape: float | None, reject: float | None, defective: float | None) -> Costs | None:
-    if escape is None and reject is None and defective is None:
-        return None
-    if escape is None or reject is None or defective is None:
-        raise SettingsError("--cost-escape, --cost-reject and --defect-rate are for each other: give all three")
-    from edgead.calibration.operating_point import Costs
-
-    return Costs(escape, reject, defective)
 
 
 def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> None:

@@ -243,8 +243,6 @@ def train_from_folder(
         split.review_rate,
         groups=split.groups.of(calibration),
         folds=[fold_of[path] for path in calibration if fold_of],
-        defects=good.defects,
-        costs=good.costs,
         names=[os.path.relpath(path, folder) for path in calibration],
     )
     if split.crosses and not model.leaves_out:

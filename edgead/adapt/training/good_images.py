@@ -22,7 +22,6 @@ from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import read_in_colour
 from edgead.artifact.tiling import Tiling
 from edgead.calibration.conformal import CalibrationError, check_rate
-from edgead.calibration.operating_point import Costs
 from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import find_good_images, rule_of, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
@@ -248,8 +247,6 @@ class GoodImages:
 
     defects : sequence of Path
         Images of known defects, which are never learnt: they show what a limit finds.
-    costs : Costs, optional
-        Take the limit at which a part costs least, by the defects, instead of a rate.
     input : {"rgb", "grey16", "relief", "rgb_relief"}
         What the images are: 8-bit images, grey values of 16 bits or floats, heights, or colours with heights.
     mm_per_count : float, optional
@@ -281,7 +278,6 @@ class GoodImages:
     tiles: AskedTiles | str | int | None = None
     guarantee: str | None = None
     defects: Sequence[Path] = ()
-    costs: Costs | None = None
     input: Colour = "rgb"
     mm_per_count: float | None = None
     mm_per_pixel: float | None = None
@@ -292,10 +288,6 @@ class GoodImages:
         for rate, what in ((self.false_reject_rate, "false-reject rate"), (self.review_rate, "review rate")):
             if rate is not None:
                 check_rate(rate, what)
-        if self.costs is not None and not self.defects:
-            raise SettingsError("costs need known defects: name some with --defects")
-        if self.costs is not None and (self.false_reject_rate is not None or self.review_rate is not None):
-            raise SettingsError("give either costs, which choose the limit, or --false-reject-rate and --review-rate")
         if self.guarantee not in (None, "cross", "split"):
             raise SettingsError(f"guarantee {self.guarantee!r}: choose cross or split")
         if self.guarantee == "split" and self.folds:
