@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
 def measure(data: PanelSet) -> str:
     """Train on a set several times; gives its row."""
     good = GoodImages(data.folder, group=data.group)
-    settings, _ = preset_settings(good, PatchCore.name, "default", None, lambda *_: None, {})
+    settings, _ = preset_settings(good, PatchCore.name, "default")
     paths, found = good.find(), []
     for draw in range(DRAWS):
         method = good.build(PatchCore, {**settings, "seed": draw}, None)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.panel_sets import PanelSet, add_panel_arguments, find_sets
-from edgead.dataset.folders import LabelledImage, find_good_images, find_test_images, no_progress
+from edgead.dataset.folders import LabelledImage, find_good_images, find_test_images
 
 GOOD, DEFECTS, LOOKED_AT = 60, 5, 5
 _MARK = "zz_"
@@ -45,7 +45,7 @@ def measure(data: PanelSet, draw: int, count: int) -> str:
         folder = Path(work) / "good"
         mix(folder, find_good_images(data.folder), find_test_images(data.folder), f"{data.name}{draw}", count)
         good = GoodImages(folder)
-        settings, _ = preset_settings(good, "patchcore", "fast", None, no_progress, {})
+        settings, _ = preset_settings(good, "patchcore", "fast")
         artifact, _ = train_from_folder(good, Path(work) / "model", settings, precision="fp32")
         training = artifact.manifest.training
         images = len(list(folder.iterdir()))

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import edgead
-from edgead.synthetic.heights import MM_PER_COUNT, write_plates
+from benchmarks.plates import MM_PER_COUNT, write_plates
 
 NOTHING = 1e-6  # a kind of its own, whose AUROC must be chance
 DENTS_MM = (NOTHING, 0.01, 0.02, 0.03, 0.05)

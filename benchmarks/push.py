@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 import edgead
+from benchmarks.plates import MM_PER_COUNT, render_plate, write_plates
 from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay
 from edgead.images.sheet import contact_sheet
 from edgead.metrics import auroc
-from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates
 
 NO_DENT_MM = 1e-6  # a kind of its own, whose AUROC must be chance
 DEPTHS_MM = (NO_DENT_MM, 0.05, 0.1, 0.2, 0.3, 0.6, 1.0, -0.1, -0.3, -1.0)

@@ -3,7 +3,7 @@
     python -m benchmarks relief -o WORK
     python -m benchmarks relief -o WORK --sheet docs/relief.jpg
 
-Plates are rendered (`edgead.synthetic.heights`). A model of heights, one of 8-bit images and one of both learn the same
+Plates are rendered (`benchmarks.plates`). A model of heights, one of 8-bit images and one of both learn the same
 good plates and judge the same dents, which have no colour, and stains, which have no height. Then how far a tilt of the
 plate changes scores, how much of that is the rounding to counts, and how far holes raise good ones.
 """
@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 import edgead
+from benchmarks.plates import MM_PER_COUNT, SIZE, Plate, render_plate, write_plates
 from edgead.images.files import write_image
 from edgead.images.overlay import draw_overlay
 from edgead.images.pairs import joined
 from edgead.images.sheet import contact_sheet
-from edgead.synthetic.heights import MM_PER_COUNT, SIZE, Plate, render_plate, write_plates
 
 NOTHING = 1e-6  # a kind of its own, whose AUROC must be chance
 DENTS_MM = (NOTHING, 0.05, 0.1, 0.3, 0.6, 1.0)

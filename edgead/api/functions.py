@@ -44,7 +44,6 @@ def train(
     settings: Mapping[str, Any] | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     weights: PathLike | None = None,
-    latency_ms: float | None = None,
     precision: Literal["auto", "fp32", "int8"] = "auto",
     colour: Colour | None = None,
     progress: StageProgress | bool = True,
@@ -75,8 +74,6 @@ def train(
         Where to train.
     weights : path, optional
         Weights of the backbone instead of the packaged ones; of detectors from words, a whole CLIP.
-    latency_ms : float, optional
-        With the preset "auto": budget of a frame on this machine.
     precision : {"auto", "fp32", "int8"}
         Of the graph: "auto" is int8 where this CPU gains by it. patchcore learns in it; other detectors are converted,
         where that moves scores of good images by at most 1 % on average.
@@ -135,7 +132,7 @@ def train(
                 raise
             raise SettingsError(f"{error.name} is missing: {detector} needs `{install_command('train')}`") from error
         with training_log([os.fspath(one) for one in logs], report) as log:
-            of_preset, _ = preset_settings(images, detector, preset, latency_ms, log, chosen)
+            of_preset, _ = preset_settings(images, detector, preset, chosen)
             artifact, skipped = train_from_folder(
                 images,
                 destination,

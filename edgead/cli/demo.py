@@ -345,7 +345,7 @@ def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[
 def _train(data: Path, model: Path, preset: str, rate: float | None, progress: StageProgress) -> None:
     """Train as `edgead train` does: in the proportions of the images."""
     good = GoodImages(data, false_reject_rate=rate)
-    settings, _ = preset_settings(good, "patchcore", preset, None, progress)
+    settings, _ = preset_settings(good, "patchcore", preset)
     train_from_folder(good, model, settings, precision=AUTO, progress=progress)
 
 

@@ -12,7 +12,7 @@ from edgead.errors import SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
-_AUTO_PURPOSE = "the most accurate of a short list that keeps within --latency-ms on this machine"
+_AUTO_PURPOSE = "default, or fast where a frame of default would take over 100 ms on this machine"
 
 
 @app.command()

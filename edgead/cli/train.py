@@ -51,12 +51,6 @@ def train(
     preset: Annotated[
         str, typer.Option(help="Settings of the method: default, auto, or one that `edgead presets` lists.")
     ] = "default",
-    latency_ms: Annotated[
-        float | None,
-        typer.Option(
-            help="With --preset auto: time budget for a frame on this machine, in milliseconds; by default 15."
-        ),
-    ] = None,
     normal_dir: NormalDir = None,
     backbone: Annotated[str | None, typer.Option(help="Backbone, instead of the preset's.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layers of the backbone, such as stride16,stride32.")] = None,
@@ -166,7 +160,6 @@ def train(
     from edgead.cli.advice import advise, print_points, training_table
 
     with stage_bars(["load the program"]):  # torch takes seconds
-        from edgead.adapt.training.auto import TIME
         from edgead.adapt.training.from_folder import planned_stages, train_from_folder
         from edgead.adapt.training.good_images import GoodImages
         from edgead.adapt.training.log import training_log
@@ -181,9 +174,9 @@ def train(
     good = replace(good, defects=find_images(defects or []))
     replaced = (output / MANIFEST).is_file()
     advice: list[str] = []
-    planned = [*[TIME] * (preset == AUTO), *planned_stages(detector, precision), *[LOOK] * (not json)]
+    planned = [*planned_stages(detector, precision), *[LOOK] * (not json)]
     with stage_bars(planned) as bars, training_log(log_to or (), bars) as progress:
-        of_preset, account = preset_settings(good, detector, preset, latency_ms, progress, chosen)
+        of_preset, account = preset_settings(good, detector, preset, chosen)
         settings = {**of_preset, **chosen}
         _report_cost(good, detector, settings)
         artifact, problems = train_from_folder(

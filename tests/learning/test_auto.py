@@ -1,4 +1,4 @@
-"""What `edgead train` finds out by itself: proportions, and a setting that fits a latency."""
+"""What `edgead train` finds out by itself: proportions, and the preset that suits a machine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="training needs the workstation's packages")
-
-from edgead.adapt.training import auto  # noqa: E402
-from edgead.adapt.training.auto import LADDER, choose_settings  # noqa: E402
-from edgead.adapt.training.good_images import Proportions, find_proportions, input_size, keep_proportions
-from edgead.errors import SettingsError  # noqa: E402
+from edgead.adapt.training import auto
+from edgead.adapt.training.good_images import GoodImages, Proportions, find_proportions, input_size, keep_proportions
+from edgead.adapt.training.preset import preset_settings
+from edgead.errors import SettingsError
 
 
 def write(folder, sizes):
@@ -61,24 +59,14 @@ def test_a_rectangle_that_was_asked_for_stays():
     assert keep_proportions({"image_size": [320, 320], "window": 3}, tall) == {"image_size": [640, 160], "window": 3}
 
 
-def test_the_most_accurate_setting_within_the_latency_is_taken(tmp_path, monkeypatch):
-    paths = write(tmp_path, [(100, 200)] * 2)
-    asked = []
-
-    def frame_ms(settings):
-        asked.append((settings["backbone"], tuple(settings["image_size"])))
-        return 40.0 - 5 * len(asked)
-
-    monkeypatch.setattr(auto, "frame_ms", frame_ms)
-    choice = choose_settings(paths, 30.0)
-    assert choice.settings == {"backbone": LADDER[1][0], "image_size": input_size(LADDER[1][1], 0.5)}
-    assert choice.frame_ms == 30.0 and "30.0 ms" in choice.account
-    asked.clear()
-    with pytest.raises(SettingsError, match=r"nothing keeps within 3 ms.*takes about 10.0 ms"):
-        choose_settings(paths, 3.0)
-    assert len(asked) == len(LADDER)
-    with pytest.raises(SettingsError, match="above 0"):
-        choose_settings(paths, 0.0)
+def test_auto_is_default_or_fast_by_the_time_of_a_frame(tmp_path, monkeypatch):
+    write(tmp_path, [(100, 200)] * 4)
+    good = GoodImages(tmp_path, group="none")
+    for frame_ms, preset in ((auto.SUITED_MS, "default"), (auto.SUITED_MS + 1, "fast")):
+        monkeypatch.setattr(auto, "frame_ms", lambda settings, took=frame_ms: took)
+        assert preset_settings(good, "patchcore", "auto") == preset_settings(good, "patchcore", preset)
+    with pytest.raises(SettingsError, match="presets of its own"):
+        preset_settings(good, "simplenet", "auto")
 
 
 @pytest.mark.slow

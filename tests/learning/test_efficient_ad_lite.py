@@ -229,16 +229,14 @@ def test_the_default_keeps_the_proportions_of_the_images(tmp_path):
     for number in range(3):
         write_image(tmp_path / f"{number}.png", np.zeros((60, 120, 3), np.uint8))
     good = GoodImages(tmp_path)
-    settings, account = preset_settings(good, "efficient_ad", "default", None, lambda *done: None)
+    settings, account = preset_settings(good, "efficient_ad", "default")
     height, width = settings["image_size"]
     assert width == pytest.approx(2 * height, rel=0.1) and "as the images" in account
     LiteConfig(**settings)
-    assert preset_settings(good, "efficient_ad", "paper", None, lambda *done: None) == ({}, "")
+    assert preset_settings(good, "efficient_ad", "paper") == ({}, "")
     # Another network has no use for that input.
     small = {"model_size": "small"}
-    assert preset_settings(good, "efficient_ad", "default", None, lambda *done: None, small)[0] == {
-        "model_size": "lite"
-    }
+    assert preset_settings(good, "efficient_ad", "default", small)[0] == {"model_size": "lite"}
 
 
 @pytest.mark.slow

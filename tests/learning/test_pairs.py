@@ -14,6 +14,7 @@ from daemons import make_site, started
 from patience import wait_until
 from test_evidence import open_store
 
+from benchmarks.plates import MM_PER_COUNT, render_plate, write_plates
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Preprocessing, Relief
 from edgead.artifact.preprocess import as_frame, holes_of, preprocess, read_in_colour, visible_image
@@ -29,7 +30,6 @@ from edgead.images.pairs import colours_in, files_of, heights_in, joined, judged
 from edgead.sources import open_source
 from edgead.sources.contract import FrameCounter
 from edgead.stream import run
-from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates
 from edgead.synthetic.rejects import find_rejects
 from edgead.types import COLOUR, VALUES
 

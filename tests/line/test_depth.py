@@ -13,6 +13,7 @@ from daemons import make_site, started
 from patience import wait_until
 from test_evidence import open_store
 
+from benchmarks.plates import MM_PER_COUNT, render_plate, write_plates
 from edgead.artifact.folder import Artifact
 from edgead.artifact.inputs import Preprocessing, Range, Relief
 from edgead.artifact.preprocess import as_frame, holes_of, preprocess, read_frame, surface_in, visible_image
@@ -30,7 +31,6 @@ from edgead.line.drift import DriftSection
 from edgead.line.site.schema import PipelineSection
 from edgead.sources import gives_depth, open_source
 from edgead.stream import run
-from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates
 from edgead.types import VALUES
 
 SIDE = 64

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.plates import MM_PER_COUNT, MM_PER_PIXEL, render_plate, write_plates
 from edgead.artifact.inputs import Preprocessing, Relief
 from edgead.detector.box_sizes import in_mm
-from edgead.synthetic.heights import MM_PER_COUNT, MM_PER_PIXEL, render_plate, write_plates
 from edgead.types import Box, StageTimes, Verdict
 
 BOX = Box(40, 30, 20, 10, 3.5, "centre")

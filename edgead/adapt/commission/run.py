@@ -12,7 +12,6 @@ from pathlib import Path
 
 from edgead.adapt.commission.collect import Collected, as_sent, collect
 from edgead.adapt.methods.method import AUTO
-from edgead.adapt.training.auto import suited_preset
 from edgead.adapt.training.from_folder import train_from_folder
 from edgead.adapt.training.good_images import GoodImages
 from edgead.adapt.training.preset import preset_settings
@@ -146,7 +145,7 @@ def commission(
                 align=plan.align,
                 facts=facts,
             )
-            settings, _ = preset_settings(good, DETECTOR, plan.preset or suited_preset(), None, progress)
+            settings, _ = preset_settings(good, DETECTOR, plan.preset or AUTO)
             artifact, _ = train_from_folder(good, destination, settings, precision=AUTO, progress=progress)
     return Commissioned(artifact, collected)
 

@@ -95,7 +95,7 @@ def learn_order(order: dict[str, Any], progress: Any) -> None:
     with writing(made), new_folder(made) as unfinished, as_sent(paths, order["files"]) as (folder, name_of):
         good = _good_images(order, folder, name_of)
         preset = suited_preset() if order["preset"] == AUTO else order["preset"]
-        settings, account = preset_settings(good, DETECTOR, preset, None, progress)
+        settings, account = preset_settings(good, DETECTOR, preset)
         artifact, _ = train_from_folder(good, unfinished / MODEL, settings, precision=AUTO, progress=progress)
         result = {"preset": preset, "input": account, **_shown(artifact, name_of, unfinished, progress)}
         (unfinished / RESULT).write_text(json.dumps(result), encoding="utf-8")

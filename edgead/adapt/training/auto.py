@@ -1,15 +1,9 @@
-"""Preset `auto`: settings of patchcore that fit given images and this machine.
-
-The network's input keeps the proportions of the images and has as many pixels as the latency allows on this machine;
-no defect is needed to choose so. `python -m benchmarks panel` measures the list on parts that nobody tuned for.
-"""
+"""Preset `auto`: `default`, or `fast` on a machine on which a frame of `default` takes too long."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,80 +11,11 @@ import numpy as np
 from edgead.adapt.frozen_backbone import OUTPUT, open_raw
 from edgead.adapt.methods.method import AUTO
 from edgead.adapt.methods.patchcore import PatchCore
-from edgead.adapt.training.good_images import find_proportions, keep_proportions
-from edgead.dataset.folders import StageProgress, no_progress
-from edgead.errors import SettingsError
 from edgead.kernels import NearestPatches
 
-LATENCY_MS = 15.0
-TIME = "time networks"
-# Backbone, and the side of a square with as many pixels; the most accurate first.
-LADDER = (
-    ("efficientnet_lite2", 448),
-    ("efficientnet_lite2", 384),
-    ("efficientnet_lite2", 320),
-    ("efficientnet_lite0", 320),
-    ("efficientnet_lite0", 256),
-    ("efficientnet_lite0", 224),
-)
 SEARCHES, NETWORK_RUNS = 7, 15
 # A machine on which a frame of `default` takes longer is a small device: it has `fast`.
 SUITED_MS = 100.0
-
-
-@dataclass(frozen=True, slots=True)
-class AutoChoice:
-    """The chosen settings of patchcore, their frame time here as estimated, and the reasons in words."""
-
-    settings: dict[str, Any]
-    frame_ms: float
-    account: str
-
-
-def choose_settings(
-    paths: Sequence[Path],
-    latency_ms: float = LATENCY_MS,
-    *,
-    roi: tuple[int, int, int, int] | None = None,
-    progress: StageProgress = no_progress,
-) -> AutoChoice:
-    """Look at good images and time networks on this machine.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Good images.
-    latency_ms : float
-        Budget of network and search, which are nearly all of a frame.
-    roi : (int, int, int, int), optional
-        x, y, width and height of the region that is looked at: its proportions count then.
-    progress : callable, optional
-        Called with (stage, done, total).
-
-    Raises
-    ------
-    SettingsError
-        Nothing keeps within the budget here; says what the fastest takes.
-    """
-    if not latency_ms > 0:
-        raise SettingsError(f"a latency is above 0 ms, found {latency_ms:g}")
-    proportions = find_proportions(paths, roi)
-    for tried, (backbone, side) in enumerate(LADDER, 1):
-        settings = keep_proportions({"backbone": backbone, "image_size": [side, side]}, proportions)
-        height, width = settings["image_size"]
-        took_ms = frame_ms(settings)
-        progress(TIME, tried, len(LADDER))
-        if took_ms <= latency_ms:
-            progress(TIME, len(LADDER), len(LADDER))
-            account = (
-                f"{backbone} at {width} x {height} px ({proportions.reason}): about {took_ms:.1f} ms a frame on "
-                f"this machine, {latency_ms:g} allowed"
-            )
-            return AutoChoice(settings, took_ms, account)
-    raise SettingsError(
-        f"nothing keeps within {latency_ms:g} ms on this machine: the fastest, {backbone} at {width} x {height} px, "
-        f"takes about {took_ms:.1f} ms; allow more with --latency-ms"
-    )
 
 
 def frame_ms(settings: dict[str, Any]) -> float:

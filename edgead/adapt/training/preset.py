@@ -10,7 +10,6 @@ from edgead.adapt.methods import METHODS, find_preset
 from edgead.adapt.methods.settings import read_settings
 from edgead.adapt.training import AUTO, AUTO_DETECTOR
 from edgead.adapt.training.good_images import STEP_PX, GoodImages, find_proportions, keep_proportions
-from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 
 
@@ -34,11 +33,9 @@ def preset_settings(
     good: GoodImages,
     detector: str,
     preset: str,
-    latency_ms: float | None,
-    progress: StageProgress,
     chosen: Mapping[str, Any] = {},
 ) -> tuple[dict[str, Any], str]:
-    """Settings of a preset in the proportions of the images; of `auto`, for this machine; and why in words.
+    """Settings of a preset in the proportions of the images, of `auto` that which suits this machine; and why in words.
 
     `chosen` are settings that come on top of them: where they ask for another network than the preset's, no input size
     is fitted.
@@ -46,22 +43,14 @@ def preset_settings(
     Raises
     ------
     SettingsError
-        An unknown detector or preset, a latency without the preset `auto`, or that with tiles.
+        An unknown detector or preset.
     """
     if preset == AUTO:
         if detector != AUTO_DETECTOR:
             raise SettingsError(f"--preset {AUTO} is of {AUTO_DETECTOR}; {detector} has presets of its own")
-        if good.input != "rgb":
-            raise SettingsError(f"--preset {AUTO} searches with 8-bit images: name another preset")
-        if good.tiles is not None:
-            raise SettingsError(f"--preset {AUTO} searches for whole images: name another preset, or leave out --tiles")
-        from edgead.adapt.training.auto import LATENCY_MS, choose_settings  # the search, which others do not need
+        from edgead.adapt.training.auto import suited_preset  # times a network, which others do not need
 
-        budget_ms = LATENCY_MS if latency_ms is None else latency_ms
-        choice = choose_settings(good.find(), budget_ms, roi=good.roi, progress=progress)
-        return choice.settings, choice.account
-    if latency_ms is not None:
-        raise SettingsError("--latency-ms belongs to --preset auto; `edgead tune` searches within a budget")
+        preset = suited_preset()
     settings = find_preset(detector, preset)
     method = METHODS.find(detector)
     variant = method.variant(settings)

@@ -9,12 +9,12 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 
 from command_line import run_here  # noqa: E402
 
+from benchmarks.plates import MM_PER_COUNT, render_plate, write_plates  # noqa: E402
 from edgead import Detector  # noqa: E402
 from edgead.adapt.methods.method import Course  # noqa: E402
 from edgead.artifact.inputs import Relief  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.pairs import joined  # noqa: E402
-from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates  # noqa: E402
 from edgead_height.lsfa import detector  # noqa: E402
 from edgead_height.lsfa.detector import Lsfa  # noqa: E402
 from edgead_height.lsfa.losses import Bank, Banks, Features, adaptation_loss  # noqa: E402

@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch", reason="training needs the workstation's pa
 
 from command_line import run_here  # noqa: E402
 
+from benchmarks.plates import MM_PER_COUNT, render_plate, write_plates  # noqa: E402
 from edgead import Detector  # noqa: E402
 from edgead.artifact.inputs import Relief  # noqa: E402
 from edgead.artifact.manifest import Preprocessing  # noqa: E402
 from edgead.artifact.relief import add_heights, channels_of, surface_of  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
-from edgead.synthetic.heights import MM_PER_COUNT, render_plate, write_plates  # noqa: E402
 from edgead.workstation.trainer import loop  # noqa: E402
 from edgead.workstation.trainer.checkpoint import Checkpoint  # noqa: E402
 from edgead_height.mc4ad.detector import Mc4ad  # noqa: E402
