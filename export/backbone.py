@@ -19,7 +19,7 @@ import onnx
 import torch
 from edgead.export.float16 import to_float16
 from edgead.export.graph import trace
-from edgead.export.quantize import EXTREMES, SCHEMES, measure_ranges, quantize
+from edgead.export.quantize import SCHEMES, measure_ranges, quantize
 from edgead.export.rounding import second_moments
 from onnx import numpy_helper
 from safetensors.torch import save as serialize
@@ -93,7 +93,7 @@ def in_precision(model: onnx.ModelProto, precision: str, channels: tuple[int, ..
         return _with_inputs(to_float16(_with_constants(model, neutral)), model)
     taught = _with_constants(_with_sides(model), neutral)
     images = noise(*(side.dim_value for side in taught.graph.input[0].type.tensor_type.shape.dim[1:3]))
-    ranges = measure_ranges(taught, images, EXTREMES, lambda done, total: None)
+    ranges = measure_ranges(taught, images, lambda done, total: None)
     return quantize(model, ranges, SCHEMES[precision], moments=second_moments(taught, images))
 
 

@@ -1,4 +1,4 @@
-"""The search behind an INT8 graph: which calibration method, and which layers stay in float."""
+"""The search behind an INT8 graph: which layers stay in float."""
 
 from __future__ import annotations
 
@@ -10,21 +10,12 @@ from functools import cached_property, partial
 import numpy as np
 import onnx
 from edgead.export.layers import METRIC, layers
-from edgead.export.quantize import (
-    EXTREMES,
-    MAX_HISTOGRAM_IMAGES,
-    METHODS,
-    Scheme,
-    measure_ranges,
-    quantize,
-)
+from edgead.export.quantize import Scheme, measure_ranges, quantize
 from edgead.export.rounding import Moments, open_graph, second_moments
 from onnxruntime.quantization.calibrate import TensorsData
 
 from edgead.dataset.folders import StageProgress
 
-# Of the tolerance. The next methods take minutes and seldom gain a fifth of an error.
-FAR_WITHIN = 0.5
 FIRST_LAYERS = 8
 
 ScoreError = Callable[[onnx.ModelProto], float]
@@ -41,18 +32,15 @@ class Found:
     Attributes
     ----------
     model : ModelProto
-    method : str
-        Of the calibration.
-    method_errors : dict
-        Score error of every method that was tried, with all layers quantised.
+    score_error : float
+        With all layers quantised.
     float_layers : list of str
     sensitivity : dict
         Layer to relative error of the outputs when it alone is quantised, largest first; empty if nothing was searched.
     """
 
     model: onnx.ModelProto
-    method: str
-    method_errors: dict[str, float]
+    score_error: float
     float_layers: list[str]
     sensitivity: dict[str, float] = field(default_factory=dict)
 
@@ -90,37 +78,29 @@ class Int8Search:
     def run(
         self, tolerance: float, float_layers: Sequence[str] | None = None, *, give_up_above: float = math.inf
     ) -> Found:
-        """Choose the calibration method with the smallest score error; then keep layers in float, most sensitive first.
+        """Quantise all layers; then keep some in float, most sensitive first.
 
-        A method that stays far within the tolerance is taken at once. As few layers are kept as the tolerance needs,
-        half of them at most; the caller judges the result. With `float_layers`, exactly those are kept. With
-        `give_up_above` it takes no minutes: where no method brings the error with all layers quantised below that, none
-        are looked for, and else only among the first.
+        As few layers are kept as the tolerance needs, half of them at most; the caller judges the result. With
+        `float_layers`, exactly those are kept. With `give_up_above` it takes no minutes: where the error with all
+        layers quantised is above that, none are looked for, and else only among the first.
         """
         named = list(float_layers or [])
-        ranges: dict[str, TensorsData] = {}
-        models: dict[str, onnx.ModelProto] = {}
-        errors: dict[str, float] = {}
-        for method in METHODS:
-            ranges[method] = self._ranges(method)
-            models[method] = self._quantised(ranges[method], named)
-            errors[method] = self._score_error(models[method])
-            if errors[method] <= FAR_WITHIN * tolerance:
-                break
-        method = min(errors, key=errors.__getitem__)
-        if errors[method] <= tolerance or errors[method] > give_up_above:
-            return Found(models[method], method, errors, named)
+        ranges = measure_ranges(self._model, self._images, partial(self._progress, "calibrate ranges"))
+        whole = self._quantised(ranges, named)
+        error = self._score_error(whole)
+        if error <= tolerance or error > give_up_above:
+            return Found(whole, error, named)
         if float_layers is None:
             # Mostly these: the metric multiplies every error, and what the first layers add goes through all others.
             early = sorted(layers(self._model), key=lambda name: name != METRIC)[:FIRST_LAYERS]
-            kept, model, passes = self._keep_fewest(ranges[method], early, tolerance)
+            kept, model, passes = self._keep_fewest(ranges, early, tolerance)
             if passes or give_up_above < math.inf:
-                return Found(model, method, errors, kept)
-        sensitivity = self.sensitivity(ranges[method])
+                return Found(model, error, kept)
+        sensitivity = self.sensitivity(ranges)
         if float_layers is not None:
-            return Found(models[method], method, errors, named, sensitivity)
-        kept, model, _ = self._keep_fewest(ranges[method], list(sensitivity)[: len(sensitivity) // 2], tolerance)
-        return Found(model, method, errors, kept, sensitivity)
+            return Found(whole, error, named, sensitivity)
+        kept, model, _ = self._keep_fewest(ranges, list(sensitivity)[: len(sensitivity) // 2], tolerance)
+        return Found(model, error, kept, sensitivity)
 
     def _keep_fewest(
         self, ranges: TensorsData, candidates: Sequence[str], tolerance: float
@@ -156,12 +136,6 @@ class Int8Search:
     @cached_property
     def _moments(self) -> Moments:
         return second_moments(self._model, self._images)
-
-    def _ranges(self, method: str) -> TensorsData:
-        most = len(self._images) if method == EXTREMES else MAX_HISTOGRAM_IMAGES
-        picks = np.linspace(0, len(self._images) - 1, min(most, len(self._images))).round().astype(int).tolist()
-        images = [self._images[i] for i in picks]
-        return measure_ranges(self._model, images, method, partial(self._progress, f"calibrate {method}"))
 
     def _outputs(self, model: onnx.ModelProto) -> np.ndarray:
         """All outputs for a few images, in one vector."""

@@ -147,8 +147,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
         found = _search(trial, images, progress)
         trial.write(found.model)
         method = {
-            "calibration": found.method,
-            "calibration_score_errors": found.method_errors,
+            "score_error_of_all_layers": found.score_error,
             "float_layers": found.float_layers,
             "sensitivity": found.sensitivity,
         }

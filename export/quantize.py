@@ -26,17 +26,7 @@ from edgead.errors import SettingsError
 # Fewer images do not show the range of every channel; more than the last add time and nothing else.
 MIN_IMAGES = 16
 MAX_IMAGES = 96
-# Extremes come from all of them. Histograms of every number in the network, the largest term of an export, do not
-# change for more than these.
-MAX_HISTOGRAM_IMAGES = MIN_IMAGES
-EXTREMES = "minmax"
-_METHODS = {
-    EXTREMES: CalibrationMethod.MinMax,
-    "percentile": CalibrationMethod.Percentile,
-    "entropy": CalibrationMethod.Entropy,
-}
-METHODS = tuple(_METHODS)
-# Histograms are collected from the tensors of this many images at a time: they are in memory together.
+# The tensors of this many images are in memory together.
 _CHUNK = 4
 
 QUANTISED = (*WEIGHTED, *ACTIVATIONS, "Add", "Mul", "Concat", "MaxPool", "AveragePool", "Resize")
@@ -62,17 +52,14 @@ SCHEMES = {
 }
 
 
-def measure_ranges(
-    model: onnx.ModelProto, images: Sequence[np.ndarray], method: str, progress: Progress
-) -> TensorsData:
-    """Run the float graph over real images and find the range of every tensor.
+def measure_ranges(model: onnx.ModelProto, images: Sequence[np.ndarray], progress: Progress) -> TensorsData:
+    """Run the float graph over real images and find the range of every tensor, from its lowest to its highest value.
 
     Parameters
     ----------
     model : ModelProto
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
         Preprocessed images of good parts, at least `MIN_IMAGES`.
-    method : {"minmax", "percentile", "entropy"}
     progress : callable
         Called with (done, total) images.
 
@@ -89,7 +76,7 @@ def measure_ranges(
     with tempfile.TemporaryDirectory() as folder:
         graph, augmented = Path(folder) / "float.onnx", f"{folder}/augmented.onnx"
         onnx.save(model, graph)
-        calibrator = create_calibrator(graph, QUANTISED, augmented, calibrate_method=_METHODS[method])
+        calibrator = create_calibrator(graph, QUANTISED, augmented, calibrate_method=CalibrationMethod.MinMax)
         for start in range(0, len(images), _CHUNK):
             stop = min(start + _CHUNK, len(images))
             batch = [images[i] for i in range(start, stop)]

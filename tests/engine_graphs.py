@@ -22,7 +22,7 @@ def check_graphs(detector: Any, folder: Path, flavour: Flavour) -> None:
     # Whatever the ranges: only the form of the graph matters here.
     shape = (*detector.preprocessing.image_size, 3)
     images = list(np.random.default_rng(0).integers(0, 256, (MIN_IMAGES, *shape), np.uint8))
-    ranges = measure_ranges(onnx.load(fp32), images, "minmax", lambda done, total: None)
+    ranges = measure_ranges(onnx.load(fp32), images, lambda done, total: None)
     onnx.save(quantize(onnx.load(fp32), ranges, SCHEMES["int8_symmetric"]), int8)
     engines = []
     for graph in (fp32, int8):

@@ -16,7 +16,7 @@ from edgead.export.float16 import to_float16  # noqa: E402
 from edgead.export.fuse_normalization import find_normalisation, share_normalisation  # noqa: E402
 from edgead.export.int8_search import Int8Search, _fewest  # noqa: E402
 from edgead.export.layers import body, depthwise, layers  # noqa: E402
-from edgead.export.quantize import METHODS, MIN_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
+from edgead.export.quantize import MIN_IMAGES, SCHEMES, measure_ranges, quantize  # noqa: E402
 from edgead.export.rounding import LARGEST, second_moments, up_or_down  # noqa: E402
 from onnx import TensorProto, numpy_helper  # noqa: E402
 from small_graph import SIZE, small_graph, small_images  # noqa: E402
@@ -40,7 +40,7 @@ def small(tmp_path):
 
 @pytest.fixture
 def ranges(small):
-    return measure_ranges(small, small_images(MIN_IMAGES), "minmax", silent)
+    return measure_ranges(small, small_images(MIN_IMAGES), silent)
 
 
 def run(model, images, *, optimise=True):
@@ -67,17 +67,14 @@ def test_layers_are_named_after_their_modules_and_the_tail_is_outside(small):
 
 def test_too_few_images_are_refused(small):
     with pytest.raises(SettingsError, match=f"at least {MIN_IMAGES}, found {MIN_IMAGES - 1}"):
-        measure_ranges(small, small_images(MIN_IMAGES - 1), "minmax", silent)
+        measure_ranges(small, small_images(MIN_IMAGES - 1), silent)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_ranges_are_those_of_the_images(small, method, capsys):
+def test_ranges_are_those_of_the_images(small, capsys):
     images = small_images(MIN_IMAGES)
-    ranges = measure_ranges(small, images, method, silent)
+    ranges = measure_ranges(small, images, silent)
     low, high = (float(np.squeeze(x)) for x in ranges["normalised"].range_value)
-    if method == "minmax":
-        assert (low, high) == (min(x.min() for x in images) / 128 - 127 / 128, 1.0)
-    assert -1 <= low < -0.7 and 0.7 < high <= 1
+    assert (low, high) == (min(x.min() for x in images) / 128 - 127 / 128, 1.0)
     assert capsys.readouterr().out == ""
 
 
@@ -183,7 +180,7 @@ def test_moments_give_the_mean_square_of_a_layer_of_any_form(sides, attributes):
 def test_rounding_for_sums_comes_closer_than_the_nearest(small):
     noise = np.random.default_rng(2)
     images = [noise.integers(level, level + 8, (SIZE, SIZE, 3), np.uint8) for level in range(0, 240, 10)]  # plain
-    ranges, moments = measure_ranges(small, images, "minmax", silent), second_moments(small, images)
+    ranges, moments = measure_ranges(small, images, silent), second_moments(small, images)
     model = quantize(small, ranges, SCHEMES["int8"], (), moments)
     expected = run(small, images)
     nearest = np.linalg.norm(run(quantize(small, ranges, SCHEMES["int8"]), images) - expected)
@@ -208,7 +205,7 @@ def damped():
     )
     coarse = rng.integers(0, 256, (MIN_IMAGES, 28, 28, 3), np.uint8)
     images = [cv2.resize(image, (224, 224), interpolation=cv2.INTER_CUBIC) for image in coarse]
-    return model, images, measure_ranges(model, images, "minmax", silent), second_moments(model, images)
+    return model, images, measure_ranges(model, images, silent), second_moments(model, images)
 
 
 def relative_error(model, expected, images):
@@ -377,7 +374,7 @@ class Search:
 def test_the_search_keeps_the_first_layers_in_float_where_they_suffice(tmp_path):
     found = Search(tmp_path, {"ab": 0.5, "b": 0.01}).search.run(0.02)
     assert found.float_layers == ["a"] and found.sensitivity == {}
-    assert set(found.method_errors) == set(METHODS) and set(found.method_errors.values()) == {0.5}
+    assert found.score_error == 0.5
 
 
 def test_else_it_keeps_the_most_sensitive_half_at_most(tmp_path):

@@ -285,7 +285,7 @@ class PatchCore(Method[PatchCoreConfig]):
     def _leave_int8_out(
         self, images: Sequence[np.ndarray], chosen: np.ndarray, groups: Sequence[int], rule: BankRule, space: Space
     ) -> Scarred:
-        """Take fp32 where scars on images that were left out are surely told from good parts less well in int8.
+        """Take fp32 where int8 surely separates scars less well from good images that were left out.
 
         Gives the features of these images in the precision that is taken.
         """

@@ -25,8 +25,8 @@ GIVE_UP_ABOVE = 5.0
 # Times as fast as fp32, where the CPU has no sums of 8-bit products: with AVX2 alone most networks are, some are not.
 LEAST_GAIN = 1.1
 
-TRIES_INT8 = ("try int8", "calibrate minmax", "calibrate int8")
-"""Its stages; where the first way falls short, it has more."""
+TRIES_INT8 = ("try int8", "calibrate ranges", "calibrate int8")
+"""Its stages; where layers stay in float, it has more."""
 
 
 def check_int8(detector: str, images: int, *, calibrated: bool, cross_validates: bool) -> None:
