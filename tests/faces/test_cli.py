@@ -100,7 +100,8 @@ def test_eval_says_where_far_more_good_parts_are_rejected_than_the_limit_is_for(
         cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
     said = edgead("eval", model, tmp_path).stdout
     assert re.search(r"The limit is for about \d+ % false rejects, and rejects 100 % of these good parts: more", said)
-    assert "more than chance. Calibrate on good parts of this production." in said
+    assert "more than chance.\nAll 8 good parts are rejected: another product, camera, light or model?" in said
+    assert f"Compare {model}/golden/0.png with yours." in said and "alibrate" not in said
 
 
 def test_predict(model, line_data, tmp_path):
