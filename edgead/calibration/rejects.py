@@ -62,15 +62,12 @@ def cause_of(
         return None
     learnt, drawn = one_of_each(limits.scores, limits.groups), np.array(one_of_each(scores, groups))
     above = sum(score > limits.reject for score in learnt)
-
-    def allowed(found: np.ndarray) -> bool:
-        count = int(np.count_nonzero(found > limits.reject))
-        return beta_binomial_tail(count, len(found), 1 + above, max(1, len(learnt) - above)) >= _CHANCE
-
+    count = int(np.count_nonzero(drawn > limits.reject))
+    chance = beta_binomial_tail(count, len(drawn), 1 + above, max(1, len(learnt) - above))
     is_rejected = [score > limits.reject for score in scores]
     rejected, total = sum(is_rejected), len(scores)
     nearly_all = total >= _FEWEST and rejected >= _NEARLY_ALL * total
-    if allowed(drawn) or not (known_good or nearly_all):
+    if chance >= _CHANCE or not (known_good or nearly_all):
         return None
     passing = drawn[drawn <= limits.reject]
     known = [score for score in learnt if score <= limits.reject] or learnt
@@ -79,7 +76,7 @@ def cause_of(
         passing.size > 0
         and np.mean(passing <= np.median(known)) < _AS_LEARNT
         and same_distribution_p_value(known, passing) < _DIFFERENT
-        and allowed(drawn - shift)  # else some lie farther than all do
+        and np.count_nonzero(drawn - shift > limits.reject) < count / 2  # else some lie farther than all do
     )
     teach, calibrate = (f"`edgead {verb} {shlex.quote(str(model))} GOOD_IMAGES`" for verb in ("teach", "calibrate"))
     if nearly_all or (is_shift and unlike):
