@@ -212,7 +212,8 @@ def recalibrate(
     model, top = detector.artifact.path, common_folder(unique)
     graph = detector.artifact.graph(detector.graph.precision)
     cause = cause_of([name_in(top, path) for path in unique], scores, graph, model, groups=groups)
-    if cause is not None and cause.kind == "unlearnt" and cause.share >= MIN_APART:
+    rejected = Rate.of_groups([score > before.reject for score in scores], groups)
+    if cause is not None and cause.kind == "unlearnt" and rejected.rate >= MIN_APART:
         doubted.insert(0, cause.said)
     change = threshold_change(
         detector.graph.precision,
@@ -228,7 +229,6 @@ def recalibrate(
         doubts=doubted,
     )
     golden = [detector.artifact.path / one.image for one in detector.graph.golden]
-    rejected = Rate.of_groups([score > before.reject for score in scores], groups)
     medians_of_scores = float(np.median(before.scores or [0.0])), float(np.median(scores))
     return Recalibration(
         change,

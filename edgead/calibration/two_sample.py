@@ -7,17 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def cramer_von_mises(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
-    """Compute the two-sample Cramér-von Mises statistic T (Anderson, Annals of Mathematical Statistics 1962).
-
-    Parameters
-    ----------
-    first, second : array_like of shape (n,) and (m,)
-    """
-    is_first, last_of_tie, ties = _pool(first, second)
-    return _statistic(is_first, last_of_tie, ties)
-
-
 def same_distribution_p_value(
     first: Sequence[float] | np.ndarray,
     second: Sequence[float] | np.ndarray,
@@ -55,6 +44,7 @@ def _pool(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndar
 
 
 def _statistic(is_first: np.ndarray, last_of_tie: np.ndarray, ties: np.ndarray) -> float:
+    """Compute T of two samples (Anderson, Annals of Mathematical Statistics 1962)."""
     seen = np.cumsum(is_first)[last_of_tie]
     n, total = int(np.count_nonzero(is_first)), is_first.size
     m = total - n

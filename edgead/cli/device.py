@@ -52,15 +52,15 @@ def evaluate_command(
         evaluation = evaluate_folder(detector, data, group, progress)
         report = evaluation.to_dict()
         limits = detector.graph.calibration
-        rejects = None if limits is None or limits.method == "none" else examine_guarantees(limits, evaluation)[0]
         if sheet is not None:
             write_worst_cases(detector, evaluation, sheet)
             report["contact_sheet"] = str(sheet)
     print_report(report, json, lambda: evaluation_table(report))
     _warn(report)
     if not json:
-        if rejects is not None and evaluation.advice:
-            print(f"The limit is {rejects.comparison}: more than chance. {evaluation.advice}")
+        if limits is not None and evaluation.advice:
+            print(f"The limit is {examine_guarantees(limits, evaluation)[0].comparison}: more than chance.")
+            print(evaluation.advice)
         page = edgead_command("report", model, data, "-o", "report.html")
         print(*next_steps((page, "shows the mistakes, and what other limits do")), sep="\n")
 

@@ -99,15 +99,10 @@ class Evaluation:
         """The same with those of its images that the model has learnt, that are unlike its own, and why it rejects."""
         images = [outcome.image.path for outcome in self.outcomes]
         learnt, unlike = find_learnt(detector.artifact, images), unlike_golden(detector, self.looks)
-        good, top = self._of(GOOD), common_folder(images)
-        cause = cause_of(
-            [name_in(top, one.image.path) for one in good],
-            [one.image_score for one in good],
-            detector.graph,
-            detector.artifact.path,
-            groups=self.groups.of(one.image.path for one in good) if self.groups else None,
-            unlike=bool(unlike),
-        )
+        good, top, model = self._of(GOOD), common_folder(images), detector.artifact.path
+        names, scores = [name_in(top, one.image.path) for one in good], [one.image_score for one in good]
+        groups = self.groups.of(one.image.path for one in good) if self.groups else None
+        cause = cause_of(names, scores, detector.graph, model, groups=groups, unlike=bool(unlike))
         return replace(self, learnt=learnt, unlike=unlike, advice="" if cause is None else cause.said)
 
     def warnings(self) -> list[str]:

@@ -77,10 +77,6 @@ class Findings:
         """Defects that are not rejected, the lowest score first."""
         return sorted((one for one in self.of(good=False) if one.decision != "reject"), key=lambda one: one.image_score)
 
-    def false_rejects(self) -> list[Outcome]:
-        """Good parts that are rejected, the highest score first."""
-        return sorted((one for one in self.of(good=True) if one.decision == "reject"), key=lambda one: -one.image_score)
-
 
 class _Timed:
     """A detector that remembers how long each image took."""

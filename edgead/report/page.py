@@ -151,6 +151,7 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
         HTML that loads nothing, and reads without its one script.
     """
     score = attrgetter("image_score")
+    by_score = sorted(found.of(good=True), key=score)
     return render_page(
         __package__,
         "report.html",
@@ -166,7 +167,7 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
         limits=limits_shown(found, str(detector.artifact.path)),
         guarantees=_guarantees(found),
         misses=_cases(detector, found.misses(), sorted(found.of(good=False), key=score)),
-        false_rejects=_cases(detector, found.false_rejects(), sorted(found.of(good=True), key=score, reverse=True)),
+        false_rejects=_cases(detector, found.evaluation.false_rejects(), by_score[::-1]),
         drift=_drift(found),
         latency=_latency(found),
         model_card=_model_card(found),
@@ -294,20 +295,17 @@ def _cases(detector: Detector, mistakes: list[Outcome], nearest: list[Outcome]) 
 
 def _drift(found: Findings) -> dict[str, Any]:
     p_value, advice = found.same_scores_p_value, found.evaluation.advice
+    words = "differ" if p_value < _DIFFERS or advice else "may differ"
     way = "higher" if found.moved > 0 else "lower"
-    median = f"(p = {p_value:.3g}): their median is {abs(found.moved):.2f} interquartile ranges {way}."
-    if p_value < _DIFFERS or advice:
-        said = f"The scores differ {median} {advice}".rstrip()
-    elif p_value < _MAY_DIFFER:
-        said = f"The scores may differ {median} More good parts would tell."
-    else:
+    said = f"The scores {words} (p = {p_value:.3g}): their median is {abs(found.moved):.2f} interquartile ranges {way}."
+    if p_value >= _MAY_DIFFER and not advice:
         calibrated, tested = found.compared
         visible = _VISIBLE * math.sqrt(1 / calibrated + 1 / tested)
         said = (
             f"Too few to tell (p = {p_value:.3g}): {tested} parts beside {calibrated} of the calibration show a shift "
             f"of {visible:.2g} interquartile ranges, and seldom a smaller one."
         )
-    return {"chart": drift_curves(found), "said": said}
+    return {"chart": drift_curves(found), "said": f"{said} {advice}".rstrip()}
 
 
 def _latency(found: Findings) -> dict[str, Any]:

@@ -100,7 +100,8 @@ def test_eval_says_where_far_more_good_parts_are_rejected_than_the_limit_is_for(
         cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
     said = edgead("eval", model, tmp_path).stdout
     assert re.search(r"The limit is for about \d+ % false rejects, and rejects 100 % of these good parts: more", said)
-    assert "more than chance. Calibrate on good parts of this production." in said
+    assert "more than chance.\nAll 8 good parts are rejected: another product, camera, light or model?" in said
+    assert f"Compare {model}/golden/0.png with yours." in said and "alibrate" not in said
 
 
 def test_predict(model, line_data, tmp_path):
@@ -138,7 +139,9 @@ def test_eval_and_report_name_images_unlike_the_golden_ones_as_predict_does(mode
     for path in (line_data / "test").rglob("*.jpg"):
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)[:200]
         write_image(tmp_path / "test" / path.parent.name / path.name, cv2.merge(3 * [255 - grey]))
-    warning = report("predict", model, tmp_path / "test")["warnings"][0].replace("chipped_edge", "good")  # of the order
+    all_rejected, warning = report("predict", model, tmp_path / "test")["warnings"]
+    assert all_rejected.startswith("All 20 images are rejected: if some of them are good, another product")
+    warning = warning.replace("chipped_edge", "good")  # of the order
     assert "have other proportions (480 x 200 pixels) than the model's golden images (480 x" in warning
     found = edgead("eval", model, tmp_path)
     assert f"warning: {warning}" in found.stderr

@@ -100,7 +100,7 @@ def test_decisions_add_up_and_the_worst_come_first(examined, data):
     found, page = examined
     assert sum(sum(count.decisions.values()) for count in found.types) == len(images)
     assert found.latency["total"].n == len(images) == found.totals_ms.size
-    misses, rejects = found.misses(), found.false_rejects()
+    misses, rejects = found.misses(), found.evaluation.false_rejects()
     assert all(one.image_score <= other.image_score <= found.calibration.reject for one, other in pairwise(misses))
     assert all(one.image_score >= other.image_score > found.calibration.reject for one, other in pairwise(rejects))
     shown = min(len(misses), 8) or 4, min(len(rejects), 8) or 4

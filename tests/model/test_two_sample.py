@@ -7,7 +7,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from edgead.calibration.two_sample import cramer_von_mises, same_distribution_p_value
+from edgead.calibration.two_sample import _pool, _statistic, same_distribution_p_value
+
+
+def cramer_von_mises(first, second) -> float:
+    return _statistic(*_pool(first, second))
 
 
 @pytest.mark.parametrize(("n", "m"), [(5, 7), (40, 191), (1, 9)])
