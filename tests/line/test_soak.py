@@ -22,3 +22,11 @@ def test_memory_and_descriptors_stay_flat_and_no_record_is_lost(trained_model, t
     assert soaked.threads.last <= soaked.threads.first + 1
     assert json.loads(json.dumps(asdict(soaked)))["records"] == soaked.records
     assert "records lost, doubled | 0, 0" in soaked.table()
+
+
+@pytest.mark.slow
+def test_people_who_change_everything_lose_nothing(trained_model, tmp_path):
+    soaked = soak(trained_model, tmp_path, minutes=2, rate=2, every_s=1, people=True)
+    # How far they come in that time depends on what else the machine does.
+    assert soaked.require_whole().people["reloads"] and soaked.people["models"] >= 2
+    assert set(soaked.answers) <= {200, 409}
