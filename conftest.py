@@ -113,6 +113,7 @@ def trained_model(line_data: Path, once: Once) -> Path:
     from edgead.adapt.training.good_images import GoodImages
 
     settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "memory_bank_size": 500}
+    settings["damp_length"] = True  # its scores are near 1; test_damping.py has the choice
     good = GoodImages(line_data, false_reject_rate=0.05)
     return once("patchcore", lambda path: train_from_folder(good, path, settings))
 

@@ -24,11 +24,11 @@ from typing import Any
 
 # What of the daemon takes time and is not what is tested here.
 SOON = {
-    "daemon.reload._FOLLOW_S": 0.2,
-    "daemon.site_runtime._LEAVE_S": 0.2,
-    "evidence.database._WAIT_S": 0.1,
-    "web.load_limits._CPU_SHARE": 1.0,
-    "web.app._describe_problems": lambda app: None,  # two seconds of each start
+    "line.daemon.reload._FOLLOW_S": 0.2,
+    "line.daemon.site_runtime._LEAVE_S": 0.2,
+    "line.evidence.database._WAIT_S": 0.1,
+    "line.web.load_limits._CPU_SHARE": 1.0,
+    "line.web.app._describe_problems": lambda app: None,  # two seconds of each start
 }
 
 

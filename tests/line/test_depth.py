@@ -489,7 +489,6 @@ def test_what_does_not_go_with_depth_is_refused_before_anything_is_read(deep_dat
         ({"input": "relief", "mm_per_count": -1.0}, "above 0"),
         ({"input": "relief", "mm_per_count": 0.1, "tiles": 32}, "takes a plane|take a plane"),
         ({"input": "grey16", "detector": "simplenet"}, "simplenet learns from rgb images"),
-        ({"input": "grey16", "preset": "auto"}, "8-bit images"),
     ):
         with pytest.raises(EdgeadError, match=words):
             edgead.train(deep_data, tmp_path / "model", **settings)

@@ -33,7 +33,7 @@ KILLS = 50
 
 
 def environment(**more):
-    path = os.pathsep.join([str(HERE.parent), str(HERE)])
+    path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
     return {**os.environ, "PYTHONPATH": path, **more}
 
 

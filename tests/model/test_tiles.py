@@ -267,8 +267,6 @@ def test_images_are_their_tiles(line_data):
 
 
 def test_what_goes_with_no_tiles(line_data, tmp_path):
-    refused = run_here("train", line_data, "-o", tmp_path / "model", "--tiles", "auto", "--preset", "auto")
-    assert refused.returncode == 2 and "--preset auto searches for whole images" in refused.stderr
     with pytest.raises(SettingsError, match="golden compares a part place by place"):
         train_from_folder(GoodImages(line_data, tiles="auto"), tmp_path / "model", {}, detector="golden")
     with pytest.raises(SettingsError, match="made defects are on whole images"):
