@@ -49,6 +49,7 @@ from edgead.errors import EdgeadError
 
 DRAFT, PARTS = "/api/commission/parts", "/api/pipelines/parts"
 FEWEST = 20
+ROW_S = 5.0
 PEOPLE = ["Anna", "Ben"]
 WHO, WHICH = st.sampled_from(PEOPLE), st.integers(0, 40)
 PLACE = st.integers(0, SIZE - 8)
@@ -361,12 +362,21 @@ class DraftMachine(RuleBasedStateMachine):
         before, self.in_force = self.in_force, (sha256, limits)
         if self.in_force == before:
             return
+        deadline = time.monotonic() + ROW_S  # a model judges a moment before its row is written
+        while not (why := self.reason_of(rows, before, status["model"])) and time.monotonic() < deadline:
+            time.sleep(0.05)
+            rows += self.studio.rows(self.seen)
+            self.seen = max([self.seen, *(row["seq"] for row in rows)])
+        self.hold(why, f"the limits were {before}, are {self.in_force}, and nothing says why: {rows}")
+
+    def reason_of(self, rows, before, model):
+        """Say whether one of these rows of the audit, or the model's own record, gives a reason for the limits."""
+        sha256, limits = self.in_force
         set_here = [row for row in rows if row["action"] == "thresholds" and _limits(row["after"]) == limits]
         another = [row for row in rows if isinstance(row["after"], str) and sha256[:16] in row["after"]]
-        changes = Artifact.load(Path(status["model"])).manifest.threshold_changes
+        changes = Artifact.load(Path(model)).manifest.threshold_changes
         calibrated = changes and _limits(changes[-1].after.model_dump()) == limits and changes[-1].reason
-        why = set_here or another or (calibrated and sha256 != before[0])
-        self.hold(why, f"the limits were {before}, are {self.in_force}, and nothing says why: {rows}")
+        return set_here or another or (calibrated and sha256 != before[0])
 
     # What it takes
 
