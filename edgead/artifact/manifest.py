@@ -353,7 +353,7 @@ class Manifest(Section):
 
     @property
     def learnt_graph(self) -> GraphRecord:
-        """What is said of the graph that it was learnt over."""
+        """Record of the graph that it was learnt over."""
         return self.graphs[self.learnt_in]
 
     def with_graph(self, precision: str, **changes: Any) -> Manifest:

@@ -22,6 +22,6 @@ def robust_deviation(values: npt.ArrayLike) -> float:
 
 
 def deviations_above(values: npt.ArrayLike) -> np.ndarray:
-    """How far each value is above the median, in robust deviations; float64, of the shape of the values."""
+    """Distance of each value above the median, in robust deviations; float64, of the shape of the values."""
     found = np.asarray(values, np.float64)
     return (found - np.median(found)) / max(robust_deviation(found), 1e-6)

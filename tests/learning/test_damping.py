@@ -86,3 +86,15 @@ def test_the_choice_stands_in_the_manifest():
     assert method.learnt is not None
     assert trained.notes["damping"]["damps"] is method.learnt.scale.damps
     assert trained.settings["damp_length"] == "auto"
+
+
+def test_a_bank_that_takes_the_scale_of_another_is_the_same():
+    patches = raw_features(np.random.default_rng(0), light=0.0).reshape(-1, sum(CHANNELS))
+    folds, rule = deal_folds(range(IMAGES), 0), BankRule(1.0, 50)
+    damped = learn_bank(patches.copy(), range(IMAGES), folds, rule, Space(CHANNELS, damps=True))
+    plain = Space(CHANNELS, damps=False)
+    fitted = learn_bank(patches.copy(), range(IMAGES), folds, rule, plain)
+    given = learn_bank(patches.copy(), range(IMAGES), folds, rule, plain, scale=damped.scale)
+    assert not given.scale.damps
+    assert (given.metric == fitted.metric).all()
+    assert all((given.arrays[name] == fitted.arrays[name]).all() for name in fitted.arrays)

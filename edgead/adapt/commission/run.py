@@ -79,7 +79,7 @@ class Commissioned:
 
     @property
     def warnings(self) -> list[str]:
-        """What the operator should know, sentence by sentence."""
+        """Warnings for the operator, sentence by sentence."""
         found = list(self.artifact.manifest.training.get("odd_images", ()))
         if self.collected.duplicates:
             found.append(f"{self.collected.duplicates} images showed a part once more and were left out")

@@ -45,7 +45,7 @@ class Damping:
 
     @property
     def facts(self) -> dict[str, float | bool]:
-        """What the manifest says of it."""
+        """Entry for the manifest."""
         found = {"damped": self.damped, "plain": self.plain, "error": self.error}
         return {"damps": self.damps, **{name: round(each, 4) for name, each in found.items()}}
 

@@ -100,7 +100,7 @@ class Separation:
         return float(self.of_image.mean())
 
     def above(self, other: Separation) -> tuple[float, float]:
-        """How much larger its AUROC is than another one's of the same images, and the standard error of that."""
+        """Difference of its AUROC and another one's of the same images, and the standard error of that."""
         difference = self.of_image - other.of_image
         return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 

@@ -278,7 +278,8 @@ class PatchCore(Method[PatchCoreConfig]):
             self.learnt = learn_bank(patches, groups, folds, rule, space, course.progress)
             return
         damped = learn_bank(patches.copy(), groups, folds, rule, space, course.progress)
-        plain = learn_bank(patches, groups, folds, rule, replace(space, damps=False), course.progress)
+        undamped = replace(space, damps=False)
+        plain = learn_bank(patches, groups, folds, rule, undamped, course.progress, scale=damped.scale)
         self.damping = compare_damping(damped, plain, self.head, scarred or self._scarred(images, chosen), folds)
         self.learnt = damped if self.damping.damps else plain
 

@@ -40,7 +40,7 @@ class Marked:
     missing: int = 0
 
     def notes(self) -> list[str]:
-        """What a person should know of these images."""
+        """Notes on these images for a person."""
         notes = []
         if self.lossy:
             notes.append(

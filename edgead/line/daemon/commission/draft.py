@@ -30,7 +30,7 @@ FEWEST_IMAGES, MAX_IMAGES = 20, 600
 Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(min_length=4, max_length=400)]
 """x, y, width and height of a rectangle, or the corners x, y, x, y, ... of a polygon: as `--ignore` takes them."""
 Preset = Literal["auto", "default", "fast"]
-"""Of patchcore: `auto` is the one that suits the machine."""
+"""Presets of patchcore; `auto` is the one that suits the machine."""
 STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
 # Files that are remembered as sent; some may show the same part as another one, and are no image of their own.
 MAX_SENT = 4 * MAX_IMAGES
