@@ -52,8 +52,8 @@ class Slot:
     def changing(self, within_s=0):
         return nullcontext()
 
-    def take_superseded(self):
-        return None
+    def settle_superseded(self, record):
+        pass
 
     def swap(self, model, record=lambda model: None):
         record(str(model))

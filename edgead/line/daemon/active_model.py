@@ -164,9 +164,9 @@ class ActiveModel:
     def can_roll_back(self) -> bool:
         return self._previous is not None
 
-    def take_superseded(self) -> tuple[Thresholds, Thresholds] | None:
-        """Give, once, the thresholds of a person and those of the model, changed since, that are in force instead."""
-        return self._thresholds.take_superseded()
+    def settle_superseded(self, record: Callable[[Thresholds, Thresholds], None]) -> None:
+        """Record that a calibration took the place of what a person set; see `PipelineThresholds`."""
+        self._thresholds.settle_superseded(record)
 
     def load(self) -> None:
         """Load and test the model again, as at the start; one that is missing is put back from its newest version.

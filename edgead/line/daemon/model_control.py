@@ -339,10 +339,9 @@ class SteeredModel(ABC):
             self._kept_models.keep(self.name, self.section.model, self.slot.path)
 
     def _audit_superseded(self) -> None:
-        superseded = self.slot.take_superseded()
-        if superseded is not None:
-            before, now = superseded
-            self._audit("thresholds", now.by, before.values(), now.values())
+        self.slot.settle_superseded(
+            lambda before, now: self._audit("thresholds", now.by, before.values(), now.values())
+        )
 
     @contextmanager
     def _audited(self, action: str, by: str, before: Any, after: Any) -> Iterator[None]:

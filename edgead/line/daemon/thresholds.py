@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -145,7 +145,7 @@ class PipelineThresholds:
 
     def __init__(self, pipeline: str, kept: KeptThresholds):
         self._pipeline, self._kept = pipeline, kept
-        self._superseded: tuple[Thresholds, Thresholds] | None = None
+        self._superseded: tuple[str, Thresholds, Thresholds] | None = None  # by scorer
 
     def apply(self, detector: Detector) -> None:
         """Let a detector judge by what a person set for this pipeline, unless the model has been calibrated since.
@@ -155,6 +155,7 @@ class PipelineThresholds:
         SettingsError
             What was set cannot be read.
         """
+        self._superseded = None
         scorer, legacy = _scorers(detector)
         kept = self._kept.find(self._pipeline, scorer, legacy)
         if kept is None:
@@ -162,8 +163,7 @@ class PipelineThresholds:
         change = _last_change(detector.manifest, detector.graph.precision)
         if kept.at is not None and change is not None and change.changed_at > kept.at:
             now = thresholds_of(detector).model_copy(update={"by": change.author, "at": change.changed_at})
-            self._superseded = kept, now
-            self._kept.keep(self._pipeline, scorer, now)
+            self._superseded = scorer, kept, now
             text = f"{self._pipeline}: judges by the thresholds of a calibration, newer than those that {kept.by} set"
             logger.warning(text, extra={"pipeline": self._pipeline, **now.values()})
             return
@@ -202,10 +202,24 @@ class PipelineThresholds:
         moved = kept.model_copy(update={name: limit + by for name, limit in kept.values().items()}).now()
         self._kept.keep(self._pipeline, f"{scorer_sha256(taught.manifest, graph)}/{precision}", moved)
 
-    def take_superseded(self) -> tuple[Thresholds, Thresholds] | None:
-        """Give, once, the thresholds of a person and those of the model, changed since, that are in force instead."""
-        superseded, self._superseded = self._superseded, None
-        return superseded
+    def settle_superseded(self, record: Callable[[Thresholds, Thresholds], None]) -> None:
+        """Record that a calibration took the place of what a person set, and keep that.
+
+        What is not kept, as after a kill in between, is recorded again at the next start.
+
+        Parameters
+        ----------
+        record : callable
+            Receives the thresholds of the person and those of the calibration, where `apply` has found such.
+        """
+        if self._superseded is not None:
+            scorer, before, now = self._superseded
+            self._superseded = None
+            record(before, now)
+            try:
+                self._kept.keep(self._pipeline, scorer, now)
+            except SettingsError as error:
+                logger.error("%s: %s", self._pipeline, error, extra={"pipeline": self._pipeline})
 
 
 def _last_change(manifest: Manifest, precision: str) -> ThresholdChange | None:
