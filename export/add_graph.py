@@ -35,8 +35,8 @@ def add_graph(
     ----------
     path : Path
     plan : PrecisionPlan
-        "fp32" is written from the torch weights and takes `make_default` alone. Of patchcore no precision takes
-        `tolerance` or `float_layers`.
+        "fp32" is written from the torch weights and takes `make_default` alone. Of patchcore no precision takes a
+        `tolerance`.
     data : Path, optional
         The folder that the model was trained on; every precision but fp32 needs it, and patchcore wherever it does not
         have its graph of torch weights.
@@ -48,17 +48,16 @@ def add_graph(
     Raises
     ------
     SettingsError
-        An unknown precision or layer, no `data`, or something that fp32 does not take.
+        An unknown precision, no `data`, or something that fp32 does not take.
     ExportError
         The new graph's scores are too far from those of the one before, or of fp32; nothing changes then.
     """
     artifact = Artifact.load(path)
     if artifact.manifest.detector == PATCHCORE:
-        given = {"tolerance": plan.tolerance, "float_layers": plan.float_layers}
-        if ignored := [name for name, value in given.items() if value is not None]:
+        if plan.tolerance is not None:
             raise SettingsError(
-                f"patchcore is learnt in {plan.precision}, its scores are not compared with those of fp32, and no "
-                f"layer stays in float: leave out {', '.join(ignored)}"
+                f"patchcore is learnt in {plan.precision}, its scores are not compared with those of fp32: leave out "
+                "tolerance"
             )
         if data is not None:
             return learn_again(path, plan.precision, data, normal_dir=normal_dir, group=group, progress=progress)
@@ -71,7 +70,7 @@ def add_graph(
             )
     if plan.precision == "fp32":
         of_images = {"data": data, "normal_dir": normal_dir, "group": group}
-        _check_fp32({**of_images, "tolerance": plan.tolerance, "float_layers": plan.float_layers})
+        _check_fp32({**of_images, "tolerance": plan.tolerance})
         progress("write the graph", 0, 1)
         artifact = rewrite_graph(path, make_default=plan.make_default)
         progress("write the graph", 1, 1)

@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose")
-METRIC, DAMPED = "metric", "squared_length"  # constants of edgead.workstation.backbones.patch_features
+DAMPED = "squared_length"  # constant of edgead.workstation.backbones.patch_features
 ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 
 
@@ -16,12 +16,9 @@ def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 
     Products of matrices are none: they are the heads that make scores of features (whitening, adaptor, discriminator),
     cheap beside the convolutions. With 8 bits their error would be the score's, and so would the clipping at what good
-    images show. The metric is one of them, unless lengths are damped: then it has `METRIC` as its name, see
-    `edgead.export.metric`.
+    images show. The metric of patchcore is an input, and no weight.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
-    if DAMPED not in weights:
-        weights -= {METRIC}
     return {
         node.input[1].removesuffix(".weight"): node
         for node in model.graph.node
@@ -52,7 +49,7 @@ def body(model: onnx.ModelProto) -> set[str]:
     What follows the last layers (pooling, distances) is left out: it costs little, and its error would be the score's.
     """
     producers = _producers(model)
-    found = _with_ancestors(model, [node for name, node in layers(model).items() if name != METRIC])
+    found = _with_ancestors(model, list(layers(model).values()))
     for node in model.graph.node:
         source = producers.get(node.input[0]) if node.op_type in ACTIVATIONS else None
         if source is not None and source.name in found:

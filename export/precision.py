@@ -18,7 +18,7 @@ from edgead.export.calibration_images import CalibrationImages, RangeImages
 from edgead.export.differences import differences
 from edgead.export.float16 import to_float16
 from edgead.export.graph import load_graph
-from edgead.export.int8_search import Found, Int8Search
+from edgead.export.int8_search import Found, search
 from edgead.export.layers import layers, transformer
 from edgead.export.quantize import MAX_IMAGES, SCHEMES
 from edgead.export.rewrite import ToleranceError
@@ -52,19 +52,16 @@ class PrecisionPlan:
     precision : {"fp16", "int8", "int8_symmetric"}
     tolerance : float, optional
         Largest mean relative difference of the image scores from those of fp32; by default that of `TOLERANCES`.
-    float_layers : sequence of str, optional
-        Layers that int8 keeps in float; by default they are searched.
     make_default : bool
         Open this graph when no precision is asked for.
     give_up_above : float
-        Look for no layers to keep in float where int8 without them is further off than this, in tolerances.
+        Keep no layers in float where int8 without them is further off than this, in tolerances.
     least_gain : float
         Make none that is fewer times as fast as fp32, see `times_as_fast`; 0 takes any.
     """
 
     precision: str
     tolerance: float | None = None
-    float_layers: Sequence[str] | None = None
     make_default: bool = False
     give_up_above: float = math.inf
     least_gain: float = 0.0
@@ -90,17 +87,13 @@ def add_precision(
     Raises
     ------
     ToleranceError
-        The new graph's scores are too far from those of fp32, and which layer to keep in float; or it gains too little.
+        The new graph's scores are too far from those of fp32, or it gains too little.
     SettingsError
-        An unknown precision or layer, int8 of a transformer, or too few images.
+        An unknown precision, int8 of a transformer, or too few images.
     """
     plan.check()
     artifact = Artifact.load(path)
     check_for(artifact, plan.precision)
-    known = layers(load_graph(artifact))
-    unknown = set(plan.float_layers or ()) - known.keys()
-    if unknown:
-        raise SettingsError(f"{path} has no layer {', '.join(sorted(unknown))}; it has {', '.join(known)}")
     with new_artifact(path, keep=False) as draft:
         shutil.copytree(path, draft, dirs_exist_ok=True)
         record = _make(Artifact(draft, artifact.manifest), plan, images, progress)
@@ -146,11 +139,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
     else:
         found = _search(trial, images, progress)
         trial.write(found.model)
-        method = {
-            "score_error_of_all_layers": found.score_error,
-            "float_layers": found.float_layers,
-            "sensitivity": found.sensitivity,
-        }
+        method = {"score_error_of_all_layers": found.score_error, "float_layers": found.float_layers}
     of_fp32, good = GoodScores([], [], []), GoodScores([], [], [])
     with trial.open("fp32") as fp32, trial.open(plan.precision) as detector:
         if plan.least_gain:
@@ -165,7 +154,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
                 f"the {plan.precision} graph changes the scores of {error.images} good images by "
                 f"{100 * error.mean_score_error:.4g} % of their value, allowed is {100 * plan.score_tolerance:g} %"
             )
-            raise ToleranceError(problem, _remedy(method))
+            raise ToleranceError(problem, "allow more with --tolerance")
         golden = _replay(detector, draft, plan.precision)
     before = draft.graph("fp32").calibration
     assert before is not None  # without it there are no held-out images
@@ -268,9 +257,16 @@ def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -
     comparison = _Comparison(trial, search_images(images, preprocessing))
     calibration_images = RangeImages(Images(_spread(images.ranges, MAX_IMAGES), preprocessing).some(MAX_IMAGES))
     scheme = SCHEMES[trial.plan.precision]
-    search = Int8Search(load_graph(trial.artifact), scheme, calibration_images, comparison.score_error, progress)
     tolerance = SEARCH_MARGIN * trial.plan.score_tolerance
-    return search.run(tolerance, trial.plan.float_layers, give_up_above=trial.plan.give_up_above * tolerance)
+    return search(
+        load_graph(trial.artifact),
+        scheme,
+        calibration_images,
+        comparison.score_error,
+        tolerance,
+        progress,
+        give_up_above=trial.plan.give_up_above * tolerance,
+    )
 
 
 def search_images(images: CalibrationImages, spec: Preprocessing) -> CalibrationImages:
@@ -290,10 +286,3 @@ def _replay(detector: Detector, draft: Artifact, precision: str) -> list[Golden]
         write_golden(detector, draft.path, shown.image, f"{Path(shown.anomaly_map).with_suffix('')}.{precision}.npy")
         for shown in draft.graph("fp32").golden
     ]
-
-
-def _remedy(method: dict[str, Any]) -> str:
-    kept = method.get("float_layers", [])
-    worst = next((layer for layer in method.get("sensitivity", {}) if layer not in kept), None)
-    keep = f"keep {worst} in float too (--float-layers {','.join([*kept, worst])}) or " if worst else ""
-    return f"{keep}allow more with --tolerance"

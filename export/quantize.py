@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from edgead.export.fuse_normalization import find_normalisation, fold_normalisation
-from edgead.export.layers import ACTIVATIONS, METRIC, WEIGHTED, body, depthwise, layers, with_followers
-from edgead.export.metric import quantise_metric
+from edgead.export.layers import ACTIVATIONS, WEIGHTED, body, depthwise, layers, with_followers
 from edgead.export.rounding import Moments, round_weights
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
@@ -105,8 +104,7 @@ def quantize(
     """Put QuantizeLinear and DequantizeLinear around everything that is computed with 8 bits.
 
     Quantised are the layers with weights and what lies between them. What follows the last of them (pooled features,
-    distances) stays in float: it costs little, and its error would be the score's. The metric, which costs more, is
-    quantised where that clips nothing (`edgead.export.metric`).
+    distances) stays in float: it costs little, and its error would be the score's.
 
     Parameters
     ----------
@@ -123,12 +121,10 @@ def quantize(
     kept = set(float_layers)
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    if layers(model).keys() - kept - {METRIC}:
+    if layers(model).keys() - kept:
         result = _quantise_body(result, ranges, scheme, kept)
     if moments is not None:
         round_weights(result, model, moments)
-    if METRIC in layers(model).keys() - kept and not scheme.symmetric:
-        quantise_metric(result, (moments or {}).get(METRIC))
     onnx.checker.check_model(result)
     return result
 

@@ -74,7 +74,7 @@ def round_weights(quantised: onnx.ModelProto, model: onnx.ModelProto, moments: M
     for layer, moment in moments.items():
         weight = stored.get(f"{layer}.weight_quantized")
         if weight is None:
-            continue  # stays in float, or is the metric
+            continue  # stays in float
         values = numpy_helper.to_array(exact[f"{layer}.weight"]).astype(np.float64)
         scale = numpy_helper.to_array(stored[f"{layer}.weight_scale"]).astype(np.float64)
         rows = values.reshape(len(values), -1) / scale.reshape(-1, 1)

@@ -187,7 +187,7 @@ def precisions(axes: Axes) -> None:
         settings = {"backbone": "efficientnet_lite0", "image_size": (160, 160), "steps": 200}
         good = GoodImages(data, false_reject_rate=0.05)
         artifact = train_from_folder(good, model, settings, detector="simplenet")[0]
-        add_precision(model, PrecisionPlan("int8", 0.1, ()), find_calibration_images(artifact, data))
+        add_precision(model, PrecisionPlan("int8", 0.1), find_calibration_images(artifact, data))
         scores = {}
         for precision in ("fp32", "int8"):
             with Detector.load(model, precision=precision, runtime="onnxruntime") as detector:

@@ -186,7 +186,7 @@ class Model(Detector):
         group : str, optional
             Which images belong together, see `edgead.dataset.groups.group_images`; by default as in the training.
         **plan
-            See `edgead.export.precision.PrecisionPlan`: `tolerance`, `float_layers`, `make_default`.
+            See `edgead.export.precision.PrecisionPlan`: `tolerance`, `make_default`.
 
         Raises
         ------

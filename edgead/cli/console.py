@@ -200,7 +200,7 @@ def export_facts(artifact: Artifact, precision: str) -> dict[str, Any]:
     record = artifact.manifest.graphs[precision]
     if not record.method or record.calibration is None:
         return facts
-    method = {key: value for key, value in record.method.items() if key not in ("sensitivity", "differences")}
+    method = {key: value for key, value in record.method.items() if key != "differences"}
     return {**facts, **method, **record.method["differences"], "threshold": record.calibration.reject}
 
 

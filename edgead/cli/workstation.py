@@ -51,12 +51,6 @@ def export(
         float | None,
         typer.Option(min=0, help="Largest mean relative difference of the scores from the scores of fp32."),
     ] = None,
-    float_layers: Annotated[
-        str | None,
-        typer.Option(
-            help="Layers that int8 keeps in float, separated by commas, or none; by default edgead searches for them."
-        ),
-    ] = None,
     make_default: Annotated[
         bool, typer.Option("--make-default", help="Make this graph the one that is used without --precision.")
     ] = False,
@@ -79,7 +73,7 @@ def export(
     """Write a graph: fp32 again from the torch weights, or another precision beside it, with its own thresholds."""
     if standalone is not None:
         others = {"DATA": data, "--normal-dir": normal_dir, "--group": group, "--tolerance": tolerance}
-        others |= {"--float-layers": float_layers, "--make-default": make_default or None}
+        others |= {"--make-default": make_default or None}
         given = [name for name, value in others.items() if value is not None]
         if given:
             raise SettingsError(f"--standalone writes what the model has: leave out {', '.join(given)}")
@@ -96,8 +90,7 @@ def export(
         from edgead.export.precision import PrecisionPlan
 
     precision = precision or PrecisionName.fp32
-    names = None if float_layers is None else [name for name in float_layers.split(",") if name not in ("none", "")]
-    plan = PrecisionPlan(str(precision), tolerance, names, make_default)
+    plan = PrecisionPlan(str(precision), tolerance, make_default)
     with stage_bars() as progress:
         artifact = add_graph(model, plan, data, normal_dir=normal_dir, group=group, progress=progress)
     report = export_facts(artifact, precision)

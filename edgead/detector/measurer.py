@@ -344,11 +344,11 @@ class Measurer:
         if not isinstance(head, NearestHead) or not 0 <= fold < head.folds:
             raise SettingsError(f"{self.artifact.path} has learnt no fold {fold} that can be left out: retrain it")
 
-        def score(_: Scorer, outputs: Outputs) -> Scored | None:
+        def score(whole: Scorer, outputs: Outputs) -> Scored | None:
             """Runs while the frame has the detector to itself, as all that opens or closes."""
             if fold not in self._left_out:
                 arrays, image_size = self.artifact.head_arrays(), self._spec.image_size
-                self._left_out[fold] = head.open_left_out(self._runtime.outputs, arrays, image_size, fold)
+                self._left_out[fold] = head.open_left_out(self._runtime.outputs, arrays, image_size, fold, whole)
             return head.score_still(self._left_out[fold], outputs)
 
         return score

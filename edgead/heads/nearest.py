@@ -93,8 +93,12 @@ class NearestHead(PatchHead):
 
         return GpuScorer(ImageScorer(self, grid, usual), image_size, features, arrays[BANK])
 
-    def open_left_out(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int], fold: int) -> Scorer:
+    def open_left_out(
+        self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int], fold: int, whole: Scorer | None = None
+    ) -> Scorer:
         """Open what scores an image of a fold, on the host, as if nothing had been learnt from it.
+
+        The scorer of the `whole` bank saves time where it is at hand.
 
         Raises
         ------
@@ -106,7 +110,8 @@ class NearestHead(PatchHead):
         bank, metric = without_fold(arrays, fold)
         grid = self.grid(outputs)
         known = self.open_known(grid, arrays, fold)
-        scorer = NearestScorer(self, grid, image_size, bank, arrays.get(USUAL), known)
+        like = whole.nearest if isinstance(whole, NearestScorer) else None
+        scorer = NearestScorer(self, grid, image_size, bank, arrays.get(USUAL), known, like)
         return LeftOutScorer(scorer, metric, on_host(outputs[self.patches.name]))
 
     def open_known(self, grid: tuple[int, int], arrays: Arrays, fold: int | None = None) -> KnownScorer | None:
@@ -148,6 +153,8 @@ class NearestScorer(PatchScorer):
     bank : ndarray of shape (m, d), float32
     known : KnownScorer, optional
         Where the head knows defects.
+    like : NearestPatches, optional
+        Of a bank much like this one.
     """
 
     head: NearestHead
@@ -160,10 +167,11 @@ class NearestScorer(PatchScorer):
         bank: np.ndarray,
         usual: np.ndarray | None = None,
         known: KnownScorer | None = None,
+        like: NearestPatches | None = None,
     ):
         super().__init__(head, grid, image_size, usual)
         self.bank, self._known = bank, known
-        self.nearest = NearestPatches(bank)
+        self.nearest = NearestPatches(bank, like=like)
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
         scored = super().score(outputs, state)
@@ -218,7 +226,11 @@ def without_fold(arrays: Arrays, fold: int) -> tuple[np.ndarray, np.ndarray | No
 
 def in_metric(rows: np.ndarray, metric: np.ndarray | None) -> np.ndarray:
     """Rows (..., d) multiplied with a metric (d, d), where there is one."""
-    return rows if metric is None else rows @ metric
+    if metric is None:
+        return rows
+    return (rows.reshape(-1, rows.shape[-1]) @ metric).reshape(
+        rows.shape
+    )  # one product, not one for each row of a grid
 
 
 def _distances(rows: np.ndarray, bank: np.ndarray) -> np.ndarray:

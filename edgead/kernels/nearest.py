@@ -114,6 +114,8 @@ class NearestPatches:
     prescan : bool, optional
         On the CPU: scan 8-bit codes first, where the level has kernels for it. False: float32 products of every patch
         with every row. The result is the same.
+    like : NearestPatches, optional
+        Of another bank of as many columns, much like this one: its directions serve this one too, and none are chosen.
 
     Raises
     ------
@@ -130,20 +132,24 @@ class NearestPatches:
     be called from several threads at once.
     """
 
-    def __init__(self, memory_bank: Floats, *, backend: str = "auto", prescan: bool = True) -> None:
+    def __init__(
+        self, memory_bank: Floats, *, backend: str = "auto", prescan: bool = True, like: NearestPatches | None = None
+    ) -> None:
         bank = as_floats(memory_bank, "memory_bank", "(m, d)")
         if bank.size == 0:
             raise ValueError(f"memory_bank must hold at least one row and one column, found shape {bank.shape}")
         native, level = resolve(backend)
         self.shape: tuple[int, int] = bank.shape  # type: ignore[assignment]
+        self._projection: Floats | None = None
         if native and level == "cuda":
             self.backend, self._index = "cuda", native.NearestIndex(bank)
             return
         self.backend = f"cpu:{level}" if native else "numpy"
         check_finite(bank, "memory_bank")
         if native:
-            projection = choose_projection(bank) if prescan and native.has_prescan(level) else None
-            self._index = native.NearestIndex(bank, level, projection)
+            if prescan and native.has_prescan(level):
+                self._projection = choose_projection(bank) if like is None else like._projection
+            self._index = native.NearestIndex(bank, level, self._projection)
         else:
             self._index = numpy_backend.NearestIndex(bank)
 

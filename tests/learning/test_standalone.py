@@ -290,7 +290,7 @@ def int8_model(trained_model, line_data, once):
     def add_int8(path: Path) -> None:
         shutil.copytree(trained_model, path)
         images = find_calibration_images(Artifact.load(path), line_data)
-        add_precision(path, PrecisionPlan("int8", 0.1, [], make_default=True), images)
+        add_precision(path, PrecisionPlan("int8", 0.1, make_default=True), images)
 
     return once("patchcore-int8", add_int8)
 

@@ -159,13 +159,14 @@ def fit_metric(
     sample = _some(np.arange(len(patches)), SAMPLE, rng)
     rows = sample[greedy_coreset(patches[sample], min(ROWS, len(sample)))] if len(distinct) > 1 else sample[:0]
     covariance = np.zeros((width, width))
-    touched = np.zeros((int(of_fold.max(initial=-1)) + 1, width, width))
+    touched, search = np.zeros((int(of_fold.max(initial=-1)) + 1, width, width)), None
     for number in np.unique(part):
         own, others = np.flatnonzero(part == number), rows[part[rows] != number]
         if not len(others):
             continue
         queries = _some(own, QUERIES * len(own) // len(patches), rng)
-        _, nearest = NearestPatches(patches[others]).search(patches[queries])
+        search = NearestPatches(patches[others], like=search)
+        _, nearest = search.search(patches[queries])
         references = others[nearest[:, 0]]
         residuals = (patches[queries] - patches[references]).astype(np.float64)
         covariance += residuals.T @ residuals

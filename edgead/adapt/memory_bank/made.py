@@ -147,10 +147,10 @@ def left_out_separation(
     (count, height, width), fold_of = scarred.good.shape[:3], np.asarray(folds)[scarred.images]
     grid = height, width
     scorer = ImageScorer(head, grid)
-    good, made = np.empty(count), np.empty((count, len(STRENGTHS)))
+    good, made, nearest = np.empty(count), np.empty((count, len(STRENGTHS))), None
     for fold in np.unique(fold_of):
         bank, metric = without_fold(learnt.arrays, int(fold))
-        nearest = NearestPatches(np.ascontiguousarray(bank))
+        nearest = NearestPatches(np.ascontiguousarray(bank), like=nearest)
         for number in np.flatnonzero(fold_of == fold):
             both = np.stack([scarred.good[number], scarred.made[number]]).reshape(-1, scarred.good.shape[-1])
             learnt.scale.standardise(both)

@@ -40,6 +40,7 @@ from edgead.process.installation import install_command
 from edgead.runtime.contract import Runtime
 
 EXTRACT = "extract features"
+_NO_IMAGES = np.empty(0, int)
 # Standard errors by which int8 must be worse than fp32 before it is left out.
 SURELY = 3.0
 
@@ -267,71 +268,79 @@ class PatchCore(Method[PatchCoreConfig]):
         folds = course.folds if len(course.folds) else deal_folds(groups, config.seed)
         rule = BankRule(config.coreset_sampling_ratio, config.memory_bank_size, config.num_neighbors, config.seed)
         space = Space(self.backbone.channels, config.damp_length is not False, config.whiten, self._spec.channels == 6)
-        chosen = choose_scarred(groups, config.seed)
-        compares = max(folds) > 0 and len(chosen) >= FEWEST_SCARRED
-        scarred = None
-        if compares and self._by_evidence and self._precision == INT8:
-            course.progress(EXTRACT, 0, len(images))
-            scarred = self._leave_int8_out(images, chosen, [groups[number] for number in chosen], rule, space)
-        patches = self.raw_patches(images, course)
-        if config.damp_length != "auto" or not compares:
+        by_evidence = config.damp_length == "auto" or self._by_evidence
+        compares = by_evidence and max(folds) > 0 and len(images) >= FEWEST_SCARRED
+        chosen = choose_scarred(groups, config.seed) if compares else _NO_IMAGES
+        patches, good = self.raw_patches(images, course, chosen)
+        scarred = self._scarred(images, chosen, good) if compares else None
+        if scarred and self._by_evidence and self._precision == INT8:
+            of_chosen = [groups[number] for number in chosen]
+            if self._leaves_int8_out(images, scarred, of_chosen, rule, space):
+                patches, good = self.raw_patches(images, course, chosen)
+                scarred = self._scarred(images, chosen, good)
+        if not scarred or config.damp_length != "auto":
             self.learnt = learn_bank(patches, groups, folds, rule, space, course.progress)
             return
         damped = learn_bank(patches.copy(), groups, folds, rule, space, course.progress)
         undamped = replace(space, damps=False)
         plain = learn_bank(patches, groups, folds, rule, undamped, course.progress, scale=damped.scale)
-        self.damping = compare_damping(damped, plain, self.head, scarred or self._scarred(images, chosen), folds)
+        self.damping = compare_damping(damped, plain, self.head, scarred, folds)
         self.learnt = damped if self.damping.damps else plain
 
-    def _leave_int8_out(
-        self, images: Sequence[np.ndarray], chosen: np.ndarray, groups: Sequence[int], rule: BankRule, space: Space
-    ) -> Scarred:
-        """Take fp32 where int8 surely separates scars less well from good images that were left out.
-
-        Gives the features of these images in the precision that is taken.
-        """
-        in_int8 = self._scarred(images, chosen)
+    def _leaves_int8_out(
+        self, images: Sequence[np.ndarray], scarred: Scarred, groups: Sequence[int], rule: BankRule, space: Space
+    ) -> bool:
+        """Take fp32 where int8 surely separates scars less well from good images that were left out."""
+        some = Scarred(*(each[::2] for each in (scarred.images, scarred.good, scarred.made)))  # enough for what is sure
         self._take(FP32)
-        in_fp32 = self._scarred(images, chosen)
-        int8, fp32 = (own_separation(one, groups, rule, space, self.head) for one in (in_int8, in_fp32))
+        in_fp32 = self._scarred(images, some.images)
+        int8, fp32 = (own_separation(one, groups[::2], rule, space, self.head) for one in (some, in_fp32))
         better, error = fp32.above(int8)
         if better <= SURELY * error:
             self._take(INT8)
-            return in_int8
+            return False
         self._int8_left_out = (
             f"int8 tells made defects from good parts less well than fp32 here (AUROC {int8.auroc:.3f} and "
             f"{fp32.auroc:.3f}, standard error of the difference {error:.3f})"
         )
-        return in_fp32
+        return True
 
     def _take(self, precision: str) -> None:
         """Change the precision, and forget the graph of the one before."""
         self._precision = precision
         vars(self).pop("backbone", None)
 
-    def _scarred(self, images: Sequence[np.ndarray], chosen: np.ndarray) -> Scarred:
-        rng = np.random.default_rng(self.config.seed)
-        good = [images[number] for number in chosen.tolist()]
-        raw = each_raw(self.backbone, self._spec, [*good, *(scar(image, rng) for image in good)])
-        features = np.stack(list(raw))
-        return Scarred(chosen, features[: len(good)], features[len(good) :])
+    def _scarred(self, images: Sequence[np.ndarray], chosen: np.ndarray, good: np.ndarray | None = None) -> Scarred:
+        """Run the chosen images with scars, and without them where their `good` features are not known yet."""
+        seed, numbers = self.config.seed, chosen.tolist()
+        wanted = [] if good is not None else [images[number] for number in numbers]
+        wanted += [scar(images[number], np.random.default_rng((seed, number))) for number in numbers]
+        features = np.stack(list(each_raw(self.backbone, self._spec, wanted)))
+        return Scarred(chosen, features[: len(chosen)] if good is None else good, features[-len(chosen) :])
 
-    def raw_patches(self, images: Sequence[np.ndarray], course: Course) -> np.ndarray:
-        """Raw features of the backbone, float32 (patches, d), thinned to as many of every image."""
+    def raw_patches(
+        self, images: Sequence[np.ndarray], course: Course, whole: np.ndarray = _NO_IMAGES
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Raw features of the backbone, float32 (patches, d), thinned to as many of every image.
+
+        Gives all of those of some images as well, float32 (k, h, w, d).
+        """
         rng, patches, keep = np.random.default_rng(self.config.seed), np.empty((0, 0), np.float32), 0
-        means = []
+        means, wholes = [], []
         for number, features in enumerate(each_raw(self.backbone, self._spec, images)):
             rows = features.reshape(-1, features.shape[-1])
             if not number:
                 keep = min(len(rows), max(1, self.config.max_patches // len(images)))
                 patches = np.empty((keep * len(images), rows.shape[1]), np.float32)
+            if number in whole:
+                wholes.append(features)
             if keep < len(rows):
                 rows = rows[np.sort(rng.choice(len(rows), keep, replace=False))]
             patches[number * keep : (number + 1) * keep] = rows
             means.append(rows.mean(axis=0))
             course.progress(EXTRACT, number + 1, len(images))
         self.image_features = np.array(means)
-        return patches
+        return patches, np.array(wholes, np.float32)
 
     def outputs_of(self, image: np.ndarray) -> dict[str, np.ndarray]:
         if self._running is None:
