@@ -78,7 +78,7 @@ def page() -> str:
     parts = [
         "# The command line",
         (group.help or "").strip(),
-        "`edgead --help` and `edgead VERB --help` print the same. With `--json`, a verb prints its report as JSON.",
+        "`edgead help GROUP` and `edgead VERB --help` print the same. With `--json`, a verb prints its report as JSON.",
         "## Before the verb",
         _options(group),
         "## Verbs",

@@ -21,6 +21,10 @@ HELP = (
 )
 
 
+RARE = "Rarely needed"
+"""Panel of options that `--help` leaves out, and `--help-all` has."""
+
+
 class ListingCommand(TyperCommand):
     """A command in whose help {detectors}, {sinks} and the like stand for what there is.
 
@@ -28,12 +32,21 @@ class ListingCommand(TyperCommand):
     """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # typer has click within it, or beside it, by its version
+        rare = [parameter for parameter in self.params if getattr(parameter, "rich_help_panel", None) == RARE]
         for parameter in self.params:
             if isinstance(parameter, (TyperArgument, TyperOption)) and parameter.help:
                 parameter.help = filled(parameter.help)
+        if rare and not ctx.meta.get(RARE):
+            for parameter in rare:
+                parameter.hidden = True  # type: ignore[attr-defined]
+            more = f"`edgead {ctx.info_name} --help-all` has {len(rare)} more options, which are rarely needed."
+            self.epilog = "\n\n".join(filter(None, (self.epilog, more)))
         super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--help-all" in args:
+            ctx.meta[RARE] = True
+            args = ["--help"]
         for number, word in enumerate(args, 1):
             if _EMPTY.fullmatch(word):  # as a path it would be the working directory
                 found = f"{word} has no value" if word else f"argument {number} is empty"

@@ -11,6 +11,7 @@ import typer
 
 from edgead.adapt.training import AUTO
 from edgead.cli.app import (
+    RARE,
     Align,
     FalseRejectRate,
     Group,
@@ -38,7 +39,8 @@ LogTo = Annotated[
     list[str] | None,
     typer.Option(
         help="Log settings, stages, losses and figures: a file for JSON lines; tensorboard:FOLDER or mlflow:URI of the "
-        "package edgead-tracking. May be repeated."
+        "package edgead-tracking. May be repeated.",
+        rich_help_panel=RARE,
     ),
 ]
 
@@ -52,14 +54,24 @@ def train(
         str, typer.Option(help="Settings of the method: default, auto, or one that `edgead presets` lists.")
     ] = "default",
     normal_dir: NormalDir = None,
-    backbone: Annotated[str | None, typer.Option(help="Backbone, instead of the preset's.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Layers of the backbone, such as stride16,stride32.")] = None,
-    image_size: Annotated[
-        str | None, typer.Option(help="Size of the network's input in pixels: one number, or HEIGHT,WIDTH.")
+    backbone: Annotated[
+        str | None, typer.Option(help="Backbone, instead of the preset's.", rich_help_panel=RARE)
     ] = None,
-    memory_bank_size: Annotated[int | None, typer.Option(min=1, help="Number of patches in the memory bank.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Layers of the backbone, such as stride16,stride32.", rich_help_panel=RARE)
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(help="Size of the network's input in pixels: one number, or HEIGHT,WIDTH.", rich_help_panel=RARE),
+    ] = None,
+    memory_bank_size: Annotated[
+        int | None, typer.Option(min=1, help="Number of patches in the memory bank.", rich_help_panel=RARE)
+    ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any other setting of the method, as NAME=VALUE; may be repeated.", rich_help_panel=RARE
+        ),
     ] = None,
     weights: Annotated[
         Path | None,
@@ -67,6 +79,7 @@ def train(
             exists=True,
             help="Weights of the backbone: safetensors or a state dict. For efficient_ad: a teacher; for detectors "
             "that take words: CLIP.",
+            rich_help_panel=RARE,
         ),
     ] = None,
     roi: Region = None,
@@ -78,6 +91,7 @@ def train(
             help="cross: all images are learnt; for the thresholds, each image is scored by what was learnt from the "
             "other images (default of patchcore). split: a fifth of the images is held out for the thresholds, and "
             "the rate has a proof (default of other methods).",
+            rich_help_panel=RARE,
         ),
     ] = None,
     folds: Annotated[
@@ -86,6 +100,7 @@ def train(
             min=0,
             help="For detectors that train a network: train this many more times, to make the thresholds as cross "
             "does.",
+            rich_help_panel=RARE,
         ),
     ] = 0,
     defects: Annotated[
@@ -121,11 +136,14 @@ def train(
         ),
     ] = InputName.rgb,
     mm_per_count: Annotated[
-        float | None, typer.Option(help="With heights: millimetres of one count of the height map.")
+        float | None,
+        typer.Option(help="With heights: millimetres of one count of the height map.", rich_help_panel=RARE),
     ] = None,
     mm_per_pixel: Annotated[
         float | None,
-        typer.Option(help="Millimetres of one pixel of the images: verdicts say how large a defect is."),
+        typer.Option(
+            help="Millimetres of one pixel of the images: verdicts say how large a defect is.", rich_help_panel=RARE
+        ),
     ] = None,
     log_to: LogTo = None,
     device: Device = DeviceName.auto,

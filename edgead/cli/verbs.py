@@ -19,37 +19,35 @@ from edgead.cli.examples import EXAMPLES
 from edgead.errors import SettingsError
 from edgead.process.installation import comes_with, of_plugins
 
+FIRST, PLUGINS = "first", "plugins"
 VERBS = {
-    "Make a model": {
-        "studio": "line.studio",
+    FIRST: {
+        "doctor": "device",
         "demo": "device",
-        "data": "data",
+        "studio": "line.studio",
         "train": "train",
+        "predict": "device",
+        "eval": "device",
+        "calibrate": "calibrate",
+        "teach": "teach",
+        "stream": "device",
+        "daemon": "line.daemon",
+    },
+    "make": {
+        "data": "data",
         "presets": "presets",
         "screen": "screen",
         "commission": "commission",
         "cycle": "cycle",
+        "defects": "defects",
         "distill": "train",
         "import": "import_model",
         "export": "workstation",
     },
-    "Judge and measure": {
-        "predict": "device",
-        "stream": "device",
-        "eval": "device",
-        "report": "device",
-        "verify": "workstation",
-        "profile": "profile",
-    },
-    "Run a line": {"daemon": "line.daemon", "user": "line.user", "evidence": "line.evidence", "audit": "line.audit"},
-    "Improve a model": {
-        "calibrate": "calibrate",
-        "teach": "teach",
-        "defects": "defects",
-        "sort": "sort",
-        "name": "sort",
-    },
-    "Fleet and trust": {
+    "measure": {"report": "device", "verify": "workstation", "profile": "profile", "engine": "device"},
+    "kinds": {"sort": "sort", "name": "sort"},
+    "line": {"user": "line.user", "evidence": "line.evidence", "audit": "line.audit"},
+    "devices": {
         "push": "push_pull",
         "pull": "push_pull",
         "fleet": "line.fleet",
@@ -57,9 +55,17 @@ VERBS = {
         "sign": "sign",
         "verify-signature": "sign",
     },
-    "This machine": {"doctor": "device", "engine": "device"},
 }
-"""The file of each verb, below its heading in `edgead --help`."""
+"""The file of each verb, by groups: the first week in the order of use, then what `edgead help GROUP` lists."""
+GROUPS = {
+    FIRST: "The first week",
+    "make": "Other ways to a model, and other forms of one",
+    "measure": "Reports, proofs and times",
+    "kinds": "Names for the kinds of rejects",
+    "line": "People and records of a line",
+    "devices": "Models to many devices, and whom to trust",
+    PLUGINS: "Plug-ins",
+}
 ELSEWHERE = {
     "golden": "edgead train GOLDEN_PARTS -o model --detector golden",
     "auto": "edgead train GOOD_IMAGES -o model --preset auto",
@@ -79,8 +85,9 @@ class VerbGroup(TyperGroup):
         super().__init__(**settings)
         self.imported = self.commands
         self.commands = {
-            verb: TyperCommand(verb, rich_help_panel=heading) for heading, verbs in VERBS.items() for verb in verbs
+            verb: TyperCommand(verb, rich_help_panel=GROUPS[group]) for group, verbs in VERBS.items() for verb in verbs
         }
+        self._group = FIRST  # that the help lists
 
     def load(self, verb: str) -> Any:
         """Import a verb, edgead's own or a plug-in's; there must be one of that name."""
@@ -93,6 +100,8 @@ class VerbGroup(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] == "help":
+            self._show_help(ctx, *args[1:2])
         if args[0] in ELSEWHERE:
             raise SettingsError(f"{args[0]} is no verb of its own: `{ELSEWHERE[args[0]]}`")
         if args[0] in _FILES or args[0] in _added():
@@ -101,9 +110,26 @@ class VerbGroup(TyperGroup):
             raise SettingsError(missing)
         return super().resolve_command(ctx, args)
 
+    def _show_help(self, ctx: Any, topic: str = FIRST) -> None:
+        """Print the verbs of a group, or the help of a verb, and end."""
+        if topic not in GROUPS:
+            ctx.invoke(self.main, [topic, "--help"], prog_name=ctx.command_path)
+        self._group = topic
+        print(ctx.get_help())
+        raise typer.Exit()
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self._summarize()
+        every = self.commands
+        by_group = {group: [*verbs] for group, verbs in VERBS.items()}
+        by_group[PLUGINS] = [verb for verb in every if verb not in _FILES]
+        self.commands = {verb: every[verb] for verb in by_group[self._group]}
+        if self._group == FIRST:
+            for group in (group for group in by_group if group != FIRST):
+                line = f"{GROUPS[group]}: {', '.join(by_group[group])}"
+                self.commands[f"help {group}"] = TyperCommand(f"help {group}", help=line, rich_help_panel="More")
         super().format_help(ctx, formatter)
+        self.commands = every
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         self._summarize()
@@ -115,7 +141,7 @@ class VerbGroup(TyperGroup):
         plugins = {verb: f"Comes with {package}, not installed." for verb, package in of_plugins(GROUP).items()}
         plugins |= {verb: _summary_of(entry) for verb, entry in _added().items()}
         for verb in sorted(plugins):
-            self.commands.setdefault(verb, TyperCommand(verb, rich_help_panel="Plug-ins"))
+            self.commands.setdefault(verb, TyperCommand(verb, rich_help_panel=GROUPS[PLUGINS]))
         for verb, command in self.commands.items():
             command.help = command.help or {**found, **plugins}[verb]
 

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from edgead.cli import app
 from edgead.cli.examples import EXAMPLES
-from edgead.cli.verbs import GROUP, VERBS
+from edgead.cli.verbs import FIRST, GROUP, GROUPS, VERBS
 from edgead.process.installation import of_plugins
 
 HEAVY = {"numpy", "cv2", "yaml", "onnxruntime", "torch", "sqlalchemy", "http.client"}
@@ -34,7 +34,7 @@ def loaded(*arguments: str) -> tuple[str, set[str]]:
     return " ".join((said + ended.stderr).split()), set(ast.literal_eval(names))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["trian"], []])
+@pytest.mark.parametrize("arguments", [["--help"], ["help", "make"], ["--version"], ["trian"], []])
 def test_help_and_a_misspelt_verb_import_no_verb(arguments):
     said, heavy = loaded(*arguments)
     assert said and heavy == set()
@@ -42,7 +42,7 @@ def test_help_and_a_misspelt_verb_import_no_verb(arguments):
 
 def test_a_verb_of_a_plug_in_that_is_not_installed_is_named_with_its_package(monkeypatch):
     monkeypatch.setattr("edgead.cli.verbs.entry_points", lambda group: [])
-    listed = " ".join(run_here("--help").stdout.replace("│", "").split())
+    listed = " ".join(run_here("help", "plugins").stdout.replace("│", "").split())
     assert listed.endswith("weights Comes with edgead-foundation, not installed. ╰" + "─" * 298 + "╯")
     for verb, package in (("heights", "edgead-height"), ("tune", "edgead-tune")):
         ended = run_here(verb, "scans")
@@ -83,7 +83,7 @@ def test_a_plug_in_adds_verbs_that_no_other_imports(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("COLUMNS", "300")
-    said, heavy = loaded("--help")
+    said, heavy = loaded("help", "plugins")
     listed = " ".join(said.replace("│", "").split())
     assert "weigh Say how heavy a model is." in listed and "pair Two of a kind." in listed and heavy == set()
     (tmp_path / "model").mkdir()
@@ -98,20 +98,39 @@ def test_a_plug_in_adds_verbs_that_no_other_imports(tmp_path, monkeypatch):
     assert "the verb sunk of broken cannot be imported" in loaded("sunk")[0]
 
 
-def test_help_lists_each_verb_below_its_heading_with_what_its_own_help_begins_with():
-    said = " ".join(run_here("--help", columns=300).stdout.replace("│", "").split())
-    places, group = [], get_command(app)
-    for heading, verbs in VERBS.items():
-        places.append(said.index(heading))
-        for verb in verbs:
-            help_text = group.load(verb).help or ""
-            first = " ".join(inspect.cleandoc(help_text).partition("\n\n")[0].split())
-            assert first
-            places.append(said.index(f"{verb} {first}", places[-1]))
+@pytest.mark.parametrize("group", VERBS)
+def test_help_lists_each_verb_of_a_group_with_what_its_own_help_begins_with(group):
+    said = " ".join(run_here("help", group, columns=300).stdout.replace("│", "").split())
+    places, command = [said.index(GROUPS[group])], get_command(app)
+    for verb in VERBS[group]:
+        help_text = command.load(verb).help or ""
+        first = " ".join(inspect.cleandoc(help_text).partition("\n\n")[0].split())
+        assert first
+        places.append(said.index(f"{verb} {first}", places[-1]))
     assert places == sorted(places)
+
+
+def test_help_begins_with_the_first_week_and_has_a_line_for_each_other_group():
+    said = " ".join(run_here("--help", columns=300).stdout.replace("│", "").split())
+    assert len(VERBS[FIRST]) == 10 and said == " ".join(run_here("help", columns=300).stdout.replace("│", "").split())
+    for group in VERBS.keys() - {FIRST}:
+        assert f"help {group} {GROUPS[group]}: {', '.join(VERBS[group])}" in said
     listed = [verb for verbs in VERBS.values() for verb in verbs]
     imported = set(get_command(app).imported) - set(of_plugins(GROUP))  # which the reference of the command imports
     assert imported == set(listed) and len(listed) == len(set(listed))  # none is left out
+    assert not set(GROUPS) & {*listed, *of_plugins(GROUP)}
+
+
+def test_help_on_a_verb_is_its_own_and_a_misspelt_one_is_refused():
+    assert run_here("help", "push").stdout == run_here("push", "--help").stdout != ""
+    ended = run_here("help", "psh")
+    assert ended.returncode == 2 and "psh" in ended.stderr
+
+
+def test_help_of_train_leaves_out_what_is_rarely_needed():
+    few, many = (" ".join(run_here("train", given, columns=300).stdout.split()) for given in ("--help", "--help-all"))
+    assert "--memory-bank-size" not in few and "--memory-bank-size" in many and "--detector" in few
+    assert "`edgead train --help-all` has 11 more options" in few and "--help-all" not in many
 
 
 @pytest.mark.parametrize("example", [example for both in EXAMPLES.values() for example in both])
@@ -128,7 +147,7 @@ def test_an_example_is_one_of_its_verb(example, tmp_path, monkeypatch):
 
 
 def test_every_verb_has_examples():
-    assert list(EXAMPLES) == [verb for verbs in VERBS.values() for verb in verbs]
+    assert EXAMPLES.keys() == {verb for verbs in VERBS.values() for verb in verbs}
     assert all(
         len(set(both)) == 2 and f"edgead {verb}" in both[0] and f"edgead {verb}" in both[1]
         for verb, both in EXAMPLES.items()

@@ -85,6 +85,7 @@ def test_a_folder_is_dropped_and_looked_through_by_keys(browser, tmp_path, parts
         page.locator("#commission-refused summary").click()
         expect(page.locator("#commission-parts .number").first).to_have_text("part 22.png")
         expect(page.locator("#commission-learn")).to_be_enabled()
+        page.evaluate("scrollTo(0, 0)")  # the click on the list may have scrolled
         in_sight(page, "commission-learn")
 
         wall = page.locator("#commission-parts .take-out")

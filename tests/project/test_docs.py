@@ -24,6 +24,7 @@ from edgead.line.site.reference import KINDS
 
 PAGES = written_pages()
 # Of other programs, or of a benchmark.
+HELP = {"--help", "--help-all"}
 OTHERS_OPTIONS = set(
     "--no-index --no-binary --no-cache-dir --no-compile --no-deps --overrides --find-links --system-site-packages"
     " --list-formats-ext --gpus --network --only --build-arg --isolation --secret --json".split()
@@ -120,17 +121,17 @@ def test_pages_name_only_verbs_and_options_that_there_are():
     for page, words in calls:
         if words and words[0] in before:
             words = words[2:]
-        if not words or words[0] in ("VERB", "--help"):
+        if not words or words[0] in ("VERB", "--help", "help"):
             continue
         verb = " ".join(words[:2]) if " ".join(words[:2]) in verbs else words[0]
         assert verb in verbs, f"{page}: there is no edgead {verb}"
-        known = {flag for option in commands.options(verbs[verb]) for flag in commands.flags(option)} | {"--help"}
+        known = {flag for option in commands.options(verbs[verb]) for flag in commands.flags(option)} | HELP
         unknown = [word for word in words[1:] if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in known]
         assert not unknown, f"{page}: edgead {verb} has no {unknown}"
 
 
 def test_pages_name_no_option_that_no_verb_has():
-    known = all_options() | OTHERS_OPTIONS | {"--help"}
+    known = all_options() | OTHERS_OPTIONS | HELP
     for page, text in PAGES.items():
         if page not in ("docs/kernels.md", "CONTRIBUTING.md"):
             named = {option for code in inline_code(text) for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)}
