@@ -7,18 +7,18 @@ from typing import Any
 import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose")
-DAMPED = "squared_length"  # constant of edgead.workstation.backbones.patch_features
+METRIC, DAMPED = "metric", "squared_length"  # constants of edgead.workstation.backbones.patch_features
 ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 
 
 def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """Convolutions in the order of the graph, named after their torch modules.
 
-    Products of matrices are none: they are the heads that make scores of features (whitening, adaptor, discriminator),
-    cheap beside the convolutions. With 8 bits their error would be the score's, and so would the clipping at what good
-    images show. The metric of patchcore is an input, and no weight.
+    Products of features are none, the metric among them: they are the heads that make scores (whitening, adaptor,
+    discriminator), cheap beside the convolutions. With 8 bits their error would be the score's, and so would the
+    clipping at what good images show.
     """
-    weights = {tensor.name for tensor in model.graph.initializer}
+    weights = {tensor.name for tensor in model.graph.initializer} - {METRIC}
     return {
         node.input[1].removesuffix(".weight"): node
         for node in model.graph.node

@@ -36,12 +36,15 @@ class ListingCommand(TyperCommand):
         for parameter in self.params:
             if isinstance(parameter, (TyperArgument, TyperOption)) and parameter.help:
                 parameter.help = filled(parameter.help)
-        if rare and not ctx.meta.get(RARE):
-            for parameter in rare:
-                parameter.hidden = True  # type: ignore[attr-defined]
-            more = f"`edgead {ctx.info_name} --help-all` has {len(rare)} more options, which are rarely needed."
-            self.epilog = "\n\n".join(filter(None, (self.epilog, more)))
+        if not rare or ctx.meta.get(RARE):
+            super().format_help(ctx, formatter)
+            return
+        params, epilog = self.params, self.epilog
+        more = f"`edgead {ctx.info_name} --help-all` has {len(rare)} more options, which are rarely needed."
+        self.params = [parameter for parameter in params if parameter not in rare]
+        self.epilog = "\n\n".join(filter(None, (epilog, more)))
         super().format_help(ctx, formatter)
+        self.params, self.epilog = params, epilog
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--help-all" in args:

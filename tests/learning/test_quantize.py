@@ -218,7 +218,7 @@ def test_a_backbone_rounded_for_its_sums_needs_no_layer_in_float(damped):
     images = images[:4]
     expected = run(model, images)
     nearest, summed = (
-        relative_error(quantize(model, ranges, SCHEMES["int8"], ["metric"], given), expected, images)
+        relative_error(quantize(model, ranges, SCHEMES["int8"], (), given), expected, images)
         for given in (None, moments)
     )
     assert summed < 0.1 and summed < 0.6 * nearest
@@ -229,8 +229,8 @@ def test_depthwise_layers_have_eight_bits_and_others_seven(damped):
     alone = depthwise(model)
     assert len(alone) == sum(name.endswith("_depthwise_conv") for name in layers(model)) > 5
     for given in (None, moments):
-        values = constants(quantize(model, ranges, SCHEMES["int8"], ["metric"], given))
-        for name in layers(model).keys() - {"metric"}:
+        values = constants(quantize(model, ranges, SCHEMES["int8"], (), given))
+        for name in layers(model):
             largest = np.abs(values[f"{name}.weight_quantized"]).max()
             assert (largest == 127) if name in alone else (largest <= LARGEST), name
 
