@@ -143,6 +143,14 @@ class FakePipeline:
         self.calls.append(("accept drift", by))
         self.drift = None
 
+    def pause(self, *, by: str, reason: str = "", minutes: float | None = None) -> None:
+        self.state, self.reason = "paused", f"by {by}: {reason}"
+        self.calls.append(("pause", by, reason, minutes))
+
+    def resume(self, *, by: str) -> None:
+        self.state, self.reason = "running", None
+        self.calls.append(("resume", by))
+
     def good_scores(self) -> GoodScores:
         return GoodScores(0.1, [0.05, 0.08, 0.12, 0.3], [1.0, 0.8, 0.6, 0.4, 0.2])
 

@@ -24,6 +24,8 @@ OPERATE = {
     "POST /api/pipelines/{name}/trigger",
     "POST /api/pipelines/{name}/judge",
     "POST /api/pipelines/{name}/self-test",
+    "POST /api/pipelines/{name}/pause",
+    "POST /api/pipelines/{name}/resume",
     "POST /api/verdicts/{verdict_id}/false-reject",
     "POST /api/verdicts/{verdict_id}/kind",
     "POST /api/verdicts/{verdict_id}/mark",
@@ -57,8 +59,9 @@ ENGINEER = {
 # What each role can make the daemon do at all.
 EFFECTS = {
     "view": set(),
-    "operate": {"fire", "judge", "correct", "false reject"},
-    "engineer": {"fire", "judge", "correct", "false reject", "thresholds", "swap", "roll back", "accept drift"}
+    "operate": {"fire", "judge", "pause", "resume", "correct", "false reject"},
+    "engineer": {"fire", "judge", "pause", "resume", "correct", "false reject", "thresholds", "swap", "roll back"}
+    | {"accept drift"}
     | {"rename", "merge", "split", "follow again", "start", "accept", "discard"},
 }
 VALID: dict[str, dict[str, Any]] = {
@@ -69,6 +72,8 @@ VALID: dict[str, dict[str, Any]] = {
     "split": {"kind": "a", "judged": "b", "by": "Eve"},
     "kind": {"kind": "scratch", "by": "Eve"},
     "trigger": {},
+    "pause": {"by": "Eve"},
+    "resume": {"by": "Eve"},
 }
 
 

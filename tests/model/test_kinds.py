@@ -101,7 +101,7 @@ def test_the_descriptor_is_what_it_says(rng, margin):
 def test_who_scores_and_who_describes_share_the_prepared_memory_bank(with_kinds, monkeypatch):
     prepared = []
 
-    def prepare(bank):
+    def prepare(bank, like=None):
         prepared.append(bank.shape)
         return NearestPatches(bank)
 

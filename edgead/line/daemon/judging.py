@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 Kind = Literal["program", "hang", "model", "frame", "camera", "trigger"]
 # Which one is shown first: what stands in the way of all the others.
 _KINDS: tuple[Kind, ...] = ("program", "hang", "model", "frame", "camera", "trigger")
+_RESTS: tuple[State, ...] = ("paused", "stopped")
 # Of each stage: p99.9 has ten samples above it, and a pipeline needs less than a megabyte for them.
 _WINDOW = 10_000
 # So many frames in a row must fit: two cameras that fill one folder by turns shall not raise and resolve all day.
@@ -49,7 +50,7 @@ class PipelineState:
 
     Attributes
     ----------
-    state : {"starting", "running", "fault", "stopped"}
+    state : {"starting", "running", "paused", "fault", "stopped"}
     reason : str or None
     since : datetime
         When the state last changed, on the wall clock; for display only.
@@ -71,6 +72,9 @@ class PipelineState:
     def running(self) -> None:
         self._become("running", None)
 
+    def paused(self, reason: str) -> None:
+        self._become("paused", reason)
+
     def stopped(self, reason: str | None = None) -> None:
         self._become("stopped", reason)
 
@@ -89,11 +93,10 @@ class PipelineState:
         return kind in self._faults
 
     def faults(self) -> dict[Kind, str]:
-        """Give the reasons of all faults that stand, what is shown first at the front; none of what has stopped."""
+        """Give the reasons of all faults that stand, what is shown first at the front; none of what rests."""
         with self._lock:
-            return (
-                {} if self.state == "stopped" else {kind: self._faults[kind] for kind in _KINDS if kind in self._faults}
-            )
+            rests = self.state in _RESTS
+            return {} if rests else {kind: self._faults[kind] for kind in _KINDS if kind in self._faults}
 
     def _become(self, state: State, reason: str | None) -> None:
         if (self._base, self._base_reason) != (state, reason):
@@ -103,7 +106,7 @@ class PipelineState:
 
     def _update(self) -> None:
         state, reason = self._base, self._base_reason
-        if self._faults and state != "stopped":
+        if self._faults and state not in _RESTS:
             state = "fault"
             reason = next(self._faults[kind] for kind in _KINDS if kind in self._faults)
         if (state, reason) == (self.state, self.reason):

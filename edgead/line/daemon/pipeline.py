@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from edgead.errors import EdgeadError, NotNowError, SettingsError
@@ -35,6 +37,24 @@ _SILENT_S = 5.0
 _LOADING_S = 300.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause of a pipeline: its words for people, and when it ends by itself, on the monotonic clock."""
+
+    text: str
+    until_s: float
+
+    @classmethod
+    def begin(cls, by: str, reason: str, minutes: float | None) -> Pause:
+        ends = "" if minutes is None else f", until {datetime.now() + timedelta(minutes=minutes):%H:%M}"
+        until_s = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        return cls(f"by {by}{ends}" + (f": {reason}" if reason else ""), until_s)
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.until_s
+
+
 class Pipeline(SteeredModel):
     """Judges the frames of a camera until it is stopped; what goes wrong is in its state.
 
@@ -61,6 +81,7 @@ class Pipeline(SteeredModel):
         self._realtime_problem: str | None = None
         self._dropped = 0  # in mailboxes that it has left
         self._asking = Asking(name, section)
+        self._pause: Pause | None = None
         self._requests = Requests(name)
         self._starting = threading.Lock()
         self._alive_s: float | None = None
@@ -130,7 +151,11 @@ class Pipeline(SteeredModel):
         ------
         SettingsError
             Its trigger takes no requests or none that name a part, or it does not run.
+        NotNowError
+            It is paused.
         """
+        if self._pause is not None:
+            raise self._not_now()
         self._asking.fire(part)
 
     def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]:
@@ -142,14 +167,50 @@ class Pipeline(SteeredModel):
             NotNowError and NoVerdictInTimeError; ImageError where it is none, UnfitImageError where it does not fit the
             model; SettingsError where the camera takes none, or the trigger did not ask for it.
         """
-        if self._alive_s is None:
-            raise NotNowError(f"{self.name}: is {self.state}" + (f": {self.reason}" if self.reason else ""))
+        if self._alive_s is None or self._pause is not None:
+            raise self._not_now()
         return self._requests.ask(lambda: self._camera.offer(data, part), within_s)
 
     def squeezed_into(self, frame: Frame) -> Size | None:
         """The size of the images that its model learnt, where a frame has other proportions and is squeezed."""
         found = self._recipes.misfit(frame)
         return found.learnt if found is not None and found.in_proportions else None
+
+    def pause(self, *, by: str, reason: str = "", minutes: float | None = None) -> None:
+        """Judge nothing until somebody resumes, or for some minutes: frames go by, counts and alarms rest.
+
+        A restart of the program ends it.
+
+        Raises
+        ------
+        NotNowError
+            It judges nothing anyway.
+        StoreAwayError
+            It cannot be put on record.
+        """
+        if self._alive_s is None:
+            raise self._not_now()
+        pause = Pause.begin(by, reason, minutes)
+        with self._audited("pause", by, None, {"reason": reason, "minutes": minutes}):
+            self._pause = pause
+        self._state.paused(pause.text)
+
+    def resume(self, *, by: str) -> None:
+        """Judge again, from the next frame on.
+
+        Raises
+        ------
+        NotNowError
+            It is not paused.
+        StoreAwayError
+            It cannot be put on record.
+        """
+        pause = self._pause
+        if pause is None:
+            raise NotNowError(f"{self.name}: is not paused")
+        with self._audited("resume", by, pause.text, None):
+            self._pause = None
+        self._state.running()
 
     @property
     def misfits(self) -> Misfits:
@@ -268,6 +329,11 @@ class Pipeline(SteeredModel):
         self._state.resolved("camera")
         self._runs()
         wanted = self._asking.wanted(frame)
+        if self._pause is not None:
+            self._judging.pass_by(frame, wanted=False)
+            self._requests.answer(frame, self._not_now())
+            self._asking.answer(None)  # who asked for it waits no longer
+            return True
         if wanted is None:
             self._judging.pass_by(frame, wanted=False)
             kind = self.section.trigger.kind
@@ -337,10 +403,20 @@ class Pipeline(SteeredModel):
             self._runs()
 
     def _runs(self) -> None:
+        pause = self._pause
+        if pause is not None and pause.is_over:
+            self._pause = None
+            self._audit("resume", "edgead", pause.text, None)
+        elif pause is not None:
+            self._state.paused(pause.text)
+            return
         if self.waits_for_model:
             self._state.starting("waits for a model: commission one on the page")
         else:
             self._state.running()
+
+    def _not_now(self) -> NotNowError:
+        return NotNowError(f"{self.name}: is {self.state}" + (f": {self.reason}" if self.reason else ""))
 
     def _died(self, error: Exception, again: bool) -> None:
         what = str(error) if isinstance(error, EdgeadError) else f"{type(error).__name__}: {error}"

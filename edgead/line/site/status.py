@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from edgead.line.drift import DriftState
     from edgead.profiling.latency import Latency
 
-State = Literal["starting", "running", "fault", "stopped"]
+State = Literal["starting", "running", "paused", "fault", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)

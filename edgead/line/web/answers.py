@@ -66,7 +66,7 @@ class PipelineAnswer(Answer):
     camera: str
     model: Text
     model_sha256: str
-    state: Literal["starting", "running", "fault", "stopped"]
+    state: Literal["starting", "running", "paused", "fault", "stopped"]
     reason: str | None
     since: datetime
     decisions: Annotated[dict[str, int], Field(description="Verdicts since the start.")]

@@ -52,6 +52,10 @@ class ServedPipeline(Protocol):
 
     def accept_drift(self, *, by: str) -> None: ...
 
+    def pause(self, *, by: str, reason: str = "", minutes: float | None = None) -> None: ...
+
+    def resume(self, *, by: str) -> None: ...
+
     def good_scores(self) -> Any: ...
 
     def set_thresholds(
@@ -163,9 +167,9 @@ class Served(Protocol):
 
 
 def pipelines_waited_for(daemon: Served) -> list[str]:
-    """Name the pipelines that are not in service."""
+    """Name the pipelines that are not in service; one that somebody has paused is."""
     # Copied, here and below: a reload may change the dictionary meanwhile.
-    return [name for name, pipeline in daemon.pipelines.items() if pipeline.status().state != "running"]
+    return [name for name, pipeline in daemon.pipelines.items() if pipeline.status().state not in ("running", "paused")]
 
 
 def failing_sinks(daemon: Served) -> dict[str, str]:

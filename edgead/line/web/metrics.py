@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _DECISIONS = ("ok", "review", "reject", "fault", "false_rejects")
 _YIELDS = {"first": "yield", "after_review": "yield_after_review"}
 _CAMERA_STATES = ("connecting", "streaming", "stalled", "lost", "ended")
-_PIPELINE_STATES = ("starting", "running", "fault", "stopped")
+_PIPELINE_STATES = ("starting", "running", "paused", "fault", "stopped")
 _HEALTH = ("dark", "bright", "blurred", "moved", "frozen")
 _QUANTILES = {"0.5": "p50_ms", "0.9": "p90_ms", "0.99": "p99_ms", "0.999": "p99_9_ms", "1": "max_ms"}
 

@@ -31,6 +31,8 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("POST", "/api/pipelines/{name}/trigger"): "operate",
     ("POST", "/api/pipelines/{name}/judge"): "operate",
     ("POST", "/api/pipelines/{name}/self-test"): "operate",
+    ("POST", "/api/pipelines/{name}/pause"): "operate",
+    ("POST", "/api/pipelines/{name}/resume"): "operate",
     ("POST", "/api/verdicts/{verdict_id}/false-reject"): "operate",
     ("POST", "/api/verdicts/{verdict_id}/kind"): "operate",
     ("POST", "/api/verdicts/{verdict_id}/mark"): "operate",

@@ -11,11 +11,11 @@ const ACTIONS = {
   "accept drift": t("drift accepted"), mark_false_reject: t("marked as a false reject"), rename_kind: t("kind renamed"), merge_kinds: t("kinds merged"),
   split_kind: t("kind taken apart"), correct_kind: t("kind corrected"), start_order: t("order started"),
   mark_good: t("marked good"), mark_bad: t("marked bad"), take_back_mark: t("mark taken back"), teach: t("taught"), "accept lesson": t("lesson accepted"),
-  "discard lesson": t("lesson discarded"), acknowledge: t("notice acknowledged"),
+  "discard lesson": t("lesson discarded"), acknowledge: t("notice acknowledged"), pause: t("paused"), resume: t("resumed"),
   "commission model": t("model commissioned"), "send images": t("images of good parts sent"), "change draft": t("draft changed"), "leave image out": t("image left out"), "put image back": t("image put back"), "discard draft": t("draft discarded"), "follow again": t("follows its tag again"), unlock: t("panel unlocked"), unlock_refused: t("unlocking refused"), lock: t("panel locked"),
 };
 const LABELS = { 4: t("before"), 5: t("after") }; // where there is no place for a head
-const NAMES = { name: t("name"), batch: t("batch"), review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), because: t("why"), state: t("state"), role: t("role"), minutes: t("minutes"), camera: t("camera"), image: t("image"), images: t("images"), model: t("model"), wanted: t("parts wanted"), region: t("region"), ignored: t("places that never count"), drawn_by: t("drawn by") };
+const NAMES = { name: t("name"), batch: t("batch"), review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), reason: t("why"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), because: t("why"), state: t("state"), role: t("role"), minutes: t("minutes"), camera: t("camera"), image: t("image"), images: t("images"), model: t("model"), wanted: t("parts wanted"), region: t("region"), ignored: t("places that never count"), drawn_by: t("drawn by") };
 // Words of closed lists that stand in values.
 const VALUES = {
   state: { running: t("running"), ready: t("ready"), refused: t("refused"), failed: t("failed") },

@@ -164,6 +164,41 @@ export function acceptDrift(pipeline) {
   });
 }
 
+// Of a line of several pipelines all of them, unless somebody says otherwise.
+export function pause(pipeline, names) {
+  const ends = [["", t("until somebody resumes")], ["15", t("15 minutes")], ["60", t("an hour")], ["240", t("4 hours")]];
+  ask({
+    title: t("Pause {pipeline}?", { pipeline: pipeline.name }),
+    lead: t("Nothing is judged, and counts and alarms rest. Parts that go by are not inspected."),
+    fields: [
+      el("label", { for: "minutes" }, t("For")),
+      el("select", { id: "minutes", name: "minutes" }, ends.map(([value, label]) => el("option", { value }, label))),
+      el("label", { for: "reason" }, t("Why, such as cleaning")),
+      el("input", { id: "reason", name: "reason", maxlength: "200", autocomplete: "off" }),
+      names.length > 1 && el("label", {}, el("input", { type: "checkbox", name: "all", checked: true }), t("The whole line: all {number} pipelines", { number: names.length })),
+      nameField(),
+    ].flat().filter(Boolean),
+    action: t("Pause"),
+    send: ({ by, reason, minutes, all }) => postEach(all ? names : [pipeline.name], "pause", { by, reason, minutes: minutes ? Number(minutes) : null }),
+    done: t("Paused"),
+  });
+}
+
+// One click where the name is known.
+export async function resume(names) {
+  const by = me().name || remembered();
+  const send = (values) => postEach(names, "resume", { by: values.by });
+  if (!by) return ask({ title: t("Resume"), lead: "", fields: nameField(), action: t("Resume"), send });
+  try {
+    await send({ by });
+    onChanged();
+  } catch (problem) {
+    toast(problem.message, true);
+  }
+}
+
+const postEach = (names, what, values) => Promise.all(names.map((name) => post(`/api/pipelines/${name}/${what}`, values)));
+
 export function rollBack(pipeline) {
   ask({
     title: t("Roll back the model of {pipeline}?", { pipeline: pipeline.name }),

@@ -44,12 +44,12 @@ const STATE_ICONS = { normal: "up", watch: "review", bad: "fault" };
 // What a state means for a person: nothing, keep an eye on it, or act.
 export function grade(state) {
   if (["streaming", "running"].includes(state)) return "normal";
-  return ["connecting", "starting", "stalled", "ended"].includes(state) ? "watch" : "bad";
+  return ["connecting", "starting", "paused", "stalled", "ended"].includes(state) ? "watch" : "bad";
 }
 
 export const STATES = {
   connecting: t("connecting"), streaming: t("streaming"), stalled: t("stalled"), lost: t("lost"), ended: t("ended"),
-  starting: t("starting"), running: t("running"), fault: t("fault"), stopped: t("stopped"), working: t("working"), problem: t("problem"),
+  starting: t("starting"), running: t("running"), paused: t("paused"), fault: t("fault"), stopped: t("stopped"), working: t("working"), problem: t("problem"),
 };
 
 export function stateBadge(state, graded = grade(state)) {

@@ -2,6 +2,7 @@
 
 import { get, post, upload } from "./api.js";
 import { ScoreChart } from "./chart.js";
+import { pause, resume } from "./dialogs.js";
 import { badge, by, clock, count, el, kindOf, say, scoreText, titleOf, toast } from "./dom.js";
 import { LiveImage } from "./live_image.js";
 import { showLatency } from "./live_latency.js";
@@ -42,6 +43,7 @@ export class LiveView {
       show: (verdict) => this.show(verdict),
     });
     by("fire").addEventListener("click", () => this.fire());
+    by("pause").addEventListener("click", () => this.pause());
     by("judge-images").addEventListener("click", () => by("judged-files").click());
     by("judged-files").addEventListener("change", () => this.judge([...by("judged-files").files]));
     by("change-thresholds").addEventListener("click", () => changeThresholds(this.state()));
@@ -176,9 +178,18 @@ export class LiveView {
     const state = this.state();
     const shift = this.units.find((each) => each.unit === this.pipeline)?.shift;
     showVerdict({ lost: this.lost, state, shift, verdict: this.shown, sent: this.sent.get(this.shown?.id), names: this.names, now: this.now() });
+    by("pause").disabled = this.lost || !["running", "paused"].includes(state?.state);
+    say(by("pause"), state?.state === "paused" ? t("Resume") : t("Pause"));
     by("fire").hidden = !state?.on_request;
     by("judge-images").hidden = !state?.takes_images;
     for (const id of ["fire", "judge-images", "change-thresholds"]) by(id).disabled = this.lost || !state?.thresholds;
+  }
+
+  // Those that rest resume together, as they were paused.
+  pause() {
+    const named = (state) => this.status.pipelines.filter((pipeline) => pipeline.state === state).map((pipeline) => pipeline.name);
+    if (this.state().state === "paused") resume(named("paused"));
+    else pause(this.state(), named("running"));
   }
 
   async fire() {

@@ -77,6 +77,7 @@ export class Tiles {
 
   // A reject stays for some seconds: the next part would hide it from who looks elsewhere.
   ofPipeline({ name, state }) {
+    if (state === "paused") return ["none", STATES.paused];
     if (state !== "running") return ["fault", STATES[state]];
     const [newest, reject] = [this.newest.get(name), this.rejects.get(name)];
     const age_s = reject ? (this.now() - Date.parse(reject.captured_at)) / 1000 : Infinity;

@@ -5,12 +5,13 @@ import { pipelineReason, unaskedBy } from "./reasons.js";
 import { t } from "./words.js";
 
 const OLD_S = 3;
-const STATES = { starting: t("Starting"), fault: t("Fault"), stopped: t("Stopped") };
+const STATES = { paused: t("Paused"), starting: t("Starting"), fault: t("Fault"), stopped: t("Stopped") };
 
 // Never a decision of a pipeline that does not run, or of a device that does not answer: look, word, note.
 function headline({ lost, state, verdict, names, now }) {
   if (lost) return ["fault", t("No connection"), t("The device does not answer; nothing here is live")];
   if (!state) return ["none", t("Waiting"), ""];
+  if (state.state === "paused") return ["none", STATES.paused, pipelineReason(state.reason)];
   if (state.state !== "running") return ["fault", STATES[state.state], pipelineReason(state.reason) || ""];
   if (!verdict) return ["none", t("Waiting"), state.on_request ? t("Waits for a trigger") : t("Waits for the first image")];
   const age_s = Math.max(0, (now - Date.parse(verdict.captured_at)) / 1000);

@@ -37,6 +37,8 @@ const PIPELINE = {
 
 // Faults of a pipeline, with what stands in their words; the reason of an error stays as it is.
 const FAULTS = [
+  [/^by (.*?), until (\d\d:\d\d)(?:: (.*))?$/, (name, time, reason) => [t("by {name}, until {time}", { name, time }), reason].filter(Boolean).join(": ")],
+  [/^by ([^:]*)(?:: (.*))?$/, (name, reason) => [t("by {name}", { name }), reason].filter(Boolean).join(": ")],
   [/^camera (\S+) is (lost|stalled): (.*)$/, (name, state, reason) => t("camera {name}: {reason}", { name, reason: `${STATES[state]}: ${cameraReason(reason)}` })],
   [/^camera (\S+): (.*)$/, (name, reason) => t("camera {name}: {reason}", { name, reason: cameraReason(reason) })],
   [/^no progress for (\d+) s: the model or a sink hangs$/, (number) => t("no progress for {number} s: the model or a sink hangs", { number })],

@@ -22,6 +22,7 @@ from edgead.line.web.problems import problems
 from edgead.line.web.routes.status import pipeline_answer
 from edgead.types import NO_PART
 
+MOST_MINUTES = 7 * 24 * 60.0
 NEWEST_BAD = 200  # parts that were marked bad
 
 
@@ -78,6 +79,13 @@ class Person(BaseModel):
     by: By
 
 
+class Pause(Person):
+    reason: Annotated[Note, Field(description="For people, such as cleaning.")] = ""
+    minutes: Annotated[
+        float | None, Field(gt=0, le=MOST_MINUTES, description="When it ends by itself; by default somebody resumes.")
+    ] = None
+
+
 class Models(BaseModel):
     current: str
     known: list[str]
@@ -130,6 +138,20 @@ def accept_drift(
 ) -> PipelineAnswer:
     """Take parts and images as they are now: the warning goes with the next part, and the watch starts again."""
     pipeline.accept_drift(by=named(given.by, address))
+    return pipeline_answer(daemon, name, pipeline)
+
+
+@routes.post("/pause")
+def pause(name: str, pipeline: Pipeline, given: Pause, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
+    """Judge nothing until somebody resumes, or for some minutes; frames go by, counts and alarms rest."""
+    pipeline.pause(by=named(given.by, address), reason=given.reason, minutes=given.minutes)
+    return pipeline_answer(daemon, name, pipeline)
+
+
+@routes.post("/resume")
+def resume(name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
+    """End a pause: the next frame is judged."""
+    pipeline.resume(by=named(given.by, address))
     return pipeline_answer(daemon, name, pipeline)
 
 

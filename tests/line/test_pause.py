@@ -1,0 +1,80 @@
+"""A pause of a line: nothing is judged, nothing is counted as missed, and it ends by hand or by itself."""
+
+from __future__ import annotations
+
+import pytest
+from browser import PANEL, opened_page, shot
+from daemons import conveyor, make_site, started, wait_for
+from fake_daemon import FakeDaemon, FakePipeline
+from http_side import client_of, served
+
+PAUSE, RESUME = "/api/pipelines/a/pause", "/api/pipelines/a/resume"
+
+
+def captured(daemon):
+    return next(one["captured"] for one in daemon.api.get("/api/cameras").json() if one["name"] == "a")
+
+
+def after_parts(daemon, parts):
+    """Status of the pipeline once the conveyor has brought so many more parts."""
+    before = captured(daemon)
+    wait_for(lambda: captured(daemon) >= before + parts, f"{parts} parts")
+    return daemon.pipeline("a")
+
+
+@pytest.mark.slow
+def test_nothing_is_judged_until_somebody_resumes_or_the_time_is_over(trained_model, tmp_path):
+    pipelines = {name: {"camera": name, "model": str(trained_model)} for name in ("a", "b")}
+    site = make_site(trained_model, cameras={"a": conveyor(10), "b": conveyor(5, seed=2)}, pipelines=pipelines)
+    with started(tmp_path, site) as daemon:
+        daemon.wait_state("running", "a")
+        assert daemon.api.post(RESUME, json={"by": "Anna"}).status_code == 503
+        asked = daemon.api.post(PAUSE, json={"by": "Anna", "reason": "cleaning"})
+        assert (asked.json()["state"], asked.json()["reason"].partition(" (")[0]) == ("paused", "by Anna")
+        assert daemon.api.post("/api/pipelines/a/trigger").status_code == 503
+        first, others = after_parts(daemon, 3), daemon.pipeline("b")["judged"]
+        later = after_parts(daemon, 10)
+        assert later["state"] == "paused" and later["reason"].endswith(": cleaning")
+        assert (later["judged"], later["missed"]) == (first["judged"], first["missed"])
+        assert later["taken"] > first["taken"] and daemon.pipeline("b")["judged"] > others
+        assert daemon.api.get("/readyz").status_code == 200
+        assert daemon.api.post(RESUME, json={"by": "Ben"}).json()["state"] == "running"
+        assert after_parts(daemon, 10)["judged"] > later["judged"]
+        daemon.api.post(PAUSE, json={"by": "Anna", "minutes": 0.02}).raise_for_status()
+        daemon.wait_state("running", "a")
+        rows = [row for row in daemon.api.get("/api/audit").json() if row["action"] in ("pause", "resume")]
+        people = [(row["action"], row["by"].partition(" ")[0]) for row in reversed(rows)]
+        assert people == [("pause", "Anna"), ("resume", "Ben"), ("pause", "Anna"), ("resume", "edgead")]
+        assert rows[-1]["after"] == {"reason": "cleaning", "minutes": None}
+
+
+@pytest.mark.parametrize("body", [{}, {"by": "Anna", "minutes": 0}, {"by": "Anna", "minutes": 1e9}])
+def test_a_pause_without_a_name_or_with_no_time_is_refused(tmp_path, body):
+    daemon = FakeDaemon(tmp_path)
+    with client_of(daemon) as client:
+        assert client.post("/api/pipelines/front/pause", json=body).status_code == 422
+    assert daemon.pipelines["front"].calls == []
+
+
+def test_the_whole_line_rests_and_goes_on_by_the_page(browser, tmp_path):
+    expect = pytest.importorskip("playwright.sync_api", reason="drives the browser").expect
+    daemon = FakeDaemon(tmp_path)
+    daemon.pipelines["side"] = FakePipeline(daemon.pipelines["front"].model, name="side")
+    daemon.judge(1, 0.2)
+    with served(daemon) as url, opened_page(browser, url, **PANEL) as page:
+        page.locator("#pause").click()
+        page.get_by_label("Why, such as cleaning").fill("cleaning")
+        page.get_by_label("For", exact=True).select_option("15")
+        page.get_by_label("Your name").fill("Anna")
+        shot(page, tmp_path, "pause")
+        page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+        expect(page.locator("#word")).to_have_text("Paused")
+        expect(page.locator("#verdict-note")).to_contain_text("by Anna")
+        expect(page.locator("#tiles .said")).to_have_text(["paused", "paused", "No verdict yet"])
+        page.locator("#pause").click()
+        expect(page.locator("#pause")).to_have_text("Pause")
+        expect(page.locator("#word")).to_have_text("OK")
+    for name in ("front", "side"):
+        (paused, by, reason, minutes), resumed = daemon.pipelines[name].calls
+        assert (paused, by.partition(" (")[0], reason, minutes) == ("pause", "Anna", "cleaning", 15)
+        assert resumed[0] == "resume"
