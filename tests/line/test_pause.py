@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
+from types import SimpleNamespace
+
 import pytest
+from broker import PASSWORD, USER, Broker, Receiver
 from browser import PANEL, opened_page, shot
 from daemons import conveyor, make_site, started, wait_for
 from fake_daemon import FakeDaemon, FakePipeline
 from http_side import client_of, served
+from patience import wait_until
+
+from edgead.line.daemon.pause_topic import PauseTopic
+from edgead.line.site.schema import PauseSection
 
 PAUSE, RESUME = "/api/pipelines/a/pause", "/api/pipelines/a/resume"
 
@@ -78,3 +87,28 @@ def test_the_whole_line_rests_and_goes_on_by_the_page(browser, tmp_path):
         (paused, by, reason, minutes), resumed = daemon.pipelines[name].calls
         assert (paused, by.partition(" (")[0], reason, minutes) == ("pause", "Anna", "cleaning", 15)
         assert resumed[0] == "resume"
+
+
+def test_other_systems_pause_a_line_by_messages(tmp_path, caplog):
+    broker, topic = Broker(tmp_path / "broker"), "hall/pause"
+    section = PauseSection(host="127.0.0.1", port=broker.port, user=USER, password=PASSWORD, topic=topic)
+    pipelines = {name: FakePipeline(tmp_path, name=name) for name in ("front", "side")}
+    broker.start()
+    try:
+        with closing(Receiver(broker, "nothing", 1)) as plc, closing(PauseTopic()) as pauses:
+            pauses.follow(SimpleNamespace(pause=section), lambda: pipelines)
+            assert pauses._subscription.wait(30)
+            by = f"mqtt {topic}"
+            for number, payload in enumerate([b"{", b"[]", b'{"paused": 1}', b'{"paused": true, "minutes": -1}'], 1):
+                plc.publish(topic, payload)
+                wait_until(lambda number=number: caplog.text.count("no JSON object of a pause") == number)
+            plc.publish(topic, json.dumps({"paused": True, "reason": "cleaning", "minutes": 5}).encode())
+            wait_until(lambda: [one.calls for one in pipelines.values()] == [[("pause", by, "cleaning", 5.0)]] * 2)
+            plc.publish(topic, json.dumps({"paused": False, "pipelines": ["none", "front"]}).encode())
+            wait_until(lambda: pipelines["front"].calls[1:] == [("resume", by)])
+            assert "there is no pipeline 'none'" in caplog.text and len(pipelines["side"].calls) == 1
+            pauses.follow(SimpleNamespace(pause=None), lambda: pipelines)
+            plc.publish(topic, b'{"paused": true}')
+        assert len(pipelines["front"].calls) == 2
+    finally:
+        broker.stop()

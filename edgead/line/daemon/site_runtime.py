@@ -21,6 +21,7 @@ from edgead.line.daemon.kept_models import KeptModels
 from edgead.line.daemon.model_control import Wiring
 from edgead.line.daemon.notices import Notices
 from edgead.line.daemon.parts import PartGroups
+from edgead.line.daemon.pause_topic import PauseTopic
 from edgead.line.daemon.pipeline import Pipeline
 from edgead.line.daemon.reload import ModelChanges, SiteDiff, site_diff
 from edgead.line.daemon.thresholds import KeptThresholds
@@ -70,7 +71,7 @@ class SiteRuntime:
         self.sinks: Mapping[str, QueuedSink] = MappingProxyType({})
         self.parts = PartGroups()
         self._publish, self._publish_notice = publish, publish_notice
-        self.fleet = Member()
+        self.fleet, self._pause_topic = Member(), PauseTopic()
         self._kept: KeptThresholds
         self._kept_models: KeptModels
         self._trust = ModelTrust(required=False)
@@ -135,6 +136,7 @@ class SiteRuntime:
         self._start(site, site.cameras, site.pipelines)
         self.notices.start(self)
         self.fleet.follow(site, lambda: self.pipelines, self.store)
+        self._pause_topic.follow(site, lambda: self.pipelines)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], list[str]]:
         """Make ready for another site; gives what goes over to it, and names the pipelines that keep their model.
@@ -170,6 +172,7 @@ class SiteRuntime:
         running = [self.pipelines[name] for name in self.pipelines.keys() - difference.pipelines.started]
         kept = self._model_changes.follow(running, new.pipelines)
         self.fleet.follow(new, lambda: self.pipelines, self.store)
+        self._pause_topic.follow(new, lambda: self.pipelines)
         return kept
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
@@ -187,7 +190,16 @@ class SiteRuntime:
         self.parts.close(max(0.1, (deadline - time.monotonic()) / 2))
         left_s = max(0.1, deadline - time.monotonic())
         sinks = [_closing(sink, left_s) for sink in self.sinks.values()]
-        all_within(left_s, [*sinks, *(camera.close for camera in self.cameras.values()), self.fleet.close, *also])
+        all_within(
+            left_s,
+            [
+                *sinks,
+                *(camera.close for camera in self.cameras.values()),
+                self.fleet.close,
+                self._pause_topic.close,
+                *also,
+            ],
+        )
         if self._is_open:
             self.store.close(max(0.1, deadline - time.monotonic()))
         if self._lock is not None:

@@ -24,6 +24,7 @@ from edgead.line.site.parts import PartSection
 from edgead.line.site.shifts import ShiftSection, check_shifts
 from edgead.line.triggers import TRIGGERS, TriggerOptions
 from edgead.line.triggers.timing import EveryFrameOptions
+from edgead.plant.mqtt.options import BrokerOptions
 from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
@@ -31,6 +32,8 @@ from edgead.sources.settings import CameraSection
 from edgead.types import MAX_PART_CHARACTERS, Palette
 
 _T = TypeVar("_T")
+
+MOST_PAUSE_MINUTES = 7 * 24 * 60.0
 
 RuntimeName = Annotated[
     str,
@@ -144,6 +147,14 @@ class LimitsSection(Section):
     ] = 1800.0
 
 
+class PauseSection(BrokerOptions):
+    """The MQTT topic whose messages pause and resume pipelines: `{"paused": true, "reason": "cleaning"}`."""
+
+    topic: Annotated[
+        str, Field(pattern=r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]{0,200}$", description="Whose messages do that.")
+    ]
+
+
 class Site(Section):
     """A whole site file."""
 
@@ -162,6 +173,7 @@ class Site(Section):
     http: Annotated[HttpSection | None, Field(description="The page and the API; null for none.")] = HttpSection()
     models: Annotated[ModelsSection, Field(description="Which models may judge.")] = ModelsSection()
     fleet: Annotated[FleetSection | None, Field(description="To whom it reports which models judge here.")] = None
+    pause: Annotated[PauseSection | None, Field(description="Where other systems pause the line by messages.")] = None
     notices: Annotated[
         NoticesSection, Field(description="Who receives notices of alarms, faults and drift, besides the page.")
     ] = NoticesSection()

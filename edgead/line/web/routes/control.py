@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from edgead.artifact.limits import Limits
 from edgead.errors import SettingsError
-from edgead.line.site.schema import current
+from edgead.line.site.schema import MOST_PAUSE_MINUTES, current
 from edgead.line.web.answers import Done, GoodScoresAnswer, PipelineAnswer
 from edgead.line.web.auth.callers import By, Note, named
 from edgead.line.web.dependencies import ClientAddress, Daemon, NamedPart, Pipeline
@@ -22,7 +22,6 @@ from edgead.line.web.problems import problems
 from edgead.line.web.routes.status import pipeline_answer
 from edgead.types import NO_PART
 
-MOST_MINUTES = 7 * 24 * 60.0
 NEWEST_BAD = 200  # parts that were marked bad
 
 
@@ -82,7 +81,8 @@ class Person(BaseModel):
 class Pause(Person):
     reason: Annotated[Note, Field(description="For people, such as cleaning.")] = ""
     minutes: Annotated[
-        float | None, Field(gt=0, le=MOST_MINUTES, description="When it ends by itself; by default somebody resumes.")
+        float | None,
+        Field(gt=0, le=MOST_PAUSE_MINUTES, description="When it ends by itself; by default somebody resumes."),
     ] = None
 
 
