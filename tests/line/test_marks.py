@@ -74,6 +74,9 @@ def test_an_ok_part_is_marked_bad_and_kept_without_loss(tmp_path):
         np.testing.assert_array_equal(kept, frame.image)
         assert ids(store.verdicts(mark="bad")) == [frame.id] and store.verdicts(mark="good") == []
         assert store.audit()[0]["action"] == "mark_bad" and store.audit()[0]["after"]["verdict"] == "bad"
+        rows = len(store.audit())
+        assert store.marks.mark(frame.id, "bad", by="anna", note="a crack") and len(store.audit()) == rows
+        assert store.marks.mark(frame.id, "bad", by="ben", note="a crack") and len(store.audit()) == rows + 1
 
 
 def test_a_reject_is_marked_good_beside_its_images_and_the_mark_is_taken_back(tmp_path):

@@ -79,6 +79,8 @@ class Marks:
         place, lossless = self._keep(id, row.folder)
         mine = (marks.c.id == id, marks.c.pipeline == row.pipeline)
         mark = {"id": id, "pipeline": row.pipeline, "at": self._access.now(), "by": by, "note": note}
+        if lossless and (row.mark_verdict, row.marked_by, row.mark_note) == (opinion, by, note):
+            return lossless  # it is on record already
         with self._access.writing() as connection:
             connection.execute(delete(marks).where(*mine))
             connection.execute(marks.insert().values(verdict=opinion, **mark))

@@ -22,7 +22,7 @@ export function nameField() {
   ];
 }
 
-// A dialog with a form; `send` gets the form's values, and says by an error why it cannot be.
+// A dialog with a form; `send` gets the form's values, and says by an error why it cannot be. Resolves to whether it was sent.
 export function ask({ title, lead, fields, action, danger = false, send, done = "" }) {
   const error = el("p", { class: "form-error", role: "alert", hidden: true });
   const submit = el("button", { class: danger ? "danger" : "primary" }, action);
@@ -50,7 +50,7 @@ export function ask({ title, lead, fields, action, danger = false, send, done = 
     if (values.by && !me().name) localStorage.setItem(NAME, String(values.by));
     try {
       await send(values);
-      box.close();
+      box.close("sent");
       if (done) toast(done);
       onChanged();
     } catch (problem) {
@@ -58,14 +58,18 @@ export function ask({ title, lead, fields, action, danger = false, send, done = 
     }
     submit.disabled = false;
   });
-  box.addEventListener("close", () => box.remove());
   document.body.append(box);
   box.showModal();
-  return box;
+  return new Promise((resolve) =>
+    box.addEventListener("close", () => {
+      box.remove();
+      resolve(box.returnValue === "sent");
+    }),
+  );
 }
 
 export function markFalseReject(verdict) {
-  ask({
+  return ask({
     title: t("Was this part good?"),
     lead: t("It is marked as a false reject, for whoever calibrates or teaches the model. The verdict itself stays on record."),
     fields: [nameField(), el("label", { for: "note" }, t("Note")), el("textarea", { id: "note", name: "note", rows: "2", maxlength: "500" })],

@@ -46,6 +46,7 @@ function route() {
   else if (view !== "evidence") leaveKiosk();
   by("sign-in").hidden = signedIn;
   by("tabs").hidden = !signedIn;
+  if (by(view).hidden) scrollTo(0, 0);
   for (const each of VIEWS) by(each).hidden = !signedIn || each !== view;
   for (const link of by("tabs").children) {
     if (link.hash === `#${view}`) link.setAttribute("aria-current", "page"), link.scrollIntoView({ block: "nearest", inline: "nearest" });

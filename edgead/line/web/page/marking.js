@@ -42,13 +42,10 @@ export function markNote(verdict) {
   return el("p", { class: "marked-note" }, note ? `${said}: ${note}` : said);
 }
 
-// Says it without a dialog, as a key does that is pressed fifty times. False where a name must be asked for first.
+// Says it without a dialog, as a key does that is pressed fifty times, once the name is known. False where nobody gives one.
 export async function markAtOnce(verdict, opinion) {
   const who = me().name || remembered();
-  if (!who) {
-    askAbout(verdict, opinion);
-    return false;
-  }
+  if (!who) return askAbout(verdict, opinion);
   const said = { by: who, note: "", pipeline: verdict.pipeline };
   if (isFalseReject(verdict, opinion)) await post(`/api/verdicts/${verdict.id}/false-reject`, said);
   else await post(`/api/verdicts/${verdict.id}/mark`, { ...said, verdict: opinion });
@@ -64,7 +61,7 @@ async function send(verdict, opinion, values) {
 
 function markPart(verdict, opinion) {
   const bad = opinion === "bad";
-  ask({
+  return ask({
     title: bad ? t("Was this part bad?") : t("Was this part good?"),
     lead: bad
       ? t("It tests every lesson: none may let it pass. Three or more become known defects. The verdict itself stays on record.")
