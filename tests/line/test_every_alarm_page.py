@@ -103,9 +103,9 @@ def test_every_alarm_is_seen_acknowledged_and_ended_on_the_page(browser, trained
             for left in range(len(KINDS), 0, -1):
                 row = page.locator("#notice-list li:has(button)").first
                 row.get_by_role("button").click()
-                if left == len(KINDS):
+                if left == len(KINDS):  # who it is, once
                     shot(page, shots, "3-seen")
-                confirm(page, "Acknowledge")
+                    confirm(page, "Acknowledge")
                 expect(page.locator("#notice-list li:has(button)")).to_have_count(left - 1)
             expect(page.locator("#notices")).to_have_text(f"{len(KINDS)} acknowledged, on System")
             shot(page, shots, "4-acknowledged")

@@ -63,6 +63,10 @@ def test_an_alarm_stands_over_every_view_until_somebody_has_seen_it(browser, dae
         daemon.resolve_notice(raised)
         expect(page.locator("#notices")).to_be_hidden()
         expect(page.locator("#notice-list")).to_contain_text("resolved after")
+        raise_row(daemon)
+        notice.get_by_role("button", name="Acknowledge").click()  # the name is known
+        expect(notice).to_have_count(0)
+        expect(page.locator("#notices")).to_have_text("1 acknowledged, on System")
 
 
 def test_a_refused_site_file_is_seen_and_so_is_drift_that_nobody_watches(browser, daemon, url):

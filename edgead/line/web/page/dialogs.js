@@ -188,18 +188,20 @@ export function pause(pipeline, names) {
   });
 }
 
-// One click where the name is known.
-export async function resume(names) {
+// One click where the name is known; else it is asked for.
+async function atOnce({ title, lead, action, send, done }) {
   const by = me().name || remembered();
-  const send = (values) => postEach(names, "resume", { by: values.by });
-  if (!by) return ask({ title: t("Resume"), lead: "", fields: nameField(), action: t("Resume"), send });
+  if (!by) return ask({ title, lead, fields: nameField(), action, send, done });
   try {
     await send({ by });
+    if (done) toast(done);
     onChanged();
   } catch (problem) {
     toast(problem.message, true);
   }
 }
+
+export const resume = (names) => atOnce({ title: t("Resume"), lead: "", action: t("Resume"), send: ({ by }) => postEach(names, "resume", { by }), done: "" });
 
 const postEach = (names, what, values) => Promise.all(names.map((name) => post(`/api/pipelines/${name}/${what}`, values)));
 
@@ -215,13 +217,11 @@ export function rollBack(pipeline) {
   });
 }
 
-export function acknowledge(notice, title) {
-  ask({
+export const acknowledge = (notice, title) =>
+  atOnce({
     title: t("Have you seen this?"),
     lead: `${title}. ${t("The sound ends. The notice stands until its cause is gone.")}`,
-    fields: nameField(),
     action: t("Acknowledge"),
-    send: (values) => post(`/api/notices/${notice.id}/acknowledge`, values),
+    send: ({ by }) => post(`/api/notices/${notice.id}/acknowledge`, { by }),
     done: t("Acknowledged"),
   });
-}
