@@ -286,6 +286,9 @@ def whole_way(page, daemon: RunningDaemon, shots: Path, sent: list[str], images:
     shot(page, shots, "6-learnt")
     page.locator("#commission-see").click()
     expect(page.locator("#commission-usual li").first).to_contain_text("score")
+    expect(page.locator("#commission-words")).to_contain_text(
+        re.compile(r"\d+ of these 60 good parts lie above the limit")
+    )
     shot(page, shots, "7-result")
     in_sight(page, "commission-go")
     assert grave_findings(page) == []
@@ -295,6 +298,7 @@ def whole_way(page, daemon: RunningDaemon, shots: Path, sent: list[str], images:
         page.get_by_role("button", name="Test and change").click()
         expect(page.locator("dialog")).to_be_hidden(timeout=LEARNING_MS)
         expect(page.locator("#commission-gone-words")).to_contain_text("also after a restart")
+        expect(page.locator("#commission-gone-folder")).to_contain_text(f"/{name}")
         assert Path(daemon.pipeline("parts")["model"]).name == name
     page.get_by_role("link", name="Live", exact=True).click()
     page.locator("#judged-files").set_input_files(other)

@@ -36,11 +36,18 @@ function guarantee({ false_reject_rate, calibrated, groups }) {
     : t("About 1 good part in {number} will be rejected (about {percent} %, from {count} images, each scored by what was learnt from the others).", of);
 }
 
+// A few lie above the limit by its making: no fault of theirs, and none of the model's.
+function above({ parts, false_reject_rate }) {
+  const found = parts.filter((part) => part.scaled_score > 100).length;
+  return t("{found} of these {count} good parts lie above the limit; about {expected} were expected.", { found, count: parts.length, expected: Math.round(false_reject_rate * parts.length) });
+}
+
 function words(draft) {
   const { result, pipelines, next_rate, next_parts, preset } = draft;
   const said = [
     t("Learnt from {learnt} parts. The limit comes from {calibrated}, each scored by what was learnt from the others.", result),
     guarantee(result),
+    above(result),
     t("Preset {preset}, {how}.", { preset: result.preset, how: preset === "auto" ? t("chosen by the time of a frame on this machine") : t("as asked for") }),
   ];
   if (next_rate && next_rate < result.false_reject_rate) said.push(t("For 1 in {number}, collect {parts} parts and learn again.", { number: oneIn(next_rate), parts: next_parts }));
@@ -86,5 +93,6 @@ function shown(view, gone, pipeline) {
   const inFile = pipeline ? t("{pipeline} judges by the new model now. So that it does after a restart too, write this into the site file:", { pipeline }) : t("The model lies beside the others. Write this into the site file, with a name for the pipeline, and reload the daemon:");
   say(by("commission-gone-words"), gone.yaml ? inFile : t("{pipeline} judges by the new model from now on, also after a restart.", { pipeline }));
   say(by("commission-yaml"), gone.yaml);
+  say(by("commission-gone-folder"), t("The model's folder: {folder}", { folder: gone.model }));
   by("commission-gone").scrollIntoView({ block: "end" });
 }
