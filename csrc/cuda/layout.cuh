@@ -57,6 +57,7 @@ __host__ __device__ constexpr int result_column(int lane, int i) { return lane %
 // The 16 results that a lane has for one query are those of a group of bank rows, whose smallest score the lane finds
 // without asking others. A warp's 64 rows are 4 groups; slot 0..15 of a group is register slot % 2 of product slot / 2.
 constexpr int group_rows = 16, slot_digits = 4, warp_groups = warp_rows / group_rows;
+static_assert(1 << slot_digits == group_rows, "a slot is kept in so many digits");
 __host__ __device__ constexpr int group_row(int group, int slot) {
     return group / warp_groups * warp_rows + slot / 2 * 8 + result_column(group % warp_groups, slot % 2);
 }
