@@ -3,9 +3,8 @@
     python -m benchmarks cuda --json cuda.json
 
 Verifies first: distances and rows must be those of the CPU kernels. Then times, interleaved, with CUDA events: the
-median of the time from the first kernel to the last, as the call launches them and as a graph replays them, of the
-variant of the products that ran and of the plain one; and each kernel's mean. Needs the backend "cuda" and torch with
-CUDA; `gpu_search` needs no torch.
+median of the time from the first kernel to the last, as the call launches them and as a graph replays them; and each
+kernel's mean. Needs the backend "cuda" and torch with CUDA; `gpu_search` needs no torch.
 """
 
 from __future__ import annotations
@@ -61,13 +60,7 @@ def main(arguments: list[str]) -> None:
     nearest = [_nearest(size, rng, card) for size in SIZES]
     maps = [_map(*size, rng) for size in MAPS]
     # Last, as what watches kernels may slow down what comes after it.
-    of_kernels = [
-        {"kernels_us": _kernels_us(search), "plain_kernels_us": _kernels_us(plain)} for _, search, plain in nearest
-    ]
-    results = {
-        "nearest": [result | parts for (result, *_), parts in zip(nearest, of_kernels, strict=True)],
-        "maps": maps,
-    }
+    results = {"nearest": [result | {"kernels_us": _kernels_us(search)} for result, search in nearest], "maps": maps}
     if options.json:
         facts = {"card": card, "machine": machine_facts(), "torch": torch.__version__}
         options.json.write_text(json.dumps(facts | results, indent=1))
@@ -111,26 +104,22 @@ def _multiply(left: torch.Tensor, right: torch.Tensor, *, tf32: bool) -> torch.T
 
 def _nearest(
     size: tuple[int, int, int, int], rng: np.random.Generator, card: dict[str, Any]
-) -> tuple[dict[str, Any], Run, Run]:
+) -> tuple[dict[str, Any], Run]:
     patches, d, rows, k = size
     bank, features = _features(rng, rows, d), _features(rng, patches, d)
     on_device = torch.from_numpy(features).cuda()
     distance = torch.empty((patches, k), device="cuda")
     index = torch.empty((patches, k), device="cuda", dtype=torch.int32)
     target = cuda.Neighbours(distance.data_ptr(), index.data_ptr())
-    nearest, plain = cuda.NearestPatches(bank), cuda.NearestPatches(bank, variant="plain")
+    nearest = cuda.NearestPatches(bank)
 
-    def searches(which: cuda.NearestPatches) -> Found:
-        def search() -> tuple[torch.Tensor, torch.Tensor]:
-            which.search(on_device.data_ptr(), patches, k, target, torch.cuda.current_stream().cuda_stream)
-            return distance, index  # so that their memory stays as long as this function
+    def search() -> tuple[torch.Tensor, torch.Tensor]:
+        nearest.search(on_device.data_ptr(), patches, k, target, torch.cuda.current_stream().cuda_stream)
+        return distance, index  # so that their memory stays as long as this function
 
-        return search
-
-    search, search_plainly = searches(nearest), searches(plain)
     expected, expected_rows = kernels.NearestPatches(bank).search(features, k)
-    graphs = [_captured(run) for run in (search, search_plainly)]
-    for run in (search, search_plainly, *(graph.replay for graph in graphs)):
+    graph = _captured(search)
+    for run in (search, graph.replay):
         index.fill_(-1)
         run()
         torch.cuda.synchronize()
@@ -139,15 +128,11 @@ def _nearest(
 
     bank_there = torch.from_numpy(bank).cuda()
     opponents, products = _torch_searches(bank_there, on_device, k), _products(on_device, bank_there)
-    replays = [graph.replay for graph in graphs]
-    ms, plain_ms, graph_ms, plain_graph_ms, *others = _medians(
-        [search, search_plainly, *replays, *opponents.values(), *products.values()]
-    )
+    ms, graph_ms, *others = _medians([search, graph.replay, *opponents.values(), *products.values()])
     # What must move: the bank as halves, and the features.
     moved = 2 * rows * d + 4 * patches * d
     result = {
-        "patches": patches, "d": d, "rows": rows, "k": k, "variant": nearest.variant,
-        "edgead_ms": ms, "graph_ms": graph_ms, "plain_ms": plain_ms, "plain_graph_ms": plain_graph_ms,
+        "patches": patches, "d": d, "rows": rows, "k": k, "edgead_ms": ms, "graph_ms": graph_ms,
         "share_of_matrix_rate": 2 * patches * rows * d / (ms * 1e9 * card["rates"]["half T(FL)OP/s"]),
         "share_of_copy_rate": moved / (ms * 1e6 * card["rates"]["copy GB/s"]),
         "products_ms": dict(zip(products, others[len(opponents) :], strict=True)),
@@ -159,12 +144,11 @@ def _nearest(
     compared = ", ".join(f"{name} {r['ms']:.3f} ({r['same_row']:.1%} same)" for name, r in result["torch"].items())
     of_matrix, of_copy = result["share_of_matrix_rate"], result["share_of_copy_rate"]
     print(
-        f"{patches} x {d} in {rows}, k={k}: edgead ({nearest.variant}) {ms:.3f} ms called, {graph_ms:.3f} as a graph"
-        f" (plain {plain_ms:.3f}, {plain_graph_ms:.3f})"
+        f"{patches} x {d} in {rows}, k={k}: edgead {ms:.3f} ms called, {graph_ms:.3f} as a graph"
         f" ({of_matrix:.0%} of the matrix rate, {of_copy:.0%} of the copy rate); torch {compared}",
         flush=True,
     )
-    return result, search, search_plainly
+    return result, search
 
 
 def _captured(run: Run) -> torch.cuda.CUDAGraph:
@@ -177,7 +161,7 @@ def _captured(run: Run) -> torch.cuda.CUDAGraph:
 
 
 def _kernels_us(run: Run) -> dict[str, float]:
-    """Mean microseconds of each step that `run` launches: "products" is walking_products_kernel, or another variant."""
+    """Mean microseconds of each kernel that `run` launches, such as "products" of products_kernel."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
         for _ in range(REPEATS):
             run()

@@ -45,7 +45,7 @@ MAX_NAMED = 5  # tests that failed
 TOOLKIT = "/usr/local/cuda/bin"
 # Of tests of what a machine with a card lacks, or has another library for.
 CHOSEN = "not missing and not without and not PyCuda"
-_CUDA = "cuda cuda_measure cuda_order cuda_products cuda_resize cuda_scores"
+_CUDA = "cuda cuda_measure cuda_order cuda_resize cuda_scores"
 KERNEL_TESTS = [
     f"tests/base/test_{name}.py" for name in f"{_CUDA} kernels_nearest kernels_grouped kernels_maps".split()
 ]
@@ -335,10 +335,8 @@ def read_kernels(output: str) -> Figures:
     figures = {f"card {name}": float(value) for name, value in found["card"]["rates"].items()}
     for one in found["nearest"]:
         name = f"nearest {one['patches']}x{one['d']}x{one['rows']} k{one['k']}"
-        figures[f"{name} launched us"] = 1e3 * one["edgead_ms"]
-        figures |= {f"{name} variant": one["variant"], f"{name} replayed us": 1e3 * one["graph_ms"]}
-        for whose, which in (("", "kernels_us"), ("plain ", "plain_kernels_us")):
-            figures |= {f"{name} {whose}{part} us": us for part, us in one[which].items()}
+        figures |= {f"{name} launched us": 1e3 * one["edgead_ms"], f"{name} replayed us": 1e3 * one["graph_ms"]}
+        figures |= {f"{name} {part} us": us for part, us in one["kernels_us"].items()}
         figures |= {f"{name} torch {other} us": 1e3 * of["ms"] for other, of in one["torch"].items()}
         figures |= {f"{name} product {kind} us": 1e3 * ms for kind, ms in one["products_ms"].items()}
     for one in found["maps"]:

@@ -2,9 +2,7 @@
 
 They come from peak rates, counted instructions and bytes, and published figures of other programs: 30 % either way is
 what the model claims for itself. What is measured outside of that refutes it. "measure" and "whole" are those of the
-kernel without float64; from the time that its instructions take to that of its loads, one after another. "prepare",
-"products", "measure" and "whole" are of the variant that is chosen there, int8 on GeForce and Orin and walking on H100;
-"walking whole" is of that, "plain products" are those of the kernel that both are checked against.
+kernel without float64; from the time that its instructions take to that of its loads, one after another.
 """
 
 from __future__ import annotations
@@ -53,23 +51,9 @@ _AT_ONCE = "nearest 3136x384x10000 k1 whole us"
 
 
 def _nearest(
-    size: str,
-    *,
-    products: Range,
-    plain: Range,
-    measure: Range,
-    whole: Range,
-    prepare: Range | None = None,
-    walking: Range | None = None,
+    size: str, *, products: Range, measure: Range, whole: Range, prepare: Range | None = None
 ) -> list[Prediction]:
-    given = {
-        "prepare": prepare,
-        "products": products,
-        "plain products": plain,
-        "measure": measure,
-        "whole": whole,
-        "walking whole": walking,
-    }
+    given = {"prepare": prepare, "products": products, "measure": measure, "whole": whole}
     return [Prediction(f"{size} {part} us", *of) for part, of in given.items() if of]
 
 
@@ -87,11 +71,9 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         "H100 SXM",
         r"H100 80GB HBM3|H100 SXM|H200",
         [
-            *_nearest(
-                _D384, prepare=_about(3), products=(12, 17), plain=(22, 30), measure=(2.3, 4.8), whole=(18, 23),
-            ),
-            *_nearest(_D168, products=(12, 16), plain=(20, 26), measure=(2.7, 5.5), whole=(18, 23)),
-            Prediction(_AT_ONCE, 60, 105),
+            *_nearest(_D384, prepare=_about(3), products=(22, 30), measure=(2.5, 5), whole=_about(34)),
+            *_nearest(_D168, products=(20, 26), measure=(3, 6), whole=_about(31)),
+            Prediction(_AT_ONCE, 75, 105),
             Prediction(f"{_D384} torch half us", 90, 120),
             *_networks("fp16", small=(0.23, 0.35), medium=(0.53, 0.65)),
             *_networks("fp32", small=_about(1.9), medium=_about(5.9)),
@@ -101,14 +83,9 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         "RTX 4090",
         r"RTX 4090",
         [
-            *_nearest(
-                _D384, prepare=(5, 6), products=(13, 17), plain=(50, 58), measure=(3.3, 5.5), whole=_about(25),
-                walking=_about(51),
-            ),
-            *_nearest(
-                _D168, products=(12, 16), plain=_about(48), measure=(4, 6), whole=_about(25), walking=_about(51)
-            ),
-            Prediction(_AT_ONCE, 80, 105),
+            *_nearest(_D384, prepare=(4, 5), products=(50, 58), measure=(2, 4), whole=_about(60)),
+            *_nearest(_D168, products=_about(48), measure=(2.5, 5), whole=_about(57)),
+            Prediction(_AT_ONCE, 150, 175),
             *_networks("fp16", small=_about(0.8), medium=_about(2.4)),
         ],
     ),
@@ -116,40 +93,26 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         "RTX 3060",
         r"RTX 3060(?! Ti)",
         [
-            *_nearest(
-                _D384, prepare=_about(16), products=_about(85), plain=_about(300), measure=(20, 25), whole=_about(123),
-                walking=_about(293),
-            ),
-            Prediction(_AT_ONCE, 440, 500),
+            *_nearest(_D384, prepare=_about(12), products=_about(300), measure=(7, 10), whole=_about(318)),
+            Prediction(_AT_ONCE, 1130, 1170),
         ],
     ),
     (
         "AGX Orin 64",
         r"AGX Orin",
         [
-            *_nearest(
-                _D384, prepare=_about(29), products=_about(111), plain=_about(217), measure=(47, 60), whole=_about(193),
-                walking=_about(233),
-            ),
-            *_nearest(
-                _D168, products=_about(120), plain=_about(235), measure=(62, 75), whole=_about(217), walking=_about(277)
-            ),
-            Prediction(_AT_ONCE, 720, 780),
+            *_nearest(_D384, prepare=_about(20), products=_about(217), measure=(17, 23), whole=_about(260)),
+            *_nearest(_D168, products=_about(235), measure=(32, 40), whole=_about(290)),
+            Prediction(_AT_ONCE, 890, 920),
         ],
     ),
     (
         "Orin Nano Super",
         r"Orin Nano.*Super",
         [
-            *_nearest(
-                _D384, prepare=_about(61), products=_about(282), plain=_about(545), measure=(120, 145),
-                whole=_about(475), walking=_about(570),
-            ),
-            *_nearest(
-                _D168, products=_about(304), plain=_about(585), measure=(158, 190), whole=_about(540),
-                walking=_about(680),
-            ),
-            Prediction(_AT_ONCE, 1800, 1920),
+            *_nearest(_D384, prepare=_about(38), products=_about(545), measure=(44, 59), whole=_about(635)),
+            *_nearest(_D168, products=_about(585), measure=(83, 100), whole=_about(710)),
+            Prediction(_AT_ONCE, 2260, 2320),
             *_networks("fp16", small=_about(9), medium=_about(28)),
         ],
     ),
@@ -157,15 +120,9 @@ CARDS: tuple[tuple[str, str, list[Prediction]], ...] = (
         "Orin Nano",
         r"Orin Nano",
         [
-            *_nearest(
-                _D384, prepare=_about(94), products=_about(460), plain=_about(870), measure=(197, 235),
-                whole=_about(770), walking=_about(905),
-            ),
-            *_nearest(
-                _D168, products=_about(497), plain=_about(915), measure=(258, 310), whole=_about(875),
-                walking=_about(1065),
-            ),
-            Prediction(_AT_ONCE, 2950, 3090),
+            *_nearest(_D384, prepare=_about(56), products=_about(870), measure=(72, 96), whole=_about(1005)),
+            *_nearest(_D168, products=_about(915), measure=(135, 165), whole=_about(1115)),
+            Prediction(_AT_ONCE, 3590, 3690),
         ],
     ),
 )  # fmt: skip

@@ -4,8 +4,7 @@
 
 Verifies first: distances and rows must be those of the CPU kernels. Then prints microseconds of a search as JSON: the
 median over rounds of launches that follow one another without a pause, as a graph ("whole") and call by call
-("called"); with the variant of the products that ran, and beside it every other that this card can run. Needs the
-backend "cuda" and cuda-bindings.
+("called"). Needs the backend "cuda" and cuda-bindings.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,6 @@ from edgead.runtime.device import Device, open_device
 # (patches, dimensions, rows of the bank, neighbours) that the performance model predicts, the third for four images at
 # once; and a large one
 SIZES = ((784, 384, 10_000, 1), (1600, 168, 10_000, 1), (4 * 784, 384, 10_000, 1), (784, 1536, 10_000, 1))
-VARIANTS = ("int8", "walking", "plain")
 ROUNDS, LAUNCHES = 21, 100
 
 
@@ -63,37 +60,25 @@ def _search_us(device: Device, size: tuple[int, int, int, int], rng: np.random.G
     target = cuda.Neighbours(*on_device[1:])
     expected, expected_rows = kernels.NearestPatches(bank).search(features, k)
     device.copy_in(on_device[0], given)
-    chosen = cuda.NearestPatches(bank)
-    found: dict[str, Any] = {"variant": chosen.variant}
-    for nearest in (chosen, *_others(bank, chosen.variant)):
+    nearest = cuda.NearestPatches(bank)
 
-        def search(nearest: cuda.NearestPatches = nearest) -> bool:
-            nearest.search(on_device[0], patches, k, target, device.stream)
-            return True
+    def search() -> bool:
+        nearest.search(on_device[0], patches, k, target, device.stream)
+        return True
 
-        search()
-        device.copy_out(distance, on_device[1])
-        device.copy_out(index, on_device[2])
-        device.wait()
-        np.testing.assert_allclose(distance, expected, rtol=2e-7)
-        np.testing.assert_array_equal(index, expected_rows)
-        name = "" if nearest is chosen else f"{nearest.variant} "
-        graph = device.capture(search)
-        try:
-            found[f"{name}called us"] = _median_us(device, search)
-            found[f"{name}whole us"] = _median_us(device, graph.launch if graph else search)
-            found[f"{name}as a graph"] = int(graph is not None)
-        finally:
-            if graph:
-                graph.close()
-    return found
-
-
-def _others(bank: np.ndarray, chosen: str) -> Iterator[cuda.NearestPatches]:
-    for name in VARIANTS:
-        if name != chosen:
-            with suppress(ValueError):  # not for this card, or these dimensions
-                yield cuda.NearestPatches(bank, variant=name)
+    search()
+    device.copy_out(distance, on_device[1])
+    device.copy_out(index, on_device[2])
+    device.wait()
+    np.testing.assert_allclose(distance, expected, rtol=2e-7)
+    np.testing.assert_array_equal(index, expected_rows)
+    graph = device.capture(search)
+    try:
+        whole_us = _median_us(device, graph.launch if graph else search)
+        return {"called us": _median_us(device, search), "whole us": whole_us, "as a graph": int(graph is not None)}
+    finally:
+        if graph:
+            graph.close()
 
 
 def _median_us(device: Device, run: Callable[[], object]) -> float:

@@ -17,7 +17,6 @@
 #include "nearest_index.h"
 #include "resizer.h"
 #include "smoother.h"
-#include "walk.h"
 
 namespace py = pybind11;
 using namespace edgead;
@@ -45,26 +44,14 @@ std::string kernel_problem() {
     }
 }
 
-std::unique_ptr<NearestIndex> make_index(const Floats& bank, std::size_t work_bytes, const std::string& variant,
-                                         bool in_ranges) {
+std::unique_ptr<NearestIndex> make_index(const Floats& bank, std::size_t work_bytes) {
     require(bank.ndim() == 2 && bank.shape(0) > 0 && bank.shape(1) > 0, "memory_bank must be (m, d), not empty");
     const std::size_t m = bank.shape(0), d = bank.shape(1);
     require(m <= NearestIndex::max_rows, "memory_bank must have fewer than 2^31 - 1023 rows");
     require(d <= NearestIndex::max_dimension, "d must be at most 2^20");
     const float* data = bank.data();
-    std::unique_ptr<NearestIndex> index;
-    {
-        py::gil_scoped_release release;
-        index = std::make_unique<NearestIndex>(data, m, d, work_bytes, variant, in_ranges);
-    }
-    if (!index->given_up().empty())
-        py::module_::import("logging")
-            .attr("getLogger")("edgead.kernels.cuda")
-            .attr("warning")(
-                "a faster way to the nearest patches does not work on this GPU, and another one takes its place; "
-                "please report this: %s",
-                index->given_up());
-    return index;
+    py::gil_scoped_release release;
+    return std::make_unique<NearestIndex>(data, m, d, work_bytes);
 }
 
 // `good`: the first of n features that is not finite, or n.
@@ -98,25 +85,24 @@ py::tuple search(NearestIndex& index, const Floats& features, int k) {
     return py::make_tuple(std::move(distance), std::move(rows));
 }
 
-// (minima (n, groups, 2), bounds (n, groups), centre (d), tiles of a group).
-py::tuple group_scores(NearestIndex& index, const Floats& features, int k) {
+// (minima (n, groups, 2), bounds (n, groups), centre (d)).
+py::tuple group_scores(NearestIndex& index, const Floats& features) {
     require(features.ndim() == 2 && static_cast<std::size_t>(features.shape(1)) == index.dimension(),
             "features must be (n, d) with the memory bank's d");
     const auto n = features.shape(0);
-    require(n >= 1 && static_cast<std::size_t>(n) <= index.most_queries() && k >= 1 && k <= NearestIndex::max_k,
-            "features must be of one part, and k from 1 to 16");
-    const NearestIndex::Scored found = index.group_scores(features.data(), static_cast<std::size_t>(n), k);
+    require(n >= 1 && static_cast<std::size_t>(n) <= index.most_queries(), "features must be of one part");
+    const NearestIndex::Scored found = index.group_scores(features.data(), static_cast<std::size_t>(n));
     const py::ssize_t count = found.count;
     return py::make_tuple(Floats({n, count, py::ssize_t{2}}, &found.minima.data()->x),
                           Floats({n, count}, found.bounds.data()),
-                          Floats(static_cast<py::ssize_t>(found.centre.size()), found.centre.data()), found.tiles);
+                          Floats(static_cast<py::ssize_t>(found.centre.size()), found.centre.data()));
 }
 
 // A bank in groups, each a multiple of group_multiple rows.
 class GroupedIndex {
 public:
     GroupedIndex(const Floats& bank, std::vector<std::int64_t> sizes)
-        : index_(make_index(bank, std::size_t{64} << 20, "", true)), sizes_(std::move(sizes)) {
+        : index_(make_index(bank, std::size_t{64} << 20)), sizes_(std::move(sizes)) {
         std::int64_t rows = 0;
         for (std::int64_t size : sizes_) {
             require(size > 0 && size % NearestIndex::group_multiple == 0,
@@ -234,57 +220,7 @@ py::tuple prepare_row(const Floats& row, const Floats& centre, int exponent) {
 }
 
 float score_error(int d, std::pair<float, float> query, std::pair<float, float> row) {
-    return ScoreError(d, group_rows).bound({query.first, query.second}, {row.first, row.second});
-}
-
-// What blocks of the walking products do on a card, by name; empty where they do nothing.
-py::dict walk(int capability, int multiprocessors, std::size_t shared_bytes, std::int64_t queries, std::int64_t rows,
-              int d, int k) {
-    const Card card{capability, multiprocessors, shared_bytes};
-    py::dict found;
-    if (!walks(card, d)) return found;
-    const Walk walk = choose_walk(card, queries, whole_tiles(rows), d, group_tiles(k));
-    found["tiles"] = walk.tiles;
-    found["groups"] = walk.groups;
-    found["trimmed_groups"] = walk.trimmed_groups;
-    found["stages"] = walk.stages;
-    found["query_places"] = walk.query_places;
-    found["shared_bytes"] = walk.shared_bytes();
-    return found;
-}
-
-// How many entries the check of a variant finds wrong: minima (n, groups, 2) against plain ones, of a bank of so many
-// rows, with the norms of n queries and of groups; residuals are 0.
-unsigned contradictions(const Floats& minima, int tiles, const Floats& plain_minima, std::int64_t rows,
-                        const Floats& norms, const Floats& plain_norms, float group_norm, int d) {
-    const auto on_device = [](const Floats& array) {
-        auto memory = std::make_unique<DeviceMemory>(array.nbytes());
-        copy_in(memory->data(), array.data(), array.nbytes(), nullptr);
-        wait(nullptr);
-        return memory;
-    };
-    const auto extents = [&](const Floats& of) {
-        Floats all({of.shape(0), py::ssize_t{2}});
-        for (py::ssize_t i = 0; i < of.shape(0); ++i) all.mutable_at(i, 0) = of.at(i), all.mutable_at(i, 1) = 0;
-        return on_device(all);
-    };
-    Floats of_groups(plain_minima.shape(1));
-    for (py::ssize_t i = 0; i < of_groups.shape(0); ++i) of_groups.mutable_at(i) = group_norm;
-    const auto entries = on_device(minima), plain_entries = on_device(plain_minima), queries = extents(norms),
-               plain_queries = extents(plain_norms), groups = extents(of_groups);
-    DeviceMemory counter(sizeof(unsigned));
-    unsigned found = 0;
-    copy_in(counter.data(), &found, sizeof found, nullptr);
-    const auto scores = [&](const DeviceMemory& of, const Floats& shape, const DeviceMemory& whose, int group_tiles) {
-        return GroupScores{of.as<float2>(),      whose.as<Extent>(),
-                           groups->as<Extent>(), static_cast<int>(shape.shape(1)),
-                           group_tiles,          ScoreError(d, group_tiles * group_rows)};
-    };
-    count_differing(scores(*entries, minima, *queries, tiles), scores(*plain_entries, plain_minima, *plain_queries, 1),
-                    rows, minima.shape(0), counter.as<unsigned>(), nullptr);
-    copy_out(&found, counter.data(), sizeof found, nullptr);
-    wait(nullptr);
-    return found;
+    return ScoreError(d).bound({query.first, query.second}, {row.first, row.second});
 }
 
 // What the measure kernel makes of two rows, lane by lane on the host: (high, low, relative error).
@@ -340,22 +276,13 @@ PYBIND11_MODULE(_cuda, m) {
         py::call_guard<py::gil_scoped_release>());
 
     py::class_<NearestIndex>(m, "NearestIndex")
-        .def(py::init([](const Floats& bank, std::size_t work_bytes, const std::string& variant) {
-                 return make_index(bank, work_bytes, variant, false);
-             }),
-             py::arg("bank").noconvert(), py::arg("work_bytes") = std::size_t{64} << 20, py::arg("variant") = "")
-        .def_property_readonly("variant", &NearestIndex::variant)
+        .def(py::init(&make_index), py::arg("bank").noconvert(), py::arg("work_bytes") = std::size_t{64} << 20)
         .def("reserve", &NearestIndex::reserve, py::arg("n"), py::call_guard<py::gil_scoped_release>())
         .def("search", &search, py::arg("features").noconvert(), py::arg("k"))
-        .def("group_scores", &group_scores, py::arg("features").noconvert(), py::arg("k"))
+        .def("group_scores", &group_scores, py::arg("features").noconvert())
         .def("search_device", &search_device, py::arg("features"), py::arg("n"), py::arg("k"), py::arg("distance"),
              py::arg("index"), py::arg("bad_row"), py::arg("stream"));
 
-    m.def("variants", [] {
-        std::vector<const char*> names;
-        for (const Variant& variant : variants()) names.push_back(variant.name);
-        return names;
-    });
     m.def("group_rows", [] { return NearestIndex::group_multiple; });
     py::class_<GroupedIndex>(m, "GroupedIndex")
         .def(py::init<const Floats&, std::vector<std::int64_t>>(), py::arg("bank").noconvert(), py::arg("sizes"))
@@ -383,11 +310,6 @@ PYBIND11_MODULE(_cuda, m) {
 
     m.def("prepare_row", &prepare_row, py::arg("row"), py::arg("centre"), py::arg("exponent"));
     m.def("score_error", &score_error, py::arg("d"), py::arg("query"), py::arg("row"));
-    m.def("walk", &walk, py::arg("capability"), py::arg("multiprocessors"), py::arg("shared_bytes"), py::arg("queries"),
-          py::arg("rows"), py::arg("d"), py::arg("k"));
-    m.def("contradictions", &contradictions, py::arg("minima").noconvert(), py::arg("tiles"),
-          py::arg("plain_minima").noconvert(), py::arg("rows"), py::arg("norms").noconvert(),
-          py::arg("plain_norms").noconvert(), py::arg("group_norm"), py::arg("d"));
     m.def("squared_distance", &squared_distance, py::arg("query"), py::arg("row"));
     m.def("rounded_root", &rounded_root, py::arg("high"), py::arg("low"), py::arg("d"));
 }

@@ -1,6 +1,6 @@
 #include "device.h"
 
-#include <cstring>
+#include <stdexcept>
 
 namespace edgead::cuda {
 namespace {
@@ -34,12 +34,8 @@ const char* advice(cudaError_t status) {
 void check(cudaError_t status, const char* doing) {
     if (status == cudaSuccess) return;
     cudaGetLastError();  // an error that can be survived is not reported again by the next call
-    const std::string problem = std::string("CUDA: ") + doing + " failed with " + cudaGetErrorName(status) + " (" +
-                                cudaGetErrorString(status) + "): " + advice(status);
-    if (status == cudaErrorMemoryAllocation ||
-        (status >= cudaErrorStreamCaptureUnsupported && status <= cudaErrorStreamCaptureWrongThread))
-        throw OutsideError(problem);
-    throw std::runtime_error(problem);
+    throw std::runtime_error(std::string("CUDA: ") + doing + " failed with " + cudaGetErrorName(status) + " (" +
+                             cudaGetErrorString(status) + "): " + advice(status));
 }
 
 int device_count() {
@@ -60,13 +56,6 @@ std::string device_name(int device) {
     check(cudaGetDeviceProperties(&properties, device), "asking for the device");
     return std::string(properties.name) + " (compute capability " + std::to_string(properties.major) + "." +
            std::to_string(properties.minor) + ")";
-}
-
-Card current_card() {
-    cudaDeviceProp properties;
-    check(cudaGetDeviceProperties(&properties, current_device()), "asking for the device");
-    return {properties.major * 10 + properties.minor, properties.multiProcessorCount,
-            properties.sharedMemPerMultiprocessor, std::strstr(properties.name, "GeForce") != nullptr};
 }
 
 int current_device() {

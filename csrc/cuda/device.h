@@ -7,31 +7,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <stdexcept>
 #include <string>
 
 namespace edgead::cuda {
 
-// An error for which no kernel is to blame: too little memory, or a call that cannot be captured.
-struct OutsideError : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-
-// Throws std::runtime_error, or OutsideError, if `status` is an error; `doing` completes "... failed".
+// Throws std::runtime_error if `status` is an error; `doing` completes "... failed".
 void check(cudaError_t status, const char* doing);
 
 int device_count();                   // 0 where there is no driver
 std::string device_problem();         // why there is none; empty if there is one
 std::string device_name(int device);  // with its compute capability
-
-// Of the current device.
-struct Card {
-    int capability;  // 86 for 8.6
-    int multiprocessors;
-    std::size_t shared_bytes;  // of shared memory, on one multiprocessor
-    bool geforce = false;      // whose tensor cores sum halves in float32 at half the rate of other cards
-};
-Card current_card();
 
 // Makes a device the calling thread's current one for a while.
 class OnDevice {

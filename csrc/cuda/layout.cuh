@@ -23,9 +23,6 @@ __host__ __device__ constexpr std::int64_t whole_tiles(std::int64_t rows) {
 constexpr int chunk_halves = 8, chunk_bytes = 16, row_chunks = tile_depth / chunk_halves,
               tile_chunks = tile_rows * row_chunks;
 
-// A tile's half norms, where they are in shared memory too.
-constexpr int norm_chunks = tile_rows * static_cast<int>(sizeof(float)) / chunk_bytes;
-
 // Where a chunk is kept. The exclusive-or spreads the 8 rows that load_matrices reads at once over all 32 banks.
 __host__ __device__ constexpr int chunk_place(int row, int chunk) {
     return row * row_chunks + (chunk ^ ((row >> 1) & (row_chunks - 1)));
@@ -59,24 +56,11 @@ __host__ __device__ constexpr int result_column(int lane, int i) { return lane %
 
 // The 16 results that a lane has for one query are those of a group of bank rows, whose smallest score the lane finds
 // without asking others. A warp's 64 rows are 4 groups; slot 0..15 of a group is register slot % 2 of product slot / 2.
-constexpr int group_rows = 16, warp_groups = warp_rows / group_rows, tile_groups = tile_rows / group_rows;
+constexpr int group_rows = 16, slot_digits = 4, warp_groups = warp_rows / group_rows;
+static_assert(1 << slot_digits == group_rows, "a slot is kept in so many digits");
 __host__ __device__ constexpr int group_row(int group, int slot) {
     return group / warp_groups * warp_rows + slot / 2 * 8 + result_column(group % warp_groups, slot % 2);
 }
-__host__ __device__ constexpr std::int64_t row_group(std::int64_t row) {
-    return row / warp_rows * warp_groups + row % 8 / 2;
-}
-
-// A lane that goes on with the next tiles of the bank may keep one group of them all: group g then has the rows that
-// group g % tile_groups has in each of `tiles` tiles, and slots 0 to 15 are in the first of these.
-constexpr int most_tiles = 4, most_slot_digits = 6;
-__host__ __device__ constexpr int slot_digits(int tiles) { return tiles == 1 ? 4 : tiles == 2 ? 5 : 6; }
-__host__ __device__ constexpr int group_row(int group, int slot, int tiles) {
-    return (group / tile_groups * tiles + slot / group_rows) * tile_rows +
-           group_row(group % tile_groups, slot % group_rows);
-}
-__host__ __device__ constexpr int group_count(std::int64_t padded, int tiles) {
-    return static_cast<int>((padded / tile_rows + tiles - 1) / tiles) * tile_groups;
-}
+__host__ __device__ constexpr int group_count(std::int64_t padded) { return static_cast<int>(padded / group_rows); }
 
 }  // namespace edgead::cuda

@@ -6,7 +6,6 @@
 // products cannot tell apart, cost a pass over the bank: slow, and right. Distances are those of float64, most of them
 // without it (double_single.cuh).
 #include "double_single.cuh"
-#include "grid_order.cuh"
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -17,7 +16,7 @@ namespace {
 
 constexpr int measure_warps = 4, measure_threads = measure_warps * warp_lanes;
 constexpr int few_kept = 3, most_kept = 5;  // groups of a thread, in registers
-static_assert(most_kept * most_slot_digits <= 32, "slots of a thread's groups are kept in one number");
+static_assert(most_kept * slot_digits <= 32, "slots of a thread's groups are kept in one number");
 constexpr int no_row = 0x7fffffff;
 
 // What the warps of a block tell each other about the bound.
@@ -44,7 +43,7 @@ struct Scores {
     static constexpr int chunk = kept * measure_threads;  // of the block
     const float2* minima;
     const Extent* extents;
-    int count, tiles;
+    int count;
     Extent query;
     ScoreError error;
     // Of the chunk that was read last.
@@ -182,7 +181,6 @@ template <int kept, typename Number>
 __device__ void search(Scores<kept>& scores, float reach, const float* query, const Rows& bank, Best<Number>& best,
                        Lists<Number>& lists) {
     const int lane = threadIdx.x % warp_lanes;
-    const unsigned slot_mask = (1u << slot_digits(scores.tiles)) - 1;
     for (int from = 0; from < scores.count;) {
         // What is not there is beyond the largest float.
         const float bound = fminf(reach + scores.widest, 0x1.fffffep127f);
@@ -191,7 +189,7 @@ __device__ void search(Scores<kept>& scores, float reach, const float* query, co
         for (int i = 0; i < kept; ++i) {
             some |= static_cast<unsigned>(scores.least[i].x <= bound) << i;
             several |= static_cast<unsigned>(scores.least[i].y <= bound) << i;
-            slots |= (bits_of(scores.least[i].x) & slot_mask) << most_slot_digits * i;
+            slots |= (bits_of(scores.least[i].x) & (group_rows - 1)) << slot_digits * i;
         }
         for (unsigned left = __ballot_sync(all_lanes, some != 0); left != 0; left &= left - 1) {
             const int owner = __ffs(static_cast<int>(left)) - 1;
@@ -200,9 +198,9 @@ __device__ void search(Scores<kept>& scores, float reach, const float* query, co
                 const int i = __ffs(static_cast<int>(found)) - 1;
                 const int group = from + i * measure_threads + static_cast<int>(threadIdx.x) - lane + owner;
                 const bool every = (whole >> i & 1u) != 0;
-                const int slot = static_cast<int>(only >> most_slot_digits * i & slot_mask);
-                for (int s = every ? 0 : slot; s <= (every ? scores.tiles * group_rows - 1 : slot); ++s) {
-                    const int row = group_row(group, s, scores.tiles);
+                const int slot = static_cast<int>(only >> slot_digits * i & (group_rows - 1));
+                for (int s = every ? 0 : slot; s <= (every ? group_rows - 1 : slot); ++s) {
+                    const int row = group_row(group, s);
                     if (row >= bank.count) continue;
                     Number squared;
                     measure(query, bank.data + static_cast<std::int64_t>(row) * bank.d, bank.d, squared);
@@ -223,7 +221,6 @@ __global__ void __launch_bounds__(measure_threads, 7)
     __shared__ Bounds bounds;
     __shared__ Lists<DoubleSingle> lists;
     __shared__ Lists<double> exact_lists;
-    wait_for_kernel_ahead();
     const std::int64_t number = blockIdx.x, place = number * result.k + threadIdx.x;
     const bool mine = static_cast<int>(threadIdx.x) < result.k;
     const Extent extent = of_groups.queries[number];
@@ -232,11 +229,7 @@ __global__ void __launch_bounds__(measure_threads, 7)
         return;
     }
     const float* query = queries.data + number * queries.d;
-    Scores<kept> scores{of_groups.minima + number * of_groups.count,
-                        of_groups.groups,
-                        of_groups.count,
-                        of_groups.tiles,
-                        extent,
+    Scores<kept> scores{of_groups.minima + number * of_groups.count, of_groups.groups, of_groups.count, extent,
                         of_groups.error};
     float reach = scores.reach(result.k, bounds);
     if (!is_finite(extent.norm)) reach = 0x1.fffffep127f;  // no score says anything
@@ -262,8 +255,7 @@ void measure_candidates(const Rows& queries, const Rows& bank, const GroupScores
                         cudaStream_t stream) {
     const auto kernel =
         scores.count <= few_kept * measure_threads ? measure_kernel<few_kept> : measure_kernel<most_kept>;
-    launch(kernel, {queries.count, measure_threads, stream, 0, scores.early}, queries, bank, scores,
-           DoubleSingleError(bank.d), result);
+    launch(kernel, {queries.count, measure_threads, stream}, queries, bank, scores, DoubleSingleError(bank.d), result);
 }
 
 void load_measure_kernel() {

@@ -11,9 +11,9 @@
 namespace edgead::cuda {
 namespace {
 
-// Of one query. Plain products have the most groups.
+// Of one query.
 std::size_t minima_bytes(std::int64_t rows) {
-    return static_cast<std::size_t>(group_count(whole_tiles(rows), 1)) * sizeof(float2);
+    return static_cast<std::size_t>(group_count(whole_tiles(rows))) * sizeof(float2);
 }
 
 // The frame in which products are formed (rounding.cuh). Any centre is right; the mean cancels least.
@@ -54,8 +54,7 @@ HostFrame frame_of(const float* rows, std::size_t n, std::size_t d) {
 
 }  // namespace
 
-NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes,
-                           const std::string& variant, bool in_ranges)
+NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes)
     : device_(current_device()), m_(static_cast<std::int64_t>(m)), d_(static_cast<int>(d)) {
     const std::size_t fit = work_bytes / minima_bytes(m_);
     most_queries_ = std::max<std::size_t>(tile_rows, fit / tile_rows * tile_rows);
@@ -69,8 +68,8 @@ NearestIndex::NearestIndex(const float* bank, std::size_t m, std::size_t d, std:
     copy_in(centre_.data(), frame.centre.data(), d * sizeof(float), stream_.get());
     const int half = frame.exponent / 2;
     const Frame on_device{centre_.as<float>(), {power_of_two(half), power_of_two(frame.exponent - half)}};
-    const Bank there{{bank_.as<float>(), m_, d_}, on_device, frame.bank_exponent};
-    products_ = choose_products(variant, there, bank, in_ranges, stream_.get());
+    products_ = std::make_unique<Products>(Bank{{bank_.as<float>(), m_, d_}, on_device, frame.bank_exponent});
+    products_->prepare_bank(stream_.get());
     wait(stream_.get());
 }
 
@@ -82,7 +81,7 @@ void NearestIndex::reserve_work(std::size_t n) {
     const std::size_t part = part_queries(n);
     if (part <= reserved_queries_) return;
     turns_.wait();  // it still uses what is released now
-    products_.products->reserve(static_cast<std::int64_t>(part));
+    products_->reserve(static_cast<std::int64_t>(part));
     minima_.grow(part * minima_bytes(m_));
     reserved_queries_ = part;
 }
@@ -110,18 +109,18 @@ void NearestIndex::search_device(const float* features, std::size_t n, const Nei
 Rows NearestIndex::prepare_part(const float* features, std::size_t first, std::size_t count, std::int32_t* bad_row,
                                 cudaStream_t stream) {
     const Rows rows{features + first * dimension(), static_cast<std::int64_t>(count), d_};
-    products_.products->prepare(rows, reinterpret_cast<unsigned*>(bad_row), static_cast<unsigned>(first), stream);
+    products_->prepare(rows, reinterpret_cast<unsigned*>(bad_row), static_cast<unsigned>(first), stream);
     return rows;
 }
 
 // Searches `count` rows of the bank from `begin` on, a whole tile, for the part that was prepared.
 void NearestIndex::search_range(const Rows& queries, std::int64_t begin, std::int64_t count, const Neighbours& result,
                                 cudaStream_t stream) {
-    const GroupScores scores = products_.products->minima(begin, count, result.k, minima_.as<float2>(), stream);
+    const GroupScores scores = products_->minima(begin, count, minima_.as<float2>(), stream);
     measure_candidates(queries, {bank_.as<float>() + begin * d_, count, d_}, scores, result, stream);
 }
 
-NearestIndex::Scored NearestIndex::group_scores(const float* features, std::size_t n, int k) {
+NearestIndex::Scored NearestIndex::group_scores(const float* features, std::size_t n) {
     const OnDevice guard(device_);
     const std::lock_guard<std::mutex> lock(host_mutex_);
     const Turns::Turn turn(turns_, stream_.get());
@@ -130,10 +129,10 @@ NearestIndex::Scored NearestIndex::group_scores(const float* features, std::size
     const WaitsAtEnd waits(stream_.get());
     copy_in(features_.data(), features, n * dimension() * sizeof(float), stream_.get());
     prepare_part(features_.as<float>(), 0, n, nullptr, stream_.get());
-    const GroupScores scores = products_.products->minima(0, m_, k, minima_.as<float2>(), stream_.get());
+    const GroupScores scores = products_->minima(0, m_, minima_.as<float2>(), stream_.get());
     const auto count = static_cast<std::size_t>(scores.count);
     Scored found{std::vector<float2>(n * count), std::vector<float>(n * count), std::vector<float>(dimension()),
-                 scores.count, scores.tiles};
+                 scores.count};
     std::vector<Extent> queries(n), groups(count);
     copy_out(found.minima.data(), scores.minima, n * count * sizeof(float2), stream_.get());
     copy_out(found.centre.data(), centre_.data(), dimension() * sizeof(float), stream_.get());

@@ -3,8 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
-#include <string>
 #include <vector>
 
 #include "device.h"
@@ -20,15 +20,9 @@ public:
     static constexpr std::size_t max_rows = (std::size_t{1} << 31) - 1024;  // row numbers are int32, padding included
 
     // Copies `bank` (m, d; host memory) to the current device, where the index stays. Queries are searched in parts
-    // whose minima, half a byte per query and row, fit into work_bytes, but at least in whole tiles. `variant`: of the
-    // products; empty for the one that suits and passes its check. `in_ranges`: for search_groups.
+    // whose minima, half a byte per query and row, fit into work_bytes, but at least in whole tiles.
     // Throws std::invalid_argument, naming the row, if the bank holds NaN or Inf.
-    NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes, const std::string& variant,
-                 bool in_ranges);
-
-    // Of the products: the variant's name, and which ones were given up, and why; empty if none was.
-    const char* variant() const { return products_.name; }
-    const std::string& given_up() const { return products_.given_up; }
+    NearestIndex(const float* bank, std::size_t m, std::size_t d, std::size_t work_bytes);
 
     std::size_t rows() const { return m_; }
     std::size_t dimension() const { return static_cast<std::size_t>(d_); }
@@ -57,10 +51,10 @@ public:
         std::vector<float2> minima;  // (n, count)
         std::vector<float> bounds;   // (n, count) error.bound
         std::vector<float> centre;   // (d)
-        int count, tiles;
+        int count;
     };
     std::size_t most_queries() const { return most_queries_; }  // of one part
-    Scored group_scores(const float* features, std::size_t n, int k);
+    Scored group_scores(const float* features, std::size_t n);
 
 private:
     Rows prepare_part(const float* features, std::size_t first, std::size_t count, std::int32_t* bad_row,
@@ -77,7 +71,7 @@ private:
     Stream stream_;             // of searches on host memory
     DeviceMemory bank_, centre_;
 
-    Chosen products_;
+    std::unique_ptr<Products> products_;
     DeviceMemory minima_;
     std::size_t reserved_queries_ = 0;  // that fit into the two above
 

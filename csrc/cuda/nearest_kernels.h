@@ -36,11 +36,11 @@ constexpr int own_exponent = 127;  // stands for that of each row
 void prepare_rows(const Rows& rows, std::int64_t padded, int depth, const Frame& frame, int exponent,
                   const PreparedRows& prepared, unsigned* bad_row, unsigned first_row, cudaStream_t stream);
 
-// The largest norm and residual of each group of rows (layout.cuh), of `tiles` tiles.
-void group_extents(const Extent* rows, std::int64_t padded, int tiles, Extent* groups, cudaStream_t stream);
+// The largest norm and residual of each group of rows (layout.cuh).
+void group_extents(const Extent* rows, std::int64_t padded, Extent* groups, cudaStream_t stream);
 
-// The smallest and the second smallest score of every group for every query: (padded queries, groups). The last four
-// binary digits of the smallest are the row's slot in the group.
+// The smallest and the second smallest score of every group for every query: (padded queries, groups). The last
+// slot_digits binary digits of the smallest are the row's slot in the group.
 void group_minima(const PreparedRows& queries, std::int64_t padded_queries, const PreparedRows& bank,
                   std::int64_t padded_bank, int d, float2* minima, cudaStream_t stream);
 
@@ -52,10 +52,10 @@ struct Neighbours {
     int k;
 };
 
-// What products know of the nearest rows of each query. Groups are those of layout.cuh, of `tiles` tiles each. With
-// S(q, b) as in score_error.cuh, and e = error.bound(query, group) of what `queries` and `groups` have:
-//   x   of an entry is within e of the S of the row whose slot is in its last slot_digits(tiles) binary digits, and no
-//       row of the group has an S below x - e
+// What products know of the nearest rows of each query. Groups are those of layout.cuh. With S(q, b) as in
+// score_error.cuh, and e = error.bound(query, group) of what `queries` and `groups` have:
+//   x   of an entry is within e of the S of the row whose slot is in its last slot_digits binary digits, and no row of
+//       the group has an S below x - e
 //   y   no row of the group but the one in that slot has an S below y - e
 // Rows of padding do not count; a group that has no other has an x beyond those of all others. A loose bound, or a y
 // that is too small, costs rows that are measured, and time.
@@ -64,17 +64,11 @@ struct GroupScores {
     const Extent* queries;  // (padded queries); norm infinite or NaN: see Products::prepare
     const Extent* groups;   // (count) not less than those of each row
     int count;
-    int tiles;
     ScoreError error;
-    bool early = false;  // whether what reads the minima may begin before the kernel that writes them has ended
 };
 
 void measure_candidates(const Rows& queries, const Rows& bank, const GroupScores& scores, const Neighbours& result,
                         cudaStream_t stream);
-
-// Adds to `differing` the number of entries, of a bank of so many rows, that plain scores contradict.
-void count_differing(const GroupScores& scores, const GroupScores& plain, std::int64_t rows, std::int64_t queries,
-                     unsigned* differing, cudaStream_t stream);
 
 // Load what a first launch would, where others load as they prepare a bank: nothing can be loaded during a capture.
 void load_products_kernel();

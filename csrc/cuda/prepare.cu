@@ -1,7 +1,6 @@
 // Rows to halves, norms and residuals: one warp per row, in two sweeps, the second of which finds the row in the cache.
 // float32 throughout: float64 runs at 1/32 to 1/64 of its speed on the GPUs of the edge, and the residual that counts
 // is known exactly without it (a float less its rounding to 11 digits is a float).
-#include "grid_order.cuh"
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"
@@ -46,7 +45,6 @@ __device__ void write_row(const PreparedRows& out, std::int64_t row, const float
 __global__ void __launch_bounds__(prepare_threads)
     prepare_kernel(Rows rows, std::int64_t padded, int depth, Frame frame, int exponent, PreparedRows out,
                    unsigned* bad_row, unsigned first_row) {
-    let_next_kernel_begin();
     const int lane = threadIdx.x % warp_lanes;
     const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * prepare_rows_per_block + threadIdx.x / warp_lanes;
     if (row >= padded) return;
@@ -72,14 +70,12 @@ __global__ void __launch_bounds__(prepare_threads)
     }
 }
 
-__global__ void extents_kernel(const Extent* rows, std::int64_t padded, int tiles, Extent* groups) {
+__global__ void extents_kernel(const Extent* rows, std::int64_t padded, Extent* groups) {
     const std::int64_t group = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (group >= group_count(padded, tiles)) return;
+    if (group >= group_count(padded)) return;
     Extent largest{0, 0};
-    for (int slot = 0; slot < tiles * group_rows; ++slot) {
-        const int row = group_row(static_cast<int>(group), slot, tiles);
-        if (row >= padded) break;
-        const Extent extent = rows[row];
+    for (int slot = 0; slot < group_rows; ++slot) {
+        const Extent extent = rows[group_row(static_cast<int>(group), slot)];
         largest = {fmaxf(largest.norm, extent.norm), fmaxf(largest.residual, extent.residual)};
     }
     groups[group] = largest;
@@ -93,8 +89,8 @@ void prepare_rows(const Rows& rows, std::int64_t padded, int depth, const Frame&
            rows, padded, depth, frame, exponent, prepared, bad_row, first_row);
 }
 
-void group_extents(const Extent* rows, std::int64_t padded, int tiles, Extent* groups, cudaStream_t stream) {
-    launch(extents_kernel, {(group_count(padded, tiles) + 255) / 256, 256, stream}, rows, padded, tiles, groups);
+void group_extents(const Extent* rows, std::int64_t padded, Extent* groups, cudaStream_t stream) {
+    launch(extents_kernel, {(group_count(padded) + 255) / 256, 256, stream}, rows, padded, groups);
 }
 
 }  // namespace edgead::cuda

@@ -15,7 +15,7 @@
 //   half_norm(b)                             at most  (room / 2 + 1.5 u) norm(b)^2
 //       The squares of t are summed by 32 lanes, d / 32 + 5 additions deep; t differs from b by u.
 //   the sum times -w                         exact: a power of two
-//   a slot's number in the last digits       at most  (slots - 1) 2 u |score|, with 16 slots in 4 digits
+//   a slot's number in the last 4 digits     at most  15 * 2 u |score|
 //   score + error and score - error          at most  u (|score| + error)
 // with |score| <= norm(b)^2 / 2 + norm(q) norm(b), each factor below with room to spare for second-order terms.
 //
@@ -27,6 +27,8 @@
 #include <cuda_runtime.h>
 
 #include <cmath>
+
+#include "layout.cuh"
 
 namespace edgead::cuda {
 
@@ -50,9 +52,9 @@ __host__ __device__ inline Extent row_extent(float squares, float residual_squar
 struct ScoreError {
     float product, square, tie;
 
-    ScoreError(int d, int slots)
-        : product(static_cast<float>(1.01 * (4.0 * (d + 1) + 2 * slots + 4) * 0x1p-24)),
-          square(static_cast<float>(1.01 * (0.5 * sum_room(d) + (2.0 * (d + 1) + slots + 4) * 0x1p-24))),
+    explicit ScoreError(int d)
+        : product(static_cast<float>(1.01 * (4.0 * (d + 1) + 2 * group_rows + 4) * 0x1p-24)),
+          square(static_cast<float>(1.01 * (0.5 * sum_room(d) + (2.0 * (d + 1) + group_rows + 4) * 0x1p-24))),
           tie(static_cast<float>(1.01 * (d / 32.0 + 16) * 0x1p-52)) {}
 
     // Bound for every row whose norm and residual are at most those of `rows`.

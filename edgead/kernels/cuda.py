@@ -45,28 +45,19 @@ class NearestPatches:
     ----------
     memory_bank : ndarray of shape (m, d), float32, C order
         On the host; it is copied to the current device.
-    variant : str, optional
-        Of the kernels, as benchmarks compare them; the result is the same. By default the fastest one for this card
-        and bank. It is checked against "plain" here, which takes its place, with a warning, if it does not work.
-
-    Attributes
-    ----------
-    variant : str
-        The one in use.
 
     Raises
     ------
     SettingsError
         If the backend "cuda" is not available.
     ValueError
-        If the bank is empty or holds NaN or Inf, or no variant of that name suits it.
+        If the bank is empty or holds NaN or Inf.
     """
 
-    def __init__(self, memory_bank: Floats, *, variant: str = "") -> None:
+    def __init__(self, memory_bank: Floats) -> None:
         bank = as_floats(memory_bank, "memory_bank", "(m, d)")
         self.shape: tuple[int, int] = bank.shape  # type: ignore[assignment]
-        self._index = load_cuda().NearestIndex(bank, variant=variant)
-        self.variant: str = self._index.variant
+        self._index = load_cuda().NearestIndex(bank)
 
     def reserve(self, rows: int) -> None:
         """Allocate the work memory of searches of up to `rows` patches."""

@@ -73,14 +73,25 @@ def test_search_on_device(rng, m, n, d, k):
 
 
 @needs_cuda
-def test_rows_that_halves_cannot_tell_apart_are_measured(rng):
-    row = rng.standard_normal((1, 40), dtype=np.float32)
-    bank = row + np.float32(1e-5) * rng.standard_normal((200, 40), dtype=np.float32)
-    features = row + np.float32(1e-5) * rng.standard_normal((9, 40), dtype=np.float32)
+@pytest.mark.parametrize("noise", [1e-5, 2e-3])  # halves are equal; they differ, and err by more than rows are apart
+@pytest.mark.parametrize("alike", [(2, 3), (2, 130, 386), range(2048)], ids=["of a group", "of three tiles", "all"])
+def test_rows_that_halves_cannot_tell_apart_are_measured(rng, alike, noise):
+    one = rng.standard_normal(40, dtype=np.float32)
+    bank = np.float32(0.01) * rng.standard_normal((2048, 40), dtype=np.float32)
+    bank[list(alike)] = one + np.float32(noise) * rng.standard_normal((len(alike), 40), dtype=np.float32)
+    features = one + np.float32(noise) * rng.standard_normal((9, 40), dtype=np.float32)
     distance, index, _ = search_on_device(cuda.NearestPatches(bank), features, 3)
     expected = kernels.NearestPatches(bank, backend="numpy").search(features, 3)
     np.testing.assert_allclose(distance, expected[0], rtol=2e-7)
     np.testing.assert_array_equal(index, expected[1])
+
+
+@needs_cuda
+def test_every_row_of_a_bank_is_found(rng):
+    bank = rng.standard_normal((128 * 6 + 1, 34), dtype=np.float32)
+    shuffled = rng.permutation(len(bank))
+    features = bank[shuffled] + np.float32(1e-3) * rng.standard_normal(bank.shape, dtype=np.float32)
+    np.testing.assert_array_equal(code.NearestIndex(bank).search(features, 1)[1][:, 0], shuffled)
 
 
 @needs_cuda

@@ -104,7 +104,6 @@ QUICK = [
     "base/test_cuda.py",
     "base/test_cuda_measure.py",
     "base/test_cuda_order.py",
-    "base/test_cuda_products.py",
     "base/test_cuda_resize.py",
     "base/test_cuda_scores.py",
     "model/test_device.py",

@@ -46,7 +46,8 @@ def emulator():
     library = emulated_driver()
     library.set = lambda name, value: library.emulator_set(name.encode(), value)
     yield library
-    for name, value in (("capability", 86), ("modules", 0), ("copies", -1), ("graphs", 0), ("kernels", 0)):
+    usual = {"capability": 86, "modules": 0, "copies": -1, "graphs": 0, "kernels": 0, "allocations": -1}
+    for name, value in usual.items():
         library.set(name, value)
 
 
@@ -221,6 +222,20 @@ def test_a_copy_that_fails_leaves_no_other_in_the_stream(rng, emulator, good):
         with pytest.raises(RuntimeError, match="copying from the device failed"):
             call()
         assert emulator.emulator_pending() == 0
+
+
+def test_too_little_memory_at_any_place_leaves_nothing_behind(rng, emulator):
+    bank = rng.standard_normal((300, 40), dtype=np.float32)
+    emulator.emulator_count(b"allocations")
+    code.NearestIndex(bank)
+    for left in range(emulator.emulator_count(b"allocations")):
+        live = emulator.emulator_live()
+        emulator.set("allocations", left)
+        with pytest.raises(RuntimeError, match="too little free memory"):
+            code.NearestIndex(bank)
+        assert emulator.emulator_live() == live and emulator.emulator_pending() == 0
+    emulator.set("allocations", -1)
+    assert code.NearestIndex(bank).search(bank[:3], 1)[1][:, 0].tolist() == [0, 1, 2]
 
 
 def test_a_kernel_that_fails_later_is_reported_by_the_call(rng, emulator):

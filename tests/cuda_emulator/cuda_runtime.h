@@ -111,36 +111,20 @@ enum cudaError_t {
     cudaErrorStreamCaptureInvalidated = 901,
     cudaErrorStreamCaptureIsolation = 905,
     cudaErrorCapturedEvent = 907,
-    cudaErrorStreamCaptureWrongThread = 908,
 };
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
 struct cudaDeviceProp {
     char name[256];
-    int major, minor, multiProcessorCount;
-    std::size_t sharedMemPerMultiprocessor;
+    int major, minor;
 };
 struct cudaFuncAttributes {
     int ptxVersion, binaryVersion;
 };
-enum cudaFuncAttribute {
-    cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
-    cudaFuncAttributePreferredSharedMemoryCarveout = 9,
-};
-enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
-struct cudaLaunchAttribute {
-    cudaLaunchAttributeID id;
-    struct {
-        int programmaticStreamSerializationAllowed;
-    } val;
-};
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
-    std::size_t dynamicSmemBytes = 0;
     cudaStream_t stream = nullptr;
-    cudaLaunchAttribute* attrs = nullptr;
-    unsigned numAttrs = 0;
 };
 
 inline const char* cudaGetErrorName(cudaError_t status) {
@@ -164,20 +148,11 @@ inline const char* cudaGetErrorString(cudaError_t status) {
 }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
-#define CUDART_VERSION 13000
-inline cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 inline cudaError_t cudaDeviceSynchronize() { return cudaError_t(emulator::synchronize_device()); }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
-    const int capability = emulator::capability(), minor = capability % 10;
-    // As the CUDA programming guide has them, "Technical Specifications per Compute Capability".
-    const int kilobytes = capability >= 90 && capability < 110 ? 228
-                          : minor == 0 && capability < 90      ? 164
-                          : capability == 87                   ? 164
-                                                               : 100;
-    *properties = {"emulator", capability / 10, minor, emulator::multiprocessors(), std::size_t(kilobytes) << 10};
-    if (emulator::geforce()) std::strcpy(properties->name, "GeForce emulator");
+    *properties = {"emulator", emulator::capability() / 10, emulator::capability() % 10};
     return cudaSuccess;
 }
 inline cudaError_t cudaMalloc(void** data, std::size_t bytes) { return cudaError_t(emulator::allocate(data, bytes)); }
@@ -215,31 +190,12 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)
     return cudaError_t(emulator::load(reinterpret_cast<const void*>(kernel)));
 }
 
-template <typename... Parameters>
-cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute attribute, int value) {
-    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-    cudaDeviceProp properties;
-    cudaGetDeviceProperties(&properties, 0);
-    if (emulator::faults() == 4) return cudaError_t(emulator::end_context());
-    if (emulator::faults() == 2 || value > int(properties.sharedMemPerMultiprocessor) - 1024)
-        return cudaErrorInvalidValue;
-    emulator::views.allow_shared(reinterpret_cast<const void*>(kernel), std::size_t(value));
-    return cudaSuccess;
-}
-
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
     const unsigned blocks = config->gridDim.x, threads = config->blockDim.x;
     if (blocks == 0 || threads == 0 || threads > 1024) return cudaErrorInvalidConfiguration;
-    const std::size_t shared = config->dynamicSmemBytes;
-    const bool early = config->numAttrs == 1 && config->attrs->val.programmaticStreamSerializationAllowed;
-    if (early && emulator::capability() < 90) return cudaErrorInvalidValue;
-    if (early) emulator::count_early();
-    if (shared > emulator::views.allowed_shared(reinterpret_cast<const void*>(kernel))) return cudaErrorInvalidValue;
     const std::tuple<Parameters...> parameters(std::forward<Arguments>(arguments)...);
-    const auto run = [=] {
-        emulator::run_grid(blocks, threads, shared, early, [=] { std::apply(kernel, parameters); });
-    };
+    const auto run = [=] { emulator::run_grid(blocks, threads, [=] { std::apply(kernel, parameters); }); };
     return cudaError_t(emulator::launch(config->stream, reinterpret_cast<const void*>(kernel), run));
 }

@@ -61,11 +61,7 @@ std::map<std::string, int> counts;
 thread_local std::vector<void*> current;
 
 std::map<std::string, int> settings{
-    {"capability", 86},  // of the card
-    {"multiprocessors", 4},
-    {"geforce", 1},
-    {"faults", 0},
-    {"ended", 0},         // what allocating fails with
+    {"capability", 86},   // of the card
     {"allocations", -1},  // until one finds too little memory
     {"integrated", 0},    // 1: host and card have one memory
     {"maps", 1},          // 0: the card has no addresses for memory of the host
@@ -98,7 +94,6 @@ int refuse_in_a_capture_of_this_thread() {
 
 int allocate_in(Memory& memory, void** data, std::size_t bytes, int file = -1) {
     if (const int refused = refuse_in_a_capture_of_this_thread()) return refused;
-    if (settings["ended"]) return settings["ended"];
     if (bytes > std::size_t{1} << 33) return out_of_memory;
     if (settings["allocations"] >= 0 && settings["allocations"]-- == 0) return out_of_memory;
     ++counts["allocations"];
@@ -282,23 +277,7 @@ int release(void* data) {
     return release_in(device_memory, data);
 }
 
-void protect(bool protect) {
-    for (const auto& [address, bytes] : device_memory)
-        mprotect(reinterpret_cast<void*>(address), std::max<std::size_t>(bytes, 1),
-                 protect ? PROT_NONE : PROT_READ | PROT_WRITE);
-}
-
 int capability() { return settings["capability"]; }
-int multiprocessors() { return settings["multiprocessors"]; }
-bool geforce() { return settings["geforce"]; }
-int faults() { return settings["faults"]; }
-int end_context() { return settings["ended"] = 700; }
-
-void count_early() {
-    const Lock lock(all);
-    ++counts["early"];
-}
-
 void count_float64() { ++float64_operands; }
 
 std::vector<SmallMemory> small_memory() {

@@ -52,7 +52,6 @@ struct Block {
     unsigned current = 0;
     unsigned long events = 0;
     bool late_copies = false;
-    bool early = false;                 // it has not waited for the kernel ahead
     bool votes = false, voted = false;  // of the barrier that is ahead, and of the last one
     std::function<void()> kernel;
 };
@@ -120,8 +119,7 @@ inline void run_block(bool backwards) {
     }
 }
 
-inline void run_grid(unsigned blocks, unsigned threads, std::size_t shared_bytes, bool early,
-                     std::function<void()> kernel) {
+inline void run_grid(unsigned blocks, unsigned threads, std::function<void()> kernel) {
     static unsigned long launches = 0;  // one kernel at a time, as streams.h runs them
     if (threads % warp_size != 0) fail("a block must be whole warps");
     while (block.stacks.size() < threads) block.stacks.emplace_back(new char[stack_bytes]);
@@ -132,15 +130,12 @@ inline void run_grid(unsigned blocks, unsigned threads, std::size_t shared_bytes
     gridDim.x = blocks;
     blockDim.x = threads;
     ++launches;
-    views.begin_grid(shared_bytes);
+    views.begin_grid();
     for (unsigned b = 0; b < blocks; ++b) {
         blockIdx.x = launches % 2 == 0 ? b : blocks - 1 - b;
         block.late_copies = (b + launches) / 2 % 2 == 0;
         views.begin_block();
-        if (early) protect(true);
-        block.early = early;
         run_block((b + launches) % 2 == 0);
-        if (block.early) fail("a kernel that begins early does not wait for the one ahead");
         views.end_block();
     }
     views.end_grid();
@@ -172,12 +167,6 @@ inline bool barrier(bool vote = false) {
     ++block.events;
     yield();
     return block.voted;
-}
-
-inline void wait_for_grid() {
-    if (!block.early) return;
-    barrier();
-    if (std::exchange(block.early, false)) protect(false);
 }
 
 }  // namespace emulator

@@ -47,15 +47,8 @@ int synchronize(cudaEvent_t event);
 
 int allocate(void** data, std::size_t bytes);
 int release(void* data);
-void protect(bool protect);  // all device memory from being read and written
-int capability();            // of the card: 86 for 8.6
-int multiprocessors();
-bool geforce();
-int faults();  // 1: wrong products of bytes and of kernels with dynamic shared memory; of these, 2: no such memory; 3:
-               // wrong from the third tile of a block on, where that has 40 dimensions; 4: that ends the context
-int end_context();  // with the error that it returns
+int capability();  // of the card: 86 for 8.6
 void count_float64();
-void count_early();  // kernels that may begin before the one ahead has ended
 
 // Memory so small that it may be what blocks of one kernel exchange.
 struct SmallMemory {

@@ -1,7 +1,7 @@
 // The instructions of csrc/cuda/ptx/tensor_core.cuh, written from the PTX ISA's description of them ("Matrix fragments
-// for mma.m16n8k16" and "for mma.m16n8k32", "ldmatrix", "cp.async") and from what is known of the hardware's additions:
-// 8 products and the accumulator, aligned to the largest, cut to 24 digits without a guard digit, and the sum cut once
-// more (Fasi et al. 2021).
+// for mma.m16n8k16", "ldmatrix", "cp.async") and from what is known of the hardware's additions: 8 products and the
+// accumulator, aligned to the largest, cut to 24 digits without a guard digit, and the sum cut once more (Fasi et al.
+// 2021).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -69,39 +69,7 @@ inline void multiply_add(float (&d)[4], const std::uint32_t (&a)[4], std::uint32
                     double terms[9] = {lanes[lane]->d[i]};
                     for (int t = 0; t < 8; ++t) terms[1 + t] = left[row][k + t] * right[k + t][column];
                     lanes[lane]->d[i] = add_cut(terms, 9);
-                    // In one place of all, by less than many rows are apart from each other.
-                    if (lane == 9 && i == 2 && emulator::views.wrong()) lanes[lane]->d[i] *= 1.002f;
                 }
-            }
-    });
-}
-
-// Integers: without .satfinite, sums wrap around.
-inline void multiply_add(int (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
-    struct Operand {
-        int* d;
-        const std::uint32_t* a;
-        std::uint32_t b[2];
-    } mine{d, a, {b0, b1}};
-    emulator::meet("mma.m16n8k32", mine, [](Operand** lanes) {
-        const auto byte = [](std::uint32_t four, int i) { return static_cast<std::int8_t>(four >> 8 * i & 0xff); };
-        int left[16][32], right[8][32];
-        for (int lane = 0; lane < 32; ++lane) {
-            const int group = lane >> 2, thread = lane % 4;
-            for (int i = 0; i < 16; ++i) {
-                const int row = i < 4 || (i >= 8 && i < 12) ? group : group + 8;
-                left[row][thread * 4 + (i & 3) + (i < 8 ? 0 : 16)] = byte(lanes[lane]->a[i / 4], i & 3);
-            }
-            for (int i = 0; i < 8; ++i)
-                right[group][thread * 4 + (i & 3) + (i < 4 ? 0 : 16)] = byte(lanes[lane]->b[i / 4], i & 3);
-        }
-        for (int lane = 0; lane < 32; ++lane)
-            for (int i = 0; i < 4; ++i) {
-                const int row = (lane >> 2) + (i < 2 ? 0 : 8), column = lane % 4 * 2 + (i & 1);
-                auto sum = static_cast<std::uint32_t>(lanes[lane]->d[i]);
-                for (int k = 0; k < 32; ++k) sum += static_cast<std::uint32_t>(left[row][k] * right[column][k]);
-                if (emulator::faults() == 1 && lane == 9 && i == 2) sum += 10'000;
-                lanes[lane]->d[i] = static_cast<int>(sum);
             }
     });
 }

@@ -4,12 +4,8 @@
 // end of the kernel.
 #pragma once
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstring>
 #include <functional>
-#include <map>
 #include <utility>
 #include <vector>
 
@@ -28,53 +24,17 @@ extern char __start_emulated_shared[], __stop_emulated_shared[];
 
 namespace emulator {
 
-// Memory that ends where nothing may be read or written.
-class Guarded {
-public:
-    void resize(std::size_t bytes) {
-        bytes_ = bytes;
-        if (bytes <= room_) return;
-        const std::size_t page = sysconf(_SC_PAGESIZE);
-        room_ = (bytes + page - 1) / page * page;
-        start_ =
-            static_cast<char*>(mmap(nullptr, room_ + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-        mprotect(start_ + room_, page, PROT_NONE);
-    }
-    char* place() const { return start_ + room_ - bytes_; }
-    std::size_t bytes() const { return bytes_; }
-
-private:
-    char* start_ = nullptr;
-    std::size_t room_ = 0, bytes_ = 0;
-};
-
 class Views {
 public:
-    void begin_grid(std::size_t shared_bytes) {
+    void begin_grid() {
         views_.clear();
-        dynamic_.resize(shared_bytes);
         for (const SmallMemory& memory : small_memory()) {
             const std::vector<char> content(memory.data, memory.data + memory.bytes);
             views_.push_back({memory.data, content, content});
         }
     }
 
-    void begin_block() {
-        std::memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared);
-        std::memset(dynamic_.place(), 0xff, dynamic_.bytes());
-        products_ = 0;
-    }
-
-    // Of a product: whether it shall be wrong.
-    bool wrong() { return dynamic_.bytes() > 0 && (faults() == 1 || (faults() == 3 && ++products_ > 1600)); }
-
-    char* dynamic_shared() { return dynamic_.place(); }
-    void allow_shared(const void* kernel, std::size_t bytes) { allowed_[kernel] = bytes; }
-    // What a block may have without asking, or what was asked for.
-    std::size_t allowed_shared(const void* kernel) const {
-        const auto found = allowed_.find(kernel);
-        return found == allowed_.end() ? 48 << 10 : found->second;
-    }
+    void begin_block() { std::memset(__start_emulated_shared, 0xff, __stop_emulated_shared - __start_emulated_shared); }
 
     void end_block() {
         for (View& view : views_) {
@@ -132,9 +92,6 @@ private:
 
     std::vector<View> views_;
     std::vector<Late> late_;
-    Guarded dynamic_;
-    unsigned long products_ = 0;  // of the block
-    std::map<const void*, std::size_t> allowed_;
 };
 
 inline Views views;

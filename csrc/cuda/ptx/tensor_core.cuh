@@ -19,14 +19,6 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const std::uint32_t 
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// d += a b for a (16, 32) and b (32, 8) of signed bytes, d (16, 8) of int32: the bytes of 16 x 16 halves.
-__device__ __forceinline__ void multiply_add(int (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
-                                             std::uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 // Four 8 x 8 matrices of halves from shared memory: lane 8 i + r gives the address of row r of matrix i, and gets from
 // each matrix the two halves 2 (lane % 4), + 1 of row lane / 4.
 __device__ __forceinline__ void load_matrices(std::uint32_t (&matrix)[4], const uint4* row) {
