@@ -1,4 +1,4 @@
-"""Options of `edgead.train` by their names, as editors and type checkers read them."""
+"""Options by their names, as editors and type checkers read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
+    import threading
+
     from edgead.artifact.inputs import Colour
+    from edgead.process.real_time import Scheduling
+    from edgead.stream import OnVerdict
 
 
 class TrainOptions(TypedDict, total=False):
@@ -59,6 +63,35 @@ class TrainOptions(TypedDict, total=False):
     image_size: int | Sequence[int]
     memory_bank_size: int
     seed: int
+
+
+class RateOptions(TypedDict, total=False):
+    """Fields of `edgead.adapt.recalibrate.AskedRates`."""
+
+    false_reject_rate: float | None
+    review_rate: float | None
+    group: str
+    accept_outliers: bool
+
+
+class TeachOptions(TypedDict, total=False):
+    """Fields of `edgead.adapt.teach.TeachPlan`."""
+
+    held_out_share: float
+    group: str
+    reason: str
+    by: str
+    bad: Sequence[Path]
+    output: Path | None
+
+
+class StreamOptions(TypedDict, total=False):
+    """Parameters of `edgead.stream.run`."""
+
+    on_verdict: OnVerdict | None
+    stop: threading.Event | None
+    late_after_ms: float | None
+    scheduling: Scheduling
 
 
 def check_options(options: Mapping[str, object], others: Iterable[str]) -> None:

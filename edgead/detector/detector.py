@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from edgead.artifact.folder import Artifact, ArtifactError
-from edgead.artifact.limits import Limits
 from edgead.artifact.manifest import Calibration
 from edgead.artifact.preprocess import visible_image
 from edgead.artifact.training_hashes import LearntImages
@@ -22,32 +20,19 @@ from edgead.detector.box_sizes import in_mm
 from edgead.detector.golden_likeness import FormatCheck
 from edgead.detector.known_kinds import open_kinds
 from edgead.detector.measurer import Measurement, Measurer, Score
+from edgead.detector.predictor import Predictor
 from edgead.errors import SettingsError
-from edgead.files.user_paths import named_path
 from edgead.images.boxes import find_boxes
 from edgead.images.files import ImageError
 from edgead.images.inputs import (
     Colour,
-    OneImage,
-    PathLike,
-    Tensor,
-    check_given,
-    check_type,
-    checked_colour,
-    each_image,
-    in_bgr,
-    is_one,
-    is_there,
-    name_of,
     read_image,
 )
 from edgead.images.pairs import judged_of
-from edgead.images.verdict import ImageVerdict, Verdicts
+from edgead.images.verdict import ImageVerdict
 from edgead.types import COLOUR, VALUES, Box, Frame, Verdict
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from edgead.images.likeness import Misfit
 
 V = TypeVar("V", bound=Verdict)
@@ -60,10 +45,10 @@ class Described(NamedTuple):
     descriptor: np.ndarray
 
 
-class Detector(Measurer):
+class Detector(Measurer, Predictor):
     """A trained artifact, ready to judge images; any number of threads may use it, one frame is under way at a time.
 
-    `edgead.load` opens one that can be evaluated, calibrated and exported too.
+    `edgead.load` opens a model that can be evaluated, calibrated, taught and exported too, and hides what is in here.
 
     >>> with Detector.load("out/model") as detector:
     ...     detector.predict("parts/good.jpg").decision
@@ -92,174 +77,13 @@ class Detector(Measurer):
         if self._kinds:
             self._open_describer()
 
-    @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        runtime: str = "auto",
-        precision: str | None = None,
-        threads: int | None = None,
-        device: str | None = None,
-        accept: Callable[[Artifact], object] = lambda artifact: None,
-    ) -> Self:
-        """Open an artifact directory.
-
-        Parameters
-        ----------
-        path : path
-            What `edgead train -o` wrote.
-        runtime : str
-            See `edgead.runtime.choose_runtime`.
-        precision : {"fp32", "fp16", "int8"}, optional
-            Which of the artifact's graphs, each with thresholds of its own; by default the one that the manifest names.
-        threads : int, optional
-            Threads of the network's engine; by default those of the kernels.
-        device : None
-            Not taken: the error says which `runtime` runs where.
-        accept : callable
-            Is given the opened artifact before its network runs, and raises where it is not to be used.
-
-        Raises
-        ------
-        ArtifactError
-            Missing, edited, damaged, from a newer edgead, or never calibrated.
-        SettingsError
-            No graph of that precision, an unknown runtime, or an empty path.
-        """
-        if device is not None:
-            raise SettingsError(
-                f"device={device!r}: the runtime says where a model runs: runtime='tensorrt' on an NVIDIA GPU, "
-                "'onnxruntime' or 'openvino' on the CPU"
-            )
-        artifact = Artifact.load(named_path(path))
-        accept(artifact)
-        detector = cls(artifact, runtime=runtime, precision=precision, threads=threads)
-        if detector.graph.calibration is None:
-            detector.close()
-            raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")
-        return detector
-
     def session(self) -> Session:
         """Begin a stream of frames; cheap, and any number of them may share the detector."""
         return Session(self)
 
-    # A text and an array are iterables too, but the first overload has them.
-    @overload
-    def predict(self, image: OneImage, *, colour: Colour | None = None) -> ImageVerdict: ...  # type: ignore[overload-overlap]
-
-    @overload
-    def predict(self, image: Sequence[OneImage], *, colour: Colour | None = None) -> Verdicts: ...  # type: ignore[overload-overlap]
-
-    @overload
-    def predict(self, image: Iterable[OneImage], *, colour: Colour | None = None) -> Iterator[ImageVerdict]: ...
-
-    def predict(
-        self, image: OneImage | Iterable[OneImage], *, colour: Colour | None = None
-    ) -> ImageVerdict | Verdicts | Iterator[ImageVerdict]:
-        """Judge an image, or a list of them.
-
-        A path and an array are one image here, so that their verdict has a type: `predict_all` takes folders, patterns,
-        volumes, and arrays of many images.
-
-        Parameters
-        ----------
-        image : path, bytes, ndarray, PIL image or torch tensor; or a sequence or an iterator of these
-            See `edgead.images.inputs.read_image` for the arrays that are taken.
-        colour : {"bgr", "rgb"}, optional
-            Order of the channels of arrays, by default BGR as OpenCV has it, and of tensors, by default RGB. Files and
-            PIL images know theirs.
-
-        Returns
-        -------
-        ImageVerdict, or Verdicts of a sequence, or an iterator of ImageVerdict of an iterator
-            Of many, each is read and judged when its verdict is asked for; of a list, with the next few that go with it
-            in one run of an engine for batches.
-
-        Raises
-        ------
-        ImageError
-            It cannot be read, or is empty or of another type; of a sequence, what lacks a file is known at once, and
-            other things when its turn comes.
-        SettingsError
-            It is smaller than the region of interest, it is many images, or an unknown `colour`.
-
-        Examples
-        --------
-        >>> detector = Detector.load("out/model")
-        >>> image_rgb = np.zeros((480, 480, 3), np.uint8)
-        >>> detector.predict(image_rgb, colour="rgb").decision
-        'reject'
-        >>> verdicts = detector.predict(["parts/dark.png", "parts/good.jpg"])
-        >>> len(verdicts), verdicts[-1].name
-        (2, 'good.jpg')
-        """
-        if isinstance(image, np.ndarray) and image.ndim < 4:  # a device's frames: no more is asked of them
-            return self._predict(image if colour is None else in_bgr(image, colour))
-        checked_colour(colour)
-        if isinstance(image, (str, os.PathLike)) and named_path(image).is_dir():
-            raise SettingsError(f"{image} is a folder: judge its images with predict_all")
-        if isinstance(image, Sequence) and not is_one(image):
-            return self.predict_all(cast("Sequence[OneImage]", image), colour=colour)
-        several = each_image(image)
-        if several is None:
-            return self._predict_given(image, name_of(image), colour)
-        if is_one(image):
-            raise SettingsError(f"{_named(image)} is several images: judge them with predict_all")
-        return (self._predict_given(one, name, colour) for one, name in several)
-
-    __call__ = predict
-
-    def predict_all(
-        self,
-        images: PathLike | np.ndarray | Tensor | Iterable[OneImage],
-        *,
-        colour: Colour | None = None,
-        recursive: bool = False,
-    ) -> Verdicts:
-        """Judge many images: of a folder, that a pattern matches, of a volume, a batch, or any iterable.
-
-        Parameters
-        ----------
-        images : path, array or tensor of four axes, or iterable of what `predict` takes
-            A folder, in natural order; a pattern of files with `*` or `?`, where `**` is any folders; a volume.
-        colour : {"bgr", "rgb"}, optional
-            See `predict`.
-        recursive : bool
-            Of a folder, judge what lies in the folders below it too.
-
-        Returns
-        -------
-        Verdicts
-            A sequence; each image is read and judged when its verdict is asked for.
-
-        Raises
-        ------
-        ImageError
-            No images, or one of a list has no file.
-        SettingsError
-            A single image, or an unknown `colour`.
-
-        Examples
-        --------
-        >>> detector = Detector.load("out/model")
-        >>> [verdict.name for verdict in detector.predict_all("parts/")]
-        ['dark.png', 'good.jpg']
-        >>> detector.predict_all("parts/*.jpg")[0].decision
-        'ok'
-        """
-        checked_colour(colour)
-        several = each_image(images, recursive=recursive)
-        if several is None:
-            check_type(images)
-            if isinstance(images, (str, os.PathLike)) and not is_there(named_path(images)):
-                raise ImageError(f"{images}: no such folder")
-            raise SettingsError(f"{_named(images)} is a single image: judge it with predict, or put it in a list")
-        found = list(several)
-        if not is_one(images):  # else they were found, or are parts of one array
-            for image, _ in found:
-                check_given(image)
-        return Verdicts(partial(self._predict_given, colour=colour), found, partial(self._predict_each, colour=colour))
+    @property
+    def _detector(self) -> Detector:
+        return self
 
     def predict_left_out(self, image: np.ndarray, fold: int) -> ImageVerdict:
         """Judge an image, uint8 BGR (H, W, 3), that was learnt, as if it had not been; see `measure_left_out`."""
@@ -386,8 +210,7 @@ class Detector(Measurer):
             model=self.manifest.manifest_sha256,
             kind=kind and kind.name,
             kind_p_value=kind and kind.p_value,
-            alignment=measured.alignment,
-            push_mm=measured.push_mm,
+            measured=measured.measured,
             other_format=misfit and misfit.what,
         )
 
@@ -407,61 +230,10 @@ class Detector(Measurer):
         kept = {name: each for name, each in frame.others.items() if name != COLOUR}
         return replace(frame, image=self.visible(values), others=kept)
 
-    def set_thresholds(self, *, review: float, reject: float) -> None:
-        """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.
-
-        Raises
-        ------
-        SettingsError
-            Thresholds that are not finite, or of which review lies above reject.
-        """
-        limits = Limits.checked(review=review, reject=reject)
-        if self.graph.calibration is None:
-            raise ArtifactError(f"{self.artifact.path} has no thresholds: retrain it with `edgead train`")
-        method = {"method": "by_hand"} if self.graph.calibration.method == "none" else {}
-        changed = self.graph.calibration.model_copy(update={**limits.values(), **method})
-        self.graph = replace(self.graph, calibration=changed)
-
-    @property
-    def threshold(self) -> float | None:
-        """Scores above it are rejected; None before the calibration."""
-        limits = self.graph.calibration
-        return None if limits is None or limits.method == "none" else limits.reject
-
-    def __repr__(self) -> str:
-        height, width = self._spec.image_size
-        limit = "no thresholds" if self.threshold is None else f"reject > {self.threshold:.4g}"
-        graph = f"{self.graph.precision} on {self.runtime}"
-        closed = ", closed" if self._closed else ""
-        return f"{type(self).__name__}({self.manifest.detector}, {width}x{height}, {graph}, {limit}{closed})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, and what comes of a pickle, opens the folder again: engines and their memory are of one process."""
-        opened = self.artifact.path.absolute(), self.manifest.manifest_sha256, self.graph.calibration
-        return _open_again, (type(self), self._asked, *opened)
-
-
-def _open_again(
-    kind: type[Detector], asked: dict[str, Any], path: Path, sha256: str, limits: Calibration | None
-) -> Detector:
-    detector = kind.load(path, **asked)
-    if detector.manifest.manifest_sha256 != sha256:
-        detector.close()
-        raise ArtifactError(f"{path} was changed since this model was opened: open it again with edgead.load")
-    detector.graph = replace(detector.graph, calibration=limits)  # which may have been set by hand
-    return detector
-
 
 def _shown_of(image: Any, name: str) -> dict[str, Any]:
     """What a verdict keeps to show its image: a file by its name, as the images of a folder would fill the memory."""
     return {"image": Path(image), "name": name} if name else {}
-
-
-def _named(image: Any) -> str:
-    if isinstance(image, (str, os.PathLike)):
-        return os.fspath(image)
-    shape = getattr(image, "shape", None)
-    return type(image).__name__ if shape is None else f"{type(image).__name__} of shape {tuple(shape)}"
 
 
 class Session:

@@ -194,10 +194,8 @@ def test_predict_goes_on_past_a_damaged_image(model, line_data, tmp_path):
     assert [row["image"] for row in rows] == [str(path) for path in sorted(parts.glob("*/*"))]
     assert rows[1]["decision"] == "" and rows[1]["problem"].startswith("truncated JPEG")
     assert float(rows[2]["image_score"]) > 0 and rows[2]["decision"] in ("ok", "review", "reject")
-    assert all(
-        (float(row["score_limit_100"]) > 100) == (row["decision"] == "reject") for row in rows if row["decision"]
-    )
-    highest = max(float(row["score_limit_100"] or 0) for row in rows)
+    assert all((float(row["score"]) > 100) == (row["decision"] == "reject") for row in rows if row["decision"])
+    highest = max(float(row["score"] or 0) for row in rows)
     assert re.search(rf"│ reject +│ +{highest:.0f} +│ 100 +│", result.stdout)  # as the table has it
     maps = sorted(str(path.relative_to(tmp_path / "maps")) for path in (tmp_path / "maps").glob("*/*"))
     assert len(maps) == 9 and maps[0].startswith("dent/000.jpg_") and maps[1].startswith("good/000.jpg_")

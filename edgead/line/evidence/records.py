@@ -22,7 +22,7 @@ from edgead.line.evidence.database import EvidenceError, database_file, open_eng
 from edgead.line.evidence.settings import StoreSection
 from edgead.line.evidence.tables import NAMES_PART, WITH_DEFECT, audit, corrections, marks, names, verdicts
 from edgead.line.evidence.versions import check_version
-from edgead.types import DECISIONS, NO_PART, Opinion, Part
+from edgead.types import DECISIONS, NO_PART, Opinion, Part, scaled_score
 
 # What a kind is shown as: what a person said of this one, else the name of the model's kind, else that itself.
 SHOWN: ColumnElement[str] = func.coalesce(corrections.c.kind, names.c.name, verdicts.c.kind)
@@ -108,9 +108,15 @@ def as_record(row: Row) -> dict[str, Any]:
     record["stage_times"] = {name: record.pop(name) for name in _TIMES}
     for name in ("captured_at", "judged_at"):
         record[name] = record[name].isoformat()
+    record["score"] = score_of(row)
     said = {"shown_kind": row.shown_kind, "kind_correction": _correction(row), "mark": mark_of(row)}
     wrong = row.mark_verdict == "good" and row.decision != "ok"
     return {**record, **said, "false_reject": said["mark"] if wrong else None}
+
+
+def score_of(row: Row) -> float | None:
+    """The score of `edgead.types.Verdict.score`."""
+    return scaled_score(row.image_score, row.typical_score, row.threshold)
 
 
 def mark_of(row: Row) -> dict[str, Any] | None:

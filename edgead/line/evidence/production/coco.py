@@ -11,6 +11,7 @@ from edgead.images.header import image_size
 from edgead.line.evidence.folder import ImageFolder
 from edgead.line.evidence.production.counts import QueryBudget
 from edgead.line.evidence.production.export import Export, Progress, Write, exported_name, pages
+from edgead.line.evidence.records import score_of
 from edgead.line.evidence.tables import verdicts
 
 ANNOTATIONS = "annotations/instances_default.json"
@@ -24,8 +25,8 @@ def write_coco(export: Export, write: Write, progress: Progress) -> int:
 
     A part that a person marked as good has no annotation, whatever was judged. One that is marked as bad, or was not
     found ok, has the boxes of its verdict; without one it has an annotation of no place. Without a mark it is the
-    model's opinion: `decision`, `image_score` and `mark` of an image say so, and `other_format` of one that does not
-    fit the model.
+    model's opinion: `decision`, scores, `measured` and `mark` of an image say so, and `other_format` of one that does
+    not fit the model.
 
     Returns
     -------
@@ -73,7 +74,8 @@ def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str
         return None
     name = exported_name(row) + path.suffix
     write(f"images/{name}", [data])
-    said = {"decision": row.decision, "image_score": row.image_score, "mark": row.mark_verdict}
+    scores = {"score": score_of(row), "image_score": row.image_score}
+    said = {"decision": row.decision, **scores, "measured": row.measured, "mark": row.mark_verdict}
     if row.other_format is not None:
         said["other_format"] = row.other_format
     at = row.captured_at.isoformat()
