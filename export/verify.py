@@ -15,13 +15,7 @@ from edgead.export.differences import score_scale
 
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.artifact.manifest import Preprocessing
-from edgead.artifact.preprocess import (
-    aligned,
-    holes_of,
-    inputs_of,
-    map_of_frame,
-    preprocess,
-)
+from edgead.artifact.preprocess import aligned, holes_of, inputs_of, map_of_frame, preprocess
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
 from edgead.detector.measurer import Mosaic

@@ -161,25 +161,6 @@ def _few_images(artifact: Artifact) -> list[str]:
     ]
 
 
-def load(
-    path: PathLike,
-    *,
-    runtime: str = "auto",
-    precision: str | None = None,
-    threads: int | None = None,
-    device: str | None = None,
-) -> Model:
-    """Open a model; see `edgead.Detector.load` for the parameters.
-
-    Examples
-    --------
-    >>> with load("out/model") as model:
-    ...     model.predict("parts/good.jpg").decision
-    'ok'
-    """
-    return Model.load(path, runtime=runtime, precision=precision, threads=threads, device=device)
-
-
 def _opened(method: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[PathLike, P], R]:
     """Make a function of a method of Model: it opens the model of a path, and closes it."""
 
@@ -195,6 +176,7 @@ def _opened(method: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[
     return function
 
 
+load = Model.load
 evaluate = _opened(Model.evaluate)
 calibrate = _opened(Model.calibrate)
 teach = _opened(Model.teach)

@@ -15,8 +15,7 @@ from edgead.api.paths import Paths, image_paths
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO
-from edgead.detector import Detector
-from edgead.detector.predictor import Predictor
+from edgead.detector import Detector, Predictor
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.inputs import PathLike
@@ -42,7 +41,8 @@ class _Opened(Detector):
 class Model(Predictor):
     """A finished model with all that is done to it; `edgead.load` opens one.
 
-    What else `edgead.Detector` has, such as `session`, is found here too, and not shown.
+    What else `edgead.Detector` has, such as `session`, is found here too, and not shown. A `progress` is called with
+    (stage, done, total).
 
     >>> import edgead
     >>> with edgead.load("out/model") as model:
@@ -54,22 +54,16 @@ class Model(Predictor):
     def __init__(
         self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
     ):
-        self._opened = _Opened(artifact, runtime=runtime, precision=precision, threads=threads)
-
-    @property
-    def _detector(self) -> Detector:
-        return self._opened
+        self._detector = _Opened(artifact, runtime=runtime, precision=precision, threads=threads)
 
     if not TYPE_CHECKING:  # to which every name would be known
 
         def __getattr__(self, name: str) -> Any:
-            if name == "_opened":  # which could not be opened
-                raise AttributeError(name)
-            return getattr(self._opened, name)
+            return getattr(object.__getattribute__(self, "_detector"), name)
 
     def close(self) -> None:
         """Release the engine, once no image is under way."""
-        self._opened.close()
+        self._detector.close()
 
     def __enter__(self) -> Self:
         return self
@@ -115,8 +109,6 @@ class Model(Predictor):
             holds `good` and the kinds of defects.
         group : str
             Which images belong together, see `edgead.dataset.groups.group_images`.
-        progress : callable, optional
-            Called with (stage, done, total).
         """
         from edgead.report.folder import evaluate_folder
 
@@ -233,7 +225,7 @@ class Model(Predictor):
         asked = TeachPlan(image_paths(images), calibration=image_paths(calibration), sheet=shown, **plan)
         before.artifact.check_unchanged()
         lesson = teach(before.artifact.path, asked, progress=progress)
-        self._opened = _Opened.load(before.artifact.path, **before._asked)
+        self._detector = _Opened.load(before.artifact.path, **before._asked)
         before.close()
         return lesson
 
@@ -350,8 +342,6 @@ class Model(Predictor):
             The folders hold links in place of copies.
         count, everything, group, seed, method, settings
             See `edgead.unlabelled.sorting.sort.SortPlan`.
-        progress : callable, optional
-            Called with (stage, done, total).
 
         Returns
         -------
@@ -397,8 +387,6 @@ class Model(Predictor):
             Holds a folder of rejects for each kind, as `sort` writes it. Without it known kinds get other names.
         replace, group, unknown_level
             See `edgead.unlabelled.sorting.name_kinds.NamePlan`.
-        progress : callable, optional
-            Called with (stage, done, total).
 
         Returns
         -------

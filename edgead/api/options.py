@@ -18,29 +18,7 @@ if TYPE_CHECKING:
 
 
 class TrainOptions(TypedDict, total=False):
-    """Options of `edgead.train`: the fields of `GoodImages`, which explains them, and settings that most methods have.
-
-    Attributes
-    ----------
-    normal_dir, paths : str, sequence of Path
-        Which images of the folder are learnt.
-    roi, ignore, align, tiles : sequence of int, str or path, path, int or str
-        Where they are looked at: x, y, width and height; places that never count; a golden image; tiles.
-    false_reject_rate, review_rate, guarantee, folds, group : float, float, {"cross", "split"}, int, str
-        What the thresholds shall guarantee, and which images belong together.
-    defects : sequence of Path
-        Known defects.
-    skip_bad : bool
-        Leave out images that cannot be read.
-    input, mm_per_count, mm_per_pixel : str, float, float
-        "rgb", "grey16", "relief" or "rgb_relief", and what a count and a pixel are.
-    backbone, layers : str, sequence of str
-        The network that sees, and which of its layers.
-    image_size : int or (int, int)
-        Side of the network's input; or its height and width.
-    memory_bank_size, seed : int
-        Rows that are kept, and what all that is drawn at random comes from.
-    """
+    """Options of `edgead.train`: fields of `GoodImages`, which explains them, and settings that most methods have."""
 
     normal_dir: str | None
     paths: Sequence[Path] | None

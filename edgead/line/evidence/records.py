@@ -108,15 +108,10 @@ def as_record(row: Row) -> dict[str, Any]:
     record["stage_times"] = {name: record.pop(name) for name in _TIMES}
     for name in ("captured_at", "judged_at"):
         record[name] = record[name].isoformat()
-    record["score"] = score_of(row)
+    record["score"] = scaled_score(row.image_score, row.typical_score, row.threshold)
     said = {"shown_kind": row.shown_kind, "kind_correction": _correction(row), "mark": mark_of(row)}
     wrong = row.mark_verdict == "good" and row.decision != "ok"
     return {**record, **said, "false_reject": said["mark"] if wrong else None}
-
-
-def score_of(row: Row) -> float | None:
-    """The score of `edgead.types.Verdict.score`."""
-    return scaled_score(row.image_score, row.typical_score, row.threshold)
 
 
 def mark_of(row: Row) -> dict[str, Any] | None:

@@ -11,8 +11,8 @@ from edgead.images.header import image_size
 from edgead.line.evidence.folder import ImageFolder
 from edgead.line.evidence.production.counts import QueryBudget
 from edgead.line.evidence.production.export import Export, Progress, Write, exported_name, pages
-from edgead.line.evidence.records import score_of
 from edgead.line.evidence.tables import verdicts
+from edgead.types import scaled_score
 
 ANNOTATIONS = "annotations/instances_default.json"
 _UNSORTED = "anomaly"
@@ -74,8 +74,9 @@ def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str
         return None
     name = exported_name(row) + path.suffix
     write(f"images/{name}", [data])
-    scores = {"score": score_of(row), "image_score": row.image_score}
-    said = {"decision": row.decision, **scores, "measured": row.measured, "mark": row.mark_verdict}
+    score = scaled_score(row.image_score, row.typical_score, row.threshold)
+    said = {"decision": row.decision, "score": score, "image_score": row.image_score, "mark": row.mark_verdict}
+    said["measured"] = row.measured
     if row.other_format is not None:
         said["other_format"] = row.other_format
     at = row.captured_at.isoformat()

@@ -20,9 +20,9 @@ from edgead.line.evidence.access import Access
 from edgead.line.evidence.folder import ImageFolder
 from edgead.line.evidence.production.counts import QueryBudget, pipelines_of
 from edgead.line.evidence.production.formats import Collected, Format, encode
-from edgead.line.evidence.records import score_of, with_opinions
+from edgead.line.evidence.records import with_opinions
 from edgead.line.evidence.tables import marks, verdicts
-from edgead.types import Decision
+from edgead.types import Decision, scaled_score
 
 PAGE = 500
 COLUMNS = {
@@ -123,7 +123,8 @@ def as_row(row: Row) -> dict[str, Any]:
     """A row of the database under the names of `COLUMNS`."""
     record = {name: getattr(row, name, None) for name in COLUMNS}
     in_json = {name: json.dumps(record[name]) for name in ("boxes", "measured")}
-    return {**record, "score": score_of(row), "kind": row.shown_kind, **in_json, "images": row.folder}
+    score = scaled_score(row.image_score, row.typical_score, row.threshold)
+    return {**record, "score": score, "kind": row.shown_kind, **in_json, "images": row.folder}
 
 
 def _of_pipeline(
