@@ -16,7 +16,7 @@ from edgead.export.differences import score_scale
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import aligned, holes_of, inputs_of, map_of_frame, preprocess
-from edgead.dataset.folders import Progress, StageProgress, no_progress
+from edgead.dataset.folders import Progress, StageProgress
 from edgead.detector import Detector
 from edgead.detector.measurer import Mosaic
 from edgead.heads.patches import HIDDEN
@@ -65,9 +65,7 @@ class Compared:
     flipped: bool
 
 
-def verify(
-    artifact: Artifact, paths: Sequence[Path] = (), *, progress: StageProgress = no_progress
-) -> dict[str, Parity]:
+def verify(artifact: Artifact, paths: Sequence[Path], progress: StageProgress) -> dict[str, Parity]:
     """Compare as `compare_with_torch` and `replay_golden` do, each by the name of what it compares."""
     compared = "torch_and_deployed" if has_torch(artifact) else "graph_and_deployed"
     parity = compare_with_torch(artifact, paths, progress=partial(progress, "compare"))

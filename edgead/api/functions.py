@@ -169,10 +169,8 @@ def _opened(method: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[
         with load(model) as opened:
             return method(opened, *args, **kwargs)
 
-    signature = inspect.signature(method)
-    first, *others = signature.parameters.values()
-    function.__signature__ = signature.replace(parameters=[first.replace(name="model"), *others])  # type: ignore[attr-defined]
-    function.__qualname__ = method.__name__
+    first, *others = inspect.signature(method).parameters.values()
+    function.__signature__ = inspect.signature(method).replace(parameters=[first.replace(name="model"), *others])  # type: ignore[attr-defined]
     return function
 
 

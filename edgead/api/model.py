@@ -231,21 +231,13 @@ class Model(Predictor):
 
     @names_parameters
     def verify(self, images: Paths = (), *, progress: StageProgress = no_progress) -> dict[str, Parity]:
-        """Compare what runs with the torch network, or with what stands for it; see `edgead.export.verify.verify`.
+        """Compare what runs with the torch network, or what stands for it: by default golden images, others if given.
 
-        Parameters
-        ----------
-        images : path or sequence of paths
-            By default the golden images.
-
-        Returns
-        -------
-        dict of str to Parity
-            Two comparisons by their names; each has `passed`.
+        Gives comparisons by their names; each has `passed`.
         """
         from edgead.export.verify import verify
 
-        return verify(self._detector.artifact, image_paths(images), progress=progress)
+        return verify(self._detector.artifact, image_paths(images), progress)
 
     @names_parameters
     def export(

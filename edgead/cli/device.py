@@ -198,8 +198,7 @@ def stream(
     if summary.fault:
         stderr.print(f"fault: {summary.fault}", style="bold red", soft_wrap=True)
     if summary.unreadable:
-        said = f"{summary.unreadable} of {summary.captured} images could not be read, and were not judged"
-        stderr.print(said, style="bold red", soft_wrap=True)
+        stderr.print(f"{summary.unreadable} of {summary.captured} images could not be read", style="bold red")
     if summary.fault or summary.unreadable:
         raise typer.Exit(1)
 

@@ -244,7 +244,7 @@ def _judge(
     verdict = judge.predict(path, image)
     if verdict is None:
         return None
-    row = {"image": str(path), **Verdict.to_dict(verdict)}
+    row = {"image": str(path), **Verdict.to_dict(verdict), "other_format": verdict.other_format}
     if heat_maps is not None:
         name = name_in(top, path)
         drawn = heat_maps / drawn_name(name, verdict)

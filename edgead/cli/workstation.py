@@ -135,7 +135,7 @@ def _verify_fp32(artifact: Artifact, images: list[Path], json: bool) -> bool:
     with stage_bars(["compare", "judge golden images"]) as progress:
         from edgead.export.verify import verify  # with torch, which takes seconds
 
-        found = verify(artifact, paths, progress=progress)
+        found = verify(artifact, paths, progress)
     report = {compared: parity.to_dict() for compared, parity in found.items()}
     print_report(report, json, lambda: parity_table(report))
     return all(parity.passed for parity in found.values())

@@ -62,7 +62,7 @@ class Described(NamedTuple):
 
 
 class Predictor:
-    """Judge of images, by its `_detector`."""
+    """Judge of images as a program calls it: what `Detector` and `edgead.Model` have in common."""
 
     _detector: Detector
 
@@ -209,14 +209,6 @@ class Predictor:
             No images, or one of a list has no file.
         SettingsError
             A single image, or an unknown `colour`.
-
-        Examples
-        --------
-        >>> detector = Detector.load("out/model")
-        >>> [verdict.name for verdict in detector.predict_all("parts/")]
-        ['dark.png', 'good.jpg']
-        >>> detector.predict_all("parts/*.jpg")[0].decision
-        'ok'
         """
         checked_colour(colour)
         several = each_image(images, recursive=recursive)

@@ -187,10 +187,11 @@ def odd_ones(looks: Mapping[str, Look], *, apart: bool = False, in_pixels: bool,
 def _differences(look: Look, usual: Look, in_pixels: bool, stretched: bool) -> list[str]:
     in_size = _size_difference(look, usual, in_pixels, stretched)
     found: list[str] = [] if in_size is None else [in_size]
-    if np.abs(usual.blue_over_red).mean() >= _FAINTEST_COLOUR:
-        if _is_exchanged(look.blue_over_red, usual.blue_over_red):
+    own, known = look.blue_over_red, usual.blue_over_red
+    if np.abs(known).mean() >= _FAINTEST_COLOUR:
+        if np.abs(own + known).mean() < _FAR_NEARER * np.abs(own - known).mean():
             found.append("colours")
-        elif np.abs(look.blue_over_red).mean() < _NO_COLOUR:
+        elif np.abs(own).mean() < _NO_COLOUR:
             found.append("grey")
     return found
 
@@ -210,8 +211,3 @@ def _have_other_proportions(size: Size, usual: Size) -> bool:
 def _have_one_shape(known: Sequence[Size], usual: Size) -> bool:
     alike = np.mean([abs(look.proportions - usual.proportions) < SAME_PROPORTIONS for look in known])
     return bool(alike > _MAX_LIKENESS)
-
-
-def _is_exchanged(found: np.ndarray, usual: np.ndarray) -> bool:
-    as_it_is, exchanged = np.abs(found - usual).mean(), np.abs(found + usual).mean()
-    return bool(exchanged < _FAR_NEARER * as_it_is)

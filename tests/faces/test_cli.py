@@ -305,6 +305,17 @@ def test_a_source_that_fails_ends_with_one(model, tmp_path):
     assert "1 frames judged" in " ".join(result.stdout.split()) and "1.png" in result.stderr
 
 
+def test_a_stream_of_files_of_which_one_is_broken_judges_the_others_and_ends_with_one(model, line_data, tmp_path):
+    for number in (0, 1):
+        shutil.copy(line_data / "test" / "dent" / f"00{number}.jpg", tmp_path)
+    (tmp_path / "000b.jpg").write_bytes((tmp_path / "000.jpg").read_bytes()[:3000])
+    result = edgead("stream", model, tmp_path, "--json", code=1)
+    summary = json.loads(result.stdout)
+    assert (summary["frames"], summary["unreadable"], summary["fault"]) == (2, 1, None)
+    assert "000b.jpg: truncated JPEG" in result.stderr
+    assert result.stderr.rstrip().endswith("1 of 3 images could not be read")
+
+
 def test_heat_maps_are_not_judged_by_the_next_run(model, line_data, tmp_path):
     shutil.copy(line_data / "test" / "good" / "000.jpg", tmp_path)
     for _ in range(2):

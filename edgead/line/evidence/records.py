@@ -108,8 +108,8 @@ def as_record(row: Row) -> dict[str, Any]:
     record["stage_times"] = {name: record.pop(name) for name in _TIMES}
     for name in ("captured_at", "judged_at"):
         record[name] = record[name].isoformat()
-    record["score"] = scaled_score(row.image_score, row.typical_score, row.threshold)
     said = {"shown_kind": row.shown_kind, "kind_correction": _correction(row), "mark": mark_of(row)}
+    said["score"] = scaled_score(row.image_score, row.typical_score, row.threshold)
     wrong = row.mark_verdict == "good" and row.decision != "ok"
     return {**record, **said, "false_reject": said["mark"] if wrong else None}
 

@@ -74,9 +74,8 @@ def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str
         return None
     name = exported_name(row) + path.suffix
     write(f"images/{name}", [data])
-    score = scaled_score(row.image_score, row.typical_score, row.threshold)
-    said = {"decision": row.decision, "score": score, "image_score": row.image_score, "mark": row.mark_verdict}
-    said["measured"] = row.measured
+    said = {name: getattr(row, name) for name in ("decision", "image_score", "measured")} | {"mark": row.mark_verdict}
+    said["score"] = scaled_score(row.image_score, row.typical_score, row.threshold)
     if row.other_format is not None:
         said["other_format"] = row.other_format
     at = row.captured_at.isoformat()
