@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -224,7 +224,7 @@ class Measurer:
         self.artifact = artifact
         self.manifest = artifact.manifest
         self.runtime = chosen.runtime.name
-        self._asked = {"runtime": runtime, "precision": chosen.graph.precision, "threads": threads}
+        self._asked: dict[str, Any] = {"runtime": runtime, "precision": chosen.graph.precision, "threads": threads}
         self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
         self._closed = False
         self._describer: Describer | None = None
