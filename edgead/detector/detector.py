@@ -157,8 +157,7 @@ class Predictor:
         Examples
         --------
         >>> detector = Detector.load("out/model")
-        >>> image_rgb = np.zeros((480, 480, 3), np.uint8)
-        >>> detector.predict(image_rgb, colour="rgb").decision
+        >>> detector.predict(np.zeros((480, 480, 3), np.uint8), colour="rgb").decision
         'reject'
         >>> verdicts = detector.predict(["parts/dark.png", "parts/good.jpg"])
         >>> len(verdicts), verdicts[-1].name

@@ -106,8 +106,7 @@ def as_record(row: Row) -> dict[str, Any]:
     without = {*_BESIDE, *(name for name in _OF_SOME if row._mapping[name] is None)}
     record = {name: value for name, value in row._mapping.items() if name not in without}
     record["stage_times"] = {name: record.pop(name) for name in _TIMES}
-    for name in ("captured_at", "judged_at"):
-        record[name] = record[name].isoformat()
+    record |= {name: record[name].isoformat() for name in ("captured_at", "judged_at")}
     said = {"shown_kind": row.shown_kind, "kind_correction": _correction(row), "mark": mark_of(row)}
     said["score"] = scaled_score(row.image_score, row.typical_score, row.threshold)
     wrong = row.mark_verdict == "good" and row.decision != "ok"

@@ -76,8 +76,7 @@ def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str
     write(f"images/{name}", [data])
     said = {name: getattr(row, name) for name in ("decision", "image_score", "measured")} | {"mark": row.mark_verdict}
     said["score"] = scaled_score(row.image_score, row.typical_score, row.threshold)
-    if row.other_format is not None:
-        said["other_format"] = row.other_format
+    said |= {} if row.other_format is None else {"other_format": row.other_format}
     at = row.captured_at.isoformat()
     return {"id": id, "file_name": name, "height": size[0], "width": size[1], "date_captured": at, **said}
 
