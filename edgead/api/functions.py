@@ -98,10 +98,6 @@ def train(
         torch is not installed, too few images for the rate, images that cannot be read, an unknown preset or setting:
         nothing is written then. Names and paths are looked at before torch is loaded, and settings of the method before
         an image is read.
-
-    Examples
-    --------
-    >>> model = edgead.train("good/", "model", preset="fine", false_reject_rate=0.01)  # doctest: +SKIP
     """
     from edgead.adapt.methods.registry import check_names
     from edgead.adapt.training import AUTO
