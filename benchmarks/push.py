@@ -58,9 +58,9 @@ def _plates(seed: int, depth: float) -> list[np.ndarray]:
 
 def _errors(found: list[edgead.Verdict], depth: float) -> str:
     """Of what measures: how far its pushes are off, and how many have the wrong sign."""
-    if found[0].push_mm is None:
+    if "push_mm" not in found[0].measured:
         return ""
-    pushes = np.array([one.push_mm for one in found])
+    pushes = np.array([one.measured["push_mm"] for one in found])
     off = np.abs(pushes - depth)
     wrong = int((np.sign(pushes) != np.sign(depth)).sum())
     return (
@@ -80,7 +80,7 @@ def _sheet(model: edgead.Model) -> np.ndarray:
         heights = render_plate(np.random.default_rng(7), dent_mm=depth).heights
         verdict = model.predict(heights)
         image = draw_overlay(model.visible(heights), verdict)
-        tiles.append((image, f"{_depth_text(depth)}: push {verdict.push_mm:+.2f} mm"))
+        tiles.append((image, f"{_depth_text(depth)}: push {verdict.measured['push_mm']:+.2f} mm"))
     return contact_sheet(tiles, columns=len(tiles), tile_px=240)
 
 

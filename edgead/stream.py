@@ -45,9 +45,9 @@ class StreamSummary:
         Verdicts per decision.
     warming_up : int
         Frames without a verdict, as the model needs several before it gives one.
-    captured, dropped, late : int, int, int or None
+    captured, dropped, late, unreadable : int, int, int or None, int
         The source's counters: taken in, replaced by a newer one before being judged, too old when handed over;
-        `late` is None where no limit was set.
+        `late` is None where no limit was set; files that hold no image, and were passed over.
     other_format : int
         Frames whose size is not what the model learnt: their verdicts may be wrong.
     ended_by : str
@@ -69,6 +69,7 @@ class StreamSummary:
     captured: int
     dropped: int
     late: int | None
+    unreadable: int
     other_format: int
     ended_by: str
     fault: str | None
@@ -84,6 +85,7 @@ class StreamSummary:
         counts = ", ".join(f"{count} {decision}" for decision, count in self.decisions.items())
         late = "" if self.late is None else f", {self.late} late"
         late += f", {self.other_format} of another format than the model learnt" if self.other_format else ""
+        late += f", {self.unreadable} unreadable" if self.unreadable else ""
         rate = "" if self.fps is None else f", {self.fps:.1f} frames/s"
         return latency_table(
             self.latency,
@@ -152,6 +154,7 @@ def run(
         captured=counters.captured,
         dropped=counters.dropped,
         late=counters.late,
+        unreadable=counters.unreadable,
         other_format=loop.other_format,
         ended_by="fault" if fault else signals[0] if signals else loop.ended_by,
         fault=fault,

@@ -54,7 +54,7 @@ def scaled_score(score: float, typical: float | None, limit: float | None) -> fl
     """
     if typical is None or limit is None or not limit > typical:
         return None
-    scaled = 100 * (score - typical) / (limit - typical)
+    scaled = 100 * ((score - typical) / (limit - typical))  # in this order the limit itself is 100 to the last digit
     return scaled if math.isfinite(scaled) else None
 
 
@@ -308,11 +308,10 @@ class Verdict:
     kind_p_value : float
         Probability that a reject of the known kinds is as far or farther from all known ones, at most: conformal. None
         without `kind`.
-    alignment : float
-        Correlation with the golden image of the part, laid onto it; None where the model lays none.
-    push_mm : float
-        How far the worst place would have to be pushed back, in mm: above 0 it is too low, below 0 too high. None for
-        models that do not know.
+    measured : mapping of str to float
+        What the model measured beside its scores, by name; empty for most. `alignment`, of a model that lays parts, is
+        the correlation with the golden image of the part, laid onto it. `push_mm`, of one that knows, is how far the
+        worst place would have to be pushed back, in mm: above 0 it is too low, below 0 too high.
     other_format : {"proportions", "size", "small"}
         In what the frame's size differs from those that the model learnt, so that the verdict may be wrong; None where
         it fits.
@@ -350,10 +349,14 @@ class Verdict:
     model: str = ""
     kind: str | None = None
     kind_p_value: float | None = None
-    alignment: float | None = None
-    push_mm: float | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
     other_format: str | None = None
     palette: Palette = field(default="warm", compare=False)
+
+    @property
+    def score(self) -> float | None:
+        """What people read: 0 is the typical good part, 100 the limit; None without a scale, see `scaled_score`."""
+        return scaled_score(self.image_score, self.typical_score, self.threshold)
 
     @property
     def is_reject(self) -> bool:
@@ -367,10 +370,10 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the verdict in values that JSON knows; the anomaly map is left out."""
-        some = {"alignment": self.alignment, "push_mm": self.push_mm, "other_format": self.other_format}  # few have one
         return {
-            **{name: value for name, value in some.items() if value is not None},
+            **({} if self.other_format is None else {"other_format": self.other_format}),  # few have one
             "pipeline": self.pipeline,
+            "score": self.score,
             "image_score": float(self.image_score),
             "threshold": float(self.threshold),
             "review_threshold": self.review_threshold,
@@ -380,6 +383,7 @@ class Verdict:
             "kind": self.kind,
             "kind_p_value": self.kind_p_value,
             "model": self.model,
+            "measured": dict(self.measured),
             "boxes": [box.to_dict() for box in self.boxes],
             "stage_times": asdict(self.stage_times),
         }
@@ -392,7 +396,7 @@ class Verdict:
         sign = ">" if self.image_score > self.threshold else "<="
         boxes = f"{len(self.boxes)} box{'' if len(self.boxes) == 1 else 'es'}"
         raw = f"raw score {self.image_score:.4g} {sign} {self.threshold:.4g}"
-        if scaled_score(self.image_score, self.typical_score, self.threshold) is not None:
+        if self.score is not None:
             score, limit = score_texts(self.image_score, self.threshold, self.typical_score, self.threshold)
             raw = f"score {score} {sign} {limit}, {raw}"
         return f"Verdict({self.decision}, {raw}, {boxes})"
@@ -425,8 +429,8 @@ class PartVerdict(Verdict):
     reason : str
         Of a fault; otherwise empty.
     views : tuple of dict
-        pipeline, id of the capture, decision, image_score and boxes of each view that was there; `other_format` of
-        those that have it.
+        pipeline, id of the capture, decision, score, image_score and boxes of each view that was there;
+        `other_format` of those that have it.
     """
 
     reason: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,12 @@ from edgead.export.differences import score_scale
 
 from edgead.artifact.folder import Artifact, ArtifactError, Graph
 from edgead.artifact.manifest import Preprocessing
-from edgead.artifact.preprocess import (
-    aligned,
-    holes_of,
-    inputs_of,
-    map_of_frame,
-    preprocess,
-)
-from edgead.dataset.folders import Progress
+from edgead.artifact.preprocess import aligned, holes_of, inputs_of, map_of_frame, preprocess
+from edgead.dataset.folders import Progress, StageProgress
 from edgead.detector import Detector
 from edgead.detector.measurer import Mosaic
 from edgead.heads.patches import HIDDEN
-from edgead.workstation.methods.load import load_network
+from edgead.workstation.methods.load import has_torch, load_network
 
 SCORE_TOLERANCE = 1e-4
 MAP_TOLERANCE = 1e-3
@@ -68,6 +63,14 @@ class Compared:
     score_error: float
     map_error: float
     flipped: bool
+
+
+def verify(artifact: Artifact, paths: Sequence[Path], progress: StageProgress) -> dict[str, Parity]:
+    """Compare as `compare_with_torch` and `replay_golden` do, each by the name of what it compares."""
+    compared = "torch_and_deployed" if has_torch(artifact) else "graph_and_deployed"
+    parity = compare_with_torch(artifact, paths, progress=partial(progress, "compare"))
+    progress("judge golden images", 0, 1)
+    return {compared: parity, "golden_and_deployed": replay_golden(artifact)}
 
 
 def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progress: Progress | None = None) -> Parity:

@@ -45,10 +45,6 @@ def make_judged(number: int, score: float, *, pipeline: str = "front") -> tuple[
     return frame, replace(make_verdict(score), pipeline=pipeline, model="0" * 64, **scale)
 
 
-def scaled(row: dict[str, Any]) -> float:
-    return 100 * (row["image_score"] - row["typical_score"]) / (row["threshold"] - row["typical_score"])
-
-
 @dataclass
 class FakeCamera:
     name: str = "conveyor"
@@ -332,7 +328,7 @@ class FakeStore:
         wanted = [row for row in rows if all(value in (None, row[key]) for key, value in asked.items())]
         wanted = [row for row in wanted if mark in (None, (row["mark"] or {}).get("verdict"))]
         wanted = [row for row in wanted if until is None or datetime.fromisoformat(row["captured_at"]) <= until]
-        wanted = [row for row in wanted if at_least is None or scaled(row) >= at_least]
+        wanted = [row for row in wanted if at_least is None or row["score"] >= at_least]
         return [{**row, "images": self._images(row["id"])} for row in wanted[::-1][:limit]]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
@@ -431,10 +427,10 @@ class FakeDaemon:
         part: Part = NO_PART,
         *,
         pipeline: str = "front",
-        other_format: str | None = None,
+        **said: Any,
     ) -> str:
         frame, verdict = make_judged(number, score, pipeline=pipeline)
-        verdict = replace(verdict, other_format=other_format)
+        verdict = replace(verdict, **said)
         frame = replace(frame, part=part)
         verdict = replace(verdict, kind=kind, kind_p_value=None if kind is None else 0.25)
         self.cameras["conveyor"].frame = frame

@@ -9,6 +9,7 @@ import edgead
 
 # Beside what `import edgead` gives.
 MODULES = {
+    "edgead.detector": ("Predictor",),
     "edgead.stream": ("run",),
     "edgead.kernels": None,
     "edgead.kernels.cuda": None,
@@ -24,7 +25,8 @@ MODULES = {
 
 def page() -> str:
     """Write the page: a directive for each object."""
-    parts = ["# Python", "What `import edgead` gives:"]
+    same = "`edgead.load`, `evaluate`, `calibrate` and `teach` are the methods of `Model` with these names, for a path."
+    parts = ["# Python", f"What `import edgead` gives. {same}"]
     names = sorted([*edgead.__all__, "AnomalyDetector"])
     parts += [f"::: {_home(edgead, name)}" for name in names if _described(getattr(edgead, name))]
     for name, members in MODULES.items():
@@ -36,7 +38,8 @@ def page() -> str:
 
 
 def _described(value: object) -> bool:
-    return inspect.isclass(value) or inspect.isfunction(value)
+    """Whether an object is described by its own; what is a method of Model is described there."""
+    return inspect.isclass(value) or (inspect.isfunction(value) and "." not in value.__qualname__)
 
 
 def _home(module: object, name: str) -> str:

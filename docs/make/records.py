@@ -59,6 +59,7 @@ def record_page() -> str:
     known = {**attributes(Verdict.__doc__), **attributes(Frame.__doc__), **attributes(Part.__doc__)}
     own = {
         "image_score": attributes(Verdict.__doc__)["image_score"],
+        "score": first_paragraph(Verdict.score.__doc__),
         "stage_times": first_paragraph(StageTimes.__doc__),
     }
     own["captured_at"] = "When the image was in memory: UTC, ISO 8601."
@@ -69,9 +70,8 @@ def record_page() -> str:
     parts = (
         "# The record of a verdict",
         "MQTT messages, webhooks and JSON lines carry the same record. That of a [part](../how-to/parts.md) has "
-        "`reason` and `views` too; where a model [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) it has "
-        f"`alignment`: {known['alignment']} A model [of heights](../how-to/measure-heights.md#push_mm) that "
-        f"measures has `push_mm`: {known['push_mm']} A frame of a "
+        "`reason` and `views` too; that of a model that [lays parts](../how-to/regions.md#parts-that-do-not-lie-still) "
+        "or [measures depth](../how-to/measure-heights.md#push_mm) has values in `measured`. A frame of a "
         f"[line-scan camera](../how-to/cameras.md#line-scan-cameras) has {of_strips}. A frame of another format has "
         f"`other_format`: {known['other_format']}",
         f"```json\n{json.dumps(example(), indent=2, ensure_ascii=False)}\n```",

@@ -84,6 +84,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             self._own_folder() / "model" if self.model_dir is None else self.model_dir,
             detector=self.detector,
             preset=self.preset,
+            precision="fp32",  # int8 is for devices, and to choose it takes as long as to learn
             settings=self.settings,
             colour=self.colour,
             progress=False,
@@ -118,7 +119,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "model_" in state:
-            root = self.model_.artifact.path
+            root = Path(self.model_.info()["path"])
             state["model_"] = {
                 path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
             }

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Concatenate, Literal
 
-from edgead.api.errors import names_parameters
+from edgead.api.errors import P, R, names_parameters
 from edgead.api.model import Model
 from edgead.api.options import TrainOptions, check_options
-from edgead.api.paths import Paths, image_paths, learnt_images
+from edgead.api.paths import learnt_images
 from edgead.artifact.folder import Artifact, check_destination
 from edgead.calibration.plan import GROUPS, IMAGES, OFFERED_RATES
-from edgead.dataset.folders import StageProgress, no_progress
+from edgead.dataset.folders import StageProgress
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.inputs import Colour, OneImage, PathLike
@@ -26,10 +27,6 @@ from edgead.process.stage_bars import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from edgead.adapt.recalibrate import Recalibration
-    from edgead.adapt.teach import Lesson
-    from edgead.report.evaluate import Evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -101,10 +98,6 @@ def train(
         torch is not installed, too few images for the rate, images that cannot be read, an unknown preset or setting:
         nothing is written then. Names and paths are looked at before torch is loaded, and settings of the method before
         an image is read.
-
-    Examples
-    --------
-    >>> model = edgead.train("good/", "model", preset="fine", false_reject_rate=0.01)  # doctest: +SKIP
     """
     from edgead.adapt.methods.registry import check_names
     from edgead.adapt.training import AUTO
@@ -164,70 +157,20 @@ def _few_images(artifact: Artifact) -> list[str]:
     ]
 
 
-def load(
-    path: PathLike,
-    *,
-    runtime: str = "auto",
-    precision: str | None = None,
-    threads: int | None = None,
-    device: str | None = None,
-) -> Model:
-    """Open a model; see `edgead.Detector.load` for the parameters.
+def _opened(method: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[PathLike, P], R]:
+    """Make a function of a method of Model: it opens the model of a path, and closes it."""
 
-    Examples
-    --------
-    >>> with load("out/model") as model:
-    ...     model.predict("parts/good.jpg").decision
-    'ok'
-    """
-    return Model.load(path, runtime=runtime, precision=precision, threads=threads, device=device)
+    @functools.wraps(method)
+    def function(model: PathLike, *args: P.args, **kwargs: P.kwargs) -> R:
+        with load(model) as opened:
+            return method(opened, *args, **kwargs)
+
+    first, *others = inspect.signature(method).parameters.values()
+    function.__signature__ = inspect.signature(method).replace(parameters=[first.replace(name="model"), *others])  # type: ignore[attr-defined]
+    return function
 
 
-def evaluate(model: PathLike, data: PathLike, **options: Any) -> Evaluation:
-    """Open a model and judge a test set with known defects; see `Model.evaluate`."""
-    with load(model) as opened:
-        return opened.evaluate(data, **options)
-
-
-def calibrate(model: PathLike, images: Paths, **options: Any) -> Recalibration:
-    """Open a model and make its thresholds again from good images; see `Model.calibrate`."""
-    with load(model) as opened:
-        return opened.calibrate(images, **options)
-
-
-@names_parameters
-def teach(
-    model: PathLike,
-    images: Paths,
-    *,
-    calibration: Paths = (),
-    sheet: PathLike | None = None,
-    progress: StageProgress = no_progress,
-    **plan: Any,
-) -> Lesson:
-    """Teach a model good parts, such as those that it falsely rejects; the version before is kept.
-
-    Parameters
-    ----------
-    model : path
-        A model that is open elsewhere stays as it was there.
-    images : path or sequence of paths
-        Good images, or a folder of them. A defect among them would be taken for good ever after.
-    calibration : path or sequence of paths
-        Good images that thresholds are made from; by default those that the model keeps.
-    sheet : path, optional
-        Where an image of what is about to be learnt is written.
-    **plan
-        Other fields of `edgead.adapt.teach.TeachPlan`, such as `held_out_share`.
-
-    Returns
-    -------
-    Lesson
-        What was learnt, and verdicts before and after.
-    """
-    from edgead.adapt.teach import TeachPlan
-    from edgead.adapt.teach import teach as learn
-
-    shown = None if sheet is None else named_path(sheet)
-    asked = TeachPlan(image_paths(images), calibration=image_paths(calibration), sheet=shown, **plan)
-    return learn(named_path(model), asked, progress=progress)
+load = Model.load
+evaluate = _opened(Model.evaluate)
+calibrate = _opened(Model.calibrate)
+teach = _opened(Model.teach)

@@ -1,4 +1,4 @@
-"""A model as a program holds it: a Detector that can be measured, calibrated, exported and put before a camera."""
+"""A model as a program holds it: it judges, is measured, calibrated, taught, exported and put before a camera."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgead.api.errors import names_parameters
+from edgead.api.options import RateOptions, StreamOptions, TeachOptions
 from edgead.api.paths import Paths, image_paths
 from edgead.artifact.folder import Artifact
 from edgead.dataset.folders import StageProgress, no_progress
 from edgead.dataset.groups import AUTO
-from edgead.detector import Detector
+from edgead.detector import Detector, Predictor
 from edgead.errors import SettingsError
 from edgead.files.user_paths import named_path
 from edgead.images.inputs import PathLike
 
 if TYPE_CHECKING:
+    from edgead.export.verify import Parity
+    from typing_extensions import Self, Unpack
+
     from edgead.adapt.recalibrate import AskedRates, Recalibration
+    from edgead.adapt.teach import Lesson
     from edgead.report.evaluate import Evaluation
     from edgead.sinks import Sink
     from edgead.sources import Source
@@ -29,8 +34,15 @@ if TYPE_CHECKING:
     from edgead.unlabelled.sorting.sort import Sorted
 
 
-class Model(Detector):
-    """A Detector with all else that is done to a finished model; `edgead.load` opens one.
+class _Opened(Detector):
+    _warns_of_format = True
+
+
+class Model(Predictor):
+    """A finished model with all that is done to it; `edgead.load` opens one.
+
+    What else `edgead.Detector` has, such as `session`, is found here too, and not shown. A `progress` is called with
+    (stage, done, total).
 
     >>> import edgead
     >>> with edgead.load("out/model") as model:
@@ -39,7 +51,25 @@ class Model(Detector):
     20
     """
 
-    _warns_of_format = True
+    def __init__(
+        self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
+    ):
+        self._detector = _Opened(artifact, runtime=runtime, precision=precision, threads=threads)
+
+    if not TYPE_CHECKING:  # to which every name would be known
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(object.__getattribute__(self, "_detector"), name)
+
+    def close(self) -> None:
+        """Release the engine, once no image is under way."""
+        self._detector.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def info(self) -> dict[str, Any]:
         """Say what the model is, in values that JSON knows: sizes are width and height in pixels.
@@ -47,24 +77,25 @@ class Model(Detector):
         >>> Model.load("out/model").info()["detector"]
         'patchcore'
         """
-        height, width = self._spec.image_size
-        limits, training = self.graph.calibration, self.manifest.training
+        opened, manifest = self._detector, self._detector.manifest
+        spec, limits, training = manifest.preprocessing, opened.graph.calibration, manifest.training
+        height, width = spec.image_size
         return {
-            "path": str(self.artifact.path),
-            "model": self.manifest.manifest_sha256,
-            "detector": self.manifest.detector,
+            "path": str(opened.artifact.path),
+            "model": manifest.manifest_sha256,
+            "detector": manifest.detector,
             "settings": training.get("settings", {}),
-            "input": self._spec.colour,
+            "input": spec.colour,
             "input_size": [width, height],
-            "region": self._spec.roi,
-            "precision": self.graph.precision,
-            "precisions": list(self.manifest.graphs),
-            "runtime": self.runtime,
+            "region": spec.roi,
+            "precision": opened.graph.precision,
+            "precisions": list(manifest.graphs),
+            "runtime": opened.runtime,
             "threshold": self.threshold,
             "review_threshold": None if self.threshold is None or limits is None else limits.review,
             "false_reject_rate": None if self.threshold is None or limits is None else limits.false_reject_rate,
             "training_images": training.get("training_images"),
-            "versions": self.manifest.versions,
+            "versions": manifest.versions,
         }
 
     @names_parameters
@@ -78,12 +109,10 @@ class Model(Detector):
             holds `good` and the kinds of defects.
         group : str
             Which images belong together, see `edgead.dataset.groups.group_images`.
-        progress : callable, optional
-            Called with (stage, done, total).
         """
         from edgead.report.folder import evaluate_folder
 
-        return evaluate_folder(self, named_path(data), group, progress)
+        return evaluate_folder(self._detector, named_path(data), group, progress)
 
     @names_parameters
     def report(
@@ -97,7 +126,7 @@ class Model(Detector):
         """Judge a test set, as `evaluate`, and write a page that can be read, printed and filed; gives its path."""
         from edgead.report.folder import report_folder
 
-        report_folder(self, named_path(data), named_path(page), group, progress)
+        report_folder(self._detector, named_path(data), named_path(page), group, progress)
         return Path(page)
 
     @names_parameters
@@ -109,7 +138,7 @@ class Model(Detector):
         write: bool = True,
         reason: str = "",
         progress: StageProgress = no_progress,
-        **rates: Any,
+        **rates: Unpack[RateOptions],
     ) -> Recalibration:
         """Make thresholds again from good images, and judge by them from the next image on.
 
@@ -153,11 +182,62 @@ class Model(Detector):
             raise SettingsError(f"{', '.join(rates)} and AskedRates are given: put all into AskedRates, or none")
         asked = asked or AskedRates(**rates)
         asked = replace(asked, accept_outliers=asked.accept_outliers or not write)
-        found = recalibrate(self, image_paths(images), asked, progress=partial(progress, "score good images"))
+        found = recalibrate(self._detector, image_paths(images), asked, progress=partial(progress, "score good images"))
         if write:
-            write_thresholds(self.artifact, found.change, found.calibration, reason=reason, found=found)
-            self._follow(Artifact.load(self.artifact.path))
+            artifact = self._detector.artifact
+            write_thresholds(artifact, found.change, found.calibration, reason=reason, found=found)
+            self._follow(Artifact.load(artifact.path))
         return found
+
+    @names_parameters
+    def teach(
+        self,
+        images: Paths,
+        *,
+        calibration: Paths = (),
+        sheet: PathLike | None = None,
+        progress: StageProgress = no_progress,
+        **plan: Unpack[TeachOptions],
+    ) -> Lesson:
+        """Teach good parts, such as those that are falsely rejected; the version before is kept in the model's folder.
+
+        It judges by the lesson from the next image on. A model that is open elsewhere stays as it was there.
+
+        Parameters
+        ----------
+        images : path or sequence of paths
+            Good images, or a folder of them. A defect among them would be taken for good ever after.
+        calibration : path or sequence of paths
+            Good images that thresholds are made from; by default those that the model keeps.
+        sheet : path, optional
+            Where an image of what is about to be learnt is written.
+        **plan
+            Other fields of `edgead.adapt.teach.TeachPlan`, such as `held_out_share`.
+
+        Returns
+        -------
+        Lesson
+            What was learnt, and verdicts before and after.
+        """
+        from edgead.adapt.teach import TeachPlan, teach
+
+        before, shown = self._detector, None if sheet is None else named_path(sheet)
+        asked = TeachPlan(image_paths(images), calibration=image_paths(calibration), sheet=shown, **plan)
+        before.artifact.check_unchanged()
+        lesson = teach(before.artifact.path, asked, progress=progress)
+        self._detector = _Opened.load(before.artifact.path, **before._asked)
+        before.close()
+        return lesson
+
+    @names_parameters
+    def verify(self, images: Paths = (), *, progress: StageProgress = no_progress) -> dict[str, Parity]:
+        """Compare what runs with the torch network, or what stands for it: by default golden images, others if given.
+
+        Gives comparisons by their names; each has `passed`.
+        """
+        from edgead.export.verify import verify
+
+        return verify(self._detector.artifact, image_paths(images), progress)
 
     @names_parameters
     def export(
@@ -167,8 +247,9 @@ class Model(Detector):
         *,
         normal_dir: str | None = None,
         group: str | None = None,
+        tolerance: float | None = None,
+        make_default: bool = False,
         progress: StageProgress = no_progress,
-        **plan: Any,
     ) -> Model:
         """Add a graph of another precision to the model's folder, with thresholds of its own, and open it.
 
@@ -185,8 +266,8 @@ class Model(Detector):
             Folder of good images below `data`; by default as in the training.
         group : str, optional
             Which images belong together, see `edgead.dataset.groups.group_images`; by default as in the training.
-        **plan
-            See `edgead.export.precision.PrecisionPlan`: `tolerance`, `make_default`.
+        tolerance, make_default
+            See `edgead.export.precision.PrecisionPlan`.
 
         Raises
         ------
@@ -198,10 +279,10 @@ class Model(Detector):
         from edgead.export.add_graph import add_graph
         from edgead.export.precision import PrecisionPlan
 
-        self.artifact.check_unchanged()
+        self._detector.artifact.check_unchanged()
         artifact = add_graph(
-            self.artifact.path,
-            PrecisionPlan(precision, **plan),
+            self._detector.artifact.path,
+            PrecisionPlan(precision, tolerance, make_default=make_default),
             None if data is None else named_path(data),
             normal_dir=normal_dir,
             group=group,
@@ -211,7 +292,9 @@ class Model(Detector):
         return Model(artifact, precision=precision)
 
     @names_parameters
-    def stream(self, source: Source | PathLike, sinks: Sequence[Sink | str] = (), **options: Any) -> StreamSummary:
+    def stream(
+        self, source: Source | PathLike, sinks: Sequence[Sink | str] = (), **options: Unpack[StreamOptions]
+    ) -> StreamSummary:
         """Judge every frame of a source until it ends, fails or is stopped; see `edgead.stream.run`.
 
         >>> with Model.load("out/model") as model:  # "camera:0" is a camera
@@ -220,7 +303,7 @@ class Model(Detector):
         """
         from edgead.stream import run
 
-        return run(os.fspath(source) if isinstance(source, os.PathLike) else source, self, sinks, **options)
+        return run(os.fspath(source) if isinstance(source, os.PathLike) else source, self._detector, sinks, **options)
 
     @names_parameters
     def sort(
@@ -229,8 +312,13 @@ class Model(Detector):
         folder: PathLike | None = None,
         *,
         link: bool = False,
+        count: int | None = None,
+        everything: bool = False,
+        group: str = AUTO,
+        seed: int = 0,
+        method: str = "residuals",
+        settings: Mapping[str, Any] | None = None,
         progress: StageProgress = no_progress,
-        **plan: Any,
     ) -> Sorted:
         """Sort images that are rejected or sent to review into kinds of defects, without a label.
 
@@ -244,11 +332,8 @@ class Model(Detector):
             Gets a folder of images for each kind, a sheet of all kinds and tables.
         link : bool
             The folders hold links in place of copies.
-        progress : callable, optional
-            Called with (stage, done, total).
-        **plan
-            See `edgead.unlabelled.sorting.sort.SortPlan`: `count` of the kinds, `everything`, `group`, `seed`; `method`
-            and its `settings`.
+        count, everything, group, seed, method, settings
+            See `edgead.unlabelled.sorting.sort.SortPlan`.
 
         Returns
         -------
@@ -267,9 +352,10 @@ class Model(Detector):
         target = None if folder is None else named_path(folder)
         if target is not None:
             check_folder(target)
-        found = sort_images(self, image_paths(images), SortPlan(**plan), progress=progress)
+        plan = SortPlan(count, everything, group, seed, method, settings or {})
+        found = sort_images(self._detector, image_paths(images), plan, progress=progress)
         if target is not None:
-            write_sorted(self, found, target, link=link)
+            write_sorted(self._detector, found, target, link=link)
         return found
 
     @names_parameters
@@ -278,8 +364,10 @@ class Model(Detector):
         names: Mapping[str, str] | None = None,
         examples: PathLike | None = None,
         *,
+        replace: bool = False,
+        group: str = AUTO,
+        unknown_level: float | None = None,
         progress: StageProgress = no_progress,
-        **plan: Any,
     ) -> Named:
         """Name kinds of rejects; verdicts say the kind from the next image on. The version before is kept.
 
@@ -289,10 +377,8 @@ class Model(Detector):
             New names by folder, such as "kind-01", or by earlier name; kinds with equal names become one.
         examples : path, optional
             Holds a folder of rejects for each kind, as `sort` writes it. Without it known kinds get other names.
-        progress : callable, optional
-            Called with (stage, done, total).
-        **plan
-            See `edgead.unlabelled.sorting.name_kinds.NamePlan`: `replace`, `group`, `unknown_level`.
+        replace, group, unknown_level
+            See `edgead.unlabelled.sorting.name_kinds.NamePlan`.
 
         Returns
         -------
@@ -306,16 +392,17 @@ class Model(Detector):
         """
         from edgead.unlabelled.sorting.name_kinds import NamePlan, name_kinds
 
-        self.artifact.check_unchanged()
+        self._detector.artifact.check_unchanged()
         given = None if examples is None else named_path(examples)
-        named = name_kinds(self.artifact.path, NamePlan(names or {}, given, **plan), progress=progress)
+        plan = NamePlan(names or {}, given, replace, group, unknown_level)
+        named = name_kinds(self._detector.artifact.path, plan, progress=progress)
         self._follow(named.artifact)
         return named
 
     def _follow(self, artifact: Artifact) -> None:
         """Go over to what has been written to the folder, where that has the graph that is open."""
-        there = self.graph.precision in artifact.precisions
-        if there and artifact.graph(self.graph.precision).sha256 == self.graph.sha256:
-            self._take(artifact)
+        graph = self._detector.graph
+        if graph.precision in artifact.precisions and artifact.graph(graph.precision).sha256 == graph.sha256:
+            self._detector._take(artifact)
         else:
             self.close()  # the thresholds there are another graph's

@@ -1,4 +1,4 @@
-"""Options of `edgead.train` by their names, as editors and type checkers read them."""
+"""Options by their names, as editors and type checkers read them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,15 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
+    import threading
+
     from edgead.artifact.inputs import Colour
+    from edgead.process.real_time import Scheduling
+    from edgead.stream import OnVerdict
 
 
 class TrainOptions(TypedDict, total=False):
-    """Options of `edgead.train`: the fields of `GoodImages`, which explains them, and settings that most methods have.
-
-    Attributes
-    ----------
-    normal_dir, paths : str, sequence of Path
-        Which images of the folder are learnt.
-    roi, ignore, align, tiles : sequence of int, str or path, path, int or str
-        Where they are looked at: x, y, width and height; places that never count; a golden image; tiles.
-    false_reject_rate, review_rate, guarantee, folds, group : float, float, {"cross", "split"}, int, str
-        What the thresholds shall guarantee, and which images belong together.
-    defects : sequence of Path
-        Known defects.
-    skip_bad : bool
-        Leave out images that cannot be read.
-    input, mm_per_count, mm_per_pixel : str, float, float
-        "rgb", "grey16", "relief" or "rgb_relief", and what a count and a pixel are.
-    backbone, layers : str, sequence of str
-        The network that sees, and which of its layers.
-    image_size : int or (int, int)
-        Side of the network's input; or its height and width.
-    memory_bank_size, seed : int
-        Rows that are kept, and what all that is drawn at random comes from.
-    """
+    """Options of `edgead.train`: fields of `GoodImages`, which explains them, and settings that most methods have."""
 
     normal_dir: str | None
     paths: Sequence[Path] | None
@@ -59,6 +41,35 @@ class TrainOptions(TypedDict, total=False):
     image_size: int | Sequence[int]
     memory_bank_size: int
     seed: int
+
+
+class RateOptions(TypedDict, total=False):
+    """Fields of `edgead.adapt.recalibrate.AskedRates`."""
+
+    false_reject_rate: float | None
+    review_rate: float | None
+    group: str
+    accept_outliers: bool
+
+
+class TeachOptions(TypedDict, total=False):
+    """Fields of `edgead.adapt.teach.TeachPlan`."""
+
+    held_out_share: float
+    group: str
+    reason: str
+    by: str
+    bad: Sequence[Path]
+    output: Path | None
+
+
+class StreamOptions(TypedDict, total=False):
+    """Parameters of `edgead.stream.run`."""
+
+    on_verdict: OnVerdict | None
+    stop: threading.Event | None
+    late_after_ms: float | None
+    scheduling: Scheduling
 
 
 def check_options(options: Mapping[str, object], others: Iterable[str]) -> None:

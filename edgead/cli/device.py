@@ -173,7 +173,7 @@ def stream(
     language: Language = "en",
     json: Json = False,
 ) -> None:
-    """Judge the frames of a source until the source ends; exit 1 after a fault, such as a source that failed."""
+    """Judge the frames of a source until it ends; exit 1 after a fault, a source that failed say, or broken images."""
     from edgead.detector import Detector
     from edgead.detector.handover import load_building
     from edgead.stream import run
@@ -197,6 +197,9 @@ def stream(
     print_report(report, json, summary.table)
     if summary.fault:
         stderr.print(f"fault: {summary.fault}", style="bold red", soft_wrap=True)
+    if summary.unreadable:
+        stderr.print(f"{summary.unreadable} of {summary.captured} images could not be read", style="bold red")
+    if summary.fault or summary.unreadable:
         raise typer.Exit(1)
 
 

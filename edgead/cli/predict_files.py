@@ -12,13 +12,13 @@ from edgead.dataset.folders import Progress, common_folder, name_in
 from edgead.dataset.volumes import judge_volumes
 from edgead.errors import SettingsError
 from edgead.files.table import write_csv
-from edgead.images.files import ImageError, is_image_path, write_image
+from edgead.images.files import ImageError, write_image
 from edgead.images.likeness import look_of
 from edgead.images.overlay import draw_overlay
 from edgead.images.verdict import drawn_name
 from edgead.images.volumes import volume_of
 from edgead.serialization import sentence
-from edgead.types import DECISIONS, Palette, scaled_score, score_text, score_texts
+from edgead.types import DECISIONS, Palette, Verdict, score_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,13 +34,12 @@ MAX_ROWS = 20  # of the table, which shall fit on a screen
 CSV_COLUMNS = (
     "image",
     "decision",
-    "score_limit_100",
+    "score",
     "image_score",
     "threshold",
     "regions",
     "kind",
     "kind_p_value",
-    "push_mm",
     "other_format",
     "heat_map",
     "problem",
@@ -62,9 +61,8 @@ def predict_images(
     Returns
     -------
     rows : list of dict
-        `image`, `image_score`, `typical_score`, `threshold`, `decision`, `boxes`, `kind`, `kind_p_value`,
-        `push_mm`, `other_format`, and `heat_map` when one was written; of an image that cannot be judged, `image` and
-        `problem`.
+        `image`, what `edgead.types.Verdict.to_dict` has, and `heat_map` when one was written; of an image that cannot
+        be judged, `image` and `problem`.
     warnings : list of str
         Of nearly all being rejected, of images that do not look as those that the model knows, and of those that it
         has learnt.
@@ -85,8 +83,7 @@ def predict_images(
             row = _judge(detector, judge, path, image, top, heat_maps, palette)
             rows += [] if row is None else [row]
         except (ImageError, SettingsError) as error:
-            video = "" if is_image_path(path) else "; a video is for `edgead stream`"
-            rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ") + video})
+            rows.append({"image": str(path), "problem": str(error).removeprefix(f"{path}: ")})
         if progress:
             progress(number + 1, len(paths))
     judged = [row for row in rows if "problem" not in row]
@@ -153,21 +150,13 @@ def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps:
 def write_verdicts(rows: Sequence[dict[str, Any]], path: Path, volumes: Sequence[dict[str, Any]] = ()) -> None:
     """Write the verdicts as CSV, a line an image, also of those that could not be judged; and one a volume.
 
-    `score_limit_100` is what people read, on the scale of `edgead.types.scaled_score`, and empty where there is none;
-    `image_score` and `threshold` are raw.
+    `score` is that of `edgead.types.Verdict.score`, empty where there is none; `image_score` and `threshold` are raw.
+    What the model measured has a column by its name.
     """
-    lines = [
-        {**row, "regions": len(row["boxes"]), "score_limit_100": _score_text(row)} if "boxes" in row else row
-        for row in rows
-    ]
-    lines += [{**row, "image": row["volume"], "image_score": row.get("score", "")} for row in volumes]
-    write_csv(path, CSV_COLUMNS, lines)
-
-
-def _score_text(row: dict[str, Any]) -> str:
-    """The score of the table on a terminal; empty where that is the raw one."""
-    score, typical, limit = row["image_score"], row["typical_score"], row["threshold"]
-    return "" if scaled_score(score, typical, limit) is None else score_text(score, typical, limit)
+    lines = [{**row["measured"], **row, "regions": len(row["boxes"])} if "boxes" in row else row for row in rows]
+    lines += [{**row, "image": row["volume"], "image_score": row.get("score", ""), "score": ""} for row in volumes]
+    measured = dict.fromkeys(name for row in rows for name in row.get("measured", ()) if name not in CSV_COLUMNS)
+    write_csv(path, (*CSV_COLUMNS, *measured), lines)
 
 
 def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequence[str] = ()) -> Group:
@@ -255,20 +244,7 @@ def _judge(
     verdict = judge.predict(path, image)
     if verdict is None:
         return None
-    row = {
-        "image": str(path),
-        "image_score": verdict.image_score,
-        "typical_score": verdict.typical_score,
-        "p_value": verdict.p_value,
-        "review_threshold": verdict.review_threshold,
-        "threshold": verdict.threshold,
-        "decision": verdict.decision,
-        "boxes": [box.to_dict() for box in verdict.boxes],
-        "kind": verdict.kind,
-        "kind_p_value": verdict.kind_p_value,
-        "push_mm": verdict.push_mm,
-        "other_format": verdict.other_format,
-    }
+    row = {"image": str(path), **Verdict.to_dict(verdict), "other_format": verdict.other_format}
     if heat_maps is not None:
         name = name_in(top, path)
         drawn = heat_maps / drawn_name(name, verdict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,8 +22,6 @@ from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
     from edgead.artifact.folder import Artifact
-
-_REPLAY = "judge golden images"
 
 
 @app.command()
@@ -135,18 +132,13 @@ def verify(
 
 def _verify_fp32(artifact: Artifact, images: list[Path], json: bool) -> bool:
     paths = find_images(images)
-    with stage_bars(["compare", _REPLAY]) as progress:
-        from edgead.export.verify import compare_with_torch, replay_golden  # with torch, which takes seconds
+    with stage_bars(["compare", "judge golden images"]) as progress:
+        from edgead.export.verify import verify  # with torch, which takes seconds
 
-        from edgead.workstation.methods.load import has_torch
-
-        parity = compare_with_torch(artifact, paths, progress=partial(progress, "compare"))
-        progress(_REPLAY, 0, 1)
-        golden = replay_golden(artifact)
-    compared = "torch_and_deployed" if has_torch(artifact) else "graph_and_deployed"
-    report = {compared: parity.to_dict(), "golden_and_deployed": golden.to_dict()}
+        found = verify(artifact, paths, progress)
+    report = {compared: parity.to_dict() for compared, parity in found.items()}
     print_report(report, json, lambda: parity_table(report))
-    return parity.passed and golden.passed
+    return all(parity.passed for parity in found.values())
 
 
 def _verify_all(artifact: Artifact, images: list[Path], json: bool) -> bool:

@@ -26,7 +26,7 @@ from edgead.dataset.labelled import GOOD, LabelledImage
 from edgead.dataset.layouts.registry import DataSet, read_layout
 from edgead.dataset.made_sets import refuse_made
 from edgead.dataset.masks import find_mask
-from edgead.images.files import ImageError, is_image_path, list_images, load_image, natural_key
+from edgead.images.files import ImageError, is_image_path, list_images, load_image, natural_key, refuse_video
 from edgead.images.pairs import colour_folder
 from edgead.images.volumes import is_volume, volume_of
 
@@ -98,6 +98,7 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
         Folder of good images below `data`; "." is `data` itself. With wildcards, such as "*" or "*/train/good", all
         folders that match, which are those of several products.
     """
+    refuse_video(data)
     if normal_dir is None and (listed := _listed(data)) is not None:
         learnt = listed.learnt()
         if not learnt:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from edgead.images.likeness import Misfit
 
 V = TypeVar("V", bound=Verdict)
+P = TypeVar("P", bound="Predictor")
 
 
 class Described(NamedTuple):
@@ -60,37 +61,10 @@ class Described(NamedTuple):
     descriptor: np.ndarray
 
 
-class Detector(Measurer):
-    """A trained artifact, ready to judge images; any number of threads may use it, one frame is under way at a time.
+class Predictor:
+    """Judge of images as a program calls it: what `Detector` and `edgead.Model` have in common."""
 
-    `edgead.load` opens one that can be evaluated, calibrated and exported too.
-
-    >>> with Detector.load("out/model") as detector:
-    ...     detector.predict("parts/good.jpg").decision
-    'ok'
-    """
-
-    # Whether it logs what `format_check` finds: the daemon and the commands say it in their own way.
-    _warns_of_format = False
-
-    def __init__(
-        self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
-    ):
-        super().__init__(artifact, runtime=runtime, precision=precision, threads=threads)
-        self._take(artifact)
-
-    def _take(self, artifact: Artifact) -> None:
-        """Take the manifest and the graph's thresholds from an artifact whose network is the one that runs."""
-        self.artifact = artifact
-        self.manifest = artifact.manifest
-        limits = self.manifest.graphs[self.graph.precision].calibration
-        self.graph = replace(self.graph, calibration=limits)
-        self.format_check = FormatCheck(artifact, self.graph.golden)
-        self.learnt_images = LearntImages(artifact)
-        self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
-        self._kinds = open_kinds(artifact)
-        if self._kinds:
-            self._open_describer()
+    _detector: Detector
 
     @classmethod
     def load(
@@ -134,15 +108,11 @@ class Detector(Measurer):
             )
         artifact = Artifact.load(named_path(path))
         accept(artifact)
-        detector = cls(artifact, runtime=runtime, precision=precision, threads=threads)
-        if detector.graph.calibration is None:
-            detector.close()
+        opened = cls(artifact, runtime=runtime, precision=precision, threads=threads)  # type: ignore[call-arg]
+        if opened._detector.graph.calibration is None:
+            opened._detector.close()
             raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")
-        return detector
-
-    def session(self) -> Session:
-        """Begin a stream of frames; cheap, and any number of them may share the detector."""
-        return Session(self)
+        return opened
 
     # A text and an array are iterables too, but the first overload has them.
     @overload
@@ -187,15 +157,14 @@ class Detector(Measurer):
         Examples
         --------
         >>> detector = Detector.load("out/model")
-        >>> image_rgb = np.zeros((480, 480, 3), np.uint8)
-        >>> detector.predict(image_rgb, colour="rgb").decision
+        >>> detector.predict(np.zeros((480, 480, 3), np.uint8), colour="rgb").decision
         'reject'
         >>> verdicts = detector.predict(["parts/dark.png", "parts/good.jpg"])
         >>> len(verdicts), verdicts[-1].name
         (2, 'good.jpg')
         """
         if isinstance(image, np.ndarray) and image.ndim < 4:  # a device's frames: no more is asked of them
-            return self._predict(image if colour is None else in_bgr(image, colour))
+            return self._detector._predict(image if colour is None else in_bgr(image, colour))
         checked_colour(colour)
         if isinstance(image, (str, os.PathLike)) and named_path(image).is_dir():
             raise SettingsError(f"{image} is a folder: judge its images with predict_all")
@@ -203,10 +172,10 @@ class Detector(Measurer):
             return self.predict_all(cast("Sequence[OneImage]", image), colour=colour)
         several = each_image(image)
         if several is None:
-            return self._predict_given(image, name_of(image), colour)
+            return self._detector._predict_given(image, name_of(image), colour)
         if is_one(image):
             raise SettingsError(f"{_named(image)} is several images: judge them with predict_all")
-        return (self._predict_given(one, name, colour) for one, name in several)
+        return (self._detector._predict_given(one, name, colour) for one, name in several)
 
     __call__ = predict
 
@@ -239,14 +208,6 @@ class Detector(Measurer):
             No images, or one of a list has no file.
         SettingsError
             A single image, or an unknown `colour`.
-
-        Examples
-        --------
-        >>> detector = Detector.load("out/model")
-        >>> [verdict.name for verdict in detector.predict_all("parts/")]
-        ['dark.png', 'good.jpg']
-        >>> detector.predict_all("parts/*.jpg")[0].decision
-        'ok'
         """
         checked_colour(colour)
         several = each_image(images, recursive=recursive)
@@ -259,7 +220,84 @@ class Detector(Measurer):
         if not is_one(images):  # else they were found, or are parts of one array
             for image, _ in found:
                 check_given(image)
-        return Verdicts(partial(self._predict_given, colour=colour), found, partial(self._predict_each, colour=colour))
+        judge, judge_each = self._detector._predict_given, self._detector._predict_each
+        return Verdicts(partial(judge, colour=colour), found, partial(judge_each, colour=colour))
+
+    def set_thresholds(self, *, review: float, reject: float) -> None:
+        """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.
+
+        Raises
+        ------
+        SettingsError
+            Thresholds that are not finite, or of which review lies above reject.
+        """
+        limits, detector = Limits.checked(review=review, reject=reject), self._detector
+        if detector.graph.calibration is None:
+            raise ArtifactError(f"{detector.artifact.path} has no thresholds: retrain it with `edgead train`")
+        method = {"method": "by_hand"} if detector.graph.calibration.method == "none" else {}
+        changed = detector.graph.calibration.model_copy(update={**limits.values(), **method})
+        detector.graph = replace(detector.graph, calibration=changed)
+
+    @property
+    def threshold(self) -> float | None:
+        """Scores above it are rejected; None before the calibration."""
+        limits = self._detector.graph.calibration
+        return None if limits is None or limits.method == "none" else limits.reject
+
+    def __repr__(self) -> str:
+        detector = self._detector
+        height, width = detector.manifest.preprocessing.image_size
+        limit = "no thresholds" if self.threshold is None else f"reject > {self.threshold:.4g}"
+        graph = f"{detector.graph.precision} on {detector.runtime}"
+        closed = ", closed" if detector._closed else ""
+        return f"{type(self).__name__}({detector.manifest.detector}, {width}x{height}, {graph}, {limit}{closed})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, and what comes of a pickle, opens the folder again: engines and their memory are of one process."""
+        detector = self._detector
+        opened = detector.artifact.path.absolute(), detector.manifest.manifest_sha256, detector.graph.calibration
+        return _open_again, (type(self), detector._asked, *opened)
+
+
+class Detector(Measurer, Predictor):
+    """A trained artifact, ready to judge images; any number of threads may use it, one frame is under way at a time.
+
+    `edgead.load` opens a model that can be evaluated, calibrated, taught and exported too, and hides what is in here.
+
+    >>> with Detector.load("out/model") as detector:
+    ...     detector.predict("parts/good.jpg").decision
+    'ok'
+    """
+
+    # Whether it logs what `format_check` finds: the daemon and the commands say it in their own way.
+    _warns_of_format = False
+
+    def __init__(
+        self, artifact: Artifact, *, runtime: str = "auto", precision: str | None = None, threads: int | None = None
+    ):
+        super().__init__(artifact, runtime=runtime, precision=precision, threads=threads)
+        self._take(artifact)
+
+    def _take(self, artifact: Artifact) -> None:
+        """Take the manifest and the graph's thresholds from an artifact whose network is the one that runs."""
+        self.artifact = artifact
+        self.manifest = artifact.manifest
+        limits = self.manifest.graphs[self.graph.precision].calibration
+        self.graph = replace(self.graph, calibration=limits)
+        self.format_check = FormatCheck(artifact, self.graph.golden)
+        self.learnt_images = LearntImages(artifact)
+        self._ranking = Ranking(limits.scores, limits.groups) if limits else Ranking([])
+        self._kinds = open_kinds(artifact)
+        if self._kinds:
+            self._open_describer()
+
+    def session(self) -> Session:
+        """Begin a stream of frames; cheap, and any number of them may share the detector."""
+        return Session(self)
+
+    @property
+    def _detector(self) -> Detector:  # type: ignore[override]  # an attribute would keep it from being released
+        return self
 
     def predict_left_out(self, image: np.ndarray, fold: int) -> ImageVerdict:
         """Judge an image, uint8 BGR (H, W, 3), that was learnt, as if it had not been; see `measure_left_out`."""
@@ -386,8 +424,7 @@ class Detector(Measurer):
             model=self.manifest.manifest_sha256,
             kind=kind and kind.name,
             kind_p_value=kind and kind.p_value,
-            alignment=measured.alignment,
-            push_mm=measured.push_mm,
+            measured=measured.measured,
             other_format=misfit and misfit.what,
         )
 
@@ -407,49 +444,15 @@ class Detector(Measurer):
         kept = {name: each for name, each in frame.others.items() if name != COLOUR}
         return replace(frame, image=self.visible(values), others=kept)
 
-    def set_thresholds(self, *, review: float, reject: float) -> None:
-        """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.
 
-        Raises
-        ------
-        SettingsError
-            Thresholds that are not finite, or of which review lies above reject.
-        """
-        limits = Limits.checked(review=review, reject=reject)
-        if self.graph.calibration is None:
-            raise ArtifactError(f"{self.artifact.path} has no thresholds: retrain it with `edgead train`")
-        method = {"method": "by_hand"} if self.graph.calibration.method == "none" else {}
-        changed = self.graph.calibration.model_copy(update={**limits.values(), **method})
-        self.graph = replace(self.graph, calibration=changed)
-
-    @property
-    def threshold(self) -> float | None:
-        """Scores above it are rejected; None before the calibration."""
-        limits = self.graph.calibration
-        return None if limits is None or limits.method == "none" else limits.reject
-
-    def __repr__(self) -> str:
-        height, width = self._spec.image_size
-        limit = "no thresholds" if self.threshold is None else f"reject > {self.threshold:.4g}"
-        graph = f"{self.graph.precision} on {self.runtime}"
-        closed = ", closed" if self._closed else ""
-        return f"{type(self).__name__}({self.manifest.detector}, {width}x{height}, {graph}, {limit}{closed})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, and what comes of a pickle, opens the folder again: engines and their memory are of one process."""
-        opened = self.artifact.path.absolute(), self.manifest.manifest_sha256, self.graph.calibration
-        return _open_again, (type(self), self._asked, *opened)
-
-
-def _open_again(
-    kind: type[Detector], asked: dict[str, Any], path: Path, sha256: str, limits: Calibration | None
-) -> Detector:
-    detector = kind.load(path, **asked)
+def _open_again(kind: type[P], asked: dict[str, Any], path: Path, sha256: str, limits: Calibration | None) -> P:
+    opened = kind.load(path, **asked)
+    detector = opened._detector
     if detector.manifest.manifest_sha256 != sha256:
         detector.close()
         raise ArtifactError(f"{path} was changed since this model was opened: open it again with edgead.load")
     detector.graph = replace(detector.graph, calibration=limits)  # which may have been set by hand
-    return detector
+    return opened
 
 
 def _shown_of(image: Any, name: str) -> dict[str, Any]:

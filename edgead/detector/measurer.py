@@ -10,9 +10,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -187,8 +187,7 @@ class Measurement:
     """Raw scores of one image, before any threshold: image score, anomaly map, its maximum, stage times.
 
     `descriptor` says in what way it is anomalous, where that was asked for; see `edgead.heads.contract.Describer`.
-    `alignment` is the correlation of the part, laid where the golden one lies, with that; None where none is looked
-    for, and below the model's limit where it was not `found`. `push_mm` is that of `edgead.types.Verdict`.
+    A part is not `found` where its alignment is below the model's limit. `measured` is that of `edgead.types.Verdict`.
     """
 
     image_score: float
@@ -196,9 +195,8 @@ class Measurement:
     map_maximum: float
     stage_times: StageTimes
     descriptor: np.ndarray | None = None
-    alignment: float | None = None
     found: bool = True
-    push_mm: float | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 class ClosedError(EdgeadError):
@@ -226,7 +224,7 @@ class Measurer:
         self.artifact = artifact
         self.manifest = artifact.manifest
         self.runtime = chosen.runtime.name
-        self._asked = {"runtime": runtime, "precision": chosen.graph.precision, "threads": threads}
+        self._asked: dict[str, Any] = {"runtime": runtime, "precision": chosen.graph.precision, "threads": threads}
         self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
         self._closed = False
         self._describer: Describer | None = None
@@ -385,8 +383,8 @@ class Measurer:
             anomaly_map=found,
             map_maximum=maximum,
             stage_times=times,
-            alignment=laid.correlation,
             found=laid.found,
+            measured={**measured.measured, **({} if laid.correlation is None else {"alignment": laid.correlation})},
         )
 
     def _measure_inputs(
@@ -453,12 +451,12 @@ class Measurer:
             descriptor = self._open_describer().describe(outputs, scored.patch_scores)
         t2 = time.perf_counter_ns()
         anomaly_map, maximum = scorer.anomaly_map(scored.patch_scores)
-        if not (math.isfinite(scored.image_score) and math.isfinite(maximum)):  # a head of another package
+        if not all(map(math.isfinite, (scored.image_score, maximum, *scored.measured.values()))):  # of another package
             raise ValueError(NOT_FINITE)
         t3 = time.perf_counter_ns()
         infer_ms = times.infer_ms + (t1 - t0) / 1e6
         times = StageTimes(times.preprocess_ms, infer_ms, (t2 - t1) / 1e6, (t3 - t2) / 1e6)
-        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor, push_mm=scored.push_mm)
+        return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor, measured=scored.measured)
 
     def _measure_tiles(self, image: np.ndarray, score: Score, describe_above: float) -> Measurement:
         """Score every tile of an aligned image; the one with the highest score says in what way it is anomalous."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,12 +30,12 @@ class Output(NamedTuple):
 class Scored:
     """Patch scores, float32 (h, w), and the image score; both raw, higher is more anomalous.
 
-    `push_mm` is how far the worst place would have to be pushed back, where the head knows: up where it is above 0.
+    `measured` is what the head measures beside them, by name; see `edgead.types.Verdict`.
     """
 
     patch_scores: np.ndarray
     image_score: float
-    push_mm: float | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
 
 
 class Scorer(Protocol):

@@ -9,6 +9,7 @@ The image score is that of unknown defects, lifted where this one is high: see `
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, TypeVar
 
 import cv2
@@ -169,7 +170,7 @@ class KnownScorer:
         patch_scores, image_score = unknown.patch_scores, options.joined(unknown.image_score, known)
         if image_score > unknown.image_score:
             patch_scores = options.on_map(patch_scores, smoothed(patches, self._image.head.window))
-        return Scored(patch_scores, image_score)
+        return replace(unknown, patch_scores=patch_scores, image_score=image_score)
 
 
 def plain(head: PatchHead) -> PatchHead:

@@ -43,4 +43,5 @@ class PushScorer(PatchScorer):
         scored = super().score(outputs, state)
         inner = self.head.inner(self.grid)
         pushes = outputs[self.head.patches.name].reshape(self.grid)[inner]
-        return replace(scored, push_mm=float(pushes.flat[scored.patch_scores[inner].argmax()]))
+        worst = float(pushes.flat[scored.patch_scores[inner].argmax()])
+        return replace(scored, measured={**scored.measured, "push_mm": worst})

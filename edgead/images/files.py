@@ -42,6 +42,18 @@ class UnfitImageError(ImageError):
     """An image that could be read and that the model cannot judge, by its size for example."""
 
 
+_VIDEOS = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+
+
+def refuse_video(path: Path) -> None:
+    """Raise ImageError where a path names a video, whether an image or a folder of them is asked for."""
+    if path.suffix.lower() in _VIDEOS and not path.is_dir():
+        raise ImageError(
+            f"{path}: a video is no image: judge its frames with `edgead stream MODEL {path}`, in Python with "
+            f"model.stream({str(path)!r}); to learn from it, take good frames: `ffmpeg -i {path} frames/%06d.png`"
+        )
+
+
 def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False) -> np.ndarray:
     """Read one image file, or one slice of a volume (`edgead.images.volumes`).
 
@@ -67,9 +79,10 @@ def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep
     Raises
     ------
     ImageError
-        The file is missing, empty, truncated, damaged, too large or no image that OpenCV can read.
+        The file is missing, empty, truncated, damaged, too large, a video or no image that OpenCV can read.
     """
     path = Path(path)
+    refuse_video(path)
     if volume_of(path) is not None:
         return _load_slice(path, max_megapixels, keep_depth)
     if is_volume(path):

@@ -24,6 +24,7 @@ from edgead.images.files import (
     load_image,
     natural_key,
     no_array,
+    refuse_video,
 )
 from edgead.images.pairs import colour_folder, is_height_file, load_deep
 from edgead.images.volumes import is_volume, slices_of, volume_of
@@ -74,12 +75,13 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
     Raises
     ------
     ImageError
-        A folder without images, or a pattern that matches none.
+        A folder without images, a pattern that matches none, or a video.
     SettingsError
         An empty path, or a URL.
     """
     if isinstance(images, (str, os.PathLike)):
         folder = named_path(images)
+        refuse_video(folder)
         if is_volume(folder):
             return ((path, path.name) for path in slices_of(folder))
         if folder.is_dir():

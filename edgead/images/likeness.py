@@ -19,6 +19,8 @@ _MAX_LIKENESS = 0.8
 _MUCH_SMALLER = 0.5
 # Mean difference of blue and red, in grey levels: below it an image is grey, and a camera's white balance can turn it.
 _FAINTEST_COLOUR = 3.0
+# Files of grey images have none; those of cameras for colour have a little everywhere.
+_NO_COLOUR = 0.5
 # Exchanged, blue and red must come at least so much nearer to those of the others.
 _FAR_NEARER = 0.5
 Difference = Literal["proportions", "size", "small"]
@@ -27,6 +29,7 @@ Difference = Literal["proportions", "size", "small"]
 _WORDS = {
     "colours": "look as if red and blue were exchanged, beside {others}: write them with the right order of channels; "
     'in Python, arrays are BGR unless colour="rgb" says otherwise',
+    "grey": "are grey, and {others} have colours: give images in colour, or train a model on grey ones",
     "proportions": "have other proportions ({given} pixels) than {others} ({usual}): they are stretched; give whole "
     "frames in one format of the camera",
     "size": "have another size ({given} pixels) than {others} ({usual}): the region of interest, which is in pixels, "
@@ -184,8 +187,12 @@ def odd_ones(looks: Mapping[str, Look], *, apart: bool = False, in_pixels: bool,
 def _differences(look: Look, usual: Look, in_pixels: bool, stretched: bool) -> list[str]:
     in_size = _size_difference(look, usual, in_pixels, stretched)
     found: list[str] = [] if in_size is None else [in_size]
-    if _is_exchanged(look.blue_over_red, usual.blue_over_red):
-        found.append("colours")
+    own, known = look.blue_over_red, usual.blue_over_red
+    if np.abs(known).mean() >= _FAINTEST_COLOUR:
+        if np.abs(own + known).mean() < _FAR_NEARER * np.abs(own - known).mean():
+            found.append("colours")
+        elif np.abs(own).mean() < _NO_COLOUR:
+            found.append("grey")
     return found
 
 
@@ -204,10 +211,3 @@ def _have_other_proportions(size: Size, usual: Size) -> bool:
 def _have_one_shape(known: Sequence[Size], usual: Size) -> bool:
     alike = np.mean([abs(look.proportions - usual.proportions) < SAME_PROPORTIONS for look in known])
     return bool(alike > _MAX_LIKENESS)
-
-
-def _is_exchanged(found: np.ndarray, usual: np.ndarray) -> bool:
-    if np.abs(usual).mean() < _FAINTEST_COLOUR:
-        return False
-    as_it_is, exchanged = np.abs(found - usual).mean(), np.abs(found + usual).mean()
-    return bool(exchanged < _FAR_NEARER * as_it_is)

@@ -67,7 +67,7 @@ def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: Counts 
     'Reject: scratch, 41 x 6 px, top right; score 183 (limit 100).'
     >>> sentence({**record, "kind": None, "p_value": 1 / 900}, "en", Counts({"reject": 14}))
     'Reject: 41 x 6 px, top right; score 3.1 (limit 2.6); at most 1 good part in 900 scores so high; 14 rejects today.'
-    >>> sentence({**record, "kind": None, "push_mm": -0.312})
+    >>> sentence({**record, "kind": None, "measured": {"push_mm": -0.312}})
     'Reject: 0.31 mm too high, 41 x 6 px, top right; score 3.1 (limit 2.6).'
     >>> sentence(record, "de")
     'Ausschuss: scratch, 41 x 6 px, oben rechts; Wert 3,1 (Grenze 2,6).'
@@ -132,7 +132,7 @@ def _what(record: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
     """Kind, depth, size and place."""
     if kind := _kind(record):
         yield table[UNKNOWN_KIND] if kind == UNKNOWN_KIND else _one_line(kind)
-    if push_mm := _number_in(record, "push_mm"):
+    if push_mm := _number_in(record.get("measured") or {}, "push_mm"):
         yield table["push"]["low" if push_mm > 0 else "high"].format(
             mm=_local(f"{float(f'{abs(push_mm):.2g}'):g}", table)
         )

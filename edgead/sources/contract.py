@@ -13,15 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from edgead.errors import EdgeadError
-from edgead.images.files import (
-    MAX_MEGAPIXELS,
-    ImageError,
-    as_bgr,
-    as_values,
-    check_size,
-    has_depth,
-    is_pair,
-)
+from edgead.images.files import MAX_MEGAPIXELS, ImageError, as_bgr, as_values, check_size, has_depth, is_pair
 from edgead.images.pairs import colours_in, heights_in, shown_of
 from edgead.types import COLOUR, VALUES, Frame
 
@@ -46,11 +38,14 @@ class Counters:
         Frames that a newer one replaced before anyone asked for them; only live sources overwrite.
     late : int or None
         Frames that were older than `late_after_ms` when they were handed over; None where no limit was set.
+    unreadable : int
+        Files among the captured that hold no image, and were passed over.
     """
 
     captured: int = 0
     dropped: int = 0
     late: int | None = None
+    unreadable: int = 0
 
 
 class Source(Protocol):

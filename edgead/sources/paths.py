@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from edgead.sources.registry import SOURCES, register
 from edgead.sources.video import VideoSource
 from edgead.types import Frame
 
+logger = logging.getLogger(__name__)
+
 
 class FolderSource:
-    """The images that a folder, a glob or a path names, each once. An unreadable one is a fault."""
+    """The images that a folder, a glob or a path names, each once. An unreadable one is logged, counted and passed."""
 
     live = False
 
@@ -33,11 +36,12 @@ class FolderSource:
         self.paths = _find(self.uri)
         self._frames = FrameCounter(self.uri, late_after_ms=late_after_ms, max_megapixels=max_megapixels)
         self._max_megapixels = max_megapixels
+        self._unreadable = 0
         self._closed = False
 
     @property
     def counters(self) -> Counters:
-        return Counters(captured=self._frames.captured, late=self._frames.late)
+        return Counters(captured=self._frames.captured, late=self._frames.late, unreadable=self._unreadable)
 
     def __iter__(self) -> Iterator[Frame]:
         for path in self.paths[self._frames.captured :]:
@@ -46,7 +50,10 @@ class FolderSource:
             try:
                 image = load_deep(path, max_megapixels=self._max_megapixels)
             except ImageError as error:
-                raise SourceError(f"frame {self._frames.captured}: {error}") from error
+                logger.warning("frame %d: %s", self._frames.captured, error)
+                self._frames.captured += 1  # frames around it do not follow each other
+                self._unreadable += 1
+                continue
             # A file's name need not be UTF-8, records are.
             name = path.name.encode("utf-8", "backslashreplace").decode()
             yield self._frames.hand_over(self._frames.capture(image, name, keep_depth=True))

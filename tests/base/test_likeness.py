@@ -44,6 +44,15 @@ def test_grey_images_have_no_order_of_channels():
     assert warnings(part()[:, :, ::-1], known=grey) == []
 
 
+def test_grey_images_are_named_where_colours_are_known():
+    grey, faint = part(seed=3), part(seed=4)
+    grey[:] = grey[:, :, :1]
+    faint[:, :, 0] = faint[:, :, 2] + 2  # as a camera for colour gives a grey part
+    found = warnings(part(), grey, faint)
+    assert found[0].startswith(f"1 of 3 images, 1.png first, are grey, and {GOLDEN} have colours: ")
+    assert warnings(part(seed=5), known=[look_of(grey)]) == []
+
+
 def test_parts_of_the_built_in_line_are_like_each_other(line_data):
     known = [look_of(load_image(path)) for path in sorted((line_data / "train" / "good").iterdir())[:3]]
     assert warnings(*map(load_image, sorted((line_data / "test").rglob("*.jpg"))), known=known) == []

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import string
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from command_line import run_here
+from fakes import make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
 from verdicts import Line
@@ -50,7 +52,7 @@ records = st.fixed_dictionaries(
         "typical_score": st.none() | scores,
         "p_value": st.none() | st.floats(0, 1),
         "kind": st.none() | st.just("unknown kind") | st.text(string.ascii_letters + " -", min_size=1, max_size=20),
-        "push_mm": st.none() | scores,
+        "measured": st.none() | st.dictionaries(st.sampled_from(["push_mm", "alignment"]), scores),
         "boxes": st.lists(boxes, max_size=4),
         "pipeline": st.just("caps 77"),
         "number": st.just(4711),
@@ -72,7 +74,8 @@ def allowed_numbers(record, counted):
     """The numbers that may be said of a record, each with how near to it what is said must be."""
     found = [(float(box.get(side, 0)), 0.0) for box in record.get("boxes", ()) for side in ("width", "height")]
     found.append((float(len(record.get("boxes", ()))), 0.0))
-    found.append((abs(record.get("push_mm") or 0.0), 0.05 * abs(record.get("push_mm") or 0.0)))  # two digits
+    push = abs((record.get("measured") or {}).get("push_mm", 0.0))
+    found.append((push, 0.05 * push))  # two digits
     for name in ("image_score", "threshold", "review_threshold"):
         value = record.get(name)
         if value is not None and math.isfinite(value):
@@ -207,6 +210,16 @@ def test_places_are_the_ninths_of_the_frame():
 )
 def test_a_score_is_read_on_a_scale_from_the_typical_part_to_the_limit(score, typical, limit, text):
     assert score_text(score, typical, limit) == text
+
+
+@given(st.floats(-10, 10), st.floats(1e-3, 10), st.floats(-1, 20))
+def test_the_score_of_a_verdict_is_above_100_where_it_rejects_alone(typical, reach, of_reach):
+    limit, score = typical + reach, typical + of_reach * reach
+    verdict = replace(make_verdict(score), typical_score=typical, threshold=limit)
+    assert verdict.to_dict()["score"] == verdict.score == scaled_score(score, typical, limit)
+    assert verdict.score <= 100 if score <= limit else verdict.score >= 100
+    assert replace(verdict, image_score=limit).score == 100
+    assert replace(verdict, typical_score=None).score is None is replace(verdict, typical_score=limit).score
 
 
 def test_a_limit_of_review_below_the_typical_part_differs_from_the_score():

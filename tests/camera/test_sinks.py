@@ -46,6 +46,7 @@ def test_a_line_tells_everything_but_the_map(tmp_path):
             "recipe": "left",
             "captured_at": "2024-05-06T07:08:09.123456+00:00",
             "source": "camera:0",
+            "score": None,
             "image_score": 0.75,
             "threshold": 0.5,
             "review_threshold": None,
@@ -55,6 +56,7 @@ def test_a_line_tells_everything_but_the_map(tmp_path):
             "kind": None,
             "kind_p_value": None,
             "model": "",
+            "measured": {},
             "boxes": [{"x": 80, "y": 40, "width": 40, "height": 20, "peak": 0.75, "place": ""}],
             "stage_times": {
                 "preprocess_ms": 1.0,

@@ -168,14 +168,17 @@ def test_a_name_that_is_not_utf_8_becomes_one(tmp_path):
         assert [frame.name for frame in source] == ["gr\\udcfcn.png"]
 
 
-def test_a_truncated_image_in_a_folder_is_a_fault_by_name(tmp_path):
+def test_a_truncated_image_in_a_folder_is_named_counted_and_passed(tmp_path, caplog):
     for i in range(3):
         cv2.imwrite(str(tmp_path / f"part{i}.jpg"), numbered(i))
     data = (tmp_path / "part1.jpg").read_bytes()
     (tmp_path / "part1.jpg").write_bytes(data[: len(data) // 2])
-    seen, fault = frames_until_fault(open_source(tmp_path))
-    assert seen == [(0, 0)]
-    assert "frame 1" in fault and "part1.jpg: truncated JPEG" in fault
+    source = open_source(tmp_path)
+    seen, fault = frames_until_fault(source)
+    assert seen == [(0, 0), (2, 2)] and fault is None  # numbers have a gap: what comes after does not follow
+    assert source.counters == Counters(captured=3, unreadable=1)
+    assert "frame 1: " in caplog.text and "part1.jpg: truncated JPEG" in caplog.text
+    assert frames_until_fault(source) == ([], None)  # each once
 
 
 @pytest.mark.parametrize(

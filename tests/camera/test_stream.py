@@ -117,13 +117,22 @@ def test_what_run_opened_is_closed_also_on_an_error(video, tmp_path, monkeypatch
 
 
 def test_a_fault_of_the_source_ends_the_stream_with_its_reason(tmp_path):
+    path, sink = write_video(tmp_path / "line.avi", 100), ListSink()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    summary = run(str(path), FakeDetector(), [sink])
+    assert 0 < summary.frames == len(sink.seen) < 100
+    assert summary.ended_by == "fault" and "frames are missing" in summary.fault
+
+
+def test_a_stream_goes_on_past_an_image_that_cannot_be_read_and_counts_it(tmp_path):
     for i in range(4):
         cv2.imwrite(str(tmp_path / f"{i}.png"), numbered(i))
     (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes()[:100])
-    sink = ListSink()
-    summary = run(str(tmp_path), FakeDetector(), [sink])
-    assert summary.frames == len(sink.seen) == 2
-    assert summary.ended_by == "fault" and "2.png: truncated PNG" in summary.fault
+    summary = run(str(tmp_path), FakeDetector(), [])
+    assert (summary.frames, summary.captured, summary.unreadable) == (3, 4, 1)
+    assert (summary.ended_by, summary.fault) == ("source", None)
+    assert "4 captured, 0 dropped, 1 unreadable" in summary.table().caption
+    assert run(str(tmp_path / "2.png"), FakeDetector(), []).unreadable == 1
 
 
 def test_a_fault_of_a_sink_ends_the_stream_after_the_other_sinks_got_the_frame(video):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import json
 import os
@@ -23,11 +24,14 @@ from fakes import edit_manifest, make_verdict
 
 import edgead
 from edgead.adapt.recalibrate import AskedRates
+from edgead.adapt.teach import TeachPlan
 from edgead.api.errors import in_python
+from edgead.api.options import RateOptions, StreamOptions, TeachOptions
 from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.detector import ClosedError
 from edgead.errors import EdgeadError, SettingsError
 from edgead.images.files import ImageError, load_image
+from edgead.stream import run
 from edgead.types import score_text
 
 PLUGIN = Path(__file__).parents[1] / "plugin"
@@ -652,7 +656,70 @@ def test_row_18_what_edgead_exports():
         edgead.fit  # noqa: B018
 
 
+def test_row_18_a_model_shows_what_is_called_and_nothing_else(model):
+    shown = {name for name in dir(model) if not name.startswith("_")}
+    judges = {"load", "close", "info", "predict", "predict_all", "stream", "threshold", "set_thresholds"}
+    made = {"calibrate", "teach", "export", "verify", "evaluate", "report", "sort", "name_kinds"}
+    assert shown == judges | made
+    assert model.session().judge and model.artifact.path  # of the Detector, not shown
+    with pytest.raises(AttributeError, match="no attribute 'pred_score'"):
+        model.pred_score  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("options", "there"),
+    [(RateOptions, AskedRates), (TeachOptions, TeachPlan), (StreamOptions, run)],
+)
+def test_row_18_options_are_those_that_there_are(options, there):
+    names = inspect.signature(there).parameters
+    assert options.__annotations__.keys() <= names.keys()
+    for name, kind in options.__annotations__.items():
+        assert kind.__forward_arg__ == names[name].annotation
+
+
+def test_row_18_a_model_judges_by_its_lesson(model_copy, line_data, part):
+    good = line_data / "test" / "good"
+    with edgead.load(model_copy) as model:
+        before, session = model.info()["model"], model.session()
+        lesson = model.teach(good, held_out_share=0.25)
+        assert lesson.rows_added > 0 and model.info()["model"] == edgead.load(model_copy).info()["model"] != before
+        assert model.predict(part) == edgead.load(model_copy).predict(part)
+        with pytest.raises(ClosedError):
+            session.judge(part)
+        with pytest.raises(SettingsError, match="guarantees nothing"):
+            model.teach(line_data / "train" / "good")
+        assert model.predict(part).decision == "reject"  # a refused one changes nothing
+
+
+def test_row_18_a_model_is_verified(model):
+    pytest.importorskip("torch", reason="verifying needs the workstation's packages")
+    found = model.verify()
+    assert found.keys() == {"torch_and_deployed", "golden_and_deployed"}
+    assert all(parity.passed and parity.images for parity in found.values())
+
+
+@pytest.mark.parametrize("name", ["line.avi", "line.MP4"])
+def test_row_18_a_video_has_one_answer_wherever_an_image_is_asked_for(model, tmp_path, name):
+    video = tmp_path / name
+    video.write_bytes(b"RIFF\x00\x00\x00\x00AVI LIST")
+    calls = {
+        "predict": model.predict,
+        "predict of a list": lambda path: list(model.predict([path])),
+        "predict_all": model.predict_all,
+        "train": lambda path: edgead.train(path, tmp_path / "model"),
+        "calibrate": model.calibrate,
+    }
+    said = set()
+    for call in calls.values():
+        with pytest.raises(ImageError) as refused:
+            call(video)
+        said.add(str(refused.value))
+    (words,) = said
+    assert words.startswith(f"{video}: a video is no image") and f"model.stream({str(video)!r})" in words
+
+
 def test_row_18_teaching_is_a_function(model_copy, line_data):
+    assert list(inspect.signature(edgead.teach).parameters)[:2] == ["model", "images"]
     good = line_data / "test" / "good"
     with pytest.raises(SettingsError, match="has learnt from"):
         edgead.teach(model_copy, good, calibration=str(line_data / "train" / "good"))
@@ -734,6 +801,13 @@ edgead.train("good", "m", presett="x")
 edgead.train("good", "m", seed="x")
 edgead.load("m", runtim="x")
 edgead.trian("good", "m")
+model.calibrate("good", false_reject_rat=0.1)
+model.export("int8", toleranc=0.1)
+model.stream("camera:0", late_after=1)
+edgead.teach("m", "good", held_out=0.1)
+edgead.evaluate("m", "data", grop="none")
+model.graph
+reveal_type(edgead.calibrate("m", "good", false_reject_rate=0.1))
 """
 # Of other packages numpy alone is needed; to read torch takes a minute.
 SKIPPED = ("cv2", "jinja2", "onnx", "onnxscript", "PIL", "pydantic", "rich", "scipy", "sklearn", "torch", "torchvision")
@@ -763,5 +837,6 @@ def test_row_21_type_checkers_see_what_is_what(tmp_path):
         "9": "Iterator[edgead.images.verdict.ImageVerdict]",
         "11": "ImageVerdict",
         "12": "Model",
-        **dict.fromkeys(("13", "14", "15", "16"), ""),
+        **dict.fromkeys(map(str, range(13, 23)), ""),
+        "23": "Recalibration",
     }, done.stdout

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 from command_line import Ended, run_here
+from fakes import write_video
 
 import edgead as package
 from edgead.artifact.folder import Artifact, ArtifactError
@@ -194,10 +195,8 @@ def test_predict_goes_on_past_a_damaged_image(model, line_data, tmp_path):
     assert [row["image"] for row in rows] == [str(path) for path in sorted(parts.glob("*/*"))]
     assert rows[1]["decision"] == "" and rows[1]["problem"].startswith("truncated JPEG")
     assert float(rows[2]["image_score"]) > 0 and rows[2]["decision"] in ("ok", "review", "reject")
-    assert all(
-        (float(row["score_limit_100"]) > 100) == (row["decision"] == "reject") for row in rows if row["decision"]
-    )
-    highest = max(float(row["score_limit_100"] or 0) for row in rows)
+    assert all((float(row["score"]) > 100) == (row["decision"] == "reject") for row in rows if row["decision"])
+    highest = max(float(row["score"] or 0) for row in rows)
     assert re.search(rf"│ reject +│ +{highest:.0f} +│ 100 +│", result.stdout)  # as the table has it
     maps = sorted(str(path.relative_to(tmp_path / "maps")) for path in (tmp_path / "maps").glob("*/*"))
     assert len(maps) == 9 and maps[0].startswith("dent/000.jpg_") and maps[1].startswith("good/000.jpg_")
@@ -300,11 +299,23 @@ def test_a_changed_weight_fails_the_gate(model, tmp_path):
 
 
 def test_a_source_that_fails_ends_with_one(model, tmp_path):
-    (tmp_path / "images").mkdir()
-    cv2.imwrite(str(tmp_path / "images" / "0.png"), np.zeros((50, 50, 3), np.uint8))
-    (tmp_path / "images" / "1.png").write_bytes(b"not an image")
-    result = edgead("stream", model, tmp_path / "images", code=1)
-    assert "1 frames judged" in " ".join(result.stdout.split()) and "1.png" in result.stderr
+    video = write_video(tmp_path / "line.avi", 10)
+    video.write_bytes(video.read_bytes()[: video.stat().st_size * 6 // 10])
+    result = edgead("stream", model, video, code=1)
+    assert "ended by fault" in " ".join(result.stdout.split()) and result.stderr.startswith(f"fault: {video}: ")
+
+
+def test_a_stream_of_files_of_which_one_is_broken_judges_the_others_and_ends_with_one(
+    model, line_data, tmp_path, caplog
+):
+    for number in (0, 1):
+        shutil.copy(line_data / "test" / "dent" / f"00{number}.jpg", tmp_path)
+    (tmp_path / "000b.jpg").write_bytes((tmp_path / "000.jpg").read_bytes()[:3000])
+    result = edgead("stream", model, tmp_path, "--json", code=1)
+    summary = json.loads(result.stdout)
+    assert (summary["frames"], summary["unreadable"], summary["fault"]) == (2, 1, None)
+    assert "000b.jpg: truncated JPEG" in caplog.text
+    assert result.stderr.rstrip().endswith("1 of 3 images could not be read")
 
 
 def test_heat_maps_are_not_judged_by_the_next_run(model, line_data, tmp_path):

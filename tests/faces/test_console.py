@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from edgead.cli.app import find_images
 from edgead.cli.console import stderr, stdout
-from edgead.cli.predict_files import verdict_table, without_heat_maps
+from edgead.cli.predict_files import verdict_table, without_heat_maps, write_verdicts
 from edgead.errors import SettingsError
 from edgead.images.files import write_image
 
@@ -53,6 +54,19 @@ def test_what_every_reject_beyond_the_good_images_has_is_not_repeated():
     with stdout.capture() as capture:
         stdout.print(verdict_table(rows[1:], "en"))
     assert capture.get().count("scores so high") == 2
+
+
+def test_a_table_of_verdicts_has_the_score_of_the_screen_and_a_column_for_what_was_measured(tmp_path):
+    row = {"decision": "reject", "image_score": 3.0, "score": 300.0, "threshold": 1.0, "boxes": [], "measured": {}}
+    rows = [{**row, "image": "a.png", "measured": {"push_mm": -0.3, "image": 7.0}}, {**row, "image": "b.png"}]
+    volumes = [{"volume": "scan", "score": 2.5, "threshold": 2.0, "decision": "reject"}]
+    write_verdicts([*rows, {"image": "c.png", "problem": "cut off"}], tmp_path / "out.csv", volumes)
+    with open(tmp_path / "out.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [one["image"] for one in found] == ["a.png", "b.png", "c.png", "scan"]
+    assert [one["score"] for one in found] == ["300.0", "300.0", "", ""]  # volumes have no such scale
+    assert [one["image_score"] for one in found] == ["3.0", "3.0", "", "2.5"]
+    assert [one["push_mm"] for one in found] == ["-0.3", "", "", ""]
 
 
 def test_a_wildcard_that_found_nothing_says_so(tmp_path):

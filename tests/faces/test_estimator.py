@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.utils import estimator_checks  # noqa: E402
 
 import edgead  # noqa: E402
+from edgead.adapt.methods.method import Method  # noqa: E402
 from edgead.api.estimator import AnomalyDetector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.images.files import write_image  # noqa: E402
@@ -95,6 +96,16 @@ def test_checks_of_sklearn(name):
 def test_checks_of_sklearn_with_rows_as_images(name):
     check = getattr(estimator_checks, name)
     check("RowsAsImages", RowsAsImages(detector="dummy", false_reject_rate=0.3, options={"group": "none"}))
+
+
+def test_it_learns_in_fp32_and_tries_no_int8(images, monkeypatch):
+    asked, choose = [], Method.choose_precision
+    monkeypatch.setattr(
+        Method,
+        "choose_precision",
+        lambda self, precision, *rest, **some: asked.append(precision) or choose(self, precision, *rest, **some),
+    )
+    assert dummy().fit(images).model_.info()["precisions"] == asked == ["fp32"]
 
 
 def test_it_is_an_outlier_detector():

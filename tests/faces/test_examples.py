@@ -13,7 +13,6 @@ import edgead
 
 MODULES = [
     "edgead",
-    "edgead.api.functions",
     "edgead.api.model",
     "edgead.detector.detector",
     "edgead.images.boxes",

@@ -351,7 +351,9 @@ def test_the_command_learns_a_video(tmp_path: Path) -> None:
     assert report["period_seconds"] == pytest.approx(1.2, rel=0.05) and "cycles say little" in ended.stderr
     judged = run_here("stream", tmp_path / "m", video, "--json")
     assert judged.returncode == 0 and json.loads(judged.stdout)["warming_up"] == 1
-    assert "a video is for `edgead stream`" in run_here("predict", tmp_path / "m", video).stderr
+    assert (
+        "a video is no image: judge its frames with `edgead stream" in run_here("predict", tmp_path / "m", video).stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,7 @@ def test_what_others_teach_is_joined_tile_by_tile(model_copy, marked, tmp_path, 
 def test_a_command_teaches_defects_alone(model_copy, marked):
     shown = edgead("teach", model_copy, "--bad", marked[0].parent, "--dry-run").stdout
     assert shown.startswith(f"{model_copy}: 0 images to learn, 0 held out, 6 bad ones to test it, 6 marked defects")
-    assert "score / limit" not in shown
+    assert "limit" not in shown
     few = edgead("teach", model_copy, "--bad", marked[0], "--bad", marked[1], "--yes", code=2).stderr
     assert f"2 marked defects teach nothing about others: mark at least {LEAST_BAD}" in few
     lesson = report("teach", model_copy, "--bad", marked[0].parent, "--yes")

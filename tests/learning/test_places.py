@@ -195,14 +195,14 @@ def test_a_part_that_is_not_found_is_never_ok(trained_model, line_data):
     alignment = alignment_to(image)
     with Detector(with_places(trained_model, alignment=alignment)) as detector:
         verdict = detector.predict(image)
-        assert verdict.alignment == pytest.approx(1.0, abs=1e-3)
-        assert json.loads(verdict.to_json())["alignment"] == verdict.alignment
+        assert verdict.measured["alignment"] == pytest.approx(1.0, abs=1e-3)
+        assert json.loads(verdict.to_json())["measured"] == verdict.measured
     strict = alignment.model_copy(update={"least_correlation": 1.0})
     with Detector(with_places(trained_model, alignment=strict)) as detector:
         detector.set_thresholds(review=1e6, reject=1e6)
         for other in (render(77)[0], np.full_like(image, 80)):
             verdict = detector.predict(other)
-            assert verdict.decision == "review" and verdict.alignment < 1
+            assert verdict.decision == "review" and verdict.measured["alignment"] < 1
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ from edgead.errors import SettingsError
 from edgead.images.files import load_image, write_image
 from edgead.report.page import _model_card
 from edgead.synthetic.line import conveyor, part_seed, render
+from edgead.types import score_text
 from edgead.workstation.trainer.pretraining_images import draw_texture
 
 LIGHT = "another light"
@@ -315,6 +316,13 @@ def test_a_failed_way_back_keeps_the_present_model(model_copy, monkeypatch):
 def set_threshold(path: Path, reject: float) -> None:
     artifact = Artifact.load(path)
     write_thresholds(artifact, *thresholds_by_hand(artifact, None, reject=reject), reason="as asked")
+
+
+def test_a_lesson_that_is_not_learnt_yet_is_shown_on_the_scale_from_0_to_100(model_copy, new_batch):
+    prepared = prepare(model_copy, TeachPlan(new_batch[:3], reason=LIGHT))
+    shown = {column.header: list(column.cells) for column in prepared.table().columns}
+    assert list(shown) == ["image", "score", "limit", ""] and set(shown["limit"]) == {"100"}
+    assert shown["score"] == [score_text(one.score, one.typical, one.limit) for one in prepared.offered]
 
 
 def test_what_was_calibrated_during_a_lesson_is_not_lost(model_copy, new_batch):

@@ -35,6 +35,7 @@ def store(tmp_path_factory):
             frame, verdict = line.part(score, "scratch" if score > 0.5 else None)
             frame = replace(frame, part=Part(batch=batch))
             verdict = replace(verdict, other_format="proportions" if batch == "=" else None)
+            verdict = replace(verdict, typical_score=0.1, measured={"push_mm": score} if score == 0.9 else {})
             assert store.add(frame, verdict)
             store.keep(frame, verdict)
         store.mark_false_reject(frame.id, by="anna", note="+dust")
@@ -52,6 +53,7 @@ def test_an_export_is_a_table_and_the_images_of_what_is_asked_for(store, tmp_pat
     rows = read_rows(tmp_path / "out" / "verdicts.csv")
     assert [row["batch"] for row in rows] == ["b", "b", "'="]
     assert [row["other_format"] for row in rows] == ["", "", "proportions"]
+    assert {(row["score"], row["measured"]) for row in rows} == {("200.0", '{"push_mm": 0.9}')}
     assert [row["mark_note"] for row in rows] == ["", "", "'+dust"] and rows[0]["kind"] == "scratch"
     images = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.jpg"))
     assert images == sorted(f"images/caps/{row['id']}/{name}.jpg" for row in rows for name in ("frame", "heat"))
@@ -77,6 +79,7 @@ def test_annotations_go_out_and_are_read_again(store, tmp_path):
     assert (said.returncode, said.stdout) == (0, f"6 verdicts, 4 with images: {tmp_path / 'out'}\n")
     content = json.loads((tmp_path / "out/annotations/instances_default.json").read_text())
     assert [image["mark"] for image in content["images"]].count("good") == 1
+    assert [(image["score"], image["measured"]) for image in content["images"]][1:] == [(200, {"push_mm": 0.9})] * 3
     assert [image["other_format"] for image in content["images"] if "other_format" in image] == ["proportions"]
     found = survey(tmp_path / "out")
     assert (found.found.layout, found.problems) == ("COCO", [])

@@ -79,6 +79,7 @@ def test_a_record_tells_what_all_sinks_tell(tmp_path, lines, other_format):
     frame, verdict = Line().part(0.75)
     frame = replace(frame, part=Part("A-17", "b 7", "left"), lines=lines)
     verdict = replace(verdict, kind="scratch", kind_p_value=0.25, other_format=other_format)
+    verdict = replace(verdict, typical_score=0.1, measured={"push_mm": -0.31, "of another package": 1e-9})
     with closing(open_store(tmp_path)) as store:
         before = datetime.now(timezone.utc)
         assert store.add(frame, verdict)
@@ -89,6 +90,7 @@ def test_a_record_tells_what_all_sinks_tell(tmp_path, lines, other_format):
         expected = verdict_record(frame, verdict)
         del expected["stage_times"]["sink_ms"]
         assert record == json.loads(json.dumps(expected))
+        assert record["score"] == pytest.approx(162.5) and record["measured"]["push_mm"] == -0.31
 
 
 def test_verdicts_of_a_part_are_found_by_the_index(tmp_path):
@@ -452,9 +454,9 @@ def test_a_connection_in_use_while_the_store_closes_is_closed_by_who_returns_it(
 def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
     open_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "verdicts.sqlite")) as connection:
-        connection.execute("UPDATE schema_version SET version = 8")
+        connection.execute("UPDATE schema_version SET version = 9")
         connection.commit()
-    with pytest.raises(EvidenceError, match="tables are of version 8, this edgead knows 7: install the newer"):
+    with pytest.raises(EvidenceError, match="tables are of version 9, this edgead knows 8: install the newer"):
         open_store(tmp_path)
 
 

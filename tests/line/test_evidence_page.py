@@ -56,6 +56,15 @@ def test_a_verdict_on_a_frame_of_another_format_says_so(browser, daemon):
         expect(said).to_have_count(0)
 
 
+def test_what_a_model_measured_is_a_fact_of_its_verdict(browser, daemon):
+    daemon.judge(0, 0.9, measured={"push_mm": -0.312, "alignment": 0.75})
+    with served(daemon) as url, opened_page(browser, url) as page:
+        page.goto(f"{url}/#evidence")
+        for name, value in (("push mm", "-0.3120"), ("alignment", "0.7500")):
+            expect(page.locator("#detail dl div").filter(has_text=name).locator("dd")).to_have_text(value)
+        expect(page.locator("#detail .words")).to_contain_text("0.31 mm too high")
+
+
 def test_a_mark_goes_to_the_part_that_the_arrow_before_it_chose(browser, daemon):
     for number in range(6):
         daemon.judge(number, 0.9)

@@ -27,8 +27,8 @@ from edgead.line.evidence.versions import prepare_tables
 from edgead.types import Part
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-# One, three and one of the steps, two that write the version: all in one transaction.
-STATEMENTS = 7
+# One, three, one and one of the steps, two that write the version: all in one transaction.
+STATEMENTS = 8
 
 
 @pytest.fixture
@@ -73,7 +73,8 @@ def check_that_all_is_kept(store):
     assert [change["action"] for change in store.audit()] == [
         *("thresholds", "mark_false_reject", "correct_kind", "rename_kind", "mark_false_reject"),
     ]
-    assert {record["typical_score"] for record in records} == {None}
+    assert {(record["typical_score"], record["score"]) for record in records} == {(None, None)}
+    assert all(record["measured"] == {} for record in records)
 
 
 def test_a_database_of_version_4_opens_with_all_it_holds(earlier):
@@ -90,7 +91,7 @@ def test_a_database_of_version_4_opens_with_all_it_holds(earlier):
 
 def test_who_only_reads_says_what_brings_version_4_to_todays(earlier):
     before = schema_of(earlier)
-    with pytest.raises(EvidenceError, match="tables are of version 4, this edgead reads version 7: start this edgead"):
+    with pytest.raises(EvidenceError, match="tables are of version 4, this edgead reads version 8: start this edgead"):
         kept_rejects(earlier, None, timedelta(days=1))
     assert schema_of(earlier) == before
     (earlier / "verdicts.sqlite").write_bytes(b"")
@@ -163,7 +164,7 @@ def test_tables_without_their_version_are_damage(earlier):
 def test_one_that_cannot_be_changed_is_named_with_what_to_do(earlier):
     before = (earlier / "verdicts.sqlite").read_bytes()
     engine = create_engine(f"sqlite:///file:{earlier}/verdicts.sqlite?mode=ro&uri=true")
-    with pytest.raises(EvidenceError, match="of version 4 and cannot be brought to version 7: attempt to write a read"):
+    with pytest.raises(EvidenceError, match="of version 4 and cannot be brought to version 8: attempt to write a read"):
         prepare_tables(engine)
     engine.dispose()
     assert (earlier / "verdicts.sqlite").read_bytes() == before

@@ -199,6 +199,7 @@ def test_a_part_is_recorded_sent_and_counted(store):
     assert frame.part.serial == "A" and frame.id.startswith("right")
     record = json.loads(json.dumps(verdict_record(frame, verdict)))
     assert [one["decision"] for one in record["views"]] == ["ok", "reject"] and record["reason"] == ""
+    assert [one["score"] for one in record["views"]] == [left.verdict.score, right.verdict.score]
     assert [one.get("other_format") for one in record["views"]] == ["size", None]
     assert fault.decision == FAULT and fault.reason == "left: no verdict within 1000 ms"
     newest, oldest = store.parts.newest("cap")

@@ -36,7 +36,7 @@ def scorer_of(head: PushHead, outputs, **arrays):
 def test_the_push_of_the_worst_place_has_its_sign(sign):
     outputs = pushes(at_2_3=sign * 0.4, at_4_6=-sign * 0.3)
     scored = scorer_of(PushHead(), outputs).score(outputs)
-    assert scored.push_mm == pytest.approx(sign * 0.4)
+    assert scored.measured == pytest.approx({"push_mm": sign * 0.4})
     assert scored.image_score == pytest.approx(0.4)
     assert scored.patch_scores.min() >= 0
 
@@ -45,16 +45,17 @@ def test_what_is_hidden_or_at_the_margin_is_not_the_worst_place():
     outputs = pushes(at_0_0=2.0, at_2_3=1.0, at_4_5=-0.5)
     hidden = np.zeros(GRID, bool)
     hidden[2, 3] = True
-    assert scorer_of(PushHead(), outputs).score(outputs).push_mm == pytest.approx(2)
+    assert scorer_of(PushHead(), outputs).score(outputs).measured["push_mm"] == pytest.approx(2)
     within = scorer_of(PushHead(margin=1), outputs)
-    assert within.score(outputs).push_mm == pytest.approx(1)
-    assert within.score({**outputs, HIDDEN: hidden}).push_mm == pytest.approx(-0.5)
+    assert within.score(outputs).measured["push_mm"] == pytest.approx(1)
+    assert within.score({**outputs, HIDDEN: hidden}).measured["push_mm"] == pytest.approx(-0.5)
 
 
 def test_what_is_usual_at_a_place_is_not_the_worst():
     outputs, usual = pushes(at_2_3=1.0, at_4_5=-0.5), np.zeros(GRID, np.float32)
     usual[2, 3] = 0.9
-    assert scorer_of(PushHead(by_place=True), outputs, **{USUAL: usual}).score(outputs).push_mm == pytest.approx(-0.5)
+    scored = scorer_of(PushHead(by_place=True), outputs, **{USUAL: usual}).score(outputs)
+    assert scored.measured == pytest.approx({"push_mm": -0.5})
 
 
 @pytest.mark.parametrize("options", [{}, {"window": 3, "top_patches": 2}, {"margin": 1, "by_place": True}])
@@ -83,11 +84,11 @@ def test_the_verdict_says_it_where_it_is_known():
     verdict = Verdict(
         0.4, "reject", np.zeros(SIZE, np.float32), 0.1, 0.1, (Box(3, 4, 5, 6, 0.4),), StageTimes(1, 1, 1, 1)
     )
-    assert verdict.push_mm is None and "push_mm" not in verdict.to_dict()
-    low = replace(verdict, push_mm=0.312)
-    assert low != verdict and json.loads(low.to_json())["push_mm"] == 0.312
+    assert verdict.to_dict()["measured"] == {}
+    low = replace(verdict, measured={"push_mm": 0.312})
+    assert low != verdict and json.loads(low.to_json())["measured"] == {"push_mm": 0.312}
     assert sentence(low.to_dict()) == "Reject: 0.31 mm too low, 5 x 6 px; score 0.4 (limit 0.1)."
-    high = replace(verdict, push_mm=-12.34)
+    high = replace(verdict, measured={"push_mm": -12.34})
     assert sentence(high.to_dict(), "de") == "Ausschuss: 12 mm zu hoch, 5 x 6 px; Wert 0,4 (Grenze 0,1)."
 
 

@@ -225,7 +225,7 @@ def test_an_aligned_part_with_places_to_ignore_is_cut_too(detector, part):
     with Detector(artifact, runtime="onnxruntime") as laid:
         measured = laid.measure(moved)
     score, anomaly_map = TorchScores(artifact)(moved)
-    assert measured.found and measured.alignment > 0.9
+    assert measured.found and measured.measured["alignment"] > 0.9
     assert measured.image_score == pytest.approx(score, rel=1e-4)
     np.testing.assert_allclose(measured.anomaly_map, anomaly_map, atol=1e-3 * anomaly_map.max())
     counted, ignored_place = (measured.anomaly_map[200 * 67 // 480, x * 67 // 480] for x in (140, 400))

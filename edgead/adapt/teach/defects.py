@@ -25,15 +25,7 @@ from edgead.calibration.group_conformal import have_several
 from edgead.dataset.folders import Progress
 from edgead.dataset.images import Images
 from edgead.dataset.masks import find_mask
-from edgead.heads.known_defects import (
-    DEFECT_KINDS,
-    DEFECTS,
-    MAX_DEFECTS,
-    MAX_KINDS,
-    NO_KIND,
-    KnownDefects,
-    KnownScorer,
-)
+from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, MAX_DEFECTS, MAX_KINDS, NO_KIND, KnownDefects, KnownScorer
 from edgead.heads.nearest import BANK, NearestHead, NearestScorer, in_metric, without_fold
 from edgead.heads.patches import USUAL
 from edgead.images.files import load_image

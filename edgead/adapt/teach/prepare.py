@@ -19,15 +19,7 @@ from rich.text import Text
 
 from edgead import kernels
 from edgead.adapt.finalize import GoodScores, measure_good
-from edgead.adapt.kept_images import (
-    FOLDER,
-    as_kept,
-    keep_images,
-    kept_images,
-    kept_whole,
-    measure_kept,
-    scored_again,
-)
+from edgead.adapt.kept_images import FOLDER, as_kept, keep_images, kept_images, kept_whole, measure_kept, scored_again
 from edgead.adapt.memory_bank.coreset import Merged, merge, spacing
 from edgead.adapt.patch_features import each_features
 from edgead.adapt.recalibrate import without_copies
@@ -48,6 +40,7 @@ from edgead.errors import SettingsError
 from edgead.heads.nearest import BANK, NearestHead
 from edgead.images.files import ImageError
 from edgead.images.pairs import load_deep
+from edgead.types import score_texts
 
 # Scores of one machine on another differ by less; those of other images differ by far more.
 SAME_SCORE = 1e-2
@@ -276,12 +269,12 @@ class Prepared:
         """Lay out what would be learnt for a terminal: a table of the good images, where there are some."""
         if not self.offered:
             return Text(f"{self.artifact.path}: {self._summary()}")
-        table = Table("image", "score / limit", "", title=f"{self.artifact.path}: to learn", title_justify="left")
+        table = Table("image", "score", "limit", "", title=f"{self.artifact.path}: to learn", title_justify="left")
         for one in self.offered[:_MAX_ROWS]:
-            share = f"{100 * one.score / one.limit:.0f} %"
-            table.add_row(str(Path(*one.path.parts[-2:])), share, one.doubt, style="red" if one.doubt else None)
+            scores = score_texts(one.score, one.limit, one.typical, one.limit)
+            table.add_row(str(Path(*one.path.parts[-2:])), *scores, one.doubt, style="red" if one.doubt else None)
         if len(self.offered) > _MAX_ROWS:
-            table.add_row(f"and {len(self.offered) - _MAX_ROWS} more", "", "")
+            table.add_row(f"and {len(self.offered) - _MAX_ROWS} more")
         table.caption, table.caption_justify = self._summary(), "left"
         return table
 

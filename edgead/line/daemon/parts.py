@@ -318,6 +318,7 @@ def _described(view: View) -> dict[str, Any]:
         "pipeline": view.pipeline,
         "id": view.frame.id,
         "decision": verdict.decision,
+        "score": verdict.score,
         "image_score": float(verdict.image_score),
         "boxes": [box.to_dict() for box in verdict.boxes],
         **other,

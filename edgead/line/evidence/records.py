@@ -22,7 +22,7 @@ from edgead.line.evidence.database import EvidenceError, database_file, open_eng
 from edgead.line.evidence.settings import StoreSection
 from edgead.line.evidence.tables import NAMES_PART, WITH_DEFECT, audit, corrections, marks, names, verdicts
 from edgead.line.evidence.versions import check_version
-from edgead.types import DECISIONS, NO_PART, Opinion, Part
+from edgead.types import DECISIONS, NO_PART, Opinion, Part, scaled_score
 
 # What a kind is shown as: what a person said of this one, else the name of the model's kind, else that itself.
 SHOWN: ColumnElement[str] = func.coalesce(corrections.c.kind, names.c.name, verdicts.c.kind)
@@ -106,9 +106,9 @@ def as_record(row: Row) -> dict[str, Any]:
     without = {*_BESIDE, *(name for name in _OF_SOME if row._mapping[name] is None)}
     record = {name: value for name, value in row._mapping.items() if name not in without}
     record["stage_times"] = {name: record.pop(name) for name in _TIMES}
-    for name in ("captured_at", "judged_at"):
-        record[name] = record[name].isoformat()
+    record |= {name: record[name].isoformat() for name in ("captured_at", "judged_at")}
     said = {"shown_kind": row.shown_kind, "kind_correction": _correction(row), "mark": mark_of(row)}
+    said["score"] = scaled_score(row.image_score, row.typical_score, row.threshold)
     wrong = row.mark_verdict == "good" and row.decision != "ok"
     return {**record, **said, "false_reject": said["mark"] if wrong else None}
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from edgead.types import MAX_PART_CHARACTERS
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 
 class Utc(TypeDecorator):
@@ -111,6 +111,7 @@ verdicts = Table(
     Column("lost_lines", BigInteger, doc="Lines before it that are in no frame, as strips were lost."),
     Column("first_mm", Double, doc="The first line in mm, where the camera's `mm_per_line` says so."),
     Column("other_format", String(16), doc="proportions, size or small: how the frame differs from those learnt."),
+    Column("measured", JSON, nullable=False, server_default="{}", doc="JSON: what the model measured, by name."),
     # Two pipelines may judge the same capture.
     Index("verdicts_by_id", "id", "pipeline", unique=True),
     Index("verdicts_by_pipeline", "pipeline", "seq"),
@@ -146,7 +147,7 @@ parts = Table(
     Column("reason", Text, nullable=False, doc="Of a fault, or empty."),
     Column("captured_at", Utc, nullable=False, doc="UTC."),
     Column("judged_at", Utc, nullable=False, doc="UTC."),
-    Column("views", JSON, nullable=False, doc="JSON: pipeline, id, decision, image_score, boxes of each view."),
+    Column("views", JSON, nullable=False, doc="JSON: pipeline, id, decision, scores, boxes of each view."),
     Index("part_verdicts_by_id", "id", "part", unique=True),
     Index("part_verdicts_by_part", "part", "seq"),
     Index("part_verdicts_by_serial", "serial", "seq"),

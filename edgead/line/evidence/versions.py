@@ -35,6 +35,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE verdicts ADD COLUMN first_mm DOUBLE PRECISION",
     ),
     6: ("ALTER TABLE verdicts ADD COLUMN other_format VARCHAR(16)",),
+    7: ("ALTER TABLE verdicts ADD COLUMN measured JSON NOT NULL DEFAULT '{}'",),
 }
 _LOCKED_S = 5
 

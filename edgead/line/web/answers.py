@@ -150,6 +150,7 @@ class ViewAnswer(Answer):
     pipeline: str
     id: Annotated[str, Field(description="Of its verdict, for /api/verdicts/{id}.")]
     decision: Decision
+    score: Number = None
     image_score: Number
     boxes: list[BoxAnswer]
 
@@ -199,6 +200,7 @@ class VerdictAnswer(Answer):
     first_line: Annotated[int | None, Field(description="Of a line-scan camera: number of the frame's first.")] = None
     lost_lines: Annotated[int | None, Field(description="Before it, that are in no frame.")] = None
     first_mm: Annotated[Number, Field(description="The first line in mm, where the camera has mm_per_line.")] = None
+    score: Annotated[Number, Field(description="0 is the typical good part, 100 the limit; null without both.")] = None
     image_score: Number
     threshold: Number
     review_threshold: Number
@@ -215,6 +217,7 @@ class VerdictAnswer(Answer):
     other_format: Annotated[
         str | None, Field(description="How the frame's size differs from those learnt: proportions, size or small.")
     ] = None
+    measured: Annotated[dict[str, Number], Field(description="What the model measured beside its scores.")] = {}
     boxes: list[BoxAnswer]
     stage_times: dict[str, Number]
     false_reject: Annotated[dict[str, Any] | None, Field(description="Who marked it as one, when, and why.")] = None

@@ -178,7 +178,7 @@ def test_from_height_maps_to_millimetres(tmp_path):
             plate = render_plate(np.random.default_rng(4), dent_mm=depth, size=(96, 96))
             verdict = detector.predict(plate.heights)
             assert verdict.decision == "reject"
-            assert verdict.push_mm == pytest.approx(depth, rel=0.5)
+            assert verdict.measured["push_mm"] == pytest.approx(depth, rel=0.5)
     ended = run_here("predict", model, heights / "test" / "dent_0.5mm", "--csv", tmp_path / "verdicts.csv")
     assert "mm too low" in ended.stdout
     assert "push_mm" in (tmp_path / "verdicts.csv").read_text()

@@ -12,6 +12,7 @@ from edgead.line.evidence.folder import ImageFolder
 from edgead.line.evidence.production.counts import QueryBudget
 from edgead.line.evidence.production.export import Export, Progress, Write, exported_name, pages
 from edgead.line.evidence.tables import verdicts
+from edgead.types import scaled_score
 
 ANNOTATIONS = "annotations/instances_default.json"
 _UNSORTED = "anomaly"
@@ -24,8 +25,8 @@ def write_coco(export: Export, write: Write, progress: Progress) -> int:
 
     A part that a person marked as good has no annotation, whatever was judged. One that is marked as bad, or was not
     found ok, has the boxes of its verdict; without one it has an annotation of no place. Without a mark it is the
-    model's opinion: `decision`, `image_score` and `mark` of an image say so, and `other_format` of one that does not
-    fit the model.
+    model's opinion: `decision`, scores, `measured` and `mark` of an image say so, and `other_format` of one that does
+    not fit the model.
 
     Returns
     -------
@@ -73,9 +74,9 @@ def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str
         return None
     name = exported_name(row) + path.suffix
     write(f"images/{name}", [data])
-    said = {"decision": row.decision, "image_score": row.image_score, "mark": row.mark_verdict}
-    if row.other_format is not None:
-        said["other_format"] = row.other_format
+    said = {name: getattr(row, name) for name in ("decision", "image_score", "measured")} | {"mark": row.mark_verdict}
+    said["score"] = scaled_score(row.image_score, row.typical_score, row.threshold)
+    said |= {} if row.other_format is None else {"other_format": row.other_format}
     at = row.captured_at.isoformat()
     return {"id": id, "file_name": name, "height": size[0], "width": size[1], "date_captured": at, **said}
 

@@ -22,7 +22,7 @@ from edgead.line.evidence.production.counts import QueryBudget, pipelines_of
 from edgead.line.evidence.production.formats import Collected, Format, encode
 from edgead.line.evidence.records import with_opinions
 from edgead.line.evidence.tables import marks, verdicts
-from edgead.types import Decision
+from edgead.types import Decision, scaled_score
 
 PAGE = 500
 COLUMNS = {
@@ -39,10 +39,11 @@ COLUMNS = {
     **dict.fromkeys(("first_line", "lost_lines"), "whole"),
     "first_mm": "number",
     "decision": "text",
-    **dict.fromkeys(("image_score", "threshold", "review_threshold", "typical_score", "p_value"), "number"),
+    **dict.fromkeys(("score", "image_score", "threshold", "review_threshold", "typical_score", "p_value"), "number"),
     "kind": "text",
     "model": "text",
     "other_format": "text",
+    "measured": "text",
     "boxes": "text",
     "marked_at": "instant",
     "marked_by": "text",
@@ -50,7 +51,7 @@ COLUMNS = {
     "mark_verdict": "text",
     "images": "text",
 }
-"""The columns of an export, with what each holds; `boxes` is JSON, `images` where those of the verdict lie."""
+"""The columns of an export, with what each holds: `boxes` and `measured` JSON, `images` where its images lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,9 @@ def exported_name(row: Row) -> str:
 def as_row(row: Row) -> dict[str, Any]:
     """A row of the database under the names of `COLUMNS`."""
     record = {name: getattr(row, name, None) for name in COLUMNS}
-    return {**record, "kind": row.shown_kind, "boxes": json.dumps(row.boxes), "images": row.folder}
+    in_json = {name: json.dumps(record[name]) for name in ("boxes", "measured")}
+    score = scaled_score(row.image_score, row.typical_score, row.threshold)
+    return {**record, "score": score, "kind": row.shown_kind, **in_json, "images": row.folder}
 
 
 def _of_pipeline(

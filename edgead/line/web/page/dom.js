@@ -84,7 +84,7 @@ export function score(value) {
 // A score where 0 is the typical good part and 100 the limit that it was judged by; null where there is no such scale.
 export function scaled(value, { typical_score: typical, threshold: limit }) {
   if (value == null || typical == null || limit == null || beyond(limit) || !(limit > typical)) return null;
-  return value === limit ? 100 : (100 * (value - typical)) / (limit - typical); // which may differ in the last digit
+  return 100 * ((value - typical) / (limit - typical));
 }
 
 // Whole, never below 0, and never rounded onto the limit: 100 has passed, 100.2 has not.
@@ -97,8 +97,7 @@ export function scaledText(value) {
 
 // A verdict's score as people read it: raw where there is no scale.
 export function scoreText(verdict) {
-  const value = scaled(verdict.image_score, verdict);
-  return value === null ? score(verdict.image_score) : scaledText(value);
+  return verdict.score == null ? score(verdict.image_score) : scaledText(verdict.score);
 }
 
 export const decimal = (value, places) => value.toLocaleString(locale, { minimumFractionDigits: places, maximumFractionDigits: places });

@@ -2,7 +2,7 @@
 
 import { get, me, post } from "./api.js";
 import { anotherKind, remembered } from "./dialogs.js";
-import { badge, by, el, kindOf, ms, reveal, scaled, score, scoreText, stamp, titleOf, toast } from "./dom.js";
+import { badge, by, el, kindOf, ms, reveal, score, scoreText, stamp, titleOf, toast } from "./dom.js";
 import { inKiosk } from "./kiosk.js";
 import { OPINIONS, markAtOnce, markButtons, markNote, opinionOf, recentImage, thumb } from "./marking.js";
 import { otherFormat } from "./reasons.js";
@@ -231,7 +231,7 @@ function detail(verdict) {
 
 function scoreOf(verdict) {
   const said = { score: scoreText(verdict) };
-  return scaled(verdict.image_score, verdict) === null ? t("score {score}", said) : t("score {score} (limit 100)", said);
+  return verdict.score == null ? t("score {score}", said) : t("score {score} (limit 100)", said);
 }
 
 function images(verdict) {
@@ -290,6 +290,7 @@ function facts(verdict) {
     [t("Kind said by"), verdict.kind_correction && `${verdict.kind_correction.by}, ${stamp(verdict.kind_correction.at)}`],
     [t("p-value of the kind"), verdict.kind_p_value == null ? null : score(verdict.kind_p_value)],
     [t("p-value"), verdict.p_value == null ? null : score(verdict.p_value)],
+    ...Object.entries(verdict.measured).map(([name, value]) => [name.replaceAll("_", " "), score(value)]),
     [t("Other format than learnt"), otherFormat(verdict)],
     [t("Regions"), regions(verdict)],
     [t("Stages"), times.map(([name, value]) => `${name.replace("_ms", "")} ${ms(value)}`).join(", ") + " ms"],

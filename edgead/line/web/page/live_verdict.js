@@ -32,7 +32,7 @@ export function showVerdict(shown) {
   const said = judged ? saidOf(sent) : "";
   by("verdict-sent").hidden = !said;
   say(by("verdict-sent"), said);
-  const level = judged ? scaled(verdict.image_score, verdict) : null;
+  const level = judged ? (verdict.score ?? null) : null;
   by("score").parentElement.hidden = !judged;
   say(by("score"), judged ? scoreText(verdict) : "");
   say(by("score-unit"), level === null ? t("score") : t("limit 100"));
