@@ -48,8 +48,7 @@ def keep_learnt(
 
 def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
     """Those of the images that the model has learnt from; none where the model does not say."""
-    found = _folds_of(artifact, paths)
-    return [path for path in paths if path in found]
+    return list(folds_of_learnt(artifact, paths))
 
 
 class LearntImages:
@@ -86,7 +85,7 @@ def learnt_warnings(learnt: Sequence[Path], judged: int) -> list[str]:
 
 def find_folds(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int]:
     """The fold of each of the images that was learnt in one."""
-    return {path: int(fold) for path, fold in _folds_of(artifact, paths).items() if fold}
+    return {path: fold for path, fold in folds_of_learnt(artifact, paths).items() if fold is not None}
 
 
 def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
@@ -99,17 +98,17 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
         )
 
 
-def _folds_of(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, str]:
-    """Those of the images that were learnt, each with its fold or ''."""
+def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int | None]:
+    """Those of the images that the model has learnt from, in their order, each with its fold if any."""
     known = _known_of(artifact)
     by_pixels, spec = _by_pixels(known), artifact.manifest.preprocessing
-    found: dict[Path, str] = {}
+    found: dict[Path, int | None] = {}
     for path in paths if known else ():
         fold = known.get(content_sha256(path))
         if fold is None and by_pixels:
             fold = known.get(_of_pixels(read_frame(path, spec)))
         if fold is not None:
-            found[path] = fold
+            found[path] = int(fold) if fold else None
     return found
 
 

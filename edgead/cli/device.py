@@ -30,6 +30,12 @@ TestSet = Annotated[
         metavar="DATA",
     ),
 ]
+LeftOut = Annotated[
+    bool,
+    typer.Option(
+        "--left-out", help="Measure images that the model has learnt too, each as a stranger to what the others taught."
+    ),
+]
 
 
 @app.command(name="eval")
@@ -38,18 +44,19 @@ def evaluate_command(
     data: TestSet,
     sheet: Annotated[Path | None, typer.Option(help="File for the contact sheet of the worst cases.")] = None,
     group: Group = "auto",
+    left_out: LeftOut = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Measure a model on test images with known defects."""
+    """Measure a model on test images with known defects; images that it has learnt are not measured."""
     from edgead.detector import Detector
     from edgead.report.findings import examine_guarantees
     from edgead.report.folder import evaluate_folder
     from edgead.report.worst_cases import write_worst_cases
 
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        evaluation = evaluate_folder(detector, data, group, progress)
+        evaluation = evaluate_folder(detector, data, group, progress, left_out=left_out)
         report = evaluation.to_dict()
         limits = detector.graph.calibration
         if sheet is not None:
@@ -61,7 +68,7 @@ def evaluate_command(
         if limits is not None and evaluation.advice:
             print(f"The limit is {examine_guarantees(limits, evaluation)[0].comparison}: more than chance.")
             print(evaluation.advice)
-        page = edgead_command("report", model, data, "-o", "report.html")
+        page = edgead_command("report", model, data, *["--left-out"] * left_out, "-o", "report.html")
         print(*next_steps((page, "shows the mistakes, and what other limits do")), sep="\n")
 
 
@@ -71,6 +78,7 @@ def report(
     data: TestSet,
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the page.")] = Path("report.html"),
     group: Group = "auto",
+    left_out: LeftOut = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
@@ -80,7 +88,7 @@ def report(
     from edgead.report.folder import report_folder
 
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        found = report_folder(detector, data, output, group, progress)
+        found = report_folder(detector, data, output, group, progress, left_out=left_out)
     reported = {**found.metrics, "page": str(output)}
     print_report(reported, json, lambda: evaluation_table(reported))
     _warn(reported)

@@ -12,7 +12,6 @@ import numpy as np
 
 from edgead import metrics
 from edgead.artifact.manifest import VolumeCalibration
-from edgead.artifact.training_hashes import find_learnt, learnt_warnings
 from edgead.calibration.rejects import cause_of
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, common_folder, name_in, resize_map
 from edgead.dataset.groups import Groups
@@ -32,13 +31,17 @@ PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_F1Max_threshol
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the detector said of one test image; map and mask have the same shape, the mask may be None."""
+    """What the detector said of one test image; map and mask have the same shape, the mask may be None.
+
+    With a `fold`, the image was learnt in that, and judged as a stranger to it.
+    """
 
     image: LabelledImage
     image_score: float
     decision: Decision
     anomaly_map: np.ndarray
     mask: np.ndarray | None
+    fold: int | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,9 +49,10 @@ class Evaluation:
     """All outcomes of a test set; with `groups`, intervals take images of one group as going together.
 
     `empty_masks` are defective images whose masks mark nothing: they count as defects all the same. `of_volumes` has
-    the thresholds of whole volumes. `learnt` are images that the detector has learnt from: figures with them flatter.
-    `looks` are of the images, by name; `unlike` says in what some differ from those that the detector knows. `advice`
-    is why more good parts are rejected than chance allows, and what helps; see `edgead.calibration.rejects`.
+    the thresholds of whole volumes. `learnt` are images of the set that the detector has learnt from: they are not
+    among the outcomes, as figures with them would flatter. `looks` are of the images, by name; `unlike` says in what
+    some differ from those that the detector knows. `advice` is why more good parts are rejected than chance allows, and
+    what helps; see `edgead.calibration.rejects`.
     """
 
     outcomes: Sequence[Outcome]
@@ -79,6 +83,8 @@ class Evaluation:
             "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
             "empty_masks": [str(path) for path in self.empty_masks],
             "learnt_images": [str(path) for path in self.learnt],
+            "left_out_images": [str(path) for path in self.left_out()],
+            "learnt_account": self.learnt_account(),
             "warnings": self.warnings(),
             "advice": self.advice,
             "defects_with_masks": sum(one.image.is_defective for one in self.masked()),
@@ -96,18 +102,34 @@ class Evaluation:
         }
 
     def compared_with(self, detector: Detector) -> Evaluation:
-        """The same with those of its images that the model has learnt, that are unlike its own, and why it rejects."""
-        images = [outcome.image.path for outcome in self.outcomes]
-        learnt, unlike = find_learnt(detector.artifact, images), unlike_golden(detector, self.looks)
+        """The same with those of its images that are unlike the model's own, and why it rejects."""
+        images, unlike = [outcome.image.path for outcome in self.outcomes], unlike_golden(detector, self.looks)
         good, top, model = self._of(GOOD), common_folder(images), detector.artifact.path
         names, scores = [name_in(top, one.image.path) for one in good], [one.image_score for one in good]
         groups = self.groups.of(one.image.path for one in good) if self.groups else None
         cause = cause_of(names, scores, detector.graph, model, groups=groups, unlike=bool(unlike))
-        return replace(self, learnt=learnt, unlike=unlike, advice="" if cause is None else cause.said)
+        return replace(self, unlike=unlike, advice="" if cause is None else cause.said)
+
+    def left_out(self) -> list[Path]:
+        """Images that the detector has learnt, each judged by what the other folds have taught."""
+        return [outcome.image.path for outcome in self.outcomes if outcome.fold is not None]
+
+    def learnt_account(self) -> str:
+        """Say how many images of the set the detector has learnt, and what they count for; empty for none."""
+        said = []
+        if strangers := self.left_out():
+            said.append(
+                f"{len(strangers)} images were learnt by this model and are judged by left-out scores, as strangers: "
+                "its limit is made from such scores, so their false rejects say nothing of new parts"
+            )
+        if self.learnt:
+            first = self.learnt[0].name
+            said.append(f"{len(self.learnt)} images were learnt by this model and are not measured, {first} first")
+        return "; ".join(said)
 
     def warnings(self) -> list[str]:
         """What makes its figures say less than they seem to, sentence by sentence."""
-        found = [*self.unlike, *learnt_warnings(self.learnt, len(self.outcomes))]
+        found = list(self.unlike)
         if self.empty_masks:
             found.append(
                 f"the masks of {len(self.empty_masks)} defective images mark nothing, such as that of "
@@ -127,7 +149,8 @@ class Evaluation:
         defects = int(labels.sum())
         return (
             f"Evaluation({labels.size} images, image AUROC {auroc:.3f}, {len(self.false_rejects())} of "
-            f"{labels.size - defects} good parts rejected, {len(self.missed())} of {defects} defects passed as ok)"
+            f"{labels.size - defects} good parts rejected, {len(self.missed())} of {defects} defects passed as ok"
+            f"{'; ' * bool(said := self.learnt_account())}{said})"
         )
 
     def kinds(self) -> list[str]:
@@ -247,13 +270,23 @@ def evaluate(
     groups: Groups | None = None,
     progress: Progress | None = None,
     judge: Callable[[Path, np.ndarray], Verdict | None] | None = None,
+    learnt: Sequence[Path] = (),
+    folds: Mapping[Path, int] | None = None,
 ) -> Evaluation:
-    """Judge every test image, by `judge` where it is given; what that gives no verdict of is left out."""
+    """Judge every test image, by `judge` where it is given; what that gives no verdict of is left out.
+
+    Images with one of `folds` were learnt in it, and are judged as if it had not been. `learnt` are others of the set
+    that were learnt, for the record.
+    """
     outcomes, empty, looks = [], [], {}
     top = common_folder([test.path for test in images])
     for done, test in enumerate(images, 1):
         image = detector.read_image(test.path)
-        verdict = detector.predict(image) if judge is None else judge(test.path, image)
+        fold = (folds or {}).get(test.path)
+        if fold is not None:
+            verdict: Verdict | None = detector.predict_left_out(image, fold)
+        else:
+            verdict = detector.predict(image) if judge is None else judge(test.path, image)
         if verdict is None:
             continue
         looks[name_in(top, test.path)] = look_of(image)
@@ -265,12 +298,12 @@ def evaluate(
         anomaly_map = resize_map(verdict.anomaly_map, (height, width))
         mask = None if mask is None else mask[y : y + height, x : x + width]
         anomaly_map, mask = at_measured_size(anomaly_map, mask)
-        outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask))
+        outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask, fold))
         if progress:
             progress(done, len(images))
     calibration = detector.graph.calibration
     assert calibration is not None
-    return Evaluation(outcomes, calibration.reject, groups, empty, calibration.volumes, looks=looks)
+    return Evaluation(outcomes, calibration.reject, groups, empty, calibration.volumes, learnt, looks)
 
 
 def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:

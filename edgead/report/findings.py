@@ -79,18 +79,14 @@ class Findings:
 
 
 class _Timed:
-    """A detector that remembers how long each image took."""
+    """Judge that remembers how long each image took."""
 
     def __init__(self, detector: Detector):
-        self.graph = detector.graph
         self._detector = detector
         self.recorder = LatencyRecorder(window=1_000_000)
         self.totals_ms: list[float] = []
 
-    def read_image(self, path: Path) -> np.ndarray:
-        return self._detector.read_image(path)
-
-    def predict(self, image: np.ndarray) -> Verdict:
+    def predict(self, path: Path, image: np.ndarray) -> Verdict:
         verdict = self._detector.predict(image)
         times = verdict.stage_times
         total_ms = times.preprocess_ms + times.infer_ms + times.score_ms + times.smooth_ms
@@ -105,6 +101,8 @@ def examine(
     *,
     groups: Groups | None = None,
     progress: Progress | None = None,
+    learnt: Sequence[Path] = (),
+    folds: Mapping[Path, int] | None = None,
 ) -> Findings:
     """Judge a test set and work out the numbers of a report.
 
@@ -112,15 +110,17 @@ def examine(
     ----------
     detector : Detector
     images : sequence of LabelledImage
-        Good and defective ones. The warnings of `metrics` name those that the detector has learnt from, and those
-        that are unlike its own.
+        Good and defective ones. The warnings of `metrics` name those that are unlike the detector's own.
     groups : Groups, optional
         Which of them belong together.
     progress : callable, optional
+    learnt, folds
+        See `edgead.report.evaluate.evaluate`.
     """
     timed = _Timed(detector)
-    evaluation = evaluate(timed, images, groups=groups, progress=progress)  # type: ignore[arg-type]  # predict and graph are all it takes
-    evaluation = evaluation.compared_with(detector)
+    evaluation = evaluate(
+        detector, images, groups=groups, progress=progress, judge=timed.predict, learnt=learnt, folds=folds
+    ).compared_with(detector)
     calibration = detector.graph.calibration
     assert calibration is not None
     good = [one for one in evaluation.outcomes if not one.image.is_defective]

@@ -67,7 +67,7 @@ def _pair(detector: Detector, outcome: Outcome) -> Tile:
     mask = outcome.image.load_mask(image.shape[:2])
     unknown = ", no mask" if mask is None else ""
     truth = draw_truth(image, mask, f"truth: {outcome.image.defect}{unknown}")
-    verdict = draw_overlay(image, _coloured(detector.predict(values), outcome))
+    verdict = draw_overlay(image, _coloured(detector.predict_left_out(values, outcome.fold), outcome))
     return pair(truth, verdict), f"{outcome.image.defect}/{outcome.image.path.name}"
 
 
@@ -110,7 +110,7 @@ def show_case(detector: Detector, outcome: Outcome) -> Case:
     is said.
     """
     values = detector.read_image(outcome.image.path)
-    image, verdict = detector.visible(values), detector.predict(values)
+    image, verdict = detector.visible(values), detector.predict_left_out(values, outcome.fold)
     coloured = _coloured(verdict, outcome)
     heat = draw_heat(image, coloured)
     mask = outcome.image.load_mask(image.shape[:2])
