@@ -84,6 +84,9 @@ def import_(
 
     The graph keeps its own resizing and normalisation, and its scores. Nothing is learnt.
     """
+    from edgead.export.foreign import check_format
+
+    check_format(graph)  # before torch is loaded, which takes seconds
     from edgead.export.import_model import Asked, Good, import_model
 
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None

@@ -540,7 +540,7 @@ def test_images_that_the_model_has_learnt_are_not_measured(model, partly_learnt,
     names = sorted(path.name for path in (partly_learnt / "good").glob("train-*"))
     said = f"3 images were learnt by this model and are not measured, {names[0]} first"
     result = edgead("eval", model, partly_learnt)
-    assert said in result.stdout and result.stdout.index(said) < result.stdout.index("image_AUROC")
+    assert said in result.stdout and result.stdout.index(said) < result.stdout.index("AUROC")
     assert "learnt" not in result.stderr
     page = tmp_path / "page.html"
     edgead("report", model, partly_learnt, "-o", page)
