@@ -85,14 +85,6 @@ def _data(path: Path) -> Path:
     return path
 
 
-def _rate(rate: float | None, what: str) -> float | None:
-    if rate is not None:
-        from edgead.calibration.conformal import check_rate
-
-        check_rate(rate, what)
-    return rate
-
-
 Model = Annotated[Path, typer.Argument(help="Directory of a trained model.", callback=_model)]
 TrainingData = Annotated[
     Path,
@@ -113,18 +105,9 @@ Region = Annotated[
 ]
 FalseRejectRate = Annotated[
     float | None,
-    typer.Option(
-        help="Share of good parts that may be rejected; by default 0.05, with few images 0.1 or 0.2.",
-        callback=lambda rate: _rate(rate, "false-reject rate"),
-    ),
+    typer.Option(help="Share of good parts that may be rejected; by default 0.05, with few images 0.1 or 0.2."),
 ]
-ReviewRate = Annotated[
-    float | None,
-    typer.Option(
-        help="Share of good parts that may be rejected or sent to review.",
-        callback=lambda rate: _rate(rate, "review rate"),
-    ),
-]
+ReviewRate = Annotated[float | None, typer.Option(help="Share of good parts that may be rejected or sent to review.")]
 Group = Annotated[
     str,
     typer.Option(

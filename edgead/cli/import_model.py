@@ -86,7 +86,10 @@ def import_(
     """
     from edgead.export.foreign import check_format
 
+    from edgead.calibration.conformal import check_rates
+
     check_format(graph)  # before torch is loaded, which takes seconds
+    check_rates(false_reject_rate, review_rate)
     from edgead.export.import_model import Asked, Good, import_model
 
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None

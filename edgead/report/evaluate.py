@@ -19,7 +19,7 @@ from edgead.dataset.volumes import VolumeVerdict, judge_volumes
 from edgead.detector import Detector
 from edgead.detector.golden_likeness import unlike_golden
 from edgead.images.likeness import Look, look_of
-from edgead.types import Decision, Verdict
+from edgead.types import Decision, StageTimes, Verdict
 
 # Pixel metrics are taken at the size of the image, but at most at this many pixels on its longer side:
 # the maps of all images are in memory together.
@@ -42,6 +42,7 @@ class Outcome:
     anomaly_map: np.ndarray
     mask: np.ndarray | None
     fold: int | None = None
+    stage_times: StageTimes | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -74,7 +75,7 @@ class Evaluation:
         labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
         scores = np.array([outcome.image_score for outcome in self.outcomes])
         f1, f1_threshold = metrics.f1_max(labels, scores)
-        good = self._of(GOOD)
+        good = self.of_kind(GOOD)
         defective = [outcome for outcome in self.outcomes if outcome.image.is_defective]
         pixel_metrics, of_types = self._pixel_metrics()
         return {
@@ -104,10 +105,10 @@ class Evaluation:
     def compared_with(self, detector: Detector) -> Evaluation:
         """The same with those of its images that are unlike the model's own, and why it rejects."""
         images, unlike = [outcome.image.path for outcome in self.outcomes], unlike_golden(detector, self.looks)
-        good, top, model = self._of(GOOD), common_folder(images), detector.artifact.path
+        good, top, model = self.of_kind(GOOD), common_folder(images), detector.artifact.path
         names, scores = [name_in(top, one.image.path) for one in good], [one.image_score for one in good]
-        groups = self.groups.of(one.image.path for one in good) if self.groups else None
-        cause = cause_of(names, scores, detector.graph, model, groups=groups, unlike=bool(unlike))
+        groups, graph = self.groups_of(good), detector.graph
+        cause = cause_of(names, scores, graph, model, groups=groups, unlike=bool(unlike))
         return replace(self, unlike=unlike, advice="" if cause is None else cause.said)
 
     def left_out(self) -> list[Path]:
@@ -172,7 +173,7 @@ class Evaluation:
 
     def false_rejects(self) -> list[Outcome]:
         """Good parts that were rejected, the highest score first."""
-        found = [one for one in self._of(GOOD) if one.decision == "reject"]
+        found = [one for one in self.of_kind(GOOD) if one.decision == "reject"]
         return sorted(found, key=lambda one: -one.image_score)
 
     def nearest(self) -> list[Outcome]:
@@ -190,8 +191,7 @@ class Evaluation:
         return self._share(outcomes, [outcome.image_score > limit for outcome in outcomes])
 
     def _share(self, outcomes: Sequence[Outcome], events: Sequence[bool]) -> metrics.Rate:
-        groups = self.groups.of(outcome.image.path for outcome in outcomes) if self.groups else None
-        return metrics.Rate.of_groups(events, groups)
+        return metrics.Rate.of_groups(events, self.groups_of(outcomes))
 
     def _volumes(self) -> dict[str, Any]:
         """What is said of whole volumes; nothing where there are none."""
@@ -225,11 +225,15 @@ class Evaluation:
         rate = self.rate_of(outcomes, decision)
         return {**asdict(rate), "rate": rate.rate}
 
-    def _of(self, kind: str) -> list[Outcome]:
+    def of_kind(self, kind: str) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.image.defect == kind]
 
+    def groups_of(self, outcomes: Sequence[Outcome]) -> list[int] | None:
+        """The group of each; None where each image counts alone."""
+        return None if self.groups is None else self.groups.of(one.image.path for one in outcomes)
+
     def _of_type(self, kind: str, good: list[Outcome]) -> dict[str, Any]:
-        outcomes = self._of(kind)
+        outcomes = self.of_kind(kind)
         labels = np.array([False] * len(good) + [True] * len(outcomes))
         scores = np.array([outcome.image_score for outcome in [*good, *outcomes]])
         return {
@@ -258,7 +262,7 @@ class Evaluation:
         types = {}
         for kind in self.kinds():
             images = {index for index, outcome in enumerate(masked) if outcome.image.defect == kind}
-            complete = len(images) == len(self._of(kind))
+            complete = len(images) == len(self.of_kind(kind))
             types[kind] = _region_metrics(pixels, overlaps, images & overlaps.keys() if complete else set())
         return whole, types
 
@@ -298,7 +302,9 @@ def evaluate(
         anomaly_map = resize_map(verdict.anomaly_map, (height, width))
         mask = None if mask is None else mask[y : y + height, x : x + width]
         anomaly_map, mask = at_measured_size(anomaly_map, mask)
-        outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask, fold))
+        outcomes.append(
+            Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask, fold, verdict.stage_times)
+        )
         if progress:
             progress(done, len(images))
     calibration = detector.graph.calibration

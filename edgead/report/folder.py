@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
 
 from edgead.artifact.training_hashes import folds_of_learnt
 from edgead.dataset.errors import DatasetError
-from edgead.dataset.folders import LabelledImage, StageProgress, find_test_images
-from edgead.dataset.groups import Groups, group_images
+from edgead.dataset.folders import StageProgress, find_test_images
+from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.detector.in_order import FileJudge
 from edgead.errors import SettingsError
@@ -35,10 +34,34 @@ def evaluate_folder(
     SettingsError
         The model has no folds to leave out.
     """
-    images, known = _test_set(detector, data, group, left_out)
-    judge = FileJudge(detector).predict
-    evaluation = evaluate(detector, images, progress=partial(progress, "judge images"), judge=judge, **known)
-    return evaluation.compared_with(detector)
+    model, head, images = detector.artifact, detector.manifest.head, find_test_images(data)
+    has_folds = isinstance(head, NearestHead) and head.folds > 0
+    if left_out and not has_folds:
+        raise SettingsError(
+            f"{model.path} did not learn in folds, and cannot judge what it has learnt as a stranger: leave out "
+            "--left-out, and give images that it has not learnt"
+        )
+    learnt = folds_of_learnt(model, [image.path for image in images])
+    folds = {path: fold for path, fold in learnt.items() if left_out and fold is not None}
+    measured = [image for image in images if image.path not in learnt or image.path in folds]
+    for defective, kind in ((False, "good"), (True, "defective")):
+        if not any(image.is_defective == defective for image in measured):
+            total = sum(image.is_defective == defective for image in images)
+            command = shlex.join(["edgead", "eval", str(model.path), str(data), "--left-out"])
+            way = f", or run `{command}`, which judges each as a stranger" if has_folds and not left_out else ""
+            raise DatasetError(
+                f"{model.path} has learnt all {total} {kind} images of {data}, and none is left to measure: give "
+                f"images that it has not learnt{way}"
+            )
+    return evaluate(
+        detector,
+        measured,
+        groups=group_images([image.path for image in measured], group, data),
+        progress=partial(progress, "judge images"),
+        judge=FileJudge(detector).predict,
+        learnt=[path for path in learnt if path not in folds],
+        folds=folds,
+    ).compared_with(detector)
 
 
 def report_folder(
@@ -46,8 +69,7 @@ def report_folder(
 ) -> Findings:
     """Judge them and write the page, and the folders that it needs; see `edgead.report.findings.examine`."""
     _check_thresholds(detector)
-    images, known = _test_set(detector, data, group, left_out)
-    found = examine(detector, images, progress=partial(progress, "judge images"), **known)
+    found = examine(detector, evaluate_folder(detector, data, group, progress, left_out=left_out))
     names = {"model": detector.artifact.path.resolve().name, "data": data.resolve().name}
     write_whole(page, report_page(detector, found, **names).encode())
     return found
@@ -64,35 +86,3 @@ def _check_thresholds(detector: Detector) -> None:
             f"{detector.artifact.path} has no thresholds yet, and nothing to report of them: run `edgead calibrate` "
             "with good images first; `edgead eval` measures how well its scores tell defects"
         )
-
-
-class _Known(TypedDict):
-    """Keywords of `evaluate` about a test set: its groups, what is not measured, and folds of what is, as strangers."""
-
-    groups: Groups
-    learnt: list[Path]
-    folds: dict[Path, int]
-
-
-def _test_set(detector: Detector, data: Path, group: str, left_out: bool) -> tuple[list[LabelledImage], _Known]:
-    artifact, images = detector.artifact, find_test_images(data)
-    has_folds = isinstance(detector.manifest.head, NearestHead) and detector.manifest.head.folds > 0
-    if left_out and not has_folds:
-        raise SettingsError(
-            f"{artifact.path} did not learn in folds, and cannot judge what it has learnt as a stranger: leave out "
-            "--left-out, and give images that it has not learnt"
-        )
-    learnt = folds_of_learnt(artifact, [image.path for image in images])
-    folds = {path: fold for path, fold in learnt.items() if left_out and fold is not None}
-    measured = [image for image in images if image.path not in learnt or image.path in folds]
-    for defective, kind in ((False, "good"), (True, "defective")):
-        if not any(image.is_defective == defective for image in measured):
-            total = sum(image.is_defective == defective for image in images)
-            command = shlex.join(["edgead", "eval", str(artifact.path), str(data), "--left-out"])
-            way = f", or run `{command}`, which judges each as a stranger" if has_folds and not left_out else ""
-            raise DatasetError(
-                f"{artifact.path} has learnt all {total} {kind} images of {data}, and none is left to measure: give "
-                f"images that it has not learnt{way}"
-            )
-    groups = group_images([image.path for image in measured], group, data)
-    return measured, {"groups": groups, "learnt": [path for path in learnt if path not in folds], "folds": folds}

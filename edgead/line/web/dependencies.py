@@ -18,8 +18,6 @@ from edgead.types import MAX_PART_CHARACTERS, Part
 NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-_ANY_BYTES, _BINARY = "application/octet-stream", {"schema": {"type": "string", "format": "binary"}}
-IMAGE_BODY = {"requestBody": {"required": True, "content": {kind: _BINARY for kind in ("image/*", _ANY_BYTES)}}}
 
 Named = TypeVar("Named")
 VerdictId = Annotated[str, Path(pattern=ID)]
@@ -51,16 +49,6 @@ async def _camera(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> S
 
 async def _pipeline(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedPipeline:
     return _known(name, daemon.pipelines, "pipeline")
-
-
-def check_image_type(request: Request) -> None:
-    """Raise HTTPException where a body is no file of an image by its type: a form of another page could send it."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        example = "`curl --data-binary @part.png -H 'Content-Type: image/png'`"
-        raise HTTPException(415, f"the body is a form: send the file itself, {example}")
-    if not kind.startswith("image/") and kind != _ANY_BYTES:
-        raise HTTPException(415, f"the body is {kind or 'of no type'}: set Content-Type to image/... or {_ANY_BYTES}")
 
 
 def _known(name: str, parts: Mapping[str, Named], kind: str) -> Named:

@@ -13,19 +13,11 @@ from starlette.concurrency import run_in_threadpool
 from edgead.images.files import ImageError, load_image
 from edgead.line.web.answers import Answer, Done, Number
 from edgead.line.web.auth.callers import By, named
-from edgead.line.web.dependencies import (
-    IMAGE_BODY,
-    NAME,
-    Camera,
-    ClientAddress,
-    Daemon,
-    ImageName,
-    check_image_type,
-    must_be_printable,
-)
+from edgead.line.web.dependencies import NAME, Camera, ClientAddress, Daemon, ImageName, must_be_printable
 from edgead.line.web.middleware import MAX_IMAGE_BYTES
 from edgead.line.web.problems import problems
 from edgead.line.web.routes.control import Person
+from edgead.line.web.routes.judge import IMAGE_BODY, check_image_type
 
 routes = APIRouter(prefix="/api/commission", tags=["commission"], responses=problems(404, 409))
 _JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}

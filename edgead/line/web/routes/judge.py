@@ -15,7 +15,7 @@ from edgead.errors import NotNowError, NoVerdictInTimeError
 from edgead.images.files import ImageError, UnfitImageError
 from edgead.line.web.answers import Answer, VerdictAnswer
 from edgead.line.web.contract import ServedPipeline
-from edgead.line.web.dependencies import IMAGE_BODY, AskedPart, Pipeline, check_image_type
+from edgead.line.web.dependencies import AskedPart, Pipeline
 from edgead.line.web.problems import problems
 from edgead.serialization import verdict_record
 from edgead.types import Part
@@ -25,6 +25,8 @@ routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"])
 WITHIN_S = 10.0
 # Each takes memory before anything is known of it.
 _MAX_AT_ONCE = 2
+_ANY_BYTES, _BINARY = "application/octet-stream", {"schema": {"type": "string", "format": "binary"}}
+IMAGE_BODY = {"requestBody": {"required": True, "content": {kind: _BINARY for kind in ("image/*", _ANY_BYTES)}}}
 
 
 class OtherShape(Answer):
@@ -60,6 +62,16 @@ class Desk:
             yield
         finally:
             self._here[pipeline] -= 1
+
+
+def check_image_type(request: Request) -> None:
+    """Raise HTTPException where a body is no file of an image by its type: a form of another page could send it."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        example = "`curl --data-binary @part.png -H 'Content-Type: image/png'`"
+        raise HTTPException(415, f"the body is a form: send the file itself, {example}")
+    if not kind.startswith("image/") and kind != _ANY_BYTES:
+        raise HTTPException(415, f"the body is {kind or 'of no type'}: set Content-Type to image/... or {_ANY_BYTES}")
 
 
 @routes.post("/judge", openapi_extra=IMAGE_BODY, responses=problems(404, 409, 413, 415, 503, 504))
