@@ -118,10 +118,8 @@ class Model(Predictor):
 
         Raises
         ------
-        DatasetError
-            The model has learnt all good or all defective images.
-        SettingsError
-            It has not learnt in folds that can be left out.
+        DatasetError, SettingsError
+            All good or all defective images were learnt; the model has no folds to leave out.
         """
         from edgead.report.folder import evaluate_folder
 

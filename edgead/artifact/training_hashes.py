@@ -13,6 +13,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.errors import SettingsError
+from edgead.heads.nearest import NearestHead
 from edgead.images.files import file_sha256
 from edgead.images.pairs import files_of
 
@@ -73,16 +74,6 @@ class LearntImages:
         return _by_pixels(self.known)
 
 
-def learnt_warnings(learnt: Sequence[Path], judged: int) -> list[str]:
-    """One sentence where some of the images that a model judged are such as `find_learnt` finds."""
-    if not learnt:
-        return []
-    return [
-        f"{len(learnt)} of {judged} images were learnt by this model, {learnt[0].name} first: their scores are too low "
-        "and say nothing of new parts; judge images that it has not learnt"
-    ]
-
-
 def find_folds(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int]:
     """The fold of each of the images that was learnt in one."""
     return {path: fold for path, fold in folds_of_learnt(artifact, paths).items() if fold is not None}
@@ -96,6 +87,12 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
             f"{artifact.path} has learnt from {len(learnt)} of {len(paths)} images, {learnt[0].name} first: thresholds "
             "from them would guarantee too much; give good images that it has not seen"
         )
+
+
+def can_leave_out(artifact: Artifact) -> bool:
+    """Whether a model can judge what it has learnt as a stranger: it learnt in folds."""
+    head = artifact.manifest.head
+    return isinstance(head, NearestHead) and head.folds > 0
 
 
 def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int | None]:

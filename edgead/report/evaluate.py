@@ -184,14 +184,11 @@ class Evaluation:
 
     def rate_of(self, outcomes: Sequence[Outcome], decision: Decision) -> metrics.Rate:
         """Share of the outcomes with that decision."""
-        return self._share(outcomes, [outcome.decision == decision for outcome in outcomes])
+        return metrics.Rate.of_groups([one.decision == decision for one in outcomes], self.groups_of(outcomes))
 
     def rate_above(self, outcomes: Sequence[Outcome], limit: float) -> metrics.Rate:
         """Share of the outcomes that a limit would reject."""
-        return self._share(outcomes, [outcome.image_score > limit for outcome in outcomes])
-
-    def _share(self, outcomes: Sequence[Outcome], events: Sequence[bool]) -> metrics.Rate:
-        return metrics.Rate.of_groups(events, self.groups_of(outcomes))
+        return metrics.Rate.of_groups([one.image_score > limit for one in outcomes], self.groups_of(outcomes))
 
     def _volumes(self) -> dict[str, Any]:
         """What is said of whole volumes; nothing where there are none."""

@@ -590,7 +590,7 @@ def test_where_all_good_images_were_learnt_the_way_to_measure_is_named(model, pa
     assert edgead(*shlex.split(command)[1:]).stdout.startswith("5 test images")
     with package.load(model) as opened, pytest.raises(package.EdgeadError, match="did not learn in folds"):
         head = opened.manifest.head.model_copy(update={"folds": 0})
-        opened.manifest = opened.manifest.model_copy(update={"head": head})
+        opened.artifact.manifest = opened.manifest.model_copy(update={"head": head})
         opened.evaluate(partly_learnt, left_out=True)
 
 

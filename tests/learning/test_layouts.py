@@ -509,7 +509,8 @@ def test_a_set_without_splits_is_measured_by_left_out_scores(tmp_path, made):
     pytest.importorskip("torch", reason="training needs the workstation's packages")
     rows = [row[:3] for row in table_rows(tmp_path, made)]
     data, model = write_csv(tmp_path / "all.csv", [COLUMNS[:3], *rows]), tmp_path / "model"
-    assert run_here("train", data, "-o", model, "--preset", "fast", "--image-size", 64).returncode == 0
+    trained = run_here("train", data, "-o", model, "--preset", "fast", "--image-size", 64)
+    assert trained.returncode == 0 and f"edgead eval {model} {data} --left-out " in trained.stdout, trained.stderr
     ended = run_here("eval", model, data)
     assert ended.returncode == 2 and "has learnt all 9 good images of" in ended.stderr
     found = json.loads(run_here("eval", model, data, "--left-out", "--json").stdout)
