@@ -21,7 +21,6 @@ from edgead.artifact.manifest import GraphRecord, Manifest
 from edgead.errors import SettingsError
 from edgead.files.regular_files import UnreadableFileError, read_regular
 
-ONNX, IR = ".onnx", ".xml"
 CHANNELS = 3
 FLOATS = ("float32", "float16", "float64")
 MAX_WHITE = 255.0
@@ -36,15 +35,13 @@ Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Runs a graph as it came; gives its outputs by name, for the first image of its batch."""
 
 
-def check_format(path: Path) -> str:
-    """Give the suffix of a graph, `ONNX` or `IR`; raises SettingsError where edgead reads none of that kind."""
-    suffix = path.suffix.lower()
-    if suffix not in (ONNX, IR):
+def check_format(path: Path) -> None:
+    """Raise SettingsError where a file is no graph that edgead reads, by its suffix."""
+    if (suffix := path.suffix.lower()) not in (".onnx", ".xml"):
         raise SettingsError(
             f"{path}: edgead imports ONNX (.onnx) and OpenVINO IR (.xml with its .bin), not "
             f"{suffix or 'files without a suffix'}: export the model as one of them"
         )
-    return suffix
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from edgead.export.foreign import (
     CHANNELS,
-    ONNX,
     ForeignGraph,
     Input,
     Outputs,
@@ -203,7 +202,8 @@ def _refuse_learnt(paths: Sequence[Path], learnt: Sequence[Path]) -> None:
 
 def read_graph(path: Path) -> ForeignGraph:
     """Open a file of another tool; raises SettingsError where edgead reads none of that kind, or it is edgead's own."""
-    graph = OnnxGraph(path) if check_format(path) == ONNX else IrGraph(path)
+    check_format(path)
+    graph = IrGraph(path) if path.suffix.lower() == ".xml" else OnnxGraph(path)
     if any(name.startswith("edgead.") for name in graph.properties):
         raise SettingsError(f"{path} is a graph of edgead's own: the folder that it lies in is the finished model")
     return graph

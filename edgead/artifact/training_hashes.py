@@ -38,13 +38,14 @@ def keep_learnt(
     as another file, as a page, a camera and the evidence do, is known by them.
     """
     of_fold = [str(fold) for fold in folds] if len(folds) else [""] * len(paths)
-    known = _known(draft)
+    file = draft / FILE
+    known = _parsed(file.read_bytes() if file.is_file() else b"")
     for path, fold in zip(paths, of_fold, strict=True):
         known.setdefault(content_sha256(path), fold)
         if pixels_of is not None:
             known.setdefault(_of_pixels(read_frame(path, pixels_of)), fold)
     lines = (f"{digest} {fold}".rstrip() for digest, fold in sorted(known.items()))
-    (draft / FILE).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
 
 
 def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
@@ -120,11 +121,6 @@ def _by_pixels(known: dict[str, str]) -> bool:
 
 def _known_of(artifact: Artifact) -> dict[str, str]:
     return _parsed(artifact.optional_file(FILE) or b"")
-
-
-def _known(folder: Path) -> dict[str, str]:
-    file = folder / FILE
-    return _parsed(file.read_bytes() if file.is_file() else b"")
 
 
 def _parsed(data: bytes) -> dict[str, str]:

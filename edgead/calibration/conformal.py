@@ -30,16 +30,9 @@ class CalibrationError(EdgeadError):
     """The good images cannot support the rate that was asked for."""
 
 
-def check_rates(false_reject_rate: object, review_rate: object) -> None:
-    """Raise CalibrationError where one is given and is no share between 0 and 1."""
-    for rate, what in ((false_reject_rate, "false-reject rate"), (review_rate, "review rate")):
-        if rate is not None:
-            check_rate(rate, what)
-
-
 def check_rate(rate: object, what: str) -> None:
-    """Raise CalibrationError where it is no share between 0 and 1; `what` names it."""
-    if not isinstance(rate, (float, np.floating)) or not 0 < rate < 1:
+    """Raise CalibrationError where it is given and no share between 0 and 1; `what` names it."""
+    if rate is not None and not isinstance(rate, (float, np.floating)) or not 0 < rate < 1:
         raise CalibrationError(f"a {what} lies between 0 and 1, 0.05 for 5 %, found {rate!r}")
 
 

@@ -255,7 +255,6 @@ def _options_of_eval(artifact: Artifact, data: Path) -> list[str] | None:
     if data.is_dir() and {"test", "test_public"} & {entry.name for entry in data.iterdir()}:
         return []
     with suppress(DatasetError):
-        if any(image.split == UNSPLIT for image in find_test_images(data)):  # then the good ones were learnt
-            return ["--left-out"] if can_leave_out(artifact) else None
-        return []
+        learnt = any(image.split == UNSPLIT for image in find_test_images(data))
+        return ["--left-out"] * learnt if can_leave_out(artifact) or not learnt else None
     return None

@@ -29,7 +29,7 @@ from edgead.cli.app import (
     read_setting,
 )
 from edgead.cli.choices import Detector, Device, DeviceName, InputName, TeacherSize, TrainedPrecision
-from edgead.cli.console import LOOK, facts_table, stage_bars, stderr, training_facts
+from edgead.cli.console import LOOK, facts_table, stage_bars, stderr, training_facts, warn
 
 if TYPE_CHECKING:
     from edgead.adapt.training.good_images import GoodImages
@@ -216,8 +216,7 @@ def train(
     if account and settings["image_size"] == of_preset["image_size"]:
         report["chosen"] = account
     single = [report.get("shrunk"), report["groups"].get("warning")]
-    for warning in [*report.get("odd_images", ()), *filter(None, single)]:
-        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn([*report.get("odd_images", ()), *filter(None, single)])
     print_report(report, json, lambda: training_table(report))
     if not json:
         print_points(artifact, good.defects)

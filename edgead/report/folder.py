@@ -64,14 +64,6 @@ def report_folder(
     detector: Detector, data: Path, page: Path, group: str, progress: StageProgress, *, left_out: bool = False
 ) -> Findings:
     """Judge them and write the page, and the folders that it needs; see `edgead.report.findings.examine`."""
-    _check_thresholds(detector)
-    found = examine(detector, evaluate_folder(detector, data, group, progress, left_out=left_out))
-    names = {"model": detector.artifact.path.resolve().name, "data": data.resolve().name}
-    write_whole(page, report_page(detector, found, **names).encode())
-    return found
-
-
-def _check_thresholds(detector: Detector) -> None:
     if detector.manifest.head.in_order:
         raise SettingsError(
             f"{detector.artifact.path} has its limit for cycles, and a report counts images: `edgead eval` measures "
@@ -82,3 +74,7 @@ def _check_thresholds(detector: Detector) -> None:
             f"{detector.artifact.path} has no thresholds yet, and nothing to report of them: run `edgead calibrate` "
             "with good images first; `edgead eval` measures how well its scores tell defects"
         )
+    found = examine(detector, evaluate_folder(detector, data, group, progress, left_out=left_out))
+    names = {"model": detector.artifact.path.resolve().name, "data": data.resolve().name}
+    write_whole(page, report_page(detector, found, **names).encode())
+    return found

@@ -39,12 +39,12 @@ def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *,
     shown = missed[:half]
     bands = [
         (
-            f"MISSED: {_of(len(missed), defects, 'defects')} judged ok, the lowest score first; colours on a scale of "
+            f"MISSED: {len(missed)} of {defects} defects judged ok, the lowest score first; colours on a scale of "
             "each image's own",
             shown,
         ),
         (
-            f"FALSE REJECTS: {_of(len(rejects), good, 'good parts')} rejected, the highest score first",
+            f"FALSE REJECTS: {len(rejects)} of {good} good parts rejected, the highest score first",
             rejects[: count - len(shown)],
         ),
         ("Judged right, the nearest to the threshold first", right[: _BESIDE if missed or rejects else 2 * _BESIDE]),
@@ -55,10 +55,6 @@ def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *,
     )
     tiles = [(heading, [_pair(detector, one) for one in outcomes]) for heading, outcomes in bands]
     write_image(path, pair_sheet(title, tiles))
-
-
-def _of(count: int, total: int, what: str) -> str:
-    return f"{count} of {total} {what}"
 
 
 def _pair(detector: Detector, outcome: Outcome) -> Tile:

@@ -21,7 +21,7 @@ from edgead.artifact.inputs import Colour
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import read_in_colour
 from edgead.artifact.tiling import Tiling
-from edgead.calibration.conformal import CalibrationError, check_rates
+from edgead.calibration.conformal import CalibrationError, check_rate
 from edgead.calibration.plan import choose_rates, plan_calibration
 from edgead.dataset.folders import find_good_images, rule_of, split_good
 from edgead.dataset.groups import AUTO, Groups, group_images, leak_warning, leaks
@@ -285,7 +285,8 @@ class GoodImages:
 
     def __post_init__(self) -> None:
         self._check_input()
-        check_rates(self.false_reject_rate, self.review_rate)
+        check_rate(self.false_reject_rate, "false-reject rate")
+        check_rate(self.review_rate, "review rate")
         if self.guarantee not in (None, "cross", "split"):
             raise SettingsError(f"guarantee {self.guarantee!r}: choose cross or split")
         if self.guarantee == "split" and self.folds:
