@@ -121,7 +121,7 @@ class Evaluation:
         if strangers := self.left_out():
             said.append(
                 f"{len(strangers)} images were learnt by this model and are judged by left-out scores, as strangers: "
-                "its limit is made from such scores, so their false rejects say nothing of new parts"
+                "where the limit was made from these scores, their false rejects say nothing of new parts"
             )
         if self.learnt:
             first = self.learnt[0].name
