@@ -104,8 +104,6 @@ class Model(Predictor):
     ) -> Evaluation:
         """Judge a test set with known defects; the result's `to_dict` has the metrics.
 
-        Images that the model has learnt are not measured; the result's `learnt_account` counts them.
-
         Parameters
         ----------
         data : path
@@ -114,7 +112,7 @@ class Model(Predictor):
         group : str
             Which images belong together, see `edgead.dataset.groups.group_images`.
         left_out : bool
-            Measure learnt images too, each as a stranger, by what the other folds have taught.
+            Measure learnt images too, each as a stranger; without it, `learnt_account` of the result counts them.
 
         Raises
         ------

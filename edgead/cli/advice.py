@@ -252,8 +252,6 @@ def _next(artifact: Artifact, data: Path | None) -> list[str]:
 
 def _options_of_eval(artifact: Artifact, data: Path) -> list[str] | None:
     """Options of an `edgead eval` of the data of a training; None where there is nothing to test with."""
-    if data.is_dir() and {"test", "test_public"} & {entry.name for entry in data.iterdir()}:
-        return []
     with suppress(DatasetError):
         learnt = any(image.split == UNSPLIT for image in find_test_images(data))
         return ["--left-out"] * learnt if can_leave_out(artifact) or not learnt else None

@@ -131,8 +131,7 @@ def evaluation_table(report: dict[str, Any]) -> Group:
     """The report of `edgead eval`: the whole test set, then type by type."""
     kinds = [f"{values['images']} {kind}" for kind, values in report["defect_types"].items()]
     facts: dict[str, Any] = {"found": ", ".join([f"{report['false_reject_rate']['total']} good", *kinds])}
-    if report["learnt_account"]:
-        facts["learnt"] = report["learnt_account"]
+    facts |= {"learnt": report["learnt_account"]} if report["learnt_account"] else {}
     facts["image_AUROC, AP, F1Max"] = _figures(report, "image_AUROC", "image_AP", "image_F1Max")
     masks, defects = report["defects_with_masks"], report["escape_rate"]["total"]
     if report["AUPRO"] is not None:

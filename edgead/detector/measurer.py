@@ -324,8 +324,7 @@ class Measurer:
         Parameters
         ----------
         image : ndarray of shape (H, W, 3), uint8, BGR
-        fold : int or None
-            None of an image that was not learnt, for which this is `measure`.
+        fold : int, or None of an image that was not learnt
 
         Raises
         ------

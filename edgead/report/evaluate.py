@@ -276,8 +276,7 @@ def evaluate(
 ) -> Evaluation:
     """Judge every test image, by `judge` where it is given; what that gives no verdict of is left out.
 
-    Images with one of `folds` were learnt in it, and are judged as if it had not been. `learnt` are others of the set
-    that were learnt, for the record.
+    Images in `folds` were learnt, and are judged as strangers to their fold; `learnt` are others, for the record.
     """
     outcomes, empty, looks = [], [], {}
     top = common_folder([test.path for test in images])
