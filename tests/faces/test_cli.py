@@ -26,8 +26,10 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.cli import app
 from edgead.cli.console import stdout
 from edgead.cli.predict_files import without_heat_maps
-from edgead.dataset.folders import find_test_images
+from edgead.dataset.folders import find_test_images, no_progress
+from edgead.detector import Detector
 from edgead.images.files import load_image, write_image
+from edgead.report.folder import evaluate_folder
 from edgead.report.worst_cases import show_case
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
@@ -558,8 +560,8 @@ def test_images_that_the_model_has_learnt_are_not_measured(model, partly_learnt,
 
 def test_learnt_images_are_measured_as_strangers_where_that_is_asked(model, partly_learnt, tmp_path, monkeypatch):
     """Each has the score that made the limit, in the figures, on the sheet and on the page."""
-    with package.load(model) as opened:
-        evaluation = opened.evaluate(partly_learnt, left_out=True)
+    with Detector.load(model) as opened:
+        evaluation = evaluate_folder(opened, partly_learnt, "none", no_progress, left_out=True)
         made_from = opened.graph.calibration.scores
         judge, asked = opened.predict_left_out, []
         monkeypatch.setattr(opened, "predict_left_out", lambda image, fold: asked.append(fold) or judge(image, fold))
@@ -588,10 +590,10 @@ def test_where_all_good_images_were_learnt_the_way_to_measure_is_named(model, pa
         result = edgead(verb[0], model, partly_learnt, code=2)
         assert f"has learnt all 3 good images of {partly_learnt}" in result.stderr and f"`{command}`" in result.stderr
     assert edgead(*shlex.split(command)[1:]).stdout.startswith("5 test images")
-    with package.load(model) as opened, pytest.raises(package.EdgeadError, match="did not learn in folds"):
+    with Detector.load(model) as opened, pytest.raises(package.EdgeadError, match="did not learn in folds"):
         head = opened.manifest.head.model_copy(update={"folds": 0})
         opened.artifact.manifest = opened.manifest.model_copy(update={"head": head})
-        opened.evaluate(partly_learnt, left_out=True)
+        evaluate_folder(opened, partly_learnt, "none", no_progress, left_out=True)
 
 
 @pytest.mark.slow
