@@ -35,6 +35,15 @@ Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Runs a graph as it came; gives its outputs by name, for the first image of its batch."""
 
 
+def check_format(path: Path) -> None:
+    """Raise SettingsError where a file is no graph that edgead reads, by its suffix."""
+    if (suffix := path.suffix.lower()) not in (".onnx", ".xml"):
+        raise SettingsError(
+            f"{path}: edgead imports ONNX (.onnx) and OpenVINO IR (.xml with its .bin), not "
+            f"{suffix or 'files without a suffix'}: export the model as one of them"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
     """An input or output of a graph: its name, numpy's name of its type, and its sides; None for one that varies."""

@@ -20,6 +20,7 @@ from edgead.export.foreign import (
     Input,
     Outputs,
     Run,
+    check_format,
     check_pixels,
     find_layout,
     find_outputs,
@@ -50,7 +51,6 @@ from edgead.heads.map import MapHead
 from edgead.heads.patches import NOT_FINITE
 from edgead.workstation.methods.imported import IMPORTED
 
-_FORMATS: dict[str, type[OnnxGraph | IrGraph]] = {".onnx": OnnxGraph, ".xml": IrGraph}
 # Images on which the finished model is compared with the graph as it came, and the largest relative difference. Engines
 # may compute in more bits than a graph asks for.
 COMPARED = 20
@@ -202,13 +202,8 @@ def _refuse_learnt(paths: Sequence[Path], learnt: Sequence[Path]) -> None:
 
 def read_graph(path: Path) -> ForeignGraph:
     """Open a file of another tool; raises SettingsError where edgead reads none of that kind, or it is edgead's own."""
-    suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
-        raise SettingsError(
-            f"{path}: edgead imports ONNX (.onnx) and OpenVINO IR (.xml with its .bin), not "
-            f"{suffix or 'files without a suffix'}: export the model as one of them"
-        )
-    graph = _FORMATS[suffix](path)
+    check_format(path)
+    graph = IrGraph(path) if path.suffix.lower() == ".xml" else OnnxGraph(path)
     if any(name.startswith("edgead.") for name in graph.properties):
         raise SettingsError(f"{path} is a graph of edgead's own: the folder that it lies in is the finished model")
     return graph

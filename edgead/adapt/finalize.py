@@ -197,9 +197,8 @@ def measure_good(
 
 def each_measured(detector: Detector, paths: Sequence[Path], folds: Sequence[int] = ()) -> Iterator[Measurement]:
     """Score images one after the other; see `measure_good`."""
-    for number, path in enumerate(paths):
-        image = detector.read_image(path)
-        yield detector.measure_left_out(image, folds[number]) if len(folds) else detector.measure(image)
+    for path, fold in zip(paths, folds if len(folds) else [None] * len(paths), strict=True):
+        yield detector.measure_left_out(detector.read_image(path), fold)
 
 
 def collect_scores(measured: Iterable[Measurement], total: int, progress: Progress | None = None) -> GoodScores:

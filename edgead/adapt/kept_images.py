@@ -138,8 +138,7 @@ def kept_whole(spec: Preprocessing) -> bool:
 
 def measure_kept(detector: Detector, one: Kept) -> Measurement:
     """Score a kept image as one that was not learnt."""
-    image = detector.read_image(detector.artifact.path / one.image)
-    return detector.measure(image) if one.fold is None else detector.measure_left_out(image, one.fold)
+    return detector.measure_left_out(detector.read_image(detector.artifact.path / one.image), one.fold)
 
 
 def scored_again(kept: Sequence[Kept], scores: Sequence[float]) -> list[Kept]:

@@ -99,20 +99,29 @@ class Model(Predictor):
         }
 
     @names_parameters
-    def evaluate(self, data: PathLike, *, group: str = AUTO, progress: StageProgress = no_progress) -> Evaluation:
+    def evaluate(
+        self, data: PathLike, *, group: str = AUTO, left_out: bool = False, progress: StageProgress = no_progress
+    ) -> Evaluation:
         """Judge a test set with known defects; the result's `to_dict` has the metrics.
 
         Parameters
         ----------
         data : path
             MVTec layout: `test/good` and `test/<defect>`, masks in `ground_truth/<defect>`; or a folder that itself
-            holds `good` and the kinds of defects.
+            holds `good` and the kinds of defects; or another layout.
         group : str
             Which images belong together, see `edgead.dataset.groups.group_images`.
+        left_out : bool
+            Measure learnt images too, each as a stranger; without it, `learnt_account` of the result counts them.
+
+        Raises
+        ------
+        DatasetError, SettingsError
+            All good or all defective images were learnt; the model has no folds to leave out.
         """
         from edgead.report.folder import evaluate_folder
 
-        return evaluate_folder(self._detector, named_path(data), group, progress)
+        return evaluate_folder(self._detector, named_path(data), group, progress, left_out=left_out)
 
     @names_parameters
     def report(
@@ -121,12 +130,13 @@ class Model(Predictor):
         page: PathLike = "report.html",
         *,
         group: str = AUTO,
+        left_out: bool = False,
         progress: StageProgress = no_progress,
     ) -> Path:
         """Judge a test set, as `evaluate`, and write a page that can be read, printed and filed; gives its path."""
         from edgead.report.folder import report_folder
 
-        report_folder(self._detector, named_path(data), named_path(page), group, progress)
+        report_folder(self._detector, named_path(data), named_path(page), group, progress, left_out=left_out)
         return Path(page)
 
     @names_parameters

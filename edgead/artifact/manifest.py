@@ -396,6 +396,8 @@ def read_manifest(path: Path) -> Manifest:
         refuse_missing(path)
         raise not_a_model(path, f"it holds no {MANIFEST}") from None
     except UnreadableFileError as error:
+        if path.is_file():
+            raise ArtifactError(f"{path} is a file, and a model a folder: load {path.parent}") from None
         raise ArtifactError(f"{file} {error}: let this user read it, or copy the model again") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{file} cannot be read ({error}): it is damaged; copy the model again") from error

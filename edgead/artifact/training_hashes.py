@@ -13,6 +13,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.errors import SettingsError
+from edgead.heads.nearest import NearestHead
 from edgead.images.files import file_sha256
 from edgead.images.pairs import files_of
 
@@ -37,19 +38,19 @@ def keep_learnt(
     as another file, as a page, a camera and the evidence do, is known by them.
     """
     of_fold = [str(fold) for fold in folds] if len(folds) else [""] * len(paths)
-    known = _known(draft)
+    file = draft / FILE
+    known = _parsed(file.read_bytes() if file.is_file() else b"")
     for path, fold in zip(paths, of_fold, strict=True):
         known.setdefault(content_sha256(path), fold)
         if pixels_of is not None:
             known.setdefault(_of_pixels(read_frame(path, pixels_of)), fold)
     lines = (f"{digest} {fold}".rstrip() for digest, fold in sorted(known.items()))
-    (draft / FILE).write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
 
 
 def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
     """Those of the images that the model has learnt from; none where the model does not say."""
-    found = _folds_of(artifact, paths)
-    return [path for path in paths if path in found]
+    return list(folds_of_learnt(artifact, paths))
 
 
 class LearntImages:
@@ -74,19 +75,9 @@ class LearntImages:
         return _by_pixels(self.known)
 
 
-def learnt_warnings(learnt: Sequence[Path], judged: int) -> list[str]:
-    """One sentence where some of the images that a model judged are such as `find_learnt` finds."""
-    if not learnt:
-        return []
-    return [
-        f"{len(learnt)} of {judged} images were learnt by this model, {learnt[0].name} first: their scores are too low "
-        "and say nothing of new parts; judge images that it has not learnt"
-    ]
-
-
 def find_folds(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int]:
     """The fold of each of the images that was learnt in one."""
-    return {path: int(fold) for path, fold in _folds_of(artifact, paths).items() if fold}
+    return {path: fold for path, fold in folds_of_learnt(artifact, paths).items() if fold is not None}
 
 
 def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
@@ -99,17 +90,23 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
         )
 
 
-def _folds_of(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, str]:
-    """Those of the images that were learnt, each with its fold or ''."""
+def can_leave_out(artifact: Artifact) -> bool:
+    """Whether a model can judge what it has learnt as a stranger: it learnt in folds."""
+    head = artifact.manifest.head
+    return isinstance(head, NearestHead) and head.folds > 0
+
+
+def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int | None]:
+    """Those of the images that the model has learnt from, in their order, each with its fold if any."""
     known = _known_of(artifact)
     by_pixels, spec = _by_pixels(known), artifact.manifest.preprocessing
-    found: dict[Path, str] = {}
+    found: dict[Path, int | None] = {}
     for path in paths if known else ():
         fold = known.get(content_sha256(path))
         if fold is None and by_pixels:
             fold = known.get(_of_pixels(read_frame(path, spec)))
         if fold is not None:
-            found[path] = fold
+            found[path] = int(fold) if fold else None
     return found
 
 
@@ -124,11 +121,6 @@ def _by_pixels(known: dict[str, str]) -> bool:
 
 def _known_of(artifact: Artifact) -> dict[str, str]:
     return _parsed(artifact.optional_file(FILE) or b"")
-
-
-def _known(folder: Path) -> dict[str, str]:
-    file = folder / FILE
-    return _parsed(file.read_bytes() if file.is_file() else b"")
 
 
 def _parsed(data: bytes) -> dict[str, str]:

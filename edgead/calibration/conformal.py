@@ -31,8 +31,8 @@ class CalibrationError(EdgeadError):
 
 
 def check_rate(rate: object, what: str) -> None:
-    """Raise CalibrationError where it is no share between 0 and 1; `what` names it."""
-    if not isinstance(rate, (float, np.floating)) or not 0 < rate < 1:
+    """Raise CalibrationError where it is given and no share between 0 and 1; `what` names it."""
+    if rate is not None and not (isinstance(rate, (float, np.floating)) and 0 < rate < 1):
         raise CalibrationError(f"a {what} lies between 0 and 1, 0.05 for 5 %, found {rate!r}")
 
 

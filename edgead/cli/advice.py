@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ from edgead.adapt.kept_images import measure_kept
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import CROSS, PROVEN, Calibration
 from edgead.artifact.preprocess import inputs_of
+from edgead.artifact.training_hashes import can_leave_out
 from edgead.artifact.versions import versions_folder
 from edgead.calibration.conformal import images_needed
 from edgead.calibration.guarantee import STRICT, guarantee_of
 from edgead.calibration.operating_point import SHOWN_RATES, operating_points
 from edgead.calibration.plan import OFFERED_RATES
 from edgead.cli.console import edgead_command, facts_table, next_steps, stdout
+from edgead.dataset.errors import DatasetError
+from edgead.dataset.folders import find_test_images
+from edgead.dataset.labelled import UNSPLIT
 from edgead.detector import Detector
 
 # The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.
@@ -237,9 +242,17 @@ def _next(artifact: Artifact, data: Path | None) -> list[str]:
     model, keeps_depth = artifact.path, artifact.manifest.preprocessing.keeps_depth
     source, what = ("watch:FOLDER", "a folder that a camera fills") if keeps_depth else ("camera:0", "a camera")
     steps = [(edgead_command("predict", model, "IMAGES", "--heat-maps", "maps"), "judges images")]
-    if data is not None and data.is_dir() and {"test", "test_public"} & {entry.name for entry in data.iterdir()}:
-        steps.insert(0, (edgead_command("eval", model, data), "shows how many defects it finds"))
+    if data is not None and (options := _options_of_eval(artifact, data)) is not None:
+        steps.insert(0, (edgead_command("eval", model, data, *options), "shows how many defects it finds"))
     steps.append(
         (edgead_command("stream", model, source, "--sink", "images:rejects?only=reject"), f"runs it on {what}")
     )
     return next_steps(*steps)
+
+
+def _options_of_eval(artifact: Artifact, data: Path) -> list[str] | None:
+    """Options of an `edgead eval` of the data of a training; None where there is nothing to test with."""
+    with suppress(DatasetError):
+        learnt = any(image.split == UNSPLIT for image in find_test_images(data))
+        return ["--left-out"] * learnt if can_leave_out(artifact) or not learnt else None
+    return None

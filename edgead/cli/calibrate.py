@@ -11,7 +11,7 @@ import typer
 from edgead.cli.app import Group, Json, Model, StoreUrl, app, find_images, print_report
 from edgead.cli.choices import Precision, Runtime
 from edgead.cli.consent import reason_for
-from edgead.cli.console import facts_table, stage_bars, stderr
+from edgead.cli.console import facts_table, stage_bars, stderr, warn
 from edgead.errors import SettingsError
 
 
@@ -117,8 +117,7 @@ def calibrate(
             f"--precision {others[0]} too where a device runs that graph, as TensorRT does where int8 is the default.",
             soft_wrap=True,
         )
-    for warning in report.get("warnings", []):
-        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(report.get("warnings", []))
     print_report(
         {"model": str(model), "written": not dry_run, **report}, json, lambda: facts_table(str(model), _facts(report))
     )

@@ -19,7 +19,7 @@ from edgead.cli.app import (
     print_report,
     read_numbers,
 )
-from edgead.cli.console import LOOK, stage_bars, stderr, training_facts
+from edgead.cli.console import LOOK, stage_bars, training_facts, warn
 
 
 @app.command()
@@ -64,8 +64,7 @@ def commission(
             advice = advise(done.artifact, None, replaced)
     report = {"model": str(output), **training_facts(done.artifact), "warnings": done.warnings}
     print_report(report, json, lambda: training_table(report))
-    for warning in done.warnings:
-        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(done.warnings)
     if not json:
         print_points(done.artifact, ())
         print(*advice, sep="\n")

@@ -7,7 +7,7 @@ import math
 import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,14 @@ stderr = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
 stage_bars = partial(bars_on, stderr)
 """Context of a progress(stage, done, total)."""
 LOOK = "look at the model"
+
 """Last stage of making a model: what the finished one can be advised on."""
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Print warnings on standard error."""
+    for warning in warnings:
+        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
 
 def next_steps(*steps: tuple[str, str]) -> list[str]:
@@ -124,6 +131,7 @@ def evaluation_table(report: dict[str, Any]) -> Group:
     """The report of `edgead eval`: the whole test set, then type by type."""
     kinds = [f"{values['images']} {kind}" for kind, values in report["defect_types"].items()]
     facts: dict[str, Any] = {"found": ", ".join([f"{report['false_reject_rate']['total']} good", *kinds])}
+    facts |= {"learnt": report["learnt_account"]} if report["learnt_account"] else {}
     facts["image_AUROC, AP, F1Max"] = _figures(report, "image_AUROC", "image_AP", "image_F1Max")
     masks, defects = report["defects_with_masks"], report["escape_rate"]["total"]
     if report["AUPRO"] is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from edgead.cli.app import Json, Region, app, print_report, read_numbers, read_setting
-from edgead.cli.console import facts_table, stage_bars, stderr, training_facts
+from edgead.cli.console import facts_table, stage_bars, training_facts, warn
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def cycle(
     if found_fps:
         report["period_seconds"] = report["period_frames"] / found_fps
     print_report(report, json, lambda: facts_table(str(output), report))
-    for warning in _warnings(report):
-        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(_warnings(report))
 
 
 def _warnings(report: dict[str, Any]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ from edgead.cli.console import (
     next_steps,
     stage_bars,
     stderr,
+    warn,
 )
 from edgead.cli.profile import Affinity, Fifo, read_scheduling
 from edgead.errors import SettingsError
@@ -30,6 +31,7 @@ TestSet = Annotated[
         metavar="DATA",
     ),
 ]
+LeftOut = Annotated[bool, typer.Option("--left-out", help="Measure learnt images too, each as one not learnt.")]
 
 
 @app.command(name="eval")
@@ -38,30 +40,31 @@ def evaluate_command(
     data: TestSet,
     sheet: Annotated[Path | None, typer.Option(help="File for the contact sheet of the worst cases.")] = None,
     group: Group = "auto",
+    left_out: LeftOut = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Measure a model on test images with known defects."""
+    """Measure a model on test images with known defects; images that it has learnt are not measured."""
     from edgead.detector import Detector
     from edgead.report.findings import examine_guarantees
     from edgead.report.folder import evaluate_folder
     from edgead.report.worst_cases import write_worst_cases
 
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        evaluation = evaluate_folder(detector, data, group, progress)
+        evaluation = evaluate_folder(detector, data, group, progress, left_out=left_out)
         report = evaluation.to_dict()
         limits = detector.graph.calibration
         if sheet is not None:
             write_worst_cases(detector, evaluation, sheet)
             report["contact_sheet"] = str(sheet)
     print_report(report, json, lambda: evaluation_table(report))
-    _warn(report)
+    warn(report["warnings"])
     if not json:
         if limits is not None and evaluation.advice:
             print(f"The limit is {examine_guarantees(limits, evaluation)[0].comparison}: more than chance.")
             print(evaluation.advice)
-        page = edgead_command("report", model, data, "-o", "report.html")
+        page = edgead_command("report", model, data, *["--left-out"] * left_out, "-o", "report.html")
         print(*next_steps((page, "shows the mistakes, and what other limits do")), sep="\n")
 
 
@@ -71,6 +74,7 @@ def report(
     data: TestSet,
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the page.")] = Path("report.html"),
     group: Group = "auto",
+    left_out: LeftOut = False,
     runtime: Runtime = "auto",
     precision: Precision = None,
     json: Json = False,
@@ -80,17 +84,12 @@ def report(
     from edgead.report.folder import report_folder
 
     with Detector.load(model, runtime=runtime, precision=precision) as detector, stage_bars() as progress:
-        found = report_folder(detector, data, output, group, progress)
+        found = report_folder(detector, data, output, group, progress, left_out=left_out)
     reported = {**found.metrics, "page": str(output)}
     print_report(reported, json, lambda: evaluation_table(reported))
-    _warn(reported)
+    warn(reported["warnings"])
     if not json:
         print(f"The page is {output}.")
-
-
-def _warn(report: dict[str, Any]) -> None:
-    for warning in report["warnings"]:
-        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
 
 
 @app.command()
@@ -144,8 +143,7 @@ def predict(
     print_report(report, json, lambda: verdict_table(rows, language, written))
     if volumes and not json:
         stdout.print(volume_table(volumes), crop=False)
-    for warning in warnings:
-        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(warnings)
     if not json and any(row.get("decision") == "reject" for row in rows):
         given = images[0] if len(images) == 1 else "IMAGES"
         sort_them = edgead_command("sort", model, given, "-o", "kinds"), "sorts the rejects into kinds"
@@ -230,7 +228,7 @@ def engine(
     if stamp.precision == "fp32":
         slow = "fp32 is computed without TF32, several times as slowly as fp16 by our estimate"
         remedy = f"`edgead export {model} DATA --precision fp16`, then --precision fp16 here"
-        stderr.print(f"warning: {slow}; {remedy}", style="yellow", soft_wrap=True)
+        warn([f"{slow}; {remedy}"])
     report = {"engine": str(path), "engine_mib": path.stat().st_size / 2**20, **stamp.model_dump(mode="json")}
     print_report(report, json, lambda: facts_table(str(model), report))
 

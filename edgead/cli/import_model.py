@@ -20,7 +20,7 @@ from edgead.cli.app import (
     read_numbers,
 )
 from edgead.cli.choices import ColourOrder, LayoutName
-from edgead.cli.console import edgead_command, facts_table, next_steps, stage_bars, stderr
+from edgead.cli.console import edgead_command, facts_table, next_steps, stage_bars, stderr, warn
 from edgead.errors import SettingsError
 
 CHANNELS = 3
@@ -84,6 +84,13 @@ def import_(
 
     The graph keeps its own resizing and normalisation, and its scores. Nothing is learnt.
     """
+    from edgead.export.foreign import check_format
+
+    from edgead.calibration.conformal import check_rate
+
+    check_format(graph)  # before torch is loaded, which takes seconds
+    check_rate(false_reject_rate, "false-reject rate")
+    check_rate(review_rate, "review rate")
     from edgead.export.import_model import Asked, Good, import_model
 
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
@@ -121,13 +128,12 @@ def import_(
             soft_wrap=True,
         )
         if "batch" in report:
-            stderr.print(
-                f"warning: the graph takes batches of {report['batch']} images and no fewer: each frame is computed "
+            said = (
+                f"the graph takes batches of {report['batch']} images and no fewer: each frame is computed "
                 f"{report['batch']} times. Export it with a batch of 1, with anomalib by "
-                "`model.to_onnx(FOLDER, dynamic_axes={'input': {2: 'height', 3: 'width'}})`",
-                style="yellow",
-                soft_wrap=True,
+                "`model.to_onnx(FOLDER, dynamic_axes={'input': {2: 'height', 3: 'width'}})`"
             )
+            warn([said])
         steps = [(edgead_command("verify", output), "checks the finished model")]
         steps.append((edgead_command("predict", output, "IMAGES", "--heat-maps", "maps"), "judges images"))
         print(*next_steps(*steps), sep="\n")

@@ -67,7 +67,7 @@ def predict_images(
         Of nearly all being rejected, of images that do not look as those that the model knows, and of those that it
         has learnt.
     """
-    from edgead.artifact.training_hashes import find_learnt, learnt_warnings
+    from edgead.artifact.training_hashes import find_learnt
     from edgead.calibration.blind import MAX_REJECTED
     from edgead.calibration.rejects import cause_of
     from edgead.detector.golden_likeness import unlike_golden
@@ -89,11 +89,16 @@ def predict_images(
     judged = [row for row in rows if "problem" not in row]
     scores = [row["image_score"] for row in judged]
     cause = cause_of([], scores, detector.graph, detector.artifact.path, known_good=False)
-    learnt = learnt_warnings(find_learnt(detector.artifact, [Path(row["image"]) for row in judged]), len(judged))
+    learnt = find_learnt(detector.artifact, [Path(row["image"]) for row in judged])
     # Where nearly all are rejected, that a few look otherwise is not why.
     unlike = unlike_golden(detector, looks, share=MAX_REJECTED if cause else 0.0)
     whole = [] if cause is None else [cause.said]
-    return rows, [*_of_the_order(detector.manifest.head, rows), *whole, *unlike, *learnt]
+    if learnt:
+        unlike.append(
+            f"{len(learnt)} of {len(judged)} images were learnt by this model, {learnt[0].name} first: their scores "
+            "are too low and say nothing of new parts; judge images that it has not learnt"
+        )
+    return rows, [*_of_the_order(detector.manifest.head, rows), *whole, *unlike]
 
 
 def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edgead.cli.app import FalseRejectRate, Group, Json, Region, ReviewRate, Seed, app, find_images, read_numbers
 from edgead.cli.choices import ScreenMethod
-from edgead.cli.console import edgead_command, next_steps, print_json, stage_bars, stderr, stdout, training_facts
+from edgead.cli.console import edgead_command, next_steps, print_json, stage_bars, stderr, stdout, training_facts, warn
 from edgead.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -145,8 +145,7 @@ def _make(paths: list[Path], plan: ScreenPlan, asked: ModelPlan, model: Path, js
 
 
 def _complain(warnings: list[str], problems: list[str]) -> None:
-    for warning in warnings:
-        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(warnings)
     for problem in problems:
         stderr.print(problem, style="red", soft_wrap=True)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edgead.cli.app import Group, Json, Model, Seed, StoreUrl, app, find_images, print_report, read_setting
 from edgead.cli.choices import PluginSettings, SortMethod
-from edgead.cli.console import edgead_command, stage_bars, stderr
+from edgead.cli.console import edgead_command, stage_bars, stderr, warn
 from edgead.errors import SettingsError
 
 
@@ -99,8 +99,7 @@ def name(
     with stage_bars() as progress:
         named = name_kinds(model, plan, progress=progress)
     print_report(named.to_dict(), json, lambda: _kinds_table(named.to_dict()))
-    for warning in named.warnings():
-        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn(named.warnings())
     for one in named.problems:
         stderr.print(f"{one.path}: {one.text}", style="red", soft_wrap=True)
     raise typer.Exit(1 if named.problems else 0)

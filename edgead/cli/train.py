@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from edgead.adapt.training import AUTO
+from edgead.adapt.training import AUTO, AUTO_DETECTOR
 from edgead.cli.app import (
     RARE,
     Align,
@@ -29,7 +29,7 @@ from edgead.cli.app import (
     read_setting,
 )
 from edgead.cli.choices import Detector, Device, DeviceName, InputName, TeacherSize, TrainedPrecision
-from edgead.cli.console import LOOK, facts_table, stage_bars, stderr, training_facts
+from edgead.cli.console import LOOK, facts_table, stage_bars, stderr, training_facts, warn
 
 if TYPE_CHECKING:
     from edgead.adapt.training.good_images import GoodImages
@@ -168,28 +168,29 @@ def train(
     chosen = {key: value for key, value in chosen.items() if value is not None} | dict(map(read_setting, setting or []))
     check_names(detector, None if preset == AUTO else preset, chosen)
 
+    from edgead.adapt.training.good_images import GoodImages
     from edgead.artifact.folder import check_destination
     from edgead.artifact.manifest import MANIFEST
-    from edgead.dataset.folders import find_good_images
 
-    find_good_images(data, normal_dir)
-    check_destination(output)
-
-    from edgead.cli.advice import advise, print_points, training_table
-
-    with stage_bars(["load the program"]):  # torch takes seconds
-        from edgead.adapt.training.from_folder import planned_stages, train_from_folder
-        from edgead.adapt.training.good_images import GoodImages
-        from edgead.adapt.training.log import training_log
-        from edgead.adapt.training.preset import check_settings, preset_settings
-
-    check_settings(detector, preset, chosen)
     region = cast("tuple[int, int, int, int]", read_numbers("--roi", roi, (4,))) if roi else None
     good = GoodImages(data, normal_dir, region, false_reject_rate, review_rate, skip_bad, folds, group)
     good = replace(good, tiles=tiles, ignore=tuple(ignore or ()), align=align, guarantee=guarantee)
     good = replace(good, input=cast("Colour", input.value), mm_per_count=mm_per_count)
     good = replace(good, mm_per_pixel=mm_per_pixel)
     good = replace(good, defects=find_images(defects or []))
+    found = good.find()
+    if detector == AUTO_DETECTOR:  # others say whether they make limits once they are loaded
+        good.check_count(len(found), leaves_out=True)
+    check_destination(output)
+
+    from edgead.cli.advice import advise, print_points, training_table
+
+    with stage_bars(["load the program"]):  # torch takes seconds
+        from edgead.adapt.training.from_folder import planned_stages, train_from_folder
+        from edgead.adapt.training.log import training_log
+        from edgead.adapt.training.preset import check_settings, preset_settings
+
+    check_settings(detector, preset, chosen)
     replaced = (output / MANIFEST).is_file()
     advice: list[str] = []
     planned = [*planned_stages(detector, precision), *[LOOK] * (not json)]
@@ -215,8 +216,7 @@ def train(
     if account and settings["image_size"] == of_preset["image_size"]:
         report["chosen"] = account
     single = [report.get("shrunk"), report["groups"].get("warning")]
-    for warning in [*report.get("odd_images", ()), *filter(None, single)]:
-        stderr.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    warn([*report.get("odd_images", ()), *filter(None, single)])
     print_report(report, json, lambda: training_table(report))
     if not json:
         print_points(artifact, good.defects)

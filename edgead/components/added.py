@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import TypeVar
 
-from edgead.errors import SettingsError
+from edgead.errors import SettingsError, suggestion
 from edgead.process.installation import comes_with
 
 C = TypeVar("C")
@@ -82,8 +82,9 @@ class Added(Mapping[str, C]):
     def check(self, name: str) -> None:
         """Refuse a name of which there is none, as `find` does, and import nothing."""
         if name not in tuple(self):
-            known = f"unknown {self.noun} {name!r}: choose one of {', '.join((*self._beside, *self))}"
-            raise SettingsError(comes_with(self.group, name) or self._gone.get(name, known))
+            known = (*self._beside, *self)
+            said = f"unknown {self.noun} {name!r}: choose one of {', '.join(known)}{suggestion(name, known)}"
+            raise SettingsError(comes_with(self.group, name) or self._gone.get(name, said))
 
     def _entries(self) -> dict[str, EntryPoint]:
         return {entry.name: entry for entry in entry_points(group=self.group) if entry.name not in self.own}

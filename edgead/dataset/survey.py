@@ -130,8 +130,7 @@ def _notes(found: DataSet, bare: int, empty: int) -> list[str]:
     notes += [f"not used: {count} of {kind} in the split {split}" for (split, kind), count in left.items()]
     if not found.has_splits and len({image.is_defective for image in found.images}) > 1:
         notes.append(
-            "no splits: train learns all good images, and eval refuses a model that has learnt them; test with a model "
-            "of other images"
+            "no splits: train learns all good images, and `eval --left-out` judges each as a stranger to the others"
         )
     if bare:
         notes.append(f"defective images without a mask, which pixel metrics leave out: {bare}")

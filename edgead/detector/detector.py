@@ -299,11 +299,9 @@ class Detector(Measurer, Predictor):
     def _detector(self) -> Detector:  # type: ignore[override]  # an attribute would keep it from being released
         return self
 
-    def predict_left_out(self, image: np.ndarray, fold: int) -> ImageVerdict:
-        """Judge an image, uint8 BGR (H, W, 3), that was learnt, as if it had not been; see `measure_left_out`."""
-        verdict = self._judge(
-            image, self._score_left_out(fold), partial(ImageVerdict, image=image, shape=image.shape[:2])
-        )
+    def predict_left_out(self, image: np.ndarray, fold: int | None) -> ImageVerdict:
+        """Judge an image, as `read_image` gives it, that was learnt, as if it had not been; see `measure_left_out`."""
+        verdict = self._judge(image, self._score_left_out(fold), self._making(image))
         assert verdict is not None
         return verdict
 

@@ -318,13 +318,13 @@ class Measurer:
         assert measured is not None  # score_still gives a score or raises
         return measured
 
-    def measure_left_out(self, image: np.ndarray, fold: int) -> Measurement:
+    def measure_left_out(self, image: np.ndarray, fold: int | None) -> Measurement:
         """Score one image as if the model had learnt nothing from a fold of its images: that which the image is of.
 
         Parameters
         ----------
         image : ndarray of shape (H, W, 3), uint8, BGR
-        fold : int
+        fold : int, or None of an image that was not learnt
 
         Raises
         ------
@@ -337,8 +337,10 @@ class Measurer:
         assert measured is not None  # score_still gives a score or raises
         return measured
 
-    def _score_left_out(self, fold: int) -> Score:
+    def _score_left_out(self, fold: int | None) -> Score:
         head = self.manifest.head
+        if fold is None:
+            return head.score_still
         if not isinstance(head, NearestHead) or not 0 <= fold < head.folds:
             raise SettingsError(f"{self.artifact.path} has learnt no fold {fold} that can be left out: retrain it")
 

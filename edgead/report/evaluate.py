@@ -12,7 +12,6 @@ import numpy as np
 
 from edgead import metrics
 from edgead.artifact.manifest import VolumeCalibration
-from edgead.artifact.training_hashes import find_learnt, learnt_warnings
 from edgead.calibration.rejects import cause_of
 from edgead.dataset.folders import GOOD, LabelledImage, Progress, common_folder, name_in, resize_map
 from edgead.dataset.groups import Groups
@@ -20,7 +19,7 @@ from edgead.dataset.volumes import VolumeVerdict, judge_volumes
 from edgead.detector import Detector
 from edgead.detector.golden_likeness import unlike_golden
 from edgead.images.likeness import Look, look_of
-from edgead.types import Decision, Verdict
+from edgead.types import Decision, StageTimes, Verdict
 
 # Pixel metrics are taken at the size of the image, but at most at this many pixels on its longer side:
 # the maps of all images are in memory together.
@@ -32,13 +31,18 @@ PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_F1Max_threshol
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the detector said of one test image; map and mask have the same shape, the mask may be None."""
+    """What the detector said of one test image; map and mask have the same shape, the mask may be None.
+
+    With a `fold`, the image was learnt in that, and judged as a stranger to it.
+    """
 
     image: LabelledImage
     image_score: float
     decision: Decision
     anomaly_map: np.ndarray
     mask: np.ndarray | None
+    fold: int | None = None
+    stage_times: StageTimes | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,9 +50,10 @@ class Evaluation:
     """All outcomes of a test set; with `groups`, intervals take images of one group as going together.
 
     `empty_masks` are defective images whose masks mark nothing: they count as defects all the same. `of_volumes` has
-    the thresholds of whole volumes. `learnt` are images that the detector has learnt from: figures with them flatter.
-    `looks` are of the images, by name; `unlike` says in what some differ from those that the detector knows. `advice`
-    is why more good parts are rejected than chance allows, and what helps; see `edgead.calibration.rejects`.
+    the thresholds of whole volumes. `learnt` are images of the set that the detector has learnt from: they are not
+    among the outcomes, as figures with them would flatter. `looks` are of the images, by name; `unlike` says in what
+    some differ from those that the detector knows. `advice` is why more good parts are rejected than chance allows, and
+    what helps; see `edgead.calibration.rejects`.
     """
 
     outcomes: Sequence[Outcome]
@@ -70,7 +75,7 @@ class Evaluation:
         labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
         scores = np.array([outcome.image_score for outcome in self.outcomes])
         f1, f1_threshold = metrics.f1_max(labels, scores)
-        good = self._of(GOOD)
+        good = self.of_kind(GOOD)
         defective = [outcome for outcome in self.outcomes if outcome.image.is_defective]
         pixel_metrics, of_types = self._pixel_metrics()
         return {
@@ -79,6 +84,8 @@ class Evaluation:
             "groups_account": "each image counts alone" if self.groups is None else self.groups.account,
             "empty_masks": [str(path) for path in self.empty_masks],
             "learnt_images": [str(path) for path in self.learnt],
+            "left_out_images": [str(path) for path in self.left_out()],
+            "learnt_account": self.learnt_account(),
             "warnings": self.warnings(),
             "advice": self.advice,
             "defects_with_masks": sum(one.image.is_defective for one in self.masked()),
@@ -96,18 +103,34 @@ class Evaluation:
         }
 
     def compared_with(self, detector: Detector) -> Evaluation:
-        """The same with those of its images that the model has learnt, that are unlike its own, and why it rejects."""
-        images = [outcome.image.path for outcome in self.outcomes]
-        learnt, unlike = find_learnt(detector.artifact, images), unlike_golden(detector, self.looks)
-        good, top, model = self._of(GOOD), common_folder(images), detector.artifact.path
+        """The same with those of its images that are unlike the model's own, and why it rejects."""
+        images, unlike = [outcome.image.path for outcome in self.outcomes], unlike_golden(detector, self.looks)
+        good, top, model = self.of_kind(GOOD), common_folder(images), detector.artifact.path
         names, scores = [name_in(top, one.image.path) for one in good], [one.image_score for one in good]
-        groups = self.groups.of(one.image.path for one in good) if self.groups else None
-        cause = cause_of(names, scores, detector.graph, model, groups=groups, unlike=bool(unlike))
-        return replace(self, learnt=learnt, unlike=unlike, advice="" if cause is None else cause.said)
+        groups, graph = self.groups_of(good), detector.graph
+        cause = cause_of(names, scores, graph, model, groups=groups, unlike=bool(unlike))
+        return replace(self, unlike=unlike, advice="" if cause is None else cause.said)
+
+    def left_out(self) -> list[Path]:
+        """Images that the detector has learnt, each judged by what the other folds have taught."""
+        return [outcome.image.path for outcome in self.outcomes if outcome.fold is not None]
+
+    def learnt_account(self) -> str:
+        """Say how many images of the set the detector has learnt, and what they count for; empty for none."""
+        said = []
+        if strangers := self.left_out():
+            said.append(
+                f"{len(strangers)} images were learnt by this model and are judged by left-out scores, as strangers: "
+                "where the limit was made from these scores, their false rejects say nothing of new parts"
+            )
+        if self.learnt:
+            first = self.learnt[0].name
+            said.append(f"{len(self.learnt)} images were learnt by this model and are not measured, {first} first")
+        return "; ".join(said)
 
     def warnings(self) -> list[str]:
         """What makes its figures say less than they seem to, sentence by sentence."""
-        found = [*self.unlike, *learnt_warnings(self.learnt, len(self.outcomes))]
+        found = list(self.unlike)
         if self.empty_masks:
             found.append(
                 f"the masks of {len(self.empty_masks)} defective images mark nothing, such as that of "
@@ -127,7 +150,8 @@ class Evaluation:
         defects = int(labels.sum())
         return (
             f"Evaluation({labels.size} images, image AUROC {auroc:.3f}, {len(self.false_rejects())} of "
-            f"{labels.size - defects} good parts rejected, {len(self.missed())} of {defects} defects passed as ok)"
+            f"{labels.size - defects} good parts rejected, {len(self.missed())} of {defects} defects passed as ok"
+            f"{'; ' * bool(said := self.learnt_account())}{said})"
         )
 
     def kinds(self) -> list[str]:
@@ -149,7 +173,7 @@ class Evaluation:
 
     def false_rejects(self) -> list[Outcome]:
         """Good parts that were rejected, the highest score first."""
-        found = [one for one in self._of(GOOD) if one.decision == "reject"]
+        found = [one for one in self.of_kind(GOOD) if one.decision == "reject"]
         return sorted(found, key=lambda one: -one.image_score)
 
     def nearest(self) -> list[Outcome]:
@@ -160,15 +184,11 @@ class Evaluation:
 
     def rate_of(self, outcomes: Sequence[Outcome], decision: Decision) -> metrics.Rate:
         """Share of the outcomes with that decision."""
-        return self._share(outcomes, [outcome.decision == decision for outcome in outcomes])
+        return metrics.Rate.of_groups([one.decision == decision for one in outcomes], self.groups_of(outcomes))
 
     def rate_above(self, outcomes: Sequence[Outcome], limit: float) -> metrics.Rate:
         """Share of the outcomes that a limit would reject."""
-        return self._share(outcomes, [outcome.image_score > limit for outcome in outcomes])
-
-    def _share(self, outcomes: Sequence[Outcome], events: Sequence[bool]) -> metrics.Rate:
-        groups = self.groups.of(outcome.image.path for outcome in outcomes) if self.groups else None
-        return metrics.Rate.of_groups(events, groups)
+        return metrics.Rate.of_groups([one.image_score > limit for one in outcomes], self.groups_of(outcomes))
 
     def _volumes(self) -> dict[str, Any]:
         """What is said of whole volumes; nothing where there are none."""
@@ -202,11 +222,15 @@ class Evaluation:
         rate = self.rate_of(outcomes, decision)
         return {**asdict(rate), "rate": rate.rate}
 
-    def _of(self, kind: str) -> list[Outcome]:
+    def of_kind(self, kind: str) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.image.defect == kind]
 
+    def groups_of(self, outcomes: Sequence[Outcome]) -> list[int] | None:
+        """The group of each; None where each image counts alone."""
+        return None if self.groups is None else self.groups.of(one.image.path for one in outcomes)
+
     def _of_type(self, kind: str, good: list[Outcome]) -> dict[str, Any]:
-        outcomes = self._of(kind)
+        outcomes = self.of_kind(kind)
         labels = np.array([False] * len(good) + [True] * len(outcomes))
         scores = np.array([outcome.image_score for outcome in [*good, *outcomes]])
         return {
@@ -235,7 +259,7 @@ class Evaluation:
         types = {}
         for kind in self.kinds():
             images = {index for index, outcome in enumerate(masked) if outcome.image.defect == kind}
-            complete = len(images) == len(self._of(kind))
+            complete = len(images) == len(self.of_kind(kind))
             types[kind] = _region_metrics(pixels, overlaps, images & overlaps.keys() if complete else set())
         return whole, types
 
@@ -247,13 +271,22 @@ def evaluate(
     groups: Groups | None = None,
     progress: Progress | None = None,
     judge: Callable[[Path, np.ndarray], Verdict | None] | None = None,
+    learnt: Sequence[Path] = (),
+    folds: Mapping[Path, int] | None = None,
 ) -> Evaluation:
-    """Judge every test image, by `judge` where it is given; what that gives no verdict of is left out."""
+    """Judge every test image, by `judge` where it is given; what that gives no verdict of is left out.
+
+    Images in `folds` were learnt, and are judged as strangers to their fold; `learnt` are others, for the record.
+    """
     outcomes, empty, looks = [], [], {}
     top = common_folder([test.path for test in images])
     for done, test in enumerate(images, 1):
         image = detector.read_image(test.path)
-        verdict = detector.predict(image) if judge is None else judge(test.path, image)
+        fold = (folds or {}).get(test.path)
+        if fold is not None:
+            verdict: Verdict | None = detector.predict_left_out(image, fold)
+        else:
+            verdict = detector.predict(image) if judge is None else judge(test.path, image)
         if verdict is None:
             continue
         looks[name_in(top, test.path)] = look_of(image)
@@ -265,12 +298,14 @@ def evaluate(
         anomaly_map = resize_map(verdict.anomaly_map, (height, width))
         mask = None if mask is None else mask[y : y + height, x : x + width]
         anomaly_map, mask = at_measured_size(anomaly_map, mask)
-        outcomes.append(Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask))
+        outcomes.append(
+            Outcome(test, verdict.image_score, verdict.decision, anomaly_map, mask, fold, verdict.stage_times)
+        )
         if progress:
             progress(done, len(images))
     calibration = detector.graph.calibration
     assert calibration is not None
-    return Evaluation(outcomes, calibration.reject, groups, empty, calibration.volumes, looks=looks)
+    return Evaluation(outcomes, calibration.reject, groups, empty, calibration.volumes, learnt, looks)
 
 
 def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,13 @@ from edgead.artifact.manifest import Calibration, Manifest
 from edgead.calibration.conformal import score_scale
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.two_sample import same_distribution_p_value
-from edgead.dataset.folders import GOOD, LabelledImage, Progress
-from edgead.dataset.groups import Groups
+from edgead.dataset.labelled import GOOD
 from edgead.detector import Detector
 from edgead.metrics import Rate
 from edgead.profiling.latency import Latency, LatencyRecorder, machine_facts
-from edgead.report.evaluate import Evaluation, Outcome, evaluate
+from edgead.report.evaluate import Evaluation, Outcome
 from edgead.report.guarantee import Guarantee, examine_guarantee
-from edgead.types import DECISIONS, Decision, Verdict
+from edgead.types import DECISIONS, Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,57 +76,22 @@ class Findings:
         return sorted((one for one in self.of(good=False) if one.decision != "reject"), key=lambda one: one.image_score)
 
 
-class _Timed:
-    """A detector that remembers how long each image took."""
-
-    def __init__(self, detector: Detector):
-        self.graph = detector.graph
-        self._detector = detector
-        self.recorder = LatencyRecorder(window=1_000_000)
-        self.totals_ms: list[float] = []
-
-    def read_image(self, path: Path) -> np.ndarray:
-        return self._detector.read_image(path)
-
-    def predict(self, image: np.ndarray) -> Verdict:
-        verdict = self._detector.predict(image)
-        times = verdict.stage_times
-        total_ms = times.preprocess_ms + times.infer_ms + times.score_ms + times.smooth_ms
-        self.recorder.add_frame(times, total_ms=total_ms, finished_ns=0)
-        self.totals_ms.append(total_ms)
-        return verdict
-
-
-def examine(
-    detector: Detector,
-    images: Sequence[LabelledImage],
-    *,
-    groups: Groups | None = None,
-    progress: Progress | None = None,
-) -> Findings:
-    """Judge a test set and work out the numbers of a report.
-
-    Parameters
-    ----------
-    detector : Detector
-    images : sequence of LabelledImage
-        Good and defective ones. The warnings of `metrics` name those that the detector has learnt from, and those
-        that are unlike its own.
-    groups : Groups, optional
-        Which of them belong together.
-    progress : callable, optional
-    """
-    timed = _Timed(detector)
-    evaluation = evaluate(timed, images, groups=groups, progress=progress)  # type: ignore[arg-type]  # predict and graph are all it takes
-    evaluation = evaluation.compared_with(detector)
+def examine(detector: Detector, evaluation: Evaluation) -> Findings:
+    """Work out the numbers of a report from a test set that a detector has judged."""
     calibration = detector.graph.calibration
     assert calibration is not None
-    good = [one for one in evaluation.outcomes if not one.image.is_defective]
-    good_scores = [one.image_score for one in good]
-    good_groups = groups.of(one.image.path for one in good) if groups else None
-    metrics = evaluation.to_dict()
-    calibrated, tested = one_of_each(calibration.scores, calibration.groups), one_of_each(good_scores, good_groups)
+    good = evaluation.of_kind(GOOD)
+    good_scores, metrics = [one.image_score for one in good], evaluation.to_dict()
+    calibrated = one_of_each(calibration.scores, calibration.groups)
+    tested = one_of_each(good_scores, evaluation.groups_of(good))
     scale = float(score_scale(0.0, calibration.scores))
+    recorder, totals_ms = LatencyRecorder(window=1_000_000), []
+    # The first stranger of a fold waits until that is left out.
+    for one in [one for one in evaluation.outcomes if one.fold is None] or evaluation.outcomes:
+        times = one.stage_times
+        assert times is not None
+        totals_ms.append(times.preprocess_ms + times.infer_ms + times.score_ms + times.smooth_ms)
+        recorder.add_frame(times, total_ms=totals_ms[-1], finished_ns=0)
     return Findings(
         manifest=detector.manifest,
         calibration=calibration,
@@ -141,14 +104,14 @@ def examine(
         same_scores_p_value=same_distribution_p_value(calibrated, tested),
         compared=(len(calibrated), len(tested)),
         moved=float(np.median(good_scores) - np.median(calibration.scores)) / scale,
-        latency=timed.recorder.summary(),
-        totals_ms=np.array(timed.totals_ms),
+        latency=recorder.summary(),
+        totals_ms=np.array(totals_ms),
         machine=machine_facts(),
     )
 
 
 def _count(evaluation: Evaluation, kind: str) -> TypeCount:
-    outcomes = [outcome for outcome in evaluation.outcomes if outcome.image.defect == kind]
+    outcomes = evaluation.of_kind(kind)
     decisions = [outcome.decision for outcome in outcomes]
     counts = {decision: decisions.count(decision) for decision in DECISIONS}
     return TypeCount(kind, counts, evaluation.rate_of(outcomes, "reject" if kind == GOOD else "ok"))
@@ -156,8 +119,8 @@ def _count(evaluation: Evaluation, kind: str) -> TypeCount:
 
 def examine_guarantees(calibration: Calibration, evaluation: Evaluation) -> list[Guarantee]:
     """Compare what was counted with what the limits are for: rejects first, then rejects and reviews together."""
-    good = [outcome for outcome in evaluation.outcomes if not outcome.image.is_defective]
-    groups = evaluation.groups.of(outcome.image.path for outcome in good) if evaluation.groups else None
+    good = evaluation.of_kind(GOOD)
+    groups = evaluation.groups_of(good)
     rejected = [outcome.decision == "reject" for outcome in good]
     found = [examine_guarantee(calibration, "rejected", calibration.false_reject_rate, rejected, groups)]
     if calibration.review < calibration.reject:

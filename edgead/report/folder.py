@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 
-from edgead.artifact.training_hashes import find_learnt
+from edgead.artifact.training_hashes import can_leave_out, folds_of_learnt
 from edgead.dataset.errors import DatasetError
-from edgead.dataset.folders import LabelledImage, StageProgress, find_test_images
-from edgead.dataset.groups import Groups, group_images
-from edgead.dataset.labelled import UNSPLIT
+from edgead.dataset.folders import StageProgress, find_test_images
+from edgead.dataset.groups import group_images
 from edgead.detector import Detector
 from edgead.detector.in_order import FileJudge
 from edgead.errors import SettingsError
@@ -19,25 +19,51 @@ from edgead.report.findings import Findings, examine
 from edgead.report.page import report_page
 
 
-def evaluate_folder(detector: Detector, data: Path, group: str, progress: StageProgress) -> Evaluation:
-    """Judge the test images of a data set in MVTec layout; see `edgead.report.evaluate.evaluate`."""
-    images, groups = _test_set(detector, data, group)
-    judge = FileJudge(detector).predict
-    evaluation = evaluate(detector, images, groups=groups, progress=partial(progress, "judge images"), judge=judge)
-    return evaluation.compared_with(detector)
+def evaluate_folder(
+    detector: Detector, data: Path, group: str, progress: StageProgress, *, left_out: bool = False
+) -> Evaluation:
+    """Judge the test images of a data set that the model has not learnt; see `edgead.report.evaluate.evaluate`.
+
+    With `left_out` those that it has learnt too, each as a stranger, by what the other folds have taught.
+
+    Raises
+    ------
+    DatasetError, SettingsError
+        No good or no defective image is left to measure; the model has no folds to leave out.
+    """
+    model, images = detector.artifact, find_test_images(data)
+    if left_out and not can_leave_out(model):
+        raise SettingsError(
+            f"{model.path} did not learn in folds, and cannot judge what it has learnt as a stranger: leave out "
+            "--left-out, and give images that it has not learnt"
+        )
+    learnt = folds_of_learnt(model, [image.path for image in images])
+    folds = {path: fold for path, fold in learnt.items() if left_out and fold is not None}
+    measured = [image for image in images if image.path not in learnt or image.path in folds]
+    for defective, kind in ((False, "good"), (True, "defective")):
+        if not any(image.is_defective == defective for image in measured):
+            total = sum(image.is_defective == defective for image in images)
+            command = shlex.join(["edgead", "eval", str(model.path), str(data), "--left-out"])
+            way = f", or run `{command}`, which judges each as a stranger" * (can_leave_out(model) and not left_out)
+            raise DatasetError(
+                f"{model.path} has learnt all {total} {kind} images of {data}, and none is left to measure: give "
+                f"images that it has not learnt{way}"
+            )
+    return evaluate(
+        detector,
+        measured,
+        groups=group_images([image.path for image in measured], group, data),
+        progress=partial(progress, "judge images"),
+        judge=FileJudge(detector).predict,
+        learnt=[path for path in learnt if path not in folds],
+        folds=folds,
+    ).compared_with(detector)
 
 
-def report_folder(detector: Detector, data: Path, page: Path, group: str, progress: StageProgress) -> Findings:
+def report_folder(
+    detector: Detector, data: Path, page: Path, group: str, progress: StageProgress, *, left_out: bool = False
+) -> Findings:
     """Judge them and write the page, and the folders that it needs; see `edgead.report.findings.examine`."""
-    _check_thresholds(detector)
-    images, groups = _test_set(detector, data, group)
-    found = examine(detector, images, groups=groups, progress=partial(progress, "judge images"))
-    names = {"model": detector.artifact.path.resolve().name, "data": data.resolve().name}
-    write_whole(page, report_page(detector, found, **names).encode())
-    return found
-
-
-def _check_thresholds(detector: Detector) -> None:
     if detector.manifest.head.in_order:
         raise SettingsError(
             f"{detector.artifact.path} has its limit for cycles, and a report counts images: `edgead eval` measures "
@@ -48,16 +74,7 @@ def _check_thresholds(detector: Detector) -> None:
             f"{detector.artifact.path} has no thresholds yet, and nothing to report of them: run `edgead calibrate` "
             "with good images first; `edgead eval` measures how well its scores tell defects"
         )
-
-
-def _test_set(detector: Detector, data: Path, group: str) -> tuple[list[LabelledImage], Groups]:
-    images = find_test_images(data)
-    good = [image.path for image in images if image.split == UNSPLIT and not image.is_defective]
-    learnt = find_learnt(detector.artifact, good)
-    if learnt:
-        raise DatasetError(
-            f"{detector.artifact.path} has learnt {len(learnt)} of the {len(good)} good images of {data}, "
-            f"{learnt[0].name} first, and {data} names no splits: say which images are train and which are test, or "
-            "test with others"
-        )
-    return images, group_images([image.path for image in images], group, data)
+    found = examine(detector, evaluate_folder(detector, data, group, progress, left_out=left_out))
+    names = {"model": detector.artifact.path.resolve().name, "data": data.resolve().name}
+    write_whole(page, report_page(detector, found, **names).encode())
+    return found

@@ -195,7 +195,8 @@ def _in_force(found: Findings) -> str:
     limit = score_text(limits.reject, limits.typical, limits.reject)
     rejects = found.guarantees[0]
     said = f"Counted at the limit in force: score {limit}, raw {limits.reject:.6g}. It is {rejects.comparison}."
-    return " ".join([said, found.evaluation.advice]).rstrip()
+    learnt = found.metrics["learnt_account"]
+    return " ".join([said, f"{learnt}." * bool(learnt), found.evaluation.advice]).rstrip()
 
 
 def _scores(found: Findings) -> dict[str, Any]:
@@ -283,7 +284,7 @@ def _guarantees(found: Findings) -> dict[str, Any]:
         "none": "There are no thresholds yet.",
     }[limits.method]
     head = ("", "asked", "counted", "95 % interval (Clopper-Pearson)", "chance", "what that says")
-    return {"head": head, "rows": rows, "method": method}
+    return {"head": head, "rows": rows, "method": f"{method} {found.metrics['learnt_account']}"}
 
 
 def _cases(detector: Detector, mistakes: list[Outcome], nearest: list[Outcome]) -> dict[str, Any]:

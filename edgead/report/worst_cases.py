@@ -39,12 +39,12 @@ def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *,
     shown = missed[:half]
     bands = [
         (
-            f"MISSED: {_of(len(missed), defects, 'defects')} judged ok, the lowest score first; colours on a scale of "
+            f"MISSED: {len(missed)} of {defects} defects judged ok, the lowest score first; colours on a scale of "
             "each image's own",
             shown,
         ),
         (
-            f"FALSE REJECTS: {_of(len(rejects), good, 'good parts')} rejected, the highest score first",
+            f"FALSE REJECTS: {len(rejects)} of {good} good parts rejected, the highest score first",
             rejects[: count - len(shown)],
         ),
         ("Judged right, the nearest to the threshold first", right[: _BESIDE if missed or rejects else 2 * _BESIDE]),
@@ -57,17 +57,13 @@ def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *,
     write_image(path, pair_sheet(title, tiles))
 
 
-def _of(count: int, total: int, what: str) -> str:
-    return f"{count} of {total} {what}"
-
-
 def _pair(detector: Detector, outcome: Outcome) -> Tile:
     values = detector.read_image(outcome.image.path)
     image = detector.visible(values)
     mask = outcome.image.load_mask(image.shape[:2])
     unknown = ", no mask" if mask is None else ""
     truth = draw_truth(image, mask, f"truth: {outcome.image.defect}{unknown}")
-    verdict = draw_overlay(image, _coloured(detector.predict(values), outcome))
+    verdict = draw_overlay(image, _coloured(detector.predict_left_out(values, outcome.fold), outcome))
     return pair(truth, verdict), f"{outcome.image.defect}/{outcome.image.path.name}"
 
 
@@ -110,7 +106,7 @@ def show_case(detector: Detector, outcome: Outcome) -> Case:
     is said.
     """
     values = detector.read_image(outcome.image.path)
-    image, verdict = detector.visible(values), detector.predict(values)
+    image, verdict = detector.visible(values), detector.predict_left_out(values, outcome.fold)
     coloured = _coloured(verdict, outcome)
     heat = draw_heat(image, coloured)
     mask = outcome.image.load_mask(image.shape[:2])

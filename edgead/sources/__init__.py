@@ -216,4 +216,6 @@ def _unknown(text: str) -> SourceError:
         return SourceError(missing)
     # Of admin:secret@camera/1, what looks like the scheme is the user's name.
     problem = f"unknown scheme {scheme!r}" if shown.lower().startswith(f"{scheme}:") else "no scheme"
-    return SourceError(f"{shown}: {problem}; known are {SOURCES.examples()}, and paths of videos, images and folders")
+    meant = f"; did you mean {rest}?" if (rest := text.partition(":")[2]) and Path(rest).exists() else ""
+    known = f"known are {SOURCES.examples()}, and paths of videos, images and folders"
+    return SourceError(f"{shown}: {problem}; {known}{meant}")

@@ -26,6 +26,7 @@ from edgead.detector import Detector
 from edgead.errors import SettingsError
 from edgead.images.boxes import find_boxes, place_in
 from edgead.report import examine, report_page
+from edgead.report.evaluate import evaluate
 from edgead.serialization import Counts, checked_language, language_names, preferred_language, sentence
 from edgead.types import scaled_score, score_text, score_texts
 
@@ -275,7 +276,7 @@ def test_a_report_says_each_reject_in_words(trained_model, line_data):
     images = find_test_images(line_data)
     with Detector.load(trained_model) as detector:
         detector.set_thresholds(review=0, reject=0)  # so that good parts are shown as false rejects
-        page = report_page(detector, examine(detector, images), model="m", data="d")
+        page = report_page(detector, examine(detector, evaluate(detector, images)), model="m", data="d")
         for image in images:
             words = sentence(detector.predict(image.path).to_dict())
             caption = re.search(rf"<b>{image.defect}/{image.path.name}</b>(.*?)</figcaption>", page)

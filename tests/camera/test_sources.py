@@ -191,6 +191,7 @@ def test_a_truncated_image_in_a_folder_is_named_counted_and_passed(tmp_path, cap
         ("999", "no camera at /dev/video999"),
         ("camera:front", "give an index or a device"),
         ("gopher://user:hunter2@host/x", "unknown scheme 'gopher'"),
+        ("folder:.", "unknown scheme 'folder'; .* did you mean [.][?]"),
         ("synthetic:?sed=1", "unknown option 'sed'; known are batch, count, cycle, defect_rate, fault, "),
         ("rtsp:/admin:hunter2@cam/1", "rtsp:/cam/1: the URL names no host"),
         ("rtsp//admin:hunter2@cam/1", "rtsp//cam/1: no such file"),

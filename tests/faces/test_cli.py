@@ -26,8 +26,11 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.cli import app
 from edgead.cli.console import stdout
 from edgead.cli.predict_files import without_heat_maps
-from edgead.dataset.folders import find_test_images
+from edgead.dataset.folders import find_test_images, no_progress
+from edgead.detector import Detector
 from edgead.images.files import load_image, write_image
+from edgead.report.folder import evaluate_folder
+from edgead.report.worst_cases import show_case
 
 pytest.importorskip("torch", reason="training needs the workstation's packages")
 
@@ -514,25 +517,83 @@ def test_an_empty_mask_of_a_defect_is_reported(model, line_data, tmp_path):
         assert f"masks of 1 defective images mark nothing, such as that of {data}/test/dent/000" in result.stderr
 
 
-def test_images_that_the_model_has_learnt_are_counted(model, line_data, tmp_path):
-    """In a test set that is made of the folder of the training."""
+def test_predict_counts_images_that_the_model_has_learnt(model, line_data):
     learnt, new = (sorted((line_data / place / "good").iterdir())[:3] for place in ("train", "test"))
     result = edgead("predict", model, *learnt, new[0])
     said = f"3 of 4 images were learnt by this model, {learnt[0].name} first: their scores are too low"
     assert said in result.stderr
     assert "were learnt" not in edgead("predict", model, *new).stderr
-    shutil.copytree(line_data / "test" / "dent", tmp_path / "parts" / "dent")
-    (tmp_path / "parts" / "good").mkdir()
-    for path in learnt:
-        shutil.copy(path, tmp_path / "parts" / "good")
-    found = report("eval", model, tmp_path / "parts")
-    (warning,) = found["warnings"]
-    assert warning.startswith("3 of 5 images were learnt by this model")
-    assert found["learnt_images"] == [str(tmp_path / "parts" / "good" / path.name) for path in learnt]
+
+
+@pytest.fixture
+def partly_learnt(line_data, tmp_path) -> Path:
+    """A test set of three good images that the model has learnt, two that it has not, and two defects."""
+    parts = tmp_path / "parts"
+    shutil.copytree(line_data / "test" / "dent", parts / "dent")
+    for place, count in (("train", 3), ("test", 2)):
+        for path in sorted((line_data / place / "good").iterdir())[:count]:
+            (parts / "good").mkdir(exist_ok=True)
+            shutil.copy(path, parts / "good" / f"{place}-{path.name}")
+    return parts
+
+
+def test_images_that_the_model_has_learnt_are_not_measured(model, partly_learnt, tmp_path):
+    """The figures are those of the set without them, and one sentence among the figures counts them."""
+    names = sorted(path.name for path in (partly_learnt / "good").glob("train-*"))
+    said = f"3 images were learnt by this model and are not measured, {names[0]} first"
+    result = edgead("eval", model, partly_learnt)
+    assert said in result.stdout and result.stdout.index(said) < result.stdout.index("AUROC")
+    assert "learnt" not in result.stderr
     page = tmp_path / "page.html"
-    result = edgead("report", model, tmp_path / "parts", "-o", page)
-    assert warning in result.stderr and f"The page is {page}." in result.stdout
-    assert f"<b>Warning:</b> {warning}." in page.read_text(encoding="utf-8")
+    edgead("report", model, partly_learnt, "-o", page)
+    written = page.read_text(encoding="utf-8")
+    assert written.index(f"{said}.") < written.index("Defects by type")
+    found = report("eval", model, partly_learnt)
+    assert found.pop("learnt_images") == [str(partly_learnt / "good" / name) for name in names]
+    assert found.pop("learnt_account") == said
+    for name in names:
+        (partly_learnt / "good" / name).unlink()
+    without = report("eval", model, partly_learnt)
+    assert (without.pop("learnt_images"), without.pop("learnt_account")) == ([], "")
+    assert found == without and found["false_reject_rate"]["total"] == 2
+
+
+def test_learnt_images_are_measured_as_strangers_where_that_is_asked(model, partly_learnt, tmp_path, monkeypatch):
+    """Each has the score that made the limit, in the figures, on the sheet and on the page."""
+    with Detector.load(model) as opened:
+        evaluation = evaluate_folder(opened, partly_learnt, "none", no_progress, left_out=True)
+        made_from = opened.graph.calibration.scores
+        judge, asked = opened.predict_left_out, []
+        monkeypatch.setattr(opened, "predict_left_out", lambda image, fold: asked.append(fold) or judge(image, fold))
+        for outcome in evaluation.outcomes:
+            is_learnt = outcome.image.path.name.startswith("train")
+            assert (outcome.fold is not None) == is_learnt
+            if is_learnt:
+                assert min(abs(score - outcome.image_score) for score in made_from) < 1e-5
+                assert outcome.image_score > opened.predict(outcome.image.path).image_score + 0.01
+            assert show_case(opened, outcome).name.endswith(outcome.image.path.name) and asked.pop() == outcome.fold
+        assert "3 images were learnt by this model and are judged by left-out scores" in repr(evaluation)
+    found = report("eval", model, partly_learnt, "--left-out")
+    assert (found["images"], found["false_reject_rate"]["total"]) == (7, 5)
+    assert (len(found["left_out_images"]), found["learnt_images"]) == (3, [])
+    result = edgead("eval", model, partly_learnt, "--left-out", "--sheet", tmp_path / "sheet.png")
+    assert "judged by left-out scores, as strangers" in result.stdout and "--left-out -o report.html" in result.stdout
+    edgead("report", model, partly_learnt, "--left-out", "-o", tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").count("judged by left-out scores") == 2
+
+
+def test_where_all_good_images_were_learnt_the_way_to_measure_is_named(model, partly_learnt, tmp_path):
+    for path in (partly_learnt / "good").glob("test-*"):
+        path.unlink()
+    command = f"edgead eval {model} {partly_learnt} --left-out"
+    for verb in (["eval"], ["report"]):
+        result = edgead(verb[0], model, partly_learnt, code=2)
+        assert f"has learnt all 3 good images of {partly_learnt}" in result.stderr and f"`{command}`" in result.stderr
+    assert edgead(*shlex.split(command)[1:]).stdout.startswith("5 test images")
+    with Detector.load(model) as opened, pytest.raises(package.EdgeadError, match="did not learn in folds"):
+        head = opened.manifest.head.model_copy(update={"folds": 0})
+        opened.artifact.manifest = opened.manifest.model_copy(update={"head": head})
+        evaluate_folder(opened, partly_learnt, "none", no_progress, left_out=True)
 
 
 @pytest.mark.slow

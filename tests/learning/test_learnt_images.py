@@ -71,10 +71,11 @@ def test_predict_warns_of_them(model, files):
     assert "were learnt" not in edgead("predict", model, files / "new", files / "hole").stderr
 
 
-def test_eval_warns_of_them(page_model, files):
-    found = report("eval", page_model, files)
-    assert len(found["learnt_images"]) == learnt_count(page_model)
-    assert any("were learnt by this model" in warning for warning in found["warnings"])
+def test_eval_measures_them_as_strangers_alone(page_model, files):
+    """What is known by its pixels has its fold too."""
+    assert learnt_count(page_model) == COUNT and "--left-out" in edgead("eval", page_model, files, code=2).stderr
+    found = report("eval", page_model, files, "--left-out")
+    assert (len(found["left_out_images"]), found["learnt_images"]) == (COUNT, [])
 
 
 def test_calibrate_refuses_them(model, files):

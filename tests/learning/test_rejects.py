@@ -20,6 +20,7 @@ from edgead.cli.predict_files import predict_images
 from edgead.dataset.folders import find_test_images
 from edgead.detector import Detector
 from edgead.images.files import write_image
+from edgead.report.evaluate import evaluate
 from edgead.report.findings import examine
 from edgead.report.folder import evaluate_folder
 from edgead.report.page import _DIFFERS, _VISIBLE, _drift
@@ -188,7 +189,7 @@ def test_a_folder_of_another_product_is_one_warning_with_a_golden_image(trained_
 def test_the_report_never_says_that_there_is_no_difference(trained_model, line_data):
     """It says "differ", "may differ", or what so few parts can tell."""
     with Detector.load(trained_model) as detector:
-        examined = examine(detector, find_test_images(line_data))
+        examined = examine(detector, evaluate(detector, find_test_images(line_data)))
     few = replace(examined, same_scores_p_value=0.34, compared=(60, 48))
     assert _drift(few)["said"] == (
         "Too few to tell (p = 0.34): 48 parts beside 60 of the calibration show a shift of 0.58 interquartile ranges, "

@@ -26,6 +26,7 @@ from edgead.html.charts import Axis, Chart
 from edgead.metrics import Pixels, aupro
 from edgead.metrics.rates import clopper_pearson
 from edgead.report import examine, report_page
+from edgead.report.evaluate import evaluate
 from edgead.report.guarantee import examine_guarantee
 from edgead.report.limit_choice import between, examine_limits
 
@@ -52,7 +53,7 @@ def page(trained_model, data):
 def examined(trained_model, data):
     """The findings, and the page of them."""
     with Detector.load(trained_model) as detector:
-        found = examine(detector, find_test_images(data))
+        found = examine(detector, evaluate(detector, find_test_images(data)))
         return found, report_page(detector, found, model="m", data="d")
 
 
@@ -111,7 +112,7 @@ def test_without_masks_the_page_says_so(trained_model, data, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(data / "test", bare / "test")
     with Detector.load(trained_model) as detector:
-        page = report_page(detector, examine(detector, find_test_images(bare)), model="m", data="d")
+        page = report_page(detector, examine(detector, evaluate(detector, find_test_images(bare))), model="m", data="d")
     assert "The test set has no masks" in page
     assert "AUPRO" not in page and "pixel AUROC" not in page
 
@@ -121,7 +122,7 @@ def test_what_has_masks_is_measured_by_pixel(trained_model, data, tmp_path):
     masks = sorted((tmp_path / "data" / "ground_truth").rglob("*_mask.png"))
     masks[0].unlink()
     with Detector.load(trained_model) as detector:
-        found = examine(detector, find_test_images(tmp_path / "data"))
+        found = examine(detector, evaluate(detector, find_test_images(tmp_path / "data")))
         page = report_page(detector, found, model="m", data="d")
     assert f"{len(masks) - 1} of {len(masks)} defects have masks" in page
     types = found.metrics["defect_types"]

@@ -202,7 +202,7 @@ def test_an_image_that_is_sent_goes_the_way_of_every_frame(trained_model, line_d
         sent |= {"params": {"serial": "A5"}, "content": image[:-20]}
         refused = daemon.api.post("/api/pipelines/a/judge", **sent)
         assert refused.status_code == 422
-        words = "the file of part A5 cannot be read as an image, PNG and JPEG files are taken: "
+        words = "the file of part A5 cannot be read as an image: truncated PNG"
         assert refused.json()["detail"].startswith(words)
         found = daemon.pipeline()
         assert (found["state"], found["judged"], found["parts_missed"]) == ("running", 4, 1)

@@ -192,7 +192,7 @@ def test_a_folder_is_sent_and_gone_on_with(daemon):
         (b"no image at all", "image/png", 422, "not an image"),
         (b"", "image/png", 422, "the file is empty"),
         (png(7)[:-9], "image/png", 422, "truncated PNG"),
-        (png(7), "text/plain", 415, "neither image/... nor application/octet-stream"),
+        (png(7), "text/plain", 415, "set Content-Type to image/... or application/octet-stream"),
         (png(7), "", 415, "set Content-Type"),
         (bytes((32 << 20) + 1), "image/png", 413, "more than 33554432 bytes"),
     ],

@@ -146,7 +146,7 @@ def test_files_that_are_no_image_are_named_with_what_is_taken(browser, daemon, f
         refused = ("422",)
         with opened_page(browser, url, expected=refused) as page:
             judge(page, files, "notes", "a", "cut")
-            reason = "it cannot be read as an image; PNG and JPEG files are taken"
+            reason = "it cannot be read as an image; JPEG, PNG, BMP, TIFF, PNM and WebP files are taken"
             expect(page.locator("#toast")).to_have_text(f"notes.png: {reason}\ncut.png: {reason}")
             expect(page.locator("#verdict-note")).to_contain_text("a.png")
         with opened_page(browser, url, expected=refused, **GERMAN) as page:

@@ -259,6 +259,8 @@ def test_not_an_artifact(tmp_path):
     (tmp_path / MANIFEST).write_text("{")
     with pytest.raises(ArtifactError, match="damaged"):
         Artifact.load(tmp_path)
+    with pytest.raises(ArtifactError, match=f"{MANIFEST} is a file, and a model a folder: load {tmp_path}$"):
+        Artifact.load(tmp_path / MANIFEST)
 
 
 def test_a_pickled_memory_bank_is_refused(tmp_path):

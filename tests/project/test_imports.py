@@ -77,6 +77,30 @@ def test_the_command_learns_and_judges_without_the_line(tmp_path):
     assert len(judged["images"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("train {two} -o {model}", "found 2 good images, but at least 4 are needed"),
+        ("train {two} -o {model} --false-reject-rate 5", "a false-reject rate lies between 0 and 1"),
+        ("train {two} -o {model} --preset defaul", "has no preset 'defaul'"),
+        ("train {two} -o {model} --detector golden-part", "did you mean golden?"),
+        ("train {two} -o {model} --detector mvg --set varianc=1", "did you mean variance?"),
+        ("import {two}/0.png -o {model} --good {two}", "not .png: export the model as one of them"),
+        ("import {two}/0.onnx -o {model} --good {two} --review-rate 2", "a review rate lies between 0 and 1"),
+    ],
+)
+def test_a_refusal_that_needs_no_image_loads_no_engine_and_reads_none(tmp_path, arguments, said):
+    two = tmp_path / "two"
+    two.mkdir()
+    for number in range(2):
+        (two / f"{number}.png").write_text("no image: who reads it says that")
+    given = arguments.format(two=two, model=tmp_path / "model").split()
+    code = REFUSE.replace('"torch",', '"torch", "onnxruntime",') + "from edgead.cli import main\nmain()"
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code, *given], capture_output=True, text=True)
+    assert result.returncode == 2 and said in " ".join(result.stderr.split()), result.stderr
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_verbs_of_the_workstation_say_what_to_install(trained_model):
     code = REFUSE + "from edgead.cli import main\nmain()"
     result = subprocess.run([sys.executable, "-c", code, "verify", trained_model], capture_output=True, text=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgead.adapt.methods.outline import check_known, read_outline
 from edgead.components.added import Added
-from edgead.errors import SettingsError
+from edgead.errors import SettingsError, suggestion
 
 if TYPE_CHECKING:
     from edgead.adapt.methods.method import Method
@@ -71,4 +71,5 @@ def check_names(detector: str, preset: str | None, settings: Iterable[str]) -> N
 
 def _check_preset(detector: str, preset: str, presets: Iterable[str]) -> None:
     if preset not in presets:
-        raise SettingsError(f"{detector} has no preset {preset!r}: choose one of {', '.join(presets)}")
+        known = f"choose one of {', '.join(presets)}{suggestion(preset, presets)}"
+        raise SettingsError(f"{detector} has no preset {preset!r}: {known}")

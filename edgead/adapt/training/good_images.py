@@ -285,9 +285,8 @@ class GoodImages:
 
     def __post_init__(self) -> None:
         self._check_input()
-        for rate, what in ((self.false_reject_rate, "false-reject rate"), (self.review_rate, "review rate")):
-            if rate is not None:
-                check_rate(rate, what)
+        check_rate(self.false_reject_rate, "false-reject rate")
+        check_rate(self.review_rate, "review rate")
         if self.guarantee not in (None, "cross", "split"):
             raise SettingsError(f"guarantee {self.guarantee!r}: choose cross or split")
         if self.guarantee == "split" and self.folds:

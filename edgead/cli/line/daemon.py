@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 import typer
 
 from edgead.cli.app import app
-from edgead.cli.console import stderr
+from edgead.cli.console import stderr, warn
 from edgead.errors import EdgeadError, SettingsError
 from edgead.process.installation import install_command
 
@@ -99,8 +99,7 @@ def _check(config: Path) -> None:
     site, file = read_site(config)
     print(resolved(site), end="")
     problems = [*find_missing(site, file), *find_taken(site, file), *find_late(site, file)]
-    for problem in problems:
-        stderr.print(f"warning: {problem}", style="yellow", soft_wrap=True)
+    warn(problems)
     if problems:
         raise typer.Exit(1)
 

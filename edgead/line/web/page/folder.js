@@ -6,7 +6,6 @@ import { by, count, el, say, toast } from "./dom.js";
 import { partName } from "./wall.js";
 import { t } from "./words.js";
 
-const IMAGE = /^[^.].*\.(bmp|jpe?g|pgm|png|pnm|ppm|tiff?|webp)$/i;
 const MAX_IMAGES = 600; // in a draft
 const AGAIN_MS = 1000;
 const BUSY = [429, 503];
@@ -46,9 +45,12 @@ async function below(entry, above) {
   return (await Promise.all((await inside(entry)).map((one) => below(one, path)))).flat();
 }
 
+// What can be learnt is what can be judged: the files that may be chosen there.
+const isImage = (name) => !name.startsWith(".") && by("judged-files").accept.split(",").some((suffix) => name.toLowerCase().endsWith(suffix));
+
 // As `edgead train` reads a folder: train/good where there is one, else the images that lie in it and not below it.
 export function goodImages({ files }) {
-  const images = files.filter(({ path }) => IMAGE.test(path.at(-1)));
+  const images = files.filter(({ path }) => isImage(path.at(-1)));
   const good = images.filter(({ path }) => path.length === 3 && path[0] === "train" && path[1] === "good");
   const own = good.length ? good : images.filter(({ path }) => path.length === 1);
   if (!own.length && images.length) throw new Error(t("No image lies in this folder, {number} lie in folders below it: choose one of those", { number: images.length }));

@@ -124,7 +124,7 @@ export function unaskedBy({ unasked, taken, trigger }) {
 // Why an image that was sent was not judged.
 export function judgeReason({ status, message }) {
   const unreadable = status === 415 || message.includes("cannot be read as an image");
-  return unreadable ? t("it cannot be read as an image; PNG and JPEG files are taken") : message;
+  return unreadable ? t("it cannot be read as an image; JPEG, PNG, BMP, TIFF, PNM and WebP files are taken") : message;
 }
 
 // Why a pipeline does not judge.

@@ -17,12 +17,11 @@ from edgead.line.web.dependencies import NAME, Camera, ClientAddress, Daemon, Im
 from edgead.line.web.middleware import MAX_IMAGE_BYTES
 from edgead.line.web.problems import problems
 from edgead.line.web.routes.control import Person
+from edgead.line.web.routes.judge import IMAGE_BODY, check_image_type
 
 routes = APIRouter(prefix="/api/commission", tags=["commission"], responses=problems(404, 409))
 _JPEG = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 _QUALITY = 85
-_ANY_BYTES = "application/octet-stream"
-_BODY = {"requestBody": {"required": True, "content": {_ANY_BYTES: {"schema": {"type": "string", "format": "binary"}}}}}
 
 Numbers = Annotated[
     list[Annotated[int, Field(ge=0, le=65_535)]],
@@ -196,7 +195,7 @@ def begin_folder(name: str, camera: Camera, given: Folder, daemon: Daemon, addre
     return FolderAnswer(sent=sent, max_bytes=MAX_IMAGE_BYTES)
 
 
-@routes.post("/{name}/images", openapi_extra=_BODY, responses=problems(413, 415, 422, 503))
+@routes.post("/{name}/images", openapi_extra=IMAGE_BODY, responses=problems(413, 415, 422, 503))
 async def send(
     name: str,
     camera: Camera,
@@ -210,9 +209,7 @@ async def send(
 
     422: this file cannot be taken; 409: no other one could be either; 503: send it again.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not kind.startswith("image/") and kind != _ANY_BYTES:  # what no form of another page can send unasked
-        raise HTTPException(415, f"the body is neither image/... nor {_ANY_BYTES}: set Content-Type")
+    check_image_type(request)
     with request.app.state.desk.place(f"camera {name}"):
         data = await request.body()
         try:

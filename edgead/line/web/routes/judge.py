@@ -25,9 +25,8 @@ routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"])
 WITHIN_S = 10.0
 # Each takes memory before anything is known of it.
 _MAX_AT_ONCE = 2
-_STARTS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8"}
-_IMAGE = {"schema": {"type": "string", "format": "binary"}}
-_BODY = {"requestBody": {"required": True, "content": {kind: _IMAGE for kind in _STARTS}}}
+_ANY_BYTES, _BINARY = "application/octet-stream", {"schema": {"type": "string", "format": "binary"}}
+IMAGE_BODY = {"requestBody": {"required": True, "content": {kind: _BINARY for kind in ("image/*", _ANY_BYTES)}}}
 
 
 class OtherShape(Answer):
@@ -65,27 +64,26 @@ class Desk:
             self._here[pipeline] -= 1
 
 
-def _wrong_type(kind: str) -> str:
-    known = " or ".join(_STARTS)
+def check_image_type(request: Request) -> None:
+    """Raise HTTPException where a body is no file of an image by its type: a form of another page could send it."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return "the body is a form: send the file itself, `curl --data-binary @part.png -H 'Content-Type: image/png'`"
-    return f"the body is {kind or 'of no type'}: set Content-Type to {known}"
+        example = "`curl --data-binary @part.png -H 'Content-Type: image/png'`"
+        raise HTTPException(415, f"the body is a form: send the file itself, {example}")
+    if not kind.startswith("image/") and kind != _ANY_BYTES:
+        raise HTTPException(415, f"the body is {kind or 'of no type'}: set Content-Type to image/... or {_ANY_BYTES}")
 
 
-@routes.post("/judge", openapi_extra=_BODY, responses=problems(404, 409, 413, 415, 503, 504))
+@routes.post("/judge", openapi_extra=IMAGE_BODY, responses=problems(404, 409, 413, 415, 503, 504))
 async def judge(name: str, pipeline: Pipeline, part: AskedPart, request: Request) -> JudgedAnswer:
-    """Judge the image of the body, a PNG or JPEG file, as that of a part; for pipelines whose camera is `request:`.
+    """Judge the image file of the body as that of a part; for pipelines whose camera is `request:`.
 
     It goes the way of every frame: into the record, the evidence and the sinks. 503: it was not taken, send it again;
     504: it was taken, and its verdict is not there yet.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in _STARTS:
-        raise HTTPException(415, _wrong_type(kind))
+    check_image_type(request)
     with request.app.state.desk.place(name):
         data = await request.body()
-        if not data.startswith(_STARTS[kind]):
-            raise _unreadable(part, f"it does not begin as {kind} does, which its Content-Type says")
         try:
             return JudgedAnswer.model_validate(await run_in_threadpool(_judged, pipeline, data, part))
         except NotNowError as error:
@@ -111,7 +109,7 @@ def _judged(pipeline: ServedPipeline, data: bytes, part: Part) -> dict[str, Any]
 
 def _unreadable(part: Part, reason: str) -> HTTPException:
     file = f"the file of part {part.serial}" if part.serial else "the body"
-    return HTTPException(422, f"{file} cannot be read as an image, PNG and JPEG files are taken: {reason}")
+    return HTTPException(422, f"{file} cannot be read as an image: {reason}")
 
 
 def _not_now(detail: str) -> HTTPException:
