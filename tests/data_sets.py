@@ -155,18 +155,6 @@ def table(folder: Path, made: Sequence[Part]) -> Path:
     return write_csv(folder / "parts.csv", [COLUMNS, *table_rows(folder, made)])
 
 
-def parquet_table(folder: Path, made: Sequence[Part]) -> Path:
-    import pyarrow
-    import pyarrow.parquet
-
-    rows = [[cell or None for cell in row] for row in table_rows(folder, made)]
-    columns = dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
-    pyarrow.parquet.write_table(
-        pyarrow.table({name: list(cells) for name, cells in columns.items()}), folder / "p.parquet"
-    )
-    return folder / "p.parquet"
-
-
 def real_iad(folder: Path, made: Sequence[Part]) -> Path:
     """Two views of a part; the image lists of the authors have a prefix, and null for no mask."""
     lists: dict[str, list[dict[str, str | None]]] = {"train": [], "test": []}

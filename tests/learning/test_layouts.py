@@ -60,7 +60,6 @@ LAID_OUT = {
     "Label Studio": data_sets.label_studio,
     "a manifest of Lookout for Vision": data_sets.lookout,
     "a table": data_sets.table,
-    "a table of Parquet": data_sets.parquet_table,
 }
 UNSPLIT = ("Label Studio", "a manifest of Lookout for Vision")
 """Of these, what is named is a test set: its good images would be learnt, too."""
@@ -69,8 +68,6 @@ UNSPLIT = ("Label Studio", "a manifest of Lookout for Vision")
 @pytest.mark.parametrize("layout", LAID_OUT)
 def test_a_layout_is_read_as_it_is_published(tmp_path, made, layout):
     """Good images to learn, all that is to be tested with its masks, and what `data show` says of it."""
-    if layout == "a table of Parquet":
-        pytest.importorskip("pyarrow", reason="PARQUET NOT TESTED: pip install pyarrow")
     data = LAID_OUT[layout](tmp_path, made)
     split = "test" if layout in UNSPLIT else "train"
     numbers = [part.number for part in made if part.split == split and part.kind == "good"]
@@ -85,7 +82,7 @@ def test_a_layout_is_read_as_it_is_published(tmp_path, made, layout):
     report = evaluate(Brightness(), tests).to_dict()
     assert report["defects_with_masks"] == 3 and report["pixel_AUROC"] is not None
     found = survey(data).to_dict()
-    assert found["layout"] == layout.split(",")[0].removesuffix(" of Parquet")
+    assert found["layout"] == layout.split(",")[0]
     assert (found["learnt"], found["tested"], found["problems"]) == (len(numbers), 5, [])
     assert sum(row["masks"] for row in found["splits"]) == 3
     assert found["sizes"] == {"64x64": found["images"]}
@@ -552,20 +549,15 @@ def test_a_file_that_lists_nothing_is_refused(tmp_path):
     (tmp_path / "bad.csv").write_bytes(b"path,label\n\xff\xfe")
     with pytest.raises(DatasetError, match="no text in UTF-8"):
         find_good_images(tmp_path / "bad.csv")
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(DatasetError, match="is no Parquet file|Parquet needs"):
-        find_good_images(tmp_path / "bad.parquet")
 
 
 def peak_bytes_of_reading(file: Path, says: str) -> int:
     """The memory that a process takes, beyond its modules, until it refuses a file."""
     program = f"""
-import contextlib, re
+import re
 from pathlib import Path
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import find_good_images
-with contextlib.suppress(ImportError):
-    import pyarrow.compute, pyarrow.parquet
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) << 10
 before = peak()
@@ -577,44 +569,6 @@ except DatasetError as error:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert says in ended.stdout, ended.stdout + ended.stderr
     return int(ended.stdout.split()[0])
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="MEMORY IS NOT TESTED: this system has no /proc")
-@pytest.mark.parametrize("case", ["long texts", "rows", "repeating", "nested"])
-def test_a_small_file_of_parquet_that_unfolds_to_gigabytes_is_refused(tmp_path, case):
-    pyarrow = pytest.importorskip("pyarrow", reason="PARQUET IS NOT TESTED: pyarrow is not installed")
-    pytest.importorskip("pyarrow.parquet")
-    text = "x" * 200_000
-    rows = {"long texts": 20_000, "rows": 1_000_001, "repeating": 2_000, "nested": 3}[case]
-    numbers = pyarrow.array([0] * rows, pyarrow.int32())
-    paths = [text if case == "long texts" else "a.png"]
-    columns = {"path": pyarrow.DictionaryArray.from_arrays(numbers, pyarrow.array(paths)), "label": ["good"] * rows}
-    options = {}
-    if case == "repeating":
-        columns["path"] = pyarrow.array([text + str(number) for number in range(rows)])
-        options = {"use_dictionary": False, "column_encoding": {"path": "DELTA_BYTE_ARRAY", "label": "PLAIN"}}
-    if case == "nested":
-        columns["path"] = [["a.png"]] * rows
-    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "p.parquet", compression="zstd", **options)
-    assert (tmp_path / "p.parquet").stat().st_size < 20_000
-    says = {
-        "long texts": "bytes or more, at most 268435456",
-        "rows": "1000001 rows or more, at most 1000000",
-        "repeating": "encoding DELTA_BYTE_ARRAY",
-        "nested": "of the type list",
-    }[case]
-    assert peak_bytes_of_reading(tmp_path / "p.parquet", says) < 200 << 20
-
-
-def test_parquet_without_a_dictionary_is_read(tmp_path, made):
-    parquet = pytest.importorskip("pyarrow.parquet", reason="PARQUET IS NOT TESTED: pyarrow is not installed")
-    file = data_sets.parquet_table(tmp_path, made)
-    expected, table = read_layout(file), parquet.read_table(file)
-    for encoding in ("PLAIN", "DELTA_LENGTH_BYTE_ARRAY"):
-        parquet.write_table(
-            table, file, use_dictionary=False, column_encoding=dict.fromkeys(table.column_names, encoding)
-        )
-        assert read_layout(file) == expected
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="MEMORY IS NOT TESTED: this system has no /proc")

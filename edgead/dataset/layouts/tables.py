@@ -1,4 +1,4 @@
-"""Tables of images, CSV or Parquet: a row each, with the columns path and label, and mask, group and split if any."""
+"""Tables of images, CSV: a row each, with the columns path and label, and mask, group and split if any."""
 
 from __future__ import annotations
 
@@ -11,22 +11,16 @@ from typing import Any
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.labelled import UNSPLIT, LabelledImage
 from edgead.dataset.layouts.kinds import kind_of, split_of
-from edgead.dataset.layouts.place import MAX_BYTES, Place, read_text
-from edgead.process.installation import install_command
+from edgead.dataset.layouts.place import Place, read_text
 
 MAX_ROWS = 1_000_000
 _COLUMNS = ("path", "label")
-_REPEATING = (
-    "DELTA_BYTE_ARRAY"  # an encoding of texts by what they share with the one before: a few bytes make any text
-)
 
 
 def read_table(place: Place) -> Iterable[LabelledImage] | None:
     """Read a table of our own: paths are relative to the folder that it lies in."""
     if file := place.file(".csv"):
         return _images(place, file, read_csv(file, _COLUMNS))
-    if file := place.file(".parquet"):
-        return _images(place, file, _read_parquet(file))
     return None
 
 
@@ -51,58 +45,6 @@ def read_csv(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
         if None in row or None in row.values():
             raise DatasetError(f"row {number} of {file} has not as many cells as the first")
     return rows
-
-
-def _read_parquet(file: Path) -> list[dict[str, Any]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise DatasetError(f"{file}: Parquet needs `{install_command('parquet')}`; CSV needs nothing") from None
-    try:
-        opened = pyarrow.parquet.ParquetFile(file)
-        _check_columns(file, opened.schema_arrow.names, _COLUMNS)
-        known = [name for name in opened.schema_arrow.names if name in (*_COLUMNS, "mask", "group", "split")]
-        about = opened.metadata
-        _check_most(file, about.num_rows, "rows", MAX_ROWS)
-        parts = [about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns)]
-        parts = [part for part in parts if part.path_in_schema in known]
-        _check_most(file, sum(part.total_uncompressed_size for part in parts), "bytes", MAX_BYTES)
-        for name in known:
-            encodings = {each for part in parts if part.path_in_schema == name for each in part.encodings}
-            kind = opened.schema_arrow.field(name).type
-            if pyarrow.types.is_nested(kind) or pyarrow.types.is_fixed_size_binary(kind):
-                raise DatasetError(f"column {name} of {file} is of the type {kind}: write text or numbers")
-            if _REPEATING in encodings:
-                raise DatasetError(f"column {name} of {file} has the encoding {_REPEATING}: write it with another one")
-        # A dictionary stays one: a long text that many rows have lies in memory once, until its length is counted.
-        coded = {part.path_in_schema for part in parts if part.physical_type == "BYTE_ARRAY" and _is_coded(part)}
-        opened = pyarrow.parquet.ParquetFile(file, read_dictionary=sorted(coded))
-        rows: list[dict[str, Any]] = []
-        decoded = 0
-        for batch in opened.iter_batches(columns=known):
-            decoded += sum(map(_decoded_bytes, batch.columns))
-            _check_most(file, decoded, "bytes", MAX_BYTES)
-            rows += batch.to_pylist()
-            _check_most(file, len(rows), "rows", MAX_ROWS)
-        return rows
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file} is no Parquet file that can be read: {error}") from error
-
-
-def _is_coded(part: Any) -> bool:
-    """Whether a part of a column of Parquet has a dictionary."""
-    return any("DICTIONARY" in encoding for encoding in part.encodings)
-
-
-def _decoded_bytes(column: Any) -> int:
-    """The bytes of a column of Arrow, each row with its own text."""
-    import pyarrow.compute
-
-    if not hasattr(column, "dictionary"):
-        return int(column.nbytes)
-    lengths = pyarrow.compute.binary_length(column.dictionary)
-    return pyarrow.compute.sum(lengths.take(column.indices)).as_py() or 0
 
 
 def _check_most(file: Path, found: int, what: str, most: int) -> None:
