@@ -79,8 +79,8 @@ class Recalibration:
         Of the images, for the drift watch.
     images : list of Path
         Without copies.
-    fp32_scores : list of float
-        Of the images, by the fp32 graph; empty where the model keeps none.
+    kept_scores : list of float
+        Of the images, by the graph that was learnt; empty where the model keeps none.
     group_of : list of int
         Group of each image; empty where each is its own.
 
@@ -98,7 +98,7 @@ class Recalibration:
     outliers: str
     views: list[CameraView]
     images: list[Path]
-    fp32_scores: list[float]
+    kept_scores: list[float]
     group_of: list[int]
 
     def warnings(self) -> list[str]:
@@ -241,21 +241,22 @@ def recalibrate(
         outliers=outliers,
         views=measure_views(detector, unique, golden, groups) if golden else [],
         images=unique,
-        fp32_scores=_fp32_scores(detector, unique, scores, progress),
+        kept_scores=_kept_scores(detector, unique, scores, progress),
         group_of=groups,
     )
 
 
-def _fp32_scores(
+def _kept_scores(
     detector: Detector, paths: Sequence[Path], scores: Sequence[float], progress: Progress | None
 ) -> list[float]:
     """Scores that the images are kept with; the graph that is calibrated may be another one."""
     if not can_keep(detector.manifest, len(paths)):
         return []
-    if detector.graph.precision == "fp32":
+    learnt_in = detector.manifest.learnt_in
+    if detector.graph.precision == learnt_in:
         return list(scores)
-    with Detector(detector.artifact, runtime="onnxruntime", precision="fp32") as fp32:
-        return measure_good(fp32, paths, progress).scores
+    with Detector(detector.artifact, runtime="onnxruntime", precision=learnt_in) as learnt:
+        return measure_good(learnt, paths, progress).scores
 
 
 def thresholds_by_hand(
@@ -365,13 +366,13 @@ def _remove_others(model: Path, manifest: Manifest) -> None:
 
 def _keep(artifact: Artifact, found: Recalibration) -> list[Kept]:
     """Write the images of a calibration beside those that the manifest still names."""
-    if not found.fp32_scores:
+    if not found.kept_scores:
         return []
     return keep_images(
         artifact.path,
         artifact.manifest,
         found.images,
-        found.fp32_scores,
+        found.kept_scores,
         false_reject_rate=found.calibration.false_reject_rate,
         groups=found.group_of,
         prefix=f"{len(artifact.manifest.threshold_changes)}-",

@@ -11,10 +11,14 @@ from edgead.export.precision import PrecisionPlan  # noqa: E402
 from fakes import content, edit_manifest  # noqa: E402
 
 from edgead.adapt.methods.patchcore import PatchCore  # noqa: E402
+from edgead.adapt.recalibrate import AskedRates, recalibrate, write_thresholds  # noqa: E402
 from edgead.adapt.training.from_folder import train_from_folder  # noqa: E402
 from edgead.adapt.training.good_images import GoodImages  # noqa: E402
 from edgead.artifact.folder import Artifact, ArtifactError  # noqa: E402
+from edgead.detector import Detector  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
+from edgead.images.files import load_image, write_image  # noqa: E402
+from edgead.synthetic.line import part_seed, render  # noqa: E402
 
 
 @pytest.fixture
@@ -37,6 +41,17 @@ def test_without_images_a_model_of_int8_has_no_other_graph(in_int8, plan):
     ):
         add_graph(in_int8, plan)
     assert content(in_int8) == before and [one.name for one in in_int8.parent.iterdir()] == [in_int8.name]
+
+
+def test_a_model_of_int8_is_calibrated_and_keeps_the_images_by_its_own_graph(in_int8, tmp_path):
+    images = [tmp_path / f"{number}.png" for number in range(20)]
+    for number, path in enumerate(images):
+        write_image(path, render(part_seed(91, number))[0])
+    with Detector.load(in_int8) as detector:
+        found = recalibrate(detector, images, AskedRates(0.1, group="none", accept_outliers=True))
+        assert found.kept_scores == [detector.measure(load_image(path)).image_score for path in found.images]
+        written = write_thresholds(detector.artifact, found.change, found.calibration, reason="a lamp", found=found)
+    assert len(written.kept) == 20 and written.graphs["int8"].calibration.reject == found.calibration.reject
 
 
 def test_without_images_a_model_of_fp32_has_no_other_graph(model_copy):
