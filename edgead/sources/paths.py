@@ -25,7 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 class FolderSource:
-    """The images that a folder, a glob or a path names, each once. An unreadable one is logged, counted and passed."""
+    """The images that a folder, a glob or a path names, each once.
+
+    One that cannot be read is logged, counted and passed; it is a fault where all are such.
+    """
 
     live = False
 
@@ -53,6 +56,8 @@ class FolderSource:
                 logger.warning("frame %d: %s", self._frames.captured, error)
                 self._frames.captured += 1  # frames around it do not follow each other
                 self._unreadable += 1
+                if self._unreadable == len(self.paths):
+                    raise SourceError(f"none of its images can be read, {len(self.paths)} in all: {error}") from error
                 continue
             # A file's name need not be UTF-8, records are.
             name = path.name.encode("utf-8", "backslashreplace").decode()

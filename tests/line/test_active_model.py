@@ -149,6 +149,19 @@ def test_a_calibration_takes_the_place_of_what_a_person_set_before_and_says_so_o
         assert slot.thresholds.values() == {"review": 0.5, "reject": 0.6}
 
 
+def test_a_way_back_to_a_model_of_the_same_scores_keeps_what_a_person_set_as_a_restart_does(
+    reload, model_copy, tmp_path
+):
+    twin = shutil.copytree(model_copy, tmp_path / "twin")
+    with reload() as slot:
+        slot.swap(twin)
+        slot.set_thresholds(Thresholds.checked(review=0.1, reject=0.2, by="Anna"))
+        slot.roll_back()
+        assert slot.thresholds.values() == {"review": 0.1, "reject": 0.2}
+    with reload() as slot:
+        assert slot.thresholds.values() == {"review": 0.1, "reject": 0.2}
+
+
 def test_thresholds_that_a_person_set_go_with_a_model_that_is_taught(reload, model_copy, tmp_path):
     """They move as far as the model's own limit does in the lesson."""
     own = Artifact.load(model_copy).graph().calibration

@@ -314,6 +314,7 @@ class ActiveModel:
             if self._previous is None:
                 raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
             self._accept(self._previous.artifact)
+            self._thresholds.apply(self._previous)  # as after a restart, where they were set for the same scorer since
             record(named(self._previous.artifact.path, self._previous.manifest.manifest_sha256))
             bring_back(self._previous.artifact.path, self._previous.manifest.manifest_sha256)
             self._previous = self._in_service.exchange(self._previous)
