@@ -360,7 +360,7 @@ class DraftMachine(RuleBasedStateMachine):
             return  # it is being loaded
         rows = self.studio.rows(self.seen)
         before, self.in_force, self.seen = self.in_force, (sha256, limits), newest
-        if self.in_force != before:
+        if limits != before[1]:
             why = self.reason_of(rows, before, status["model"])
             self.hold(why, f"the limits were {before}, are {self.in_force}, and nothing says why: {rows}")
 
