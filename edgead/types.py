@@ -355,7 +355,7 @@ class Verdict:
 
     @property
     def score(self) -> float | None:
-        """What people read: 0 is the typical good part, 100 the limit; None without a scale, see `scaled_score`."""
+        """Score on the scale of people: 0 is typical, 100 the limit; None without a scale, see `scaled_score`."""
         return scaled_score(self.image_score, self.typical_score, self.threshold)
 
     @property

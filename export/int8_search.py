@@ -16,7 +16,7 @@ from edgead.export.rounding import second_moments
 from edgead.dataset.folders import StageProgress
 
 MOST_IN_FLOAT = 8
-"""What the first layers add goes through all others."""
+"""Layers that stay in float, from the first on: their errors go through all others."""
 
 ScoreError = Callable[[onnx.ModelProto], float]
 """Relative error of the image scores when the detector runs a graph."""

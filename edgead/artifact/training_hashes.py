@@ -49,7 +49,7 @@ def keep_learnt(
 
 
 def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
-    """Those of the images that the model has learnt from; none where the model does not say."""
+    """Learnt images among these; none where the model does not say."""
     return list(folds_of_learnt(artifact, paths))
 
 
@@ -97,7 +97,7 @@ def can_leave_out(artifact: Artifact) -> bool:
 
 
 def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int | None]:
-    """Those of the images that the model has learnt from, in their order, each with its fold if any."""
+    """Learnt images among these, in their order, each with its fold if any."""
     known = _known_of(artifact)
     by_pixels, spec = _by_pixels(known), artifact.manifest.preprocessing
     found: dict[Path, int | None] = {}

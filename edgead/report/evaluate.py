@@ -31,7 +31,7 @@ PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_F1Max_threshol
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the detector said of one test image; map and mask have the same shape, the mask may be None.
+    """Judgement of one test image; map and mask have the same shape, the mask may be None.
 
     With a `fold`, the image was learnt in that, and judged as a stranger to it.
     """

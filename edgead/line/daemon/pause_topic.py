@@ -31,7 +31,7 @@ class _Message(BaseModel):
 
 
 class PauseTopic:
-    """Does what messages of the site's topic ask for; what is none, or cannot be done now, is logged."""
+    """Listener of the site's pause topic: pauses and resumes pipelines as messages ask, and logs what it cannot do."""
 
     def __init__(self) -> None:
         self._section: PauseSection | None = None

@@ -193,7 +193,7 @@ class Pipeline(SteeredModel):
         pause = Pause.begin(by, reason, minutes)
         with self._audited("pause", by, None, {"reason": reason, "minutes": minutes}):
             self._pause = pause
-        self._state.paused(pause.text)
+        self._runs()
 
     def resume(self, *, by: str) -> None:
         """Judge again, from the next frame on.
@@ -210,7 +210,7 @@ class Pipeline(SteeredModel):
             raise NotNowError(f"{self.name}: is not paused")
         with self._audited("resume", by, pause.text, None):
             self._pause = None
-        self._state.running()
+        self._runs()
 
     @property
     def misfits(self) -> Misfits:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from edgead.artifact.oci.reference import TaggedModel
 from edgead.components.options import Seconds, Section
-from edgead.plant.mqtt.options import BrokerOptions
+from edgead.plant.mqtt.options import BrokerOptions, Topic
 
 # A level of an MQTT topic, and short enough to be read in a table.
 _DEVICE = re.compile(r"[^/+#\s\x00-\x1f$][^/+#\x00-\x1f]{0,63}")
@@ -44,9 +44,7 @@ class FleetSection(BrokerOptions):
         Field(description="Its name in the fleet; by default the computer's."),
         AfterValidator(lambda name: name if name is None else _one_level(name)),
     ] = None
-    topic: Annotated[
-        str, Field(pattern=r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]{0,200}$", description="Before its name.")
-    ] = "edgead/fleet"
+    topic: Annotated[Topic, Field(description="Before its name.")] = "edgead/fleet"
     every_s: Annotated[Seconds, Field(ge=1, description="How often it reports; a change is reported at once.")] = 60.0
 
     @property

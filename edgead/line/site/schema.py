@@ -24,7 +24,7 @@ from edgead.line.site.parts import PartSection
 from edgead.line.site.shifts import ShiftSection, check_shifts
 from edgead.line.triggers import TRIGGERS, TriggerOptions
 from edgead.line.triggers.timing import EveryFrameOptions
-from edgead.plant.mqtt.options import BrokerOptions
+from edgead.plant.mqtt.options import BrokerOptions, Topic
 from edgead.process.real_time import Scheduling
 from edgead.runtime import AUTO, RUNTIMES, checked_runtime
 from edgead.sinks import SINKS, SinkOptions
@@ -150,9 +150,7 @@ class LimitsSection(Section):
 class PauseSection(BrokerOptions):
     """The MQTT topic whose messages pause and resume pipelines: `{"paused": true, "reason": "cleaning"}`."""
 
-    topic: Annotated[
-        str, Field(pattern=r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]{0,200}$", description="Whose messages do that.")
-    ]
+    topic: Annotated[Topic, Field(description="Whose messages do that.")]
 
 
 class Site(Section):

@@ -9,6 +9,9 @@ from pydantic import Field, SecretStr
 
 from edgead.components.options import Host, Port, Section
 
+Topic = Annotated[str, Field(pattern=r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]{0,200}$")]
+"""Name of one topic, without wildcards."""
+
 
 class BrokerOptions(Section):
     """An MQTT broker, and who connects to it."""
