@@ -11,7 +11,7 @@ from edgead.errors import SettingsError
 from edgead.heads.contract import Arrays, Head
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, KnownDefects, fit_directions, plain
 from edgead.heads.map import MapHead
-from edgead.heads.nearest import BANK, NearestHead
+from edgead.heads.nearest import BANK, NearestHead, nearest_head
 from edgead.heads.patches import GRAPH_SCORE, USUAL, PatchHead
 
 # Rows that float32 products put first; their distances are measured by differences then.
@@ -59,7 +59,8 @@ def score_nodes(
     """
     count, height, width = shape[:3]
     given = outputs[head.patches.name]
-    found = _nearest(nodes, head, given, shape, arrays[BANK]) if isinstance(head, NearestHead) else given
+    bank = nearest_head(head) if BANK in head.arrays else None
+    found = given if bank is None else _nearest(nodes, bank, given, shape, arrays[BANK])
     scores = nodes.reshape(found, count, height, width)
     witness = nodes("ReduceSum", given, keepdims=0)  # of scores it would not do: engines let infinity pass in a minimum
     if head.by_place:
@@ -72,8 +73,8 @@ def score_nodes(
         of_graph = nodes("Mul", nodes.reshape(outputs[GRAPH_SCORE], count, 1), np.float32(head.graph_weight))
         total = nodes("Add", total, of_graph) if total else of_graph
         witness = nodes("Add", witness, nodes("ReduceSum", of_graph, keepdims=0))
-    if isinstance(head, NearestHead) and head.known is not None:
-        scores, total = _joined(nodes, head, head.known, given, (scores, total), shape, arrays)
+    if bank is not None and bank.known is not None:
+        scores, total = _joined(nodes, bank, bank.known, given, (scores, total), shape, arrays)
     return ScoreNodes(scores, total, witness)
 
 

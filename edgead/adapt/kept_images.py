@@ -19,7 +19,6 @@ from edgead.artifact.preprocess import preprocess, read_frame
 from edgead.calibration.conformal import images_needed
 from edgead.dataset.folders import deal_groups
 from edgead.detector import Detector, Measurement
-from edgead.heads.nearest import NearestHead
 from edgead.images.files import lossless_suffix, write_image
 
 FOLDER = "calibration"
@@ -106,7 +105,7 @@ def keep_images(
 
 def can_keep(manifest: Manifest, images: int) -> bool:
     """Whether a model is one that lessons change, and so many images are not too many to keep."""
-    return isinstance(manifest.head, NearestHead) and images <= MAX_KEPT
+    return manifest.head.grows and images <= MAX_KEPT
 
 
 def others_kept(model: Path, named: Iterable[str]) -> list[str]:

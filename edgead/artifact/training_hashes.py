@@ -13,7 +13,6 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Preprocessing
 from edgead.artifact.preprocess import as_frame, read_frame
 from edgead.errors import SettingsError
-from edgead.heads.nearest import NearestHead
 from edgead.images.files import file_sha256
 from edgead.images.pairs import files_of
 
@@ -88,12 +87,6 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
             f"{artifact.path} has learnt from {len(learnt)} of {len(paths)} images, {learnt[0].name} first: thresholds "
             "from them would guarantee too much; give good images that it has not seen"
         )
-
-
-def can_leave_out(artifact: Artifact) -> bool:
-    """Whether a model can judge what it has learnt as a stranger: it learnt in folds."""
-    head = artifact.manifest.head
-    return isinstance(head, NearestHead) and head.folds > 0
 
 
 def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int | None]:

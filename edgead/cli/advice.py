@@ -14,7 +14,6 @@ from edgead.adapt.kept_images import measure_kept
 from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import CROSS, PROVEN, Calibration
 from edgead.artifact.preprocess import inputs_of
-from edgead.artifact.training_hashes import can_leave_out
 from edgead.artifact.versions import versions_folder
 from edgead.calibration.conformal import images_needed
 from edgead.calibration.guarantee import STRICT, guarantee_of
@@ -254,5 +253,5 @@ def _options_of_eval(artifact: Artifact, data: Path) -> list[str] | None:
     """Options of an `edgead eval` of the data of a training; None where there is nothing to test with."""
     with suppress(DatasetError):
         learnt = any(image.split == UNSPLIT for image in find_test_images(data))
-        return ["--left-out"] * learnt if can_leave_out(artifact) or not learnt else None
+        return ["--left-out"] * learnt if artifact.manifest.head.leaves_out(0) or not learnt else None
     return None

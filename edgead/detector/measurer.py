@@ -34,7 +34,6 @@ from edgead.artifact.preprocess import (
 from edgead.artifact.tiling import Region
 from edgead.errors import EdgeadError, SettingsError
 from edgead.heads.contract import Describer, Outputs, Scored, Scorer, ScoresSeveral
-from edgead.heads.nearest import NearestHead
 from edgead.heads.patches import HIDDEN, NOT_FINITE
 from edgead.runtime import choose_runtime
 from edgead.runtime.contract import RunsSeveral, Several, TakesFrames
@@ -341,7 +340,7 @@ class Measurer:
         head = self.manifest.head
         if fold is None:
             return head.score_still
-        if not isinstance(head, NearestHead) or not 0 <= fold < head.folds:
+        if not head.leaves_out(fold):
             raise SettingsError(f"{self.artifact.path} has learnt no fold {fold} that can be left out: retrain it")
 
         def score(whole: Scorer, outputs: Outputs) -> Scored | None:

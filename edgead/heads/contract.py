@@ -164,6 +164,27 @@ class Head(BaseModel, ABC):
             Height and width of the map.
         """
 
+    @property
+    def grows(self) -> bool:
+        """Whether lessons add to what it has learnt."""
+        return False
+
+    def leaves_out(self, fold: int) -> bool:
+        """Whether an image of that fold can be scored as if its fold had not been learnt."""
+        return False
+
+    def open_left_out(
+        self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int], fold: int, whole: Scorer | None = None
+    ) -> Scorer:
+        """Prepare scoring images of a fold that it `leaves_out`; the scorer of the `whole` saves time where it is open.
+
+        Raises
+        ------
+        ValueError
+            There is no fold of that number.
+        """
+        raise ValueError(f"the head {self.kind!r} has no fold {fold}")
+
     def open_describer(self, outputs: Outputs, arrays: Arrays, scorer: Scorer) -> Describer:
         """Prepare describing frames, from what `open` takes and what it gave, which holds much of it already.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from edgead.heads.contract import Arrays, Describer, Output, Outputs, Scored, Scorer
+from edgead.heads.contract import Arrays, Describer, Head, Output, Outputs, Scored, Scorer
 from edgead.heads.describe import PatchDescriber, on_host
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, NO_KIND, KnownDefects, KnownScorer, reference_join
 from edgead.heads.patches import USUAL, ImageScorer, PatchHead, PatchScorer, without_hidden
@@ -54,6 +54,13 @@ class NearestHead(PatchHead):
         """The CUDA kernels average no neighbours; known defects need the features on the host."""
         return self.num_neighbors == 1 and not self.known and not cuda_problem()
 
+    @property
+    def grows(self) -> bool:
+        return True
+
+    def leaves_out(self, fold: int) -> bool:
+        return 0 <= fold < self.folds
+
     def check(self, outputs: Outputs, arrays: Arrays) -> None:
         bank, features = arrays[BANK], outputs[self.patches.name]
         if len(bank) < self.num_neighbors:
@@ -96,16 +103,7 @@ class NearestHead(PatchHead):
     def open_left_out(
         self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int], fold: int, whole: Scorer | None = None
     ) -> Scorer:
-        """Open what scores an image of a fold, on the host, as if nothing had been learnt from it.
-
-        The scorer of the `whole` bank saves time where it is at hand.
-
-        Raises
-        ------
-        ValueError
-            The bank is not in folds, or there is none of that number.
-        """
-        if not 0 <= fold < self.folds:
+        if not self.leaves_out(fold):
             raise ValueError(f"the memory bank has {self.folds} folds, asked for number {fold}")
         bank, metric = without_fold(arrays, fold)
         grid = self.grid(outputs)
@@ -206,6 +204,13 @@ class LeftOutScorer:
         name = self._scorer.head.patches.name
         features = self._fetch(outputs[name])
         return self._scorer.score({**outputs, name: in_metric(features, self._metric)}, state)
+
+
+def nearest_head(head: Head) -> NearestHead:
+    """Take the head of a model that can be taught for what it is."""
+    if not isinstance(head, NearestHead):
+        raise TypeError(f"the head {head.kind!r} has no memory bank that grows")
+    return head
 
 
 def without_fold(arrays: Arrays, fold: int) -> tuple[np.ndarray, np.ndarray | None]:

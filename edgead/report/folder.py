@@ -6,7 +6,7 @@ import shlex
 from functools import partial
 from pathlib import Path
 
-from edgead.artifact.training_hashes import can_leave_out, folds_of_learnt
+from edgead.artifact.training_hashes import folds_of_learnt
 from edgead.dataset.errors import DatasetError
 from edgead.dataset.folders import StageProgress, find_test_images
 from edgead.dataset.groups import group_images
@@ -32,7 +32,8 @@ def evaluate_folder(
         No good or no defective image is left to measure; the model has no folds to leave out.
     """
     model, images = detector.artifact, find_test_images(data)
-    if left_out and not can_leave_out(model):
+    in_folds = model.manifest.head.leaves_out(0)
+    if left_out and not in_folds:
         raise SettingsError(
             f"{model.path} did not learn in folds, and cannot judge what it has learnt as a stranger: leave out "
             "--left-out, and give images that it has not learnt"
@@ -44,7 +45,7 @@ def evaluate_folder(
         if not any(image.is_defective == defective for image in measured):
             total = sum(image.is_defective == defective for image in images)
             command = shlex.join(["edgead", "eval", str(model.path), str(data), "--left-out"])
-            way = f", or run `{command}`, which judges each as a stranger" * (can_leave_out(model) and not left_out)
+            way = f", or run `{command}`, which judges each as a stranger" * (in_folds and not left_out)
             raise DatasetError(
                 f"{model.path} has learnt all {total} {kind} images of {data}, and none is left to measure: give "
                 f"images that it has not learnt{way}"

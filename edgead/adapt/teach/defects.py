@@ -26,7 +26,7 @@ from edgead.dataset.folders import Progress
 from edgead.dataset.images import Images
 from edgead.dataset.masks import find_mask
 from edgead.heads.known_defects import DEFECT_KINDS, DEFECTS, MAX_DEFECTS, MAX_KINDS, NO_KIND, KnownDefects, KnownScorer
-from edgead.heads.nearest import BANK, NearestHead, NearestScorer, in_metric, without_fold
+from edgead.heads.nearest import BANK, NearestScorer, in_metric, nearest_head, without_fold
 from edgead.heads.patches import USUAL
 from edgead.images.files import load_image
 
@@ -117,7 +117,7 @@ def _mean_patches(artifact: Artifact, paths: Sequence[Path], progress: Progress 
     if not paths:
         return []
     images = Images(paths, artifact.manifest.preprocessing)
-    head = _head(artifact).model_copy(update={"known": None})
+    head = nearest_head(artifact.manifest.head).model_copy(update={"known": None})
     scorer: NearestScorer | None = None
     patches: list[list[np.ndarray]] = [[] for _ in paths]
     weights: list[list[np.ndarray]] = [[] for _ in paths]
@@ -252,7 +252,7 @@ def known_scores(
 
     Of a frame in tiles the highest counts.
     """
-    images, head = Images(paths, artifact.manifest.preprocessing), _head(artifact)
+    images, head = Images(paths, artifact.manifest.preprocessing), nearest_head(artifact.manifest.head)
     arrays = {name: artifact.array(name) for name in {*head.arrays, DEFECTS, DEFECT_KINDS}}
     scorers: dict[int, tuple[KnownScorer, np.ndarray | None]] = {}
     scores: list[list[np.ndarray]] = [[] for _ in paths]
@@ -281,7 +281,7 @@ def scores_by_others(
     paths : sequence of Path
         Images among those of the defects.
     """
-    head, spec = _head(artifact), artifact.manifest.preprocessing
+    head, spec = nearest_head(artifact.manifest.head), artifact.manifest.preprocessing
     assert head.known is not None
     images = Images(paths, spec)
     bank, usual = artifact.array(BANK), artifact.array(USUAL) if head.by_place else None
@@ -304,12 +304,6 @@ def scores_by_others(
             scored = known.join(head.known, features[0], scored)
         scores[origin] = max(scores[origin], scored.image_score)
     return scores.tolist()
-
-
-def _head(artifact: Artifact) -> NearestHead:
-    head = artifact.manifest.head
-    assert isinstance(head, NearestHead)
-    return head
 
 
 def with_known(manifest: Manifest, defects: Defects, known: KnownDefects | None) -> Manifest:

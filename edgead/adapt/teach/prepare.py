@@ -37,7 +37,7 @@ from edgead.dataset.groups import AUTO, Groups, group_images
 from edgead.dataset.images import Images
 from edgead.detector import Detector
 from edgead.errors import SettingsError
-from edgead.heads.nearest import BANK, NearestHead
+from edgead.heads.nearest import BANK, nearest_head
 from edgead.images.files import ImageError
 from edgead.images.pairs import load_deep
 from edgead.types import score_texts
@@ -416,10 +416,8 @@ def _harmless(manifest: Manifest) -> float:
 
     Not to learn what does no harm spares the old rows that would be given up for it.
     """
-    head, limits = manifest.head, manifest.learnt_graph.calibration
-    if limits is None or not isinstance(head, NearestHead) or not head.patch_weight:
-        return 0.0
-    return limits.review / head.patch_weight
+    weight, limits = nearest_head(manifest.head).patch_weight, manifest.learnt_graph.calibration
+    return 0.0 if limits is None or not weight else limits.review / weight
 
 
 def _uncovered(

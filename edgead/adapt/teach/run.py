@@ -31,7 +31,8 @@ from edgead.calibration.blind import BlindLimitError, doubts
 from edgead.calibration.conformal import raised
 from edgead.dataset.folders import Progress, StageProgress, no_progress
 from edgead.detector import Detector
-from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS, NearestHead
+from edgead.heads.known_defects import DEFECTS
+from edgead.heads.nearest import BANK, ROW_FOLDS, STAND_INS
 
 # Names of one frame in an evidence store, and in what was exported from it.
 _TWINS = ("frame.png", "frame.tiff", "frame.jpg")
@@ -220,8 +221,7 @@ def _judge_by_others(draft: Artifact, prepared: Prepared, progress: StageProgres
 
 
 def _count_known(manifest: Manifest, prepared: Prepared) -> int:
-    head = manifest.head
-    return len(prepared.defects) if isinstance(head, NearestHead) and head.known else 0
+    return len(prepared.defects) if DEFECTS in manifest.head.arrays else 0
 
 
 def _judge_all(artifact: Artifact, prepared: Prepared, progress: Progress) -> dict[str, Judgement]:
