@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgead.adapt.memory_bank.feature_space import FeatureScale
+from edgead.adapt.workers import in_order, share_cores
 from edgead.artifact.folder import Artifact, ArtifactError, write_arrays
 from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.manifest import GraphRecord, Manifest
@@ -233,9 +234,13 @@ def each_raw(backbone: FrozenBackbone, spec: Preprocessing, images: Sequence[np.
     SettingsError
         It gives NaN or infinity.
     """
-    with open_raw(backbone, spec) as runtime:
-        for number in range(len(images)):
-            features = runtime.run(images[number][None])[OUTPUT][0].copy()
-            if not np.isfinite(features).all():
-                raise SettingsError("the backbone gave NaN or infinity: its weights are broken, or its engine is")
-            yield features
+
+    def features_of(runtime: Runtime, number: int) -> np.ndarray:
+        features: np.ndarray = runtime.run(images[number][None])[OUTPUT][0].copy()
+        if not np.isfinite(features).all():
+            raise SettingsError("the backbone gave NaN or infinity: its weights are broken, or its engine is")
+        return features
+
+    with ExitStack() as opened:
+        runtimes = [opened.enter_context(open_raw(backbone, spec, threads=threads)) for threads in share_cores()]
+        yield from in_order(runtimes, features_of, range(len(images)))

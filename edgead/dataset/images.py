@@ -61,9 +61,10 @@ class Images(Sequence[np.ndarray]):
         """Read an image; the last one is kept for its other tiles."""
         if self.spec.tiles is None:
             return read_frame(path, self.spec)
-        if self._last[0] != path:
-            self._last = path, aligned(read_frame(path, self.spec), self.spec).image
-        return self._last[1]
+        last = self._last  # another thread may change it
+        if last[0] != path:
+            last = self._last = path, aligned(read_frame(path, self.spec), self.spec).image
+        return last[1]
 
     def spread(self, groups: Sequence[int]) -> list[int]:
         """The group of each of them from that of each path: tiles of one image stay together."""

@@ -278,6 +278,10 @@ class Measurer:
         assert isinstance(scorer, ScoresSeveral)  # as the one for an image is
         return scorer.lanes
 
+    def again(self, threads: int) -> Self:
+        """Open the same model once more, with so many threads."""
+        return type(self)(self.artifact, **{**self._asked, "threads": threads})
+
     def read_image(self, path: str | os.PathLike[str]) -> np.ndarray:
         """Read an image file as this model measures it: 8-bit BGR, or the values of one channel with all their bits.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -66,8 +66,6 @@ def learn_bank(
     rule: BankRule,
     space: Space,
     progress: StageProgress = no_progress,
-    *,
-    scale: FeatureScale | None = None,
 ) -> LearntBank:
     """Learn scale, metric, memory bank and its folds.
 
@@ -81,8 +79,6 @@ def learn_bank(
     space : Space
     progress : callable
         Called with (stage, done, total).
-    scale : FeatureScale, optional
-        That of another bank of the same patches, which is the same but for its damping.
 
     Returns
     -------
@@ -91,7 +87,7 @@ def learn_bank(
     """
     fold = np.asarray(folds, int)
     several = int(fold.max()) > 0
-    scale = replace(scale or fit_scale(patches, space.channels, damps=space.damps), damps=space.damps)
+    scale = fit_scale(patches, space.channels, damps=space.damps)
     scale.standardise(patches)
     matrix, learnt = np.eye(patches.shape[1], dtype=np.float32), {}
     if space.whitens:

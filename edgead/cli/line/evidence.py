@@ -40,13 +40,11 @@ def evidence(
     work: Annotated[EvidenceWork, typer.Argument(help="export verdicts and images, or report counts and yield.")],
     store: Annotated[Path, typer.Argument(help="Folder of an evidence store; a daemon may be writing it.")],
     output: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
             "--output",
             "-o",
-            metavar="<path|s3://…>",
-            help="For export: a new folder, a .zip file, or s3://BUCKET/PREFIX. For report: an .html page, or a file "
-            "for the table.",
+            help="For export: a new folder, or a .zip file. For report: an .html page, or a file for the table.",
         ),
     ] = None,
     since: Annotated[
@@ -95,13 +93,11 @@ def evidence(
             if table == "coco":
                 raise SettingsError("--format coco goes with `edgead evidence export`: a report has no images")
             found = _report(access, (begin, end), by, pipeline, config)
-            _write_report(found, None if output is None else Path(output), table)
+            _write_report(found, output, table)
             print_report(_as_json(found), json, lambda: _table(found))
             return
         if output is None:
-            raise SettingsError(
-                "--output is missing: a new folder, a file such as -o verdicts.zip, or s3://BUCKET/PREFIX"
-            )
+            raise SettingsError("--output is missing: a new folder, or a file such as -o verdicts.zip")
         wanted = Wanted(begin, end, pipeline, decision, batch, recipe, marked)
         report = _export(access, wanted, store if images or table == "coco" else None, table, output)
     print_report(report, json, lambda: _sentence(report))
@@ -134,18 +130,16 @@ def _refuse(work: EvidenceWork, **given: Any) -> None:
             raise SettingsError(f"--{name} does not go with `edgead evidence {work.value}`")
 
 
-def _export(access: Access, wanted: Wanted, store: Path | None, table: ExportFormat, output: str) -> dict[str, Any]:
+def _export(access: Access, wanted: Wanted, store: Path | None, table: ExportFormat, output: Path) -> dict[str, Any]:
     from edgead.files.atomic import new_folder
     from edgead.line.evidence.folder import ImageFolder
-    from edgead.line.evidence.production.bucket import SCHEME, Bucket
     from edgead.line.evidence.production.coco import write_coco
     from edgead.line.evidence.production.export import Export, export_to_zip, write_export, write_into
 
     folder = None if store is None else ImageFolder(store / "pictures")
-    to_bucket = output.lower().startswith(SCHEME)
-    as_zip = not to_bucket and output.lower().endswith(".zip")
+    as_zip = output.suffix.lower() == ".zip"
     if table == "coco" and as_zip:
-        raise SettingsError(f"--output {output}: --format coco writes a folder: name a new one, or s3://BUCKET/PREFIX")
+        raise SettingsError(f"--output {output}: --format coco writes a folder: name a new one")
     export = Export(access, wanted, "csv" if table == "coco" else table, folder)
     verdicts = export.count()
     if not verdicts:
@@ -153,21 +147,16 @@ def _export(access: Access, wanted: Wanted, store: Path | None, table: ExportFor
     write = write_coco if table == "coco" else write_export
     report: dict[str, Any] = {"verdicts": verdicts}
     with stage_bars() as progress:
-        if to_bucket:
-            bucket = Bucket(output)
-            report["with_images"] = write(export, bucket.write, progress)
-            report |= {"sent": bucket.sent, "there_already": bucket.kept}
-        elif as_zip:
-            report["with_images"] = export_to_zip(export, Path(output), progress)
+        if as_zip:
+            report["with_images"] = export_to_zip(export, output, progress)
         else:
-            with new_folder(Path(output)) as draft:
+            with new_folder(output) as draft:
                 report["with_images"] = write(export, write_into(draft), progress)
-    return {**report, "output": output}
+    return {**report, "output": str(output)}
 
 
 def _sentence(report: dict[str, Any]) -> str:
-    files = f" ({report['sent']} files sent, {report['there_already']} there already)" if "sent" in report else ""
-    return f"{report['verdicts']} verdicts, {report['with_images']} with images: {report['output']}{files}"
+    return f"{report['verdicts']} verdicts, {report['with_images']} with images: {report['output']}"
 
 
 def _report(access: Access, time: tuple[datetime, datetime], by: By, only: str | None, config: Path | None) -> Printed:

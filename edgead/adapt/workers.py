@@ -1,0 +1,59 @@
+"""Workers: several runtimes or detectors that share the cores, for one image each at a time.
+
+Small convolutions gain little by a second thread; two images at once take four fifths of the time on two cores.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TypeVar
+
+from edgead import kernels
+
+MOST_WORKERS = 4
+
+W = TypeVar("W")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def share_cores() -> list[int]:
+    """Threads of each of as many workers as this machine has cores for."""
+    count = min(MOST_WORKERS, kernels.threads())
+    return [kernels.threads() // count] * count
+
+
+def in_order(workers: Sequence[W], use: Callable[[W, T], R], items: Iterable[T]) -> Iterator[R]:
+    """Use workers for items, each worker for one at a time.
+
+    Yields
+    ------
+    R
+        Results in the order of the items; at most twice as many as there are workers wait to be taken. What an item
+        raises is raised in its place, and ends it.
+    """
+    free: SimpleQueue[W] = SimpleQueue()
+    for worker in workers:
+        free.put(worker)
+
+    def use_one(item: T) -> R:
+        worker = free.get()
+        try:
+            return use(worker, item)
+        finally:
+            free.put(worker)
+
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(len(workers)) as pool:
+        try:
+            for item in items:
+                if len(waiting) == 2 * len(workers):
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(use_one, item))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
