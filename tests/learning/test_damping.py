@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,8 +10,8 @@ import pytest
 from edgead.adapt.memory_bank.coreset import BankRule
 from edgead.adapt.memory_bank.damping import FEWEST_SCARRED, MARGIN, Damping, compare_damping
 from edgead.adapt.memory_bank.folds import deal_folds
-from edgead.adapt.memory_bank.learn import Space
-from edgead.adapt.memory_bank.made import Scarred, small_separation
+from edgead.adapt.memory_bank.learn import Space, learn_bank
+from edgead.adapt.memory_bank.made import Scarred
 from edgead.adapt.methods.patchcore import PatchCore, PatchCoreConfig
 from edgead.heads.nearest import NearestHead
 
@@ -35,16 +34,12 @@ def raw_features(rng: np.random.Generator, light: float) -> np.ndarray:
 
 def compare(good: np.ndarray, made: np.ndarray) -> Damping:
     folds = deal_folds(range(IMAGES), 0)
-    learnt_so = partial(
-        small_separation,
-        good.reshape(-1, 12),
-        range(IMAGES),
-        folds,
-        BankRule(1.0, 500),
-        head=HEAD,
-        scarred=Scarred(np.arange(IMAGES), good, made),
-    )
-    return compare_damping(learnt_so, Space(CHANNELS))
+    banks = [
+        learn_bank(good.reshape(-1, 12).copy(), range(IMAGES), folds, BankRule(1.0, 500), Space(CHANNELS, damps))
+        for damps in (True, False)
+    ]
+    head = HEAD.model_copy(update={"folds": banks[0].folds, "own_metrics": True})
+    return compare_damping(*banks, head, Scarred(np.arange(IMAGES), good, made), folds)
 
 
 def test_defects_that_are_louder_than_good_patches_are_found_by_lengths():
@@ -91,3 +86,15 @@ def test_the_choice_stands_in_the_manifest():
     assert method.learnt is not None
     assert trained.notes["damping"]["damps"] is method.learnt.scale.damps
     assert trained.settings["damp_length"] == "auto"
+
+
+def test_a_bank_that_takes_the_scale_of_another_is_the_same():
+    patches = raw_features(np.random.default_rng(0), light=0.0).reshape(-1, sum(CHANNELS))
+    folds, rule = deal_folds(range(IMAGES), 0), BankRule(1.0, 50)
+    damped = learn_bank(patches.copy(), range(IMAGES), folds, rule, Space(CHANNELS, damps=True))
+    plain = Space(CHANNELS, damps=False)
+    fitted = learn_bank(patches.copy(), range(IMAGES), folds, rule, plain)
+    given = learn_bank(patches.copy(), range(IMAGES), folds, rule, plain, scale=damped.scale)
+    assert not given.scale.damps
+    assert (given.metric == fitted.metric).all()
+    assert all((given.arrays[name] == fitted.arrays[name]).all() for name in fitted.arrays)

@@ -6,11 +6,14 @@ move nothing else. Which of both matters is the product's. Ours; see benchmarks/
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from edgead.adapt.memory_bank.learn import Space
-from edgead.adapt.memory_bank.made import Separation
+import numpy as np
+
+from edgead.adapt.memory_bank.learn import LearntBank
+from edgead.adapt.memory_bank.made import Scarred, left_out_separation
+from edgead.heads.nearest import NearestHead
 
 MARGIN = 0.01
 """Lengths are damped unless it is sure, by one standard error, that AUROC of scars without is at most so much below."""
@@ -47,16 +50,20 @@ class Damping:
         return {"damps": self.damps, **{name: round(each, 4) for name, each in found.items()}}
 
 
-def compare_damping(separate: Callable[[Space], Separation], space: Space) -> Damping:
+def compare_damping(
+    damped: LearntBank, plain: LearntBank, head: NearestHead, scarred: Scarred, folds: Sequence[int] | np.ndarray
+) -> Damping:
     """Compare a bank of damped patches with one of plain patches.
 
     Parameters
     ----------
-    separate : callable
-        How a bank in a space separates scars.
-    space : Space
-        That of both but for damping.
+    damped, plain : LearntBank
+        Of the same images and folds.
+    head : NearestHead
+    scarred : Scarred
+    folds : sequence of int
+        Of each image that was learnt.
     """
-    damped, plain = (separate(replace(space, damps=damps)) for damps in (True, False))
-    _, error = plain.above(damped)
-    return Damping(damped.auroc, plain.auroc, error)
+    found = [left_out_separation(learnt, head, scarred, folds) for learnt in (damped, plain)]
+    _, error = found[1].above(found[0])
+    return Damping(found[0].auroc, found[1].auroc, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -66,6 +66,8 @@ def learn_bank(
     rule: BankRule,
     space: Space,
     progress: StageProgress = no_progress,
+    *,
+    scale: FeatureScale | None = None,
 ) -> LearntBank:
     """Learn scale, metric, memory bank and its folds.
 
@@ -79,6 +81,8 @@ def learn_bank(
     space : Space
     progress : callable
         Called with (stage, done, total).
+    scale : FeatureScale, optional
+        That of another bank of the same patches, which is the same but for its damping.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def learn_bank(
     """
     fold = np.asarray(folds, int)
     several = int(fold.max()) > 0
-    scale = fit_scale(patches, space.channels, damps=space.damps)
+    scale = replace(scale or fit_scale(patches, space.channels, damps=space.damps), damps=space.damps)
     scale.standardise(patches)
     matrix, learnt = np.eye(patches.shape[1], dtype=np.float32), {}
     if space.whitens:

@@ -7,7 +7,6 @@ compared is how such scores rank, left out fold by fold. No limit is ever made o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -21,8 +20,8 @@ from edgead.heads.patches import ImageScorer
 from edgead.kernels import NearestPatches
 
 MOST_SCARRED = 40
-# Choices are made between small banks: so many rows at most, chosen from so many patches.
-_ROWS, _PATCHES = 1000, 75_000
+# Of a bank that is learnt from them alone.
+_ROWS = 1000
 # How much of a scar is seen: one of each, dealt to the quarters of an image.
 STRENGTHS = (1.0, 0.5, 0.25, 0.12)
 # Sides and brightness of a scar, the sides in pixels of an input with as many as 448 x 448.
@@ -109,36 +108,22 @@ class Separation:
 def own_separation(
     scarred: Scarred, groups: Sequence[int], rule: BankRule, space: Space, head: NearestHead
 ) -> Separation:
-    """Score by a small bank of every third patch of these images, of several groups; see `small_separation`."""
-    patches = scarred.good[:, ::3, ::3].reshape(-1, scarred.good.shape[-1])
-    alone = replace(scarred, images=np.arange(len(groups)))
-    return small_separation(patches, groups, deal_folds(groups, rule.seed), rule, space, head=head, scarred=alone)
-
-
-def small_separation(
-    patches: np.ndarray,
-    groups: Sequence[int],
-    folds: Sequence[int] | np.ndarray,
-    rule: BankRule,
-    space: Space,
-    *,
-    head: NearestHead,
-    scarred: Scarred,
-) -> Separation:
-    """Score by a small bank: what tells precisions and spaces apart in seconds.
+    """Score by a small bank, learnt from every third patch of these images: what tells precisions apart in seconds.
 
     Parameters
     ----------
-    patches, groups, folds, rule, space
-        As for `learn_bank`; the patches are not changed.
-    head : NearestHead
     scarred : Scarred
-        Some of the images.
+        Images of several groups.
+    groups : sequence of int
+        Of each of them.
+    rule : BankRule
+    space : Space
+    head : NearestHead
     """
-    width, step = patches.shape[-1], math.ceil(len(patches) / _PATCHES)
-    some = patches.reshape(len(groups), -1, width)[:, ::step].reshape(-1, width).copy()
-    learnt = learn_bank(some, groups, folds, replace(rule, most=min(rule.most, _ROWS)), space)
-    return left_out_separation(learnt, head, scarred, folds)
+    patches = scarred.good[:, ::3, ::3].reshape(-1, scarred.good.shape[-1]).copy()
+    folds = deal_folds(groups, rule.seed)
+    learnt = learn_bank(patches, groups, folds, replace(rule, most=min(rule.most, _ROWS)), space)
+    return left_out_separation(learnt, head, replace(scarred, images=np.arange(len(groups))), folds)
 
 
 def left_out_separation(

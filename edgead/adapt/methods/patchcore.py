@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from edgead.adapt.memory_bank.coreset import BankRule
 from edgead.adapt.memory_bank.damping import FEWEST_SCARRED, Damping, compare_damping
 from edgead.adapt.memory_bank.folds import deal_folds
 from edgead.adapt.memory_bank.learn import CHOOSE, LearntBank, Space, learn_bank
-from edgead.adapt.memory_bank.made import Scarred, choose_scarred, own_separation, scar, small_separation
+from edgead.adapt.memory_bank.made import Scarred, choose_scarred, own_separation, scar
 from edgead.adapt.methods.method import AUTO, FP32, INT8, Course, Method, MethodConfig
 from edgead.artifact.manifest import Manifest, Preprocessing
 from edgead.artifact.onnx_file import with_properties
@@ -278,11 +278,14 @@ class PatchCore(Method[PatchCoreConfig]):
             if self._leaves_int8_out(images, scarred, of_chosen, rule, space):
                 patches, good = self.raw_patches(images, course, chosen)
                 scarred = self._scarred(images, chosen, good)
-        if scarred and config.damp_length == "auto":
-            learnt_so = partial(small_separation, patches, groups, folds, rule, head=self.head, scarred=scarred)
-            self.damping = compare_damping(learnt_so, space)
-            space = replace(space, damps=self.damping.damps)
-        self.learnt = learn_bank(patches, groups, folds, rule, space, course.progress)
+        if not scarred or config.damp_length != "auto":
+            self.learnt = learn_bank(patches, groups, folds, rule, space, course.progress)
+            return
+        damped = learn_bank(patches.copy(), groups, folds, rule, space, course.progress)
+        undamped = replace(space, damps=False)
+        plain = learn_bank(patches, groups, folds, rule, undamped, course.progress, scale=damped.scale)
+        self.damping = compare_damping(damped, plain, self.head, scarred, folds)
+        self.learnt = damped if self.damping.damps else plain
 
     def _leaves_int8_out(
         self, images: Sequence[np.ndarray], scarred: Scarred, groups: Sequence[int], rule: BankRule, space: Space
