@@ -30,6 +30,9 @@ from edgead.synthetic.line import conveyor
 sync_api = pytest.importorskip("playwright.sync_api", reason="drives the browser")
 expect = sync_api.expect
 PARTS = 60
+# Letters as wide as those of Debian 13's fonts.
+WIDER = """() => { const style = new CSSStyleSheet(); style.replaceSync("* { letter-spacing: .045em }");
+    document.adoptedStyleSheets = [...document.adoptedStyleSheets, style]; }"""
 
 
 def in_sight(page, id: str) -> None:
@@ -86,6 +89,8 @@ def test_a_folder_is_dropped_and_looked_through_by_keys(browser, tmp_path, parts
         expect(page.locator("#commission-parts .number").first).to_have_text("part 22.png")
         expect(page.locator("#commission-learn")).to_be_enabled()
         page.evaluate("scrollTo(0, 0)")  # the click on the list may have scrolled
+        in_sight(page, "commission-learn")
+        page.evaluate(WIDER)
         in_sight(page, "commission-learn")
 
         wall = page.locator("#commission-parts .take-out")
