@@ -29,7 +29,7 @@ _MAX_OF_NAME = 40  # characters, of at most four bytes each: a file name has 255
 
 
 def exchange_names(one: Path, other: Path) -> None:
-    """Let two names of one file system change places, by Linux's renameat2.
+    """Exchange two names of one file system in one step, by Linux's renameat2.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def _renameat2() -> Any:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside `folder`, which takes its name when the block ends, and is removed if it fails.
+    """Yield a hidden folder beside `folder`; rename it to `folder` when the block ends, remove it if the block fails.
 
     Raises
     ------
@@ -80,9 +80,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def unfinished_folder(beside: Path) -> Iterator[Path]:
-    """Yield an empty hidden folder beside a path, and remove it when the block ends, unless it has another name then.
+    """Yield an empty hidden folder beside a path, and remove it when the block ends, unless the block has renamed it.
 
-    Its process holds it meanwhile, by a lock that ends with the process: `remove_abandoned` knows it by that.
+    This process holds a lock on it meanwhile, by which `remove_abandoned` recognises a folder in use.
     """
     prefix = f".{beside.name[:_MAX_OF_NAME]}."
     while True:
@@ -101,9 +101,9 @@ def unfinished_folder(beside: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(place: Path) -> list[Path]:
-    """Remove the unfinished folders in a place whose processes were ended, and give them.
+    """Remove the unfinished folders in `place` that ended processes have left behind, and return their paths.
 
-    One that a process holds stays, and so do all where the file system knows no locks.
+    A folder that a process still locks stays; all stay on a file system without locks.
     """
     removed = []
     for folder in place.glob(f".*{_UNFINISHED_FOLDER}"):
@@ -116,7 +116,7 @@ def remove_abandoned(place: Path) -> list[Path]:
 
 
 def _hold(folder: Path, *, wait: bool) -> int | None:
-    """Lock a folder for this process; gives what is to be closed, None where it is held, gone or cannot be locked."""
+    """Lock a folder for this process; return the descriptor to close, None if it is locked, gone or not lockable."""
     if os.name == "nt":
         return None
     import fcntl  # Windows has none
@@ -134,10 +134,10 @@ def _hold(folder: Path, *, wait: bool) -> int | None:
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True, mode: int | None = None) -> None:
-    """Write a file, and the folders above it; of several writers at a time, the last one stays.
+    """Write a file atomically, and make its parent folders; of several writers at a time, the last one wins.
 
-    A link stays a link to what is written, and a file keeps its permissions. What is no regular file, such as a FIFO
-    or `/dev/stdout`, is written into.
+    A symbolic link stays, and its target is replaced; a file keeps its permissions. Anything but a regular file, such
+    as a FIFO or `/dev/stdout`, is written in place.
 
     Parameters
     ----------
@@ -168,9 +168,9 @@ def _replace(path: Path, content: bytes, durable: bool, mode: int | None) -> Non
 
 @contextmanager
 def open_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write that is there once the block has ended, and not at all where it fails.
+    """Open a file for writing that appears once the block has ended, and not at all if the block fails.
 
-    For what is too large to be held, as `write_whole` demands it.
+    For content too large to hold in memory, which `write_whole` needs.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A disk that is full: the system's error for a write names no file, and numpy's not even the reason."""
+"""Full disk: an error that names the file, which the system's own does not, and numpy's not even the reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def writing(path: Path) -> Iterator[None]:
     """Name the path in the error of a full disk; all other errors pass as they are.
 
-    Around the writing of a draft, `path` is what the draft was to become: users know that one.
+    Where a temporary file is written, `path` is its final name, which users know.
 
     Raises
     ------

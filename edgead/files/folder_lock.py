@@ -20,16 +20,16 @@ class HeldFolderError(EdgeadError):
 
 
 class FolderLock:
-    """Holds a folder until it is closed or the process ends; the folder itself is locked, so nothing is left behind.
+    """Lock of a folder, held until `close` or the end of the process; it locks the folder itself and leaves no file.
 
     Parameters
     ----------
     folder : Path
-        Is made where it is not there.
+        Made if it is missing.
     otherwise : str
-        What to do where it is held, for the message.
+        Advice in the message if another process holds it.
     mode : int
-        Permissions where it is made.
+        Permissions of a folder that is made.
 
     Raises
     ------
@@ -54,14 +54,14 @@ class FolderLock:
             logger.warning("%s: cannot be locked against a second daemon: %s", folder, error.strerror)
 
     def close(self) -> None:
-        """Let go of the folder; may be called more than once."""
+        """Release the folder; may be called more than once."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
 
 def _holder(descriptor: int) -> str:
-    """The process that holds the lock, as the kernel lists it."""
+    """Name the process that holds the lock, as `/proc/locks` lists it."""
     inode = str(os.fstat(descriptor).st_ino)
     try:
         for line in Path("/proc/locks").read_text().splitlines():

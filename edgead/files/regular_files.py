@@ -1,4 +1,4 @@
-"""Regular files, read within a bound: what else may lie under a name would block the reader, or never end."""
+"""Regular files, read up to a limit of bytes: a FIFO or a device would block the reader, or never end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class UnreadableFileError(Exception):
 
 
 class MissingFileError(UnreadableFileError):
-    """There is no such file."""
+    """A file that does not exist."""
 
 
 @contextmanager
 def open_regular(file: Path, most_bytes: int) -> Iterator[tuple[BinaryIO, os.stat_result]]:
-    """Open a file; gives it with what the system says of the very file that was opened.
+    """Open a regular file; yield it with its `os.stat_result`, taken from the opened file itself.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A YAML file of someone who may be careless or hostile: read in bounded time and memory; a refusal says why."""
+"""YAML of careless or hostile authors, read in bounded time and memory; a refusal names line and reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgead.files.regular_files import UnreadableFileError, read_regular
 _MAX_BYTES = 2**20
 _MAX_DEPTH = 32
 _QUOTES = 'put the value in quotes: "..."'
-# What PyYAML finds, and what to do about it; the first that fits.
+# Parts of PyYAML's messages, and what to do about each; the first match counts.
 _HINTS = {
     "but got '<stream end>'": "a bracket is not closed",
     "expected ',' or": f"in {{...}} and [...] some characters end a value; {_QUOTES}",
@@ -27,11 +27,11 @@ _HINTS = {
 
 
 class _Refusal(yaml.MarkedYAMLError):
-    """Of what is YAML, and is refused all the same."""
+    """Valid YAML that is refused all the same."""
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML of limited depth, without aliases, which let a small file stand for a huge one, and without a key twice."""
+    """Loader that refuses deep nesting, duplicate keys, and aliases, by which a small file can stand for a huge one."""
 
     _depth = 0
 
@@ -48,7 +48,7 @@ class _PlainLoader(yaml.SafeLoader):
             self._depth -= 1
 
     def compose_mapping_node(self, anchor: Any) -> Any:
-        """Refuse a key that stands twice: YAML would drop what the first one says without a word."""
+        """Refuse a duplicate key: YAML would silently drop its first value."""
         node = super().compose_mapping_node(anchor)
         first: dict[str, int] = {}
         for key, _ in node.value:
@@ -68,7 +68,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
-    """What a file holds, and where it stands there."""
+    """Content of a YAML file, with the line of each part."""
 
     path: Path
     content: Any
@@ -106,12 +106,12 @@ def load_yaml(path: Path, *, prepared: Callable[[str], str] = str) -> YamlFile:
     ----------
     path : Path
     prepared : callable
-        Makes YAML of its text, where that is a dialect; without another number of lines.
+        Turns the file's text into YAML where it is a dialect; must keep the number of lines.
 
     Raises
     ------
     SettingsError
-        It cannot be read, or is not YAML, with the line; an alias, a key that stands twice.
+        It cannot be read, is not YAML, or has an alias or a duplicate key; the message names the line.
     """
     try:
         text = read_regular(path, _MAX_BYTES).decode("utf-8")

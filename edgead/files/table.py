@@ -12,19 +12,19 @@ from typing import Any
 
 from edgead.files.atomic import write_whole
 
-# What a spreadsheet takes for the begin of a formula, also in the full width of East Asian keyboards.
+# Characters that begin a formula in a spreadsheet, also in the full width of East Asian keyboards.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-# What moves the cursor, renames the terminal or turns a line around: names of files and of devices come from others.
+# Characters that move the cursor, rename the terminal or reverse a line: names of files and devices come from others.
 _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def show_commands(text: str) -> str:
-    """Write the commands that a text holds for a terminal with escapes, so that none follows them."""
+    """Escape the terminal commands in a text, so that no terminal obeys them."""
     return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def safe_cell(value: Any) -> Any:
-    """Give a value that spreadsheets and terminals show as it is: a text that would be a formula begins with '."""
+    """Make a value safe for spreadsheets and terminals: a text that would be a formula gets a leading '."""
     if isinstance(value, datetime):
         return value.isoformat()
     if not isinstance(value, str):
@@ -33,9 +33,9 @@ def safe_cell(value: Any) -> Any:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV: of each the columns, empty where it has none of them.
+    """Write the given columns of each row as CSV; a cell is empty where the row lacks the column.
 
-    Names of files that are no text are written with escapes.
+    File names that are not valid text are written with escapes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Paths as somebody names them."""
+"""Paths that users name: empty texts and URLs are refused."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def named_path(path: str | os.PathLike[str]) -> Path:
-    """Make a Path of a path, but none of an empty text, which would mean the working directory.
+    """Convert a user's path to a Path; refuse an empty text, which would mean the working directory.
 
     Raises
     ------
     SettingsError
-        The text is empty, as that of a variable that nobody set; or a URL.
+        The text is empty, as from an unset variable, or is a URL.
     """
     if not os.fspath(path):
         raise SettingsError("a path is empty: is a variable unset? The working directory is '.'")
