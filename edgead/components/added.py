@@ -15,14 +15,14 @@ C = TypeVar("C")
 
 
 class Added(Mapping[str, C]):
-    """Classes by name, edgead's own first, which cannot be replaced; each is imported when it is asked for.
+    """Mapping from names to classes: edgead's own, which cannot be replaced, then other packages'; imports on access.
 
     Parameters
     ----------
     group : str
-        Of the entry points, `NAME = "module:Class"`.
+        Group of entry points, `NAME = "module:Class"`.
     noun : str
-        What one is called in an error.
+        Word for one such class in errors.
     own : mapping of str to str
         `module:Class` of edgead's own.
     beside : tuple of str
@@ -54,7 +54,7 @@ class Added(Mapping[str, C]):
         return len(self.own) + len(self._entries())
 
     def places(self) -> dict[str, str]:
-        """Where each class is, as `module:Class`; nothing is imported."""
+        """Map each name to the place of its class, `module:Class`, without importing anything."""
         return {**self.own, **{name: entry.value for name, entry in sorted(self._entries().items())}}
 
     def find(self, name: str) -> C:
@@ -63,8 +63,8 @@ class Added(Mapping[str, C]):
         Raises
         ------
         SettingsError
-            There is none of that name; the message lists those there are, or names the package that has it. Or
-            another package's cannot be imported, or has another name itself.
+            The name is unknown (the message lists the known ones, or names the package that has it), or
+            another package's class cannot be imported, or has a different `name`.
         """
         self.check(name)
         try:
@@ -80,7 +80,7 @@ class Added(Mapping[str, C]):
         return found
 
     def check(self, name: str) -> None:
-        """Refuse a name of which there is none, as `find` does, and import nothing."""
+        """Raise SettingsError for an unknown name, as `find` does, without importing anything."""
         if name not in tuple(self):
             known = (*self._beside, *self)
             said = f"unknown {self.noun} {name!r}: choose one of {', '.join(known)}{suggestion(name, known)}"

@@ -31,19 +31,19 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def beside(self, folder: Path) -> Self:
-        """Give the section with every relative path in it and in its parts starting from a folder.
+        """Return a copy with each relative path, also those of nested sections, joined to a folder.
 
-        A section whose paths are parts of a text extends this.
+        Override it in a section that has paths inside texts.
         """
         return self.model_copy(update={name: _placed(getattr(self, name), folder) for name in type(self).model_fields})
 
 
 class NoOptions(Section):
-    """The options of what has none."""
+    """Options of a component that has none."""
 
 
 def placed(path: str | Path, folder: Path) -> Path:
-    """Place a path in a folder, without the `..` that people would have to resolve in what is reported of it."""
+    """Join a path to a folder, and resolve any `..`, which people would have to resolve in a report."""
     found = folder / path
     return found.resolve() if ".." in found.parts else found
 
@@ -82,7 +82,7 @@ def read_query(query: str, known: Collection[str]) -> dict[str, str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what listens there can be reached from this computer alone."""
+    """Return whether a server on this host can be reached from this computer only."""
     if host == "localhost":
         return True
     try:
@@ -92,7 +92,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _of_a_host(url: str) -> str:
-    """Refuse a URL whose host cannot be looked up; one that is no URL its sink refuses."""
+    """Refuse a URL whose host cannot be looked up; text that is not a URL passes, and its sink refuses it."""
     if not url.isprintable():
         raise ValueError("holds a control character")
     try:

@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What every component is registered with.
+    """Registration of a component: its name, options and URI schemes.
 
     Attributes
     ----------
     name : str
         What users write: `kind:` in the site file, `--runtime`.
     options : type of Section
-        What may be set of it, with bounds, defaults and descriptions. Its first line of documentation says what it is.
+        Model of its options, with bounds, defaults and descriptions; its docstring's first line is `summary`.
     schemes : mapping of str to str
         URI schemes that stand for it, each with an example: `{"mqtt": "mqtt://HOST/TOPIC"}`.
     """
@@ -42,16 +42,16 @@ class Component:
 
     @property
     def summary(self) -> str:
-        """What it is, in one line."""
+        """One-line description: the first line of its options' docstring."""
         return (self.options.__doc__ or "").strip().partition("\n")[0]
 
     def read(self, values: Mapping[str, Any], shown: str) -> Any:
-        """Make the options of texts or values.
+        """Validate texts or values into the component's options.
 
         Raises
         ------
         SettingsError
-            One that does not fit; named with `shown`, and without the values, which may be secrets.
+            A value does not fit; the message begins with `shown`, and omits values, which may be secrets.
         """
         try:
             return self.options.model_validate(values)
@@ -114,7 +114,7 @@ class Registry(Generic[C]):
             return {name: known for name, known in self._ordered().items() if self._is_own(known)}
 
     def named(self, name: str) -> C | None:
-        """Find a component; modules are imported in their order until it is there, other packages at last."""
+        """Find a component by name, or None; import built-in modules in order until it is there, then plug-ins."""
         with self._loading:
             for module in self._builtin:
                 if name in self._components:
@@ -125,7 +125,7 @@ class Registry(Generic[C]):
             return self._components.get(name)
 
     def of_scheme(self, scheme: str) -> C | None:
-        """Find the component that a URI scheme stands for; other packages are looked into only where it is unknown."""
+        """Find the component of a URI scheme, or None; plug-ins are imported only if no built-in one has it."""
         with self._loading:
             self._load_builtin()
             if self._of_scheme(scheme) is None:
@@ -140,7 +140,7 @@ class Registry(Generic[C]):
         return component.options.__module__ in self._builtin
 
     def _ordered(self) -> dict[str, C]:
-        """In the order of the built-in modules, whichever was imported first; those of others last, by name."""
+        """Sort components by the order of the built-in modules, whichever came in first; then plug-ins, by name."""
 
         def place(item: tuple[str, C]) -> tuple[int, str]:
             name, known = item
@@ -191,7 +191,7 @@ def check_kind(name: str, options: type[Section]) -> None:
 
 
 class OneOf:
-    """Annotates a field of the site file: the options of any registered component, distinguished by `kind`."""
+    """Annotation of a site-file field that takes the options of any registered component, distinguished by `kind`."""
 
     def __init__(self, registry: Registry[Any]):
         self._registry = registry
@@ -202,7 +202,7 @@ class OneOf:
         return core_schema.no_info_before_validator_function(self._here, schema)
 
     def _here(self, value: Any) -> Any:
-        """Give a section as it is; raises ValueError where its kind comes with a plug-in that is not installed."""
+        """Return the value unchanged; raise ValueError if its `kind` comes with a plug-in that is not installed."""
         kind = value.get("kind") if isinstance(value, Mapping) else None
         if isinstance(kind, str) and kind not in self._registry.all():
             if missing := comes_with(f"edgead.{self._registry.kind}s", kind):

@@ -12,7 +12,7 @@ _AUTHORITY = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#]*)(.*)$", re.DOTAL
 # Cameras also take the password in the path: rtsp://host/user=admin_password=secret_channel=1.
 _SECRET = re.compile(r"((?:user|login|pass|pwd|token|key|secret|auth|sig|cred|session)[a-z_]*=)[^&#]*", re.I)
 _LONG_VALUE = re.compile(r"([?&][^=&#]+=)[^&#]{17,}")
-# Of a network camera only this is shown: any other name of an option, and any other part of a path, may be a secret.
+# Shown of a network camera's URI: only these options and parts of the path. Any other may be a secret.
 _NETWORK = re.compile(r"(?:rtsps?|https?|udp)://", re.I)
 _HARMLESS_OPTION = re.compile(
     r"(width|height|fps|rate|resolution|channel|stream|subtype|profile|camera|codec|videocodec|compression|quality|size)"
@@ -25,22 +25,22 @@ _HARMLESS_PART = re.compile(
     r"|ts|jpe?g|amp|sdp)*|.{0,2}|[^=]*=\*{3}",
     re.I,
 )
-# A ? in a glob stands for any character: options are what ends the text and has a name and a value.
+# A ? in a glob stands for any character: only NAME=VALUE at the end of the text are options.
 _OPTIONS = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
-# Of edgead-height. Passwords of its two cameras are hidden whether it is installed or not.
+# Scheme of edgead-height. Passwords of its two cameras are hidden whether it is installed or not.
 _STEREO = "stereo:"
 _schemes: set[str] = set()
 
 
 def know_schemes(schemes: Iterable[str]) -> None:
-    """Take schemes for such: what follows an unknown one, and may be a user's name, is hidden up to the @."""
+    """Register URI schemes: another word before a colon may be a user name, and is hidden with the rest to the @."""
     _schemes.update(schemes)
     _mistyped.cache_clear()
 
 
 @cache
 def _mistyped() -> re.Pattern[str]:
-    """USER:PASSWORD@ after a scheme whose :// is not right (rtsp:/, rtsp//), or after none, but no drive letter."""
+    """Compile the pattern of USER:PASSWORD@ after a mistyped scheme (rtsp:/, rtsp//) or none, but no drive letter."""
     known = rf"(?:{'|'.join(map(re.escape, sorted(_schemes)))})[:;]" if _schemes else r"(?!)"
     return re.compile(
         rf"^([a-z][a-z0-9+.-]+(?:[:;][/\\]+|[/\\]{{2,}})|{known})?(?!{known}|[a-z]:[/\\])[^/\\@:]+:.*@(.*)$",
@@ -91,18 +91,18 @@ def split_stereo(uri: str) -> tuple[str, str, str]:
 
 
 def join_stereo(left: str, right: str, query: str) -> str:
-    """Put together what `split_stereo` gives."""
+    """Join two sources and their options into `stereo:LEFT|RIGHT?a=1`, the reverse of `split_stereo`."""
     return f"{_STEREO}{left}|{right}?{query}"
 
 
 def split_options(text: str) -> tuple[str, str]:
-    """Split a path or a URI from the options that follow it; a file that is called so has none."""
+    """Split a path or a URI from its options (`?a=1`); the name of an existing file is not split."""
     found = None if Path(text).exists() else _OPTIONS.search(text)
     return (text[: found.start()], found[1]) if found else (text, "")
 
 
 def _harmless(rest: str) -> str:
-    """Path and options of a network camera without what may be a secret."""
+    """Mask path parts and options of a network camera that are not known to be harmless."""
     path, _, query = rest.partition("#")[0].partition("?")
     first, *others = path.split("/")  # the first is empty, or the host where the password had a / in it
     parts = [first, *(part if _HARMLESS_PART.fullmatch(part) else "***" for part in others)]
@@ -119,7 +119,7 @@ def _hidden(option: str) -> str:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL whose path may be a secret; empty where it names no host."""
+    """Return scheme, host and port of a URL, whose path may be a secret; empty if it names no host."""
     try:
         parts = urlsplit(url)
         usable = parts.hostname and parts.port != 0  # asking for the port raises where it is no number
@@ -129,12 +129,12 @@ def origin(url: str) -> str:
 
 
 def checked_host(host: str) -> str:
-    """Give a host's name as it is, where it can be looked up at all.
+    """Return a host name unchanged if it can be looked up at all.
 
     Raises
     ------
     ValueError
-        No resolver can be asked for it; the name is not quoted.
+        No resolver accepts the name; the message does not quote it.
     """
     try:
         host.encode("idna")
