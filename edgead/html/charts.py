@@ -26,14 +26,14 @@ class Axis:
     mirrored: bool = False
 
     def share(self, value: float) -> float:
-        """Where a value lies: 0 at `low`, 1 at `high`."""
+        """Map a value to its place on the axis: 0 at `low`, 1 at `high`."""
         low, high = self.low, self.high
         if self.logarithmic:  # 0 lies at the lower end
             low, high, value = (math.log(max(v, self.low)) for v in (low, high, value))
         return (value - low) / ((high - low) or 1.0)
 
     def ticks(self) -> list[float]:
-        """Round numbers within the range, about five."""
+        """Choose about five round numbers within the range."""
         if self.logarithmic and self.high / self.low > 10:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             wanted = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
@@ -48,7 +48,7 @@ class Axis:
 
 
 class Chart:
-    """One chart; what is drawn first lies below. `kind` is "good", "bad", "warn" or "soft".
+    """SVG chart; later parts cover earlier ones. `kind` is "good", "bad", "warn" or "soft".
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Chart:
     caption : str
         What the chart shows, for those who do not see it.
     width, height : int
-        In units of which a page may make more or fewer pixels; letters are 13 high.
+        In SVG units, which a page scales; letters are 13 units high.
     """
 
     def __init__(self, x: Axis, y: Axis, caption: str, *, width: int = 480, height: int = 290):
@@ -76,13 +76,13 @@ class Chart:
                 )
 
     def line(self, xs: npt.ArrayLike, ys: npt.ArrayLike, kind: str) -> None:
-        """Join points."""
+        """Draw a line through points."""
         points = _thinned(np.column_stack([np.asarray(xs, float), np.asarray(ys, float)]))
         path = " ".join(f"{self._at_x(x):.1f} {self._at_y(y):.1f}" for x, y in points)
         self._parts.append(f'<path class="{kind}" d="M{path}"/>')
 
     def band(self, xs: npt.ArrayLike, lows: npt.ArrayLike, highs: npt.ArrayLike, kind: str) -> None:
-        """Fill what lies between two lines."""
+        """Fill the area between two lines."""
         xs = np.asarray(xs, float)
         corners = zip(np.append(xs, xs[::-1]), np.append(highs, np.asarray(lows)[::-1]), strict=True)
         path = " ".join(f"{self._at_x(x):.1f} {self._at_y(y):.1f}" for x, y in corners)
@@ -95,7 +95,7 @@ class Chart:
         self._parts.append(f'<path class="{kind} dots" d="{path}"/>')
 
     def limit(self, y: float, kind: str, label: str) -> None:
-        """Draw a line along at `y`."""
+        """Draw a labelled horizontal line at `y`."""
         at = self._at_y(y)
         self._parts.append(
             f'<line class="{kind}" x1="{_LEFT}" x2="{self._width - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
@@ -110,16 +110,16 @@ class Chart:
         self._parts.append(f'<text {place} y="{below:.1f}">{escape(label)}</text>')
 
     def movable(self, name: str, x: float, y: float) -> None:
-        """Draw a ring that a script finds by its id, and sets to other places that `place` gives."""
+        """Draw a ring that a script finds by its id, and moves to coordinates from `place`."""
         at_x, at_y = self.place(x, y)
         self._parts.append(f'<circle class="ring" id="{name}" cx="{at_x}" cy="{at_y}" r="8"/>')
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point lies in the drawing."""
+        """Convert a point's values to coordinates of the drawing."""
         return round(self._at_x(x), 1), round(self._at_y(y), 1)
 
     def mark(self, x: float, kind: str, label: str, *, row: int = 0) -> None:
-        """Draw a line across at `x`; labels in different rows do not meet."""
+        """Draw a labelled vertical line at `x`; labels in different rows do not overlap."""
         at = self._at_x(x)
         right = at < self._width * 0.7
         place = f'x="{at + (5 if right else -5):.1f}" text-anchor="{"start" if right else "end"}"'
@@ -129,7 +129,7 @@ class Chart:
         )
 
     def legend(self, entries: Iterable[tuple[str, str]], *, upper: bool = False) -> None:
-        """Name kinds in a corner to the right; the upper one leaves two rows to marks."""
+        """Add a legend in the lower or upper right corner; the upper one leaves room for two rows of marks."""
         lines = list(entries)
         y = _TOP + 13 + 32 if upper else self._height - _BOTTOM - 18 * len(lines) + 6
         for kind, label in lines:

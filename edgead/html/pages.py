@@ -1,4 +1,4 @@
-"""Pages from templates: one file that loads nothing; every value is escaped, but what is HTML already."""
+"""Pages from templates: one file that loads nothing; every value is escaped unless it is HTML already."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def render_page(package: str, template: str, **values: Any) -> str:
     Parameters
     ----------
     package : str
-        Whose folder `templates` has it. It may extend, import and include those of `edgead.html`.
+        Package whose folder `templates` has it; it may extend, import and include those of `edgead.html`.
     template : str
         Name of its file.
     **values
-        What the template names. `markupsafe.Markup` is HTML and stays as it is, all else is escaped.
+        Values for the template's names. `markupsafe.Markup` is HTML and stays as it is, all else is escaped.
     """
     return _environment(package).get_template(template).render(values)
 
