@@ -1,4 +1,4 @@
-"""A PLC that is asked over Modbus/TCP: connected to when it is needed, and again after a failure (pymodbus)."""
+"""Connection to a PLC over Modbus/TCP (pymodbus): made when it is needed, and again after a failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgead.components.options import Host, Port, Seconds, Section
 from edgead.errors import EdgeadError, SettingsError
 from edgead.process.installation import install_command
 
-# What an answer must bear to be one to the request.
+# Function code that the answer to each request must have.
 _FUNCTIONS = {"read_coils": 1, "read_holding_registers": 3, "write_coils": 15, "write_registers": 16}
 
 # It logs each failed attempt by itself; who asks says it once.
@@ -37,12 +37,12 @@ class ModbusPlc:
     ----------
     options : PlcOptions
     failed : type of EdgeadError
-        What is raised where the PLC is away, refuses or answers something else.
+        Raised where the PLC is away, refuses or answers something else.
 
     Attributes
     ----------
     connections : int
-        How often it was connected to: a PLC may have started again in between.
+        Connections made so far: the PLC may have restarted in between.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class ModbusPlc:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Connect where there is no connection, and end one that has failed: half an answer may be left in it."""
+        """Connect if needed; close the connection if the block fails, since half an answer may be left in it."""
         try:
             if not self.is_connected:
                 if not self.client.connect():
@@ -85,7 +85,7 @@ class ModbusPlc:
             raise
 
     def ask(self, request: Callable[..., Any], address: int, *values: Any, **named: Any) -> Any:
-        """Give the answer to a request of `client`, within `connected`; one that is no answer to it is refused."""
+        """Send a request of `client` and return its answer, within `connected`; refuse an answer to something else."""
         answer = request(address, *values, device_id=self._unit, **named)
         if answer.isError():
             raise self._failed(f"{self.uri}: {request.__name__} at {address} is refused: {answer}")
@@ -116,18 +116,18 @@ class ModbusPlc:
 
 
 def float32(value: float) -> float:
-    """Bound a value to what a float32 holds: a PLC learns that it is beyond all thresholds."""
+    """Clip a value to the range of float32: the PLC still sees it beyond every threshold."""
     largest = 3.4028234663852886e38
     return max(-largest, min(largest, value))
 
 
 def float32_registers(value: float) -> tuple[int, int]:
-    """Two registers of a float32, the high word first."""
+    """Convert a value to the two registers of a float32, the high word first."""
     high, low = struct.unpack(">2H", struct.pack(">f", float32(value)))
     return high, low
 
 
 def float32_of(high: int, low: int) -> float:
-    """The float32 of two registers."""
+    """Convert the two registers of a float32, the high word first, to its value."""
     value: float = struct.unpack(">f", struct.pack(">2H", high, low))[0]
     return value

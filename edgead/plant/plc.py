@@ -1,4 +1,4 @@
-"""Interface of a connection to a PLC, whatever it is reached by."""
+"""Interface of a connection to a PLC, over any protocol."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Protocol
 
 
 class Plc(Protocol):
-    """A connection to a PLC, for one thread; all that is asked of it raises the error that it was made with.
+    """Connection to a PLC, for one thread; its methods raise the error class that it was made with.
 
     Attributes
     ----------
     uri : str
         Of the PLC.
     connections : int
-        How often it was connected to: a PLC may have started again in between.
+        Connections made so far: the PLC may have restarted in between.
     """
 
     uri: str
@@ -24,7 +24,7 @@ class Plc(Protocol):
     def is_connected(self) -> bool: ...
 
     def connected(self) -> AbstractContextManager[None]:
-        """Connect where there is no connection; what fails within this ends it."""
+        """Connect if needed; a failure inside the block closes the connection."""
         ...
 
     def close(self) -> None: ...

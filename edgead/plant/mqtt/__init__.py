@@ -1,1 +1,1 @@
-"""MQTT brokers: what is said of one, and a connection that comes again by itself."""
+"""MQTT brokers: options of a connection, and a client that reconnects by itself."""

@@ -1,6 +1,6 @@
-"""Client of an MQTT broker (paho-mqtt): a connection that comes again by itself, a publisher, a subscription.
+"""Client of an MQTT broker (paho-mqtt): a connection that reconnects by itself, a publisher, a subscription.
 
-It bears whatever the broker sends, and keeps each message until the broker has it.
+It survives whatever the broker sends, and keeps each message until the broker has it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ except ModuleNotFoundError:
 
 _CONNECT_S = 5.0
 _LEAVE_S = 1.0
-# A connection that has lasted so long was worth making: the next one is tried soon.
+# After a connection that lasted at least this long, the next one is tried soon.
 _STEADY_S = 10.0
-# What a broker may send in one message: a trigger's payload is not even looked at.
+# Longest message taken from a broker: a trigger's payload is not even read.
 _MAX_BYTES = 2**20
-# Answers that a broker has not taken, while it sends on.
+# Most answers that wait for a broker which sends on without taking them.
 _MAX_ANSWERS = 1000
 _MAX_RECORDS, _WITHIN_S = 20, 60.0
 _AGAIN_S = 1.0
@@ -45,7 +45,7 @@ _PUBLISH, _QOS_2 = 0x30, 0x04
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """Closes itself where the handshake fails: paho leaves it open until it is collected."""
+    """TLS socket that closes itself if the handshake fails: paho leaves it open until it is collected."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -56,13 +56,13 @@ class _TlsSocket(ssl.SSLSocket):
 
 
 class _Client(paho.Client):
-    """Ends a connection by which the broker would take our memory or paho's thread; `excess` says what it sent."""
+    """Paho client that ends a connection which would exhaust memory or end paho's thread; `excess` says what came."""
 
     excess: str | None = None
     leaving = False
 
     def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
-        # In paho's thread, which would end of it, and with it all that is to be sent or heard.
+        # An exception would end paho's thread, and with it all sending and receiving.
         while True:
             try:
                 return super().loop_forever(timeout, retry_first_connection)
@@ -98,18 +98,18 @@ class _Client(paho.Client):
 
 
 class Connection:
-    """A client whose thread connects, and connects again, until it is closed.
+    """Connection to an MQTT broker, made and remade by a thread until it is closed.
 
     Attributes
     ----------
     uri : str
         Of the broker, without credentials.
     problem : str or None
-        Why it is not there.
+        Reason why there is no connection.
     changed : Condition
         Notified where `connected`, `closed` or `problem` changes, and held for a look at them.
     client : paho's Client
-        Whose callbacks for messages, publications and subscriptions are the user's; `on_ready` is called where it has
+        Its callbacks for messages, publications and subscriptions are the user's; `on_ready` is called once it has
         connected.
     """
 
@@ -142,7 +142,7 @@ class Connection:
 
     @staticmethod
     def refused(code: MQTTErrorCode) -> str | None:
-        """Why a message was not taken; None where it was."""
+        """Return why the client refused a message; None if it took it."""
         return None if code == MQTTErrorCode.MQTT_ERR_SUCCESS else error_string(code)
 
     def close(self) -> None:
@@ -181,14 +181,14 @@ class Connection:
         self._tell(False, str(sys.exc_info()[1] or "no connection"))
 
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        # What the broker said when it refused shows more than that the connection has then ended.
+        # The broker's refusal says more than the end of the connection that follows it.
         if self.problem is None and not self.closed:
             self._tell(False, self.client.excess or f"the connection has ended: {reason}")
         self.client.excess = None
         self._lengthen_pause()
 
     def _lengthen_pause(self) -> None:
-        """Wait longer after each connection that did not last; paho forgets its pause once one was accepted."""
+        """Double the pause after each connection that did not last; paho resets its own once one was accepted."""
         lasted = self._connected_s is not None and time.monotonic() - self._connected_s >= _STEADY_S
         self._connected_s = None
         self._pause_s = 1 if lasted else min(max(1, 2 * self._pause_s), self._retry_most_s)
@@ -204,15 +204,15 @@ class Connection:
 
 
 class Publisher:
-    """Publishes over a connection, and hears what became of it.
+    """Publisher over a connection, which waits until the broker has acknowledged.
 
     Parameters
     ----------
     connection : Connection
     uri : str
-        What errors name.
+        Name of the receiver in errors.
     failed : type of EdgeadError
-        What is raised where a message could not be delivered.
+        Raised where a message could not be delivered.
     """
 
     def __init__(self, connection: Connection, uri: str, failed: type[EdgeadError]):
@@ -233,7 +233,7 @@ class Publisher:
         self.wait(self.send(topic, payload, qos, retain=retain), qos)
 
     def send(self, topic: str, payload: bytes | str, qos: int, *, retain: bool = False) -> int:
-        """Hand a message to the connection, which the broker keeps for later subscribers where asked; gives its number.
+        """Queue a message, which the broker keeps for later subscribers if `retain`; return its number.
 
         Raises
         ------
@@ -274,15 +274,15 @@ class Publisher:
 
 
 class Subscription:
-    """Calls a function with every message of a topic.
+    """Subscription to a topic, which calls a function with every message.
 
-    What came while the connection was away does not count, nor do retained messages: they are of the past, and
-    a trigger is for now.
+    Messages sent while the connection was away, and retained ones, are ignored: they are of the past, and a trigger is
+    for now.
 
     Parameters
     ----------
     section : BrokerOptions
-        Whose broker, user and certificates are used.
+        Its broker, user and certificates.
     topic : str
     on_message : callable
         Called with the payload, in a thread of the connection; must not block.
