@@ -1,4 +1,4 @@
-"""Work that must never be in the way of a line: a process that comes after all others, and ends with its parent."""
+"""Background process that never slows a line: lowest priority, first to go if memory is short, ends with its parent."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _LOWEST = 19
 def stay_behind(parent: int) -> None:
     """Give this process the lowest priority; make it the first to go when memory is short, and end with its parent.
 
-    On Linux that is when the thread ends that started it. A `parent`, by its process id, that is gone already ends it
-    too: of that the system would say nothing any more.
+    On Linux it ends with the thread that started it. It also ends at once if `parent`, a process id, is gone already:
+    the system would not signal that any more.
     """
     os.nice(_LOWEST)
     with suppress(OSError):  # another system, or a container that has no such file

@@ -1,4 +1,4 @@
-"""The time that one HTTP request may take in all: httpx limits each read alone, and one byte now and then will do."""
+"""Deadline for a whole HTTP request: httpx limits each read alone, and one byte now and then satisfies that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Attempts:
-    """Ends requests of one client that take too long, by its socket.
+    """Deadline for the requests of one client, which shuts its socket down when time is up.
 
     The client must keep one connection at most, and hand `trace` to each request (`extensions={"trace": ...}`).
     """
@@ -23,7 +23,7 @@ class Attempts:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Let what the block waits for fail after so many seconds; `overdue` then says that this was why."""
+        """Make the request in the block fail after so many seconds; `overdue` is then True."""
         with self._lock:
             self.overdue, self._current = False, object()
         timer = threading.Timer(seconds, self._end, [self._current])
@@ -37,7 +37,7 @@ class Attempts:
                 self._current = None  # for a timer that has just gone off
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Learn of the connections that httpcore makes, also before an answer shows them."""
+        """Note the socket of each connection that httpcore makes, before any answer shows it."""
         # Connecting and TLS's handshake have deadlines of their own, each for the whole of it.
         if event.partition(".")[2] in ("connect_tcp.complete", "start_tls.complete"):
             self._hold(info["return_value"].get_extra_info("socket"))

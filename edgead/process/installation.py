@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 from urllib.parse import urlsplit
 
-# What this repository's plug-ins add, by the groups of their entry points; with the extra that a component needs.
+# Components of this repository's plug-ins, by groups of entry points, each with its package and the extra it needs.
 _FOUNDATION = "winclip anomaly_clip crane filo metauas inp_former inp_lite"
 _PLUGINS = {
     "edgead.defects": {"seas": "edgead-diffusion", "anogen": "edgead-diffusion"},
@@ -53,7 +53,7 @@ _PLUGINS = {
 
 
 def install_command(extra: str) -> str:
-    """The command that installs the packages of an extra: from the checkout that edgead was installed from, or by name.
+    """Return the command that installs an extra's packages: from the checkout that edgead came from, or by name.
 
     >>> install_command("daemon")  # doctest: +SKIP
     ".venv/bin/pip install --editable '.[daemon]'"
@@ -66,7 +66,7 @@ def install_command(extra: str) -> str:
 
 
 def plugin_command(package: str) -> str:
-    """The command that installs a plug-in of this repository, `NAME` or `NAME[EXTRA]`: from its checkout or by name."""
+    """Return the command that installs a plug-in, `NAME` or `NAME[EXTRA]`: from edgead's checkout or by name."""
     checkout, _ = _checkout()
     where = package if checkout is None else f"{'.' if checkout == Path.cwd() else checkout}/plugins/{package}"
     return f"{command_path('pip')} install {quote(where)}"
@@ -87,12 +87,12 @@ def comes_with(group: str, name: str) -> str | None:
 
 
 def of_plugins(group: str) -> dict[str, str]:
-    """Components that plug-ins of this repository have, installed or not, and the package of each."""
+    """Map the components of this repository's plug-ins, installed or not, to their packages."""
     return {name: package.partition("[")[0] for name, package in _PLUGINS.get(group, {}).items()}
 
 
 def command_path(name: str) -> str:
-    """How a command of this Python's environment is called: by its name where that finds it, or else by its path."""
+    """Return how to call a command of this Python's environment: by name if that finds it, or else by path."""
     beside = Path(sys.executable).with_name(name)
     found = shutil.which(name)
     if not beside.is_file() or (found is not None and os.path.abspath(found) == str(beside)):
@@ -101,7 +101,7 @@ def command_path(name: str) -> str:
 
 
 def _checkout() -> tuple[Path | None, bool]:
-    """The folder that edgead was installed from, None where it came from elsewhere; whether it is used in place."""
+    """Return the folder that edgead was installed from, or None, and whether it is used in place."""
     from urllib.request import url2pathname  # which imports http: a misspelt verb need not wait for it
 
     try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class LogRate(logging.Filter):
-    """Lets so many records pass within a time; the next that passes says how many did not.
+    """Filter that passes `most` records within `within_s` seconds; the next one then says how many were left out.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class LogRate(logging.Filter):
 
 
 def limited_log(name: str, most: int, within_s: float) -> logging.Logger:
-    """Make a logger with a limit of its own, whose records go to the logger of a name.
+    """Make a logger with its own rate limit, whose records go on to the logger `name`.
 
     It is in no registry: parts that come and go with a reload leave none behind, and one does not use up the limit
     of another.

@@ -40,7 +40,7 @@ except ModuleNotFoundError:  # Windows
 
 
 def peak_memory_mib() -> int | None:
-    """Most memory that this process has held since it started, in MiB; None where the system does not say."""
+    """Return the most memory this process has held since it started, in MiB; None where the system does not say."""
     if resource is None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Silence of OpenCV, FFmpeg and the image libraries: edgead's own errors say what they would write to stderr."""
+"""Silence of OpenCV, FFmpeg and the image libraries, whose messages on stderr edgead's own errors replace."""
 
 from __future__ import annotations
 

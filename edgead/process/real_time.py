@@ -1,4 +1,4 @@
-"""Scheduling of the threads of one pipeline: their cores, and before all that has no real-time priority."""
+"""Scheduling of the threads of one pipeline: their cores, and real-time priority."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from edgead.errors import SettingsError
 
 KERNEL_THREADS, OPENCV_THREADS = "edgead-kernel", "edgead-opencv"
-"""What the threads are called that all pipelines share; see `csrc/shared/threads.cpp` and `start_opencv_threads`."""
+"""Names of the threads that all pipelines share; see `csrc/shared/threads.cpp` and `start_opencv_threads`."""
 _TASKS = Path("/proc/self/task")
 _OWN_NAME = Path("/proc/thread-self/comm")
 
@@ -36,12 +36,12 @@ def set_affinity(cores: Sequence[int]) -> None:
 
 
 def set_fifo(priority: int) -> None:
-    """Run this thread, and those that it starts from now on, before all that has no real-time priority.
+    """Run this thread, and those that it starts from now on, with a real-time priority (SCHED_FIFO).
 
     Raises
     ------
     SettingsError
-        The priority is none, or this process may not have it, or the system is not Linux.
+        There is no such priority, or this process may not have it, or the system is not Linux.
     """
     _check_system("fifo", "sched_setscheduler")
     low, high = os.sched_get_priority_min(os.SCHED_FIFO), os.sched_get_priority_max(os.SCHED_FIFO)
@@ -62,7 +62,7 @@ def _check_system(option: str, function: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Scheduling:
-    """Where and before whom a thread runs.
+    """Cores and priority of a thread.
 
     Attributes
     ----------
@@ -79,17 +79,17 @@ class Scheduling:
         return self.priority is not None or bool(self.cores)
 
     def beside(self, other: Scheduling) -> Scheduling:
-        """How a thread runs that works for both: with the higher priority, on the cores of the two."""
+        """Combine two schedulings for a thread that serves both: the higher priority, the cores of the two."""
         cores = sorted({*self.cores, *other.cores}) if self.cores and other.cores else ()
         return Scheduling(max(self.priority or 0, other.priority or 0) or None, tuple(cores))
 
     def take(self) -> None:
-        """Schedule the calling thread so, and those that it starts from now on.
+        """Apply this to the calling thread, and to those that it starts from now on.
 
         Raises
         ------
         SettingsError
-            See `edgead.process.real_time`; what could be had before that is kept.
+            See `set_affinity` and `set_fifo`; cores that were set before a failure stay.
         """
         if self.cores:
             set_affinity(self.cores)
@@ -97,17 +97,17 @@ class Scheduling:
             set_fifo(self.priority)
 
     def give_kernels(self) -> None:
-        """Schedule the threads that kernels and OpenCV have started until now so; all pipelines share them.
+        """Apply this to the threads that kernels and OpenCV have started so far; all pipelines share them.
 
-        A system that refuses it has refused it to the calling thread before, which said so.
+        A system that refuses it has refused it to the calling thread before, and said so there.
         """
         for thread in _shared_threads():
             self.give(thread)
 
     def give(self, thread: int = 0) -> None:
-        """Schedule a thread of this process so, by its kernel id; by default the calling one.
+        """Apply this to a thread of this process, by its kernel id; by default the calling one.
 
-        What the system refuses is left as it was, and so is a thread that has ended; outside Linux, all are.
+        A thread that the system refuses to change, or that has ended, is left as it is; outside Linux, all are.
         """
         if sys.platform != "linux":
             return
@@ -119,7 +119,7 @@ class Scheduling:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Schedule the calling thread and the kernels' so while the block runs.
+        """Apply this to the calling thread and the kernels' threads while the block runs.
 
         Raises
         ------
@@ -142,19 +142,19 @@ class Scheduling:
 
 
 USUAL = Scheduling()
-"""As the system schedules every thread."""
+"""The system's usual scheduling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """How the system schedules a thread, as it says it itself."""
+    """Policy, priority and cores of a thread, as the system reports them."""
 
     policy: int
     priority: int
     cores: frozenset[int]
 
     def give(self, thread: int) -> None:
-        """Schedule another thread of this process so, by its kernel id; 0 is the calling one.
+        """Apply this to a thread of this process, by its kernel id; 0 is the calling one.
 
         Raises
         ------
@@ -168,15 +168,15 @@ class Scheduled:
 
 
 def current() -> Scheduled:
-    """Ask how the calling thread is scheduled; on Linux alone."""
+    """Return how the calling thread is scheduled; on Linux only."""
     return Scheduled(os.sched_getscheduler(0), os.sched_getparam(0).sched_priority, frozenset(os.sched_getaffinity(0)))
 
 
 @contextmanager
 def called(name: str) -> Iterator[None]:
-    """Give the calling thread a name while the block runs, of at most 15 bytes: those that it starts inherit it.
+    """Name the calling thread while the block runs, by at most 15 bytes: threads that it starts inherit the name.
 
-    Outside Linux it has none.
+    Outside Linux nothing is named.
     """
     try:
         before = _OWN_NAME.read_text().strip()
@@ -191,7 +191,7 @@ def called(name: str) -> Iterator[None]:
 
 
 def start_opencv_threads() -> None:
-    """Have OpenCV start its threads now, under a name that they are found by; later, whoever needs it first would."""
+    """Make OpenCV start its threads now, under a name to find them by; later, its first user would name them."""
     with called(OPENCV_THREADS):
         cv2.resize(np.zeros((2048, 2048), np.uint8), (1024, 1024), interpolation=cv2.INTER_AREA)
 
@@ -201,7 +201,7 @@ def _shared_threads() -> list[int]:
 
 
 def threads_named(name: str) -> list[int]:
-    """Kernel ids of this process's threads with a name of at most 15 bytes; empty outside Linux."""
+    """List the kernel ids of this process's threads with a name of at most 15 bytes; empty outside Linux."""
     found = []
     for folder in _TASKS.iterdir() if _TASKS.is_dir() else ():
         with suppress(OSError):  # ended meanwhile

@@ -1,4 +1,4 @@
-"""A thread whose work is begun again when it fails of what nobody foresaw, and which says so."""
+"""A thread whose work is logged and started again when it fails unforeseen."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ logger = logging.getLogger(__name__)
 
 _PAUSE_FIRST_S = 0.5
 _MAX_PAUSE_S = 10.0
-# Whoever looks only now and then shall see it too.
+# Long enough that somebody who looks now and then sees it too.
 _SHOWN_S = 10.0
 
 
 class RestartingThread:
-    """Runs `work` until it returns; where it raises, that is logged, and it is called again after a growing pause.
+    """Thread that runs `work` until it returns; an exception is logged, and `work` called again after a growing pause.
 
     Parameters
     ----------
     name : str
         Of the thread.
     work : callable
-        Must bear to be begun again wherever it stopped.
+        Must be able to start again wherever it stopped.
     """
 
     def __init__(self, name: str, work: Callable[[], None]):
@@ -35,7 +35,7 @@ class RestartingThread:
 
     @property
     def problem(self) -> str | None:
-        """What ended the work lately; None after ten seconds without a failure."""
+        """Why the work failed last; None after ten seconds without a failure."""
         if self._thread.ident is not None and not self._thread.is_alive() and not self._closing.is_set():
             return f'the thread "{self._name}" has died, see the log: restart the daemon'
         if self._failed is None or time.monotonic() - self._failed[0] > _SHOWN_S:
@@ -46,7 +46,7 @@ class RestartingThread:
         self._thread.start()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the work to return; it is not begun again."""
+        """Wait for the work to return; it is not started again."""
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)

@@ -1,4 +1,4 @@
-"""Bars that show on a terminal how far the stages of long work are; elsewhere, one line for each stage."""
+"""Progress bars on a terminal for the stages of long work; elsewhere, one line for each stage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def stage_bars(console: Console, planned: Sequence[str] = ()) -> Iterator[Report
     ----------
     console : Console
     planned : sequence of str
-        Stages that will come, in their order: they are counted, and the next one stands there while nothing is
+        Stages that will come, in their order: they are counted, and the next one is shown while nothing is
         reported.
     """
     if not console.is_terminal:
@@ -44,32 +44,32 @@ def stage_bars(console: Console, planned: Sequence[str] = ()) -> Iterator[Report
 
 
 class _Steps:
-    """Counts stages, those that are planned among them; one that nobody has planned makes it one more."""
+    """Counter of stages, planned ones among them; a stage that was not planned adds one to the total."""
 
     def __init__(self, planned: Sequence[str]):
         self._planned, self._seen = list(planned), list[str]()
 
     def begin(self, stage: str) -> bool:
-        """Give whether a stage is new."""
+        """Note that a stage runs; return whether it is new."""
         if stage in self._seen:
             return False
         self._seen.append(stage)
         return True
 
     def skip(self, stage: str) -> None:
-        """Take out a stage that was planned and does not come."""
+        """Remove a planned stage that does not come."""
         self._planned.remove(stage)
         self._seen.remove(stage)
 
     def label(self, stage: str) -> str:
-        """Say which of how many a stage is; nothing where none are planned."""
+        """Return "step 2 of 5" for a stage; nothing if no stages are planned."""
         if not self._planned:
             return ""
         total = len({*self._planned, *self._seen})
         return f"step {self._seen.index(stage) + 1} of {total}"
 
     def following(self, stage: str | None) -> str | None:
-        """The first stage that is planned after one, and has not begun."""
+        """Return the next planned stage after one that has not begun, or None."""
         after = self._planned[self._planned.index(stage) + 1 :] if stage in self._planned else self._planned
         return next((name for name in after if name not in self._seen), None)
 
@@ -89,7 +89,7 @@ class _Bars:
         self._progress, self._steps = progress, _Steps(planned)
         self._tasks: dict[str, TaskID] = {}
         self._current: str | None = None
-        self._reported = False  # of the current one; else it is only what comes next
+        self._reported = False  # of the current one; else it is only expected
         self._expect(None)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -97,7 +97,7 @@ class _Bars:
             self.finish()
             self._begin(stage)
         self._reported = True
-        # What is one thing has no share that is done: its bar moves to and fro.
+        # A stage of one item has no share that is done: its bar moves to and fro.
         count = f"{done}/{total}" if total > 1 else ""
         task = self._tasks[stage]
         self._progress.update(task, total=None if total == 1 > done else total, completed=done, count=count)
@@ -106,7 +106,7 @@ class _Bars:
             self._expect(stage)
 
     def finish(self) -> None:
-        """Fill the bar of the stage that is over; one that has not come goes."""
+        """Fill the bar of the current stage; remove it if the stage was only expected."""
         stage, self._current = self._current, None
         if stage is None:
             return
@@ -137,7 +137,7 @@ class _Bars:
 
 @contextmanager
 def shown(progress: Report | bool) -> Iterator[Report]:
-    """Yield a callable as it is; for True, bars where the errors go to a terminal; else what shows nothing."""
+    """Yield a callable unchanged; for True, one that shows bars if stderr is a terminal; else one that does nothing."""
     from rich.console import Console
 
     console = Console(stderr=True)
