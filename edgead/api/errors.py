@@ -1,4 +1,4 @@
-"""Errors in the words of Python: the layers below name options as the command line does."""
+"""Errors that name parameters of Python, where the layers below name options of the command line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edgead.errors import EdgeadError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# What stands in quotes is a command for a terminal, where options are right.
+# Text in quotes is a command for a terminal, where options are right.
 _COMMAND_OR_OPTION = re.compile(r"""(`[^`]*`|"edgead [^"]*")|(?<![\w-])--([a-z][a-z0-9-]*)""")
 
 
 def names_parameters(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function's errors name parameters (`skip_bad`) where they would name options (`--skip-bad`)."""
+    """Decorate a function so that its errors name parameters (`skip_bad`) instead of options (`--skip-bad`)."""
 
     @functools.wraps(function)
     def named(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -31,7 +31,7 @@ def names_parameters(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def in_python(message: str) -> str:
-    """Exchange the options in a message for the parameters of the same meaning.
+    """Replace the options in a message by the parameters of the same name.
 
     >>> in_python("if they are good, take them with --accept-outliers")
     'if they are good, take them with accept_outliers'

@@ -1,4 +1,4 @@
-"""An estimator with scikit-learn's interface: fit on good images, +1 for good parts, -1 for anomalous ones.
+"""Anomaly detector with scikit-learn's interface: fit on good images, +1 for good parts, -1 for anomalous ones.
 
 Needs `pip install 'edgead[train]' scikit-learn`.
 
@@ -29,7 +29,7 @@ from edgead.images.inputs import Colour
 class AnomalyDetector(OutlierMixin, BaseEstimator):
     """A detector of anomalous images.
 
-    What the methods call X is a folder of images or a sequence of paths, arrays, PIL images or torch tensors, as
+    X of its methods is a folder of images or a sequence of paths, arrays, PIL images or torch tensors, as
     `edgead.Detector.predict` takes them; also a pattern of files, or one array of shape (n, H, W, 3).
 
     Parameters
@@ -41,7 +41,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     settings : dict, optional
         Settings of the method, as `edgead.train` takes them.
     options : dict, optional
-        More of what `edgead.train` takes by name, see `edgead.TrainOptions`.
+        Further options of `edgead.train` by name, see `edgead.TrainOptions`.
     colour : {"bgr", "rgb"}, optional
         Order of the channels of arrays, by default BGR, and of tensors, by default RGB.
     model_dir : path, optional
@@ -74,7 +74,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.model_dir = model_dir
 
     def fit(self, X: Any, y: Any = None) -> AnomalyDetector:
-        """Learn from good images; `y` is not looked at."""
+        """Learn from good images; `y` is ignored."""
         options: TrainOptions = {"false_reject_rate": self.false_reject_rate}
         if isinstance(X, (str, os.PathLike)) and Path(X).is_dir():
             options["normal_dir"] = "."

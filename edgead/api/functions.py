@@ -1,4 +1,4 @@
-"""One call from a folder of good images to a model, and from a model to what is known of it."""
+"""Functions of one call: from a folder of good images to a model, and from a model to its measures."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def train(
         The method: "patchcore", "mvg", "simplenet", "efficient_ad", "draem", "golden", or one
         that another package adds, as `edgead presets` lists them.
     preset : str
-        Settings of the method: "default", another of its presets, or "auto" for what fits this machine.
+        Settings of the method: "default", another of its presets, or "auto" for the one that fits this machine.
     settings : mapping, optional
         Other settings of the method, as `--set` of `edgead train` takes them, such as `{"num_neighbors": 3}`.
     device : {"auto", "cpu", "cuda"}
@@ -146,7 +146,7 @@ def train(
 
 
 def _few_images(artifact: Artifact) -> list[str]:
-    """Say where so few images made the limit that it is for a higher rate than usual."""
+    """Return a warning if so few images made the limit that its false-reject rate is higher than usual."""
     limits = artifact.graph().calibration
     if limits is None or not limits.scores or limits.false_reject_rate <= OFFERED_RATES[0]:
         return []
@@ -158,7 +158,7 @@ def _few_images(artifact: Artifact) -> list[str]:
 
 
 def _opened(method: Callable[Concatenate[Model, P], R]) -> Callable[Concatenate[PathLike, P], R]:
-    """Make a function of a method of Model: it opens the model of a path, and closes it."""
+    """Turn a method of Model into a function that opens the model of a path, calls the method and closes it."""
 
     @functools.wraps(method)
     def function(model: PathLike, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,4 +1,4 @@
-"""A model as a program holds it: it judges, is measured, calibrated, taught, exported and put before a camera."""
+"""Model for programs: one object that judges, is measured, calibrated, taught, exported and put before a camera."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class _Opened(Detector):
 
 
 class Model(Predictor):
-    """A finished model with all that is done to it; `edgead.load` opens one.
+    """A finished model with everything that can be done to it; `edgead.load` opens one.
 
-    What else `edgead.Detector` has, such as `session`, is found here too, and not shown. A `progress` is called with
-    (stage, done, total).
+    Other attributes of `edgead.Detector`, such as `session`, work here too, but are not listed. A `progress` is called
+    with (stage, done, total).
 
     >>> import edgead
     >>> with edgead.load("out/model") as model:
@@ -62,7 +62,7 @@ class Model(Predictor):
             return getattr(object.__getattribute__(self, "_detector"), name)
 
     def close(self) -> None:
-        """Release the engine, once no image is under way."""
+        """Release the engine once no image is in work."""
         self._detector.close()
 
     def __enter__(self) -> Self:
@@ -72,7 +72,7 @@ class Model(Predictor):
         self.close()
 
     def info(self) -> dict[str, Any]:
-        """Say what the model is, in values that JSON knows: sizes are width and height in pixels.
+        """Return the model's facts as values for JSON: sizes are width and height in pixels.
 
         >>> Model.load("out/model").info()["detector"]
         'patchcore'
@@ -112,7 +112,7 @@ class Model(Predictor):
         group : str
             Which images belong together, see `edgead.dataset.groups.group_images`.
         left_out : bool
-            Measure learnt images too, each as a stranger; without it, `learnt_account` of the result counts them.
+            Measure learnt images too, each by what other folds learnt; else the result's `learnt_account` counts them.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class Model(Predictor):
         left_out: bool = False,
         progress: StageProgress = no_progress,
     ) -> Path:
-        """Judge a test set, as `evaluate`, and write a page that can be read, printed and filed; gives its path."""
+        """Judge a test set, as `evaluate`, and write a report as one HTML page; return its path."""
         from edgead.report.folder import report_folder
 
         report_folder(self._detector, named_path(data), named_path(page), group, progress, left_out=left_out)
@@ -150,7 +150,7 @@ class Model(Predictor):
         progress: StageProgress = no_progress,
         **rates: Unpack[RateOptions],
     ) -> Recalibration:
-        """Make thresholds again from good images, and judge by them from the next image on.
+        """Make new thresholds from good images, and judge by them from the next image on.
 
         Parameters
         ----------
@@ -162,13 +162,13 @@ class Model(Predictor):
             False shows what would change, also where scores stand apart as those of defects do: neither the model's
             folder nor this object changes.
         reason : str
-            Why thresholds are right that may be blind, as where most of the images are rejected by the old ones; it is
+            Why thresholds that may be blind are right, as where the old ones reject most of the images; it is
             kept in the model. Without one they are refused.
 
         Returns
         -------
         Recalibration
-            Its `warnings()` belong before a person's eyes.
+            Show its `warnings()` to a person.
 
         Raises
         ------
@@ -209,18 +209,18 @@ class Model(Predictor):
         progress: StageProgress = no_progress,
         **plan: Unpack[TeachOptions],
     ) -> Lesson:
-        """Teach good parts, such as those that are falsely rejected; the version before is kept in the model's folder.
+        """Teach good parts, such as false rejects; the version before is kept in the model's folder.
 
-        It judges by the lesson from the next image on. A model that is open elsewhere stays as it was there.
+        This object judges by the lesson from the next image on. A model that is open elsewhere stays as it was.
 
         Parameters
         ----------
         images : path or sequence of paths
-            Good images, or a folder of them. A defect among them would be taken for good ever after.
+            Good images, or a folder of them. A defect among them would pass as good from then on.
         calibration : path or sequence of paths
             Good images that thresholds are made from; by default those that the model keeps.
         sheet : path, optional
-            Where an image of what is about to be learnt is written.
+            File for an overview image of the parts to be learnt.
         **plan
             Other fields of `edgead.adapt.teach.TeachPlan`, such as `held_out_share`.
 
@@ -241,9 +241,9 @@ class Model(Predictor):
 
     @names_parameters
     def verify(self, images: Paths = (), *, progress: StageProgress = no_progress) -> dict[str, Parity]:
-        """Compare what runs with the torch network, or what stands for it: by default golden images, others if given.
+        """Compare the runtimes with the torch network, or its reference, on golden images or on those that are given.
 
-        Gives comparisons by their names; each has `passed`.
+        Returns comparisons by their names; each has `passed`.
         """
         from edgead.export.verify import verify
 
@@ -263,7 +263,7 @@ class Model(Predictor):
     ) -> Model:
         """Add a graph of another precision to the model's folder, with thresholds of its own, and open it.
 
-        Where that takes the place of the graph that this object has open, this object is closed.
+        If that replaces the graph that this object has open, this object is closed.
 
         Parameters
         ----------
@@ -330,7 +330,7 @@ class Model(Predictor):
         settings: Mapping[str, Any] | None = None,
         progress: StageProgress = no_progress,
     ) -> Sorted:
-        """Sort images that are rejected or sent to review into kinds of defects, without a label.
+        """Sort rejected and reviewed images into kinds of defects, without labels.
 
         Needs scipy.
 
@@ -339,7 +339,7 @@ class Model(Predictor):
         images : path or sequence of paths
             Images, or a folder of them; those that are judged ok are left out.
         folder : path, optional
-            Gets a folder of images for each kind, a sheet of all kinds and tables.
+            Folder to write: one of images for each kind, a sheet of all kinds and tables.
         link : bool
             The folders hold links in place of copies.
         count, everything, group, seed, method, settings
@@ -393,12 +393,12 @@ class Model(Predictor):
         Returns
         -------
         Named
-            Its `warnings()` belong before a person's eyes.
+            Show its `warnings()` to a person.
 
         Raises
         ------
         SettingsError
-            A name or an example that cannot be used, or the folder was changed since it was opened.
+            A name or an example cannot be used, or the model's folder was changed since it was opened.
         """
         from edgead.unlabelled.sorting.name_kinds import NamePlan, name_kinds
 
@@ -410,7 +410,7 @@ class Model(Predictor):
         return named
 
     def _follow(self, artifact: Artifact) -> None:
-        """Go over to what has been written to the folder, where that has the graph that is open."""
+        """Use the artifact that was written to the folder if it has the graph that is open; otherwise close."""
         graph = self._detector.graph
         if graph.precision in artifact.precisions and artifact.graph(graph.precision).sha256 == graph.sha256:
             self._detector._take(artifact)

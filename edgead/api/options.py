@@ -1,4 +1,4 @@
-"""Options by their names, as editors and type checkers read them."""
+"""Options as typed dictionaries, for editors and type checkers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class StreamOptions(TypedDict, total=False):
 
 
 def check_options(options: Mapping[str, object], others: Iterable[str]) -> None:
-    """Raise SettingsError where a name is none of `TrainOptions`; says which of these, or of the others, is like it."""
+    """Raise SettingsError for a name that `TrainOptions` lacks; suggest a similar one of these or of `others`."""
     names = TrainOptions.__annotations__
     for wrong in options.keys() - names.keys():
         near = get_close_matches(wrong, [*others, *names], 1)

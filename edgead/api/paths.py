@@ -1,4 +1,4 @@
-"""Images as a program names them, and those that it holds."""
+"""Images as a program gives them: paths, or images in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Paths = PathLike | Sequence[PathLike]
 
 
 def image_paths(images: Paths) -> list[Path]:
-    """List the files of a path, a folder, a pattern or several of these."""
+    """List the image files of a path, a folder, a pattern or several of these."""
     several = each_image(images)
     if several is None:
         return [named_path(images)]  # type: ignore[arg-type]
@@ -33,7 +33,7 @@ def image_paths(images: Paths) -> list[Path]:
 def learnt_images(
     images: PathLike | Iterable[OneImage], colour: Colour | None, unwritten: Path
 ) -> tuple[Path, dict[str, Any]]:
-    """Find the folder of images to learn, and which of it: files are learnt where they lie, others written.
+    """Find the folder of images to learn, and options that select in it: files stay where they are, others are written.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def learnt_images(
     colour : {"bgr", "rgb"}, optional
         Order of the channels of arrays, see `Detector.predict`.
     unwritten : Path
-        Folder to make for what is no file.
+        Folder to write images to that are not files.
 
     Raises
     ------
