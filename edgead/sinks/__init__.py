@@ -49,12 +49,12 @@ def open_sink(uri: str) -> Sink:
 
 
 def open_queued(name: str, options: SinkOptions) -> QueuedSink:
-    """Open the sink of a section of the site file behind a queued sink with the queue that it asks for.
+    """Open the sink of a section of the site file, behind a queue as long as its options ask for.
 
     Raises
     ------
     SinkError, SettingsError
-        It cannot be opened. A receiver that is away is no reason: it may come.
+        It cannot be opened. A receiver that is away is no error: it may come.
     """
     component = SINKS.named(options.kind)
     if component is None:

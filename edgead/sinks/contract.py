@@ -11,7 +11,7 @@ from edgead.errors import EdgeadError
 from edgead.serialization.notice import Notice
 from edgead.types import DECISIONS, FAULT, Frame, Verdict
 
-# What `only=` of a sink takes. A part of which a view is missing may be defective: who wants rejects wants to know.
+# Values of a sink's `only=`. A part with a missing view may be defective: who wants rejects wants it too.
 CHOICES: dict[str, tuple[str, ...]] = {
     "all": (*DECISIONS, FAULT),
     "review": ("review", "reject", FAULT),
@@ -28,7 +28,7 @@ class StopRequested(Exception):
 
 
 class Sink(Protocol):
-    """Takes frames with their verdicts. `close` may be called more than once."""
+    """Receiver of frames with their verdicts. `close` may be called more than once."""
 
     uri: str  # without credentials
 
@@ -38,20 +38,20 @@ class Sink(Protocol):
 
 
 class BaseSink(ABC):
-    """A sink with all that a queued sink may want to know of it; see `edgead.sinks.queued.QueuedSink`.
+    """Base of sinks, with all attributes that `edgead.sinks.queued.QueuedSink` reads.
 
     Attributes
     ----------
     uri : str
-        What is shown of it, without credentials.
+        Its address as it is shown, without credentials.
     needs_image : bool
-        Where it is False, the sink gives it neither image nor map, so that more verdicts can wait.
+        If False, the queue drops image and map, so that more verdicts can wait.
     decisions : tuple of str
-        It gets verdicts of these alone.
+        It gets verdicts of these decisions only.
     can_check : bool
-        Whether `check` finds out something.
+        Whether `check` does anything.
     retains_notices : bool
-        It shows the last notice of each kind and name to whoever comes later, so that a new one is given what stands.
+        It keeps the last notice of each kind and name for later receivers; a new sink gets the standing ones.
     """
 
     uri: str
@@ -62,28 +62,28 @@ class BaseSink(ABC):
 
     @property
     def problem(self) -> str | None:
-        """What `write` waits for, or what is wrong although it has returned; asked from any thread."""
+        """Why `write` waits, or what is wrong although it has returned; read from any thread."""
         return None
 
     @abstractmethod
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Take a verdict; may take as long as it wants, and raises SinkError where it could not."""
+        """Take a verdict, for as long as it needs; raise SinkError if that fails."""
 
     def notify(self, notice: Notice) -> None:  # noqa: B027  most sinks are for verdicts alone
         """Take a notice, as `write` takes a verdict; called where the site file names the sink for notices."""
 
     def skip(self, count: int) -> None:  # noqa: B027  most sinks do not count
-        """Learn that so many verdicts were dropped before the next one."""
+        """Take note that so many verdicts were dropped before the next one."""
 
     def check(self) -> None:  # noqa: B027  see can_check
-        """Find out whether the receiver is there; raises SinkError where it is not."""
+        """Check that the receiver is there; raise SinkError if not."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything, and end a `write` that waits; may be called more than once."""
+        """Release everything, and end a waiting `write`; may be called more than once."""
 
 
 def write_error(path: str | Path, error: OSError) -> SinkError:
-    """Say which path could not be written, why, and what to do where that is known."""
+    """Make the error of a path that could not be written: the reason, and what to do if that is known."""
     hint = "; free some space or choose another disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return SinkError(f"{path}: cannot be written: {error.strerror}{hint}")

@@ -27,7 +27,7 @@ class ImagesOptions(SinkOptions):
 
 
 class ImagesSink(BaseSink):
-    """Writes one image for each verdict of the chosen decisions.
+    """Sink that writes one image for each verdict of the chosen decisions.
 
     An image is written under another name and renamed, so that neither a kill nor a full disk leaves half of one.
     An image of the same frame number, source and decision that lies there already is replaced.
@@ -63,7 +63,7 @@ class ImagesSink(BaseSink):
 
 
 def image_name(frame: Frame, verdict: Verdict) -> str:
-    """Name an image: frame number, where it came from, decision."""
+    """Name an image: frame number, origin, decision."""
     origin = Path(frame.name).stem if frame.name else frame.source.partition("?")[0].rstrip("/")
     if not frame.name and Path(origin).suffix:
         origin = Path(origin).stem

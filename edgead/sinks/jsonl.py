@@ -25,7 +25,7 @@ class JsonlOptions(SinkOptions):
 
 
 class JsonlSink(BaseSink):
-    """Appends one line for each verdict to a file, or writes to standard output (`jsonl:-`).
+    """Sink that appends one line for each verdict to a file, or writes to standard output (`jsonl:-`).
 
     Every line is written at once and unbuffered, so that a reader, or a kill, never sees half of one.
     """
@@ -41,7 +41,7 @@ class JsonlSink(BaseSink):
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "ab", buffering=0)
-            # What an earlier process left unfinished, when its power went, is closed off as a line of its own.
+            # A line that an earlier process left unfinished, when the power failed, is ended first.
             if not _ends_a_line(path):
                 self._write(b"\n")
         except OSError as error:

@@ -29,7 +29,7 @@ class ModbusOptions(PlcSinkOptions, PlcOptions):
 
 
 def to_registers(count: int, score: float, decision: Decision) -> list[int]:
-    """Five registers, high words first: count (uint32), score (float32), decision (0 ok to 2 reject, 3 fault)."""
+    """Convert a verdict to five registers, high words first: count (uint32), score (float32), decision (0 to 3)."""
     high, low = divmod(count & 0xFFFFFFFF, 2**16)
     return [high, low, *float32_registers(score), decision_number(decision)]
 
@@ -39,16 +39,16 @@ OTHER_KIND = 65_535
 
 
 def kind_number(kind: str | None, kinds: tuple[str, ...]) -> int:
-    """The number of a kind for a PLC: its place in `kinds` from 1 on, 0 for none, `OTHER_KIND` for every other."""
+    """Return a kind's number for a PLC: its place in `kinds` from 1 on, 0 for none, `OTHER_KIND` for every other."""
     if kind is None:
         return 0
     return kinds.index(kind) + 1 if kind in kinds else OTHER_KIND
 
 
 class ModbusSink(PlcSink[ModbusPlc]):
-    """Writes the registers of each verdict, then its coils: ok, review, reject and one that toggles.
+    """Sink that writes the registers of each verdict, then its coils: ok, review, reject and one that toggles.
 
-    At a part of which a view is missing the first three are all off.
+    For a part of which a view is missing, the first three are all off.
 
     The four coils go in one request, and after the registers: a PLC that sees the toggle change reads a whole
     verdict.
@@ -75,8 +75,8 @@ class ModbusSink(PlcSink[ModbusPlc]):
         self._last_toggle()
 
     def _last_toggle(self) -> bool:
-        """What the PLC has seen last, also from the process before this one."""
-        # With a new connection it may have started again, or have taken what it did not confirm.
+        """Return the toggle's state in the PLC, also as the process before this one left it."""
+        # With a new connection the PLC may have restarted, or have taken a value that it did not confirm.
         if self._toggle is None or self._connection != self._plc.connections:
             self._toggle = self._plc.read_coil(self._section.coil + 3)
             self._connection = self._plc.connections

@@ -45,11 +45,11 @@ class MqttOptions(SinkOptions, BrokerOptions):
 
 
 class MqttSink(BaseSink):
-    """Publishes each verdict as JSON, and waits until the broker has acknowledged it.
+    """Sink that publishes each verdict as JSON, and waits until the broker has acknowledged it.
 
-    One message is under way at a time. So they arrive in order, and when a broker comes back one message at most is
-    sent again: with QoS 2 it arrives once, with QoS 1 it may arrive twice, as its `id` shows. Before this stands an
-    `edgead.sinks.queued.QueuedSink`, where verdicts wait while the broker is away.
+    One message is under way at a time: messages arrive in order, and after a lost connection at most one is sent again.
+    With QoS 2 it arrives once, with QoS 1 it may arrive twice, as its `id` shows. Verdicts wait in an
+    `edgead.sinks.queued.QueuedSink` before this sink while the broker is away.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class MqttSink(BaseSink):
         self._publisher.publish(topic, record_json(frame, verdict), self._qos)
 
     def notify(self, notice: Notice) -> None:
-        """Publish a notice as `write` does a verdict; the broker keeps it for who subscribes later."""
+        """Publish a notice as `write` does a verdict; the broker keeps it for later subscribers."""
         topic = self._notice_topic.replace("{name}", notice.name).replace("{kind}", notice.kind)
         self._publisher.wait_until_there()
         self._publisher.publish(topic, notice_json(notice), self._qos, retain=True)

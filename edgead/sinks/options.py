@@ -1,4 +1,4 @@
-"""Options that sinks have in common, and how URIs of the camera loop become options."""
+"""Options that all sinks have, and how URIs of the camera loop become options."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class SinkOptions(Section):
         float, Field(ge=0, le=86_400, description="For how long a required sink may fail before that.")
     ] = 10.0
     queued: ClassVar[bool] = False
-    """Its receiver may be slow: `edgead stream` too puts a queue before it, as the daemon does before all."""
+    """Its receiver may be slow: `edgead stream` puts a queue before it too, as the daemon does before every sink."""
 
     @property
     def takes_notices(self) -> bool:
-        """Whether its sink has a `notify` that does something."""
+        """Whether its sink's `notify` does anything."""
         return False
 
     @property
     def most_waiting(self) -> int:
-        """Verdicts that may wait for it."""
+        """Most verdicts that wait for it."""
         return 1000
 
 
 def read_path(uri: str, known: Collection[str], name: str = "path") -> dict[str, str]:
-    """Read `SCHEME:PATH?option=value` into the values of options; the path becomes the one of that name.
+    """Split `SCHEME:PATH?option=value` into values of options; the path gets the given name.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def read_path(uri: str, known: Collection[str], name: str = "path") -> dict[str,
 
 
 def read_host(uri: str, known: Collection[str]) -> tuple[SplitResult, dict[str, object]]:
-    """Read `SCHEME://HOST:PORT?option=value` into its parts, and into the values of options: the host and these.
+    """Split `SCHEME://HOST:PORT?option=value` into its parts, and into values of options, the host among them.
 
     Raises
     ------

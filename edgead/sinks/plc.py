@@ -1,4 +1,4 @@
-"""Base of the sinks that write verdicts into a PLC, whatever it is reached by."""
+"""Base of the sinks that write verdicts into a PLC, over any protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ P = TypeVar("P", bound=Plc)
 
 
 class PlcSinkOptions(SinkOptions):
-    """What every sink into a PLC has."""
+    """Options that every sink into a PLC has."""
 
     queued: ClassVar[bool] = True
 
@@ -24,14 +24,14 @@ class PlcSinkOptions(SinkOptions):
 
 
 class PlcSink(BaseSink, Generic[P]):
-    """Counts the verdicts that were given, and writes each with its number, so that a PLC sees what it has missed.
+    """Sink that numbers verdicts, dropped ones too, and writes them, so that the PLC sees what it has missed.
 
-    One that cannot be written is not tried again: for a PLC only the part before it counts.
+    A verdict that cannot be written is not tried again: a PLC acts on the part before it only.
 
     Parameters
     ----------
     plc : Plc
-        Raises SinkError where it is away, refuses or answers something else.
+        Connection that raises SinkError if the PLC is away, refuses or answers something else.
     """
 
     needs_image = False
@@ -48,10 +48,10 @@ class PlcSink(BaseSink, Generic[P]):
 
     @abstractmethod
     def look(self) -> None:
-        """Read something of what was written, within `connected` of the PLC."""
+        """Read something that was written before, within `connected` of the PLC."""
 
     def skip(self, count: int) -> None:
-        """Count verdicts that were given and will not be written."""
+        """Count dropped verdicts, which will not be written."""
         self._count += count
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
@@ -67,7 +67,7 @@ class PlcSink(BaseSink, Generic[P]):
             self.put(self._count, frame, verdict)
 
     def check(self) -> None:
-        """Find out whether the PLC is there; raises as `write`."""
+        """Check that the PLC is there; raises as `write`."""
         with self._plc.connected():
             self.look()
 
@@ -76,5 +76,5 @@ class PlcSink(BaseSink, Generic[P]):
 
 
 def decision_number(decision: Decision) -> int:
-    """The number of a decision for a PLC: 0 ok, 1 review, 2 reject, 3 a part of which a view is missing."""
+    """Return a decision's number for a PLC: 0 ok, 1 review, 2 reject, 3 a part of which a view is missing."""
     return (*DECISIONS, FAULT).index(decision)

@@ -1,4 +1,4 @@
-"""A queue and a thread before a sink, so that a slow or dead one delays no verdict; and its counts."""
+"""Queue and thread before a sink, so that a slow or dead sink delays no verdict; with its counts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from edgead.types import Frame, Verdict
 _MAX_BYTES = 256 * 2**20
 # Far more than a plant has faults: a receiver that is away for months gets the newest.
 _MAX_NOTICES = 1000
-# Tracebacks of one sink: one is enough to find the mistake, and a fault may come with every verdict.
+# Least time between tracebacks of one sink: one shows the mistake, and a fault may come with every verdict.
 _TRACEBACK_EVERY_S = 60.0
-# A sink that has worked on one verdict for so long, and says nothing of it, waits for an answer.
+# A sink that works on one verdict for longer, and reports no problem, counts as waiting for an answer.
 _SILENT_S = 2.0
-# How often a required sink is looked after while it has nothing to do.
+# Interval at which a required sink that has nothing to do is checked.
 _LOOK_EVERY_S = 5.0
 _NOTHING = np.zeros((0, 0, 3), np.uint8)
 _NO_MAP = np.zeros((0, 0), np.float32)
@@ -32,12 +32,12 @@ _DRAIN_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """What became of the verdicts that were given to a sink.
+    """Counts of the verdicts that were given to a sink, and its state.
 
     Attributes
     ----------
     waiting : int
-        Those that the sink has not taken yet, the one in work included.
+        Not taken by the sink yet, the one in work included.
     written : int
         Taken by the sink; for MQTT, HTTP and Modbus acknowledged by the receiver.
     dropped : int
@@ -49,7 +49,7 @@ class QueueStatus:
     required : bool
         Without this sink the device is not ready.
     failing_s : float
-        For how long it has taken nothing; 0 while it works.
+        How long it has failed; 0 while it works.
     blocks : bool
         It is required, and has failed for longer than is tolerated.
     notices_waiting, notices_written, notices_lost : int
@@ -73,14 +73,14 @@ class QueueStatus:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts verdicts, or notices, by what became of them; see `QueueStatus`."""
+    """Counter of verdicts, or of notices, by outcome; see `QueueStatus`."""
 
     written: int = 0
     dropped: int = 0
     failed: int = 0
 
     def count(self, problem: str | None, *, closing: bool) -> None:
-        """Count one that the sink was given."""
+        """Count one verdict or notice by its outcome: no problem, dropped while closing, or failed."""
         if problem is None:
             self.written += 1
         elif closing:
@@ -90,7 +90,7 @@ class Tally:
 
 
 class QueuedSink:
-    """Hands verdicts to a sink in their order; `write` never blocks, and drops the oldest when too many wait.
+    """Queue before a sink, in order; `write` never blocks, and drops the oldest when too many wait.
 
     Notices have a queue of their own, which goes first: an alarm waits for no verdict, and is pushed out by none.
 
@@ -98,13 +98,13 @@ class QueuedSink:
     ----------
     name : str
     sink : BaseSink
-        Its `write` may take as long as it wants: a sink that tries again does it there. It is only ever called from
-        one thread. One that is required and has nothing to do is asked by `check`, where it can, for its receiver.
+        Its `write` may take as long as it needs, retries included. It is only ever called from
+        one thread. A required sink with nothing to do is checked by its `check`, if it has one.
     most : int
         Verdicts that may wait; images are also limited to 256 MiB.
     required : bool
     tolerated_s : float
-        For how long a required one may fail.
+        How long a required sink may fail before it blocks.
     """
 
     def __init__(self, name: str, sink: BaseSink, *, most: int, required: bool = False, tolerated_s: float = 0.0):
@@ -185,7 +185,7 @@ class QueuedSink:
             )
 
     def close(self, within_s: float = 1.0) -> None:
-        """Wait for the sink to take what is left, then close it; what it has not taken is counted as dropped."""
+        """Wait for the sink to take the rest, then close it; verdicts that it has not taken count as dropped."""
         deadline = time.monotonic() + within_s
         with self._changed:
             self._closing = True
@@ -264,14 +264,14 @@ class QueuedSink:
         self._sink.write(frame, verdict)
 
     def _look_after_sink(self) -> None:
-        """Find out whether a sink with nothing to do would work: a line that stands still for it gives it nothing."""
+        """Check a required sink that has nothing to do: a line that has stopped because of it sends it no verdict."""
         problem = self._outcome(self._sink.check) if self._sink.can_check else self._problem
         with self._changed:
             self._problem = problem
             self._failing_s(self._problem_now())
 
     def _outcome(self, call: Callable[[], None]) -> str | None:
-        """Call a sink; gives what went wrong."""
+        """Call a sink; return what went wrong, or None."""
         try:
             call()
         except SinkError as error:
@@ -301,7 +301,7 @@ def _size(frame: Frame, verdict: Verdict) -> int:
 
 
 class QueuedInLoop:
-    """A queued sink that reports what was not delivered when it closes: the camera loop asks nothing before."""
+    """Queued sink for the camera loop, which checks no status: `close` raises for verdicts that were not delivered."""
 
     def __init__(self, queued: QueuedSink):
         self.uri = queued.uri

@@ -29,7 +29,7 @@ class UriOptions(SinkOptions):
         return uri
 
     def beside(self, folder: Path) -> SinkOptions:  # type: ignore[override]  # the options that it stands for
-        """Give the options that the URI stands for; relative paths in it start from a folder."""
+        """Return the options that the URI stands for, with relative paths in it joined to a folder."""
         named = read_uri(self.uri)[1].beside(folder)
         return named.model_copy(update={"required": self.required, "tolerated_s": self.tolerated_s})
 
@@ -43,7 +43,7 @@ class UriOptions(SinkOptions):
 
 
 def read_uri(uri: str) -> tuple[SinkComponent, SinkOptions]:
-    """Find the sink that a URI names, and its options.
+    """Find the sink that a URI names, and read its options.
 
     Raises
     ------

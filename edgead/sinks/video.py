@@ -30,17 +30,17 @@ class VideoOptions(SinkOptions):
 
 
 class VideoSink(BaseSink):
-    """Writes every frame with its verdict into a video file.
+    """Sink that writes every frame with its verdict into a video file.
 
-    The file has its name only once it is closed and its frames have been counted: OpenCV says nothing when the
-    disk is full. Frames of another size than the first are scaled to it.
+    The file gets its name only once it is closed and its frames are counted: OpenCV reports no full disk. Frames of
+    another size than the first are scaled to it.
 
     Parameters
     ----------
     path : str
         Ends with .avi or .mp4.
     fps : float
-        At which the video plays; what a live camera really gave is in the verdicts.
+        Rate at which the video plays; the real times of a live camera's frames are in the verdicts.
     """
 
     def __init__(self, path: str, *, fps: float = 25.0):

@@ -31,7 +31,7 @@ for _name in ("httpx", "httpcore"):
 TIMESTAMP_HEADER = "X-Edgead-Timestamp"
 SIGNATURE_HEADER = "X-Edgead-Signature"
 ID_HEADER = "X-Edgead-Id"
-# Answers after which the same request may succeed: too early, too many, the server's own trouble.
+# Answers after which the same request may succeed: too early, too many, a passing trouble of the server.
 _PASSING = frozenset({408, 425, 429})
 
 
@@ -63,17 +63,17 @@ class WebhookOptions(SinkOptions):
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """HMAC-SHA256 over `timestamp.body` in hexadecimal digits, after `sha256=`."""
+    """Return HMAC-SHA256 over `timestamp.body` in hexadecimal digits, after `sha256=`."""
     digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
     return f"sha256={digest.hexdigest()}"
 
 
 class WebhookSink(BaseSink):
-    """Posts each verdict, in order; one that is not taken is tried again with growing pauses.
+    """Sink that posts each verdict, in order; one that is not taken is tried again with growing pauses.
 
     An attempt takes `timeout_s` at most, whatever comes meanwhile. Connections that fail, timeouts, 408, 425, 429 and
     5xx are tried again for `give_up_after_s`; any other answer outside 2xx refuses the verdict at once. Redirects are
-    not followed. Before this stands an `edgead.sinks.queued.QueuedSink`.
+    not followed. Verdicts wait in an `edgead.sinks.queued.QueuedSink` before it.
     """
 
     needs_image = False
@@ -100,12 +100,12 @@ class WebhookSink(BaseSink):
         return self._problem
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Post, again and again if need be, until it is taken, refused, given up or the sink is closed."""
+        """Post, again and again if needed, until it is taken, refused or given up, or the sink is closed."""
         if verdict.decision in self.decisions:
             self._deliver(frame.id, record_json(frame, verdict).encode(), "the verdict")
 
     def notify(self, notice: Notice) -> None:
-        """Post a notice as `write` does a verdict; its id goes with its event, for each id comes up to three times."""
+        """Post a notice as `write` does a verdict; the event is part of its id, which up to three notices share."""
         self._deliver(f"{notice.id}-{notice.event}", notice_json(notice).encode(), "the notice")
 
     def _deliver(self, id: str, body: bytes, what: str) -> None:
@@ -128,7 +128,7 @@ class WebhookSink(BaseSink):
         self._client.close()
 
     def _post(self, id: str, body: bytes) -> tuple[str | None, bool]:
-        """Try once; gives what went wrong, and whether it may go better."""
+        """Post once; return what went wrong, or None, and whether another try may succeed."""
         import httpx
 
         headers = {"Content-Type": "application/json", ID_HEADER: id}
@@ -142,7 +142,7 @@ class WebhookSink(BaseSink):
         except httpx.ConnectError as error:
             return self._no_answer if self._attempts.overdue else f"no connection: {error}", True
         except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:
-            # The words of others may quote the URL. A RuntimeError is a client that was closed meanwhile.
+            # The libraries' messages may quote the URL. A RuntimeError is a client that was closed meanwhile.
             problem = self._no_answer if self._attempts.overdue else type(error).__name__
             return problem, isinstance(error, httpx.TransportError)
         if 200 <= status < 300:
@@ -150,7 +150,7 @@ class WebhookSink(BaseSink):
         return f"answered {status}", status in _PASSING or status >= 500
 
     def _answer(self, headers: dict[str, str], body: bytes) -> int:
-        """Give the status of the answer; of the rest nothing is of interest, whatever its length."""
+        """Post, and return the status of the answer; its body is not read, whatever its length."""
         extensions = {"trace": self._attempts.trace}
         with self._attempts.within(self._section.timeout_s):
             request = self._client.stream(

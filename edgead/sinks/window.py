@@ -22,9 +22,9 @@ _PROBE = "import cv2; cv2.namedWindow('edgead probe'); cv2.waitKey(1); cv2.destr
 
 
 def gui_problem() -> str | None:
-    """Find out whether OpenCV can open a window here; None means that it can.
+    """Return why OpenCV cannot open a window here; None if it can.
 
-    Qt ends the whole process when it cannot reach the display, so this tries it in a process of its own.
+    Qt ends the whole process when it cannot reach the display, so this tries in a process of its own.
     """
     framework = cv2.currentUIFramework() if hasattr(cv2, "currentUIFramework") else _built_framework()
     if not framework or framework == "NONE":
@@ -48,7 +48,7 @@ class WindowOptions(SinkOptions):
 
 
 class WindowSink(BaseSink):
-    """Shows every frame with its verdict in a window."""
+    """Sink that shows every frame with its verdict in a window."""
 
     def __init__(self, title: str = "edgead"):
         self.uri = "window:"
