@@ -1,4 +1,4 @@
-"""Table of limits after `edgead train`, and advice: what the thresholds mean, and what would help."""
+"""Table of limits after `edgead train`, with advice: what the thresholds mean, and what would help."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from edgead.dataset.folders import find_test_images
 from edgead.dataset.labelled import UNSPLIT
 from edgead.detector import Detector
 
-# The network pads what it sees with zeros: a band of this share of height and width scores high for no reason.
+# The network pads its input with zeros: a band of this share of height and width scores high for no reason.
 BORDER = 1 / 16
 FEWEST_RANKED = 4
-# Of facts of a training, where the words of their own names are not those that people know.
+# Facts of a training whose own names are not the words that people know.
 _NAMES = {
     "training_images": "images learnt",
     "calibration_images": "images that make the limit",
@@ -43,7 +43,7 @@ _NAMES = {
 
 
 def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
-    """Print the table of a model that was just trained; nothing where it has no thresholds."""
+    """Print the table of limits of a model that was just trained; nothing if it has no thresholds."""
     calibration = artifact.graph().calibration
     if calibration is None or not calibration.scores:
         return
@@ -53,7 +53,7 @@ def print_points(artifact: Artifact, defects: Sequence[Path]) -> None:
 
 
 def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Table:
-    """Lay out what the limits for some rates do, the chosen one among them.
+    """Lay out what the limits for several rates do, the chosen one among them.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def points_table(calibration: Calibration, defects: Sequence[float] = ()) -> Tab
 
 
 def training_table(report: dict[str, Any]) -> Table:
-    """What a user reads of a model that was just made; the report as JSON has all of it."""
+    """Lay out the facts of a model that was just made, for people; the JSON report has all of them."""
     left_out = {
         "model",
         "backbone_sha256",
@@ -107,14 +107,14 @@ def training_table(report: dict[str, Any]) -> Table:
 
 
 def advise(artifact: Artifact, data: Path | None, replaced: bool) -> list[str]:
-    """Sentences for the terminal, in the order in which they are read.
+    """List sentences of advice for the terminal, in reading order.
 
     Parameters
     ----------
     artifact : Artifact
         A model that was just trained.
     data : Path, optional
-        The folder that it was trained on, where it was one.
+        The folder that it was trained on, if there was one.
     replaced : bool
         Another model was there before.
     """
@@ -139,7 +139,7 @@ def _of_the_rate(artifact: Artifact) -> list[str]:
 
 
 def without_thresholds(model: Path) -> str:
-    """What is said of a model of golden parts, or of words, until it is calibrated."""
+    """Say how to calibrate a model of golden parts, or of words, that has no thresholds yet."""
     command = edgead_command("calibrate", model, "GOOD_IMAGES")
     return (
         f"Every image is for review: the model has no thresholds yet. `{command}` makes them, from "
@@ -149,7 +149,7 @@ def without_thresholds(model: Path) -> str:
 
 
 def _of_the_highest(artifact: Artifact) -> list[str]:
-    """Good images to look at once, where no warning names them all: no rule finds faint defects among good images."""
+    """Name good images to look at, unless a warning names all: no rule finds faint defects among good images."""
     calibration, training = artifact.learnt_graph.calibration, artifact.manifest.training
     highest = training.get("highest_images", ())
     if not highest or calibration is None or training["images_apart"] >= len(highest):
@@ -165,7 +165,7 @@ def _of_the_highest(artifact: Artifact) -> list[str]:
 
 
 def _of_the_border(artifact: Artifact) -> list[str]:
-    """A region to try where good images score highest at the image's border, which is seldom a part of the product."""
+    """Suggest a region if good images score highest at the image's border, which is seldom part of the product."""
     spec = artifact.manifest.preprocessing
     golden = [artifact.image(one.image).shape[:2] for one in artifact.learnt_graph.golden]
     ranked = artifact.manifest.kept
@@ -187,7 +187,7 @@ def _of_the_border(artifact: Artifact) -> list[str]:
 
 
 def _of_the_precision(artifact: Artifact) -> list[str]:
-    """What the int8 graph changes, or why there is none where it was tried."""
+    """Say what the int8 graph changes, or why it was tried and left out."""
     left_out = artifact.manifest.training.get("int8_left_out")
     if left_out:
         return [f"Frames run in fp32: {left_out}."]
@@ -204,7 +204,7 @@ def _of_the_precision(artifact: Artifact) -> list[str]:
 
 
 def _of_the_damping(artifact: Artifact) -> list[str]:
-    """Why lengths of patches count in this model, or do not."""
+    """Say whether lengths of patches count in this model, and why."""
     found = artifact.manifest.training.get("damping")
     if not found:
         return []
@@ -216,7 +216,7 @@ def _of_the_damping(artifact: Artifact) -> list[str]:
 
 
 def _of_the_tiles(artifact: Artifact) -> list[str]:
-    """What a frame takes that is cut: far more than one that is not."""
+    """Say how long a tiled frame takes: far more than one that is not cut."""
     spec = artifact.manifest.preprocessing
     if spec.tiles is None:
         return []
@@ -232,7 +232,7 @@ def _of_the_tiles(artifact: Artifact) -> list[str]:
 
 
 def _peak(anomaly_map: np.ndarray) -> tuple[float, float]:
-    """Where its maximum lies, in shares of height and width."""
+    """Return the place of the map's maximum, (y, x) in shares of height and width."""
     y, x = np.unravel_index(int(anomaly_map.argmax()), anomaly_map.shape)
     return (float(y) + 0.5) / anomaly_map.shape[0], (float(x) + 0.5) / anomaly_map.shape[1]
 
@@ -250,7 +250,7 @@ def _next(artifact: Artifact, data: Path | None) -> list[str]:
 
 
 def _options_of_eval(artifact: Artifact, data: Path) -> list[str] | None:
-    """Options of an `edgead eval` of the data of a training; None where there is nothing to test with."""
+    """Return the options of `edgead eval` on the training's data; None if it holds nothing to test with."""
     with suppress(DatasetError):
         learnt = any(image.split == UNSPLIT for image in find_test_images(data))
         return ["--left-out"] * learnt if artifact.manifest.head.leaves_out(0) or not learnt else None

@@ -1,4 +1,4 @@
-"""Typer application: options that all commands share, help that lists what is registered, and how a report leaves."""
+"""Typer application: options that all commands share, help that lists registered components, output of reports."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ HELP = (
 
 
 RARE = "Rarely needed"
-"""Panel of options that `--help` leaves out, and `--help-all` has."""
+"""Panel of options that `--help` leaves out and `--help-all` shows."""
 
 
 class ListingCommand(TyperCommand):
-    """A command in whose help {detectors}, {sinks} and the like stand for what there is.
+    """Command whose help lists registered components in place of {detectors}, {sinks} and the like.
 
     An empty word among its arguments is refused.
     """
@@ -58,7 +58,7 @@ class ListingCommand(TyperCommand):
 
 
 class ListingApp(typer.Typer):
-    """An application whose commands are such."""
+    """Typer application whose commands are `ListingCommand`s."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
         return super().command(name, **{"cls": ListingCommand, **settings})
@@ -70,7 +70,7 @@ app = ListingApp(cls=VerbGroup, no_args_is_help=True, pretty_exceptions_enable=F
 def _model(path: Path) -> Path:
     from edgead.artifact.files import refuse_missing
 
-    refuse_missing(path)  # before what a verb needs is imported
+    refuse_missing(path)  # before the imports that a verb needs
     return path
 
 
@@ -178,14 +178,14 @@ def print_report(report: dict[str, Any], as_json: bool, table: Any) -> None:
 
 
 def find_images(paths: list[Path], *, below: bool = True) -> list[Path]:
-    """Files as they are, slices of volumes, and what lies in folders and in all below them.
+    """List files as they are, slices of volumes, and the images in folders and all folders below.
 
-    Images that are learnt or calibrated on as good are asked for without `below`: defects may lie beside them.
+    Use `below=False` for images that are learnt or calibrated on as good: defects may lie in folders beside them.
 
     Raises
     ------
     SettingsError
-        A wildcard that the shell found nothing for.
+        A wildcard that matches no file.
     """
     from edgead.images.files import is_image_path, list_images
     from edgead.images.pairs import colour_folder, is_height_file
@@ -211,7 +211,7 @@ def find_images(paths: list[Path], *, below: bool = True) -> list[Path]:
 
 
 def read_setting(text: str) -> tuple[str, Any]:
-    """Read the NAME=VALUE of an option --set."""
+    """Parse the NAME=VALUE of an option --set."""
     import yaml
 
     name, equals, value = text.partition("=")
@@ -223,12 +223,12 @@ def read_setting(text: str) -> tuple[str, Any]:
     raise SettingsError(f"--set {text!r}: expected NAME=VALUE, such as window=3 or layers=[stride8,stride16]")
 
 
-# Examples by how many numbers an option takes: a side, two sides, a region.
+# Examples by the count of numbers that an option takes: one side, two sides, a region.
 _NUMBERS = {1: "640", 2: "640x480", 4: "100,80,400,300"}
 
 
 def read_numbers(option: str, text: str, counts: tuple[int, ...], *, repeat: int = 0) -> tuple[int, ...]:
-    """Read whole numbers from the text of an option; as many as one of `counts`."""
+    """Parse whole numbers from the text of an option; their count must be one of `counts`."""
     parts = text.replace("x", ",").split(",")
     if len(parts) not in counts or not all(part.strip().isdigit() for part in parts):
         raise SettingsError(

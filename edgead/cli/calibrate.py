@@ -1,4 +1,4 @@
-"""Verb `calibrate`: it changes thresholds on the device."""
+"""Verb `calibrate`: changes thresholds on the device."""
 
 from __future__ import annotations
 

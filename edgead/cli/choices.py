@@ -1,4 +1,4 @@
-"""Options with a list of words to choose from: closed ones, and those that other packages may add to."""
+"""Options with a list of words to choose from: closed lists, and lists that other packages extend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 
 class Word(str, Enum):
-    """One of a closed list. Its members are the words themselves, for whoever they are handed to."""
+    """Closed list of words; its members are `str`, so that any function takes them."""
 
     __str__ = str.__str__
 
@@ -123,7 +123,7 @@ _LISTS = {
 
 
 def filled(help_text: str) -> str:
-    """Put what there is in the place of {detectors}, {sinks} and the like; only what is named is imported."""
+    """Replace {detectors}, {sinks} and the like by the registered names; only the registries named are imported."""
     return re.sub(r"\{(\w+)\}", lambda place: ", ".join(_LISTS[place[1]]()), help_text)
 
 
@@ -144,7 +144,7 @@ def _completing(what: str, *more: str) -> Callable[[str], list[str]]:
 
 
 def _known_runtime(context: typer.Context, name: str) -> str:
-    if name != "auto" and not context.resilient_parsing:  # the registry is loaded for a name alone
+    if name != "auto" and not context.resilient_parsing:  # for "auto" the registry is not loaded
         from edgead.runtime import checked_runtime
 
         return checked_runtime(name)

@@ -1,4 +1,4 @@
-"""Verb `commission`: a device makes a model, without torch."""
+"""Verb `commission`: makes a model on a device, without torch."""
 
 from __future__ import annotations
 

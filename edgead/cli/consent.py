@@ -1,4 +1,4 @@
-"""Consent of a person at a terminal, or of the options in its place."""
+"""Consent of a person at a terminal, or of options in place of a person."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edgead.errors import SettingsError
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, and end the command on a no; without a terminal --yes is needed.
+    """Ask a question, and end the command on a no; without a terminal --yes is needed.
 
     Raises
     ------
     SettingsError
-        Nobody can be asked.
+        There is no terminal, and no --yes.
     """
     if yes:
         return
@@ -27,12 +27,12 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def reason_for(doubts: Sequence[str], *, yes: bool, reason: str) -> str:
-    """Ask why thresholds that there are doubts of shall be written; gives the reason for the record.
+    """Ask why doubtful thresholds shall be written; return the reason for the record.
 
     Raises
     ------
     BlindLimitError
-        Nobody can be asked, and --yes or --reason is missing.
+        There is no terminal, and --yes or --reason is missing.
     """
     from edgead.calibration.blind import BlindLimitError
 

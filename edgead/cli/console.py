@@ -1,4 +1,4 @@
-"""Output of the command line: progress on stderr, one report on stdout, as text or as JSON."""
+"""Output of the command line: progress on stderr, one report on stdout, as text or JSON."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 
 class _PlainConsole(Console):
-    """Shows the commands that a text holds for the terminal, instead of following them."""
+    """Console that escapes a text's terminal commands."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(show_commands(text), **options)
 
 
-# Last words of names of facts, which a person reads behind the number.
+# Last words of the names of facts, which the table shows as units behind the number.
 _UNITS = {"seconds": "s", "ms": "ms", "mib": "MiB", "mm": "mm"}
 
 stdout = _PlainConsole(highlight=False, markup=False, emoji=False)
 stderr = _PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
 stage_bars = partial(bars_on, stderr)
-"""Context of a progress(stage, done, total)."""
+"""Open progress bars on stderr; yields progress(stage, done, total)."""
 LOOK = "look at the model"
 
-"""Last stage of making a model: what the finished one can be advised on."""
+"""Last stage of making a model: the search for advice on it."""
 
 
 def warn(warnings: Iterable[str]) -> None:
@@ -52,17 +52,17 @@ def warn(warnings: Iterable[str]) -> None:
 
 
 def next_steps(*steps: tuple[str, str]) -> list[str]:
-    """Lines that name commands to go on with, each with what it does."""
+    """Make lines that name the next commands, each with its purpose."""
     return ["Next:", *(f"  {command}   # {what}" for command, what in steps)]
 
 
 def edgead_command(verb: str, *arguments: object) -> str:
-    """As it is typed; print it with `print`, since rich breaks long lines."""
+    """Quote a command for a shell; print it with `print`, since rich breaks long lines."""
     return shlex.join(["edgead", verb, *map(str, arguments)])
 
 
 class FrameCount:
-    """Counts verdicts on one line of a terminal, and says the last reject in words above it.
+    """Counter of verdicts on one line of a terminal, with a sentence about the last reject above it.
 
     It prints once a second: a moving display would cost the frames their time.
     """
@@ -101,7 +101,7 @@ def print_json(report: dict[str, Any]) -> None:
 
 
 def facts_table(title: str, facts: dict[str, Any]) -> Table:
-    """A table of two columns: names as words, their unit behind the number."""
+    """Lay out facts in two columns: names as words, units behind the numbers."""
     from edgead.serialization.facts import fact_text  # with numpy, which a refusal does not wait for
 
     table = Table(title=title, title_justify="left", show_header=False)
@@ -128,7 +128,7 @@ def _in_groups(rate: dict[str, Any]) -> str:
 
 
 def evaluation_table(report: dict[str, Any]) -> Group:
-    """The report of `edgead eval`: the whole test set, then type by type."""
+    """Lay out the report of `edgead eval`: the whole test set, then each type of defect."""
     kinds = [f"{values['images']} {kind}" for kind, values in report["defect_types"].items()]
     facts: dict[str, Any] = {"found": ", ".join([f"{report['false_reject_rate']['total']} good", *kinds])}
     facts |= {"learnt": report["learnt_account"]} if report["learnt_account"] else {}
@@ -182,7 +182,7 @@ def _figures(report: dict[str, Any], *names: str) -> str:
 
 
 def training_facts(artifact: Artifact) -> dict[str, Any]:
-    """What `edgead train` reports of the model it made."""
+    """Collect the facts that `edgead train` reports of a new model."""
     manifest, calibration = artifact.manifest, artifact.graph().calibration
     assert calibration is not None
     facts = {key: value for key, value in manifest.training.items() if key not in ("settings", "data")}
@@ -199,7 +199,7 @@ def training_facts(artifact: Artifact) -> dict[str, Any]:
 
 
 def export_facts(artifact: Artifact, precision: str) -> dict[str, Any]:
-    """What `edgead export` reports of a graph."""
+    """Collect the facts that `edgead export` reports of a graph."""
     facts: dict[str, Any] = {
         "model": str(artifact.path),
         "precision": precision,
@@ -213,7 +213,7 @@ def export_facts(artifact: Artifact, precision: str) -> dict[str, Any]:
 
 
 def standalone_facts(written: Standalone) -> dict[str, Any]:
-    """What `edgead export --standalone` says of its file to people."""
+    """Collect the facts that `edgead export --standalone` shows of its file."""
     width, height = written.size
     cut = "" if written.tiles == 1 else f", which it cuts into {written.tiles} tiles"
     return {
@@ -227,7 +227,7 @@ def standalone_facts(written: Standalone) -> dict[str, Any]:
 
 
 def parity_table(report: dict[str, dict[str, Any]]) -> Table:
-    """The report of `edgead verify` as a table."""
+    """Lay out the report of `edgead verify`."""
     rows = {}
     for name, parity in report.items():
         state = "passed" if parity["passed"] else "FAILED"
@@ -240,9 +240,9 @@ def parity_table(report: dict[str, dict[str, Any]]) -> Table:
 
 
 def pairs_table(rows: list[dict[str, Any]], against: str) -> Group:
-    """The report of `edgead verify --all` as a table, and below it what failed."""
+    """Lay out the report of `edgead verify --all`, with the faults below."""
     title = f"{against} against every runtime and precision, {rows[0]['images']} images"
-    # Eleven columns that are to fit into a narrow terminal, whole.
+    # Eleven columns must fit whole into a narrow terminal.
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("precision", "runtime"):
         table.add_column(column, no_wrap=True)
@@ -282,7 +282,7 @@ def _finite(value: Any) -> Any:
 
 
 def exit_on_failures(rows: Sequence[Mapping[str, Any]], what: str) -> None:
-    """Name the images of rows that have a `problem`; exit 1 when that is some of them, 2 when all."""
+    """Print the `problem` of each row that has one; exit 1 if some rows do, 2 if all."""
     failed = [row for row in rows if "problem" in row]
     for row in failed:
         stderr.print(f"{row['image']}: {row['problem']}", style="red", soft_wrap=True)

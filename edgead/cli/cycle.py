@@ -1,4 +1,4 @@
-"""Verb `cycle`: a machine's repeated motion is learnt from videos."""
+"""Verb `cycle`: learns a machine's repeated motion from videos."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 AUTO = "auto"
-# With fewer cycles the limit is met by one undisturbed cycle in ten or more.
+# With fewer cycles, one undisturbed cycle in ten or more reaches the limit.
 FEW_CYCLES = 10
 
 
@@ -98,7 +98,7 @@ def _warnings(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _frames(period: str, fps: float | None) -> float:
-    """A period in seconds as frames."""
+    """Convert a period in seconds to frames."""
     try:
         seconds = float(period)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Verb `data`: it shows what a data set holds, before anything is learnt from it."""
+"""Verb `data`: shows what a data set holds, before anything is learnt from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DataWork(str, Enum):
-    """What is done with a data set."""
+    """Work on a data set."""
 
     show = "show"
 

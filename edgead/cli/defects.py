@@ -1,4 +1,4 @@
-"""Verb `defects`: it makes defects."""
+"""Verb `defects`: makes defects."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def defects(
 
 
 def _agree(cost: str, yes: bool) -> None:
-    """Have somebody agree to what takes long."""
+    """Ask for consent to a long computation."""
     if cost and not yes and not sys.stdin.isatty():
         raise SettingsError(f"{cost}; --yes waits for it")
     if cost:
@@ -129,7 +129,7 @@ def _marked(folder: Path, masks: Path | None, boxes: Path | None, model: Path | 
 
 
 def _above_threshold(detector: Detector, path: Path, image: np.ndarray) -> np.ndarray:
-    """Where the heat map is above its threshold, bool (H, W)."""
+    """Mark the places where the heat map is above its threshold, bool (H, W)."""
     verdict = detector.predict(image)
     x, y, width, height = verdict.region or (0, 0, image.shape[1], image.shape[0])
     mask = np.zeros(image.shape[:2], bool)

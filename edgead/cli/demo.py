@@ -1,7 +1,7 @@
 """Demo: the whole path on the built-in line or on a user's own images: train, verify, export, inspect.
 
-Only what a demo wrote is ever removed or replaced. Its last words say what to look at, and what to do next, as commands
-that work as they are.
+Only files that a demo wrote are ever removed or replaced. At the end it prints what to look at, and the next commands,
+which work as they are printed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 STAMP = ".edgead-demo"
-# The built-in line before the demo's model; the same as deploy/site.yaml of a checkout, for any folder.
+# Site file of the built-in line before the demo's model; the same as deploy/site.yaml of a checkout, for any folder.
 _SITE = """\
 # Written by `edgead demo`: the built-in line, inspected by the model in this folder. The page is on {page}.
 # `edgead daemon --schema` describes all keys, `edgead daemon -c FILE --check` shows them with their defaults.
@@ -66,19 +66,19 @@ store:
   most_mib: 500
 """
 PAGE = "http://127.0.0.1:8080"
-# The built-in line has images enough for a strict limit, and its defects are easy.
+# The built-in line has enough images for a strict limit, and its defects are easy.
 LINE_RATE = 0.01
 SHEET_TILES = 24
 
 
 @contextmanager
 def demo_folder(output: Path) -> Iterator[None]:
-    """Mark a folder as the demo's, before anything is written there.
+    """Mark a folder as a demo's own before anything is written there.
 
     Raises
     ------
     SettingsError
-        Something lies there, and no demo made the folder.
+        The folder is not empty, and no demo made it.
     """
     stamp = output / STAMP
     if output.exists() and not stamp.is_file() and (not output.is_dir() or any(output.iterdir())):
@@ -97,7 +97,7 @@ def demo_folder(output: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What the camera loop is shown, and what is known of it: the defect of a frame, and where it is."""
+    """Frames for the camera loop with their truth: the defect of a frame or None, and its mask."""
 
     source: Source
     truth: Callable[[Frame], str | None]
@@ -105,7 +105,7 @@ class Line:
 
 
 def built_in_line(output: Path, progress: StageProgress) -> Line:
-    """The built-in line on video."""
+    """Film the built-in line, and open the video with its truth."""
     video = output / "line.avi"
     truths = load_truth(write_video(video, progress=partial(progress, "film the line")))
 
@@ -119,7 +119,7 @@ def built_in_line(output: Path, progress: StageProgress) -> Line:
 
 
 def own_line(data: Path) -> Line:
-    """All test images of a data set in MVTec layout, one after the other."""
+    """Open all test images of a data set in MVTec layout as one source."""
     source = FolderSource(f"{glob.escape(str(data))}/test/*/*")
     tests = {(image.defect, image.path.name): image for image in find_test_images(data)}
 
@@ -136,14 +136,14 @@ def own_line(data: Path) -> Line:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A command, and what it is for."""
+    """A command with its purpose."""
 
     command: str
     purpose: str
 
 
 def write_site(output: Path) -> Path:
-    """Write a site file that inspects the built-in line by the demo's model; one that lies there stays as it is."""
+    """Write a site file that inspects the built-in line with the demo's model; an existing one stays."""
     site = output / "site.yaml"
     if not site.exists():
         write_whole(site, _SITE.format(page=PAGE).encode())
@@ -151,7 +151,7 @@ def write_site(output: Path) -> Path:
 
 
 def next_steps(output: Path, data: Path, site: Path | None) -> list[Step]:
-    """What to do after the demo; `site` is None where it ran on the user's own images."""
+    """List the commands to go on with; `site` is None if the demo ran on the user's own images."""
     model = output / "model"
     report = Step(_edgead("report", model, data, "-o", output / "report.html"), "the test set as a page to print")
     if site is None:
@@ -176,7 +176,7 @@ def next_steps(output: Path, data: Path, site: Path | None) -> list[Step]:
 
 
 def steps_text(look_at: dict[str, str], steps: list[Step]) -> str:
-    """Lay both out for a terminal; a command has a line of its own, so that it can be copied."""
+    """Lay out both for a terminal; a command has its own line, so that it can be copied."""
     width = max(map(len, look_at))
     lines = ["Look at", *(f"  {path:<{width}}  {what}" for path, what in look_at.items()), "", "Next"]
     for step in steps:
@@ -190,7 +190,7 @@ def _edgead(*words: str | Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """What the demo found; `misses` are defective parts that were judged ok."""
+    """Results of the demo; `misses` are defective parts that were judged ok."""
 
     parts: int
     defective: int
@@ -234,13 +234,13 @@ class DemoReport:
         )
 
     def ending(self) -> str:
-        """What to look at and what to do next; a table would cut commands off at the terminal's width."""
+        """Return what to look at and what to do next; a table would cut commands off at the terminal's width."""
         return steps_text(self.look_at, self.next_steps)
 
 
 @dataclass
 class _Scoreboard:
-    """Compares verdicts with the truth as they come, and keeps images of the interesting ones."""
+    """Comparison of verdicts with the truth as they come, which keeps images of mistakes and finds."""
 
     line: Line
     parts: int = 0
@@ -276,7 +276,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
     Parameters
     ----------
     output : Path
-        Gets the model, the annotated video or images, the verdicts and the contact sheets; for the built-in line its
+        Folder for the model, the annotated video or images, verdicts and contact sheets; for the built-in line its
         images, its video and a site file too.
     data : Path, optional
         Your own images in MVTec layout; by default the built-in line.
@@ -285,7 +285,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
     Raises
     ------
     SettingsError
-        `output` holds what no demo wrote; nothing changes then.
+        `output` holds files that no demo wrote; nothing changes then.
     """
     with demo_folder(output), stage_bars() as progress:
         own = data is not None
@@ -300,7 +300,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
             line = own_line(data) if own else built_in_line(output, progress)
             board = _Scoreboard(line)
             images = f"images:{output / 'images'}" if own else f"video:{output / 'annotated.avi'}"
-            # What an earlier demo wrote would be mixed with what this one writes.
+            # Files of an earlier demo would be mixed with the new ones.
             (output / "verdicts.jsonl").unlink(missing_ok=True)
             if own:
                 shutil.rmtree(output / "images", ignore_errors=True)
@@ -327,7 +327,7 @@ def run_demo(output: Path, data: Path | None = None, *, preset: str = "default")
 
 
 def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[str, str]:
-    """Write the sheets of the parts that were seen; returns what each shows, by its path."""
+    """Write the sheets of the parts that were seen; return their paths with what each shows."""
     written = {}
     mistakes, heat_maps = output / "mistakes.jpg", output / "heat_maps.jpg"
     calibration = detector.graph.calibration
@@ -343,7 +343,7 @@ def _write_sheets(board: _Scoreboard, output: Path, detector: Detector) -> dict[
 
 
 def _train(data: Path, model: Path, preset: str, rate: float | None, progress: StageProgress) -> None:
-    """Train as `edgead train` does: in the proportions of the images."""
+    """Train as `edgead train` does: with the proportions of the images."""
     good = GoodImages(data, false_reject_rate=rate)
     settings, _ = preset_settings(good, "patchcore", preset)
     train_from_folder(good, model, settings, precision=AUTO, progress=progress)

@@ -17,13 +17,13 @@ from edgead.types import Verdict, score_texts
 
 MAX_SHOWN = 12
 _SIDE_PX, _GAP_PX, _LINE_PX = 420, 12, 26
-_LETTERS = 88  # of a line below a pair of images
+_LETTERS = 88  # per line below a pair of images
 _GROUND, _WHITE, _GREY = (32, 32, 32), (255, 255, 255), (200, 200, 200)
 _MISSED, _FALSE = (0, 150, 240), (70, 70, 220)  # BGR; the word is written as well
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Heat may lie beside an outline by as many pixels as the map is smoothed and a patch is wide.
 _BESIDE_PX = 12
-# A place this close to the edge of what is looked at, as a share of its side, lies at the border.
+# A place closer than this to the edge of the region, as a share of its side, lies at the border.
 _AT_BORDER = 0.06
 
 
@@ -49,7 +49,7 @@ class Mistake:
 
 @dataclass
 class Mistakes:
-    """Collects the mistakes of a run, at most `MAX_SHOWN` of each kind with their images."""
+    """Mistakes of a run, at most `MAX_SHOWN` of each kind with their images."""
 
     missed: list[Mistake] = field(default_factory=list)
     false_rejects: list[Mistake] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Mistakes:
             kind.append(mistake)
 
     def write(self, path: Path, false_reject_rate: float) -> bool:
-        """Write the sheet; without any mistake an earlier one is removed, and False returned."""
+        """Write the sheet and return True; without mistakes remove an earlier sheet and return False."""
         shown = [*self.missed, *self.false_rejects]
         if not shown:
             path.unlink(missing_ok=True)
@@ -70,7 +70,7 @@ class Mistakes:
 
 
 def explain(mistake: Mistake, false_reject_rate: float) -> str:
-    """Say in a sentence or two why the verdict was wrong, by its score and the place of its heat.
+    """Explain in a sentence or two why the verdict was wrong, by its score and the place of its heat.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def _looked_at(mistake: Mistake) -> tuple[int, int, int, int]:
 
 
 def _panel(mistake: Mistake, why: str) -> np.ndarray:
-    """Lay the truth, the heat map and the sentence of a mistake out."""
+    """Draw the truth, the heat map and the sentence of a mistake."""
     truth = mistake.image
     if mistake.mask is not None and mistake.mask.any():
         truth = outlined(truth, mistake.mask)
@@ -142,7 +142,7 @@ def _line(text: str, width: int, colour: tuple[int, int, int], scale: float) -> 
 
 
 def _sheet(panels: Sequence[np.ndarray]) -> np.ndarray:
-    """Put panels into columns, under a line that says what one sees."""
+    """Arrange panels in columns, under a line that explains them."""
     columns = min(2, len(panels))
     height, width = (max(panel.shape[side] for panel in panels) for side in (0, 1))
     framed = [

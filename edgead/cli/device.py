@@ -1,4 +1,4 @@
-"""Verbs of a device, `eval`, `report`, `predict`, `stream`, `engine`, `doctor` and `demo`: no torch is needed."""
+"""Verbs of a device, without torch: `eval`, `report`, `predict`, `stream`, `engine`, `doctor` and `demo`."""
 
 from __future__ import annotations
 

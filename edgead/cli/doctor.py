@@ -1,4 +1,4 @@
-"""`edgead doctor`: kernels, runtimes, cameras, codecs and windows of this machine, found out by trying them."""
+"""`edgead doctor`: trials of this machine's kernels, runtimes, cameras, codecs and windows."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from edgead.unlabelled.sorting.sort import SORTERS
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Without these edgead does not work; everything else widens what it can do. A model is tried where one is named.
+# edgead does not work without these; all others add to what it can do. "model" is there if one is named.
 REQUIRED = ("machine", "isa", "onnxruntime", "image png", "image jpg", "model")
 _VIDEO_CODECS = (("MJPG", ".avi"), ("mp4v", ".mp4"), ("avc1", ".mp4"))
-# Of plug-ins.
+# Entry points of plug-ins.
 _GROUPS = "methods backbones heads sorters screeners defects trackers sources sinks triggers runtimes verbs".split()
 _IMAGE_FORMATS = ("jpg", "png", "tiff", "webp")
 # y = Abs(x) on one float: a ModelProto of ir_version 8 and opset 13, written by hand in protobuf's wire format.
@@ -63,19 +63,19 @@ Finding = dict[str, Any]
 
 
 def examine(probe_cameras: bool = True, model: Path | None = None) -> dict[str, Finding]:
-    """Try out what this machine has.
+    """Try the parts of this machine that edgead can use.
 
     Parameters
     ----------
     probe_cameras : bool
         Open every camera and read a frame; False only lists them.
     model : Path, optional
-        A model, to find out on what its frames run here.
+        A model, to find out which runtime judges its frames here.
 
     Returns
     -------
     findings : dict
-        Name to `{"ok": bool, "detail": str}`; `machine` also has its `facts`. See `is_fit` for what must be ok.
+        Name to `{"ok": bool, "detail": str}`; `machine` also has its `facts`. See `is_fit` for those that must be ok.
     """
     findings = {
         "machine": _tried(_machine),
@@ -100,7 +100,7 @@ def examine(probe_cameras: bool = True, model: Path | None = None) -> dict[str, 
 
 
 def is_fit(findings: dict[str, Finding]) -> bool:
-    """Report whether everything that edgead cannot do without works."""
+    """Return whether every required part works."""
     return all(finding["ok"] for name, finding in findings.items() if name in REQUIRED)
 
 
@@ -118,7 +118,7 @@ def examination_table(findings: dict[str, Finding]) -> Table:
 
 
 def _plugins() -> Finding:
-    """What other packages add by entry points, which of that cannot be loaded, and what this repository has more."""
+    """List the plug-ins that load, those that do not, and those of this repository that are not installed."""
     sound, broken = [], []
     entries = [(kind, entry) for kind in _GROUPS for entry in entry_points(group=f"edgead.{kind}")]
     registries = {f"{registry.kind}s": registry for registry, _ in KINDS}
@@ -150,7 +150,7 @@ def _plugins() -> Finding:
 
 
 def _tried(probe: Callable[[], Finding]) -> Finding:
-    """Run one probe; that something on this machine does not work is what it is looking for."""
+    """Run one probe, and turn its error into a finding: failures are what the probe looks for."""
     try:
         return probe()
     except (ImportError, OSError, RuntimeError, ValueError, cv2.error) as error:
@@ -235,7 +235,7 @@ def _provider_runs(onnxruntime: ModuleType, provider: str, options: Any) -> bool
 
 
 def _ort_errors(onnxruntime: ModuleType) -> tuple[type[Exception], ...]:
-    """List what ONNX Runtime raises; its own errors share no base."""
+    """List the exceptions of ONNX Runtime; its own share no base class."""
     values = vars(onnxruntime.capi.onnxruntime_pybind11_state).values()
     own = [value for value in values if isinstance(value, type) and issubclass(value, Exception)]
     return (OSError, RuntimeError, ValueError, *own)
@@ -282,7 +282,7 @@ def _tensorrt() -> Finding:
 
 
 def _graphs() -> str:
-    """Whether a copy, captured in a CUDA graph and launched, arrives."""
+    """Report whether a copy arrives that is captured in a CUDA graph and launched."""
     device = open_device()
     try:
         with device.current():
@@ -311,7 +311,7 @@ def _model(path: Path) -> Finding:
 
     with Detector.load(path) as detector:
         if detector.launches and not detector.manifest.preprocessing.keeps_depth:
-            # Whether the GPU prepares frames shows with one, of a size that the model learnt.
+            # A frame shows whether the GPU prepares frames; it has a size that the model has learnt.
             for size in detector.format_check.known[:1]:
                 detector.measure(np.zeros((int(size.height), int(size.width), 3), np.uint8))
         launched = f", a frame {detector.launches}" if detector.launches else ""
@@ -319,7 +319,7 @@ def _model(path: Path) -> Finding:
 
 
 def _torch() -> Finding:
-    # In a process of its own: importing these takes seconds and memory that stay, and a device has no use for them.
+    # In a process of its own: these imports take seconds and memory that stay, and a device has no use for them.
     try:
         tried = subprocess.run([sys.executable, "-c", _TRAINING], capture_output=True, text=True, timeout=_TRAINING_S)
     except subprocess.TimeoutExpired:
@@ -387,6 +387,6 @@ def _camera(device: Path) -> Finding:
 
 
 def _test_image() -> np.ndarray:
-    """A smooth image: what a lossy codec changes in it is small."""
+    """Make a smooth image, in which a lossy codec changes little."""
     rows, columns = np.mgrid[:96, :128]
     return np.dstack([rows * 2, columns, 200 - rows]).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Two examples for each verb, below its help."""
+"""Two examples for each verb, which its help shows at the end."""
 
 EXAMPLES = {
     "studio": ("edgead studio", "edgead studio caps --port 8090 --no-browser"),

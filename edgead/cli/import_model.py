@@ -1,4 +1,4 @@
-"""Verb `import`: a model of another tool becomes a finished one, with limits from good images."""
+"""Verb `import`: turns a model of another tool into a finished one, with limits from good images."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def import_(
 
 
 def _per_channel(option: str, text: str | None) -> tuple[float, ...]:
-    """Read one number for all channels, or one for each."""
+    """Parse one number for all channels, or one for each."""
     if text is None:
         return ()
     try:

@@ -1,4 +1,4 @@
-"""Judge image files one by one."""
+"""Verdicts for image files, one by one."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def predict_images(
     *,
     progress: Progress | None = None,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Judge images and, with `heat_maps`, write an image of each there, in the folders that the images lie in.
+    """Judge images and, with `heat_maps`, draw each into that folder, with the images' own subfolders.
 
     The heat maps have the colours of `palette`.
 
     Returns
     -------
     rows : list of dict
-        `image`, what `edgead.types.Verdict.to_dict` has, and `heat_map` when one was written; of an image that cannot
+        `image`, the values of `edgead.types.Verdict.to_dict`, and `heat_map` if one was written; for an image that cannot
         be judged, `image` and `problem`.
     warnings : list of str
-        Of nearly all being rejected, of images that do not look as those that the model knows, and of those that it
+        About nearly all being rejected, images that look unlike those that the model knows, and images that it
         has learnt.
     """
     from edgead.artifact.training_hashes import find_learnt
@@ -90,7 +90,7 @@ def predict_images(
     scores = [row["image_score"] for row in judged]
     cause = cause_of([], scores, detector.graph, detector.artifact.path, known_good=False)
     learnt = find_learnt(detector.artifact, [Path(row["image"]) for row in judged])
-    # Where nearly all are rejected, that a few look otherwise is not why.
+    # If nearly all are rejected, a few images that look different are not the reason.
     unlike = unlike_golden(detector, looks, share=MAX_REJECTED if cause else 0.0)
     whole = [] if cause is None else [cause.said]
     if learnt:
@@ -102,7 +102,7 @@ def predict_images(
 
 
 def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What to know of a model that judges frames in order."""
+    """Warn about the first images of a model that judges frames in order; raise SettingsError if no row is left."""
     if not head.in_order:
         return []
     if not rows:
@@ -115,7 +115,7 @@ def _of_the_order(head: Head, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def predict_volumes(detector: Detector, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Judge the volumes whose slices these are; one with a slice that could not be judged has a `problem`."""
+    """Judge the volumes to which these slices belong; one with a slice that was not judged has a `problem`."""
     failed = {volume_of(Path(row["image"])): row["problem"] for row in rows if "problem" in row}
     judged = [row for row in rows if "problem" not in row and volume_of(Path(row["image"])) not in failed]
     calibration = detector.graph.calibration
@@ -131,12 +131,12 @@ def predict_volumes(detector: Detector, rows: Sequence[dict[str, Any]]) -> list[
 
 
 def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps: Path) -> list[Path]:
-    """Make the folder of heat maps, and leave out what an earlier run may have drawn there below one of the folders.
+    """Make the folder of heat maps, and leave out the images that an earlier run may have drawn there.
 
     Raises
     ------
     SettingsError
-        It is one of the folders, or cannot be made.
+        It is one of the images' folders, or cannot be made.
     """
     drawn = heat_maps.resolve()
     around = [folder.resolve() for folder in folders if drawn.is_relative_to(folder.resolve())]
@@ -153,10 +153,10 @@ def without_heat_maps(paths: Sequence[Path], folders: Sequence[Path], heat_maps:
 
 
 def write_verdicts(rows: Sequence[dict[str, Any]], path: Path, volumes: Sequence[dict[str, Any]] = ()) -> None:
-    """Write the verdicts as CSV, a line an image, also of those that could not be judged; and one a volume.
+    """Write the verdicts as CSV: one line for each image, also those not judged, and one for each volume.
 
-    `score` is that of `edgead.types.Verdict.score`, empty where there is none; `image_score` and `threshold` are raw.
-    What the model measured has a column by its name.
+    `score` is that of `edgead.types.Verdict.score`, empty if there is none; `image_score` and `threshold` are raw. Each
+    of the model's measures has a column by its name.
     """
     lines = [{**row["measured"], **row, "regions": len(row["boxes"])} if "boxes" in row else row for row in rows]
     lines += [{**row, "image": row["volume"], "image_score": row.get("score", ""), "score": ""} for row in volumes]
@@ -165,10 +165,10 @@ def write_verdicts(rows: Sequence[dict[str, Any]], path: Path, volumes: Sequence
 
 
 def verdict_table(rows: Sequence[dict[str, Any]], language: str, written: Sequence[str] = ()) -> Group:
-    """Lay verdicts out for a terminal: their counts, the highest scores first, and where more was `written`.
+    """Lay verdicts out for a terminal: the highest scores first, counts, and sentences on files that were `written`.
 
-    Images are named from the folder on that they have in common. Scores are on the scale of
-    `edgead.types.scaled_score`. Below the table each of its rejects, and each part for review, has a sentence.
+    Images are named from their common folder on. Scores are on the scale of `edgead.types.scaled_score`. Below the
+    table each reject in it, and each part for review, has a sentence.
     """
     from rich.console import Group
     from rich.table import Table
@@ -222,7 +222,7 @@ def volume_table(volumes: Sequence[dict[str, Any]]) -> Table:
 
 
 def _counts(rows: Sequence[dict[str, Any]]) -> str:
-    """How many of the images were judged how."""
+    """Count the images by decision, in a sentence."""
     found = Counter(row.get("decision", "not judged") for row in rows)
     named = [f"{found[name]} {name}" for name in (*DECISIONS, "not judged") if found[name]]
     return f"Of {len(rows)} images: {', '.join(named)}."
@@ -230,7 +230,7 @@ def _counts(rows: Sequence[dict[str, Any]]) -> str:
 
 def _sentences(rows: Sequence[dict[str, Any]], top: Path, language: str) -> Iterator[str]:
     found = [row["p_value"] for row in rows if row.get("p_value") is not None]
-    # Of all that score above every good image it is the same, the least that their number can prove.
+    # All parts that score above every good image share it: the lowest that their number can prove.
     floor = min(found) if found and found.count(min(found)) > 1 else None
     for row in rows:
         if words := sentence({**row, "p_value": None} if row.get("p_value") == floor else row, language):

@@ -1,4 +1,4 @@
-"""Verb `presets`: the detectors, and the settings of each that have a name."""
+"""Verb `presets`: the detectors, and their named settings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _table() -> Table:
     table = Table("--detector", "--preset", "take it for", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name, place in METHODS.places().items():
         outline = read_outline(place)
-        if outline is None:  # what is imported brings torch, which takes seconds
+        if outline is None:  # importing the method would import torch, which takes seconds
             about = _about(name)
             purpose, presets = about["purpose"], {preset: of["purpose"] for preset, of in about["presets"].items()}
         else:

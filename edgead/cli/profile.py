@@ -1,4 +1,4 @@
-"""Verb `profile`: it measures latency, one frame after the other or as they arrive."""
+"""Verb `profile`: measures latency, one frame after the other or as they arrive."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def profile(
         return
     if model is None:
         raise SettingsError("name a model, or two reports with --compare A B")
-    read_scheduling(affinity, fifo).take()  # before anything starts threads: they have what their maker had
+    read_scheduling(affinity, fifo).take()  # before anything starts threads, which inherit it
     from edgead.detector import Detector
     from edgead.profiling.page import profile_page
     from edgead.profiling.profiler import Pace
@@ -100,7 +100,7 @@ def profile(
 
 
 def read_scheduling(affinity: str | None, fifo: int | None) -> Scheduling:
-    """Read the options --affinity and --fifo; no more threads than cores compute from now on."""
+    """Parse the options --affinity and --fifo; from now on, at most as many threads as cores compute."""
     from edgead import kernels
     from edgead.process.real_time import Scheduling, start_opencv_threads
 

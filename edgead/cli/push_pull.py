@@ -1,4 +1,4 @@
-"""Verbs `push` and `pull`: models to and from a registry of the OCI standard."""
+"""Verbs `push` and `pull`: models to and from an OCI registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verb `screen`: it ranks parts which nobody has labelled."""
+"""Verb `screen`: ranks parts that nobody has labelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs `key`, `sign` and `verify-signature`: keys, signatures of models, and who has signed one."""
+"""Verbs `key`, `sign` and `verify-signature`: keys, signatures of models, and their signers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PASSPHRASE = "EDGEAD_KEY_PASSPHRASE"
 
 
 class KeyWork(str, Enum):
-    """What is done with a key."""
+    """Work on a key."""
 
     new = "new"
     show = "show"
@@ -124,7 +124,7 @@ def _facts(signature: Signature) -> str:
 
 
 def _ask(file: Path, *, twice: bool = False) -> str:
-    """Take the passphrase of a key from the environment, or from whoever sits there."""
+    """Take the passphrase of a key from the environment, or ask for it at the terminal."""
     given = os.environ.get(_PASSPHRASE)
     if given is None and not sys.stdin.isatty():
         raise SettingsError(f"{file}: its passphrase is asked for at a terminal, or taken from {_PASSPHRASE}")

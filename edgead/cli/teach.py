@@ -1,4 +1,4 @@
-"""Verb `teach`: good parts, and those that people marked on the line, for a model."""
+"""Verb `teach`: teaches a model good parts, and parts that people marked on the line."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def teach(
 
 
 def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeline: str | None) -> Marked:
-    """The marked parts of a store but for those good ones that the model has learnt from."""
+    """Return the marked parts of a store, without good ones that the model has learnt already."""
     from edgead.artifact.folder import Artifact
     from edgead.artifact.training_hashes import find_learnt
     from edgead.line.evidence.kept_frames import marked_parts, read_span
@@ -129,7 +129,7 @@ def _marked(model: Path, store: Path, url: str | None, since: str | None, pipeli
 
 @contextmanager
 def _refusals_as(json: bool) -> Iterator[None]:
-    """Print a refused lesson as a report too, where one is asked for."""
+    """Print a refused lesson as a JSON report too, if that was asked for."""
     from edgead.adapt.teach import LessonRefusedError
 
     try:
@@ -146,7 +146,7 @@ def _undo(model: Path, json: bool) -> None:
     from edgead.artifact.manifest import ThresholdChange, read_manifest
 
     changes: list[ThresholdChange] = []
-    with suppress(ArtifactError):  # what is undone may be damaged, or missing
+    with suppress(ArtifactError):  # the model that is undone may be damaged, or missing
         changes = read_manifest(model).threshold_changes
     artifact = teaching.undo(model)
     undone = [one for one in changes if one.verb == "calibrate" and one not in artifact.manifest.threshold_changes]

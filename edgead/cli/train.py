@@ -1,4 +1,4 @@
-"""Verbs `train`, and `distill`, which makes teachers; they learn on the workstation."""
+"""Verbs `train`, and `distill`, which makes teachers, on the workstation."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def train(
     started = time.perf_counter()
     from edgead.adapt.methods.registry import check_names
 
-    # What can be refused at once is, before torch is loaded, which takes seconds.
+    # Refuse wrong options before torch is loaded, which takes seconds.
     chosen = {
         "backbone": backbone,
         "layers": layers and [layer.strip() for layer in layers.split(",")],
@@ -179,7 +179,7 @@ def train(
     good = replace(good, mm_per_pixel=mm_per_pixel)
     good = replace(good, defects=find_images(defects or []))
     found = good.find()
-    if detector == AUTO_DETECTOR:  # others say whether they make limits once they are loaded
+    if detector == AUTO_DETECTOR:  # other detectors must be loaded to know whether they make limits
         good.check_count(len(found), leaves_out=True)
     check_destination(output)
 
@@ -224,14 +224,14 @@ def train(
 
 
 def _report_cost(good: GoodImages, detector: str, settings: dict[str, Any]) -> None:
-    """Say what a frame will take, where that is so much that some budgets exclude it."""
+    """Print how long a frame will take, if that is so long that some budgets exclude it."""
     from edgead.adapt.frozen_backbone import BACKBONES
     from edgead.adapt.training.frame_time import network_ms, tiles_account
 
     if account := tiles_account(good, detector, settings):
         stderr.print(account, soft_wrap=True)
     elif settings.get("backbone") not in (None, *BACKBONES):
-        took_ms = network_ms(detector, settings) * (2 if good.input == "rgb_relief" else 1)  # of colours and of relief
+        took_ms = network_ms(detector, settings) * (2 if good.input == "rgb_relief" else 1)  # of colours, of relief
         stderr.print(
             f"{settings['backbone']}: about {took_ms:.0f} ms a frame on one core of this machine", soft_wrap=True
         )

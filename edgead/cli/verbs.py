@@ -1,4 +1,4 @@
-"""Verbs of the command, by what they are for: each is imported when it is called, for its file imports what it uses.
+"""Verbs of the command, by purpose: each is imported when it is called, since its file imports all that it needs.
 
 `edgead --help`, `--version` and a misspelt verb import none of them. Plug-ins add verbs by entry points.
 """
@@ -56,7 +56,7 @@ VERBS = {
         "verify-signature": "sign",
     },
 }
-"""The file of each verb, by groups: the first week in the order of use, then what `edgead help GROUP` lists."""
+"""File of each verb, by groups: the first week in the order of use, then those that `edgead help GROUP` lists."""
 GROUPS = {
     FIRST: "The first week",
     "make": "Other ways to a model, and other forms of one",
@@ -72,14 +72,14 @@ ELSEWHERE = {
     "serve": "edgead daemon -c site.yaml",
     "start": "edgead studio",
 }
-"""Commands that do what people look for under a verb of that name."""
+"""Commands that do what people look for under these verbs."""
 GROUP = "edgead.verbs"
-"""Of entry points `VERB = "module"`, whose module registers the verb with `edgead.cli.app.app`."""
+"""Group of entry points `VERB = "module"`, whose module registers the verb with `edgead.cli.app.app`."""
 _FILES = {verb: file for verbs in VERBS.values() for verb, file in verbs.items()}
 
 
 class VerbGroup(TyperGroup):
-    """The command itself; until a verb is called, its name and what its help begins with stand for it."""
+    """The command itself; a verb is only a name and a summary for its help until it is called."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -90,7 +90,7 @@ class VerbGroup(TyperGroup):
         self._group = FIRST  # that the help lists
 
     def load(self, verb: str) -> Any:
-        """Import a verb, edgead's own or a plug-in's; there must be one of that name."""
+        """Import a verb, edgead's own or a plug-in's; it must exist."""
         module = import_module(f"{__package__}.{_FILES[verb]}") if verb in _FILES else _load(_added()[verb])
         group = typer.main.get_group(module.app)
         assert isinstance(group, VerbGroup)
@@ -111,7 +111,7 @@ class VerbGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def _show_help(self, ctx: Any, topic: str = FIRST) -> None:
-        """Print the verbs of a group, or the help of a verb, and end."""
+        """Print the verbs of a group, or the help of a verb, and exit."""
         if topic not in GROUPS:
             ctx.invoke(self.main, [topic, "--help"], prog_name=ctx.command_path)
         self._group = topic
@@ -147,22 +147,22 @@ class VerbGroup(TyperGroup):
 
 
 def _added() -> dict[str, EntryPoint]:
-    """Verbs of plug-ins that are installed; edgead's own cannot be replaced."""
+    """Map the verbs of installed plug-ins to their entry points; edgead's own cannot be replaced."""
     return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _FILES}
 
 
 def _load(entry: EntryPoint) -> Any:
-    """Import the module of a plug-in's verb; raises SettingsError where that fails."""
+    """Import the module of a plug-in's verb; raise SettingsError if that fails."""
     try:
         return entry.load()
-    except ModuleNotFoundError:  # of which `main` says how it is installed
+    except ModuleNotFoundError:  # `main` says how to install the missing package
         raise
     except Exception as error:
         raise SettingsError(f"the verb {entry.name} of {entry.value} cannot be imported: {error}") from error
 
 
 def _summary_of(entry: EntryPoint) -> str:
-    """What the help of a plug-in's verb begins with; nothing of the plug-in is imported."""
+    """Read the summary of a plug-in's verb from its source; nothing of the plug-in is imported."""
     package, *inner = entry.module.split(".")
     spec = find_spec(package)
     files = [Path(folder, *inner).with_suffix(".py") for folder in (spec and spec.submodule_search_locations) or ()]
@@ -175,7 +175,7 @@ def _summary_of(entry: EntryPoint) -> str:
 
 
 def _summaries(file: Path) -> dict[str, str]:
-    """Read from a file, without importing it, what the help of each of its verbs begins with."""
+    """Read the summaries of a file's verbs from its source, without importing it."""
     found = {}
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef):

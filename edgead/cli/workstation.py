@@ -1,4 +1,4 @@
-"""Verbs `export` and `verify`: export and proof on the workstation; they import torch."""
+"""Verbs `export` and `verify` of the workstation, which import torch."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Verbs that need a site, its daemon or its evidence."""
+"""Verbs that need a site, its daemon or its evidence store."""

@@ -1,4 +1,4 @@
-"""Verb `audit`: it checks and exports the audit of an evidence store."""
+"""Verb `audit`: checks and exports the audit of an evidence store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class AuditWork(str, Enum):
-    """What is done with an audit."""
+    """Work on an audit."""
 
     verify = "verify"
     export = "export"
@@ -56,7 +56,7 @@ def audit(
     else:
         with opened_store(store, store_url) as access, access.reading() as connection:
             last = chain.last_numbered(connection)
-            rows = list(chain.rows_of(connection))  # what is exported is what was checked
+            rows = list(chain.rows_of(connection))  # the checked rows are the exported ones
         found = chain.check(rows, head, last)
         if output is not None:
             export_audit(rows, output)

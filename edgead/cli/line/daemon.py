@@ -56,19 +56,19 @@ def daemon_command(
 
 
 def run_daemon(config: Path, log: TextIO | None = None) -> NoReturn:
-    """Run a site until it is stopped, and end the process.
+    """Run a site until it is stopped, and end the process with an exit code.
 
     Parameters
     ----------
     config : Path
         The site file.
     log : TextIO, optional
-        Gets what is logged; by default stderr.
+        Stream for the log; by default stderr.
 
     Raises
     ------
     SettingsError
-        This system, or this installation, has no daemon.
+        The daemon does not run on this system, or needs packages that are missing.
     """
     daemon = import_daemon()
     from edgead.line.daemon.logs import log_json_lines
@@ -77,7 +77,7 @@ def run_daemon(config: Path, log: TextIO | None = None) -> NoReturn:
 
 
 def import_daemon() -> type[Daemon]:
-    """Import the daemon; raises SettingsError where this system, or this installation, has none."""
+    """Import the daemon; raise SettingsError if it does not run on this system, or packages are missing."""
     try:
         from edgead.line.daemon.run import Daemon
     except ModuleNotFoundError as error:
@@ -113,6 +113,6 @@ def _run_and_exit(daemon: Daemon) -> NoReturn:
         code = 2
     logging.shutdown()
     sys.stderr.flush()
-    # Everything is closed. What still hangs in a driver's or OpenCV's code would be torn down in the middle of it by
-    # the interpreter's own end, which then aborts the process.
+    # Everything is closed. The interpreter's own end would tear down threads that still hang in the code of a driver or
+    # of OpenCV, which aborts the process.
     os._exit(code)

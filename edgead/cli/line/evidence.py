@@ -1,4 +1,4 @@
-"""Verb `evidence`: verdicts, images and production figures out of an evidence store."""
+"""Verb `evidence`: verdicts, images and production figures from an evidence store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ExportFormat = Literal["csv", "parquet", "jsonl", "coco"]
 
 
 class EvidenceWork(str, Enum):
-    """What is made of a store."""
+    """Work on an evidence store."""
 
     export = "export"
     report = "report"
@@ -111,7 +111,7 @@ def _time(since: str, until: str | None, now: datetime) -> tuple[datetime, datet
 
 
 def _instant(option: str, text: str, now: datetime) -> datetime:
-    """Read a span before now, or a date and time; of the local clock where it names no time zone."""
+    """Parse a span before now, or a date and time, in local time if it names no time zone."""
     from edgead.line.evidence.kept_frames import read_span
 
     try:

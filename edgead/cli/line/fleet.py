@@ -1,4 +1,4 @@
-"""Verbs `fleet status` and `fleet promote`: devices as their broker knows them, and tags that move."""
+"""Verbs `fleet status` and `fleet promote`: devices as their broker knows them, and moves of tags."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def promote(
         if broker is None:
             raise SettingsError("--when-healthy asks the devices: name their --broker")
         _wait((_broker(broker), topic), str(first), digest, (when_healthy, for_s, within_s))
-    # By its digest: the first tag may have moved meanwhile, to what no device has tried.
+    # By its digest: the first tag may have moved meanwhile, to a model that no device has tried.
     move_tag(repository.at(digest), second)
     report = {"from": str(first), "to": str(second), "digest": digest}
     print_report(report, json, lambda: facts_table("moved", report))

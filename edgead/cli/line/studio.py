@@ -1,4 +1,4 @@
-"""Verb `studio`: the daemon's page on this computer, where images of good parts come from a folder."""
+"""Verb `studio`: the daemon's page on this computer, with images of good parts from a folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgead.line.site.http import HttpSection
 
 FILE = "site.yaml"
-# It waits for images, and for its first model: what the page commissions judges from then on.
+# The pipeline waits for images and for its first model: one that the page commissions judges from then on.
 _SITE = """\
 # Written by `edgead studio`: no camera, images come by the page. `edgead daemon -c FILE` runs the same.
 
@@ -46,7 +46,7 @@ http:
   host: 127.0.0.1
   port: {port}
 """
-# The page's port in a site file, as `_SITE` has it: below `http:` at the margin, a number.
+# The port in a site file, as `_SITE` has it: a number below `http:` at the margin.
 _PORT = re.compile(r"^(http:.*\n(?:(?:[ #].*)?\n)*? +port: *)\d+", re.MULTILINE)
 _PORTS = range(8080, 8100)
 _POLL_S = 0.1
@@ -97,12 +97,12 @@ def studio(
 
 
 def _page_at(section: HttpSection | None, site: Path, port: int | None) -> HttpSection:
-    """The page's section with the port that is asked for, which the site file then has too.
+    """Return the page's section with the requested port, and write that port into the site file.
 
     Raises
     ------
     SettingsError
-        There is none, its address is taken, or it cannot be written.
+        The site has no page, the address is taken, or the file cannot be written.
     """
     from edgead.line.site.address import listen
 
@@ -110,7 +110,7 @@ def _page_at(section: HttpSection | None, site: Path, port: int | None) -> HttpS
         raise SettingsError(f"{site} has `http: null`, which is no page: take that line out")
     moved = section.model_copy(update={"port": port or section.port})
     try:
-        listen(moved).close()  # a browser must not come to what else listens there
+        listen(moved).close()  # a browser must not open another program's page
     except SettingsError as error:
         raise SettingsError(
             f"{error}, or run `edgead studio {shlex.quote(str(site.parent))} --port {_free_port()}`"
@@ -121,7 +121,7 @@ def _page_at(section: HttpSection | None, site: Path, port: int | None) -> HttpS
 
 
 def _log_in(folder: Path) -> TextIO:
-    """Open the log of this run; that of the run before stays beside it.
+    """Open the log of this run, and keep the one of the run before beside it.
 
     Raises
     ------
@@ -138,12 +138,12 @@ def _log_in(folder: Path) -> TextIO:
 
 
 def _site_in(folder: Path, port: int | None) -> Path:
-    """The site file in a folder, made where there is none; with a free port where none is asked for.
+    """Return the site file in a folder; make it, on a free port by default, if there is none.
 
     Raises
     ------
     SettingsError
-        Other files lie there, or it cannot be written.
+        The folder holds other files, or cannot be written.
     """
     from edgead.files.atomic import write_whole
 
@@ -160,12 +160,12 @@ def _site_in(folder: Path, port: int | None) -> Path:
 
 
 def _move(site: Path, port: int) -> None:
-    """Write another port of the page into a site file, and leave all else as people wrote it.
+    """Write another port of the page into a site file, and leave the rest as people wrote it.
 
     Raises
     ------
     SettingsError
-        The file does not say it the way that `edgead studio` does, or cannot be written.
+        The file has no such line as `edgead studio` writes, or cannot be written.
     """
     from edgead.files.atomic import write_whole
 

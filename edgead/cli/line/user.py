@@ -67,7 +67,7 @@ def user(
 def _changed(
     users: Path, known: dict[str, User], action: UserAction, name: str, role: Role | None
 ) -> tuple[str, User | None]:
-    """Make what is to stand in the file of a person: None where nothing."""
+    """Make the new entry of a person in the file, or None to remove it; return it with the name."""
     from edgead.line.site.users import check_argon2, hash_secret
 
     check_argon2()  # before anything is asked for
@@ -117,7 +117,7 @@ def _asked_pin(name: str) -> str:
 
 
 def _asked(what: str) -> str:
-    """Ask twice where somebody sits at the terminal; else read one line, for whoever sets up many devices."""
+    """Ask twice at a terminal; otherwise read one line of stdin, for scripts that set up many devices."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     given = getpass.getpass(f"{what}: ")
