@@ -61,7 +61,7 @@ def predict_images(
     Returns
     -------
     rows : list of dict
-        `image`, the values of `edgead.types.Verdict.to_dict`, and `heat_map` if one was written; for an image that cannot
+        `image`, the values of `edgead.types.Verdict.to_dict`, and `heat_map` if one was written; for one that cannot
         be judged, `image` and `problem`.
     warnings : list of str
         About nearly all being rejected, images that look unlike those that the model knows, and images that it

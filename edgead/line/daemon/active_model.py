@@ -1,4 +1,4 @@
-"""The models in service: each tested before it judges, exchanged between two frames, and the one before it kept.
+"""Models in service: each is tested before it judges, exchanged between two frames, and kept for a way back.
 
 A part's recipe chooses which model judges it; no other does so without a word.
 """
@@ -41,17 +41,17 @@ from edgead.types import Frame, Verdict
 logger = logging.getLogger(__name__)
 
 _CLOSE_S = 0.3
-# How long small changes wait for another one; who asks holds one of the few threads that the page has.
+# Longest wait of small changes for another change: a waiting request holds one of the page's few threads.
 PATIENCE_S = 0.5
 
 
 class InService:
-    """The place of a pipeline's detector; `step` is the pipeline's, everything else may come from any thread.
+    """Slot of a pipeline's detector; only the pipeline's thread calls `step`, any thread calls the other methods.
 
     Parameters
     ----------
     pipeline : str
-        Its name, for what is reported.
+        Its name, for errors.
     """
 
     def __init__(self, pipeline: str):
@@ -65,19 +65,19 @@ class InService:
         return self._detector
 
     def require(self) -> Detector:
-        """Give the detector; raises SettingsError where there is none."""
+        """Return the detector; raise SettingsError if there is none."""
         if self._detector is None:
             raise SettingsError(f"{self._pipeline}: no model is in service")
         return self._detector
 
     def exchange(self, new: Detector | None) -> Detector | None:
-        """Let another detector, or none, judge from the next frame on; returns the one before, still open."""
+        """Let another detector, or none, judge from the next frame on; return the one before, still open."""
         with self._using:
             old, self._detector, self._session = self._detector, new, None
         return old
 
     def misfit(self, frame: Frame) -> Misfit | None:
-        """In what a frame's size differs from those learnt; see `edgead.detector.golden_likeness.FormatCheck`."""
+        """Compare a frame's size with the learnt sizes; see `edgead.detector.golden_likeness.FormatCheck`."""
         detector = self._detector
         return None if detector is None else detector.format_check.misfit(frame.image.shape)
 
@@ -89,7 +89,7 @@ class InService:
             return self._session.step(frame)
 
     def shown(self, frame: Frame) -> Frame:
-        """Give a frame as it is drawn and kept; see `Detector.shown`."""
+        """Return a frame as it is drawn and kept; see `Detector.shown`."""
         detector = self._detector
         return frame if detector is None else detector.shown(frame)
 
@@ -100,16 +100,16 @@ class InService:
 
 
 class SlotBusyError(SettingsError):
-    """What was asked for has not been tried: another change is under way."""
+    """A change that was refused because another one is under way."""
 
 
 def named(model: Path, sha256: str) -> str:
-    """Name a model for the record of changes: by its path, and by its hash where that is known, as verdicts do."""
+    """Name a model for the record of changes: its path, and its hash, if known, as in verdicts."""
     return f"{model} ({sha256[:16]})" if sha256 else str(model)
 
 
 class ActiveModel:
-    """Holds one detector for one pipeline; `step` is the pipeline's, everything else may come from any thread.
+    """Model of one pipeline, loaded, exchanged and closed; only its thread calls `step`, any thread the other methods.
 
     Parameters
     ----------
@@ -118,9 +118,9 @@ class ActiveModel:
     section : PipelineSection
     kept : KeptThresholds
     threads : int, optional
-        Threads of the network, where the section says nothing.
+        Threads of the network, unless the section says so.
     accept : callable
-        Raises where the site does not let a model in.
+        Raises if the site does not accept a model.
     """
 
     def __init__(
@@ -153,11 +153,11 @@ class ActiveModel:
         return thresholds_of(detector) if detector else None
 
     def good_scores(self) -> GoodScores:
-        """Read what the thresholds of the model in service come from; raises SettingsError where there is none."""
+        """Read the scores behind the thresholds of the model in service; raise SettingsError if there is none."""
         return good_scores_of(self._in_service.require())
 
     def doubts(self, given: Limits, bad: Sequence[float]) -> list[str]:
-        """Say why limits may be blind for the model in service; see `edgead.line.daemon.thresholds.doubts_of`."""
+        """List reasons why limits may be blind for the model in service; see `daemon.thresholds.doubts_of`."""
         return doubts_of(self._in_service.require(), given, bad)
 
     @property
@@ -165,11 +165,11 @@ class ActiveModel:
         return self._previous is not None
 
     def settle_superseded(self, record: Callable[[Thresholds, Thresholds], None]) -> None:
-        """Record that a calibration took the place of what a person set; see `PipelineThresholds`."""
+        """Record that a calibration replaced the thresholds that a person set; see `PipelineThresholds`."""
         self._thresholds.settle_superseded(record)
 
     def load(self) -> None:
-        """Load and test the model again, as at the start; one that is missing is put back from its newest version.
+        """Load and test the model again, as at the start; a missing model is restored from its newest version.
 
         Raises
         ------
@@ -183,18 +183,18 @@ class ActiveModel:
             self.restore_missing(self.path)
             new = self._tested(self.path)
             late = too_late(new, self._section.budget_ms)
-            if late:  # it judges all the same: every verdict is counted as late, which is better than none
+            if late:  # it judges all the same: late verdicts, counted as such, are better than none
                 logger.warning(f"{self._pipeline}: {late}", extra={"pipeline": self._pipeline})
             self._in_service.exchange(new)
             memory.give_back()
 
     def restore_missing(self, model: Path) -> None:
-        """Put a model that is missing back from its newest version, and say so.
+        """Restore a missing model from its newest version, and log that.
 
         Raises
         ------
         SettingsError
-            It cannot be put back.
+            It cannot be restored.
         """
         try:
             found = restore_missing(model)
@@ -211,20 +211,20 @@ class ActiveModel:
         return self._in_service.step(frame)
 
     def shown(self, frame: Frame) -> Frame:
-        """Give a frame as it is drawn and kept; see `Detector.shown`."""
+        """Return a frame as it is drawn and kept; see `Detector.shown`."""
         return self._in_service.shown(frame)
 
     def misfit(self, frame: Frame) -> Misfit | None:
-        """In what the size of a frame differs from those that the model in service learnt; None where it fits."""
+        """Compare a frame's size with those that the model in service learnt; None if it fits."""
         return self._in_service.misfit(frame)
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
-        """Whether the model in service has learnt from a frame, which came as the bytes of a file."""
+        """Return whether the model in service has learnt a frame, which came as the bytes of a file."""
         return self._in_service.require().learnt_images.has(data, judged_of(frame))
 
     @property
     def keeps_depth(self) -> bool:
-        """Whether the model in service reads values of 16 bits or floats, and not 8-bit images."""
+        """Whether the model in service reads values of 16 bits or floats, instead of 8-bit images."""
         detector = self._in_service.detector
         return detector is not None and detector.manifest.preprocessing.keeps_depth
 
@@ -234,25 +234,25 @@ class ActiveModel:
         Raises
         ------
         EdgeadError
-            No model is in service, one is being exchanged, or its files are no longer what was written.
+            No model is in service, one is being exchanged, or its files have changed.
         """
         with self.changing(PATIENCE_S):
             return self_test(self._in_service.require(), self._in_service.measure)
 
     def golden(self) -> tuple[np.ndarray, ...]:
-        """Read the golden images of the model in service, uint8 BGR; none where they cannot be read.
+        """Read the golden images of the model in service, uint8 BGR; none if they cannot be read.
 
-        None of a model that keeps depth either: what its camera gives has another brightness than what is shown.
+        None for a model that keeps depth either: its camera's values have another brightness than the shown image.
         """
         return () if self.keeps_depth else golden_images(self._in_service.require())
 
     def drift_watch(self, section: DriftSection) -> DriftWatch:
-        """Make a watch that compares parts with those that the model in service was calibrated on.
+        """Make a watch that compares parts with the scores that the model in service was calibrated on.
 
         Raises
         ------
         SettingsError
-            The model does not know their scores, or they do not fit the section.
+            The model has no such scores, or they do not fit the section.
         """
         detector = self._in_service.require()
         limits = detector.graph.calibration
@@ -266,18 +266,18 @@ class ActiveModel:
         return DriftWatch(limits, golden_images(detector), section, views=detector.manifest.views)
 
     def swap(self, model: Path, record: Callable[[str], object] = lambda model: None) -> None:
-        """Load another model beside the one in service, test it, and let it judge from the next frame on.
+        """Load and test another model beside the one in service, and let it judge from the next frame on.
 
         Parameters
         ----------
         model : Path
         record : callable
-            Receives what `named` it is once it is tested, before it judges; what that raises refuses it.
+            Called with the model's `named` text after the test, before it judges; an exception refuses the model.
 
         Raises
         ------
         EdgeadError
-            A model that cannot be used or is too slow for `budget_ms`, or another exchange is under way: the one in
+            The model cannot be used or is too slow for `budget_ms`, or another exchange is under way: the one in
             service goes on.
         """
         with self.changing():
@@ -295,7 +295,7 @@ class ActiveModel:
             memory.give_back()
 
     def roll_back(self, record: Callable[[str], object] = lambda model: None) -> None:
-        """Let the model before this one judge again; the two change places.
+        """Let the model before this one judge again; the two swap places.
 
         Parameters
         ----------
@@ -308,30 +308,30 @@ class ActiveModel:
             There was no other model since the start, an exchange is under way, or the earlier model was taught where it
             lies and its version cannot be put back there.
         EdgeadError
-            The site does not let that one in.
+            The site does not accept that model.
         """
         with self.changing():
             if self._previous is None:
                 raise SettingsError(f"{self._pipeline}: there is no earlier model to go back to")
             self._accept(self._previous.artifact)
-            self._thresholds.apply(self._previous)  # as after a restart, where they were set for the same scorer since
+            self._thresholds.apply(self._previous)  # as after a restart, if they were set for the same scorer since
             record(named(self._previous.artifact.path, self._previous.manifest.manifest_sha256))
             bring_back(self._previous.artifact.path, self._previous.manifest.manifest_sha256)
             self._previous = self._in_service.exchange(self._previous)
             self.path = self._in_service.require().artifact.path
 
     def check_accepted(self, there: Artifact | None = None) -> None:
-        """Ask again whether the site lets the model in service in; it goes on in any case.
+        """Ask again whether the site accepts the model in service; it goes on in any case.
 
         Parameters
         ----------
         there : Artifact, optional
-            The same as it lies on the disk now, where others may have signed it since.
+            The same model as it is on the disk now, with signatures that were added since.
 
         Raises
         ------
         EdgeadError
-            It does not, any more.
+            The site does not accept it any more.
         """
         detector = self._in_service.detector
         if detector is None:
@@ -341,7 +341,7 @@ class ActiveModel:
         self._accept(detector.artifact)
 
     def give_up(self) -> str:
-        """Go back to the model before this one, which has failed, and name it; the slot is loaded again from it."""
+        """Return to the model before this one, which has failed, and name it; the slot is loaded again from it."""
         with self.changing():
             if self._previous is None:
                 return named(self.path, self.model)
@@ -356,11 +356,11 @@ class ActiveModel:
             return now
 
     def require_thresholds(self) -> Thresholds:
-        """Give the thresholds in force; raises SettingsError where there is no model."""
+        """Return the thresholds in force; raise SettingsError if there is no model."""
         return thresholds_of(self._in_service.require())
 
     def set_thresholds(self, thresholds: Thresholds) -> None:
-        """Judge by these from the next frame on, also after a restart.
+        """Judge by these thresholds from the next frame on, also after a restart.
 
         Raises
         ------
@@ -371,17 +371,17 @@ class ActiveModel:
             self._thresholds.set(self._in_service.require(), thresholds)
 
     def carry_thresholds(self, taught: Artifact) -> None:
-        """Let what a person set hold for a model that the one in service was taught to; see `PipelineThresholds`.
+        """Keep the thresholds that a person set for the model that a lesson made of the one in service.
 
         Raises
         ------
         SettingsError
-            It cannot be kept, or no model is in service.
+            They cannot be kept, or no model is in service.
         """
         self._thresholds.carry(self._in_service.require(), taught)
 
     def judge_by(self, limits: Limits) -> None:
-        """Judge by thresholds of the site file from the next frame on; they are not kept, the file has them.
+        """Judge by thresholds of the site file from the next frame on; they are not stored, since the file has them.
 
         Raises
         ------
@@ -391,19 +391,19 @@ class ActiveModel:
         self._in_service.require().set_thresholds(**limits.values())
 
     def close(self) -> None:
-        """Release the models; while another change is under way that is done at its end, for which nobody waits."""
+        """Release the models; if another change is under way, it releases them at its end, without anybody waiting."""
         self._closed = True
         if self._changing.acquire(timeout=_CLOSE_S):
             self._end_change()
 
     @contextmanager
     def changing(self, within_s: float | None = 0) -> Iterator[None]:
-        """Keep other changes away for the time of a block; None waits for the one under way, however long it takes.
+        """Keep other changes out during a block; None waits for the change under way without a limit.
 
         Raises
         ------
         SlotBusyError
-            Another one is under way, and did not end in time.
+            Another change is under way, and did not end in time.
         SettingsError
             The slot was closed.
         """
@@ -440,7 +440,7 @@ class ActiveModel:
             self._section.check_model(detector.artifact)
             self_test(detector).require()
             self._thresholds.apply(detector)
-            _ = detector.format_check.known, detector.learnt_images.known  # read now, and not while a frame waits
+            _ = detector.format_check.known, detector.learnt_images.known  # read now, so that no frame waits for it
         except BaseException:
             detector.close()
             raise
@@ -455,7 +455,7 @@ class ActiveModel:
 
 
 class Recipes:
-    """Judges each frame by the model of its part's recipe, and one whose part names none by the pipeline's own.
+    """Models by recipe: a frame is judged by the model of its part's recipe, or by the pipeline's own if it has none.
 
     All models are loaded and tested before the first frame, and each keeps its own memory of its frames, so that a
     change of recipe costs no time.
@@ -465,12 +465,12 @@ class Recipes:
     pipeline : str
     section : PipelineSection
     own : ActiveModel
-        Of the pipeline itself; loaded, steered and closed elsewhere.
+        Model of the pipeline itself; loaded, steered and closed elsewhere.
     kept : KeptThresholds
     threads : int, optional
-        Threads of each network, where the section says nothing.
+        Threads of each network, unless the section says so.
     accept : callable
-        Raises where the site does not let a model in.
+        Raises if the site does not accept a model.
     """
 
     def __init__(
@@ -489,7 +489,7 @@ class Recipes:
             for name, recipe in section.recipes.items()
         }
         self.slots: Mapping[str, ActiveModel] = {"": own, **self._of_recipes}
-        """By recipe; "" is the pipeline's own."""
+        """Models by recipe; "" is the pipeline's own."""
 
     def load(self) -> None:
         """Load and test the models of all recipes.
@@ -497,7 +497,7 @@ class Recipes:
         Raises
         ------
         EdgeadError
-            One cannot be used; its recipe is named.
+            A model cannot be used; the message names its recipe.
         """
         for name, slot in self._of_recipes.items():
             try:
@@ -514,7 +514,7 @@ class Recipes:
         Raises
         ------
         SettingsError
-            Its part asks for a recipe that there is not, and no other model may judge it.
+            Its part asks for an unknown recipe, and no other model may judge it.
         """
         recipe = self.recipe_of(frame)
         if recipe is not None:
@@ -527,20 +527,20 @@ class Recipes:
         return replace(verdict, decision="review")
 
     def shown(self, frame: Frame) -> Frame:
-        """Give a frame as it is drawn and kept by the model that judges it; see `Detector.shown`."""
+        """Return a frame as the model that judges it shows it; see `Detector.shown`."""
         return self.slots[self.recipe_of(frame) or ""].shown(frame)
 
     def misfit(self, frame: Frame) -> Misfit | None:
-        """In what the size of a frame differs from those that the model which judges it learnt."""
+        """Compare a frame's size with those that the model which judges it learnt; None if it fits."""
         return self.slots[self.recipe_of(frame) or ""].misfit(frame)
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
-        """Whether the model that judges a frame has learnt from it; see `ActiveModel`."""
+        """Return whether the model that judges a frame has learnt it; see `ActiveModel`."""
         return self.slots[self.recipe_of(frame) or ""].has_learnt(frame, data)
 
     def recipe_of(self, frame: Frame) -> str | None:
-        """The name in `slots` of the model that a frame's product has; None where it has none."""
-        recipe = frame.part.recipe if self._of_recipes else ""  # without models recipes are words for the record
+        """Return the key in `slots` of a frame's recipe; None if the recipe is unknown."""
+        recipe = frame.part.recipe if self._of_recipes else ""  # without models per recipe, recipes are only recorded
         return recipe if recipe in self.slots else None
 
     def golden(self) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Alarms of a pipeline: what its verdicts say together, each with hysteresis, so that it does not flicker."""
+"""Alarms of a pipeline, raised by its verdicts together; hysteresis keeps them from flickering."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _BAD = ("reject", FAULT)
 OF_VERDICTS: tuple[NoticeKind, ...] = ("rejects_in_a_row", "yield_below")
 """Kinds of alarms that a verdict raises and resolves."""
 AT_ONCE: tuple[NoticeKind, ...] = ("no_part", "frame_format")
-"""Kinds of alarms that have a hysteresis of their own, and do not wait for `settle_s`."""
+"""Kinds of alarms that have their own hysteresis, and do not wait for `settle_s`."""
 ALARMS: tuple[NoticeKind, ...] = (*OF_VERDICTS, *AT_ONCE, "not_inspected")
 
 _WINDOW_S = 60.0
-# What a reload or a disk costs once is no alarm.
+# A pause at a reload, or one slow write, is no alarm.
 _LEAST_S, _FEWEST_FRAMES = 10.0, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that stands now; see `Notice`."""
+    """A state that stands now, such as an alarm or a fault; see `Notice`."""
 
     kind: NoticeKind
     name: str
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What stands from now on; with None for a finding, what no longer does."""
+    """Begin of a finding, or with None its end."""
 
     key: NoticeKey
     finding: Finding | None
@@ -53,7 +53,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class FrameCounts:
-    """Frames of a pipeline since it was made: judged, of these later than its budget, and wanted but not judged."""
+    """Counts of a pipeline's frames since it was made: judged, judged later than its budget, wanted but not judged."""
 
     judged: int
     late: int
@@ -61,7 +61,7 @@ class FrameCounts:
 
 
 class AlarmWatch:
-    """Watches one pipeline; `add` is its thread's, `no_part` and `not_inspected` those of who looks now and then.
+    """Watch for the alarms of one pipeline: its thread calls `add`, that of `Notices` the rest.
 
     Parameters
     ----------
@@ -89,11 +89,11 @@ class AlarmWatch:
 
     @property
     def kinds(self) -> frozenset[NoticeKind]:
-        """Which alarms may be raised."""
+        """Kinds of alarms that the section enables."""
         return frozenset(kind for kind, limit in self._limits.items() if limit is not None)
 
     def add(self, decision: str) -> tuple[Change, ...]:
-        """Take the decision of the next part; gives what it changes, which is nothing nearly always."""
+        """Take the decision of the next part; return the alarms that it raises or resolves, nearly always none."""
         self._part_s = self._clock()
         bad = decision in _BAD
         in_row, in_yield = self._row.add(bad), self._yield.add(bad)
@@ -107,7 +107,7 @@ class AlarmWatch:
         return tuple(changes)
 
     def no_part(self, *, running: bool) -> Finding | None:
-        """Find out whether no part has come for too long; the time counts only while the pipeline runs."""
+        """Return a finding if no part has come for too long; time counts only while the pipeline runs."""
         limit_s, now_s = self._section.no_part_for_s, self._clock()
         if not running:
             self._part_s = now_s
@@ -117,9 +117,9 @@ class AlarmWatch:
         return self._finding("no_part", (f"no part for {limit_s:g} s", round(silent_s, 1)))
 
     def not_inspected(self, counts: FrameCounts | None) -> Finding | None:
-        """Find out whether too many frames got no verdict in time; without counts the pipeline does not run.
+        """Return a finding if too many frames got no verdict in time; without counts the pipeline does not run.
 
-        `knows_frames` says whether there have been enough of them to tell.
+        `knows_frames` says whether there have been enough frames to judge that.
         """
         self._frames.look(self._clock(), counts)
         return self._finding("not_inspected", self._frames.found()) if self._frames.stands else None
@@ -149,14 +149,14 @@ class AlarmWatch:
 
 
 class _Row:
-    """Stands once `most` parts in a row were bad, and until as many in a row were not."""
+    """Alarm of bad parts in a row: raised by `most` bad ones, resolved by as many good ones."""
 
     def __init__(self, most: int | None, stands: bool):
         self.stands = stands
         self._most, self._count = most, 0
 
     def add(self, bad: bool) -> bool:
-        """Take the next part; whether that changes what stands."""
+        """Take the next part; return whether the alarm is raised or resolved."""
         if self._most is None:
             return False
         self._count = 0 if bad is self.stands else self._count + 1
@@ -171,9 +171,9 @@ class _Row:
 
 
 class _Yield:
-    """Stands once more of the newest parts were bad than may be, and until at most half as many are.
+    """Alarm of a low yield: raised when too many of the newest parts were bad, resolved when half as many are.
 
-    Parts that have not come yet count as good, so that it needs no full window to stand; to be resolved it does.
+    Parts that have not come yet count as good: it can be raised before its window is full, but not resolved.
     """
 
     def __init__(self, below: float | None, of: int, stands: bool):
@@ -184,7 +184,7 @@ class _Yield:
         self._bad = 0
 
     def add(self, bad: bool) -> bool:
-        """Take the next part; whether that changes what stands."""
+        """Take the next part; return whether the alarm is raised or resolved."""
         if self._below is None:
             return False
         window = self._window
@@ -203,7 +203,7 @@ class _Yield:
 
 
 class _NotInspected:
-    """Stands once more of the last minute's frames than may be got no verdict in time, and until at most half do."""
+    """Alarm of frames without a verdict in time: raised above the limit in a minute, resolved at half of it."""
 
     def __init__(self, above: float | None):
         self.stands = self.known = False
@@ -213,7 +213,7 @@ class _NotInspected:
         self._frames = self._late = self._missed = 0
 
     def look(self, now_s: float, counts: FrameCounts | None) -> None:
-        """Take the counts of now; None while the pipeline does not run: its minute begins with the next ones."""
+        """Take the current counts; None while the pipeline does not run, after which a new minute begins."""
         looks = self._looks
         if counts is None or (looks and counts.judged < looks[-1][1].judged):  # or it was made again
             looks.clear()

@@ -1,4 +1,4 @@
-"""Verdicts and notices as they fall, for everyone who watches; who does not keep up misses the oldest."""
+"""Broadcast of verdicts and notices to all subscribers; a slow one misses the oldest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgead.types import Frame, Verdict
 
 
 class Subscription(queue.Queue[News]):
-    """A bounded queue of (frame, verdict) and notices; when it is full, the oldest is dropped, counted in `dropped`."""
+    """Bounded queue of (frame, verdict) and notices; if it is full, the oldest is dropped and counted in `dropped`."""
 
     def __init__(self, most: int):
         super().__init__(maxsize=most)
@@ -27,7 +27,7 @@ class Subscription(queue.Queue[News]):
 
 
 class VerdictFeed:
-    """Hands every verdict and every notice to every subscription that is still held by someone."""
+    """Broadcast of every verdict and notice to all subscriptions that somebody still holds."""
 
     def __init__(self, *, most: int = 32):
         self._most = most
@@ -35,7 +35,7 @@ class VerdictFeed:
         self._lock = threading.Lock()
 
     def subscribe(self) -> Subscription:
-        """Give a new subscription; it ends when it is forgotten, or with `unsubscribe`."""
+        """Make a subscription; it ends when it is garbage-collected, or with `unsubscribe`."""
         subscription = Subscription(self._most)
         with self._lock:
             self._subscriptions.add(subscription)
@@ -46,11 +46,11 @@ class VerdictFeed:
             self._subscriptions.discard(subscription)
 
     def publish(self, frame: Frame, verdict: Verdict) -> None:
-        """Offer a verdict to all; never waits for any of them."""
+        """Offer a verdict to all subscriptions, without waiting for any."""
         self._offer((frame, verdict))
 
     def publish_notice(self, notice: Notice) -> None:
-        """Offer a notice to all, likewise."""
+        """Offer a notice to all subscriptions, without waiting for any."""
         self._offer(notice)
 
     def _offer(self, news: News) -> None:

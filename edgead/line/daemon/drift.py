@@ -1,4 +1,4 @@
-"""Drift of a pipeline: each product against good parts of its own, kept over a restart; the pipeline has one state."""
+"""Drift of a pipeline: each recipe against its own good parts, kept over restarts, and one state for all."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The state of months is some hundred kilobytes: writing it holds up a frame.
+# After months the state has some hundred kilobytes: writing it delays a frame.
 _SAVE_EVERY_S = 600.0
 # An image takes a millisecond or two to measure, and light does not change from part to part.
 _IMAGE_EVERY_S = 1.0
-# What has failed may fail with each part.
+# A failure may come again with each part.
 _OFF_S = 60.0
 
 
 class ModelDrift:
-    """Watches what a model judges; `add` and `save` are its pipeline's thread's, `state` may be read from any.
+    """Drift watch of one model; only its pipeline's thread calls `add` and `save`, any thread may read `state`.
 
     Parameters
     ----------
     pipeline : str
-        With its recipe, where the model is that of one.
+        Pipeline's name, with the recipe if the model has one.
     slot : ActiveModel
-        Whose model's good parts the stream is compared with.
+        Model whose good parts are compared with the stream.
     section : DriftSection or None
         None watches nothing.
     file : Path
-        Where the state is kept.
+        File that keeps the state.
     """
 
     def __init__(self, pipeline: str, slot: ActiveModel, section: DriftSection | None, file: Path):
@@ -60,15 +60,15 @@ class ModelDrift:
         return self._watch is not None
 
     def begin(self) -> None:
-        """Go on from what was kept, before the first part comes: a warning of before the start still stands."""
+        """Continue from the kept state before the first part comes: an earlier warning still stands."""
         self._watching(lambda section: self._open_for(self._slot.model, section))
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
-        """Look at the next part; a warning is logged once."""
+        """Take the next part; each warning is logged once."""
         self._watching(lambda section: self._look(section, frame, verdict))
 
     def _watching(self, do: Callable[[DriftSection], None]) -> None:
-        """Do it where drift is watched; what fails in it is logged, and no fault: it only warns."""
+        """Run an action if drift is watched; a failure is logged and is no fault, since drift only warns."""
         if self._section is None or time.monotonic() < self._off_until_s:
             return
         try:
@@ -76,7 +76,7 @@ class ModelDrift:
         except Exception:  # noqa: BLE001  beside the inspection, which must not stop for it
             logger.exception("%s: the drift watch failed and is off for %g s", self._pipeline, _OFF_S)
             self._model, self._watch, self.state = "", None, None
-            self._may_restore = False  # what was kept may be what it fails of
+            self._may_restore = False  # the kept state may be the cause
             self._off_until_s = time.monotonic() + _OFF_S
 
     def _look(self, section: DriftSection, frame: Frame, verdict: Verdict) -> None:
@@ -98,19 +98,19 @@ class ModelDrift:
             self.save()
 
     def start_again(self) -> None:
-        """Forget the warning and all parts, with the next part; from any thread.
+        """Forget the warning and all parts when the next part comes; from any thread.
 
         Raises
         ------
         SettingsError
-            Nothing is watched.
+            No drift is watched.
         """
         if not self.watched:
             raise SettingsError(f"{self._pipeline}: no drift is watched")
         self._start_again.set()
 
     def save(self) -> None:
-        """Keep the state for the next start; a disk that takes none is logged and does no harm."""
+        """Keep the state for the next start; a failed write is logged, and harmless."""
         self._save_s = time.monotonic() + _SAVE_EVERY_S
         if self._watch is None:
             return
@@ -141,7 +141,7 @@ class ModelDrift:
             pass
         except OtherWatchError as error:  # as after every exchange of a model
             logger.info("%s: the drift watch begins: %s", self._pipeline, error)
-        except Exception as error:  # noqa: BLE001  a kept state is worth no fault, whatever is wrong with it
+        except Exception as error:  # a kept state must never cause a fault
             what = f"{type(error).__name__}: {error}"
             logger.warning(
                 "%s: the state in %s is dropped, the drift watch begins: %s", self._pipeline, self._file, what
@@ -150,9 +150,9 @@ class ModelDrift:
 
 
 class PipelineDrift:
-    """The watches of a pipeline's own model and of those of its recipes.
+    """Drift watches of a pipeline's own model and of its recipes' models.
 
-    Each has the false alarms of its section among its own parts, so that all of them together have no more among all.
+    Each has its section's rate of false alarms among its own parts, so all together have the same rate.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ class PipelineDrift:
     section : DriftSection or None
         None watches nothing.
     folder : Path
-        Where the states are kept.
+        Folder that keeps the states.
     """
 
     def __init__(self, pipeline: str, slots: Mapping[str, ActiveModel], section: DriftSection | None, folder: Path):
@@ -177,7 +177,7 @@ class PipelineDrift:
 
     @property
     def state(self) -> DriftState | None:
-        """The first warning, with the recipe's name; without one, the state of the product that came last."""
+        """First warning, with its recipe; without a warning, the state of the recipe that came last."""
         for recipe, watch in self._watches.items():
             state = watch.state
             if state is not None and state.state == "warning":
@@ -185,20 +185,20 @@ class PipelineDrift:
         return None if self._newest is None else self._watches[self._newest].state
 
     def add(self, recipe: str, frame: Frame, verdict: Verdict) -> None:
-        """Look at the next part, which the model of a recipe has judged; see `ModelDrift.add`."""
-        if self._newest is None:  # a warning of a product that has not come since the start stands, too
+        """Take the next part, which a recipe's model has judged; see `ModelDrift.add`."""
+        if self._newest is None:  # a warning of a recipe that has not come since the start stands too
             for watch in self._watches.values():
                 watch.begin()
         self._newest = recipe
         self._watches[recipe].add(frame, verdict)
 
     def require_watched(self) -> None:
-        """Raise SettingsError where nothing is watched."""
+        """Raise SettingsError if no drift is watched."""
         if not any(watch.watched for watch in self._watches.values()):
             raise SettingsError(f"{self._pipeline}: no drift is watched")
 
     def start_again(self) -> None:
-        """Forget all that warn, or all parts where none does; from any thread."""
+        """Forget all warnings, or all parts if there are none; from any thread."""
         watched = [(watch, watch.state) for watch in self._watches.values() if watch.watched]
         warn = [watch for watch, state in watched if state is not None and state.state == "warning"]
         for watch in warn or [watch for watch, _ in watched]:
@@ -211,5 +211,5 @@ class PipelineDrift:
 
 
 def _file_name(pipeline: str, recipe: str) -> str:
-    """Recipes may have any character."""
+    """Hash the recipe's name, which may have any character."""
     return f"{pipeline}.{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.json" if recipe else f"{pipeline}.json"

@@ -1,4 +1,4 @@
-"""Faults that stand now: read from the status of a site and its parts, and from nothing else."""
+"""Faults that stand now, read only from the status of a site and its parts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from edgead.sources.supervised import SupervisedCamera
 
 STORE, SITE = "evidence", "site"
-# Characters of what a broken file has; the log says it all.
+# Most characters of a broken file's problems; the log has them all.
 _LONGEST = 500
 
 
 class SiteParts(Protocol):
-    """What is looked at."""
+    """Parts of a site whose status is read."""
 
     @property
     def cameras(self) -> Mapping[str, SupervisedCamera]: ...
@@ -46,14 +46,14 @@ class SiteParts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What stands, and of what nobody can say yet whether it does: a camera that connects, a model that loads."""
+    """Faults that stand, and those that nobody knows yet: of a camera that connects, a model that loads."""
 
     standing: dict[NoticeKey, Finding]
     unknown: frozenset[NoticeKey]
 
 
 def find_faults(parts: SiteParts) -> Found:
-    """Look once at all parts of a site; what a camera lacks is no fault of each pipeline that it feeds."""
+    """Read the status of all parts of a site once; a camera's fault is not repeated for its pipelines."""
     standing: list[Finding] = []
     unknown: set[NoticeKey] = set()
     for camera in parts.cameras.values():

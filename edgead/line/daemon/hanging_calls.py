@@ -1,4 +1,4 @@
-"""Calls with a time limit that may hang, and are left behind where they do."""
+"""Calls with a time limit; a call that hangs is left behind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def all_within(seconds: float, calls: Iterable[Callable[[], Any]]) -> None:
-    """Make calls at the same time, and leave behind those that take longer."""
+    """Make calls in parallel, and leave behind those that take longer."""
     deadline = time.monotonic() + seconds
     threads = [threading.Thread(target=_logged, args=(call,), name="closing", daemon=True) for call in calls]
     for thread in threads:

@@ -1,6 +1,6 @@
-"""Judgement of a frame: a trigger, a code or a request chooses it; its verdict is recorded, counted and sent.
+"""Judgement of a frame: a trigger, code or request chooses it; its verdict is recorded, counted and sent.
 
-The state of a pipeline stands beside it, with its reason: faults of several kinds may stand at once.
+With the state of a pipeline and its reason: faults of several kinds may stand at once.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Kind = Literal["program", "hang", "model", "frame", "camera", "trigger"]
-# Which one is shown first: what stands in the way of all the others.
+# The fault shown first is the one that blocks all after it.
 _KINDS: tuple[Kind, ...] = ("program", "hang", "model", "frame", "camera", "trigger")
 _RESTS: tuple[State, ...] = ("paused", "stopped")
-# Of each stage: p99.9 has ten samples above it, and a pipeline needs less than a megabyte for them.
+# For each stage: p99.9 has ten samples above it, in less than a megabyte per pipeline.
 _WINDOW = 10_000
 # So many frames in a row must fit: two cameras that fill one folder by turns shall not raise and resolve all day.
 _FIT_AGAIN = 3
 
 
 class PipelineState:
-    """Knows the state and logs every change of it.
+    """State of a pipeline, whose every change is logged.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class PipelineState:
         return kind in self._faults
 
     def faults(self) -> dict[Kind, str]:
-        """Give the reasons of all faults that stand, what is shown first at the front; none of what rests."""
+        """Return the reasons of all standing faults, the one to show first in front; none while paused or stopped."""
         with self._lock:
             rests = self.state in _RESTS
             return {} if rests else {kind: self._faults[kind] for kind in _KINDS if kind in self._faults}
@@ -124,12 +124,12 @@ Outcome = Verdict | EdgeadError
 
 
 class Requests:
-    """Lets one image at a time through a pipeline for somebody who waits for its verdict.
+    """Requests that wait for their verdicts: one image at a time goes through a pipeline.
 
     Parameters
     ----------
     pipeline : str
-        Stands in the messages.
+        Name for the messages.
     """
 
     def __init__(self, pipeline: str):
@@ -143,18 +143,18 @@ class Requests:
         Parameters
         ----------
         offer : callable
-            Hands the image over to the camera, and gives its frame.
+            Gives the image to the camera, and returns its frame.
         within_s : float
-            For the images before it to get theirs, and for it to get its own, each.
+            Longest wait for the images before it, and again for its own verdict.
 
         Raises
         ------
         NotNowError
-            Others are still before it.
+            Other images are still before it.
         NoVerdictInTimeError
-            It was handed over, and its verdict is not there.
+            The image was taken, but its verdict has not come.
         EdgeadError
-            Why it has no verdict, and what `offer` raises.
+            It has no verdict, for the reason given; or `offer` raised it.
         """
         if not self._one.acquire(timeout=within_s):
             raise NotNowError(f"{self._pipeline}: is busy with other images")
@@ -170,7 +170,7 @@ class Requests:
         return frame, outcome
 
     def answer(self, frame: Frame, outcome: Outcome) -> bool:
-        """Report what became of a frame; False where nobody waits for any."""
+        """Give a frame's outcome to the request that waits; return False if none waits."""
         outcomes = self._outcomes
         if outcomes is not None:
             outcomes.put((frame.id, outcome))
@@ -190,7 +190,7 @@ class Requests:
 
 
 class Asking:
-    """Chooses the frames of a pipeline and names their parts, in its thread; the numbers may be read from any.
+    """Choice of a pipeline's frames and naming of their parts, in its thread; any thread may read the counts.
 
     Parameters
     ----------
@@ -203,22 +203,22 @@ class Asking:
         code = section.part.code if section.part else None
         self._code = PartCode(pipeline, code) if code else None
         self._trigger: Trigger | None = None
-        self._missed = 0  # parts that triggers which were closed had no frame for
+        self._missed = 0  # parts that closed triggers had no frame for
 
     @property
     def missed(self) -> int:
-        """Parts that were named and that no frame came for."""
+        """Parts that were announced but got no frame."""
         trigger = self._trigger
         return self._missed + (trigger.missed if isinstance(trigger, PartTrigger) else 0)
 
     @property
     def codes(self) -> dict[str, int]:
-        """What became of the codes of parts; empty where none are read."""
+        """Counts of part codes by outcome; empty if none are read."""
         return dict(self._code.counts) if self._code is not None else {}
 
     @property
     def problem(self) -> str | None:
-        """Why nobody can ask for a frame; None while all is well."""
+        """Why requests for frames cannot come; None while all is well."""
         return self._trigger.problem if isinstance(self._trigger, AnsweringTrigger) else None
 
     @contextmanager
@@ -228,7 +228,7 @@ class Asking:
         Raises
         ------
         SettingsError
-            Its line cannot be opened, or what it needs is not installed.
+            Its line cannot be opened, or a package is missing.
         """
         trigger = self._trigger = open_trigger(self._section.trigger)
         try:
@@ -236,16 +236,16 @@ class Asking:
         finally:
             self._trigger = None
             trigger.close()
-            if isinstance(trigger, PartTrigger):  # with those whose frame will not come any more
+            if isinstance(trigger, PartTrigger):  # with parts whose frame will not come any more
                 self._missed += trigger.missed
 
     def close(self) -> None:
-        """Read no more codes."""
+        """Stop reading codes."""
         if self._code is not None:
             self._code.close()
 
     def fire(self, part: Part) -> None:
-        """Ask for the next frame that the camera captures, from any thread; raises SettingsError as `Pipeline.fire`."""
+        """Request the next frame that the camera captures, from any thread; raises SettingsError as `Pipeline.fire`."""
         options, trigger = self._section.trigger, self._trigger
         if not options.on_request:
             kind = options.kind
@@ -260,7 +260,7 @@ class Asking:
             trigger.fire()
 
     def wanted(self, frame: Frame) -> Frame | None:
-        """Give the frame with the part that it shows; None where it is not to be judged."""
+        """Return the frame with the part that it shows; None if it is not to be judged."""
         trigger = self._trigger
         if trigger is None or not trigger.accepts(frame):
             return None
@@ -269,18 +269,18 @@ class Asking:
         return frame if self._code is None else self._code.named(frame)
 
     def answer(self, verdict: Verdict | None) -> None:
-        """Report what became of the frame that was wanted last: its verdict, or None where it has none."""
+        """Report the outcome of the last accepted frame to the trigger: its verdict, or None."""
         if isinstance(self._trigger, AnsweringTrigger):
             self._trigger.answer(verdict)
 
 
 class JudgementError(EdgeadError):
-    """The detector failed on an image that it should have judged."""
+    """A failure of the detector on an image that it should have judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receivers:
-    """Who receives a verdict; `publish` must not wait, and `sinks` may be exchanged between two frames."""
+    """Receivers of a verdict; `publish` must not wait, and `sinks` may be exchanged between two frames."""
 
     store: EvidenceStore
     sinks: tuple[QueuedSink, ...]
@@ -289,14 +289,14 @@ class Receivers:
 
 
 class Misfits:
-    """Knows whether frames come that the model did not learn the like of: from the first one on, until some fit.
+    """Record of frames unlike those that the model learnt: from the first such frame until several fit.
 
     Attributes
     ----------
     known : bool
         Whether a frame has been judged.
     newest : (str, Misfit) or None
-        The recipe of the newest such frame and in what it differs; None while frames fit.
+        Recipe and difference of the newest such frame; None while frames fit.
     """
 
     def __init__(self) -> None:
@@ -305,7 +305,7 @@ class Misfits:
         self._fit = 0
 
     def add(self, recipe: str, misfit: Misfit | None) -> None:
-        """Take the next frame that was judged."""
+        """Take the next judged frame."""
         if misfit is not None:
             self.newest, self._fit = (recipe, misfit), 0
         elif self.newest is not None:
@@ -316,19 +316,19 @@ class Misfits:
 
 
 class Judging:
-    """Judges frames, one after the other, in one thread; the numbers may be read from any.
+    """Judge of frames, one after the other, in one thread; any thread may read the counts.
 
     Parameters
     ----------
     pipeline : str
-        Stands in every verdict.
+        Name in every verdict.
     models : Recipes
     receivers : Receivers
     drift : PipelineDrift
     settle : callable
-        Is given the id of each frame once its verdict is on record, or it gets none.
+        Called with the id of each frame once its verdict is recorded, or it will get none.
     budget_ms : float, optional
-        From the capture to the verdict.
+        Time budget from capture to verdict.
     """
 
     def __init__(
@@ -352,7 +352,7 @@ class Judging:
         self.misfits = Misfits()
 
     def pass_by(self, frame: Frame, *, wanted: bool) -> None:
-        """Let a frame go without a verdict, where none was asked for or none can be given."""
+        """Let a frame pass without a verdict, because none was requested or none can be made."""
         self.taken += 1
         self.skipped += wanted
         self.unasked += not wanted
@@ -366,7 +366,7 @@ class Judging:
         self._settle(frame.id)
 
     def judge(self, frame: Frame) -> Verdict | None:
-        """Judge a frame, report the verdict and give it; None while the model needs more frames.
+        """Judge a frame, send its verdict to all receivers and return it; None while the model needs more frames.
 
         Raises
         ------
@@ -394,7 +394,7 @@ class Judging:
         recipe = self._models.recipe_of(frame)
         misfit = self._models.slots[recipe or ""].misfit(frame)
         self.misfits.add(recipe or "", misfit)
-        if recipe is not None and misfit is None:  # what does not fit says nothing of parts
+        if recipe is not None and misfit is None:  # a frame of another size says nothing about parts
             self._drift.add(recipe, frame, verdict)  # last: the verdict is out
         return verdict
 
@@ -411,7 +411,7 @@ class Judging:
 
     def _tell(self, frame: Frame, verdict: Verdict) -> None:
         receivers = self.receivers
-        # First: nobody shall know of a verdict that is on no record.
+        # First: no verdict may be known that is not recorded.
         receivers.store.add(frame, verdict, partial(self._settle, frame.id))
         for sink in receivers.sinks:
             sink.write(frame, verdict)

@@ -1,4 +1,4 @@
-"""Models of pipelines whose model is commissioned: which one judges, over restarts."""
+"""Models of pipelines with `commissioned: true`: the one that judges, over restarts."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ logger = logging.getLogger(__name__)
 
 class _Kept(BaseModel):
     site: Path
-    """What the site file named then: where it names another one, that counts."""
+    """Model of the site file at that time: if the file names another one later, that counts."""
     model: Path
 
 
 class _Content(RootModel[dict[str, _Kept]]):
-    """Pipeline -> model."""
+    """Kept model of each pipeline."""
 
 
 class KeptModels:
-    """The file of them; used by all pipelines, from any thread."""
+    """File of the kept models, for all pipelines and threads."""
 
     def __init__(self, file: Path):
         self._file = file
         self._lock = threading.Lock()
 
     def find(self, pipeline: str, site: Path) -> Path | None:
-        """Give the model that judged last; None where none is known, or the site file has named another one since.
+        """Return the model that judged last; None if none is known, or the site file has named another one since.
 
         Parameters
         ----------
@@ -44,7 +44,7 @@ class KeptModels:
         return kept.model if kept is not None and kept.site == site else None
 
     def keep(self, pipeline: str, site: Path, model: Path) -> None:
-        """Remember the model that judges; where that cannot be written, the log says so, and it judges all the same."""
+        """Remember the model that judges; a failed write is logged, and changes nothing now."""
         with self._lock:
             content = _Content({**self._read(), pipeline: _Kept(site=site, model=model)})
             try:

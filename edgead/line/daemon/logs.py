@@ -22,14 +22,14 @@ _OF_EVERY_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime", "tas
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as a line of JSON; what `extra` names becomes a key of its own."""
+    """Formatter of records as lines of JSON, with each `extra` as a key."""
 
     def __init__(self) -> None:
         super().__init__()
         self._secrets: frozenset[str] = frozenset()
 
     def hide(self, site: Site) -> None:
-        """Never write a secret of this site, whoever puts it into a message."""
+        """Mask the secrets of this site in all later lines."""
         self._secrets |= {secret for secret in _secrets(site) if len(secret) >= _SHORTEST_SECRET}
 
     def format(self, record: logging.LogRecord) -> str:
@@ -42,7 +42,7 @@ class JsonLines(logging.Formatter):
 
     def _without_secrets(self, value: Any) -> Any:
         if isinstance(value, str):
-            for secret in sorted(self._secrets, key=len, reverse=True):  # a whole URI before the password in it
+            for secret in sorted(self._secrets, key=len, reverse=True):  # a whole URI before its password
                 value = value.replace(secret, _HIDDEN)
         elif isinstance(value, dict):
             return {key: self._without_secrets(item) for key, item in value.items()}
@@ -52,13 +52,13 @@ class JsonLines(logging.Formatter):
 
 
 def log_json_lines(stream: TextIO | None = None) -> JsonLines:
-    """Send everything that is logged, warned or raised in a thread to a stream, by default stderr, as JSON lines."""
+    """Send all log records, warnings and exceptions of threads to a stream, by default stderr, as JSON lines."""
     formatter = JsonLines()
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # That it starts and stops is said already, in the daemon's own words.
+    # The daemon's own messages say already that it starts and stops.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     threading.excepthook = _log_dead_thread
     return formatter

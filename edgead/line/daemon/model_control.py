@@ -1,4 +1,4 @@
-"""Changes of a pipeline's model by people and by the site file; every change is in the audit."""
+"""Changes of a pipeline's model by people and by the site file, each recorded in the audit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What a pipeline is connected to."""
+    """Parts of the daemon that a pipeline is connected to."""
 
     camera: SupervisedCamera
     receivers: Receivers
@@ -42,16 +42,16 @@ class Wiring:
     drift_folder: Path
     limits: LimitsSection
     trust: Callable[[], ModelTrust]
-    """Gives the keys of the last reload."""
+    """Returns the keys of the last reload."""
     threads: int | None = None
     model: Path | None = None
-    """That is to judge instead of the one that the section names."""
+    """Model that judges in place of the section's."""
     place_kernels: Callable[[], None] = lambda: None
-    """Schedules the kernels' threads, which pipelines share, once a pipeline has started some."""
+    """Schedules the kernels' threads, which pipelines share, after a pipeline has started some."""
 
 
 class SteeredModel(ABC):
-    """The model of a pipeline with its thresholds and its drift watch; all of it may be steered from any thread.
+    """Base of a pipeline: its model with thresholds and drift watch; any thread may call its methods.
 
     Parameters
     ----------
@@ -73,24 +73,24 @@ class SteeredModel(ABC):
         self._store = wiring.receivers.store
         self._drift = PipelineDrift(name, self._recipes.slots, section.drift, wiring.drift_folder)
         self._state = PipelineState(name)
-        self.failed_model: Path | None = None  # that was given up last, if nothing was chosen since
+        self.failed_model: Path | None = None  # given up last, if nothing was chosen since
         if wiring.model is not None:
             self.slot.path = wiring.model
-        self._departed = wiring.model is not None  # from the model that the site file names
+        self._departed = wiring.model is not None  # from the model of the site file
 
     @property
     def model_path(self) -> Path:
-        """Where the model in service lies, or the one that is loaded first."""
+        """Folder of the model in service, or of the one to load first."""
         return self.slot.path
 
     @property
     def faults(self) -> dict[Kind, str]:
-        """Reasons of all faults that stand, what is shown first at the front."""
+        """Reasons of all standing faults, the one to show first at the front."""
         return self._state.faults()
 
     @property
     def waits_for_model(self) -> bool:
-        """Whether nobody has commissioned its model yet, which is no fault."""
+        """Whether its model has not been commissioned yet, which is no fault."""
         return self.section.commissioned and not self.slot.model and not self._state.has("model")
 
     @property
@@ -104,12 +104,12 @@ class SteeredModel(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Judge by the model; also again where that had ended."""
+        """Start judging by the model; also again after it has ended."""
 
     def self_test(self) -> dict[str, Any]:
-        """Replay the golden images through the detector in service; one that fails is out of service.
+        """Replay the golden images through the detector in service; if it fails, it is out of service.
 
-        A pipeline whose model could not be used tries it again.
+        A pipeline whose model could not be used tries to load it again.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class SteeredModel(ABC):
         return tested.to_dict()
 
     def swap(self, model: Path, *, by: str = "edgead") -> None:
-        """Load a model beside the one in service, test it, and judge by it from the next frame on.
+        """Load another model beside the one in service, test it, and judge by it from the next frame on.
 
         Raises
         ------
@@ -145,36 +145,36 @@ class SteeredModel(ABC):
         self._exchange("swap model", by, partial(self.slot.swap, model))
 
     def signatures(self, model: Path) -> list[Signature]:
-        """Give the signatures that let a model in, none where the site demands none.
+        """Return the signatures by which the site accepts a model; none if the site requires none.
 
         Raises
         ------
         EdgeadError
-            It is damaged, or the site does not let it in.
+            The model is damaged, or the site does not accept it.
         """
         return self._trust().check(Artifact.load(model))
 
     def sign_own(self, model: Path, *, by: str) -> None:
-        """Sign a model that was learned on this device, where it has a key for that; to be called before `swap`.
+        """Sign a model that was learned on this device, if it has a key for that; call it before `swap`.
 
         Raises
         ------
         EdgeadError
-            It is damaged, or cannot be written.
+            The model is damaged, or cannot be written.
         """
         self._trust().sign_own(model, by=by)
 
     def follow(self, section: PipelineSection) -> None:
-        """Take over what a site file that was read again says: another model, or one that has changed where it lies.
+        """Apply the section of a site file that was read again: another model, or one whose files have changed.
 
-        A model that is being loaded is waited for. One that is missing is put back from its newest version. One that
-        was exchanged otherwise meanwhile, or gone back from, stays until the file names another. A pipeline that judges
-        nothing begins again, as at the start: what is wrong with its model then is a fault.
+        It waits for a model that is being loaded, and restores a missing one from its newest version. A model that a
+        person has chosen since stays until the file names another. A pipeline that judges nothing starts again: a
+        failure of its model then is a fault.
 
         Raises
         ------
         EdgeadError
-            The model cannot be used, or the site does not let the one in service in any more, which goes on.
+            The model cannot be used, or the site no longer accepts the one in service, which goes on.
         """
         with self.slot.changing(None):
             self._departed = self._departed and section.model == self.section.model
@@ -197,23 +197,23 @@ class SteeredModel(ABC):
         Raises
         ------
         SettingsError
-            There was none since the start.
+            There was no other model since the start.
         """
         self._exchange("roll back model", by, self.slot.roll_back)
 
     def set_thresholds(
         self, *, review: float, reject: float, by: str, reason: str = "", bad: Sequence[float] = ()
     ) -> None:
-        """Judge by these from the next frame on; kept over restarts, for this model.
+        """Judge by these thresholds from the next frame on; they are kept over restarts, for this model.
 
         `bad` has the scores of parts that were marked bad.
 
         Raises
         ------
         SettingsError
-            They are no thresholds, cannot be kept, or there is no model.
+            They are not valid, cannot be kept, or there is no model.
         BlindLimitError
-            They may let pass what the model was made to stop, and no `reason` says why they are right.
+            They may pass defects that the model was made to stop, and no `reason` is given.
         """
         given = Thresholds.checked(review=review, reject=reject, by=by, reason=reason)
         with self.slot.changing(PATIENCE_S):
@@ -226,21 +226,21 @@ class SteeredModel(ABC):
                 self.slot.set_thresholds(given)
 
     def carry_thresholds(self, taught: Artifact) -> None:
-        """Let what a person set hold for a model that the one in service was taught to; to be called before `swap`.
+        """Keep the thresholds that a person set for the model that a lesson made of this one; call it before `swap`.
 
         Raises
         ------
         SettingsError
-            It cannot be kept.
+            They cannot be kept.
         """
         self.slot.carry_thresholds(taught)
 
     def good_scores(self) -> GoodScores:
-        """Read what the thresholds of the model in service come from; raises SettingsError where there is none."""
+        """Read the scores behind the thresholds of the model in service; raise SettingsError if there is none."""
         return self.slot.good_scores()
 
     def accept_drift(self, *, by: str) -> None:
-        """Take parts and images as they are now: the warning goes, and the drift watch starts again.
+        """Accept parts and images as they are now: the warning ends, and the drift watch starts again.
 
         Raises
         ------
@@ -262,7 +262,7 @@ class SteeredModel(ABC):
             )
 
     def _begin_again(self) -> None:
-        """Start again what has ended of a fault, with the model that the site file names."""
+        """Start again after a fault, with the model that the site file names."""
         if not self._departed and self.slot.path != self.section.model:
             before = named(self.slot.path, self.slot.model)
             self.slot.path = self.section.model
@@ -273,7 +273,7 @@ class SteeredModel(ABC):
             self._try_model()
 
     def _try_model(self) -> None:
-        """Load the model as at the start; one that cannot be used is a fault, for which nothing is started again."""
+        """Load the model as at the start; a failure is a fault, but starts no thread again."""
         with self.slot.changing(None):
             try:
                 self._load_model()
@@ -299,7 +299,7 @@ class SteeredModel(ABC):
         self._camera.compare_with(self.name, self._recipes.golden())
 
     def _give_up_model(self) -> None:
-        """Judge by the model before this one, which has failed; where another one is on its way, by that."""
+        """Go back to the model before this one, which has failed; if another exchange is under way, do nothing."""
         try:
             with self.slot.changing():
                 failed, before = self.slot.path, named(self.slot.path, self.slot.model)
@@ -312,13 +312,13 @@ class SteeredModel(ABC):
             logger.warning("%s: does not go back to the model before: %s", self.name, error)
 
     def _fall_back(self) -> None:
-        """Judge by the model of the site file: the one in its place cannot be used."""
+        """Go back to the model of the site file, since the one in its place cannot be used."""
         self.failed_model, self.slot.path = self.slot.path, self.section.model
         self._departed = False
         self._audit("roll back on fault", "edgead", str(self.failed_model), str(self.slot.path))
 
     def _exchange(self, action: str, by: str, exchange: Callable[[Callable[[str], None]], None]) -> None:
-        """Let another model judge; its row is written once it is tested, before it does."""
+        """Let another model judge; the audit's row is written after its test, before it judges."""
         with self.slot.changing():
             with ExitStack() as row:
                 before = named(self.slot.path, self.slot.model)
@@ -345,13 +345,13 @@ class SteeredModel(ABC):
 
     @contextmanager
     def _audited(self, action: str, by: str, before: Any, after: Any) -> Iterator[None]:
-        """Make a change of somebody: it is on record first, and refused where it cannot be."""
+        """Make a person's change: it is recorded first, and refused if that fails."""
         with self._store.audited(by=by, action=action, pipeline=self.name, before=before, after=after):
             yield
         self._log(action, by, before, after)
 
     def _audit(self, action: str, by: str, before: Any, after: Any) -> None:
-        """Record what was done for the inspection to go on, which a record that cannot be written must not stop."""
+        """Record a change that keeps the inspection going; a failed record must not stop that."""
         self._log(action, by, before, after)
         self._store.note_change(by=by, action=action, pipeline=self.name, before=before, after=after)
 

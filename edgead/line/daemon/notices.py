@@ -1,4 +1,4 @@
-"""Notices of alarms, faults and drift: raised, resolved, kept over a restart, and sent to sinks and the page.
+"""Notices of alarms, faults and drift: raised, resolved, kept over restarts, and sent to sinks and the page.
 
 A thread of its own sends them.
 """
@@ -38,14 +38,14 @@ _LOOK_EVERY_S = 0.5
 
 
 class NoticeLedger:
-    """Raises a notice once and resolves it once; safe from any thread.
+    """Ledger of notices, each raised once and resolved once; safe from any thread.
 
     Parameters
     ----------
     file : Path
-        Where the notices are kept.
+        File that keeps the notices.
     now : callable
-        Gives the time, in UTC.
+        Returns the time, in UTC.
     """
 
     def __init__(self, file: Path, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)):
@@ -75,11 +75,11 @@ class NoticeLedger:
         return {"open": {key: standing[key] for key in kinds}, "raised": {key: self._raised[key] for key in kinds}}
 
     def newest_of_each(self) -> Iterable[Notice]:
-        """Give the newest notice of each kind and name."""
+        """Return the newest notice of each kind and name."""
         return {notice.key: notice for notice in [*self.resolved()[::-1], *self.standing()]}.values()
 
     def stand(self, finding: Finding) -> Notice | None:
-        """Raise a notice of what was found; None where one stands already, which takes its words."""
+        """Raise a notice of a finding; None if one stands already, which then takes its text and severity."""
         with self._lock:
             known = self._standing.get(finding.key)
             if known is not None:
@@ -93,7 +93,7 @@ class NoticeLedger:
             return notice
 
     def resolve(self, key: NoticeKey) -> Notice | None:
-        """Resolve what stands; None where nothing does."""
+        """Resolve a standing notice; None if there is none."""
         with self._lock:
             notice = self._standing.pop(key, None)
             if notice is None:
@@ -102,7 +102,7 @@ class NoticeLedger:
             return self._resolved[-1]
 
     def acknowledge(self, id: str, by: str) -> tuple[Notice | None, bool]:
-        """Note who has seen a notice; gives it, or None where there is none, and whether that is news."""
+        """Note who has seen a notice; return it, or None if there is none, and whether nobody had seen it before."""
         with self._lock:
             places: tuple[tuple[object, Notice], ...] = (*self._standing.items(), *enumerate(self._resolved))
             place, notice = next(((place, one) for place, one in places if one.id == id), (None, None))
@@ -116,7 +116,7 @@ class NoticeLedger:
             return seen, True
 
     def save(self) -> None:
-        """Keep the notices for the next start, where they have changed; a disk that takes none is logged."""
+        """Keep the notices for the next start, if they have changed; a failed write is logged."""
         with self._lock:
             content = [*self._resolved, *self._standing.values()]
         if content == self._saved:
@@ -124,7 +124,7 @@ class NoticeLedger:
         try:
             write_whole(self._file, _FILE.dump_json(content, indent=1), durable=False)
         except OSError as error:
-            if not self._fails:  # comes by twice a second
+            if not self._fails:  # this runs twice a second
                 logger.warning("notices are not kept: %s cannot be written: %s", self._file, error.strerror)
             self._fails = True
         else:
@@ -147,12 +147,12 @@ class NoticeLedger:
 
 
 class Notices:
-    """Brings together what verdicts say and what parts of the site say of themselves.
+    """Notices of a site, from its verdicts and from the status of its parts.
 
     Parameters
     ----------
     file : Path
-        Where notices are kept.
+        File that keeps the notices.
     publish : callable
         Receives every notice that is raised, acknowledged or resolved; must not wait.
     clock : callable
@@ -175,14 +175,14 @@ class Notices:
     # What it follows
 
     def start(self, parts: SiteParts) -> None:
-        """Begin to look at the parts of a site."""
+        """Start checking the parts of a site."""
         self._parts = parts
         self._thread.start()
 
     def follow(self, site: Site, sinks: Mapping[str, QueuedSink]) -> None:
-        """Go by a site; watches whose sections are equal go on, and so does what stands.
+        """Apply a site file; watches whose sections are unchanged go on, and notices still stand.
 
-        A sink that keeps what it was given last, and is new, is given what there is.
+        A new sink that retains notices gets the newest of each kind.
         """
         standing = {notice.key for notice in self._ledger.standing()}
         watches = {}
@@ -210,7 +210,7 @@ class Notices:
             self._wake.set()
 
     def close(self, within_s: float = 0.2) -> None:
-        """Look no more; what stands is kept."""
+        """Stop checking; notices are kept."""
         self._closing = True
         self._wake.set()
         self._thread.join(within_s)
@@ -230,7 +230,7 @@ class Notices:
         return self._ledger.counts()
 
     def acknowledge(self, id: str, *, by: str) -> Notice | None:
-        """Note that a person has seen a notice, once, and in the audit; None where there is none of that id."""
+        """Note, once and in the audit, that a person has seen a notice; return it, or None if no notice has that id."""
         notice, is_news = self._ledger.acknowledge(id, by)
         if notice is not None and is_news:
             self._send([notice])
@@ -242,7 +242,7 @@ class Notices:
     # Its thread
 
     def look(self, parts: SiteParts) -> None:
-        """Look once at everything, and send what has changed."""
+        """Check everything once, and send the notices that changed."""
         changes = [self._changes.popleft() for _ in range(len(self._changes))]
         news = [self._changed(change) for change in (*changes, *self._settled(self._found(parts)))]
         self._send([notice for notice in news if notice is not None])
@@ -256,7 +256,7 @@ class Notices:
                 self.look(self._parts)
 
     def _found(self, parts: SiteParts) -> Found:
-        """What stands by what all say of themselves; of what verdicts raise nobody else can say it."""
+        """Collect all findings from status; kinds that verdicts raise count as unknown here."""
         found = find_faults(parts)
         standing, unknown = dict(found.standing), set(found.unknown)
         for name, (_, watch) in list(self._watches.items()):
@@ -276,7 +276,7 @@ class Notices:
         return Found(standing, frozenset(unknown))
 
     def _settled(self, found: Found) -> list[Change]:
-        """What has differed from what stands for long enough; the words of what stands are brought up to date."""
+        """Return findings that have come or gone for long enough; standing notices get their current texts."""
         standing = {notice.key for notice in self._ledger.standing()}
         for key in standing & found.standing.keys():
             self._ledger.stand(found.standing[key])
@@ -312,7 +312,7 @@ class Notices:
 
 
 def _log(notice: Notice) -> None:
-    """Log an alarm; faults and drift are logged where they are found."""
+    """Log an alarm; faults and drift are logged elsewhere."""
     level = logging.INFO if notice.resolved_at else logging.WARNING
     text = f"{notice.name}: alarm {notice.event}: {notice.text}"
     logger.log(level, text, extra={"pipeline": notice.name, "kind": notice.kind})

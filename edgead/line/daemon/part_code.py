@@ -1,4 +1,4 @@
-"""The serial number of a part from a code in its frame; what cannot be read in time holds up no verdict."""
+"""Serial number of a part from a code in its frame; a slow reading never delays a verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _JOIN_S = 0.2
 
 
 class _Asked:
-    """A region that is to be read, and what it says once it was."""
+    """Region of a frame to read, and the texts found there."""
 
     def __init__(self, image: np.ndarray):
         self.image = image
@@ -27,20 +27,20 @@ class _Asked:
 
 
 class PartCode:
-    """Names the part of each frame by its code; used by one thread, its counts by any.
+    """Reader of the code that names the part in each frame; one thread calls it, any may read its counts.
 
-    Codes are read in a thread of their own: how long it takes depends on the image, and nothing ends it.
+    Codes are read in another thread: the time depends on the image, and nothing can interrupt it.
 
     Parameters
     ----------
     pipeline : str
-        Stands in the log.
+        Name for the log.
     section : CodeSection
 
     Attributes
     ----------
     counts : dict of int
-        "read"; "unread": no code, several, or none in time; "differs": read, and the trigger named another one.
+        "read"; "unread": no code, several, or none in time; "differs": read, but unlike the trigger's name.
     """
 
     def __init__(self, pipeline: str, section: CodeSection):
@@ -53,7 +53,7 @@ class PartCode:
         self._thread.start()
 
     def named(self, frame: Frame) -> Frame:
-        """Give the frame with the serial number that its code says; as it is where none can be read."""
+        """Return the frame with its code's serial number; unchanged if none can be read."""
         try:
             serial = self._read(frame.image)
             part = replace(frame.part, serial=serial)
@@ -73,7 +73,7 @@ class PartCode:
         self._thread.join(_JOIN_S)
 
     def _read(self, image: np.ndarray) -> str:
-        """Read the one code of the region; raises ValueError with the reason where there is none."""
+        """Read the one code of the region; raise ValueError with the reason if that fails."""
         x, y, width, height = self._section.region
         if y + height > image.shape[0] or x + width > image.shape[1]:
             raise ValueError(f"its region ends outside of the frame, {image.shape[1]} x {image.shape[0]} pixels")

@@ -1,4 +1,4 @@
-"""Parts of several views: their verdicts are matched, judged together, recorded, and sent to the sinks of the part."""
+"""Parts of several views: their verdicts are matched, combined, recorded, and sent to the part's sinks."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A view that comes after its part went out is known for late by the last faults.
+# The newest faults are remembered, to recognise views that come after their part went out.
 _REMEMBERED = 256
 _NO_IMAGE, _NO_MAP = np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), np.float32)
-# Views whose part the thread has not come to yet: their images must not fill the memory where the database stalls.
+# Views that the thread has not handled: their images must not fill the memory while the database stalls.
 _MAX_WAITING = 256
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One verdict of one pipeline of a part."""
+    """Verdict of one pipeline about a part."""
 
     pipeline: str
     camera: str
@@ -43,9 +43,9 @@ class View:
     verdict: Verdict
 
     def shows_part_of(self, other: View, apart_ns: int) -> bool:
-        """Whether both show one part.
+        """Return whether both show the same part.
 
-        A serial number decides where both have one; else the capture, where both are of one camera; else the time
+        Serial numbers decide if both have one; otherwise the capture, if both come from one camera; otherwise the time
         between the captures.
         """
         mine, others = self.frame.part.serial, other.frame.part.serial
@@ -58,16 +58,16 @@ class View:
 
 @dataclass(slots=True)
 class Joined:
-    """A part as far as its views are known; it is settled when all are there or something is wrong.
+    """A part with its views so far; it is settled when all are there or something is wrong.
 
     Attributes
     ----------
     first_ns : int
-        Of its first capture that came, by `time.perf_counter_ns`.
+        Time of its first capture that came, by `time.perf_counter_ns`.
     views : dict of View
-        By pipeline.
+        Views by pipeline.
     reason : str
-        Why it is a fault; empty where it is none.
+        Reason of its fault; empty if it is none.
     """
 
     first_ns: int
@@ -80,26 +80,26 @@ class Joined:
 
 
 class Matcher:
-    """Brings the views of parts together; gives each part once, in the order of their first captures.
+    """Matcher of views to parts; it returns each part once, in the order of their first captures.
 
-    A part waits for those before it, so that a PLC which counts parts has them in order; it never waits for longer
-    than its own timeout. A part whose first view comes only after a later part was given leaves behind that one: a PLC
-    that must know each part by more than its count reads its serial number. Whatever is lost or late, two views that
-    `View.shows_part_of` keeps apart are never joined.
+    A part waits for those before it, so that a PLC which counts parts gets them in order; but never longer than its own
+    timeout. A part whose first view comes after a later part went out follows that one: a PLC that needs more than the
+    count reads the serial number. Whatever is lost or late, two views that `View.shows_part_of` keeps apart are never
+    joined.
 
     Parameters
     ----------
     pipelines : sequence of str
-        The views that a whole part has.
+        Pipelines whose views make a complete part.
     timeout_ns : int
-        From the first capture of a part to the verdict of its last view.
+        Longest time from a part's first capture to the verdict of its last view.
     apart_ns : int
-        Most between the captures of one part by different cameras.
+        Longest time between captures of one part by different cameras.
 
     Attributes
     ----------
     unmatched : int
-        Views that came after their part had gone out, or could be of several parts.
+        Views that came after their part went out, or fit several parts.
     """
 
     def __init__(self, pipelines: Sequence[str], timeout_ns: int, apart_ns: int):
@@ -110,17 +110,17 @@ class Matcher:
 
     @property
     def waiting(self) -> int:
-        """Parts that wait for a view, or for those before them."""
+        """Parts that wait for a view, or for parts before them."""
         return len(self._open)
 
     @property
     def deadline_ns(self) -> int | None:
-        """When the next part is a fault, unless its last view comes; None while none waits."""
+        """Time at which the next part becomes a fault unless its last view comes; None if none waits."""
         waits = next((part for part in self._open if not part.settled), None)
         return None if waits is None else waits.first_ns + self._timeout_ns
 
     def add(self, view: View, now_ns: int) -> list[Joined]:
-        """Take a view; gives the parts that are settled by it, or by the time that has gone by."""
+        """Take a view; return the parts that are settled by it, or by their timeout."""
         gone = self.expire(now_ns)
         fitting = [part for part in self._open if not part.settled and self._fits(part, view)]
         if len(fitting) > 1 and not all(_is_of_serial(part, view.frame.part.serial) for part in fitting):
@@ -137,14 +137,14 @@ class Matcher:
         return gone + self.expire(now_ns)
 
     def expire(self, now_ns: int) -> list[Joined]:
-        """Give the parts that are settled, those whose time is up among them."""
+        """Return the settled parts, those that have timed out among them."""
         for part in self._open:
             if not part.settled and part.first_ns + self._timeout_ns <= now_ns:
                 part.fail(f"{self._missing(part)}: no verdict within {self._timeout_ns / 1e6:g} ms")
         return self._settled()
 
     def end(self, reason: str) -> list[Joined]:
-        """Give all that wait: what is not whole by now is a fault."""
+        """Return all waiting parts; incomplete ones are faults."""
         for part in self._open:
             if not part.settled:
                 part.fail(f"{self._missing(part)}: {reason}")
@@ -176,7 +176,7 @@ def _is_of_serial(part: Joined, serial: str) -> bool:
 
 
 def _light(part: Joined) -> Joined:
-    """What is needed to know a part again, without its images."""
+    """Return a part without its images, enough to recognise its late views."""
     views = {
         name: replace(
             view,
@@ -189,7 +189,7 @@ def _light(part: Joined) -> Joined:
 
 
 def decide(decisions: Sequence[Decision], needed: int) -> Decision:
-    """Decide for a part: it is as good as the `needed` best of its views are all.
+    """Decide for a part: the worst decision among the `needed` best of its views.
 
     >>> decide(["ok", "reject", "review"], 1), decide(["ok", "reject", "review"], 2)
     ('ok', 'review')
@@ -198,14 +198,14 @@ def decide(decisions: Sequence[Decision], needed: int) -> Decision:
 
 
 class Parts:
-    """Makes one verdict of several pipelines' for each part, in a thread of its own.
+    """Maker of one verdict for each part from those of several pipelines, in its own thread.
 
     Parameters
     ----------
     name : str
     section : PartSection
     cameras : mapping of str to str
-        The camera of each pipeline.
+        Camera of each pipeline.
     store : EvidenceStore
     sinks : tuple of QueuedSink
     """
@@ -231,7 +231,7 @@ class Parts:
         self._thread.start()
 
     def add(self, frame: Frame, verdict: Verdict) -> None:
-        """Take a verdict; one of a pipeline that is no view of this part is left. Never waits."""
+        """Take a verdict; one of a pipeline that is no view of this part is ignored. Never waits."""
         if verdict.pipeline not in self._section.pipelines:
             return
         with self._changed:
@@ -254,7 +254,7 @@ class Parts:
         )
 
     def close(self, reason: str, within_s: float) -> None:
-        """Send out all that wait, those that are not whole as faults."""
+        """Send out all waiting parts, incomplete ones as faults."""
         with self._changed:
             self._ending = reason
             self._changed.notify()
@@ -286,7 +286,7 @@ class Parts:
                 logger.warning("%s: fault: %s", self._name, verdict.reason, extra={"part": self._name, "id": frame.id})
                 self._reason = verdict.reason
             try:
-                self._store.parts.add(frame, verdict)  # first: nobody shall know of a verdict that is on no record
+                self._store.parts.add(frame, verdict)  # first: no verdict may be known that is not recorded
             except EdgeadError as error:
                 logger.error("%s: a part is not on record: %s", self._name, error, extra={"part": self._name})
             for sink in self.sinks:
@@ -295,9 +295,9 @@ class Parts:
 
 
 def part_verdict(name: str, section: PartSection, part: Joined) -> tuple[Frame, PartVerdict]:
-    """Make the verdict of a part, and the frame of the view that stands for it.
+    """Make the verdict of a part, with the frame of the view that represents it.
 
-    That is the first, in the order of the site file, which was decided as the part is; of a fault the worst that came.
+    That is the first view, in the order of the site file, with the part's decision; for a fault, with the worst one.
     """
     views = [part.views[pipeline] for pipeline in section.pipelines if pipeline in part.views]
     decisions = [view.verdict.decision for view in views]
@@ -338,7 +338,7 @@ class PartGroups:
             parts.add(frame, verdict)
 
     def follow(self, site: Site, store: EvidenceStore, sinks: Mapping[str, QueuedSink], within_s: float) -> None:
-        """Have the parts of a site; those whose sections are equal go on undisturbed."""
+        """Apply a site file; parts whose sections are unchanged go on undisturbed."""
         wanted = {
             name: (section, {pipeline: site.pipelines[pipeline].camera for pipeline in section.pipelines})
             for name, section in site.parts.items()
@@ -354,7 +354,7 @@ class PartGroups:
         self._sections = wanted
 
     def close(self, within_s: float) -> None:
-        """Send out all that wait."""
+        """Send out all waiting parts."""
         deadline = time.monotonic() + within_s
         for parts in self.named.values():
             parts.close("the daemon ends", max(0.05, deadline - time.monotonic()))

@@ -31,16 +31,16 @@ class _Message(BaseModel):
 
 
 class PauseTopic:
-    """Listener of the site's pause topic: pauses and resumes pipelines as messages ask, and logs what it cannot do."""
+    """Listener of the site's pause topic: pauses and resumes pipelines as messages ask, and logs failures."""
 
     def __init__(self) -> None:
         self._section: PauseSection | None = None
         self._subscription: Subscription | None = None
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="pause")  # the record may take its time
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="pause")  # the audit may take its time
         self._log = limited_log(__name__, _MAX_WARNINGS, _WARNINGS_WITHIN_S)
 
     def follow(self, site: Site, pipelines: Callable[[], Mapping[str, Pipeline]]) -> None:
-        """Go over to the topic of a site file; `pipelines` gives those of the time of a message."""
+        """Listen to the topic of a site file; `pipelines` returns the current ones at each message."""
         if site.pause == self._section:
             return
         if self._subscription is not None:
@@ -59,7 +59,7 @@ class PauseTopic:
             logger.error("nothing is paused by MQTT: %s", error)
 
     def close(self) -> None:
-        """Hear no more; waits for the broker for some seconds at most."""
+        """Stop listening; waits for the broker for a few seconds at most."""
         if self._subscription is not None:
             self._subscription.close()
         self._worker.shutdown(wait=False, cancel_futures=True)

@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How soon a pipeline that waits for a frame notices that it should stop, or that its camera is lost.
+# A pipeline that waits for a frame notices within this time that it should stop, or that its camera is lost.
 _POLL_S = 0.1
-# Several times what the slowest model takes for a frame.
+# Several times the slowest model's time for a frame.
 _SILENT_S = 5.0
-# Engines of TensorRT take longest.
+# Long enough for engines of TensorRT, which load slowest.
 _LOADING_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause of a pipeline: its words for people, and when it ends by itself, on the monotonic clock."""
+    """Pause of a pipeline: its text for people, and its end on the monotonic clock."""
 
     text: str
     until_s: float
@@ -56,7 +56,7 @@ class Pause:
 
 
 class Pipeline(SteeredModel):
-    """Judges the frames of a camera until it is stopped; what goes wrong is in its state.
+    """Judge of one camera's frames until it is stopped; its state shows every fault.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Pipeline(SteeredModel):
 
     def __init__(self, name: str, section: PipelineSection, wiring: Wiring):
         super().__init__(name, section, wiring)
-        self.loaded = threading.Event()  # the model was tried, well or not
+        self.loaded = threading.Event()  # set after the first try to load the model, failed or not
         self._judging = Judging(
             name,
             self._recipes,
@@ -101,16 +101,16 @@ class Pipeline(SteeredModel):
         return self._supervisor.used_up
 
     def start(self) -> None:
-        """Start judging, in a thread of its own; also again where the restarts were used up."""
+        """Start judging in its own thread; also again after all restarts were used up."""
         self._supervisor.start()
 
     def stop(self) -> None:
-        """Take no further frame; the one under way gets its verdict. `join` waits for that."""
+        """Take no further frame; the one in work still gets its verdict. `join` waits for that."""
         self._supervisor.stop()
         self._leave_camera()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end and release the model; False when it did not come in time."""
+        """Wait for the end and release the model; return False if the end did not come in time."""
         ended = self._supervisor.join(timeout_s)
         if ended:
             self._release()
@@ -121,18 +121,18 @@ class Pipeline(SteeredModel):
         self._judging.receivers = replace(self._judging.receivers, sinks=sinks)
 
     def limit(self, limits: LimitsSection) -> None:
-        """Restart within other limits from now on."""
+        """Apply other limits of restarts from now on."""
         self._supervisor.budget.limits = limits
 
     def look_after(self) -> None:
-        """See what its thread cannot say of itself: that it is dead, or hangs; to be called now and then."""
+        """Restart a dead thread, and report one that hangs; call it now and then."""
         self._supervisor.revive()
         silent_s = self.silent_s()
         if silent_s > _SILENT_S and not self._state.has("hang"):
             self._state.fault("hang", f"no progress for {silent_s:.0f} s: the model or a sink hangs")
 
     def silent_s(self) -> float:
-        """For how long the thread has made no progress; 0 while it does not run or loads a model in good time."""
+        """Return how long the thread has made no progress; 0 while it does not run or loads a model in good time."""
         alive_s, loading_s = self._alive_s, self._loading_s
         if not self._supervisor.alive:
             return 0.0
@@ -141,16 +141,16 @@ class Pipeline(SteeredModel):
         return time.monotonic() - alive_s if alive_s is not None else 0.0
 
     def latest(self) -> tuple[Frame, Verdict] | None:
-        """Give the newest frame that was judged, with its verdict."""
+        """Return the newest judged frame, with its verdict."""
         return self._judging.latest
 
     def fire(self, part: Part = NO_PART) -> None:
-        """Judge the next frame that the camera captures, as that of a part.
+        """Judge the next frame that the camera captures, as that of the given part.
 
         Raises
         ------
         SettingsError
-            Its trigger takes no requests or none that name a part, or it does not run.
+            Its trigger takes no requests, or none that name a part, or the pipeline does not run.
         NotNowError
             It is paused.
         """
@@ -159,34 +159,34 @@ class Pipeline(SteeredModel):
         self._asking.fire(part)
 
     def judge(self, data: bytes, part: Part, within_s: float) -> tuple[Frame, Verdict]:
-        """Judge the bytes of an image file that somebody sent, and wait for the verdict; see `Requests.ask`.
+        """Judge the bytes of a sent image file, and wait for the verdict; see `Requests.ask`.
 
         Raises
         ------
         EdgeadError
-            NotNowError and NoVerdictInTimeError; ImageError where it is none, UnfitImageError where it does not fit the
-            model; SettingsError where the camera takes none, or the trigger did not ask for it.
+            NotNowError and NoVerdictInTimeError; ImageError if it is no image, UnfitImageError if it does not fit the
+            model; SettingsError if the camera takes no images, or the trigger did not ask for it.
         """
         if self._alive_s is None or self._pause is not None:
             raise self._not_now()
         return self._requests.ask(lambda: self._camera.offer(data, part), within_s)
 
     def squeezed_into(self, frame: Frame) -> Size | None:
-        """The size of the images that its model learnt, where a frame has other proportions and is squeezed."""
+        """Return the size that its model learnt if a frame has other proportions and is squeezed, or None."""
         found = self._recipes.misfit(frame)
         return found.learnt if found is not None and found.in_proportions else None
 
     def pause(self, *, by: str, reason: str = "", minutes: float | None = None) -> None:
-        """Judge nothing until somebody resumes, or for some minutes: frames go by, counts and alarms rest.
+        """Judge nothing until somebody resumes, or for some minutes; frames pass, counts and alarms rest.
 
         A restart of the program ends it.
 
         Raises
         ------
         NotNowError
-            It judges nothing anyway.
+            It judges nothing now anyway.
         StoreAwayError
-            It cannot be put on record.
+            The pause cannot be recorded.
         """
         if self._alive_s is None:
             raise self._not_now()
@@ -203,7 +203,7 @@ class Pipeline(SteeredModel):
         NotNowError
             It is not paused.
         StoreAwayError
-            It cannot be put on record.
+            The change cannot be recorded.
         """
         pause = self._pause
         if pause is None:
@@ -214,11 +214,11 @@ class Pipeline(SteeredModel):
 
     @property
     def misfits(self) -> Misfits:
-        """Whether frames come that its model did not learn the like of."""
+        """Record of frames unlike those that its model learnt."""
         return self._judging.misfits
 
     def has_learnt(self, frame: Frame, data: bytes) -> bool:
-        """Whether its model has learnt from a frame, which came as the bytes of a file."""
+        """Return whether its model has learnt a frame, which came as the bytes of a file."""
         return self._recipes.has_learnt(frame, data)
 
     def status(self) -> PipelineStatus:
@@ -255,7 +255,7 @@ class Pipeline(SteeredModel):
 
     @property
     def frame_counts(self) -> FrameCounts:
-        """What the alarm goes by; where not every frame is wanted, parts that were named count, and skipped frames."""
+        """Counts for the alarm; if not every frame is wanted, missed parts count instead of dropped frames."""
         judging, wants_all = self._judging, self.section.trigger.wants_all
         missed = self._frames_dropped + judging.skipped if wants_all else max(judging.skipped, self._parts_missed)
         return FrameCounts(sum(judging.inspector.decisions.values()), judging.inspector.late, missed)
@@ -294,10 +294,10 @@ class Pipeline(SteeredModel):
                 self._state.resolved("trigger")
                 self._drift.save()
                 if stop.is_set():
-                    self._release()  # whoever waited for it may have given up
+                    self._release()  # a caller of `join` may have given up
 
     def _take_place(self) -> None:
-        """A line is judged as well as the system allows it: what it refuses is said, and is no reason to stop."""
+        """Schedule this thread as the section says; a refusal by the system is logged, and judging goes on."""
         try:
             self.section.realtime.scheduling.take()
             self._realtime_problem = None
@@ -314,7 +314,7 @@ class Pipeline(SteeredModel):
             self.loaded.set()
 
     def _take_one(self, mailbox: Mailbox) -> bool:
-        """Take the next frame through the pipeline; False at the end of the camera's."""
+        """Take the next frame through the pipeline; return False after the camera's last."""
         self._look_after_trigger()
         try:
             frame = mailbox.get(_POLL_S)
@@ -332,7 +332,7 @@ class Pipeline(SteeredModel):
         if self._pause is not None:
             self._judging.pass_by(frame, wanted=False)
             self._requests.answer(frame, self._not_now())
-            self._asking.answer(None)  # who asked for it waits no longer
+            self._asking.answer(None)  # the requester waits no longer
             return True
         if wanted is None:
             self._judging.pass_by(frame, wanted=False)
@@ -373,13 +373,13 @@ class Pipeline(SteeredModel):
         self._state.stopped(self._state.reason if self.state == "stopped" else None)
 
     def _join_camera(self) -> None:
-        """Want frames again, for the thread that takes them; the one before left the camera in its last words."""
+        """Subscribe to frames again for a new thread; the one before has left the camera."""
         with self._starting:
             if self._mailbox is None and not self._supervisor.stopping:
                 self._mailbox = self._camera.subscribe()
 
     def _leave_camera(self) -> None:
-        """Want no more frames: a recording would wait for a pipeline that takes none, and others with it."""
+        """Unsubscribe: a recording would wait for a pipeline that takes no frames, and other pipelines with it."""
         with self._starting:
             if self._mailbox is not None:
                 self._camera.unsubscribe(self._mailbox)
@@ -398,7 +398,7 @@ class Pipeline(SteeredModel):
         if camera.state in ("lost", "stalled"):
             reason = camera.reason or "no frames"
             self._state.fault("camera", f"camera {camera.name} is {camera.state}: {reason}")
-        elif camera.state == "streaming":  # also where it gives nothing, as nobody gives it anything
+        elif camera.state == "streaming":  # also if no frames come, because none are sent
             self._state.resolved("camera")
             self._runs()
 

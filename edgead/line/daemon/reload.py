@@ -1,6 +1,6 @@
-"""Reload of the site file: its differences, and the models that it exchanges, beside the main loop.
+"""Reload of the site file: its differences, and its exchanges of models, beside the main loop.
 
-Each model is loaded in a thread of its own, so that a slow file, disk or model does not stop the watchdog's signals.
+Each model is loaded in its own thread, so that a slow file, disk or model does not stop the watchdog's signals.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from edgead.process.restarting_thread import RestartingThread
 
 logger = logging.getLogger(__name__)
 
-# How long a reload waits for models before it leaves them to their threads.
+# After this time a reload leaves models to their threads.
 _FOLLOW_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Names of the parts that are gone, new, or must be made again because their section has changed."""
+    """Names of parts of a site that are gone, new, or must be made again since their section has changed."""
 
     gone: frozenset[str]
     new: frozenset[str]
@@ -45,7 +45,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class SiteDiff:
-    """What a reload has to do; a pipeline whose model, sinks, alarms or `follow` differ goes on, and is not in it."""
+    """Work of a reload; pipelines that differ only in model, sinks, alarms or `follow` go on, and are not in it."""
 
     cameras: Difference
     pipelines: Difference
@@ -62,7 +62,7 @@ def site_diff(old: Site, new: Site) -> SiteDiff:
         {name: section.model_dump(exclude=kept) for name, section in old.pipelines.items()},
         {name: section.model_dump(exclude=kept) for name, section in new.pipelines.items()},
     )
-    # A pipeline takes its frames from a camera that is made again.
+    # A pipeline takes its frames from a camera, so it is made again with it.
     moved = {name for name, section in new.pipelines.items() if section.camera in cameras.started} - pipelines.new
     pipelines = Difference(pipelines.gone, pipelines.new, pipelines.changed | moved)
     return SiteDiff(cameras, pipelines, _difference(old.sinks, new.sinks), old.http != new.http, old.store != new.store)
@@ -75,20 +75,20 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Difference:
 
 
 class ModelChanges:
-    """The exchanges that are under way; used by the one thread that reloads."""
+    """Exchanges of models that are under way; only the thread that reloads calls it."""
 
     def __init__(self) -> None:
         self._following: dict[str, _Following] = {}
 
     @property
     def refused(self) -> dict[str, str]:
-        """Why pipelines keep the models that they had, by name."""
+        """Reasons why pipelines keep their models, by name."""
         return {name: following.refused for name, following in self._following.items() if following.refused}
 
     def follow(self, running: Iterable[Pipeline], sections: Mapping[str, PipelineSection]) -> list[str]:
-        """Let running pipelines take over their sections of a new site; gives the names of those that keep their model.
+        """Apply the sections of a new site to running pipelines; return the names of those that keep their model.
 
-        One that is loaded for longer is left to its thread: the next reload must not wait for it.
+        A model that loads for longer is left to its thread: the next reload must not wait for it.
         """
         before, followings = self._following, {}
         for pipeline in running:
@@ -98,7 +98,7 @@ class ModelChanges:
             if one.want(sections[pipeline.name]):
                 text = "%s: the model of an earlier reload is still being loaded; that of this one comes after it"
                 logger.warning(text, pipeline.name)
-        self._following = followings  # as a whole: another thread asks what was refused
+        self._following = followings  # as a whole: another thread reads `refused`
         deadline = time.monotonic() + _FOLLOW_S
         late = []
         for name, following in followings.items():
@@ -109,18 +109,18 @@ class ModelChanges:
 
 
 class _Following:
-    """A pipeline goes over to its section of each new site, in a thread while there is one; of several the newest."""
+    """Application of new sections to a pipeline, in a thread while there is one to apply; only the newest counts."""
 
     def __init__(self, pipeline: Pipeline):
         self.pipeline = pipeline
         self.refused = ""
-        """Why it keeps the model that it had."""
+        """Reason why it keeps its model; empty if it does not."""
         self._wanted: PipelineSection | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def want(self, section: PipelineSection) -> bool:
-        """Follow a section; gives whether that comes after another one, which is still under way."""
+        """Apply a section; return whether it must wait for an earlier one."""
         with self._lock:
             self._wanted = section
             if self._thread is not None:
@@ -130,7 +130,7 @@ class _Following:
             return False
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until nothing is under way; False where that did not come in time."""
+        """Wait until nothing is under way; return False if that did not come in time."""
         thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
@@ -149,7 +149,7 @@ class _Following:
 
 
 def _follow_one(pipeline: Pipeline, section: PipelineSection) -> str:
-    """Follow a section; gives why the model in service stays, or nothing."""
+    """Apply a section; return why the model in service stays, or an empty text."""
     try:
         pipeline.follow(section)
     except EdgeadError as error:
@@ -162,7 +162,7 @@ def _follow_one(pipeline: Pipeline, section: PipelineSection) -> str:
 
 
 class Reloading:
-    """One reload at a time, in a thread; what is asked for meanwhile is one reload after it.
+    """Reloads in a thread, one at a time; all requests during one become one reload after it.
 
     Parameters
     ----------
@@ -179,14 +179,14 @@ class Reloading:
         self._thread.start()
 
     def ask(self) -> None:
-        """Want a reload; never waits."""
+        """Request a reload; never waits."""
         since_s = self._since_s
         if since_s is not None:
             logger.warning("a reload is under way since %.1f s: this one comes after it", time.monotonic() - since_s)
         self._asked.set()
 
     def close(self, within_s: float) -> None:
-        """Begin no further reload, and wait for the one under way."""
+        """Start no further reload, and wait for the one under way."""
         self._closing = True
         self._asked.set()
         self._thread.join(within_s)

@@ -40,25 +40,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# For what comes after the draining: the store's last commit, the interpreter's own end.
+# Time after the draining: the store's last commit, the interpreter's own end.
 _GRACE_S = 0.3
-# After which the kernel ends a process that cannot do it itself, for something holds the interpreter's lock.
+# After this the kernel ends a process whose interpreter's lock something holds.
 _LAST_S = 0.1
-# What has been silent for so long hangs in an engine or a driver: the service manager may then start everything again.
+# A thread silent for so long hangs in an engine or a driver: the service manager may then restart everything.
 _HUNG_S = 20.0
 _TICK_S = 0.5
-# How long a thread may wait for Python's lock while another computes. With the usual 5 ms a frame that meets busy
-# clients of the page waits for that long several times.
+# Longest wait of a thread for Python's lock while another computes. With the usual 5 ms, busy clients of the page delay
+# a frame by several such waits.
 _SWITCH_S = 0.001
-# What is under way when the end is asked for; it may wait for a model, which the end does not.
+# A reload under way may wait for a model; the end of the daemon does not wait for it.
 _RELOAD_S = 0.2
 
 
 class Requests:
-    """What was asked by signals, in its order: "stop" (SIGTERM, SIGINT) or "reload" (SIGHUP).
+    """Queue of requests by signals: "stop" (SIGTERM, SIGINT) or "reload" (SIGHUP).
 
-    Where the draining does not end in time, a thread ends the process with exit code 0, for the end was asked for;
-    where that cannot run either, a timer of the kernel does. The second "stop" ends it at once. The store bears that.
+    If draining does not end in time, a thread ends the process with exit code 0, as requested; if that cannot run
+    either, a timer of the kernel does. A second "stop" ends it at once. The store survives that.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Requests:
         self._stopping = False
 
     def next(self, timeout_s: float) -> str | None:
-        """Wait for a request; None when none came."""
+        """Wait for a request; return None if none came."""
         try:
             return self._asked.get(timeout=timeout_s)
         except queue.Empty:
@@ -76,10 +76,10 @@ class Requests:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals while the block runs; for the main thread."""
+        """Handle the signals while the block runs; for the main thread."""
         handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        # Started here: a thread that is started in a handler may wait for a lock that the main thread holds.
+        # Started here: a thread that a handler starts may wait for a lock that the main thread holds.
         threading.Thread(target=self._end_in_time, name="end", daemon=True).start()
         try:
             yield
@@ -111,7 +111,7 @@ class Requests:
 
 
 class Watch:
-    """Starts parts again that have died, and withholds the sign of life while one hangs.
+    """Watchdog that restarts dead parts, and withholds the sign of life while one hangs.
 
     Parameters
     ----------
@@ -125,13 +125,13 @@ class Watch:
         self._said = self._hung = self._failed = ""
 
     def look(self) -> None:
-        """Look once; what fails in here must end neither the loop nor what comes after it."""
+        """Check all parts once; a failure in here must end neither the loop nor the checks after it."""
         try:
             self._runtime.look_after()
             self._page.look_after()
             self._failed = ""
         except Exception as error:  # noqa: BLE001  the main loop's own edge
-            if repr(error) != self._failed:  # comes by twice a second
+            if repr(error) != self._failed:  # this runs twice a second
                 logger.exception("not all parts can be looked after")
             self._failed = repr(error)
         if self._runtime.settled:
@@ -144,7 +144,7 @@ class Watch:
         self._hung = hung
 
     def summary(self) -> str:
-        """The state of all pipelines in one line."""
+        """Return the state of all pipelines in one line."""
         pipelines = list(self._runtime.pipelines.values())
         faults = [pipeline.name for pipeline in pipelines if pipeline.state == "fault"]
         return f"{len(pipelines)} pipelines" + (f", in fault: {', '.join(faults)}" if faults else "")
@@ -160,14 +160,14 @@ class Watch:
 
 
 class Daemon:
-    """Runs a site until it is stopped.
+    """Daemon that runs a site until it is stopped.
 
     Parameters
     ----------
     path : Path
         The site file; read again on SIGHUP.
     log : JsonLines, optional
-        Receives of the site's secrets.
+        Log that hides the site's secrets.
 
     Raises
     ------
@@ -218,7 +218,7 @@ class Daemon:
         return self._runtime.store
 
     def subscribe_verdicts(self) -> Subscription:
-        """Give a bounded queue that gets every verdict and notice from now on, as long as somebody holds it."""
+        """Return a bounded queue of every verdict and notice from now on, for as long as somebody holds it."""
         return self._feed.subscribe()
 
     def run(self) -> None:
@@ -238,8 +238,8 @@ class Daemon:
         Raises
         ------
         EdgeadError
-            The store, a sink or the page's address cannot be used. A camera or a model that cannot be is a fault of
-            its pipelines alone.
+            The store, a sink or the page's address cannot be used. A camera or model that cannot be used is a fault of
+            its pipelines only.
         """
         self._hide_secrets()
         self._page.hold(self.site.http)
@@ -251,7 +251,7 @@ class Daemon:
         logger.info("started", extra={"site": str(self.path), "pipelines": list(self.pipelines)})
 
     def main_loop(self) -> None:
-        """Answer signals and look after all parts until asked to stop."""
+        """Handle signals and check all parts until asked to stop."""
         period_s = min(_TICK_S, (self._notifier.watchdog_s or _TICK_S) / 3)
         while (request := self._requests.next(period_s)) != "stop":
             if request == "reload":
@@ -259,7 +259,7 @@ class Daemon:
             self._watch.look()
 
     def shutdown(self) -> None:
-        """Stop taking frames, let what is under way end, and close everything within `limits.drain_s`."""
+        """Stop taking frames, let work under way end, and close everything within `limits.drain_s`."""
         self._notifier.stopping()
         deadline = time.monotonic() + self.site.limits.drain_s
         self._reloading.close(_RELOAD_S)
@@ -269,7 +269,7 @@ class Daemon:
         self._notifier.close()
 
     def reload(self) -> None:
-        """Read the site file again and start what has changed; whatever fails in that, all goes on."""
+        """Read the site file again and apply its changes; a failure leaves everything running."""
         self._notifier.reloading()
         try:
             kept = self._reload()
@@ -289,10 +289,10 @@ class Daemon:
         self._notifier.ready(self._watch.summary())
 
     def _reload(self) -> list[str]:
-        """Go over to the site file as it is now; gives the names of pipelines that keep their model."""
+        """Apply the current site file; return the names of pipelines that keep their model."""
         new = load_site(self.path)
         change = self._runtime.prepare(self.site, new)
-        # From here on the new site counts, whatever fails: the next reload compares with it.
+        # From here on the new site counts, even after a failure: the next reload compares with it.
         old, self.site = self.site, new.model_copy(update={"store": self.site.store})
         self._requests.drain_s = new.limits.drain_s
         self._hide_secrets()
@@ -303,7 +303,7 @@ class Daemon:
         return kept
 
     def _serve(self, section: HttpSection, listening: socket.socket | None) -> Server:
-        # Only a site with a page pays for its import.
+        # Only a site with a page spends the time of its import.
         from edgead.line.web.app import build_app
         from edgead.line.web.server import serve
 

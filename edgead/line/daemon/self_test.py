@@ -1,4 +1,4 @@
-"""Tests of a model before it judges: golden images against the scores on record, and its time against `budget_ms`."""
+"""Tests of a model before it judges: golden images against their recorded scores, and its time against `budget_ms`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class GoldenScore:
-    """One golden image: the score on record, the one found, and their relative difference."""
+    """Test of one golden image: the recorded score, the score found, and their relative difference."""
 
     image: str
     expected: float
@@ -34,7 +34,7 @@ class GoldenScore:
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """What a detector made of its golden images."""
+    """Result of a detector's test on its golden images."""
 
     model: str
     tolerance: float
@@ -49,7 +49,7 @@ class SelfTest:
         return {**asdict(self), "passed": self.passed}
 
     def require(self) -> None:
-        """Raise SelfTestError unless it passed."""
+        """Raise SelfTestError unless the test passed."""
         if self.passed:
             return
         if not self.images:
@@ -66,7 +66,7 @@ class SelfTest:
 
 
 class SelfTestError(EdgeadError):
-    """A detector that does not score its golden images as was recorded; `found` is what it scored."""
+    """A detector whose golden images do not get their recorded scores; `found` is the test's result."""
 
     def __init__(self, message: str, found: SelfTest | None = None):
         super().__init__(message)
@@ -74,18 +74,18 @@ class SelfTestError(EdgeadError):
 
 
 def self_test(detector: Detector, measure: Callable[[np.ndarray], Measurement] | None = None) -> SelfTest:
-    """Replay the golden images.
+    """Score a detector's golden images again, and compare them with the recorded scores.
 
     Parameters
     ----------
     detector : Detector
     measure : callable, optional
-        Scores an image in place of `detector.measure`, for a detector that others use meanwhile.
+        Scores an image instead of `detector.measure`, for a detector that is in use meanwhile.
 
     Raises
     ------
     ArtifactError
-        If the artifact is no longer what was written, on a disk that is failing for example, or another one lies in
+        The artifact's files have changed, on a failing disk for example, or another artifact is in
         its place.
     """
     measure = measure or detector.measure
@@ -117,7 +117,7 @@ def _score(measure: Callable[[np.ndarray], Measurement], artifact: Artifact, ima
 
 
 def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
-    """Read a detector's golden images as people are shown them, uint8 BGR; none where its folder has none any more."""
+    """Read a detector's golden images as people see them, uint8 BGR; none if its folder has them no longer."""
     try:
         images = [detector.artifact.image(golden.image) for golden in detector.graph.golden]
     except EdgeadError:
@@ -126,13 +126,13 @@ def golden_images(detector: Detector) -> tuple[np.ndarray, ...]:
 
 
 def find_late(site: Site, file: YamlFile) -> Iterator[str]:
-    """Report each pipeline whose model cannot keep its budget here; one that cannot be opened is not judged.
+    """Report each pipeline whose model exceeds its budget here; a model that cannot be opened is skipped.
 
     Parameters
     ----------
     site : Site
     file : YamlFile
-        That it was read from.
+        File that the site was read from.
     """
     for name, section in site.pipelines.items():
         if section.budget_ms is None:
@@ -148,7 +148,7 @@ def find_late(site: Site, file: YamlFile) -> Iterator[str]:
 
 
 def too_late(detector: Detector, budget_ms: float | None) -> str:
-    """Say that even the fastest of its golden images takes longer than the budget; empty where it keeps it."""
+    """Say that even the fastest golden image takes longer than the budget; empty if it does not."""
     if budget_ms is None:
         return ""
     fastest_ms = min(_frame_times(detector), default=0.0)
@@ -161,7 +161,7 @@ def too_late(detector: Detector, budget_ms: float | None) -> str:
 
 
 def _frame_times(detector: Detector) -> Iterator[float]:
-    """Times of golden images in ms; the first of an engine pays for what it prepares, and others share the cores."""
+    """Time one golden image several times, in ms: an engine's first run is slow, and others share the cores."""
     for image in [detector.artifact.image(golden.image) for golden in detector.graph.golden][:1] * ROUNDS:
         started = time.perf_counter_ns()
         detector.measure(image)

@@ -12,12 +12,12 @@ logger = logging.getLogger(__name__)
 
 
 class Notifier:
-    """Speaks to systemd where it listens (`NOTIFY_SOCKET`), and to nobody elsewhere.
+    """Sender of messages to systemd, if it listens (`NOTIFY_SOCKET`); otherwise it does nothing.
 
     Attributes
     ----------
     watchdog_s : float or None
-        Within this time systemd wants a sign of life; None where it wants none.
+        Within this time systemd expects a sign of life; None if it expects none.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ):
@@ -25,7 +25,7 @@ class Notifier:
         self._address = "\0" + path[1:] if path.startswith("@") else path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if path else None
         if self._socket is not None:
-            self._socket.setblocking(False)  # a service manager that is stuck must not stop the inspection
+            self._socket.setblocking(False)  # a service manager that hangs must not stop the inspection
         period_us = environment.get("WATCHDOG_USEC", "")
         for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog_s = int(period_us) / 1e6 if period_us.isdecimal() and for_us else None

@@ -1,4 +1,4 @@
-"""The parts of a site and their wiring: made at the start, exchanged at a reload, closed at the end."""
+"""Parts of a site and their connections: made at the start, exchanged at a reload, closed at the end."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ MODELS = "models.json"
 DRIFT = "drift"
 NOTICES = "notices.json"
 RESTART = "needs a restart: store"
-# How long parts that a reload takes out may take to end.
+# Longest wait for the end of parts that a reload removes.
 _LEAVE_S = 2.0
 
 
 class SiteRuntime:
     """Cameras, pipelines, sinks and the store of one site.
 
-    `cameras`, `pipelines` and `sinks` are never changed: a reload puts others in their place. Whoever has read one may
-    go through it from any thread.
+    `cameras`, `pipelines` and `sinks` are never changed: a reload replaces each as a whole, so any thread may iterate
+    over one that it has read.
 
     Parameters
     ----------
@@ -80,31 +80,31 @@ class SiteRuntime:
         self._lock: FolderLock | None = None
         self._model_changes = ModelChanges()
         self.refused_site = ""
-        """Why the site file that was read last is not in force; nothing where it is."""
+        """Reason why the site file that was read last is not in force; empty if it is."""
         self.refused_http = ""
-        """Why the page is served as it was before."""
+        """Reason why the page is served as before; empty if there is none."""
         self._waits_for_restart = False
 
     @property
     def settled(self) -> bool:
-        """Has every pipeline tried its model?"""
+        """Whether every pipeline has tried to load its model."""
         return all(pipeline.loaded.is_set() for pipeline in self.pipelines.values())
 
     @property
     def refused(self) -> str:
-        """What of the site file that was read last is not in force, and why."""
+        """Description of all that is not in force of the site file that was read last, and why."""
         kept = [f"{name}: keeps its model: {reason}" for name, reason in self._model_changes.refused.items()]
         waits = RESTART if self._waits_for_restart else ""
         http = self.refused_http and f"http: the page stays as it was: {self.refused_http}"
         return "; ".join([*filter(None, (self.refused_site, waits, http)), *kept])
 
     def look_after(self) -> None:
-        """See which cameras and pipelines are dead or hang, and start again what can be; to be called now and then."""
+        """Check for cameras and pipelines that are dead or hang, and restart what can be; call it now and then."""
         for part in self._parts():
             part.look_after()
 
     def silent(self, for_s: float) -> list[str]:
-        """Names of the parts that have made no progress for so long."""
+        """Name the parts that have made no progress for so long."""
         return [part.name for part in self._parts() if part.silent_s() > for_s]
 
     def _parts(self) -> list[SupervisedCamera | Pipeline]:
@@ -122,7 +122,7 @@ class SiteRuntime:
         start_opencv_threads()
         held = "stop that one, or name another folder in `store:`"
         self._lock = FolderLock(site.store.folder, held, mode=FOLDER_MODE)
-        for left in site.store.folder.glob(f".*{UNFINISHED}"):  # by a daemon that was killed while it wrote
+        for left in site.store.folder.glob(f".*{UNFINISHED}"):  # of a daemon that was killed while it wrote
             left.unlink(missing_ok=True)
         self.store = EvidenceStore(site.store)
         self.notices = Notices(site.store.folder / NOTICES, self._publish_notice)
@@ -139,9 +139,9 @@ class SiteRuntime:
         self._pause_topic.follow(site, lambda: self.pipelines)
 
     def prepare(self, old: Site, new: Site) -> Callable[[], list[str]]:
-        """Make ready for another site; gives what goes over to it, and names the pipelines that keep their model.
+        """Prepare for another site; return the function that applies it, and names the pipelines that keep their model.
 
-        Parts whose sections are equal go on undisturbed.
+        Parts whose sections are unchanged go on undisturbed.
 
         Raises
         ------
@@ -176,10 +176,10 @@ class SiteRuntime:
         return kept
 
     def close(self, deadline: float, also: Iterable[Callable[[], Any]] = ()) -> dict[str, Any]:
-        """Let what is under way end, in time, and close everything; gives what each pipeline has counted."""
+        """Let work under way end, in time, and close everything; return each pipeline's counts."""
         pipelines = list(self.pipelines.values())
         if self._is_open:
-            self.notices.close()  # first: what ends now is no fault, and no fault is resolved by it
+            self.notices.close()  # first: an end now is no fault, and resolves none
         self.fleet.stop()
         for pipeline in pipelines:
             pipeline.stop()
@@ -228,7 +228,7 @@ class SiteRuntime:
             drift_folder=site.store.folder / DRIFT,
             limits=site.limits,
             trust=lambda: self._trust,
-            # Networks that each take all cores wait for each other in the middle of a layer.
+            # Networks that each use all cores wait for each other in the middle of a layer.
             threads=max(1, kernels.threads() // len(site.pipelines)),
             model=self.fleet.begin(name, site, self.store) or model,
             place_kernels=self._place_kernels,

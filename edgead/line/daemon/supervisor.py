@@ -13,21 +13,21 @@ from edgead.line.site.schema import LimitsSection
 
 logger = logging.getLogger(__name__)
 
-# Long enough that a pipeline which fails at once does not take the processor from the others.
+# Long enough that a pipeline which fails at once does not take the processor from others.
 _PAUSE_S = 0.2
-# What a thread still has to report once its budget is used up; a database is waited for at most half as long.
+# For a thread's last report after its budget is used up; a database is waited for at most half as long.
 _LAST_WORDS_S = 10.0
 
 
 class RestartBudget:
-    """Allows so many restarts within a sliding time; the monotonic clock counts, which nobody sets back."""
+    """Budget of restarts within a sliding time, by the monotonic clock, which nobody sets back."""
 
     def __init__(self, limits: LimitsSection):
         self.limits = limits
         self._spent_s: deque[float] = deque()
 
     def spend(self) -> bool:
-        """Take one restart from the budget; False when it is used up."""
+        """Take one restart from the budget; return False when it is used up."""
         now_s = time.monotonic()
         while self._spent_s and now_s - self._spent_s[0] > self.limits.restarts_within_s:
             self._spent_s.popleft()
@@ -38,16 +38,16 @@ class RestartBudget:
 
 
 class Supervisor:
-    """Runs `work` until it returns; supervisors are isolated from each other's failures.
+    """Supervisor of a thread that runs `work` until it returns, isolated from the failures of others.
 
     Parameters
     ----------
     name : str
         Of the thread.
     work : callable
-        Called with the event that asks it to stop; called again when it raised.
+        Called with the event that asks it to stop; called again after an exception.
     died : callable
-        Receives the exception, and whether there will be a restart.
+        Called with the exception, and whether there will be a restart.
     budget : RestartBudget
     """
 
@@ -64,7 +64,7 @@ class Supervisor:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._end: Literal["returned", "used up"] | None = None  # of the work; none where the thread is gone unsaid
+        self._end: Literal["returned", "used up"] | None = None  # of the work; None if the thread has died silently
 
     @property
     def stopping(self) -> bool:
@@ -72,7 +72,7 @@ class Supervisor:
 
     @property
     def used_up(self) -> bool:
-        """Whether the work has failed too often: nothing but `start` begins it again."""
+        """Whether the work has failed too often: only `start` begins it again."""
         return self._end == "used up"
 
     @property
@@ -81,26 +81,26 @@ class Supervisor:
 
     @property
     def lost(self) -> bool:
-        """Whether the thread has ended without a reason: `died` was not called, and nothing starts it again."""
+        """Whether the thread has ended silently: `died` was not called, and nothing restarts it."""
         return self._thread is not None and not (self.alive or self._end or self._stop.is_set())
 
     def start(self) -> None:
-        """Start the thread, also again after the budget was used up; does nothing while the work goes on or is done."""
+        """Start the thread, also after the budget was used up; does nothing while the work goes on or has returned."""
         with self._starting:
             if self.used_up:
                 self.join(_LAST_WORDS_S)
             if self.alive or self._stop.is_set() or self._end == "returned":
                 return
             self._end = None
-            # A daemon: what hangs in a driver or an engine must not keep the process alive.
+            # A daemon: a call that hangs in a driver or an engine must not keep the process alive.
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             thread.start()
-            self._thread = thread  # only now: before, it would pass for a lost one
+            self._thread = thread  # only now: before, it would count as a lost thread
 
     def revive(self) -> None:
-        """Start a lost thread again, within the budget; to be called now and then, from one thread."""
+        """Start a lost thread again, within the budget; call it now and then, from one thread."""
         if not self._starting.acquire(blocking=False):
-            return  # between the end that a start forgets and its thread, a sound one would pass for a lost one
+            return  # while a start is between its reset and its thread, the state looks like that of a lost thread
         try:
             if not self.lost:
                 return
@@ -115,11 +115,11 @@ class Supervisor:
             self.start()
 
     def stop(self) -> None:
-        """Ask the work to end; `join` waits for it."""
+        """Ask the work to end; `join` waits for the end."""
         self._stop.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end; False when it did not come in time."""
+        """Wait for the end; return False if it did not come in time."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(max(0.0, timeout_s))
         return not self.alive
@@ -130,7 +130,7 @@ class Supervisor:
                 self._work(self._stop)
                 self._end = "returned"
                 return
-            except Exception as error:  # noqa: BLE001  whatever it was, the others run on and the reason is reported
+            except Exception as error:  # whatever it was, other supervisors run on and the reason is reported
                 again = self.budget.spend()
                 if not again:
                     self._end = "used up"
@@ -143,5 +143,5 @@ class Supervisor:
     def _tell(self, error: Exception, again: bool) -> None:
         try:
             self._died(error, again)
-        except Exception:  # noqa: BLE001  what fails on the way must not end what comes after it
+        except Exception:  # a failure of the report must not end the supervision
             logger.exception("%s: its end cannot be dealt with", self._name)

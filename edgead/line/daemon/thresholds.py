@@ -1,4 +1,4 @@
-"""Thresholds that a person set for a pipeline; they outlive a restart, and belong to what makes the scores."""
+"""Thresholds that a person set for a pipeline; they outlive a restart, and belong to the scorer."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ logger = logging.getLogger(__name__)
 
 
 class Thresholds(Limits):
-    """Two thresholds, who set them, why and when: those of a model that has been calibrated since are in force."""
+    """Two thresholds with author, reason and time; a later calibration of the model replaces them."""
 
     by: str = ""
     reason: str = ""
     at: datetime | None = None
 
     def now(self) -> Thresholds:
-        """Stamp them with the time of now."""
+        """Return a copy with the current time."""
         return self.model_copy(update={"at": datetime.now(timezone.utc)})
 
 
 @dataclass(frozen=True, slots=True)
 class GoodScores:
-    """Scores of good images that a model had not learnt from, ascending: what to choose a limit by.
+    """Scores of good images that a model has not learnt, ascending, from which to choose a limit.
 
-    `false_reject_rates` are expected of a limit at or above so many of them: none, the first, and so on to all.
+    `false_reject_rates[i]` is the rate to expect of a limit with the first `i` scores at or below it, from 0 to all.
     """
 
     typical_score: float | None
@@ -51,7 +51,7 @@ class GoodScores:
 
 
 def good_scores_of(detector: Detector) -> GoodScores:
-    """Read what the thresholds of a detector come from; raises SettingsError where it has none."""
+    """Read the good scores behind a detector's thresholds; raise SettingsError if it has no thresholds."""
     limits = _calibration_of(detector)
     levels = [-math.inf, *limits.scores]
     rates = [share_above(limits.scores, level, limits.groups) for level in levels]
@@ -59,7 +59,7 @@ def good_scores_of(detector: Detector) -> GoodScores:
 
 
 def doubts_of(detector: Detector, given: Limits, bad: Sequence[float] = ()) -> list[str]:
-    """Say why a limit that a person gives may be blind, beside the model's own; empty for one that only falls.
+    """List reasons why a person's limit may be blind, compared with the model's own; empty if it only falls.
 
     `bad` has the scores of parts that people marked bad.
     """
@@ -75,7 +75,7 @@ def doubts_of(detector: Detector, given: Limits, bad: Sequence[float] = ()) -> l
 
 
 def thresholds_of(detector: Detector) -> Thresholds:
-    """Read the thresholds that a detector judges by; raises SettingsError where it has none."""
+    """Read the thresholds that a detector judges by; raise SettingsError if it has none."""
     limits = _calibration_of(detector)
     return Thresholds(review=limits.review, reject=limits.reject)
 
@@ -87,30 +87,30 @@ def _calibration_of(detector: Detector) -> Calibration:
 
 
 class _Content(RootModel[dict[str, dict[str, Thresholds]]]):
-    """Pipeline -> scorer -> thresholds."""
+    """Thresholds by scorer, by pipeline."""
 
 
 class KeptThresholds:
-    """The file of them; used by all pipelines, from any thread."""
+    """File of all pipelines' thresholds, for any thread."""
 
     def __init__(self, file: Path):
         self._file = file
         self._lock = threading.Lock()
 
     def find(self, pipeline: str, *scorers: str) -> Thresholds | None:
-        """Look up what was set in a pipeline for the first of some names of a scorer; None where nothing was.
+        """Return the thresholds of the first of these scorers that a pipeline has any for; None if it has none.
 
         Raises
         ------
         SettingsError
-            The file cannot be read: judging by thresholds that someone has changed for a reason would be wrong.
+            The file cannot be read: the model's own thresholds, which a person changed for a reason, would be wrong.
         """
         with self._lock:
             of_pipeline = self._read().get(pipeline, {})
         return next((of_pipeline[name] for name in scorers if name in of_pipeline), None)
 
     def keep(self, pipeline: str, scorer: str, thresholds: Thresholds) -> None:
-        """Write thresholds; after a crash the file holds the old ones or these."""
+        """Write thresholds atomically: after a crash the file holds the old ones or these."""
         with self._lock:
             content = self._read()
             content.setdefault(pipeline, {})[scorer] = thresholds
@@ -135,7 +135,7 @@ class KeptThresholds:
 
 
 class PipelineThresholds:
-    """What the detectors of one pipeline judge by: what a person set, or the calibration of a model since.
+    """Thresholds of one pipeline's detectors: those that a person set, or those of a later calibration.
 
     Parameters
     ----------
@@ -148,12 +148,12 @@ class PipelineThresholds:
         self._superseded: tuple[str, Thresholds, Thresholds] | None = None  # by scorer
 
     def apply(self, detector: Detector) -> None:
-        """Let a detector judge by what a person set for this pipeline, unless the model has been calibrated since.
+        """Give a detector the thresholds that a person set for this pipeline, unless a calibration is newer.
 
         Raises
         ------
         SettingsError
-            What was set cannot be read.
+            The thresholds cannot be read.
         """
         self._superseded = None
         scorer, legacy = _scorers(detector)
@@ -172,25 +172,25 @@ class PipelineThresholds:
         logger.info(text, extra={"pipeline": self._pipeline, **kept.values()})
 
     def set(self, detector: Detector, thresholds: Thresholds) -> None:
-        """Keep thresholds, and let a detector judge by them.
+        """Store thresholds, and give them to a detector.
 
         Raises
         ------
         SettingsError
-            They cannot be kept, and nothing changes.
+            They cannot be stored; nothing changes then.
         """
         self._kept.keep(self._pipeline, _scorers(detector)[0], thresholds.now())
         detector.set_thresholds(**thresholds.values())
 
     def carry(self, detector: Detector, taught: Artifact) -> None:
-        """Keep what a person set for a detector's model for one that it was taught to as well.
+        """Store a person's thresholds for the model that a lesson made of the detector's model too.
 
-        It moves as far as the model's own limit did.
+        They move by as much as the model's own limit did.
 
         Raises
         ------
         SettingsError
-            It cannot be read, or kept.
+            They cannot be read, or stored.
         """
         precision = detector.graph.precision
         graph = taught.graph(precision)
@@ -203,14 +203,14 @@ class PipelineThresholds:
         self._kept.keep(self._pipeline, f"{scorer_sha256(taught.manifest, graph)}/{precision}", moved)
 
     def settle_superseded(self, record: Callable[[Thresholds, Thresholds], None]) -> None:
-        """Record that a calibration took the place of what a person set, and keep that.
+        """Record that a calibration replaced a person's thresholds, and store its thresholds.
 
-        What is not kept, as after a kill in between, is recorded again at the next start.
+        If a kill comes in between, the next start records it again.
 
         Parameters
         ----------
         record : callable
-            Receives the thresholds of the person and those of the calibration, where `apply` has found such.
+            Called with the person's thresholds and the calibration's, if `apply` has found such.
         """
         if self._superseded is not None:
             scorer, before, now = self._superseded
@@ -223,13 +223,13 @@ class PipelineThresholds:
 
 
 def _last_change(manifest: Manifest, precision: str) -> ThresholdChange | None:
-    """Find the last change of a graph's thresholds in the model itself; None where they never were changed."""
+    """Return the last change of a graph's thresholds in the model itself; None if there was none."""
     changes = (change for change in manifest.threshold_changes if change.precision == precision)
     return max(changes, key=lambda change: change.changed_at, default=None)
 
 
 def _scorers(detector: Detector) -> tuple[str, str]:
-    """Name what thresholds belong to: what makes the scores; and what they belonged to before, the whole manifest."""
+    """Return the key of a detector's thresholds, its scorer; and the key of earlier versions, the manifest."""
     precision = detector.graph.precision
     scorer = scorer_sha256(detector.manifest, detector.graph)
     return f"{scorer}/{precision}", f"{detector.manifest.manifest_sha256}/{precision}"

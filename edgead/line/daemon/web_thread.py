@@ -1,4 +1,4 @@
-"""The page of a daemon: served where its site says, and served again where its thread has died."""
+"""Page of a daemon: served as its site says, and again after its thread has died."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _CLOSE_S = 3.0
 
 
 class Page:
-    """Holds the server of one section at a time.
+    """Holder of the page's server, for one section at a time.
 
     Parameters
     ----------
     serve : callable
-        Gives a running server for a section, on a socket that has its address or on one of its own, or raises
+        Returns a running server for a section, on the socket given or on one of its own, or raises
         EdgeadError.
     """
 
@@ -41,23 +41,23 @@ class Page:
         self._problem = ""
 
     def hold(self, section: HttpSection | None) -> None:
-        """Take the address of a section that is opened later: a browser that comes meanwhile waits.
+        """Listen on the address of a section that is opened later: a browser that comes meanwhile waits.
 
         Raises
         ------
         EdgeadError
-            It cannot be used.
+            The address cannot be used.
         """
         if section is not None:
             self._held = listen(section)
 
     def open(self, section: HttpSection | None) -> None:
-        """Serve by a section; None serves nothing.
+        """Serve the page as a section says; None serves nothing.
 
         Raises
         ------
         EdgeadError
-            Its address cannot be used.
+            The address cannot be used.
         """
         with self._changing:
             self._open(section)
@@ -79,7 +79,7 @@ class Page:
             return ""
 
     def look_after(self) -> None:
-        """Serve again where the thread has died; to be called now and then, waits for nothing but a dead server."""
+        """Serve again if the thread has died; call it now and then, it waits for a dead server only."""
         if not self._changing.acquire(blocking=False):
             return
         try:
@@ -90,14 +90,14 @@ class Page:
             self._problem = ""
             logger.error("the page's thread had died, see the log: it is served again")
         except EdgeadError as error:
-            if str(error) != self._problem:  # comes by twice a second
+            if str(error) != self._problem:  # this runs twice a second
                 logger.error("the page cannot be served again: %s", error)
             self._problem = str(error)
         finally:
             self._changing.release()
 
     def close(self) -> None:
-        """Finish what is under way."""
+        """Finish answers under way, and stop."""
         self._section = None
         self._close()
 
@@ -110,7 +110,7 @@ class Page:
 
     def _close(self) -> None:
         held, self._held = self._held, None
-        if held is not None:  # what comes before the page has failed
+        if held is not None:  # if the start failed before the page was opened
             held.close()
         server, self._server = self._server, None
         if server is not None:

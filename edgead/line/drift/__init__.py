@@ -1,4 +1,4 @@
-"""Drift: whether what is inspected today still looks like what the thresholds were made for."""
+"""Drift: whether today's parts and images still look like those that the thresholds were made for."""
 
 from edgead.line.drift.watch import DriftSection, DriftState, DriftWatch, OtherWatchError
 

@@ -1,6 +1,6 @@
-"""Evidence of a change from bets that a stable stream makes no profit of: the Shiryaev-Roberts procedure.
+"""Evidence of a change, from bets that win nothing while a stream is stable: the Shiryaev-Roberts procedure.
 
-What is bet on are conformal p-values against all that came before, for a stream that never ends.
+The bets are on conformal p-values against all earlier values, so that the stream may be endless.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _BITS = 12
 # Densities of the beta distribution are the bets: small p-values are high scores. kappa * p^(kappa - 1) of power
 # betting is among them, as are bets on both ends and on the middle.
 _SHAPES = (0.5, 0.7, 1.0, 1.5, 2.5, 5.0)
-# Parts of the way from the stated share to 1, on which is bet.
+# Shares to bet on, as parts of the way from the stated share to 1.
 _FURTHER = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
 _MAX_EVIDENCE = 1e250  # evidence enough; what goes on growing would overflow
 
@@ -32,7 +32,7 @@ class Bag:
     Parameters
     ----------
     values : iterable of float
-        What the stream is compared with at its beginning; may be empty.
+        Values that the stream is compared with at its beginning; may be empty.
     """
 
     def __init__(self, values: Iterable[float] = ()):
@@ -44,7 +44,7 @@ class Bag:
         return self._total
 
     def p_value(self, value: float, tie_break: float) -> float:
-        """Add a value and return the share of all that lie above it, a random part of its ties included.
+        """Add a value, and return the share of all values above it, with a random part of its ties.
 
         Parameters
         ----------
@@ -61,7 +61,7 @@ class Bag:
         self._counts[index] += 1
         self._total += 1
         above = int(self._counts[index + 1 :].sum())
-        # Not 0: a bet may be infinite there, and a uniform number is it with no probability.
+        # Not 0, where a bet may be infinite; a uniform number is 0 with no probability.
         return max((above + tie_break * int(self._counts[index])) / self._total, 1e-12)
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,14 +86,14 @@ _BETA = np.array([(a, b) for a in _SHAPES for b in _SHAPES if (a, b) != (1, 1)])
 _LOG_BETA = np.array([math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b) for a, b in _BETA])
 _POWERS = _BETA - 1
 _ALL = np.ones(len(_BETA), bool)
-_FALLING = (_BETA[:, 0] <= 1) & (_BETA[:, 1] >= 1)  # densities that no larger p-value wins more of
+_FALLING = (_BETA[:, 0] <= 1) & (_BETA[:, 1] >= 1)  # densities that do not win more for a larger p-value
 
 
 class Evidence:
     """Shiryaev-Roberts statistics of several bets.
 
-    Each is R <- (1 + R) x bet, the sum of what was won by those who began at any part so far. While nothing has changed
-    a bet wins nothing on average, so R grows by 1 a part on average; when a bar is passed and R starts again at 0, the
+    Each is R <- (1 + R) x bet: the sum of the winnings of bets begun at every part so far. While nothing has changed a
+    bet wins nothing on average, so R grows by 1 a part on average; when a bar is passed and R starts again at 0, the
     expected number of such alarms in n parts is therefore at most n / bar, for every n (Vovk et al., "Retrain or not
     retrain: conformal test martingales for change-point detection", 2021; Shin, Ramdas, Rinaldo, "E-detectors", 2022).
     The mean over the bets has the same property.
@@ -113,7 +113,7 @@ class Evidence:
 class ChangeEvidence(Evidence):
     """Bets against p-values that are uniform and independent.
 
-    With `higher_only` the p-values may also be larger than that, and the bets are those that lose by it.
+    With `higher_only` the p-values may also be larger, and only bets that lose by that are made.
     """
 
     def __init__(self, *, higher_only: bool = False) -> None:
@@ -127,7 +127,7 @@ class ChangeEvidence(Evidence):
 
     @property
     def change(self) -> Change:
-        """What the most successful bet was on."""
+        """Kind of change that the most successful bet was on."""
         a, b = self._beta[int(np.argmax(self.sums))]
         if a != b:
             return "higher" if a < b else "lower"

@@ -25,7 +25,7 @@ from edgead.line.drift.words import drift_reason
 from edgead.types import Verdict
 
 _LEFT_OUT = "scores beside good images"
-# Channels of a CameraView's values, in its order.
+# Channels of a CameraView's values, in their order.
 _CAMERA = ("brightness", "sharpness", "place across", "place down")
 # Once there is an alarm, a channel that is short of its own bar has changed too from this evidence on (while nothing
 # has changed it is above that at about one part in ten thousand), if it gets there soon: a new product may move a
@@ -37,7 +37,7 @@ _Bets = TypeVar("_Bets", ChangeEvidence, ShareEvidence)
 
 
 class Channel(Generic[_Bets]):
-    """Evidence that something has changed."""
+    """Channel of evidence that something has changed."""
 
     def __init__(self, evidence: _Bets):
         self._evidence: _Bets = evidence
@@ -58,14 +58,14 @@ class Channel(Generic[_Bets]):
 
 
 class ValueChannel(Channel[ChangeEvidence]):
-    """A value of every part, compared with those of all parts before.
+    """Channel of a value of every part, compared with all earlier parts.
 
     Parameters
     ----------
     values : sequence of float
-        What the first part is compared with; may be empty.
+        Values that the first part is compared with; may be empty.
     higher_only : bool
-        The values may lie above what parts have while all is well, and only higher parts are a change.
+        `values` may be higher than those of good parts on the line; only higher parts are a change.
     """
 
     def __init__(self, values: Sequence[float] = (), *, higher_only: bool = False):
@@ -84,7 +84,7 @@ class ValueChannel(Channel[ChangeEvidence]):
 
 
 class ShareChannel(Channel[ShareEvidence]):
-    """Parts that something happens to: a share of at most `most` while nothing has changed."""
+    """Channel of an event of parts, whose share is at most `most` while nothing has changed."""
 
     def __init__(self, most: float):
         super().__init__(ShareEvidence(most))
@@ -104,7 +104,7 @@ Cause = Literal["camera", "product"]
 
 
 def map_level(anomaly_map: np.ndarray) -> float:
-    """Median of an anomaly map; of every fourth pixel, for maps are smooth."""
+    """Median of an anomaly map, from every fourth pixel of each side, since maps are smooth."""
     return float(np.median(anomaly_map[::4, ::4]))
 
 
@@ -128,28 +128,28 @@ class DriftSection(Section):
 
 
 class OtherWatchError(SettingsError):
-    """A state that another watch kept."""
+    """A state kept by another watch."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriftState:
-    """What the watch says after a part.
+    """State of the watch after a part.
 
     Attributes
     ----------
     state : {"ok", "warning", "off"}
-        A warning stays until the watch starts again; "off" where the model cannot be watched, for a reason that is
+        A warning stays until the watch starts again; "off" if the model cannot be watched, with the reason
         given.
     cause : {"camera", "product"} or None
-        "camera" where the images themselves have changed, parts that look different notwithstanding.
+        "camera" if the images themselves have changed, whether or not parts look different.
     reason : str or None
-        What has changed, or why nothing is watched, in words.
+        Description of the change, or of why nothing is watched.
     parts : int
         Seen since the watch began.
     alarm_part : int or None
         The part at which the warning was raised, counted from 1.
     evidence : float
-        Of the channel that is furthest; 1 raises the warning.
+        Evidence of the channel with the most; 1 raises the warning.
     """
 
     state: Literal["ok", "warning", "off"]
@@ -161,7 +161,7 @@ class DriftState:
 
 
 class DriftWatch:
-    """Reports when parts or images are no longer those that came before.
+    """Watch that reports when parts or images no longer look like earlier ones.
 
     Channels: the scores and the median of the anomaly map of parts that pass, the share of parts that do not, and, with
     images, brightness, sharpness and place of the whole view. In each, conformal p-values against all earlier
@@ -175,12 +175,12 @@ class DriftWatch:
     Parameters
     ----------
     calibration : Calibration
-        Of the graph that judges.
+        Calibration of the graph that judges.
     golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
         Golden images of the model; without any, images are not looked at.
     section : DriftSection
     views : sequence of CameraView
-        Of good images beside the golden ones, which the first images are compared with; the model has them.
+        Of good images beside the golden ones, as the model keeps them; the first images are compared with these.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class DriftWatch:
                 f"most_flagged is the share of parts that are sent to review or rejected while all is well, defects "
                 f"included: {asked:g} is no more than the good ones' {rate:g}"
             )
-        # Of images that belong together only one is as if drawn from the bag that parts come from.
+        # Of images that belong together only one counts as drawn like the line's parts.
         self._scores = one_of_each(calibration.scores, calibration.groups)
         self._left_out = calibration.method in CROSS
         self._views = list(views)
@@ -214,7 +214,7 @@ class DriftWatch:
         self.start_again()
 
     def accept(self) -> None:
-        """Take the camera's images as they are now, and start again."""
+        """Accept the camera's images as they are now, and start again."""
         self._views = []
         self.start_again()
 
@@ -224,7 +224,7 @@ class DriftWatch:
         self._parts = 0
         self._alarm_part: int | None = None
         self._changed: dict[str, Change] = {}
-        # Scores below the highest that passes are, given that one, drawn from those of parts that pass.
+        # Given the highest score that passes, those below it are distributed as the scores of passing parts.
         passing = [score for score in self._scores if score <= self._limit][:-1]
         self._values = {"scores": ValueChannel([] if self._left_out else passing), "map level": ValueChannel()}
         if self._left_out:
@@ -236,14 +236,14 @@ class DriftWatch:
         self._flagged = ShareChannel(self._most_flagged)
 
     def add(self, verdict: Verdict, image: np.ndarray | None = None) -> DriftState:
-        """Look at the next part.
+        """Take the next part.
 
         Parameters
         ----------
         verdict : Verdict
-            Of the model that the calibration belongs to. With another threshold than before, the watch starts again.
+            Verdict of the calibration's model. With another threshold than before, the watch starts again.
         image : ndarray of shape (H, W, 3), uint8, BGR, optional
-            The frame; without it the camera's channels see nothing of this part.
+            The frame; without it the camera's channels skip this part.
         """
         limit = verdict.threshold if verdict.review_threshold is None else verdict.review_threshold
         if limit != self._limit:
@@ -253,7 +253,7 @@ class DriftWatch:
         return self.add_measured(verdict.image_score, map_level(verdict.anomaly_map), view)
 
     def add_measured(self, image_score: float, map_level: float, view: CameraView | None = None) -> DriftState:
-        """Look at the next part by what `add` measures: its score, the level of its anomaly map, its view."""
+        """Take the next part by its measures: its score, the level of its anomaly map, its view."""
         self._parts += 1
         passes = image_score <= self._limit  # also False for a NaN
         self._flagged.add(not passes)
@@ -269,7 +269,7 @@ class DriftWatch:
 
     @property
     def state(self) -> DriftState:
-        """What was said after the last part."""
+        """State after the last part."""
         return self._state(self._furthest)
 
     def _state(self, furthest: float) -> DriftState:
@@ -281,7 +281,7 @@ class DriftWatch:
         return DriftState("warning", "camera" if images else "product", reason, self._parts, self._alarm_part, evidence)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON types, for `restore`."""
+        """Return everything as JSON types, for `restore`."""
         return {
             "made_for": self._made_for(),
             "limit": self._limit,
@@ -294,7 +294,7 @@ class DriftWatch:
         }
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """Go on where a watch of the same model and settings was.
+        """Continue from the state of a watch of the same model and settings.
 
         Raises
         ------
@@ -346,7 +346,7 @@ class DriftWatch:
 
     @property
     def _bar(self) -> float:
-        """Of one channel: the channels share the false alarms."""
+        """Bar of one channel: the channels share the rate of false alarms."""
         return self.section.average_run_length * (len(self._values) + 1)
 
     def _made_for(self) -> str:

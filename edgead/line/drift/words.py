@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from edgead.line.drift.betting import Change
 
-# How each channel's change is called; "more spread" and "less spread" where a channel has no words of its own for them.
+# Words for each channel's change; "more spread" and "less spread" have general ones if the channel has none.
 _WORDS: dict[str, dict[Change, str]] = {
     "scores": {"higher": "parts that pass score higher", "lower": "parts that pass score lower"},
     "scores beside good images": {"higher": "parts that pass score higher than the good images did"},
@@ -27,14 +27,14 @@ _OF_SPREAD = {
 
 
 def drift_reason(changed: Mapping[str, Change], *, camera: bool | None) -> str:
-    """Report a change in plain words.
+    """Describe a change in plain words.
 
     Parameters
     ----------
     changed : mapping of str to str
-        Channels of the watch and how each has changed.
+        Changes by channel of the watch.
     camera : bool or None
-        Whether these are the camera's channels; None where nobody looked at images.
+        Whether these are the camera's channels; None if no images were measured.
     """
     what = {
         True: "the camera's images look different",

@@ -1,4 +1,4 @@
-"""The record of every verdict, and images of some: what an unattended line is asked about weeks later."""
+"""Record of every verdict, with images of some, for questions that come weeks later."""
 
 from __future__ import annotations
 

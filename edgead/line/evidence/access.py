@@ -1,4 +1,4 @@
-"""Access of people to the database: failures in words, and every change in the audit."""
+"""Access of people to the database: errors that explain, and every change in the audit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgead.line.evidence.database import unreachable
 
 logger = logging.getLogger(__name__)
 
-# A text may hold half of a character, which no database takes.
+# A text may hold half of a surrogate pair, which no database takes.
 _REFUSED = (SQLAlchemyError, UnicodeError)
 
 
@@ -27,8 +27,8 @@ class Access:
     def __init__(self, engine: Engine, now: Callable[[], datetime]):
         self._engine = engine
         self.now = now
-        self.audit_head: chain.Head | None = None  # as it was last read or written here
-        self.audit_is_cut = False  # a row that was the last one was no longer there when the next was written
+        self.audit_head: chain.Head | None = None  # the last row read or written here
+        self.audit_is_cut = False  # the last row known was gone when the next was written
         self._heads: dict[Connection, chain.Head] = {}
         self._advancing = threading.Lock()
 
@@ -42,7 +42,7 @@ class Access:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction: all of it is written, or nothing."""
+        """Open one transaction: all of it is written, or nothing."""
         try:
             with self._engine.begin() as connection:
                 try:
@@ -51,19 +51,19 @@ class Access:
                     head = self._heads.pop(connection, None)
             if head is not None:
                 self._advance(head)
-                # Where logs are collected, this is a copy of the head that who changes the database does not reach.
+                # Where logs are collected, this copy of the head is out of reach for anybody who changes the database.
                 logger.info("audit row %d: %s", head.seq, head.hash, extra={"audit_seq": head.seq, "audit": head.hash})
         except _REFUSED as error:
             raise unreachable(self._engine, "cannot be written", error) from None
 
     def _advance(self, head: chain.Head) -> None:
-        """Keep the newer head: who was first to write may be last to come here."""
+        """Keep the newer head: threads that write in one order may come here in another."""
         with self._advancing:
             if self.audit_head is None or head.seq > self.audit_head.seq:
                 self.audit_head = head
 
     def add_audit(self, connection: Connection, **change: Any) -> None:
-        """Record a change in its own transaction, as its last step: others wait for it with theirs."""
+        """Record a change in the caller's transaction, as its last step: other changes wait for that."""
         head, whole = chain.append(connection, {"at": self.now(), **change}, self.audit_head)
         self._heads[connection] = head
         self.audit_is_cut |= not whole

@@ -1,4 +1,4 @@
-"""The audit's chain as others ask for it: its head, whether it is whole, and all of it as a file."""
+"""Audit's chain for users: its head, whether it is intact, and export of all rows to a file."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _MAX_ROWS = 10_000_000
 
 
 class AuditChain:
-    """The chain of a store that is in use; safe from any thread."""
+    """Chain of a store in use; safe from any thread."""
 
     def __init__(self, access: Access):
         self._access = access
         self._lock = threading.Lock()
         self._checked: chain.Checked | None = None
         self._checked_s = 0.0
-        # No more is asked of a database that is away: the first change makes it known.
+        # A database that is away is not asked again: the first change then reports it.
         with suppress(EvidenceError), access.reading() as connection:
             access.audit_head = chain.newest(connection)
 
     @property
     def head(self) -> chain.Head | None:
-        """The last row as it was found at the start or written here since; None where neither was."""
+        """Last row found at the start or written here since; None if there is neither."""
         return self._access.audit_head
 
     @property
     def problem(self) -> str | None:
-        """What the last check has found to be wrong."""
+        """Problem that the last check found."""
         return self._checked.problem if self._checked else None
 
     def watch(self) -> None:
-        """Check all rows where the last one that was written here is gone; does nothing while the database is away."""
+        """Check all rows if the last one written here is gone; does nothing while the database is away."""
         with suppress(EvidenceError):
             if self.problem is None and self._is_cut():
                 self.check()
@@ -60,7 +60,7 @@ class AuditChain:
             return not chain.is_there(connection, known)
 
     def check(self) -> chain.Checked:
-        """Check all rows, or say what was found less than a minute ago and is still so: many may ask.
+        """Check all rows; a result less than a minute old is returned again if the last row is still there.
 
         Raises
         ------
@@ -80,12 +80,12 @@ class AuditChain:
 
 
 def export_audit(rows: Iterable[chain.Row], file: Path) -> int:
-    """Write all rows as JSON lines or, to a file whose name ends with .csv, as a table; returns their number.
+    """Write all rows as JSON lines, or as CSV if the file's name ends with .csv; return their number.
 
     Raises
     ------
     OSError
-        It cannot be written; what was there stays as it was.
+        It cannot be written; an existing file stays as it was.
     """
     found = [{name: row[name] for name in _FIELDS} for row in rows]
     text = _as_table(found) if file.suffix == ".csv" else "".join(f"{json.dumps(row)}\n" for row in found)
@@ -99,7 +99,7 @@ def read_exported(file: Path) -> Iterator[dict[str, Any]]:
     Raises
     ------
     SettingsError
-        A line is no such row.
+        A line is not such a row.
     """
     with file.open(encoding="utf-8") as lines:
         for number, line in zip(range(1, _MAX_ROWS), lines, strict=False):

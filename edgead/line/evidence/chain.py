@@ -1,8 +1,8 @@
-"""The audit as a chain: the hash of a row is made of all that it says and of the hash of the row before it.
+"""The audit as a chain: each row's hash covers its content and the hash of the row before it.
 
-A row that is changed, put in, taken out or moved breaks it. Rows that are cut off at the end break nothing: that they
-were there is shown by what SQLite has numbered, by a daemon that runs and knows the last row, and by a hash that was
-kept elsewhere. Who may write the database may also make the whole chain again; that is seen by the last two alone.
+A row that is changed, inserted, removed or moved breaks it. Rows cut off at the end do not: SQLite's numbering shows
+them, so does a running daemon, which knows the last row, and a hash kept elsewhere. Somebody who may write the database
+can make the whole chain again; only the last two reveal that.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from edgead.line.evidence.tables import audit
 logger = logging.getLogger(__name__)
 
 FIRST = "0" * 64
-"""What stands for the hash of the row before the first one."""
+"""Stands for the hash of a row before the first."""
 
 UNREADABLE = "unreadable"
-"""Action that stands in the place of a damaged row's, which cannot be read."""
+"""Action shown for a damaged row that cannot be read."""
 
 _AT_ONCE = 1000
 _FORM = "edgead audit 1"
@@ -46,16 +46,16 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What is to be said of a chain.
+    """Result of a check of a chain.
 
     Attributes
     ----------
     rows : int
-        That are in order, from the first one on.
+        Number of rows in order, from the first one on.
     head : Head
-        The last of them.
+        Last of these rows.
     problem : str or None
-        What is wrong with the first row that is not in order, or with the hash that was kept.
+        Problem of the first row that is not in order, or of the kept hash.
     """
 
     rows: int
@@ -64,19 +64,18 @@ class Checked:
 
 
 def append(connection: Connection, change: Row, known: Head | None = None) -> tuple[Head, bool]:
-    """Write a row of the audit behind the last one, in the transaction of the connection.
+    """Append a row to the audit, in the connection's transaction.
 
-    Returns the row's head, and whether the one that is known was still there.
+    Returns the row's head, and whether the known head was still there.
 
-    Where a row that is known to have been written is no longer there, the new one is written behind that all the same:
-    so the chain stays broken, and says where.
+    If the known row is gone, the new one follows it all the same: so the chain stays broken, and shows where.
     """
     if connection.dialect.name == "postgresql":  # SQLite has one writer at a time: the one that has inserted
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext("edgead audit"))))
     connection.execute(audit.insert().values(previous="", hash="", **change))
-    # As the database has it: it may round a time.
+    # As the database stores it: it may round a time.
     mine = connection.execute(select(audit).order_by(audit.c.seq.desc()).limit(1)).one()
-    # Nothing else of the row before is read: damage to it must not stop what comes after it.
+    # Only the hash of the row before is read: damage to it must not stop later rows.
     hashes = select(audit.c.hash).where(audit.c.seq < mine.seq).order_by(audit.c.seq.desc()).limit(1)
     before = connection.execute(hashes).first()
     previous = FIRST if before is None else str(before.hash)
@@ -90,27 +89,27 @@ def append(connection: Connection, change: Row, known: Head | None = None) -> tu
 
 
 def is_there(connection: Connection, known: Head | None) -> bool:
-    """Whether a row that was the last one is still there; also where none is known."""
+    """Return whether a row that was once the last is still there; also True if none is known."""
     if known is None or not known.seq:
         return True
     return connection.scalar(select(audit.c.hash).where(audit.c.seq == known.seq)) == known.hash
 
 
 def last_numbered(connection: Connection) -> int | None:
-    """Number of the last row that was ever written; None where the database may skip some, as PostgreSQL does."""
+    """Return the number of the last row ever written; None if the database may skip numbers, as PostgreSQL does."""
     if connection.dialect.name != "sqlite":
         return None
     return connection.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")) or 0
 
 
 def newest(connection: Connection) -> Head:
-    """Look up the head of the chain as it stands, unchecked."""
+    """Return the head of the chain, unchecked."""
     row = connection.execute(select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
     return Head() if row is None else Head(row.seq, row.hash)
 
 
 def rows_of(connection: Connection) -> Iterator[dict[str, Any]]:
-    """Yield all rows in their order, as `read_rows` gives them."""
+    """Yield all rows in order, as `read_rows` returns them."""
     query = select(audit.c.seq).order_by(audit.c.seq).limit(_AT_ONCE)
     seqs = connection.scalars(query).all()
     while seqs:
@@ -119,7 +118,7 @@ def rows_of(connection: Connection) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(connection: Connection, seqs: Sequence[int]) -> list[dict[str, Any]]:
-    """Read rows by their numbers, in that order, as `as_written` gives them; one that is damaged has no words.
+    """Read rows by their numbers, in that order, as `as_written` returns them; a damaged row has no content.
 
     Its `action` is `UNREADABLE`, and it has no hash.
     """
@@ -135,12 +134,12 @@ def read_rows(connection: Connection, seqs: Sequence[int]) -> list[dict[str, Any
 
 
 def as_written(row: DatabaseRow) -> dict[str, Any]:
-    """A row of the database as it is hashed and exported: plain JSON, the time in UTC with microseconds.
+    """Convert a row of the database to the form that is hashed and exported: plain JSON, UTC with microseconds.
 
     Raises
     ------
     ValueError, TypeError, RecursionError
-        It is none that edgead has written.
+        edgead has not written the row.
     """
     written = {**row._asdict(), "at": row.at.isoformat(timespec="microseconds")}
     hash_of(written, written["previous"])
@@ -148,7 +147,7 @@ def as_written(row: DatabaseRow) -> dict[str, Any]:
 
 
 def hash_of(row: Row, previous: str) -> str:
-    """SHA-256 of a JSON list, in ASCII without spaces: the form, the hash before, and what the row says."""
+    """Return SHA-256 of a JSON list, in ASCII without spaces: the form, the hash before, and the row's content."""
     content = [_FORM, previous, *(row[name] for name in _SAID)]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -159,11 +158,11 @@ def check(rows: Iterable[Row], kept: str | None = None, last: int | None = None)
     Parameters
     ----------
     rows : iterable of mappings
-        In their order, as `as_written` gives them.
+        In their order, as `as_written` returns them.
     kept : str, optional
-        The hash of a row that was the last one once, kept where nobody could change it.
+        Hash of a row that was once the last, kept where nobody could change it.
     last : int, optional
-        See `last_numbered`: no number up to it may be missing.
+        See `last_numbered`: no number up to this may be missing.
     """
     left, head, seen = iter(rows), Head(), {FIRST}
     for row in left:
@@ -192,7 +191,7 @@ def _not_its_own(row: Row) -> str:
 
 
 def _not_behind(row: Row, head: Head, seen: set[str], left: Iterable[Row]) -> str:
-    """Report why a row that is as it was written does not follow the one before it."""
+    """Explain why an unchanged row does not follow the one before it."""
     where = f"row {head.seq}" if head.seq else "the beginning"
     if row["previous"] in seen:
         return f"row {row['seq']} of {_day(row)} was not written behind {where}: rows were put in between, or moved"

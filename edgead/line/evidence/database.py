@@ -1,4 +1,4 @@
-"""Database of the evidence store: its address, its durability, and what is wrong with it in words."""
+"""Database of the evidence store: its address, its durability, and texts for its errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from edgead.process.installation import install_command
 MAX_LOG = 4 * 2**20
 _WAIT_S = 5
 _SQLITE = (
-    # A commit logs the five or six pages that a row touches: small ones spare the disk.
+    # A commit logs the five or six pages that a row touches: small ones write less to the disk.
     "page_size=1024",
     "journal_mode=WAL",
     # A commit is in the system's memory and outlives the process; `edgead.line.evidence.upkeep` brings it to the disk.
@@ -49,26 +49,26 @@ class EvidenceError(EdgeadError):
 
 
 class StoreAwayError(EvidenceError, NotNowError):
-    """The database cannot be read or written now: it is locked, full, damaged or away; nothing was written."""
+    """The database cannot be read or written now: locked, full, damaged or away; nothing was written."""
 
 
 class DamagedTablesError(EvidenceError):
-    """The tables of the store hold what no edgead has written into them."""
+    """Tables of the store hold data that edgead has not written."""
 
 
 def open_engine(section: StoreSection, *, read_only: bool = False) -> Engine:
-    """Make the engine of a store; nothing is connected yet.
+    """Make the engine of a store, without connecting yet.
 
     Parameters
     ----------
     section : StoreSection
     read_only : bool
-        The database itself refuses whatever would change it.
+        The database itself refuses changes.
 
     Raises
     ------
     SettingsError
-        An address that is no SQLAlchemy URL of SQLite or PostgreSQL, or a driver that is not installed.
+        The address is no SQLAlchemy URL of SQLite or PostgreSQL, or a driver is missing.
     """
     url = _address(section)
     shown = without_credentials(str(url))
@@ -117,7 +117,7 @@ def _only_read(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def close_engine(engine: Engine) -> None:
-    """Close the connections that are idle now, and each that is in use once it is returned."""
+    """Close the idle connections now, and each other one when it is returned."""
     event.listen(engine, "checkin", _close_returned)  # a disk that hangs holds one longer than its store waits
     engine.dispose()
 
@@ -127,18 +127,18 @@ def _close_returned(_connection: Any, entry: ConnectionPoolEntry) -> None:
 
 
 def shown_address(engine: Engine) -> str:
-    """The database in words without credentials."""
+    """Return the database's address without credentials."""
     url = engine.url
     return str(url.database) if url.get_backend_name() == "sqlite" else without_credentials(str(url))
 
 
 def database_file(engine: Engine) -> Path | None:
-    """The file of an SQLite database, None for a server's."""
+    """Return the file of an SQLite database, None for a server's."""
     return Path(str(engine.url.database)) if engine.url.get_backend_name() == "sqlite" else None
 
 
 def problem_of(error: Exception) -> str:
-    """What a database says is wrong, in one line without statements and values."""
+    """Return the database's own error in one line, without statements and values."""
     if not isinstance(error, SQLAlchemyError):
         return str(error)
     said = str(getattr(error, "orig", None) or type(error).__name__).strip()
@@ -146,18 +146,18 @@ def problem_of(error: Exception) -> str:
 
 
 def unreachable(engine: Engine, doing: str, error: Exception) -> EvidenceError:
-    """Make the error of what a database did not do; that of values which it never takes is no StoreAwayError."""
+    """Make the error of a failed operation: EvidenceError for values that no database takes, or else StoreAwayError."""
     values = isinstance(error, (UnicodeError, DataError, IntegrityError))
     return (EvidenceError if values else StoreAwayError)(f"{shown_address(engine)}: {doing}: {problem_of(error)}")
 
 
 def is_damage(error: Exception) -> bool:
-    """Is the file itself damaged, as SQLite says it?"""
+    """Return whether SQLite reports that the file itself is damaged."""
     return any(words in problem_of(error) for words in ("not a database", "malformed"))
 
 
 def set_aside(engine: Engine, error: Exception) -> Path | None:
-    """Rename a damaged SQLite file with its log, so that a new one can begin; None where that is not what is wrong."""
+    """Rename a damaged SQLite file with its log, so that a new one can begin; None if the file is not damaged."""
     file = database_file(engine)
     if file is None or not is_damage(error):
         return None
@@ -171,10 +171,10 @@ def set_aside(engine: Engine, error: Exception) -> Path | None:
 
 
 def may_pass(engine: Engine, error: Exception) -> bool:
-    """Is this a failure that goes by itself: a full disk, a server that is away? Others are for a person."""
+    """Return whether a failure may pass by itself, as a full disk or a server that is away does."""
     if not isinstance(error, OperationalError):
         return False
     if engine.url.get_backend_name() != "sqlite":
         return True
-    # On a full disk also the shared memory beside the log cannot grow, which SQLite calls an I/O error.
+    # On a full disk the shared memory beside the log cannot grow either, which SQLite calls an I/O error.
     return any(words in str(error.orig) for words in ("disk is full", "disk I/O error", "locked"))

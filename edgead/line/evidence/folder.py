@@ -1,4 +1,4 @@
-"""Images on the disk, in folders whose names show the order in which they came."""
+"""Images on the disk, in folders whose names show the order of arrival."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from edgead.images.files import lossless_suffix
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SHELF = re.compile(r"[0-9]{8}")
 LOSSLESS = ("frame.png", "frame.tiff")
-FRAMES = (*LOSSLESS, "frame.jpg")  # what was judged, as it was captured first
+FRAMES = (*LOSSLESS, "frame.jpg")  # the judged frame, first as it was captured
 _IMAGE = re.compile(r"(before-[0-9]{3}|frame|heat|after-[0-9]{3})\.jpg|frame\.(png|tiff)")
 _ORDER = {"before": 0, "frame": 1, "heat": 2, "after": 3}
 _FULL_SHELF = 256
 
 
 class ImageFolder:
-    """Places images as `SHELF/ID/NAME.jpg`, and those without loss as `frame.png`, or `frame.tiff` where it has floats.
+    """Folder of images, `SHELF/ID/NAME.jpg`; lossless ones are `frame.png`, or `frame.tiff` for floats.
 
-    Shelves are numbered. One takes some hundred ids: where the clock has been set back, before the first of them, a new
-    shelf begins. So the order of the names is that of arrival, but for neighbours, whatever the clock and the database
-    say, and the oldest can be found when the disk is full. Where several pipelines judge a capture, its second folder
-    is `ID.2`. No name is made of anything but ids and numbers.
+    Shelves are numbered; each takes some hundred ids, and a new one begins when the clock was set back to before its
+    first. So names sort by arrival, except among neighbours, whatever clock and database say, and the oldest images can
+    be found when the disk is full. If several pipelines judge a capture, its second folder is `ID.2`. Names are made of
+    ids and numbers only.
     """
 
     def __init__(self, root: Path):
@@ -40,7 +40,7 @@ class ImageFolder:
         self._on_shelf: list[str] = []
 
     def place(self, id: str) -> str | None:
-        """Choose where the images of a verdict go, as `SHELF/ID`; None for an id that is none."""
+        """Choose the folder for the images of a verdict, `SHELF/ID`; None if the id is not one."""
         if not _ID.fullmatch(id):
             return None
         with self._lock:
@@ -53,13 +53,13 @@ class ImageFolder:
             return f"{self._shelf:08d}/{id}" + (f".{times}" if times > 1 else "")
 
     def write(self, place: str, name: str, data: bytes) -> None:
-        """Write an image atomically, also where the power fails."""
+        """Write an image atomically, so that it survives a power failure."""
         write_whole(self.root / place / name, data)
         with self._lock:
             self.used += len(data)
 
     def names(self, place: str) -> list[str]:
-        """The images of a verdict: those before it, itself, its heat map, those after; no page shows a TIFF of them."""
+        """List the images of a verdict: frames before, the frame, its heat map, frames after; TIFFs are for no page."""
         try:
             names = (entry.name for entry in os.scandir(self.root / place))
             found = [name for name in names if _IMAGE.fullmatch(name)]
@@ -68,29 +68,29 @@ class ImageFolder:
         return sorted(found, key=_in_time)
 
     def path(self, place: str, name: str) -> Path | None:
-        """Find one image; None for every name that is not one of an image that is there."""
+        """Return the file of an image; None if there is no image of that name."""
         if not _IMAGE.fullmatch(name):
             return None
         path = self.root / place / name
         return path if path.is_file() else None
 
     def frame(self, place: str) -> Path | None:
-        """Find what was judged, as it was captured where it is kept so, else its JPEG."""
+        """Return the judged frame, as it was captured if that is kept, otherwise its JPEG; None if there is none."""
         return next(filter(None, (self.path(place, name) for name in FRAMES)), None)
 
     def size(self, place: str) -> int:
-        """Sum the bytes of the images of a verdict."""
+        """Return the bytes of a verdict's images."""
         return _size(self.root / place)
 
     def remove(self, place: str) -> None:
-        """Remove the images of a verdict."""
+        """Remove a verdict's images."""
         freed = self.size(place)
         shutil.rmtree(self.root / place, ignore_errors=True)
         with self._lock:
             self.used -= freed
 
     def oldest(self) -> Iterator[str]:
-        """The places in the order in which they came; shelves that are empty go."""
+        """Yield the folders of verdicts, oldest first, and remove empty shelves."""
         for shelf in sorted(self._shelves()):
             places = sorted(entry.name for entry in os.scandir(shelf))
             yield from (f"{shelf.name}/{id}" for id in places)
@@ -98,7 +98,7 @@ class ImageFolder:
                 shelf.rmdir()
 
     def tidy(self) -> None:
-        """Measure what is there and remove what a process that was killed left unfinished."""
+        """Measure the folder, and remove unfinished files of a killed process."""
         used = 0
         for folder, _, names in os.walk(self.root):
             for name in names:
@@ -117,7 +117,7 @@ class ImageFolder:
 
 
 def lossless_name(image: np.ndarray) -> str:
-    """Name of the file that keeps what was captured without loss."""
+    """Return the name of the file that keeps a frame without loss."""
     return f"frame{lossless_suffix(image)}"
 
 

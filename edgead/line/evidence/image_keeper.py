@@ -1,4 +1,4 @@
-"""Keeper of the images of rejects and reviews, with frames from before and after, in a thread of its own."""
+"""Keeper of images of rejects and reviews, with frames from before and after, in its own thread."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edgead.types import VALUES, Frame, Verdict
 
 _MIB = 2**20
 _MAX_WAITING = 256 * _MIB
-# Frames that come later than this after a verdict do not show what followed it.
+# Frames that come later than this after a verdict do not count as following it.
 _FOLLOW_S = 10.0
 
 
@@ -47,7 +47,7 @@ class _Followed:
 
 @dataclass(frozen=True, slots=True)
 class ImageCounts:
-    """Images so far: written, waiting, not kept for want of space or time, and the bytes that lie there."""
+    """Counts of images: written, waiting, dropped for lack of space or time, and the bytes on the disk."""
 
     written: int
     waiting: int
@@ -56,9 +56,9 @@ class ImageCounts:
 
 
 class ImageKeeper:
-    """Writes JPEGs, and without loss marked parts and what was judged by values of 16 bits or floats.
+    """Keeper of images: JPEGs; without loss also marked parts and frames of 16 bits or floats.
 
-    When the disk is full, or more comes than it takes, images are dropped and counted.
+    When the disk is full, or too many images come, they are dropped and counted.
     """
 
     def __init__(self, section: StoreSection, folder: ImageFolder):
@@ -72,14 +72,14 @@ class ImageKeeper:
         self._followed: list[_Followed] = []
         self._written = self._dropped = 0
         self._closing = self._in_work = self._is_tidy = False
-        self._writing = threading.Lock()  # room is made for one image at a time
+        self._writing = threading.Lock()  # space is made for one image at a time
         self._changed = threading.Condition()
         self._thread = RestartingThread("evidence images", self._run)
         self._thread.start()
 
     @property
     def problem(self) -> str | None:
-        """What is wrong now."""
+        """Problem of keeping images now, or None."""
         return self._problem or self._thread.problem
 
     def keep(self, place: str, frame: Frame, verdict: Verdict, before: Sequence[Frame]) -> None:
@@ -88,7 +88,7 @@ class ImageKeeper:
         for steps, other in zip(range(len(earlier), 0, -1), earlier, strict=True):
             self._queue(place, f"before-{steps:03d}.jpg", other.image)
         self._queue(place, "frame.jpg", frame.image)
-        if VALUES in frame.others:  # what was judged: the image has not its values
+        if VALUES in frame.others:  # the judged values, which the image lacks
             judged = judged_of(frame)
             self._queue(place, lossless_name(judged), judged)
         self._queue(place, "heat.jpg", frame.image, lambda: draw_heat(frame.image, verdict))
@@ -97,7 +97,7 @@ class ImageKeeper:
                 self._followed.append(_Followed(place, frame.source, frame.captured_ns, frame.captured_ns))
 
     def follow(self, frame: Frame) -> None:
-        """Queue a frame for each verdict of its camera that still wants frames from after it; never blocks."""
+        """Queue a frame for each verdict of its camera that still needs frames from after it; never blocks."""
         with self._changed:
             wanting = [
                 followed
@@ -114,7 +114,7 @@ class ImageKeeper:
                 self._followed = [other for other in self._followed if other.kept < self._section.after]
 
     def keep_now(self, place: str, name: str, image: np.ndarray) -> bool:
-        """Write an image for a person who waits for it; False where it cannot be, and `problem` says why."""
+        """Write an image while a person waits; return False if that fails, and `problem` says why."""
         written = self._write(_Waiting(place, name, lambda: image, image.nbytes))
         with self._changed:
             self._written += written
@@ -127,7 +127,7 @@ class ImageKeeper:
             return ImageCounts(self._written, len(self._waiting) + self._in_work, self._dropped, self._folder.used)
 
     def close(self, within_s: float) -> None:
-        """Write what waits, as far as the time allows."""
+        """Write the queued images, as far as the time allows."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -165,7 +165,7 @@ class ImageKeeper:
                     self._in_work = False
 
     def _tidy(self) -> None:
-        if self._is_tidy:  # what was written since is counted already
+        if self._is_tidy:  # images written since are counted already
             return
         self._is_tidy = True
         try:
@@ -204,12 +204,12 @@ class ImageKeeper:
         return data.tobytes() if encoded else None
 
     def _make_room(self, size: int, place: str) -> None:
-        """Remove the oldest images until the quota holds; the verdict in work keeps its own."""
+        """Remove the oldest images until the quota holds, except those of the verdict in work."""
         most = self._section.most_mib * _MIB
         if self._folder.used + size <= most:
             return
         for oldest in self._folder.oldest():
-            # A little more than is needed, or every image would walk through the folders.
+            # A little more than needed: otherwise every image would walk through the folders.
             if oldest == place or self._folder.used + size <= most - most // 50:
                 return
             self._folder.remove(oldest)

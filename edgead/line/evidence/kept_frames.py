@@ -1,4 +1,4 @@
-"""Frames of rejects, and of parts that people marked, as an evidence store keeps their images."""
+"""Frames of rejects, and of parts that people marked, from an evidence store."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Marked:
     Attributes
     ----------
     good, bad : list of Path
-        As they were captured where the store has them so, else its JPEGs.
+        As captured if the store has that, otherwise its JPEGs.
     lossy : int
-        How many of all are JPEGs: what they show differs a little from what the line judges.
+        Number of JPEGs among them, which differ a little from the judged frames.
     missing : int
-        Marked parts of which there is no image.
+        Number of marked parts without an image.
     """
 
     good: list[Path] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Marked:
     missing: int = 0
 
     def notes(self) -> list[str]:
-        """Notes on these images for a person."""
+        """Write notes on these images for a person."""
         notes = []
         if self.lossy:
             notes.append(
@@ -53,7 +53,7 @@ class Marked:
 
 
 def read_span(text: str) -> timedelta:
-    """Read a span of time such as 7d, 12h or 30m; raises SettingsError for others."""
+    """Parse a span of time such as 7d, 12h or 30m; raises SettingsError for others."""
     match = _SPAN.fullmatch(text.strip())
     if not match:
         raise SettingsError(f"{text!r} is no span of time: write 30m, 12h, 7d or 2w")
@@ -61,12 +61,12 @@ def read_span(text: str) -> timedelta:
 
 
 def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
-    """Images of what was rejected or sent to review, newest first; the store is read alone.
+    """Find the images of rejects and reviews, newest first; the store is only read.
 
     Parameters
     ----------
     folder : Path
-        Of the store: its images, and its database where `url` names no other.
+        Of the store: its images, and its database unless `url` names another.
     url : str, optional
         SQLAlchemy URL of the database.
     since : timedelta
@@ -75,9 +75,9 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     Raises
     ------
     SettingsError
-        There is no store, or it keeps no such image.
+        There is no store, or it has no such image.
     EvidenceError
-        It cannot be read.
+        The store cannot be read.
     """
     from edgead.line.evidence.folder import ImageFolder
     from edgead.line.evidence.records import Records, opened_store
@@ -106,18 +106,18 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
     folder : Path
         Of the store.
     url : str, optional
-        SQLAlchemy URL of its database, where it is not in the folder.
+        SQLAlchemy URL of its database, if that is not in the folder.
     since : timedelta, optional
-        Only what was judged so long before now.
+        Only parts judged in this time before now.
     pipeline : str, optional
-        Only what this one judged. Without it, only one may have marked parts.
+        Only parts that it judged. Without it, only one pipeline may have marked parts.
 
     Raises
     ------
     SettingsError
         There is no store, or parts of several pipelines are marked.
     EvidenceError
-        It cannot be read.
+        The store cannot be read.
     """
     from edgead.line.evidence.folder import FRAMES, ImageFolder
     from edgead.line.evidence.records import Records, opened_store
@@ -146,7 +146,7 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
 
 
 def _newest(records: Records, **wanted: Any) -> Iterator[tuple[dict[str, Any], str | None]]:
-    """All records that are wanted, with the places of their images, page by page."""
+    """Yield all matching records, with the folders of their images, page by page."""
     before: str | None = None
     while page := records.newest(before_id=before, limit=_PAGE, **wanted):
         yield from page

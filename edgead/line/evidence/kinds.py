@@ -1,7 +1,7 @@
-"""Kinds of defects as people see them: how many of each, where on the part, and what they are called.
+"""Kinds of defects as people see them: their counts, their places on the part, and their names.
 
-A model judges in its own words. People may give a kind another name, show several as one, and say of one verdict that
-it is of another kind; none of that changes what was judged.
+A model judges in its own names. People may rename a kind, show several as one, and correct the kind of one verdict;
+none of that changes what was judged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_VERDICTS = 20_000
 
 
 class Kinds:
-    """The kinds of an evidence store; safe from any thread.
+    """Kinds of an evidence store; safe from any thread.
 
     Parts that a person marked as false rejects have no defect, and count for no kind.
     """
@@ -35,12 +35,12 @@ class Kinds:
     def counts(
         self, pipeline: str, *, since: datetime, until: datetime | None = None, decision: Decision = "reject"
     ) -> dict[str, Any]:
-        """Count the verdicts of each kind in a time, by the clock.
+        """Count the verdicts of each kind in a period.
 
         Returns
         -------
         dict
-            `kinds`: list of dict with `kind`, `count` and `corrected` (how many of them a person said are of it), most
+            `kinds`: list of dict with `kind`, `count` and `corrected` (how many a person put there), most
             frequent first; `unsorted`: verdicts without a kind; `false_rejects`.
         """
         marked = func.count(marks.c.id)
@@ -65,7 +65,7 @@ class Kinds:
         kind: str | None = None,
         decision: Decision = "reject",
     ) -> list[list[dict[str, Any]]]:
-        """List the boxes of each verdict in a time, newest first; of 20,000 verdicts at most."""
+        """List the boxes of each verdict in a period, newest first, for at most 20,000 verdicts."""
         query = select(verdicts.c.boxes).select_from(with_kinds()).where(*_within(pipeline, since, until, decision))
         query = query.where(marks.c.id.is_(None)).order_by(verdicts.c.judged_at.desc()).limit(_MAX_VERDICTS)
         if kind is not None:
@@ -74,12 +74,12 @@ class Kinds:
             return list(connection.execute(query).scalars())
 
     def names(self, pipeline: str) -> dict[str, str]:
-        """What each kind of the model is shown as, where that is not its own name."""
+        """Map the model's kinds to the names that people gave them; others are left out."""
         with self._access.reading() as connection:
             return _names(connection, pipeline)
 
     def known(self, pipeline: str) -> dict[str, list[str]]:
-        """Everything that kinds of a pipeline are shown as, with the model's kinds that are shown so."""
+        """Map the kinds that a pipeline shows to the model's kinds behind each."""
         with self._access.reading() as connection:
             known = _Known(connection, pipeline)
         return {kind: known.judged_of(kind) for kind in sorted(known.shown)}
@@ -87,12 +87,12 @@ class Kinds:
     # Changes
 
     def rename(self, pipeline: str, kind: str, name: str, *, by: str) -> None:
-        """Show a kind under another name, also what was judged before.
+        """Show a kind under another name, also in earlier verdicts.
 
         Raises
         ------
         EvidenceError
-            There is no such kind, the name is another one's already, or it cannot be written.
+            There is no such kind, the name is taken, or it cannot be written.
         """
         with self._access.writing() as connection:
             known = _Known(connection, pipeline)
@@ -103,12 +103,12 @@ class Kinds:
             self._audit(connection, pipeline, by, "rename_kind", kind, name)
 
     def merge(self, pipeline: str, kind: str, into: str, *, by: str) -> None:
-        """Show a kind as another one that there is; `split` takes them apart again.
+        """Show a kind as another existing one; `split` separates them again.
 
         Raises
         ------
         EvidenceError
-            One of them is none, they are the same, or it cannot be written.
+            A kind does not exist, both are the same, or it cannot be written.
         """
         with self._access.writing() as connection:
             known = _Known(connection, pipeline)
@@ -121,12 +121,12 @@ class Kinds:
             self._audit(connection, pipeline, by, "merge_kinds", kind, into)
 
     def split(self, pipeline: str, kind: str, judged: str, name: str | None = None, *, by: str) -> None:
-        """Take one of the model's kinds out of what it is shown as; under the model's own name where none is given.
+        """Show one of the model's kinds under a name of its own again, by default the model's.
 
         Raises
         ------
         EvidenceError
-            It is not shown as that kind, the name is another one's already, or it cannot be written.
+            It is not shown as that kind, the name is taken, or it cannot be written.
         """
         name = judged if name is None else name
         with self._access.writing() as connection:
@@ -139,12 +139,12 @@ class Kinds:
             self._audit(connection, pipeline, by, "split_kind", {"kind": kind, "judged": judged}, name)
 
     def correct(self, id: str, kind: str | None, *, by: str, pipeline: str | None = None) -> None:
-        """Say that one verdict is of another kind, which may be a new one; None takes that back.
+        """Correct the kind of one verdict, to a known or a new one; None takes the correction back.
 
         Raises
         ------
         EvidenceError
-            There is no such record, it is of a part that was found good, or it cannot be written.
+            There is no such record, its part was found good, or it cannot be written.
         """
         with self._access.writing() as connection:
             row = defect(connection, id, pipeline, "so it is of no kind")
@@ -161,7 +161,7 @@ class Kinds:
 
 
 class _Known:
-    """The kinds of a pipeline: those of its verdicts, and those that people have named."""
+    """Kinds of a pipeline: those of its verdicts, and those that people have named."""
 
     def __init__(self, connection: Connection, pipeline: str):
         self._pipeline = pipeline
@@ -174,7 +174,7 @@ class _Known:
         self.shown.update(connection.execute(of_people).scalars())
 
     def judged_of(self, kind: str) -> list[str]:
-        """The model's kinds that are shown as one."""
+        """List the model's kinds that are shown as one."""
         return [judged for judged in self._judged if self._names.get(judged, judged) == kind]
 
     def check(self, kind: str) -> None:
@@ -210,6 +210,6 @@ def _show_as(connection: Connection, pipeline: str, judged: Iterable[str], name:
 
 
 def _follow(connection: Connection, pipeline: str, kind: str, name: str) -> None:
-    """What people said of single verdicts is said in the names that are shown."""
+    """Move people's corrections of single verdicts to the new name."""
     mine = (corrections.c.pipeline == pipeline, corrections.c.kind == kind)
     connection.execute(update(corrections).where(*mine).values(kind=name))

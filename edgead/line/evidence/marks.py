@@ -1,4 +1,4 @@
-"""Marks of people on parts: good or bad, whatever was judged. Marked parts are kept without loss."""
+"""Marks of people on parts: good or bad, whatever the verdict. Marked parts are kept without loss."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Marks:
         self._access, self._folder, self._images, self._recent = access, folder, images, recent
 
     def mark(self, id: str, opinion: Opinion, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
-        """Say that a part was good or bad; a second mark replaces the first.
+        """Mark a part as good or bad; a second mark replaces the first.
 
         Returns
         -------
         bool
-            Its image is kept without loss. False where it was held no longer, or cannot be written: `problems` of the
+            True if its image is kept without loss. False if it left the memory, or cannot be written: `problems` of the
             store says why.
 
         Raises
@@ -39,12 +39,12 @@ class Marks:
         return self._mark(self._row(id, pipeline), opinion, by, note, f"mark_{opinion}")
 
     def mark_false_reject(self, id: str, *, by: str, note: str = "", pipeline: str | None = None) -> bool:
-        """Say that a part which was not found good is good, as `mark` does.
+        """Mark a rejected or reviewed part as good, as `mark` does.
 
         Raises
         ------
         EvidenceError
-            There is no such record, it is of a part that was found good, or it cannot be written.
+            There is no such record, its part was found good, or it cannot be written.
         """
         row = self._row(id, pipeline)
         if row.decision == "ok":
@@ -52,12 +52,12 @@ class Marks:
         return self._mark(row, "good", by, note, "mark_false_reject")
 
     def take_back(self, id: str, *, by: str, pipeline: str | None = None) -> None:
-        """Take a mark back; the images that it kept stay.
+        """Take a mark back; images kept for it stay.
 
         Raises
         ------
         EvidenceError
-            There is no such record, nobody marked it, or it cannot be written.
+            There is no such record, it has no mark, or it cannot be written.
         """
         with self._access.writing() as connection:
             row = connection.execute(one(id, pipeline)).first()
@@ -67,7 +67,7 @@ class Marks:
             self._audit(connection, row, by, "take_back_mark", {"id": id})
 
     def _row(self, id: str, pipeline: str | None) -> Row:
-        # Read alone: no transaction stays open while an image is written.
+        # Only read: no transaction stays open while an image is written.
         with self._access.reading() as connection:
             row = connection.execute(one(id, pipeline)).first()
         if row is None:
@@ -80,7 +80,7 @@ class Marks:
         mine = (marks.c.id == id, marks.c.pipeline == row.pipeline)
         mark = {"id": id, "pipeline": row.pipeline, "at": self._access.now(), "by": by, "note": note}
         if lossless and (row.mark_verdict, row.marked_by, row.mark_note) == (opinion, by, note):
-            return lossless  # it is on record already
+            return lossless  # it is recorded already
         with self._access.writing() as connection:
             connection.execute(delete(marks).where(*mine))
             connection.execute(marks.insert().values(verdict=opinion, **mark))
@@ -91,7 +91,7 @@ class Marks:
         return lossless
 
     def _keep(self, id: str, place: str | None) -> tuple[str | None, bool]:
-        """Write the image as it was captured; gives where the images of the verdict lie, and whether that one does."""
+        """Write the frame as it was captured; return the verdict's folder, and whether that frame is there."""
         if place is not None and any(self._folder.path(place, name) for name in LOSSLESS):
             return place, True
         image = self._recent.find(id)

@@ -1,4 +1,4 @@
-"""The record of parts that several pipelines judge together: one row for each."""
+"""Records of parts that several pipelines judge together: one row each."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MAX_ROWS = 1000
 
 
 class PartRecords:
-    """Writes and reads verdicts of parts; safe from any thread.
+    """Records of parts' verdicts; safe from any thread.
 
-    A row goes with the record of the view that stands for the part, once that is too old.
+    A row is removed with the record of the view that represents the part, once that is too old.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class PartRecords:
         self._opening = threading.Lock()
 
     def add(self, frame: Frame, verdict: PartVerdict) -> bool:
-        """Record a verdict, as `EvidenceStore.add` does."""
+        """Record a part's verdict, as `EvidenceStore.add` does."""
         with self._opening:
             if self._rows is None:
                 self._rows = RowWriter(self._engine, lambda: prepare_tables(self._engine), table=parts)
@@ -74,13 +74,13 @@ class PartRecords:
             return [dict(row._mapping) for row in connection.execute(query.limit(max(0, min(limit, _MAX_ROWS))))]
 
     def problems(self) -> list[str]:
-        """What is wrong now, in words."""
+        """List the problems of recording parts now."""
         if self._rows is None or not self._rows.problem:
             return []
         counts = self._rows.counts
         return [f"parts are not recorded: {self._rows.problem}; {counts.waiting} wait, {counts.lost} lost"]
 
     def close(self, within_s: float) -> None:
-        """Write what waits, as far as the time allows."""
+        """Write the queued rows, as far as the time allows."""
         if self._rows is not None:
             self._rows.close(within_s)

@@ -1,7 +1,7 @@
-"""The draft of a model: a folder with its settings and the images of good parts, whole at any time.
+"""Draft of a model: a folder with settings and images of good parts, consistent at any time.
 
-`draft.json` is written atomically, images are lossless and appear whole, and the list of images is what lies in the
-folder: after a crash the draft is what it was before or after the last step.
+`draft.json` is written atomically, images are lossless and appear whole, and the folder is the list of images: after a
+crash the draft is as it was before or after the last step.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ Numbers = Annotated[tuple[Annotated[int, Field(ge=0, le=65_535)], ...], Field(mi
 Preset = Literal["auto", "default", "fast"]
 """Presets of patchcore; `auto` is the one that suits the machine."""
 STATE, IMAGES, LEARNT = "draft.json", "images", "learnt-"
-# Files that are remembered as sent; some may show the same part as another one, and are no image of their own.
+# Files that are remembered as sent; some repeat the part of another, and have no image of their own.
 MAX_SENT = 4 * MAX_IMAGES
 _MIB = 1 << 20
-# What records a change: entered before it, once nothing speaks against it.
+# Context that records a change, entered right before it, after all checks.
 Row = AbstractContextManager[None]
 _NO_ROW: Row = nullcontext()
 
 
 class DraftSettings(Section):
-    """Settings by an engineer: how many parts, where to look, which places never count, and which preset learns."""
+    """Settings by an engineer: number of parts, region, ignored places, and the preset to learn with."""
 
     wanted: Annotated[int, Field(ge=FEWEST_IMAGES, le=MAX_IMAGES)] = 60
     region: Numbers | None = None
@@ -49,23 +49,23 @@ class DraftSettings(Section):
     preset: Preset = "auto"
 
     def places(self) -> tuple[str | None, list[str]]:
-        """Give the region and the places that never count, as texts: x,y,width,height or x,y,x,y,..."""
+        """Return region and ignored places as texts: x,y,width,height or x,y,x,y,..."""
         region = None if self.region is None else ",".join(map(str, self.region))
         return region, [",".join(map(str, numbers)) for numbers in self.ignored]
 
     def to_record(self) -> dict[str, Any]:
-        """Return what the audit has of them."""
+        """Return the values that the audit records."""
         region, ignored = self.places()
         return {"wanted": self.wanted, "region": region, "ignored": ignored}
 
 
 class State(Section):
-    """What `draft.json` holds.
+    """Content of `draft.json`.
 
-    `revision` counts the changes of what is drawn, so that two who change it at once notice each other. `learnt` names
-    the folder of the last result, and `learnt_from` what it was learnt from. `left_out` names images that were taken
-    out and are still there. `sender` is who sends a folder of images, and `sent` names the image that each of its files
-    became, by the file's SHA-256. `files` holds what images' files were called, by the image's name.
+    `revision` counts changes of the settings, so that two people who change them at once notice each other. `learnt`
+    names the folder of the last result, and `learnt_from` its source. `left_out` names images that were taken out and
+    still exist. `sender` is the person who sends images, and `sent` maps the SHA-256 of each sent file to its image.
+    `files` maps an image to the name of its file.
     """
 
     camera: str
@@ -85,7 +85,7 @@ class State(Section):
 
 
 def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
-    """Raise SettingsError where what is drawn does not fit frames of a size (height, width)."""
+    """Raise SettingsError if region or places do not fit frames of a size (height, width)."""
     ignore: list[Place] = [*drawn.places()[1]]
     if drawn.region is not None:
         _, outside = read_region(drawn.region, frame_size)
@@ -94,7 +94,7 @@ def check_places(drawn: DraftSettings, frame_size: tuple[int, int]) -> None:
 
 
 def rates_of(count: int) -> dict[str, Any]:
-    """The false-reject rate that so many parts support, if any, and how many the next stricter one takes."""
+    """Return the false-reject rate that so many parts support, the next stricter one, and how many parts that takes."""
     rate = strictest_rate(count) if count >= FEWEST_IMAGES else None
     stricter = [offered for offered in OFFERED_RATES if rate is None or offered < rate]
     following = stricter[-1] if stricter else None
@@ -107,12 +107,12 @@ def rates_of(count: int) -> dict[str, Any]:
 
 
 class DraftError(EdgeadError):
-    """Something that cannot be done with a draft; says what to do."""
+    """Refused work on a draft; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much a draft may take."""
+    """Limits of a draft: images, their MiB, and MiB that stay free on the disk."""
 
     images: int = MAX_IMAGES
     mib: float = 4096
@@ -120,7 +120,7 @@ class Bounds:
 
 
 class Draft:
-    """One draft, opened; its methods are called by one thread at a time.
+    """A draft that is open; one thread at a time calls its methods.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class Draft:
     images : list of str
         Names of the images, oldest first.
     left_out : list of str
-        Names of those that were taken out and can be put back, the one that was taken out last at the end.
+        Names of images that were taken out and can be put back, the last one at the end.
     """
 
     def __init__(self, folder: Path, state: State, bounds: Bounds):
@@ -142,10 +142,10 @@ class Draft:
 
     @classmethod
     def begin(cls, folder: Path, camera: str, by: str, bounds: Bounds = Bounds()) -> Draft:  # noqa: B008  frozen
-        """Begin a draft; raises DraftError where there is one, or it cannot be written."""
+        """Begin a draft; raise DraftError if there is one already, or it cannot be written."""
         if (folder / STATE).exists():
             raise DraftError(f"camera {camera} has a draft already: go on with it, or discard it")
-        discard(folder)  # what somebody wrote into one while it was discarded
+        discard(folder)  # of writes while an earlier draft was discarded
         now = datetime.now(timezone.utc)
         draft = cls(folder, State(camera=camera, begun_by=by, begun_at=now, changed_by=by), bounds)
         draft._write(draft.state)
@@ -153,7 +153,7 @@ class Draft:
 
     @classmethod
     def open(cls, folder: Path, bounds: Bounds = Bounds()) -> Draft | None:  # noqa: B008  frozen
-        """Open the draft in a folder and remove what was left unfinished there; None where there is none.
+        """Open the draft in a folder, and remove unfinished files; None if there is no draft.
 
         Raises
         ------
@@ -171,7 +171,7 @@ class Draft:
         return draft
 
     def tidy(self) -> None:
-        """Remove what a learning or a write that was stopped has left, and results that a newer one replaced."""
+        """Remove the remains of a stopped learning or write, and replaced results."""
         for path in self.folder.iterdir():
             old = path.name.startswith(LEARNT) and path.name != self.state.learnt
             if old or path.name.startswith("."):
@@ -181,20 +181,20 @@ class Draft:
             _remove(path)
 
     def add(self, image: np.ndarray, sha256: str | None = None, file: str = "") -> tuple[str | None, str | None]:
-        """Keep the image of a good part, losslessly, unless it shows the same as another one.
+        """Store the image of a good part, losslessly, unless it repeats another one.
 
         Parameters
         ----------
         image : ndarray of shape (H, W, 3), uint8, BGR
         sha256 : str, optional
-            Of the file that somebody sent, which is remembered then.
+            Of the file, if it was sent; it is remembered then.
         file : str, optional
-            What that file is called.
+            Name of that file.
 
         Returns
         -------
         (str or None, str or None)
-            Its name, or the name of the one that it repeats.
+            The new image's name, or the name of the image that it repeats.
 
         Raises
         ------
@@ -235,7 +235,7 @@ class Draft:
         return name, None
 
     def remove(self, name: str, row: Row = _NO_ROW) -> None:
-        """Take an image out; raises DraftError where there is none of that name."""
+        """Take an image out; raise DraftError if there is none of that name."""
         self._require(name, self.images)
         with row:
             self._write(self.state.model_copy(update={"left_out": [*self.left_out, name]}))
@@ -250,7 +250,7 @@ class Draft:
         Raises
         ------
         DraftError
-            There is none of that name, no room, or the draft's images show the same part or have another size.
+            There is none of that name, no room, or it repeats an image of the draft or has another size.
         """
         if name not in self.left_out:
             raise DraftError(f"image {name} cannot be put back: it is in the draft, or its room was needed")
@@ -276,12 +276,12 @@ class Draft:
         self.images = sorted([*self.images, name])
 
     def path(self, name: str) -> Path:
-        """Find an image by its name, also one that was taken out; raises DraftError where there is none."""
+        """Return the file of an image, also of one that was taken out; raise DraftError if there is none."""
         self._require(name, [*self.images, *self.left_out])
         return self.folder / IMAGES / name
 
     def check_size(self, image: np.ndarray) -> None:
-        """Raise ImageError where places are drawn, and an image has another size than they were drawn on."""
+        """Raise ImageError if places are drawn, and an image has another size than the draft's images."""
         (height, width), drawn = image.shape[:2], self.state.drawn
         if self.images and (height, width) != self.state.frame_size and (drawn.region or drawn.ignored):
             raise ImageError(
@@ -290,18 +290,18 @@ class Draft:
             )
 
     def begin_sending(self, by: str) -> None:
-        """Let somebody send images."""
+        """Note who sends images from now on."""
         self._write(self.state.model_copy(update={"sender": by}))
 
     @property
     def sent(self) -> dict[str, str]:
-        """The images, also those taken out, that files became which somebody sent: names by the files' SHA-256."""
+        """Images that were sent, also those taken out since: names by the SHA-256 of their files."""
         there = {*self.images, *self.left_out}
         return {sha256: name for sha256, name in self.state.sent.items() if name in there}
 
     @property
     def files(self) -> dict[str, str]:
-        """What the files were called that images came from, also those taken out, by the image's name."""
+        """Names of the files that images came from, also those taken out since, by image."""
         there = {*self.images, *self.left_out}
         return {name: file for name, file in self.state.files.items() if name in there}
 
@@ -313,23 +313,23 @@ class Draft:
         frame_size: tuple[int, int] | None,
         row: Row = _NO_ROW,
     ) -> None:
-        """Set what is drawn.
+        """Set region, places, preset and number of parts.
 
         Parameters
         ----------
         drawn : DraftSettings
         revision : int
-            Of what the engineer saw when changing it.
+            Revision that the engineer saw before changing it.
         by : str
         frame_size : (int, int), optional
-            Height and width of the camera's frames, where there is no image yet.
+            Height and width of the camera's frames, used while there is no image.
         row : context manager, optional
-            What records the change.
+            Records the change.
 
         Raises
         ------
         DraftError
-            Somebody else has changed it meanwhile.
+            Somebody else has changed the settings meanwhile.
         SettingsError
             A place does not fit, see `edgead.dataset.places`.
         """
@@ -345,13 +345,13 @@ class Draft:
             self._write(self.state.model_copy(update=update))
 
     def keep_result(self, name: str, learnt_from: str) -> None:
-        """Name the folder of a finished result; the one before it goes."""
+        """Name the folder of a finished result, and remove the one before."""
         self._write(self.state.model_copy(update={"learnt": name, "learnt_from": learnt_from}))
         self.tidy()
 
     @property
     def source(self) -> str:
-        """What a model would be learnt from now: a text that changes with the images and the places."""
+        """Text of all that a model would be learnt from now; it changes with images, places and preset."""
         drawn = self.state.drawn
         return f"{' '.join(self.images)} | {drawn.region} | {drawn.ignored}" + f" | {drawn.preset}" * (
             drawn.preset != "auto"
@@ -366,7 +366,7 @@ class Draft:
         discard(self.folder)
 
     def _seen(self) -> Repeats:
-        """The images that there are, for comparisons; read once, when the first one is compared."""
+        """Return the draft's images for comparisons; they are read once, for the first comparison."""
         if self._repeats is None:
             self._repeats = Repeats()
             for name in self.images:
@@ -385,7 +385,7 @@ class Draft:
             raise DraftError(f"there is no image {name} in the draft of {self.state.camera}: it was taken out")
 
     def _make_room(self, image: np.ndarray) -> None:
-        """Raise DraftError where an image has no room; what was taken out goes first, the oldest before the others."""
+        """Raise DraftError if an image has no room; first delete images that were taken out, the oldest first."""
         if len(self.images) >= self.bounds.images:
             raise DraftError(self._full())
         while (lack := self._lack(image)) and self.left_out:
@@ -399,7 +399,7 @@ class Draft:
         return f"the draft holds {len(self.images)} images, as many as it may: take some out, or learn"
 
     def _lack(self, image: np.ndarray) -> str | None:
-        """Say what is too small for one more image."""
+        """Say which limit one more image would break, or None."""
         if self.mib + image.nbytes / _MIB > self.bounds.mib:
             most = f"at most {self.bounds.mib:.0f}: take some out, or learn"
             return f"the images take {self.mib:.0f} MiB, {most}"
@@ -425,13 +425,13 @@ class Draft:
 
 
 def discard(folder: Path) -> None:
-    """Remove the draft in a folder, whatever state it is in; without its state it is none, also after a crash."""
+    """Remove the draft in a folder in any state; its state goes first, so that a crash leaves no draft."""
     (folder / STATE).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def order_of(draft: Draft, images: Sequence[str], folder: str) -> dict[str, Any]:
-    """What the process that learns is asked for."""
+    """Make the order for the process that learns."""
     drawn = draft.state.drawn
     return {
         "images": [str((draft.folder / IMAGES / name).absolute()) for name in images],

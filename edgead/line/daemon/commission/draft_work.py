@@ -1,6 +1,6 @@
-"""Work at the draft of one camera: collecting good parts beside the line, and learning in a process.
+"""Work on the draft of one camera: collecting good parts beside the line, and learning in a process.
 
-Who may do what meanwhile is decided here, too.
+It also decides which work excludes other work.
 """
 
 from __future__ import annotations
@@ -49,42 +49,42 @@ Mode = Literal["off", "trigger", "interval"]
 _POLL_S = 0.2
 _LOW_PRIORITY = 15
 _REAP_S = 5.0
-# Longer than any stage takes for a step where it has a core.
+# Longer than a step of any stage takes on a core of its own.
 _NO_STEP_S = 60.0
 MODEL, MAPS, RESULT = "model", "maps", "result.json"
 
 
 class Line(Protocol):
-    """Where frames come from."""
+    """Source of a camera's frames."""
 
     def newest(self) -> Frame | None:
-        """Give the newest frame of the camera."""
+        """Return the camera's newest frame, or None."""
         ...
 
     def judged(self) -> queue.Queue[News]:
-        """Give a queue that gets what all pipelines judge from now on."""
+        """Return a queue of all pipelines' verdicts from now on."""
         ...
 
     def is_of_camera(self, pipeline: str) -> bool:
-        """Whether a pipeline judges the camera's frames."""
+        """Return whether a pipeline judges the camera's frames."""
         ...
 
 
 def give_way() -> None:
-    """Let the threads that judge run before this one; Linux schedules threads one by one."""
+    """Give this thread a lower priority than those that judge; Linux schedules threads one by one."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
 
 
 class Collector:
-    """Takes frames in a thread of its own until it is stopped or `take` wants no more.
+    """Collector of frames in its own thread, until it is stopped or `take` returns False.
 
     Parameters
     ----------
     line : Line
     take : callable
-        Gets a frame; False ends the collecting.
+        Called with a frame; returning False ends the collecting.
     every_s : float, optional
-        One frame in each such time; by default those that a pipeline of the camera judges.
+        Interval of the frames; by default those that a pipeline of the camera judges.
     """
 
     def __init__(self, line: Line, take: Callable[[Frame], bool], every_s: float | None):
@@ -98,7 +98,7 @@ class Collector:
         return "trigger" if self.every_s is None else "interval"
 
     def stop(self, within_s: float = 2.0) -> None:
-        """Take no further frame."""
+        """Stop collecting."""
         self._stop.set()
         self._thread.join(within_s)
 
@@ -133,7 +133,7 @@ class Collector:
 
 
 class Inspecting(Protocol):
-    """What is needed of a daemon."""
+    """Interface of the daemon that commissioning uses."""
 
     @property
     def site(self) -> Site: ...
@@ -151,18 +151,18 @@ class Inspecting(Protocol):
 
 
 class CameraLine:
-    """The camera of a draft, by its name: a reload may exchange it."""
+    """Camera of a draft, looked up by name each time: a reload may exchange it."""
 
     def __init__(self, daemon: Inspecting, name: str):
         self._daemon, self._name = daemon, name
 
     def newest(self) -> Frame | None:
-        """Give the newest frame; None while the camera is lost."""
+        """Return the newest frame; None while the camera is lost."""
         camera = self._daemon.cameras.get(self._name)
         return None if camera is None or camera.status().state == "lost" else camera.latest()
 
     def fresh(self) -> Frame:
-        """Give the newest frame; raises DraftError where the camera gives none now."""
+        """Return the newest frame; raise DraftError if the camera gives none now."""
         camera = self._daemon.cameras.get(self._name)
         if camera is None:
             raise DraftError(f"there is no camera {self._name} any more: the site file has changed")
@@ -173,7 +173,7 @@ class CameraLine:
         return frame
 
     def check_sent(self, image: np.ndarray) -> None:
-        """Raise ImageError where an image that somebody sent cannot be of the camera, which gives another size."""
+        """Raise ImageError if a sent image has another size than the camera's frames."""
         frame = self.newest()
         if frame is None or is_on_demand(current(self._daemon.site.cameras, self._name, "camera").uri):
             return
@@ -183,15 +183,15 @@ class CameraLine:
 
     @property
     def max_megapixels(self) -> float:
-        """The largest image that is decoded."""
+        """Size of the largest image that is decoded."""
         return current(self._daemon.site.cameras, self._name, "camera").max_megapixels
 
     def judged(self) -> queue.Queue[News]:
-        """Give a queue that gets what all pipelines judge from now on, and notices."""
+        """Return a queue of all pipelines' verdicts and notices from now on."""
         return self._daemon.subscribe_verdicts()
 
     def pipelines(self) -> list[dict[str, Any]]:
-        """List the pipelines that judge it, with `budget_ms`."""
+        """List the pipelines that judge the camera, with `budget_ms`."""
         sections = self._daemon.site.pipelines
         return [
             {"name": name, "budget_ms": section.budget_ms}
@@ -200,14 +200,14 @@ class CameraLine:
         ]
 
     def is_of_camera(self, pipeline: str) -> bool:
-        """Whether a pipeline judges its frames."""
+        """Return whether a pipeline judges the camera's frames."""
         section = self._daemon.site.pipelines.get(pipeline)
         return section is not None and section.camera == self._name
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The step that is under way, and how much of it is done."""
+    """Current step of learning, with its share done."""
 
     stage: str = "begin"
     done: int = 0
@@ -215,16 +215,16 @@ class Progress:
 
 
 class Learner:
-    """Runs `edgead.adapt.commission.worker` until it ends or is cancelled.
+    """Process that runs `edgead.adapt.commission.worker` until it ends or is cancelled.
 
     Parameters
     ----------
     order : dict
         See `edgead.adapt.commission.worker.learn_order`.
     log : Path
-        Gets what the process says of a failure that nobody foresaw.
+        File for the process's output about an unforeseen failure.
     ended : callable
-        Called once, from another thread, with the problem, or with None where all went well; not after `cancel`.
+        Called once, from another thread, with the problem, or None for success; not after `cancel`.
 
     Raises
     ------
@@ -250,12 +250,12 @@ class Learner:
 
     @property
     def waits(self) -> bool:
-        """Whether it has made no step for a minute, and had less than half a core meanwhile: all others come first."""
+        """Whether it made no step for a minute with less than half a core: other work comes first."""
         stood_s = time.monotonic() - self._stepped_s
         return stood_s > _NO_STEP_S and _cpu_s(self._process.pid) - self._used_s < stood_s / 2
 
     def cancel(self) -> None:
-        """End the process; what it had begun to write is left for `Draft.tidy`."""
+        """End the process; `Draft.tidy` removes its unfinished files."""
         self._cancelled.set()
         self._process.kill()
         self._process.wait(_REAP_S)
@@ -264,7 +264,7 @@ class Learner:
     def _follow(self, order: dict[str, Any]) -> None:
         try:
             problem = self._hear(order)
-        except Exception:  # noqa: BLE001  the edge of a thread: it ended early, or said what nobody foresaw
+        except Exception:  # the edge of a thread: the process ended early, or sent something unforeseen
             logger.exception("what the process that learns says is not understood")
             self._process.kill()
             problem = ""
@@ -273,10 +273,10 @@ class Learner:
             self._ended(self._why(code) if problem == "" else problem)
 
     def _hear(self, order: dict[str, Any]) -> str | None:
-        """Follow what the process says; gives its problem, None for none, or "" where it ended without a word."""
+        """Follow the process's messages; return its problem, None for none, or "" if it ended without a message."""
         problem: str | None = ""
         assert self._process.stdin is not None and self._process.stdout is not None
-        # Its input stays open as long as it works: it ends when this process does.
+        # Its input stays open while it works: the process ends when this one does.
         with self._process.stdin as orders, self._process.stdout as lines:
             orders.write(json.dumps(order).encode() + b"\n")
             orders.flush()
@@ -296,7 +296,7 @@ class Learner:
 
 
 def _cpu_s(pid: int) -> float:
-    """Seconds of a core that a process has had; infinite where it is gone."""
+    """Return the core seconds that a process has used; infinite if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -305,7 +305,7 @@ def _cpu_s(pid: int) -> float:
 
 
 class Work:
-    """One draft at work; its methods may be called from any thread."""
+    """Work on one draft; any thread may call its methods."""
 
     def __init__(self, draft: Draft, line: CameraLine):
         self._draft, self._line = draft, line
@@ -322,12 +322,12 @@ class Work:
         return self._learner is not None
 
     def image(self, name: str) -> Path:
-        """Find an image; raises DraftError where there is none of that name."""
+        """Return the file of an image; raise DraftError if there is none of that name."""
         with self._lock:
             return self._draft.path(name)
 
     def status(self) -> dict[str, Any]:
-        """Report the draft and what is under way."""
+        """Report the draft and the work under way."""
         with self._lock:
             draft, state, collector, learner = self._draft, self._draft.state, self._collector, self._learner
             height, width = (
@@ -363,14 +363,14 @@ class Work:
         return self._draft.state.drawn
 
     def change(self, drawn: DraftSettings, revision: int, by: str, row: Row) -> None:
-        """Set what is drawn; see `Draft.change`."""
+        """Set region, places and preset; see `Draft.change`."""
         with self._lock:
             self._refuse_while_busy()
             self._draft.change(drawn, revision, by, self._frame_size(), row)
             self._problem = None
 
     def take(self) -> dict[str, Any]:
-        """Take the camera's newest frame as a good part; gives its name, or that of the one that it repeats."""
+        """Take the camera's newest frame as a good part; return its name, or that of the image that it repeats."""
         frame = self._line.fresh()
         with self._lock:
             self._refuse_while_busy()
@@ -382,21 +382,21 @@ class Work:
             return {"image": name, "like": repeated, "images": len(self._draft.images)}
 
     def begin_sending(self, by: str) -> dict[str, str]:
-        """Let somebody send images; gives those that were sent, see `Draft.sent`."""
+        """Note who sends images; return those sent before, see `Draft.sent`."""
         with self._lock:
             self._refuse_while_busy()
             self._draft.begin_sending(by)
             return self._draft.sent
 
     def send(self, data: bytes, file: str = "") -> dict[str, Any]:
-        """Take the bytes of an image `file` as a good part; gives its name, or that of the one that it repeats.
+        """Take the bytes of an image `file` as a good part; return its name, or that of the image that it repeats.
 
         Raises
         ------
         ImageError
-            They are no image, or places are drawn on others of another size: another file may do.
+            The bytes are no image, or one of another size than places are drawn on: other files may do.
         DraftError
-            No other file would do either.
+            Other files would be refused too.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         with self._lock:
@@ -416,11 +416,11 @@ class Work:
         return {"image": name, "like": repeated, "images": len(draft.images)}
 
     def collect(self, mode: str, every_s: float | None) -> None:
-        """Begin to collect, or stop it; once there are as many as were wanted, it stops by itself."""
+        """Start or stop collecting; it also stops by itself at the wanted number of parts."""
         with self._lock:
             self._refuse_while_busy()
             before, self._collector = self._collector, None
-        if before is not None:  # outside: it may wait for the lock
+        if before is not None:  # outside the lock, for which the collector may wait
             before.stop()
         if mode == "off":
             return
@@ -435,13 +435,13 @@ class Work:
             self._collector = Collector(self._line, self._collected, every_s if mode == "interval" else None)
 
     def move_image(self, name: str, change: Literal["remove", "restore"], row: Row) -> None:
-        """Take an image out of the draft, or put one back that was taken out."""
+        """Take an image out of the draft, or put one back."""
         with self._lock:
             self._refuse_while_busy()
             (self._draft.remove if change == "remove" else self._draft.restore)(name, row)
 
     def learn(self) -> None:
-        """Begin to learn, in a process of its own."""
+        """Start learning, in a process of its own."""
         with self._lock:
             self._refuse_while_busy()
             draft = self._draft
@@ -468,7 +468,7 @@ class Work:
             before.stop()
 
     def cancel(self) -> None:
-        """Stop learning; the images and the result before stay."""
+        """Stop learning; the images and the earlier result stay."""
         with self._lock:
             learner, self._learner = self._learner, None
         if learner is not None:
@@ -478,7 +478,7 @@ class Work:
                     self._draft.tidy()
 
     def close(self) -> None:
-        """End what is under way; the draft stays."""
+        """End collecting and learning; the draft stays."""
         with self._lock:
             collector, self._collector = self._collector, None
         if collector is not None:
@@ -487,14 +487,14 @@ class Work:
 
     @contextmanager
     def finished(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Give the folder of the learnt model, and what it was learnt from, for the audit.
+        """Yield the folder of the learnt model, and its source for the audit.
 
-        Until the block ends, nobody changes or discards the draft.
+        During the block, nobody can change or discard the draft.
 
         Raises
         ------
         DraftError
-            There is none, or it is not that of the draft as it is now.
+            There is no model, or images or places have changed since.
         """
         with self._lock:
             self._refuse_while_busy()
@@ -511,7 +511,7 @@ class Work:
             self._is_going = False
 
     def map_of(self, name: str) -> Path | None:
-        """Find the heat map of an image, also of one that was taken out since; None where there is none."""
+        """Return the heat map of an image, also of one taken out since; None if there is none."""
         with self._lock:
             learnt = self._draft.state.learnt
             if learnt is None or name not in (*self._draft.images, *self._draft.left_out):

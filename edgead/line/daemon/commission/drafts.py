@@ -28,7 +28,7 @@ FOLDER = "commission"
 
 
 class Commissioning:
-    """The drafts of a site; they lie in the store's folder, and outlive the daemon."""
+    """Drafts of a site, one per camera; they are stored in the store's folder, and outlive the daemon."""
 
     def __init__(self, daemon: Inspecting):
         self._daemon = daemon
@@ -39,13 +39,13 @@ class Commissioning:
         self._sending = ThreadPoolExecutor(1, "sent images", give_way)
 
     def open(self) -> None:
-        """Remove unfinished models that a daemon, or a command that was killed too, has left beside the others."""
+        """Remove unfinished models that a killed daemon or command has left beside the others."""
         for folder in {section.model.absolute().parent.resolve() for section in self._daemon.site.pipelines.values()}:
             for removed in remove_abandoned(folder):
                 logger.info("removed %s, which a program that was killed has left unfinished", removed)
 
     def drafts(self) -> list[dict[str, Any]]:
-        """Report every camera's draft; one that is damaged says so in `problem`."""
+        """Report every camera's draft; a damaged one has a `problem`."""
         found: list[dict[str, Any]] = []
         for camera in self._daemon.cameras:
             try:
@@ -57,19 +57,19 @@ class Commissioning:
         return found
 
     def draft(self, camera: str) -> dict[str, Any] | None:
-        """Report the draft of a camera; None where there is none."""
+        """Report the draft of a camera; None if there is none."""
         work = self._work(camera)
         return work.status() if work else None
 
     def begin(self, camera: str, by: str) -> None:
-        """Begin a draft; raises DraftError where the camera has one."""
+        """Begin a draft; raise DraftError if the camera has one."""
         with self._lock:
             draft = Draft.begin(self._folder(camera), camera, by, self._bounds())
             self._works[camera] = Work(draft, CameraLine(self._daemon, camera))
             logger.info("%s: a draft of a model is begun by %s", camera, by)
 
     def discard(self, camera: str, by: str) -> None:
-        """Remove a draft with its images, also one that is damaged."""
+        """Remove a draft with its images, also a damaged one."""
         with self._lock:
             work, folder = self._works.get(camera), self._folder(camera)
             if work is not None:
@@ -83,13 +83,13 @@ class Commissioning:
             logger.info("%s: the draft of a model is discarded by %s", camera, by)
 
     def change(self, camera: str, drawn: Mapping[str, Any], *, revision: int, by: str) -> None:
-        """Set how many parts are wanted, the region and the places that never count: the fields of `DraftSettings`."""
+        """Set number of parts, region, ignored places and preset, the fields of `DraftSettings`."""
         try:
             meant = DraftSettings.model_validate(drawn)
         except ValidationError as error:
             raise DraftError(tell_invalid(error.errors())) from None
         work = self._needed(camera)
-        # What is drawn now is what a change of that revision replaces, or the change is refused.
+        # The audit's "before" is right: a change of another revision than this one is refused.
         row = self._recorded(by, "change draft", camera, work.drawn.to_record(), meant.to_record())
         work.change(meant, revision, by, row)
 
@@ -98,15 +98,15 @@ class Commissioning:
         return self._needed(camera).take()
 
     def begin_sending(self, camera: str, folder: str, images: int, by: str) -> dict[str, str]:
-        """Let somebody send a folder of images, on record; gives what was sent before, see `Draft.sent`."""
+        """Note in the audit that somebody sends a folder of images; return those sent before, see `Draft.sent`."""
         work = self._needed(camera)
         after = f"{folder or 'files'}: {images} images for camera {camera}"
         with self._daemon.store.audited(by=by, action="send images", pipeline="", before=None, after=after):
             return work.begin_sending(by)
 
     def send(self, camera: str, data: bytes, file: str = "") -> dict[str, Any]:
-        """Take the bytes of an image `file` as a good part; `begin_sending` comes before the first; see `Work.send`."""
-        # Decoding and writing take as long as they take: verdicts do not wait for it.
+        """Take the bytes of an image `file` as a good part, after `begin_sending`; see `Work.send`."""
+        # Decoding and writing run in another thread: verdicts do not wait for them.
         send = self._needed(camera).send
         try:
             return self._sending.submit(send, data, file).result()
@@ -116,24 +116,24 @@ class Commissioning:
             raise
 
     def collect(self, camera: str, mode: str, every_s: float | None) -> None:
-        """Begin or stop to collect by itself."""
+        """Start or stop collecting parts automatically."""
         self._needed(camera).collect(mode, every_s)
 
     def move_image(self, camera: str, name: str, change: Literal["remove", "restore"], by: str) -> None:
-        """Take an image out, or put one back that was taken out."""
+        """Take an image out of the draft, or put one back."""
         what = "leave image out" if change == "remove" else "put image back"
         self._needed(camera).move_image(name, change, self._recorded(by, what, camera, None, {"image": name}))
 
     def image(self, camera: str, name: str) -> Path:
-        """Find an image of a good part."""
+        """Return the file of a good part's image."""
         return self._needed(camera).image(name)
 
     def map_of(self, camera: str, name: str) -> Path | None:
-        """Find the heat map of a part that was held out or is odd."""
+        """Return the heat map of a part that was held out or is odd, or None."""
         return self._needed(camera).map_of(name)
 
     def learn(self, camera: str) -> None:
-        """Begin to learn; one camera at a time, as it takes memory and a core."""
+        """Start learning; one camera at a time, since it takes memory and a core."""
         with self._lock:
             busy = [name for name, work in self._works.items() if work.is_learning]
             if busy:
@@ -145,17 +145,17 @@ class Commissioning:
         self._needed(camera).cancel()
 
     def go(self, camera: str, model: str, pipeline: str | None, by: str) -> dict[str, Any]:
-        """Put the learnt model beside the others, and give it to a pipeline, if one is named.
+        """Put the learnt model beside the others, and into service in a pipeline, if one is named.
 
         Returns
         -------
         dict
-            `model`, its folder, and `yaml`, what to write into the site file: empty where nothing need be.
+            `model`, its folder, and `yaml`, the lines for the site file: empty if it needs none.
 
         Raises
         ------
         EdgeadError
-            There is no such model yet, one of that name is there, or the pipeline refuses it: nothing is left then.
+            Nothing is learnt yet, the name is taken, or the pipeline refuses the model: nothing is left then.
         """
         if not self._going.acquire(blocking=False):
             raise DraftError("another model is being put into service: try again when that has ended")
@@ -189,7 +189,7 @@ class Commissioning:
         return {"model": str(place), "yaml": "" if stays else self._yaml(camera, pipeline, place)}
 
     def close(self) -> None:
-        """End what is under way; drafts stay."""
+        """End collecting and learning; drafts stay."""
         with self._lock:
             works = list(self._works.values())
         self._closed = True
@@ -198,13 +198,13 @@ class Commissioning:
             work.close()
 
     def _recorded(self, by: str, action: str, camera: str, before: Any, after: Any = None) -> Row:
-        """Give the row of a change of a draft, which is written when it is entered."""
+        """Make the audit's row of a change of a draft, written when the context is entered."""
         before, after = ({"camera": camera, **of} if of else None for of in (before, after))
         row: Row = self._daemon.store.audited(by=by, action=action, pipeline="", before=before, after=after)
         return row
 
     def _beside(self, camera: str, pipeline: str | None) -> Path:
-        """The folder of a pipeline's model; for a new pipeline that of one of the same camera, or of any."""
+        """Return the folder of a pipeline's model; for a new pipeline that of one of the same camera, or of any."""
         sections = self._daemon.site.pipelines
         if pipeline is None:
             of_camera = [name for name, section in sections.items() if section.camera == camera]
@@ -245,9 +245,9 @@ class Commissioning:
 
 
 def _is_there(learnt: Path, place: Path) -> bool:
-    """Whether that very model lies there, as where the daemon was killed; raises DraftError where something else does.
+    """Return whether this very model is at `place`, as after a kill; raise DraftError if another is there.
 
-    What was signed since is the same model: signatures are not part of what the manifest's hash is of.
+    A signature does not make it another model: the manifest's hash does not cover signatures.
     """
     if not os.path.lexists(place):
         return False

@@ -1,1 +1,1 @@
-"""One device of many: it follows a tag of a registry, reports what it judges by, and is seen by whoever asks."""
+"""Fleet member: a device that follows a tag of a registry, and reports its models and state to a broker."""

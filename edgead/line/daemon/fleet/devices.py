@@ -1,4 +1,4 @@
-"""The devices of a fleet, as a broker knows them."""
+"""Devices of a fleet, from their reports to a broker."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from edgead.line.daemon.fleet.report import ONLINE, REPORT, STATE, DeviceReport,
 from edgead.plant.mqtt.client import Connection
 from edgead.plant.mqtt.options import BrokerOptions
 
-# A broker sends what it has kept at once; a fleet is whole when nothing more has come for so long.
+# A broker sends its retained messages at once; they are complete when nothing has come for so long.
 _QUIET_S = 0.5
-# A device that has not reported for so many of its periods is away, whatever its last word was.
+# A device that has not reported for so many of its periods counts as away.
 _MISSED = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What is known of a device: whether its connection stands, its last report, and when that came here."""
+    """Known facts of a device: whether it is connected, its last report, and when that came."""
 
     name: str
     online: bool = False
@@ -28,12 +28,12 @@ class Device:
     heard_s: float = 0.0
 
     def there(self, now_s: float) -> bool:
-        """Whether it is online and has reported lately."""
+        """Return whether it is online and has reported lately."""
         return self.online and self.report is not None and now_s - self.heard_s <= _MISSED * self.report.every_s
 
 
 class Devices:
-    """Listens to the reports of a fleet until it is closed.
+    """Listener to the reports of a fleet, until it is closed.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Devices:
     Raises
     ------
     EdgeadError
-        The broker is not there within `within_s`.
+        The broker does not answer within `within_s`.
     """
 
     def __init__(self, broker: BrokerOptions, topic: str, *, within_s: float = 10.0):
@@ -73,12 +73,12 @@ class Devices:
         self._connection.close()
 
     def all(self) -> list[Device]:
-        """Give what is known now, by name."""
+        """List the devices known now, by name."""
         with self._lock:
             return [self._found[name] for name in sorted(self._found)]
 
     def settled(self, most_s: float = 10.0) -> list[Device]:
-        """Wait until the broker has sent all that it had kept; gives that."""
+        """Wait until the broker has sent all retained messages; return the devices."""
         end_s = time.monotonic() + most_s
         while time.monotonic() < min(end_s, self._last_s + _QUIET_S):
             time.sleep(0.05)

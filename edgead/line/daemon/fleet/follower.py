@@ -1,6 +1,6 @@
-"""Follower of a tag: it looks, fetches, tries a model beside the one in service, exchanges it, goes back.
+"""Follower of a tag: asks the registry, pulls a model, tests it, puts it into service, or goes back.
 
-Neither threads nor clocks nor the network are here; `edgead.line.daemon.fleet.followers` brings them.
+It has no thread, clock or network; `edgead.line.daemon.fleet.followers` brings them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 
 FollowState = Literal["waiting", "current", "refused", "pinned"]
 RECORD = "following.json"
-# How often it is looked whether somebody has gone back.
+# Interval of the check whether somebody has gone back.
 LOOK_S = 1.0
 _BUSY_S = 5.0
-# What says nothing of a model: another change is under way, or the audit cannot be written.
+# Errors that say nothing about a model: another change is under way, or the audit cannot be written.
 _NOT_NOW = (SlotBusyError, NotNowError)
-# A model that takes the daemon with it when it judges does that soon.
+# A model that crashes the daemon when it judges does that soon.
 PROBATION_S = 60.0
 MAX_STARTS = 3
 
@@ -45,7 +45,7 @@ class Tag(Protocol):
 
 
 class Followable(Protocol):
-    """What judges by the models: a pipeline."""
+    """Pipeline that a follower gives models to."""
 
     name: str
 
@@ -62,7 +62,7 @@ class Followable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FollowStatus:
-    """What a follower has come to; `problem` is why the registry could not be asked, or not all could be done."""
+    """State of a follower; `problem` says why the registry was not reached, or a step failed."""
 
     source: str
     state: FollowState
@@ -75,18 +75,18 @@ class FollowStatus:
 
 
 class Follower:
-    """Follows the tag of one pipeline; `step` is to be called again and again, by one thread.
+    """Follower of the tag of one pipeline; one thread calls `step` again and again.
 
     Parameters
     ----------
     section : FollowSection
     folder : Path
-        Of its own: the models by their digests, and the record.
+        Its own folder: the models by their digests, and the record.
     tag : Tag
     clock : callable
-        Seconds that never go back.
+        Monotonic seconds.
     chance : random.Random, optional
-        Spreads the looks of many devices.
+        Spreads the requests of many devices.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Follower:
         self._record = read_record(folder / RECORD, section.source)
         self._problem: str | None = None
         self._looked_at: datetime | None = None
-        # Not all devices that were switched on together ask together.
+        # Devices that were switched on together must not ask together.
         self._ask_at_s = clock() + self._chance.uniform(0, section.jitter * section.every_s)
         self._new_since_s = clock()
         self._again = False
@@ -119,7 +119,7 @@ class Follower:
         return FollowStatus(source, state, record.seen, record.current, reason, self._problem, *dates)
 
     def begin(self) -> Path | None:
-        """Count a start of the daemon; gives the model that is to judge, None for that of the site file."""
+        """Count a start of the daemon; return the model that judges first, None for that of the site file."""
         record = self._record
         if record.trying is not None and record.trying == record.current:
             self._count_start(record.trying)
@@ -130,11 +130,11 @@ class Follower:
         return None
 
     def follow_again(self) -> None:
-        """Try what the tag leads to, whatever was decided of it; from any thread, done with the next step."""
+        """Try the tag's model again, whatever was decided about it; from any thread, done with the next step."""
         self._again = True
 
     def step(self, pipeline: Followable) -> float:
-        """Do what is to be done now; gives the seconds until the next step."""
+        """Do everything that is due; return the seconds until the next step."""
         if self._again:
             self._forget_decision()
         self._see_who_judges(pipeline)
@@ -148,7 +148,7 @@ class Follower:
         return self._section.every_s * self._chance.uniform(1 - jitter, 1 + jitter)
 
     def _ask(self, pipeline: Followable) -> None:
-        """Look where the tag leads. Whatever goes wrong in that changes nothing in service."""
+        """Ask where the tag leads, and take a new model. A failure changes nothing in service."""
         try:
             digest = self._tag.digest()
             self._looked_at = datetime.now(timezone.utc)
@@ -197,7 +197,7 @@ class Follower:
             return
         try:
             pipeline.swap(model, by=f"follows {self._section.source}")
-        except (*_NOT_NOW, OSError):  # nothing of the model
+        except (*_NOT_NOW, OSError):  # not the model's fault
             self._keep(before)
             raise
         except EdgeadError as error:
@@ -208,7 +208,7 @@ class Follower:
         self._tidy()
 
     def _count_start(self, digest: str) -> bool:
-        """Count that a model is started on trial; False where it did not end well too often, of whatever."""
+        """Count a trial start of a model; return False if too many ended early, for whatever reason."""
         record = self._record
         starts = record.starts + 1 if record.trying == digest else 1
         if starts > MAX_STARTS:
@@ -218,7 +218,7 @@ class Follower:
         return True
 
     def _see_who_judges(self, pipeline: Followable) -> None:
-        """Take note where a person or a fault has gone to another model, and where a new one has stood its trial."""
+        """Note whether a person or a fault has gone to another model, and whether a new one has passed its trial."""
         record = self._record
         here = self._digest_of(pipeline.model_path)
         if here != record.current:
@@ -232,7 +232,7 @@ class Follower:
     def _failed(self, digest: str) -> None:
         try:
             Artifact.load(self._model(digest))
-        except ArtifactError:  # the disk's fault: it is fetched again
+        except ArtifactError:  # damaged files, not a bad model: it is pulled again
             self._keep(self._record.model_copy(update={"seen": None, "pinned": False}))
             return
         self._refuse(digest, "it failed in service, and the model before it judges again")
@@ -273,7 +273,7 @@ class Follower:
         return [self._model(digest) for digest in digests if digest and digest not in self._record.refused]
 
     def _tidy(self) -> None:
-        """Keep the models that judge and judged before, and what is still coming."""
+        """Remove all models except the current and the previous one."""
         kept = {model.name for model in self._models()}
         for entry in self._folder.iterdir() if self._folder.is_dir() else ():
             if entry.is_dir() and entry.name not in kept:

@@ -1,6 +1,6 @@
-"""The followers of a site: one for each pipeline that has a tag, each in a thread of low priority.
+"""Followers of a site: one thread of low priority for each pipeline that has a tag.
 
-They download no faster than they may.
+Their downloads keep to the configured rate.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NICE = 10
-# What is under way may be a model that is loaded: nobody waits for that.
+# The step under way may be loading a model: nobody waits for that.
 _LEAVE_S = 0.2
 
 
 class Pace:
-    """Waits after each block for as long as the rate demands; ends a transfer that nobody waits for any more."""
+    """Rate limit of a transfer, which waits after each block, and ends the transfer when `stop` is set."""
 
     def __init__(self, most_bytes_s: float | None, stop: threading.Event, clock: Callable[[], float] = time.monotonic):
         self._rate, self._stop, self._clock = most_bytes_s, stop, clock
@@ -49,7 +49,7 @@ class Pace:
 
 
 class RegistryTag:
-    """The tag of a section; `close` ends what is under way.
+    """Tag of a section; `close` ends a transfer.
 
     Parameters
     ----------
@@ -65,16 +65,16 @@ class RegistryTag:
         self._stop.set()
 
     def digest(self) -> str:
-        """Ask where the tag leads; raises RegistryError."""
+        """Ask the registry for the tag's digest; raises RegistryError."""
         with Registry(self._reference) as registry:
             return registry.digest()
 
     def pull(self, digest: str, destination: Path, reuse: list[Path]) -> None:
-        """Bring the model of a digest; raises as `edgead.artifact.oci.pull.pull`."""
+        """Pull the model of a digest; raises as `edgead.artifact.oci.pull.pull`."""
         failed: list[Exception] = []
 
         def fetch() -> None:
-            # Of this thread alone, which is gone afterwards: those of a network inherit it from who loads the model.
+            # Only for this thread, which ends afterwards: threads of a network inherit the priority of their loader.
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
             try:
@@ -82,7 +82,7 @@ class RegistryTag:
                 pulled = pull(self._reference.at(digest), destination, reuse=reuse, pace=pace)
                 text = f"{self._reference}: {pulled.fetched_bytes} of {pulled.bytes} bytes came"
                 logger.info(text, extra={"digest": digest, "fetched_bytes": pulled.fetched_bytes})
-            except Exception as error:  # noqa: BLE001  raised again where it is waited for
+            except Exception as error:  # raised again after the join
                 failed.append(error)
 
         thread = threading.Thread(target=fetch, name="model pull", daemon=True)
@@ -93,7 +93,7 @@ class RegistryTag:
 
 
 class RunningFollower:
-    """Follows a tag for one pipeline until it is closed.
+    """Follower of a tag for one pipeline, in a thread of its own until it is closed.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class RunningFollower:
         Of the pipeline.
     section : FollowSection
     folder : Path
-        Where the models are kept.
+        Folder of the models.
     store : EvidenceStore
     """
 
@@ -119,7 +119,7 @@ class RunningFollower:
         return self._follower.status
 
     def begin(self) -> Path | None:
-        """Give the model that is to judge first; see `Follower.begin`."""
+        """Return the model that judges first; see `Follower.begin`."""
         return self._follower.begin()
 
     def start(self, pipeline: Pipeline) -> None:
@@ -127,7 +127,7 @@ class RunningFollower:
         self._thread.start()
 
     def follow_again(self, *, by: str) -> None:
-        """Try what the tag leads to, whatever was decided of it."""
+        """Try the tag's model again, whatever was decided about it; the audit records that."""
         status = self.status
         before, after = f"{status.state} {status.digest or 'site file'}", status.source
         self._store.add_audit(by=by, action="follow again", pipeline=self.name, before=before, after=after)
@@ -135,7 +135,7 @@ class RunningFollower:
         self._wake.set()
 
     def stop(self) -> None:
-        """Begin nothing more; `close` waits for what is under way."""
+        """Start nothing more; `close` waits for the step under way."""
         self._closed = True
         self._tag.close()
         self._wake.set()
@@ -151,13 +151,13 @@ class RunningFollower:
 
 
 class Followers:
-    """Makes and ends followers as the site file says; `named` has them by pipeline."""
+    """Followers of a site, made and ended as the site file says; `named` has them by pipeline."""
 
     def __init__(self) -> None:
         self.named: dict[str, RunningFollower] = {}
 
     def begin(self, name: str, site: Site, store: EvidenceStore) -> Path | None:
-        """Make the follower of a pipeline that will be made; gives the model that is to judge instead of the site's."""
+        """Make the follower of a new pipeline; return the model that judges in place of the site file's, or None."""
         section = site.pipelines[name].follow
         self._end(name)
         if section is None:
@@ -166,7 +166,7 @@ class Followers:
         return self.named[name].begin()
 
     def follow(self, site: Site, pipelines: Mapping[str, Pipeline], store: EvidenceStore) -> None:
-        """Start those that have been made, exchange those whose section has changed, end those that are not wanted."""
+        """Start new followers, replace those whose section has changed, end those no longer wanted."""
         for name in [name for name in self.named if name not in pipelines]:
             self._end(name)
         for name, pipeline in pipelines.items():
@@ -178,7 +178,7 @@ class Followers:
                 running.start(pipeline)
 
     def stop(self) -> None:
-        """Begin nothing more; never waits."""
+        """Start nothing more; never waits."""
         for running in list(self.named.values()):
             running.stop()
 

@@ -1,4 +1,4 @@
-"""Gate between canaries and all devices: enough canaries have judged by a model, well, for a while."""
+"""Gate between canaries and all devices: open once enough canaries have judged well by a model for long enough."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from edgead.line.daemon.fleet.report import PipelineReport
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What the canaries say."""
+    """Answer of the gate, with its reason."""
 
     answer: Literal["wait", "go", "stop"]
     reason: str
 
 
 class Gate:
-    """Asks the devices that follow a tag.
+    """Gate that asks the devices which follow a tag.
 
     Parameters
     ----------
     source : str
         The tag, as in their site files.
     digest : str
-        What it leads to.
+        Digest that the tag leads to.
     healthy : int
-        So many of them must judge by it.
+        Number of devices that must judge by it.
     for_s : float
-        And for so long, without one that does not.
+        Seconds for which they must do so without a break.
     """
 
     def __init__(self, source: str, digest: str, *, healthy: int, for_s: float):
@@ -38,7 +38,7 @@ class Gate:
         self._since_s: float | None = None
 
     def ask(self, devices: Iterable[Device], now_s: float) -> Opinion:
-        """Look at all devices; "stop" where one has refused the model, or somebody went back from it."""
+        """Assess all devices; "stop" if one has refused the model, or somebody has gone back from it."""
         healthy, faults, refusals = self._count(devices, now_s)
         if refusals:
             return Opinion("stop", "; ".join(refusals))
@@ -61,7 +61,7 @@ class Gate:
                 continue
             ours = [one for one in device.report.pipelines.values() if one.follows == self._source]
             there = device.there(now_s)
-            # What a device said before it went off counts where it refused, and not where it was well.
+            # The last report of a device that is off counts if it refused, but not if it was healthy.
             for one in (one for one in ours if one.tag_digest == self._digest):
                 if one.following in ("refused", "pinned"):
                     refusals.append(f"{device.name}: {one.following}: {one.why}")

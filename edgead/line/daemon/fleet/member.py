@@ -1,4 +1,4 @@
-"""One device as a member of a fleet: its followers, and what it reports."""
+"""Member of a fleet: this device's followers and its reports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Member:
-    """Follows tags and reports as the site file says; what cannot be done of that stops no inspection."""
+    """Fleet member that follows tags and reports as the site file says; its failures stop no inspection."""
 
     def __init__(self) -> None:
         self._followers = Followers()
@@ -34,16 +34,16 @@ class Member:
         return self._followers.named
 
     def begin(self, name: str, site: Site, store: EvidenceStore) -> Path | None:
-        """Get ready for a pipeline that will be made; gives the model that is to judge instead of the site's."""
+        """Prepare for a new pipeline; return the model that judges in place of the site file's, or None."""
         return self._followers.begin(name, site, store)
 
     def follow(self, site: Site, pipelines: Callable[[], Mapping[str, Pipeline]], store: EvidenceStore) -> None:
-        """Go over to what a site file says.
+        """Apply a site file.
 
         Parameters
         ----------
         pipelines : callable
-            Gives the pipelines as they are at that time.
+            Returns the current pipelines at each call.
         """
         self._followers.follow(site, pipelines(), store)
         if site.fleet != self._section:
@@ -54,7 +54,7 @@ class Member:
         self._followers.stop()
 
     def close(self) -> None:
-        """Say that the device is off; waits for the broker for some seconds at most."""
+        """Report that the device is off; waits for the broker for a few seconds at most."""
         self._followers.close()
         if self._reporter is not None:
             self._reporter.close()

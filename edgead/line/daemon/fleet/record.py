@@ -20,33 +20,33 @@ _MAX_REASON = 500
 
 
 class ReplayedModelError(EdgeadError):
-    """A signed model that is older than one which has judged, or of another product; the message says what to do."""
+    """A signed model that is older than one that has judged, or of another product; the message says what to do."""
 
 
 class Signed(BaseModel, frozen=True, extra="forbid"):
-    """What the signatures of a pipeline's models have said: of which product they are, and the highest counter."""
+    """Product and highest counter that the signatures of a pipeline's models have named so far."""
 
     product: str
     counter: int
 
 
 class FollowRecord(BaseModel, frozen=True, extra="forbid"):
-    """Digests of one pipeline.
+    """Record of the digests that one pipeline follows.
 
     Attributes
     ----------
     seen : str or None
-        What the tag led to when it was last dealt with; nothing is done until it leads to something else.
+        The tag's digest when it was last handled; nothing is done until the tag has another one.
     current, previous : str or None
-        Whose models are in service, and were before; None for the one that the site file names.
+        Digests in service now and before; None for the model of the site file.
     pinned : bool
-        Somebody has gone away from what the tag leads to.
+        Somebody has chosen another model than the tag's.
     trying : str or None
-        What is tested, or new in service; `starts` counts how often it was started since.
+        Digest that is tested, or new in service; `starts` counts its starts so far.
     refused : dict of str
-        What will not be tried again, with the reason.
+        Digests that will not be tried again, with the reasons.
     signed : Signed or None
-        What later models must not be below; None as long as no signature was demanded.
+        Lower bound for later models; None as long as no signature was required.
     """
 
     source: str = ""
@@ -70,12 +70,12 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
         return self.model_copy(update={**update, "changed_at": datetime.now(timezone.utc)})
 
     def check_newer(self, signatures: Sequence[Signature]) -> Signed | None:
-        """Compare the signatures that let a model in with those of models before it; gives what holds after it.
+        """Compare a new model's signatures with those of earlier models; return the bound for later ones.
 
         Raises
         ------
         ReplayedModelError
-            All of them are of another product, or older: whoever moves the tag could else bring back any model that
+            All of them are of another product, or older: somebody who moves the tag could otherwise bring back any model that
             was ever signed.
         """
         if not signatures:
@@ -98,9 +98,9 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
 
 
 def read_record(file: Path, source: str) -> FollowRecord:
-    """Read the record of what follows a tag; one of another tag keeps what is in service and what is refused.
+    """Read the record of a followed tag; if it is of another tag, keep only the models in service and refused.
 
-    What its signatures must not be below is forgotten then: who writes the site file may choose other models.
+    The bound of its signatures is then forgotten: the author of the site file may choose other models.
     """
     try:
         found = FollowRecord.model_validate_json(file.read_bytes())

@@ -1,4 +1,4 @@
-"""Report that a device makes of itself, and the topics under which a broker keeps it."""
+"""Report of a device about itself, and the topics under which a broker keeps it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class PipelineReport(BaseModel):
     Attributes
     ----------
     state : str
-        starting, running, fault or stopped; `reason` of it.
+        starting, running, fault or stopped; with a `reason`.
     model : str
         Hash of the manifest of the model in service; empty where none is.
     self_test : {"passed", "failed"} or None
-        Of what the tag leads to: passed where it is in service, failed where it was refused; None before.
+        Of the tag's model: passed if it is in service, failed if it was refused; None before.
     follows : str or None
-        The tag; None where the site file alone says what judges.
+        The tag; None if the site file names the model.
     following : str or None
         waiting, current, refused or pinned; `why` of the last two.
     tag_digest, digest : str or None
-        Where the tag leads, and what is in service of it; None for the model of the site file.
+        Digests of the tag and of the model in service; None for the model of the site file.
     problem : str or None
-        Why the registry could not be asked the last time.
+        Why the last request to the registry failed.
     decisions : dict of int
         Verdicts since the daemon has started, by ok, review and reject.
     """
@@ -65,7 +65,7 @@ class PipelineReport(BaseModel):
 
 
 class DeviceReport(BaseModel):
-    """One device: its name, when it said this, its edgead, how often it speaks, and its pipelines by name."""
+    """Report of one device: its name, the time, its version of edgead, the interval, and its pipelines by name."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = SCHEMA
     device: _Text
@@ -79,12 +79,12 @@ class DeviceReport(BaseModel):
 
     @property
     def said(self) -> dict[str, Any]:
-        """What a change of is reported at once: all but the time and the counts."""
+        """Content whose change is reported at once: all except the time and the counts."""
         return self.model_dump(exclude={"at": True, "pipelines": {"__all__": {"decisions"}}})
 
 
 def read_report(payload: bytes) -> DeviceReport | None:
-    """Read a report; None where it is none that this version knows."""
+    """Parse a report; None if this version does not know its form."""
     try:
         return DeviceReport.model_validate_json(payload) if len(payload) <= _MAX_BYTES else None
     except ValidationError:
@@ -94,7 +94,7 @@ def read_report(payload: bytes) -> DeviceReport | None:
 def make_report(
     device: str, every_s: float, pipelines: Mapping[str, Pipeline], followers: Mapping[str, RunningFollower]
 ) -> DeviceReport:
-    """Describe a device as it is now."""
+    """Make the report of a device as it is now."""
     reported = {name: _of(pipeline, followers.get(name)) for name, pipeline in pipelines.items()}
     now = datetime.now(timezone.utc)
     return DeviceReport(device=device, at=now, edgead=__version__, every_s=every_s, pipelines=reported)

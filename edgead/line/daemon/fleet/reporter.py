@@ -1,4 +1,4 @@
-"""Reports of a device to an MQTT broker: retained, so that who asks later knows too, and with a last will."""
+"""Reports of a device to an MQTT broker: retained for later subscribers, and with a last will."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _LEAVE_S = 1.0
 
 
 class Reporter:
-    """Publishes what `make` gives, each `every_s` and whenever it says something else.
+    """Publisher of the reports that `make` returns: every `every_s`, and whenever their content changes.
 
     Parameters
     ----------
     section : FleetSection
     make : callable
-        Gives the report.
+        Returns the report.
     """
 
     def __init__(self, section: FleetSection, make: Callable[[], DeviceReport]):
         self.section = section
         self._make = make
         self._topic = f"{section.topic}/{section.name}"
-        # A name twice in a fleet is seen at once: the two throw each other out.
+        # The same name twice in a fleet shows at once: the two throw each other out.
         self._connection = Connection(section, f"edgead-fleet-{section.name}", clean=True)
         self._connection.client.will_set(f"{self._topic}/{STATE}", OFFLINE, qos=1, retain=True)
         self._connection.on_ready = self._greet
@@ -43,16 +43,16 @@ class Reporter:
         self._thread.start()
 
     def close(self) -> None:
-        """Say that the device is off, where the broker is there, and leave."""
+        """Report that the device is off, if the broker answers, and disconnect."""
         self._closing.set()
         self._thread.join(_LEAVE_S)
         if self._connection.connected:
-            with suppress(RuntimeError, ValueError):  # the connection has just ended: the last will says it
+            with suppress(RuntimeError, ValueError):  # the connection has just ended: the last will reports it
                 self._publish(STATE, OFFLINE).wait_for_publish(_LEAVE_S)
         self._connection.close()
 
     def _greet(self) -> None:
-        # In paho's thread, which must not wait: the report comes with the next look.
+        # In paho's thread, which must not wait: the report follows within a second.
         self._publish(STATE, ONLINE)
         self._fresh = True
 

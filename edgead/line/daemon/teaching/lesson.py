@@ -1,6 +1,6 @@
-"""A lesson of a pipeline's model: marked parts as its images, its folder, and the process that teaches a copy.
+"""Lesson of a pipeline's model: images of marked parts, its folder, and the process that teaches a copy.
 
-The process is `edgead teach`, behind everything else, with a limit of time.
+The process is `edgead teach`, with the lowest priority and a time limit.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _END_S = 2.0
 
 
 def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, ids: Sequence[str]) -> list[Path]:
-    """Find the images of the parts that are chosen.
+    """Find the images of the chosen parts.
 
     Raises
     ------
     SettingsError
-        One is not marked good, was judged by the model of a recipe, has another format than that model learnt, or has
+        A part is not marked good, was judged by a recipe's model, has another format than the model learnt, or has
         no image.
     """
     if len(ids) > MAX_PARTS:
@@ -70,7 +70,7 @@ def good_images(store: EvidenceStore, pipeline: str, section: PipelineSection, i
 
 
 def bad_images(store: EvidenceStore, pipeline: str, section: PipelineSection) -> list[Path]:
-    """Find the images of the newest parts that are marked bad, but for those of other models."""
+    """Find the images of the newest parts that are marked bad, without those of other models."""
     marked = store.verdicts(pipeline=pipeline, mark="bad", limit=MAX_PARTS)
     own = (record["id"] for record in marked if record["recipe"] not in section.recipes)
     return [path for id in own if (path := _image(store, id, pipeline))]
@@ -82,7 +82,7 @@ def _image(store: EvidenceStore, id: str, pipeline: str) -> Path | None:
 
 
 class Doubt(BaseModel):
-    """A part that stands far from anything good, and what it looks like."""
+    """A part that is far from all good parts: its scores, and the likeliest explanation."""
 
     verdict: str
     of_limit: float
@@ -91,23 +91,23 @@ class Doubt(BaseModel):
 
 
 class Lesson(BaseModel):
-    """What a pipeline's model is being taught.
+    """State of a lesson for a pipeline's model.
 
     Attributes
     ----------
     state : str
-        running; refused: the guard stopped it, and where `doubtful` names parts a reason lets them be learnt; failed;
+        running; refused: the guard stopped it, and a reason may allow the parts in `doubtful`; failed;
         ready: the taught model waits for a decision.
     good : tuple of str
-        Ids of the verdicts whose parts are learnt.
+        Ids of the verdicts on the parts to learn.
     bad : int
-        How many parts that were marked bad test it.
+        Number of parts marked bad that test it.
     because : str
-        Why also what stands far from anything good is learnt; empty where it is not.
+        Reason for learning parts that are far from all good parts too; empty if they are not learnt.
     model_sha256 : str
-        Of the model that is taught.
+        Hash of the model that is taught.
     report : dict
-        `before` and `after` of `edgead teach --json`, with the ids of verdicts in the place of paths.
+        `before` and `after` of `edgead teach --json`, with ids of verdicts in place of paths.
     """
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -131,9 +131,9 @@ class _Record(BaseModel):
 
 
 class LessonFolder:
-    """Where a lesson makes its draft and its sheet: hidden beside the model, so that one step brings the draft there.
+    """Folder of a lesson's draft and sheet, hidden beside the model, so that one rename puts the draft there.
 
-    A file in the store says what lies there, and whether it is whole. Beside that file lie the images meanwhile.
+    A file in the store says what the folder holds, and whether it is complete. Beside that file lie the held images.
     """
 
     def __init__(self, path: Path, file: Path):
@@ -143,7 +143,7 @@ class LessonFolder:
 
     @classmethod
     def new(cls, model: Path, file: Path) -> LessonFolder:
-        """Make one; its name is nobody else's, also where a process of an earlier daemon still writes into its own."""
+        """Make a folder under an unused name, since a process of an earlier daemon may still write into its own."""
         model = model.resolve()
         path = model.with_name(f".{model.name}{_MARK}{secrets.token_hex(4)}")
         path.mkdir()
@@ -152,11 +152,11 @@ class LessonFolder:
         return made
 
     def keep(self, lesson: Lesson) -> None:
-        """Write down how far the lesson is."""
+        """Write down the state of the lesson."""
         write_whole(self._file, _Record(folder=self._path, lesson=lesson).model_dump_json().encode())
 
     def hold(self, images: Sequence[Path]) -> list[Path]:
-        """Hold images of the store, which may remove its own at any time; those that are gone already are left out."""
+        """Hold images of the store, which may delete its own at any time; those already gone are left out."""
         held = []
         for image in images:
             place = self._images / image.parent.name / image.name
@@ -170,13 +170,13 @@ class LessonFolder:
         return held
 
     def let_go(self) -> None:
-        """Remove the images that are held."""
+        """Delete the held images."""
         shutil.rmtree(self._images, ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove all of it, the drafts first: what is left after a kill is found again by its file.
+        """Remove all of it, the drafts first: after a kill, the file still leads to the rest.
 
-        A process of a daemon that was killed may have made its own folder again after that was removed.
+        The process of a killed daemon may have made its folder again, so all folders of the model's lessons go.
         """
         before, mark, _ = self._path.name.partition(_MARK)
         if mark:
@@ -187,7 +187,7 @@ class LessonFolder:
 
 
 def take_up(file: Path) -> tuple[Lesson, LessonFolder] | None:
-    """Find a lesson that an earlier daemon left to be decided on; what it left half-way is removed."""
+    """Resume a lesson that an earlier daemon left ready for a decision; an unfinished one is removed."""
     try:
         record = _Record.model_validate_json(file.read_bytes())
     except FileNotFoundError:
@@ -202,13 +202,13 @@ def take_up(file: Path) -> tuple[Lesson, LessonFolder] | None:
     return None
 
 
-# One thread each: a core that is free for a moment is enough.
+# One thread each: a core that is idle for a moment is enough.
 _ONE_THREAD = {name: "1" for name in ("EDGEAD_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """How a lesson ended: its report, or that of the guard's refusal, or else the reason why there is none."""
+    """Result of a lesson's process: its report, the guard's refusal, or the reason why there is neither."""
 
     report: dict[str, Any] | None = None
     refusal: dict[str, Any] | None = None
@@ -217,7 +217,7 @@ class Taught:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to teach, by whom, and where draft and sheet go."""
+    """Order for a lesson: the model, the images, the author, and where draft and sheet go."""
 
     model: Path
     good: Sequence[Path]
@@ -237,12 +237,12 @@ class Task:
 
 
 class LessonProcess:
-    """One process that teaches; `run` is one thread's, `stop` may come from any.
+    """Process that teaches; one thread calls `run`, any thread may call `stop`.
 
     Attributes
     ----------
     stopped : bool
-        Somebody has ended it, or its time.
+        Somebody has stopped it, or the time limit.
     """
 
     def __init__(self) -> None:
@@ -251,7 +251,7 @@ class LessonProcess:
         self._lock = threading.Lock()
 
     def run(self, task: Task, within_s: float) -> Taught:
-        """Teach, and wait for the end."""
+        """Teach, and wait for the result."""
         with self._lock:
             if self.stopped:
                 return Taught(reason="stopped before it began")
@@ -273,7 +273,7 @@ class LessonProcess:
         return _read(self._process.returncode, out, errors)
 
     def stop(self) -> None:
-        """End it: first so that it cleans up, then at once."""
+        """End the process: first so that it cleans up, then by force."""
         with self._lock:
             self.stopped = True
         process = self._process
@@ -287,7 +287,7 @@ class LessonProcess:
 
 
 def ended(lesson: Lesson, taught: Taught) -> Lesson:
-    """Give a lesson as it is after its process has ended."""
+    """Return a lesson's state after its process has ended."""
     if taught.report is not None:
         return lesson.model_copy(update={"state": "ready", "report": _with_ids(taught.report)})
     if taught.refusal is None:
@@ -306,7 +306,7 @@ def ended(lesson: Lesson, taught: Taught) -> Lesson:
 
 
 def _with_ids(report: dict[str, Any]) -> dict[str, Any]:
-    """The judgements of a report, whose images are named by their verdicts."""
+    """Return the judgements of a report, with the ids of verdicts added to its images."""
     judgements = {
         when: {
             precision: {**judged, "parts": [{**part, "verdict": _id_of(part["image"])} for part in judged["parts"]]}
@@ -318,7 +318,7 @@ def _with_ids(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _id_of(image: str) -> str:
-    return Path(image).parent.name.partition(".")[0]  # it lies in a folder of its id, or ID.2 for a second pipeline
+    return Path(image).parent.name.partition(".")[0]  # its folder has the verdict's id, or ID.2 for a second pipeline
 
 
 def _read(code: int, out: str, errors: str) -> Taught:

@@ -1,4 +1,4 @@
-"""Lessons from the page: marked parts are taught to a copy of a model, and a person decides on what came of it."""
+"""Lessons from the page: marked parts are taught to a copy of a model, and a person decides on the result."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _JOIN_S = 3.0
-# Who asks holds one of the few threads that the page has.
+# A waiting request holds one of the page's few threads.
 _PATIENCE_S = 0.5
 
 
 class Lessons:
-    """At most one lesson under way, and for each pipeline the last one until somebody decides on it.
+    """Lessons of a site: at most one under way, and each pipeline's last one until somebody decides on it.
 
     Parameters
     ----------
     site : callable
-        Gives the site as it is now.
+        Returns the current site.
     pipelines : callable
-        Gives the pipelines as they are now.
+        Returns the current pipelines.
     store : callable
-        Gives the evidence store, once it is open.
+        Returns the evidence store, once it is open.
     """
 
     def __init__(
@@ -63,18 +63,18 @@ class Lessons:
         self._changing = threading.Lock()
 
     def open(self) -> None:
-        """Take up what an earlier daemon left to be decided on, and remove what it left half-way."""
+        """Resume lessons that an earlier daemon left ready for a decision, and remove unfinished ones."""
         for name in self._site().pipelines:
             found = take_up(self._file(name))
             if found is not None:
                 self._found[name] = found
 
     def all(self) -> list[Lesson]:
-        """Give the last lesson of each pipeline that has one."""
+        """Return the last lesson of each pipeline that has one."""
         return [lesson for lesson, _ in list(self._found.values())]
 
     def sheet(self, pipeline: str) -> Path | None:
-        """Find the image of what a lesson is about to teach, with heat maps."""
+        """Return the sheet of the parts that a lesson teaches, with heat maps; None if there is none."""
         found = self._found.get(pipeline)
         return found[1].sheet if found and found[1].sheet.is_file() else None
 
@@ -87,13 +87,13 @@ class Lessons:
             Ids of verdicts that were marked good. All parts that were marked bad test the lesson, and `LEAST_BAD` or
             more become known defects, also where no good part is taught.
         reason : str
-            Why also what stands far from anything good is learnt; stands in the model and in the audit.
+            Reason for learning parts that are far from all good parts too; kept in the model and the audit.
 
         Raises
         ------
         EdgeadError
-            Another lesson is under way or waits for a decision, a part is not marked so or has no image, or the model
-            is not one that can be taught on its own.
+            Another lesson is under way or waits for a decision, a part is not marked good or has no image, or the model
+            is shared with another pipeline.
         """
         with self._change():
             self._check_free(pipeline)
@@ -126,13 +126,13 @@ class Lessons:
                 self._thread.start()
 
     def accept(self, pipeline: str, *, by: str) -> None:
-        """Let the taught model take the place of the one that it was made from; that one becomes an earlier version.
+        """Replace the model by the taught one; the replaced one becomes an earlier version.
 
         Raises
         ------
         EdgeadError
-            There is none, the model was changed meanwhile, or the taught one fails its self-test or is not let in, as
-            it is not signed: nothing changes then.
+            There is no such lesson, the model was changed meanwhile, or the taught one fails its self-test or is not signed
+            as the site requires: nothing changes then.
         """
         with self._change():
             lesson, folder = self._ready(pipeline)
@@ -158,12 +158,12 @@ class Lessons:
             self._forget(pipeline)
 
     def discard(self, pipeline: str, *, by: str) -> None:
-        """Stop a lesson that is under way, or remove what it made.
+        """Stop a lesson under way, or remove its result.
 
         Raises
         ------
         SettingsError
-            There is none.
+            There is no lesson.
         """
         with self._change():
             lesson, _ = self._of(pipeline)
@@ -173,7 +173,7 @@ class Lessons:
                 self._forget(pipeline)
 
     def close(self) -> None:
-        """Stop what is under way; what waits for a decision stays, also where that is being made right now."""
+        """Stop the lesson under way; one that waits for a decision stays, even while that is being made."""
         self._stop()
 
     # One lesson
@@ -183,7 +183,7 @@ class Lessons:
             done = ended(lesson, process.run(task, self._site().limits.lesson_s))
             if not process.stopped:
                 folder.keep(done)
-        except Exception as error:  # noqa: BLE001  the edge of a thread: who asked must hear how it ended
+        except Exception as error:  # the edge of a thread: the person must learn how it ended
             logger.exception("%s: the lesson failed", lesson.pipeline)
             done = lesson.model_copy(update={"state": "failed", "reason": f"{type(error).__name__}: {error}"})
         folder.let_go()
@@ -234,7 +234,7 @@ class Lessons:
                 raise SettingsError(f"{pipeline}: a lesson waits for a decision: accept or discard it first")
 
     def _model_of(self, pipeline: str) -> Path:
-        """The model that the pipeline judges by, if no other one judges by it too."""
+        """Return the model that the pipeline judges by; raise SettingsError if another pipeline shares it."""
         pipelines = self._pipelines()
         path = Path(current(pipelines, pipeline).status().model)
         sharing = [name for name, other in pipelines.items() if Path(other.status().model) == path]
@@ -248,7 +248,7 @@ class Lessons:
     def _new_folder(
         self, model: Path, lesson: Lesson, good: Sequence[Path], bad: Sequence[Path]
     ) -> tuple[LessonFolder, list[Path], list[Path]]:
-        """Make the folder of a lesson; gives it with the images that it holds."""
+        """Make the folder of a lesson; return it with the images that it holds."""
         try:
             folder = LessonFolder.new(model, self._file(lesson.pipeline))
             folder.keep(lesson)

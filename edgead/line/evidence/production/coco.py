@@ -1,4 +1,4 @@
-"""Evidence as annotations: images and their defects in COCO's form, which annotation tools and `edgead eval` take."""
+"""Evidence as annotations: images and their defects as COCO, for annotation tools and `edgead eval`."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from edgead.types import scaled_score
 
 ANNOTATIONS = "annotations/instances_default.json"
 _UNSORTED = "anomaly"
-# Categories that readers of data sets take for no defect: one of these is written as "anomaly good".
+# Names that readers of data sets take for no defect: such a kind is written as "anomaly good".
 _GOOD_NAMES = {"good", "ok", "normal"}
 
 
 def write_coco(export: Export, write: Write, progress: Progress) -> int:
-    """Write the images that are kept, one a verdict, then what is known of their defects.
+    """Write the kept images, one per verdict, then the annotations of their defects.
 
-    A part that a person marked as good has no annotation, whatever was judged. One that is marked as bad, or was not
-    found ok, has the boxes of its verdict; without one it has an annotation of no place. Without a mark it is the
-    model's opinion: `decision`, scores, `measured` and `mark` of an image say so, and `other_format` of one that does
-    not fit the model.
+    A part that a person marked as good has no annotation, whatever its verdict. One that is marked as bad, or was not
+    found ok, has its verdict's boxes, or one annotation without a place. Without a mark this is the model's opinion:
+    each image has its `decision`, scores, `measured` and `mark`, and `other_format` if it does not fit the model.
 
     Returns
     -------
     int
-        How many images were written.
+        Number of images written.
 
     Raises
     ------
@@ -63,7 +62,7 @@ def write_coco(export: Export, write: Write, progress: Progress) -> int:
 
 
 def _write_image(kept: ImageFolder, row: Row, write: Write, id: int) -> dict[str, Any] | None:
-    """Write the image that was judged, without loss where it is kept so; None where retention has removed it."""
+    """Write a judged frame, without loss if it is kept so; None if retention has removed it."""
     path = kept.frame(row.folder)
     try:
         data = path.read_bytes() if path else b""

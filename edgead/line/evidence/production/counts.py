@@ -1,6 +1,6 @@
-"""Counts of verdicts and their yield, of a pipeline or of a part of several views, in stretches of time.
+"""Counts of verdicts and their yield over time, of a pipeline or of a part of several views.
 
-Each report has a share of the processor and a deadline: verdicts share the cores, and Python's lock, with whoever asks.
+Each report has a share of the processor and a deadline: it shares the cores, and Python's lock, with judging.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from edgead.line.evidence.database import EvidenceError
 from edgead.line.evidence.production.periods import Period
 from edgead.line.evidence.tables import marks, parts, verdicts
 
-_LOOKED_AT = 100  # parts, to know their views: of one with a fault some are missing
+_LOOKED_AT = 100  # newest parts whose views are read: one with a fault lacks some
 _GIVEN_AGAIN: ColumnElement[bool] = and_(marks.c.id == verdicts.c.id, marks.c.pipeline == verdicts.c.pipeline)
 
 
 class QueryBudget:
-    """The time of one report. It rests after each query, and ends what takes too long.
+    """Budget of one report's time: it rests after each query, and ends when it takes too long.
 
     Parameters
     ----------
     within_s : float
-        After it, `rest` refuses to go on.
+        After this time, `rest` raises.
     share : float
-        Of one core, on average: 1 rests never.
+        Share of one core, on average; 1 never rests.
     """
 
     def __init__(self, within_s: float = float("inf"), share: float = 1.0):
@@ -42,7 +42,7 @@ class QueryBudget:
         self._worked_s = time.thread_time()
 
     def rest(self) -> None:
-        """Sleep as long as the work since the last rest demands.
+        """Sleep to keep the share, according to the work since the last rest.
 
         Raises
         ------
@@ -62,15 +62,15 @@ class QueryBudget:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Parts by what was decided of them, and what people said of them since.
+    """Counts of parts by decision, and of false rejects that people marked since.
 
     Attributes
     ----------
     ok, review, reject : int
     fault : int
-        Parts of several views of which one was missing: they were not inspected.
+        Parts of several views with a missing one: they were not inspected.
     false_rejects : int
-        Of review and reject, how many a person found good.
+        Number of reviews and rejects that a person found good.
     """
 
     ok: int = 0
@@ -84,12 +84,12 @@ class Tally:
 
     @property
     def inspected(self) -> int:
-        """Parts of which something was decided."""
+        """Number of parts with a decision."""
         return self.ok + self.review + self.reject
 
     @property
     def first_yield(self) -> float | None:
-        """The share that was found ok; None where nothing was inspected."""
+        """Share that was found ok; None if nothing was inspected."""
         return self.ok / self.inspected if self.inspected else None
 
     @property
@@ -98,7 +98,7 @@ class Tally:
         return (self.ok + self.false_rejects) / self.inspected if self.inspected else None
 
     def figures(self) -> dict[str, int | float | None]:
-        """Write all of it under the names of columns."""
+        """Return all figures by names of columns."""
         shares = {"yield": self.first_yield, "yield_after_review": self.reviewed_yield}
         return {"inspected": self.inspected, **{one.name: getattr(self, one.name) for one in fields(self)}, **shares}
 
@@ -111,7 +111,7 @@ Key = Literal["batch", "recipe"]
 
 
 class Unit(NamedTuple):
-    """What counts: the verdicts of a pipeline, or the parts that several of them judge together."""
+    """Unit of counting: the verdicts of a pipeline, or the parts that several pipelines judge together."""
 
     name: str
     is_part: bool = False
@@ -121,14 +121,14 @@ class Unit(NamedTuple):
         return parts if self.is_part else verdicts
 
     def within(self, begin: datetime, end: datetime) -> ColumnElement[bool]:
-        """What was decided in a time, as the index of the table has it."""
+        """Make the condition of a decision in a period, in the form of the table's index."""
         table = self.table
         named = (table.c.part if self.is_part else table.c.pipeline) == self.name
         return and_(named, table.c.judged_at >= begin, table.c.judged_at < end)
 
 
 def units_of(access: Access) -> list[tuple[Unit, bool]]:
-    """Name all that a store has verdicts of, and whether each part is counted once by it: a view of a part does not."""
+    """List all units of a store, and whether each counts parts once: a pipeline that is a view of a part does not."""
     names = {True: _distinct(access, parts.c.part), False: _distinct(access, verdicts.c.pipeline)}
     views: set[str] = set()
     with access.reading() as connection:
@@ -139,7 +139,7 @@ def units_of(access: Access) -> list[tuple[Unit, bool]]:
 
 
 def _distinct(access: Access, column: ColumnElement[str]) -> list[str]:
-    """The values of a column that begins an index: one look for each, however many rows there are."""
+    """List the distinct values of a column that begins an index, with one look-up each, however many rows there are."""
     found: list[str] = []
     with access.reading() as connection:
         while True:
@@ -156,7 +156,7 @@ def pipelines_of(access: Access) -> list[str]:
 
 
 class Said(NamedTuple):
-    """A part that was not found ok, and that a person found good."""
+    """A false reject: a part that was not found ok, and that a person found good."""
 
     judged_at: datetime
     batch: str
@@ -164,7 +164,7 @@ class Said(NamedTuple):
 
 
 def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally:
-    """Count a time, without what people said since."""
+    """Count the decisions of a period, without later marks."""
     decision = unit.table.c.decision
     query = select(decision, func.count()).where(unit.within(begin, end)).group_by(decision)
     with access.reading() as connection:
@@ -172,14 +172,14 @@ def decided(access: Access, unit: Unit, begin: datetime, end: datetime) -> Tally
 
 
 def false_rejects(access: Access, unit: Unit, begin: datetime, end: datetime) -> list[Said]:
-    """List what a person found good of a time, looked up from the few marks."""
+    """List the false rejects of a period, looked up from the few marks."""
     with access.reading() as connection:
         found = _good_parts if unit.is_part else _good_verdicts
         return list(found(connection, unit.within(begin, end), begin))
 
 
 def tallies(access: Access, unit: Unit, periods: Sequence[Period], budget: QueryBudget) -> list[Tally]:
-    """Count each of several periods."""
+    """Count each of several periods, with the false rejects."""
     counted = []
     for period in periods:
         counted.append(decided(access, unit, period.begin, period.end))
@@ -188,7 +188,7 @@ def tallies(access: Access, unit: Unit, periods: Sequence[Period], budget: Query
 
 
 def with_false_rejects(access: Access, unit: Unit, periods: Sequence[Period], counted: Sequence[Tally]) -> list[Tally]:
-    """Add what people said since to the counts of periods."""
+    """Add the false rejects to the counts of periods."""
     said = sorted(one.judged_at for one in false_rejects(access, unit, *span(periods))) if periods else []
     return [
         tally + Tally(false_rejects=bisect_left(said, period.end) - bisect_left(said, period.begin))
@@ -199,7 +199,7 @@ def with_false_rejects(access: Access, unit: Unit, periods: Sequence[Period], co
 def tallies_by(
     access: Access, unit: Unit, key: Key, periods: Sequence[Period], budget: QueryBudget
 ) -> dict[str, Tally]:
-    """Count by what parts have as batch or recipe; periods that follow each other divide the work."""
+    """Count by the parts' batch or recipe; consecutive periods divide the work."""
     column, decision = unit.table.c[key], unit.table.c.decision
     counted: defaultdict[str, Tally] = defaultdict(Tally)
     for period in periods:
@@ -214,7 +214,7 @@ def tallies_by(
 
 
 def span(periods: Sequence[Period]) -> tuple[datetime, datetime]:
-    """The time from the first to the last of some periods."""
+    """Return the time from the first to the last of some periods."""
     return min(period.begin for period in periods), max(period.end for period in periods)
 
 
@@ -225,7 +225,7 @@ def _good_verdicts(connection: Connection, wanted: ColumnElement[bool], begin: d
 
 
 def _good_parts(connection: Connection, wanted: ColumnElement[bool], begin: datetime) -> Iterator[Said]:
-    """A part is good once people have found so every view of it that was not ok."""
+    """Yield the parts that people found good: every view of them that was not ok is marked so."""
     marked = connection.execute(_marked(marks.c.pipeline, marks.c.id).where(marks.c.at >= begin))
     good = {(pipeline, id) for pipeline, id in marked}
     query = select(parts).where(wanted, parts.c.decision.in_(("review", "reject")))
@@ -236,6 +236,6 @@ def _good_parts(connection: Connection, wanted: ColumnElement[bool], begin: date
 
 
 def _marked(*columns: ColumnElement[Any]) -> Select:
-    """Rejects and reviews that a person found good."""
+    """Select rejects and reviews that a person found good."""
     good = marks.c.verdict == "good"
     return select(*columns).select_from(marks.join(verdicts, _GIVEN_AGAIN)).where(verdicts.c.decision != "ok", good)
