@@ -243,7 +243,7 @@ class SiteRuntime:
         reduce(Scheduling.beside, self._schedulings).give_kernels()
 
     def _place_cameras(self, site: Site) -> None:
-        """A frame is read before what has no priority, on any core; one that is judged meanwhile is not held up."""
+        """Give each camera a priority just below its pipelines' highest: above work without one, below judging."""
         for name, camera in self.cameras.items():
             sections = [section for section in site.pipelines.values() if section.camera == name]
             priority = max((section.realtime.priority or 0 for section in sections), default=0)

@@ -63,7 +63,7 @@ class Page:
             self._open(section)
 
     def move(self, section: HttpSection | None) -> str:
-        """Serve by another section; where that cannot be, or nobody could sign in, by the one before, and give why."""
+        """Serve as another section says; if that fails, or nobody could sign in, keep the old one and return why."""
         with self._changing:
             before = self._section
             try:

@@ -118,7 +118,7 @@ def _only_read(connection: sqlite3.Connection, _record: Any) -> None:
 
 def close_engine(engine: Engine) -> None:
     """Close the idle connections now, and each other one when it is returned."""
-    event.listen(engine, "checkin", _close_returned)  # a disk that hangs holds one longer than its store waits
+    event.listen(engine, "checkin", _close_returned)  # a disk that hangs may hold one for longer than the store waits
     engine.dispose()
 
 

@@ -64,7 +64,7 @@ class ImageKeeper:
     def __init__(self, section: StoreSection, folder: ImageFolder):
         self._problem: str | None = None
         self._section = section
-        # Each is taken by its own format alone. A higher level of PNG takes five times as long for a tenth of the size.
+        # Each option is of one format. A higher level of PNG takes five times as long for a tenth of the size.
         self._quality = [cv2.IMWRITE_JPEG_QUALITY, section.jpeg_quality, cv2.IMWRITE_PNG_COMPRESSION, 1]
         self._folder = folder
         self._waiting: deque[_Waiting] = deque()

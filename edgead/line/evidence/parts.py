@@ -55,14 +55,14 @@ class PartRecords:
     def newest(
         self, part: str, *, serial: str | None = None, before_id: str | None = None, limit: int = 50
     ) -> list[dict[str, Any]]:
-        """List the verdicts of parts of a name, newest first.
+        """List the verdicts of a part's name, newest first.
 
         Parameters
         ----------
         serial : str, optional
-            Only of the parts with this serial number.
+            Only parts with this serial number.
         before_id : str, optional
-            Only what came before this one: the last of the page before.
+            Only verdicts before this one, the last of the page before.
         """
         query = select(parts).where(parts.c.part == part).order_by(parts.c.seq.desc())
         if serial is not None:

@@ -1,4 +1,4 @@
-"""The newest frames that were judged, without loss: what a person sees too late can still be kept as it was."""
+"""Newest judged frames, without loss, so that a part can be marked and kept after it has passed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MB = 10**6
 
 
 class RecentFrames:
-    """Holds the newest frames, within a number of frames and of bytes; safe from any thread.
+    """Buffer of the newest frames, limited by number and bytes; safe from any thread.
 
-    Frames are held as they came. To compress each of them would cost the line more than the memory is worth, and hardly
-    any is ever asked for.
+    Frames are held uncompressed. Compressing each would cost the line more than the memory is worth, and few are ever
+    requested.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class RecentFrames:
         return self._bytes
 
     def add(self, frame: Frame) -> None:
-        """Hold a frame in place of the oldest ones; one that alone is larger than all that may be held is not."""
+        """Hold a frame in place of the oldest ones; a frame larger than the whole buffer is not held."""
         image = judged_of(frame)
         size = image.nbytes
         if size > self._most_bytes or not self._most_frames:
@@ -54,6 +54,6 @@ class RecentFrames:
             self._bytes += size
 
     def find(self, id: str) -> np.ndarray | None:
-        """Give what was judged of a capture, an image, values or a pair; None where it is held no longer."""
+        """Return the judged image, values or pair of a capture; None if it is no longer held."""
         with self._lock:
             return self._images.get(id)

@@ -1,6 +1,6 @@
-"""Reader of the evidence store, also while a daemon is writing it, and writer of what people change.
+"""Reader of the evidence store, also while a daemon writes it, and writer of the audit's rows.
 
-Rows of verdicts come with what people said of them: marks, corrections and names of kinds.
+Rows of verdicts come with people's marks, corrections and names of kinds.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from edgead.line.evidence.tables import NAMES_PART, WITH_DEFECT, audit, correcti
 from edgead.line.evidence.versions import check_version
 from edgead.types import DECISIONS, NO_PART, Opinion, Part, scaled_score
 
-# What a kind is shown as: what a person said of this one, else the name of the model's kind, else that itself.
+# Kind as it is shown: a person's correction, else the name given to the model's kind, else the model's kind.
 SHOWN: ColumnElement[str] = func.coalesce(corrections.c.kind, names.c.name, verdicts.c.kind)
 _TIMES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms", "age_ms")
 _OF_MARK = ("marked_at", "marked_by", "mark_note", "mark_verdict")
-# Only records of line-scan cameras have the first three, those of frames that do not fit the model the last.
+# Only records of line-scan cameras have the first three, those of frames in another format the last.
 _OF_SOME = ("first_line", "lost_lines", "first_mm", "other_format")
 _BESIDE = ("seq", "folder", *_OF_MARK, "shown_kind", "corrected_at", "corrected_by")
 
@@ -40,14 +40,14 @@ _NAME = re.compile(r"[!-~]{1,64}")
 
 
 def with_kinds(marked: ColumnElement[bool] = _MARKED_GOOD) -> FromClause:
-    """Verdicts beside what `SHOWN` is made of, and beside marks: by default those of good parts."""
+    """Join verdicts with the tables that `SHOWN` needs, and with marks: by default those of good parts."""
     corrected = and_(corrections.c.id == verdicts.c.id, corrections.c.pipeline == verdicts.c.pipeline)
     named = and_(names.c.pipeline == verdicts.c.pipeline, names.c.kind == verdicts.c.kind)
     return verdicts.outerjoin(marks, marked).outerjoin(corrections, corrected).outerjoin(names, named)
 
 
 def with_opinions() -> Select:
-    """Everything that `as_record` needs."""
+    """Select all columns that `as_record` needs."""
     columns = (
         verdicts,
         marks.c.at.label("marked_at"),
@@ -67,12 +67,12 @@ def one(id: str, pipeline: str | None) -> Select:
 
 
 def defect(connection: Connection, id: str, pipeline: str | None, so: str) -> Row:
-    """The row of a verdict that was no OK.
+    """Read the row of a verdict that was not ok.
 
     Raises
     ------
     EvidenceError
-        There is none, or it was OK; `so` says what follows of that.
+        There is none, or it was ok; `so` names the consequence in the message.
     """
     row = connection.execute(one(id, pipeline)).first()
     if row is None:
@@ -83,7 +83,7 @@ def defect(connection: Connection, id: str, pipeline: str | None, so: str) -> Ro
 
 
 def is_shown_as(kind: str, pipeline: str | None) -> ColumnElement[bool]:
-    """Whether a verdict is shown as of a kind, looked up in the index of those with a defect."""
+    """Make the condition that a verdict is shown as of a kind, by the index of verdicts with a defect."""
     found = select(verdicts.c.seq).select_from(with_kinds()).where(WITH_DEFECT, SHOWN == kind)
     if pipeline is not None:
         found = found.where(verdicts.c.pipeline == pipeline)
@@ -91,18 +91,18 @@ def is_shown_as(kind: str, pipeline: str | None) -> ColumnElement[bool]:
 
 
 def is_marked(opinion: Opinion) -> ColumnElement[bool]:
-    """Whether a person marked a verdict so, looked up from the few marks."""
+    """Make the condition that a person marked a verdict so, by the few marks."""
     return verdicts.c.seq.in_(select(verdicts.c.seq).join(marks, _MARKED).where(marks.c.verdict == opinion))
 
 
 def is_of_part(part: Part) -> list[ColumnElement[bool]]:
-    """What a verdict is asked for by each value that a part names, looked up in the index of those that name one."""
+    """Make a condition for each value that a part names, by the index of verdicts that name one."""
     named = {name: value for name, value in asdict(part).items() if value}
     return [and_(NAMES_PART[name], verdicts.c[name] == value) for name, value in named.items()]
 
 
 def as_record(row: Row) -> dict[str, Any]:
-    """A row as `edgead.serialization.verdict_record` has it, with what people said of it beside it."""
+    """Convert a row to a record as of `edgead.serialization.verdict_record`, with people's marks and corrections."""
     without = {*_BESIDE, *(name for name in _OF_SOME if row._mapping[name] is None)}
     record = {name: value for name, value in row._mapping.items() if name not in without}
     record["stage_times"] = {name: record.pop(name) for name in _TIMES}
@@ -142,7 +142,7 @@ class Records:
         until: datetime | None = None,
         at_least: float | None = None,
     ) -> list[tuple[dict[str, Any], str | None]]:
-        """Records and the places of their images."""
+        """List records with the folders of their images, newest first; see `EvidenceStore.verdicts`."""
         if not all(_NAME.fullmatch(name) for name in (pipeline, decision, before_id) if name):
             return []
         query = with_opinions().order_by(verdicts.c.seq.desc()).limit(max(0, min(limit, _MAX_ROWS)))
@@ -169,7 +169,7 @@ class Records:
             return [(as_record(row), row.folder) for row in connection.execute(query)]
 
     def find(self, id: str, pipeline: str | None) -> tuple[dict[str, Any], str | None] | None:
-        """A record and the place of its images."""
+        """Return a record with the folder of its images, or None."""
         if not _NAME.fullmatch(id):
             return None
         with self._access.reading() as connection:
@@ -181,7 +181,7 @@ class Records:
         if pipeline is not None:
             query = query.where(verdicts.c.pipeline == pipeline)
         if since is not None:
-            # Walks back from the newest, so that a day costs a day and not the years before it.
+            # Walks back from the newest, so that a day costs a day's rows and not those of years before.
             last_before = select(verdicts.c.seq).where(verdicts.c.judged_at < since)
             last_before = last_before.order_by(verdicts.c.seq.desc()).limit(1)
             query = query.where(verdicts.c.seq > func.coalesce(last_before.scalar_subquery(), 0))
@@ -201,12 +201,12 @@ class Records:
 
 @contextmanager
 def opened_store(folder: Path, url: str | None = None) -> Iterator[Access]:
-    """Open the database of a store for one who only reads it.
+    """Open the database of a store for reading only.
 
     Parameters
     ----------
     folder : Path
-        Of the store, with its database where `url` names no other.
+        Of the store, with its database unless `url` names another.
     url : str, optional
         SQLAlchemy URL of the database.
 
@@ -215,7 +215,7 @@ def opened_store(folder: Path, url: str | None = None) -> Iterator[Access]:
     SettingsError
         There is no store.
     EvidenceError
-        It cannot be read, or its tables are of another version.
+        The database cannot be read, or its tables are of another version.
     """
     engine = open_engine(StoreSection(folder=folder, url=url), read_only=True)
     file = database_file(engine)

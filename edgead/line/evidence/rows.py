@@ -1,4 +1,4 @@
-"""Writer of the rows of verdicts, in a thread of its own, so that a disk that stalls holds up no line."""
+"""Writer of verdicts' rows, in its own thread, so that a stalled disk does not delay a line."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.in
 _MAX_AT_ONCE = 500
 _RETRY_FIRST_S = 0.25
 _MAX_RETRY_S = 10.0
-# SQLAlchemy wraps what a driver says of the database, not all that it says of values.
+# SQLAlchemy wraps a driver's errors of the database, but not all of its errors about values.
 _VALUES = (OverflowError, TypeError, ValueError)
 _FAILURES = (SQLAlchemyError, EvidenceError, *_VALUES)
 
 
 class Ticket:
-    """A row that is to be written, until it is committed or given up."""
+    """Row to write, until it is committed or given up."""
 
     def __init__(self, row: dict[str, Any], committed: Callable[[], None] | None):
         self.row, self.on_commit = row, committed
@@ -37,7 +37,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """Rows so far: committed, not written again for they were there, waiting, and given up."""
+    """Counts of rows: committed, skipped as duplicates, waiting, and lost."""
 
     written: int
     doubled: int
@@ -46,16 +46,16 @@ class RowCounts:
 
 
 class RowWriter:
-    """Commits rows in the order in which they come.
+    """Writer that commits rows in order of arrival.
 
-    Rows that cannot be written stay in memory, at most `most` of them, and are tried again; what is beyond that is
-    dropped oldest first, and counted as lost.
+    Rows that cannot be written stay in memory, at most `most` of them, and are tried again; beyond that the oldest are
+    dropped, and counted as lost.
 
     Parameters
     ----------
     engine : Engine
     prepare : callable
-        Makes the tables; called once before the first row, again until it succeeds.
+        Makes the tables; called before the first row, until it succeeds once.
     table : Table
         Of verdicts, or of parts.
     most : int
@@ -68,7 +68,7 @@ class RowWriter:
         self._prepare: Callable[[], None] | None = prepare
         key = ["id", "pipeline"] if table is verdicts else ["id", "part"]
         insert = _INSERTS[engine.dialect.name](table).on_conflict_do_nothing(index_elements=key)
-        self._insert = insert.returning(table.c.seq)  # gives nothing for what is there
+        self._insert = insert.returning(table.c.seq)  # returns nothing for an existing row
         self._most = most
         self._tickets: deque[Ticket] = deque()
         self._changed = threading.Condition()
@@ -82,9 +82,9 @@ class RowWriter:
         return self._problem or self._thread.problem
 
     def commit(self, row: dict[str, Any], within_s: float, committed: Callable[[], None] | None = None) -> bool:
-        """Queue a row and wait until it is committed: not for long, and not at all while others wait in vain.
+        """Queue a row and wait until it is committed: not for long, and not at all while the database fails.
 
-        `committed` is called, in another thread, once it is, however late.
+        `committed` is called, in another thread, once the row is committed, however late.
         """
         ticket = Ticket(row, committed)
         with self._changed:
@@ -106,7 +106,7 @@ class RowWriter:
             return RowCounts(self._written, self._doubled, len(self._tickets), self._lost)
 
     def close(self, within_s: float) -> None:
-        """Write what waits; what is not written in time is lost, and counted."""
+        """Write the queued rows; a row not written in time is lost, and counted."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -146,7 +146,7 @@ class RowWriter:
             return list(islice(self._tickets, _MAX_AT_ONCE))
 
     def _write_singly(self, batch: list[Ticket]) -> bool:
-        """Keep a row that the database refuses from holding up all others; False when it is not that."""
+        """Write rows one by one, and drop those that the database refuses; return False if another failure comes."""
         for ticket in batch:
             try:
                 self._write([ticket])
@@ -160,7 +160,7 @@ class RowWriter:
         return True
 
     def _wait(self, for_s: float) -> bool:
-        """Wait before the next try; False when the store is closed, whose disk will not be tried for long."""
+        """Wait before the next try; return False if the store is closed, which does not try for long."""
         deadline = time.monotonic() + for_s
         with self._changed:
             while not self._closing and (left_s := deadline - time.monotonic()) > 0:
@@ -178,7 +178,7 @@ class RowWriter:
             self._problem, self.failing = None, False
             self._written += new
             self._doubled += len(batch) - new
-            self._lost -= sum(ticket.given_up for ticket in batch)  # while they were being written
+            self._lost -= sum(ticket.given_up for ticket in batch)  # given up while they were being written
             self._tickets = deque(ticket for ticket in self._tickets if id(ticket) not in written)
             for ticket in batch:
                 ticket.committed = True
@@ -189,7 +189,7 @@ class RowWriter:
 
 
 def _is_of_one_row(error: Exception) -> bool:
-    """Is it a value that the database refuses, and not the database itself that fails?"""
+    """Return whether the database refuses a value, in contrast to failing itself."""
     if isinstance(error, _VALUES) and not isinstance(error, EvidenceError):
         return True
     return isinstance(error, DataError | IntegrityError) or type(error) is StatementError

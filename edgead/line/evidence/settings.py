@@ -13,7 +13,7 @@ from edgead.components.options import Secretive, Section
 
 Kept = Literal["none", "reject", "review", "all"]
 KeepDays = Annotated[float, Field(gt=0, le=36_500, description="Older rows, and their images, are deleted.")]
-# Where edgead makes its folder: images of parts, and who did what, are for whoever runs it.
+# Mode of folders that edgead makes: images of parts, and the audit, are for the operator of the device only.
 FOLDER_MODE = 0o700
 _RELATIVE_SQLITE = re.compile(r"^(sqlite(?:\+\w+)?:///)(?=[^/:?])")
 
@@ -50,7 +50,7 @@ class StoreSection(Section):
     ] = 250.0
 
     def beside(self, folder: Path) -> Self:
-        """Give the section with relative paths, also of an SQLite URL, starting from a folder."""
+        """Return a copy with relative paths, also that of an SQLite URL, joined to a folder."""
         placed = super().beside(folder)
         if self.url is None:
             return placed

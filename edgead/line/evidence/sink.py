@@ -25,7 +25,7 @@ class SqliteOptions(SinkOptions):
 
 
 class StoreSink(BaseSink):
-    """Records every verdict and keeps the images that the section asks for."""
+    """Sink that records every verdict and keeps the images that the section asks for."""
 
     def __init__(self, section: StoreSection):
         from edgead.line.evidence import EvidenceError, EvidenceStore  # only those who keep evidence need its packages
@@ -56,7 +56,7 @@ class StoreSink(BaseSink):
 
 
 def _open(name: str, options: SqliteOptions) -> StoreSink:
-    none = RecentSection(frames=0)  # nobody marks a part here while it passes
+    none = RecentSection(frames=0)  # nobody can mark a part here while it passes
     return StoreSink(
         StoreSection(folder=options.folder, evidence=options.evidence, keep_days=options.keep_days, recent=none)
     )

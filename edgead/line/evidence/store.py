@@ -1,4 +1,4 @@
-"""The evidence store: one row for every verdict, images of some, marks, and who changed what."""
+"""Evidence store: one row for every verdict, images of some, marks, and an audit of changes."""
 
 from __future__ import annotations
 
@@ -39,34 +39,34 @@ _PLACES = 1000
 
 
 class EvidenceStore:
-    """Records verdicts in SQLite or PostgreSQL, and images as files.
+    """Store of verdicts in SQLite or PostgreSQL, and of images as files.
 
-    A row is committed when `add` returns True, and outlives the process from then on; SQLite's log is brought to the
-    disk each second, so that a loss of power takes at most the last second with it. While the database cannot be
-    written, rows wait in memory and `problems` says so. Nothing here stops an inspection.
+    A row is committed when `add` returns True, and outlives the process from then on; SQLite's log is synced to the
+    disk every second, so that a power failure loses at most the last second. While the database cannot be written, rows
+    wait in memory and `problems` says so. No failure here stops an inspection.
 
     Attributes
     ----------
     kinds : Kinds
-        What people see and say of kinds of defects.
+        Kinds of defects as people see and correct them.
     parts : PartRecords
-        What several pipelines say of a part together.
+        Verdicts of several pipelines about a part together.
     production : Production
         Counts and yield by shift, day, order, batch and recipe; files of verdicts and images.
     marks : Marks
-        Which parts people found good or bad.
+        Marks of people on good and bad parts.
     recent : RecentFrames
-        The newest frames, without loss.
+        Newest frames, without loss.
     audit_chain : AuditChain
-        Whether the audit is as it was written.
+        Chain that shows whether the audit is intact.
 
     Raises
     ------
     SettingsError
         The address of the database cannot be used.
     EvidenceError
-        The database was made by a newer edgead, or cannot be opened. A full disk and a server that is away are no
-        reason, they may pass; a damaged file in `folder` is set aside, and `problems` says so.
+        The database was made by a newer edgead, or cannot be opened. A full disk or a server that is away is no
+        error, since it may pass; a damaged file in `folder` is set aside, and `problems` says so.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class EvidenceStore:
         self._now = now
         self._engine = open_engine(section)
         try:
-            # Nobody is there to do it; a file that someone named in `url` may be anything, and is left alone.
+            # No person is there to do it; a file that `url` names may be anything, and is left alone.
             self._aside = begin_tables(self._engine, may_set_aside=section.url is None)
         except EvidenceError:
             self._engine.dispose()
@@ -98,29 +98,29 @@ class EvidenceStore:
     # Writing
 
     def add(self, frame: Frame, verdict: Verdict, committed: Callable[[], None] | None = None) -> bool:
-        """Record a verdict; one whose id and pipeline are there already is not recorded again.
+        """Record a verdict, unless one with its id and pipeline is there.
 
         Parameters
         ----------
         committed : callable, optional
-            Called in another thread once the row is committed, also where that comes late; never where it is lost.
+            Called in another thread once the row is committed, however late; never if it is lost.
 
         Returns
         -------
         bool
-            The row is committed, or was there. False where it could not be written yet: it waits in memory.
+            True if the row is committed, or was there. False if it could not be written yet and waits in memory.
         """
         if not frame.id:
             raise EvidenceError("a frame without an id cannot be recorded: it comes from no source")
         return self._rows.commit(self._row(frame, verdict), self._section.commit_within_ms / 1e3, committed)
 
     def keep(self, frame: Frame, verdict: Verdict, before: Sequence[Frame] = ()) -> None:
-        """Hold the frame of a verdict that was added, and queue images where its decision wants them; never blocks.
+        """Hold the frame of a recorded verdict, and queue images if its decision keeps them; never blocks.
 
         Parameters
         ----------
         before : sequence of Frame
-            What the camera gave before, oldest first.
+            The camera's frames before it, oldest first.
         """
         self.recent.add(frame)
         place = self._places.pop((frame.id, verdict.pipeline), None)
@@ -128,7 +128,7 @@ class EvidenceStore:
             self._images.keep(place, frame, verdict, before)
 
     def follow(self, frame: Frame) -> None:
-        """Offer a frame to the verdicts of its camera that still want frames from after them; never blocks."""
+        """Offer a frame to the verdicts of its camera that still need frames from after them; never blocks."""
         self._images.follow(frame)
 
     def _row(self, frame: Frame, verdict: Verdict) -> dict[str, Any]:
@@ -160,22 +160,22 @@ class EvidenceStore:
         at_least: float | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
-        """List records with their `images`, newest first: in the order in which they came, whatever the clock said.
+        """List records with their `images`, newest first by arrival, whatever the clock said.
 
         Parameters
         ----------
         kind : str, optional
-            Only of this one, as it is shown.
+            Only of this kind, as it is shown.
         part : Part, optional
             Only of parts with the values that it names.
         mark : {"good", "bad"}, optional
-            Only what a person marked so.
+            Only parts that a person marked so.
         before_id : str, optional
-            Only what came before this one: the last of the page before.
+            Only records before this one, the last of the page before.
         until : datetime, optional
-            Only what was judged until then.
+            Only records judged until then.
         at_least : float, optional
-            Only scores from this on, on the scale where 100 was the limit; raw scores without one are left out.
+            Only scores from this on, on the scale where 100 was the limit; records without a scale are left out.
         """
         found = self._records.newest(
             limit=limit,
@@ -191,7 +191,7 @@ class EvidenceStore:
         return [self._with_images(*one) for one in found]
 
     def verdict(self, id: str, *, pipeline: str | None = None) -> dict[str, Any] | None:
-        """Give one record, with the names of its `images`; the first one where pipelines share the capture."""
+        """Return one record, with the names of its `images`; the first one if pipelines share the capture."""
         found = self._records.find(id, pipeline)
         return None if found is None else self._with_images(*found)
 
@@ -200,7 +200,7 @@ class EvidenceStore:
         return {**record, "images": images, "recent": self.recent.find(record["id"]) is not None}
 
     def image(self, id: str, name: str, *, pipeline: str | None = None) -> Path | None:
-        """Find the file of one of the `images` of a record."""
+        """Return the file of one of a record's `images`, or None."""
         found = self._records.find(id, pipeline)
         return self._folder.path(found[1], name) if found and found[1] else None
 
@@ -210,7 +210,7 @@ class EvidenceStore:
         Parameters
         ----------
         since : datetime, optional
-            Only those that came after the last one which was judged before this.
+            Only records that came after the last one judged before this.
         """
         return self._records.counts(pipeline=pipeline, since=since)
 
@@ -221,7 +221,7 @@ class EvidenceStore:
         return self.marks.mark_false_reject(id, by=by, note=note, pipeline=pipeline)
 
     def add_audit(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
-        """Record who changed what; `before` and `after` are values of JSON.
+        """Record a change and its author in the audit; `before` and `after` are values of JSON.
 
         Raises
         ------
@@ -232,12 +232,12 @@ class EvidenceStore:
 
     @contextmanager
     def audited(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> Iterator[None]:
-        """Record a change before the block makes it; one that then fails has a second row, which takes it back.
+        """Record a change before the block makes it; if the block fails, a second row takes it back.
 
         Raises
         ------
         StoreAwayError
-            The first row cannot be written: the block does not begin.
+            The first row cannot be written: the block does not run.
         """
         try:
             self.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
@@ -252,7 +252,7 @@ class EvidenceStore:
             raise
 
     def note_change(self, *, by: str, action: str, pipeline: str, before: Any, after: Any) -> None:
-        """Record what was changed already, where nobody is there to refuse it to; the log alone has what cannot be."""
+        """Record a change that was made already and cannot be refused; if that fails, only the log has it."""
         try:
             self.add_audit(by=by, action=action, pipeline=pipeline, before=before, after=after)
         except EvidenceError as error:
@@ -260,13 +260,13 @@ class EvidenceStore:
             logger.error(text, extra={"pipeline": pipeline, "by": by, "action": action})
 
     def audit(self, *, limit: int = 100) -> list[dict[str, Any]]:
-        """List the changes, newest first."""
+        """List the audit's rows, newest first."""
         return self._records.audit(limit=limit)
 
     # Its own state
 
     def status(self) -> dict[str, Any]:
-        """Count what was written, what waits and what was lost since the start."""
+        """Count written, waiting and lost rows and images since the start."""
         rows, images = self._rows.counts, self._images.counts
         return {
             "rows_written": rows.written,
@@ -281,7 +281,7 @@ class EvidenceStore:
         }
 
     def problems(self) -> tuple[str, ...]:
-        """What is wrong now, in words; empty when nothing is."""
+        """List the store's problems now; empty if there are none."""
         found = [self._aside] if self._aside else []
         if self._rows.problem:
             rows = self._rows.counts
@@ -296,7 +296,7 @@ class EvidenceStore:
         return tuple(found)
 
     def remove_old(self) -> int:
-        """Remove what is older than `keep_days`, as is done each minute anyway; gives the number of records.
+        """Remove records older than `keep_days`, as happens every minute anyway; return their number.
 
         Raises
         ------
@@ -309,7 +309,7 @@ class EvidenceStore:
             raise unreachable(self._engine, "cannot be written", error) from None
 
     def close(self, within_s: float = 1.0) -> None:
-        """Write what waits, as far as the time allows, and let go of the database."""
+        """Write what is queued, as far as the time allows, and release the database."""
         deadline = time.monotonic() + within_s
         for part in (self._rows, self.parts, self._images, self._upkeep):
             part.close(max(0.05, deadline - time.monotonic()))

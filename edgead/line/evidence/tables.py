@@ -28,7 +28,7 @@ SCHEMA_VERSION = 8
 
 
 class Utc(TypeDecorator):
-    """An instant; SQLite keeps no time zone, so it is always given UTC."""
+    """Column type of an instant; SQLite keeps no time zone, so instants are stored as UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -46,7 +46,7 @@ metadata = MetaData()
 
 
 def _sequence() -> Column:
-    # The order of arrival. Neither ids nor times of capture show it, once the clock has been set back.
+    # Neither ids nor times of capture show the order of arrival, once the clock has been set back.
     return Column(
         "seq",
         BigInteger().with_variant(Integer, "sqlite"),
@@ -56,9 +56,9 @@ def _sequence() -> Column:
     )
 
 
-# Written out, and never as a parameter: only so a database sees that the index of these rows answers a query.
+# Written out, never as a parameter: only then does a database see that the index of these rows answers a query.
 WITH_DEFECT: ColumnElement[bool] = literal_column("decision <> 'ok'")
-# By what a part is looked up: only rows that name one are in the index, so that lines without parts pay nothing.
+# Look-ups by part: only rows that name one are in the index, so that lines without parts pay nothing.
 NAMES_PART: dict[str, ColumnElement[bool]] = {
     name: literal_column(f"{name} <> ''") for name in ("serial", "batch", "recipe")
 }
@@ -116,7 +116,7 @@ verdicts = Table(
     Index("verdicts_by_id", "id", "pipeline", unique=True),
     Index("verdicts_by_pipeline", "pipeline", "seq"),
     Index("verdicts_by_decision", "decision", "seq"),
-    # The few that kinds are counted of, with all that it takes: a week costs a week's defects, and no row is read.
+    # The few rows that kinds are counted from, with all columns for it: a week costs its defects, and no row is read.
     Index(
         "verdicts_with_defects",
         "pipeline",
@@ -128,7 +128,7 @@ verdicts = Table(
         postgresql_where=WITH_DEFECT,
     ),
     *map(_by_part, NAMES_PART),
-    # All that production figures need of a row: a shift costs a shift's part of it, and no row is read.
+    # All columns that production figures need: a shift costs its part of the index, and no row is read.
     Index("verdicts_by_time", "pipeline", "judged_at", "decision", "batch", "recipe"),
     # Without it an SQLite sequence starts again once the last row has been deleted.
     sqlite_autoincrement=True,

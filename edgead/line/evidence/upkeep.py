@@ -1,4 +1,4 @@
-"""Upkeep of the evidence store, where no verdict waits for it: the disk's copy, and retention."""
+"""Upkeep of the evidence store in the background: syncing to the disk, and retention."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 1000
 
 
 class Upkeep:
-    """A thread that brings the log to the disk each second, and looks at the audit and retention each minute.
+    """Thread that syncs the log to the disk every second, and checks audit and retention every minute.
 
     Parameters
     ----------
@@ -33,9 +33,9 @@ class Upkeep:
     folder : ImageFolder
     keep_days : float
     now : callable
-        The wall clock.
+        Returns the wall clock's time.
     watch : callable
-        Looks at the audit.
+        Checks the audit.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Upkeep:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong now."""
+        """Problem of the upkeep now, or None."""
         return self._problem or self._thread.problem
 
     def close(self, within_s: float) -> None:
@@ -69,11 +69,10 @@ class Upkeep:
         self._thread.join(within_s)
 
     def remove_old(self) -> int:
-        """Remove the records that are older than `keep_days`, with their images; gives their number.
+        """Remove records older than `keep_days`, with their images; return their number.
 
-        Records go in the order in which they came, and the first that is young enough ends it. So a clock that was set
-        back, or that began in 1970, makes nothing old before its time; nor can what this process wrote be older than
-        the process.
+        Records are removed in order of arrival up to the first that is young enough, so a clock that was set back, or
+        that began in 1970, removes nothing too early. Records of this process cannot be older than the process.
         """
         removed = 0
         while not self._closing.is_set():
@@ -123,10 +122,9 @@ class Upkeep:
 
 
 def bring_to_disk(database: Path) -> None:
-    """Make what is committed outlive a loss of power; and keep SQLite's log short.
+    """Make committed rows outlive a power failure, and keep SQLite's log short.
 
-    The log alone is enough to bring commits back. It is moved into the database when it has grown, without making
-    a writer wait.
+    Syncing the log is enough for that. When it has grown, it is moved into the database without making a writer wait.
     """
     log = database.with_name(f"{database.name}-wal")
     try:

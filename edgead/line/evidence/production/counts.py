@@ -94,7 +94,7 @@ class Tally:
 
     @property
     def reviewed_yield(self) -> float | None:
-        """The share of good parts once people have looked: with the false rejects that they marked."""
+        """Share of good parts after review: with false rejects that people marked; None if nothing was inspected."""
         return (self.ok + self.false_rejects) / self.inspected if self.inspected else None
 
     def figures(self) -> dict[str, int | float | None]:

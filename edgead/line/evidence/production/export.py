@@ -1,6 +1,6 @@
-"""Verdicts of a time as files for others: a table, and the images that are kept of them, as a folder or a ZIP file.
+"""Verdicts of a period as files for other programs: a table, and the kept images, as a folder or a ZIP file.
 
-Files are made piece by piece: no more than one page of rows and one image is held.
+Files are made piece by piece: at most one page of rows and one image is in memory.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ COLUMNS = {
     "mark_verdict": "text",
     "images": "text",
 }
-"""The columns of an export, with what each holds: `boxes` and `measured` JSON, `images` where its images lie."""
+"""Columns of an export, with the type of each: `boxes` and `measured` are JSON, `images` is their folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which verdicts; what is None asks for all."""
+    """Conditions for verdicts; None sets no condition."""
 
     begin: datetime
     end: datetime
@@ -74,19 +74,19 @@ class Wanted:
 
 
 def pages(access: Access, wanted: Wanted, budget: QueryBudget, *also: ColumnElement[bool]) -> Iterator[list[Row]]:
-    """Give the rows of verdicts, of one pipeline after the other, each in the order of time.
+    """Yield pages of verdicts' rows, one pipeline after the other, each in order of time.
 
-    No page holds the database longer than it takes to read it: who receives them may be slow.
+    Each page holds the database only while it is read: the consumer may be slow.
 
     Parameters
     ----------
     also : ColumnElement
-        What else is asked of each.
+        Further conditions.
 
     Raises
     ------
     EvidenceError
-        The database cannot be read, or the turn is over.
+        The database cannot be read, or the budget is used up.
     """
     names = pipelines_of(access) if wanted.pipeline is None else [wanted.pipeline]
     for name in names:
@@ -94,7 +94,7 @@ def pages(access: Access, wanted: Wanted, budget: QueryBudget, *also: ColumnElem
 
 
 def count(access: Access, wanted: Wanted, budget: QueryBudget) -> int:
-    """Count the rows that `pages` gives."""
+    """Count the rows that `pages` yields."""
     counted = 0
     for name in pipelines_of(access) if wanted.pipeline is None else [wanted.pipeline]:
         query = select(func.count()).select_from(verdicts)
@@ -108,19 +108,19 @@ def count(access: Access, wanted: Wanted, budget: QueryBudget) -> int:
 
 
 def kept_images(access: Access, wanted: Wanted, budget: QueryBudget) -> Iterator[Kept]:
-    """Give the verdicts of which images are kept."""
+    """Yield the images of verdicts that have any."""
     for page in pages(access, wanted, budget, verdicts.c.folder.is_not(None)):
         for row in page:
             yield Kept(row.folder, exported_name(row), row.judged_at)
 
 
 def exported_name(row: Row) -> str:
-    """Relative path that a verdict's images have in an export; what `edgead stream` judged is of no pipeline."""
+    """Return the relative path of a verdict's images in an export; verdicts of `edgead stream` have no pipeline."""
     return f"{row.pipeline}/{row.id}" if row.pipeline else row.id
 
 
 def as_row(row: Row) -> dict[str, Any]:
-    """A row of the database under the names of `COLUMNS`."""
+    """Convert a row of the database to a record with the names of `COLUMNS`."""
     record = {name: getattr(row, name, None) for name in COLUMNS}
     in_json = {name: json.dumps(record[name]) for name in ("boxes", "measured")}
     score = scaled_score(row.image_score, row.typical_score, row.threshold)
@@ -145,7 +145,7 @@ def _of_pipeline(
 
 
 class Kept(NamedTuple):
-    """The images of a verdict: where they lie in the store, and what they are called elsewhere."""
+    """Images of a verdict: their folder in the store, their name elsewhere, and the time of the verdict."""
 
     place: str
     name: str
@@ -158,9 +158,9 @@ def size_of(folder: ImageFolder, kept: Iterable[Kept]) -> int:
 
 
 def zip_images(folder: ImageFolder, kept: Iterable[Kept]) -> Iterator[bytes]:
-    """Write images into a ZIP file; a piece of it for each verdict.
+    """Write images into a ZIP file; yields a piece of it for each verdict.
 
-    JPEGs are stored as they are: they shrink no more. What retention removes meanwhile is left out.
+    Images are stored as they are, since JPEGs do not shrink. Images that retention removes meanwhile are left out.
     """
     made = Collected()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
@@ -177,7 +177,7 @@ def add_images(archive: zipfile.ZipFile, folder: ImageFolder, one: Kept) -> None
 
 
 def images_of(folder: ImageFolder, one: Kept) -> Iterator[tuple[str, bytes]]:
-    """Give the images of a verdict by the name that each has elsewhere; what retention has removed is left out."""
+    """Yield the images of a verdict with their names elsewhere; images that retention has removed are left out."""
     for name in folder.names(one.place):
         path = folder.path(one.place, name)
         try:
@@ -190,11 +190,11 @@ def images_of(folder: ImageFolder, one: Kept) -> Iterator[tuple[str, bytes]]:
 
 Progress = Callable[[str, int, int], None]
 Write = Callable[[str, Iterable[bytes]], None]
-"""Takes a file piece by piece, by its name within the export; what lists the files of an export comes last."""
+"""Takes a file piece by piece, by its name within the export; the table that lists the files comes last."""
 
 
 def write_into(folder: Path) -> Write:
-    """Write files into a folder that is there."""
+    """Make a `Write` that writes files into an existing folder."""
 
     def write(name: str, pieces: Iterable[bytes]) -> None:
         path = folder / name
@@ -207,7 +207,7 @@ def write_into(folder: Path) -> Write:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What is written: verdicts as a table of a format, with their images where `images` is their folder."""
+    """Content of an export: verdicts as a table of one format, with their images if `images` is the store's folder."""
 
     access: Access
     wanted: Wanted
@@ -215,7 +215,7 @@ class Export:
     images: ImageFolder | None = None
 
     def table(self, progress: Progress) -> Iterator[bytes]:
-        """Write the table piece by piece."""
+        """Encode the table piece by piece."""
         total, done = self.count(), 0
 
         def rows() -> Iterator[list[dict[str, object]]]:
@@ -235,7 +235,7 @@ class Export:
 
 
 def write_export(export: Export, write: Write, progress: Progress) -> int:
-    """Write the images, then the table of their verdicts; gives the number of verdicts with images.
+    """Write the images, then the table of their verdicts; return the number of verdicts with images.
 
     Raises
     ------
@@ -255,7 +255,7 @@ def write_export(export: Export, write: Write, progress: Progress) -> int:
 
 
 def export_to_zip(export: Export, path: Path, progress: Progress) -> int:
-    """Write the same into a ZIP file, the table first; it is there once it is whole."""
+    """Write table and images into a ZIP file, the table first; the file appears once it is complete."""
     written = 0
     with open_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open(f"verdicts.{export.kind}", "w", force_zip64=True) as table:

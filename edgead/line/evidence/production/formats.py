@@ -1,4 +1,4 @@
-"""Rows as files: CSV that no spreadsheet takes for formulas, JSON lines, Parquet; made piece by piece."""
+"""Rows as files, piece by piece: CSV without formulas, JSON lines, Parquet."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from edgead.process.installation import install_command
 Format = Literal["csv", "parquet", "jsonl"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Columns = Mapping[str, str]
-"""Names of columns with what they hold: text, whole, number, instant."""
+"""Names of columns with their types: text, whole, number, instant."""
 Rows = Sequence[Mapping[str, Any]]
 
 
 class Collected(io.RawIOBase):
-    """A file that is taken away as it grows; it cannot be sought in."""
+    """File in memory whose content is taken away as it grows; it is not seekable."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -40,18 +40,18 @@ class Collected(io.RawIOBase):
         return self._at
 
     def take(self) -> bytes:
-        """Give what was written since the last time."""
+        """Return the bytes written since the last call."""
         taken, self._parts = b"".join(self._parts), []
         return taken
 
 
 def encode(kind: Format, columns: Columns, pages: Iterable[Rows]) -> Iterator[bytes]:
-    """Write rows; a piece of the file for each page of them.
+    """Encode rows as a file; yields a piece of it for each page of rows.
 
     Raises
     ------
     SettingsError
-        Parquet, and pyarrow is not installed: at once, before anything is written.
+        For Parquet without pyarrow: at once, before anything is written.
     """
     writers: dict[str, Callable[[Columns, Iterable[Rows]], Iterator[bytes]]] = {"csv": _csv, "jsonl": _jsonl}
     if kind != "parquet":
@@ -105,5 +105,5 @@ def _parquet(pyarrow: Any, columns: Columns, pages: Iterable[Rows]) -> Iterator[
 
 
 def _text(value: Any) -> Any:
-    # The name of a file may hold what is no UTF-8.
+    # A file's name may hold bytes that are no UTF-8.
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

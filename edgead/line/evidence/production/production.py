@@ -1,6 +1,6 @@
-"""The production figures of a store in service: what the page, the API and Prometheus ask for again and again.
+"""Production figures of a store in service, which the page, the API and Prometheus request again and again.
 
-Orders stand beside them: a person starts one, and it lasts until the next.
+With its orders: a person starts one, and it lasts until the next.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from edgead.line.evidence.tables import orders
 
 _MAX_ORDERS = 1000
 _MAX_PIECES = 20_000
-# Of what a browser may fetch, beside a line that runs.
+# Of requests by a browser, beside a running line.
 _SHARE = 0.25
 _WITHIN_S = 60.0
 _MAX_ROWS = 200_000
 _MAX_IMAGES_MIB = 1024
-# A row may wait for a disk that is full, and a clock may be set back: an hour that is over may still get some.
+# A row may wait for a full disk, and a clock may be set back: a past hour may still get rows.
 _AGAIN_AFTER = 0.5
 _DAY = timedelta(days=1)
 _NOT_BEFORE = timedelta(seconds=2)
@@ -56,7 +56,7 @@ class Orders:
         self._access = access
 
     def start(self, *, name: str, batch: str, by: str) -> None:
-        """Start an order, which ends the one before; audited.
+        """Start an order, which ends the one before; the audit records it.
 
         Raises
         ------
@@ -71,13 +71,13 @@ class Orders:
             self._access.add_audit(connection, by=by, action="start_order", pipeline="", before=before, after=after)
 
     def newest(self, *, limit: int = 50) -> list[dict[str, Any]]:
-        """List orders, the one that is made now first."""
+        """List orders, the current one first."""
         query = select(orders).order_by(orders.c.seq.desc()).limit(max(0, min(limit, _MAX_ORDERS)))
         with self._access.reading() as connection:
             return [{**row._mapping, "started_at": row.started_at.isoformat()} for row in connection.execute(query)]
 
     def between(self, begin: datetime, end: datetime) -> list[Period]:
-        """List the orders that have some of a time, the first one first; of a thousand at most, the newest."""
+        """List the orders that overlap a time, the earliest first; among the newest thousand."""
         starts = [(datetime.fromisoformat(row["started_at"]), row["name"]) for row in self.newest(limit=_MAX_ORDERS)]
         starts.sort(key=lambda one: one[0])
         ends = [*(at for at, _ in starts[1:]), max(end, starts[-1][0])] if starts else []
@@ -86,11 +86,10 @@ class Orders:
 
 
 class Production:
-    """Counts of an evidence store; safe from any thread.
+    """Counts of an evidence store, cached; safe from any thread.
 
-    Whoever looks at a shift asks for it each few seconds. So an hour that is over, and a day of a long order, is
-    counted once, and again when half as much time has gone by as it was over then; the hour that runs is counted at
-    most once in two seconds.
+    A page that shows a shift requests it every few seconds. So a past hour, or a past day of a long order, is counted
+    once, and again after half the time since its end; the current hour is counted at most every two seconds.
 
     Parameters
     ----------
@@ -121,14 +120,14 @@ class Production:
         return self._counted(unit, hours_of(period))
 
     def count(self, unit: Unit, period: Period) -> Tally:
-        """Count a period up to now, of the days and hours that are known already."""
+        """Count a period up to now, from days and hours that are mostly cached."""
         days = max(0, (min(period.end, self._access.now()) - period.begin) // _DAY)
         begins = [period.begin + index * _DAY for index in range(days + 1)]
         pieces = [Period(period.name, *one) for one in pairwise(begins)]
         return total(self._counted(unit, [*pieces, *hours_of(period._replace(begin=begins[-1]))]))
 
     def report(self, asked: Question) -> list[Group]:
-        """Count what is asked.
+        """Count a report.
 
         Raises
         ------
@@ -138,31 +137,31 @@ class Production:
         return report(self._access, asked, QueryBudget(_WITHIN_S, _SHARE))
 
     def marks(self, wanted: Wanted, *, limit: int = 100) -> list[dict[str, Any]]:
-        """List what people marked of a time, of one pipeline after the other."""
+        """List the marked verdicts of a period, one pipeline after the other."""
         rows = chain.from_iterable(pages(self._access, replace(wanted, marked=True), QueryBudget(_WITHIN_S, _SHARE)))
         return [as_row(row) for row in islice(rows, limit)]
 
     def report_file(self, asked: Question, kind: Format) -> bytes:
-        """Write a report as a table.
+        """Encode a report as a table.
 
         Raises
         ------
         EvidenceError
             As `report` does.
         SettingsError
-            Parquet, and pyarrow is not installed.
+            For Parquet without pyarrow.
         """
         return b"".join(encode(kind, REPORT_COLUMNS, [report_table(self.report(asked))]))
 
     def verdicts_file(self, wanted: Wanted, kind: Format) -> Iterator[bytes]:
-        """Write verdicts as a table, piece by piece.
+        """Encode verdicts as a table, piece by piece.
 
         Raises
         ------
         EvidenceError
             The database cannot be read, it takes too long, or there are too many.
         SettingsError
-            Parquet, and pyarrow is not installed.
+            For Parquet without pyarrow.
         """
         found = count(self._access, wanted, QueryBudget(_WITHIN_S, _SHARE))
         if found > _MAX_ROWS:
@@ -176,7 +175,7 @@ class Production:
         )
 
     def images_size(self, wanted: Wanted) -> tuple[int, int]:
-        """Count the verdicts of which images are kept, and the bytes of those.
+        """Count the verdicts with kept images, and the bytes of these.
 
         Raises
         ------
@@ -186,7 +185,7 @@ class Production:
         return self._measured(wanted)[1:]
 
     def images_file(self, wanted: Wanted) -> Iterator[bytes]:
-        """Write the images of verdicts as a ZIP file, piece by piece.
+        """Make a ZIP file of the images of verdicts, piece by piece.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""A production report: counts and yield of a time by shift, day, order, batch or recipe, as a table and as a page.
+"""Production report: counts and yield of a time by shift, day, order, batch or recipe, as a table and as a page.
 
 The page stands alone, for a screen and for paper.
 """
@@ -20,7 +20,7 @@ from edgead.line.evidence.production.counts import QueryBudget, Tally, Unit, tal
 from edgead.line.evidence.production.periods import By, Period
 
 MAX_GROUPS = 2000
-"""Of a report: a year of three shifts a day has 1095."""
+"""Most groups of a report: a year of three shifts a day has 1095."""
 COLUMNS = {
     "group": "text",
     "begin": "instant",
@@ -29,21 +29,21 @@ COLUMNS = {
     **dict.fromkeys(("inspected", "ok", "review", "reject", "fault", "false_rejects"), "whole"),
     **dict.fromkeys(("yield", "yield_after_review"), "number"),
 }
-"""The columns of a report as a table, with what each holds."""
+"""Columns of a report as a table, with the type of each."""
 PAGE_COLUMNS = ("", "inspected", "ok", "review", "reject", "fault", "false rejects", "yield", "after review")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked.
+    """Request for a report.
 
     Attributes
     ----------
     by : {"shift", "day", "order", "batch", "recipe"}
     periods : tuple of Period
-        Shifts, days or orders; for batches and recipes what divides the work, such as days.
+        Shifts, days or orders; for batches and recipes periods that divide the work, such as days.
     units : tuple of Unit
-        What counts.
+        Units to count.
     """
 
     by: By
@@ -53,7 +53,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One shift, day, order, batch or recipe; batches and recipes have no begin and no end."""
+    """Group of a report: one shift, day, order, batch or recipe; the last two have no begin and no end."""
 
     name: str
     begin: datetime | None
@@ -62,12 +62,12 @@ class Group:
 
 
 def report(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
-    """Count what is asked; groups in which nothing was judged are left out.
+    """Count a report's groups; groups without a verdict are left out.
 
     Raises
     ------
     EvidenceError
-        The database cannot be read, the turn is over, or there are too many groups.
+        The database cannot be read, the budget is used up, or there are too many groups.
     """
     if len(asked.periods) > MAX_GROUPS:
         raise EvidenceError(f"these are {len(asked.periods)} groups, at most {MAX_GROUPS} fit: choose a shorter time")
@@ -80,7 +80,7 @@ def report(access: Access, asked: Question, budget: QueryBudget) -> list[Group]:
 
 
 def report_table(groups: list[Group]) -> list[dict[str, Any]]:
-    """Lay a report out as rows, one for each unit of a group; `COLUMNS` are theirs."""
+    """Lay a report out as rows with the columns `COLUMNS`, one for each unit of a group."""
     return [
         {"group": group.name, "begin": group.begin, "end": group.end, "unit": unit, **tally.figures()}
         for group in groups
@@ -112,7 +112,7 @@ def _by_value(access: Access, asked: Question, budget: QueryBudget) -> list[Grou
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """What a page shows: the groups of a report, and how often each kind was rejected."""
+    """Content of a report's page: its groups, and the number of rejects of each kind."""
 
     by: str
     begin: datetime
@@ -122,7 +122,7 @@ class Printed:
 
 
 def report_page(shown: Printed) -> str:
-    """Write the page."""
+    """Render the report's page as HTML."""
     several = any(len(group.units) > 1 for group in shown.groups)
     units = [(f"{title_of(group)}, {unit}", tally) for group in shown.groups for unit, tally in group.units.items()]
     return render_page(
@@ -142,7 +142,7 @@ def report_page(shown: Printed) -> str:
 
 
 def title_of(group: Group) -> str:
-    """Name a group, with its begin where it has one and the name does not say it."""
+    """Name a group, with its begin if it has one that the name lacks."""
     if group.begin is None:
         return group.name or "none named"
     day = group.begin.astimezone().date().isoformat()
@@ -154,7 +154,7 @@ def share(value: float | None) -> str:
 
 
 def cells(title: str, tally: Tally) -> tuple[str, ...]:
-    """Write a tally as texts under the names of `COLUMNS`."""
+    """Format a title and a tally as texts in the order of `PAGE_COLUMNS`."""
     counts = (tally.inspected, tally.ok, tally.review, tally.reject, tally.fault, tally.false_rejects)
     return (title, *map(str, counts), share(tally.first_yield), share(tally.reviewed_yield))
 
