@@ -141,7 +141,7 @@ class ModelDrift:
             pass
         except OtherWatchError as error:  # as after every exchange of a model
             logger.info("%s: the drift watch begins: %s", self._pipeline, error)
-        except Exception as error:  # a kept state must never cause a fault
+        except Exception as error:  # noqa: BLE001  a kept state must never cause a fault
             what = f"{type(error).__name__}: {error}"
             logger.warning(
                 "%s: the state in %s is dropped, the drift watch begins: %s", self._pipeline, self._file, what

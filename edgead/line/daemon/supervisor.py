@@ -130,7 +130,7 @@ class Supervisor:
                 self._work(self._stop)
                 self._end = "returned"
                 return
-            except Exception as error:  # whatever it was, other supervisors run on and the reason is reported
+            except Exception as error:  # noqa: BLE001  whatever it was, the others run on, and the reason is reported
                 again = self.budget.spend()
                 if not again:
                     self._end = "used up"
@@ -143,5 +143,5 @@ class Supervisor:
     def _tell(self, error: Exception, again: bool) -> None:
         try:
             self._died(error, again)
-        except Exception:  # a failure of the report must not end the supervision
+        except Exception:  # noqa: BLE001  a failure of the report must not end the supervision
             logger.exception("%s: its end cannot be dealt with", self._name)

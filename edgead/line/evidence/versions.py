@@ -1,4 +1,4 @@
-"""The version of the tables: who made them, and how those of an earlier edgead become ours."""
+"""Version of the store's tables, and the upgrade of those that an earlier edgead made."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from edgead.line.evidence.tables import SCHEMA_VERSION, metadata, schema, verdic
 
 logger = logging.getLogger(__name__)
 
-# What makes the tables of a version into those of the next, for SQLite and PostgreSQL. It never changes once it is
-# released: the columns of today are not those that it was written for. Tables and indexes that are
-# missing are made afterwards.
+# Statements that upgrade the tables of a version to the next, for SQLite and PostgreSQL. They never change once
+# released, since today's columns are not those that they were written for. Missing tables and indexes are made
+# afterwards.
 _STEPS: dict[int, tuple[str, ...]] = {
     4: ("ALTER TABLE verdicts ADD COLUMN typical_score DOUBLE PRECISION",),
     5: (
@@ -41,7 +41,7 @@ _LOCKED_S = 5
 
 
 def begin_tables(engine: Engine, *, may_set_aside: bool) -> str | None:
-    """Prepare the tables when a store opens, as far as they can be now.
+    """Prepare the tables when a store opens, as far as that is possible now.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ def begin_tables(engine: Engine, *, may_set_aside: bool) -> str | None:
     Returns
     -------
     str or None
-        What was set aside, in words.
+        Message about a file that was set aside.
 
     Raises
     ------
     EvidenceError
-        The database cannot be opened; a full disk and a server that is away are no reason, they may pass.
+        The database cannot be opened; a full disk or a server that is away is no error, since it may pass.
     """
     file = database_file(engine)
     try:
@@ -79,16 +79,16 @@ def begin_tables(engine: Engine, *, may_set_aside: bool) -> str | None:
 
 
 def prepare_tables(engine: Engine) -> None:
-    """Make the tables that are missing, and bring those of an earlier edgead to today's version.
+    """Make missing tables, and upgrade those of an earlier edgead to today's version.
 
-    All of it is one transaction: whatever ends it under way, the tables are as they were before.
+    All of it is one transaction: if it is interrupted, the tables are as before.
 
     Raises
     ------
     EvidenceError
-        The tables were made by a newer edgead, by one before those that can be changed, or cannot be changed.
+        The tables were made by a newer edgead, by one too old to upgrade, or cannot be changed.
     DamagedTablesError
-        Their version is none.
+        The stored version is not a version.
     SQLAlchemyError
         The database cannot be reached or written; see `problem_of`.
     """
@@ -109,7 +109,7 @@ def prepare_tables(engine: Engine) -> None:
 
 
 def check_version(connection: Connection) -> None:
-    """Raise EvidenceError unless the tables are of today's version: for one who only reads them."""
+    """Raise EvidenceError unless the tables are of today's version, which a reader needs."""
     found = _version(connection)
     if found != SCHEMA_VERSION:
         holds = "holds no tables of an evidence store" if found is None else f"its tables are of version {found}"
@@ -133,7 +133,7 @@ def _make_or_upgrade(engine: Engine) -> None:
 
 
 def _version(connection: Connection) -> int | None:
-    """The version of the tables; None where there are none."""
+    """Read the version of the tables; None if there are none."""
     known = inspect(connection)
     version = connection.execute(select(schema.c.version)).scalar() if known.has_table(schema.name) else None
     if version is None and not known.has_table(verdicts.name):
@@ -160,13 +160,13 @@ def _missing(connection: Connection) -> set[str]:
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[Connection]:
-    """A transaction in which nobody else changes the tables, and which may take its time."""
+    """Open a transaction that excludes other changes of tables, and may take its time."""
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 alone begins none before a change of tables
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # sqlite3 by itself begins none before a change of tables
         else:
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCKED_S}s'")  # of one who only reads for long
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCKED_S}s'")  # of a reader that takes long
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('edgead evidence'))")
         yield connection
         connection.commit()

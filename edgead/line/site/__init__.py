@@ -1,1 +1,1 @@
-"""The site file: what it may say, and how it is read."""
+"""The site file: its schema, its reader and its checks."""

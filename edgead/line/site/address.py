@@ -1,4 +1,4 @@
-"""Address of the page: a socket that listens where a site says."""
+"""Address of the page: a socket that listens where the site file says."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ BACKLOG = 1024
 
 
 def listen(section: HttpSection) -> socket.socket:
-    """Take the address of a section; who connects waits until somebody accepts.
+    """Listen on the address of a section; clients wait until `accept`.
 
     Raises
     ------
     SettingsError
-        The address is taken, or is none of this computer.
+        The address is taken, or does not belong to this computer.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(section.host, section.port, type=socket.SOCK_STREAM)[0]

@@ -1,4 +1,4 @@
-"""Check of a site on this computer: models, files and cameras that frames should come from, the page's address."""
+"""Check of a site on this computer: its models, its local sources of frames, and the page's address."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgead.sources import check_there
 
 
 def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
-    """Report each model that cannot be read or is not let in, and each source of this computer that is not there.
+    """Report each model that cannot be read or is not accepted, and each local source that is missing.
 
     Network cameras are not asked: they may be switched off while the file is written.
 
@@ -25,7 +25,7 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
     ----------
     site : Site
     file : YamlFile
-        That it was read from; a path that is there from the working directory, and not from the file, is named.
+        File that it was read from; a path that exists from the working directory, but not from the file, is shown.
     """
     for name, camera in site.cameras.items():
         try:
@@ -59,7 +59,7 @@ def find_missing(site: Site, file: YamlFile) -> Iterator[str]:
 
 
 def find_taken(site: Site, file: YamlFile) -> Iterator[str]:
-    """Report that the page cannot be served where the site says, unless a daemon with this store does it."""
+    """Report that the page's address cannot be used, unless a daemon with this store uses it."""
     if site.http is None:
         return
     try:

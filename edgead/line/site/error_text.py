@@ -1,4 +1,4 @@
-"""Errors of a site file, in the words of site files: line, place, what was expected, what may be meant."""
+"""Errors of a site file in its own terms: line, place, what was expected, and the likely intention."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME = "lower-case letters, digits, - and _, beginning with a letter, at most 3
 
 
 class PlacedError(ValueError):
-    """Something wrong at a place that the model which finds it does not hold itself."""
+    """An error at another place of the site file than that of the model which finds it."""
 
     def __init__(self, place: Place, reason: str):
         super().__init__(f"{dotted(place) or 'the file'}: {reason}")
@@ -30,7 +30,7 @@ def dotted(place: Place) -> str:
 
 
 def explain(error: ValidationError, model: type[BaseModel], file: YamlFile) -> str:
-    """Report everything that pydantic found in a site file, one problem a line; no value is quoted."""
+    """Report all of pydantic's errors in a site file, one problem per line; no value is quoted."""
     schema = model.model_json_schema()
     found: dict[Place, list[str]] = {}
     missing: set[Place] = set()
@@ -51,7 +51,7 @@ def explain(error: ValidationError, model: type[BaseModel], file: YamlFile) -> s
         meant = next((name for name in known if (*around, name) in missing and suggestion(key, [name])), None)
         hint = suggestion(key, [meant] if meant else known) or f"; known are {', '.join(known)}"
         found[place] = [f"unknown key{hint}"]
-        if meant:  # what is misspelt is not missing too
+        if meant:  # a misspelt key is not missing as well
             found.pop((*around, meant), None)
     return "\n".join(
         f"{file.where(place)}: {dotted(place) or 'the file'}: {' or '.join(dict.fromkeys(reasons))}"
@@ -60,9 +60,9 @@ def explain(error: ValidationError, model: type[BaseModel], file: YamlFile) -> s
 
 
 def _place(schema: Schema, location: Sequence[Any]) -> tuple[Place, Schema]:
-    """The keys of a location that stand in the file, without those of pydantic's own, and the section of the last one.
+    """Return the keys of a location that stand in the file, without pydantic's own, and the section of the last one.
 
-    Pydantic names, besides keys, the kind that it chose (`sinks.broker.mqtt.host`) and the branch of a union.
+    Pydantic's locations also hold the kind that it chose (`sinks.broker.mqtt.host`) and the branch of a union.
     """
     definitions = schema.get("$defs", {})
     place: list[Any] = []
@@ -81,7 +81,7 @@ def _place(schema: Schema, location: Sequence[Any]) -> tuple[Place, Schema]:
 
 
 def _resolved(node: Schema, definitions: Schema) -> Schema:
-    """A schema without a reference, and of one that may also be null what it is otherwise."""
+    """Follow a schema's references; a schema that may also be null becomes what it otherwise is."""
     while True:
         if "$ref" in node:
             node = definitions[node["$ref"].rpartition("/")[2]]

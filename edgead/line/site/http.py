@@ -1,4 +1,4 @@
-"""Section `http` of the site file: where page and API listen, and who is let in with which role."""
+"""Section `http` of the site file: where page and API listen, and who may sign in with which role."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class ProxySection(Section):
 
     @model_validator(mode="after")
     def _nobody_elses(self) -> ProxySection:
-        # A page whose name was rebound to this computer may set any header, and comes from here as the proxy does.
+        # A page whose name was rebound to this computer may set any header, and comes from here just as the proxy does.
         if self.secret is None and any(_is_here(network) for network in self.from_):
             raise ValueError("a proxy on this computer needs a secret: every program and page here could say the same")
         if len({each.lower() for each in (self.user_header, self.groups_header, self.secret_header)}) < 3:
@@ -120,7 +120,7 @@ class HttpSection(Section):
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody needs to sign in."""
+        """Whether the page can be used without signing in."""
         return not (self.token or self.users or self.tokens or self.panels or self.proxy)
 
     @model_validator(mode="after")

@@ -37,7 +37,7 @@ def load_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.
 
 
 def read_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.environ) -> tuple[Site, YamlFile]:
-    """Read a site as `load_site` does, and the file that says where everything stands."""
+    """Read a site as `load_site` does, and return it with its YAML file, which knows the line of each key."""
     file = load_yaml(Path(path))
     if not isinstance(file.content, dict):
         raise SettingsError(f"{path}: expected sections such as `cameras:` and `pipelines:`")
@@ -53,7 +53,7 @@ def read_site(path: str | os.PathLike[str], environment: Mapping[str, str] = os.
 
 
 def _check_watched(site: Site) -> None:
-    """Raise PlacedError where two cameras would take each other's images."""
+    """Raise PlacedError if two cameras watch the same folder, since each would take the other's images."""
     watched: dict[str, str] = {}
     for name, camera in site.cameras.items():
         folder = watched_folder(camera.uri)
@@ -69,7 +69,7 @@ def _check_watched(site: Site) -> None:
 
 
 def resolved(site: Site) -> str:
-    """Write a site as YAML with every default and no secret."""
+    """Write a site as YAML, with every default and without secrets."""
     return yaml.safe_dump(site.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 

@@ -1,4 +1,4 @@
-"""Models that come by themselves, and what a device reports of itself: what the site file may say of both."""
+"""Models that follow a registry's tag, and reports of a device: their sections of the site file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgead.artifact.oci.reference import TaggedModel
 from edgead.components.options import Seconds, Section
 from edgead.plant.mqtt.options import BrokerOptions, Topic
 
-# A level of an MQTT topic, and short enough to be read in a table.
+# One level of an MQTT topic, and short enough for a table.
 _DEVICE = re.compile(r"[^/+#\s\x00-\x1f$][^/+#\x00-\x1f]{0,63}")
 
 

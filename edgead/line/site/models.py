@@ -1,4 +1,4 @@
-"""Section `models` of the site file: who must have signed them."""
+"""Section `models` of the site file: whose signature a model needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelsSection(Section):
     ] = None
 
     def open_trust(self) -> ModelTrust:
-        """Read the keys; raises SettingsError where one cannot be read, or the package cryptography is missing."""
+        """Read the keys; raise SettingsError if one cannot be read, or the package cryptography is missing."""
         return ModelTrust(self.require_signed, self.keys, self.device_key)
 
     @model_validator(mode="after")

@@ -39,6 +39,6 @@ class RecipeSection(Section):
 
 
 class PartNamingSection(Section):
-    """How a pipeline learns which part a frame shows, besides its trigger."""
+    """Names of parts that come from the frame, not from the trigger."""
 
     code: Annotated[CodeSection | None, Field(description="A code in the image that is the serial number.")] = None

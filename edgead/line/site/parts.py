@@ -1,4 +1,4 @@
-"""Parts that several pipelines judge together: what the site file may say of them."""
+"""Section `parts` of the site file: parts that several pipelines judge together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PartSection(Section):
 
     @property
     def needed(self) -> int:
-        """How many views must be ok for the part to be ok."""
+        """Number of views that must be ok for the part to be ok."""
         return {"worst": len(self.pipelines), "any": 1}.get(self.rule, self.k or 0)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The reference of all components as Markdown, made of what they are registered with."""
+"""Reference of all components as Markdown, from their registered options."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def reference(*, own: bool = False) -> str:
     Parameters
     ----------
     own : bool
-        Leave out what other packages have registered.
+        Leave out components of other packages.
     """
     parts = ["# Components"]
     for registry, text in KINDS:
@@ -63,7 +63,7 @@ def _section(component: Component) -> Iterator[str]:
 
 
 def options_table(options: type[Section], *, without: set[str]) -> list[str]:
-    """Write a table of a section's options, but for some; a list of one, or of none where no options are left."""
+    """Write a section's options as a Markdown table, without some; a list of one table, or of none if it is empty."""
     schema = options.model_json_schema()
     named = {name: field for name, field in schema.get("properties", {}).items() if name not in without}
     if not named:
@@ -86,11 +86,11 @@ def _default(value: Any) -> str:
 
 
 def _takes(field: Schema, definitions: Schema) -> str:
-    """Say in words what a field takes, of its JSON Schema."""
+    """Describe in words what a field takes, from its JSON Schema."""
     if "$ref" in field:
         inner = definitions[field["$ref"].rpartition("/")[2]]["properties"]
         return ", ".join(f"`{name}:` {_takes(item, definitions)}" for name, item in inner.items())
-    if "allOf" in field:  # of pydantic before 2.9
+    if "allOf" in field:  # pydantic before 2.9
         return _takes(field["allOf"][0], definitions)
     if "anyOf" in field:
         choices = [choice for choice in field["anyOf"] if choice.get("type") != "null"]

@@ -1,4 +1,4 @@
-"""Schema of the site file: its components' options composed, the page, the limits; no unknown keys."""
+"""Schema of the site file, composed of the components' options, the page and limits; unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class PipelineSection(Section):
     alarms: Annotated[AlarmsSection, Field(description="When it raises an alarm; by default never.")] = AlarmsSection()
 
     def check_model(self, artifact: Artifact) -> None:
-        """Raise SettingsError where a model cannot judge what the trigger picks."""
+        """Raise SettingsError if a model cannot judge frames as the trigger chooses them."""
         if artifact.manifest.head.in_order and not self.trigger.wants_all:
             raise SettingsError(
                 f"{artifact.path} judges every frame in order, and the trigger {self.trigger.kind} picks some: leave "
@@ -135,7 +135,7 @@ class PipelineSection(Section):
 
 
 class LimitsSection(Section):
-    """What the daemon bears before it gives up."""
+    """Limits of restarts, and of the times for draining and lessons."""
 
     restarts: Annotated[
         int, Field(ge=0, le=10**6, description="Restarts of a pipeline within `restarts_within_s`.")
@@ -210,7 +210,7 @@ def _expect(name: str, known: Mapping[str, object], place: Place) -> None:
 
 
 def current(parts: Mapping[str, _T], name: str, kind: str = "pipeline") -> _T:
-    """Find one of a site's parts, or its section, by its name; raises SettingsError where a reload took it out."""
+    """Return one of a site's parts, or its section, by name; raise SettingsError if a reload has removed it."""
     if name not in parts:
         raise SettingsError(f"there is no {kind} {name} any more: the site file has changed")
     return parts[name]

@@ -1,7 +1,7 @@
-"""Shifts: what the site file may say of them, and to which one an instant belongs.
+"""Shifts: their section of the site file, and the shift that an instant belongs to.
 
-A shift begins at its time of day, by the clock of those who work there, and ends where the next one begins. So every
-instant belongs to exactly one, also in the hour that summer time takes out or puts in.
+A shift begins at its time of day, by the local clock, and ends where the next one begins. So every instant belongs to
+exactly one, also in the hour that summer time removes or adds.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edgead.line.evidence.production.periods import Period
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[Day, ...] = get_args(Day)
-_EVERY_WEEK = timedelta(days=8)  # what begins once a week begins within it, whatever the hour
+_EVERY_WEEK = timedelta(days=8)  # a shift that begins once a week begins within it, whatever the hour
 
 
 def _read_time(value: Any) -> Any:
-    """Take 14:00 as YAML reads it without quotes: in sixties, as a whole number."""
+    """Parse a time of day; YAML reads an unquoted 14:00 as a whole number in base sixty."""
     if isinstance(value, time):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 60 <= value < 24 * 60:
@@ -51,11 +51,11 @@ class ShiftSection(Section):
 
 Shifts = Mapping[str, ShiftSection]
 ONE_A_DAY: Shifts = {"day": ShiftSection(starts=time())}
-"""Where the site file names no shifts: one from midnight to midnight."""
+"""Shifts if the site file names none: one from midnight to midnight."""
 
 
 def check_shifts(shifts: Shifts) -> None:
-    """Raise ValueError where two shifts begin at the same time of a day."""
+    """Raise ValueError if two shifts begin at the same time of a day."""
     taken: dict[tuple[time, str], str] = {}
     for name, shift in shifts.items():
         for day in shift.days:
@@ -82,20 +82,20 @@ def shift_at(instant: datetime, shifts: Shifts, zone: tzinfo | None = None) -> P
 
 
 def shifts_between(begin: datetime, end: datetime, shifts: Shifts, zone: tzinfo | None = None) -> list[Period]:
-    """List the shifts that have some of the time between two instants, in order, each in full."""
+    """List the shifts that overlap the time between two instants, in order, each in full."""
     starts = sorted(_starts(shifts or ONE_A_DAY, begin - _EVERY_WEEK, end + _EVERY_WEEK, zone))
     found = [Period(name, start, after) for (start, name), (after, _) in zip(starts, starts[1:], strict=False)]
     return [period for period in found if max(begin, period.begin) < min(end, period.end)]
 
 
 def days_between(begin: datetime, end: datetime, zone: tzinfo | None = None) -> list[Period]:
-    """List the days that have some of the time between two instants, from midnight to midnight, by their date."""
+    """List the days that overlap the time between two instants, from midnight to midnight, named by date."""
     days = shifts_between(begin, end, ONE_A_DAY, zone)
     return [day._replace(name=day.begin.astimezone(zone).date().isoformat()) for day in days]
 
 
 def _starts(shifts: Shifts, begin: datetime, end: datetime, zone: tzinfo | None) -> Iterator[tuple[datetime, str]]:
-    """Give the instants at which shifts begin on the days between two instants."""
+    """Yield the instants at which shifts begin on the days between two instants."""
     day, last = begin.astimezone(zone).date(), end.astimezone(zone).date()
     while day <= last:
         for name, shift in shifts.items():
@@ -105,6 +105,6 @@ def _starts(shifts: Shifts, begin: datetime, end: datetime, zone: tzinfo | None)
 
 
 def _instant(day: date, at: time, zone: tzinfo | None) -> datetime:
-    """The first instant at which the local clock shows a time; of one that it leaps over, what it shows instead."""
+    """Return the first instant at which the local clock shows a time, or the time shown instead of a skipped one."""
     local = datetime.combine(day, at, zone)
     return local.astimezone(timezone.utc)

@@ -15,36 +15,36 @@ State = Literal["starting", "running", "paused", "fault", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class PipelineStatus:
-    """What a pipeline is and has done since it was made.
+    """State and counts of a pipeline since it was made.
 
     Attributes
     ----------
     kinds : dict of int
-        Rejects by the kind of their defect, those without one aside.
+        Rejects by the kind of their defect; those without a kind are left out.
     taken, judged : int
-        Frames that it took from its camera, and those of them that got a verdict.
+        Frames taken from its camera, and those among them that got a verdict.
     dropped : int
-        Frames that a newer one replaced before it could take them.
+        Frames that a newer one replaced before the pipeline took them.
     skipped : int
         Frames that should have been judged but came while the pipeline was in fault.
     unasked : int
-        Frames that its trigger did not ask for, which is no fault.
+        Frames that its trigger did not choose, which is no fault.
     warming_up : int
         Frames without a verdict because the model remembers frames, and a new stream began.
     late : int
         Verdicts that came later after the capture than `budget_ms`.
     missed : int
-        Frames that should have got a verdict and got none; where the trigger chooses frames, parts that were named.
+        Frames that should have got a verdict and got none; if the trigger chooses frames, announced parts.
     parts_missed : int
-        Parts that were named and got no verdict: no frame came for them, or theirs could not be judged.
+        Announced parts without a verdict: no frame came for them, or theirs could not be judged.
     codes : dict of int
-        What became of the codes of parts; empty where none are read. See `PartCode.counts`.
+        Counts of part codes by outcome; empty if none are read. See `PartCode.counts`.
     latency : dict of Latency
         Per stage; `total` runs from the capture to the last sink.
     drift : DriftState or None
-        What the drift watch said after the last part; None before one, or where none is to be watched.
+        State of the drift watch after the last part; None before one, or if drift is not watched.
     realtime_problem : str or None
-        What the system refuses of the pipeline's `realtime`.
+        What the system refused of the pipeline's `realtime`.
     """
 
     name: str
@@ -77,7 +77,7 @@ class PipelineStatus:
 
 @dataclass(frozen=True, slots=True)
 class PartStatus:
-    """What became of the parts of one name.
+    """Counts and state of the parts of one name.
 
     Attributes
     ----------
@@ -86,11 +86,11 @@ class PartStatus:
     waiting : int
         Parts that wait for a view, or for a part before them.
     unmatched : int
-        Views that came after their part had gone out, or could be of several parts.
+        Views that came after their part went out, or fit several parts.
     reason : str
         Of the last fault.
     problem : str or None
-        What is wrong now.
+        Current problem.
     """
 
     name: str

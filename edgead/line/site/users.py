@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 FEWEST_CHARACTERS = 12
 MAX_CHARACTERS = 256
 PIN = re.compile(r"[0-9]{4,8}")
-# Of what remains of a password without all that guesses begin with.
+# Fewest different letters of a password after all common parts are removed.
 _FEWEST_LETTERS = 4
 _ROWS = """
     1234567890 abcdefghijklmnopqrstuvwxyz qwertyuiop qwertzuiop azertyuiop asdfghjkl zxcvbnm yxcvbnm
     1q2w3e4r5t6y7u8i9o0p 1q2w3e4r5t6z7u8i9o0p 1qaz2wsx3edc4rfv5tgb6yhn7ujm 1qay2wsx3edc4rfv5tgb
 """.split()
 _DIGITS = str.maketrans("013457@$!|", "oleastasil")
-# What public lists of the most used passwords are made of, in English and German, and what is near at hand here.
+# Words that public lists of the most used passwords are made of, in English and German, and words from around here.
 _WORDS = """
     password passwort passwd administrator admin manager master welcome willkommen login letmein changeme default secret
     geheim kennwort iloveyou ichliebedich mylove sunshine princess superman batman spiderman jamesbond starwars pokemon
@@ -51,8 +51,8 @@ _WORDS = """
     engineer operator inspection inspektion quality qualitaet qualität camera kamera factory fabrik production
     produktion machine maschine edgead
 """.split()  # fmt: skip
-# OWASP's smallest setting (Password Storage Cheat Sheet): one thread, and 19 MiB, for inspection runs beside it. The
-# library's own takes six times the processor's time, on four threads.
+# OWASP's smallest setting (Password Storage Cheat Sheet): one thread and 19 MiB, since inspection runs beside it. The
+# library's default takes six times the processor's time, on four threads.
 _TIME, _MEMORY_KIB, _LANES = 2, 19 * 1024, 1
 _HEADER = "# Written by `edgead user`. The daemon reads it again when it changes.\n"
 _MAX_NAME = 64
@@ -60,17 +60,17 @@ _BETWEEN = " .-_@'"
 
 
 def check_argon2() -> None:
-    """Raise SettingsError where the package of the hashes is not installed."""
+    """Raise SettingsError if the package for hashes is missing."""
     _hasher()
 
 
 def hash_secret(secret: str) -> str:
-    """Hash a password or a PIN, with a salt of its own."""
+    """Hash a password or a PIN, with its own salt."""
     return _hasher().hash(_bytes(secret))
 
 
 def is_secret(stored: str | None, given: str) -> bool:
-    """Compare what was given with a hash; without a hash it takes as long, and is wrong.
+    """Compare a secret with a hash; without a hash it takes as long, and is False.
 
     Raises
     ------
@@ -87,15 +87,15 @@ def is_secret(stored: str | None, given: str) -> bool:
 
 
 def is_easy(pin: str) -> bool:
-    """Whether a PIN is one of those that are tried first: digits that are equal, or in a row."""
+    """Return whether a PIN is among the first to be guessed: equal digits, or digits in a row."""
     steps = {int(after) - int(before) for before, after in pairwise(pin)}
     return len(steps) == 1 and steps <= {-1, 0, 1}
 
 
 def is_known(password: str) -> bool:
-    """Whether a password is one of those that are tried first: known words, rows of keys and repetitions, and no more.
+    """Return whether a password is made only of parts that are guessed first: common words, rows of keys, repetitions.
 
-    Digits that stand for letters, and what is put around and between, make no other one of it.
+    Digits that stand for letters, and characters around or between, do not make it a better one.
     """
     left = unicodedata.normalize("NFKC", password).casefold()
     if len(set(left)) <= _FEWEST_LETTERS:
@@ -126,24 +126,24 @@ def _of_nobody() -> str:
 
 
 def _bytes(secret: str) -> bytes:
-    # Two keyboards may code the same letter in two ways.
+    # Two keyboards may encode the same letter in two ways.
     return unicodedata.normalize("NFKC", secret).encode("utf-8", "surrogatepass")
 
 
 Role = Literal["view", "operate", "engineer"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""Each may do what those before it may."""
+"""Each role may do all that the roles before it may."""
 
 
 def user_name(name: str) -> str:
-    """Check the name of a person, which stands in the audit as it is.
+    """Check the name of a person, which the audit shows as it is.
 
     Letters and digits of any script, with spaces and `. - _ @ '` between them: no name can look like what edgead adds.
 
     Raises
     ------
     ValueError
-        It is none.
+        The name is not valid.
     """
     name = unicodedata.normalize("NFC", name).strip()
     plain = "".join(letter for letter in name if letter not in _BETWEEN)
@@ -153,7 +153,7 @@ def user_name(name: str) -> str:
 
 
 def same_name(name: str) -> str:
-    """Give what is equal for names that nobody can tell apart by their case or by how their letters are coded."""
+    """Normalize a name: names that differ only by case or by encoding of letters become equal."""
     return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
@@ -161,7 +161,7 @@ Hash = Annotated[str, Field(pattern=r"^\$argon2id\$[\x21-\x7e]{20,300}$")]
 
 
 class User(Section):
-    """What is known of a person."""
+    """Record of a person: role, and hashes of password and PIN."""
 
     role: Role
     password: Annotated[Hash, Field(repr=False)]
@@ -173,12 +173,12 @@ class _Users(RootModel[dict[Annotated[str, AfterValidator(user_name)], User]]):
 
 
 def read_users(path: Path) -> dict[str, User]:
-    """Read the users of a file, by name; none where there is no file.
+    """Read the users of a file, by name; none if there is no file.
 
     Raises
     ------
     SettingsError
-        It cannot be read, is not what `edgead user` writes, or two names differ by their case alone.
+        The file cannot be read, is not as `edgead user` writes it, or two names differ by case only.
     """
     if not path.exists():
         return {}
@@ -195,13 +195,13 @@ def read_users(path: Path) -> dict[str, User]:
 
 
 def check_users(path: Path) -> None:
-    """Raise SettingsError where nobody could sign in by a file of users: it has none, or as `read_users`."""
+    """Raise SettingsError if a file of users lets nobody sign in: it has none, or cannot be read."""
     if not read_users(path):
         raise SettingsError(f"{path} has nobody: `edgead user add`")
 
 
 def write_users(path: Path, users: Mapping[str, User]) -> None:
-    """Write a file of users, atomically; nobody but its owner can read it, and root leaves it to the owner it had.
+    """Write a file of users, atomically; only its owner can read it, and root keeps the owner that it had.
 
     Raises
     ------
@@ -217,6 +217,6 @@ def write_users(path: Path, users: Mapping[str, User]) -> None:
 
 
 def find_user(users: Mapping[str, User], name: str) -> tuple[str, User] | None:
-    """Find a person by a name as people write it; gives the name as it is on record."""
+    """Find a person by a name as typed; return the stored name with the record, or None."""
     asked = same_name(name)
     return next(((known, user) for known, user in users.items() if same_name(known) == asked), None)

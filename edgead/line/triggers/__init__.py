@@ -1,4 +1,4 @@
-"""Triggers of judgements: every frame, one in an interval, those that are asked for, one for each part."""
+"""Triggers of judgements: every frame, one in an interval, frames on request, one for each part."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = [
 
 
 def open_trigger(options: TriggerOptions) -> Trigger:
-    """Open the trigger that a section of the site file describes.
+    """Open the trigger of a section of the site file.
 
     Raises
     ------
     SettingsError
-        Its line cannot be opened, or what it needs is not installed.
+        Its line cannot be opened, or a package is missing.
     """
     found = TRIGGERS.named(options.kind)
     if found is None:

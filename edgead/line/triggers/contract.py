@@ -9,10 +9,10 @@ from edgead.types import NO_PART, Frame, Part, Verdict
 
 
 class Trigger(Protocol):
-    """Chooses the frames that are judged."""
+    """Choice of the frames that are judged."""
 
     def accepts(self, frame: Frame) -> bool:
-        """Whether to judge a frame; called with every frame of a pipeline, in their order."""
+        """Return whether to judge a frame; called with every frame of a pipeline, in order."""
         ...
 
     def close(self) -> None: ...
@@ -20,30 +20,30 @@ class Trigger(Protocol):
 
 @runtime_checkable
 class RequestTrigger(Trigger, Protocol):
-    """A trigger that can be asked for a frame, by the page or the API."""
+    """Trigger that takes requests for a frame, from the page or the API."""
 
     def fire(self, at_ns: int | None = None) -> None:
-        """Ask for the first frame after a moment (`time.perf_counter_ns()`, now by default); from any thread."""
+        """Request the first frame after a moment (`time.perf_counter_ns()`, now by default); from any thread."""
         ...
 
 
 @runtime_checkable
 class NamingTrigger(Trigger, Protocol):
-    """A trigger that learns which part a frame is asked of."""
+    """Trigger that knows which part its frames show."""
 
     @property
     def part(self) -> Part:
-        """What the frame shows that was accepted last."""
+        """Part that the last accepted frame shows."""
         ...
 
 
 @runtime_checkable
 class PartTrigger(NamingTrigger, RequestTrigger, Protocol):
-    """A trigger that can be asked for a frame of a part."""
+    """Trigger that takes requests for a frame of a part."""
 
     @property
     def missed(self) -> int:
-        """Parts that were named and that no frame came for."""
+        """Parts that were announced but got no frame."""
         ...
 
     def fire(self, at_ns: int | None = None, part: Part = NO_PART) -> None: ...
@@ -51,15 +51,15 @@ class PartTrigger(NamingTrigger, RequestTrigger, Protocol):
 
 @runtime_checkable
 class AnsweringTrigger(Trigger, Protocol):
-    """A trigger by somebody who waits for the verdict."""
+    """Trigger whose requester waits for the verdict."""
 
     @property
     def problem(self) -> str | None:
-        """Why nobody can ask for a frame; None while all is well. Asked with every frame, and while none comes."""
+        """Why requests cannot come; None while all is well. Read with every frame, and while none comes."""
         ...
 
     def answer(self, verdict: Verdict | None) -> None:
-        """Report what became of the frame accepted last: its verdict, or None where it has none."""
+        """Report the outcome of the last accepted frame: its verdict, or None."""
         ...
 
 
@@ -68,6 +68,6 @@ class TriggerOptions(Section):
 
     kind: str
     on_request: ClassVar[bool] = False
-    """What is opened with them is a RequestTrigger."""
+    """Whether they open a RequestTrigger."""
     wants_all: ClassVar[bool] = False
-    """Every frame shall have a verdict: one without it counts as not inspected."""
+    """Whether every frame must have a verdict: one without it counts as not inspected."""

@@ -1,4 +1,4 @@
-"""Handshake with a PLC that asks for verdicts: which part it asks for, what it was answered. No I/O, no clock."""
+"""Handshake with a PLC that requests verdicts: the part it requests, and the answer. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from edgead.plant.modbus import float32_of, float32_registers
 from edgead.types import DECISIONS, NO_PART, Decision, Part
 
 NOT_JUDGED = len(DECISIONS)
-"""The decision of a part that has no verdict."""
+"""Decision sent for a part that has no verdict."""
 FLAGS = ("ready", "busy", "done", "fault")
-"""The bits of the first register of a status, lowest first."""
-# A camera that shows nothing for so long shows no part either.
+"""Bits of a status's first register, lowest first."""
+# A camera without a frame for so long shows no part either.
 _BLIND_NS = 2 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the PLC says: registers that it alone writes.
+    """Command of the PLC: registers that only the PLC writes.
 
     Attributes
     ----------
     sequence : int
-        Number of the part that it asks for; 0 asks for none.
+        Number of the part that it requests; 0 requests none.
     heartbeat : int
         Changes while its program runs.
     recipe : int
-        Number of what it makes; 0 for nothing in particular.
+        Number of the product that it makes; 0 for none in particular.
     reset : int
         A change of it resets the counters and the fault.
     serial, batch : str
@@ -44,22 +44,22 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the PLC is answered: registers that edgead alone writes, all of them in one request.
+    """Answer to the PLC: registers that only edgead writes, all of them in one request.
 
     Attributes
     ----------
     ready, busy, done, fault : bool
-        A part may be asked for; one was; the last one asked for is answered; something needs a look.
+        A part may be requested; one was; the last request is answered; a person must look.
     heartbeat : int
-        Counts what was written.
+        Counts the writes.
     accepted, answered : int
-        Number of the part that was asked for last, and of the last one with an answer.
+        Number of the part requested last, and of the last one with an answer.
     decision : int
         Of the part answered: 0 ok, 1 review, 2 reject, `NOT_JUDGED`.
     score : float
         Its image score.
     recipe, reset : int
-        The numbers of the PLC's that are in force.
+        The PLC's numbers that are in force.
     judged, rejected, not_judged : int
         Parts since the last reset, modulo 65,536.
     """
@@ -86,7 +86,7 @@ class Status:
 
     @classmethod
     def of(cls, registers: Sequence[int]) -> Status:
-        """Read what `registers` gave."""
+        """Parse registers as `registers` returns them."""
         flags, heartbeat, accepted, answered, decision, high, low, *counts = registers
         ready, busy, done, fault = (bool(flags >> bit & 1) for bit in range(len(FLAGS)))
         recipe, reset, judged, rejected, not_judged = counts
@@ -107,25 +107,25 @@ class _Asked:
 
 
 class Handshake:
-    """Which part a PLC asks for, and its answer: each number once, also over a lost connection.
+    """Handshake state: the part that a PLC requests and its answer, each number once, also over a lost connection.
 
-    The PLC writes the part, then another `sequence`; `accepted` shows that it was seen, `answered` that its verdict
-    lies there. A number that is answered is not asked for again until another one was. The PLC keeps its number until
-    it is answered; 0 withdraws it.
+    The PLC writes the part, then a new `sequence`; `accepted` shows that it was read, `answered` that its verdict is
+    there. An answered number cannot be requested again until another one was. The PLC keeps its number until the
+    answer; 0 withdraws it.
 
     Parameters
     ----------
     recipes : mapping of int to str
-        Names of recipes by their numbers; where there are none, a recipe's name is its number.
+        Names of recipes by number; if it is empty, a recipe's name is its number.
     within_ns : int
-        A part without a verdict for so long is answered as not judged.
+        After this time, a part without a verdict is answered as not judged.
 
     Attributes
     ----------
     part : Part
-        What the frame shows that was accepted last.
+        Part that the last accepted frame shows.
     unknown_recipe : int or None
-        The recipe that the PLC asks for and `recipes` does not know.
+        Requested recipe that `recipes` does not have.
     """
 
     def __init__(self, recipes: Mapping[int, str], within_ns: int):
@@ -142,21 +142,21 @@ class Handshake:
     # The connection
 
     def meet(self, registers: Sequence[int]) -> None:
-        """Learn what the PLC holds as it is connected to.
+        """Take the status registers that the PLC holds after a new connection.
 
-        One that holds what it was shown last goes on where it was. Any other has started again, or this program has:
-        it says itself what it was answered, and what it asks for counts as new. That is read only after it has
-        taken a first heartbeat, by which it is known again.
+        If they are those last written, the handshake continues. Otherwise the PLC or this program has restarted: the
+        registers say what was answered, and any request counts as new. Requests are read only after the PLC has taken a
+        first heartbeat, by which it is recognised later.
         """
         if tuple(registers) in (self._confirmed, self._under_way):
-            self._confirmed = tuple(registers)  # the next one may be lost too
+            self._confirmed = tuple(registers)  # the next write may be lost too
             return
         self._asked = self._confirmed = None
         found = Status.of(registers)
         self._status = replace(found, busy=False, accepted=found.answered)
 
     def shown(self, now_ns: int, *, beat: bool) -> tuple[int, ...] | None:
-        """Give the registers that are to be written; None where the PLC has them already and needs no heartbeat."""
+        """Return the registers to write; None if the PLC has them already and needs no heartbeat."""
         self._give_up(now_ns)
         blind = self._frame_ns is None or now_ns - self._frame_ns > _BLIND_NS
         status = replace(
@@ -171,13 +171,13 @@ class Handshake:
         return self._under_way
 
     def confirm(self) -> None:
-        """Learn that the PLC has taken what it was shown last."""
+        """Note that the PLC has taken the registers written last."""
         self._confirmed = self._under_way
 
     # The PLC
 
     def read(self, command: Command, now_ns: int) -> None:
-        """Learn what the PLC says now."""
+        """Take the PLC's command as it is now."""
         if self._confirmed is None:
             return
         if command.reset != self._status.reset:
@@ -195,7 +195,7 @@ class Handshake:
     def _ask(self, command: Command, now_ns: int) -> None:
         if self._asked is not None:
             if self._asked.taken:
-                return  # its verdict comes first
+                return  # the verdict on that one comes first
             self._answer(NOT_JUDGED, 0.0)
         self._asked = _Asked(command.sequence, self._named(command), now_ns)
         self._status = replace(self._status, busy=True, done=False, accepted=command.sequence)
@@ -209,7 +209,7 @@ class Handshake:
     # The pipeline
 
     def accepts(self, captured_ns: int) -> bool:
-        """Whether a frame is the one that the PLC asks for: the first after that."""
+        """Return whether a frame is the one that the PLC requests: the first after its request."""
         self._frame_ns = captured_ns
         asked = self._asked
         if asked is None or asked.taken or captured_ns < asked.at_ns:
@@ -219,12 +219,12 @@ class Handshake:
         return True
 
     def answer(self, decision: Decision | None, score: float = 0.0) -> None:
-        """Learn the verdict of the frame accepted last, or that it has none; one that nobody waits for is dropped."""
+        """Take the verdict of the last accepted frame, or None; it is dropped if nobody waits for it."""
         if self._asked is not None and self._asked.taken:
             self._answer(NOT_JUDGED if decision is None else DECISIONS.index(decision), score)
 
     def leave(self) -> None:
-        """Answer a part that is still asked for as not judged: nobody will judge it."""
+        """Answer a part that is still requested as not judged, since nobody will judge it."""
         if self._asked is not None:
             self._answer(NOT_JUDGED, 0.0)
         self._frame_ns = None

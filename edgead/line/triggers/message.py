@@ -1,4 +1,4 @@
-"""The part that a message names."""
+"""Parser of the part that a message names."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _MAX_BYTES = 4096
 
 
 def part_of(message: bytes) -> Part:
-    """Read a part from a message: a JSON object with the keys of `Part`, or plain text, which is its serial number.
+    """Parse a part from a message: a JSON object with the keys of `Part`, or plain text, its serial number.
 
     Raises
     ------
     ValueError
-        It is neither: it begins as JSON and is none of that kind, or a value is none that a Part takes. What it says
-        is not repeated: nobody knows what it is.
+        It is neither: it begins as JSON but is not such an object, or a value does not fit a Part. The message
+        is not quoted, since it may be anything.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def part_of(message: bytes) -> Part:
 
 
 def _text(key: str, value: object) -> str:
-    # Programs of PLCs send a number where a number is meant; True is an int too.
+    # PLC programs send numbers as numbers; True is an int too.
     if isinstance(value, str | int) and not isinstance(value, bool):
         return str(value).strip()
     raise ValueError(f"{key} is neither text nor a whole number")

@@ -1,4 +1,4 @@
-"""A trigger by a PLC over Modbus/TCP, which names the part and waits for its verdict; the PLC is the server."""
+"""Trigger by a PLC over Modbus/TCP, which names the part and waits for the verdict; the PLC is the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgead.line.triggers.registry import register
 from edgead.plant.modbus import ModbusPlc, PlcOptions
 
 FIRST_TEXT = 4
-"""Registers of a command before its texts."""
+"""Number of a command's registers before its texts."""
 
 Words = Annotated[int, Field(ge=0, le=32)]
 
@@ -68,7 +68,7 @@ class ModbusLink:
 
 
 def words_text(registers: tuple[int, ...], low_byte_first: bool = False) -> str:
-    """Read ASCII, two characters a register, as `text_of`."""
+    """Decode ASCII, two characters per register, as `text_of`."""
     return text_of(struct.pack(f"{'<' if low_byte_first else '>'}{len(registers)}H", *registers))
 
 

@@ -1,4 +1,4 @@
-"""A trigger by messages of an MQTT broker."""
+"""Trigger by messages of an MQTT broker."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class MqttTriggerOptions(TriggerOptions, BrokerOptions):
 
 
 class MqttTrigger(SoftwareTrigger):
-    """Fired by every message of a topic.
+    """Trigger that every message of a topic fires.
 
     Raises
     ------
     SettingsError
-        The package `paho-mqtt` is missing. A broker that is away is no reason: it may come.
+        The package `paho-mqtt` is missing. A broker that is away is no error: it may come.
     """
 
     def __init__(self, options: MqttTriggerOptions):

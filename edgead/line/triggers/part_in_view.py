@@ -1,4 +1,4 @@
-"""A trigger by the image itself: each part on a conveyor once, when it stands in the middle of a zone."""
+"""Trigger by the image itself: each part on a conveyor once, when it is in the middle of a zone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from edgead.line.triggers.contract import TriggerOptions
 from edgead.line.triggers.registry import register
 from edgead.types import Frame
 
-_WIDTH_PX = 96  # that images are looked at in
-_RELEASE = 0.5  # of the change that a part makes: what is below it is an empty zone again
-_STILL = 0.2  # of it: what changes less from one image to the next stands still
-_UNIFORM = 0.5  # of it: what deviates less from its mean is the light, not a part
+_WIDTH_PX = 96  # width that images are scaled to
+_RELEASE = 0.5  # of the change that a part makes: below it the zone is empty again
+_STILL = 0.2  # of that change: an image that differs less from the one before shows a part that stands still
+_UNIFORM = 0.5  # of that change: a difference that varies less over the image is the light, not a part
 _IN_THE_MIDDLE, _PAST_IT = 0.05, 0.1  # of half a zone
 
 
@@ -42,18 +42,18 @@ class PartInViewOptions(TriggerOptions):
 
 
 class PartInViewTrigger:
-    """Accepts one frame for each part that crosses the zone.
+    """Trigger that accepts one frame for each part that crosses the zone.
 
-    A part is where the image differs from the empty view. It is accepted when the middle of what differs is in the
-    middle of the zone or has just been nearest to it, and then no more until the zone is empty. So the conveyor must
-    show between two parts for the length of the zone, and a part be in the zone for two frames at least.
+    A part is where the image differs from the empty view. A frame is accepted when the middle of the difference is in
+    the middle of the zone, or has just been nearest to it, and then none until the zone is empty. So the conveyor must
+    show between two parts for the length of the zone, and a part must be in the zone for at least two frames.
     """
 
     def __init__(self, section: PartInViewOptions):
         self._section = section
         self._view = _EmptyView(section.changed_above)
-        self._nearest: float | None = None  # that the part in view has come to the middle
-        self._done = False  # it was accepted
+        self._nearest: float | None = None  # nearest distance of the part in view to the middle so far
+        self._done = False  # the part in view was accepted
 
     def accepts(self, frame: Frame) -> bool:
         grey = _small(frame.image)
@@ -71,7 +71,7 @@ class PartInViewTrigger:
         pass
 
     def _has_come(self, distance: float) -> bool:
-        """True where the part is in the middle, or has just been nearest to it."""
+        """Return whether the part is in the middle, or has just been nearest to it."""
         nearest = min(distance, self._nearest if self._nearest is not None else distance)
         self._nearest = nearest
         self._done = distance < _IN_THE_MIDDLE or distance > nearest + _PAST_IT
@@ -84,7 +84,7 @@ class PartInViewTrigger:
 
 
 class _EmptyView:
-    """The median of what was seen of late: parts pass, the conveyor stays, and the light may change.
+    """Empty view: the median of recent images, since parts pass, the conveyor stays, and the light may change.
 
     A part that stands still is not learned, however long it stands.
     """
@@ -97,7 +97,7 @@ class _EmptyView:
         self._number = 0
 
     def change(self, grey: np.ndarray) -> np.ndarray:
-        """Difference of an image from the empty view, in grey levels."""
+        """Return the difference of an image from the empty view, in grey levels."""
         if self._median is None or self._median.shape != grey.shape:
             self._samples.clear()
             self._median = self._before = grey
@@ -112,7 +112,7 @@ class _EmptyView:
         self._before = grey
         if occupied and not moves:
             return
-        # At first from every image, then from every fourth, so that it reaches farther back than a part is long.
+        # At first every image is learned, then every fourth: so the median reaches back farther than a part is long.
         self._number += 1
         if self._number <= len(self._samples) + 1 or self._number % 4 == 0:
             self._samples.append(grey)
@@ -125,7 +125,7 @@ def _small(image: np.ndarray) -> np.ndarray:
 
 
 def _distance(change: np.ndarray, limit: float) -> float:
-    """Distance of the middle of what differs from the middle of the zone, in halves of its sides."""
+    """Return the distance from the middle of the difference to the middle of the zone, in halves of its sides."""
     moments = cv2.moments((change > limit).astype(np.uint8), binaryImage=True)
     if moments["m00"] == 0:
         return float("inf")

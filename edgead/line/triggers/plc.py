@@ -1,4 +1,4 @@
-"""A trigger by a PLC that names the part and waits for its verdict, whatever it is reached by."""
+"""Trigger by a PLC that names the part and waits for its verdict, over any protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAVE_S = 1.0
 
 
 class HandshakeOptions(Section):
-    """What every trigger by a PLC's handshake has."""
+    """Options of every trigger by a PLC's handshake."""
 
     recipes: Annotated[
         dict[Annotated[int, Field(ge=1, le=65_535)], str],
@@ -38,19 +38,19 @@ class HandshakeOptions(Section):
 
 
 class PlcError(EdgeadError):
-    """The PLC is away, refuses, or answers something else."""
+    """A PLC that is away, refuses, or answers something else."""
 
 
 class PlcLink(Protocol):
-    """Where in a PLC command and status lie; used by one thread, within `plc.connected`. All, as `plc`, raise PlcError.
+    """Access to command and status in a PLC, for one thread, within `plc.connected`; all its methods raise PlcError.
 
     Attributes
     ----------
     kind : str
-        Of the trigger.
+        Kind of the trigger.
     plc : Plc
     timeout_s : float
-        Of one request.
+        Time limit of one request.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class PlcLink(Protocol):
     def read_command(self) -> Command: ...
 
     def read_status(self) -> tuple[int, ...]:
-        """Read what `write_status` wrote, as it stands in the PLC."""
+        """Read back the registers of `write_status` from the PLC."""
         ...
 
     def write_status(self, registers: tuple[int, ...]) -> None:
@@ -71,10 +71,10 @@ class PlcLink(Protocol):
 
 
 class PlcTrigger:
-    """Accepts the first frame that was captured after a PLC asked for it, and answers with its verdict.
+    """Trigger that accepts the first frame captured after a PLC's request, and answers with its verdict.
 
-    The PLC is the server, as it is for the sink: most have one, it needs no address of the device, and nothing of the
-    device can be reached from its network. One that is away is looked for until it is back.
+    The PLC is the server, as for the sink: most have one, it needs no address of the device, and nothing on the device
+    can be reached from its network. If the PLC is away, connecting is tried until it is back.
     """
 
     def __init__(self, link: PlcLink, options: HandshakeOptions):
@@ -85,7 +85,7 @@ class PlcTrigger:
         self._has_looked = False
         self._connection = 0
         self._beat_s = float("-inf")
-        self._heartbeat: tuple[int, float] | None = None  # the PLC's, and when it changed
+        self._heartbeat: tuple[int, float] | None = None  # of the PLC, and when it changed
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
@@ -99,7 +99,7 @@ class PlcTrigger:
 
     @property
     def problem(self) -> str | None:
-        """Why no part can be asked for; None while all is well."""
+        """Why parts cannot be requested; None while all is well."""
         return self._problem
 
     def accepts(self, frame: Frame) -> bool:
@@ -107,7 +107,7 @@ class PlcTrigger:
             return self._handshake.accepts(frame.captured_ns)
 
     def answer(self, verdict: Verdict | None) -> None:
-        """Answer the part of the frame accepted last; None where it has no verdict."""
+        """Answer the request of the last accepted frame; None if it has no verdict."""
         with self._lock:
             if verdict is None:
                 self._handshake.answer(None)
@@ -118,7 +118,7 @@ class PlcTrigger:
     def close(self) -> None:
         self._closing = True
         self._wake.set()
-        # One that answers nothing is left behind: its thread ends with its request.
+        # A PLC that does not answer is left behind: the thread ends with its request.
         self._thread.join(_LEAVE_S + self._link.timeout_s)
 
     def _watch(self) -> None:
@@ -133,7 +133,7 @@ class PlcTrigger:
         self._plc.close()
 
     def _step(self) -> str | None:
-        """Read what the PLC says and write what it is answered; gives what is wrong."""
+        """Read the PLC's command and write its answer; return what is wrong, or None."""
         plc = self._plc
         try:
             with plc.connected():
@@ -147,7 +147,7 @@ class PlcTrigger:
                 self._write()
         except PlcError as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001  a trigger that ends in silence lets every part pass
+        except Exception as error:  # noqa: BLE001  a trigger that ends silently lets every part pass
             self._log.error("%s: the trigger failed", plc.uri, exc_info=error)
             return f"{plc.uri}: the trigger failed by {type(error).__name__}, see the log"
         return self._complaint()
@@ -181,7 +181,7 @@ class PlcTrigger:
         return None
 
     def _report(self, problem: str | None) -> None:
-        # A PLC that sends noise is another problem with each look: one that stands gives way to what comes twice.
+        # A PLC that sends noise has another problem each time: a standing problem is replaced by one that comes twice.
         passing = problem is not None and problem != self._before and self._before is not None and self._has_looked
         self._before, self._has_looked = problem, True
         if problem != self._problem and not passing:
@@ -190,6 +190,6 @@ class PlcTrigger:
 
 
 def text_of(data: bytes) -> str:
-    """Read ASCII up to the first NUL; what cannot be printed becomes a question mark."""
+    """Decode ASCII up to the first NUL; a character that cannot be printed becomes a question mark."""
     text = data.partition(b"\0")[0].decode("ascii", "replace")
     return "".join(character if " " <= character <= "~" else "?" for character in text).strip()

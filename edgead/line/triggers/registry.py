@@ -12,7 +12,7 @@ from edgead.line.triggers.contract import Trigger, TriggerOptions
 
 @dataclass(frozen=True, slots=True)
 class TriggerComponent(Component):
-    """A trigger; `open` makes it of its options, and raises SettingsError where it cannot be had."""
+    """Registration of a trigger; `open` makes it from its options, or raises SettingsError."""
 
     open: Callable[[Any], Trigger]
 

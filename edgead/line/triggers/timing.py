@@ -1,4 +1,4 @@
-"""Triggers that go by the time of capture alone, on the clock that nobody can set."""
+"""Triggers by the time of capture only, on a clock that nobody can set."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SoftwareOptions(TriggerOptions):
 
 
 class EveryFrameTrigger:
-    """Accepts every frame."""
+    """Trigger that accepts every frame."""
 
     def accepts(self, frame: Frame) -> bool:
         return True
@@ -62,7 +62,7 @@ class EveryFrameTrigger:
 
 
 class IntervalTrigger:
-    """Accepts the first frame of every interval; an interval without a frame is not made up for."""
+    """Trigger that accepts the first frame of every interval; a missed interval is not made up for."""
 
     def __init__(self, every_s: float):
         self._every_ns = round(every_s * 1e9)
@@ -72,7 +72,7 @@ class IntervalTrigger:
     def accepts(self, frame: Frame) -> bool:
         if self._begin_ns is None:
             self._begin_ns = frame.captured_ns
-        # Counted from the first frame: intervals that began with a frame each would grow by the camera's.
+        # Counted from the first frame: if each interval began with a frame, it would grow by up to a frame's time.
         interval = (frame.captured_ns - self._begin_ns) // self._every_ns
         accepted = interval > self._last
         self._last = max(self._last, interval)
@@ -83,24 +83,24 @@ class IntervalTrigger:
 
 
 class SoftwareTrigger:
-    """Accepts the first frame that was captured after `fire`; calls before it comes are one, for the last one's part.
+    """Trigger that accepts the first frame captured after `fire`; of several calls before it, only the last one counts.
 
-    A part whose call another one overtook is missed, and so is one that no frame follows in time: it is counted and
-    logged, and no later frame is taken for its.
+    A part is missed if another call follows its own before a frame, or if no frame follows in time: it is counted and
+    logged, and gets no later frame.
 
     Parameters
     ----------
     within_ms : float, optional
-        A call that a frame follows later is void. None waits for the frame for ever.
+        After this time a call is void. None waits for its frame for ever.
 
     Attributes
     ----------
     part : Part
-        What the frame shows that was accepted last.
+        Part that the last accepted frame shows.
     missed : int
-        Parts that were named and that no frame came for.
+        Parts that were announced but got no frame.
     log : Logger
-        Limited in what it takes: whoever calls may do so without end.
+        Limited in its rate, since callers are not.
     """
 
     def __init__(self, within_ms: float | None = None) -> None:
@@ -112,14 +112,14 @@ class SoftwareTrigger:
         self._calls: deque[tuple[int, Part]] = deque()
 
     def fire(self, at_ns: int | None = None, part: Part = NO_PART) -> None:
-        """Ask for a frame; may be called from any thread.
+        """Request a frame; may be called from any thread.
 
         Parameters
         ----------
         at_ns : int, optional
-            `time.perf_counter_ns()` of what asks; the present by default.
+            `time.perf_counter_ns()` of the request; by default now.
         part : Part, optional
-            What the frame will show.
+            Part that the frame will show.
         """
         with self._lock:
             self._calls.append((time.perf_counter_ns() if at_ns is None else at_ns, part))
@@ -129,14 +129,14 @@ class SoftwareTrigger:
     def accepts(self, frame: Frame) -> bool:
         with self._lock:
             calls = []
-            # A call that came while this frame was on its way asks for the next one.
+            # A call that came while this frame was on its way requests the next one.
             while self._calls and self._calls[0][0] <= frame.captured_ns:
                 calls.append(self._calls.popleft())
             if not calls:
                 return False
             at_ns, part = calls.pop()
             for _, other in calls:
-                if other != part:  # else it was asked for again
+                if other != part:  # otherwise it was requested again
                     self._miss(other, "the next call came before a frame")
             if self._within_ns is not None and frame.captured_ns - at_ns > self._within_ns:
                 self._miss(part, f"its frame came {(frame.captured_ns - at_ns) / 1e6:.0f} ms after the call")

@@ -1,4 +1,4 @@
-"""Probes, metrics, the API and the operator's page of a daemon, over HTTP."""
+"""Web server of a daemon: probes, metrics, the API and the operator's page."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from edgead.types import Decision
 
 Number = float | None
-"""A number that JSON can hold; what is infinite or no number is null."""
+"""Number in JSON; infinity and NaN become null."""
 Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 
 
@@ -20,7 +20,7 @@ class Answer(BaseModel):
 
 
 class LatencyAnswer(Answer):
-    """The distribution of one stage, in milliseconds; p99.9 is null for fewer than 1000 samples."""
+    """Distribution of one stage's times, in milliseconds; p99.9 is null for fewer than 1000 samples."""
 
     n: int
     mean_ms: Number
@@ -49,7 +49,7 @@ class CameraAnswer(Answer):
 
 
 class DriftAnswer(Answer):
-    """What the drift watch says."""
+    """State of the drift watch."""
 
     state: Annotated[
         Literal["ok", "warning", "off"], Field(description="off: the model cannot be watched, `reason` says why.")

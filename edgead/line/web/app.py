@@ -43,7 +43,7 @@ from edgead.line.web.routes import (
 )
 from edgead.version import __version__
 
-# The gate checks it; here it only stands in the OpenAPI.
+# The gate checks it; here it only serves the OpenAPI.
 _BEARER = Depends(HTTPBearer(auto_error=False, description="The token of the site file, where it has one."))
 
 
@@ -53,7 +53,7 @@ def build_app(daemon: Served) -> FastAPI:
     Parameters
     ----------
     daemon : Served
-        Its `site.http` section says who is let in.
+        Its section `site.http` says who may sign in.
     """
     section = daemon.site.http or HttpSection()
     app = FastAPI(
@@ -61,7 +61,7 @@ def build_app(daemon: Served) -> FastAPI:
         version=__version__,
         summary="Verdicts, evidence, states and thresholds of one device",
         lifespan=_alive,
-        docs_url=None,  # FastAPI's pages load scripts from elsewhere; ours is /docs
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; this one's is /docs
         redoc_url=None,
         openapi_url="/openapi.json",
         responses=problems(400, 401, 403, 413, 421, 422, 429, 503),
@@ -77,7 +77,7 @@ def build_app(daemon: Served) -> FastAPI:
     app.state.registry = build_registry(daemon)
     app.state.started_s = time.monotonic()
     app.add_middleware(ConcurrencyLimit)
-    app.add_middleware(Gate, guard=app.state.guard)  # outside: who is not let in takes nobody's place
+    app.add_middleware(Gate, guard=app.state.guard)  # outermost: refused requests take nobody's place
     answer_with_problems(app)
     app.include_router(probes.routes)
     for part in (
@@ -113,7 +113,7 @@ async def _alive(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _describe_problems(app: FastAPI) -> None:
-    """Put the model of a problem into the OpenAPI, which knows only those of plain JSON; made when it is asked for."""
+    """Add the model of a problem to the OpenAPI, which lacks models of other media types than plain JSON."""
     describe = app.openapi
 
     def described() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Deadlines and limits of connections: uvicorn keeps those that bring no request for ever."""
+"""Deadlines and limits of connections: uvicorn keeps connections without a request for ever."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgead.line.web.auth.rate_limit import network_of
 
-# With those that the event loop accepts in one go, far below 1024 open files, the limit of most systems.
+# Together with those that the event loop accepts in one go, far below 1024 open files, most systems' limit.
 MAX_CONNECTIONS = 128
-# From the connection, or the answer before, to the end of a request's header.
+# Longest time from the connection, or the last answer, to the end of a request's header.
 HEADER_S = 5.0
-# From there to the end of its body, which is small.
+# Longest time from there to the end of its body, which is small.
 BODY_S = 10.0
-# From an answer that needed no body to the end, for whoever sends one all the same: the answer is to arrive first.
+# Time to read a body that the answer did not need: the answer must arrive before the connection is closed.
 LINGER_S = 1.0
 UNREAD_BYTES = 256 * 1024
-# How long an answer may wait for a reader that takes nothing of it.
+# Longest wait of an answer for a client that does not read.
 STALL_S = 30.0
 
 
 class BoundedConnection(H11Protocol):
-    """Ends in time what waits for its client; where there are too many, one goes of the address that has most.
+    """Connection that ends in time if its client does not act; if there are too many, the busiest address loses one.
 
     Attributes
     ----------
     network : str
-        Whose it is.
+        Address or network of the client.
     waits_since_s : float or None
-        Since when it has waited for its client; None while the client waits for us.
+        Start of its wait for the client; None while the client waits for us.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -58,7 +58,7 @@ class BoundedConnection(H11Protocol):
         if self._answered and self.conn.their_state is h11.SEND_BODY:
             self._unread_bytes -= len(data)
             if self._unread_bytes < 0:
-                self.flow.pause_reading()  # a body without end is of no use, and costs time
+                self.flow.pause_reading()  # an endless body is of no use, and costs time
                 return
         super().data_received(data)
 
@@ -83,12 +83,12 @@ class BoundedConnection(H11Protocol):
         self._follow_phase()
 
     def give_up(self) -> None:
-        """End it at once, whatever is still to be sent."""
-        self.connections.discard(self)  # what comes in the same turn of the loop counts already
+        """Close the connection at once, without sending the rest."""
+        self.connections.discard(self)  # connections made in the same turn of the loop count already
         self.transport.abort()
 
     def _follow_phase(self) -> None:
-        """Set the deadline of the phase that the request is in; bytes that drip within a phase do not move it."""
+        """Set the deadline of the request's phase; bytes that trickle in within a phase do not extend it."""
         phase = (self.conn.their_state, self.cycle, self._answered)
         if phase == self._phase:
             return
@@ -104,11 +104,11 @@ class BoundedConnection(H11Protocol):
         return self.cycle is not None and self.cycle.response_complete
 
     def _seconds(self) -> float | None:
-        """How long this phase may last; None where it is us who are waited for."""
+        """Return how long this phase may last; None while the client waits for us."""
         state = self.conn.their_state
         if state is h11.SEND_BODY:
             return LINGER_S if self._answered else BODY_S
-        # Where the connection is to end after an answer, its client may still not take it.
+        # When the connection closes after an answer, its client may still not read it.
         return HEADER_S if state is h11.IDLE or self._answered else None
 
     def _cancel_deadline(self) -> None:
@@ -123,7 +123,7 @@ class BoundedConnection(H11Protocol):
 
 
 def _least_entitled(connections: Iterable[Any]) -> Any:
-    """Choose the one to end: of those that wait for their client, one of the address with most; of these the oldest."""
+    """Choose the connection to end: of those that wait for their client, the oldest of the address with most."""
     waiting = [one for one in connections if one.waits_since_s is not None]
     if not waiting:
         return next(iter(connections))

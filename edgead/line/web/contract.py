@@ -1,6 +1,6 @@
-"""Interfaces of the daemon that the web server is handed, and what it reads off them: readiness, and units of counting.
+"""Interfaces of the daemon for the web server, with helpers over them: readiness, and units of counting.
 
-The server knows no more of the daemon than these.
+The server knows nothing else of the daemon.
 """
 
 from __future__ import annotations
@@ -167,29 +167,29 @@ class Served(Protocol):
 
 
 def pipelines_waited_for(daemon: Served) -> list[str]:
-    """Name the pipelines that are not in service; one that somebody has paused is."""
+    """Name the pipelines that are not in service; a paused one is in service."""
     # Copied, here and below: a reload may change the dictionary meanwhile.
     return [name for name, pipeline in daemon.pipelines.items() if pipeline.status().state not in ("running", "paused")]
 
 
 def failing_sinks(daemon: Served) -> dict[str, str]:
-    """Name the required sinks that have failed for too long, with a reason that shows no address."""
+    """Map the required sinks that have failed for too long to a reason without an address."""
     found = [sink.status() for sink in daemon.sinks.values()]
     return {one.name: f"is required and has failed for {one.failing_s:.0f} s" for one in found if one.blocks}
 
 
 def counted_once(site: Site) -> tuple[Unit, ...]:
-    """Name what counts each part once: parts of several views, and the pipelines that are no view of one."""
+    """List the units that count each part once: parts of several views, and pipelines that are no view."""
     views = {view for part in site.parts.values() for view in part.pipelines}
     alone = [Unit(name) for name in site.pipelines if name not in views]
     return (*(Unit(name, is_part=True) for name in site.parts), *alone)
 
 
 def all_units(site: Site) -> tuple[Unit, ...]:
-    """Name all parts and all pipelines."""
+    """List the units of all parts and all pipelines."""
     return (*(Unit(name, is_part=True) for name in site.parts), *map(Unit, site.pipelines))
 
 
 def running(order: Mapping[str, Any], now: datetime) -> Period:
-    """Give the time of the order that is made now: its last hour in full, which is counted once for all who ask."""
+    """Return the period of the current order: up to an hour from now, so that all callers share one cached count."""
     return Period(order["name"], datetime.fromisoformat(order["started_at"]), now + timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""FastAPI dependencies: the daemon that endpoints serve, what a path or a request names, and the caller's language."""
+"""FastAPI dependencies: the daemon, the parts of it that a request names, the caller and its language."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VerdictId = Annotated[str, Path(pattern=ID)]
 ImageName = Annotated[str, Path(pattern=IMAGE)]
 
 
-# Not plain functions: FastAPI would call each in one of the threads that slow requests may hold all of.
+# Not plain functions: FastAPI would run each in a thread, and slow requests may hold all of these.
 async def _daemon(request: Request) -> Served:
     return request.app.state.daemon
 
@@ -40,7 +40,7 @@ async def _caller(request: Request) -> Caller:
 Daemon = Annotated[Served, Depends(_daemon)]
 TheGuard = Annotated[Guard, Depends(_guard)]
 ClientAddress = Annotated[Caller, Depends(_caller)]
-"""Who asks, and from where: what `named` makes an entry of the audit of."""
+"""Caller of a request, from whom `named` makes the author of a change."""
 
 
 async def _camera(name: Annotated[str, Path(pattern=NAME)], daemon: Daemon) -> ServedCamera:
@@ -62,7 +62,7 @@ Pipeline = Annotated[ServedPipeline, Depends(_pipeline)]
 
 
 def must_be_printable(value: str) -> str:
-    """Give a text as it is; raises ValueError where it holds what a terminal, or a line of a file, would follow."""
+    """Return a text unchanged; raise ValueError if it has control characters."""
     if not value.isprintable():
         raise ValueError("holds a character that cannot be printed")
     return value
@@ -77,7 +77,7 @@ Value = Annotated[
 
 
 class NamedPart(BaseModel):
-    """A part, as far as somebody says which it is."""
+    """Part of a request's body; values that nobody gives are empty."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -89,13 +89,13 @@ class NamedPart(BaseModel):
         return Part(self.serial, self.batch, self.recipe)
 
 
-# Not a plain function: FastAPI would call it in one of the threads that slow requests may hold all of.
+# Not a plain function: FastAPI would run it in a thread, and slow requests may hold all of these.
 async def _asked_part(serial: Value = "", batch: Value = "", recipe: Value = "") -> Part:
     return Part(serial, batch, recipe)
 
 
 AskedPart = Annotated[Part, Depends(_asked_part)]
-"""A part whose values stand in the query."""
+"""Part whose values are in the query."""
 
 
 async def _language(
@@ -111,10 +111,10 @@ Language = Annotated[str, Depends(_language)]
 
 
 def words_of(row: Mapping[str, Any], daemon: Served, language: str) -> str | None:
-    """Say a row of the evidence store in a sentence, with how many there were today where it is of today."""
+    """Describe a row of the evidence store in a sentence; a row of today comes with today's counts."""
     if row["decision"] == "ok":
         return None
-    # The days of those who work here, not those of UTC.
+    # The local day of the people here, not that of UTC.
     midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
     counts = None
     if datetime.fromisoformat(row["captured_at"]) >= midnight:

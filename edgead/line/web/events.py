@@ -1,4 +1,4 @@
-"""Broadcast of verdicts and notices: one thread takes them from the daemon, each listener has a queue."""
+"""Broadcast of verdicts and notices as server-sent events: one thread reads them, each listener has a queue."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _JOIN_S = 2.0
 
 
 class TooManyListeners(Exception):
-    """No more can be served than there are."""
+    """A refused listener: as many as are allowed listen already."""
 
 
 class VerdictEvents:
-    """Server-sent events: `verdict` and `notice` with their records, `dropped` with how many a slow listener missed."""
+    """Server-sent events: `verdict` and `notice` with records, `dropped` with how many a slow listener missed."""
 
     def __init__(self, subscribe: Callable[[], queue.Queue[News]], *, heartbeat_s: float = 5.0):
         self._subscribe, self._heartbeat_s = subscribe, heartbeat_s
@@ -45,7 +45,7 @@ class VerdictEvents:
             thread.join(_JOIN_S)
 
     def listen(self) -> AsyncGenerator[str, None]:
-        """Begin to listen; called on the event loop.
+        """Start a stream of events; called on the event loop.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class VerdictEvents:
                 self._listeners.discard(listener)
 
     def _pump(self) -> None:
-        """Run as long as someone listens."""
+        """Pass on news as long as somebody listens."""
         news = self._subscribe()
         while listeners := self._listening():
             try:
@@ -102,7 +102,7 @@ def _written(news: News) -> str:
 
 
 class _Listener:
-    """A bounded queue between the feed's thread and one connection on the event loop."""
+    """Bounded queue between the feed's thread and one connection on the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop):
         self._loop = loop
@@ -123,7 +123,7 @@ class _Listener:
         self._wake()
 
     async def take(self, timeout_s: float) -> tuple[int, list[str]]:
-        """Wait for events; gives how many were dropped before them, and none of either after the time."""
+        """Wait for events; return the number dropped before them, and the events, both empty after the timeout."""
         try:
             await asyncio.wait_for(self._news.wait(), timeout_s)
         except asyncio.TimeoutError:

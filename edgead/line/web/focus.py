@@ -1,4 +1,4 @@
-"""Focus of what cameras see now, beside golden images of the model that judges it: measured once for all who look."""
+"""Focus of a camera's newest frame, beside that of golden images: measured once for all viewers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OFTENEST_S = 0.5
 
 
 class FocusMeter:
-    """Measures newest frames in the thread of whoever asks, and keeps what it found for a moment."""
+    """Meter of newest frames, in the caller's thread, which keeps each result for a moment."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,7 +29,7 @@ class FocusMeter:
         self._lock = threading.Lock()
 
     def measure(self, camera: str, frame: Frame) -> tuple[str, Focus]:
-        """Give the id of a frame and what is measured of it; that of an earlier frame where it is young."""
+        """Return the id of a frame and its focus; those of an earlier frame if that was measured just now."""
         with self._lock:
             made_s, id, found = self._kept.get(camera, (-_OFTENEST_S, "", None))
             if found is None or self._clock() - made_s >= _OFTENEST_S:
@@ -38,14 +38,14 @@ class FocusMeter:
             return id, found
 
     def golden(self, camera: str, shape: tuple[int, ...], daemon: Served) -> Focus | None:
-        """The same of the golden images of a model that judges a camera; None where none has that shape."""
+        """Return the median focus of golden images of a model that judges a camera; None if none has that shape."""
         names = [name for name, section in daemon.site.pipelines.items() if section.camera == camera]
         for pipeline in filter(None, map(daemon.pipelines.get, names)):
             status = pipeline.status()
             with self._lock:
                 key = (status.model_sha256, shape)
                 if key not in self._golden:
-                    # Of one model alone: lenses are turned one by one.
+                    # Of one model only: lenses are turned one at a time.
                     self._golden = {key: _of_model(Path(status.model), shape)}
                 if self._golden[key] is not None:
                     return self._golden[key]
@@ -56,7 +56,7 @@ def _of_model(path: Path, shape: tuple[int, ...]) -> Focus | None:
     try:
         artifact = Artifact(path, read_manifest(path))
         images = [artifact.image(one.image) for one in artifact.graph().golden]
-    except ArtifactError:  # the pipeline says what is wrong with it
+    except ArtifactError:  # the pipeline reports what is wrong with it
         return None
     found = [measure_focus(image) for image in images if image.shape == shape and image.dtype == np.uint8]
     if not found:

@@ -1,4 +1,4 @@
-"""Newest image as JPEG, made once for all who look, and never so often that inspection would feel it."""
+"""Newest image as JPEG, encoded once for all viewers, and too seldom to slow inspection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUALITY = 80
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is looked at: the part of the daemon that gives the image, and how it is shown."""
+    """View: the part of the daemon that the image comes from, its width, and whether the heat map is drawn."""
 
     kind: str
     name: str
@@ -34,7 +34,7 @@ class Jpeg:
 
 
 class LiveImages:
-    """Encodes one image at a time and keeps the newest of each view."""
+    """Encoder of one image at a time, which keeps the newest of each view."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -42,15 +42,15 @@ class LiveImages:
         self._lock = threading.Lock()
 
     def get(self, view: View, tag: str, draw: Callable[[], np.ndarray]) -> Jpeg:
-        """Give the image of a view.
+        """Return the JPEG of a view.
 
         Parameters
         ----------
         view : View
         tag : str
-            Names the frame: while it stays the same, nothing is drawn again.
+            Name of the frame: while it stays the same, nothing is drawn again.
         draw : callable
-            Gives the image, (H, W, 3) uint8 BGR; not called where the one that is kept will do.
+            Returns the image, (H, W, 3) uint8 BGR; not called if the kept one will do.
         """
         with self._lock:
             kept = self._kept.get(view)

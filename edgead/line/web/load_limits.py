@@ -1,6 +1,6 @@
-"""Limits of the page's load: requests at a time, its share of the processor, and one download at a time.
+"""Limits of the page's load: its requests at a time, its share of the processor, and one download at a time.
 
-Inspection shares its cores, and Python's lock, with whoever asks.
+Inspection shares its cores, and Python's lock, with all clients.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgead.line.web.middleware import MAX_IMAGE_BYTES, OPEN_FOLDER, OPEN_PATHS
 from edgead.line.web.problems import problem
 
-# Signing in is for people who are not known yet: they may wait for each other, and for nobody else.
+# Callers who sign in are not known yet: they may wait for each other, and for nobody else.
 _SIGN_IN = "/api/login"
 _MAX_REQUESTS = {_SIGN_IN: 8, "": 64}
-# Bytes of bodies that are on their way: four of the largest.
+# Bytes of bodies that are arriving: four of the largest.
 _MAX_ARRIVING = 4 * MAX_IMAGE_BYTES
 _TOO_MUCH = HTTPException(503)
-# Of one core, on average. A page that is open takes about a hundredth.
+# Share of one core, on average. An open page takes about a hundredth.
 _CPU_SHARE = 0.1
-# What may be taken at once after a rest: loading the page takes a tenth of it.
+# Seconds that may be used at once after a rest: loading the page takes a tenth of it.
 _BURST_S = 0.3
-# Longest rest between two looks at the connections, for the sake of the probes.
+# Longest rest between two looks at the connections: probes must not wait longer.
 _REST_S = 0.5
-# Of one core, on average.
+# Share of one core, on average.
 _DOWNLOAD_SHARE = 0.2
 
 
 @dataclass(eq=False, slots=True)
 class _Body:
-    """A body as far as it has arrived, and why the rest of it does not count."""
+    """Body as far as it has arrived, and the reason to refuse the rest."""
 
     messages: list[Message] = field(default_factory=list)
     size: int = 0
@@ -49,13 +49,13 @@ class _Body:
 
 
 class ConcurrencyLimit:
-    """Answers 503 to what is too much.
+    """Middleware that answers 503 when too many requests, or too large bodies, are under way.
 
-    What is open to all is answered always: probes, for who asks them would restart a busy device, and the page's files,
-    or strangers could take their place. Their number is that of the connections.
+    Open paths are always answered: probes, since a monitor would restart a busy device, and the page's files, since
+    strangers could take their places. Only the limit of connections bounds these.
 
-    All else takes its place, here and behind, once its body is whole: who dawdles with one takes none. Where the bodies
-    on their way take too much memory, the one that began first is given up.
+    Other requests count once their bodies are complete: a slow sender takes no place. If arriving bodies take too much
+    memory, the one that began first is given up.
     """
 
     def __init__(self, app: ASGIApp):
@@ -71,7 +71,7 @@ class ConcurrencyLimit:
             return
         body = await self._whole(receive)
         if body.messages and body.messages[-1]["type"] == "http.disconnect":
-            return  # nobody reads the answer
+            return  # nobody reads an answer
         if body.problem is _TOO_MUCH or self._under_way[lane] >= _MAX_REQUESTS[lane]:
             many = f"{_MAX_REQUESTS[lane]} requests are under way"
             what = "bodies of other requests arrive" if body.problem is _TOO_MUCH else many
@@ -85,7 +85,7 @@ class ConcurrencyLimit:
             self._under_way[lane] -= 1
 
     async def _whole(self, receive: Receive) -> _Body:
-        """Wait for the whole of a body, or for why it does not come."""
+        """Receive a whole body, or note why it does not come."""
         body = _Body()
         self._arriving.append(body)
         try:
@@ -106,7 +106,7 @@ class ConcurrencyLimit:
 
 
 def _again(body: _Body, receive: Receive) -> Receive:
-    """Give what receives a body once more, and then what comes after it."""
+    """Make a `receive` that returns a body again, and then later messages."""
 
     async def again() -> Message:
         if body.messages:
@@ -119,7 +119,7 @@ def _again(body: _Body, receive: Receive) -> Receive:
 
 
 class PacedSelector(selectors.DefaultSelector):
-    """Lets the event loop of this thread rest when its work took more than its share; clients wait meanwhile."""
+    """Selector that makes this thread's event loop rest after more than its share of work; clients wait meanwhile."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,19 +136,19 @@ class PacedSelector(selectors.DefaultSelector):
 
 
 def paced_loop() -> asyncio.AbstractEventLoop:
-    """Make an event loop for the thread that calls, and for no other."""
+    """Make an event loop for the calling thread only."""
     return asyncio.SelectorEventLoop(PacedSelector())
 
 
 class OneAtATime:
-    """Hands out reports, which read much of the database; who comes meanwhile is refused, and holds no thread."""
+    """Turn for reports, which read much of the database; other callers are refused meanwhile, and hold no thread."""
 
     def __init__(self) -> None:
         self._free = threading.Lock()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Keep all others out."""
+        """Hold the turn during a block."""
         self._take()
         try:
             yield
@@ -156,7 +156,7 @@ class OneAtATime:
             self._free.release()
 
     def hand_out(self, begin: Callable[[], Iterator[bytes]], media_type: str, name: str) -> StreamingResponse:
-        """Send a file that is made while it is sent; the turn ends with the file, or when its reader leaves."""
+        """Stream a file while it is made; the turn ends with the file, or when its reader leaves."""
         self._take()
         try:
             pieces = begin()
@@ -180,7 +180,7 @@ class _Download(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._ended()  # also where not one piece was asked for
+            self._ended()  # also if not one piece was requested
 
 
 async def _paced(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

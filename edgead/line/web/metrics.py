@@ -1,6 +1,6 @@
-"""Prometheus metrics of the daemon, read from the status of its parts when Prometheus asks.
+"""Prometheus metrics of the daemon, read from the status of its parts at each request.
 
-Counts of this shift and this order come from the evidence store, so that a restart loses none.
+Counts of the current shift and order come from the evidence store, so that a restart loses none.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _QUANTILES = {"0.5": "p50_ms", "0.9": "p90_ms", "0.99": "p99_ms", "0.999": "p99_
 
 
 def shift_metrics(daemon: Served) -> Iterator[Metric]:
-    """Collect the figures of the shift and of the order; none while the database cannot be read."""
+    """Collect the figures of the current shift and order; none while the database cannot be read."""
     now = datetime.now(timezone.utc)
     shift = shift_at(now, daemon.site.shifts)
     started = GaugeMetricFamily(
@@ -88,7 +88,7 @@ def _figures(daemon: Served, period: Period | None) -> Iterator[tuple[str, dict[
 
 
 def build_registry(daemon: Served) -> CollectorRegistry:
-    """Make a registry of this daemon alone, and of its process: memory, CPU time, open files."""
+    """Make a registry of this daemon only, and of its process: memory, CPU time, open files."""
     registry = CollectorRegistry()
     registry.register(DaemonCollector(daemon))
     ProcessCollector(registry=registry)
@@ -96,7 +96,7 @@ def build_registry(daemon: Served) -> CollectorRegistry:
 
 
 class DaemonCollector(Collector):
-    """Collects every metric from one look at each part's status."""
+    """Collector of all metrics, from one reading of each part's status."""
 
     def __init__(self, daemon: Served):
         self._daemon = daemon
@@ -115,7 +115,7 @@ class DaemonCollector(Collector):
         yield from _of_evidence(daemon.store.status(), daemon.store.problems())
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # nothing is asked of the parts before they run
+        return ()  # parts are not read before they run
 
 
 def _of_cameras(cameras: list[CameraStatus]) -> Iterator[Metric]:
@@ -170,7 +170,7 @@ def _of_pipelines(pipelines: list[PipelineStatus]) -> Iterator[Metric]:
 
 
 def _latency(pipelines: list[PipelineStatus]) -> Metric:
-    """A summary: quantiles of the newest frames, sum and count of all; prometheus_client's own has no quantiles."""
+    """Make a summary: quantiles of the newest frames, sum and count of all; prometheus_client has no quantiles."""
     name = "edgead_latency_seconds"
     metric = Metric(name, "Time that a frame spent in a stage; total is from the capture to the last sink.", "summary")
     for one in pipelines:

@@ -1,4 +1,4 @@
-"""Gate that each request passes before an endpoint sees it, and headers that each answer gets."""
+"""Gate before all endpoints, and headers for all answers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgead.line.web.auth.callers import SAFE_METHODS, Refusal
 from edgead.line.web.auth.guard import Guard
 from edgead.line.web.problems import problem
 
-# Open to all who can reach us: probes, the page without its data, and signing in.
+# Open to all clients: probes, the page without its data, and signing in.
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/api/session", "/api/login"})
 OPEN_FOLDER = "/page/"
 _MAX_BODY_BYTES = 64 * 1024
 _IMAGE_PATH = re.compile(r"/api/pipelines/[^/]+/judge|/api/commission/[^/]+/images")
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
-# A name or an address, and a port: no user before it, nothing after it.
+# A name or an address, and a port: no user before, nothing after.
 _HOST = re.compile(r"(?:(?P<name>[A-Za-z0-9.-]+)|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _HEADERS = {
     "Content-Security-Policy": (
@@ -37,7 +37,7 @@ _HEADERS = {
 
 
 class Gate:
-    """Refuses foreign pages, strangers and bodies without end; everything but the open paths needs to be let in."""
+    """Middleware that refuses foreign pages, strangers and endless bodies; all but the open paths need a sign-in."""
 
     def __init__(self, app: ASGIApp, guard: Guard):
         self._app, self._guard = app, guard
@@ -56,7 +56,7 @@ class Gate:
 
     def _check(self, request: HTTPConnection) -> None:
         if "transfer-encoding" in request.headers and "content-length" in request.headers:
-            # Who stands before us may see its end elsewhere (RFC 9112, 6.1).
+            # A proxy in front may see the body's end elsewhere (RFC 9112, 6.1).
             raise Refusal(400, "a body has a length or is chunked, not both", {"Connection": "close"})
         if self._guard.is_open:
             refuse_foreign_host(request.headers)
@@ -67,12 +67,12 @@ class Gate:
 
 
 def refuse_foreign_host(headers: Headers) -> None:
-    """Refuse names that are not this computer's own: a page whose name was rebound to 127.0.0.1 sends its own.
+    """Refuse host names other than this computer's own: a page whose name was rebound to 127.0.0.1 sends another one.
 
     Raises
     ------
     Refusal
-        421. With a token it is not asked for: a rebound page has no cookie of ours.
+        421. Not needed with a token: a rebound page has no cookie of ours.
     """
     found = _HOST.fullmatch(headers.get("host", ""))
     try:
@@ -85,7 +85,7 @@ def refuse_foreign_host(headers: Headers) -> None:
 
 
 def refuse_foreign_origin(method: str, headers: Headers) -> None:
-    """Refuse what a page of another site asks for: all changes, and everything but a plain visit.
+    """Refuse requests by pages of other sites: all changes, and everything but plain navigation.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def refuse_foreign_origin(method: str, headers: Headers) -> None:
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """Receive a body up to the most that its endpoint reads."""
+    """Limit a body to the most that its endpoint reads."""
     most = MAX_IMAGE_BYTES if _IMAGE_PATH.fullmatch(scope["path"]) else _MAX_BODY_BYTES
     declared = Headers(scope=scope).get("content-length", "0")
     if declared.isdigit() and int(declared) > most:
@@ -128,7 +128,7 @@ def _with_headers(scope: Scope, send: Send) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers[name] = value
-            # The page's own files are asked for again but not sent again; what speaks of the line stays in no cache.
+            # The page's files are revalidated, not sent again; data of the line stays in no cache.
             fixed = scope["path"] == "/" or scope["path"].startswith(OPEN_FOLDER)
             headers.setdefault("Cache-Control", "no-cache" if fixed else "no-store")
         await send(message)

@@ -1,4 +1,4 @@
-"""Error answers as JSON of RFC 9457: never a traceback, never what was sent."""
+"""Error answers as JSON of RFC 9457: without tracebacks, and without request data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgead.files.disk import FULL
 
 
 class Problem(BaseModel):
-    """What went wrong, and what to do where that is known."""
+    """Error answer: what went wrong, and what to do if that is known."""
 
     type: str = "about:blank"
     title: str
@@ -40,7 +40,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def answer_with_problems(app: FastAPI) -> None:
-    """Turn every error of an app into a problem."""
+    """Make an app answer every error with a problem."""
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -1,4 +1,4 @@
-"""Web server in a thread of its own."""
+"""Web server in its own thread."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from edgead.line.web.connections import BoundedConnection
 from edgead.line.web.load_limits import paced_loop
 from edgead.process.log_rate import LogRate
 
-# What the event loop accepts in one go: the limit of connections is looked at after that.
+# Connections accepted in one go by the event loop: the limit of connections is checked after that.
 _MAX_ACCEPT = 64
-# Given to what is cancelled at the end; what waits for a thread does not hear of it.
+# Longest wait for tasks that are cancelled at the end; a task that waits for a thread is not reached.
 _LEAVE_S = 1.0
-# Requests that need a thread: more would not be answered sooner, and would take the cores from the inspection.
+# Requests that need a thread: more would not be faster, and would take the cores from the inspection.
 _THREADS = 8
-# Of what strangers can cause at will: records within a minute.
+# Records within a minute of messages that strangers can cause at will.
 _MAX_RECORDS = 10
 
 
 class Server:
-    """Serves until it is closed.
+    """Web server of an application, until it is closed.
 
     Attributes
     ----------
     port : int
-        Where it listens, also where the section asked for a free one.
+        Port that it listens on, also if the section asked for a free one.
     """
 
     def __init__(self, app: FastAPI, section: HttpSection, listening: socket.socket | None = None):
@@ -62,7 +62,7 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs."""
+        """Whether its thread is alive."""
         return self._thread.is_alive()
 
     def start(self) -> None:
@@ -71,8 +71,8 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Finish what is under way, for a second at most; may be called more than once."""
-        self._app.state.events.close()  # its streams have no end of their own
+        """Finish answers under way, for a second at most; may be called more than once."""
+        self._app.state.events.close()  # its streams do not end by themselves
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
@@ -91,16 +91,16 @@ class Server:
 
 class _Listener(uvicorn.Server):
     async def leave(self) -> None:
-        """Drop what is still open: all of it where serving has failed, else what would not end in time."""
-        for server in getattr(self, "servers", ()):  # none where it failed before it listened
+        """Drop open connections: all of them if serving has failed, otherwise those that would not end in time."""
+        for server in getattr(self, "servers", ()):  # none if it failed before it listened
             server.close()
-        await asyncio.sleep(0)  # what was just accepted gets what closes its socket
+        await asyncio.sleep(0)  # a connection just accepted gets the transport that closes its socket
         for connection in self.server_state.connections.copy():
             connection.transport.abort()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        await asyncio.sleep(0)  # for what was aborted to close its socket
+        await asyncio.sleep(0)  # aborted transports close their sockets
         if tasks:
             await asyncio.wait(tasks, timeout=_LEAVE_S)
 
@@ -108,11 +108,11 @@ class _Listener(uvicorn.Server):
         current_default_thread_limiter().total_tokens = _THREADS
         await super().startup(sockets)
         for one in sockets or ():
-            one.listen(BACKLOG)  # asyncio accepts no more in one go than it has asked the kernel to keep
+            one.listen(BACKLOG)  # asyncio accepts at most as many in one go as it asked the kernel to keep
 
 
 def _believing(app: FastAPI, section: HttpSection) -> ASGIApp:
-    """Believe what a proxy says of its client where the site says that there is one, and keep who it is itself."""
+    """Trust a proxy's headers about the client if the site names one, and keep the proxy's own address."""
     if not (section.secure_cookie or section.proxy):
         return app
     networks = [str(network) for network in section.proxy.from_] if section.proxy else None
@@ -129,12 +129,12 @@ def _believing(app: FastAPI, section: HttpSection) -> ASGIApp:
 
 
 def serve(app: FastAPI, section: HttpSection, listening: socket.socket | None = None) -> Server:
-    """Serve an application on the address of a section, or on a socket of `listen` that has it already.
+    """Serve an application on the address of a section, or on a socket from `listen`.
 
     Raises
     ------
     SettingsError
-        The address is taken, or is none of this computer.
+        The address is taken, or does not belong to this computer.
     """
     server = Server(app, section, listening)
     server.start()

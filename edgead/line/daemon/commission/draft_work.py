@@ -264,7 +264,7 @@ class Learner:
     def _follow(self, order: dict[str, Any]) -> None:
         try:
             problem = self._hear(order)
-        except Exception:  # the edge of a thread: the process ended early, or sent something unforeseen
+        except Exception:  # noqa: BLE001  the edge of a thread: the process ended early, or sent something unforeseen
             logger.exception("what the process that learns says is not understood")
             self._process.kill()
             problem = ""

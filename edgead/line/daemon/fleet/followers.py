@@ -82,7 +82,7 @@ class RegistryTag:
                 pulled = pull(self._reference.at(digest), destination, reuse=reuse, pace=pace)
                 text = f"{self._reference}: {pulled.fetched_bytes} of {pulled.bytes} bytes came"
                 logger.info(text, extra={"digest": digest, "fetched_bytes": pulled.fetched_bytes})
-            except Exception as error:  # raised again after the join
+            except Exception as error:  # noqa: BLE001  raised again after the join
                 failed.append(error)
 
         thread = threading.Thread(target=fetch, name="model pull", daemon=True)

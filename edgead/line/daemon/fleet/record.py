@@ -75,7 +75,7 @@ class FollowRecord(BaseModel, frozen=True, extra="forbid"):
         Raises
         ------
         ReplayedModelError
-            All of them are of another product, or older: somebody who moves the tag could otherwise bring back any model that
+            All of them are of another product, or older: a move of the tag could otherwise bring back any model that
             was ever signed.
         """
         if not signatures:

@@ -131,7 +131,7 @@ class Lessons:
         Raises
         ------
         EdgeadError
-            There is no such lesson, the model was changed meanwhile, or the taught one fails its self-test or is not signed
+            No lesson is ready, the model was changed meanwhile, or the taught one fails its self-test or is not signed
             as the site requires: nothing changes then.
         """
         with self._change():
@@ -183,7 +183,7 @@ class Lessons:
             done = ended(lesson, process.run(task, self._site().limits.lesson_s))
             if not process.stopped:
                 folder.keep(done)
-        except Exception as error:  # the edge of a thread: the person must learn how it ended
+        except Exception as error:  # noqa: BLE001  the edge of a thread: the person must learn how it ended
             logger.exception("%s: the lesson failed", lesson.pipeline)
             done = lesson.model_copy(update={"state": "failed", "reason": f"{type(error).__name__}: {error}"})
         folder.let_go()

@@ -1,4 +1,4 @@
-"""User accounts, read from the file of users as it is now: who may sign in by a password, and who has which PIN."""
+"""User accounts from the file of users as it is now: passwords, PINs and roles."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _Stamp = tuple[int, int, int, int]
 
 
 class Accounts:
-    """Reads the file again when it has changed; where it cannot be read, those who were known stay.
+    """Accounts of a file, read again when it changes; if that fails, the known ones stay.
 
     Raises
     ------
     SettingsError
-        The package of the hashes is not installed.
+        The package for hashes is missing.
     """
 
     def __init__(self, path: Path | None):
@@ -33,11 +33,11 @@ class Accounts:
             check_argon2()
 
     def find(self, name: str) -> tuple[str, User] | None:
-        """Find a person of today's file; gives the name as it stands there."""
+        """Find a person in the current file; return the stored name with the record, or None."""
         return find_user(self._current(), name)
 
     def by_password(self, name: str, password: str) -> tuple[str, User] | None:
-        """Find a person by name and password, in a time that does not show whether there is such a name."""
+        """Find a person by name and password, in a time that does not reveal whether the name exists."""
         found = self.find(name)
         return found if is_secret(found[1].password if found else None, password) else None
 

@@ -1,6 +1,6 @@
-"""Identity and role of a caller, also as a trusted proxy names it, and checks of what stands in the audit.
+"""Identity and role of a caller, also as a trusted proxy names it, and names for the audit.
 
-A route that is not in the table of roles needs `engineer` to change something, `view` to read.
+A route that the table of roles lacks needs `engineer` for changes, and `view` for reading.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from edgead.line.site.users import ROLES, Role, User, user_name
 from edgead.line.web.auth.panels import same
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Whoever adds a route that an operator needs adds it here; nothing else opens it to one.
+# Add a new route for operators here; only this table opens one to them.
 NEEDED: dict[tuple[str, str], Role] = {
-    # Of one's own session; what they do of it they check themselves.
+    # Of one's own session; their handlers check the rest.
     ("POST", "/api/logout"): "view",
     ("POST", "/api/unlock"): "view",
     ("POST", "/api/lock"): "view",
-    # The work at the line: it judges parts and says what they were.
+    # Work at the line: judging parts, and marking them.
     ("POST", "/api/pipelines/{name}/trigger"): "operate",
     ("POST", "/api/pipelines/{name}/judge"): "operate",
     ("POST", "/api/pipelines/{name}/self-test"): "operate",
@@ -38,7 +38,7 @@ NEEDED: dict[tuple[str, str], Role] = {
     ("POST", "/api/verdicts/{verdict_id}/mark"): "operate",
     ("POST", "/api/notices/{notice_id}/acknowledge"): "operate",
     ("POST", "/api/production/orders"): "operate",
-    # What holds for every part from now on, or changes how those of the past are shown.
+    # Changes for every part from now on, or of how earlier ones are shown.
     ("PUT", "/api/pipelines/{name}/thresholds"): "engineer",
     ("POST", "/api/pipelines/{name}/model"): "engineer",
     ("POST", "/api/pipelines/{name}/roll-back"): "engineer",
@@ -64,15 +64,15 @@ NEEDED: dict[tuple[str, str], Role] = {
 }
 _MAX_NAME = 64
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
-# What stands in parentheses is ours: no claim may look like it.
+# Parentheses are edgead's own: a claimed name must not look like it.
 _PLAIN = str.maketrans("()", "[]")
 _HOW = {"password": "signed in", "pin": "PIN at {panel}", "proxy": "proxy", "token": "token"}
-# The address that the connection comes from, whatever X-Forwarded-For says.
+# Peer address of the connection, whatever X-Forwarded-For says.
 PEER = "edgead.peer"
 
 
 class Refusal(Exception):
-    """A request that may not go on, with the status, the reason and the headers of the answer."""
+    """Refused request: status, reason and headers of the answer."""
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
         super().__init__(detail)
@@ -83,7 +83,7 @@ _PATTERNS = [(method, re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), role) for (
 
 
 def role_needed(method: str, path: str) -> Role:
-    """Give the role that a request needs, by its method and its path as it came."""
+    """Return the role that a request needs, by its method and its raw path."""
     for known, pattern, role in _PATTERNS:
         if known == method and pattern.fullmatch(path):
             return role
@@ -91,17 +91,17 @@ def role_needed(method: str, path: str) -> Role:
 
 
 def may(role: Role, needed: Role) -> bool:
-    """Whether a role is enough for what another one is needed for."""
+    """Return whether a role includes the rights of another."""
     return ROLES.index(role) >= ROLES.index(needed)
 
 
 def higher(one: Role, other: Role) -> Role:
-    """Give the one of two roles that may more."""
+    """Return the higher of two roles."""
     return one if may(one, other) else other
 
 
 def _claim(name: str) -> str:
-    """Give a name as it is read: none of its letters looks like one of ours, or turns the line around."""
+    """Normalize a claimed name: no letter looks like one of edgead's own marks, or reverses the line."""
     name = unicodedata.normalize("NFKC", name).strip()
     if not name.isprintable() or len(name) > _MAX_NAME:
         raise ValueError(f"must be at most {_MAX_NAME} printable characters")
@@ -128,29 +128,29 @@ Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500, p
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Whom a request was let in as."""
+    """Identity that a request was admitted with."""
 
     role: Role
     way: Literal["open", "token", "password", "pin", "panel", "proxy"]
     name: str = ""
-    """Of a person or a program; empty where nobody is known by name."""
+    """Name of a person or a program; empty if there is none."""
     panel: str = ""
     account: User | None = None
-    """What the file of users said at the sign-in; the session ends when it says something else."""
+    """Record of the person at the sign-in; the session ends when the file of users says something else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a request, and from where."""
+    """Identity and address of a request's sender."""
 
     who: Who
     address: str
 
 
 def named(by: str, caller: Caller) -> str:
-    """Name who makes a change, for the audit: the name that is signed in; where none is, the one that is claimed.
+    """Make the author of a change for the audit: the name that is signed in, or else the claimed one.
 
-    A claim never looks like a name that is signed in.
+    A claimed name never looks like a name that is signed in.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def named(by: str, caller: Caller) -> str:
 
 
 class Proxy:
-    """Believes the headers of a section's addresses, and refuses them from all others."""
+    """Sign-in by a proxy's headers, which are trusted from its addresses and refused from all others."""
 
     def __init__(self, section: ProxySection):
         self._section = section
@@ -177,12 +177,12 @@ class Proxy:
         )
 
     def find(self, request: HTTPConnection) -> Who | None:
-        """Give who asks, by the proxy's word; None where no header says anything of it.
+        """Return the identity in the proxy's headers; None if there are none.
 
         Raises
         ------
         Refusal
-            403: the headers come from elsewhere, without the secret, twice, under a name that only looks like one of
+            403: the headers come from another address, without the secret, twice, under a name that only resembles
             them, with an empty or impossible name, or with no group that has a role.
         """
         given = self._given(request)
@@ -217,7 +217,7 @@ class Proxy:
         return Who(role, "proxy", name)
 
     def _given(self, request: HTTPConnection) -> dict[str, str]:
-        """Find our headers, each once and under its own name: `X_Forwarded_User` passes proxies that take ours out."""
+        """Collect our headers, each once and by its exact name: proxies that strip them may pass `X_Forwarded_User`."""
         given: dict[str, str] = {}
         for raw, value in request.scope["headers"]:
             name = raw.decode("latin-1")

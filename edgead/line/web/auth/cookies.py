@@ -1,4 +1,4 @@
-"""Cookies of a browser: its session, its panel, and a PIN that raises the panel's role.
+"""Cookies of a browser: its session, its panel, and a panel's role raised by a PIN.
 
 Session cookies are opaque, known only to this process, and gone when it ends.
 """
@@ -25,16 +25,13 @@ from edgead.line.web.auth.panels import Panel, Panels
 _MAX_SESSIONS = 64
 _MAX_OF_A_PERSON = 8
 _SESSION, _PANEL, _RAISED = "edgead", "edgead-panel", "edgead-raised"
-# A cookie of such a name can be set by nobody but this host, over HTTPS.
+# Only this host can set a cookie with this prefix, over HTTPS.
 _OVER_TLS = "__Host-"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who is signed in, what the browser must send with requests that change something, and until when it may.
-
-    `used` is when it last asked for something.
-    """
+    """Session of a browser: its identity, CSRF token for changes, end, and the time of its last request, `used`."""
 
     who: Who
     csrf: str
@@ -43,28 +40,28 @@ class Session:
 
 
 class Sessions:
-    """A bounded number of sessions, of each person and of all: one more ends the oldest of who has most.
+    """Bounded table of sessions, per person and in all: one more ends the oldest of the person with most.
 
-    They end after their lifetime, and before where their browser asks for nothing for so long.
+    They end after their lifetime, and earlier if their browser sends no request for `idle_s`.
     """
 
     def __init__(self, *, lifetime_s: float, idle_s: float = math.inf, clock: Callable[[], float] = time.monotonic):
         self.lifetime_s = lifetime_s
         self._idle_s = idle_s
         self._clock = clock
-        # Kept by hash: how long a look-up takes shows nothing of the cookies that exist.
+        # Keyed by hash: the time of a look-up reveals nothing about existing cookies.
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
         self._lock = threading.Lock()
 
     def open(self, who: Who) -> str:
-        """Begin a session; gives the value of its cookie."""
+        """Open a session; return the value of its cookie."""
         cookie = secrets.token_urlsafe(32)
         now = self._clock()
         session = Session(who, secrets.token_urlsafe(32), now + self.lifetime_s, now)
         with self._lock:
             self._sessions[_digest(cookie)] = session
             counts = Counter(_whose(other.who) for other in self._sessions.values())
-            # Not of a token, which may be that of a whole plant.
+            # Not for a token, which a whole plant may share.
             if who.name and counts[_whose(who)] > _MAX_OF_A_PERSON:
                 self._end_oldest(_whose(who))
             elif len(self._sessions) > _MAX_SESSIONS:
@@ -72,7 +69,7 @@ class Sessions:
         return cookie
 
     def find(self, cookie: str | None) -> Session | None:
-        """Look up the session of a cookie; None where there is none or it has ended."""
+        """Return the session of a cookie; None if there is none or it has ended."""
         if not cookie:
             return None
         key = _digest(cookie)
@@ -86,7 +83,7 @@ class Sessions:
             return session
 
     def left_s(self, session: Session) -> float:
-        """How long a session lasts from now on."""
+        """Return the seconds until a session ends."""
         return max(0.0, session.ends - self._clock())
 
     def close(self, cookie: str | None) -> None:
@@ -111,15 +108,15 @@ def _digest(cookie: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """How a request was let in."""
+    """Identity of a request with its CSRF token."""
 
     who: Who
     csrf: str | None = None
-    """What it must bring to change something; None where no browser sends what lets it in by itself."""
+    """Token that changes must bring; None if no browser sends the credentials by itself."""
 
 
 class Cookies:
-    """Opens, finds and ends the sessions of browsers."""
+    """Cookies of browsers: opens, finds and ends their sessions."""
 
     def __init__(self, section: HttpSection, accounts: Accounts):
         self.panels = Panels(section.panels)
@@ -128,7 +125,7 @@ class Cookies:
         self._section, self._accounts = section, accounts
 
     def find(self, request: HTTPConnection) -> SignedIn | None:
-        """Find out who sends a request: who has unlocked its panel, else who signed in, else the panel."""
+        """Find the sender of a request: the person who unlocked its panel, else the one signed in, else the panel."""
         panel = self.panel_of(request)
         raised = self._valid(self.raised, self._value(request, _RAISED)) if panel else None
         if panel and raised and raised.who.panel == panel.name:
@@ -139,15 +136,15 @@ class Cookies:
         return SignedIn(self.as_panel(panel.name), panel.csrf) if panel else None
 
     def panel_of(self, request: HTTPConnection) -> Panel | None:
-        """Give the panel that a request comes from."""
+        """Return the panel that a request comes from, or None."""
         return self.panels.find(self._value(request, _PANEL))
 
     def as_panel(self, name: str) -> Who:
-        """Give whom anybody at a panel is."""
+        """Return the identity of anybody at a panel."""
         return Who(self._section.panels[name].role, "panel", panel=name)
 
     def raised_s(self, request: HTTPConnection) -> float | None:
-        """How long a PIN raises the role of a panel from now on; None where none does."""
+        """Return the seconds for which a PIN still raises the role of a panel; None if none does."""
         session = self.raised.find(self._value(request, _RAISED))
         return None if session is None else self.raised.left_s(session)
 
@@ -155,12 +152,12 @@ class Cookies:
         session = sessions.find(cookie)
         account = session.who.account if session else None
         if session and account and self._accounts.find(session.who.name) != (session.who.name, account):
-            sessions.close(cookie)  # the file of users says something else of this person now
+            sessions.close(cookie)  # the file of users says something else about this person now
             return None
         return session
 
     def sign_in(self, request: HTTPConnection, answer: Response, who: Who) -> None:
-        """Open a session, give its cookie to an answer, and end those that the browser had before."""
+        """Open a session, set its cookie in an answer, and end the browser's earlier sessions."""
         self.sign_out(request, answer)
         if who.way == "panel":
             self._give(
@@ -179,12 +176,12 @@ class Cookies:
         self.lock(request, answer)
 
     def unlock(self, request: HTTPConnection, answer: Response, who: Who) -> None:
-        """Raise the role of a panel for some minutes; its own cookie is worth no more than before."""
+        """Raise the role of a panel for some minutes, by a second cookie beside the panel's own."""
         self.raised.close(self._value(request, _RAISED))
         self._give(request, answer, _RAISED, self.raised.open(who), self.raised.lifetime_s)
 
     def lock(self, request: HTTPConnection, answer: Response) -> None:
-        """End what a PIN has raised."""
+        """End the raised role of a panel."""
         self.raised.close(self._value(request, _RAISED))
         self._take(request, answer, _RAISED)
 
@@ -193,7 +190,7 @@ class Cookies:
         return value if value is not None or self._section.secure_cookie else request.cookies.get(name)
 
     def _give(self, request: HTTPConnection, answer: Response, name: str, value: str, lifetime_s: float) -> None:
-        # Browsers send with each change where its page comes from, whatever stands between them and us.
+        # With each change browsers send their page's origin, whatever proxy is between them and us.
         secure = self._section.secure_cookie or request.headers.get("origin", "").lower().startswith("https://")
         name, age_s = _OVER_TLS + name if secure else name, int(lifetime_s)
         answer.set_cookie(name, value, max_age=age_s, httponly=True, samesite="strict", secure=secure)

@@ -1,4 +1,4 @@
-"""Authentication of requests by token, session, panel or proxy; where none of it is set, all who can reach us."""
+"""Authentication of requests by token, session, panel or proxy; if none is set, every client may do all."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _ANYBODY = Who("engineer", "open")
 
 
 class Guard:
-    """Finds out who asks, refuses what their role may not, and slows down who guesses.
+    """Guard that identifies callers, refuses requests beyond their role, and slows down guessing.
 
     Raises
     ------
     SettingsError
-        The section names a file of users, and the package of their hashes is not installed.
+        The section names a file of users, and the package for hashes is missing.
     """
 
     def __init__(self, section: HttpSection):
@@ -45,17 +45,17 @@ class Guard:
         self._proxy = Proxy(section.proxy) if section.proxy else None
         self._locks = PinLocks()
         self._key = secrets.token_bytes(32)
-        # Who guesses may fill no disk.
+        # Guessing must not fill the disk.
         self._refusals = limited_log(__name__, _MAX_REFUSALS, _REFUSALS_WITHIN_S)
 
     def admit(self, request: HTTPConnection) -> SignedIn:
-        """Let a request in, as somebody whose role is enough for it.
+        """Admit a request whose caller's role suffices.
 
         Raises
         ------
         Refusal
-            401 from nobody who is known or with a wrong token, 403 for what the role may not, for a change without
-            the session's CSRF token, and for headers of a proxy that are not believed, 429 after too many failures.
+            401 for an unknown caller or a wrong token, 403 for a request beyond the role, for a change without
+            the session's CSRF token, and for untrusted headers of a proxy, 429 after too many failures.
         """
         found = self.find(request)
         if found is None:
@@ -71,12 +71,12 @@ class Guard:
         return found
 
     def find(self, request: HTTPConnection) -> SignedIn | None:
-        """Find out who asks; None where nobody is known.
+        """Find the caller's identity; None if there is none.
 
         Raises
         ------
         Refusal
-            401 or 429 for a wrong token, 403 for headers of a proxy that are not believed.
+            401 or 429 for a wrong token, 403 for untrusted headers of a proxy.
         """
         if self.is_open:
             return SignedIn(_ANYBODY)
@@ -89,7 +89,7 @@ class Guard:
         return self.cookies.find(request)
 
     def holds(self, request: HTTPConnection) -> bool:
-        """Whether somebody who was let in would be so again."""
+        """Return whether an admitted caller would still be admitted."""
         try:
             return self.find(request) is not None
         except Refusal:
@@ -102,15 +102,15 @@ class Guard:
         return who
 
     def by_token(self, given: str, address: str) -> Who:
-        """Find whose token this is, in a time that shows nothing of it.
+        """Find the owner of a token, in a time that reveals nothing about it.
 
-        A right one is always let in: behind one proxy all have one address, and anybody there could lock out the
-        operator.
+        A right token is always admitted: behind one proxy all callers share an address, and anybody there could
+        otherwise lock out the operator.
 
         Raises
         ------
         Refusal
-            401 for a wrong one, 429 for a wrong one after too many.
+            401 for a wrong token, 429 for one after too many.
         """
         section, found = self._section, None
         if section.token is not None and same(given, section.token.get_secret_value()):
@@ -129,7 +129,7 @@ class Guard:
         return found
 
     def by_password(self, name: str, password: str, address: str) -> Who:
-        """Find who signs in. After too many failures no password of the address is looked at: they can be guessed.
+        """Find the person who signs in. After too many failures no password from the address is checked.
 
         Raises
         ------
@@ -140,13 +140,13 @@ class Guard:
         found = self._accounts.by_password(name, password)
         if found is None:
             self.failures.add(address)
-            known = self._accounts.find(name)  # of others nothing is quoted: what was typed there may be a password
+            known = self._accounts.find(name)  # other names are not quoted: a password may have been typed there
             self._log_refusal(f"a wrong password for {known[0]}" if known else "a name that nobody has", address)
             raise Refusal(401, "the name or the password is wrong", {"WWW-Authenticate": "Bearer"})
         return Who(found[1].role, "password", found[0], account=found[1])
 
     def by_pin(self, panel: str, name: str, pin: str) -> Who:
-        """Find who raises the role of a panel.
+        """Find the person who raises a panel's role.
 
         Raises
         ------
@@ -177,13 +177,13 @@ class Guard:
 
 
 def log_session(what: str, who: Who, address: str) -> None:
-    """Log that a session begins or ends; changes are in the audit."""
+    """Log the begin or end of a session; changes are in the audit."""
     text = f"{what}: {who.name or who.panel or 'a token'} ({who.way}, {who.role}), from {address}"
     logger.info(text, extra={"address": address, "by": who.name or who.panel})
 
 
 def caller_of(request: HTTPConnection) -> Caller:
-    """Give who sends a request that was let in."""
+    """Return the sender of an admitted request."""
     return Caller(request.scope["signed_in"].who, client_address(request))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from edgead.line.site.http import PanelSection
 
 _MAX_CLOSED = 1024
-# A panel waits first: who guesses at one must not lock a person out of all others.
+# A panel must wait first: somebody who guesses at one must not lock a person out of all others.
 _FREE_TRIES = {"panel": 5, "person": 20}
 _FIRST_LOCK_S = 60.0
 _LONGEST_LOCK_S = 24 * 3600.0
@@ -23,17 +23,17 @@ _FORGOTTEN_S = 2 * _LONGEST_LOCK_S
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel that is signed in."""
+    """Panel that is signed in."""
 
     name: str
     csrf: str
 
 
 class Panels:
-    """Cookies of panels: each is a name, an end and a number, sealed with the panel's token.
+    """Cookies of panels: each has a name, an end and a random number, signed with the panel's token.
 
-    Nothing of them is kept, so that a restart signs no panel out, and another token in the site file signs out all
-    browsers that used the old one.
+    They are not stored, so a restart signs no panel out, and another token in the site file signs out all browsers that
+    used the old one.
     """
 
     def __init__(self, sections: Mapping[str, PanelSection], clock: Callable[[], float] = time.time):
@@ -48,7 +48,7 @@ class Panels:
         return f"{content}.{self._seal(name, content)}"
 
     def find(self, cookie: str | None) -> Panel | None:
-        """Look up the panel of a cookie; None where its seal is not ours, it has ended, or it was signed out."""
+        """Return the panel of a cookie; None if its signature is wrong, it has ended, or it was signed out."""
         content, _, seal = (cookie or "").rpartition(".")
         parts = content.split(".")
         if len(parts) != 3 or parts[0] not in self._sections or content in self._closed:
@@ -58,7 +58,7 @@ class Panels:
         return Panel(parts[0], self._seal(parts[0], f"csrf {content}"))
 
     def close(self, cookie: str | None) -> None:
-        """Take a cookie for signed out until this process ends."""
+        """Treat a cookie as signed out until this process ends."""
         if self.find(cookie):
             self._closed[(cookie or "").rpartition(".")[0]] = None
             if len(self._closed) > _MAX_CLOSED:
@@ -70,9 +70,9 @@ class Panels:
 
 
 class PinLocks:
-    """Counts wrong PINs of each panel and of each person: from a number on they wait, each time twice as long.
+    """Locks after wrong PINs of a panel or a person: from some number on, each wait is twice as long.
 
-    They are forgotten by a right one, and once there was none for two days.
+    A right PIN, or two days without a wrong one, resets the count.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -83,12 +83,12 @@ class PinLocks:
         self._lock = threading.Lock()
 
     def wait_s(self, *keys: tuple[str, str]) -> float:
-        """Report how long these must wait; 0 where a PIN is looked at now."""
+        """Return how long these keys must wait; 0 if a PIN may be tried now."""
         with self._lock:
             return max(0.0, *(self._until.get(key, 0.0) - self._clock() for key in keys))
 
     def failed(self, *keys: tuple[str, str]) -> None:
-        """Count a wrong PIN for each of them."""
+        """Count a wrong PIN for each of these keys."""
         with self._lock:
             now = self._clock()
             for key in keys:
@@ -102,7 +102,7 @@ class PinLocks:
                     self._until[key] = now + lock_s
 
     def passed(self, *keys: tuple[str, str]) -> None:
-        """Forget the wrong PINs of each of them."""
+        """Reset the count of each of these keys."""
         with self._lock:
             for key in keys:
                 self._failures.pop(key, None)
@@ -110,5 +110,5 @@ class PinLocks:
 
 
 def same(one: str, other: str) -> bool:
-    """Compare two secrets in a time that shows nothing of them."""
+    """Compare two secrets in constant time."""
     return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))

@@ -9,11 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 _MAX_ADDRESSES = 1024
-_IPV6_PREFIX = 64  # one customer has at least that many addresses; counting each would limit nobody
+_IPV6_PREFIX = 64  # one customer has at least that many addresses; counting single ones would limit nobody
 
 
 class FailureLimit:
-    """Counts failures of each address in constant memory: addresses that failed longest ago are forgotten."""
+    """Count of failures by address, in constant memory: the addresses that failed longest ago are forgotten."""
 
     def __init__(self, *, most: int, within_s: float, clock: Callable[[], float] = time.monotonic):
         self._most, self._within_s, self._clock = most, within_s, clock
@@ -21,7 +21,7 @@ class FailureLimit:
         self._lock = threading.Lock()
 
     def wait_s(self, address: str) -> float:
-        """Report how long an address must wait before it may try again; 0 where it may now."""
+        """Return how long an address must wait before its next try; 0 if it may try now."""
         with self._lock:
             count, since = self._failures.get(network_of(address), (0, 0.0))
             left_s = since + self._within_s - self._clock()
@@ -43,7 +43,7 @@ class FailureLimit:
 
 
 def network_of(address: str) -> str:
-    """Give what stands for one customer: an IPv4 address, or the network of an IPv6 one."""
+    """Return the key of one customer: an IPv4 address, or the network of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,1 +1,1 @@
-"""Endpoints, one file a subject."""
+"""Endpoints, one file per subject."""

@@ -1,4 +1,4 @@
-"""Routes of the audit: who changed what, and whether the record is as it was written."""
+"""Routes of the audit: the changes, and the check of their chain."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class ChainAnswer(Answer):
 
 @routes.get("/audit")
 def audit(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[AuditAnswer]:
-    """List what people changed, newest first."""
+    """List people's changes, newest first."""
     return [AuditAnswer.model_validate({**row, "at": row["at"] or None}) for row in daemon.store.audit(limit=limit)]
 
 
 @routes.get("/audit/chain")
 def audit_chain(daemon: Daemon) -> ChainAnswer:
-    """Check the chain of all changes; an answer may be a minute old, but not where the last row is gone since."""
+    """Check the chain of all changes; the answer may be a minute old, unless the last row is gone since."""
     found = daemon.store.audit_chain.check()
     return ChainAnswer(
         whole=found.problem is None,

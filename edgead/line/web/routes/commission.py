@@ -155,7 +155,7 @@ def list_drafts(daemon: Daemon) -> list[CameraDraft]:
 
 @routes.get("/{name}")
 def one_draft(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
-    """Report the draft of a camera: what is drawn, its images, what is under way, and the result."""
+    """Report the draft of a camera: its settings, its images, the work under way, and the result."""
     return _answer(daemon, name)
 
 
@@ -168,7 +168,7 @@ def begin(name: str, camera: Camera, given: Person, daemon: Daemon, address: Cli
 
 @routes.put("/{name}")
 def change(name: str, camera: Camera, given: Drawn, daemon: Daemon, address: ClientAddress) -> DraftAnswer:
-    """Set how many parts are wanted, where to look, and which places never count."""
+    """Set the number of parts, the region, and the places to ignore."""
     drawn = given.model_dump(include={"wanted", "region", "ignored", "preset"})
     daemon.commissioning.change(name, drawn, revision=given.revision, by=named(given.by, address))
     return _answer(daemon, name)
@@ -189,7 +189,7 @@ def take(name: str, camera: Camera, daemon: Daemon) -> TakenAnswer:
 
 @routes.post("/{name}/folder")
 def begin_folder(name: str, camera: Camera, given: Folder, daemon: Daemon, address: ClientAddress) -> FolderAnswer:
-    """Begin to send a folder of images of good parts, or go on: it stands in the audit, and reports what is here."""
+    """Begin or continue to send a folder of good parts' images; audited, returns those that are here already."""
     by = named(given.by, address)
     sent = daemon.commissioning.begin_sending(name, given.folder, given.images, by)
     return FolderAnswer(sent=sent, max_bytes=MAX_IMAGE_BYTES)
@@ -205,9 +205,9 @@ async def send(
         str, Query(max_length=255, description="What it is called."), AfterValidator(must_be_printable)
     ] = "",
 ) -> TakenAnswer:
-    """Take the image file of the body as a good part, after `folder` was begun; one that is here is not taken twice.
+    """Take the image file of the body as a good part, after `folder`; an image that is here is not taken twice.
 
-    422: this file cannot be taken; 409: no other one could be either; 503: send it again.
+    422: this file is refused; 409: any other would be refused too; 503: send it again.
     """
     check_image_type(request)
     with request.app.state.desk.place(f"camera {name}"):
@@ -221,7 +221,7 @@ async def send(
 
 @routes.post("/{name}/collect")
 def collect(name: str, camera: Camera, given: Collecting, daemon: Daemon) -> DraftAnswer:
-    """Collect good parts from now on: those that a pipeline's trigger asks for, or one in each time; or stop it."""
+    """Start or stop collecting good parts: those that a pipeline's trigger chooses, or one in each interval."""
     daemon.commissioning.collect(name, given.mode, given.every_s)
     return _answer(daemon, name)
 
@@ -234,7 +234,7 @@ def image(
     daemon: Daemon,
     width: Annotated[int, Query(ge=16, le=4096, description="Widest that it may be, in pixels.")] = 240,
 ) -> Response:
-    """Give a good part's image, as JPEG; what is kept of it is lossless."""
+    """Return a good part's image as JPEG; the stored one is lossless."""
     path = daemon.commissioning.image(name, image_name)
     try:
         found = load_image(path)
@@ -256,33 +256,33 @@ def move_image(
     address: ClientAddress,
     given: Person | None = None,
 ) -> DraftAnswer:
-    """Take an image out of a draft, or put one back that was taken out."""
+    """Take an image out of a draft, or put one back."""
     daemon.commissioning.move_image(name, image_name, change, _somebody(given, address))
     return _answer(daemon, name)
 
 
 @routes.post("/{name}/learn")
 def learn(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
-    """Learn a model from the draft, in a process of low priority; `learning` reports how far it is."""
+    """Learn a model from the draft, in a process of low priority; `learning` reports its progress."""
     daemon.commissioning.learn(name)
     return _answer(daemon, name)
 
 
 @routes.post("/{name}/cancel")
 def cancel(name: str, camera: Camera, daemon: Daemon) -> DraftAnswer:
-    """Stop learning; images and the result before stay."""
+    """Stop learning; images and the earlier result stay."""
     daemon.commissioning.cancel(name)
     return _answer(daemon, name)
 
 
 @routes.get("/{name}/maps/{image_name}", response_class=Response, responses={200: _JPEG})
 def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -> Response:
-    """Give the heat map of a part of the result."""
+    """Return the heat map of a part of the result."""
     path = daemon.commissioning.map_of(name, image_name)
     try:
         data = path.read_bytes() if path else None
     except FileNotFoundError:
-        data = None  # not of the result, or another one has come
+        data = None  # no part of the result, or a newer one has come
     if data is None:
         raise HTTPException(404, f"there is no heat map of {image_name}")
     return _jpeg(data)
@@ -290,13 +290,13 @@ def heat_map(name: str, camera: Camera, image_name: ImageName, daemon: Daemon) -
 
 @routes.post("/{name}/go")
 def go(name: str, camera: Camera, given: Going, daemon: Daemon, address: ClientAddress) -> GoneAnswer:
-    """Put the learnt model beside the others, and into service where a pipeline is named: tested first, and audited."""
+    """Put the learnt model beside the others, and into service if a pipeline is named: tested first, and audited."""
     by = named(given.by, address)
     return GoneAnswer.model_validate(daemon.commissioning.go(name, given.model, given.pipeline, by))
 
 
 def _somebody(given: Person | None, address: ClientAddress) -> str:
-    """Name who makes a change that programs of before make without a name."""
+    """Name the author of a change that earlier programs make without a name."""
     return named((given.by if given else "") or "somebody", address)
 
 

@@ -1,6 +1,6 @@
-"""Routes that change a running pipeline; what changes its verdicts stands in the audit, with who did it.
+"""Routes that change a running pipeline; changes of its verdicts are in the audit, with their author.
 
-A pipeline may be given the models of the folder where its own lies.
+A pipeline may get any of the models in the folder of its own.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from edgead.line.web.problems import problems
 from edgead.line.web.routes.status import pipeline_answer
 from edgead.types import NO_PART
 
-NEWEST_BAD = 200  # parts that were marked bad
+NEWEST_BAD = 200  # newest parts marked bad that test a threshold
 
 
 def models_beside(model: Path) -> list[str]:
-    """Name the models in the folder of a model.
+    """List the models in the folder of a model.
 
     Parameters
     ----------
@@ -42,16 +42,16 @@ def models_beside(model: Path) -> list[str]:
 
 
 def model_beside(model: Path, name: str) -> Path:
-    """Find a model by its name.
+    """Find a model by its name beside another.
 
     Raises
     ------
     SettingsError
-        There is none of that name beside the pipeline's model, or it lies elsewhere behind a link.
+        There is none of that name beside the pipeline's model, or a link leads elsewhere.
     """
     known = models_beside(model)
     path = _folder(model) / name
-    # By the listing, so that no name leads anywhere else; a link could still.
+    # By the listing, so that no name leads elsewhere; a link could still.
     if name not in known or path.resolve().parent != _folder(model):
         raise SettingsError(f"there is no model {name!r} beside {model.name}, known are {', '.join(known) or 'none'}")
     return path
@@ -97,7 +97,7 @@ class SelfTest(BaseModel):
 
 @routes.get("/good-scores")
 def good_scores(name: str, pipeline: Pipeline) -> GoodScoresAnswer:
-    """Give the scores of the good images that thresholds come from, each by what had not learnt it."""
+    """Return the scores of the good images behind the thresholds, each by a model that had not learnt it."""
     return GoodScoresAnswer.model_validate(pipeline.good_scores())
 
 
@@ -119,7 +119,7 @@ def set_thresholds(
 
 @routes.post("/trigger")
 def fire(name: str, pipeline: Pipeline, given: NamedPart | None = None) -> Done:
-    """Have the next frame judged, as that of a part; for pipelines whose trigger takes requests."""
+    """Judge the next frame, as that of a part; for pipelines whose trigger takes requests."""
     part = given.part() if given else NO_PART
     pipeline.fire(part)
     of_part = f" as that of part {part.serial}" if part.serial else ""
@@ -136,14 +136,14 @@ def self_test(name: str, pipeline: Pipeline) -> SelfTest:
 def accept_drift(
     name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address: ClientAddress
 ) -> PipelineAnswer:
-    """Take parts and images as they are now: the warning goes with the next part, and the watch starts again."""
+    """Accept parts and images as they are now: the warning ends with the next part, and the watch starts again."""
     pipeline.accept_drift(by=named(given.by, address))
     return pipeline_answer(daemon, name, pipeline)
 
 
 @routes.post("/pause")
 def pause(name: str, pipeline: Pipeline, given: Pause, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
-    """Judge nothing until somebody resumes, or for some minutes; frames go by, counts and alarms rest."""
+    """Judge nothing until somebody resumes, or for some minutes; frames pass, counts and alarms rest."""
     pipeline.pause(by=named(given.by, address), reason=given.reason, minutes=given.minutes)
     return pipeline_answer(daemon, name, pipeline)
 
@@ -157,13 +157,13 @@ def resume(name: str, pipeline: Pipeline, given: Person, daemon: Daemon, address
 
 @routes.get("/models")
 def list_models(name: str, pipeline: Pipeline, daemon: Daemon) -> Models:
-    """List the models that this pipeline may be given: those in the folder of its own."""
+    """List the models that this pipeline may get: those in the folder of its own."""
     return Models(current=str(pipeline.status().model), known=models_beside(current(daemon.site.pipelines, name).model))
 
 
 @routes.post("/model")
 def swap(name: str, pipeline: Pipeline, given: Swap, daemon: Daemon, address: ClientAddress) -> PipelineAnswer:
-    """Give a pipeline another model: loaded beside, tested, and taken between two frames; the old one is kept."""
+    """Give a pipeline another model: loaded beside, tested, and exchanged between two frames; the old one is kept."""
     path = model_beside(current(daemon.site.pipelines, name).model, given.model)
     pipeline.swap(path, by=named(given.by, address))
     return pipeline_answer(daemon, name, pipeline)

@@ -1,4 +1,4 @@
-"""Routes of pipelines whose model comes from a registry: what they follow, and how they go on after a stop."""
+"""Routes of pipelines whose model comes from a registry: their state, and a retry after a refusal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FollowAnswer(BaseModel):
 
 @routes.get("")
 def follow_status(name: Annotated[str, InPath(pattern=NAME)], daemon: Daemon) -> FollowAnswer:
-    """Report which tag a pipeline follows, where that leads, what is in service, and why it may be something else."""
+    """Report the tag that a pipeline follows, its digest, the one in service, and why the two may differ."""
     return FollowAnswer.model_validate(_follower(name, daemon).status)
 
 

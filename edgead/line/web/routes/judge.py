@@ -23,14 +23,14 @@ from edgead.types import Part
 routes = APIRouter(prefix="/api/pipelines/{name}", tags=["control"])
 
 WITHIN_S = 10.0
-# Each takes memory before anything is known of it.
+# Each takes memory before it is checked.
 _MAX_AT_ONCE = 2
 _ANY_BYTES, _BINARY = "application/octet-stream", {"schema": {"type": "string", "format": "binary"}}
 IMAGE_BODY = {"requestBody": {"required": True, "content": {kind: _BINARY for kind in ("image/*", _ANY_BYTES)}}}
 
 
 class OtherShape(Answer):
-    """Sizes in pixels of an image and of those that the model learnt, which have other proportions."""
+    """Sizes in pixels of an image, and of the learnt images, which have other proportions."""
 
     width: int
     height: int
@@ -48,7 +48,7 @@ class JudgedAnswer(VerdictAnswer):
 
 
 class Desk:
-    """Where images are handed in: not more at once, for each pipeline, than there is room for."""
+    """Limit of images under way for each pipeline."""
 
     def __init__(self) -> None:
         self._here: Counter[str] = Counter()
@@ -65,7 +65,7 @@ class Desk:
 
 
 def check_image_type(request: Request) -> None:
-    """Raise HTTPException where a body is no file of an image by its type: a form of another page could send it."""
+    """Raise HTTPException if a body's type is no image file: a form of another page could send it."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         example = "`curl --data-binary @part.png -H 'Content-Type: image/png'`"
@@ -78,8 +78,8 @@ def check_image_type(request: Request) -> None:
 async def judge(name: str, pipeline: Pipeline, part: AskedPart, request: Request) -> JudgedAnswer:
     """Judge the image file of the body as that of a part; for pipelines whose camera is `request:`.
 
-    It goes the way of every frame: into the record, the evidence and the sinks. 503: it was not taken, send it again;
-    504: it was taken, and its verdict is not there yet.
+    It takes the way of every frame: record, evidence, sinks. 503: not taken, send it again; 504: taken, but without its
+    verdict yet.
     """
     check_image_type(request)
     with request.app.state.desk.place(name):

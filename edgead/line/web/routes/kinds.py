@@ -1,4 +1,4 @@
-"""Routes of kinds of defects: how many of each, where on the part, and what people call them."""
+"""Routes of kinds of defects: their counts, their places on the part, and their names."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def count_kinds(
     interval_hours: IntervalHours = None,
     decision: Rejected = "reject",
 ) -> KindsAnswer:
-    """Count the kinds of defects in a time, most frequent first; parts marked as false rejects count for none."""
+    """Count the kinds of defects in a period, most frequent first; parts marked as false rejects count for none."""
     kinds, (since, until) = daemon.store.kinds, period
     found = kinds.counts(name, since=since, until=until, decision=decision)
     intervals = [] if interval_hours is None else _intervals(since, until, timedelta(hours=interval_hours))
@@ -102,11 +102,11 @@ def count_positions(
     kind: Annotated[Kind | None, Query(description="Only of this one, as it is shown.")] = None,
     decision: Rejected = "reject",
 ) -> PositionsAnswer:
-    """Count the boxes of a time on a grid over the image: where on the part defects lie."""
+    """Count the boxes of a period on a grid over the image, to show where on the part defects are."""
     found = daemon.store.kinds.boxes(name, since=period[0], until=period[1], kind=kind, decision=decision)
     boxes = list(chain.from_iterable(found))
     latest = pipeline.latest()
-    if latest is None:  # since the start nothing was judged: as far as the boxes reach
+    if latest is None:  # nothing was judged since the start: as far as the boxes reach
         width = max((box["x"] + box["width"] for box in boxes), default=1)
         height = max((box["y"] + box["height"] for box in boxes), default=1)
     else:
@@ -118,28 +118,28 @@ def count_positions(
 
 @routes.post("/pipelines/{name}/kinds/rename")
 def rename(name: str, pipeline: Pipeline, given: Rename, daemon: Daemon, address: ClientAddress) -> Done:
-    """Show a kind under another name, also what was judged before; audited."""
+    """Show a kind under another name, also in earlier verdicts; audited."""
     daemon.store.kinds.rename(name, given.kind, given.name, by=named(given.by, address))
     return Done(done=f"{given.kind} is {given.name} now")
 
 
 @routes.post("/pipelines/{name}/kinds/merge")
 def merge(name: str, pipeline: Pipeline, given: Merge, daemon: Daemon, address: ClientAddress) -> Done:
-    """Show a kind as another one that there is; audited, and `split` takes them apart again."""
+    """Show a kind as another existing one; audited, and `split` separates them again."""
     daemon.store.kinds.merge(name, given.kind, given.into, by=named(given.by, address))
     return Done(done=f"{given.kind} is {given.into} now")
 
 
 @routes.post("/pipelines/{name}/kinds/split")
 def split(name: str, pipeline: Pipeline, given: Split, daemon: Daemon, address: ClientAddress) -> Done:
-    """Take one of the model's kinds out of what it is shown as; audited."""
+    """Show one of the model's kinds under its own name again, or under a new one; audited."""
     daemon.store.kinds.split(name, given.kind, given.judged, given.name, by=named(given.by, address))
     return Done(done=f"{given.judged} is {given.name or given.judged} now")
 
 
 @routes.post("/verdicts/{verdict_id}/kind")
 def correct(verdict_id: VerdictId, given: Correction, daemon: Daemon, address: ClientAddress) -> Done:
-    """Say that a verdict is of another kind than the one that it was judged to be; audited."""
+    """Correct the kind of a verdict; audited."""
     if daemon.store.verdict(verdict_id, pipeline=given.pipeline) is None:
         raise HTTPException(404, f"there is no verdict {verdict_id}")
     daemon.store.kinds.correct(verdict_id, given.kind, by=named(given.by, address), pipeline=given.pipeline)

@@ -36,7 +36,7 @@ class JudgedPartAnswer(Answer):
 
 
 class JudgementAnswer(Answer):
-    """What a model says before or after a lesson."""
+    """Judgements of a model before or after a lesson."""
 
     reject_threshold: Number
     review_threshold: Number
@@ -51,7 +51,7 @@ class JudgementAnswer(Answer):
 
 
 class ComparisonAnswer(Answer):
-    """By precision, as a model has a graph for each."""
+    """Comparison by precision, since a model has a graph for each."""
 
     before: dict[str, JudgementAnswer]
     after: dict[str, JudgementAnswer]
@@ -114,13 +114,13 @@ class Decider(BaseModel):
 
 @routes.get("")
 def list_lessons(daemon: Daemon) -> LessonsAnswer:
-    """Report the last lesson of each pipeline, until somebody has decided on it."""
+    """Report the last lesson of each pipeline, until somebody decides on it."""
     return LessonsAnswer(lessons=[LessonAnswer.model_validate(lesson) for lesson in daemon.lessons.all()])
 
 
 @routes.post("", responses=problems(404, 409))
 def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Teach a copy of the pipeline's model parts that are marked good, and those marked bad as defects. Audited."""
+    """Teach a copy of the pipeline's model parts that are marked good, and parts marked bad as defects. Audited."""
     if given.pipeline not in daemon.pipelines:
         raise HTTPException(404, f"there is no pipeline {given.pipeline}, known are {', '.join(daemon.pipelines)}")
     by = named(given.by, address)
@@ -130,7 +130,7 @@ def start(given: NewLesson, daemon: Daemon, address: ClientAddress) -> LessonsAn
 
 @routes.get("/{name}/sheet", response_class=Response, responses={200: JPEG, **problems(404)})
 def sheet(name: str, pipeline: Pipeline, daemon: Daemon) -> Response:
-    """Give the image of what a lesson is about to teach, with heat maps and scores."""
+    """Return the sheet of the parts that a lesson teaches, with heat maps and scores."""
     path = daemon.lessons.sheet(name)
     try:
         data = path.read_bytes() if path else None
@@ -143,13 +143,13 @@ def sheet(name: str, pipeline: Pipeline, daemon: Daemon) -> Response:
 
 @routes.post("/{name}/accept", responses=problems(404, 409))
 def accept(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Let the taught model judge from the next part on, once it has passed its self-test; the one before is kept."""
+    """Let the taught model judge from the next part on, after its self-test; the one before is kept."""
     daemon.lessons.accept(name, by=named(given.by, address))
     return list_lessons(daemon)
 
 
 @routes.post("/{name}/discard", responses=problems(404, 409))
 def discard(name: str, pipeline: Pipeline, given: Decider, daemon: Daemon, address: ClientAddress) -> LessonsAnswer:
-    """Stop a lesson that is under way, or remove what it made; the model in service stays."""
+    """Stop a lesson under way, or remove its result; the model in service stays."""
     daemon.lessons.discard(name, by=named(given.by, address))
     return list_lessons(daemon)

@@ -1,4 +1,4 @@
-"""Routes of the live view: the newest images, and verdicts as they fall."""
+"""Routes of the live view: the newest images, and verdicts as they come."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IfNoneMatch = Annotated[str, Header()]
 def camera_image(
     name: str, camera: Camera, request: Request, width: Width = 960, if_none_match: IfNoneMatch = ""
 ) -> Response:
-    """Give the newest frame of a camera, also where no pipeline judges it."""
+    """Return the newest frame of a camera, even if no pipeline judges it."""
     frame = camera.latest()
     if frame is None:
         return Response(status_code=204)
@@ -55,7 +55,7 @@ def pipeline_image(
     width: Width = 960,
     if_none_match: IfNoneMatch = "",
 ) -> Response:
-    """Give the frame that was judged last, with its heat map or without."""
+    """Return the frame judged last, with or without its heat map."""
     latest = pipeline.latest()
     if latest is None:
         return Response(status_code=204)
@@ -68,7 +68,7 @@ def pipeline_image(
 
 @routes.get("/events", response_class=StreamingResponse, responses={200: _EVENTS, **problems(503)})
 async def events(request: Request) -> StreamingResponse:
-    """Verdicts, and notices of alarms and faults, as server-sent events, as they fall."""
+    """Stream verdicts, and notices of alarms and faults, as server-sent events."""
     try:
         stream = request.app.state.events.listen()
     except TooManyListeners as error:
@@ -78,7 +78,7 @@ async def events(request: Request) -> StreamingResponse:
 
 
 async def _while_signed_in(stream: AsyncGenerator[str, None], request: Request) -> AsyncIterator[str]:
-    """End a stream with the session that it was begun by, as it ends everything else."""
+    """End a stream when its session ends."""
     async with aclosing(stream):
         async for event in stream:
             if not request.app.state.guard.holds(request):

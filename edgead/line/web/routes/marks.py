@@ -1,4 +1,4 @@
-"""Routes of marks: a person calls a part good or bad; frames of the last minutes to see it on."""
+"""Routes of marks: a person calls a part good or bad; with frames of the last minutes to look at."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MarkDone(Done):
 
 @routes.post("/mark", responses=problems(404, 409))
 def mark(verdict_id: VerdictId, given: Marking, daemon: Daemon, address: ClientAddress) -> MarkDone:
-    """Say that a part was good or bad, whatever was decided, and keep its frame without loss; audited."""
+    """Mark a part as good or bad, whatever the verdict, and keep its frame without loss; audited."""
     if daemon.store.verdict(verdict_id, pipeline=given.pipeline) is None:
         raise HTTPException(404, f"there is no verdict {verdict_id}")
     by, marks = named(given.by, address), daemon.store.marks
@@ -46,7 +46,7 @@ def mark(verdict_id: VerdictId, given: Marking, daemon: Daemon, address: ClientA
 
 @routes.get("/recent", response_class=Response, responses={200: JPEG, **problems(404)})
 def recent(verdict_id: VerdictId, daemon: Daemon, request: Request, width: Width = 960) -> Response:
-    """Give the frame of one of the newest parts, also where no image of it was kept."""
+    """Return the frame of one of the newest parts, even if none of its images was kept."""
     image = daemon.store.recent.find(verdict_id)
     if image is None:
         raise HTTPException(404, f"the frame of {verdict_id} is not held any longer")

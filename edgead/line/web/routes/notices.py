@@ -1,4 +1,4 @@
-"""Routes of notices of alarms, faults and drift: what stands, what stood, and who has seen it."""
+"""Routes of notices of alarms, faults and drift: standing ones, resolved ones, and acknowledgements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ routes = APIRouter(prefix="/api/notices", tags=["notices"])
 
 
 class NoticeAnswer(Answer):
-    """An alarm, a fault or a warning."""
+    """Alarm, fault or warning."""
 
     type: Literal["notice"] = "notice"
     event: Annotated[NoticeEvent, Field(description="What happened to it last.")]
@@ -47,7 +47,7 @@ class Acknowledgement(BaseModel):
 
 @routes.get("")
 def list_notices(daemon: Daemon, limit: Annotated[int, Query(ge=0, le=200)] = 50) -> NoticeList:
-    """List the alarms, faults and warnings that stand, and the newest that were resolved."""
+    """List the alarms, faults and warnings that stand, and the newest resolved ones."""
     notices = daemon.notices
     return NoticeList.model_validate({"standing": notices.standing(), "resolved": notices.resolved(limit)})
 
@@ -56,7 +56,7 @@ def list_notices(daemon: Daemon, limit: Annotated[int, Query(ge=0, le=200)] = 50
 def acknowledge_notice(
     notice_id: Annotated[str, Path(pattern=ID)], given: Acknowledgement, daemon: Daemon, address: ClientAddress
 ) -> NoticeAnswer:
-    """Say that a person has seen a notice: its sound ends, and it stands until it is resolved; the first one counts."""
+    """Acknowledge a notice: its sound ends, and it stands until it is resolved; only the first person counts."""
     notice = daemon.notices.acknowledge(notice_id, by=named(given.by, address))
     if notice is None:
         raise HTTPException(404, f"there is no notice {notice_id}: only those of /api/notices are known")

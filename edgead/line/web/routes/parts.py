@@ -28,7 +28,7 @@ def list_part_verdicts(
     before_id: Annotated[str | None, Query(pattern=ID)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> PartVerdictPage:
-    """List what was said of the parts of a name, newest first, with their views."""
+    """List the verdicts on the parts of a name, newest first, with their views."""
     if name not in daemon.parts:
         raise HTTPException(404, f"there is no part {name}, known are {', '.join(daemon.parts) or 'none'}")
     rows = daemon.store.parts.newest(name, serial=serial, before_id=before_id, limit=limit)

@@ -1,4 +1,4 @@
-"""Routes for machines that watch this one: liveness, readiness, metrics."""
+"""Routes for monitoring: liveness, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ready(BaseModel):
 # Both run on the event loop: requests that wait for a model may hold all of the server's threads.
 @routes.get("/healthz")
 async def healthz() -> Alive:
-    """Answer as long as the process does; needs no token."""
+    """Answer as long as the process runs; needs no token."""
     return Alive(alive=True)
 
 
@@ -49,6 +49,6 @@ async def readyz(daemon: Daemon, response: Response) -> Ready:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def metrics(request: Request, accept: Annotated[str, Header()] = "") -> Response:
-    """Everything that is counted, for Prometheus."""
+    """Return all metrics, for Prometheus."""
     encode, content_type = choose_encoder(accept)
     return Response(encode(request.app.state.registry), headers={"Content-Type": content_type})

@@ -32,7 +32,7 @@ _ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": _B
 
 
 class TallyAnswer(Answer):
-    """Parts of a time; yields are shares of those inspected, null where there was none."""
+    """Counts of parts in a period; yields are shares of those inspected, null if there was none."""
 
     inspected: int
     ok: int
@@ -58,7 +58,7 @@ class OrderAnswer(Answer):
 
 
 class UnitAnswer(Answer):
-    """A pipeline, or a part of several views."""
+    """Counts of a pipeline, or of a part of several views."""
 
     unit: str
     is_part: bool
@@ -117,7 +117,7 @@ class ImagesAnswer(Answer):
 
 
 def tally_answer(tally: Any, answer: type[TallyAnswer] = TallyAnswer, **also: Any) -> Any:
-    """Give a tally as an answer."""
+    """Turn a tally into an answer."""
     return answer.model_validate({**tally.figures(), **also})
 
 
@@ -186,7 +186,7 @@ Chosen = Annotated[Wanted, Depends(_wanted)]
 
 @routes.get("/counters")
 def counters(daemon: Daemon) -> CountersAnswer:
-    """Count this shift and this order, of each pipeline and part."""
+    """Count the current shift and order, for each pipeline and part."""
     production, once = daemon.store.production, counted_once(daemon.site)
     now = datetime.now(timezone.utc)
     shift = shift_at(now, daemon.site.shifts)
@@ -212,7 +212,7 @@ def series(
     units: Units,
     of: Annotated[Literal["shift", "day"], Query(description="Of the one that runs.")] = "shift",
 ) -> SeriesAnswer:
-    """Count each hour of this shift, or of this day."""
+    """Count each hour of the current shift, or of today."""
     now = datetime.now(timezone.utc)
     period = shift_at(now, daemon.site.shifts if of == "shift" else {})
     found = [daemon.store.production.by_hour(unit, period) for unit in units]
@@ -225,7 +225,7 @@ def series(
 
 @routes.get("/orders")
 def list_orders(daemon: Daemon, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> list[OrderAnswer]:
-    """List orders, the one that is made now first."""
+    """List orders, the current one first."""
     return [OrderAnswer.model_validate(row) for row in daemon.store.production.orders.newest(limit=limit)]
 
 
@@ -238,7 +238,7 @@ def start_order(given: NewOrder, daemon: Daemon, address: ClientAddress) -> Done
 
 @routes.get("/report")
 def report(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads) -> ReportAnswer:
-    """Count a time in groups: counts and yield of each, and what people marked; one report at a time."""
+    """Count a period in groups, each with its yield, and list people's marks; one report at a time."""
     begin, end = time
     with downloads.turn():
         groups = daemon.store.production.report(_with_orders(daemon, asked, time))
@@ -260,7 +260,7 @@ def report(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads) -> Re
 
 @routes.get("/report/table", response_class=Response, responses=_TABLE)
 def report_table(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads, kind: Kind = "csv") -> Response:
-    """Give a report as a table: a row for each pipeline or part of each group."""
+    """Return a report as a table: a row for each pipeline or part of each group."""
     with downloads.turn():
         data = daemon.store.production.report_file(_with_orders(daemon, asked, time), kind)
     headers = {"Content-Disposition": f'attachment; filename="{_name("report", time)}.{kind}"'}
@@ -269,7 +269,7 @@ def report_table(daemon: Daemon, asked: Asked, time: Time, downloads: Downloads,
 
 @routes.get("/verdicts", response_class=Response, responses=_TABLE)
 def verdicts(daemon: Daemon, wanted: Chosen, time: Time, downloads: Downloads, kind: Kind = "csv") -> Response:
-    """Give the verdicts of a time as a table, while it is made; too many are refused."""
+    """Stream the verdicts of a period as a table; too many are refused."""
     production = daemon.store.production
     return downloads.hand_out(
         lambda: production.verdicts_file(wanted, kind), _TYPES[kind], f"{_name('verdicts', time)}.{kind}"
@@ -278,21 +278,21 @@ def verdicts(daemon: Daemon, wanted: Chosen, time: Time, downloads: Downloads, k
 
 @routes.get("/images", response_class=Response, responses=_ZIP)
 def images(daemon: Daemon, wanted: Chosen, time: Time, downloads: Downloads) -> Response:
-    """Give the images of the verdicts of a time as a ZIP file, while it is made; too many are refused."""
+    """Stream the images of a period's verdicts as a ZIP file; too many are refused."""
     production = daemon.store.production
     return downloads.hand_out(lambda: production.images_file(wanted), "application/zip", f"{_name('images', time)}.zip")
 
 
 @routes.get("/images/size")
 def images_size(daemon: Daemon, wanted: Chosen, downloads: Downloads) -> ImagesAnswer:
-    """Report what the images of a time take, before they are asked for; too many are refused."""
+    """Report the size of a period's images before they are requested; too many are refused."""
     with downloads.turn():
         verdicts, size = daemon.store.production.images_size(wanted)
     return ImagesAnswer(verdicts=verdicts, mib=size / 2**20)
 
 
 def _with_orders(daemon: Served, asked: Question, time: tuple[datetime, datetime]) -> Question:
-    """Look the orders up; in a thread, as everything that reads the database."""
+    """Look up the orders, in a thread as every read of the database."""
     if asked.by != "order":
         return asked
     return Question(asked.by, tuple(within(daemon.store.production.orders.between(*time), *time)), asked.units)

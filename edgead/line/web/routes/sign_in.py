@@ -28,7 +28,7 @@ PersonName = Annotated[
 
 
 class Given(BaseModel):
-    """A token, or a name and a password."""
+    """Credentials: a token, or a name and a password."""
 
     token: Annotated[SecretStr | None, Field(max_length=1024)] = None
     name: PersonName | None = None
@@ -45,12 +45,12 @@ class Given(BaseModel):
 
 
 class PinGiven(BaseModel):
-    name: Annotated[PersonName, AfterValidator(user_name)]  # it stands in the audit, also where it is refused
+    name: Annotated[PersonName, AfterValidator(user_name)]  # the audit shows it, even if it is refused
     pin: Annotated[SecretStr, Field(min_length=4, max_length=8, description="4 to 8 digits.")]
 
 
 class SessionAnswer(BaseModel):
-    """Who this browser is signed in as, and how it may sign in."""
+    """Identity of this browser, and the ways to sign in."""
 
     token_needed: Annotated[bool, Field(description="Whether anybody must sign in at all.")]
     signed_in: bool
@@ -69,7 +69,7 @@ class SessionAnswer(BaseModel):
 
 @routes.get("/session")
 def session(request: Request, guard: TheGuard) -> SessionAnswer:
-    """Report who this browser is signed in as, how one may sign in, and give its CSRF token."""
+    """Report this browser's identity, the ways to sign in, and its CSRF token."""
     ways = {"token": guard.has_tokens, "password": guard.has_users, "proxy": guard.has_proxy}
     answer: dict[str, Any] = {"token_needed": not guard.is_open, "ways": [way for way, there in ways.items() if there]}
     try:
@@ -116,7 +116,7 @@ def logout(request: Request, response: Response, guard: TheGuard) -> Done:
 
 @routes.post("/unlock", responses=problems(409))
 async def unlock(given: PinGiven, request: Request, response: Response, daemon: Daemon, guard: TheGuard) -> Done:
-    """Raise the role of a panel for some minutes, by name and PIN; audited, also where it is refused."""
+    """Raise the role of a panel for some minutes, by name and PIN; audited, even if it is refused."""
     panel = guard.cookies.panel_of(request)
     if panel is None:
         raise HTTPException(409, "only a panel is unlocked by a PIN: sign in by name and password")
@@ -127,7 +127,7 @@ async def unlock(given: PinGiven, request: Request, response: Response, daemon: 
         try:
             who = guard.by_pin(panel.name, given.name, pin)
         except Refusal as refused:
-            if refused.status == 403:  # who must wait was counted, and wrote it down, before
+            if refused.status == 403:  # a caller who must wait was counted, and audited, before
                 _audit(daemon, named(given.name, Caller(guard.cookies.as_panel(panel.name), address)), "unlock_refused")
             raise
         minutes = guard.cookies.raised.lifetime_s / 60
@@ -140,7 +140,7 @@ async def unlock(given: PinGiven, request: Request, response: Response, daemon: 
 
 @routes.post("/lock", responses=problems(409))
 def lock(request: Request, response: Response, daemon: Daemon, guard: TheGuard) -> Done:
-    """End what a PIN has raised, before its time; audited."""
+    """End a panel's raised role before its time; audited."""
     who = request.scope["signed_in"].who
     if who.way != "pin":
         raise HTTPException(409, "this panel is locked already, or is none")
@@ -154,8 +154,8 @@ def _audit(daemon: Daemon, by: str, action: str, after: Any = None) -> None:
 
 
 async def _one_at_a_time(request: Request, check: Callable[[], Found]) -> Found:
-    """Run what hashes in a thread beside those of other requests: many at once would take memory and cores.
+    """Run a hashing check in one thread for all requests: many at once would take memory and cores.
 
-    And no two wrong PINs are looked at before the first of them is counted.
+    Also, no two wrong PINs are checked before the first of them is counted.
     """
     return await anyio.to_thread.run_sync(check, limiter=request.app.state.hashing)

@@ -1,4 +1,4 @@
-"""Files of the operator's page and of the list of the API: all from the package, none from elsewhere."""
+"""Files of the operator's page and of the API's documentation, all from the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FOLDER = Path(__file__).parents[1] / "page"
 
 
 def add(app: FastAPI) -> None:
-    """Serve the page under /, the API's list under /docs, and their files."""
+    """Serve the page under /, the API's documentation under /docs, and their files."""
 
     @app.get("/", include_in_schema=False)
     def page() -> FileResponse:
@@ -32,5 +32,5 @@ def add(app: FastAPI) -> None:
 
 class _Files(StaticFiles):
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        """Find no file by a name with a NUL in it, at which earlier versions of Starlette fail."""
+        """Find no file for a name with a NUL, at which earlier versions of Starlette fail."""
         return ("", None) if "\0" in path else super().lookup_path(path)

@@ -1,4 +1,4 @@
-"""Routes of the status of everything, in one answer or part by part."""
+"""Routes of the status of all parts, in one answer or part by part."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def one_pipeline(name: str, pipeline: Pipeline, daemon: Daemon) -> PipelineAnswe
 
 def pipeline_answer(daemon: Served, name: str, pipeline: ServedPipeline) -> PipelineAnswer:
     answer = PipelineAnswer.model_validate(pipeline.status())
-    site = daemon.site  # once: a reload exchanges it
+    site = daemon.site  # read once: a reload exchanges it
     section = site.pipelines.get(name)
     if section is None:
         return answer

@@ -1,4 +1,4 @@
-"""Routes of past verdicts: their images, and what a person says of them."""
+"""Routes of past verdicts: their images, and marks by people."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def list_verdicts(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> VerdictPage:
-    """List verdicts, newest first; of parts with the values that are named."""
+    """List verdicts, newest first; those of parts with the given values."""
     rows = daemon.store.verdicts(
         pipeline=pipeline,
         decision=decision,
@@ -73,7 +73,7 @@ def list_verdicts(
 def one_verdict(
     verdict_id: VerdictId, daemon: Daemon, language: Language, pipeline: OfPipeline = None
 ) -> VerdictDetail:
-    """Report one verdict, also in words, and the names of its images."""
+    """Report one verdict, with a sentence in words and the names of its images."""
     row = daemon.store.verdict(verdict_id, pipeline=pipeline)
     if row is None:
         raise HTTPException(404, f"there is no verdict {verdict_id}")
@@ -86,7 +86,7 @@ def one_verdict(
     responses={200: _IMAGE, **problems(404)},
 )
 def image(verdict_id: VerdictId, image_name: ImageName, daemon: Daemon, pipeline: OfPipeline = None) -> Response:
-    """Give one image of a verdict."""
+    """Return one image of a verdict."""
     path = daemon.store.image(verdict_id, image_name, pipeline=pipeline)
     try:
         data = path.read_bytes() if path else None
@@ -99,7 +99,7 @@ def image(verdict_id: VerdictId, image_name: ImageName, daemon: Daemon, pipeline
 
 @routes.post("/verdicts/{verdict_id}/false-reject", responses=problems(404, 409))
 def mark_false_reject(verdict_id: VerdictId, mark: Mark, daemon: Daemon, address: ClientAddress) -> Done:
-    """Say that a part was good although it was rejected or sent to review; audited."""
+    """Mark a rejected or reviewed part as good; audited."""
     if daemon.store.verdict(verdict_id, pipeline=mark.pipeline) is None:
         raise HTTPException(404, f"there is no verdict {verdict_id}")
     by = named(mark.by, address)
