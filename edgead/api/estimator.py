@@ -45,7 +45,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     colour : {"bgr", "rgb"}, optional
         Order of the channels of arrays, by default BGR, and of tensors, by default RGB.
     model_dir : path, optional
-        Where the model is written; by default a folder that lives as long as the estimator.
+        Folder of the model; by default a folder that lives as long as the estimator.
 
     Attributes
     ----------

@@ -68,7 +68,7 @@ def train(
     settings : mapping, optional
         Other settings of the method, as `--set` of `edgead train` takes them, such as `{"num_neighbors": 3}`.
     device : {"auto", "cpu", "cuda"}
-        Where to train.
+        Device to train on.
     weights : path, optional
         Weights of the backbone instead of the packaged ones; of detectors from words, a whole CLIP.
     precision : {"auto", "fp32", "int8"}
@@ -79,7 +79,7 @@ def train(
     progress : callable or bool
         Called with (stage, done, total); what it raises ends the training. True shows bars on a terminal, False none.
     log_to : path or str, or sequence of them, optional
-        Where settings, stages, losses and figures are logged: a file for JSON lines; "tensorboard:FOLDER" or
+        Log for settings, stages, losses and figures: a file for JSON lines; "tensorboard:FOLDER" or
         "mlflow:URI" of the package `edgead-tracking`.
     **options
         See `edgead.TrainOptions`: fields of `training.good_images.GoodImages`, such as `false_reject_rate=0.01` (the

@@ -110,7 +110,7 @@ class Model(Predictor):
             MVTec layout: `test/good` and `test/<defect>`, masks in `ground_truth/<defect>`; or a folder that itself
             holds `good` and the kinds of defects; or another layout.
         group : str
-            Which images belong together, see `edgead.dataset.groups.group_images`.
+            Groups of images that belong together, see `edgead.dataset.groups.group_images`.
         left_out : bool
             Measure learnt images too, each by what other folds learnt; else the result's `learnt_account` counts them.
 
@@ -157,7 +157,7 @@ class Model(Predictor):
         images : path or sequence of paths
             Good images that the model has not learnt, or a folder of them.
         asked : AskedRates, optional
-            What the thresholds shall guarantee; or its fields by name, such as `false_reject_rate=0.01`.
+            Rates that the thresholds shall guarantee; or its fields by name, such as `false_reject_rate=0.01`.
         write : bool
             False shows what would change, also where scores stand apart as those of defects do: neither the model's
             folder nor this object changes.
@@ -227,7 +227,7 @@ class Model(Predictor):
         Returns
         -------
         Lesson
-            What was learnt, and verdicts before and after.
+            The learnt parts, and verdicts before and after.
         """
         from edgead.adapt.teach import TeachPlan, teach
 
@@ -241,7 +241,7 @@ class Model(Predictor):
 
     @names_parameters
     def verify(self, images: Paths = (), *, progress: StageProgress = no_progress) -> dict[str, Parity]:
-        """Compare the runtimes with the torch network, or its reference, on golden images or on those that are given.
+        """Compare the deployed graph with the torch network, or its reference, on golden images or those given.
 
         Returns comparisons by their names; each has `passed`.
         """

@@ -29,7 +29,7 @@ _AT_BORDER = 0.06
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A defect that passed, or, where `defect` is None, a good part that was rejected.
+    """Wrong verdict: a defect that passed or, if `defect` is None, a good part that was rejected.
 
     `image` is (H, W, 3) uint8 BGR; `mask` (H, W) bool marks the defect and is None where that is not known.
     """

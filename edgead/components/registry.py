@@ -29,7 +29,7 @@ class Component:
     Attributes
     ----------
     name : str
-        What users write: `kind:` in the site file, `--runtime`.
+        Name that users write: `kind:` in the site file, `--runtime`.
     options : type of Section
         Model of its options, with bounds, defaults and descriptions; its docstring's first line is `summary`.
     schemes : mapping of str to str
@@ -101,14 +101,14 @@ class Registry(Generic[C]):
         know_schemes(component.schemes)
 
     def all(self) -> Mapping[str, C]:
-        """Give all components by their names, built-in ones first."""
+        """Return all components by their names, built-in ones first."""
         with self._loading:
             self._load_builtin()
             self._load_others()
             return self._ordered()
 
     def builtin(self) -> Mapping[str, C]:
-        """Give edgead's own components by their names."""
+        """Return edgead's own components by their names."""
         with self._loading:
             self._load_builtin()
             return {name: known for name, known in self._ordered().items() if self._is_own(known)}

@@ -62,7 +62,7 @@ class _PlainLoader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
-            # Of constructors, where a value is not what its looks or its tag say: 2026-13-45, !!int "".
+            # Constructors fail on a value unlike its tag or its looks: 2026-13-45, !!int "".
             raise _Refusal(problem=f"a value cannot be read: {error}", problem_mark=node.start_mark) from None
 
 

@@ -54,7 +54,7 @@ class Chart:
     ----------
     x, y : Axis
     caption : str
-        What the chart shows, for those who do not see it.
+        Description of the chart for people who do not see it.
     width, height : int
         In SVG units, which a page scales; letters are 13 units high.
     """

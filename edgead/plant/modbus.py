@@ -17,7 +17,7 @@ from edgead.process.installation import install_command
 # Function code that the answer to each request must have.
 _FUNCTIONS = {"read_coils": 1, "read_holding_registers": 3, "write_coils": 15, "write_registers": 16}
 
-# It logs each failed attempt by itself; who asks says it once.
+# It logs each failed attempt by itself; the caller reports it once.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 
@@ -31,7 +31,7 @@ class PlcOptions(Section):
 
 
 class ModbusPlc:
-    """One connection to a PLC, for one thread.
+    """Connection to a PLC, for one thread.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ class Plc(Protocol):
     Attributes
     ----------
     uri : str
-        Of the PLC.
+        Address of the PLC.
     connections : int
         Connections made so far: the PLC may have restarted in between.
     """

@@ -73,14 +73,14 @@ def plugin_command(package: str) -> str:
 
 
 def comes_with(group: str, name: str) -> str | None:
-    """Say which plug-in of this repository has a component, and the command that installs it; None where none has.
+    """Say which plug-in of this repository has a component, and the command that installs it; None if none has it.
 
     Parameters
     ----------
     group : str
-        Of entry points, such as `edgead.sinks`.
+        Group of entry points, such as `edgead.sinks`.
     name : str
-        Of the component in that group.
+        Name of the component in that group.
     """
     package = _PLUGINS.get(group, {}).get(name)
     return package and f"{name} comes with {package.partition('[')[0]}: {plugin_command(package)}"

@@ -67,7 +67,7 @@ class Scheduling:
     Attributes
     ----------
     priority : int, optional
-        Of SCHED_FIFO, 1 to 99; None leaves it to the system's usual scheduler.
+        Priority of SCHED_FIFO, 1 to 99; None leaves it to the system's usual scheduler.
     cores : tuple of int
         Empty for all that this process may use.
     """
@@ -137,7 +137,7 @@ class Scheduling:
         finally:
             if before is not None:
                 for thread in (0, *_shared_threads()):
-                    with suppress(ProcessLookupError, PermissionError):  # what was refused was not taken
+                    with suppress(ProcessLookupError, PermissionError):  # a refused setting was not applied
                         before.give(thread)
 
 

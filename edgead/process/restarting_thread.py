@@ -21,7 +21,7 @@ class RestartingThread:
     Parameters
     ----------
     name : str
-        Of the thread.
+        Name of the thread.
     work : callable
         Must be able to start again wherever it stopped.
     """

@@ -67,7 +67,7 @@ def image_name(frame: Frame, verdict: Verdict) -> str:
     origin = Path(frame.name).stem if frame.name else frame.source.partition("?")[0].rstrip("/")
     if not frame.name and Path(origin).suffix:
         origin = Path(origin).stem
-    # What is left may be a URL or hold any character; 60 of them keep the name below the limits of file systems.
+    # The rest may be a URL or hold any character; 60 of them keep the name below the limits of file systems.
     slug = re.sub(r"[^\w.-]+", "-", origin).strip("-.")[-60:]
     return f"{frame.number:06d}_{slug}_{verdict.decision}"
 

@@ -54,7 +54,7 @@ class MqttSink(BaseSink):
     Parameters
     ----------
     name : str
-        Of the sink; with QoS 2 part of the client's id, by which a broker knows who comes back.
+        Name of the sink; with QoS 2 part of the client's id, by which a broker recognises it.
     section : MqttOptions
     """
 

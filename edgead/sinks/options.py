@@ -15,7 +15,7 @@ Only = Literal["all", "review", "reject"]
 
 
 class QueueSection(Section):
-    """How much waits for a slow or dead receiver; what is beyond that is dropped oldest first, and counted."""
+    """Queue for a slow or dead receiver; when it is full, the oldest are dropped, and counted."""
 
     messages: Annotated[int, Field(ge=1, le=10**6)] = 10_000
 

@@ -45,7 +45,7 @@ class QueueStatus:
     failed : int
         Refused by the sink, or the sink failed.
     problem : str or None
-        What is wrong with the sink now.
+        Problem of the sink now.
     required : bool
         Without this sink the device is not ready.
     failing_s : float
@@ -120,7 +120,7 @@ class QueuedSink:
         self._bytes = 0
         self._in_work: Tally | None = None
         self._calling = False  # the sink, for work or to find out whether it would work
-        self._work_began_s: float | None = None  # of what is in work
+        self._work_began_s: float | None = None  # of the item in work
         self._failing_since_s: float | None = None
         self._problem: str | None = None
         self._closing = False

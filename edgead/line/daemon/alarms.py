@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Begin of a finding, or with None its end."""
+    """Finding that begins to stand, or with None has ended."""
 
     key: NoticeKey
     finding: Finding | None

@@ -170,7 +170,7 @@ class Requests:
         return frame, outcome
 
     def answer(self, frame: Frame, outcome: Outcome) -> bool:
-        """Give a frame's outcome to the request that waits; return False if none waits."""
+        """Hand a frame's outcome to the waiting request; return False if none waits."""
         outcomes = self._outcomes
         if outcomes is not None:
             outcomes.put((frame.id, outcome))

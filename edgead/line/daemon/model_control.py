@@ -56,7 +56,7 @@ class SteeredModel(ABC):
     Parameters
     ----------
     name : str
-        Of the pipeline.
+        Name of the pipeline.
     section : PipelineSection
     wiring : Wiring
     """

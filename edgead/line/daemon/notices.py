@@ -172,7 +172,7 @@ class Notices:
         self._parts: SiteParts | None = None
         self._thread = RestartingThread("notices", self._run)
 
-    # What it follows
+    # Sources that it follows
 
     def start(self, parts: SiteParts) -> None:
         """Start checking the parts of a site."""
@@ -215,7 +215,7 @@ class Notices:
         self._wake.set()
         self._thread.join(within_s)
 
-    # What is asked of it
+    # Requests to it
 
     def standing(self) -> list[Notice]:
         """List the notices that stand, newest first."""

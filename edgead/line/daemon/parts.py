@@ -326,7 +326,7 @@ def _described(view: View) -> dict[str, Any]:
 
 
 class PartGroups:
-    """All `parts:` of a site."""
+    """Groups of parts that a site file names under `parts:`."""
 
     def __init__(self) -> None:
         self.named: dict[str, Parts] = {}

@@ -255,7 +255,7 @@ class Pipeline(SteeredModel):
 
     @property
     def frame_counts(self) -> FrameCounts:
-        """Counts for the alarm; if not every frame is wanted, missed parts count instead of dropped frames."""
+        """Counts for the alarm; unless all frames are wanted, the larger of skipped frames and missed parts counts."""
         judging, wants_all = self._judging, self.section.trigger.wants_all
         missed = self._frames_dropped + judging.skipped if wants_all else max(judging.skipped, self._parts_missed)
         return FrameCounts(sum(judging.inspector.decisions.values()), judging.inspector.late, missed)

@@ -43,7 +43,7 @@ class Supervisor:
     Parameters
     ----------
     name : str
-        Of the thread.
+        Name of the thread.
     work : callable
         Called with the event that asks it to stop; called again after an exception.
     died : callable

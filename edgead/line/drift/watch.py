@@ -109,7 +109,7 @@ def map_level(anomaly_map: np.ndarray) -> float:
 
 
 class DriftSection(Section):
-    """When parts or images are no longer those that the thresholds were made for."""
+    """Watch for parts or images that no longer look like those that the thresholds were made for."""
 
     average_run_length: Annotated[
         float, Field(ge=100, le=1e12, description="At most one false alarm is expected in so many parts.")

@@ -66,7 +66,7 @@ def kept_rejects(folder: Path, url: str | None, since: timedelta) -> list[Path]:
     Parameters
     ----------
     folder : Path
-        Of the store: its images, and its database unless `url` names another.
+        Folder of the store: its images, and its database unless `url` names another.
     url : str, optional
         SQLAlchemy URL of the database.
     since : timedelta
@@ -104,7 +104,7 @@ def marked_parts(folder: Path, url: str | None, since: timedelta | None, pipelin
     Parameters
     ----------
     folder : Path
-        Of the store.
+        Folder of the store.
     url : str, optional
         SQLAlchemy URL of its database, if that is not in the folder.
     since : timedelta, optional

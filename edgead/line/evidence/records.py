@@ -206,7 +206,7 @@ def opened_store(folder: Path, url: str | None = None) -> Iterator[Access]:
     Parameters
     ----------
     folder : Path
-        Of the store, with its database unless `url` names another.
+        Folder of the store, with its database unless `url` names another.
     url : str, optional
         SQLAlchemy URL of the database.
 

@@ -57,7 +57,7 @@ class RowWriter:
     prepare : callable
         Makes the tables; called before the first row, until it succeeds once.
     table : Table
-        Of verdicts, or of parts.
+        Table of verdicts, or of parts.
     most : int
     """
 

@@ -10,7 +10,7 @@ from edgead.components.options import Name, Seconds, Section
 
 
 class AlarmsSection(Section):
-    """When a pipeline raises an alarm: a notice on the page, and at the sinks of `notices`."""
+    """Limits at which a pipeline raises an alarm: a notice on the page, and at the sinks of `notices`."""
 
     rejects_in_a_row: Annotated[
         int | None,
@@ -41,7 +41,7 @@ class AlarmsSection(Section):
 
 
 class NoticesSection(Section):
-    """Notices of alarms, faults and drift: the page has them all; who receives them besides, and how soon."""
+    """Notices of alarms, faults and drift: the page shows all of them, sinks may receive them too."""
 
     sinks: Annotated[tuple[Name, ...], Field(description="Sinks of kind mqtt or webhook that receive them too.")] = ()
     settle_s: Annotated[

@@ -12,7 +12,7 @@ from edgead.components.options import Section
 
 
 class ModelsSection(Section):
-    """Which models may judge: all, or those that a key of the site has signed."""
+    """Models that may judge: all, or only those that a key of the site has signed."""
 
     require_signed: Annotated[
         bool, Field(description="Refuse every model that none of `keys` has signed, whatever opens it.")

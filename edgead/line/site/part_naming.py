@@ -32,7 +32,7 @@ class CodeSection(Section):
 
 
 class RecipeSection(Section):
-    """The model that judges one product, and by which thresholds."""
+    """Model and thresholds of one product."""
 
     model: Annotated[Path, Field(description="Of its product; relative to the site file.")]
     thresholds: Annotated[Limits | None, Field(description="In place of those of the model.")] = None

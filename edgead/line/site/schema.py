@@ -43,7 +43,7 @@ RuntimeName = Annotated[
 
 
 class RealtimeSection(Section):
-    """How the system runs what judges: the pipeline's thread, its network's, and those of the kernels."""
+    """Priority and cores of the threads that judge: the pipeline's, its network's, and those of the kernels."""
 
     priority: Annotated[
         int | None,

@@ -74,7 +74,7 @@ def shift_at(instant: datetime, shifts: Shifts, zone: tzinfo | None = None) -> P
     shifts : mapping of str to ShiftSection
         By name; none are one a day.
     zone : tzinfo, optional
-        Of the local clock; by default the system's.
+        Zone of the local clock; by default the system's.
     """
     starts = sorted(_starts(shifts or ONE_A_DAY, instant - _EVERY_WEEK, instant + _EVERY_WEEK, zone))
     index = bisect_right([start for start, _ in starts], instant) - 1

@@ -88,7 +88,7 @@ class PartStatus:
     unmatched : int
         Views that came after their part went out, or fit several parts.
     reason : str
-        Of the last fault.
+        Reason of the last fault.
     problem : str or None
         Current problem.
     """

@@ -31,7 +31,7 @@ class Command:
     reset : int
         A change of it resets the counters and the fault.
     serial, batch : str
-        Of the part.
+        Serial number and batch of the part.
     """
 
     sequence: int = 0
@@ -55,7 +55,7 @@ class Status:
     accepted, answered : int
         Number of the part requested last, and of the last one with an answer.
     decision : int
-        Of the part answered: 0 ok, 1 review, 2 reject, `NOT_JUDGED`.
+        Decision on the answered part: 0 ok, 1 review, 2 reject, `NOT_JUDGED`.
     score : float
         Its image score.
     recipe, reset : int

@@ -21,7 +21,7 @@ _IN_THE_MIDDLE, _PAST_IT = 0.05, 0.1  # of half a zone
 
 
 class PartInViewOptions(TriggerOptions):
-    """Judge each part on a conveyor once: when something has come into view and stands in its middle."""
+    """Judge each part on a conveyor once: when it has come into view and is in the middle of a zone."""
 
     kind: Literal["part_in_view"]
     zone: Annotated[

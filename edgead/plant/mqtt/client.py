@@ -103,7 +103,7 @@ class Connection:
     Attributes
     ----------
     uri : str
-        Of the broker, without credentials.
+        Address of the broker, without credentials.
     problem : str or None
         Reason why there is no connection.
     changed : Condition
@@ -261,7 +261,7 @@ class Publisher:
         connection = self._connection
         with connection.changed:
             connection.changed.wait_for(
-                # Without acknowledgements what was under way when the connection ended is gone.
+                # Without acknowledgements, a message under way is lost when the connection ends.
                 lambda: number in self._acknowledged or connection.closed or not (qos or connection.connected)
             )
             if number not in self._acknowledged:

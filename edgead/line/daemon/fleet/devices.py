@@ -39,7 +39,7 @@ class Devices:
     ----------
     broker : BrokerOptions
     topic : str
-        As in the site files of the devices.
+        Topic as in the site files of the devices.
 
     Raises
     ------

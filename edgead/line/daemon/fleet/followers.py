@@ -98,7 +98,7 @@ class RunningFollower:
     Parameters
     ----------
     name : str
-        Of the pipeline.
+        Name of the pipeline.
     section : FollowSection
     folder : Path
         Folder of the models.

@@ -23,7 +23,7 @@ _Text = Annotated[str, Field(max_length=1024)]
 
 
 class PipelineReport(BaseModel):
-    """One pipeline of a device.
+    """Report of one pipeline of a device.
 
     Attributes
     ----------

@@ -211,7 +211,7 @@ class Lessons:
         }
         return self._store().audited(by=by, action=action, pipeline=lesson.pipeline, before=None, after=after)
 
-    # What it takes
+    # Conditions of a lesson
 
     def _of(self, pipeline: str) -> tuple[Lesson, LessonFolder]:
         if pipeline not in self._found:

@@ -38,7 +38,7 @@ from edgead.line.evidence.tables import orders
 
 _MAX_ORDERS = 1000
 _MAX_PIECES = 20_000
-# Of requests by a browser, beside a running line.
+# Limits of requests by a browser, beside a running line.
 _SHARE = 0.25
 _WITHIN_S = 60.0
 _MAX_ROWS = 200_000

@@ -23,7 +23,7 @@ from edgead.line.web.auth.panels import same
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Add a new route for operators here; only this table opens one to them.
 NEEDED: dict[tuple[str, str], Role] = {
-    # Of one's own session; their handlers check the rest.
+    # One's own session; the handlers check the rest.
     ("POST", "/api/logout"): "view",
     ("POST", "/api/unlock"): "view",
     ("POST", "/api/lock"): "view",
