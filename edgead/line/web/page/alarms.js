@@ -26,7 +26,7 @@ const TITLES = {
 };
 const ICONS = { critical: "fault", warning: "review" };
 
-// What was measured, and what comes of a closed list, in the words of the page; of other faults what the device says.
+// Details of a notice: measured values and texts of a closed list in the page's language; other texts as the device sends them.
 const DETAILS = {
   rejects_in_a_row: ({ value }) => t("{count} parts in a row were rejected: is it the right model for this part?", { count: count(value) }),
   yield_below: ({ value, limit }) => t("{value} % of the newest parts passed, the limit is {limit} %", { value: decimal(value, 1), limit: count(limit) }),
@@ -53,13 +53,13 @@ function withState(text) {
   return [STATES[state] ?? state, cameraReason(reason.join(": "))].filter(Boolean).join(": ");
 }
 const detail = (notice) => DETAILS[notice.kind]?.(notice) ?? notice.text;
-// Of one that is remembered without what was measured.
-// Of a site file that was taken, a part may still wait.
+// Alarms of the past are shown without their measured values.
+// After an accepted site file, one of its parts may still wait.
 const SOME = t("Some of the site file is not in force");
 const titleOf = ({ kind, text }) => (kind === "site" && text.startsWith("some ") ? SOME : TITLES[kind]);
 
 export const remembered = (notice) => (ALARMS.includes(notice.kind) ? titleOf(notice) : `${titleOf(notice)}: ${detail(notice)}`);
-// Of the store and the site file there is one alone.
+// There is only one store and one site file, so they need no name.
 const title = (notice) => (["store", "site"].includes(notice.about) ? titleOf(notice) : `${notice.name}: ${titleOf(notice)}`);
 const word = (notice) => (notice.severity === "warning" ? t("Warning") : ALARMS.includes(notice.kind) ? t("Alarm") : t("Fault"));
 const graded = (notice) => el("span", { class: "severity", "data-severity": notice.severity }, icon(ICONS[notice.severity]), word(notice));
@@ -78,12 +78,12 @@ export class NoticesView {
     this.sound = new AlarmSound(() => this.showSound());
     by("sound").addEventListener("change", (event) => this.sound.turn(event.target.checked));
     by("test-tone").addEventListener("click", () => this.sound.test());
-    // The line below the banner still fits on the screen.
+    // The line below the banner must still fit on the screen.
     new ResizeObserver(() => document.body.style.setProperty("--notices", `${by("notices").offsetHeight}px`)).observe(by("notices"));
     this.showSound();
   }
 
-  // Events bring what is new at once; this finds what one of them has lost.
+  // Events bring news at once; this finds notices whose events were lost.
   refresh() {
     if (Date.now() - this.loadedAt > LOAD_EVERY_MS) this.load();
   }
@@ -131,7 +131,7 @@ export class NoticesView {
     return el(
       "div", { class: "notice", "data-severity": notice.severity },
       graded(notice),
-      // What may be cut, where the screen is small, comes last.
+      // Parts that a small screen may cut come last.
       el("p", {}, el("b", {}, title(notice)), notice.kind === "drift" && el("a", { href: "#system" }, t("What to do")), el("span", {}, detail(notice))),
       el("time", { datetime: notice.since }, stamp(notice.since)),
       acknowledging(notice),

@@ -1,4 +1,4 @@
-// Requests to the daemon. Every refusal becomes a Problem whose message can be shown.
+// Requests to the daemon. Every refusal becomes a Problem, whose message can be shown.
 
 import { chosenLanguage, t } from "./words.js";
 
@@ -22,7 +22,7 @@ export async function session() {
   return signedInAs;
 }
 
-// What the daemon said last of who this browser is.
+// Identity of this browser, as the daemon reported it last.
 export const me = () => signedInAs;
 
 export const get = (path, timeout_ms) => request("GET", path, undefined, timeout_ms);
@@ -52,7 +52,7 @@ async function refused(answer, path) {
   return new Problem(answer.status, body.detail || t("The device answered {status}", { status: answer.status }));
 }
 
-// The newest image: null where it is still the one named by `known`, or there is none yet.
+// The newest image; null if it is still the one named by `known`, or if there is none yet.
 export async function fetchImage(path, known) {
   const headers = known ? { "If-None-Match": `"${known}"` } : {};
   const answer = await fetch(path, { headers, signal: AbortSignal.timeout(TIMEOUT_MS) });

@@ -1,4 +1,4 @@
-// Who changed what: the audit as a table.
+// The audit as a table: who changed what.
 
 import { remembered } from "./alarms.js";
 import { get } from "./api.js";
@@ -16,7 +16,7 @@ const ACTIONS = {
 };
 const LABELS = { 4: t("before"), 5: t("after") }; // where there is no place for a head
 const NAMES = { name: t("name"), batch: t("batch"), review: t("review"), reject: t("reject"), kind: t("kind"), judged: t("judged to be"), note: t("note"), by: t("by"), reason: t("why"), at: t("at"), verdict: t("mark"), verdicts: t("parts"), bad_parts: t("bad parts"), because: t("why"), state: t("state"), role: t("role"), minutes: t("minutes"), camera: t("camera"), image: t("image"), images: t("images"), model: t("model"), wanted: t("parts wanted"), region: t("region"), ignored: t("places that never count"), drawn_by: t("drawn by") };
-// Words of closed lists that stand in values.
+// Words of closed lists among the values.
 const VALUES = {
   state: { running: t("running"), ready: t("ready"), refused: t("refused"), failed: t("failed") },
   verdict: { good: t("good"), bad: t("bad") },
@@ -60,5 +60,5 @@ function shown(value) {
   return given.map(([name, part]) => `${NAMES[name] ?? name} ${VALUES[name]?.[part] ?? shown(part)}`).join(", ") || "—";
 }
 
-// A note that nobody wrote, a list of nothing.
+// An empty note or list.
 const isEmpty = (value) => value == null || value === "" || (Array.isArray(value) && !value.length);

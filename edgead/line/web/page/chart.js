@@ -1,4 +1,4 @@
-// The newest scores against the thresholds that they were judged by, drawn by hand on a canvas.
+// The newest scores against their thresholds, drawn on a canvas.
 
 import { WORDS, beyond, clock, scaled, scoreText, titleOf } from "./dom.js";
 import { locale, t } from "./words.js";
@@ -32,7 +32,7 @@ export class ScoreChart {
     this.draw();
   }
 
-  // Once a frame of the screen, however many verdicts came.
+  // Draws at most once per frame of the screen, however many verdicts came.
   draw() {
     if (this.waiting) return;
     this.waiting = true;
@@ -79,7 +79,7 @@ export class ScoreChart {
     if (!values.length) return;
     const ticks = niceTicks(Math.min(...values), Math.max(...values));
     const [low, high] = [ticks[0], ticks.at(-1)];
-    // The newest is at the right edge, also when there are few.
+    // The newest is at the right edge, even if there are few.
     const x = (index) => EDGE.left + (index + Math.max(0, this.slots() - shown.length)) * this.step();
     const y = (value) => height - EDGE.bottom - ((value - low) / (high - low)) * (height - EDGE.top - EDGE.bottom);
     this.grid(pen, ticks, y, colour);
@@ -114,7 +114,7 @@ export class ScoreChart {
     }
   }
 
-  // A line with steps: each verdict has the threshold that was in force.
+  // A line with steps: each verdict has the threshold of its time.
   line(pen, shown, x, threshold, y, stroke, dashes) {
     pen.strokeStyle = stroke;
     pen.lineWidth = 2;

@@ -1,4 +1,4 @@
-// Commissioning: from a camera to a model in service. One draft for each camera; it lies on the device, not in the page.
+// Commissioning: from a camera to a model in service. Each camera has one draft, which is stored on the device.
 
 import { fetchImage, get, me, post, put } from "./api.js";
 import { showResult } from "./commissioned.js";
@@ -61,7 +61,7 @@ export class CommissionView {
       input.value = "";
     });
     by("commission-stop").addEventListener("click", () => this.sending.stop());
-    // Anywhere in the window: a folder that is dropped beside the place would lead the browser away.
+    // In the whole window: a browser would open a folder that is dropped beside the place.
     const over = (event, dropping) => {
       if (by("commission").hidden || !event.dataTransfer?.types.includes("Files")) return false;
       event.preventDefault();
@@ -76,7 +76,7 @@ export class CommissionView {
     });
   }
 
-  // Where there is no draft yet, one begins.
+  // Sends a folder; begins a draft if there is none.
   sendFolder(found) {
     if (!this.camera || this.known !== this.camera) return toast(t("No connection to the device"), true);
     let images;
@@ -106,7 +106,7 @@ export class CommissionView {
     this.poll();
   }
 
-  // Comes by with every status; the draft is asked for with it, while it is looked at.
+  // Called with every status; also reads the draft while the view is open.
   showStatus(status) {
     this.status = status;
     if (by("commission").hidden) return;
@@ -139,7 +139,7 @@ export class CommissionView {
     }
   }
 
-  // The image of now; drawn shapes stay where they are.
+  // Shows the current image; drawn shapes stay where they are.
   async look() {
     const camera = this.status?.cameras.find((one) => one.name === this.camera);
     const lost = camera && !["streaming", "ended"].includes(camera.state);
@@ -154,20 +154,20 @@ export class CommissionView {
     by("commission-image").hidden = false;
   }
 
-  // Before a camera has given an image, a part that was sent shows where the places lie.
+  // Before the camera's first image, a sent part is shown to draw places on.
   async lookAtSent() {
     const first = this.draft?.images[0];
     if (this.shownFrame || !first) return null;
     return { ...(await fetchImage(`${this.path}/images/${first}?width=1280`)), id: first };
   }
 
-  // Whether it waits for images that programs send: there is nothing to collect.
+  // Whether the camera waits for images from programs: then there is nothing to collect.
   get givesNothing() {
     return this.status?.cameras.find((one) => one.name === this.camera)?.uri === "request:";
   }
 
   take_over(draft, damaged = false) {
-    // What was asked for before a change, and comes after it, is older than what is shown.
+    // An answer to a request from before a change may come after it, and is older than the page.
     if (draft && this.draft && draft.begun_at === this.draft.begun_at && draft.revision < this.draft.revision) return;
     this.draft = draft;
     by("commission-begin").hidden = draft !== null || damaged || this.givesNothing;
@@ -179,7 +179,7 @@ export class CommissionView {
     by("commission-intro").hidden = draft !== null;
     say(by("commission-about"), draft ? t("Begun by {name}, {when}", { name: draft.begun_by, when: stamp(draft.begun_at) }) : "");
     by("commission-problem").hidden = !by("commission-problem").textContent;
-    // The same place to drop something on, where one looks for it.
+    // The place for dropping files moves to where people look for it.
     (draft ? by("commission-from") : by("commission-intro")).append(by("commission-drop"));
     if (draft === null) {
       this.shownFrame = null;
@@ -237,7 +237,7 @@ export class CommissionView {
     } else say(by("commission-stage"), draft.rate === null ? t("At least {number} parts are needed", { number: 20 }) : "");
   }
 
-  // One change after another: each names the revision that it was made of.
+  // One change after another: each names the revision that it is based on.
   keep(drawn) {
     this.unkept += 1;
     this.keeping = this.send(drawn, this.keeping);

@@ -1,4 +1,4 @@
-// What was learnt: the limit and what it means, the parts that stand out with their heat maps, and the way into service.
+// Result of learning: the limit and its meaning, the conspicuous parts with their heat maps, and the way into service.
 
 import { post } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
@@ -28,7 +28,7 @@ export function showResult(view, draft) {
   by("commission-usual").replaceChildren(...usual.map((part, index) => tile(view, draft, part, index < LOOKED_AT)));
 }
 
-// The words of `edgead train`.
+// As `edgead train` says it.
 function guarantee({ false_reject_rate, calibrated, groups }) {
   const of = { number: oneIn(false_reject_rate), percent: Number((100 * false_reject_rate).toPrecision(3)), count: groups || calibrated };
   return groups
@@ -36,7 +36,7 @@ function guarantee({ false_reject_rate, calibrated, groups }) {
     : t("About 1 good part in {number} will be rejected (about {percent} %, from {count} images, each scored by what was learnt from the others).", of);
 }
 
-// A few lie above the limit by its making: no fault of theirs, and none of the model's.
+// A few parts are above the limit by its construction, which is no fault of theirs or of the model.
 function above({ parts, false_reject_rate }) {
   const found = parts.filter((part) => part.scaled_score > 100).length;
   return t("{found} of these {count} good parts lie above the limit; about {expected} were expected.", { found, count: parts.length, expected: Math.round(false_reject_rate * parts.length) });

@@ -1,4 +1,4 @@
-// What is asked before something is changed. The name that stands in the audit is remembered by the browser.
+// Dialogs before changes. The browser remembers the name for the audit.
 
 import { get, me, post } from "./api.js";
 import { el, toast } from "./dom.js";
@@ -13,7 +13,7 @@ export function whenChanged(callback) {
   onChanged = callback;
 }
 
-// Asked for where nobody is signed in by name: who is stands in the audit whatever a form says.
+// Asks for a name if nobody is signed in by name; a signed-in name is in the audit whatever a form says.
 export function nameField() {
   if (me().name) return [];
   return [
@@ -22,7 +22,7 @@ export function nameField() {
   ];
 }
 
-// A dialog with a form; `send` gets the form's values, and says by an error why it cannot be. Resolves to whether it was sent.
+// A dialog with a form; `send` gets the form's values, and throws why they are refused. Resolves to whether they were sent.
 export function ask({ title, lead, fields, action, danger = false, send, done = "" }) {
   const error = el("p", { class: "form-error", role: "alert", hidden: true });
   const submit = el("button", { class: danger ? "danger" : "primary" }, action);
@@ -33,7 +33,7 @@ export function ask({ title, lead, fields, action, danger = false, send, done = 
     error.textContent = reason;
     error.hidden = false;
   };
-  // A browser's own bubble is gone after some seconds, and some show none.
+  // A browser's own message is gone after some seconds, and some browsers show none.
   const sayWhy = (event) => {
     event.preventDefault();
     const [field] = form.querySelectorAll(":invalid");
@@ -97,7 +97,7 @@ export async function anotherKind(verdict) {
   });
 }
 
-// `after` is called with the name that stands for the kind from then on.
+// `after` is called with the kind's new name.
 export function renameKind(pipeline, kind, after) {
   ask({
     title: t("Rename {kind}", { kind }),
@@ -168,7 +168,7 @@ export function acceptDrift(pipeline) {
   });
 }
 
-// Of a line of several pipelines all of them, unless somebody says otherwise.
+// Pauses a pipeline; of several in a line all of them, unless the person says otherwise.
 export function pause(pipeline, names) {
   const ends = [["", t("until somebody resumes")], ["15", t("15 minutes")], ["60", t("an hour")], ["240", t("4 hours")]];
   ask({
@@ -188,7 +188,7 @@ export function pause(pipeline, names) {
   });
 }
 
-// One click where the name is known; else it is asked for.
+// Sends with one click if the name is known; otherwise asks for it.
 async function atOnce({ title, lead, action, send, done }) {
   const by = me().name || remembered();
   if (!by) return ask({ title, lead, fields: nameField(), action, send, done });

@@ -1,4 +1,4 @@
-// The list of the API, made of /openapi.json: no other page's scripts, no internet.
+// Documentation of the API, from /openapi.json: without scripts of others and without internet.
 
 import { get } from "./api.js";
 import { by, el } from "./dom.js";

@@ -1,4 +1,4 @@
-// Elements and texts. Nothing that was received is ever taken for markup.
+// Elements and texts. Received text is never taken for markup.
 
 import { locale, t } from "./words.js";
 
@@ -33,15 +33,15 @@ export const WORDS = { ok: t("OK"), review: t("Review"), reject: t("Reject"), fa
 
 export const badge = (decision) => el("span", { class: "badge", "data-decision": decision }, icon(decision), WORDS[decision]);
 
-// What a verdict is of, for people: its part where that has a name, else its file, else its number.
+// Title of a verdict for people: the part's name if it has one, else its file, else its number.
 export const titleOf = (verdict) => verdict.serial || verdict.name || t("part {number}", { number: verdict.number });
 
-// The kind of a verdict as people call it; an event has the model's word alone, which `names` may translate.
+// Kind of a verdict as people call it; an event has only the model's name, which `names` may translate.
 export const kindOf = (verdict, names = {}) => verdict.shown_kind ?? (Object.hasOwn(names, verdict.kind) ? names[verdict.kind] : verdict.kind);
 
 const STATE_ICONS = { normal: "up", watch: "review", bad: "fault" };
 
-// What a state means for a person: nothing, keep an eye on it, or act.
+// Grade of a state for a person: normal, to watch, or to act on.
 export function grade(state) {
   if (["streaming", "running"].includes(state)) return "normal";
   return ["connecting", "starting", "paused", "stalled", "ended"].includes(state) ? "watch" : "bad";
@@ -56,32 +56,32 @@ export function stateBadge(state, graded = grade(state)) {
   return el("span", { class: "badge", "data-state": graded }, icon(STATE_ICONS[graded]), STATES[state] ?? state);
 }
 
-// Text of an element, changed only where it differs: screen readers and selections stay calm.
+// Sets the text of an element only if it differs, so that screen readers and selections are not disturbed.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Scrolls a list so far that one of its items is seen, and nothing around it.
+// Scrolls a list until one of its items is visible, and nothing else.
 export function reveal(list, item) {
   const [box, seen] = [list.getBoundingClientRect(), item.getBoundingClientRect()];
   list.scrollLeft += Math.min(0, seen.left - box.left) || Math.max(0, seen.right - box.right);
   list.scrollTop += Math.min(0, seen.top - box.top) || Math.max(0, seen.bottom - box.bottom);
 }
 
-// Thresholds that are not known yet lie beyond every score.
+// Unknown thresholds are beyond every score.
 export const beyond = (value) => Math.abs(value) >= 1e30;
 
 const DIGITS = new Intl.NumberFormat(locale, { minimumSignificantDigits: 4, maximumSignificantDigits: 4, useGrouping: false });
 const SMALL = new Intl.NumberFormat(locale, { notation: "scientific", maximumFractionDigits: 2 });
 
-// Always as many digits, so that scores below one another can be compared.
+// Always the same number of digits, so that scores in a column can be compared.
 export function score(value) {
   if (value == null || beyond(value)) return "—";
   const size = Math.abs(value);
   return (value !== 0 && (size >= 1e6 || size < 1e-3) ? SMALL : DIGITS).format(value);
 }
 
-// A score where 0 is the typical good part and 100 the limit that it was judged by; null where there is no such scale.
+// Score where 0 is the typical good part and 100 the limit of its time; null without such a scale.
 export function scaled(value, { typical_score: typical, threshold: limit }) {
   if (value == null || typical == null || limit == null || beyond(limit) || !(limit > typical)) return null;
   return 100 * ((value - typical) / (limit - typical));
@@ -95,7 +95,7 @@ export function scaledText(value) {
   return Math.max(0, value).toLocaleString(locale, { maximumFractionDigits: places, useGrouping: false });
 }
 
-// A verdict's score as people read it: raw where there is no scale.
+// A verdict's score as people read it: raw if there is no scale.
 export function scoreText(verdict) {
   return verdict.score == null ? score(verdict.image_score) : scaledText(verdict.score);
 }
@@ -113,7 +113,7 @@ export function clock(iso) {
   return Number.isNaN(date.valueOf()) ? "—" : TIME.format(date);
 }
 
-// The day is shown where it is not this one.
+// The date is shown unless it is today.
 export function stamp(iso) {
   const date = new Date(iso);
   if (Number.isNaN(date.valueOf()) || date.toDateString() === new Date().toDateString()) return clock(iso);

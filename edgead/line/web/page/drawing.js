@@ -19,7 +19,7 @@ function svg(tag, attributes, ...children) {
 const points = (shape) => corners(shape).map((corner) => corner.join()).join(" ");
 
 export class Drawing {
-  // `changed` is called when a change is finished: a drag has ended, a key was pressed, a number was entered.
+  // `changed` is called when a change is complete: after a drag, a key or a number.
   constructor(changed) {
     this.board = by("commission-board");
     this.changed = changed;
@@ -94,7 +94,7 @@ export class Drawing {
     this.done();
   }
 
-  // A change is complete: it is shown, and whoever keeps it hears of it.
+  // Shows a complete change, and reports it.
   done() {
     this.render();
     this.numbers();
@@ -144,7 +144,7 @@ export class Drawing {
     this.done();
   }
 
-  // The first corners of a polygon take the place of the one that was there for a start.
+  // The first corners of a polygon replace the shape it began with.
   addPoint(at) {
     const [width, height] = this.size;
     const [x, y] = [Math.min(width - 1, Math.max(0, Math.round(at[0]))), Math.min(height - 1, Math.max(0, Math.round(at[1])))];

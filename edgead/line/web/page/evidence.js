@@ -1,4 +1,4 @@
-// Verdicts of the past: a list on the left, the images and facts of one on the right.
+// Past verdicts: a list on the left, images and facts of one on the right.
 
 import { get, me, post } from "./api.js";
 import { anotherKind, remembered } from "./dialogs.js";
@@ -99,7 +99,7 @@ export class EvidenceView {
     );
   }
 
-  // Where a key means nothing else: in no field, and in no dialog.
+  // Handles keys outside fields and dialogs.
   key(event) {
     if (by("evidence").hidden || event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea, dialog")) return;
     if (event.key === "Escape" && this.chosen) return this.back();
@@ -110,7 +110,7 @@ export class EvidenceView {
     event.preventDefault();
   }
 
-  // Keys wait for each other: two that come fast mark two parts, and none marks the part before.
+  // Keys wait for each other: two fast ones mark two parts, and never the same part twice.
   afterKeys(action) {
     const before = this.keys;
     this.keys = (async () => {
@@ -134,7 +134,7 @@ export class EvidenceView {
     if (this.chosen === link) await this.open(...link.split("/").slice(1)); // the last of the list
   }
 
-  // One step back for each press; a mark that stood there before stands again.
+  // Each press undoes one mark; the mark before it comes back.
   async undo() {
     const [link, before] = this.marked.at(-1) ?? [];
     if (!link) return;
@@ -159,7 +159,7 @@ export class EvidenceView {
     return [...by("verdicts").querySelectorAll("button")].find((button) => button.dataset.link === link);
   }
 
-  // To the next older or newer one of the list; older ones are loaded where it ends.
+  // Goes to the next older or newer one of the list; loads older ones at its end.
   async step(way) {
     const find = () => {
       const links = [...by("verdicts").querySelectorAll("button")];
@@ -175,7 +175,7 @@ export class EvidenceView {
     if (by("verdicts").contains(document.activeElement)) next.focus({ preventScroll: true });
   }
 
-  // To the list: on a phone it lies above, and in the kiosk to the line.
+  // Goes back to the list, which is above on a phone; in the kiosk back to the line.
   back() {
     if (inKiosk()) return (location.hash = "kiosk");
     const row = this.rowOf(this.chosen);
@@ -218,7 +218,7 @@ export class EvidenceView {
 
 function detail(verdict) {
   const another = verdict.decision === "ok" ? null : el("button", { "data-needs": "operate", onclick: () => anotherKind(verdict) }, t("Another kind"));
-  // The decision first: it is seen, and answered, without scrolling.
+  // The decision first: it can be seen and answered without scrolling.
   const head = el("div", { class: "detail-head" }, badge(verdict.decision), kindOf(verdict) && el("b", { class: "kind" }, kindOf(verdict)), el("span", {}, scoreOf(verdict)), el("time", { class: "muted", datetime: verdict.captured_at }, stamp(verdict.captured_at)), el("div", { class: "actions" }, markButtons(verdict)));
   return [
     el("div", { class: "seen" }, head, images(verdict), verdict.words && el("p", { class: "words" }, verdict.words)),

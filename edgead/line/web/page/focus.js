@@ -5,10 +5,10 @@ import { by, count, decimal, el, say, toast } from "./dom.js";
 import { t } from "./words.js";
 
 const EVERY_MS = 1000;
-// Places without structure are sharp and blurred alike.
+// Places without structure look the same sharp and blurred.
 const FLAT = 4;
 const [GOOD, FAIR] = [0.9, 0.6];
-// One direction has lost so much more than the other: parts of the built-in line keep above .95, 3 px of motion leave .83 at most.
+// Below this ratio, one direction is blurred by motion: parts of the built-in line stay above .95, 3 px of motion give .83 at most.
 const SMEARED = 0.85;
 
 export function openFocus(camera) {
@@ -57,7 +57,7 @@ export function openFocus(camera) {
     say(light, golden ? t("Overexposed: {share} of the pixels, {golden} in golden images", { share: clipped, golden: `${decimal(100 * golden.saturated, 1)} %` }) : t("Overexposed: {share} of the pixels", { share: clipped }));
   }
 
-  // Defocus takes of both directions alike, motion of its own.
+  // Defocus blurs both directions alike, motion only its own.
   function showWays(now, golden) {
     for (const way of ["across", "down"]) bestWays[way] = Math.max(bestWays[way], now[way]);
     const against = golden ?? bestWays;

@@ -1,4 +1,4 @@
-// A folder of images of good parts: dropped or chosen, sent one by one, and gone on with where the device was away.
+// A folder of good parts' images: dropped or chosen, sent one by one, and resumed after the device was away.
 
 import { get, me, post, upload } from "./api.js";
 import { remembered } from "./dialogs.js";
@@ -11,12 +11,12 @@ const AGAIN_MS = 1000;
 const BUSY = [429, 503];
 const OF_THIS_FILE = [413, 415, 422];
 
-// No connection, signed out, or about to end: the device may be started again.
+// No connection, signed out, or shutting down: the device may restart.
 const isAway = (status) => status === 0 || status === 401 || status === 429 || status >= 500;
 const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
 const inOrder = new Intl.Collator("en", { numeric: true }).compare;
 
-// What was dropped or chosen: its name, and its files with their paths below it.
+// Dropped or chosen folder: its name, and its files with their paths below it.
 export function chosenFiles(input) {
   const files = [...input.files].map((file) => ({ file, path: file.webkitRelativePath.split("/").slice(1) }));
   return { name: input.files[0]?.webkitRelativePath.split("/")[0] ?? "", files };
@@ -45,10 +45,10 @@ async function below(entry, above) {
   return (await Promise.all((await inside(entry)).map((one) => below(one, path)))).flat();
 }
 
-// What can be learnt is what can be judged: the files that may be chosen there.
+// The files that can be learnt are those that can be judged.
 const isImage = (name) => !name.startsWith(".") && by("judged-files").accept.split(",").some((suffix) => name.toLowerCase().endsWith(suffix));
 
-// As `edgead train` reads a folder: train/good where there is one, else the images that lie in it and not below it.
+// Reads a folder as `edgead train` does: train/good if there is one, else the images directly in it.
 export function goodImages({ files }) {
   const images = files.filter(({ path }) => isImage(path.at(-1)));
   const good = images.filter(({ path }) => path.length === 3 && path[0] === "train" && path[1] === "good");
@@ -56,7 +56,7 @@ export function goodImages({ files }) {
   if (!own.length && images.length) throw new Error(t("No image lies in this folder, {number} lie in folders below it: choose one of those", { number: images.length }));
   if (!own.length) throw new Error(t("No image lies in this folder (JPEG, PNG, BMP, TIFF, PNM or WebP)"));
   own.sort((one, other) => inOrder(one.path.at(-1), other.path.at(-1)));
-  // Neighbours show much the same: of too many, as many as a draft holds are taken all over the folder.
+  // Neighbours look much alike: of too many, as many as a draft holds are taken evenly.
   return own.filter((image, index) => own.length <= MAX_IMAGES || Math.floor((index * MAX_IMAGES) / own.length) !== Math.floor(((index - 1) * MAX_IMAGES) / own.length));
 }
 
@@ -87,7 +87,7 @@ export class Sending {
     this.stopped = true;
   }
 
-  // Until all is sent, or the device is away.
+  // Sends until all is sent, or the device is away.
   async goOn() {
     this.show();
     try {
@@ -141,7 +141,7 @@ export class Sending {
   }
 }
 
-// Browsers hash on this computer's own page and over HTTPS alone; elsewhere the device finds out what it has.
+// Browsers hash only on this computer's own page and over HTTPS; elsewhere the device finds out what it has.
 async function sha256(data) {
   if (!crypto.subtle) return "";
   return [...new Uint8Array(await crypto.subtle.digest("SHA-256", data))].map((byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,4 +1,4 @@
-// Kinds of defects: how many of each in a time, where on the part, their images, and what they are called.
+// Kinds of defects: their counts in a time, their places on the part, their images, and their names.
 
 import { fetchImage, get } from "./api.js";
 import { mergeKind, renameKind, splitKind } from "./dialogs.js";

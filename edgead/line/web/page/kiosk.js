@@ -1,4 +1,4 @@
-// The live view alone, on all of the screen, which stays awake: for a panel at the line. `#kiosk` begins it, `#live` ends it.
+// The live view alone in full screen, which stays awake, for a panel at the line. `#kiosk` begins it, `#live` ends it.
 
 import { by } from "./dom.js";
 
@@ -10,7 +10,7 @@ export const inKiosk = on;
 export function enterKiosk() {
   if (on()) return;
   document.body.dataset.kiosk = "";
-  // Needs a touch before it; a browser that begins in the kiosk was started with all of the screen.
+  // Full screen needs a touch before; a browser that starts in the kiosk was started in full screen.
   if (navigator.userActivation?.isActive) document.documentElement.requestFullscreen?.().catch(() => {});
   stayAwake();
 }
@@ -23,7 +23,7 @@ export function leaveKiosk() {
   lock = null;
 }
 
-// A browser has it on localhost and behind TLS only, and takes it back whenever the page is hidden.
+// Browsers offer the lock on localhost and over TLS only, and drop it when the page is hidden.
 async function stayAwake() {
   if (!on() || document.hidden) return;
   lock = await navigator.wakeLock?.request("screen").catch(() => null);

@@ -1,4 +1,4 @@
-// The live view: the newest verdict of one pipeline with its image, its last rejects, its scores; and how all other lines are.
+// The live view: the newest verdict of one pipeline with its image, its last rejects and scores; and a tile for each other line.
 
 import { get, post, upload } from "./api.js";
 import { ScoreChart } from "./chart.js";
@@ -15,7 +15,7 @@ import { t } from "./words.js";
 
 const LISTED = 60;
 const SEEDED = 200;
-// Where no image comes any more, verdicts still do.
+// After this time without an image, the verdict is shown without one.
 const WITHOUT_IMAGE_MS = 2000;
 const NAME = 128; // characters of a serial number
 const NAMED = 4; // files that were refused, or learnt
@@ -70,7 +70,7 @@ export class LiveView {
     const page = await get(`/api/verdicts?limit=${SEEDED}&pipeline=${encodeURIComponent(name)}`);
     if (turn !== this.turn) return;
     this.names = names;
-    // What came as an event meanwhile is newer than the page.
+    // Verdicts that came as events meanwhile are newer than the loaded ones.
     const known = new Set(page.verdicts.map((verdict) => verdict.id));
     const since = this.verdicts.filter((verdict) => !known.has(verdict.id));
     this.verdicts = [...page.verdicts.reverse(), ...since];
@@ -81,7 +81,7 @@ export class LiveView {
     await this.rejects.load(name, names);
   }
 
-  // What people have said of the past may be shown here.
+  // Loads again, since people may have marked or renamed something.
   again() {
     if (this.pipeline) this.load(this.pipeline).catch((problem) => toast(problem.message, true));
   }
@@ -143,7 +143,7 @@ export class LiveView {
     );
   }
 
-  // The verdict of the image that has just been drawn.
+  // Shows the verdict of the image that was just drawn.
   show(verdict) {
     this.shown = verdict;
     this.heardAt = verdict.id === this.verdicts.at(-1)?.id ? null : performance.now();
@@ -152,7 +152,7 @@ export class LiveView {
     this.showVerdict();
   }
 
-  // The newest verdict without an image, where none was drawn of it for long: before the first part, or when images fail.
+  // Shows the newest verdict without an image if none was drawn for long: before the first part, or when images fail.
   catchUp() {
     const newest = this.verdicts.at(-1);
     const waited = this.heardAt && performance.now() - this.heardAt > WITHOUT_IMAGE_MS;
@@ -161,7 +161,7 @@ export class LiveView {
     this.show(newest);
   }
 
-  // Nothing was judged since the start: the last verdict before it says nothing of what lies there now.
+  // Nothing was judged since the start: the verdict before it says nothing about the present.
   forget() {
     if (!this.shown) return;
     this.shown = null;
@@ -185,7 +185,7 @@ export class LiveView {
     for (const id of ["fire", "judge-images", "change-thresholds"]) by(id).disabled = this.lost || !state?.thresholds;
   }
 
-  // Those that rest resume together, as they were paused.
+  // All paused pipelines resume together, as they were paused.
   pause() {
     const named = (state) => this.status.pipelines.filter((pipeline) => pipeline.state === state).map((pipeline) => pipeline.name);
     if (this.state().state === "paused") resume(named("paused"));
@@ -201,7 +201,7 @@ export class LiveView {
     }
   }
 
-  // One after the other, as parts come; each verdict is shown as that of any part.
+  // Judges files one after the other; each verdict is shown as that of any part.
   async judge(files) {
     by("judged-files").value = ""; // the same ones can be chosen again
     const path = `/api/pipelines/${this.pipeline}/judge`;

@@ -1,4 +1,4 @@
-// The newest image, and the verdict that is of it: both change at once, so that what stands beside an image is never of another part.
+// The newest image with its own verdict: both change at once, so that the text beside an image never belongs to another part.
 
 import { fetchImage, get } from "./api.js";
 import { by } from "./dom.js";
@@ -11,7 +11,7 @@ const PROBLEM_MS = 1000;
 const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
 
 export class LiveImage {
-  // `find` gives a verdict by its id where it is known already; `show` gets each verdict whose image has just been drawn.
+  // `find` returns a known verdict by its id; `show` is called with the verdict of each drawn image.
   constructor({ wanted, find, show }) {
     this.wanted = wanted;
     this.find = find;
@@ -26,14 +26,14 @@ export class LiveImage {
     this.watch();
   }
 
-  // No image is shown until the next one was drawn.
+  // Hides the image until the next one is drawn.
   forget() {
     this.drawn = this.newest = null;
     this.canvas.hidden = true;
     by("no-image").hidden = false;
   }
 
-  // One request at a time, and none while nobody looks.
+  // One request at a time, and none while the view is hidden.
   async watch() {
     for (;;) {
       const pipeline = by("live").hidden || document.hidden ? null : this.wanted();
@@ -47,7 +47,7 @@ export class LiveImage {
     }
   }
 
-  // A verdict fell; its image may come a moment later.
+  // Called with a new verdict; its image may come a moment later.
   heard(id) {
     this.newest = id;
     this.wake();
@@ -77,7 +77,7 @@ export class LiveImage {
     this.show(verdict);
   }
 
-  // It comes as an event, before its image or soon after; one that an event has lost is asked for.
+  // The verdict comes as an event, before or soon after its image; if the event was lost, it is requested.
   async verdict(id, pipeline) {
     const until = performance.now() + VERDICT_WITHIN_MS;
     while (performance.now() < until) {

@@ -1,4 +1,4 @@
-// How long each stage of a pipeline takes, as a table with bars.
+// Times of a pipeline's stages, as a table with bars.
 
 import { by, count, el, ms, say } from "./dom.js";
 import { t } from "./words.js";

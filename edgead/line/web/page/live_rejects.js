@@ -1,4 +1,4 @@
-// The last rejects of a pipeline as a strip of images: a fast line shows each for a moment only.
+// The last rejects of a pipeline as a strip of images: on a fast line each is visible only for a moment.
 
 import { get } from "./api.js";
 import { WORDS, by, clock, el, icon, kindOf, scoreText, titleOf, toast } from "./dom.js";
@@ -8,7 +8,7 @@ const MAX_SHOWN = 8;
 const LOOKS_MS = [500, 1000, 2000, 4000, 8000, 16_000];
 const NEW_MS = 4000;
 
-// Of a verdict that the store gave: the heat map's file where there is one.
+// Image of a stored verdict: its heat map if there is one.
 export const imageOf = (verdict) => {
   const name = ["heat.jpg", "frame.jpg"].find((each) => verdict.images?.includes(each));
   return name ? `/api/verdicts/${verdict.id}/images/${name}?pipeline=${verdict.pipeline}` : null;
@@ -29,7 +29,7 @@ export class RejectStrip {
     Object.assign(this, { pipeline, names });
     const page = await get(`/api/verdicts?decision=reject&limit=${MAX_SHOWN}&pipeline=${encodeURIComponent(pipeline)}`);
     if (pipeline !== this.pipeline) return;
-    // What came as an event is kept until it is stored, and is still new when it is.
+    // A verdict from an event stays until it is stored, and still counts as new then.
     const heard = new Map(this.rejects.filter((verdict) => verdict.heard).map((verdict) => [verdict.id, verdict]));
     const stored = page.verdicts.map((verdict) => ({ ...verdict, heard: heard.get(verdict.id)?.heard }));
     stored.forEach((verdict) => heard.delete(verdict.id));
@@ -44,7 +44,7 @@ export class RejectStrip {
     if (this.looks !== 0) this.look(0); // one that is to come soon stays: put off by each reject of a fast line, it would never come
   }
 
-  // Images are written after the verdict: the store is asked some times, ever later, one request for all that came meanwhile.
+  // Images are written after the verdict: the store is asked several times, at growing intervals, for all rejects at once.
   look(looks) {
     clearTimeout(this.looking);
     this.looks = null;

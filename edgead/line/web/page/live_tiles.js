@@ -40,7 +40,7 @@ export class Tiles {
     this.newest.set(name, this.newest.get(name) ?? verdicts[0] ?? null);
   }
 
-  // Parts have no events: where their counts have changed, the newest is asked for.
+  // Parts have no events: when their counts have changed, the newest one is requested.
   async follow({ name, decisions }) {
     const counted = JSON.stringify(decisions);
     if (this.parts.get(name)?.counted === counted) return;
@@ -75,7 +75,7 @@ export class Tiles {
     say(tile.querySelector(".share"), total ? t("{share} rejected", { share: percent(line.decisions.reject ?? 0, total) }) : "");
   }
 
-  // A reject stays for some seconds: the next part would hide it from who looks elsewhere.
+  // A reject stays for some seconds, so that the next part does not hide it at once.
   ofPipeline({ name, state }) {
     if (state === "paused") return ["none", STATES.paused];
     if (state !== "running") return ["fault", STATES[state]];
@@ -92,7 +92,7 @@ export class Tiles {
     return verdict ? [verdict.decision, WORDS[verdict.decision]] : ["none", t("No verdict yet")];
   }
 
-  // Of parts the view that decided, or the first.
+  // Opens a pipeline; for parts that of the decisive view, or of the first.
   open(name) {
     const parts = this.status.parts.find((each) => each.name === name);
     if (!parts) return this.choose(name);

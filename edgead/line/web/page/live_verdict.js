@@ -1,4 +1,4 @@
-// What stands large: the verdict as a surface in its colour, with its shape and its word, and how near the score is to the limit.
+// The verdict in large: a surface in its colour, with its shape and word, and the distance of the score to the limit.
 
 import { WORDS, beyond, by, count, el, kindOf, percent, say, scaled, score, scoreText, span, titleOf } from "./dom.js";
 import { pipelineReason, unaskedBy } from "./reasons.js";
@@ -7,7 +7,7 @@ import { t } from "./words.js";
 const OLD_S = 3;
 const STATES = { paused: t("Paused"), starting: t("Starting"), fault: t("Fault"), stopped: t("Stopped") };
 
-// Never a decision of a pipeline that does not run, or of a device that does not answer: look, word, note.
+// Colour, word and note; never a decision while the pipeline does not run or the device does not answer.
 function headline({ lost, state, verdict, names, now }) {
   if (lost) return ["fault", t("No connection"), t("The device does not answer; nothing here is live")];
   if (!state) return ["none", t("Waiting"), ""];
@@ -41,7 +41,7 @@ export function showVerdict(shown) {
   showDetails(state, verdict);
 }
 
-// What makes the verdict of an image that was sent worth less.
+// Reasons to trust the verdict of a sent image less.
 function saidOf(sent) {
   const shape = sent?.shape;
   return [
@@ -63,7 +63,7 @@ function showGauge(level, verdict) {
   gauge.querySelector(".mark.reject").style.left = place(100);
 }
 
-// The counters of production where there are some: two that count from another moment would contradict each other.
+// Shows the shift's counters if there are any: counters of two periods would contradict each other.
 function showTally(state, shift) {
   const judged = Object.values(state?.decisions ?? {}).reduce((sum, value) => sum + value, 0);
   const counted = shift ?? { ...state?.decisions, inspected: judged };

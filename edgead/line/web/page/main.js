@@ -41,7 +41,7 @@ let seenAt = null;
 function route() {
   const [name, first, second] = location.hash.slice(1).split("/");
   const view = VIEWS.includes(name) ? name : "live";
-  // In the kiosk a reject can be looked at, which leads back; every other way leads out of it, to the tabs.
+  // From the kiosk a reject can be opened, which leads back; every other link leaves the kiosk.
   if (name === "kiosk") enterKiosk();
   else if (view !== "evidence") leaveKiosk();
   by("sign-in").hidden = signedIn;

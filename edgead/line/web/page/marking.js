@@ -1,4 +1,4 @@
-// What a person says of a part: good or bad, also of one that was OK. Marked parts are kept without loss, for teaching.
+// Marks of people on parts: good or bad, whatever the verdict. Marked parts are kept without loss, for teaching.
 
 import { get, me, post } from "./api.js";
 import { ask, markFalseReject, nameField, remembered } from "./dialogs.js";
@@ -10,7 +10,7 @@ const LISTED = 8;
 export const opinionOf = (verdict) => verdict.mark?.verdict ?? null;
 export const OPINIONS = { good: t("marked good"), bad: t("marked bad") };
 
-// The best image of a verdict that there is, small where it is made for that.
+// The best image of a verdict, small if possible.
 export function thumb(verdict) {
   const kept = ["frame.jpg", "frame.png"].find((name) => verdict.images.includes(name));
   const path = kept ? `images/${kept}?pipeline=${verdict.pipeline}` : verdict.recent && "recent?width=320";
@@ -27,7 +27,7 @@ const key = (letter) => el("kbd", { "aria-hidden": "true" }, letter);
 const isFalseReject = (verdict, opinion) => opinion === "good" && verdict.decision !== "ok";
 const askAbout = (verdict, opinion) => (isFalseReject(verdict, opinion) ? markFalseReject(verdict) : markPart(verdict, opinion));
 
-// What can be said of a part, beside its images.
+// Buttons to mark a part, beside its images.
 export function markButtons(verdict) {
   const mark = opinionOf(verdict);
   const good = el("button", { "data-needs": "operate", onclick: () => askAbout(verdict, "good") }, mark === "good" ? t("Marked good: change the note") : t("This part was good"), key("G"));
@@ -42,7 +42,7 @@ export function markNote(verdict) {
   return el("p", { class: "marked-note" }, note ? `${said}: ${note}` : said);
 }
 
-// Says it without a dialog, as a key does that is pressed fifty times, once the name is known. False where nobody gives one.
+// Marks without a dialog once the name is known, for a key that is pressed fifty times. False if no name is given.
 export async function markAtOnce(verdict, opinion) {
   const who = me().name || remembered();
   if (!who) return askAbout(verdict, opinion);
@@ -82,7 +82,7 @@ function takeBack(verdict) {
   });
 }
 
-// The last parts of a line, held still, so that none moves away under the finger.
+// The last parts of a line, held still while people mark them.
 export async function markRecent(pipeline) {
   let page;
   try {

@@ -1,4 +1,4 @@
-// Who is signed in, with which role, and how one signs in: the form, the name in the bar, the PIN of a panel.
+// The person who is signed in, with the role, and the ways to sign in: the form, the name in the bar, the PIN of a panel.
 
 import { me, post, session } from "./api.js";
 import { ask } from "./dialogs.js";
@@ -10,7 +10,7 @@ const AFTER_END_MS = 500;
 let onSignedIn = () => {};
 let ending;
 
-// `signedIn` is called when a browser was let in, or as somebody else.
+// `signedIn` is called when a browser has signed in, or as another person.
 export function watchPeople(signedIn) {
   onSignedIn = signedIn;
   by("unlock").addEventListener("click", () => (me().way === "pin" ? lock() : unlock()));
@@ -61,7 +61,7 @@ async function lock() {
   await again();
 }
 
-// The form for the ways that this device takes. Where there are several, names come first.
+// The form for the ways that this device offers. If there are several, names come first.
 export function showSignIn(way) {
   const { ways, problem } = me();
   const chosen = way ?? ["password", "token", "proxy"].find((each) => ways.includes(each));

@@ -1,4 +1,4 @@
-// Where on the part defects lie: a grid of counts over the newest image, or over a plain frame where there is none.
+// Places of defects on the part: a grid of counts over the newest image, or over an empty frame.
 
 import { count, say } from "./dom.js";
 import { t } from "./words.js";
@@ -25,7 +25,7 @@ export async function drawPositions(canvas, note, found, image) {
   canvas.setAttribute("aria-label", `${t("Positions of defects on the part")}: ${text}`);
 }
 
-// One pixel for each cell: yellow where few boxes lie, red where most do; few are still seen beside many.
+// One pixel per cell: from yellow for few boxes to red for most; few are still visible beside many.
 function heat(counts, most) {
   const [columns, rows] = [counts[0].length, counts.length];
   const small = new OffscreenCanvas(columns, rows);

@@ -1,4 +1,4 @@
-// The production of this shift and of this order: counts, yield, and the yield of each hour.
+// Production of the current shift and order: counts, yield, and the yield of each hour.
 
 import { get, post } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
@@ -9,7 +9,7 @@ const EVERY_MS = 5000;
 const ROWS = { inspected: t("Inspected"), ok: t("OK"), review: t("Review"), reject: t("Reject"), yield: t("Yield"), yield_after_review: t("Yield after review") };
 
 export const share = (value) => (value == null ? "—" : `${decimal(100 * value, 1)} %`);
-// Where the site file names no shifts, a day is one.
+// If the site file names no shifts, a day is one.
 export const shiftName = (name) => (name === "day" ? t("day") : name);
 export const figure = (name, value) => (name.startsWith("yield") ? share(value) : count(value));
 
@@ -32,7 +32,7 @@ export class ProductionBox {
     this.watch();
   }
 
-  // Nothing is asked while nobody looks.
+  // Nothing is requested while the view is hidden.
   async watch() {
     for (;;) {
       if (!document.hidden && !by("live").hidden) await this.load();
@@ -56,7 +56,7 @@ export class ProductionBox {
       this.show(found, series);
       this.counted(found);
     } catch {
-      // The status shows what is wrong; the figures stay until the next look.
+      // The status shows the problem; the figures stay until the next try.
     }
   }
 
@@ -86,7 +86,7 @@ export class ProductionBox {
   }
 }
 
-// A column for each hour: as high as its yield, and low where nothing was made.
+// A column for each hour, as high as its yield, and low if nothing was made.
 function drawYields(box, hours) {
   const low = Math.min(0.9, ...hours.map((hour) => hour.yield ?? 1));
   const columns = hours.map((hour) => {

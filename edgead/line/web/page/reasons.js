@@ -1,4 +1,4 @@
-// What the device says in words of a closed list, in the words of the page. Texts of other errors are in no list, and stay as they are.
+// The device's texts of closed lists in the page's language. Texts of other errors are in no list, and stay as they are.
 
 import { STATES, count, decimal } from "./dom.js";
 import { t } from "./words.js";
@@ -35,7 +35,7 @@ const PIPELINE = {
   "camera {name} has ended": t("camera {name} has ended"),
 };
 
-// Faults of a pipeline, with what stands in their words; the reason of an error stays as it is.
+// Patterns of a pipeline's faults and of the values in them; the reason of an error stays as it is.
 const FAULTS = [
   [/^by (.*?), until (\d\d:\d\d)(?:: (.*))?$/, (name, time, reason) => [t("by {name}, until {time}", { name, time }), reason].filter(Boolean).join(": ")],
   [/^by ([^:]*)(?:: (.*))?$/, (name, reason) => [t("by {name}", { name }), reason].filter(Boolean).join(": ")],
@@ -82,7 +82,7 @@ const FORMAT = {
   "fine defects are not seen": t("fine defects are not seen"),
 };
 
-// Of a verdict's record.
+// Values of `other_format` in a verdict's record.
 const OTHER_FORMAT = {
   proportions: t("parts are cut off or squeezed"),
   size: t("the region of interest, which is in pixels, shows something else"),
@@ -99,7 +99,7 @@ const worded = (text, patterns) => {
   return text;
 };
 
-// Why a camera gives no images: what it says of itself comes after its address, in parts.
+// Reason why a camera gives no images: its own text follows its address, in parts.
 export function cameraReason(text) {
   const known = cameraPart(text);
   return known ?? text?.split(/(: |; |, (?=after ))/).map((part) => cameraPart(part) ?? part).join("");
@@ -113,21 +113,21 @@ function cameraPart(text) {
   return known?.replace("{number}", number && decimal(Number(number), number.includes(".") ? 1 : 0));
 }
 
-// Why some of the site file is not in force.
+// Reason why some of the site file is not in force.
 export const siteReason = (text) => text.replace(/^(some of )?the site file is not in force: /, "").split("; ").map((part) => worded(part, SITE)).join("; ");
 
-// Why frames have no verdict though nothing is wrong.
+// Reason for frames without a verdict although nothing is wrong.
 export function unaskedBy({ unasked, taken, trigger }) {
   return t("{number} of {frames} frames were not asked for by the trigger {kind}", { number: count(unasked), frames: count(taken), kind: trigger });
 }
 
-// Why an image that was sent was not judged.
+// Reason why a sent image was not judged.
 export function judgeReason({ status, message }) {
   const unreadable = status === 415 || message.includes("cannot be read as an image");
   return unreadable ? t("it cannot be read as an image; JPEG, PNG, BMP, TIFF, PNM and WebP files are taken") : message;
 }
 
-// Why a pipeline does not judge.
+// Reason why a pipeline does not judge.
 export function pipelineReason(text) {
   const [, name] = /camera (\S+)/.exec(text ?? "") ?? [];
   const known = PIPELINE[name ? text.replace(name, "{name}") : text];
@@ -136,10 +136,10 @@ export function pipelineReason(text) {
 
 const ofRecipe = (recipe, reason) => (recipe ? t("recipe {name}: {reason}", { name: recipe, reason }) : reason);
 
-// What comes of it that the frame of a verdict has another format than the model learnt; nothing where it fits.
+// Consequence of a frame in another format than the model learnt; empty if it fits.
 export const otherFormat = (verdict) => verdict.other_format && (OTHER_FORMAT[verdict.other_format] ?? verdict.other_format);
 
-// In what frames differ from those that the model learnt.
+// Difference between frames and those that the model learnt.
 export function formatReason(text) {
   const [, recipe, given, learnt, what] = /^(?:recipe (.+): )?frames of (.+) pixels where the model learnt ([^:]+): ([^;]+);/.exec(text) ?? [];
   if (!what) return text;
@@ -147,7 +147,7 @@ export function formatReason(text) {
   return ofRecipe(recipe, t("frames of {given} pixels where the model learnt {learnt}: verdicts may be wrong, {what}; has the format or the region of the camera changed?", { ...sizes, what: FORMAT[what] ?? what }));
 }
 
-// What has changed, with what was measured in brackets; of which product, where recipes choose the model.
+// Change that drift reports, with the measures in brackets; with the recipe if recipes choose the model.
 export function driftReason(text) {
   const [, recipe, what, changes] = /^(?:recipe (.+): )?([^:]*) \((.*)\)$/.exec(text) ?? [];
   if (!what) return text;

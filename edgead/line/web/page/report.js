@@ -1,4 +1,4 @@
-// A production report: a time, its groups with counts and yield, what was rejected and where, what people marked.
+// Production report: a period, its groups with counts and yield, rejects and their places, and people's marks.
 
 import { fetchImage, get } from "./api.js";
 import { badge, by, count, el, say, stamp, toast } from "./dom.js";
@@ -52,7 +52,7 @@ export class ReportView {
     if (!by("report").hidden) this.load();
   }
 
-  // The time as the API takes it; of a shift the device knows the begin.
+  // The period as the API takes it; the device knows when a shift began.
   time() {
     const midnight = new Date(new Date().setHours(0, 0, 0, 0));
     if (this.period === "day") return { since: midnight.toISOString() };
@@ -132,7 +132,7 @@ export class ReportView {
     return el("figure", {}, canvas, note);
   }
 
-  // Fetched, and not left to a link: what is refused is said in words.
+  // Fetched instead of linked, so that a refusal is shown in words.
   async download(button, path, format) {
     button.disabled = true;
     try {
@@ -144,7 +144,7 @@ export class ReportView {
     button.disabled = false;
   }
 
-  // Many images go to the disk as they come, so a link fetches them; their size is asked first.
+  // Images may be many and go straight to the disk by a link; their size is requested first.
   async images() {
     const unit = by("report-unit").value;
     const query = new URLSearchParams({ ...this.time(), decision: "reject", ...(unit ? { pipeline: unit } : {}) });
@@ -187,7 +187,7 @@ function markRow(mark) {
   return el("li", { class: "mark-row" }, badge(mark.decision), link, el("span", {}, mark.pipeline), el("b", {}, mark.mark_verdict === "bad" ? t("marked bad") : t("marked good")), el("span", {}, mark.mark_note || "—"), el("span", { class: "muted" }, mark.marked_by));
 }
 
-// One report is counted at a time: who comes second asks again.
+// One report is counted at a time: a second request tries again.
 async function patiently(ask, wanted = () => true) {
   for (let tries = 1; ; tries += 1) {
     try {

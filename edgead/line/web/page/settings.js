@@ -1,4 +1,4 @@
-// How this browser shows the page: its language, light or dark, all of the screen.
+// This browser's settings of the page: language, light or dark, full screen.
 
 import { by, el } from "./dom.js";
 import { chooseLanguage, chosenLanguage, languages, t } from "./words.js";

@@ -4,7 +4,7 @@ export const isRectangle = (shape) => shape.length === 4;
 
 const clamp = (value, most) => Math.min(Math.max(0, Math.round(value)), most);
 
-// A rectangle ends at the image's border; a corner of a polygon is a pixel, and lies on the last one at most.
+// A rectangle ends at the image's border; a corner of a polygon is a pixel, at most the last one.
 const within = (shape, [width, height]) => (isRectangle(shape) ? [width, height] : [width - 1, height - 1]);
 
 export function corners(shape) {
@@ -28,7 +28,7 @@ export function withCorner(shape, index, point, size) {
   return corners(shape).flatMap((corner, each) => (each === index ? [clamp(point[0], mostX), clamp(point[1], mostY)] : corner));
 }
 
-// Moved as a whole; it stays inside as it is, and is not squeezed at the border.
+// Moves a shape as a whole; at the border it keeps its size.
 export function moved(shape, [dx, dy], size) {
   const [mostX, mostY] = within(shape, size);
   const points = corners(shape);
@@ -39,7 +39,7 @@ export function moved(shape, [dx, dy], size) {
   return points.flatMap(([x, y]) => [x + stepX, y + stepY]);
 }
 
-// One corner more, in the middle of the edge that follows a corner.
+// Adds a corner in the middle of the edge after a corner.
 export function withNewCorner(shape, after) {
   const points = corners(shape);
   const [[ax, ay], [bx, by]] = [points[after], points[(after + 1) % points.length]];
@@ -47,13 +47,13 @@ export function withNewCorner(shape, after) {
   return points.flat();
 }
 
-// A triangle keeps its corners.
+// Removes a corner; a triangle keeps its corners.
 export function withoutCorner(shape, index) {
   const points = corners(shape);
   return points.length > 3 ? points.filter((_, each) => each !== index).flat() : shape;
 }
 
-// In the middle of the image, for whoever draws by keyboard.
+// A shape in the middle of the image, for drawing by keyboard.
 export function fresh(rectangle, [width, height]) {
   const [x, y] = [Math.round(width / 4), Math.round(height / 4)];
   const [right, bottom] = [Math.round((3 * width) / 4), Math.round((3 * height) / 4)];

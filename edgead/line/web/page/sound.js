@@ -1,8 +1,8 @@
-// The sound of alarms, made in the browser. It is off until a person switches it on, and stays as this browser was left.
+// The sound of alarms, made in the browser. It is off until a person switches it on; the browser remembers that.
 
 const KEPT = "edgead-sound";
 const VOLUME = 0.25;
-// In hertz and seconds: how a beep sounds, how many there are, how often they come again.
+// In hertz and seconds: the tone of a beep, their number, and the interval.
 const TONES = {
   critical: { hertz: 880, length: 0.18, beeps: 3, every: 2.5 },
   warning: { hertz: 523, length: 0.3, beeps: 1, every: 15 },
@@ -54,7 +54,7 @@ export class AlarmSound {
     this.play("critical");
   }
 
-  // Repeats until it is given another severity, or null.
+  // Repeats until it gets another severity, or null.
   ring(severity) {
     if (severity === this.ringing) return;
     this.ringing = severity;
@@ -76,7 +76,7 @@ export class AlarmSound {
   beep(hertz, begin, length) {
     const tone = new OscillatorNode(this.context, { frequency: hertz });
     const volume = new GainNode(this.context, { gain: 0 });
-    // Faded in and out: a tone that is cut clicks.
+    // Faded in and out: a tone that is cut off clicks.
     volume.gain.setTargetAtTime(VOLUME, begin, 0.01);
     volume.gain.setTargetAtTime(0, begin + 0.8 * length, 0.02);
     tone.connect(volume).connect(this.context.destination);

@@ -1,4 +1,4 @@
-// Cameras, pipelines, sinks and the store: their states with the reason, and what they count.
+// Cameras, pipelines, sinks and the store: their states with reasons, and their counts.
 
 import { get, post } from "./api.js";
 import { acceptDrift, changeModel, rollBack } from "./dialogs.js";
@@ -15,7 +15,7 @@ export class SystemView {
 
   showStatus(status) {
     showIssues(status);
-    // A button that is being pressed or has the focus is not replaced under the finger.
+    // A button that is pressed or has the focus is not replaced meanwhile.
     if (by("system").hidden || by("system-parts").contains(document.activeElement)) return this.refreshNumbers(status);
     by("system-parts").replaceChildren(
       el(
@@ -42,7 +42,7 @@ const EVIDENCE_WORDS = {
   images_written: t("Images"), images_waiting: t("Waiting"), images_dropped: t("Not kept"), images_mib: "MiB",
 };
 
-// Red where something does not work; where all works and only a warning stands, its colour.
+// Red if something does not work; the warning's colour if all works and a warning stands.
 function showIssues(status) {
   const parts = [...status.cameras, ...status.pipelines];
   const bad = parts.filter((part) => grade(part.state) === "bad");
@@ -86,7 +86,7 @@ function cameraCard(camera) {
   );
 }
 
-// What has changed; of a model that cannot be watched, why: that is no warning.
+// The drift; for a model that cannot be watched the reason, which is no warning.
 function driftNote(drift) {
   if (drift?.state === "off") return [t("Drift is not watched: {reason}", { reason: drift.reason }), "normal"];
   return [drift?.reason && `${t("Drift")}: ${driftReason(drift.reason)}`, "watch"];

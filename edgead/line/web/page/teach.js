@@ -1,4 +1,4 @@
-// Teaching: parts that people marked, what is learnt of them, what that changes, and whether it shall hold.
+// Teaching: marked parts, what is learnt from them, what that changes, and the decision on it.
 
 import { get, post } from "./api.js";
 import { ask, nameField, rollBack } from "./dialogs.js";
@@ -96,12 +96,12 @@ export class TeachView {
     by("teach-roll-back").hidden = !this.state()?.can_roll_back;
   }
 
-  // Bad parts that can be learnt as defects: those with an image.
+  // Bad parts that can become known defects: those with an image.
   defects() {
     return this.parts.bad.filter((part) => part.images.length).length;
   }
 
-  // Why nothing can be taught now; empty where something can.
+  // Reason why nothing can be taught now; empty if there is none.
   hindrance() {
     if (this.lesson()?.state === "ready") return t("Accept or discard the lesson first.");
     if (this.lessons.some((lesson) => lesson.state === "running")) return t("A lesson is under way.");
@@ -122,7 +122,7 @@ export class TeachView {
   take(lessons) {
     this.lessons = lessons;
     const lesson = this.lesson();
-    // A button that has the focus is not replaced under the finger: only what has changed is drawn again.
+    // A button that has the focus is not replaced meanwhile: only changes are drawn.
     const shown = JSON.stringify([this.pipeline, lesson ?? null, this.parts.good.length, this.parts.bad.length]);
     if (shown !== this.shown) by("lesson").replaceChildren(...this.draw(lesson));
     this.shown = shown;
@@ -186,7 +186,7 @@ export class TeachView {
     return [this.byHand(before), el("div", { class: "scroll" }, el("table", { class: "comparison" }, el("thead", {}, head), el("tbody", {}, body))), el("ol", { class: "lesson-parts" }, parts)].filter(Boolean);
   }
 
-  // A limit that somebody set for the model in service does not hold for the taught one.
+  // A limit set by a person for the model in service does not apply to the taught one.
   byHand(before) {
     const limits = this.state()?.thresholds;
     if (!limits || Math.abs(limits.reject - before.reject_threshold) <= 1e-9 * Math.abs(limits.reject)) return null;

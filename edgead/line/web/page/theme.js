@@ -1,4 +1,4 @@
-// Light or dark, before anything is painted: what a person chose, or else as the system has it.
+// Light or dark, before anything is painted: a person's choice, or else the system's.
 
 {
   const CHOSEN = "edgead-theme";

@@ -1,4 +1,4 @@
-// The limit of a pipeline on a slider: what it would reject and find among parts of which that is known, then the question.
+// The limit of a pipeline on a slider: what it would reject and find among known parts, then a confirmation.
 
 import { get, put } from "./api.js";
 import { ask, nameField } from "./dialogs.js";
@@ -8,7 +8,7 @@ import { t } from "./words.js";
 const NEWEST = 200; // parts of the line, and parts marked bad
 const MAX_POSITION = 300; // of the slider, where 100 is the limit in force
 
-// Numbers in a field have few digits; one that says what it said before means exactly that.
+// A field shows few digits; an unchanged number means exactly the old value.
 const shown = (value) => String(Number(value.toPrecision(6)));
 const meant = (text, before) => (text === shown(before) ? before : Number(text));
 
@@ -22,7 +22,7 @@ export async function changeThresholds(pipeline) {
   }
 }
 
-// Scores of another model say nothing of this one's limit.
+// Scores of another model say nothing about this one's limit.
 async function knownParts({ name, model_sha256: model }) {
   const asked = encodeURIComponent(name);
   const scores = ({ verdicts }) => {
@@ -97,7 +97,7 @@ function open(pipeline, known) {
   show();
 }
 
-// What is known of good parts, of the line, and of bad parts: under the limits in force, and under those of the form.
+// Counts of good parts, of the line's and of bad parts: under the limits in force, and under those of the form.
 function rows({ good, newest, bad }, before, after) {
   const tally = (scores, limits, others = 0) => {
     const apart = others && t("{number} judged by another model", { number: others });

@@ -1,10 +1,10 @@
-// Parts as a wall of small images: looked through with the mouse or the arrow keys; one that is not good is left out, and put back.
+// Parts as a wall of small images, for mouse or arrow keys; a part that is not good is left out, or put back.
 
 import { me } from "./api.js";
 import { by, el } from "./dom.js";
 import { t } from "./words.js";
 
-// What a part is called in a sentence: its file, where it came as one.
+// Name of a part in a sentence: its file if it was sent.
 export const partName = ({ files }, name) => files[name] ?? t("part {number}", { number: Number.parseInt(name, 10) });
 
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
@@ -20,7 +20,7 @@ export class Wall {
     by("commission-undo").addEventListener("click", () => this.undo());
   }
 
-  // Images that are there stay as they are: only what came or went is changed.
+  // Images that are there stay: only additions and removals are drawn.
   show(draft, path) {
     const key = `${path} ${draft.begun_at}`;
     if (this.list.dataset.of !== key) this.list.replaceChildren();
@@ -55,7 +55,7 @@ export class Wall {
     if (this.leftOut.length) this.put(this.leftOut.at(-1), false);
   }
 
-  // Shown at once, for keys come faster than answers.
+  // Shown at once, since keys are faster than answers.
   async put(name, out) {
     if (me().role !== "engineer") return;
     const others = this.leftOut.filter((other) => other !== name);
@@ -65,7 +65,7 @@ export class Wall {
     this.under -= 1;
   }
 
-  // One of them is reached with Tab, the others from it.
+  // Tab reaches one of them, arrow keys the others.
   enter(button) {
     for (const other of this.list.querySelectorAll("[tabindex='0']")) other.setAttribute("tabindex", "-1");
     button.setAttribute("tabindex", "0");

@@ -36,13 +36,13 @@ const { known, language, words } = await load();
 
 export const languages = known;
 
-// Of numbers and times: the browser's own region where it is one of the language that is shown.
+// Locale of numbers and times: the browser's own region if it has the page's language.
 export const locale = navigator.languages.find((tag) => plain(tag) === language) ?? language;
 
-// The text, with `{name}` in it replaced by the value of that name.
+// The text, with each `{name}` replaced by its value.
 export const t = (text, values = {}) => (words[text] ?? text).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 
-// What the page holds before any script has run.
+// Texts in the page before any script has run.
 export function translatePage() {
   document.documentElement.lang = language;
   const texts = document.createTreeWalker(document.documentElement, NodeFilter.SHOW_TEXT);

@@ -1,4 +1,4 @@
-// An image looked at closely: buttons, the wheel, two fingers, a double tap; dragged where it is larger than its frame.
+// Close look at an image: buttons, the wheel, two fingers, a double tap; dragged if it is larger than its frame.
 
 import { el } from "./dom.js";
 import { t } from "./words.js";
@@ -13,7 +13,7 @@ export function zoomable(image) {
   const frame = el("div", { class: "frame zoom" }, image);
 
   const draw = () => {
-    // No further than its edges.
+    // Not beyond its edges.
     const [right, down] = [(frame.clientWidth * (scale - 1)) / 2, (frame.clientHeight * (scale - 1)) / 2];
     [x, y] = [Math.min(right, Math.max(-right, x)), Math.min(down, Math.max(-down, y))];
     image.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
