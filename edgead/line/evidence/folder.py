@@ -59,7 +59,7 @@ class ImageFolder:
             self.used += len(data)
 
     def names(self, place: str) -> list[str]:
-        """List the images of a verdict: frames before, the frame, its heat map, frames after; TIFFs are for no page."""
+        """List the images of a verdict: frames before, the frame, its heat map, frames after; pages show no TIFF."""
         try:
             names = (entry.name for entry in os.scandir(self.root / place))
             found = [name for name in names if _IMAGE.fullmatch(name)]

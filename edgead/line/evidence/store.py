@@ -98,7 +98,7 @@ class EvidenceStore:
     # Writing
 
     def add(self, frame: Frame, verdict: Verdict, committed: Callable[[], None] | None = None) -> bool:
-        """Record a verdict, unless one with its id and pipeline is there.
+        """Record a verdict, unless one with its id and pipeline is there already.
 
         Parameters
         ----------

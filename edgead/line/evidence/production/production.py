@@ -127,7 +127,7 @@ class Production:
         return total(self._counted(unit, [*pieces, *hours_of(period._replace(begin=begins[-1]))]))
 
     def report(self, asked: Question) -> list[Group]:
-        """Count a report.
+        """Count the groups of a report.
 
         Raises
         ------

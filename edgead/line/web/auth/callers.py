@@ -101,7 +101,7 @@ def higher(one: Role, other: Role) -> Role:
 
 
 def _claim(name: str) -> str:
-    """Normalize a claimed name: no letter looks like one of edgead's own marks, or reverses the line."""
+    """Normalize a claimed name: no letter imitates edgead's own parentheses, or reverses the line."""
     name = unicodedata.normalize("NFKC", name).strip()
     if not name.isprintable() or len(name) > _MAX_NAME:
         raise ValueError(f"must be at most {_MAX_NAME} printable characters")
