@@ -296,6 +296,8 @@ class Subscription:
         self.uri = f"{self._connection.uri}/{topic}"
         self._connection.on_ready = self._subscribe
         self._connection.client.on_message = self._receive
+        self._connection.client.on_subscribe = self._hear
+        self._subscribed = False
         self._connection.start()
 
     @property
@@ -303,18 +305,23 @@ class Subscription:
         return self._connection.problem
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the broker is there."""
-        deadline = time.monotonic() + timeout_s
+        """Wait until the broker sends what comes from now on: it is there, and has taken the subscription."""
         with self._connection.changed:
             return self._connection.changed.wait_for(
-                lambda: self._connection.connected, max(0.0, deadline - time.monotonic())
+                lambda: self._connection.connected and self._subscribed, max(0.0, timeout_s)
             )
 
     def close(self) -> None:
         self._connection.close()
 
     def _subscribe(self) -> None:
+        self._subscribed = False
         self._connection.client.subscribe(self._topic, qos=1)
+
+    def _hear(self, *_: Any) -> None:
+        with self._connection.changed:
+            self._subscribed = True
+            self._connection.changed.notify_all()
 
     def _receive(self, _client: Any, _data: Any, message: Any) -> None:
         if not message.retain:
