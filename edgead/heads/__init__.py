@@ -23,7 +23,7 @@ BUILT_IN = {
     "cycle": "edgead.heads.cycle:CycleHead",
 }
 GROUP = "edgead.heads"
-# Removed options that earlier models may have as 0, which changed nothing; `graph_weight` was one of memory banks alone.
+# Removed options that earlier models may have as 0, which changed nothing; `graph_weight` was one of banks alone.
 _GONE = {"nearest": ("reweight_neighbors", "graph_weight")}
 
 __all__ = ["BUILT_IN", "GROUP", "Head", "HeadError", "find_head", "read_head"]
