@@ -154,7 +154,7 @@ class Pixels:
         return {index: _log_area(d.scores, top, rates, bounds) for index, d in self._defects.items()}
 
     def _cuts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the distinct scores of defect pixels, falling, and how many defect and all pixels are at or above each.
+        """Return the distinct scores of defect pixels, falling, and the counts of defect and all pixels from each up.
 
         Thresholds in between only add good pixels, which raises neither the recall nor the best F1.
         """
@@ -167,7 +167,7 @@ class Pixels:
         return scores[last_of_tie], hits, hits + normal
 
     def _highest_normal(self, rate: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return the highest scores of defect-free images, rising, that make up a false-positive rate, and their rates."""
+        """Return the highest scores of defect-free images, rising, down to a false-positive rate, and their rates."""
         good = [a for a, m in zip(self._maps, self._masks, strict=True) if not m.any()]
         if not good:
             raise ValueError("AUPIMO needs images without any defect, found none")
