@@ -38,8 +38,8 @@ class UnfoldedFeatures(PatchFeatures):
 
     For every layer the 3 x 3 neighbourhood of a position, zero-padded at the border, is flattened channel by channel
     and pooled to `embedding` numbers: means of a few neighbours in that order, so that the neighbourhood keeps some of
-    its structure. All layers together are pooled to `embedding` numbers again. Pooling and bilinear interpolation commute,
-    as one mixes channels and the other positions; pooling first is less work.
+    its structure. All layers together are pooled to `embedding` numbers again. Pooling and bilinear interpolation
+    commute, as one mixes channels and the other positions; pooling first is less work.
 
     Parameters
     ----------
