@@ -1,8 +1,8 @@
 """Preprocessing within an ONNX graph, bit for bit as in `edgead.artifact.preprocess`.
 
 Integers below 2^24 are exact in float32, so that the integer arithmetic of `edgead.kernels.shrink` and OpenCV is done
-in float32 here, which every runtime has. If OpenCV itself computes in float32, products and sums are in its order, with a
-copying node between a product and a sum: a runtime that rounded the two only once would round other pixels up.
+in float32 here, which every runtime has. If OpenCV itself computes in float32, products and sums are in its order, with
+a copying node between a product and a sum: a runtime that rounded the two only once would round other pixels up.
 """
 
 from __future__ import annotations
