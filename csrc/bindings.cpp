@@ -1,4 +1,4 @@
-// edgead._native: checks, releases the GIL, calls.
+// Python module edgead._native: checks arguments, releases the GIL and calls the kernels.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

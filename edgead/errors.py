@@ -1,4 +1,4 @@
-"""The one root of edgead's own errors: the message says what was found and what to do."""
+"""Base classes of edgead's errors, whose messages say what was found and what to do."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from typing import Any
 
 
 class EdgeadError(ValueError):
-    """Something that the user can fix; the command line prints the message without a traceback."""
+    """Error that the user can fix; the command line prints the message without a traceback."""
 
 
 class SettingsError(EdgeadError):
-    """A setting, option or name that cannot be used."""
+    """Setting, option or name that cannot be used."""
 
 
 class NotNowError(EdgeadError):
-    """Something that cannot be done now, and was not begun: ask again."""
+    """Request that cannot be served now and was not begun: try again later."""
 
 
 class NoVerdictInTimeError(EdgeadError):
-    """An image was taken, and its verdict is not there in time; it may still come, and is on record then."""
+    """Accepted image whose verdict did not come in time; a later verdict is still recorded."""
 
 
 def suggestion(word: object, known: Iterable[object]) -> str:
-    """Say which known name may be meant by a word; empty where none is near."""
+    """Suggest the known name that a mistyped word may stand for; empty if none is close."""
     near = get_close_matches(str(word), map(str, known), 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def tell_invalid(errors: Iterable[Mapping[str, Any]], *, whole: str = "") -> str:
-    """Report what pydantic found, each by its place; values are not quoted, as they may be secrets.
+    """Format pydantic's errors, each with its location; values are not quoted, as they may be secrets.
 
     Parameters
     ----------
     errors : iterable of mappings
-        A validation error's `errors()`.
+        Result of a validation error's `errors()`.
     whole : str
-        What a place is called that is none within the content.
+        Name for the location of errors that concern the whole content.
     """
     return "; ".join(f"{'.'.join(map(str, error['loc'])) or whole}: {invalid_reason(error)}" for error in errors)
 
 
 _SECTION, _LIST, _TEXT = "a section of `key: value` lines", "a list, such as [a, b]", "text"
-# By the beginning of a type of pydantic's errors.
+# Keyed by the prefix of pydantic's error types.
 _EXPECTED = {
     "tuple_": _LIST, "list_": _LIST, "set_": _LIST,
     "dict_": _SECTION, "model_": _SECTION, "mapping_": _SECTION,
@@ -69,7 +69,7 @@ _FOUND = {str: "text", bool: "true or false", dict: "a section", list: "a list",
 
 
 def invalid_reason(error: Mapping[str, Any]) -> str:
-    """Say in words what is wrong with a value, of one of pydantic's errors."""
+    """Describe what is wrong with a value, for one of pydantic's errors."""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "string_too_short" and context["min_length"] == 1:
         return "must not be empty"

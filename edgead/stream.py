@@ -1,4 +1,4 @@
-"""The camera loop: a source gives frames, the detector judges them, the sinks take the verdicts."""
+"""Camera loop: takes frames from a source, judges them with a detector and passes the verdicts to sinks."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ OnVerdict = Callable[[Frame, Verdict], None]
 
 @dataclass(frozen=True, slots=True)
 class StreamSummary:
-    """What a stream gave.
+    """Result of a stream.
 
     Attributes
     ----------
     frames : int
-        Frames that got a verdict.
+        Number of frames that got a verdict.
     decisions : dict
-        Verdicts per decision.
+        Number of verdicts by decision.
     warming_up : int
-        Frames without a verdict, as the model needs several before it gives one.
+        Number of frames without a verdict, as the model needed more frames first.
     captured, dropped, late, unreadable : int, int, int or None, int
-        The source's counters: taken in, replaced by a newer one before being judged, too old when handed over;
-        `late` is None where no limit was set; files that hold no image, and were passed over.
+        The source's counters: frames captured, replaced by a newer one before they were judged, and too old when handed
+        over (None without a limit), and files skipped because they hold no image.
     other_format : int
-        Frames whose size is not what the model learnt: their verdicts may be wrong.
+        Number of frames of another size than the model learnt, whose verdicts may be wrong.
     ended_by : str
-        "source" (it ended), "fault", "stop" (the event), a signal's name, or the URI of the sink that asked.
+        "source" (it ended), "fault", "stop" (the event), a signal's name, or the URI of the sink that demanded it.
     fault : str or None
-        Why the source, the detector or a sink failed.
+        Message of the source, detector or sink that failed.
     fps : float or None
         Verdicts per second from the first to the last.
     latency : dict of Latency
-        Per stage; `total` runs from the capture to the last sink.
+        Latency by stage; `total` runs from the capture to the last sink.
     other_use : OtherUse or None
-        What other processes, the source's own among them, and the hypervisor used meanwhile.
+        Load from other processes, including those of the source, and from the hypervisor meanwhile.
     """
 
     source: str
@@ -81,7 +81,7 @@ class StreamSummary:
         return asdict(self)
 
     def table(self) -> Table:
-        """Lay the summary out for a terminal."""
+        """Format the summary as a table for the terminal."""
         counts = ", ".join(f"{count} {decision}" for decision, count in self.decisions.items())
         late = "" if self.late is None else f", {self.late} late"
         late += f", {self.other_format} of another format than the model learnt" if self.other_format else ""
@@ -113,24 +113,24 @@ def run(
         A URI is opened, and closed at the end; a Source stays open.
     detector : Detector or Succession
     sinks : sequence of Sink or str
-        Likewise. In what a sink sees, `sink_ms` is None: it is not known yet.
+        Likewise. In the verdict that a sink gets, `sink_ms` is None, as it is not known yet.
     on_verdict : callable, optional
-        Called with each frame and its verdict after the sinks; its time counts for no stage.
+        Called with each frame and its verdict after the sinks; its time belongs to no stage.
     stop : threading.Event, optional
         Ends the stream after the current frame. The first SIGINT or SIGTERM does the same (and sets this event);
-        the second SIGINT interrupts. Signals are heard only where `run` is called from the main thread.
+        the second SIGINT interrupts. Signals are handled only if `run` is called from the main thread.
     late_after_ms : float, optional
-        With a URI: frames that are older when they are handed over are counted as late. None counts nothing.
+        With a URI: age from which frames are counted as late when they are handed over; by default none is.
     scheduling : Scheduling, optional
-        Of the calling thread, of the network's and of the kernels' while frames are judged; not of the threads of
-        sources and sinks.
+        Scheduling of the threads of the caller, the network and the kernels while frames are judged; not of sources and
+        sinks.
 
     Raises
     ------
     SettingsError
         The system refuses the scheduling.
     SourceError, SinkError
-        A URI cannot be opened. A failure after that ends the stream and stands in `StreamSummary.fault`.
+        A URI cannot be opened. Later failures end the stream and are in `StreamSummary.fault`.
     """
     stop = stop or threading.Event()
     loop, others = _Loop(detector, on_verdict), OtherLoad()
@@ -191,7 +191,7 @@ class _Loop:
                 return
 
     def _judge(self, frame: Frame, sinks: Sequence[Sink]) -> bool:
-        """Take one frame through the detector and the sinks; False ends the stream."""
+        """Judge one frame and pass its verdict to the sinks; return False to end the stream."""
         try:
             verdict = self.inspector.judge(frame, self._session.step)
         except Exception as error:  # noqa: BLE001  as above
@@ -208,7 +208,7 @@ class _Loop:
         return goes_on
 
     def _write(self, frame: Frame, verdict: Verdict, sinks: Sequence[Sink]) -> bool:
-        """Every sink gets the verdict, also where one before it fails or asks to stop."""
+        """Pass the verdict to every sink, even if one fails or demands a stop; return False to end the stream."""
         goes_on = True
         for sink in sinks:
             try:
@@ -221,7 +221,7 @@ class _Loop:
 
 
 def _fault(error: Exception) -> str:
-    """Put a failure into words; what nobody foresaw is in the log with its traceback."""
+    """Describe a failure in words; log unforeseen errors with their traceback."""
     if isinstance(error, EdgeadError):
         return str(error)
     logger.error("the stream ends", exc_info=error)
@@ -247,7 +247,7 @@ def _close_all(opened: list[Source | Sink]) -> str | None:
 
 @contextmanager
 def _stop_on_signal(stop: threading.Event) -> Iterator[list[str]]:
-    """Turn signals into the stop event while the block runs; gives the names of those that came."""
+    """Set the stop event on a signal while the block runs; yield the list of the names of signals received."""
     received: list[str] = []
     if threading.current_thread() is not threading.main_thread():
         yield received  # Python delivers signals to the main thread only

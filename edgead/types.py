@@ -1,4 +1,4 @@
-"""Types that flow through edgead: a Frame goes in, a Verdict comes out, which shows, compares and writes itself."""
+"""Data types of edgead's input and output: Frame and Verdict with their parts, and scores for people."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ UNKNOWN_KIND = "unknown kind"
 """The `kind` of a reject that is like none of the kinds that are known."""
 MAX_PART_CHARACTERS = 128
 """Of each value of a Part: two-dimensional codes hold more, identities of parts do not."""
-# Of a raw score that people read.
+# Significant digits of a raw score for people.
 _DIGITS, _MAX_DIGITS = 4, 17
 
 
 def scaled_score(score: float, typical: float | None, limit: float | None) -> float | None:
-    """Put a score on the scale that people read: 0 is the typical good part, 100 the limit.
+    """Convert a score to the scale for people: 0 is the typical good part, 100 the limit.
 
     Parameters
     ----------
     score : float
     typical : float or None
-        Median score of the good parts that the limit comes from; None where none are known.
+        Median score of the good parts that the limit comes from; None if unknown.
     limit : float or None
-        Scores above it are rejected.
+        Score above which parts are rejected.
 
     Returns
     -------
     float or None
-        Below 0 for a part more usual than the typical one. None where there is no scale: no good parts are known, or
-        the limit does not lie above them. People read the raw score there.
+        Below 0 for a part more usual than the typical one. None without a scale: no good scores are known, or the limit
+        is not above their median. Then the raw score is shown.
 
     Examples
     --------
@@ -54,15 +54,14 @@ def scaled_score(score: float, typical: float | None, limit: float | None) -> fl
     """
     if typical is None or limit is None or not limit > typical:
         return None
-    scaled = 100 * ((score - typical) / (limit - typical))  # in this order the limit itself is 100 to the last digit
+    scaled = 100 * ((score - typical) / (limit - typical))  # in this order the limit itself is exactly 100
     return scaled if math.isfinite(scaled) else None
 
 
 def score_texts(score: float, beside: float, typical: float | None, limit: float | None) -> tuple[str, str]:
-    """Write a score and the limit `beside` it for people, on the scale of `scaled_score` where there is one.
+    """Format a score and the limit `beside` it for people, on the scale of `scaled_score` if there is one.
 
-    Scaled ones are whole, and 0 where they lie below; raw ones have four digits. Both have as many more as tell them
-    apart.
+    Scaled ones are integers, and 0 if negative; raw ones have four digits. Both get more digits if needed to differ.
 
     Examples
     --------
@@ -73,7 +72,7 @@ def score_texts(score: float, beside: float, typical: float | None, limit: float
     """
     scaled, other = scaled_score(score, typical, limit), scaled_score(beside, typical, limit)
     if scaled is not None and other is not None:
-        if max(scaled, other) > 0:  # else both would be 0
+        if max(scaled, other) > 0:  # otherwise both would be 0
             scaled, other = max(scaled, 0.0), max(other, 0.0)
         texts = _distinct_texts(scaled, other, _scaled_text, 0)
         if score == beside or texts[0] != texts[1]:
@@ -82,7 +81,7 @@ def score_texts(score: float, beside: float, typical: float | None, limit: float
 
 
 def score_text(score: float, typical: float | None, limit: float) -> str:
-    """Write a score for people; see `score_texts`."""
+    """Format a score for people; see `score_texts`."""
     return score_texts(score, limit, typical, limit)[0]
 
 
@@ -104,12 +103,12 @@ def _raw_text(value: float, digits: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Which part a frame shows, as far as somebody said so.
+    """Identity of the part that a frame shows, as far as it is known.
 
     Attributes
     ----------
     serial : str
-        Serial number of the part that the frame shows; empty where nobody said which it is, as the others are.
+        Serial number of the part that the frame shows; empty if unknown, like the others.
     batch : str
         Batch of the part.
     recipe : str
@@ -118,7 +117,7 @@ class Part:
     Raises
     ------
     ValueError
-        A value is too long, or cannot be printed; the message does not repeat it.
+        A value is too long, or not printable; the message does not repeat it.
     """
 
     serial: str = ""
@@ -142,16 +141,16 @@ NO_PART = Part()
 
 @dataclass(frozen=True, slots=True)
 class FrameLines:
-    """Which lines of a line-scan camera a frame is joined of.
+    """Lines of a line-scan camera from which a frame is joined.
 
     Attributes
     ----------
     first_line : int
         Running number of its first line, from 0, as an encoder counts: lines that are known to be lost count too.
     lost_lines : int
-        Lines right before the first one that are in no frame, as strips were lost there.
+        Number of lines right before the first one that are in no frame, as strips were lost there.
     mm_per_line : float or None
-        Travel from line to line, where somebody said so.
+        Travel from line to line, if configured.
     """
 
     first_line: int
@@ -159,7 +158,7 @@ class FrameLines:
     mm_per_line: float | None = None
 
     def to_dict(self) -> dict[str, int | float]:
-        """Describe them in values that JSON knows, with the first line in millimetres as `first_mm`, where known."""
+        """Convert to values for JSON, with the first line's position in mm as `first_mm`, if known."""
         place = {} if self.mm_per_line is None else {"first_mm": self.first_line * self.mm_per_line}
         return {"first_line": self.first_line, "lost_lines": self.lost_lines, **place}
 
@@ -173,16 +172,16 @@ COLOUR = "colour"
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One captured image, and what else was captured at that instant.
+    """Captured image, with other planes of the same instant and facts of the capture.
 
     Attributes
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR, C order
         The plane "image".
     number : int
-        Counts the frames that the source captured, from 0. A gap means that frames were dropped.
+        Running number of the frame in its source, from 0. A gap means that frames were dropped.
     captured_ns : int
-        `time.perf_counter_ns()` when the image was in memory; only differences mean anything.
+        `time.perf_counter_ns()` when the image was in memory; only differences are meaningful.
     captured_at : datetime
         The same instant on the wall clock, UTC.
     source : str
@@ -190,16 +189,16 @@ class Frame:
     name : str
         File name for images from files, otherwise empty.
     id : str
-        Globally unique id of the capture (UUIDv7, sorts by time); empty for images that no source gave.
+        Globally unique id of the capture (UUIDv7, sorts by time); empty for images that come from no source.
     connection : int
-        Counts the connections to the camera: what was before another one was captured is another stream.
+        Number of the connection to the camera; frames of different connections are different streams.
     others : mapping of str to ndarray
-        Planes beside the image, registered to it: `VALUES` where the image was of 16 bits or floats, `VALUES` and
-        `COLOUR` where it was colours with heights; the image is what people are shown.
+        Planes beside the image, registered to it: `VALUES` if the image had 16 bits or floats, `VALUES` and
+        `COLOUR` if it had colours with heights; the image itself is for display.
     part : Part
-        What it shows; its trigger knows.
+        Part that the frame shows, as given with its trigger.
     lines : FrameLines or None
-        Which lines it is joined of, where a line-scan camera gave strips.
+        Lines from which it is joined, for a line-scan camera.
     """
 
     image: np.ndarray
@@ -216,7 +215,7 @@ class Frame:
 
     @property
     def planes(self) -> Mapping[str, np.ndarray]:
-        """Every plane by its name, the image as "image"."""
+        """All planes by name, the image as "image"."""
         return {"image": self.image, **self.others}
 
 
@@ -225,7 +224,7 @@ class StageTimes:
     """Milliseconds that a frame spent in each stage.
 
     `age_ms` is the age of the frame when work on it began; `sink_ms` is known only after the sinks have
-    written, so it is None in what a sink sees.
+    written, so it is None in the verdict that a sink gets.
     """
 
     preprocess_ms: float
@@ -238,12 +237,12 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Box:
-    """A rectangle around an anomalous region, in pixels of the frame.
+    """Rectangle around an anomalous region, in pixels of the frame.
 
     `peak` is the highest value of the map in it; `place` the ninth of the frame that its centre lies in, such as
-    "top left", "centre" or "bottom", empty where the frame's size was not known. `width_mm` and `height_mm` are its
-    sides where the model knows how many millimetres a pixel is; `lowest_mm` and `highest_mm`, of a model of heights,
-    how low and how high the part lies in it, above the part's plane, by the medians of 5 x 5 pixels.
+    "top left", "centre" or "bottom", empty if the frame's size was unknown. `width_mm` and `height_mm` are its sides
+    if the model knows the size of a pixel in mm. `lowest_mm` and `highest_mm`, for a model of heights, are the lowest
+    and highest point in it above the part's plane, by the medians of 5 x 5 pixels.
     """
 
     x: int
@@ -258,7 +257,7 @@ class Box:
     highest_mm: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the box in values that JSON knows; millimetres that are not known are left out."""
+        """Convert the box to values for JSON; unknown sizes in mm are left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def __repr__(self) -> str:
@@ -267,56 +266,55 @@ class Box:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Verdict:
-    """What the detector says of one frame.
+    """Verdict of the detector on one frame.
 
-    Verdicts are equal where they say the same: the times that it took do not count. A verdict is neither true nor
-    false: ask for its `decision`.
+    Verdicts are compared without their times. A verdict has no truth value: use its `decision`.
 
     Attributes
     ----------
     image_score : float
-        Raw, never clamped; higher is more anomalous.
+        Raw score, never clamped; higher is more anomalous.
     decision : {"ok", "review", "reject"}
     anomaly_map : ndarray of shape (h, w), float32
         Raw scores of the frame or its region, at the model's input size or the part of it that the image covers.
     threshold : float
-        `image_score` above this rejects.
+        Limit of `image_score` above which the frame is rejected.
     map_threshold : float
-        `anomaly_map` above this is marked as anomalous in images and boxes.
+        Limit of `anomaly_map` above which pixels are marked as anomalous in images and boxes.
     boxes : tuple of Box
         Regions above `map_threshold`, largest peak first; empty for an "ok" decision.
     stage_times : StageTimes
     region : (int, int, int, int)
         x, y, width and height of the part of the frame that `anomaly_map` covers; None for the whole frame.
     map_typical : float
-        Typical value of `anomaly_map` on good parts: where the colours of an image begin.
+        Typical value of `anomaly_map` on good parts, from which an image is coloured.
     review_threshold : float
-        `image_score` above this, and not above `threshold`, is sent to review; None where nobody said.
+        Limit of `image_score` above which the frame is sent to review, up to `threshold`; None without one.
     typical_score : float
-        Median score of the good parts that the thresholds come from: 0 on the scale that people read, where
-        `threshold` is 100 (`scaled_score`). None where no such scores are known.
+        Median score of the good parts that the thresholds come from: 0 on the scale for people, where
+        `threshold` is 100 (`scaled_score`). None if no such scores are known.
     p_value : float
-        Probability of a score as high or higher for a good part, at most: conformal, from the good parts that the
-        thresholds come from. None where nobody computed it.
+        Upper bound of the probability that a good part scores as high or higher: conformal, from the good parts that
+        the thresholds come from. None if it was not computed.
     pipeline : str
         Name of the daemon's pipeline that judged; empty elsewhere.
     model : str
         Hash of the manifest of the model that judged.
     kind : str
-        Name of the kind of defect, "unknown kind" where no known reject is like it; None for an "ok" decision, and
-        where the model knows no kinds.
+        Name of the kind of defect, "unknown kind" if no known reject is similar; None for an "ok" decision, and
+        if the model knows no kinds.
     kind_p_value : float
-        Probability that a reject of the known kinds is as far or farther from all known ones, at most: conformal. None
-        without `kind`.
+        Upper bound of the probability that a reject of a known kind is as far or farther from all known rejects:
+        conformal. None without `kind`.
     measured : mapping of str to float
-        What the model measured beside its scores, by name; empty for most. `alignment`, of a model that lays parts, is
-        the correlation with the golden image of the part, laid onto it. `push_mm`, of one that knows, is how far the
-        worst place would have to be pushed back, in mm: above 0 it is too low, below 0 too high.
+        Other measurements of the model, by name; empty for most. `alignment`, of a model that aligns parts, is the
+        correlation of the aligned part with the golden image. `push_mm`, of a model of heights that has it, is how far
+        the worst place would have to be pushed back, in mm: above 0 it is too low, below 0 too high.
     other_format : {"proportions", "size", "small"}
-        In what the frame's size differs from those that the model learnt, so that the verdict may be wrong; None where
-        it fits.
+        Way in which the frame's size differs from those that the model learnt, so that the verdict may be wrong; None
+        if it fits.
     palette : {"warm", "blue"}
-        Colours that its heat map is drawn in.
+        Colours of its heat map.
 
     Examples
     --------
@@ -355,7 +353,7 @@ class Verdict:
 
     @property
     def score(self) -> float | None:
-        """Score on the scale of people: 0 is typical, 100 the limit; None without a scale, see `scaled_score`."""
+        """Score on the scale for people: 0 is typical, 100 the limit; None without a scale, see `scaled_score`."""
         return scaled_score(self.image_score, self.typical_score, self.threshold)
 
     @property
@@ -365,13 +363,13 @@ class Verdict:
 
     @property
     def mask(self) -> np.ndarray:
-        """Where `anomaly_map` is above `map_threshold`: bool, of its shape (h, w)."""
+        """Mask of the pixels where `anomaly_map` is above `map_threshold`: bool (h, w)."""
         return self.anomaly_map > self.map_threshold
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the verdict in values that JSON knows; the anomaly map is left out."""
+        """Convert the verdict to values for JSON; the anomaly map is left out."""
         return {
-            **({} if self.other_format is None else {"other_format": self.other_format}),  # few have one
+            **({} if self.other_format is None else {"other_format": self.other_format}),  # most have None
             "pipeline": self.pipeline,
             "score": self.score,
             "image_score": float(self.image_score),
@@ -389,7 +387,7 @@ class Verdict:
         }
 
     def to_json(self) -> str:
-        """Write `to_dict` as one line of JSON."""
+        """Format `to_dict` as one line of JSON."""
         return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
 
     def __repr__(self) -> str:
@@ -404,7 +402,7 @@ class Verdict:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Verdict):
             return NotImplemented
-        # Those of a verdict alone, so that one with its image compares with one without.
+        # Fields of `Verdict` alone, so that an ImageVerdict can equal a plain one.
         names = [one.name for one in fields(Verdict) if one.compare and one.name != "anomaly_map"]
         return all(getattr(self, name) == getattr(other, name) for name in names) and np.array_equal(
             self.anomaly_map, other.anomaly_map
@@ -422,14 +420,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PartVerdict(Verdict):
-    """What several views say of one part: the decision of all, and the scores of the view that stands for it.
+    """Verdict on one part from several views: the joint decision, and the scores of the view that represents it.
 
     Attributes
     ----------
     reason : str
-        Of a fault; otherwise empty.
+        Reason of a fault; otherwise empty.
     views : tuple of dict
-        pipeline, id of the capture, decision, score, image_score and boxes of each view that was there;
+        pipeline, id of the capture, decision, score, image_score and boxes of each view that arrived;
         `other_format` of those that have it.
     """
 

@@ -1,1 +1,1 @@
-"""Export: from a trained detector to a finished, proven artifact. Installed as `edgead.export`."""
+"""Export of trained detectors to finished, verified artifacts. Installed as `edgead.export`."""

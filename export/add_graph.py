@@ -1,4 +1,4 @@
-"""Graph added to a finished artifact: fp32 written again, or another precision beside it."""
+"""Adding of graphs to a finished artifact: fp32 rewritten, or another precision."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def add_graph(
     group: str | None = None,
     progress: StageProgress = no_progress,
 ) -> Artifact:
-    """Write a graph of the artifact at `path`; see `edgead.export.precision.add_precision`.
+    """Write a graph into the artifact at `path`; see `edgead.export.precision.add_precision`.
 
-    A patchcore model has one precision, in which it was learnt: in another one it is learnt again from its images.
+    A patchcore model has only the precision in which it was learnt: for another one it is learnt again from its images.
 
     Parameters
     ----------
     path : Path
     plan : PrecisionPlan
-        "fp32" is written from the torch weights and takes `make_default` alone. Of patchcore no precision takes a
+        "fp32" is written from the torch weights and accepts only `make_default`. For patchcore no precision accepts a
         `tolerance`.
     data : Path, optional
-        The folder that the model was trained on; every precision but fp32 needs it, and patchcore wherever it does not
-        have its graph of torch weights.
+        Folder that the model was trained on; needed for every precision except fp32, and for patchcore unless its graph
+        can be made from torch weights.
     normal_dir, group : str, optional
         See `edgead.export.calibration_images.find_calibration_images`; not for fp32.
     progress : callable, optional
@@ -48,9 +48,9 @@ def add_graph(
     Raises
     ------
     SettingsError
-        An unknown precision, no `data`, or something that fp32 does not take.
+        The precision is unknown, `data` is missing, or fp32 does not accept an option.
     ExportError
-        The new graph's scores are too far from those of the one before, or of fp32; nothing changes then.
+        The new graph's scores differ too much from the previous ones, or from fp32; nothing changes then.
     """
     artifact = Artifact.load(path)
     if artifact.manifest.detector == PATCHCORE:

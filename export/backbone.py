@@ -1,8 +1,8 @@
 """Frozen backbones as ONNX: those that the package carries (`python -m edgead.export.backbone`), and any of torch.
 
-A graph takes an image and what good images teach (scale and metric), and gives patch features. Nothing learnt is in
-it: one file serves every product. The int8 graphs are quantised once, over the ranges that noise of all scales and
-contrasts brings about; see benchmarks/RESULTS.md for how they compare with the ranges of good images.
+A graph takes an image and the learnt scale and metric as inputs, and returns patch features. It contains nothing learnt
+from good images, so that one file serves every product. The int8 graphs are quantised once, over the ranges of noise of
+all scales and contrasts; see benchmarks/RESULTS.md for a comparison with the ranges of good images.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from edgead.artifact.onnx_file import with_constants
 from edgead.workstation.backbones.patch_features import PatchFeatures
 from edgead.workstation.backbones.pretrained import build_backbone, layer_shapes
 
-# Sides of the images that a graph with free sides is traced with, and those of the noise.
+# Sides of the images with which a graph with free sides is traced, and those of the noise.
 _TRACED, _NOISE = (448, 320), (448, 448)
 _NOISE_IMAGES = 24
 _WEIGHTS = "weights.safetensors"
 _OF_PAIRS = f"{WEIGHTS_OF}{WEIGHTS_OF}"
-_FREE = (16, 512)  # of a graph's sides, in steps of 16 pixels
+_FREE = (16, 512)  # step of a free side in pixels, and largest number of steps
 
 
 def patch_network(
@@ -47,7 +47,7 @@ def patch_network(
     pretrained: bool = True,
     channels: int = 3,
 ) -> PatchFeatures:
-    """Build the torch network of patch features of a backbone, untaught; see `build_backbone` for the parameters."""
+    """Build the torch network of a backbone's patch features before training; see `build_backbone` for parameters."""
     backbone = build_backbone(
         name, layers, image_size=image_size, weights=weights, pretrained=pretrained, channels=channels
     )
@@ -56,7 +56,7 @@ def patch_network(
 
 
 def export_backbone(network: PatchFeatures, spec: Preprocessing, precision: str = "fp32") -> FrozenBackbone:
-    """Export a network of torch for inputs of one kind and size.
+    """Export a torch network for inputs of one kind and size.
 
     Parameters
     ----------
@@ -73,19 +73,19 @@ def export_backbone(network: PatchFeatures, spec: Preprocessing, precision: str 
 
 
 def convert(fp32: FrozenBackbone, precision: str) -> FrozenBackbone:
-    """Give a backbone in another precision; torch has no part in it."""
+    """Convert a backbone to another precision, without torch."""
     model = in_precision(onnx.load_from_string(fp32.graph), precision, fp32.channels)
     return FrozenBackbone(model.SerializeToString(), fp32.channels, precision)
 
 
 def write_weights(network: PatchFeatures, folder: Path) -> None:
-    """Write the weights of a network, without what good images teach."""
+    """Write the weights of a network, without arrays learnt from good images."""
     weights = {name: each for name, each in network.state_dict().items() if name not in network.learnt}
     (folder / _WEIGHTS).write_bytes(serialize(weights))
 
 
 def in_precision(model: onnx.ModelProto, precision: str, channels: tuple[int, ...]) -> onnx.ModelProto:
-    """Give the graph of a backbone in another precision."""
+    """Convert the graph of a backbone to another precision."""
     if precision == "fp32":
         return model
     neutral = FrozenBackbone(b"", channels).neutral
@@ -102,7 +102,7 @@ def _with_constants(model: onnx.ModelProto, arrays: Mapping[str, np.ndarray]) ->
 
 
 def _with_inputs(model: onnx.ModelProto, of: onnx.ModelProto) -> onnx.ModelProto:
-    """Make constants inputs again that are inputs of another graph."""
+    """Turn those constants back into inputs that are inputs of another graph."""
     inputs = {one.name: one for one in of.graph.input}
     constants = [tensor for tensor in model.graph.initializer if tensor.name not in inputs]
     del model.graph.initializer[:]
@@ -113,7 +113,7 @@ def _with_inputs(model: onnx.ModelProto, of: onnx.ModelProto) -> onnx.ModelProto
 
 
 def noise(height: int, width: int) -> list[np.ndarray]:
-    """Images of noise, uint8 RGB (h, w, 3), grey and coloured, of grains from 1 to 32 pixels and of five contrasts."""
+    """Make noise images, uint8 RGB (h, w, 3), grey and coloured, with grains of 1 to 32 pixels and five contrasts."""
     rng = np.random.default_rng(0)
     found = []
     for number in range(_NOISE_IMAGES):
@@ -128,7 +128,7 @@ def noise(height: int, width: int) -> list[np.ndarray]:
 
 
 def _with_sides(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Fix the sides of the image that are free."""
+    """Fix the free sides of the image."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     for side, length in zip(fixed.graph.input[0].type.tensor_type.shape.dim[1:3], _NOISE, strict=True):
@@ -137,7 +137,7 @@ def _with_sides(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def write_packaged(folder: Path = PACKAGED) -> None:
-    """Write the backbones of the package: fp32 and int8, and the nodes of fp32 for colours with relief."""
+    """Write the package's backbones: fp32 and int8, and the fp32 nodes for colours with relief."""
     described = {}
     for name in LITE:
         spec = Preprocessing(image_size=_TRACED)
@@ -158,7 +158,7 @@ def write_packaged(folder: Path = PACKAGED) -> None:
 
 
 def _share_weights(model: onnx.ModelProto, other: onnx.ModelProto) -> None:
-    """Remove the initializers of a network of pairs that the network of one image has too, by its names for them."""
+    """Replace the initializers of a network of pairs that the network of one image has too by the latter's names."""
     known = {tensor.name: numpy_helper.to_array(tensor) for tensor in other.graph.initializer}
     named = {tensor.name: tensor.name.replace(_OF_PAIRS, WEIGHTS_OF, 1) for tensor in model.graph.initializer}
     own = [

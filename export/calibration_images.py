@@ -1,4 +1,4 @@
-"""Calibration images of a precision: those that thresholds came from in training, where they can be found again."""
+"""Calibration images of a precision: those that gave the thresholds in training, if they can be found."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from edgead.workstation.methods.draem.anomaly_textures import built_in_textures
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """Good images in two parts, which are the same for a model whose images were learnt in folds.
+    """Good images in two parts; both contain the same images for a model that learnt in folds.
 
     Attributes
     ----------
     ranges : sequence of Path
-        Images that the ranges of the tensors are taken from.
+        Images for the ranges of tensors.
     held_out : sequence of Path
-        Images that errors and thresholds are measured on.
+        Images for errors and thresholds.
     source : str
-        "training data" when these are the images that the model was trained and calibrated with, else "other images".
+        "training data" if the model was trained and calibrated with these images, else "other images".
     groups : sequence of int
-        Group of each held-out image; empty where each is its own.
+        Group of each held-out image; empty if every image is its own.
     folds : sequence of int
-        Where they were learnt, the fold without which each is scored.
+        Fold to leave out when each held-out image is scored, if they were learnt.
     """
 
     ranges: Sequence[Path]
@@ -46,7 +46,7 @@ class CalibrationImages:
     folds: Sequence[int] = ()
 
     def some(self, most: int) -> CalibrationImages:
-        """The same with at most so many held-out images, evenly over all."""
+        """Return a copy with at most `most` held-out images, evenly spaced."""
         picks = np.linspace(0, len(self.held_out) - 1, min(most, len(self.held_out))).round().astype(int).tolist()
         held_out, groups, folds = (
             [values[i] for i in picks] if len(values) else [] for values in (self.held_out, self.groups, self.folds)
@@ -62,27 +62,27 @@ def find_calibration_images(
     group: str | None = None,
     progress: StageProgress = no_progress,
 ) -> CalibrationImages:
-    """Find the good images in `data`, and hold out such as the model has not learnt from.
+    """Find the good images in `data`, and hold out images that the model has not learnt.
 
-    Of images that training saw, these are those that it held out, or all, where it learnt them in folds: each is scored
-    without its own then, as in the training. So it is with all files that a model of the page was made from. Enough are
-    held out for the rate that the model guarantees, group by group: an image whose group the model has learnt from is
-    not held out.
+    Of the training's images, these are the ones it held out, or all if they were learnt in folds: then each is scored
+    without its own fold, as in the training. The same holds for all files of a model made on the page. Enough images
+    are held out for the model's guaranteed rate, by whole groups: an image is not held out if the model has learnt from
+    its group.
 
     Parameters
     ----------
     artifact : Artifact
     data : Path
     normal_dir : str, optional
-        By default as in the training.
+        Folder of good images; by default as in the training.
     group : str, optional
-        Which images belong together, see `edgead.dataset.groups.group_images`; by default as in the training.
+        Rule by which images belong together, see `edgead.dataset.groups.group_images`; by default as in the training.
     progress : callable, optional
 
     Raises
     ------
     DatasetError, CalibrationError, ArtifactError
-        No or too few images, or a model without thresholds.
+        There are no or too few images, or the model has no thresholds.
     """
     limits = artifact.learnt_graph.calibration
     if limits is None or FILE not in artifact.manifest.files:
@@ -102,7 +102,7 @@ def find_calibration_images(
     groups = group_images(paths, rule, data)
     source = "training data" if digest == artifact.manifest.training.get("data_sha256") else "other images"
     folds = find_folds(artifact, paths)
-    # All whose scores made the thresholds, by their contents: the page and a camera keep them as other files.
+    # All images behind the thresholds, by content, as the page and a camera store them as other files.
     if len(folds) == len(paths) == artifact.manifest.training.get("calibration_images"):
         source = "training data"
     if folds and source == "training data":
@@ -124,15 +124,15 @@ def find_calibration_images(
 
 
 class RangeImages(Sequence[np.ndarray]):
-    """Images whose tensors an int8 graph must hold: good ones, every second one with anomalies drawn on it.
+    """Images for the ranges of an int8 graph: good ones, every second one with drawn anomalies.
 
-    Ranges of good images alone would clip what only a defect brings about. The anomalies are those that DRAEM learns
-    from, on images of the same good parts; no image of a defect is needed, and none is used.
+    Ranges of good images alone would clip values that only defects cause. The anomalies are those of DRAEM's training,
+    on images of the same good parts; no image of a defect is needed or used.
 
     Parameters
     ----------
     good : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Preprocessed.
+        Preprocessed images.
     seed : int
     """
 
@@ -149,7 +149,7 @@ class RangeImages(Sequence[np.ndarray]):
         if index % 2 == 0:
             return image
         rng = np.random.default_rng([self._seed, index])
-        while True:  # some of the simulator's samples are left as they are
+        while True:  # some of the simulator's samples have no anomaly
             _, corrupted, mask = self._simulator.sample(rng)
             if mask.any():
                 return np.round(255 * corrupted).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Differences of a graph from the fp32 graph of the same artifact: of its scores on good images, and of its weights.
+"""Differences of a graph from the artifact's fp32 graph, in its scores on good images and in its weights.
 
-Scores alone would not show a small change.
+Scores alone would not reveal a small change.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from edgead.detector import Measurement
 
 
 def changed_weights(fp32: onnx.ModelProto, model: onnx.ModelProto) -> list[str]:
-    """Names of weights in `model` that are further from those of `fp32` than rounding allows.
+    """List the weights in `model` that differ from those of `fp32` by more than rounding.
 
-    That is a step of the quantisation, as weights are rounded up or down (`edgead.export.rounding`), half a step for
-    biases, and half a unit in the last place of a half float.
+    Rounding is up to a step of the quantisation, as weights are rounded up or down (`edgead.export.rounding`), half a
+    step for biases, and half a unit in the last place of a half float.
     """
     expected = _constants(fp32)
     found = _constants(model)
@@ -32,7 +32,7 @@ def changed_weights(fp32: onnx.ModelProto, model: onnx.ModelProto) -> list[str]:
             values, scale, zero_point = (found[constant] for constant in node.input)
             same[name] = _is_quantised((values, scale, zero_point), axis, expected[name])
     if not same:
-        return sorted(expected)  # nothing could be compared: the graphs do not belong together
+        return sorted(expected)  # nothing can be compared, as the graphs do not belong together
     return sorted(name for name, is_same in same.items() if not is_same)
 
 
@@ -43,7 +43,7 @@ def _is_quantised(stored: tuple[np.ndarray, np.ndarray, np.ndarray], axis: int, 
     shape = [-1 if i == axis else 1 for i in range(values.ndim)] if scale.size > 1 else scale.shape
     step = scale.reshape(shape)
     restored = (values.astype(np.float64) - zero_point.reshape(shape)) * step
-    # Scales are float32: a value in the middle of two steps may go either way. Biases are int32.
+    # Scales are float32, so that a value halfway between two steps may be rounded either way. Biases are int32.
     allowed = 1.001 if values.dtype == np.int8 else 0.501
     return bool((np.abs(restored - expected) <= allowed * step + 1e-12).all())
 
@@ -55,17 +55,17 @@ def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 def _is_rounded(values: np.ndarray, expected: np.ndarray) -> bool:
     if values.dtype != np.float16 or expected.dtype != np.float32:
         return values.dtype != expected.dtype or np.array_equal(values, expected)
-    # The converter lifts what half floats cannot hold to their smallest number, 1e-7 in its setting.
+    # The converter raises values too small for half floats to the smallest number, 1e-7 in its setting.
     close = np.abs(values.astype(np.float32) - expected) <= np.maximum(np.abs(expected) * 2**-11, 1e-7)
     return bool(close.all())
 
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """All but the correlation of the image scores is relative to fp32, that of scores as `score_scale` shows.
+    """Differences from fp32; all except the correlation of image scores are relative, those of scores to `score_scale`.
 
-    Mean and largest difference of the image scores, the mean with its sign (which the thresholds make up for), and the
-    largest difference of a map's pixel, as a mean over the images.
+    They are the mean and largest difference of image scores, the signed mean (which the thresholds compensate), and the
+    largest difference of a map's pixel, averaged over the images.
     """
 
     images: int
@@ -77,9 +77,9 @@ class Differences:
 
 
 def differences(expected: Iterable[Measurement], measured: Iterable[Measurement]) -> Differences:
-    """Compare what two graphs say of the same images, which may come one by one: no map is kept.
+    """Compare two graphs' measurements of the same images, given as iterators, as no map is kept.
 
-    `expected` is fp32's.
+    `expected` is that of fp32.
     """
     pairs, map_errors = [], []
     for x, y in zip(expected, measured, strict=True):

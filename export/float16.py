@@ -1,4 +1,4 @@
-"""fp16: layers with weights compute in half floats; input, outputs and what follows the last layer keep their types."""
+"""Conversion to fp16: layers with weights use half floats; input, outputs and nodes after the last layer do not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Convert a float graph to half floats; `model` is not changed.
 
-    What follows the last layer with weights stays in float, and so does what `matches` names: squared distances and
-    products of features would leave the range of half floats.
+    Nodes after the last layer with weights stay in float, and so do those that `matches` names: squared distances and
+    products of features would exceed the range of half floats.
     """
     inside = (body(model) | transformer(model)) - matches(model)
     outside = [node.name for node in model.graph.node if node.name not in inside]
@@ -25,9 +25,9 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _join(graph: onnx.GraphProto, outside: set[str]) -> None:
-    """Take out half floats from one of these nodes to the next, which the converter puts there.
+    """Remove the half floats that the converter puts between two nodes that stay in float.
 
-    The neutral inputs of a frozen backbone would not survive them: their squared lengths are beyond half floats.
+    They would destroy the neutral inputs of a frozen backbone, whose squared lengths exceed half floats.
     """
     by_float = {name for node in graph.node if node.name in outside for name in node.output}
     whole = {
@@ -39,7 +39,7 @@ def _join(graph: onnx.GraphProto, outside: set[str]) -> None:
     for node in graph.node:
         if node.name in outside:
             node.input[:] = [again.get(name, name) for name in node.input]
-    for made in (again, whole):  # those to half floats have no use once those back have none
+    for made in (again, whole):  # casts to half floats are unused once the casts back are gone
         used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
         for node in [node for node in graph.node if node.output[0] in made and node.output[0] not in used]:
             graph.node.remove(node)

@@ -1,8 +1,8 @@
-"""Graphs of other tools: what one takes and what it gives, found in the graph, said by somebody, or refused as unclear.
+"""Graphs of other tools: their inputs and outputs, found in the graph, given by the user, or refused as unclear.
 
-A graph stays as it is, with its own resizing and normalisation. It is wrapped to take and give what edgead's own do: a
-uint8 RGB image (1, h, w, 3) becomes what it takes, its map becomes `patch_scores` (1, h, w), and its score becomes
-`image_score` (1,). With a map alone the highest value is the score; with a score alone, the map shows it everywhere.
+A graph is not changed, with its own resizing and normalisation. It is wrapped to have the interface of edgead's graphs:
+a uint8 RGB image (1, h, w, 3) is converted to its input, its map to `patch_scores` (1, h, w), and its score to
+`image_score` (1,). With only a map, its maximum is the score; with only a score, the map has that value everywhere.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from edgead.files.regular_files import UnreadableFileError, read_regular
 CHANNELS = 3
 FLOATS = ("float32", "float16", "float64")
 MAX_WHITE = 255.0
-# Of a graph that takes batches of one size alone. Each frame is computed so often.
+# Largest fixed batch of a graph; each frame is computed so many times.
 MAX_BATCH = 4
-NONE = "none"  # as the name of an output: it is not to be taken
+NONE = "none"  # name for an output that shall not be used
 # Outputs of anomalib 2, `anomalib.data.InferenceBatch`.
 OF_ANOMALIB = frozenset({"anomaly_map", "pred_score", "pred_label", "pred_mask"})
-PATCH_SCORES = "patch_scores"  # what `edgead.heads.map.MapHead` takes
+PATCH_SCORES = "patch_scores"  # input of `edgead.heads.map.MapHead`
 
 Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Runs a graph as it came; gives its outputs by name, for the first image of its batch."""
 
 
 def check_format(path: Path) -> None:
-    """Raise SettingsError where a file is no graph that edgead reads, by its suffix."""
+    """Raise SettingsError if a file's suffix is not that of a supported graph."""
     if (suffix := path.suffix.lower()) not in (".onnx", ".xml"):
         raise SettingsError(
             f"{path}: edgead imports ONNX (.onnx) and OpenVINO IR (.xml with its .bin), not "
@@ -46,7 +46,7 @@ def check_format(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output of a graph: its name, numpy's name of its type, and its sides; None for one that varies."""
+    """Input or output of a graph: its name, numpy's name of its type, and its shape; variable sides are None."""
 
     name: str
     dtype: str
@@ -59,7 +59,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """How a graph takes an image.
+    """Input format of a graph: layout, colours and normalisation of an image.
 
     Attributes
     ----------
@@ -67,9 +67,9 @@ class Input:
     layout : {"nchw", "nhwc"}
     colour : {"rgb", "bgr"}
     white : float
-        What white is before `mean` is subtracted and the result divided by `std`; 255 leaves values as they are.
+        Value of white before `mean` is subtracted and the result divided by `std`; 255 for no scaling.
     mean, std : tuple of float
-        One for each channel as the graph takes them, or none.
+        Values for each channel in the graph's order, or empty.
     """
 
     port: Port
@@ -81,15 +81,15 @@ class Input:
 
     @property
     def batch(self) -> int:
-        """How many images it takes at once, no fewer: the same one then."""
+        """Fixed batch size, which is filled with copies of one image."""
         return self.port.shape[0] or 1
 
     def make(self, image: np.ndarray) -> np.ndarray:
-        """Make what the graph takes of an image, uint8 RGB (h, w, 3), in numpy; the wrapped graph must agree with it.
+        """Convert an image, uint8 RGB (h, w, 3), to the graph's input in numpy; the reference for the wrapped graph.
 
         Returns
         -------
-        ndarray of the port's type, with its batch
+        ndarray of the port's type and batch size
         """
         values = image if self.colour == "rgb" else image[..., ::-1]
         if self.port.dtype != "uint8":
@@ -101,17 +101,17 @@ class Input:
         return np.repeat(np.ascontiguousarray(values, self.port.dtype)[None], self.batch, axis=0)
 
     def sides(self, size: tuple[int, int]) -> tuple[int, ...]:
-        """The sides of what the graph takes for an image of this height and width."""
+        """Shape of the graph's input for an image of this height and width."""
         return (self.batch, *size, CHANNELS) if self.layout == "nhwc" else (self.batch, CHANNELS, *size)
 
     def first(self, value: np.ndarray) -> np.ndarray:
-        """What a graph gives of the first image of its batch."""
+        """Select the first image's part of an output."""
         return value[:1] if self.batch > 1 and value.ndim else value
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Which outputs are the map and the score, one of which may be missing, and the map's height and width."""
+    """Names of the outputs for map and score, one of which may be missing, and the map's height and width."""
 
     map: str | None
     score: str | None
@@ -123,21 +123,21 @@ class Outputs:
 
 
 class ForeignGraph(ABC):
-    """A graph as another tool wrote it.
+    """Graph as another tool wrote it.
 
     Attributes
     ----------
     path : Path
     format : str
-        For people.
+        Name of the format for people.
     producer : str
-        What the file says of who wrote it.
+        Producer, as stated in the file.
     inputs : sequence of Port
     output_names : sequence of str
     properties : mapping of str to str
-        What else the file says, by its own names.
+        Other metadata of the file, by its own names.
     record : GraphRecord
-        The manifest's, with the files that are written.
+        Record for the manifest, with the files to write.
     """
 
     path: Path
@@ -150,7 +150,7 @@ class ForeignGraph(ABC):
 
     @abstractmethod
     def open(self, given: Input, size: tuple[int, int]) -> Run:
-        """Open it as it came for images of this size; raises SettingsError where it does not run so."""
+        """Open the original graph for images of this size; raises SettingsError if it does not run."""
 
     @abstractmethod
     def write(self, draft: Path, manifest: Manifest, given: Input, outputs: Outputs) -> None:
@@ -158,7 +158,7 @@ class ForeignGraph(ABC):
 
 
 def read_model_file(path: Path) -> bytes:
-    """Read a file of a model; raises SettingsError where it is missing, no regular file, or too large for a model."""
+    """Read a model file; raises SettingsError if it is missing, no regular file, or too large."""
     try:
         return read_regular(path, MAX_FILE_BYTES)
     except UnreadableFileError as error:
@@ -166,7 +166,7 @@ def read_model_file(path: Path) -> bytes:
 
 
 def image_port(graph: ForeignGraph) -> Port:
-    """The one input of a graph; raises SettingsError where there are several, or what it takes is no image."""
+    """Return the single input of a graph; raises SettingsError if there are several, or it is no image."""
     if len(graph.inputs) != 1:
         raise SettingsError(
             f"{graph.path} has {len(graph.inputs)} inputs ({listed(graph.inputs)}): one that takes an image is needed"
@@ -182,12 +182,12 @@ def image_port(graph: ForeignGraph) -> Port:
 
 
 def find_layout(port: Port, asked: str | None) -> str:
-    """The layout of an input: as asked, or by which side has 3 channels.
+    """Determine the layout of an input: as requested, or from the side with 3 channels.
 
     Raises
     ------
     SettingsError
-        Neither side can be the channels, or both can.
+        No side can be the channels, or two can.
     """
     places = {"nchw": port.shape[1], "nhwc": port.shape[3]}
     fitting = [name for name, side in places.items() if side in (CHANNELS, None)]
@@ -202,12 +202,12 @@ def find_layout(port: Port, asked: str | None) -> str:
 
 
 def find_size(port: Port, layout: str, asked: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Height and width that a graph takes, or the ones that were asked for; None where it takes any.
+    """Determine height and width of the input: the graph's or the requested ones; None if it takes any.
 
     Raises
     ------
     SettingsError
-        The graph takes another size than was asked for, or too large a one.
+        The graph takes another size than requested, or a too large one.
     """
     sides = port.shape[1:3] if layout == "nhwc" else port.shape[2:]
     if asked is None and None in sides:
@@ -220,7 +220,7 @@ def find_size(port: Port, layout: str, asked: tuple[int, int] | None) -> tuple[i
 
 
 def check_pixels(size: tuple[int, int]) -> None:
-    """Raise SettingsError where an input of this height and width is too large for a network."""
+    """Raise SettingsError if an input of this height and width is too large for a network."""
     height, width = size
     if height * width > MAX_PIXELS:
         raise SettingsError(
@@ -234,16 +234,16 @@ def find_outputs(given: Mapping[str, np.ndarray], asked: Mapping[str, str | None
     Parameters
     ----------
     given : mapping of str to ndarray
-        What the graph gave for one image.
+        Outputs of the graph for one image.
     asked : mapping of str to str or None
-        Names that somebody said of the `map` and the `score`; "none" for one that is not to be taken.
+        Names given by the user for the `map` and the `score`; "none" for one that shall not be used.
     known : mapping of str to str
         Names of both in the tool that exported the graph.
 
     Raises
     ------
     SettingsError
-        Several outputs could be either, none can, or one of that name is no map or no score.
+        Several outputs could be the map or the score, none can, or a named one is no map or score.
     """
     ports = [Port(name, value.dtype.name, value.shape) for name, value in given.items()]
     floats = [port for port in ports if port.dtype in FLOATS]
@@ -285,7 +285,7 @@ def _chosen(
 
 
 def _grid(port: Port) -> tuple[int, int] | None:
-    """Height and width of a map of one channel, with a batch of one before it; None where it is none."""
+    """Return height and width of an output that is a map of one channel, with a batch axis; None for others."""
     sides = tuple(side or 0 for side in port.shape)
     if math.prod(sides) <= 1 or len(sides) not in (2, 3, 4):
         return None
@@ -296,5 +296,5 @@ def _grid(port: Port) -> tuple[int, int] | None:
 
 
 def listed(ports: Sequence[Port]) -> str:
-    """Ports for a message."""
+    """List ports for a message."""
     return ", ".join(map(str, ports)) or "none"

@@ -1,4 +1,4 @@
-"""Facts that tools write of how their graphs take images: names of outputs, metadata.json, properties of the file.
+"""Facts on a graph's input that tools record: names of outputs, metadata.json, properties of the file.
 
 Three tools are known. anomalib 2 has resizing and normalisation in the graph, takes RGB from 0 to 1, and names its
 outputs; before 1.0 a `metadata.json` beside the graph had the normalisation as a transform of albumentations. OpenVINO
@@ -23,7 +23,7 @@ METADATA = "metadata.json"
 ANOMALIB = "anomalib"
 _MAX_BYTES = 1 << 20
 _OF_ANOMALIB = {"map": "anomaly_map", "score": "pred_score"}
-# What metadata.json of anomalib before 2.0 has, any of them.
+# Keys of anomalib's metadata.json before 2.0; any of them identifies it.
 _THRESHOLDS = {"image_threshold", "pixel_threshold"}
 _COLOURS = {"Rgb8": "rgb", "Bgr8": "bgr"}
 _RANGES = {"NominalRange_0_255": MAX_WHITE, "Normalized_0_1": 1.0}
@@ -31,9 +31,9 @@ _RANGES = {"NominalRange_0_255": MAX_WHITE, "Normalized_0_1": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known without being asked; None and empty where nothing is.
+    """Facts found in the files; None or empty if unknown.
 
-    `source` says for people where it was read, `outputs` names the map and the score, and the rest is as in
+    `source` describes where they were read, `outputs` names the map and the score, and the rest is as in
     `edgead.export.foreign.Input`.
     """
 
@@ -46,7 +46,7 @@ class Known:
 
 
 def known_of(graph: ForeignGraph) -> Known:
-    """Read what the graph, or a file beside it, says of the images that it takes."""
+    """Read the facts on its input from the graph, or from a file beside it."""
     metadata = _metadata(graph.path)
     if metadata is not None and isinstance(metadata.get("transform"), Mapping):
         return _of_transform(metadata["transform"], graph.path.with_name(METADATA))
@@ -65,7 +65,7 @@ def known_of(graph: ForeignGraph) -> Known:
 
 
 def _metadata(path: Path) -> dict[str, Any] | None:
-    """What lies beside the graph as metadata.json; None where nothing does, or it is of something else."""
+    """Read the metadata.json beside the graph; None if there is none, or it is of another tool."""
     try:
         content = json.loads(read_regular(path.with_name(METADATA), _MAX_BYTES))
     except MissingFileError:
@@ -79,12 +79,12 @@ def _metadata(path: Path) -> dict[str, Any] | None:
 
 
 def _of_transform(transform: Mapping[str, Any], path: Path) -> Known:
-    """Read a transform of albumentations as anomalib wrote it: Resize, Normalize, ToTensorV2.
+    """Parse a transform of albumentations as written by anomalib: Resize, Normalize, ToTensorV2.
 
     Raises
     ------
     SettingsError
-        It does something else, or says of itself what is no number.
+        It has other steps, or values that are no numbers.
     """
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -112,7 +112,7 @@ def _steps(transform: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _of_model_api(graph: ForeignGraph) -> Known:
-    """Read `model_info`: images are BGR from 0 to 255 unless it says that channels are reversed."""
+    """Parse `model_info`: images are BGR from 0 to 255 unless it states that channels are reversed."""
     info = graph.properties
     colour = "rgb" if info.get("reverse_input_channels", "").lower() in ("yes", "true", "1") else "bgr"
     try:

@@ -1,4 +1,4 @@
-"""OpenVINO IRs of other tools, wrapped; see `edgead.export.foreign`. None becomes ONNX, as OpenVINO writes none."""
+"""Wrapping of OpenVINO IRs from other tools; see `edgead.export.foreign`. They stay IRs, as OpenVINO writes no ONNX."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _TYPES = {"u8": "uint8", "f32": "float32", "f16": "float16", "f64": "float64"}
 
 
 class IrGraph(ForeignGraph):
-    """An IR: an XML file, and beside it a file of constants of the same name with the suffix .bin.
+    """OpenVINO IR: an XML file, and beside it a file of constants of the same name with the suffix .bin.
 
     Raises
     ------
     SettingsError
-        It is none, or may not end, or OpenVINO is not installed.
+        The file is no IR, may run forever, or OpenVINO is not installed.
     """
 
     format = "OpenVINO IR"
@@ -69,7 +69,7 @@ class IrGraph(ForeignGraph):
         self.output_names = [_name(port) for port in self._model.outputs]
 
     def open(self, given: Input, size: tuple[int, int]) -> Run:
-        """Open it as it came, on the CPU in float32; see `ForeignGraph.open`."""
+        """Open the original graph on the CPU in float32; see `ForeignGraph.open`."""
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         try:
             self._model.reshape(list(given.sides(size)))
@@ -120,7 +120,7 @@ class IrGraph(ForeignGraph):
 
 
 def _before(operators: Any, image: Any, given: Input) -> Any:
-    """Operators that make what a graph takes of a uint8 RGB image, in the order of `Input.make`."""
+    """Make the operators that convert a uint8 RGB image to a graph's input, in the order of `Input.make`."""
     last = image
     if given.colour == "bgr":
         last = operators.gather(last, np.array([2, 1, 0], np.int64), np.array(3, np.int64))
@@ -142,7 +142,7 @@ def _before(operators: Any, image: Any, given: Input) -> Any:
 
 
 def _name(port: Any) -> str:
-    """The name of an input or output; of several for one tensor, that by which it is known, or the shortest."""
+    """Return the name of an input or output; of several for one tensor, that of anomalib, or the shortest."""
     names = sorted(port.names, key=lambda name: (name not in OF_ANOMALIB, len(name), name))
     return names[0] if names else str(port.node.friendly_name)
 

@@ -1,4 +1,4 @@
-"""ONNX graphs of other tools, wrapped; see `edgead.export.foreign`."""
+"""Wrapping of ONNX graphs from other tools; see `edgead.export.foreign`."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from edgead.artifact.onnx_file import OpenGraphError, check_closed
 from edgead.errors import SettingsError
 from edgead.heads.patches import GRAPH_SCORE
 
-# Before the names of what was in the graph, and of what wraps it.
+# Prefixes of the names in the original graph, and of those in the wrapper.
 _INNER, _OUTER = "imported.", "edgead."
-_CONSTANTS_ALONE = 4  # the first version of the format whose constants need not be inputs as well
-# Of a graph whose functions are unfolded, and of functions that call functions. A large network has a tenth of them.
+_CONSTANTS_ALONE = 4  # first IR version in which constants need not be inputs too
+# Largest number of nodes after inlining of functions, and of nested calls. A large network has a tenth of them.
 _MAX_NODES, _MAX_NESTED = 100_000, 64
 
 
 class OnnxGraph(ForeignGraph):
-    """An ONNX file with all its values, those in files beside it among them, and without functions of its own.
+    """ONNX file with all its values, including those in files beside it, and with its own functions inlined.
 
     Raises
     ------
     SettingsError
-        It is none.
+        The file is no ONNX graph.
     """
 
     format = "ONNX"
@@ -61,7 +61,7 @@ class OnnxGraph(ForeignGraph):
         self.output_names = [value.name for value in model.graph.output]
 
     def open(self, given: Input, size: tuple[int, int]) -> Run:
-        """Open it as it came, without optimisations; see `ForeignGraph.open`."""
+        """Open the original graph without optimisations; see `ForeignGraph.open`."""
         self._model = _sized(self._model, given, size)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -89,7 +89,7 @@ class OnnxGraph(ForeignGraph):
         Raises
         ------
         SettingsError
-            It may not run to its end; see `edgead.artifact.onnx_file`.
+            The graph may run forever; see `edgead.artifact.onnx_file`.
         """
         wrapped = _wrapped(self._model, manifest, given, outputs)
         try:
@@ -101,7 +101,7 @@ class OnnxGraph(ForeignGraph):
 
 
 def _read(path: Path) -> onnx.ModelProto:
-    """Read a model with its values in other files; see `OnnxGraph`."""
+    """Read a model with its values in external files; see `OnnxGraph`."""
     files = [path.name]
     try:
         model = onnx.load_model_from_string(read_model_file(path))
@@ -129,7 +129,7 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """All of a model, also those within nodes; some may be empty."""
+    """Yield all tensors of a model, including those within nodes; some may be empty."""
     yield from model.graph.initializer
     for node in _with_inner([*model.graph.node, *(node for one in model.functions for node in one.node)]):
         for attribute in node.attribute:
@@ -138,9 +138,9 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
 
 
 def _unfolded(model: onnx.ModelProto, weight: Callable[[onnx.NodeProto], int]) -> float:
-    """The weight of all nodes, each call replaced by what it calls; infinity where calls are nested too deep."""
+    """Sum the weights of all nodes after inlining of calls; infinity if calls are nested too deep."""
     bodies = {_called(one.domain, one.name, one.overload): _with_inner(one.node) for one in model.functions}
-    main = ("", "", "")  # no function has this name
+    main = ("", "", "")  # a name that no function has
     bodies[main] = _with_inner(model.graph.node)
     own = {name: sum(map(weight, nodes)) for name, nodes in bodies.items()}
     calls = {
@@ -163,7 +163,7 @@ def _called(domain: str, name: str, overload: str) -> tuple[str, str, str]:
 
 
 def _with_inner(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Nodes, and those of graphs within them."""
+    """List nodes, and those of the graphs within them."""
     found = []
     for node in nodes:
         found.append(node)
@@ -174,7 +174,7 @@ def _with_inner(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 
 def _sized(model: onnx.ModelProto, given: Input, size: tuple[int, int]) -> onnx.ModelProto:
-    """A copy that takes one image of this size; what was said of sizes behind the input is left out."""
+    """Copy a model with the input fixed to one image of this size, without shapes of intermediate values."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     (value,) = (value for value in copy.graph.input if value.name == given.port.name)
@@ -230,7 +230,7 @@ def _wrapped(model: onnx.ModelProto, manifest: Manifest, given: Input, outputs: 
 
 
 def _before(image: str, given: Input, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
-    """Nodes that make what a graph takes of a uint8 RGB image, in the order of `Input.make`."""
+    """Make the nodes that convert a uint8 RGB image to a graph's input, in the order of `Input.make`."""
     per_channel = (1, 1, 1, CHANNELS) if given.layout == "nhwc" else (1, CHANNELS, 1, 1)
     steps: list[tuple[str, dict[str, Any], np.ndarray | None]] = []
     if given.colour == "bgr":
@@ -263,7 +263,7 @@ def _before(image: str, given: Input, constants: dict[str, np.ndarray]) -> list[
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], ends: Iterable[str]) -> list[onnx.NodeProto]:
-    """Those of the nodes, in their order, that some results need."""
+    """Select the nodes, in order, on which the results `ends` depend."""
     wanted, kept = set(ends), []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
@@ -273,7 +273,7 @@ def _needed(nodes: Sequence[onnx.NodeProto], ends: Iterable[str]) -> list[onnx.N
 
 
 def _taken(node: onnx.NodeProto) -> Iterable[str]:
-    """What a node takes, and what graphs within it take."""
+    """Yield the inputs of a node and of the graphs within it."""
     return (name for one in _with_inner([node]) for name in one.input)
 
 

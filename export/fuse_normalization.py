@@ -1,4 +1,4 @@
-"""Fusion of the normalisation: the image is 8-bit numbers already, a quantised graph need make no floats of them."""
+"""Fusion of the normalisation into the quantisation of the image, which already has 8 bits."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import onnx
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType
 
-# Those of the EfficientNet-Lite networks: 8-bit numbers become -1 to 1.
+# Mean and deviation of the EfficientNet-Lite networks, which map 8-bit numbers to -1 to 1.
 SHARED_MEAN, SHARED_STD = 127.0, 128.0
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """(x - mean) / std of a uint8 x, with one std and one whole mean for all channels.
+    """Normalisation (x - mean) / std of a uint8 x, with one std and one integer mean for all channels.
 
-    That is what DequantizeLinear computes with scale 1 / std and zero point mean, so the normalised image is quantised
-    without any error. The EfficientNet-Lite networks have it, others get it from `share_normalisation` where they can.
+    DequantizeLinear computes the same with scale 1 / std and zero point mean, so the normalised image is quantised
+    without any error. The EfficientNet-Lite networks have it, others get it from `share_normalisation` if possible.
     """
 
     cast: str
@@ -29,13 +29,13 @@ class Normalisation:
     std: float
 
     def quantisation(self) -> dict[str, Any]:
-        """As ONNX Runtime's quantizer takes it in TensorQuantOverrides."""
+        """Entry for TensorQuantOverrides of ONNX Runtime's quantizer."""
         scale, zero_point = np.array(1 / self.std, np.float32), np.array(self.mean, np.uint8)
         return {"quant_type": QuantType.QUInt8, "scale": scale, "zero_point": zero_point}
 
 
 def find_normalisation(model: onnx.ModelProto) -> Normalisation | None:
-    """Find Cast, Sub and Div with constants that are such a normalisation; a Transpose may lie between them."""
+    """Find Cast, Sub and Div with constants that form such a normalisation; a Transpose may be between them."""
     producers = {output: node for node in model.graph.node for output in node.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for div in model.graph.node:
@@ -54,11 +54,11 @@ def find_normalisation(model: onnx.ModelProto) -> Normalisation | None:
 
 
 def fold_normalisation(model: onnx.ModelProto, normalisation: Normalisation) -> None:
-    """Remove Cast, Sub, Div and QuantizeLinear where nothing but the quantised image is used."""
+    """Remove Cast, Sub, Div and QuantizeLinear if only the quantised image is used."""
     graph = model.graph
     readers = [node for node in graph.node if normalisation.output in node.input]
     if len(readers) != 1 or readers[0].op_type != "QuantizeLinear":
-        return  # a layer that stays in float reads it
+        return  # a layer in float reads the normalised image
     quantize = readers[0]
     producers = {output: node for node in graph.node for output in node.output}
     cast = next(node for node in graph.node if node.name == normalisation.cast)
@@ -66,25 +66,25 @@ def fold_normalisation(model: onnx.ModelProto, normalisation: Normalisation) -> 
     sub = producers[div.input[0]]
     floats = (cast.output[0], sub.input[0], sub.output[0])
     if any(sum(name in node.input for node in graph.node) != 1 for name in floats):
-        return  # the image is used in other ways too
-    # Without Cast the numbers come as uint8 to where the normalised and quantised ones were read.
+        return  # the image has other uses
+    # Without Cast the uint8 numbers replace the normalised and quantised ones.
     bypassed = {cast.output[0]: cast.input[0]}
     bypassed[quantize.output[0]] = bypassed.get(sub.input[0], sub.input[0])
     for node in graph.node:
         node.input[:] = [bypassed.get(name, name) for name in node.input]
     for node in (quantize, div, sub, cast):
         graph.node.remove(node)
-    # What lies between is no longer float.
+    # Values in between are no longer float.
     for info in [info for info in graph.value_info if info.name in (*bypassed, sub.input[0])]:
         graph.value_info.remove(info)
 
 
 def share_normalisation(model: onnx.ModelProto) -> None:
-    """Give all channels of the image the same mean and deviation, where the first layers can take in the rest.
+    """Give all channels of the image the same mean and deviation, if the first layers can absorb the rest.
 
     (x - mean_c) / std_c = a_c (x - MEAN) / STD + b_c, and a_c and b_c go into the weights and biases of the
-    convolutions that read it. With padding, which adds zeros after the normalisation, that would not be the same.
-    Nor would it where others have the same weights or biases: the exporter keeps equal constants once.
+    convolutions that read it. This is not possible with padding, which adds zeros after the normalisation, nor if other
+    layers share the weights or biases, as the exporter stores equal constants once.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     producers = {output: node for node in model.graph.node for output in node.output}
@@ -116,7 +116,7 @@ def _can_take_in(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -
 def _take_in(
     conv: onnx.NodeProto, constants: dict[str, onnx.TensorProto], factor: np.ndarray, summand: np.ndarray
 ) -> None:
-    """Make the convolution of x that of `factor` x + `summand`, both by channel, (1, c, 1, 1)."""
+    """Change a convolution of x into that of `factor` x + `summand`, both by channel, (1, c, 1, 1)."""
     weight, bias = (numpy_helper.to_array(constants[name]).astype(np.float64) for name in conv.input[1:3])
     new_bias = bias + (weight * summand).sum(axis=(1, 2, 3))
     for name, value in ((conv.input[1], weight * factor), (conv.input[2], new_bias)):

@@ -1,4 +1,4 @@
-"""Export of a torch network to `model.onnx`: one file, names and opset fixed, checked before it is used."""
+"""Export of a torch network to `model.onnx`: one file with fixed names and opset, checked before use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgead.artifact.folder import Artifact
 from edgead.artifact.manifest import Manifest, Preprocessing
 
 OPSET = 18
-_HOLDER = "network."  # before the names of everything in `_WithInputs`
+_HOLDER = "network."  # prefix of all names within `_WithInputs`
 
 
 def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
@@ -25,13 +25,13 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
     Parameters
     ----------
     network : nn.Module
-        Takes uint8 RGB (n, h, w, 3), or float32 where depth is kept; returns the float32 tensors that
+        Network from uint8 RGB (n, h, w, 3), or float32 with full depth, to the float32 tensors that
         `manifest.outputs` names: one tensor, or a tuple.
     path : Path
-        Written whole or not at all.
+        File, written atomically.
     manifest : Manifest
-        Names of input and output and the image size; what it says of the graph is mirrored into metadata_props. Buffers
-        of the network that it names as arrays of the fp32 graph become inputs after the image.
+        Names of input and output and the image size; `graph_properties` are copied into metadata_props. Buffers of the
+        network that are arrays of the fp32 graph become inputs after the image.
     """
     model = trace(network, manifest.learnt_graph.arrays, manifest.preprocessing, manifest.input, manifest.outputs)
     onnx.helper.set_model_props(model, manifest.graph_properties)
@@ -41,7 +41,7 @@ def export_onnx(network: nn.Module, path: Path, manifest: Manifest) -> None:
 
 
 def load_graph(artifact: Artifact, precision: str | None = None) -> onnx.ModelProto:
-    """Load one of the graphs, by default that which was learnt over, with its arrays as constants in it."""
+    """Load a graph, by default the one that the model was learnt with, with its arrays as constants."""
     return onnx.load_from_string(artifact.graph(precision or artifact.manifest.learnt_in).read_whole())
 
 
@@ -54,7 +54,7 @@ def trace(
     *,
     free: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
-    """Make the graph of a network.
+    """Trace a network to an ONNX graph.
 
     Parameters
     ----------
@@ -62,17 +62,17 @@ def trace(
     arrays : sequence of str
         Buffers that become inputs after the image.
     spec : Preprocessing
-        Of the image.
+        Preprocessing of the image.
     image : str
         Name of the first input.
     outputs : sequence of str
     free : (int, int), optional
-        The sides of the image are free: multiples of the first number, at most the second number of them.
+        Make the sides of the image free: multiples of the first number, up to the second number of them.
     """
     buffers = dict(network.named_buffers())
-    # The values are one argument with a form of its own, which must not be there where there are none.
+    # The values are one argument with its own structure, which must be absent if there are none.
     values: list[tuple[dict[int, Any], ...]] = [({},) * len(arrays)] if arrays else []
-    # Two images: with one, the exporter would take the batch for a constant.
+    # Two images, as with one the exporter would take the batch for a constant.
     dtype = torch.float32 if spec.keeps_depth else torch.uint8
     example = torch.zeros(2, *spec.image_size, spec.channels, dtype=dtype)
     sides: dict[int, Any] = {0: torch.export.Dim("batch")}
@@ -81,7 +81,7 @@ def trace(
         for side, name in ((1, "rows"), (2, "columns")):
             sides[side] = step * torch.export.Dim(name, min=2, max=most)
     with warnings.catch_warnings():
-        # Notices about torch's and onnxscript's own internals; nothing that a user could act on.
+        # Notices on internals of torch and onnxscript, which a user cannot act on.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning)
@@ -92,13 +92,13 @@ def trace(
             optimize=True,  # folds constants and fuses batch norms into convolutions
             verbose=False,
             opset_version=OPSET,
-            # The exporter calls what a node gives after its operation, which may be the name of an input, such as mean.
+            # The exporter names outputs after operations, which may equal the name of an input, such as mean.
             input_names=[image, *(f"{_HOLDER}{name}" for name in arrays)],
             output_names=list(outputs),
             dynamic_shapes=(sides, *values),
             external_data=False,
         )
-    assert program is not None  # dynamo=True and no file: the program is returned
+    assert program is not None  # with dynamo=True and no file the program is returned
     model = onnx.shape_inference.infer_shapes(program.model_proto, strict_mode=free is None)
     _forget_source(model.graph)
     _name_as_in_network(model.graph)
@@ -108,7 +108,7 @@ def trace(
 
 
 class _WithInputs(nn.Module):
-    """A network that takes some of its buffers as inputs after the image."""
+    """Wrapper of a network that takes some of its buffers as inputs after the image."""
 
     def __init__(self, network: nn.Module, names: Sequence[str]):
         super().__init__()
@@ -120,7 +120,7 @@ class _WithInputs(nn.Module):
 
 
 def _name_as_in_network(graph: onnx.GraphProto) -> None:
-    """Take from the names of constants and inputs that `_WithInputs` holds the network: layers are known by them."""
+    """Remove the prefix of `_WithInputs` from names of constants and inputs, as layers are recognised by them."""
     held = [*graph.initializer, *graph.input]
     taken = {one.name.removeprefix(_HOLDER) for one in held if one.name.startswith(_HOLDER)}
 
@@ -135,6 +135,6 @@ def _name_as_in_network(graph: onnx.GraphProto) -> None:
 
 
 def _forget_source(graph: onnx.GraphProto) -> None:
-    """Remove what the exporter notes of the source code: it has the paths of the machine that trained."""
+    """Remove the exporter's notes on the source code, which contain paths of the training machine."""
     for noted in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del noted.metadata_props[:]

@@ -1,7 +1,7 @@
-"""Model of another tool as a finished artifact: its graph wrapped, with limits from good images and golden images.
+"""Import of another tool's model as a finished artifact: its wrapped graph, limits from good images, golden images.
 
-Nothing is learnt. Every good image makes the limits, as in split conformal prediction: the rate of false rejects holds
-as for edgead's own models, if the model had not learnt from them, which nothing in a graph shows.
+Nothing is learnt. All good images are used for the limits, as in split conformal prediction: the false-reject rate
+holds as for edgead's own models, if the model had not learnt from them, which the graph cannot show.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ from edgead.heads.map import MapHead
 from edgead.heads.patches import NOT_FINITE
 from edgead.workstation.methods.imported import IMPORTED
 
-# Images on which the finished model is compared with the graph as it came, and the largest relative difference. Engines
-# may compute in more bits than a graph asks for.
+# Number of images on which the finished model is compared with the original graph, and the largest relative difference.
+# Engines may compute in more bits than a graph demands.
 COMPARED = 20
 TOLERANCES = {"float16": 1e-3}
 TOLERANCE = 1e-4
-# So many good images with one score, the highest, do not happen: the graph has cut it off. Many tools cut at 1.
+# Number of good images with the same highest score that shows clipping by the graph. Many tools clip at 1.
 _TIED, _CUT_AT = 3, 1.0
 _MIN_STD = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What somebody says of a graph; None and empty: what is found in it. See `edgead.export.foreign.Input`.
+    """User's settings for a graph; None or empty for what is found in it. See `edgead.export.foreign.Input`.
 
     `outputs` names the `map` and the `score`, `size` is height and width.
     """
@@ -79,12 +79,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Good:
-    """Good images that the model has not learnt from, and the rates of the limits that are made from them.
+    """Good images that the model has not learnt from, and the rates of the limits.
 
     `data` and `normal_dir` are as for `edgead.dataset.folders.find_good_images`, `group` as for
-    `edgead.dataset.groups.group_images`; rates as for `edgead.calibration.plan.choose_rates`. `roi` is the part of an
-    image that is looked at: x, y, width, height. `learnt` are images that the model has learnt from, for the record:
-    they make no limits, here and later.
+    `edgead.dataset.groups.group_images`; rates as for `edgead.calibration.plan.choose_rates`. `roi` is the region of
+    interest: x, y, width, height. `learnt` are images that the model has learnt from, recorded so that they never
+    make limits.
     """
 
     data: Path
@@ -101,12 +101,12 @@ class Good:
 def import_model(
     path: Path, destination: Path, good: Good, asked: Asked, *, progress: StageProgress = no_progress
 ) -> tuple[Artifact, list[str]]:
-    """Make an artifact of a graph.
+    """Make an artifact from another tool's graph.
 
     Parameters
     ----------
     path : Path
-        An ONNX file, or the XML file of an OpenVINO IR, which then needs OpenVINO on the device.
+        ONNX file, or XML file of an OpenVINO IR, for which the device needs OpenVINO.
     destination : Path
     good : Good
     asked : Asked
@@ -116,13 +116,13 @@ def import_model(
     Returns
     -------
     (Artifact, list of str)
-        And what was wrong with images that were skipped.
+        The artifact, and messages on skipped images.
 
     Raises
     ------
     SettingsError
-        The file is no such graph, or it is not clear what it takes or gives, or it cuts off scores of good images; says
-        which option makes it clear.
+        The file is no such graph, its inputs or outputs are unclear (says which option decides), or it clips scores of
+        good images.
     CalibrationError, DatasetError
         The images cannot support the rate, or cannot be read.
     """
@@ -201,7 +201,7 @@ def _refuse_learnt(paths: Sequence[Path], learnt: Sequence[Path]) -> None:
 
 
 def read_graph(path: Path) -> ForeignGraph:
-    """Open a file of another tool; raises SettingsError where edgead reads none of that kind, or it is edgead's own."""
+    """Open a file of another tool; raises SettingsError for unsupported formats, and for edgead's own graphs."""
     check_format(path)
     graph = IrGraph(path) if path.suffix.lower() == ".xml" else OnnxGraph(path)
     if any(name.startswith("edgead.") for name in graph.properties):
@@ -210,12 +210,12 @@ def read_graph(path: Path) -> ForeignGraph:
 
 
 def find_input(graph: ForeignGraph, known: Known, asked: Asked) -> Input:
-    """How the graph takes an image: as asked, or as known.
+    """Determine the input format of a graph: as requested, or as recorded in its files.
 
     Raises
     ------
     SettingsError
-        Nothing says it, or what is asked is not possible; says which option does.
+        The format is unknown (says which option sets it), or the requested one is impossible.
     """
     port = image_port(graph)
     layout = find_layout(port, asked.layout)
@@ -250,7 +250,7 @@ def find_input(graph: ForeignGraph, known: Known, asked: Asked) -> Input:
 
 
 def head_for(outputs: Outputs) -> Head:
-    """The head that takes scores and maps as they are."""
+    """Make the head that uses the graph's scores and maps unchanged."""
     if outputs.both:
         return MapHead(sigma_px=0.0, patch_weight=0.0, graph_weight=1.0)
     return MapHead(sigma_px=0.0)
@@ -258,7 +258,7 @@ def head_for(outputs: Outputs) -> Head:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A graph that runs as it came, for one size of its input; and what its outputs are."""
+    """Original graph, running for one size of its input, with the roles of its outputs."""
 
     run: Run
     given: Input
@@ -266,12 +266,12 @@ class Opened:
     size: tuple[int, int]
 
     def score(self, image: np.ndarray, spec: Preprocessing) -> float:
-        """What the graph itself says of a frame, uint8 BGR (H, W, 3)."""
+        """Compute the original graph's score of a frame, uint8 BGR (H, W, 3)."""
         found = self.run(self.given.make(preprocess(image, spec)))
         return float(np.max(found[self.outputs.score or self.outputs.map or ""]))
 
     def facts(self, graph: ForeignGraph, known: Known, asked: Asked, any_size: bool) -> dict[str, Any]:
-        """What the manifest records of the import."""
+        """Facts on the import for the manifest."""
         height, width = self.size
         of_asked = "what was asked" if asked.colour or asked.white else ""
         return {
@@ -305,7 +305,7 @@ def _open(graph: ForeignGraph, known: Known, asked: Asked, given: Input, size: t
 
 
 def _own_size(shapes: set[tuple[int, ...]], roi: Sequence[int] | None) -> tuple[int, int]:
-    """Height and width of the images, or the region, for a graph that takes any."""
+    """Choose height and width for a graph that takes any: those of the images, or of the region."""
     if roi is not None:
         return roi[3], roi[2]
     if len(shapes) > 1:
@@ -319,9 +319,9 @@ def _own_size(shapes: set[tuple[int, ...]], roi: Sequence[int] | None) -> tuple[
 
 
 def _check_limits(artifact: Artifact, good: GoodScores, paths: Sequence[Path]) -> None:
-    """Raise SettingsError where good images have the highest score that the graph gives: no defect has a higher one.
+    """Raise SettingsError if good images have the highest score that the graph can give, as no defect exceeds it.
 
-    Scores may be the same for other reasons: what looks like no part at all must not have a higher one either.
+    Equal scores may have other reasons, so images unlike any part are tested too: if they score higher, it passes.
     """
     highest = max(good.scores)
     tied = sum(score == highest for score in good.scores)
@@ -342,7 +342,7 @@ def _check_limits(artifact: Artifact, good: GoodScores, paths: Sequence[Path]) -
 
 
 def _check_same(artifact: Artifact, opened: Opened, paths: Sequence[Path], progress: StageProgress) -> None:
-    """Raise SettingsError unless the finished model scores images as the graph does that it came from."""
+    """Raise SettingsError unless the finished model gives images the same scores as the original graph."""
     calibration = artifact.graph("fp32").calibration
     assert calibration is not None
     allowed = TOLERANCES.get(opened.given.port.dtype, TOLERANCE)

@@ -1,4 +1,4 @@
-"""The search behind an INT8 graph: how many of the first layers stay in float."""
+"""Search for an int8 graph with as few float layers as possible at its beginning."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Keep = Callable[[int], tuple[onnx.ModelProto, bool]]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A quantised graph and how it was found.
+    """Quantised graph, and the facts of its search.
 
     Attributes
     ----------
     model : ModelProto
     score_error : float
-        With all layers quantised.
+        Error with all layers quantised.
     float_layers : list of str
     """
 
@@ -52,22 +52,22 @@ def search(
     *,
     give_up_above: float = math.inf,
 ) -> Found:
-    """Quantise all layers, but for as few of the first ones as the tolerance needs; the caller judges the result.
+    """Quantise all layers except as few of the first ones as the tolerance needs; the caller checks the result.
 
     Parameters
     ----------
     model : ModelProto
-        The float graph; the image is its only input.
+        Float graph, whose only input is the image.
     scheme : Scheme
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Preprocessed images that the ranges of the tensors come from.
+        Preprocessed images for the ranges of tensors.
     score_error : callable
-        What the search lowers.
+        Function from a graph to its error, which the search lowers.
     tolerance : float
     progress : callable
         Called with (stage, done, total).
     give_up_above : float, optional
-        Where the error with all layers quantised is above this, none are kept in float.
+        Error with all layers quantised above which the search gives up and keeps no layer in float.
     """
     ranges = measure_ranges(model, images, partial(progress, "calibrate ranges"))
     moments = second_moments(model, images)
@@ -81,7 +81,7 @@ def search(
     def keep(count: int) -> tuple[onnx.ModelProto, bool]:
         nonlocal tried
         tried += 1
-        progress("keep layers in float", tried, max(tried, 2 * most.bit_length()))  # doubling and halving take as many
+        progress("keep layers in float", tried, max(tried, 2 * most.bit_length()))  # steps of doubling and bisection
         found = quantize(model, ranges, scheme, names[:count], moments)
         return found, score_error(found) <= tolerance
 
@@ -90,7 +90,7 @@ def search(
 
 
 def _fewest(keep: Keep, most: int) -> tuple[int, onnx.ModelProto]:
-    """The smallest count whose graph is good, found by doubling and halving, as more never do harm; else `most`."""
+    """Find the smallest count whose graph is good, by doubling and bisection, as more never harm; else `most`."""
     bad, count = 0, min(1, most)
     model, passes = keep(count)
     while not passes and count < most:

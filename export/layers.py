@@ -1,4 +1,4 @@
-"""Layers of a graph that compute with fewer bits: the convolutions and what lies between them, and transformers."""
+"""Selection of the layers that may compute with fewer bits: convolutions and nodes between them, and transformers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ACTIVATIONS = ("Clip", "Relu", "LeakyRelu")
 
 
 def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """Convolutions in the order of the graph, named after their torch modules.
+    """List the convolutions by name of their torch module, in the order of the graph.
 
-    Products of features are none, the metric among them: they are the heads that make scores (whitening, adaptor,
-    discriminator), cheap beside the convolutions. With 8 bits their error would be the score's, and so would the
-    clipping at what good images show.
+    Products of features, such as the metric, are excluded: they belong to the heads that make scores (whitening,
+    adaptor, discriminator) and are cheap compared with the convolutions. With 8 bits their errors, and the clipping to
+    the range of good images, would directly be errors of the score.
     """
     weights = {tensor.name for tensor in model.graph.initializer} - {METRIC}
     return {
@@ -27,7 +27,7 @@ def layers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 
 
 def depthwise(model: onnx.ModelProto) -> set[str]:
-    """Names of the layers that have one kernel for each channel alone."""
+    """List the names of depthwise layers, with one kernel for each channel."""
     sides = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     return {
         name
@@ -39,14 +39,15 @@ def depthwise(model: onnx.ModelProto) -> set[str]:
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """The attributes of a node that are given, by name."""
+    """Return the explicit attributes of a node, by name."""
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def body(model: onnx.ModelProto) -> set[str]:
-    """Names of the layers' nodes, of all nodes that they depend on, and of the activations right behind them.
+    """List the names of the layers' nodes, of all nodes that they depend on, and of activations directly after them.
 
-    What follows the last layers (pooling, distances) is left out: it costs little, and its error would be the score's.
+    Nodes after the last layers (pooling, distances) are left out: they cost little, and their errors would directly be
+    errors of the score.
     """
     producers = _producers(model)
     found = _with_ancestors(model, list(layers(model).values()))
@@ -58,10 +59,10 @@ def body(model: onnx.ModelProto) -> set[str]:
 
 
 def with_followers(model: onnx.ModelProto, in_float: set[str]) -> set[str]:
-    """Names of layers' nodes that stay in float, and of the activations, sums and pools right behind them.
+    """List the names of layers' nodes that stay in float, and of activations, sums and pools directly after them.
 
-    In 8 bits those would have an error of their own, which a layer in float would change nothing of. A sum stays in
-    float where one of the layers that it adds does.
+    In 8 bits those would have errors of their own, which would undo the benefit of the float layer. A sum stays in
+    float if one of its layers does.
     """
     producers, found = _producers(model), set(in_float)
     for node in model.graph.node:  # in the order of computation
@@ -73,11 +74,11 @@ def with_followers(model: onnx.ModelProto, in_float: set[str]) -> set[str]:
 
 
 def transformer(model: onnx.ModelProto) -> set[str]:
-    """Names of the nodes of a transformer, and of all that they depend on; empty where there is none.
+    """List the names of a transformer's nodes, and of all nodes that they depend on; empty if there is none.
 
-    A block adds what it computes to what its normalisation read. Weights of its products have no names any more: the
-    exporter has transposed them. One that reads damped features, which `inp_lite` has, is none: it makes the scores,
-    and the squared lengths before it would leave the range of half floats.
+    It is recognised by blocks that add their result to the input of their normalisation, as the exporter transposes the
+    weights of products and drops their names. A block on damped features, as in `inp_lite`, does not count: it makes
+    the scores, and the squared lengths before it would exceed the range of half floats.
     """
     damped = _after(model, DAMPED)
     normalised = {node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization"}
@@ -86,9 +87,9 @@ def transformer(model: onnx.ModelProto) -> set[str]:
 
 
 def matches(model: onnx.ModelProto) -> set[str]:
-    """Names of the softmaxes of a network of convolutions, and of what lies between them and the layers before.
+    """List the names of softmaxes in a convolutional network, and of nodes between them and the layers before.
 
-    They decide by differences of products that nothing scales: of features that a half float holds, products are not.
+    They depend on differences of unscaled products of features, which exceed half floats even if the features do not.
     """
     if transformer(model):
         return set()
@@ -103,7 +104,7 @@ def matches(model: onnx.ModelProto) -> set[str]:
 
 
 def _after(model: onnx.ModelProto, constant: str) -> set[str]:
-    """Names of all that is computed of the constants of this name, in any part of the network."""
+    """List the names of all nodes that depend on constants of this name, in any part of the network."""
     found = {tensor.name for tensor in model.graph.initializer if tensor.name.rpartition(".")[2] == constant}
     for node in model.graph.node:  # in the order of computation
         if found.intersection(node.input):

@@ -1,4 +1,4 @@
-"""Nodes of an ONNX graph, written one after the other: each call adds one and gives the name of its value."""
+"""Builder of ONNX graphs: each call adds a node and returns the name of its value."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Input = str | np.ndarray | np.generic
 
 
 class Nodes:
-    """Collects nodes and constants; a node's inputs are names of values, or arrays, which become constants.
+    """Builder of nodes and constants; a node's inputs are names of values, or arrays, which become constants.
 
     Parameters
     ----------
     prefix : str
-        Of the names of all values.
+        Prefix of the names of all values.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Nodes:
         self._prefix, self._named = prefix, 0
 
     def __call__(self, operation: str, *inputs: Input, name: str | None = None, **attributes: Any) -> str:
-        """Add a node of one value, and give that the name."""
+        """Add a node with one output, named `name` if given; return its name."""
         return self.several(operation, *inputs, names=[name or self._new(operation)], **attributes)[0]
 
     def several(
@@ -45,22 +45,22 @@ class Nodes:
         names: list[str] | None = None,
         **attributes: Any,
     ) -> list[str]:
-        """Add a node of several values."""
+        """Add a node with several outputs; return their names."""
         values = names or [self._new(operation) for _ in range(count)]
         given = [each if isinstance(each, str) else self.constant(each) for each in inputs]
         self.nodes.append(onnx.helper.make_node(operation, given, values, name=values[0], **attributes))
         return values
 
     def reshape(self, value: str, *sides: int) -> str:
-        """Give a value another shape of as many numbers."""
+        """Reshape a value."""
         return self("Reshape", value, np.array(sides, np.int64))
 
     def floor_of(self, value: str, divisor: int) -> str:
-        """Divide whole numbers by a power of two, and round down: exact in float32."""
+        """Divide integers by a power of two and round down, exactly in float32."""
         return self("Floor", self("Mul", value, np.float32(1 / divisor)))
 
     def constant(self, array: np.ndarray | np.generic) -> str:
-        """Add a constant that several nodes take."""
+        """Add a constant for use by several nodes; return its name."""
         name = self._new("constant")
         self.constants.append(numpy_helper.from_array(np.asarray(array), name))
         return name

@@ -1,4 +1,4 @@
-"""Graph of another precision for a finished artifact: made, measured against fp32, calibrated, and proven."""
+"""Graph of another precision for a finished artifact: made, compared with fp32, calibrated, and verified."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from edgead.dataset.images import Images
 from edgead.detector import Detector, Measurement
 from edgead.errors import SettingsError
 
-# Inputs of the network, from held-out images, that the search measures its graphs on, and the fewest images, where one
-# is cut into many tiles. As the result is measured on all held-out images, it aims a little lower.
+# Number of network inputs, from held-out images, on which the search measures graphs, and least number of images, if
+# one is cut into many tiles. As the result is measured on all held-out images, the search aims a little lower.
 SEARCH_INPUTS = 48
 MIN_SEARCH_IMAGES = 8
 SEARCH_MARGIN = 0.9
@@ -45,7 +45,7 @@ WARM_UP_FRAMES = 3
 
 @dataclass(frozen=True, slots=True)
 class PrecisionPlan:
-    """What to make.
+    """Settings for a graph of another precision.
 
     Attributes
     ----------
@@ -53,11 +53,11 @@ class PrecisionPlan:
     tolerance : float, optional
         Largest mean relative difference of the image scores from those of fp32; by default that of `TOLERANCES`.
     make_default : bool
-        Open this graph when no precision is asked for.
+        Open this graph when no precision is requested.
     give_up_above : float
-        Keep no layers in float where int8 without them is further off than this, in tolerances.
+        Error of a full int8 graph, in tolerances, above which no layers are kept in float and the graph is refused.
     least_gain : float
-        Make none that is fewer times as fast as fp32, see `times_as_fast`; 0 takes any.
+        Least speed-up over fp32, see `times_as_fast`; 0 accepts any.
     """
 
     precision: str
@@ -67,7 +67,7 @@ class PrecisionPlan:
     least_gain: float = 0.0
 
     def check(self) -> None:
-        """Raise SettingsError unless the precision is one that is made beside fp32."""
+        """Raise SettingsError unless the precision is one of those made from fp32."""
         if self.precision not in TOLERANCES:
             raise SettingsError(f"precision {self.precision!r}: choose one of fp32, {', '.join(TOLERANCES)}")
         if not VERIFY_FACTOR * self.score_tolerance <= MAX_TOLERANCE:
@@ -82,14 +82,14 @@ class PrecisionPlan:
 def add_precision(
     path: Path, plan: PrecisionPlan, images: CalibrationImages, *, progress: StageProgress = no_progress
 ) -> Artifact:
-    """Add a graph to the artifact at `path`, or replace it; nothing changes unless its tolerance holds.
+    """Add a graph to the artifact at `path`, or replace it; nothing changes unless it is within its tolerance.
 
     Raises
     ------
     ToleranceError
-        The new graph's scores are too far from those of fp32, or it gains too little.
+        The new graph's scores differ too much from those of fp32, or it is not fast enough.
     SettingsError
-        An unknown precision, int8 of a transformer, or too few images.
+        The precision is unknown, it is int8 of a transformer, or there are too few images.
     """
     plan.check()
     artifact = Artifact.load(path)
@@ -110,13 +110,13 @@ def add_precision(
 
 
 def check_for(artifact: Artifact, precision: str) -> None:
-    """Raise SettingsError where a precision is not for the network; see `not_for`."""
+    """Raise SettingsError if a precision is not possible for the network; see `not_for`."""
     if problem := not_for(artifact, precision):
         raise SettingsError(f"{artifact.path} {problem}")
 
 
 def not_for(artifact: Artifact, precision: str) -> str:
-    """Say why a precision is not for the network; empty where it is."""
+    """Return why a precision is not possible for the network; empty if it is."""
     if artifact.manifest.head.in_order:
         return "judges frames in order, and has its limit from streams that it does not keep: it stays in fp32"
     graph = load_graph(artifact)
@@ -157,7 +157,7 @@ def _make(draft: Artifact, plan: PrecisionPlan, images: CalibrationImages, progr
             raise ToleranceError(problem, "allow more with --tolerance")
         golden = _replay(detector, draft, plan.precision)
     before = draft.graph("fp32").calibration
-    assert before is not None  # without it there are no held-out images
+    assert before is not None  # without it no images could be held out
     calibration = replace(good, method="cross_conformal" if len(images.folds) else None).calibrate(
         before.false_reject_rate,
         before.review_rate,
@@ -184,16 +184,16 @@ def _each(detector: Detector, images: CalibrationImages, progress: Progress | No
 
 
 def times_as_fast(fp32: Detector, other: Detector, frames: Iterable[np.ndarray]) -> float:
-    """Divide the processor time of a frame in fp32 by that in another precision, here.
+    """Measure the speed-up of a precision on this machine: processor time of a frame in fp32 over that in the other.
 
-    It is the median of frames that both measure in turns, of which the first few are not counted; what else the machine
-    does hardly changes it.
+    It is the median over frames measured by both in turns, without the first few, so that other load hardly affects
+    it.
 
     Parameters
     ----------
     fp32, other : Detector
     frames : iterable of array
-        As `Detector.measure` takes them, more than `WARM_UP_FRAMES`.
+        Frames for `Detector.measure`, more than `WARM_UP_FRAMES`.
 
     Returns
     -------
@@ -216,7 +216,7 @@ def _flips(before: Calibration, of_fp32: GoodScores, calibration: Calibration, g
 
 
 class _Trial:
-    """A draft that holds a graph of the precision, without thresholds yet."""
+    """Draft artifact with a graph of the precision, without thresholds."""
 
     def __init__(self, draft: Artifact, plan: PrecisionPlan):
         self.record = graph_record(plan.precision, plan.tolerance, file=f"model.{plan.precision}.onnx")
@@ -235,7 +235,7 @@ class _Trial:
 
 
 class _Comparison:
-    """Compares graphs of the search with fp32 on some of the held-out images."""
+    """Comparison of the search's graphs with fp32 on some of the held-out images."""
 
     def __init__(self, trial: _Trial, images: CalibrationImages):
         self._trial = trial
@@ -247,7 +247,7 @@ class _Comparison:
             return list(_each(detector, self._images))
 
     def score_error(self, model: onnx.ModelProto) -> float:
-        """What the search lowers."""
+        """Compute the error of a graph's scores, which the search lowers."""
         self._trial.write(model)
         return differences(self._expected, self._measure(self._trial.plan.precision)).mean_score_error
 
@@ -270,18 +270,18 @@ def _search(trial: _Trial, images: CalibrationImages, progress: StageProgress) -
 
 
 def search_images(images: CalibrationImages, spec: Preprocessing) -> CalibrationImages:
-    """Those of the held-out images that every graph of the search is measured on."""
+    """Select the held-out images on which every graph of the search is measured."""
     inputs = len(inputs_of(spec, read_frame(images.held_out[0], spec).shape))
     return images.some(max(MIN_SEARCH_IMAGES, SEARCH_INPUTS // inputs))
 
 
 def _spread(paths: Sequence[Path], most: int) -> list[Path]:
-    """At most so many, evenly over all."""
+    """Select at most `most` paths, evenly spaced."""
     return [paths[i] for i in np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)]
 
 
 def _replay(detector: Detector, draft: Artifact, precision: str) -> list[Golden]:
-    """What the new graph says of the golden images."""
+    """Score the golden images by the new graph."""
     return [
         write_golden(detector, draft.path, shown.image, f"{Path(shown.anomaly_map).with_suffix('')}.{precision}.npy")
         for shown in draft.graph("fp32").golden

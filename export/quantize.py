@@ -1,4 +1,4 @@
-"""INT8 quantisation: a float graph becomes a QDQ graph, calibrated on real images of good parts."""
+"""INT8 quantisation of a float graph into a QDQ graph, calibrated on real images of good parts."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from edgead.dataset.folders import Progress
 from edgead.errors import SettingsError
 
-# Fewer images do not show the range of every channel; more than the last add time and nothing else.
+# Fewer images do not cover the range of every channel; more than the maximum only add time.
 MIN_IMAGES = 16
 MAX_IMAGES = 96
-# The tensors of this many images are in memory together.
+# Number of images whose tensors are in memory together.
 _CHUNK = 4
 
 QUANTISED = (*WEIGHTED, *ACTIVATIONS, "Add", "Mul", "Concat", "MaxPool", "AveragePool", "Resize")
@@ -33,10 +33,10 @@ QUANTISED = (*WEIGHTED, *ACTIVATIONS, "Add", "Mul", "Concat", "MaxPool", "Averag
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How activations become 8-bit numbers; weights are signed, symmetric and scaled per channel in each.
+    """Quantisation scheme of activations; weights are always signed, symmetric and scaled per channel.
 
-    Weights have 7 bits: 8-bit products of two neighbours overflow the 16-bit sums of x86 CPUs without VNNI
-    (vpmaddubsw), and the scores would depend on the CPU. Depthwise layers, which these sums are not used for, have 8.
+    Weights have 7 bits, as sums of two 8-bit products overflow the 16 bits of x86 CPUs without VNNI (vpmaddubsw), so
+    that scores would depend on the CPU. Depthwise layers, which do not use these sums, have 8.
     """
 
     activation: QuantType
@@ -44,9 +44,9 @@ class Scheme:
 
 
 SCHEMES = {
-    # A zero point of 0 on unsigned numbers cuts at 0 and at the largest value: ReLU and ReLU6 cost nothing.
+    # A zero point of 0 on unsigned numbers clips at 0 and at the largest value, so that ReLU and ReLU6 are free.
     "int8": Scheme(QuantType.QUInt8, symmetric=False),
-    # TensorRT takes signed numbers without a zero point only.
+    # TensorRT accepts only signed numbers without a zero point.
     "int8_symmetric": Scheme(QuantType.QInt8, symmetric=True),
 }
 
@@ -65,7 +65,7 @@ def measure_ranges(model: onnx.ModelProto, images: Sequence[np.ndarray], progres
     Raises
     ------
     SettingsError
-        Too few images.
+        There are too few images.
     """
     if len(images) < MIN_IMAGES:
         raise SettingsError(
@@ -79,7 +79,7 @@ def measure_ranges(model: onnx.ModelProto, images: Sequence[np.ndarray], progres
         for start in range(0, len(images), _CHUNK):
             stop = min(start + _CHUNK, len(images))
             batch = [images[i] for i in range(start, stop)]
-            with redirect_stdout(io.StringIO()):  # where it reports each step
+            with redirect_stdout(io.StringIO()):  # to which it prints each step
                 calibrator.collect_data(_Reader(name, batch))
             progress(stop, len(images))
         with redirect_stdout(io.StringIO()):
@@ -101,22 +101,22 @@ def quantize(
     float_layers: Sequence[str] = (),
     moments: Moments | None = None,
 ) -> onnx.ModelProto:
-    """Put QuantizeLinear and DequantizeLinear around everything that is computed with 8 bits.
+    """Insert QuantizeLinear and DequantizeLinear around all nodes that compute with 8 bits.
 
-    Quantised are the layers with weights and what lies between them. What follows the last of them (pooled features,
-    distances) stays in float: it costs little, and its error would be the score's.
+    These are the layers with weights and nodes between them. Nodes after the last layer (pooled features, distances)
+    stay in float: they cost little, and their errors would directly be errors of the score.
 
     Parameters
     ----------
     model : ModelProto
-        The float graph; not changed.
+        Float graph, which is not changed.
     ranges : TensorsData
         See `measure_ranges`.
     scheme : Scheme
     float_layers : sequence of str
         Names of layers (`layers`) that stay in float.
     moments : dict of str to ndarray, optional
-        See `edgead.export.rounding`; without, each weight becomes the nearest of 7 bits.
+        See `edgead.export.rounding`; by default each weight is rounded to the nearest of 7 bits.
     """
     kept = set(float_layers)
     result = onnx.ModelProto()
@@ -130,7 +130,7 @@ def quantize(
 
 
 def _quantise_body(model: onnx.ModelProto, ranges: TensorsData, scheme: Scheme, kept: set[str]) -> onnx.ModelProto:
-    """Quantise what `body` names, but for the layers that are kept; the model is used up."""
+    """Quantise the nodes that `body` names, except the `kept` layers; the model is changed."""
     known = layers(model)
     inside = body(model) - with_followers(model, {node.name for name, node in known.items() if name in kept})
     options: dict[str, Any] = {
@@ -145,12 +145,12 @@ def _quantise_body(model: onnx.ModelProto, ranges: TensorsData, scheme: Scheme, 
     constants = {constant.name for constant in model.graph.initializer}
 
     def takes(node: onnx.NodeProto) -> bool:
-        # TensorRT takes no 8-bit constant that is no layer's weight, such as the factor of a product.
+        # TensorRT accepts 8-bit constants only as weights of layers, not as the factor of a product.
         scaled = scheme.symmetric and node.op_type in ("Add", "Mul") and constants.intersection(node.input)
         return node.op_type in QUANTISED and not scaled
 
     if scheme.symmetric:
-        # Without this, numbers would be quantised between a layer and its ReLU, which then cannot be fused.
+        # Without this, values would be quantised between a layer and its ReLU, which prevents their fusion.
         options["OpTypesToExcludeOutputQuantization"] = list(QUANTISED)
     quantizer = QDQQuantizer(
         model,

@@ -1,4 +1,4 @@
-"""Rewrite of an artifact's ONNX graph from its torch weights, with proof that its guarantee still holds."""
+"""Rewrite of an artifact's ONNX graph from its torch weights, with a check that its guarantee still holds."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from edgead.workstation.methods.load import load_network
 
 
 class ExportError(EdgeadError):
-    """The new graph does not score like the one that the thresholds were made with."""
+    """New graph whose scores differ from those that the thresholds were made with."""
 
 
 class ToleranceError(ExportError):
-    """A graph of another precision moves the scores too far, or gains too little.
+    """Graph of another precision that changes the scores too much, or gains too little.
 
     Attributes
     ----------
     found : str
-        What it does, without what to do about it.
+        Finding, without advice.
     """
 
     def __init__(self, found: str, remedy: str):
@@ -36,14 +36,14 @@ class ToleranceError(ExportError):
 def rewrite_graph(path: Path, *, make_default: bool = False) -> Artifact:
     """Replace `model.onnx` of the artifact at `path`; nothing changes unless the golden scores are reproduced.
 
-    With `make_default` it is the graph that is opened when no precision is asked for.
+    With `make_default` it becomes the graph that is opened when no precision is requested.
 
     Raises
     ------
     ExportError
-        If the new graph scores the golden images differently: the thresholds would no longer hold.
+        The new graph scores the golden images differently, so that the thresholds would no longer hold.
     SettingsError
-        If the model was imported.
+        The model was imported.
     """
     artifact = Artifact.load(path)
     if artifact.manifest.detector == IMPORTED:

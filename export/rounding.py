@@ -1,10 +1,10 @@
-"""Weights rounded up or down so that the sums of a layer come out right, not each weight for itself.
+"""Rounding of weights up or down to minimise the error of a layer's sums, not of single weights.
 
-The nearest step is the best one for a weight alone. What counts is the error of the sum: e x for a row of rounding
-errors e and an input x, in square and on average e H e with H the mean of x x. That is the layer-wise objective of
-Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020 (arXiv 2004.10568); the greedy
-search is ours. Inputs next to each other are alike: errors of the same sign add up there, and a depthwise kernel that
-looks for edges answers to a plain surface.
+The nearest step is the best for a single weight. What counts is the error of the sum: e x for a row of rounding errors
+e and an input x; its mean square is e H e with H the mean of x x. That is the layer-wise objective of Nagel et al., "Up
+or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020 (arXiv 2004.10568); the greedy search is ours.
+Neighbouring inputs are similar, so errors of equal sign add up, and a depthwise kernel that detects edges would respond
+to a plain surface.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from edgead.runtime.ort import WITHOUT
 Moments = dict[str, np.ndarray]
 """Layer to the mean of x x over its inputs x: (1, n, n), or (channels, n, n) where each channel has a kernel alone."""
 
-# Inputs are nearly alike from image to image, and within one.
+# Few suffice, as inputs are similar between images and within one.
 _MAX_IMAGES = 24
 _POSITIONS = 200
-# Of a row of weights. Their moments would take longer than they help: rounding errors of long rows cancel anyway.
+# Longest row of weights. Moments of longer rows take too much time, and their rounding errors cancel anyway.
 _MAX_INPUTS = 1536
-# Weights of 7 bits, signed and symmetric, as the quantizer makes them, and of 8 where each channel has a kernel alone.
+# Largest weight of 7 bits, signed and symmetric, as the quantizer makes them, and of 8 bits for depthwise layers.
 LARGEST, LARGEST_DEPTHWISE = 64, 127
-# Of the mean moment, added to each input's own: what images do not show counts a little.
+# Share of the mean moment that is added to each input's own, so that inputs which are always 0 count a little.
 _DAMPING = 1e-6
 
 
 def second_moments(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> Moments:
-    """Run the float graph over real images, and average the products of what each layer multiplies.
+    """Run the float graph over real images, and average the products of each layer's inputs.
 
     Parameters
     ----------
     model : ModelProto
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Some of them are used.
+        Images, of which some are used.
 
     Returns
     -------
     dict of str to ndarray
-        float64; layers of other forms (transposed, in groups, with long rows) are left out.
+        Second moments by layer, float64; other layers (transposed, in groups, with long rows) are left out.
     """
     known = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     alone = depthwise(model)
@@ -67,14 +67,14 @@ def second_moments(model: onnx.ModelProto, images: Sequence[np.ndarray]) -> Mome
 
 
 def round_weights(quantised: onnx.ModelProto, model: onnx.ModelProto, moments: Moments) -> None:
-    """Round the weights of a quantised graph again, each up or down, with the float graph's as what they stand for."""
+    """Round the weights of a quantised graph again, each up or down from the float graph's weight."""
     stored = {tensor.name: tensor for tensor in quantised.graph.initializer}
     exact = {tensor.name: tensor for tensor in model.graph.initializer}
     alone = depthwise(model)
     for layer, moment in moments.items():
         weight = stored.get(f"{layer}.weight_quantized")
         if weight is None:
-            continue  # stays in float
+            continue  # a layer that stays in float
         values = numpy_helper.to_array(exact[f"{layer}.weight"]).astype(np.float64)
         scale = numpy_helper.to_array(stored[f"{layer}.weight_scale"]).astype(np.float64)
         rows = values.reshape(len(values), -1) / scale.reshape(-1, 1)
@@ -84,20 +84,20 @@ def round_weights(quantised: onnx.ModelProto, model: onnx.ModelProto, moments: M
 
 
 def up_or_down(rows: np.ndarray, moments: np.ndarray, largest: int = LARGEST) -> np.ndarray:
-    """Round rows of weights such that e H e is small: from the nearest, change what lowers it most until nothing does.
+    """Round rows of weights so that e H e is small: greedy changes from the nearest steps until none lowers it.
 
     Parameters
     ----------
     rows : ndarray of shape (rows, n), float64
-        In steps of the quantisation.
+        Weights in steps of the quantisation.
     moments : ndarray of shape (1 or rows, n, n), float64
-        H, that of all rows or one of each.
+        H, one for all rows or one for each.
     largest : int
 
     Returns
     -------
     ndarray of shape (rows, n), float64
-        Whole numbers, each next to its weight, none above the largest.
+        Integers, each next to its weight, none above the largest.
     """
     count, inputs = rows.shape
     means = np.einsum("hnn->h", moments) / inputs
@@ -106,11 +106,11 @@ def up_or_down(rows: np.ndarray, moments: np.ndarray, largest: int = LARGEST) ->
     diagonal = np.einsum("hnn->hn", matrices)[of_row]
     down = np.floor(rows)
     rounded = np.clip(np.round(rows), -largest, largest)
-    # What one change of a row alters: e H e changes by 2 step (H e)_j + H_jj.
+    # One change of a row changes e H e by 2 step (H e)_j + H_jj.
     errors = rounded - rows
     products = np.einsum("on,onm->om", errors, matrices) if len(matrices) > 1 else errors @ matrices[0]
     every = np.arange(count)
-    for _ in range(4 * inputs):  # each change lowers e H e, so that it ends by itself, mostly much sooner
+    for _ in range(4 * inputs):  # a bound; it ends earlier, as each change lowers e H e
         steps = np.where(rounded > down, -1.0, 1.0)
         changes = np.where(np.abs(rounded + steps) <= largest, 2 * steps * products + diagonal, 0.0)
         best = changes.argmin(axis=1)
@@ -123,7 +123,7 @@ def up_or_down(rows: np.ndarray, moments: np.ndarray, largest: int = LARGEST) ->
 
 
 def open_graph(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """Open a graph that is not in a file yet as a detector would, with all cores."""
+    """Open a graph in memory with a detector's settings, on all cores."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model.SerializeToString(), options, disabled_optimizers=WITHOUT)
@@ -137,7 +137,7 @@ def _is_plain(node: onnx.NodeProto, sides: Sequence[int], alone: bool) -> bool:
 
 
 def _moments(image: np.ndarray, node: onnx.NodeProto, sides: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """Input (c, h, w) of a layer -> the mean of x x over some positions of its kernel."""
+    """Average x x over some positions of a layer's kernel on its input (c, h, w)."""
     given = attributes(node)
     (height, width), (deep, wide) = sides[2:], given.get("dilations", [1, 1])
     top, left, bottom, right = given.get("pads", [0] * 4)

@@ -1,7 +1,7 @@
-"""A verdict in one file: an ONNX graph that takes a decoded image and gives map, score and decision.
+"""Standalone ONNX file that computes map, score and decision from a decoded image.
 
-What `edgead.detector.Detector` does of an image is in it: preprocessing, the network, the head, the map, the limits.
-No file is written before its verdicts on the model's golden images are edgead's own.
+It contains all steps of `edgead.detector.Detector`: preprocessing, the network, the head, the map, the limits. No file
+is written unless its verdicts on the model's golden images equal edgead's.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ Run = Callable[[np.ndarray], tuple[np.ndarray, float, int]]
 
 @dataclass(frozen=True, slots=True)
 class Standalone:
-    """What was written, and how far its verdicts on `images` golden images are from edgead's own.
+    """Result of writing: the file's facts, and its largest differences from edgead on `images` golden images.
 
     `size` is width and height of the images that it takes; `score_error` and `map_error` are the largest ones on the
-    `runtimes` that were compared. `warning` says that another graph was calibrated since; empty where none was.
+    compared `runtimes`. `warning` states that another graph was calibrated later; else it is empty.
     """
 
     file: Path
@@ -82,25 +82,25 @@ class Standalone:
 def write_standalone(
     artifact: Artifact, file: Path, *, precision: str | None = None, size: tuple[int, int] | None = None
 ) -> Standalone:
-    """Write a graph that needs no edgead, once it has said of the golden images what edgead says.
+    """Write a graph that needs no edgead, after a check that it gives edgead's verdicts on the golden images.
 
     Parameters
     ----------
     artifact : Artifact
     file : Path
-        Replaced where it exists.
+        File to write, replaced if it exists.
     precision : str, optional
-        Of the graph that it is made of, whose thresholds it has; by default that which the model opens.
+        Precision of the graph and thresholds to use; by default the one that the model opens.
     size : (int, int), optional
         Width and height of the images that it takes; by default those of the golden images.
 
     Raises
     ------
     SettingsError
-        Something of the model cannot stand in a graph, or there is no such precision; golden images have several sizes,
-        the size does not fit the model's region or is too large, or the file lies in the model.
+        The model has a part that a graph cannot express, or no such precision; golden images have several sizes, the
+        size does not fit the model's region or is too large, or the file is inside the model.
     ExportError
-        It decides otherwise than edgead, or its scores or maps differ by more than `TOLERANCE`; no file is written
+        It decides differently from edgead, or its scores or maps differ by more than `TOLERANCE`; no file is written
         then.
     """
     precision = precision or artifact.manifest.precision
@@ -113,7 +113,7 @@ def write_standalone(
     width, height = size or _size_of(images)
     if width * height > MAX_MEGAPIXELS * 1e6:
         raise SettingsError(f"--size {width}x{height}: images have at most {MAX_MEGAPIXELS:g} megapixels")
-    # Of other sizes they show the same scene: what is compared is the arithmetic, not the verdict.
+    # Resized golden images show the same scene: they test the arithmetic, not the verdict.
     images = [image if image.shape[:2] == (height, width) else cv2.resize(image, (width, height)) for image in images]
     model = standalone_graph(artifact, precision, (height, width))
     onnx.checker.check_model(model, full_check=True)
@@ -141,7 +141,7 @@ def write_standalone(
 
 
 def _calibrated_since(manifest: Manifest, precision: str) -> str:
-    """Say that another graph was calibrated later than the one of a precision, on other images; empty for none."""
+    """Warn if another graph was calibrated later than that of a precision, on other images; else empty."""
     calibrated = [change for change in manifest.threshold_changes if change.verb == "calibrate"]
     last = next((change for change in reversed(calibrated) if change.precision in manifest.graphs), None)
     own = next((change for change in reversed(calibrated) if change.precision == precision), None)
@@ -154,7 +154,7 @@ def _calibrated_since(manifest: Manifest, precision: str) -> str:
 
 
 def check_model(artifact: Artifact, precision: str) -> None:
-    """Raise SettingsError, in words, unless all that makes verdicts can stand in a graph."""
+    """Raise SettingsError unless a graph can express everything that determines the model's verdicts."""
     spec, manifest = artifact.manifest.preprocessing, artifact.manifest
     if spec.keeps_depth:
         raise SettingsError(
@@ -216,10 +216,10 @@ def standalone_graph(artifact: Artifact, precision: str, shape: tuple[int, int])
 
 
 def _kept_in_float(graph: onnx.GraphProto, constants: Nodes) -> list[onnx.NodeProto]:
-    """The nodes of a network, with one that changes nothing before each layer that an int8 graph keeps in float.
+    """List the nodes of a network, with an identity before each layer that an int8 graph keeps in float.
 
-    ONNX Runtime would quantise its weights, which edgead asks it not to do (`edgead.runtime.ort.WITHOUT`); nobody else
-    does.
+    It stops ONNX Runtime from quantising their weights, which edgead disables by an option
+    (`edgead.runtime.ort.WITHOUT`) that other programs do not set.
     """
     dequantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     weights = {tensor.name for tensor in graph.initializer}
@@ -243,7 +243,7 @@ def _tiles_of(spec: Preprocessing, shape: tuple[int, int]) -> int:
 def _map_nodes(
     nodes: Nodes, scores: str, spec: Preprocessing, head: PatchHead, grid: tuple[int, int], shape: tuple[int, int]
 ) -> tuple[int, int]:
-    """Patch scores (n, h, w) become the map of the frame, and its shape is given: all is linear along each axis."""
+    """Add the nodes from patch scores (n, h, w) to the frame's map, linear along each axis; return the map's shape."""
     operators = [band.dense() for band in smoothing_bands(grid, spec.image_size, head.sigma_px, head.border)]
     if spec.tiles is None:
         operators = [each[shown] for each, shown in zip(operators, covered(spec, shape), strict=True)]
@@ -266,7 +266,7 @@ def _map_nodes(
 
 
 def _decision_nodes(nodes: Nodes, review: float, reject: float, witness: str) -> None:
-    """0 for ok, 1 for review, 2 for reject, and 2 where the network gave what is not finite."""
+    """Add the nodes of the decision: 0 for ok, 1 for review, 2 for reject and for values that are not finite."""
     below = [
         nodes("Cast", nodes("LessOrEqual", SCORE, _just_below(limit)), to=onnx.TensorProto.INT32)
         for limit in (review, reject)
@@ -278,7 +278,7 @@ def _decision_nodes(nodes: Nodes, review: float, reject: float, witness: str) ->
 
 
 def _just_below(limit: float) -> np.float32:
-    """The largest float32 that is not above: a float32 score exceeds it where it exceeds the limit."""
+    """Return the largest float32 not above the limit, which a float32 score exceeds if it exceeds the limit."""
     rounded = np.float32(limit)
     return rounded if float(rounded) <= limit else np.nextafter(rounded, np.float32(-np.inf))
 
@@ -306,7 +306,7 @@ def run_by_onnxruntime(content: bytes) -> Run:
 
 
 def run_by_openvino(content: bytes) -> Run:
-    """Open a standalone graph with OpenVINO, on one thread, and in float32: by itself it may take bfloat16."""
+    """Open a standalone graph with OpenVINO, on one thread, in float32, as by default it may use bfloat16."""
     import openvino
 
     core = openvino.Core()
@@ -323,7 +323,7 @@ def run_by_openvino(content: bytes) -> Run:
 def _compare(
     artifact: Artifact, precision: str, runtime: str, run: Run, images: list[np.ndarray]
 ) -> tuple[float, float]:
-    """The largest errors of score and map beside edgead on the same runtime."""
+    """Compute the largest differences of score and map from edgead on the same runtime."""
     score_errors, map_errors = [], []
     record, fused = artifact.manifest.graphs[precision], runtime != "onnxruntime" and precision == "int8"
     allowed = (record.score_tolerance, record.map_tolerance) if fused else (TOLERANCE, TOLERANCE)
@@ -342,7 +342,7 @@ def _compare(
             score_errors.append(float(abs(score - verdict.image_score) / scale))
             largest = max(float(np.abs(verdict.anomaly_map).max()), 1e-12)
             map_errors.append(float(np.abs(anomaly_map - verdict.anomaly_map).max()) / largest)
-    worst = float(np.max(score_errors)), float(np.max(map_errors))  # a NaN stays one, unlike with max()
+    worst = float(np.max(score_errors)), float(np.max(map_errors))  # keeps a NaN, unlike max()
     if not (worst[0] <= allowed[0] and worst[1] <= allowed[1]):
         raise ExportError(
             f"on {runtime}, scores differ from edgead's by {worst[0]:.2g} and maps by {worst[1]:.2g} of golden images, "

@@ -1,9 +1,8 @@
-"""A decoded image becomes the network's input within an ONNX graph: `edgead.artifact.preprocess`, bit by bit.
+"""Preprocessing within an ONNX graph, bit for bit as in `edgead.artifact.preprocess`.
 
-Whole numbers below 2^24 are exact in float32, so that what `edgead.kernels.shrink` and OpenCV compute in whole numbers
-is computed in float32 here, which every runtime has. Where OpenCV computes in float32 itself, products and sums come in
-its order, and between a product and a sum there is a node that copies: a runtime that rounded the two only once would
-round other pixels up.
+Integers below 2^24 are exact in float32, so that the integer arithmetic of `edgead.kernels.shrink` and OpenCV is done
+in float32 here, which every runtime has. If OpenCV itself computes in float32, products and sums are in its order, with
+a copying node between a product and a sum: a runtime that rounded the two only once would round other pixels up.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from edgead.artifact.preprocess import NEUTRAL_BGR, OFTEN, covered, inputs_of, p
 from edgead.errors import SettingsError
 
 _EXACT = 1 << 24
-_BYTE = 256  # what sums are split by that would exceed it
-_DENSE = 32  # rows that a product may make of a block at once: more are mostly zeros
-_TINY = 1e-3  # smaller parts of a pixel OpenCV passes over
-_ONE, _SHIFT = 2048, 16  # of OpenCV's weights between two pixels: what 1 is, and the bits of a sum that it drops first
+_BYTE = 256  # divisor by which sums are split that would exceed 2^24
+_DENSE = 32  # most rows of a matrix for one block: larger ones are mostly zeros
+_TINY = 1e-3  # smaller parts of a pixel are ignored by OpenCV
+_ONE, _SHIFT = 2048, 16  # OpenCV's interpolation weights: unit, and bits of a sum dropped first
 
 _Taps = tuple[np.ndarray, np.ndarray]
 """For each output the places of its inputs, and their weights, (outputs, taps) each: 0 beyond the last."""
 
 
 def input_nodes(nodes: Nodes, image: str, spec: Preprocessing, shape: tuple[int, int]) -> str:
-    """Add what prepares an image, uint8 BGR (H, W, 3).
+    """Add the nodes that preprocess an image, uint8 BGR (H, W, 3).
 
     Parameters
     ----------
     nodes : Nodes
     image : str
     spec : Preprocessing
-        Of colours, without alignment.
+        Preprocessing of colours, without alignment.
     shape : (int, int)
         Height and width of the image.
 
@@ -49,7 +48,7 @@ def input_nodes(nodes: Nodes, image: str, spec: Preprocessing, shape: tuple[int,
     Raises
     ------
     SettingsError
-        The region or a tile does not fit into it, or the sizes make numbers that float32 does not hold.
+        The region or a tile is not inside the image, or the sizes lead to numbers that are not exact in float32.
     """
     parts = inputs_of(spec, shape)
     regions = [one.region(shape) for one in parts]
@@ -63,7 +62,7 @@ def input_nodes(nodes: Nodes, image: str, spec: Preprocessing, shape: tuple[int,
     if spec.ignored is not None:
         masks = [cv2.fillPoly(np.zeros((height, width), np.uint8), polygons_in(one, shape), 1) > 0 for one in parts]
         value = nodes("Where", np.stack(masks)[..., None], np.array(NEUTRAL_BGR, np.uint8), value)
-    # Engines copy whole rows faster than pixels of three: each colour is a plane until the end.
+    # Each colour is a plane until the end, as engines copy whole rows faster than pixels of three values.
     value = nodes("Gather", nodes("Transpose", value, perm=[0, 3, 1, 2]), np.array([2, 1, 0]), axis=1)
     value = nodes.reshape(value, 3 * len(parts), height, width)
     rows, columns = covered(parts[0], shape)
@@ -76,7 +75,7 @@ def input_nodes(nodes: Nodes, image: str, spec: Preprocessing, shape: tuple[int,
 
 
 def _cut(nodes: Nodes, image: str, regions: list[tuple[int, int, int, int]]) -> str:
-    """Cut regions of one size out of an image: (n, H, W, 3)."""
+    """Crop regions of one size from an image: (n, H, W, 3)."""
     parts = []
     for x, y, width, height in regions:
         part = nodes("Slice", image, np.array([y, x]), np.array([y + height, x + width]), np.array([0, 1]))
@@ -85,14 +84,14 @@ def _cut(nodes: Nodes, image: str, regions: list[tuple[int, int, int, int]]) -> 
 
 
 def _mirrored(side: int, shown: slice) -> np.ndarray:
-    """Which pixel of those that are shown stands at each of a side's, as `cv2.copyMakeBorder` with REFLECT_101."""
+    """Index of the source pixel for each pixel of a padded side, as in `cv2.copyMakeBorder` with REFLECT_101."""
     line = np.arange(shown.stop - shown.start, dtype=np.int32)[None]
     filled = cv2.copyMakeBorder(line, 0, 0, shown.start, side - shown.stop, cv2.BORDER_REFLECT_101)
     return filled[0].astype(np.int64)
 
 
 def _resized(nodes: Nodes, value: str, source: tuple[int, int], target: tuple[int, int]) -> str:
-    """`area_linear`: planes of uint8 (n, H, W) become whole numbers in float32, (n, h, w)."""
+    """Add the nodes of `area_linear`: planes of uint8 (n, H, W) to integers in float32, (n, h, w)."""
     shrunk = min(target[0], source[0]), min(target[1], source[1])
     if all(now >= OFTEN * then for now, then in zip(source, shrunk, strict=True)):
         value = _mean_in_whole_numbers(nodes, value, source, shrunk)
@@ -104,7 +103,7 @@ def _resized(nodes: Nodes, value: str, source: tuple[int, int], target: tuple[in
 
 
 def _mean_in_whole_numbers(nodes: Nodes, value: str, source: tuple[int, int], target: tuple[int, int]) -> str:
-    """`edgead.kernels.shrink`: the exact mean, rounded half to even."""
+    """Add the nodes of `edgead.kernels.shrink`: the exact mean, rounded half to even."""
     units = math.prod(then // math.gcd(then, now) for then, now in zip(source, target, strict=True))
     if 2 * units >= _EXACT:
         raise SettingsError(
@@ -118,7 +117,7 @@ def _mean_in_whole_numbers(nodes: Nodes, value: str, source: tuple[int, int], ta
         upper = nodes.floor_of(sums, _BYTE)
         parts = [upper, nodes("Sub", sums, nodes("Mul", upper, np.float32(_BYTE)))]
     parts = [_summed_columns(nodes, part, source[1], target[1]) for part in parts]
-    # A first guess may be one off: what it leaves is exact, and says where.
+    # A first guess may be off by one; its exact remainder tells where.
     total = parts[0] if len(parts) == 1 else nodes("Add", nodes("Mul", parts[0], np.float32(_BYTE)), parts[1])
     guess = nodes("Round", nodes("Mul", total, np.float32(1 / units)))
     if len(parts) == 1:
@@ -130,7 +129,7 @@ def _mean_in_whole_numbers(nodes: Nodes, value: str, source: tuple[int, int], ta
         )
         rest = nodes("Add", nodes("Mul", upper, np.float32(_BYTE)), lower)
     odd = nodes("Sub", guess, nodes("Mul", nodes.floor_of(guess, 2), np.float32(2)))
-    limit = nodes("Sub", np.float32(units), nodes("Mul", odd, np.float32(0.5)))  # half of a unit goes to the even one
+    limit = nodes("Sub", np.float32(units), nodes("Mul", odd, np.float32(0.5)))  # half of a unit is rounded to even
     twice = nodes("Mul", rest, np.float32(2))
     up, down = (
         nodes("Cast", nodes("Greater", side, limit), to=onnx.TensorProto.FLOAT) for side in (twice, nodes("Neg", twice))
@@ -139,7 +138,7 @@ def _mean_in_whole_numbers(nodes: Nodes, value: str, source: tuple[int, int], ta
 
 
 def _mean_of_opencv(nodes: Nodes, value: str, source: tuple[int, int], target: tuple[int, int]) -> str:
-    """`cv2.INTER_AREA` of uint8: sums of whole pixels where the factors are whole, else float32 in OpenCV's order."""
+    """Add the nodes of `cv2.INTER_AREA` of uint8: integer sums for integer factors, else float32 in OpenCV's order."""
     factors = [1 / (now / then) for then, now in zip(source, target, strict=True)]
     if any(abs(factor - round(factor)) >= np.finfo(float).eps for factor in factors):
         value = _turned(nodes, _weighted_rows(nodes, _turned(nodes, value), _area_of_opencv(source[1], target[1])))
@@ -152,14 +151,14 @@ def _mean_of_opencv(nodes: Nodes, value: str, source: tuple[int, int], target: t
 
 
 def _between_of_opencv(nodes: Nodes, value: str, source: tuple[int, int], target: tuple[int, int]) -> str:
-    """`cv2.INTER_LINEAR` of uint8, whose weights are whole numbers of a 2048th part, and which drops bits twice."""
+    """Add the nodes of `cv2.INTER_LINEAR` of uint8, which has weights in units of 1/2048 and drops bits twice."""
     value = _turned(nodes, value)
     first, second = (
         nodes("Mul", nodes("Gather", value, place, axis=1), weight)
         for place, weight in _between(source[1], target[1], inside=True)
     )
     value = nodes.floor_of(_turned(nodes, nodes("Add", first, second)), 16)
-    # A product with a weight would exceed 2^24: in two parts it does not.
+    # A product with a weight would exceed 2^24, so the value is split into two parts.
     upper = nodes.floor_of(value, 64)
     lower = nodes("Sub", value, nodes("Mul", upper, np.float32(64)))
     halves = []
@@ -170,12 +169,12 @@ def _between_of_opencv(nodes: Nodes, value: str, source: tuple[int, int], target
 
 
 def _turned(nodes: Nodes, value: str) -> str:
-    """Planes whose columns are rows, and back."""
+    """Transpose planes."""
     return nodes("Transpose", value, perm=[0, 2, 1])
 
 
 def _summed_rows(nodes: Nodes, value: str, source: int, target: int) -> str:
-    """Sums of the rows that each output covers, in whole numbers: (n, H, W) becomes float32 (n, h, W)."""
+    """Add the nodes that sum the rows covered by each output, in integers: (n, H, W) to float32 (n, h, W)."""
     common = math.gcd(source, target)
     if target // common <= _DENSE:
         blocks = nodes.reshape(nodes("Cast", value, to=onnx.TensorProto.FLOAT), 0, common, source // common, -1)
@@ -186,7 +185,7 @@ def _summed_rows(nodes: Nodes, value: str, source: int, target: int) -> str:
 
 
 def _summed_columns(nodes: Nodes, value: str, source: int, target: int) -> str:
-    """The same of columns."""
+    """Add the nodes that sum columns in the same way."""
     common = math.gcd(source, target)
     if target // common <= _DENSE:
         blocks = nodes.reshape(nodes("Cast", value, to=onnx.TensorProto.FLOAT), 0, 0, common, source // common)
@@ -196,7 +195,7 @@ def _summed_columns(nodes: Nodes, value: str, source: int, target: int) -> str:
 
 
 def _block(source: int, target: int) -> np.ndarray:
-    """Shares of the outputs that cover whole pixels together, as a matrix: the next ones have the same."""
+    """Matrix of overlaps for one block of outputs that covers whole pixels; all blocks have the same."""
     common = math.gcd(source, target)
     places, weights = _shares(source, target)
     matrix = np.zeros((target // common, source // common), np.float32)
@@ -206,7 +205,7 @@ def _block(source: int, target: int) -> np.ndarray:
 
 
 def _weighted_rows(nodes: Nodes, value: str, taps: _Taps) -> str:
-    """Weighted sums of rows, in OpenCV's order: (n, H, W) becomes float32 (n, h, W)."""
+    """Add the nodes of weighted sums of rows, in OpenCV's order: (n, H, W) to float32 (n, h, W)."""
     places, weights = taps
     count, most = places.shape
     rows = nodes("Cast", nodes("Gather", value, places.T.reshape(-1), axis=1), to=onnx.TensorProto.FLOAT)
@@ -220,7 +219,7 @@ def _weighted_rows(nodes: Nodes, value: str, taps: _Taps) -> str:
 
 
 def _shares(source: int, target: int) -> _Taps:
-    """How much of each pixel every output covers, in units that are whole numbers."""
+    """Compute the overlap of each pixel with every output, in the unit that makes overlaps integers."""
     common = math.gcd(source, target)
     cell, covers = target // common, source // common
     begins = np.arange(target)[:, None] * covers
@@ -230,7 +229,7 @@ def _shares(source: int, target: int) -> _Taps:
 
 
 def _area_of_opencv(source: int, target: int) -> _Taps:
-    """The table of `cv2.INTER_AREA`, with its roundings."""
+    """Compute the table of `cv2.INTER_AREA`, with its rounding."""
     scale = 1 / (target / source)
     rows: list[dict[int, float]] = []
     for number in range(target):
@@ -250,16 +249,16 @@ def _area_of_opencv(source: int, target: int) -> _Taps:
 
 
 def _narrowed(places: np.ndarray, weights: np.ndarray, source: int) -> _Taps:
-    """Leave out taps that no output uses; places beyond the last count nothing, and are the last."""
+    """Remove taps that no output uses; places beyond the last pixel get weight 0 and the last pixel's index."""
     used = weights.any(axis=0)
     return np.minimum(places[:, used], source - 1), weights[:, used].astype(np.float32)
 
 
 def _between(source: int, target: int, *, inside: bool) -> list[_Taps]:
-    """The two places that each output of `cv2.INTER_LINEAR` lies between, and their weights, (outputs, 1).
+    """Compute the two source places of each output of `cv2.INTER_LINEAR`, and their weights, (outputs, 1).
 
-    Along rows what lies beyond the border is brought `inside` before weights are made; along columns each of the two
-    places is, and their halves are rounded down one by one.
+    Along rows places beyond the border are clamped (`inside`) before weights are computed; along columns each of the
+    two places is clamped, and their halves are rounded down one by one.
     """
     at = ((np.arange(target) + 0.5) * (1 / (target / source)) - 0.5).astype(np.float32)
     first = np.floor(at)

@@ -1,4 +1,4 @@
-"""Parity: the torch network scored in float64 beside the deployed Detector, on real images."""
+"""Parity check of the deployed Detector with the torch network scored in float64, on real images."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MAP_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """Largest differences over `images` images.
+    """Result of a parity check: the largest differences over `images` images.
 
-    `score_error` is relative to the expected score as `score_scale` shows, `map_error` is the largest
-    difference of a pixel relative to the map's maximum, `verdict_flips` counts images on the other side of a
-    threshold; `worst_image` has `score_error`.
+    `score_error` is relative to the expected score, see `score_scale`; `map_error` is the largest difference of a pixel
+    relative to the map's maximum; `verdict_flips` counts images on the other side of a threshold; `worst_image` is that
+    of `score_error`.
     """
 
     images: int
@@ -56,7 +56,7 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One image: the detector's score, its errors relative to what was expected, whether the verdict is another."""
+    """Comparison on one image: the detector's score, its relative errors, and whether the verdict differs."""
 
     name: str
     score: float
@@ -66,7 +66,7 @@ class Compared:
 
 
 def verify(artifact: Artifact, paths: Sequence[Path], progress: StageProgress) -> dict[str, Parity]:
-    """Compare as `compare_with_torch` and `replay_golden` do, each by the name of what it compares."""
+    """Run `compare_with_torch` and `replay_golden`; return their results by name."""
     compared = "torch_and_deployed" if has_torch(artifact) else "graph_and_deployed"
     parity = compare_with_torch(artifact, paths, progress=partial(progress, "compare"))
     progress("judge golden images", 0, 1)
@@ -74,7 +74,7 @@ def verify(artifact: Artifact, paths: Sequence[Path], progress: StageProgress) -
 
 
 def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progress: Progress | None = None) -> Parity:
-    """Compare the deployed detector, in the precision that it learnt in, with the torch network, or what stands for it.
+    """Compare the deployed detector, in the precision that it learnt in, with the torch network or its substitute.
 
     The images are by default the golden ones.
     """
@@ -91,7 +91,7 @@ def compare_with_torch(artifact: Artifact, paths: Sequence[Path] = (), *, progre
 
 
 def replay_golden(artifact: Artifact, *, runtime: str = "auto", precision: str | None = None) -> Parity:
-    """Compare a deployed detector with what was recorded when it was built."""
+    """Compare a deployed detector with the golden scores and maps recorded when it was built."""
     rows = []
     with Detector(artifact, runtime=runtime, precision=precision or artifact.manifest.learnt_in) as detector:
         for golden in detector.graph.golden:
@@ -104,7 +104,7 @@ def replay_golden(artifact: Artifact, *, runtime: str = "auto", precision: str |
 def compare(
     name: str, expected: tuple[float, np.ndarray], detector: Detector, image: np.ndarray, judge: Graph | None = None
 ) -> Compared:
-    """Run the detector on an image and compare with the expected score and map.
+    """Measure an image by the detector and compare with the expected score and map.
 
     The expected score is judged by the thresholds of `judge`, by default those of fp32.
     """
@@ -113,7 +113,7 @@ def compare(
     ours, theirs = detector.graph.calibration, (judge or detector.artifact.learnt_graph).calibration
     assert ours is not None and theirs is not None
     if not (np.isfinite(score) and np.isfinite(anomaly_map).all()):
-        return Compared(name, measured.image_score, math.inf, math.inf, True)  # max() would pass over a NaN
+        return Compared(name, measured.image_score, math.inf, math.inf, True)  # max() would ignore a NaN
     score_error = float(abs(measured.image_score - score) / score_scale(score, theirs.scores))
     map_error = float(np.abs(measured.anomaly_map - anomaly_map).max() / max(np.abs(anomaly_map).max(), 1e-12))
     limits = ((theirs.reject, ours.reject), (theirs.review, ours.review))
@@ -130,7 +130,7 @@ def _parity(rows: Sequence[Compared]) -> Parity:
 
 
 class TorchScores:
-    """Image score and anomaly map from the torch network alone, all scoring in float64."""
+    """Reference scores: image score and anomaly map from the torch network, with all scoring in float64."""
 
     def __init__(self, artifact: Artifact):
         self._network = load_network(artifact)
@@ -154,7 +154,7 @@ class TorchScores:
         return max(scores), map_of_frame(joined, spec, laid)
 
     def _of_input(self, image: np.ndarray, spec: Preprocessing) -> tuple[float, np.ndarray, tuple[int, int]]:
-        """Score, map and the grid of patches of what one run of the network sees of an aligned image."""
+        """Compute score, map and patch grid for one network input of an aligned image."""
         manifest = self._manifest
         with torch.inference_mode():
             given = self._network(torch.from_numpy(preprocess(image, spec))[None])

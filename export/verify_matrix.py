@@ -1,4 +1,4 @@
-"""Every runtime and precision beside the torch network, on the same images: errors, AUROC, latency, size, verdict."""
+"""Comparison of every runtime and precision with the torch network on the same images: errors, AUROC, time, size."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _TIMED: dict[str, Any] = {"warmup": 5, "n": 40}
 
 @dataclass(frozen=True, slots=True)
 class PairReport:
-    """What was found of one runtime and precision.
+    """Result of one runtime and precision.
 
     Errors are relative to torch: means over the images, and `worst_score_error` the largest; for fp32 the largest
-    differences are what is allowed or not, otherwise the means. `golden_error` is the largest relative difference of
-    a golden image's score from what was recorded. `AUROC_change` is that from torch; None without labels. `network_ms`
+    differences must be within the tolerance, otherwise the means. `golden_error` is the largest relative difference of
+    a golden image's score from the recorded one. `AUROC_change` is that from torch; None without labels. `network_ms`
     and `frame_ms` are medians on the golden images.
     """
 
@@ -64,7 +64,7 @@ class PairReport:
 
 
 def all_pairs(artifact: Artifact) -> list[Pair]:
-    """Every graph that the artifact has with every runtime that opens it here."""
+    """List every graph of the artifact with every runtime that opens it on this machine."""
     return [
         (runtime, precision) for precision in artifact.precisions for runtime in available_runtimes(artifact, precision)
     ]
@@ -85,7 +85,7 @@ def verify_pairs(
     pairs : sequence of (str, str)
         See `all_pairs`.
     images : sequence of Path or LabelledImage
-        AUROC needs labelled ones, good and defective.
+        Images; AUROC needs labelled ones, good and defective.
     """
     paths = [image.path if isinstance(image, LabelledImage) else image for image in images]
     labels = [image.is_defective for image in images if isinstance(image, LabelledImage)]

@@ -1,4 +1,4 @@
-"""Versions of the software that exports a model, for the manifest."""
+"""Versions of the software that exported a model, for the manifest."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from edgead.adapt.methods.method import software_versions
 
 
 def export_versions() -> dict[str, str]:
-    """Versions of what makes and runs a model."""
+    """Return the versions of the packages that make and run a model."""
     return software_versions() | {module.__name__: str(module.__version__) for module in (torch, onnx)}

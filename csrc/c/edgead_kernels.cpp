@@ -1,5 +1,5 @@
-// The kernels from C: checks, calls, and turns exceptions into words. What Python prepares in edgead/kernels/nearest.py
-// and banded_filters.py is prepared here, by the same rules: results are the same.
+// C interface of the kernels: checks arguments, calls, and turns exceptions into error texts. It prepares the same
+// inputs, by the same rules, as edgead/kernels/nearest.py and banded_filters.py do, so that results are equal.
 #include "c/edgead_kernels.h"
 
 #include <algorithm>

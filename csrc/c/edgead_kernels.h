@@ -1,7 +1,7 @@
-/* The kernels from C: exact nearest rows of a memory bank, and smoothing of maps. See docs/kernels.md.
+/* C interface of the kernels: exact nearest rows of a memory bank, and smoothing of maps. See docs/kernels.md.
  *
- * Errors: a function that returns int gives 0, or -1 for an error; edgead_index_new gives NULL for one. What was wrong
- * says edgead_last_error. No exception of C++ leaves a function.
+ * Errors: a function that returns int gives 0, or -1 for an error; edgead_index_new gives NULL for one.
+ * edgead_last_error gives the error's text. No C++ exception leaves a function.
  *
  * Threads: all functions may be called from several threads at once, edgead_search with the same index too. Only
  * edgead_index_free must come after the last search in that index has returned. A call shares its work among as many

@@ -1,4 +1,4 @@
-/* An anomaly map from the features of an image and a memory bank, by the kernels alone.
+/* Sample program: computes an anomaly map from an image's features and a memory bank, with the kernels alone.
  *
  *   sample bank.f32 features.f32 COLUMNS HEIGHT WIDTH SIGMA map.f32
  *

@@ -1,4 +1,4 @@
-// The greedy coreset's working state, and the step that brings rows up to date.
+// Working state of the greedy coreset selection, and the step that refreshes the bounds of rows.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 namespace edgead {
 
-// What every part of the selection works on.
+// State shared by all parts of the selection.
 struct CoresetState {
     Rows rows;
     const CoresetKernels& coreset;

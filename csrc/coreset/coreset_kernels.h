@@ -1,4 +1,4 @@
-// Greedy coreset: what an ISA level provides for it.
+// Kernels of the greedy coreset that each ISA level provides.
 #pragma once
 
 #include <cstddef>

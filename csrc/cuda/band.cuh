@@ -1,4 +1,4 @@
-// What kernels ask of a band.
+// Device function that kernels call on a band.
 #pragma once
 
 #include <cuda_runtime.h>

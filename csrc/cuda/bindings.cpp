@@ -1,5 +1,5 @@
-// edgead._cuda: checks, releases the GIL, calls. edgead.kernels is the interface to host arrays, edgead.kernels.cuda
-// that to device pointers, which are integers here as in torch's data_ptr() and in TensorRT.
+// Python module edgead._cuda: checks arguments, releases the GIL, calls. edgead.kernels is its interface for host
+// arrays, edgead.kernels.cuda that for device pointers, which are integers as in torch's data_ptr() and in TensorRT.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

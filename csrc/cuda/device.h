@@ -1,5 +1,5 @@
-// The CUDA runtime as the rest of this module wants it: errors that say what to do, memory that frees itself, and order
-// between streams.
+// CUDA runtime for the rest of this module: errors that say what to do, memory that frees itself, and ordering between
+// streams.
 #pragma once
 
 #include <cuda_runtime_api.h>

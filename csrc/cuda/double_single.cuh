@@ -1,9 +1,9 @@
-// Squared distances as sums of two float32, and the proof of when float64 would give the same result.
+// Squared distances as sums of two float32, with a proof of when float64 would give the same result.
 //
-// float64 runs at 1/32 to 1/64 of the speed of float32 on the GPUs of the edge. What is asked for is defined by it: the
-// root of the float64 sum, rounded to float32, and the order of these sums. A sum of two floats has 48 digits, and says
-// both unless it lies within its error of where the root rounds to another float, or of another row's sum. Then, and
-// where squares leave the range of float32, the query is measured in float64.
+// float64 runs at 1/32 to 1/64 of the speed of float32 on edge GPUs, but it defines the result: the root of the float64
+// sum, rounded to float32, and the order of these sums. A sum of two floats has 48 binary digits and decides both,
+// unless it lies within its error of a value where the root rounds to another float, or of another row's sum. Then, and
+// if squares leave the range of float32, the query is measured in float64.
 //
 // With u = 2^-24, T the exact sum, n = d / 32 terms of a lane (rounded up), and additions, products and fused ones
 // rounded to nearest as they are written (compile with --fmad=false, without --ftz=true):

@@ -1,4 +1,4 @@
-// Starts kernels through the runtime's function instead of <<<>>>, and reports what it says.
+// Launching of kernels by the runtime's function instead of <<<>>>, so that its errors are reported.
 #pragma once
 
 #include <cuda_runtime.h>

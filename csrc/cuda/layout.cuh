@@ -1,4 +1,4 @@
-// Who holds what in the product kernel: index arithmetic alone, so that it can be checked on any machine.
+// Assignment of rows and results to threads in the product kernel: pure index arithmetic, testable on any machine.
 #pragma once
 
 #include <cuda_runtime.h>

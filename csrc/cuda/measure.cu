@@ -1,9 +1,9 @@
-// The exact part of a search: a block per query bounds the k-th smallest score, and its warps measure every row that
-// the bound leaves. There is no list that could overflow: a row is measured as soon as it is found.
+// Exact step of a search: one block per query bounds the k-th smallest score, and its warps measure each row that the
+// bound does not exclude. No list can overflow, as a row is measured as soon as it is found.
 //
-// That is about 1.05 rows per query at k = 1 for a network's features, and 11 at k = 9: what takes the time is to read
-// the groups' scores, which four warps do at once, and once. A query that is too far away for products, or rows that
-// products cannot tell apart, cost a pass over the bank: slow, and right. Distances are those of float64, most of them
+// That is about 1.05 rows per query at k = 1 for a network's features, and 11 at k = 9; most time goes into reading the
+// groups' scores, which four warps share and read once. A query too far away for products, or rows that products cannot
+// distinguish, cost a pass over the bank, which is slow but correct. Distances equal those of float64, mostly computed
 // without it (double_single.cuh).
 #include "double_single.cuh"
 #include "launch.cuh"

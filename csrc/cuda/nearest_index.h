@@ -1,4 +1,4 @@
-// Exact nearest rows of a memory bank on the GPU: the contract of csrc/nearest_index.h, on host or device memory.
+// Exact nearest rows of a memory bank on the GPU, as csrc/nearest/nearest.h defines them, for host or device memory.
 #pragma once
 
 #include <cstddef>

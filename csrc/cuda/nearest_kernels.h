@@ -1,5 +1,5 @@
-// The three kernels of a search, in order: rows to halves, products to the smallest scores of groups of rows, and the
-// exact distances of what can still be among the nearest. All pointers are device pointers; nothing waits.
+// The three kernels of a search, in order: rows to half precision, products to the smallest scores of groups of rows,
+// and exact distances of rows that can still be among the nearest. All pointers are device pointers; no call waits.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -1,6 +1,6 @@
-// Rows to halves, norms and residuals: one warp per row, in two sweeps, the second of which finds the row in the cache.
-// float32 throughout: float64 runs at 1/32 to 1/64 of its speed on the GPUs of the edge, and the residual that counts
-// is known exactly without it (a float less its rounding to 11 digits is a float).
+// Conversion of rows to half precision, norms and residuals: one warp per row, in two sweeps; the second reads the row
+// from the cache. float32 throughout, as float64 runs at 1/32 to 1/64 of its speed on edge GPUs and the residual is
+// exact without it (a float minus its rounding to 11 binary digits is a float).
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"

@@ -1,9 +1,9 @@
-// Queries times bank on the tensor cores, reduced on the way to the smallest score of every group of 16 rows: what is
-// written is a sixteenth of the distance matrix.
+// Queries times bank on the tensor cores, reduced at once to the smallest score of every group of 16 rows, so that only
+// a sixteenth of the distance matrix is written.
 //
-// Halves and not bfloat16: they run at the same rate, and three more digits make the residuals, on which the number of
-// rows to be measured depends, eight times smaller; the smaller range does not matter, as every query has its own
-// exponent, and the bank one for all.
+// float16 and not bfloat16: both run at the same rate, and three more binary digits make the residuals, on which the
+// number of rows to measure depends, eight times smaller. Its smaller range does not matter, as each query has its own
+// exponent, and the bank one for all its rows.
 #include "launch.cuh"
 #include "layout.cuh"
 #include "nearest_kernels.h"

@@ -1,5 +1,5 @@
-// The step "products" of a search: for every query, the smallest scores of groups of rows of the bank, each off by no
-// more than a proven bound. What can still be among the nearest is measured behind it.
+// Products step of a search: for every query, the smallest scores of groups of bank rows, each within a proven error
+// bound. The next step measures the rows that can still be among the nearest.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// One thread makes one channel of one output pixel: the source pixels that it covers, row by row. What neighbouring
-// threads read lies side by side, and stays in the L1 cache until the next column.
+// Each thread computes one channel of one output pixel from the source pixels that it covers, row by row. Neighbouring
+// threads read adjacent memory, which stays in the L1 cache until the next column.
 #include <cstdint>
 
 #include "band.cuh"

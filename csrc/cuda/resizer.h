@@ -1,5 +1,5 @@
-// Resizing of images on the GPU, bit for bit as on the host: the arithmetic of csrc/resize and of OpenCV, of which
-// Python (edgead/kernels/resize_bands.py) has made bands.
+// Resizing of images on the GPU, bit for bit as on the host: the arithmetic of csrc/resize and of OpenCV, in bands that
+// Python (edgead/kernels/resize_bands.py) builds.
 #pragma once
 
 #include <cstdint>

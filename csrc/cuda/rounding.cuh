@@ -1,4 +1,4 @@
-// What a row becomes before the tensor cores see it, and what is lost by that, number by number.
+// Conversion of a row for the tensor cores, and the rounding error of each of its numbers.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,4 +1,4 @@
-// The proof of how far a score of the product kernel can be off.
+// Error bound of a score of the product kernel, with its proof.
 //
 // In the frame of rounding.cuh, q and b are an exact query and row, t their float32 (centred()), and their halves times
 // the row's weight are q^ and b^, exact numbers. The score is  S(q, b) = |b|^2 / 2 - q.b = (|q - b|^2 - |q|^2) / 2,

@@ -1,7 +1,7 @@
-// The two banded products of smoothing, one thread per output. The map between them is small and stays in the L2 cache.
+// Two banded products of smoothing, one thread per output. The map between them is small and stays in the L2 cache.
 //
 // Precision: each output is one chain of `taps` multiply-adds in float32, in the order of the taps, as in
-// csrc/smooth.h.
+// csrc/smooth/smooth.h.
 #include "band.cuh"
 #include "launch.cuh"
 #include "rounding.cuh"

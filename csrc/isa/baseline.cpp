@@ -1,5 +1,5 @@
-// Any CPU, by GCC's and Clang's vector extension: products and sums are rounded separately. There is no product of
-// bytes that would make a scan of 8-bit codes pay.
+// Any CPU, by the vector extension of GCC and Clang: products and sums are rounded separately. Without a fast product
+// of bytes, a scan of 8-bit codes would not pay, so there is none.
 #include "isa/kernels.h"
 
 namespace edgead {

@@ -1,4 +1,4 @@
-// Instruction set levels: which this machine can run, and which one is used. The one place where kernels are chosen.
+// Instruction set levels: those that this machine can run, and the one in use. Kernels are chosen only here.
 #pragma once
 
 #include <string>

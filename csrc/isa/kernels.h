@@ -1,4 +1,4 @@
-// What one instruction set level provides: a table of its kernels, in a file of its own, isa/<level>.cpp.
+// Table of the kernels that an instruction set level provides; each level's is in isa/<level>.cpp.
 #pragma once
 
 #include "coreset/coreset_kernels.h"

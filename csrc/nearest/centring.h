@@ -1,4 +1,4 @@
-// The frame in which distances are bounded, and how far a row that float32 holds there can be off.
+// Centred and scaled frame in which distances are bounded, and the rounding error of a row stored there as float32.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Nearest rows by float32 products of every query with every row: where the pre-scan would leave too much to measure.
+// Nearest rows by float32 products of every query with every row, used when the pre-scan would leave too many rows.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Nearest patches: what an ISA level provides for it.
+// Kernels of the nearest search that each ISA level provides.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Rows prepared for the nearest kernel, and the proof of how far its scores can be off.
+// Rows laid out for the nearest kernel, and the error bound of its scores, with its proof.
 #pragma once
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// Rows seen in a few directions, computed by the nearest kernels' products.
+// Projection of rows onto a few directions, computed by the nearest kernels' products.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The bank in 8-bit codes, and the proof of which rows a scan of them may leave out.
+// Bank in 8-bit codes, and the proof of which rows a scan of them may exclude.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The pre-scan: nearest rows by a scan of 8-bit codes that leaves few rows to measure. docs/kernels.md says why.
+// Pre-scan: nearest rows by a scan of 8-bit codes that leaves few rows to measure exactly; see docs/kernels.md.
 #pragma once
 
 #include <atomic>

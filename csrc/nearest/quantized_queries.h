@@ -1,4 +1,4 @@
-// Queries in 8-bit codes, with what the bound of quantized_bank.h takes from them.
+// Queries in 8-bit codes, with the quantities that the bound of quantized_bank.h needs of them.
 #pragma once
 
 #include <cstddef>

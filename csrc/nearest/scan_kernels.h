@@ -1,4 +1,4 @@
-// Pre-scan of the nearest search in 8-bit codes: what an ISA level provides for it.
+// Kernels of the nearest search's pre-scan of 8-bit codes that an ISA level provides.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Nearest patches at nearly the same place: of golden parts, within a window around where a patch lies.
+// Nearest patches of golden parts within a window around each patch's own place.
 #pragma once
 
 #include <cstddef>

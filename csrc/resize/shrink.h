@@ -1,4 +1,4 @@
-// The mean of the source pixels that each pixel of a smaller image covers, exact, rounded half to even.
+// Shrinking of images: each pixel is the exact mean of the source pixels that it covers, rounded half to even.
 #pragma once
 
 #include <cstddef>

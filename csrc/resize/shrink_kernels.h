@@ -1,4 +1,4 @@
-// Images: what an ISA level provides for shrinking.
+// Kernels of image shrinking that each ISA level provides.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Memory that begins with a cache line, as panels and codes want it.
+// Memory that begins at a cache line, as panels and codes require.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// What both extensions take from Python, and its checks. Arrays are taken as they are or refused, never converted.
+// Array arguments of both Python extensions, and their checks. Arrays are used as they are or refused, never converted.
 #pragma once
 
 #include <pybind11/numpy.h>

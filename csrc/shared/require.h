@@ -1,4 +1,4 @@
-// The check of an argument.
+// Check of an argument: throws std::invalid_argument if a condition does not hold.
 #pragma once
 
 #include <stdexcept>

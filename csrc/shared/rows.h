@@ -1,4 +1,4 @@
-// Rows of floats that belong to somebody else.
+// View of rows of floats; it does not own them.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Maps: what an ISA level provides for smoothing. A linear operator along one axis (bilinear resize, Gaussian, or the
-// product of both) is a matrix with a narrow band, kept as blocks of B consecutive outputs that share their inputs.
+// Kernels of map smoothing that each ISA level provides. A linear operator along one axis (bilinear resize, Gaussian,
+// or the product of both) is a narrow band matrix, kept as blocks of B consecutive outputs that share their inputs.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-"""Builds edgead-kernels: the kernels and edgead/kernels as the package edgead_kernels, which needs numpy only."""
+"""Build of edgead-kernels: the kernels and edgead/kernels as the package edgead_kernels, which needs only numpy."""
 
 import re
 import subprocess

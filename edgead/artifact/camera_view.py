@@ -1,4 +1,4 @@
-"""Change of the whole image by a camera: brightness, sharpness and place, beside those of golden images."""
+"""Brightness, sharpness and position of a camera's images, relative to golden images."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 
 from edgead.artifact.manifest import CameraView
 
-_SIDE_PX = 256  # that images are measured at
-_CELLS = 16  # a side, of which brightness is compared
-_STEEPEST = 0.005  # share of the pixels: edges of the outline, not the texture between them
+_SIDE_PX = 256  # longer side of an image when it is measured
+_CELLS = 16  # cells along each side; brightness is compared cell by cell
+_STEEPEST = 0.005  # share of the pixels that sharpness is taken from: edges of the outline, not texture
 
 
 class ViewMeter:
-    """Compares images with golden images.
+    """Meter of brightness, sharpness and position, relative to golden images.
 
-    Brightness is the ratio of grey levels in the median over cells of the image: exposure and light change every
-    cell, a part that looks different only those that it fills. Sharpness is the steepest gradient relative to the
-    contrast. Place is the centroid of the gradient's magnitude; it takes parts that turn, and costs no registration.
+    Brightness is the median, over the cells of the image, of the ratio of grey levels: exposure and light change every
+    cell, a part that looks different changes only its own. Sharpness is the steepest gradient relative to the
+    contrast. Position is the centroid of the gradient's magnitude; it needs no registration and works for turned parts.
 
     Parameters
     ----------
     golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
-        At least one; those of another size than the first are left out.
+        At least one; images of another size than the first are ignored.
     """
 
     def __init__(self, golden: Sequence[np.ndarray]):
@@ -34,7 +34,7 @@ class ViewMeter:
         self._sharpness = float(np.mean([_sharpness(_gradient(grey), grey) for grey in greys])) or 1.0
 
     def measure(self, image: np.ndarray) -> CameraView | None:
-        """Measure an image; None where it has another size than the golden images, or nothing on it."""
+        """Measure an image; None if its size differs from the golden images' or it has no gradient at all."""
         if image.shape[:2] != self.shape:
             return None
         grey = _grey(image)

@@ -1,4 +1,4 @@
-"""The files of an artifact: inside its folder, of a bounded size, and with the sha256 that its manifest says."""
+"""Checked reading of an artifact's files: inside its folder, of bounded size, with the sha256 in its manifest."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class ArtifactError(EdgeadError):
 
 
 def refuse_missing(path: Path) -> None:
-    """Raise ArtifactError where nothing lies at the path of a model."""
+    """Raise ArtifactError if nothing exists at the path of a model."""
     if not os.path.lexists(path):
         raise not_a_model(path, "no such directory")
 
 
 def not_a_model(path: Path, found: str) -> ArtifactError:
-    """The error for what was found in place of a model."""
+    """Make the error that says what `found` at a path where a model was expected."""
     return ArtifactError(f"{path} is not an edgead model: {found}; make one with `edgead train DATA -o {path}`")
 
 
 def check_file(folder: Path, name: str, expected: str, most_bytes: int = MAX_FILE_BYTES) -> int:
-    """Compare the sha256 of a file with the one on record; returns its number of bytes.
+    """Compare the sha256 of a file with the expected one; return its number of bytes.
 
     Raises
     ------
     ArtifactError
-        It is missing, too large, outside the folder, or another file than was written.
+        The file is missing, too large, outside the folder, or has another hash.
     """
     try:
         with open_regular(_inside(folder, name), most_bytes) as (stream, found):
@@ -49,7 +49,7 @@ def check_file(folder: Path, name: str, expected: str, most_bytes: int = MAX_FIL
 
 
 def read_file(folder: Path, name: str, expected: str | None) -> bytes:
-    """Read a file once and compare those very bytes with the sha256 on record; None compares nothing.
+    """Read a file once and compare the bytes that were read with the `expected` sha256; None skips the comparison.
 
     Raises
     ------

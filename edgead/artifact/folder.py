@@ -29,8 +29,8 @@ ENGINES = "engines"  # a cache that each device fills for itself; see `edgead.ru
 class Artifact:
     """An opened artifact: `path`, the validated `manifest`, and the `signatures` that lay beside it, unchecked.
 
-    What is read from a loaded one, by whatever name, is what its manifest was written with, also where its folder has
-    been exchanged since. One that is made directly is a draft: its files may be others than a manifest says.
+    A loaded artifact checks each file against the manifest when it is read, so a folder that was exchanged since gives
+    an error, not other data. An `Artifact` made by its constructor is a draft: its files need not match the manifest.
     """
 
     def __init__(self, path: Path, manifest: Manifest):
@@ -61,14 +61,14 @@ class Artifact:
         return artifact
 
     def check_unchanged(self) -> None:
-        """Refuse to write what was made from this artifact over what somebody else wrote there since it was opened.
+        """Raise unless the folder still holds the version that was opened; call it before writing a successor there.
 
         Raises
         ------
         SettingsError
-            Its folder holds another version now.
+            The folder holds another version now.
         ArtifactError
-            It holds none that can be used; see `load`.
+            The folder holds no usable artifact; see `load`.
         """
         if Artifact.load(self.path).manifest.manifest_sha256 != self.manifest.manifest_sha256:
             raise SettingsError(f"{self.path} was changed since it was opened: open it again")
@@ -80,7 +80,7 @@ class Artifact:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Precisions that there is a graph of, in the order of `PRECISIONS`."""
+        """Precisions of the artifact's graphs, in the order of `PRECISIONS`."""
         return tuple(sorted(self.manifest.graphs, key=PRECISIONS.index))
 
     def graph(self, precision: str | None = None) -> Graph:
@@ -121,7 +121,7 @@ class Artifact:
         Raises
         ------
         ArtifactError
-            It cannot be read, is another file than was written, or no image.
+            The file cannot be read, has another hash, or is no image.
         """
         content = read_file(self.path, name, self._sha256.get(name))
         try:
@@ -130,14 +130,14 @@ class Artifact:
             raise ArtifactError(f"{self.path}: {name} is no image: {error}; copy the model again") from error
 
     def optional_file(self, name: str) -> bytes | None:
-        """Read a file that not every model has; None where the manifest does not list it, whatever lies there.
+        """Read a file that not every model has; None if the manifest does not list it, even where the file exists.
 
-        Of a draft, whose manifest lists no files yet, what lies there is read.
+        In a draft, whose manifest lists no files yet, the file is read if it exists.
 
         Raises
         ------
         ArtifactError
-            It cannot be read, or is not what was written.
+            The file cannot be read, or has another hash.
         """
         expected = self._sha256.get(name)
         if expected is None and (self._sha256 or not (self.path / name).is_file()):
@@ -150,7 +150,7 @@ class Artifact:
         Raises
         ------
         ArtifactError
-            The manifest names none of that name, or its file is not what was written.
+            The manifest has no array of that name, or its file has another hash.
         """
         if name not in self.manifest.arrays:
             raise ArtifactError(f"{self.path} has no array {name!r}: it is a {self.manifest.detector} model")
@@ -167,12 +167,12 @@ class Artifact:
         return ArrayFile(self.path, name, self._sha256.get(name))
 
     def kinds_examples(self) -> np.ndarray:
-        """Read what describes the examples of its kinds, float32 (examples, n), read only.
+        """Read the feature vectors of the example rejects of all kinds, float32 (examples, n), read only.
 
         Raises
         ------
         ArtifactError
-            It knows no kinds, or the file is not what was written.
+            The model knows no kinds, or the file has another hash.
         """
         kinds = self.manifest.kinds
         if kinds is None:
@@ -187,12 +187,12 @@ class Artifact:
         return examples
 
     def head_arrays(self) -> dict[str, np.ndarray]:
-        """Read the arrays that its head needs; see `array`."""
+        """Read the arrays that the model's head needs; see `array`."""
         return {name: self.array(name) for name in self.manifest.head.arrays}
 
 
 def _needed(manifest: Manifest) -> set[str]:
-    """Files that an artifact cannot be without."""
+    """Names of the files that a manifest refers to, without which the artifact is damaged."""
     records = manifest.graphs.values()
     golden = {name for record in records for image in record.golden for name in (image.image, image.anomaly_map)}
     kinds = {manifest.kinds.file} if manifest.kinds else set()
@@ -203,10 +203,10 @@ def _needed(manifest: Manifest) -> set[str]:
 
 @contextmanager
 def new_artifact(destination: str | os.PathLike[str], *, keep: bool = True) -> Iterator[Path]:
-    """Yield an empty directory beside `destination` that becomes it when the block ends without an error.
+    """Yield an empty directory beside `destination`, which is renamed to it when the block ends without an error.
 
     Until then nothing is visible at `destination`; on an error the directory is removed. An artifact that is
-    already there is replaced, and goes to its earlier versions (`edgead.artifact.versions`) unless `keep` is False;
+    already there is kept among the earlier versions (`edgead.artifact.versions`) unless `keep` is False;
     anything else there is refused.
 
     Raises
@@ -228,7 +228,7 @@ def new_artifact(destination: str | os.PathLike[str], *, keep: bool = True) -> I
 
 
 def check_destination(destination: Path) -> None:
-    """Raise ArtifactError unless a model can be written at `destination`: call it before hours of training."""
+    """Raise ArtifactError unless a model can be written at `destination`; call it before a long training."""
     if destination.exists() and not (destination / MANIFEST).is_file():
         if not destination.is_dir() or any(destination.iterdir()):
             raise ArtifactError(f"{destination} exists and is not an edgead model: name another place")
@@ -251,21 +251,21 @@ def check_destination(destination: Path) -> None:
 def _holds_model(folder: Path) -> bool:
     try:
         read_manifest(folder)
-    except ArtifactError:  # so also where a manifest.json is one of something else
+    except ArtifactError:  # a manifest.json of another program gives this error too
         return False
     return True
 
 
 def write_arrays(directory: Path, manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write some of the arrays that a manifest names, or replace them."""
+    """Write arrays into the files that the manifest gives them, replacing earlier ones."""
     for name, array in arrays.items():
         np.save(directory / manifest.arrays[name], array, allow_pickle=False)
 
 
 def write_manifest(directory: Path, manifest: Manifest, *, but: Collection[str] = ()) -> Manifest:
-    """Write the manifest of `directory` with the hashes of the files that are there now, `but` of some; return it.
+    """Write the manifest of `directory` with fresh hashes of all its files except those named in `but`; return it.
 
-    Signatures stay beside it: they say who signed what was there before.
+    Signatures of the previous manifest are kept, although they no longer match.
     """
     names = sorted(file.relative_to(directory).as_posix() for file in directory.rglob("*") if file.is_file())
     temporary = directory / f".{MANIFEST}"
@@ -288,14 +288,14 @@ def write_manifest(directory: Path, manifest: Manifest, *, but: Collection[str] 
 
 
 def _sync_tree(draft: Path) -> None:
-    """Make a draft's files safe on the disk, and readable for all."""
+    """Flush a draft's files to the disk, and make its folder readable for all users."""
     draft.chmod(0o755)  # mkdtemp makes it private, a model is not
     for file in [*draft.rglob("*"), draft]:
         _sync(file)
 
 
 def _sync(path: Path) -> None:
-    if os.name == "nt":  # Windows syncs what is open for writing alone, and no folder
+    if os.name == "nt":  # Windows syncs only files that are open for writing, and no folders
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

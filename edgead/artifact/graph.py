@@ -1,4 +1,4 @@
-"""A graph of an artifact as runtimes take it: its ONNX file and the arrays that it takes as inputs, or an IR."""
+"""Graph of an artifact, as runtimes load it: an ONNX file with the arrays that are its inputs, or an OpenVINO IR."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AGAIN = "write it again with `edgead export`"
 
 @dataclass(frozen=True, slots=True)
 class ArrayFile:
-    """One of an artifact's files of numbers; its `sha256` is None in a draft."""
+    """Array file (.npy) of an artifact; its `sha256` is None in a draft."""
 
     folder: Path
     name: str
@@ -31,7 +31,7 @@ class ArrayFile:
         return self.folder / self.name
 
     def content(self) -> bytes:
-        """Read it as it is; raises ArtifactError where it cannot be read, or is another file than was written."""
+        """Read the file's bytes; raises ArtifactError if it cannot be read or has another hash."""
         return read_file(self.folder, self.name, self.sha256)
 
     def read(self) -> np.ndarray:
@@ -40,7 +40,7 @@ class ArrayFile:
         Raises
         ------
         ArtifactError
-            It cannot be read, is another file than was written, or no finite float32 array.
+            The file cannot be read, has another hash, or holds no finite float32 array.
         """
         content = self.content()
         try:
@@ -51,11 +51,11 @@ class ArrayFile:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """One of an artifact's graphs with the thresholds and the golden images that were made by running it.
+    """Graph of one precision, with its own thresholds and golden scores.
 
-    `score_tolerance` bounds how far golden scores may be from those on record, relatively. `arrays` are its inputs
-    beside the image, in their order: what was learnt, so that the graph may be the same for many products. With
-    `constants` it is no ONNX file but an OpenVINO IR, and these are its second file.
+    `score_tolerance` is the largest relative difference that golden scores may have from those on record. `arrays` are
+    the graph's inputs after the image, in order: learnt values are inputs so that many products can share one graph.
+    If `constants` is set the graph is an OpenVINO IR, and this is its second file (weights).
     """
 
     precision: str
@@ -68,12 +68,12 @@ class Graph:
     constants: ArrayFile | None = None
 
     def read(self) -> bytes:
-        """Read the ONNX file: these bytes are what was hashed, and what an engine that feeds `arrays` is to be given.
+        """Read and check the ONNX file, for an engine that feeds `arrays` as inputs.
 
         Raises
         ------
         ArtifactError
-            It is none, cannot be read, is another file than was written, may not end, or is not all there.
+            The graph is an IR, or the file cannot be read, has another hash, may run forever, or is incomplete.
         """
         if self.constants is not None:
             raise ArtifactError(
@@ -93,7 +93,7 @@ class Graph:
         Raises
         ------
         ArtifactError
-            It is none, cannot be read, is another file than was written, or may not end.
+            The graph is no IR, or a file cannot be read, has another hash, or the graph may run forever.
         """
         if self.constants is None:
             raise ArtifactError(f"{self.path} is no OpenVINO IR")
@@ -105,7 +105,7 @@ class Graph:
         return document, self.constants.content()
 
     def read_whole(self) -> bytes:
-        """Read the ONNX file with the arrays as constants in it, for an engine that takes the image alone.
+        """Read the ONNX file and turn the arrays into constants in it, for an engine whose only input is the image.
 
         Raises
         ------

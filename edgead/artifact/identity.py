@@ -1,4 +1,4 @@
-"""Identity of a model's scores: two models that agree in it score every image alike, whatever their thresholds."""
+"""Hash of everything that determines a model's scores: models with the same hash give the same scores."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from edgead.artifact.manifest import Manifest
 
 
 def scorer_sha256(manifest: Manifest, graph: Graph) -> str:
-    """Hash the files that scores are made by: the graph, whose properties say how images become its input, and arrays.
+    """Hash the files that determine scores: the graph, whose properties describe the preprocessing, and the arrays.
 
-    Unlike the hash of the manifest it stays where thresholds are changed.
+    Unlike the hash of the manifest it does not change with the thresholds.
     """
     parts = {name: manifest.files[name] for name in (graph.path.name, *manifest.arrays.values())}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Inputs of a graph: the plane of a frame, and how it is prepared."""
+"""Manifest sections for the inputs of a graph: the plane of a frame that it takes, and its preprocessing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _Place = Annotated[int, Field(ge=0, le=65_535)]
 
 
 class Ignored(Section):
-    """Places of a frame that never count: polygons of corners (x, y) in pixels, filled by the even-odd rule.
+    """Areas of a frame that are never judged: polygons of corners (x, y) in pixels, filled by the even-odd rule.
 
-    `frame_size` is height and width of the frames that they are of.
+    `frame_size` is the height and width of the frames to which these coordinates belong.
     """
 
     frame_size: tuple[_FrameSide, _FrameSide]
@@ -33,10 +33,10 @@ class Ignored(Section):
 
 
 class Alignment(Section):
-    """The golden image that parts are laid onto, before a region is cut out.
+    """Golden image that each part is registered with, before the region of interest is cropped.
 
-    `look` is that image in grey levels and few pixels, a PNG in base64. A part that is less alike than
-    `least_correlation`, wherever it is laid, was not found.
+    `look` is that image, small and grey, as a PNG in base64. A part counts as not found if its best correlation is
+    below `least_correlation`.
     """
 
     frame_size: tuple[_FrameSide, _FrameSide]
@@ -50,7 +50,7 @@ _PositiveMm = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class Range(Section):
-    """Values of grey images that a network is shown as 0 and as 255; what lies beyond keeps its distance."""
+    """Grey values that are mapped linearly to 0 and 255 for the network; values outside are not clipped."""
 
     low: _Value
     high: _Value
@@ -63,10 +63,11 @@ class Range(Section):
 
 
 class Relief(Section):
-    """How heights become what a network is shown; see `edgead.artifact.relief`.
+    """Conversion of heights into the network's channels; see `edgead.artifact.relief`.
 
-    `height_mm` above and below the surroundings, a Gaussian of `sigma_px`, are shown as 255 and 0, and so is a slope of
-    `slope_mm` per pixel; pixels are those of the network's input. A value of `invalid`, NaN or infinity is a hole.
+    Heights of `height_mm` above and below the surroundings (a Gaussian mean of `sigma_px`) become 255 and 0; so do
+    slopes of `slope_mm` per pixel up and down. Pixels are those of the network's input. The value `invalid`, NaN and
+    infinity are holes.
     """
 
     mm_per_count: _PositiveMm
@@ -77,11 +78,11 @@ class Relief(Section):
 
 
 class Preprocessing(Section):
-    """How a frame becomes the network's input; see `edgead.artifact.preprocess`.
+    """Settings by which a frame becomes the network's input; see `edgead.artifact.preprocess`.
 
-    A frame of other proportions than `image_size` is stretched, or keeps its own and the rest is filled with its
-    reflection. With `tiles` the frame, or its region `roi`, is cut, and each tile becomes an input. `mm_per_pixel`
-    of the frame, at the distance of the part, gives boxes their size.
+    A frame of other proportions than `image_size` is stretched, or keeps its proportions and is padded by reflection.
+    With `tiles` the frame, or its region `roi`, is cut into tiles, each of which is one input. `mm_per_pixel`
+    of the frame, at the distance of the part, gives the size of boxes in mm.
     """
 
     image_size: tuple[_Side, _Side]
@@ -98,21 +99,21 @@ class Preprocessing(Section):
 
     @property
     def keeps_depth(self) -> bool:
-        """Whether it is made from values, uint16 or float32, alone or beside colours, and not from 8-bit colours."""
+        """Whether the input has values at full depth (uint16 or float32), alone or beside colours; else it is 8-bit."""
         return self.colour != "rgb"
 
     @property
     def channels(self) -> int:
-        """Of the network's input: three, or three of the colours and three of the relief."""
+        """Number of channels of the network's input: three, or six (three of the colours and three of the relief)."""
         return 6 if self.colour == "rgb_relief" else 3
 
     @property
     def dtype(self) -> str:
-        """Numbers of the network's input: 8 bits would not hold the values of those that keep their depth."""
+        """Data type of the network's input: uint8, or float32 where the full depth is kept."""
         return "float32" if self.keeps_depth else "uint8"
 
     def region(self, shape: tuple[int, ...]) -> Region:
-        """The part of a frame of shape (H, W) or (H, W, 3) that is looked at."""
+        """Region of interest of a frame of shape (H, W) or (H, W, 3); the whole frame if none is set."""
         return self.roi or (0, 0, shape[1], shape[0])
 
     @field_validator("image_size")
@@ -133,7 +134,7 @@ class Preprocessing(Section):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is seldom set, and is not: such manifests are what they were."""
+        """Omit optional fields that are not set, so that manifests without them keep their bytes and hashes."""
         return {name: value for name, value in plain(self).items() if value is not None or name not in _SELDOM}
 
 
@@ -142,9 +143,12 @@ _SELDOM = (*_OF_DEPTH, "mm_per_pixel")
 
 
 class TensorInput(Section):
-    """What the graph is given: the plane of a frame that its input `name` takes, and how that is prepared.
+    """One input of the graph: its `name`, the plane of a frame that it takes, and the preprocessing of that plane.
 
-    For an input of `rgb_relief` that is the plane of the heights; the colours beside them are taken with it.
+
+    `clip` is the number of frames that one run takes.
+    For an input of `rgb_relief` this is the plane of the heights; the colours of the same pair are read with it.
+    `clip` is the number of frames that one run takes.
 
     `clip` is the number of frames that one run takes.
     """

@@ -1,8 +1,8 @@
-"""OpenVINO IR files without OpenVINO: checked before an engine is given one.
+"""Check of OpenVINO IR files, without OpenVINO, before an engine loads one.
 
 An IR is an XML file of layers (https://docs.openvino.ai, "OpenVINO IR format") and a file of constants, to which it
-points by places. It must run to its end: what has a graph within a layer (Loop, TensorIterator, If) need not, and
-OpenVINO cannot be stopped within one. A document type would let a short file unfold to a long one.
+refers by offset. Layers that contain graphs (Loop, TensorIterator, If) are refused: they may run forever, and OpenVINO
+cannot be stopped within one. So is a document type, by which a short file can expand to a very long one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _WITHIN = {"Loop", "TensorIterator", "If"}
 
 
 class OpenIrError(EdgeadError):
-    """An IR that may not end, or none; the message says why."""
+    """IR that may run forever, or a file that is no IR; the message says why."""
 
 
 def check_ir(document: bytes) -> None:
-    """Raise OpenIrError unless an XML file is an IR that runs to its end."""
+    """Raise OpenIrError unless an XML file is an IR that is sure to terminate."""
     depth = seen = 0
     root = ""
 

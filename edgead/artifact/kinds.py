@@ -1,4 +1,4 @@
-"""The kinds of rejects that a model knows: names, and the rejects that they were learnt from."""
+"""Manifest section of the kinds of rejects that a model knows: their names, and the example rejects of each."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from edgead.artifact.strict_section import Section
 from edgead.types import UNKNOWN_KIND
 
 EXAMPLES = "kinds/examples.npy"
-# What makes the rows now; kinds that were described by an earlier one still open, and are stale.
+# The current descriptor; kinds that an earlier descriptor made can still be opened, but are stale.
 DESCRIPTOR = "patches160"
 
-# Marked defects that become known ones, and those of a kind: fewer say nothing about others of it.
+# Least number of marked defects, in all and of one kind: fewer say nothing about other defects of the kind.
 LEAST_BAD = 3
 
-# A reject is compared with each, in well below 1 ms for as many.
+# A reject is compared with every example: well below 1 ms for so many.
 MAX_EXAMPLES = 2000
 MAX_KINDS = 200
 
-# Shown on pages, in tables and in file names' places: one line, no more than a column can hold.
+# A name is shown on pages and in tables, in the columns of file names: one line of bounded length.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True)]
 _Distance = Annotated[float, Field(ge=0, le=1e30)]
 
@@ -34,17 +34,17 @@ class Kinds(Section):
     names : list of str
         The kinds; the first is number 1.
     labels : list of int
-        The kind of each example, as an index into `names`. What describes it is a row of the array in `file`.
+        The kind of each example, as an index into `names`; its feature vector is the same row of the array in `file`.
     groups : list of int
-        Examples of one number show the same part.
+        Number of the part that each example shows; examples with the same number show the same part.
     distances : list of float
-        How far each example is from the nearest other parts, see `edgead.detector.known_kinds`.
+        Distance of each example from the nearest examples of other parts, see `edgead.detector.known_kinds`.
     descriptor : str
-        What made the rows.
+        Name of the method that made the feature vectors.
     residual_scale : float
-        What residuals are multiplied by before they are compared, see `edgead.detector.known_kinds`.
+        Factor that residuals are multiplied by before comparison, see `edgead.detector.known_kinds`.
     bank_sha256 : str
-        Of the file of the memory bank that the examples were described with: by another one they mean nothing.
+        Hash of the memory bank that the feature vectors were made with; with another bank they are meaningless.
     unknown_level : float
         A reject whose p-value is at most this is of an unknown kind.
     """
@@ -71,5 +71,5 @@ class Kinds(Section):
         return self
 
     def counts(self) -> dict[str, int]:
-        """How many examples there are of each kind."""
+        """Count the examples of each kind."""
         return {name: self.labels.count(number) for number, name in enumerate(self.names)}

@@ -1,4 +1,4 @@
-"""Pair of thresholds that cannot be wrong: finite, and review not above reject."""
+"""Validated pair of thresholds: both finite, and review not above reject."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from edgead.artifact.strict_section import Section
 from edgead.errors import SettingsError
 from edgead.types import Decision
 
-# Beyond every score: what no threshold is known for is between them, and goes to review.
+# Beyond every score: with these as thresholds every image goes to review.
 LOWEST, HIGHEST = -1e30, 1e30
 
-# Strict: true and "0" are no scores.
+# Strict: `true` and "0" are not taken for numbers.
 Score = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
@@ -35,12 +35,12 @@ class Limits(Section):
 
     @classmethod
     def checked(cls, **values: object) -> Self:
-        """Make them of what a person gave.
+        """Make limits from values that a person entered.
 
         Raises
         ------
         SettingsError
-            They are not finite numbers, or review lies above reject.
+            A value is no finite number, or review is above reject.
         """
         try:
             return cls.model_validate(values)
@@ -50,7 +50,7 @@ class Limits(Section):
             raise SettingsError(f"thresholds: {name}{found['msg'].removeprefix('Value error, ')}") from None
 
     def decide(self, score: float) -> Decision:
-        """Judge an image by its score; what is no number is rejected."""
+        """Decide by an image's score; NaN is rejected."""
         return "ok" if score <= self.review else "review" if score <= self.reject else "reject"
 
     def values(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The manifest: everything about a finished detector, section by section, and its file with the hash of its content.
+"""Manifest of a finished detector: its sections, and reading of its file, whose content is protected by a hash.
 
 Unknown keys are refused.
 """
@@ -39,22 +39,22 @@ SCHEMA_VERSION: Literal[5] = 5
 # which takes no zero points.
 PRECISIONS = ("fp32", "fp16", "int8", "int8_symmetric")
 
-# What no sound model exceeds. A manifest is read before anything else is known of a model, so it must not be able to
-# ask for memory or time without end.
+# Limits that no sound model exceeds. A manifest is read before anything else of a model is checked, so it must not be
+# able to demand unbounded memory or time.
 MAX_GOLDEN = 100
 MAX_FILES = 4096
-# Twenty times what an int8 graph is allowed: with more the self-test would test nothing.
+# Twenty times the tolerance of an int8 graph: with more the self-test would test nothing.
 MAX_TOLERANCE = 0.2
 
-_Score = Annotated[float, Field(ge=LOWEST, le=HIGHEST)]  # differences and sums of such are finite
+_Score = Annotated[float, Field(ge=LOWEST, le=HIGHEST)]  # sums and differences of two such values are still finite
 Rate = Annotated[float, Field(gt=0, le=1)]
 
 
-# split_conformal and, by group, group_conformal keep their rates by proof. cross_conformal keeps its by experience:
-# every good image is scored by what was learnt from the others, and what ships has learnt from all; cross_validated is
-# the same with detectors that were trained apart. unlabelled keeps it if no more parts were defective than was said;
-# by_hand guarantees nothing: a person set them, or a lesson moved them that had not the images they came from; none is
-# before the first good image was scored: everything goes to review.
+# split_conformal and, by group, group_conformal keep their rates by proof. cross_conformal keeps its rate by
+# experience: a detector learnt from the other images scores each good one, and the shipped one has learnt from all;
+# cross_validated is the same with separately trained detectors. unlabelled keeps the rate if no more parts were
+# defective than stated. by_hand guarantees nothing: a person set the thresholds, or a lesson moved them without the
+# images they came from. none: no good image was scored yet, so everything goes to review.
 CalibrationMethod = Literal[
     "split_conformal",
     "group_conformal",
@@ -66,16 +66,16 @@ CalibrationMethod = Literal[
 ]
 
 PROVEN: tuple[CalibrationMethod, ...] = ("split_conformal", "group_conformal")
-# Their scores are by detectors that had learnt a little less than what ships, and lie a little higher.
+# Their scores come from detectors that learnt a little less than the shipped one, and are a little higher.
 CROSS: tuple[CalibrationMethod, ...] = ("cross_conformal", "cross_validated")
-# Those that good images alone can make again.
+# Methods whose thresholds can be recalibrated from good images alone.
 FROM_GOOD: tuple[CalibrationMethod, ...] = (*PROVEN, "cross_conformal")
 MANIFEST = "manifest.json"
 _MAX_BYTES = 16 << 20
 
 
 class Thresholds(Limits):
-    """Two thresholds, how they were found and the rates that they are for."""
+    """Two thresholds, the method that found them and the false reject rates that they are set for."""
 
     method: CalibrationMethod = "split_conformal"
     false_reject_rate: Rate
@@ -83,9 +83,9 @@ class Thresholds(Limits):
 
 
 class VolumeCalibration(Limits):
-    """Thresholds of whole volumes, by the rates of the slices', and the good volumes' scores, ascending.
+    """Thresholds of whole volumes, for the same rates as those of slices, and the good volumes' scores, ascending.
 
-    `groups` has the group of each; it is empty where each is its own. See `edgead.calibration.volumes`.
+    `groups` has the group of each volume; it is empty if every volume is its own. See `edgead.calibration.volumes`.
     """
 
     scores: Annotated[list[_Score], Field(min_length=1)]
@@ -93,13 +93,12 @@ class VolumeCalibration(Limits):
 
 
 class Calibration(Thresholds):
-    """Thresholds and the good images' scores that they come from, ascending; see `edgead.calibration.conformal`.
+    """Thresholds and the scores of good images that they come from, ascending; see `edgead.calibration.conformal`.
 
-    The rates of thresholds that were set by hand are what the scores say of them. `groups` has the group of each score;
-    it is empty where each image is its own. At most `most_defective` of the images, or of their groups, were said to be
-    defective: 0 where all are known to be good. `volumes` has the thresholds of whole volumes, where the images were
-    slices. Without scores (`method` "none", until thresholds are set by hand)
-    rates and p-values are 1.
+    For thresholds that were set by hand, the rates are estimated from the scores. `groups` has the group of each score;
+    it is empty if every image is its own. `most_defective` is the largest share of the images, or of the groups, that
+    may be defective, as the user stated: 0 if all are known to be good. `volumes` has the thresholds of whole volumes,
+    if images are slices. Without scores (`method` "none", until thresholds are set by hand) rates and p-values are 1.
     """
 
     map_threshold: float
@@ -111,7 +110,7 @@ class Calibration(Thresholds):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave volumes out where there are none: such manifests are what they were."""
+        """Omit `volumes` if there are none, so that manifests without them keep their bytes and hashes."""
         return {name: value for name, value in plain(self).items() if value is not None or name != "volumes"}
 
     @model_validator(mode="after")
@@ -134,7 +133,7 @@ class Calibration(Thresholds):
 
     @classmethod
     def none_yet(cls, map_threshold: float, map_typical: float) -> Calibration:
-        """Make what sends every image to review; the levels of the map are for people to look at."""
+        """Make the calibration before any score: every image goes to review; the map levels only serve the display."""
         return cls(
             method="none",
             review=LOWEST,
@@ -148,12 +147,12 @@ class Calibration(Thresholds):
 
 
 class ThresholdChange(Section):
-    """One change of a graph's thresholds on the device, by which verb and, where they said so, by whom and why.
+    """Record of one change of a graph's thresholds on the device: the command and, if given, who made it and why.
 
-    `images` good images with the hash `images_sha256` were scored, none for thresholds set by hand, or by a lesson that
-    moved them without images of their own; the model keeps the images of a calibration that is `kept`.
-    `same_scores_p_value` compares their scores with those of the calibration before. `doubts` were said of the new
-    thresholds, see `edgead.calibration.blind`, and `reason` is why they were taken all the same.
+    `images` is the number of good images that were scored and `images_sha256` their hash: 0 for thresholds set by hand,
+    or moved by a lesson without images of its own. With `kept`, the model keeps the images of this calibration.
+    `same_scores_p_value` compares their scores with those of the previous calibration. `doubts` are the warnings about
+    the new thresholds, see `edgead.calibration.blind`; `reason` is why the user accepted them nevertheless.
     """
 
     changed_at: datetime
@@ -171,12 +170,12 @@ class ThresholdChange(Section):
 
     @property
     def author(self) -> str:
-        """Who or what changed them, for people."""
+        """Name to show for who or what changed the thresholds."""
         return f"edgead {self.verb}" + (f" ({self.by})" if self.by else "")
 
 
 class Golden(Section):
-    """One real image with what the shipped detector said of it; paths are inside the artifact."""
+    """Golden image: a real image and the score that the shipped detector gave it; paths are inside the artifact."""
 
     image: str
     anomaly_map: str
@@ -184,10 +183,10 @@ class Golden(Section):
 
 
 class Kept(Section):
-    """One of the good images that thresholds can be made from again when the memory bank changes.
+    """Good image that the model keeps, so that thresholds can be recalibrated when the memory bank changes.
 
-    `image` is inside the artifact, `image_score` what the fp32 graph says of it. One that was learnt has the `fold`
-    without which it is scored; `group` is that of images which belong together.
+    `image` is its path inside the artifact, `image_score` its score by the fp32 graph. A learnt image has the number
+    of its `fold`, which is left out when it is scored; images of one part have the same `group`.
     """
 
     image: str
@@ -197,7 +196,7 @@ class Kept(Section):
 
 
 class CameraView(Section):
-    """Brightness and sharpness relative to the golden images, and where the edges are, in pixels of the image."""
+    """Brightness and sharpness relative to the golden images, and the centroid of all edges in pixels of the image."""
 
     brightness: _Score
     sharpness: _Score
@@ -209,12 +208,12 @@ GoldenImages = Annotated[list[Golden], Field(max_length=MAX_GOLDEN)]
 
 
 class GraphRecord(Section):
-    """One of the graphs, how it was made and what it guarantees.
+    """Record of one graph: its files, how it was made and how closely it follows the torch network.
 
     `score_tolerance` and `map_tolerance` bound how far its scores and maps may be from those of the torch network
     (`edgead.export.verify`): the largest relative differences for fp32, their means for others. `method` says how the
-    graph was made and what was measured. `arrays` names the manifest's arrays that it takes as inputs after the image.
-    With a file of `constants` it is an OpenVINO IR, which one runtime alone takes, and else ONNX.
+    graph was made and what was measured. `arrays` names the manifest's arrays that are its inputs after the image.
+    If it has a file of `constants` it is an OpenVINO IR, which only that runtime loads; otherwise it is ONNX.
     """
 
     file: str = "model.onnx"
@@ -228,14 +227,14 @@ class GraphRecord(Section):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave constants out where there are none: such manifests are what they were."""
+        """Omit `constants` if there are none, so that manifests without them keep their bytes and hashes."""
         return {name: value for name, value in plain(self).items() if value is not None or name != "constants"}
 
 
 def _known_head(content: object) -> Head:
     try:
         return read_head(content)
-    except ValidationError as error:  # of the head's own options: its places would be lost on the way
+    except ValidationError as error:  # of the head's own options: nested in another one it would lose their names
         raise ValueError(tell_invalid(error.errors()[:1])) from error
 
 
@@ -243,30 +242,31 @@ LearnsFrom = Literal["good", "unlabelled", "nothing"]
 
 
 class Manifest(Section):
-    """What an artifact is.
+    """Content of manifest.json: everything that a device needs to know of a model.
 
     Attributes
     ----------
     precision : str
-        Of the graph that is opened where nobody names one.
+        Precision of the graph that is opened by default.
     inputs : tuple of TensorInput
-        One today: a graph of several is refused.
+        Inputs of the graph; today exactly one.
     head : Head
-        How the outputs become scores; the section's `kind` names it.
+        Options of the head, which turns outputs into scores; `kind` names the head.
     learnt_in : str
-        Precision of the graph that it was learnt over, which is always there: arrays and limits are of its outputs.
+        Precision of the graph that the model was learnt with: arrays and limits are based on its outputs. This graph
+        is always present.
     graphs : dict of GraphRecord
-        By precision.
+        The graphs, by precision.
     arrays : dict of str
-        Files of what was learnt, by name: what the head needs, and what graphs take as inputs.
+        Files of learnt arrays, by name: those that the head needs, and those that are inputs of graphs.
     learns_from : {"good", "unlabelled", "nothing"}
-        What its images had to be.
+        Kind of images that the method learns from.
     kinds : Kinds
-        The kinds of rejects that it knows; None where nobody named any.
+        The kinds of rejects that the model knows; None if nobody named any.
     kept : list of Kept
-        In the order of their scores; see `edgead.adapt.kept_images`.
+        Good images that the model keeps, in the order of their scores; see `edgead.adapt.kept_images`.
     views : list of CameraView
-        Of good images, one of those that belong together: what the camera's first images are compared with.
+        Camera views of good images, one of each group: the first images of a camera are compared with them.
     """
 
     schema_version: Literal[5] = SCHEMA_VERSION
@@ -318,7 +318,7 @@ class Manifest(Section):
     def draft(
         cls, detector: str, preprocessing: Preprocessing, head: Head, *, learnt_in: str = "fp32", **sections: Any
     ) -> Manifest:
-        """Make the manifest of a new detector: one image, and each array of head and graphs in a file of its name."""
+        """Make the manifest of a new detector: one input, and one file for each array of the head and the graphs."""
         of_graphs = [name for record in sections.get("graphs", {}).values() for name in record.arrays]
         arrays = {name: f"{name}.npy" for name in (*head.arrays, *of_graphs)}
         plane = VALUES if preprocessing.keeps_depth else "image"
@@ -333,45 +333,45 @@ class Manifest(Section):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How its plane of a frame is prepared."""
+        """Preprocessing of the graph's input."""
         return self.inputs[0].preprocessing
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the graph's outputs, that of `output` first."""
+        """Names of the graph's outputs, `output` first."""
         return tuple(output.name for output in self.head.outputs)
 
     @property
     def output(self) -> str:
-        """Name of the output that patches are scored by."""
+        """Name of the output from which patches are scored."""
         return self.outputs[0]
 
     @model_serializer(mode="wrap")
     def _without_usual(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave the precision that was learnt in out where it is fp32: such manifests are what they were."""
+        """Omit `learnt_in` if it is fp32, so that such manifests keep their bytes and hashes."""
         return {name: value for name, value in plain(self).items() if name != "learnt_in" or value != "fp32"}
 
     @property
     def learnt_graph(self) -> GraphRecord:
-        """Record of the graph that it was learnt over."""
+        """Record of the graph that the model was learnt with."""
         return self.graphs[self.learnt_in]
 
     def with_graph(self, precision: str, **changes: Any) -> Manifest:
-        """Change some of what is said of one graph."""
+        """Return a copy with changes to the record of one graph."""
         record = self.graphs[precision].model_copy(update=changes)
         return self.model_copy(update={"graphs": {**self.graphs, precision: record}})
 
     def with_preprocessing(self, **changes: Any) -> Manifest:
-        """Change some of how frames are prepared."""
+        """Return a copy with changes to the preprocessing."""
         (only,) = self.inputs
         spec = only.preprocessing.model_copy(update=changes)
         return self.model_copy(update={"inputs": (only.model_copy(update={"preprocessing": spec}),)})
 
     @property
     def graph_properties(self) -> dict[str, str]:
-        """What belongs to the graph itself: a lone ONNX file then still says how to feed it and to read it.
+        """Properties to store in the ONNX file, so that it can be fed and its outputs read without the manifest.
 
-        Thresholds and hashes stay out: they change after the export.
+        Thresholds and hashes are not among them: they change after the export.
         """
         return {
             "edgead.detector": self.detector,
@@ -382,7 +382,7 @@ class Manifest(Section):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read the manifest of a folder; raises ArtifactError where there is none that can be used."""
+    """Read the manifest of a folder; raises ArtifactError if it is missing or cannot be used."""
     file = path / MANIFEST
     try:
         text = read_regular(file, _MAX_BYTES).decode()
@@ -423,5 +423,5 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def content_sha256(content: dict[str, Any]) -> str:
-    """Hash of the manifest's content, whatever its layout as text."""
+    """Hash the manifest's content, independent of the layout of its text."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

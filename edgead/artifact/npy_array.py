@@ -1,4 +1,4 @@
-"""A float32 array from the bytes of an .npy file, without a copy and without memory for what its header claims."""
+"""Reader of float32 .npy files from bytes: makes no copy, and allocates nothing on the word of the header."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import re
 
 import numpy as np
 
-# As numpy writes it (numpy.lib.format). Not read by numpy, which takes any Python literal and fails in many ways.
+# The format is numpy's (numpy.lib.format); numpy's own reader accepts any Python literal and fails in many ways.
 _START = re.compile(rb"\x93NUMPY(?:\x01\x00(..)|\x02\x00(....))", re.DOTALL)
 _HEADER = re.compile(
     rb"{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), } *\n"
 )
 _MAX_HEADER_BYTES = 10_000
 MAX_SIDES = 4
-# The squared distance of two such rows is still a float32.
+# With such values the squared distance of two rows is still a finite float32.
 MAX_VALUE = 1e15
 
 
 def read_array(content: bytes) -> np.ndarray:
-    """Read an array.
+    """Parse the bytes of an .npy file; the array shares their memory.
 
     Parameters
     ----------
     content : bytes
-        They stay the array's memory.
+        Content of the file.
 
     Returns
     -------
-    ndarray of one to four sides, float32, C order, read only
+    ndarray of one to four dimensions, float32, C order, read only
 
     Raises
     ------
     ValueError
-        Anything but a finite float32 array in C order that fills the file; says what was found.
+        The content is anything but a finite float32 array in C order that fills the file; says what was found.
     """
     kind, in_fortran_order, shape, start = _header(content)
     if kind != "<f4" or not 1 <= len(shape) <= MAX_SIDES:
@@ -45,7 +45,7 @@ def read_array(content: bytes) -> np.ndarray:
     if 4 * math.prod(shape) != len(content) - start:
         raise ValueError(f"its header says {shape}, which is not what {len(content) - start} bytes of values hold")
     array = np.frombuffer(content, "<f4", offset=start).reshape(shape)
-    # Not np.isfinite, which would make an array as well; what is NaN fails the comparison.
+    # Not np.isfinite, which would allocate another array; NaN fails the comparison.
     if not (float(array.max()) <= MAX_VALUE and float(array.min()) >= -MAX_VALUE):
         raise ValueError(f"it has values that are not finite, or beyond {MAX_VALUE:g}")
     return array

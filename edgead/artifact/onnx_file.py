@@ -1,9 +1,9 @@
-"""ONNX files without the package onnx, which a device does not have: checked, and with inputs as constants.
+"""Checks and edits of ONNX files without the package onnx, which devices do not have.
 
-An ONNX file is one protobuf message (https://onnx.ai/onnx/repo-docs/IR.html, onnx.proto3): parts of it are left out,
-and others put at its end. It must run to its end and be all there. What has a graph within a node (Loop, Scan, If) need
-not end, and OpenVINO cannot be stopped within one. Functions that call functions can grow without bound when an engine
-unfolds them. Values in other files are covered by no hash.
+An ONNX file is one protobuf message (https://onnx.ai/onnx/repo-docs/IR.html, onnx.proto3): an edit leaves fields out
+and appends others. A graph must terminate and be complete. Nodes that contain graphs (Loop, Scan, If) may run forever,
+and OpenVINO cannot be stopped within one. Functions that call functions can grow without bound when an engine
+expands them. Values in other files are covered by no hash.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from edgead.errors import EdgeadError
 
 VARINT, LENGTH = 0, 2
 _FIXED64, _FIXED32 = 1, 5
-_MAX_FIELDS = 100_000  # a quantised network of a thousand nodes has a quarter of them
-# Which fields of a message are messages of interest, by their numbers in onnx.proto3.
+_MAX_FIELDS = 100_000  # a quantised network of a thousand nodes has a quarter of this
+# Fields that are messages worth walking into, by kind of message and number in onnx.proto3.
 _WITHIN: dict[str, dict[int, str]] = {
     "model": {7: "graph"},
     "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
@@ -54,11 +54,11 @@ BATCH = "batch"
 
 
 class OnnxFormatError(EdgeadError):
-    """Not an ONNX file as edgead writes it."""
+    """File that is no ONNX file as edgead writes it."""
 
 
 class Field(NamedTuple):
-    """One field: its number, and where in the file its tag, its content and its end are."""
+    """Protobuf field: its number, and the offsets of its tag, its content and its end in the file."""
 
     number: int
     wire_type: int
@@ -68,18 +68,18 @@ class Field(NamedTuple):
 
 
 def fields(message: bytes, start: int = 0, end: int | None = None) -> Iterator[Field]:
-    """Yield the fields of a message that lies in some bytes.
+    """Yield the fields of the protobuf message between two offsets.
 
     Raises
     ------
     OnnxFormatError
-        The bytes are none, or the message is cut off.
+        The bytes are no message, or it is cut off.
     """
     at, end = start, len(message) if end is None else end
     while at < end:
         tag, content = read_varint(message, at)
         wire_type = tag & 7
-        if tag > 0xFFFFFFFF:  # readers differ in what they make of it
+        if tag > 0xFFFFFFFF:  # parsers differ in how they read such a field
             raise OnnxFormatError(f"no ONNX file: a field of number {tag >> 3} at byte {at}")
         if wire_type == LENGTH:
             length, content = read_varint(message, content)
@@ -96,7 +96,7 @@ def fields(message: bytes, start: int = 0, end: int | None = None) -> Iterator[F
 
 
 def read_varint(message: bytes, at: int) -> tuple[int, int]:
-    """Read a number; returns it and where the next byte is."""
+    """Read a varint; return it and the offset of the next byte."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):
@@ -110,11 +110,11 @@ def read_varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 class OpenGraphError(EdgeadError):
-    """A graph that may not end, or is not all in its file; the message says why."""
+    """Graph that may run forever, or is not complete in its file; the message says why."""
 
 
 def check_closed(model: bytes) -> None:
-    """Raise OpenGraphError unless an ONNX file is all there and runs to its end; OnnxFormatError where it is none."""
+    """Raise OpenGraphError unless an ONNX graph is complete and sure to terminate; OnnxFormatError if it is no ONNX."""
     for seen, (message, field) in enumerate(_walk(model, "model", 0, len(model))):
         reason = _REFUSED.get((message, field.number))
         if reason and not (field.number == _DATA_LOCATION and read_varint(model, field.start)[0] == 0):
@@ -124,7 +124,7 @@ def check_closed(model: bytes) -> None:
 
 
 def _walk(model: bytes, message: str, start: int, end: int) -> Iterator[tuple[str, Field]]:
-    """Yield every field with the kind of message that it is in."""
+    """Yield every field with the kind of message that contains it."""
     for field in fields(model, start, end):
         yield message, field
         within = _WITHIN[message].get(field.number)
@@ -133,10 +133,10 @@ def _walk(model: bytes, message: str, start: int, end: int) -> Iterator[tuple[st
 
 
 def with_constants(model: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Give float32 inputs of a graph their values: they become constants.
+    """Turn float32 inputs of a graph into constants with the given values.
 
-    TensorRT needs this: its importer wants the weights of a convolution when it builds the engine. So does what makes
-    graphs of other precisions, which looks for constants.
+    TensorRT needs this: its importer wants the weights of a convolution when it builds the engine. So does the
+    quantisation to other precisions, which looks for constants.
 
     Raises
     ------
@@ -163,21 +163,21 @@ def with_constants(model: bytes, arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def with_properties(model: bytes, properties: Mapping[str, str]) -> bytes:
-    """Replace the properties (metadata_props) of a model by others."""
+    """Replace all properties (metadata_props) of a model."""
     kept = [model[field.at : field.end] for field in fields(model) if field.number != _PROPERTIES]
     return b"".join([*kept, *(_message(_PROPERTIES, _entry(*item)) for item in properties.items())])
 
 
 def with_sides(model: bytes, image: Sequence[int], dtype: str, features: Sequence[int]) -> bytes:
-    """Fix the sides of a graph's first input and of its only output, but for the batch.
+    """Fix the shapes of a graph's first input and of its only output, except the batch.
 
     Parameters
     ----------
     model : bytes
     image, features : sequence of int
-        Sides of the input and of the output, without the batch.
+        Shapes of the input and of the output, without the batch.
     dtype : {"uint8", "float32"}
-        Of the input.
+        Data type of the input.
     """
 
     def fixed(graph: Field) -> Iterator[bytes]:
@@ -194,7 +194,7 @@ def with_sides(model: bytes, image: Sequence[int], dtype: str, features: Sequenc
 
 
 def with_initializers(model: bytes, other: bytes, prefix: str) -> bytes:
-    """Give a graph the initializers of another one whose names begin with a prefix, and which it has none of."""
+    """Copy the initializers with a name prefix from `other` into a graph that has none of them."""
     own = {name for _, name in _initializers(model)}
     held = (
         other[field.at : field.end]
@@ -206,7 +206,7 @@ def with_initializers(model: bytes, other: bytes, prefix: str) -> bytes:
 
 
 def _with_graph(model: bytes, made: Callable[[Field], Iterable[bytes]]) -> bytes:
-    """Replace the content of the graph of a model by what is made of it."""
+    """Replace the content of a model's graph by the bytes that `made` returns for it."""
     return b"".join(
         _message(_GRAPH, b"".join(made(part))) if part.number == _GRAPH else model[part.at : part.end]
         for part in fields(model)
@@ -223,13 +223,13 @@ def _initializers(model: bytes) -> Iterator[tuple[Field, str]]:
 
 
 def _name(model: bytes, message: Field, number: int = _VALUE_NAME) -> str:
-    """Read the name in a message."""
+    """Read the name field of a message."""
     part = next(part for part in fields(model, message.start, message.end) if part.number == number)
     return model[part.start : part.end].decode(errors="replace")
 
 
 def _value(name: str, element: str, sides: Sequence[int]) -> bytes:
-    """Write the ValueInfoProto of a tensor of a batch."""
+    """Serialise the ValueInfoProto of a tensor with a free batch axis."""
     batch = _message(_DIMENSION, _message(_FREE_SIDE, BATCH.encode()))
     shape = batch + b"".join(_message(_DIMENSION, _number(_SIDE, side)) for side in sides)
     tensor = _number(_ELEMENT, _ELEMENTS[element]) + _message(_SHAPE, shape)

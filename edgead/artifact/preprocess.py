@@ -1,4 +1,4 @@
-"""Preprocessing: a frame becomes the network's input. The one file that knows colour order, depth and resizing.
+"""Preprocessing of a frame into the network's input: the only file that knows colour order, depth and resizing.
 
 Training, calibration and every device call this function; no graph and no trainer has a resize of its own.
 """
@@ -24,10 +24,10 @@ from edgead.images.pairs import colours_in, heights_in, load_deep
 from edgead.kernels import shrink
 from edgead.kernels.resize_bands import Method, Resize, resize_bands
 
-# What networks that learnt from photographs take for nothing: their mean colour.
+# Mean colour of photographs, which pretrained networks see as neutral.
 NEUTRAL_BGR = (104, 116, 124)
 _LOOK_PX = 128
-# From here on our shrinking is faster than OpenCV's, and the same but for roundings of a few pixels.
+# Above this size our shrinking is faster than OpenCV's; results differ by the rounding of a few pixels.
 OFTEN = 3
 
 Sides = tuple[int, int, int, int]
@@ -35,7 +35,7 @@ Sides = tuple[int, int, int, int]
 
 
 def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = None) -> np.ndarray:
-    """Align, crop to the region of interest, paint over what is ignored, resize, fill up and reorder to RGB.
+    """Align a frame, crop it, paint over ignored areas, resize, pad and reorder to RGB.
 
     The resize rule is `area_linear`: an axis that shrinks is averaged over the source pixels it covers, an axis
     that grows is interpolated linearly. OpenCV's INTER_AREA alone aliases when one axis shrinks and the other
@@ -44,25 +44,25 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR
-        What `as_frame` gives: values, (H, W) uint16 or float32, where the spec keeps their depth.
+        A frame as `as_frame` returns it; values, (H, W) uint16 or float32, if the spec keeps their depth.
     spec : Preprocessing
-        From the artifact's manifest; where that cuts frames, one of its `inputs_of` a frame.
+        From the artifact's manifest; with tiles, one element of `inputs_of` for this frame.
     out : ndarray of shape (h, w, 3), uint8, C order, optional
-        Written in place when given; float32 where the spec keeps the depth.
+        Written in place when given; float32 if the spec keeps the depth.
 
     Returns
     -------
     ndarray of shape (h, w, 3), uint8, RGB, C order
-        Of values: float32, in which 0 to 255 are what good parts show, and nothing is rounded. Of a pair: (h, w, 6),
-        the colours before the relief.
+        For values: float32, scaled so that good parts fill 0 to 255, and not rounded. For a pair: (h, w, 6), the
+        colours before the relief.
 
     Raises
     ------
     SettingsError
-        If the region of interest is not inside the image, or it is of another size than ignored places or the golden
-        image are.
+        The region of interest is not inside the image, or the image has another size than the ignored areas or the
+        golden image expect.
     ImageError
-        If it has hardly any heights.
+        Nearly all heights are missing.
     """
     if not spec.keeps_depth:
         return prepared(*looked_at(image, spec), out)
@@ -83,33 +83,33 @@ def preprocess(image: np.ndarray, spec: Preprocessing, out: np.ndarray | None = 
 
 
 def prepared(image: np.ndarray, size: tuple[int, int], sides: Sides, out: np.ndarray | None = None) -> np.ndarray:
-    """Make the network's input, uint8 RGB, of what `looked_at` gives; a GPU does the same, see `resize_steps`."""
+    """Resize and pad the result of `looked_at` to the network's input, uint8 RGB; `resize_steps` gives it to a GPU."""
     return cv2.cvtColor(_filled_up(_resize(image, *size), sides), cv2.COLOR_BGR2RGB, dst=out)
 
 
 def _of_colours(spec: Preprocessing) -> Preprocessing:
-    """How the colours of a pair are prepared."""
+    """Derive the preprocessing of a pair's colours."""
     return spec.model_copy(update={"colour": "rgb", "relief": None})
 
 
 def _of_heights(spec: Preprocessing) -> Preprocessing:
-    """How the heights of a pair are prepared."""
+    """Derive the preprocessing of a pair's heights."""
     return spec.model_copy(update={"colour": "relief"})
 
 
 def surface_in(image: np.ndarray, spec: Preprocessing) -> Surface:
-    """The surface, in mm, that a network which reads relief is shown of a height map or a pair; see `preprocess`."""
+    """Compute the surface in mm, at the network's input size, of a height map or a pair; see `preprocess`."""
     if is_pair(image):
         image, spec = heights_in(image), _of_heights(spec)
     assert spec.relief is not None
     image, size, sides = looked_at(image, spec)
-    # Slopes are those of the input: what is filled up by reflection has the same, seen in a mirror.
+    # Slopes are computed on the padded input: the reflected border has the mirrored slopes.
     mm = _filled_up(_resize_values(heights_of(image, spec.relief).mm, *size), sides)
     return surface_of(mm, spec.relief.sigma_px)
 
 
 def looked_at(image: np.ndarray, spec: Preprocessing) -> tuple[np.ndarray, tuple[int, int], Sides]:
-    """The part of a frame that a network sees; its height and width there; what is free around it."""
+    """Align and crop a frame; return it, its height and width within the network's input, and the padding around it."""
     assert spec.tiles is None, "a frame that is cut has no single input"
     image = aligned(image, spec).image
     whole = image.shape[:2]
@@ -130,18 +130,18 @@ def looked_at(image: np.ndarray, spec: Preprocessing) -> tuple[np.ndarray, tuple
 
 
 def as_frame(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """Turn an image into what `preprocess` takes, without a copy where it is that already.
+    """Convert an image to the frame that `preprocess` takes, without a copy if it already is one.
 
     Parameters
     ----------
     image : ndarray
-        What `as_bgr` takes; where the spec keeps the depth, (H, W) of uint16 or floats, or a pair: see
-        `edgead.images.pairs`. Where heights alone are read, a pair becomes its heights.
+        An image that `as_bgr` takes; if the spec keeps the depth, (H, W) of uint16 or floats, or a pair: see
+        `edgead.images.pairs`. If only heights are read, a pair becomes its heights.
 
     Raises
     ------
     ImageError
-        Anything else: what was 8 bits once has no depth to look at.
+        Any other image: one that had 8 bits has no depth.
     """
     return _in_colour(image, spec.colour)
 
@@ -169,12 +169,12 @@ def _in_colour(image: np.ndarray, colour: Colour) -> np.ndarray:
 
 
 def read_frame(path: str | Path, spec: Preprocessing) -> np.ndarray:
-    """Read an image file as `preprocess` takes it; raises ImageError, which names it."""
+    """Read an image file as the frame that `preprocess` takes; raises ImageError with the file's name."""
     return read_in_colour(path, spec.colour)
 
 
 def read_in_colour(path: str | Path, colour: Colour) -> np.ndarray:
-    """Read an image file for a model of which no more is known yet; see `read_frame`."""
+    """Read an image file for a model of which only the colour mode is known yet; see `read_frame`."""
     image = load_image(path) if colour == "rgb" else load_deep(path)
     try:
         return _in_colour(image, colour)
@@ -183,10 +183,10 @@ def read_in_colour(path: str | Path, colour: Colour) -> np.ndarray:
 
 
 def visible_image(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """Show what `preprocess` takes to people: uint8 BGR (H, W, 3).
+    """Render a frame for people: uint8 BGR (H, W, 3).
 
-    Grey values are shown over the range that good parts have; heights as a relief with light from the upper left, in
-    which holes are dark blue; colours with heights in that light, with holes as bright as what is flat.
+    Grey values are scaled by the range of good parts. Heights become a relief lit from the upper left with dark blue
+    holes; colours with heights are lit in the same way, with holes as bright as flat areas.
     """
     if not spec.keeps_depth:
         return as_bgr(image)
@@ -206,11 +206,11 @@ def visible_image(image: np.ndarray, spec: Preprocessing) -> np.ndarray:
 
 
 def holes_of(image: np.ndarray, spec: Preprocessing, grid: tuple[int, int]) -> np.ndarray | None:
-    """Which patches of a grid show holes of a height map, bool (h, w): they can have no score. None where none do.
+    """Mask of the patches that show holes of a height map and so have no score, bool (h, w); None if there are none.
 
-    So do patches near a hole, as a network sees around a patch: the wider the hole, the farther. Single pixels that are
-    missing are filled, and hide nothing. Of a pair the colours are hidden with the
-    heights: a patch has one score of both, and with filled heights alone it was up to 60 % too high.
+    Patches near a hole are masked too, as a network looks around a patch: the wider the hole, the farther. Single
+    missing pixels are filled and mask nothing. In a pair the mask hides the colours with the heights: a patch has one
+    score for both, and with filled heights that score was up to 60 % too high.
     """
     if spec.relief is None:
         return None
@@ -246,12 +246,12 @@ def _into(image: np.ndarray, out: np.ndarray | None) -> np.ndarray:
 
 
 def _filled_up(image: np.ndarray, sides: Sides) -> np.ndarray:
-    """Add what the frame leaves free of the input, above, below, left and right: its reflection."""
+    """Pad an image above, below, left and right with its reflection."""
     return cv2.copyMakeBorder(image, *sides, cv2.BORDER_REFLECT_101) if any(sides) else image
 
 
 def _resize_values(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`area_linear` of float32 (H, W), in which nothing is rounded."""
+    """Resize float32 (H, W) by the rule `area_linear`, without rounding."""
     shrunk = (min(height, values.shape[0]), min(width, values.shape[1]))
     if values.shape != shrunk:
         values = cv2.resize(values, shrunk[::-1], interpolation=cv2.INTER_AREA)
@@ -261,12 +261,12 @@ def _resize_values(values: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def inputs_of(spec: Preprocessing, shape: tuple[int, ...]) -> list[Preprocessing]:
-    """How each input of a frame of this shape is prepared: `spec` itself, or one for each tile of an `aligned` frame.
+    """List the preprocessing of each input of a frame of this shape: `spec` itself, or one for each tile.
 
     Raises
     ------
     SettingsError
-        The frame, or its region of interest, is smaller than a tile, or takes too many.
+        The frame, or its region of interest, is smaller than a tile, or needs too many.
     """
     if spec.tiles is None:
         return [spec]
@@ -276,7 +276,7 @@ def inputs_of(spec: Preprocessing, shape: tuple[int, ...]) -> list[Preprocessing
 
 
 def cut(image: np.ndarray, region: Sequence[int] | None) -> np.ndarray:
-    """The part (x, y, width, height) of an image that it has, as a view; all of it without a region."""
+    """Crop a region (x, y, width, height) of an image, as a view; the whole image without a region."""
     if region is None:
         return image
     x, y, width, height = region
@@ -284,7 +284,7 @@ def cut(image: np.ndarray, region: Sequence[int] | None) -> np.ndarray:
 
 
 def _painted(image: np.ndarray, spec: Preprocessing, whole: tuple[int, ...]) -> np.ndarray:
-    """A copy of a frame's region with ignored places in one colour, or as holes: what is there reaches no network."""
+    """Copy a frame's region with the ignored areas painted in one colour, or as holes, so that no network sees them."""
     assert spec.ignored is not None
     polygons = polygons_in(spec, whole)
     if not spec.keeps_depth:
@@ -296,7 +296,7 @@ def _painted(image: np.ndarray, spec: Preprocessing, whole: tuple[int, ...]) -> 
 
 
 def polygons_in(spec: Preprocessing, whole: tuple[int, ...]) -> list[np.ndarray]:
-    """Corners (x, y) of the ignored places within the region of a frame of shape (H, W), int32 (n, 2) each."""
+    """Convert the ignored areas to coordinates of the frame's region: corners (x, y), int32 (n, 2) each."""
     assert spec.ignored is not None
     _check_size(spec.ignored.frame_size, whole, "has places to ignore")
     left, top = (0, 0) if spec.roi is None else spec.roi[:2]
@@ -311,9 +311,9 @@ def _check_size(size: tuple[int, int], shape: tuple[int, ...], what: str) -> Non
         )
 
 
-@lru_cache(maxsize=128)  # as many as a large frame has tiles
+@lru_cache(maxsize=128)  # the number of tiles of a large frame
 def hidden_in(ignored: Ignored, region: tuple[int, int, int, int] | None, map_shape: tuple[int, int]) -> np.ndarray:
-    """Which pixels of a map (h, w) of a region show ignored places, bool."""
+    """Mask of a region's map, bool (h, w): true where a pixel shows an ignored area."""
     mask = np.zeros(ignored.frame_size, np.uint8)
     cv2.fillPoly(mask, [np.array(polygon, np.int32) for polygon in ignored.polygons], 1)
     shown = np.ascontiguousarray(cut(mask, region))
@@ -321,21 +321,21 @@ def hidden_in(ignored: Ignored, region: tuple[int, int, int, int] | None, map_sh
 
 
 def map_of_frame(anomaly_map: np.ndarray, spec: Preprocessing, laid: Aligned) -> np.ndarray:
-    """Bring a map of the network's input, or of all tiles, to the frame: without its reflection, as the frame lies.
+    """Transform a map of the network's input, or of all tiles, to the frame: without padding, and unaligned.
 
-    Ignored places have the lowest value of all others.
+    Ignored areas get the lowest value of the other pixels.
 
     Parameters
     ----------
     anomaly_map : ndarray of shape (h, w), float32 or float64
     spec : Preprocessing
     laid : Aligned
-        The frame that the input was made of.
+        The frame from which the input was made.
 
     Returns
     -------
     ndarray
-        The map itself where there is nothing to do.
+        The map itself if nothing has to be changed.
     """
     shape = laid.image.shape
     part = anomaly_map if spec.tiles is not None else anomaly_map[covered(spec, shape)]
@@ -349,16 +349,16 @@ def map_of_frame(anomaly_map: np.ndarray, spec: Preprocessing, laid: Aligned) ->
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """A frame whose part lies as the golden one does.
+    """Frame registered with the golden image, so that its part lies as the golden part does.
 
     Attributes
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR
-        The frame itself where the part was not found, or none is looked for.
+        The frame itself if the part was not found, or the model has no alignment.
     correlation : float or None
-        With the golden image; None where no part is looked for.
+        Correlation with the golden image; None without alignment.
     to_golden : ndarray of shape (2, 3), float64, or None
-        Takes a pixel (x, y) of the frame to that of the golden image.
+        Transform of a pixel (x, y) of the frame to the golden image.
     found : bool
     """
 
@@ -368,16 +368,16 @@ class Aligned:
     found: bool = True
 
     def back(self, anomaly_map: np.ndarray, region: Sequence[int]) -> np.ndarray:
-        """Bring a map of a region (x, y, width, height) of the golden image to the same region of the frame.
+        """Transform a map of a region (x, y, width, height) of the golden image to the same region of the frame.
 
-        What the golden region does not show has the lowest value of the map.
+        Pixels that the golden region does not show get the lowest value of the map.
         """
         if self.to_golden is None:
             return anomaly_map
         to_frame = _to_frame(region, anomaly_map.shape)
         to_map = np.linalg.inv(to_frame) @ np.vstack([self.to_golden, (0, 0, 1)]) @ to_frame
         return cv2.warpAffine(
-            anomaly_map.astype(np.float32),  # OpenCV interpolates other numbers by steps of a pixel's 32nd part
+            anomaly_map.astype(np.float32),  # OpenCV interpolates other types in steps of 1/32 pixel
             to_map[:2],
             anomaly_map.shape[::-1],
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -387,16 +387,16 @@ class Aligned:
 
 
 def aligned(image: np.ndarray, spec: Preprocessing) -> Aligned:
-    """Lay the part of a frame where the golden one lies, by shift and small rotation.
+    """Register the part of a frame with the golden one, by shift and small rotation.
 
-    It takes bounded time: the search is in images of 128 pixels, and of 40 steps.
+    Time is bounded: the search takes at most 40 steps in images of 128 pixels.
     """
     if spec.alignment is None:
         return Aligned(image)
     _check_size(spec.alignment.frame_size, image.shape, "aligns parts")
     placer, shape = _placer(spec.alignment)
     transform, correlation = placer.place(_look(image, shape))
-    if not correlation >= spec.alignment.least_correlation:  # also where it is no number
+    if not correlation >= spec.alignment.least_correlation:  # also true for NaN
         return Aligned(image, correlation, found=False)
     to_frame = _to_frame((0, 0, image.shape[1], image.shape[0]), shape)
     to_golden = (to_frame @ np.vstack([transform, (0, 0, 1)]) @ np.linalg.inv(to_frame))[:2]
@@ -407,12 +407,12 @@ def aligned(image: np.ndarray, spec: Preprocessing) -> Aligned:
 
 
 def alignment_to(golden: np.ndarray) -> Alignment:
-    """Make the section that has parts laid where the one in this image, uint8 BGR, lies.
+    """Make the manifest section that registers parts with the one in this golden image, uint8 BGR.
 
     Raises
     ------
     SettingsError
-        The image shows one grey: nothing in it lies anywhere.
+        The image has a single grey level, so that nothing can be registered with it.
     """
     height, width = golden.shape[:2]
     factor = min(1.0, _LOOK_PX / max(height, width))
@@ -424,7 +424,7 @@ def alignment_to(golden: np.ndarray) -> Alignment:
 
 
 def _look(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Grey levels of a frame in few pixels, uint8 (h, w)."""
+    """Shrink a frame to grey levels, uint8 (h, w), for the registration."""
     return cv2.cvtColor(cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
 
 
@@ -439,16 +439,16 @@ def _placer(alignment: Alignment) -> tuple[Placer, tuple[int, int]]:
 
 
 def _to_frame(region: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
-    """Take a pixel (x, y, 1) of an image of shape (h, w) to that of the region (x, y, width, height) that it shows."""
+    """Matrix from pixels (x, y, 1) of an image of shape (h, w) to the region (x, y, width, height) that it shows."""
     across, down = region[2] / shape[1], region[3] / shape[0]
     left, top = region[0] + across / 2 - 0.5, region[1] + down / 2 - 0.5
     return np.array([[across, 0, left], [0, down, top], [0, 0, 1]])
 
 
 def covered(spec: Preprocessing, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Rows and columns of the network's input that show a frame of this shape, or its region of interest.
+    """Rows and columns of the network's input that are not padding, for a frame of this shape.
 
-    All of them, unless the frame keeps its proportions (`spec.fill` is `reflect`): then it lies in the middle.
+    These are all, unless the frame keeps its proportions (`spec.fill` is `reflect`): then it lies in the middle.
     """
     room_y, room_x = spec.image_size
     if spec.fill == "stretch":
@@ -461,12 +461,12 @@ def covered(spec: Preprocessing, shape: tuple[int, ...]) -> tuple[slice, slice]:
 
 
 def resize_steps(shape: tuple[int, int], size: tuple[int, int]) -> list[Resize]:
-    """`area_linear` of an image of a shape (H, W), for a GPU: the same pixels, as resizes of their own.
+    """List the single resizes by which a GPU gets the same pixels as `area_linear`, for an image of shape (H, W).
 
     Raises
     ------
     ValueError
-        It has more than 65535 pixels a side.
+        A side has more than 65535 pixels.
     """
     steps, now = [], shape
     for method, then in _methods(shape, size) or [("shrink", size)]:
@@ -476,7 +476,7 @@ def resize_steps(shape: tuple[int, int], size: tuple[int, int]) -> list[Resize]:
 
 
 def _methods(shape: tuple[int, ...], size: tuple[int, int]) -> list[tuple[Method, tuple[int, int]]]:
-    """What `area_linear` resizes an image of a shape by, one after the other, and to which sizes."""
+    """List the steps of `area_linear` for an image of this shape: method and target size of each."""
     height, width = shape[:2]
     shrunk = min(size[0], height), min(size[1], width)
     methods: list[tuple[Method, tuple[int, int]]] = []

@@ -1,7 +1,7 @@
-"""Relief: a height map becomes three channels that a network of photographs can read, without its tilt and its holes.
+"""Relief: three channels of a height map, without tilt and holes, for networks that learnt from photographs.
 
-The channels are ours: height above the surroundings, slope across and slope down, each from 0 to 255 over the range
-that good parts gave, and beyond it as far again.
+The choice of channels is ours: height above the surroundings, slope across and slope down. Each maps the range of good
+parts to 0 to 255, and goes on as far again outside.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import numpy as np
 from edgead.artifact.inputs import Relief
 from edgead.images.files import ImageError
 
-# A frame that shows less of the part than this is no image of one.
+# A frame with a smaller share of known heights is refused.
 LEAST_VALID = 0.1
-# Holes of half so many pixels of the input and more hide the patches within so many pixels around them. Measured on
-# plates: filled, a hole of 10 pixels raises a good score by 6 % at most, and one of 40 by 5 %.
+# Holes of at least half so many pixels of the input mask the patches within so many pixels around them. Measured on
+# plates: filled holes of 10 pixels raise a good score by 6 % at most, and holes of 40 by 5 %.
 HIDES_PX = ((5, 16.0), (11, 32.0))
 _PLANE_SAMPLES = 5_000
 _PLANE_ROUNDS = 8
-_FAR = 5.0  # robust deviations from the plane, beyond which a point is of something else
+_FAR = 5.0  # robust deviations from the plane, beyond which a point does not belong to it
 _MIDDLE = 127.5
-_BEYOND = 255.0  # a step at the outline of a part would otherwise drown all else
+_BEYOND = 255.0  # a step at the outline of a part would otherwise dominate everything else
 _SLOPE_SIGMA_PX, _FINE_SIGMA_PX = 1.0, 4.0
 _HOLE_BGR = (96, 48, 32)
 
 
 class Heights(NamedTuple):
-    """Heights above a part's plane, float32 (H, W), with holes filled, and what share of each pixel is known."""
+    """Heights above a part's plane, float32 (H, W), with holes filled, and the known share of each pixel."""
 
     mm: np.ndarray
     known: np.ndarray
 
 
 def heights_of(values: np.ndarray, relief: Relief) -> Heights:
-    """Take the plane of a part from its heights, and fill holes from their surroundings.
+    """Subtract the plane of a part from its heights, and fill holes from their surroundings.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def heights_of(values: np.ndarray, relief: Relief) -> Heights:
 
 
 def known_of(values: np.ndarray, relief: Relief) -> np.ndarray:
-    """Which values are heights, bool (H, W); the others are holes."""
+    """Mask of the values that are heights, bool (H, W); the others are holes."""
     known = values != relief.invalid
     return known & np.isfinite(values) if values.dtype.kind == "f" else known
 
@@ -69,8 +69,8 @@ def known_of(values: np.ndarray, relief: Relief) -> np.ndarray:
 def plane_of(mm: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Fit the plane that most known points lie on, float32 (H, W).
 
-    Least squares, again and again with less weight for what lies far off (Tukey's biweight). Each step moves with a
-    plane that is added to the heights, so that a tilt changes nothing that remains.
+    Iteratively reweighted least squares with Tukey's biweight. Adding a plane to the heights shifts every step by that
+    plane, so that the residuals do not depend on the tilt.
     """
     rows, columns = np.nonzero(known)
     step = max(1, len(rows) // _PLANE_SAMPLES)
@@ -95,15 +95,15 @@ def plane_of(mm: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _filled(mm: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fill holes with what lies as far on the other side of their nearest edge, or with that edge.
+    """Fill holes by mirroring the known heights at the nearest edge, or with the height of that edge.
 
-    A smooth patch would be as odd as a defect where parts have a texture, and a network looks far around a patch.
+    On textured parts a smooth filling would look as odd as a defect, and a network looks far around a patch.
     """
     if known.all():
         return mm
     missing = (~known).astype(np.uint8)
     _, labels = cv2.distanceTransformWithLabels(missing, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    places = np.zeros(int(labels.max()) + 1, np.int64)  # of the known pixel that each label is of
+    places = np.zeros(int(labels.max()) + 1, np.int64)  # index of the known pixel of each label
     places[labels[known]] = np.flatnonzero(known)
     holes = np.flatnonzero(~known)
     edge = places[labels.ravel()[holes]]
@@ -119,7 +119,7 @@ def _filled(mm: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 class Surface(NamedTuple):
-    """What is shown of heights, float32 (h, w) each: mm above the surroundings, mm a pixel to the right and down."""
+    """Relief of heights, float32 (h, w) each: mm above the surroundings, slopes right and down in mm per pixel."""
 
     height: np.ndarray
     across: np.ndarray
@@ -127,7 +127,7 @@ class Surface(NamedTuple):
 
 
 def surface_of(mm: np.ndarray, sigma_px: float) -> Surface:
-    """Height above a Gaussian mean of the surroundings, and slopes, of heights at the size of the network's input."""
+    """Compute height above a Gaussian mean of the surroundings, and slopes, at the size of the network's input."""
     local = mm - _surroundings(mm, sigma_px)
     smooth = cv2.GaussianBlur(mm, (0, 0), _SLOPE_SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
     across, down = (cv2.Sobel(smooth, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
@@ -135,7 +135,7 @@ def surface_of(mm: np.ndarray, sigma_px: float) -> Surface:
 
 
 def _surroundings(mm: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Gaussian mean of heights; a wide one is taken of fewer pixels, which show as much of it."""
+    """Smooth heights by a Gaussian; a wide one runs on a shrunken image, which loses nothing that remains."""
     factor = max(1, round(sigma_px / _FINE_SIGMA_PX))
     size = tuple(max(1, round(side / factor)) for side in mm.shape[::-1])
     small = cv2.resize(mm, size, interpolation=cv2.INTER_AREA)
@@ -144,12 +144,12 @@ def _surroundings(mm: np.ndarray, sigma_px: float) -> np.ndarray:
 
 
 def channels_of(surface: Surface, relief: Relief) -> np.ndarray:
-    """What the network is given of a surface: float32 (h, w, 3), of which good parts fill 0 to 255."""
+    """Scale a surface to the network's channels, float32 (h, w, 3), so that good parts fill 0 to 255."""
     return _clipped(_MIDDLE + _scaled(surface, relief))
 
 
 def add_heights(channels: np.ndarray, mm: np.ndarray, relief: Relief) -> np.ndarray:
-    """What the network is given of a part that is `mm` (h, w) higher: float32 (h, w, 3), as its `channels` are."""
+    """Compute the channels, float32 (h, w, 3), of the same part raised by `mm` (h, w)."""
     return _clipped(channels + _scaled(surface_of(mm, relief.sigma_px), relief))
 
 
@@ -165,7 +165,7 @@ def _clipped(channels: np.ndarray) -> np.ndarray:
 def shaded(values: np.ndarray, relief: Relief, px: float) -> np.ndarray:
     """Draw heights as a surface with light from the upper left, and holes dark blue: uint8 BGR (H, W, 3).
 
-    `px` is how many pixels of the image one of the network's input shows.
+    `px` is the number of pixels of the image per pixel of the network's input.
     """
     known = known_of(values, relief)
     if known.mean() < LEAST_VALID:  # cannot be judged, and is shown all the same

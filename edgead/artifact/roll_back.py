@@ -1,4 +1,4 @@
-"""Return to an earlier version: a model that judges again takes its place again, also for a restart."""
+"""Rollback of a model's folder to an earlier version, so that a restart loads that version too."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from edgead.errors import SettingsError
 
 
 def bring_back(path: Path, manifest_sha256: str) -> None:
-    """Put the version of a model with this manifest in the model's place; what is there becomes its newest version.
+    """Exchange a model with its version of this manifest hash; the present model becomes the newest earlier version.
 
-    Nothing changes where it lies there already, or where no version has that manifest.
+    Nothing changes if the model has this manifest already, or no version has it.
 
     Raises
     ------
     SettingsError
-        The folders cannot be exchanged; all is as it was.
+        The folders cannot be exchanged; nothing has changed.
     """
     try:
         _bring_back(path.resolve(), manifest_sha256)

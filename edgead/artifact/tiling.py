@@ -1,4 +1,4 @@
-"""Tiles over a large frame: of one size in the frame's own pixels, overlapping, together all of it."""
+"""Tiling of a large frame: overlapping tiles of equal size, in the frame's pixels, that cover all of it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edgead.errors import SettingsError
 Region = tuple[int, int, int, int]
 """x, y, width and height in pixels of a frame."""
 
-# A manifest is read before anything else is known of a model: it must not ask for time without end.
+# A manifest is read before anything else of a model is checked: it must not be able to demand unbounded time.
 MAX_TILES = 1024
 
 _Side = Annotated[int, Field(ge=16, le=8192)]
 
 
 class Tiling(Section):
-    """Height and width of a tile, and the rows and columns that neighbours share at least; pixels of the frame."""
+    """Height and width of a tile, and the least overlap of neighbours in rows and columns; pixels of the frame."""
 
     size: tuple[_Side, _Side]
     overlap: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
@@ -34,12 +34,12 @@ class Tiling(Section):
     def over(self, shape: tuple[int, ...]) -> list[Region]:
         """Lay tiles over a frame of shape (H, W) or (H, W, 3), row by row.
 
-        The first and the last of a row are flush with the frame, the others lie evenly between them.
+        The first and the last of a row touch the frame's border, the others are spaced evenly between them.
 
         Raises
         ------
         SettingsError
-            The frame is smaller than a tile, or takes more than `MAX_TILES`.
+            The frame is smaller than a tile, or needs more than `MAX_TILES`.
 
         Examples
         --------
@@ -65,7 +65,7 @@ class Tiling(Section):
 
 
 def _origins(length: int, side: int, shared: int) -> list[int]:
-    """Where tiles begin on an axis; none where the axis is shorter than a tile."""
+    """Starts of the tiles along an axis; empty if the axis is shorter than a tile."""
     if length < side:
         return []
     steps = math.ceil((length - side) / (side - shared))

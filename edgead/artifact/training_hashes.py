@@ -1,4 +1,4 @@
-"""Hashes of the images that a model has learnt from: no threshold comes from them, and their scores say nothing."""
+"""Hashes of the images that a model has learnt from, so that no threshold is set or tested with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PIXELS = "pixels:"
 
 
 def content_sha256(path: Path) -> str:
-    """By which an image is known, whatever it is called."""
+    """SHA-256 of an image file's content, which identifies it under any name."""
     files = files_of(path)
     if len(files) == 1:
         return file_sha256(path)
@@ -31,10 +31,10 @@ def content_sha256(path: Path) -> str:
 def keep_learnt(
     draft: Path, paths: Sequence[Path], folds: Sequence[int] = (), *, pixels_of: Preprocessing | None = None
 ) -> None:
-    """Add images to those that the model in `draft` has learnt from: a line each, its SHA-256 and its fold if any.
+    """Append images to the list of those that the model in `draft` has learnt from: one line of SHA-256 and fold each.
 
-    With `pixels_of`, the model's own, each has a second line with the SHA-256 of its pixels. What was decoded and kept
-    as another file, as a page, a camera and the evidence do, is known by them.
+    With `pixels_of`, the model's preprocessing, each gets a second line with the SHA-256 of its pixels. That identifies
+    images that were decoded and stored as another file, as a page, a camera and the evidence do.
     """
     of_fold = [str(fold) for fold in folds] if len(folds) else [""] * len(paths)
     file = draft / FILE
@@ -48,23 +48,23 @@ def keep_learnt(
 
 
 def find_learnt(artifact: Artifact, paths: Sequence[Path]) -> list[Path]:
-    """Learnt images among these; none where the model does not say."""
+    """Find the images among `paths` that the model has learnt from; none if it has no such list."""
     return list(folds_of_learnt(artifact, paths))
 
 
 class LearntImages:
-    """The images that a model has learnt from, for many questions: read once, with the first one."""
+    """Lookup of the images that a model has learnt from; the list is read once, at the first lookup."""
 
     def __init__(self, artifact: Artifact):
         self._artifact = artifact
 
     @cached_property
     def known(self) -> dict[str, str]:
-        """The digests of each, and its fold or ''."""
+        """Fold, or '', by digest of a learnt image's file or pixels."""
         return _known_of(self._artifact)
 
     def has(self, data: bytes, image: np.ndarray) -> bool:
-        """Report whether an image is one of them: the bytes of its file, and what it was decoded to."""
+        """Whether the model has learnt from an image, given its file's bytes and its decoded pixels."""
         if hashlib.sha256(data).hexdigest() in self.known:
             return True
         return self._by_pixels and _of_pixels(as_frame(image, self._artifact.manifest.preprocessing)) in self.known
@@ -75,12 +75,12 @@ class LearntImages:
 
 
 def find_folds(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int]:
-    """The fold of each of the images that was learnt in one."""
+    """Map each learnt image among `paths` to its fold; images without a fold are left out."""
     return {path: fold for path, fold in folds_of_learnt(artifact, paths).items() if fold is not None}
 
 
 def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
-    """Raise SettingsError where images that thresholds shall come from are among those."""
+    """Raise SettingsError if the model has learnt from any of the images that thresholds shall come from."""
     learnt = find_learnt(artifact, paths)
     if learnt:
         raise SettingsError(
@@ -90,7 +90,7 @@ def refuse_learnt(artifact: Artifact, paths: Sequence[Path]) -> None:
 
 
 def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int | None]:
-    """Learnt images among these, in their order, each with its fold if any."""
+    """Map the learnt images among `paths`, in order, to their fold or None."""
     known = _known_of(artifact)
     by_pixels, spec = _by_pixels(known), artifact.manifest.preprocessing
     found: dict[Path, int | None] = {}
@@ -104,7 +104,7 @@ def folds_of_learnt(artifact: Artifact, paths: Sequence[Path]) -> dict[Path, int
 
 
 def _of_pixels(frame: np.ndarray) -> str:
-    """By which a frame, as the model reads it, is known, whatever kind of file it came from."""
+    """Digest of a decoded frame, which identifies it in any file format."""
     return _PIXELS + hashlib.sha256(f"{frame.dtype} {frame.shape} ".encode() + frame.tobytes()).hexdigest()
 
 
@@ -117,6 +117,6 @@ def _known_of(artifact: Artifact) -> dict[str, str]:
 
 
 def _parsed(data: bytes) -> dict[str, str]:
-    """The digests of each image, and its fold or ''."""
+    """Parse the list: fold, or '', by digest."""
     lines = data.decode("ascii", "replace").splitlines()
     return {digest: fold for digest, _, fold in (line.partition(" ") for line in lines)}

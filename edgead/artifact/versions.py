@@ -1,4 +1,4 @@
-"""Versions of a model: a new one takes the model's place, those before it are kept beside it."""
+"""Versions of a model: the newest is at the model's path, earlier ones are kept in a folder beside it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ MAX_VERSIONS = 5
 
 
 def versions_folder(path: Path) -> Path:
-    """Of a model; of what a link to one leads to."""
+    """Folder of a model's earlier versions; for a link to a model, that of its target."""
     path = path.resolve()
     return path.with_name(f"{path.name}.versions")
 
 
 def earlier_versions(path: Path) -> list[Path]:
-    """Versions before the present one, oldest first."""
+    """List the versions before the present one, oldest first."""
     folder = versions_folder(path)
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((entry for entry in found if entry.name.isdecimal()), key=lambda entry: int(entry.name))
 
 
 def keep_and_replace(path: Path, draft: Path) -> None:
-    """Move the model at `path` to `MODEL.versions/NUMBER`, and the draft to where it was; the last versions are kept.
+    """Move the model at `path` to `MODEL.versions/NUMBER` and the draft to `path`; remove the oldest versions.
 
     On an error nothing changes.
     """
@@ -36,16 +36,17 @@ def keep_and_replace(path: Path, draft: Path) -> None:
 
 
 def replace(path: Path, draft: Path) -> None:
-    """Put the draft in the place of what may be at `path`, which is removed; on an error nothing changes.
+    """Move the draft to `path` and remove what was there, if anything; on an error nothing changes.
 
-    A kill meanwhile leaves it among the earlier versions, or in an unfinished folder that the next start removes.
+    A kill meanwhile leaves the old model among the earlier versions, or in an unfinished folder that the next start
+    removes.
     """
     if not path.exists():
         draft.rename(path)
         return
     with unfinished_folder(path) as removed:
         _keep(path, draft).rename(removed / "model")
-    with suppress(OSError):  # other versions are in it, or files of others
+    with suppress(OSError):  # the folder holds other versions, or foreign files
         versions_folder(path).rmdir()
 
 
@@ -58,10 +59,10 @@ def _keep(path: Path, draft: Path) -> Path:
 
 
 def exchange(path: Path, draft: Path, aside: Path) -> None:
-    """Move what is at `path` to `aside`, and the draft to where it was; on an error all goes back where it was.
+    """Move what is at `path` to `aside`, and the draft to `path`; on an error everything is moved back.
 
-    Whatever ends the program meanwhile, something whole is at `path`, where the file system can exchange two names in
-    one step. With two renames there is an instant without; see `restore_missing`.
+    If the file system can exchange two names in one step, a complete model is at `path` whenever the program ends. With
+    two renames there is an instant without one; see `restore_missing`.
     """
     try:
         try:
@@ -69,13 +70,13 @@ def exchange(path: Path, draft: Path, aside: Path) -> None:
         except NotImplementedError:
             _exchange_by_renames(path, draft, aside)
     except BaseException:
-        with suppress(OSError):  # never more than an empty folder: what could not go back stays in it
+        with suppress(OSError):  # removes only an empty folder: a model that could not be moved back stays in it
             aside.parent.rmdir()
         raise
 
 
 def _exchange_at_once(path: Path, draft: Path, aside: Path) -> None:
-    # In this order nothing is ever in a place where nobody looks for it.
+    # In this order no model is ever left in a folder that nothing reads.
     draft.rename(aside)
     try:
         exchange_names(path, aside)
@@ -94,14 +95,14 @@ def _exchange_by_renames(path: Path, draft: Path, aside: Path) -> None:
 
 
 def restore_missing(path: Path) -> Path | None:
-    """Put the newest version where a model is missing; gives where it lay, None where nothing was to be done.
+    """Move the newest version to `path` if the model is missing there; return the version's old place, else None.
 
-    So it is where the program was ended between two renames, or by who removed a model and left its versions.
+    A model is missing if the program ended between two renames, or if somebody removed it and left its versions.
 
     Raises
     ------
     OSError
-        It cannot be put back.
+        The version cannot be moved.
     """
     earlier = earlier_versions(path)
     if not earlier or path.exists():

@@ -1,13 +1,13 @@
-"""Blind limits: reasons to doubt new thresholds, or the images that they come from, before they are written.
+"""Check of new thresholds and their images for blind limits, which would pass defects, before they are written.
 
-A limit that is made from images of another product, or of defects, lets pass whatever the model was made to stop, and
-keeps its rate all the same. So the images, and the limit, are compared with the good parts that the old limit came
-from, on the scale of how those differ among each other.
+A limit made from images of another product, or of defects, passes the defects that the model should stop, and still
+keeps its false reject rate. So the images and the new limit are compared with the good parts of the old limit, in
+units of the spread of their scores.
 
-The factors bound what chance does, not what was seen on some images: where old and new scores are of one distribution,
-normal, Student's t of 3 degrees of freedom, Gumbel, exponential, or log-normal with sigma 0.3 or 0.6, at most 0.3 % of
-honest sets of 4 to 40 lie beyond `FAR` with 20 to 240 old scores, and at most 2.1 % beyond `HIGHER` with 60 to 240, at
-rates of 5 % and more; with normal scores none. `python -m benchmarks blind` measures both on real parts.
+The factors are bounds of chance, not fitted to images: if old and new scores have one distribution (normal, Student's t
+of 3 degrees of freedom, Gumbel, exponential, or log-normal with sigma 0.3 or 0.6), at most 0.3 % of honest sets of 4 to
+40 exceed `FAR` with 20 to 240 old scores, and at most 2.1 % exceed `HIGHER` with 60 to 240, at rates of 5 % and more;
+with normal scores none. `python -m benchmarks blind` measures both on real parts.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from edgead.calibration.group_conformal import have_several
 from edgead.errors import SettingsError
 from edgead.metrics.robust import robust_deviation
 
-# How far the median of new scores may lie above that of the old ones, in deviations of these. A group of images counts
-# as one, by its median.
+# Largest rise of the median of new scores above that of the old ones, in deviations of the old ones. A group of images
+# counts as one, by its median.
 FAR = 3.0
-# How far the new limit may lie above the old one and all of the old scores, likewise.
+# Largest rise of the new limit above the old one and all old scores, in the same unit.
 HIGHER = 4.0
-# How many times as far from what is good as usual the whole of an image may be: on the built-in line good parts under
-# other lights, out of focus and in other batches lie below 1.7, six other products and random textures above 2.6.
+# Largest median of a map relative to that of good images: on the built-in line good parts under other lights, out of
+# focus and in other batches lie below 1.7, six other products and random textures above 2.6.
 OTHER_PRODUCT = 2.0
 # More than this share of the images must have other proportions, or must be rejected.
 MAX_REJECTED = 0.5
 
-# Parts that are all but the same differ by rounding alone.
+# Lower bound of the spread: nearly identical parts differ only by rounding.
 _MIN_SPREAD = 1e-3
 
 
 class BlindLimitError(SettingsError):
-    """New thresholds are doubted, and nobody has said why they are right; the message says what was found.
+    """New thresholds with doubts that nobody has confirmed with a reason; the message lists the doubts.
 
     Parameters
     ----------
     reasons : sequence of str
     by_hand : bool
-        A person set them on the page or by the API: no images are behind them that could be left out.
+        The thresholds were set on the page or by the API, so the message suggests no images to remove.
     """
 
     def __init__(self, reasons: Sequence[str], *, by_hand: bool = False):
@@ -65,20 +65,20 @@ def doubts(
     *,
     unlike: Sequence[str] = (),
 ) -> list[str]:
-    """Say why new thresholds may be blind; empty for no doubt.
+    """List the reasons why new thresholds may be blind; empty if there are none.
 
     Parameters
     ----------
     before : Calibration
-        Whose place the new one takes. Without scores there is nothing to compare with but `unlike`.
+        Calibration that the new one replaces. If it has no scores, only `unlike` is considered.
     reject : float
         The new limit.
     scores, medians : sequence of float, optional
-        Image scores, and medians of the maps, of the images that it comes from; empty for one that was set by hand.
+        Image scores and medians of the maps of the images for the new limit; empty if it was set by hand.
     groups : sequence of int, optional
-        Group of each image, where some belong together.
+        Group of each image, if some belong together.
     unlike : sequence of str
-        In what most of the images do not look as the golden ones; see `edgead.detector.golden_likeness`.
+        Ways in which most of the images differ from the golden ones; see `edgead.detector.golden_likeness`.
     """
     found = list(unlike)
     if not before.scores:
@@ -94,13 +94,13 @@ def doubts(
 
 
 def shift(before: Calibration, scores: Sequence[float], groups: Sequence[int] = ()) -> float:
-    """How far the median of scores lies above that of the old ones, in deviations of these."""
+    """Rise of the median of scores above that of the old scores, in deviations of the old ones."""
     usual = _by_group(before.scores, before.groups)
     return float(np.median(_by_group(scores, groups)) - np.median(usual)) / _spread(usual)
 
 
 def rise(before: Calibration, reject: float) -> float:
-    """How far the new limit lies above the old one and all of the old scores, in deviations of these."""
+    """Rise of the new limit above the old one and all old scores, in deviations of the old scores."""
     return (reject - max(before.reject, before.scores[-1])) / _spread(np.asarray(before.scores))
 
 
@@ -134,6 +134,6 @@ def _by_group(values: Sequence[float], groups: Sequence[int]) -> np.ndarray:
 
 
 def _spread(scores: np.ndarray) -> float:
-    """How good parts differ, as a standard deviation that neither a few of them nor a lucky sample makes small."""
+    """Robust standard deviation of good scores, which a few of them or a lucky sample cannot make too small."""
     floor = _MIN_SPREAD * abs(np.median(scores))
     return float(max(robust_deviation(scores), np.std(scores), floor, np.finfo(np.float32).tiny))

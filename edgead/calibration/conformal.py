@@ -4,7 +4,7 @@ Split conformal prediction (Vovk, Gammerman, Shafer, "Algorithmic Learning in a 
 scores of n held-out good parts and the score of the next good part are exchangeable, the next one exceeds the
 k-th smallest of the n with a probability of at most 1 - k / (n + 1), whatever the distribution.
 
-Where images come in groups (a part taken several times, a batch, a light), the groups are what is exchangeable, not the
+If images come in groups (one part photographed several times, a batch, a light), the groups are exchangeable, not the
 images: see `edgead.calibration.group_conformal`.
 """
 
@@ -21,30 +21,30 @@ from edgead.artifact.manifest import Calibration, CalibrationMethod
 from edgead.calibration.group_conformal import Ranking, dense, group_threshold, have_several
 from edgead.errors import EdgeadError
 
-# A conformal threshold is the score of one of the images. Raised by this share, another runtime's rounding cannot put
-# that very image on the other side; a higher threshold keeps the guarantee.
+# A conformal threshold is the score of one of the images. It is raised by this share, so that the rounding of another
+# runtime cannot put that image on the other side; a higher threshold keeps the guarantee.
 MARGIN = 1e-3
 
 
 class CalibrationError(EdgeadError):
-    """The good images cannot support the rate that was asked for."""
+    """Good images that cannot support the requested rate."""
 
 
 def check_rate(rate: object, what: str) -> None:
-    """Raise CalibrationError where it is given and no share between 0 and 1; `what` names it."""
+    """Raise CalibrationError if a rate is given and is no number between 0 and 1; `what` names it in the message."""
     if rate is not None and not (isinstance(rate, (float, np.floating)) and 0 < rate < 1):
         raise CalibrationError(f"a {what} lies between 0 and 1, 0.05 for 5 %, found {rate!r}")
 
 
 def images_needed(false_reject_rate: float) -> int:
-    """Smallest number of held-out good images, or of groups of them, that can support a false-reject rate."""
+    """Smallest number of held-out good images, or groups, that can support a false-reject rate."""
     check_rate(false_reject_rate, "false-reject rate")
     # The rank below must not exceed n; the small term absorbs the rounding of rates such as 0.07.
     return max(1, math.ceil(1 / false_reject_rate - 1 - 1e-9))
 
 
 def rounded_up(rate: float) -> str:
-    """The rate in three digits, never below it: what a message offers must be supported."""
+    """Format a rate with three digits, rounded up, so that a rate offered in a message is supported."""
     digits = 2 - math.floor(math.log10(rate))
     return f"{math.ceil(rate * 10**digits - 1e-9) / 10**digits:.3g}"
 
@@ -61,12 +61,12 @@ def conformal_threshold(
     false_reject_rate : float
         Between 0 and 1.
     groups : sequence of int of length n, optional
-        Group of each score. The guarantee is then for a part of a group that is not among them.
+        Group of each score. The guarantee then holds for a part of a new group.
 
     Returns
     -------
     float
-        The ceil((n + 1)(1 - rate))-th smallest score, with groups the weighted one of
+        The ceil((n + 1)(1 - rate))-th smallest score, or with groups the weighted quantile of
         `edgead.calibration.group_conformal.group_threshold`; a part is rejected when its score is above it.
 
     Raises
@@ -84,12 +84,12 @@ def conformal_threshold(
 
 
 def conformal_rank(count: int, false_reject_rate: float) -> int:
-    """Which of so many scores, the smallest being the first, is the threshold; `count` supports the rate."""
+    """Rank of the threshold among `count` scores, 1 for the smallest; `count` must support the rate."""
     return math.ceil((count + 1) * (1 - false_reject_rate) - 1e-9)
 
 
 def check_support(images: int, false_reject_rate: float, groups: Sequence[int] | None = None) -> None:
-    """Raise CalibrationError where so many held-out images, or the groups that they are in, cannot support the rate."""
+    """Raise CalibrationError if this number of held-out images, or their groups, cannot support the rate."""
     found = len(set(groups or ())) if have_several(groups) else images
     what = "groups of good images" if have_several(groups) else "good images"
     needed = images_needed(false_reject_rate)
@@ -111,30 +111,30 @@ def calibrate(
     method: CalibrationMethod | None = None,
     most_defective: float = 0.0,
 ) -> Calibration:
-    """Make thresholds from what the shipped detector says of held-out good images.
+    """Compute thresholds from the shipped detector's scores of held-out good images.
 
     Parameters
     ----------
     image_scores, map_maxima, map_medians : sequence of float, one per image
         Image score, largest and median value of the anomaly map.
     false_reject_rate : float
-        At most this share of good parts is rejected.
+        Largest share of good parts to reject.
     review_rate : float, optional
-        At most this share of good parts is sent to review or rejected; without it nothing is sent to review.
+        Largest share of good parts to send to review or reject; without it nothing is sent to review.
     groups : sequence of int, optional
-        Group of each image, where some belong together.
+        Group of each image, if some belong together.
     method : str, optional
-        "cross_conformal" or "cross_validated" where the scores are of images that the shipped detector has learnt from,
-        each by what had not; by default they are of held-out ones.
+        "cross_conformal" or "cross_validated" if the shipped detector has learnt the images, and each was scored
+        without its own influence; by default the images are held out.
     most_defective : float
-        The images are unlabelled, and at most this share of them, or of their groups, is defective
+        Largest share of the images, or of their groups, that is defective, for unlabelled images
         (`edgead.calibration.unlabelled`).
     """
     review_rate = false_reject_rate if review_rate is None else review_rate
     check_review_rate(false_reject_rate, review_rate)
     grouped = dense(groups) if have_several(groups) else []
     count = len(set(grouped)) or len(image_scores)
-    # What the rates of good parts are for parts as they come; 1 where all are good.
+    # Factor from rates of good parts to rates of parts as they come; 1 if all are good.
     of_all = (good_at_least(count, most_defective) + 1) / (count + 1)
 
     def threshold(scores: Sequence[float], rate: float) -> float:
@@ -159,28 +159,28 @@ def calibrate(
 
 
 def good_at_least(count: int, most_defective: float) -> int:
-    """Of so many parts, how many are good if at most that share is defective."""
+    """Least number of good parts among `count`, if at most this share is defective."""
     return count - math.floor(most_defective * count + 1e-9)
 
 
 def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:
-    """What an error of a score is relative to: the score, or the interquartile range of good scores if that is larger.
+    """Scale for relative errors of scores: each score, or the interquartile range of good scores if that is larger.
 
-    A score near 0 need not be a small one: a discriminator's lie on both sides.
+    A score near 0 is not always a small one: those of a discriminator are negative or positive.
     """
     spread = np.subtract(*np.percentile(good_scores, [75, 25])) if len(good_scores) else 0.0
     return np.maximum(np.abs(scores), max(spread, 1e-12))
 
 
 def raised(threshold: float) -> float:
-    """The threshold with the margin for the rounding of other runtimes."""
+    """Raise a threshold by the margin for the rounding of other runtimes."""
     return threshold + MARGIN * abs(threshold)
 
 
 def share_above(sorted_scores: Sequence[float], threshold: float, groups: Sequence[int] | None = None) -> float:
-    """What scores of good parts say of a threshold that did not come from them: the rate it is expected to keep.
+    """Estimate the false-reject rate of a threshold from scores of good parts that it was not derived from.
 
-    (1 + number of the scores above) / (n + 1): the conformal p-value of a score just above the threshold.
+    It is (1 + number of scores above) / (n + 1), the conformal p-value of a score just above the threshold.
     """
     if groups:
         return Ranking(sorted_scores, groups).share_above(threshold)

@@ -1,13 +1,13 @@
-"""Conformal thresholds and p-values from scores in groups: what is guaranteed holds for a part of a new group.
+"""Conformal thresholds and p-values from scores in groups, with a guarantee for a part of a new group.
 
 Hierarchical conformal prediction (Lee, Barber, Willett, "Distribution-free inference with hierarchical data", 2023,
 arXiv:2306.06342; Dunn, Wasserman, Ramdas, "Distribution-free prediction sets for two-layer hierarchical models", 2022,
-before them). Of K groups, each of the N scores of one weighs 1 / ((K + 1) N), and infinity, which stands for the new
-group, 1 / (K + 1).
+before them). With K groups, each of the N scores of a group has the weight 1 / ((K + 1) N), and infinity, which stands
+for the new group, 1 / (K + 1).
 
-Why it holds: let the K + 1 groups, the new one included, be exchangeable, and the scores within each. The score of the
-new part is then one drawn at random from a group drawn at random, and exceeds the weighted quantile of all K + 1 groups
-with at most the asked probability. Infinity in place of the new group's scores only raises that quantile.
+Proof: let the K + 1 groups, the new one included, be exchangeable, and the scores within each. The score of the new
+part is then drawn at random from a random group, and exceeds the weighted quantile of all K + 1 groups with at most the
+requested probability. Infinity in place of the new group's scores only raises that quantile.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ import numpy as np
 
 
 def have_several(groups: Sequence[Hashable] | None) -> bool:
-    """Is there a group of more than one image? Where there is none, plain conformal prediction is the same."""
+    """Whether a group has more than one image; if none has, plain conformal prediction gives the same."""
     return bool(groups) and len(set(groups or ())) < len(groups or ())
 
 
 def dense(groups: Sequence[Hashable] | None) -> list[int]:
-    """Number groups from 0 on, as they first appear."""
+    """Renumber groups from 0 on, in the order of their first appearance."""
     numbers: dict[Hashable, int] = {}
     return [numbers.setdefault(group, len(numbers)) for group in groups or ()]
 
 
 def group_threshold(scores: np.ndarray, groups: Sequence[int], false_reject_rate: float) -> float:
-    """Smallest score up to which the weights sum to 1 - rate or more.
+    """Compute the threshold: the smallest score up to which the weights sum to 1 - rate or more.
 
     Parameters
     ----------
     scores : ndarray of shape (n,)
-        Finite, of K groups; K is at least 1 / rate - 1.
+        Finite scores of K groups; K must be at least 1 / rate - 1.
     groups : sequence of int of length n
     false_reject_rate : float
-        A part of a new group exceeds the threshold with at most this probability.
+        Largest probability that a part of a new group exceeds the threshold.
     """
     order = np.argsort(scores, kind="stable")
     cumulative = np.cumsum(weights(groups)[order])
@@ -50,13 +50,13 @@ def group_threshold(scores: np.ndarray, groups: Sequence[int], false_reject_rate
 
 
 def weights(groups: Sequence[int]) -> np.ndarray:
-    """The share of its group that each image is, float64 (n,)."""
+    """Weight of each image within its group, 1 / (size of the group), float64 (n,)."""
     sizes = Counter(groups)
     return np.array([1 / sizes[group] for group in groups], np.float64)
 
 
 def one_of_each(scores: Sequence[float], groups: Sequence[int] | None, *, seed: int = 0) -> list[float]:
-    """A score of each group, drawn at random: what a test that takes scores as exchangeable may see."""
+    """Draw one score of each group at random, for tests that need exchangeable scores."""
     if not have_several(groups):
         return list(scores)
     order = np.random.default_rng(seed).permutation(len(scores))
@@ -65,28 +65,28 @@ def one_of_each(scores: Sequence[float], groups: Sequence[int] | None, *, seed: 
 
 
 class Ranking:
-    """Scores of held-out good parts, prepared for questions of where another score ranks among them.
+    """Scores of held-out good parts, prepared to rank new scores among them.
 
     Parameters
     ----------
     sorted_scores : sequence of float
         Ascending.
     groups : sequence of int
-        Group of each score; empty where each is its own.
+        Group of each score; empty if every score is its own.
     """
 
     def __init__(self, sorted_scores: Sequence[float], groups: Sequence[int] | None = None):
         self._scores = list(sorted_scores)
         share = weights(groups) if groups else np.ones(len(self._scores))
-        # Of the scores from each rank on, and of none.
+        # Cumulated weight of the scores from each rank on; the last is 0, for no score.
         self._from = [*np.cumsum(share[::-1])[::-1].tolist(), 0.0]
         self._total = (len(set(groups)) if groups else len(self._scores)) + 1
 
     def p_value(self, score: float) -> float:
-        """Probability of a score as high or higher for the next good part, at most.
+        """Upper bound of the probability that the next good part scores as high or higher.
 
-        (1 + number of the scores at or above `score`) / (n + 1); with groups a score counts as its share of its group.
-        For a good part it is at or below any p with a probability of at most p (Vovk et al. 2005, section 2.2).
+        It is (1 + number of scores at or above `score`) / (n + 1); with groups a score counts by its weight. For a good
+        part it is at or below any p with a probability of at most p (Vovk et al. 2005, section 2.2).
         """
         return min(1.0, (1 + self._from[bisect_left(self._scores, score)]) / self._total)
 

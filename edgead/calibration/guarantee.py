@@ -1,4 +1,4 @@
-"""The guarantee of a limit in words, the same wherever a model is made."""
+"""Wording of a limit's guarantee, shared by all commands and pages that make a model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MORE = 1.5
 
 
 def guarantee_of(calibration: Calibration) -> list[str]:
-    """Say how many good parts a limit will reject, from what, and what it costs that images belong together.
+    """State how many good parts a limit will reject, how that is known, and the effect of grouped images.
 
     Parameters
     ----------
     calibration : Calibration
-        With scores.
+        A calibration with scores.
 
     Returns
     -------
@@ -52,5 +52,5 @@ def guarantee_of(calibration: Calibration) -> list[str]:
 
 
 def one_in(rate: float) -> str:
-    """Say a rate as one good part in so many, or as a share where it is large."""
+    """Format a rate as one good part in so many, or as a percentage if it is large."""
     return f"1 good part in {1 / rate:.0f}" if rate <= 0.4 else f"{100 * rate:.0f} of 100 good parts"

@@ -1,4 +1,4 @@
-"""Operating points: what each limit rejects of good parts and finds of known defects."""
+"""Operating points: for each limit, the share of good parts rejected and of known defects found."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from edgead.calibration.conformal import conformal_threshold, images_needed, raised
 
-# Shown to whoever chooses a limit, as far as the good images support them.
+# Rates offered to the user who chooses a limit, as far as the good images support them.
 SHOWN_RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """A limit for a false-reject rate: `above` of the good images have a higher score, and `found` of the defects."""
+    """Limit for a false-reject rate, with the number of good images `above` it and of defects `found`."""
 
     rate: float
     limit: float
@@ -27,14 +27,14 @@ def operating_points(
     defects: Sequence[float] = (),
     rates: Sequence[float] = SHOWN_RATES,
 ) -> list[OperatingPoint]:
-    """Find the limits for some rates; those that the good images do not support are left out.
+    """Compute the limits for some rates, leaving out rates that the good images do not support.
 
     Parameters
     ----------
     good : sequence of float
-        Scores of good images that were held out, or left out of what scored them.
+        Scores of good images that the detector had not learnt when it scored them.
     groups : sequence of int
-        Group of each of them; empty where each is its own.
+        Group of each good image; empty if every image is its own.
     defects : sequence of float
         Scores of known defects.
     rates : sequence of float

@@ -1,4 +1,4 @@
-"""Scores of good parts that stand apart from the others: of a defect among them, or of a part like no other."""
+"""Outliers among scores of good parts: a defect among them, or a part unlike all others."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy.typing as npt
 
 from edgead.metrics.robust import robust_deviation
 
-# In robust standard deviations. What is only far above the median need not
-# be odd, as the tails of good scores differ: it is where nothing lies between it and the others.
+# In robust standard deviations. A score far above the median need not
+# be odd, as tails of good scores differ in length: it must also have a gap below it.
 FAR, GAP = 5.0, 3.0
-# What more than a quarter of the images have in common is no exception.
+# More than a quarter of the images is no exception.
 MAX_SHARE = 0.25
-# Parts that are all but the same differ by rounding alone.
+# Nearly identical parts differ only by rounding.
 _MIN_SPREAD = 1e-3
-# Of the mean absolute deviation of normal scores, to the standard deviation.
+# Factor from the mean absolute deviation of normal scores to their standard deviation.
 _OF_MEAN = 1.2533
 
 
 def stand_apart(scores: npt.ArrayLike) -> list[int]:
-    """Find which scores lie far above the others, with a gap between.
+    """Find the scores that lie far above the others, with a gap between.
 
     Of sets of 20 to 300 good scores without an outlier, at most 0.2 % (normal), 2 % (logistic), 6 % (Gumbel), 9 %
     (Student's t, 5 degrees of freedom) and 14 % (log-normal, sigma 0.5) are suspected; with tails as heavy as t of 3
@@ -51,5 +51,5 @@ def stand_apart(scores: npt.ArrayLike) -> list[int]:
 
 
 def others_at_most(scores: Sequence[float], apart: Collection[int]) -> float:
-    """The highest score but for those that stand apart, which are a quarter of all at most."""
+    """Highest score without the outliers `apart`, which are at most a quarter of all."""
     return max(score for i, score in enumerate(scores) if i not in apart)

@@ -1,15 +1,15 @@
-"""Operating point: the rates that thresholds are for, and how many good images, or groups of them, are held out."""
+"""Plan of a calibration: the rates that thresholds are set for, and the number of good images or groups to hold out."""
 
 from __future__ import annotations
 
 from edgead.calibration.conformal import CalibrationError, check_review_rate, images_needed, rounded_up
 
-# Rates taken when none is asked for, the strictest that the images support comfortably first. Stricter ones pass far
+# Default rates, from strict to loose: the first that the images support comfortably is taken. Stricter rates pass far
 # more defects: see `docs/explanation/good-images.md`.
 OFFERED_RATES = (0.05, 0.1, 0.2)
-# With the first of them, parts up to this rate go to review. With few images as many are rejected as anybody looks at.
+# With the first of them, parts up to this rate go to review. With few images, more would be too many to look at.
 REVIEW_RATE = 0.1
-# So many good images lie above a limit that is taken without asking: what one image says does not move it far.
+# Number of good images above a default limit, so that one image alone does not move it far.
 ABOVE = 2
 
 IMAGES, GROUPS = "good images", "groups of good images"
@@ -18,18 +18,18 @@ IMAGES, GROUPS = "good images", "groups of good images"
 def plan_calibration(
     count: int, false_reject_rate: float | None, review_rate: float | None = None, *, what: str = IMAGES
 ) -> tuple[int, float]:
-    """Decide how many of the good images, or of their groups, to hold out, and for which rate.
+    """Choose how many of the good images, or groups, to hold out, and the false-reject rate.
 
-    A fifth is held out, more when the asked rate needs it, never more than half: the memory bank needs the rest.
-    Without an asked rate, the strictest of `OFFERED_RATES` that a fifth supports is taken, comfortably or not.
+    A fifth is held out, more if the requested rate needs it, never more than half: the memory bank needs the rest.
+    Without a requested rate, it is the strictest of `OFFERED_RATES` that a fifth supports, comfortably or not.
 
     Parameters
     ----------
     count : int
-        Groups of images; images where each is its own group.
+        Number of groups of images, or of images if every image is its own group.
     false_reject_rate, review_rate : float, optional
     what : str
-        What is counted, for messages: `IMAGES` or `GROUPS`.
+        Name of the counted things in messages: `IMAGES` or `GROUPS`.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def plan_calibration(
     Raises
     ------
     CalibrationError
-        When they cannot support the rate; says how many are needed, were found, and which rate is supported.
+        They cannot support the rate; says how many are needed and found, and which rate is supported.
     """
     held_out, rate = _plan(count, false_reject_rate, what)
     check_review_rate(rate, review_rate)
@@ -53,15 +53,15 @@ def choose_rates(
     *,
     groups: int | None = None,
 ) -> tuple[float, float]:
-    """Choose the rates of thresholds that are made from every good image, each scored by what had not learnt it.
+    """Choose the rates for thresholds from all good images, each scored by a detector that had not learnt it.
 
     Parameters
     ----------
     images : int
     false_reject_rate, review_rate : float, optional
-        By default `strictest_rate`, and `REVIEW_RATE` where that is the first of `OFFERED_RATES`.
+        By default `strictest_rate`, and `REVIEW_RATE` if that is the first of `OFFERED_RATES`.
     groups : int, optional
-        That the images are in; by default each is its own.
+        Number of groups that the images form; by default every image is its own.
 
     Returns
     -------
@@ -89,18 +89,18 @@ def choose_rates(
 
 
 def comfortable(rate: float, images: int, groups: int | None = None) -> bool:
-    """Do `ABOVE` of so many images, in so many groups, lie above the threshold for a rate?"""
+    """Whether at least `ABOVE` of the images, or groups, lie above the threshold for a rate."""
     count, _ = _unit(images, groups)
     return images / count * (rate * (count + 1) - 1) >= ABOVE - 1e-9 if count else False
 
 
 def strictest_rate(images: int, groups: int | None = None) -> float:
-    """The strictest of `OFFERED_RATES` that the images support comfortably, or else the last.
+    """Choose the strictest of `OFFERED_RATES` that the images support comfortably, or else the last.
 
     Raises
     ------
     CalibrationError
-        They do not support that either; says how many are needed.
+        The images do not support the last either; says how many are needed.
     """
     count, what = _unit(images, groups)
     rate = next((rate for rate in OFFERED_RATES if comfortable(rate, images, groups)), OFFERED_RATES[-1])
@@ -113,7 +113,7 @@ def strictest_rate(images: int, groups: int | None = None) -> float:
 
 
 def _unit(images: int, groups: int | None) -> tuple[int, str]:
-    """What is counted, and what it is called."""
+    """Return the number of groups, or of images without groups, and the name of the counted things."""
     return (images, IMAGES) if groups is None or groups == images else (groups, GROUPS)
 
 

@@ -1,4 +1,4 @@
-"""Cause of rejects among good parts, where they are more than chance allows, and the step that helps against it."""
+"""Diagnosis of too many rejects among good parts: the likely cause and the next step."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from edgead.artifact.graph import Graph
 from edgead.calibration.group_conformal import one_of_each
 from edgead.calibration.two_sample import same_distribution_p_value
 
-# Of 100 honest sets at most one has so many rejects.
+# Significance level: at most 1 of 100 honest sets has so many rejects.
 _CHANCE = 0.01
 _FEWEST, _NEARLY_ALL = 5, 0.9
-# In learnt parts half of the scores below the limit lie below their median: fewer where all scores are higher, nearly
-# half where some parts are as those that were learnt.
+# Without a shift half of the scores below the limit lie below the old median: far fewer if all scores have risen,
+# nearly half if only some parts are new.
 _AS_LEARNT, _DIFFERENT = 1 / 3, 0.05
-# Of the parts with one word in their names: most are rejected, or few are.
+# Shares of rejects among parts with a certain word in their names that count as nearly all, and as few.
 _MOST, _FEW, _FEWEST_NAMED = 0.8, 0.2, 4
 _MAX_NAMED = 5
 
 
 class Cause(NamedTuple):
-    """Another product or camera, parts that were not learnt, or a shift of all scores; `said` has the next step too."""
+    """Cause: another product or camera, parts not learnt, or a shift of all scores; `said` includes the next step."""
 
     kind: Literal["other", "unlearnt", "shift"]
     said: str
@@ -44,18 +44,18 @@ def cause_of(
     unlike: bool = False,
     known_good: bool = True,
 ) -> Cause | None:
-    """Find why more good parts are rejected than chance allows; None where it allows them, or no score is known.
+    """Find why more good parts are rejected than chance allows; None if chance allows it, or there are no old scores.
 
     Parameters
     ----------
     names, scores, groups : sequence of str, of float and of int
-        Of the images. Folders in the names count; without groups each image is its own.
+        Name, score and group of each image. Folders are part of the names; without groups every image is its own.
     graph, model : Graph and Path
-        That gave the scores, with its folder.
+        Graph that gave the scores, and the model's folder.
     unlike : bool
-        Some do not look as the golden images: no limit shall be made from them.
+        Whether some images differ from the golden ones, so that no limit shall be made from them.
     known_good : bool
-        False where nobody has said that the parts are good: all that has a cause then is that nearly all are rejected.
+        False if nobody has said that the parts are good: then only a rejection of nearly all has a cause.
     """
     limits = graph.calibration
     if limits is None or not limits.scores or not scores:
@@ -76,7 +76,7 @@ def cause_of(
         passing.size > 0
         and np.mean(passing <= np.median(known)) < _AS_LEARNT
         and same_distribution_p_value(known, passing) < _DIFFERENT
-        and np.count_nonzero(drawn - shift > limits.reject) < count / 2  # else some lie farther than all do
+        and np.count_nonzero(drawn - shift > limits.reject) < count / 2  # otherwise only some scores have moved
     )
     teach, calibrate = (f"`edgead {verb} {shlex.quote(str(model))} GOOD_IMAGES`" for verb in ("teach", "calibrate"))
     if nearly_all or (is_shift and unlike):
@@ -100,7 +100,7 @@ def cause_of(
 
 
 def _of_names(names: Sequence[str], is_rejected: Sequence[bool]) -> str:
-    """Words of the names whose parts are nearly all rejected, while few of the others are; empty for none."""
+    """Find words in names whose parts are nearly all rejected while few of the others are; empty if none."""
     rejected, words = sum(is_rejected), [_words(name) for name in names]
     for place in dict.fromkeys(place for found in words for place in found):
         all_of = Counter(found.get(place, "") for found in words)
@@ -114,7 +114,7 @@ def _of_names(names: Sequence[str], is_rejected: Sequence[bool]) -> str:
 
 
 def _words(name: str) -> dict[tuple[str, int], str]:
-    """Folders and words of a file's name by their places, and the letters before its first digit."""
+    """Split a file's name into folders and words with their positions, and the letters before its first digit."""
     path = PurePath(name)
     letters = re.findall(r"^[^\W\d_]+", path.stem)
     parts = {"folder": path.parent.parts, "word": re.findall(r"[^\W_]+", path.stem), "letters": letters}

@@ -1,4 +1,4 @@
-"""Cramér-von Mises test by permutation: whether two sets of scores come from the same distribution."""
+"""Permutation test of Cramér and von Mises: whether two sets of scores come from the same distribution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def same_distribution_p_value(
     permutations: int = 1999,
     seed: int = 0,
 ) -> float:
-    """Probability of samples that differ as much or more when both come from one distribution.
+    """Compute the p-value: the probability of samples that differ as much if both come from one distribution.
 
     Exact for any number of permutations, ties and sizes: under exchangeability the observed labelling is one of
     `permutations` + 1 equally likely ones (Phipson and Smyth 2010).
@@ -27,7 +27,7 @@ def same_distribution_p_value(
     is_first, last_of_tie, ties = _pool(first, second)
     observed = _statistic(is_first, last_of_tie, ties)
     rng = np.random.default_rng(seed)
-    # Labellings that differ by nothing but rounding count as equal.
+    # Statistics that differ only by rounding count as equal.
     bar = observed * (1 - 1e-9)
     as_far = sum(_statistic(rng.permutation(is_first), last_of_tie, ties) >= bar for _ in range(permutations))
     return (1 + as_far) / (1 + permutations)

@@ -1,4 +1,4 @@
-"""Thresholds from parts that nobody has labelled, of which at most a stated share is defective.
+"""Thresholds from unlabelled parts, of which at most a stated share is defective.
 
 Of n held-out parts as they come at most e n are defective, so at least m = n - floor(e n) are good. The k-th highest of
 all n scores is at least the k-th highest of the good ones. When these and the score of the next good part are
@@ -7,8 +7,8 @@ good parts with k = floor(a (m + 1)), whatever the scores of the defective ones:
 in one line. That is the threshold of `edgead.calibration.conformal` for the rate a (m + 1) / (n + 1). Where images come
 in groups, n and m count groups, each wholly good or counted as defective.
 
-What it costs: thresholds are higher than those of good parts alone, and more defects pass. What it needs: that the
-parts had no part in what the detector has learnt, and that e is not too small. Nothing is said of defects.
+Cost: thresholds are higher than those of good parts alone, so more defects pass. Conditions: the detector has not
+learnt from these parts, and e is not too small. There is no statement about defects.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from edgead.calibration.plan import OFFERED_RATES
 def plan_unlabelled(
     count: int, false_reject_rate: float | None, review_rate: float | None, most_defective: float, *, what: str
 ) -> tuple[int, float]:
-    """Decide how many parts to hold out, and for which rate: half of them.
+    """Plan a calibration from unlabelled parts: hold out half of them, and choose the false-reject rate.
 
     Parameters
     ----------
     count : int
-        Parts in all: images, or groups of them.
+        Number of parts in all: images, or groups of them.
     false_reject_rate, review_rate : float, optional
-        Of good parts; by default the strictest rate that is offered and supported.
+        Rates of good parts; by default the strictest offered rate that is supported.
     most_defective : float
-        From 0 to below 1.
+        Largest share of defective parts, from 0 to below 1.
     what : str
-        What is counted, for messages.
+        Name of the counted things in messages.
 
     Raises
     ------
     CalibrationError
-        They cannot support the rate; says how many are needed.
+        The parts cannot support the rate; says how many are needed.
     """
     if not 0 <= most_defective < 1:
         raise CalibrationError(f"a share of defective parts is from 0 to below 1, found {most_defective}")

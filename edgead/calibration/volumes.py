@@ -1,7 +1,7 @@
-"""Volumes judged by their slices: one score a volume, and thresholds that keep the rates of whole volumes.
+"""Scores of whole volumes from those of their slices, and thresholds that keep rates of volumes.
 
-Ours. A volume scores as the highest mean over neighbouring slices, so that one noisy slice counts for a part alone.
-Thresholds are conformal over volumes that were left out, one score each, whatever the slices of one have in common.
+Ours. A volume's score is the highest mean over neighbouring slices, so that one noisy slice counts only in part.
+Thresholds are conformal over left-out volumes, one score each, so that dependence between slices does not matter.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ NEIGHBOURS = 3
 
 @dataclass(frozen=True, slots=True)
 class VolumeScore:
-    """The score of a volume, and the number of its worst slice: the highest of those that the score is of."""
+    """Score of a volume, and the index of its worst slice: the highest among those averaged in the score."""
 
     score: float
     worst: int
 
 
 def volume_score(scores: Sequence[float]) -> VolumeScore:
-    """Join the scores of a volume's slices, in their order: the highest mean of `NEIGHBOURS`, or of all of fewer.
+    """Compute a volume's score from its slices' in order: the highest mean of `NEIGHBOURS` of them, or of all if fewer.
 
     >>> volume_score([1, 1, 4, 1, 3, 3, 3, 1])
     VolumeScore(score=3.0, worst=4)
@@ -42,14 +42,14 @@ def volume_score(scores: Sequence[float]) -> VolumeScore:
 def calibrate_volumes(
     scores: Sequence[float], false_reject_rate: float, review_rate: float, groups: Sequence[int] = ()
 ) -> VolumeCalibration:
-    """Make thresholds that the next good volume exceeds with these probabilities at most.
+    """Compute thresholds that the next good volume exceeds with at most these probabilities.
 
     Parameters
     ----------
     scores : sequence of float
-        `volume_score` of good volumes, none of which had been learnt where it was scored.
+        `volume_score` of good volumes, each scored by a detector that had not learnt it.
     groups : sequence of int
-        Group of each, such as the part that was scanned several times; empty where each is its own.
+        Group of each volume, such as a part scanned several times; empty if every volume is its own.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Folders of images, and which of them belong together."""
+"""Data sets: folders of images, their labels and masks, and groups of images that belong together."""

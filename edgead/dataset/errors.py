@@ -1,4 +1,4 @@
-"""Errors of a folder of images."""
+"""Errors of data sets."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from edgead.errors import EdgeadError
 
 
 class DatasetError(EdgeadError):
-    """The folder does not hold what is needed; the message says what was found and what to do."""
+    """Data set that lacks what is needed; the message says what was found and what to do."""

@@ -1,11 +1,11 @@
 """Folders of images: MVTec layout (train/good, test/<type>, ground_truth/<type>) or a plain folder of good images.
 
-A test set may also lie in a folder of its own: `good`, and a folder for each kind of defect. What is named may lie in
-another layout as well, or be a file that lists images: see `edgead.dataset.layouts`.
+A test set may also be a folder of its own, with `good` and a folder for each kind of defect. A data set may also have
+another layout, or be a file that lists images: see `edgead.dataset.layouts`.
 
-Where a folder has the folders `rgb` and `height`, or `xyz` as in MVTec 3D-AD, its images lie in `rgb`.
+If a folder contains the folders `rgb` and `height`, or `xyz` as in MVTec 3D-AD, its images are those in `rgb`.
 
-Folders of several products below one are named by a pattern, never guessed, for a folder of defects may lie beside.
+Folders of several products below one are selected by a pattern, never guessed, as a folder of defects may be beside.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from edgead.images.files import ImageError, is_image_path, list_images, load_ima
 from edgead.images.pairs import colour_folder
 from edgead.images.volumes import is_volume, volume_of
 
-# What may lie beside `good` and is no kind of defect.
+# Folders beside `good` that are no kind of defect.
 _BESIDE = ("ground_truth", "train")
 
 
 def is_pattern(normal_dir: str | None) -> bool:
-    """Whether it names folders of several products."""
+    """Whether `normal_dir` is a pattern with wildcards, for folders of several products."""
     return normal_dir is not None and any(sign in normal_dir for sign in "*?[")
 
 
 def rule_of(group: str, normal_dir: str | None) -> str:
-    """Which images belong together, where that was not asked for: those of several products are looked at apart."""
+    """Choose the rule of grouping if the user gave none: within folders for several products."""
     return FOLDERS if group == AUTO and is_pattern(normal_dir) else group
 
 
 def find_images(data: Path, pattern: str) -> list[Path]:
-    """List the images of every folder below `data` that matches, folder by folder.
+    """List the images of every folder below `data` that matches a pattern, folder by folder.
 
     Raises
     ------
     DatasetError
         No folder matches.
     ImageError
-        One that matches holds no images.
+        A matching folder holds no images.
     """
     folders = sorted(filter(Path.is_dir, map(data.joinpath, glob(pattern, root_dir=data))), key=natural_key)
     if not folders:
@@ -61,7 +61,7 @@ def find_images(data: Path, pattern: str) -> list[Path]:
 
 
 def contents(data: Path) -> str:
-    """What a folder holds, for a message: the first names."""
+    """List the first names in a folder, for a message."""
     return ", ".join(sorted(entry.name + "/" * entry.is_dir() for entry in data.iterdir())[:8]) or "nothing"
 
 
@@ -73,16 +73,16 @@ StageProgress = Callable[[str, int, int], None]
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
-    """The StageProgress of a caller that does not want to know."""
+    """StageProgress that does nothing."""
 
 
 def common_folder(paths: Sequence[Path]) -> Path:
-    """The folder that all of them lie in or below, absolute."""
+    """Return the deepest common folder of all paths, absolute."""
     return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
 
 
 def name_in(top: Path, path: Path) -> str:
-    """What an image is called in words about those in or below `top`."""
+    """Name of an image in messages: its path relative to `top`."""
     return os.path.relpath(os.path.abspath(path), top)
 
 
@@ -92,11 +92,11 @@ def find_good_images(data: Path, normal_dir: str | None = None) -> list[Path]:
     Parameters
     ----------
     data : Path
-        A data set in MVTec layout or one of `edgead.dataset.layouts`; or a folder of good images, without a folder
+        Data set in MVTec layout or one of `edgead.dataset.layouts`; or a folder of good images, without a folder
         `train`; or any folder together with `normal_dir`.
     normal_dir : str, optional
         Folder of good images below `data`; "." is `data` itself. With wildcards, such as "*" or "*/train/good", all
-        folders that match, which are those of several products.
+        matching folders, each of another product.
     """
     refuse_video(data)
     if normal_dir is None and (listed := _listed(data)) is not None:
@@ -130,7 +130,7 @@ def _is_plain(data: Path) -> bool:
 
 
 def is_test_set(data: Path) -> bool:
-    """Whether a folder itself holds `good` and a folder for a kind of defect, and nothing to learn from."""
+    """Whether a folder is a test set: it holds `good` and a folder for a kind of defect, and no training images."""
     names = {entry.name for entry in data.iterdir() if entry.is_dir()}
     return GOOD in names and not names & {"train", "test"} and len(names - {GOOD, *_BESIDE}) > 0 and not _is_plain(data)
 
@@ -138,18 +138,18 @@ def is_test_set(data: Path) -> bool:
 def find_test_images(data: Path) -> list[LabelledImage]:
     """List the test images of a data set: good ones first, then type by type.
 
-    Slices of a defective volume are good where its mask marks nothing; without a mask all are taken as defective.
+    Slices of a defective volume are good if its mask marks nothing there; without a mask all count as defective.
 
     Parameters
     ----------
     data : Path
-        MVTec layout, or the folder `test` of one, or any other folder that holds `good` beside a folder for each kind
-        of defect, and perhaps `ground_truth`.
+        Data set in MVTec layout, or its folder `test`, or any other folder that holds `good` beside a folder for each
+        kind of defect, and perhaps `ground_truth`.
 
     Raises
     ------
     DatasetError
-        It is none of these, or has no good or no defective image.
+        The folder is none of these, or has no good or no defective image.
     """
     listed = _listed(data)
     if listed is not None:
@@ -183,7 +183,7 @@ def _both_kinds(images: list[LabelledImage], where: Path) -> list[LabelledImage]
 
 
 def _refuse_half(masks: Path, images: Sequence[LabelledImage]) -> None:
-    """Raise DatasetError where there are masks and none is for an image: they lie or are called in another way."""
+    """Raise DatasetError if there are masks but none belongs to an image, because their folders or names are wrong."""
     if not masks.is_dir() or any(image.mask is not None for image in images):
         return
     if any(is_image_path(file) or is_volume(file) for file in masks.rglob("*")):
@@ -194,7 +194,7 @@ def _refuse_half(masks: Path, images: Sequence[LabelledImage]) -> None:
 
 
 def _test_folders(data: Path) -> tuple[Path, Path]:
-    """The folder that holds `good` and the kinds of defects, and that which holds those of the masks."""
+    """Return the folder with `good` and the kinds of defects, and the folder with the masks of each kind."""
     if not data.is_dir():
         raise DatasetError(f"{data}: no such folder")
     test = data / "test" if (data / "test").is_dir() else data
@@ -210,7 +210,7 @@ def _test_folders(data: Path) -> tuple[Path, Path]:
 
 
 def _masks_of(folder: Path, truth: Path) -> Path:
-    """Where the masks of the images of a kind lie: MVTec 3D-AD has them in a folder `gt` beside `rgb`."""
+    """Return the folder of masks for the images of a kind; in MVTec 3D-AD it is `gt` beside `rgb`."""
     masks = folder / "gt"
     return masks if masks.is_dir() and colour_folder(folder) != folder else truth / folder.name
 
@@ -225,30 +225,30 @@ def _labelled(path: Path, kind: str, masks: Path) -> LabelledImage:
 def split_good(
     paths: Sequence[Path], held_out: int, seed: int, groups: Sequence[int] | None = None
 ) -> tuple[list[Path], list[Path]]:
-    """Split good images into those to learn from and those held out for thresholds; the same for the same arguments.
+    """Split good images into those to learn from and those held out for thresholds, deterministically.
 
-    With `groups`, the group of each image, so many whole groups are held out as `held_out` says. Their number is fixed,
-    whatever their sizes: only then are the groups held out exchangeable with those to come.
+    With `groups`, the group of each image, `held_out` is a number of whole groups. It does not depend on their sizes:
+    only then are the held-out groups exchangeable with new ones.
     """
     kept, rest = deal_groups(range(len(paths)) if groups is None else groups, (held_out,), seed)
     return [paths[i] for i in sorted(rest)], [paths[i] for i in sorted(kept)]
 
 
 def deal_groups(groups: Sequence[int], counts: Sequence[int], seed: int) -> list[list[int]]:
-    """Deal whole groups at random: so many to each of the parts, all others to a last one.
+    """Distribute whole groups at random: a given number to each part, and the rest to a last part.
 
     Parameters
     ----------
     groups : sequence of int
         Group of each image, numbered from 0 on as they first appear.
     counts : sequence of int
-        Groups of each part but the last.
+        Number of groups for each part except the last.
     seed : int
 
     Returns
     -------
     list of list of int
-        Indices of the images of each part, in the order in which their groups were dealt.
+        Indices of the images of each part, in the order in which their groups were drawn.
     """
     members: dict[int, list[int]] = {}
     for index, group in enumerate(groups):
@@ -267,7 +267,7 @@ def check_images(
     read: Callable[[Path], np.ndarray] = load_image,
     progress: Progress | None = None,
 ) -> tuple[list[Path], list[str], str]:
-    """Decode every image once, before hours of training meet a bad one.
+    """Decode every image once, to find bad ones before a long training.
 
     Parameters
     ----------
@@ -275,23 +275,23 @@ def check_images(
     roi : sequence of int, optional
         x, y, width and height of a region that must lie inside every image.
     skip_bad : bool, optional
-        Leave out images that cannot be read; None where nobody can ask for that.
+        Leave out images that cannot be read; None if the caller has no such option to suggest.
     look : callable, optional
         Called with each usable image and its path.
     read : callable, optional
-        Reads an image as the model takes it, or raises ImageError.
+        Function that reads an image for the model, or raises ImageError.
     progress : callable, optional
 
     Returns
     -------
     (list of Path, list of str, str)
-        Usable images, what is wrong with the others, and the sha256 over names and contents of the usable ones.
+        Usable images, faults of the others, and the sha256 over names and contents of the usable ones.
 
     Raises
     ------
     DatasetError
-        If an image cannot be read and `skip_bad` is not True, or none is left, or the region sticks out of one, or
-        defects were made.
+        An image cannot be read and `skip_bad` is not True, none is left, the region is not inside one, or the images
+        are made defects.
     """
     refuse_made(paths)
     usable, problems, digest = [], [], hashlib.sha256()
@@ -319,7 +319,7 @@ def check_images(
 
 
 def check_region(roi: Sequence[int] | None, name: Path | str, image: np.ndarray) -> None:
-    """Raise DatasetError where a region of interest (x, y, width, height) sticks out of the image of that name."""
+    """Raise DatasetError, naming the image, if a region of interest (x, y, width, height) is not inside it."""
     height, width = image.shape[:2]
     if roi is not None and (roi[0] + roi[2] > width or roi[1] + roi[3] > height):
         raise DatasetError(
@@ -329,5 +329,5 @@ def check_region(roi: Sequence[int] | None, name: Path | str, image: np.ndarray)
 
 
 def resize_map(anomaly_map: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Bring an anomaly map to the (rows, columns) of a mask, linearly."""
+    """Resize an anomaly map linearly to the shape (rows, columns) of a mask."""
     return cv2.resize(anomaly_map, shape[::-1], interpolation=cv2.INTER_LINEAR)

@@ -1,6 +1,6 @@
-"""Groups of images: a part taken several times, a batch, a light. Hold-out keeps a group together.
+"""Groups of images that belong together: one part taken several times, a batch, a light. Hold-out keeps them together.
 
-They come from folders, a table, or file names and capture times; none where these are not clear.
+Groups come from folders, a table, or file names and capture times, if these are clear.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from edgead.dataset.near_duplicates import near_duplicates
 from edgead.errors import SettingsError
 from edgead.images.volumes import by_volume, is_volume, slices_of, volume_of
 
-# A name is what comes before its last number, that number, and what comes after it.
+# A name is split into the part before its last number, that number, and the part after it.
 _LAST_NUMBER = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
 _FEWEST_STEMS = 5
 _FEWEST_IMAGES = 20
-# Otsu's share of the variance of the logarithms that two classes of gaps explain: 0.64 for a normal distribution, 0.75
-# for a uniform one. A few wide gaps between long runs are other recordings, not other parts.
+# Share of the variance of the logarithms of gaps that two classes must explain (Otsu): it is 0.64 for a normal
+# distribution, 0.75 for a uniform one. A few wide gaps between long runs are other recordings, not other parts.
 _MIN_SEPARATION, _MIN_RATIO, _WIDE_SHARES = 0.8, 16.0, (0.05, 0.7)
-# Where EXIF may stand in a JPEG: among the segments before the image.
+# EXIF is among the segments before the image of a JPEG; so many bytes are searched.
 _HEAD_BYTES = 1 << 17
 _EXIF_POINTER, _DATE_TIME, _DATE_TIME_ORIGINAL = 0x8769, 0x0132, 0x9003
 AUTO, NONE, FOLDERS = "auto", "none", "folders"
@@ -41,14 +41,14 @@ _NOTHING = "no near-duplicates, no clear names or times"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Images with equal keys belong together, for the reason in `account`."""
+    """Evidence of groups: a key for each image, equal within a group, and the reason in `account`."""
 
     keys: Sequence[Hashable]
     account: str
 
 
 def by_stem(paths: Sequence[Path]) -> Evidence | None:
-    """Take names such as kos12_Part6 for image 6 of the part kos12: numbers that start again for each of many stems."""
+    """Group by stems of names such as kos12_Part6, image 6 of part kos12: numbers restart for each of many stems."""
     matches = [_LAST_NUMBER.fullmatch(path.stem) for path in paths]
     if not all(match and match[1] for match in matches):
         return None
@@ -62,7 +62,7 @@ def by_stem(paths: Sequence[Path]) -> Evidence | None:
 
 
 def by_counter(paths: Sequence[Path]) -> Evidence | None:
-    """Take names that count up with wide gaps between runs, such as exp3_num_54291, for captures of one thing each."""
+    """Group by runs of numbers in names such as exp3_num_54291, if wide gaps separate the runs."""
     matches = [_LAST_NUMBER.fullmatch(path.stem) for path in paths]
     if not all(matches) or len({re.sub("[0-9]+", "#", path.stem) for path in paths}) > 1:
         return None
@@ -77,7 +77,7 @@ def by_counter(paths: Sequence[Path]) -> Evidence | None:
 
 
 def by_time(paths: Sequence[Path]) -> Evidence | None:
-    """Take images that were captured close together, with wide gaps between, for one thing each."""
+    """Group by capture time, if wide gaps separate bursts of images."""
     times = [capture_time(path) for path in paths]
     known = [time for time in times if time is not None]
     found = runs(known) if len(known) == len(paths) else None
@@ -88,14 +88,14 @@ def by_time(paths: Sequence[Path]) -> Evidence | None:
 
 
 def runs(values: Sequence[float]) -> tuple[list[int], float] | None:
-    """Split values where gaps are wide; None unless narrow and wide gaps are clearly two kinds.
+    """Split values at wide gaps; None unless gaps are clearly of two kinds, narrow and wide.
 
     Otsu, "A threshold selection method from gray-level histograms", 1979, on the logarithms of the gaps.
 
     Returns
     -------
     (list of int, float)
-        Number of the run of each value, and the gap above which a new one begins.
+        Number of the run of each value, and the gap above which a new run begins.
     """
     if len(values) < _FEWEST_IMAGES:
         return None
@@ -119,7 +119,7 @@ def runs(values: Sequence[float]) -> tuple[list[int], float] | None:
 
 
 def capture_time(path: Path) -> float | None:
-    """Read DateTimeOriginal, or else DateTime, of a JPEG's EXIF block as seconds; None where it has none.
+    """Read DateTimeOriginal, or else DateTime, of a JPEG's EXIF block as seconds; None if it has none.
 
     CIPA DC-008 (Exif 2.32), section 4.5: a TIFF structure in a segment APP1.
     """
@@ -144,11 +144,11 @@ def capture_time(path: Path) -> float | None:
         text = block[at : at + 19].decode("ascii")
         return datetime.strptime(text, "%Y:%m:%d %H:%M:%S").replace(tzinfo=timezone.utc).timestamp()
     except (struct.error, ValueError):
-        return None  # a damaged block says nothing of the time; the image itself is checked where it is loaded
+        return None  # a damaged block has no time; the image itself is checked when it is loaded
 
 
 def _tags(block: bytes, order: str, at: int) -> dict[int, int]:
-    """Tags of one directory with their values, or the places where these stand."""
+    """Read the tags of one directory with their values, or the offsets of these."""
     (count,) = struct.unpack_from(f"{order}H", block, at)
     entries = (struct.unpack_from(f"{order}HHII", block, at + 2 + 12 * i) for i in range(count))
     return {tag: value for tag, _, _, value in entries}
@@ -156,16 +156,16 @@ def _tags(block: bytes, order: str, at: int) -> dict[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The group of each image.
+    """Groups of a set of images.
 
     Attributes
     ----------
     rule : str
-        What was asked for; see `group_images`.
+        Requested rule; see `group_images`.
     numbers : mapping of Path to int
-        In the order of the images; groups are numbered as they first appear.
+        Group of each image, in their order; groups are numbered by first appearance.
     account : str
-        How many groups there are, and what was taken as evidence.
+        Sentence on the number of groups and the evidence for them.
     """
 
     rule: str
@@ -178,20 +178,20 @@ class Groups:
 
     @property
     def are_single(self) -> bool:
-        """Is each image a group of its own?"""
+        """Whether every image is a group of its own."""
         return self.count == len(self.numbers)
 
     @property
     def unit(self) -> str:
-        """What is held out and counted, as `edgead.calibration.plan` calls it in its messages."""
+        """Unit of hold-out and counts, by the name that `edgead.calibration.plan` uses in its messages."""
         return IMAGES if self.are_single else GROUPS
 
     def of(self, paths: Iterable[Path]) -> list[int]:
-        """Group numbers of some of the images."""
+        """Return the group numbers of some of the images."""
         return [self.numbers[path] for path in paths]
 
     def facts(self, learnt: Sequence[Path], held_out: Sequence[Path]) -> dict[str, object]:
-        """What the manifest records of them."""
+        """Facts about the groups for the manifest."""
         return {
             "rule": self.rule,
             "account": self.account,
@@ -202,7 +202,7 @@ class Groups:
 
 
 def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = None) -> Groups:
-    """Find out which images belong together. Slices of a volume always do, and it is looked at as one image.
+    """Find the images that belong together. The slices of a volume always do, and it is compared as one image.
 
     Parameters
     ----------
@@ -210,20 +210,20 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
         Readable images.
     rule : str
         "auto": near-duplicates by content, and the groups that the data set names (`edgead.dataset.layouts`), or else
-        names and capture times, where they are clear. "folders": the same within
-        each folder, where folders are products: images of one product are alike beside those of another. "none": each
-        image is its own group. A path that ends in .csv: a file with the columns path and group, where a path is
-        relative to `root` or a file name. Anything else: a regular expression that is searched in the file name, whose
-        first group, or else the whole match, is the group.
+        names and capture times, if they are clear. "folders": the same within each folder, for folders of products, as
+        images of one product look like duplicates beside those of another. "none": every image is its own group. A path
+        that ends in .csv: a file with the columns path and group, with paths relative to `root` or file names. Anything
+        else: a regular expression that is searched in the file name, whose first group, or else the whole match, is the
+        group.
     root : Path, optional
-        The data set: a folder, or a file that lists images.
+        Data set: a folder, or a file that lists images.
 
     Raises
     ------
     SettingsError
-        A CSV file that is missing, lacks a column or an image, a regular expression that is none or does not match.
+        The CSV file is missing, or lacks a column or an image; the regular expression is invalid or does not match.
     DatasetError
-        Images lie in a folder of made defects.
+        Images are in a folder of made defects.
     """
     refuse_made(paths)
     if any(map(volume_of, paths)):
@@ -245,16 +245,16 @@ def group_images(paths: Sequence[Path], rule: str = AUTO, root: Path | None = No
 
 
 def leaks(groups: Groups, learnt: Sequence[Path], held_out: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Pairs of a held-out image and one among those learnt that show the same thing."""
+    """Find pairs of a held-out and a learnt image that are near-duplicates."""
     if groups.rule in (AUTO, FOLDERS) or not learnt or not held_out:
-        return []  # near-duplicates are in one group then
+        return []  # this rule puts near-duplicates into one group
     first = len(by_volume(learnt))
     both = [*by_volume(learnt), *by_volume(held_out)]
     return [(both[j], both[i]) for i, j in _alike(both) if i < first <= j]
 
 
 def leak_warning(pairs: Sequence[tuple[Path, Path]], held_out: int) -> str:
-    """Say in words what `leaks` found; empty for nothing."""
+    """Format a warning on the pairs that `leaks` found; empty if there are none."""
     if not pairs:
         return ""
     images = len({kept for kept, _ in pairs})
@@ -266,7 +266,7 @@ def leak_warning(pairs: Sequence[tuple[Path, Path]], held_out: int) -> str:
 
 
 def _found_apart(paths: Sequence[Path]) -> tuple[list[Hashable], str]:
-    """Join images of the same folder."""
+    """Group images by evidence within each folder."""
     inside: dict[Path, list[Path]] = {}
     for path in paths:
         inside.setdefault(path.parent, []).append(path)
@@ -280,18 +280,18 @@ def _found_apart(paths: Sequence[Path]) -> tuple[list[Hashable], str]:
 
 
 def _named_in(data: Path | None) -> Mapping[Path, str]:
-    """The groups that a data set names itself; none where no data set is known, or it names none."""
+    """Read the groups that a data set names itself; empty without a data set, or if it names none."""
     try:
         listed = None if data is None else read_layout(data)
     except DatasetError:
-        return {}  # half a layout, of which --normal-dir names a folder
+        return {}  # an incomplete layout, of which --normal-dir names one folder
     return {} if listed is None else listed.groups()
 
 
 def _found(paths: Sequence[Path], named: Mapping[Path, str]) -> tuple[list[int], str]:
-    """Join images by every kind of evidence that there is; gives a key for each, and the reasons.
+    """Group images by all kinds of evidence; return a key for each image, and the reasons.
 
-    With groups that are `named`, what names and times seem to say does not count.
+    With `named` groups the evidence of file names and times is ignored.
     """
     parent = list(range(len(paths)))
 
@@ -319,7 +319,7 @@ def _found(paths: Sequence[Path], named: Mapping[Path, str]) -> tuple[list[int],
 
 
 def _alike(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Pairs of near-duplicates; of a volume its middle slice is looked at."""
+    """Find pairs of near-duplicates; a volume is represented by its middle slice."""
     looked_at = []
     for path in paths:
         slices = slices_of(path) if is_volume(path) else [path]
@@ -374,7 +374,7 @@ def _keys_from_csv(paths: Sequence[Path], file: Path, root: Path | None) -> list
 
 
 def _name_in(root: Path | None, path: Path) -> str:
-    """Path from the root on, in whatever way both are named; the file name of what is not below it."""
+    """Return a path relative to the root, after resolving both; the file name if it is not below the root."""
     if root is None:
         return path.name
     whole, above = Path(os.path.abspath(path)), os.path.abspath(root.parent if root.is_file() else root)
@@ -382,7 +382,7 @@ def _name_in(root: Path | None, path: Path) -> str:
 
 
 def _read_csv(file: Path) -> tuple[dict[str, str], dict[str, set[str]]]:
-    """Groups by path, and by file name; a name may stand in several folders."""
+    """Read groups by path, and sets of groups by file name, as a name may occur in several folders."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.DictReader(lines)

@@ -1,4 +1,4 @@
-"""Images as a network sees them, read when they are asked for; a large one is several, tile by tile."""
+"""Sequence of preprocessed images for training, read on access; a large image counts as several tiles."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from edgead.images.files import ImageError
 
 
 class Images(Sequence[np.ndarray]):
-    """Preprocessed images, uint8 RGB (h, w, 3), or float32 where `spec` keeps their depth.
+    """Sequence of preprocessed images, uint8 RGB (h, w, 3), or float32 if `spec` keeps their depth.
 
-    There is one an image, or, where `spec` has tiles, one a tile.
+    It has one item for each image, or for each tile if `spec` has tiles.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Images(Sequence[np.ndarray]):
     Attributes
     ----------
     origins : list of int
-        Which of the paths each of them is from.
+        Index of the path that each item comes from.
     """
 
     def __init__(self, paths: Sequence[Path], spec: Preprocessing):
@@ -54,11 +54,11 @@ class Images(Sequence[np.ndarray]):
             return preprocess(self._load(path), self._specs[index])
 
     def like(self, index: int, image: np.ndarray) -> np.ndarray:
-        """Lay a mask of the same size, uint8 BGR, as the image of this index; nothing is painted over."""
+        """Transform a mask, uint8 BGR of the image's size, like the item of this index; ignored areas are kept."""
         return preprocess(image, self._specs[index].model_copy(update={"ignored": None}))
 
     def _load(self, path: Path) -> np.ndarray:
-        """Read an image; the last one is kept for its other tiles."""
+        """Read an image; the last one is cached for its other tiles."""
         if self.spec.tiles is None:
             return read_frame(path, self.spec)
         last = self._last  # another thread may change it
@@ -67,13 +67,13 @@ class Images(Sequence[np.ndarray]):
         return last[1]
 
     def spread(self, groups: Sequence[int]) -> list[int]:
-        """The group of each of them from that of each path: tiles of one image stay together."""
+        """Extend the group of each path to all its items, so that tiles of one image stay together."""
         return [groups[number] for number in self.origins]
 
     def some(self, most: int, seed: int = 0) -> Images:
-        """At most so many of them, in their order: at random, as every few would be the same tile of each image.
+        """Draw at most `most` items at random, in their order; equal steps would give the same tile of each image.
 
-        There is one of each image, if so many are allowed.
+        Every image has at least one, if `most` allows it.
         """
         chosen = copy(self)
         order = np.random.default_rng(seed).permutation(len(self))
@@ -86,7 +86,7 @@ class Images(Sequence[np.ndarray]):
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn what is wrong with an image into an ImageError that names it."""
+    """Convert errors of an image to an ImageError that names it."""
     try:
         yield
     except ImageError:

@@ -1,4 +1,4 @@
-"""Labelled images: the one form that every layout of a data set is read into."""
+"""Labelled images: the common form into which every layout of data sets is read."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ TRAIN, VALIDATION, TEST, UNLABELLED, UNSPLIT = "train", "validation", "test", "u
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """One image of a data set.
+    """Image of a data set with its label.
 
     Attributes
     ----------
     path : Path
     defect : str
-        Name of its kind; "good" for a good one.
+        Name of the kind of defect; "good" for a good image.
     mask : Path or Mask, optional
-        Where the defect is; a good image needs none.
+        Mask of the defect; a good image needs none.
     split : str
     group : str, optional
-        What the data set calls the part, batch or light that it shows.
+        Name in the data set of the part, batch or light that it shows.
     """
 
     path: Path

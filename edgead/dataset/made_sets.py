@@ -1,4 +1,4 @@
-"""Made test sets: folders whose defects were put onto good parts, which `made.json` says; never a real part in them."""
+"""Made test sets: folders of good parts with artificial defects, marked by `made.json`; never real defective parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgead.files.regular_files import MissingFileError, UnreadableFileError, re
 
 FILE = "made.json"
 _MAX_BYTES = 256 << 20
-_DEEPEST = 3  # folders between the file's and that of an image, of the rejects: real/test/KIND
+_DEEPEST = 3  # most folders between `made.json` and an image, as in real/test/KIND
 
 Method = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 """Of edgead or of a plug-in; see `edgead.synthetic.makers`."""
@@ -36,9 +36,9 @@ class _Section(BaseModel):
 
 
 class Reject(_Section):
-    """A real reject whose defect was taken; `label` says where it is known to be from.
+    """Real reject from which a defect was cut out; `label` names the source of its mask.
 
-    Rejects of one `group` show the same part, or are otherwise known to go together.
+    Rejects of one `group` show the same part, or belong together in another way.
     """
 
     image: _Name
@@ -50,7 +50,7 @@ class Reject(_Section):
 
 
 class Transform(_Section):
-    """What became of the defect's rectangle: where it lies in the made image, and by what it was scaled (x, y)."""
+    """Transform of the defect's rectangle: its position in the made image, and its scale factors (x, y)."""
 
     x: int
     y: int
@@ -60,7 +60,7 @@ class Transform(_Section):
 
 
 class MadeImage(_Section):
-    """One made image; paths lie below the folder, `reject` is None where it is of no one reject: drawn, or learnt."""
+    """Made image; paths are relative to the folder, `reject` is None for drawn defects and those of a learnt model."""
 
     image: _Name
     mask: _Name
@@ -71,14 +71,14 @@ class MadeImage(_Section):
 
 
 class Learnt(_Section):
-    """What made the images had learnt: the name of its folder of weights, and the settings of the method."""
+    """Learnt maker of the images: the name of its folder of weights, and the settings of the method."""
 
     weights: str
     settings: dict[str, bool | int | float]
 
 
 class MadeSet(_Section):
-    """What `made.json` holds; `learnt` is None where nothing had to be learnt."""
+    """Content of `made.json`; `learnt` is None if the method does not learn."""
 
     made_version: Literal[1] = 1
     method: Method
@@ -89,17 +89,17 @@ class MadeSet(_Section):
 
 
 def is_made(folder: Path) -> bool:
-    """Does the folder say that its defects were made?"""
+    """Whether a folder is marked as a set of made defects."""
     return (folder / FILE).is_file()
 
 
 def read_made(folder: Path) -> MadeSet:
-    """Read what a folder says of its made defects.
+    """Read a folder's record of its made defects.
 
     Raises
     ------
     DatasetError
-        There is no `made.json`, it is damaged, or a file that it names is missing.
+        `made.json` is missing or damaged, or a file that it names is missing.
     """
     file = folder / FILE
     try:
@@ -121,7 +121,7 @@ def read_made(folder: Path) -> MadeSet:
 
 
 def refuse_made(paths: Iterable[Path]) -> None:
-    """Raise DatasetError where images lie in a folder of made defects, or are links into one."""
+    """Raise DatasetError if images are in a folder of made defects, or are links into one."""
     for folder in {parent for path in paths for parent in (path.absolute().parent, path.resolve().parent)}:
         for above in (folder, *folder.parents[:_DEEPEST]):
             if is_made(above):

@@ -1,4 +1,4 @@
-"""Masks of defects: image files, and what annotations draw, as polygons or runs of pixels, laid onto one array."""
+"""Masks of defects, drawn into one array from image files and annotations such as polygons and runs of pixels."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ Corners = Sequence[tuple[float, float]]
 """x and y of each, in pixels from the upper left corner of the image: the first pixel's centre is 0.5, 0.5."""
 
 _CORNERS_OF_AN_ELLIPSE = 64
-# A number of COCO's compressed runs has five bits a character: more than these are no length of an image.
+# Longest number in COCO's compressed runs, in characters of five bits: more is no length within an image.
 _MOST_CHARACTERS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """What marks the defects of an image, each laid over the others.
+    """Mask of an image's defects: the union of drawn shapes.
 
     Attributes
     ----------
     source : Path
-        The file that says so, for messages.
+        File that contains the annotations, for messages.
     draws : tuple of callable
     size : (int, int), optional
-        Height and width of the image, as the file says.
+        Height and width of the image, as stated in the file.
     files : tuple of Path
-        Masks that it is read from.
+        Mask files that it is read from.
     """
 
     source: Path
@@ -46,7 +46,7 @@ class Mask:
     files: tuple[Path, ...] = ()
 
     def load(self, shape: tuple[int, int]) -> np.ndarray:
-        """Draw it as bool (H, W); raises ValueError where it is of another size, or damaged."""
+        """Draw the mask as bool (H, W); raises ValueError if it has another size, or is damaged."""
         if self.size not in (None, shape):
             raise ValueError(f"the mask is for {self.size}, the image is {shape} (rows, columns)")
         canvas = np.zeros(shape, bool)
@@ -56,7 +56,7 @@ class Mask:
 
 
 def add_file(canvas: np.ndarray, file: Path, background: tuple[int, int, int] | None = None) -> None:
-    """Mark what a mask's file does not show black; with `background`, uint8 BGR, what it does not show in that."""
+    """Mark the pixels that are not black in a mask file, or not of the colour `background`, uint8 BGR."""
     if background is None:
         mask = load_image(file, keep_depth=True) > 0
         mask = mask if mask.ndim == 2 else mask.max(axis=2)
@@ -66,7 +66,7 @@ def add_file(canvas: np.ndarray, file: Path, background: tuple[int, int, int] | 
 
 
 def add_encoded(canvas: np.ndarray, data: bytes, x: int, y: int) -> None:
-    """Mark what an encoded image, whose upper left corner lies at x, y, does not show black."""
+    """Mark the pixels that are not black in an encoded image, placed with its upper left corner at x, y."""
     mask = decode_image(data).any(axis=2)
     height, width = mask.shape
     if x < 0 or y < 0 or y + height > canvas.shape[0] or x + width > canvas.shape[1]:
@@ -75,7 +75,7 @@ def add_encoded(canvas: np.ndarray, data: bytes, x: int, y: int) -> None:
 
 
 def fill_polygon(canvas: np.ndarray, corners: Corners) -> None:
-    """Mark the pixels whose centres lie within a polygon, by the even-odd rule; what lies outside is cut off."""
+    """Mark the pixels whose centres are inside a polygon, by the even-odd rule, clipped to the canvas."""
     height, width = canvas.shape
     points = np.asarray(corners, np.float64)
     ends = points[:, 1].min(), points[:, 1].max()
@@ -91,27 +91,27 @@ def fill_polygon(canvas: np.ndarray, corners: Corners) -> None:
 
 
 def box_corners(x: float, y: float, width: float, height: float) -> Corners:
-    """Corners of a rectangle by its upper left one and its size."""
+    """Corners of a rectangle, from its upper left corner and its size."""
     return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
 
 
 def ellipse_corners(x: float, y: float, across: float, down: float) -> Corners:
-    """Corners of a polygon that stands for an ellipse, by its centre and its two radii."""
+    """Corners of a polygon that approximates an ellipse, from its centre and its two radii."""
     turns = [2 * math.pi * i / _CORNERS_OF_AN_ELLIPSE for i in range(_CORNERS_OF_AN_ELLIPSE)]
     return [(x + across * math.cos(turn), y + down * math.sin(turn)) for turn in turns]
 
 
 def turned(corners: Corners, about: tuple[float, float], degrees: float) -> Corners:
-    """Turn corners clockwise, as the image is seen, about a point."""
+    """Rotate corners about a point, clockwise on the screen."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     moved = [(x - about[0], y - about[1]) for x, y in corners]
     return [(about[0] + x * cos - y * sin, about[1] + x * sin + y * cos) for x, y in moved]
 
 
 def fill_runs(canvas: np.ndarray, counts: Sequence[int], place: tuple[int, int, int, int], *, by_columns: bool) -> None:
-    """Mark runs of pixels: `counts` are lengths in turns, the first unmarked.
+    """Mark runs of pixels: `counts` are the lengths of unmarked and marked runs in turn.
 
-    They go through the rectangle `place` (x, y, width, height) row by row, or column by column as in COCO.
+    Runs go through the rectangle `place` (x, y, width, height) row by row, or column by column as in COCO.
     """
     x, y, width, height = place
     if min(x, y, width, height, *counts) < 0 or y + height > canvas.shape[0] or x + width > canvas.shape[1]:
@@ -124,10 +124,10 @@ def fill_runs(canvas: np.ndarray, counts: Sequence[int], place: tuple[int, int, 
 
 
 def coco_counts(text: str) -> list[int]:
-    """Read COCO's compressed runs: `rleFrString` of cocoapi's common/maskApi.c.
+    """Decode COCO's compressed runs, like `rleFrString` of cocoapi's common/maskApi.c.
 
-    Each number has five bits a character, from the lowest on, a sixth that says whether more follow, and a sign; from
-    the fourth on it is the difference from the last but one.
+    Each number has five bits in each character, lowest first, a sixth bit that tells whether more follow, and a sign;
+    from the fourth number on it is the difference from the last but one.
     """
     counts: list[int] = []
     number = at = 0
@@ -147,11 +147,11 @@ def coco_counts(text: str) -> list[int]:
 
 
 def add_brush(canvas: np.ndarray, packed: bytes) -> None:
-    """Mark what Label Studio's brush painted: pixels whose alpha, of red, green, blue and alpha, is not 0.
+    """Mark the pixels painted by Label Studio's brush: those whose alpha, in packed RGBA, is not 0.
 
-    The bits: how many values (32), bits of a value less 1 (5), four lengths of lengths less 1 (4 each). Then runs: is
-    it one value (1), which length (2), how many values less 1, and the value or values. `decode_rle` of
-    label-studio-sdk's converter/brush.py, after the package rle-pack of thi.ng/umbrella.
+    The bits: number of values (32), bits of a value less 1 (5), four lengths of lengths less 1 (4 each). Then runs:
+    whether it is one value (1), which length (2), number of values less 1, and the value or values. Follows
+    `decode_rle` of label-studio-sdk's converter/brush.py, after the package rle-pack of thi.ng/umbrella.
     """
     bits = "".join(f"{byte:08b}" for byte in packed)
     at = 0
@@ -181,14 +181,14 @@ def add_brush(canvas: np.ndarray, packed: bytes) -> None:
 
 
 def find_mask(folder: Path, image: Path) -> Path | None:
-    """The mask of an image in a folder: NAME_mask.png, NAME.png or a file of the image's own name.
+    """Find the mask of an image in a folder: NAME_mask.png, NAME.png or a file of the image's own name.
 
-    Of a slice, that of the same number in a volume which is called so, whatever kind of volume it is.
+    For a slice, it is the slice of the same number in a volume of such a name, in any volume format.
 
     Raises
     ------
     DatasetError
-        A volume and its mask have not the same number of slices.
+        A volume and its mask have different numbers of slices.
     """
     volume = volume_of(image)
     if volume is not None:

@@ -1,4 +1,4 @@
-"""Images of one thing, found by their content: near-duplicates under another exposure or a small shift."""
+"""Detection of near-duplicates: images of one thing under another exposure or a small shift."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from edgead.metrics.robust import robust_deviation
 _SIZE = 64
 _SIGMA_PX = 2.0
 _SHIFT_PX = 2
-# A pair is joined from this correlation on, if that is so many deviations above the median pair of the set. A set whose
-# pairs all correlate has no outlier below 1: there a pair must be as good as identical.
+# A pair is joined from this correlation on, if it is also so many deviations above the median pair of the set. If all
+# pairs of a set correlate, there is no outlier below 1, and a pair must be nearly identical.
 _MIN_LIKENESS, _DEVIATIONS, _IDENTICAL = 0.5, 8.0, 0.95
-# What half the size says first, for all pairs: of the pairs that are joined in the end it loses none in a hundred.
+# Limit of a first pass over all pairs at half the size; it loses less than one in a hundred of the pairs to join.
 _MIN_COARSE = 0.4
 _SAMPLED_PAIRS = 2000
 _ROWS = 512
 
 
 def near_duplicates(paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Find the pairs of images that show the same thing.
+    """Find the pairs of images that are near-duplicates.
 
-    Images are compared at 64 x 64 pixels after their local brightness and contrast are taken away, so that exposures
-    compare, and after the mean of the set is subtracted: in images of different parts in one fixture it is what they
-    share. Pairs are joined that stand far out of all pairs of the set in this correlation, the best over shifts of up
-    to a thirtieth of the image.
+    Images are compared at 64 x 64 pixels after normalisation of local brightness and contrast, so that exposure does
+    not matter, and after subtraction of the set's mean, which images of different parts in one fixture share. Pairs are
+    joined whose correlation, the best over shifts of up to a thirtieth of the image, is an outlier among all pairs of
+    the set.
 
     Parameters
     ----------
@@ -60,19 +60,19 @@ def near_duplicates(paths: Sequence[Path]) -> list[tuple[int, int]]:
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
-    """The structure of an image: float32 (64, 64), mean 0 and deviation 1 of each neighbourhood, then of the whole.
+    """Compute an image's normalised structure, float32 (64, 64): mean 0, deviation 1, by neighbourhood, then in all.
 
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR
-        Or values of one channel, (H, W) uint16 or float32; of a pair, the colours are looked at.
+        Or values of one channel, (H, W) uint16 or float32; of a pair, the colours are used.
     """
     if is_pair(image):
         image = colours_in(image)
     grey = (np.nan_to_num(image) if has_depth(image) else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)).astype(np.float32)
     small = cv2.resize(grey, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA)
     detail = small - cv2.GaussianBlur(small, (0, 0), _SIGMA_PX)
-    # The share of the whole image's contrast keeps flat places, which are noise, small.
+    # A share of the whole image's contrast keeps the noise of flat areas small.
     contrast = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), _SIGMA_PX)) + 0.1 * detail.std() + 1e-3
     local = detail / contrast
     return np.asarray((local - local.mean()) / (local.std() + 1e-6), np.float32)
@@ -83,12 +83,12 @@ def _load_thumbnail(path: Path) -> np.ndarray:
 
 
 def _without_the_common(thumbnails: np.ndarray) -> np.ndarray:
-    """Subtract the mean of the set; of two images it would be half of each, and their rests would be opposite."""
+    """Subtract the mean of the set; not for two images, whose residuals would be opposite."""
     return thumbnails - thumbnails.mean(axis=0) if len(thumbnails) > 2 else thumbnails
 
 
 def _coarse_pairs(images: np.ndarray) -> np.ndarray:
-    """Pairs (n, 2) of which half the size does not say already that they differ."""
+    """Find the candidate pairs (n, 2) that do not differ clearly at half the size."""
     centres = _centres(images, 1)
     pairs = []
     for first in range(0, len(images), _ROWS):
@@ -97,11 +97,11 @@ def _coarse_pairs(images: np.ndarray) -> np.ndarray:
             np.maximum(best, centres[first : first + _ROWS] @ shifted.T, out=best)
         i, j = np.nonzero(best >= _MIN_COARSE)
         pairs.append(np.stack([np.minimum(i + first, j), np.maximum(i + first, j)], axis=1)[i + first != j])
-    return np.unique(np.concatenate(pairs), axis=0)  # the first of a pair is shifted against the second, and back
+    return np.unique(np.concatenate(pairs), axis=0)  # the first of a pair is shifted against the second, and vice versa
 
 
 def _pair_correlations(images: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Best correlation over all shifts of each pair, float32 (n,)."""
+    """Compute the best correlation of each pair over all shifts, float32 (n,)."""
     centres = _centres(images, _SHIFT_PX)
     best = np.full(len(pairs), -1, np.float32)
     for shifted in _shifted(images, _SHIFT_PX):
@@ -113,7 +113,7 @@ def _pair_correlations(images: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def _bar(images: np.ndarray) -> float:
-    """What the correlation of a pair must reach: far above those of all pairs, of which many are drawn."""
+    """Compute the least correlation of a duplicate, far above that of typical pairs, which are sampled if many."""
     n = len(images)
     if n * (n - 1) // 2 > _SAMPLED_PAIRS:
         rng = np.random.default_rng(0)

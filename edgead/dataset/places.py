@@ -1,4 +1,4 @@
-"""Places of the images that never count, and the golden image that parts are laid onto, as a user names them."""
+"""User's settings of areas to ignore, region of interest, and golden image for alignment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def with_places(
     align: str | Path | None,
     sizes: Mapping[tuple[int, int], Path | str],
 ) -> Preprocessing:
-    """How images are prepared, with the places that a user names.
+    """Add ignored areas and an alignment to a preprocessing.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def with_places(
     Raises
     ------
     SettingsError
-        See `read_ignored` and `read_alignment`; or sizes differ where places are named.
+        See `read_ignored` and `read_alignment`; or images differ in size.
     ImageError
         The golden image cannot be read.
     """
@@ -61,13 +61,13 @@ def with_places(
 
 
 def read_ignored(asked: Sequence[Place], frame_size: tuple[int, int], example: Path | str) -> Ignored | None:
-    """Read the places to ignore of frames of a size (height, width).
+    """Read the areas to ignore in frames of a size (height, width).
 
     Parameters
     ----------
     asked : sequence of str, Path or ndarray
-        X,Y,WIDTH,HEIGHT of a rectangle; X,Y,X,Y,X,Y,... the corners of a polygon; or an image whose pixels are ignored
-        where they are not black, or a mask of shape (height, width), uint8.
+        X,Y,WIDTH,HEIGHT of a rectangle; X,Y,X,Y,X,Y,... the corners of a polygon; or a mask, as an image file or an
+        array of shape (height, width), uint8: pixels that are not black are ignored.
     frame_size : (int, int)
     example : Path or str
         Name of an image of that size, for errors.
@@ -75,7 +75,7 @@ def read_ignored(asked: Sequence[Place], frame_size: tuple[int, int], example: P
     Raises
     ------
     SettingsError
-        It is none of these, of another size, or leaves nothing to look at.
+        An area is none of these, of another size, or nothing remains to judge.
     """
     if not asked:
         return None
@@ -92,12 +92,12 @@ def read_ignored(asked: Sequence[Place], frame_size: tuple[int, int], example: P
 def read_region(
     numbers: Sequence[int], frame_size: tuple[int, int]
 ) -> tuple[tuple[int, int, int, int], np.ndarray | None]:
-    """Read the region to look at as somebody drew it on frames of a size (height, width).
+    """Read a region of interest drawn on frames of a size (height, width).
 
     Parameters
     ----------
     numbers : sequence of int
-        Those of a rectangle or a polygon; see `read_ignored`.
+        Numbers of a rectangle or a polygon; see `read_ignored`.
     frame_size : (int, int)
 
     Returns
@@ -105,12 +105,12 @@ def read_region(
     (int, int, int, int)
         x, y, width and height: the region itself, or the rectangle around its polygon.
     ndarray of shape (height, width), uint8, or None
-        1 where it is not to be looked at, of a polygon.
+        For a polygon: 1 outside of it.
 
     Raises
     ------
     SettingsError
-        It is neither, or has no pixel of the frame, or a rectangle sticks out of it.
+        It is neither, contains no pixel of the frame, or a rectangle is not inside it.
     """
     height, width = frame_size
     text = ",".join(map(str, numbers))
@@ -122,7 +122,7 @@ def read_region(
 
 
 def polygons_of(mask: np.ndarray) -> tuple[tuple[tuple[int, int], ...], ...]:
-    """Outline a mask, uint8 (h, w), so that `cv2.fillPoly` of all polygons at once draws it again, hole for hole."""
+    """Outline a mask, uint8 (h, w), so that `cv2.fillPoly` with all polygons at once restores it with its holes."""
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     return tuple(tuple((int(x), int(y)) for x, y in contour[:, 0]) for contour in contours)
 
@@ -156,12 +156,12 @@ def _drawn_polygon(text: str, numbers: list[int], frame_size: tuple[int, int]) -
 
 
 def read_alignment(golden: str | Path | None, frame_size: tuple[int, int], example: Path | str) -> Alignment | None:
-    """Read the golden image that parts are laid onto.
+    """Read the golden image that parts are aligned with.
 
     Raises
     ------
     SettingsError
-        It is of another size than the images, or shows one grey.
+        It has another size than the images, or a single grey level.
     ImageError
         It cannot be read.
     """
@@ -178,12 +178,12 @@ def read_alignment(golden: str | Path | None, frame_size: tuple[int, int], examp
 
 
 def not_found_warnings(paths: Sequence[Path], spec: Preprocessing) -> list[str]:
-    """Name the images whose part is not found beside the golden one.
+    """List warnings for images whose part cannot be registered with the golden one.
 
     Raises
     ------
     SettingsError
-        They are more than a tenth: the golden image is no example of the others, or has no marks.
+        These are more than a tenth: the golden image does not resemble the others, or has no structure.
     """
     if spec.alignment is None:
         return []

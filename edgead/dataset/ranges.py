@@ -1,4 +1,4 @@
-"""Ranges of values that good parts have: what a network is shown as 0 to 255 of images that keep their depth."""
+"""Ranges of good parts' values, which are mapped to 0 to 255 for networks on images with full depth."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from edgead.dataset.errors import DatasetError
 from edgead.errors import SettingsError
 from edgead.images.files import ImageError, as_bgr, has_depth, load_image
 
-_LOOKED_AT = 30  # images, evenly over all
-_COUNTED = 3  # whose levels are counted
-_VALUES = 20_000  # of each
-_TAIL = 0.1  # percent of the values on each side that lie beyond the range: dead pixels, reflections
-# So many deviations of a surface are shown as 0 and as 255: a photograph's contrast is about as large.
+_LOOKED_AT = 30  # images, evenly spaced over all
+_COUNTED = 3  # images whose distinct levels are counted
+_VALUES = 20_000  # values sampled from each image
+_TAIL = 0.1  # percent of the values on each side outside of the range: dead pixels, reflections
+# Deviations of a surface that are mapped to 0 and to 255, which gives about the contrast of a photograph.
 _DEVIATIONS = 6.0
-# The surroundings that a height is compared with, in sides of the network's input.
+# Sigma of the surroundings of a height, as a share of the network's input.
 _SURROUNDINGS = 1 / 8
 
 
 def with_colour(
     spec: Preprocessing, colour: Colour, mm_per_count: float | None, paths: Sequence[Path]
 ) -> Preprocessing:
-    """How images that keep their depth are prepared, from good ones.
+    """Derive the preprocessing of images with full depth from good images.
 
     Parameters
     ----------
     spec : Preprocessing
-        Of a method, with the region to look at.
+        Preprocessing of a method, with the region of interest.
     colour : {"rgb", "grey16", "relief", "rgb_relief"}
     mm_per_count : float, optional
-        Of heights.
+        Scale of heights.
     paths : sequence of Path
         Readable images.
 
@@ -59,7 +59,7 @@ def with_colour(
 
 
 def depth_warnings(paths: Sequence[Path], spec: Preprocessing) -> list[str]:
-    """Say what is lost where a model of 8 bits learns images of one channel that have more; nothing where none is."""
+    """Warn that an 8-bit model loses values of one-channel images with more bits; empty if nothing is lost."""
     if spec.colour != "rgb":
         return []
     images = map(partial(load_image, keep_depth=True), _picks(paths, _COUNTED))
@@ -99,8 +99,8 @@ def _grey_range(paths: Sequence[Path], spec: Preprocessing) -> Range:
 
 def _relief(paths: Sequence[Path], spec: Preprocessing, mm_per_count: float) -> Preprocessing:
     sigma_px = _SURROUNDINGS * min(spec.image_size)
-    # A perfectly flat part has no deviation of its own: that of rounding to counts is left, and a tenth of it in
-    # slopes, which are smoothed.
+    # A perfectly flat part has only the deviation of rounding to counts, and a tenth of it in slopes, which are
+    # smoothed.
     rounding = mm_per_count / 12**0.5
     relief = Relief(mm_per_count=mm_per_count, height_mm=1, slope_mm=1, sigma_px=sigma_px)
     wanted = spec.model_copy(update={"relief": relief, "tiles": None})

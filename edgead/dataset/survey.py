@@ -1,4 +1,4 @@
-"""Survey of a data set: its layout, images by split and kind, masks and sizes, and what is wrong with them."""
+"""Survey of a data set: layout, images by split and kind, masks, sizes, and problems."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from edgead.dataset.layouts.registry import DataSet, read_layout
 from edgead.images.files import ImageError, load_image
 
 _PLAIN = "a folder of images"
-# Of a file's name: what may say what it shows. Names with more different ones are no more than names.
+# Words in file names that may tell what images show; with more different words, names carry no meaning.
 _FIRST_WORD, _MOST_WORDS = re.compile(r"[^\W\d_]{2,}"), 8
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a data set holds.
+    """Survey of a data set's content.
 
     Attributes
     ----------
     found : DataSet
     sizes : dict
-        How many images are of each size, (height, width).
+        Number of images of each size, (height, width).
     problems : list of str
-        Images and masks that cannot be used, in words.
+        Messages on images and masks that cannot be used.
     notes : list of str
-        What is there and not used, or missing and not needed.
+        Messages on files that are not used, or missing but not needed.
     """
 
     found: DataSet
@@ -41,11 +41,11 @@ class Survey:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing says what its images show."""
+        """Whether the images have no labels."""
         return self.found.layout == _PLAIN
 
     def rows(self) -> list[dict[str, Any]]:
-        """Counts of each split and kind, in the order of the data set."""
+        """Count the images of each split and kind, in the order of the data set."""
         rows: dict[tuple[str, str], list[LabelledImage]] = {}
         for image in self.found.images:
             rows.setdefault((image.split, "taken as good" if self.is_plain else image.defect), []).append(image)
@@ -61,7 +61,7 @@ class Survey:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain JSON types; `learnt` and `tested` are how many images `train` and `eval` take."""
+        """Convert to plain JSON types; `learnt` and `tested` are the numbers of images that `train` and `eval` use."""
         return {
             "path": str(self.found.path),
             "layout": self.found.layout,
@@ -81,7 +81,7 @@ def survey(data: Path, progress: Progress | None = None) -> Survey:
     Raises
     ------
     DatasetError, ImageError
-        It is no data set, or half of one.
+        It is no data set, or an incomplete one.
     """
     found = read_layout(data) or _of_folders(data)
     sizes: Counter[tuple[int, int]] = Counter()
@@ -103,7 +103,7 @@ def survey(data: Path, progress: Progress | None = None) -> Survey:
 
 
 def _of_folders(data: Path) -> DataSet:
-    """What lies as in MVTec AD, or a test set alone, or a plain folder of images, which are taken as good."""
+    """Read a data set in the layout of MVTec AD, a test set alone, or a plain folder, whose images count as good."""
     if data.is_dir() and is_test_set(data):
         return DataSet(data, "a test set", find_test_images(data))
     test, split = (data / "test").is_dir(), TRAIN if (data / "train").is_dir() else UNSPLIT

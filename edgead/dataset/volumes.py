@@ -1,4 +1,4 @@
-"""Volumes among images: the scores of their slices joined, and judged by thresholds of their own."""
+"""Verdicts of volumes, from the scores of their slices and thresholds for volumes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edgead.types import Decision
 
 
 def volume_scores(paths: Sequence[Path], scores: Sequence[float]) -> dict[Path, VolumeScore]:
-    """Score the volumes that these images are slices of; those of which a slice is missing are left out.
+    """Score each volume from its slices' scores; volumes with missing slices are left out.
 
     Parameters
     ----------
     paths : sequence of Path
-        Slices in any order, and images, which are left out.
+        Slices in any order; other images are ignored.
     scores : sequence of float
     """
     by_path = dict(zip(paths, scores, strict=True))
@@ -36,9 +36,9 @@ def volume_scores(paths: Sequence[Path], scores: Sequence[float]) -> dict[Path, 
 
 @dataclass(frozen=True, slots=True)
 class VolumeVerdict:
-    """What is said of a volume; without `limits` of the model there is no decision.
+    """Verdict of a volume; it has no decision if the model has no limits for volumes.
 
-    `worst` is the slice with the highest score among those that the volume's score is of.
+    `worst` is the slice with the highest score among those averaged in the volume's score.
     """
 
     volume: Path

@@ -1,4 +1,4 @@
-"""The detector: a frame goes in, a Verdict with its stage times comes out."""
+"""Detector, which turns a frame into a Verdict with its stage times."""
 
 from edgead.detector.detector import Detector, Predictor, Session
 from edgead.detector.measurer import ClosedError, Measurement

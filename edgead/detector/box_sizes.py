@@ -1,4 +1,4 @@
-"""Boxes in millimetres: their sides where the pixel is known, and of heights how low and how high the part lies."""
+"""Sizes of boxes in mm, if the pixel size is known, and in height maps the lowest and highest point of each."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from edgead.images.files import is_pair
 from edgead.images.pairs import heights_in
 from edgead.types import Box
 
-# Single pixels of a height camera lie far off: a median of so many pixels to a side is taken of each.
+# Single pixels of a height camera can be far off: a median filter of this width comes first.
 _MEDIAN_PX = 5
 
 
 def in_mm(boxes: tuple[Box, ...], image: np.ndarray, spec: Preprocessing) -> tuple[Box, ...]:
-    """Give boxes their millimetres, as far as the model knows them.
+    """Add sizes in mm to boxes, as far as the model's settings allow.
 
     Parameters
     ----------
     boxes : tuple of Box
-        In pixels of the frame.
+        Boxes in pixels of the frame.
     image : ndarray of shape (H, W) or (H, W, 3), or a pair
         The frame that was judged.
     spec : Preprocessing

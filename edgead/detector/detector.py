@@ -1,4 +1,4 @@
-"""The detector: a frame goes in, a Verdict with its stage times comes out."""
+"""Detector, which turns a frame into a Verdict with its stage times."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ P = TypeVar("P", bound="Predictor")
 
 
 class Described(NamedTuple):
-    """A verdict, and in what way the image is anomalous; see `Detector.describe`."""
+    """Verdict with a feature vector of the image's anomaly; see `Detector.describe`."""
 
     verdict: Verdict
     descriptor: np.ndarray
 
 
 class Predictor:
-    """Judge of images as a program calls it: what `Detector` and `edgead.Model` have in common."""
+    """Common interface of `Detector` and `edgead.Model` for programs: opening a model and judging images."""
 
     _detector: Detector
 
@@ -82,24 +82,24 @@ class Predictor:
         Parameters
         ----------
         path : path
-            What `edgead train -o` wrote.
+            Folder that `edgead train -o` wrote.
         runtime : str
             See `edgead.runtime.choose_runtime`.
         precision : {"fp32", "fp16", "int8"}, optional
-            Which of the artifact's graphs, each with thresholds of its own; by default the one that the manifest names.
+            Graph to use, each with its own thresholds; by default the one that the manifest names.
         threads : int, optional
             Threads of the network's engine; by default those of the kernels.
         device : None
-            Not taken: the error says which `runtime` runs where.
+            Refused: the error says which `runtime` to use instead.
         accept : callable
-            Is given the opened artifact before its network runs, and raises where it is not to be used.
+            Called with the opened artifact before its network runs; raises to refuse it.
 
         Raises
         ------
         ArtifactError
-            Missing, edited, damaged, from a newer edgead, or never calibrated.
+            The model is missing, edited, damaged, from a newer edgead, or never calibrated.
         SettingsError
-            No graph of that precision, an unknown runtime, or an empty path.
+            There is no graph of that precision, the runtime is unknown, or the path empty.
         """
         if device is not None:
             raise SettingsError(
@@ -114,7 +114,7 @@ class Predictor:
             raise ArtifactError(f"{path} has no thresholds: retrain it with `edgead train`")
         return opened
 
-    # A text and an array are iterables too, but the first overload has them.
+    # Strings and arrays are iterables too, but the first overload takes them.
     @overload
     def predict(self, image: OneImage, *, colour: Colour | None = None) -> ImageVerdict: ...  # type: ignore[overload-overlap]
 
@@ -129,30 +129,30 @@ class Predictor:
     ) -> ImageVerdict | Verdicts | Iterator[ImageVerdict]:
         """Judge an image, or a list of them.
 
-        A path and an array are one image here, so that their verdict has a type: `predict_all` takes folders, patterns,
-        volumes, and arrays of many images.
+        A path or an array is always one image here, so that the type of the result is known: `predict_all` takes
+        folders, patterns, volumes, and arrays of many images.
 
         Parameters
         ----------
         image : path, bytes, ndarray, PIL image or torch tensor; or a sequence or an iterator of these
             See `edgead.images.inputs.read_image` for the arrays that are taken.
         colour : {"bgr", "rgb"}, optional
-            Order of the channels of arrays, by default BGR as OpenCV has it, and of tensors, by default RGB. Files and
-            PIL images know theirs.
+            Order of the channels: by default BGR for arrays, as in OpenCV, and RGB for tensors. Files and PIL images
+            state theirs.
 
         Returns
         -------
-        ImageVerdict, or Verdicts of a sequence, or an iterator of ImageVerdict of an iterator
-            Of many, each is read and judged when its verdict is asked for; of a list, with the next few that go with it
-            in one run of an engine for batches.
+        ImageVerdict, or Verdicts for a sequence, or an iterator of ImageVerdict for an iterator
+            Of many images, each is read and judged when its verdict is requested; in a list, together with the next few
+            if the engine takes batches.
 
         Raises
         ------
         ImageError
-            It cannot be read, or is empty or of another type; of a sequence, what lacks a file is known at once, and
-            other things when its turn comes.
+            The image cannot be read, is empty or of a wrong type. In a sequence, a missing file is reported at once,
+            everything else when the image's turn comes.
         SettingsError
-            It is smaller than the region of interest, it is many images, or an unknown `colour`.
+            The image is smaller than the region of interest, it is many images, or `colour` is unknown.
 
         Examples
         --------
@@ -163,7 +163,7 @@ class Predictor:
         >>> len(verdicts), verdicts[-1].name
         (2, 'good.jpg')
         """
-        if isinstance(image, np.ndarray) and image.ndim < 4:  # a device's frames: no more is asked of them
+        if isinstance(image, np.ndarray) and image.ndim < 4:  # the fast path, for frames of a device
             return self._detector._predict(image if colour is None else in_bgr(image, colour))
         checked_colour(colour)
         if isinstance(image, (str, os.PathLike)) and named_path(image).is_dir():
@@ -186,7 +186,7 @@ class Predictor:
         colour: Colour | None = None,
         recursive: bool = False,
     ) -> Verdicts:
-        """Judge many images: of a folder, that a pattern matches, of a volume, a batch, or any iterable.
+        """Judge many images: those of a folder, a file pattern, a volume, a batch, or any iterable.
 
         Parameters
         ----------
@@ -195,19 +195,19 @@ class Predictor:
         colour : {"bgr", "rgb"}, optional
             See `predict`.
         recursive : bool
-            Of a folder, judge what lies in the folders below it too.
+            Include the folders below a folder.
 
         Returns
         -------
         Verdicts
-            A sequence; each image is read and judged when its verdict is asked for.
+            Sequence; each image is read and judged when its verdict is requested.
 
         Raises
         ------
         ImageError
-            No images, or one of a list has no file.
+            There are no images, or a file of a list is missing.
         SettingsError
-            A single image, or an unknown `colour`.
+            The argument is a single image, or `colour` is unknown.
         """
         checked_colour(colour)
         several = each_image(images, recursive=recursive)
@@ -217,19 +217,19 @@ class Predictor:
                 raise ImageError(f"{images}: no such folder")
             raise SettingsError(f"{_named(images)} is a single image: judge it with predict, or put it in a list")
         found = list(several)
-        if not is_one(images):  # else they were found, or are parts of one array
+        if not is_one(images):  # otherwise the files were listed, or are parts of one array
             for image, _ in found:
                 check_given(image)
         judge, judge_each = self._detector._predict_given, self._detector._predict_each
         return Verdicts(partial(judge, colour=colour), found, partial(judge_each, colour=colour))
 
     def set_thresholds(self, *, review: float, reject: float) -> None:
-        """Judge by other thresholds than the artifact's, from the next image on; the artifact stays as it is.
+        """Use other thresholds than the artifact's from the next image on; the artifact is not changed.
 
         Raises
         ------
         SettingsError
-            Thresholds that are not finite, or of which review lies above reject.
+            A threshold is not finite, or review is above reject.
         """
         limits, detector = Limits.checked(review=review, reject=reject), self._detector
         if detector.graph.calibration is None:
@@ -240,7 +240,7 @@ class Predictor:
 
     @property
     def threshold(self) -> float | None:
-        """Scores above it are rejected; None before the calibration."""
+        """Reject threshold: higher scores are rejected; None before the calibration."""
         limits = self._detector.graph.calibration
         return None if limits is None or limits.method == "none" else limits.reject
 
@@ -253,23 +253,23 @@ class Predictor:
         return f"{type(self).__name__}({detector.manifest.detector}, {width}x{height}, {graph}, {limit}{closed})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, and what comes of a pickle, opens the folder again: engines and their memory are of one process."""
+        """Copy and pickle by the folder's path, which is opened again, as an engine belongs to one process."""
         detector = self._detector
         opened = detector.artifact.path.absolute(), detector.manifest.manifest_sha256, detector.graph.calibration
         return _open_again, (type(self), detector._asked, *opened)
 
 
 class Detector(Measurer, Predictor):
-    """A trained artifact, ready to judge images; any number of threads may use it, one frame is under way at a time.
+    """Loaded artifact that judges images; safe for any number of threads, one frame is processed at a time.
 
-    `edgead.load` opens a model that can be evaluated, calibrated, taught and exported too, and hides what is in here.
+    `edgead.load` opens a model that can also be evaluated, calibrated, taught and exported, and hides this class.
 
     >>> with Detector.load("out/model") as detector:
     ...     detector.predict("parts/good.jpg").decision
     'ok'
     """
 
-    # Whether it logs what `format_check` finds: the daemon and the commands say it in their own way.
+    # Whether findings of `format_check` are logged: the daemon and the commands report them in their own way.
     _warns_of_format = False
 
     def __init__(
@@ -279,7 +279,7 @@ class Detector(Measurer, Predictor):
         self._take(artifact)
 
     def _take(self, artifact: Artifact) -> None:
-        """Take the manifest and the graph's thresholds from an artifact whose network is the one that runs."""
+        """Take over manifest and thresholds from an artifact with the same network, while the engine keeps running."""
         self.artifact = artifact
         self.manifest = artifact.manifest
         limits = self.manifest.graphs[self.graph.precision].calibration
@@ -292,7 +292,7 @@ class Detector(Measurer, Predictor):
             self._open_describer()
 
     def session(self) -> Session:
-        """Begin a stream of frames; cheap, and any number of them may share the detector."""
+        """Begin a stream of frames; sessions are cheap, and any number of them may share the detector."""
         return Session(self)
 
     @property
@@ -300,17 +300,17 @@ class Detector(Measurer, Predictor):
         return self
 
     def predict_left_out(self, image: np.ndarray, fold: int | None) -> ImageVerdict:
-        """Judge an image, as `read_image` gives it, that was learnt, as if it had not been; see `measure_left_out`."""
+        """Judge a learnt image from `read_image` as if it had not been learnt; see `measure_left_out`."""
         verdict = self._judge(image, self._score_left_out(fold), self._making(image))
         assert verdict is not None
         return verdict
 
     def _predict_each(self, images: Sequence[tuple[Any, str]], colour: Colour | None) -> Iterator[ImageVerdict]:
-        """Judge images with their names in their order, as many at once as the engine takes; with tiles each alone."""
+        """Judge named images in order, in batches of the engine's size; with tiles one by one."""
         for some in self._in_runs(images) if self._laid.tiles is None else ([one] for one in images):
             try:
                 verdicts = self._predict_at_once(some, colour)
-            except ValueError:  # comes again, at the turn of the image that it is of
+            except ValueError:  # raised again at the turn of the image that caused it
                 verdicts = []
             if verdicts:
                 yield from verdicts
@@ -318,7 +318,7 @@ class Detector(Measurer, Predictor):
                 yield from (self._predict_given(image, name, colour) for image, name in some)
 
     def _predict_at_once(self, images: Sequence[tuple[Any, str]], colour: Colour | None) -> list[ImageVerdict]:
-        """Judge images that belong into one run; none of a single one, which needs no run of its own."""
+        """Judge images in one run; returns an empty list for a single image, which needs no batch."""
         if len(images) == 1:
             return []
         arrays = [read_image(image, colour, keep_depth=self._spec.keeps_depth) for image, _ in images]
@@ -338,7 +338,7 @@ class Detector(Measurer, Predictor):
 
     def _predict(self, array: np.ndarray, **shown: Any) -> ImageVerdict:
         verdict = self._judge(array, self.manifest.head.score_still, self._making(array, **shown))
-        assert verdict is not None  # score_still gives a score or raises
+        assert verdict is not None  # score_still always gives a score or raises
         return verdict
 
     def _making(self, array: np.ndarray, **shown: Any) -> Callable[..., ImageVerdict]:
@@ -346,7 +346,7 @@ class Detector(Measurer, Predictor):
         return partial(ImageVerdict, **(shown or {"image": array}), draw=draw, shape=np.shape(array)[:2])
 
     def describe(self, image: np.ndarray) -> Described:
-        """Judge an image, and say in numbers in what way it is anomalous, whatever the decision is.
+        """Judge an image and compute a feature vector of its anomaly, whatever the decision.
 
         Parameters
         ----------
@@ -355,12 +355,12 @@ class Detector(Measurer, Predictor):
         Returns
         -------
         Described
-            Its `descriptor` is float32 (n,): images with defects of one kind are near each other.
+            With a `descriptor`, float32 (n,), in which images with the same kind of defect are close to each other.
 
         Raises
         ------
         SettingsError
-            The model's scores do not show that; says what to use beside it.
+            The model's head has no such vectors; says what to use beside it.
         """
         self.check_describes()
         (measured,) = self._measure([image], self.manifest.head.score_still, describe_above=-math.inf)
@@ -368,7 +368,7 @@ class Detector(Measurer, Predictor):
         return Described(self._verdict(measured, image, self._limits(), Verdict), measured.descriptor)
 
     def check_describes(self) -> None:
-        """Raise SettingsError unless the model can `describe` images; says what to use beside it."""
+        """Raise SettingsError unless the model can `describe` images; the message says what to use instead."""
         self._open_describer()
 
     def _limits(self) -> Calibration:
@@ -377,14 +377,14 @@ class Detector(Measurer, Predictor):
         return self.graph.calibration
 
     def _judge(self, image: np.ndarray, score: Score, make: Callable[..., V]) -> V | None:
-        """Judge an image by the scores that `score` makes of the network's outputs; None where it makes none."""
+        """Judge an image by the function `score` of the network's outputs; None if that returns None."""
         return self._judge_all([image], score, [make])[0]
 
     def _judge_all(
         self, images: Sequence[np.ndarray], score: Score, makes: Sequence[Callable[..., V]]
     ) -> list[V | None]:
-        """Judge images, at once where the engine can, each as `_judge` does."""
-        limits = self._limits()  # once: another thread may set others
+        """Judge images as `_judge` does, in batches if the engine can."""
+        limits = self._limits()  # read once, as another thread may set others
         measured = self._measure(images, score, describe_above=limits.review if self._kinds else math.inf)
         verdicts: list[V | None] = []
         for image, one, make in zip(images, measured, makes, strict=True):
@@ -395,7 +395,7 @@ class Detector(Measurer, Predictor):
 
     def _verdict(self, measured: Measurement, image: np.ndarray, limits: Calibration, make: Callable[..., V]) -> V:
         decision = limits.decide(measured.image_score)
-        if decision == "ok" and not measured.found:  # what was scored is not what was learnt
+        if decision == "ok" and not measured.found:  # the image differs from those that were learnt
             decision = "review"
         kind = None
         if self._kinds and decision != "ok" and measured.descriptor is not None:
@@ -427,9 +427,9 @@ class Detector(Measurer, Predictor):
         )
 
     def shown(self, frame: Frame) -> Frame:
-        """Give the frame as it is drawn and kept: with the image of its values, where the model looks at those.
+        """Return the frame for display and storage: for a model of values, with an image rendered from the values.
 
-        For a model of 8-bit images its values are left out: nothing was judged by them.
+        For a model of 8-bit images the values are dropped, as they were not judged.
         """
         values = frame.others.get(VALUES)
         if values is None:
@@ -449,12 +449,12 @@ def _open_again(kind: type[P], asked: dict[str, Any], path: Path, sha256: str, l
     if detector.manifest.manifest_sha256 != sha256:
         detector.close()
         raise ArtifactError(f"{path} was changed since this model was opened: open it again with edgead.load")
-    detector.graph = replace(detector.graph, calibration=limits)  # which may have been set by hand
+    detector.graph = replace(detector.graph, calibration=limits)  # the limits may have been set by hand
     return opened
 
 
 def _shown_of(image: Any, name: str) -> dict[str, Any]:
-    """What a verdict keeps to show its image: a file by its name, as the images of a folder would fill the memory."""
+    """Data that a verdict keeps to show its image: for a file only its name, as images would fill the memory."""
     return {"image": Path(image), "name": name} if name else {}
 
 
@@ -466,10 +466,10 @@ def _named(image: Any) -> str:
 
 
 class Session:
-    """One stream of frames before a detector, and what its head remembers of them; made by `Detector.session`.
+    """Stream of frames judged by a detector, with the head's state for it; made by `Detector.session`.
 
-    A gap in the numbers of the frames, another source or another connection begins a new stream. Use a session from
-    one thread at a time.
+    A gap in the frame numbers, another source or another connection begins a new stream. Use a session from one thread
+    at a time.
     """
 
     def __init__(self, detector: Detector):
@@ -479,7 +479,7 @@ class Session:
         self.reset()
 
     def reset(self) -> None:
-        """Forget every frame."""
+        """Forget all earlier frames."""
         self._state = self._detector.manifest.head.new_state()
         self._next: tuple[str, int, int] | None = None
 
@@ -489,12 +489,12 @@ class Session:
         Returns
         -------
         Verdict or None
-            None where the head needs more frames before it gives a score.
+            None while the head needs more frames for a score.
 
         Raises
         ------
         ValueError
-            A frame that cannot be judged; see `Detector.measure`. The next one begins a new stream.
+            The frame cannot be judged; see `Detector.measure`. The next one begins a new stream.
         """
         if self._next not in (None, (frame.source, frame.connection, frame.number)):
             self.reset()
@@ -520,7 +520,7 @@ class Session:
         return verdict
 
     def judge(self, image: np.ndarray) -> Verdict | None:
-        """Judge the next image of a stream whose images have no numbers; see `step` and `Detector.measure`."""
+        """Judge the next image of a stream without frame numbers; see `step` and `Detector.measure`."""
         return self._detector._judge(image, lambda scorer, outputs: scorer.score(outputs, self._state), Verdict)
 
     def shown(self, frame: Frame) -> Frame:

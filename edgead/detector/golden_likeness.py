@@ -1,4 +1,4 @@
-"""Likeness to the golden images that a detector ships with: proportions, size and order of colours."""
+"""Comparison of images with the golden images of a model: proportions, size and order of colours."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from edgead.images.likeness import Look, Misfit, Size, likeness_warnings, look_o
 
 logger = logging.getLogger(__name__)
 
-# Parts that are cut out one by one may each have a size of their own.
+# Images of single parts that were cropped before may each have another size.
 _MOST_WARNINGS = 10
 
 
 class FormatCheck:
-    """Finds images whose size is not what a model learnt; an image of the size of the one before costs a comparison.
+    """Check for images whose size differs from the golden ones; a repeated size costs only one comparison.
 
     Parameters
     ----------
     artifact : Artifact
     golden : sequence of Golden
-        Where none of them can be read, nothing is found.
+        Golden images; if none can be read, nothing is found.
     """
 
     def __init__(self, artifact: Artifact, golden: Sequence[Golden]):
@@ -34,7 +34,7 @@ class FormatCheck:
         self._warned: set[tuple[int, ...]] = set()
 
     def misfit(self, shape: tuple[int, ...]) -> Misfit | None:
-        """Find in what an image of shape (H, W) or (H, W, C) differs; None where it fits."""
+        """Compare the size of an image of shape (H, W) or (H, W, C); None if it fits."""
         shape = shape[:2]
         newest = self._newest
         if newest[0] != shape:
@@ -42,7 +42,7 @@ class FormatCheck:
         return newest[1]
 
     def warn(self, shape: tuple[int, ...]) -> Misfit | None:
-        """Find the same, and log it once for each size."""
+        """Compare as `misfit` does, and log a difference once for each size."""
         found = self.misfit(shape)
         if found is not None and shape[:2] not in self._warned and len(self._warned) < _MOST_WARNINGS:
             self._warned.add(shape[:2])
@@ -66,9 +66,9 @@ class FormatCheck:
 
 
 def unlike_golden(detector: Measurer, looks: Mapping[str, Look], *, share: float = 0.0) -> list[str]:
-    """Say in what images do not look as the golden ones, where more than this share of them do not.
+    """List the ways in which more than this share of the images differ from the golden ones.
 
-    See `edgead.images.likeness.likeness_warnings`; a detector without golden images finds nothing.
+    See `edgead.images.likeness.likeness_warnings`; empty for a detector without golden images.
     """
     artifact = detector.artifact
     known = [look_of(artifact.image(golden.image)) for golden in detector.graph.golden]

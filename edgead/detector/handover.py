@@ -1,4 +1,4 @@
-"""Serving beside building: ONNX Runtime judges until the TensorRT engine is ready, then TensorRT does."""
+"""Handover from ONNX Runtime to TensorRT: the first judges while the engine is built, then TensorRT takes over."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ logger = logging.getLogger(__name__)
 
 
 def load_building(path: Path, *, precision: str | None = None, threads: int | None = None) -> Detector | Succession:
-    """Open an artifact on TensorRT, and where it has no engine that may be used, have one built meanwhile.
+    """Open an artifact on TensorRT; without a usable engine, judge on ONNX Runtime while one is built.
 
     Parameters
     ----------
     path : Path
     precision, threads : optional
-        As for `Detector.load`.
+        Arguments of `Detector.load`.
 
     Raises
     ------
     SettingsError
-        If TensorRT or a GPU is missing.
+        TensorRT or a GPU is missing.
     """
     try:
         return Detector.load(path, runtime="tensorrt", precision=precision, threads=threads)
@@ -50,7 +50,7 @@ def load_building(path: Path, *, precision: str | None = None, threads: int | No
 
 
 class EngineBuild:
-    """`edgead engine` in a process of its own: neither its memory nor its faults are the camera loop's."""
+    """Process that runs `edgead engine`, so that its memory and crashes do not affect the camera loop."""
 
     def __init__(self, artifact: Artifact, precision: str | None, target: str = "current", *, batch: int = 1):
         command = [sys.executable, "-c", "from edgead.cli import main; main()", "engine", str(artifact.path)]
@@ -65,27 +65,27 @@ class EngineBuild:
         Raises
         ------
         EngineError
-            If there is none, with what the command said.
+            The build failed; the message has the command's output.
         """
         _, said = self._process.communicate()
         if self._process.returncode:
             raise EngineError(said.strip().removeprefix("error: ") or f"ended with code {self._process.returncode}")
 
     def stop(self) -> None:
-        """End it, if it still runs; the engine is then written whole or not at all."""
+        """Stop the process if it still runs; the engine file is complete or absent."""
         self._process.terminate()
 
 
 class Succession:
-    """A detector that another one takes over from between two frames; used as a Detector is.
+    """Detector that is replaced by a second one between two frames; has the interface of `Detector`.
 
     Parameters
     ----------
     first : Detector
-        Judges until then.
+        Detector that judges until then.
     build : EngineBuild
     open_second : callable
-        Opens the other detector, which takes seconds, once `build` is done; called in a thread.
+        Opens the second detector, which takes seconds, after `build`; called in a thread.
     """
 
     def __init__(self, first: Detector, build: EngineBuild, open_second: Callable[[], Detector]):
@@ -106,15 +106,15 @@ class Succession:
             logger.warning("no TensorRT engine, continuing with ONNX Runtime: %s", error)
 
     def predict(self, image: np.ndarray) -> Verdict:
-        """Judge one image, as `Detector.predict`."""
+        """Judge one image like `Detector.predict`."""
         return self.current().predict(image)
 
     def session(self) -> SuccessionSession:
-        """Begin the stream of frames; there is one, as the detectors change between two of its frames."""
+        """Begin the only stream of frames; the detectors change between two of its frames."""
         return SuccessionSession(self)
 
     def current(self) -> Detector:
-        """Give the detector that judges the next frame."""
+        """Return the detector that judges the next frame."""
         if self._second is not None:
             first, self._detector, self._second = self._detector, self._second, None
             first.close()
@@ -137,27 +137,27 @@ class Succession:
 
 
 class SuccessionSession:
-    """A stream of frames before a Succession; used as `edgead.detector.Session` is."""
+    """Stream of frames judged by a Succession; has the interface of `edgead.detector.Session`."""
 
     def __init__(self, succession: Succession):
         self._succession = succession
         self.reset()
 
     def reset(self) -> None:
-        """Forget every frame."""
+        """Forget all earlier frames."""
         self._detector: Detector | None = None
 
     def step(self, frame: Frame) -> Verdict | None:
-        """Judge the next frame; the detector that takes over begins with it as if it were the first."""
+        """Judge the next frame; a detector that takes over treats it as the first of a stream."""
         detector = self._succession.current()
         if detector is not self._detector:
             self._detector, self._session = detector, detector.session()
         return self._session.step(frame)
 
     def shown(self, frame: Frame) -> Frame:
-        """Give a frame that was judged as it is drawn and kept; see `Detector.shown`."""
+        """Return a judged frame for display and storage; see `Detector.shown`."""
         return self._session.shown(frame)
 
     def misfit(self, frame: Frame) -> Misfit | None:
-        """In what a frame that was judged differs from what was learnt; see `Session.misfit`."""
+        """Compare the size of a judged frame with the golden images; see `Session.misfit`."""
         return self._session.misfit(frame)

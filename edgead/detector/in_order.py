@@ -1,4 +1,4 @@
-"""Image files judged one by one, as streams where the model needs their order."""
+"""Judgement of image files one by one, as streams if the model needs their order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgead.types import Verdict
 
 
 class FileJudge:
-    """Judges image files; for a model that judges frames in order, the files of a folder are a stream.
+    """Judge of image files; for a model that needs frames in order, each folder is a stream.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class FileJudge:
         self._folder: Path | None = None
 
     def predict(self, path: Path, image: np.ndarray) -> Verdict | None:
-        """Judge the image of a file; None where the model needs more files of that folder."""
+        """Judge the image of a file; None while the model needs more files of that folder."""
         if self._session is None:
             return self._detector.predict(image)
         if path.parent != self._folder:

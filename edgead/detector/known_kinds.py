@@ -1,4 +1,4 @@
-"""Kind of a reject: the known one that it is most like, unless all are too far from it."""
+"""Classification of rejects by kind: the most similar known kind, or unknown if all are too far."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from edgead.types import UNKNOWN_KIND
 
 logger = logging.getLogger(__name__)
 
-# Of the median distance of examples. Ours, as the ridge: chosen on one split of the magnetic tiles, bottles and boards.
+# Kernel width in median distances of examples. Ours, like the ridge: chosen on one split of the magnetic tiles, bottles
+# and boards.
 _WIDTH = 0.7
 _RIDGE = 0.3
 _TINY = float(np.finfo(np.float32).tiny)
-# One example may be odd: a part that is near two others is known. Ours, chosen on one split of the magnetic tiles.
+# Number of nearest parts: two, as one example may be odd. Ours, chosen on one split of the magnetic tiles.
 _NEAREST_PARTS = 2
 
 
 class KindRegression:
-    """Learns from examples, and gives each kind a score.
+    """Kernel ridge regression from distances to a score for each kind.
 
     Parameters
     ----------
     distances : ndarray of shape (m, m), float64
-        Of the examples to each other.
+        Distances between the examples.
     labels : sequence of int of length m
-        Their kinds, from 0 on.
+        Kind of each example, from 0 on.
     """
 
     def __init__(self, distances: np.ndarray, labels: Sequence[int]):
@@ -45,7 +46,7 @@ class KindRegression:
         self._weights = np.linalg.solve(kernel, targets - self._mean)
 
     def scores(self, distances: np.ndarray) -> np.ndarray:
-        """Score of each kind, of distances (n, m) to the examples: float64 (n, kinds)."""
+        """Compute scores (n, kinds), float64, from distances (n, m) to the examples."""
         return np.asarray(self._kernel(distances) @ self._weights + self._mean)
 
     def _kernel(self, distances: np.ndarray) -> np.ndarray:
@@ -53,49 +54,49 @@ class KindRegression:
 
 
 def residual_scale(descriptors: np.ndarray) -> float:
-    """By what the residuals of descriptors (m, 3 d) are multiplied, so that the median of their lengths is 1."""
+    """Compute the factor that makes the median length of the residuals in descriptors (m, 3 d) equal to 1."""
     residuals = _parts(descriptors)[:, 0]
     median = float(np.median(np.linalg.norm(residuals.astype(np.float64), axis=1)))
     return 1.0 if median < _TINY else 1 / median
 
 
 def to_know(descriptors: np.ndarray, scale: float) -> np.ndarray:
-    """What kinds are known again by, of descriptors (m, 3 d): scaled residuals and contrasts, float32 (m, 2 d)."""
+    """Select features to recognise kinds from descriptors (m, 3 d): scaled residuals, contrasts, float32 (m, 2 d)."""
     parts = _parts(descriptors)
     return np.concatenate([np.float32(scale) * parts[:, 0], parts[:, 2]], axis=1)
 
 
 def to_find(descriptors: np.ndarray) -> np.ndarray:
-    """What kinds are found by, of descriptors (m, 3 d): residuals and looks, each of length 1, float32 (m, 2 d)."""
+    """Select features to find new kinds from descriptors (m, 3 d): unit residuals and looks, float32 (m, 2 d)."""
     halves = _parts(descriptors)[:, :2]
     lengths = np.maximum(np.linalg.norm(halves, axis=2, keepdims=True), _TINY)
     return (halves / lengths).reshape(len(descriptors), -1)
 
 
 def _parts(descriptors: np.ndarray) -> np.ndarray:
-    """Residuals, looks and contrasts: (m, 3, d)."""
+    """Split descriptors into residuals, looks and contrasts: (m, 3, d)."""
     return descriptors.reshape(len(descriptors), 3, -1)
 
 
 def squared_lengths(rows: np.ndarray) -> np.ndarray:
-    """Squared lengths of rows (n, d): (n,)."""
+    """Compute the squared lengths (n,) of rows (n, d)."""
     return np.asarray(np.square(rows).sum(axis=1))
 
 
 def distances_between(rows: np.ndarray, others: np.ndarray, squares: np.ndarray | None = None) -> np.ndarray:
-    """Euclidean distances of rows (n, d) to others (m, d), whose squared lengths may be known: float64 (n, m)."""
+    """Compute Euclidean distances (n, m), float64, of rows (n, d) to others (m, d) of squared lengths `squares`."""
     of_others = squared_lengths(others) if squares is None else squares
     found = squared_lengths(rows)[:, None] + of_others - 2 * rows @ others.T
     return np.sqrt(np.maximum(found, 0, dtype=np.float64))
 
 
 class KnownParts:
-    """The parts that known rejects show, prepared for questions of how far they are.
+    """Grouping of known rejects by part, for distances to the nearest parts.
 
     Parameters
     ----------
     groups : sequence of int of length m
-        Rejects of one number show the same part; there are two parts at least.
+        Rejects with the same number show the same part; there are at least two parts.
     """
 
     def __init__(self, groups: Sequence[int]):
@@ -105,13 +106,13 @@ class KnownParts:
         self._nearest = min(_NEAREST_PARTS, len(numbers) - 1)
 
     def to_nearest(self, distances: np.ndarray) -> np.ndarray:
-        """Mean distance to the two nearest parts, of distances (n, m) to all known rejects: float64 (n,)."""
+        """Reduce distances (n, m) to all known rejects to the mean of the two nearest parts: float64 (n,)."""
         return self._mean_of_nearest(self._to_parts(distances))
 
     def to_others(self, distances: np.ndarray) -> np.ndarray:
-        """The same of the known rejects to other parts than their own, of distances (m, m): float64 (m,).
+        """Reduce distances (m, m) between known rejects in the same way, without each one's own part: float64 (m,).
 
-        Images of one part are near each other whatever their kind: among them a kind never seen would seem near.
+        Images of one part are near each other whatever their kind, so that even an unseen kind would seem near.
         """
         to_parts = self._to_parts(distances)
         to_parts[np.arange(len(to_parts)), self._part_of] = np.inf
@@ -126,13 +127,13 @@ class KnownParts:
 
 
 def distances_to_others(descriptors: np.ndarray, scale: float, groups: Sequence[int]) -> list[float]:
-    """How far known rejects are from the nearest other parts, which new ones are ranked among.
+    """Distances of known rejects to the nearest other parts; the distance of a new reject is ranked among them.
 
     Parameters
     ----------
     descriptors : ndarray of shape (m, 3 d), float32
     scale : float
-        Of their residuals.
+        Factor of their residuals; see `residual_scale`.
     groups : sequence of int of length m
         Rejects of one number show the same part; there are two parts at least.
     """
@@ -141,20 +142,20 @@ def distances_to_others(descriptors: np.ndarray, scale: float, groups: Sequence[
 
 
 class KindFound(NamedTuple):
-    """The kind of a reject: its name, or "unknown kind", and the p-value of "a kind seen before"."""
+    """Kind of a reject: its name, or "unknown kind", and the p-value of the hypothesis that the kind is known."""
 
     name: str
     p_value: float
 
 
 class KnownKinds:
-    """The kinds of a model, ready to name rejects.
+    """Classifier of rejects by the kinds of a model.
 
     Parameters
     ----------
     kinds : Kinds
     examples : ndarray of shape (m, n), float32
-        What describes the rejects that the kinds were learnt from.
+        Feature vectors of the example rejects.
     """
 
     def __init__(self, kinds: Kinds, examples: np.ndarray):
@@ -182,18 +183,18 @@ class KnownKinds:
 
 
 def is_stale(manifest: Manifest) -> bool:
-    """Were its kinds described in another way, or with another memory bank, so that they say nothing of its rejects?"""
+    """Whether a model's kinds were made with another descriptor or memory bank, and so no longer fit its rejects."""
     kinds = manifest.kinds
     return kinds is not None and (kinds.descriptor, kinds.bank_sha256) != (DESCRIPTOR, bank_sha256(manifest))
 
 
 def bank_sha256(manifest: Manifest) -> str:
-    """Hash of the file of the memory bank; empty for a model without one, or whose files have not been hashed."""
+    """Hash of the memory bank's file; empty for a model without one, or a draft."""
     return manifest.files.get(manifest.arrays.get(BANK, ""), "")
 
 
 def stale_message(artifact: Artifact) -> str:
-    """What is wrong with stale kinds, and what to do."""
+    """Message on stale kinds: the reason, and what to do."""
     kinds = artifact.manifest.kinds
     earlier = kinds is not None and kinds.descriptor != DESCRIPTOR
     why = "describes rejects otherwise" if earlier else "has learnt good parts"
@@ -204,12 +205,12 @@ def stale_message(artifact: Artifact) -> str:
 
 
 def open_kinds(artifact: Artifact) -> KnownKinds | None:
-    """Open the kinds of a model; None where it has none, or, with a warning, stale ones.
+    """Open the classifier of a model's kinds; None if it has none, or, with a warning, only stale ones.
 
     Raises
     ------
     ArtifactError
-        What describes them is damaged.
+        The file of the examples is damaged.
     """
     kinds = artifact.manifest.kinds
     if kinds is None:

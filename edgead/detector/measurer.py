@@ -1,6 +1,6 @@
-"""The measuring half of a detector: an artifact's graph is opened, and an image becomes raw scores.
+"""Base of the detector that opens an artifact's graph and computes raw scores of images, without thresholds.
 
-A large frame is measured tile by tile: maps are blended where tiles overlap, the highest score counts.
+A large frame is measured tile by tile: maps are blended where tiles overlap, and the highest score is the frame's.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A pixel of the joined map is so many pixels of the network's input, at most: the map of a frame of 12 megapixels would
-# have 12 million values, and patches are 8 pixels wide.
+# Largest step of the joined map in pixels of the network's input: at full size the map of a frame of 12 megapixels
+# would have 12 million values, while patches are 8 pixels wide.
 COARSEST = 4
 _STAGES = ("preprocess_ms", "infer_ms", "score_ms", "smooth_ms")
 
@@ -59,14 +59,14 @@ Score = Callable[[Scorer, Outputs], Scored | None]
 
 
 class Mosaic:
-    """Where the tiles of aligned frames of one shape lie in the map that they make together.
+    """Layout of tiles in the joined map, for aligned frames of one shape.
 
     Parameters
     ----------
     spec : Preprocessing
-        With tiles.
+        A preprocessing with tiles.
     grid : (int, int)
-        Height and width of the patches' grid of one tile: no map is coarser.
+        Height and width of the patch grid of one tile: the map is at least as fine.
     shape : (int, int)
         Height and width of the frame.
 
@@ -74,7 +74,7 @@ class Mosaic:
     ----------
     shape : (int, int)
     inputs : list of Preprocessing
-        One a tile.
+        Preprocessing of each tile.
     """
 
     def __init__(self, spec: Preprocessing, grid: tuple[int, int], shape: tuple[int, int]):
@@ -89,7 +89,7 @@ class Mosaic:
         self._columns = _Axis([x - left for x, _, _, _ in regions], spec.tiles.size[1], width, self._tile[1])
 
     def blank(self, dtype: type = np.float32) -> np.ndarray:
-        """Make an empty map of the whole frame."""
+        """Make a map of the whole frame, filled with zeros."""
         return np.zeros((self._rows.length, self._columns.length), dtype)
 
     def add(self, joined: np.ndarray, number: int, anomaly_map: np.ndarray) -> None:
@@ -102,22 +102,22 @@ class Mosaic:
         joined[rows, columns] += weights.astype(joined.dtype) * anomaly_map
 
     def blended(self, of_rows: np.ndarray, of_columns: np.ndarray) -> list[np.ndarray]:
-        """Join operators that make the map of a tile from its patch scores to those that make the map of the frame.
+        """Combine the linear operators from patch scores to a tile's map into those for the map of the whole frame.
 
         Parameters
         ----------
         of_rows, of_columns : ndarray of shape (h, n), float64
-            At the size of the network's input.
+            Operators of one tile, at the size of the network's input.
 
         Returns
         -------
         list of ndarray of shape (H, tiles * n), float64
-            Along rows and along columns; the numbers of one tile after the other's.
+            Operators along rows and along columns; the columns of each tile in turn.
 
         Raises
         ------
         SettingsError
-            Tiles have other proportions than the network's input, and are filled up.
+            Tiles have other proportions than the network's input, and so are padded.
         """
         shown = covered(self.inputs[0], self.shape)
         made = []
@@ -135,7 +135,7 @@ class Mosaic:
 
 
 class _Axis:
-    """One side of a mosaic: its length, where each tile lies on it, and how much it counts at each pixel there."""
+    """Axis of a mosaic: its length, and the position and blending weights of each tile along it."""
 
     def __init__(self, origins: Sequence[int], side: int, length: int, tile: int):
         self.length = max(tile, round(length * tile / side))
@@ -161,7 +161,7 @@ class _Axis:
 
 
 def _ramps(starts: Sequence[int], number: int, tile: int) -> np.ndarray:
-    """Weights of a tile: rising over what it shares with the tile before it, falling over what with the next."""
+    """Blending weights of a tile: rising over the overlap with the previous tile, falling over that with the next."""
     at = np.arange(tile) + 0.5
     weight = np.ones(tile)
     if number > 0:
@@ -172,7 +172,7 @@ def _ramps(starts: Sequence[int], number: int, tile: int) -> np.ndarray:
 
 
 def _step(image_size: tuple[int, int], grid: tuple[int, int]) -> int:
-    """The coarsest step that divides the map evenly and keeps it as fine as the patches."""
+    """Largest step that divides the map evenly and keeps it at least as fine as the patches."""
     fits = (
         step
         for step in range(COARSEST, 1, -1)
@@ -185,8 +185,8 @@ def _step(image_size: tuple[int, int], grid: tuple[int, int]) -> int:
 class Measurement:
     """Raw scores of one image, before any threshold: image score, anomaly map, its maximum, stage times.
 
-    `descriptor` says in what way it is anomalous, where that was asked for; see `edgead.heads.contract.Describer`.
-    A part is not `found` where its alignment is below the model's limit. `measured` is that of `edgead.types.Verdict`.
+    `descriptor` is the feature vector of the anomaly, if it was requested; see `edgead.heads.contract.Describer`.
+    `found` is False if the part could not be registered well enough. For `measured` see `edgead.types.Verdict`.
     """
 
     image_score: float
@@ -199,17 +199,17 @@ class Measurement:
 
 
 class ClosedError(EdgeadError):
-    """The detector was closed before it was asked."""
+    """Use of a detector after it was closed."""
 
 
 class Measurer:
-    """An opened artifact that scores images; it needs no thresholds. One image is under way at a time.
+    """Opened artifact that scores images, even without thresholds; processes one image at a time.
 
     Attributes
     ----------
     at_once : int
-        Tiles of a frame, or images of a list, that are measured in one run of the network; 1 for most engines. It is no
-        time that anything waits for: what is there goes together.
+        Largest number of tiles of a frame, or of images of a list, in one run of the network; 1 for most engines. A run
+        takes the images that are at hand and never waits for more.
     """
 
     def __init__(
@@ -224,15 +224,15 @@ class Measurer:
         self.manifest = artifact.manifest
         self.runtime = chosen.runtime.name
         self._asked: dict[str, Any] = {"runtime": runtime, "precision": chosen.graph.precision, "threads": threads}
-        self._one_frame = threading.Lock()  # the runtime's buffers and the scorer's are made once, for one frame
+        self._one_frame = threading.Lock()  # buffers of the runtime and the scorer hold a single frame
         self._closed = False
         self._describer: Describer | None = None
         self._left_out: dict[int, Scorer] = {}
         self._spec = self.manifest.preprocessing
-        self._laid = self._spec.model_copy(update={"alignment": None})  # of frames that are aligned
+        self._laid = self._spec.model_copy(update={"alignment": None})  # for aligned frames
         self._mosaic: Mosaic | None = None
         self._runtime = chosen.open(threads=threads, on_device=self.manifest.head.takes_gpu_arrays)
-        # Asked once: the question takes longer than a launch.
+        # Read once, as reading it takes longer than a launch.
         self._takes_frames = self._runtime if isinstance(self._runtime, TakesFrames) else None
         self._several = self._runtime.several if isinstance(self._runtime, RunsSeveral) else None
         try:
@@ -245,9 +245,9 @@ class Measurer:
 
     @property
     def launches(self) -> str:
-        """How a GPU launches a frame, such as "as one CUDA graph from the image to the map"; empty for other runtimes.
+        """Description of a GPU's launch, like "as one CUDA graph from the image to the map"; empty for other runtimes.
 
-        Whether it begins with the image shows with the first one.
+        Whether it begins with the image is known after the first one.
         """
         return getattr(self._runtime, "launches", "")
 
@@ -265,7 +265,7 @@ class Measurer:
         return head.open(outputs, arrays, self._spec.image_size)
 
     def _open_lanes(self, several: Several | None) -> Sequence[Scorer]:
-        """Prepare scoring of each image of a run: one scorer on the host for all, or one each on the GPU."""
+        """Open the scorers for the images of a run: one on the host for all, or one for each on the GPU."""
         if several is None:
             return [self._scorer]
         if isinstance(several.outputs[self.manifest.output], np.ndarray):
@@ -275,7 +275,7 @@ class Measurer:
             logger.warning("the head %r of %s scores one image a run: its engine needs no --batch", head, path)
             return [self._scorer]
         scorer = self._open_scorer(several.outputs)
-        assert isinstance(scorer, ScoresSeveral)  # as the one for an image is
+        assert isinstance(scorer, ScoresSeveral)  # as the scorer for single images is
         return scorer.lanes
 
     def again(self, threads: int) -> Self:
@@ -288,51 +288,51 @@ class Measurer:
         Raises
         ------
         ImageError
-            It cannot be read, or is not what the model was trained on.
+            The file cannot be read, or is not of the kind that the model was trained on.
         """
         return read_frame(os.fspath(path), self._spec)
 
     def visible(self, image: np.ndarray) -> np.ndarray:
-        """Show what this model measures to people, uint8 BGR; see `edgead.artifact.preprocess.visible_image`."""
+        """Render an image of this model for people, uint8 BGR; see `edgead.artifact.preprocess.visible_image`."""
         return visible_image(image, self._spec)
 
     def _open_describer(self) -> Describer:
-        """Open it once somebody asks in what way a frame is anomalous: most models are never asked."""
+        """Open the describer at the first request for a descriptor; most models never get one."""
         if self._describer is None:
             head, arrays, outputs = self.manifest.head, self.artifact.head_arrays(), self._runtime.outputs
             self._describer = head.open_describer(outputs, arrays, self._scorer)
         return self._describer
 
     def measure(self, image: np.ndarray) -> Measurement:
-        """Score one image without judging it; a head with state sees it as a stream that shows nothing else.
+        """Score one image without judging it; a head with state treats it as a stream of this single frame.
 
         Parameters
         ----------
         image : ndarray of shape (H, W, 3), uint8, BGR
             Grey, BGRA and 16-bit images are converted. For a model that reads grey16 or relief: values, (H, W) uint16
-            or float32, as `read_image` gives them.
+            or float32, as returned by `read_image`.
 
         Raises
         ------
         ValueError
-            An image that is empty, of another dtype or smaller than the region of interest.
+            The image is empty, of another dtype or smaller than the region of interest.
         """
         (measured,) = self._measure([image], self.manifest.head.score_still)
         assert measured is not None  # score_still gives a score or raises
         return measured
 
     def measure_left_out(self, image: np.ndarray, fold: int | None) -> Measurement:
-        """Score one image as if the model had learnt nothing from a fold of its images: that which the image is of.
+        """Score one image as if the model had not learnt the fold that the image belongs to.
 
         Parameters
         ----------
         image : ndarray of shape (H, W, 3), uint8, BGR
-        fold : int, or None of an image that was not learnt
+        fold : int, or None for an image that was not learnt
 
         Raises
         ------
         SettingsError
-            What the model has learnt does not come in folds, or not in so many.
+            The model did not learn in folds, or has fewer.
         ValueError
             See `measure`.
         """
@@ -348,7 +348,7 @@ class Measurer:
             raise SettingsError(f"{self.artifact.path} has learnt no fold {fold} that can be left out: retrain it")
 
         def score(whole: Scorer, outputs: Outputs) -> Scored | None:
-            """Runs while the frame has the detector to itself, as all that opens or closes."""
+            """Called under the detector's lock, like opening and closing."""
             if fold not in self._left_out:
                 arrays, image_size = self.artifact.head_arrays(), self._spec.image_size
                 self._left_out[fold] = head.open_left_out(self._runtime.outputs, arrays, image_size, fold, whole)
@@ -359,7 +359,7 @@ class Measurer:
     def _measure(
         self, images: Sequence[np.ndarray], score: Score, *, describe_above: float = math.inf
     ) -> list[Measurement | None]:
-        """Score images, at once where the engine can, and describe those whose score is above `describe_above`."""
+        """Score images, in batches if the engine can, and describe those whose score is above `describe_above`."""
         with self._one_frame:
             if self._closed:
                 raise ClosedError(f"this detector is closed: open {self.artifact.path} again with edgead.load")
@@ -374,7 +374,7 @@ class Measurer:
             return [self._in_frame(*both, laid_ms) for both in zip(measured, laid, strict=True)]
 
     def _in_frame(self, measured: Measurement | None, laid: Aligned, laid_ms: float) -> Measurement | None:
-        """Lay the map of a measurement onto the frame as the camera gave it."""
+        """Transform the map of a measurement back to the frame as the camera gave it, before its alignment."""
         if measured is None:
             return None
         begin = time.perf_counter_ns()
@@ -395,7 +395,7 @@ class Measurer:
     def _measure_inputs(
         self, inputs: Sequence[Input], score: Score, describe_above: Callable[[], float]
     ) -> Iterator[Measurement | None]:
-        """Score what runs of the network see of aligned images, in their order; maps are those of its input."""
+        """Score the network's inputs of aligned images, in order; maps have the size of the input."""
         for some in self._in_runs(inputs):
             if len(some) > 1:
                 yield from self._measure_at_once(some, score, describe_above)
@@ -403,10 +403,10 @@ class Measurer:
                 yield self._measure_input(some[0], score, describe_above)
 
     def _in_runs(self, those: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Part inputs, or images that have one each, into what goes through the network together."""
+        """Split inputs, or images with one input each, into batches for one run of the network."""
         for begin in range(0, len(those), self.at_once):
             some = those[begin : begin + self.at_once]
-            # What is missing in a run is computed all the same: half of it would be for nothing.
+            # An incomplete batch costs as much as a full one: below half of it single runs are cheaper.
             if 2 * len(some) > self.at_once:
                 yield some
             else:
@@ -427,7 +427,7 @@ class Measurer:
     def _measure_at_once(
         self, some: Sequence[Input], score: Score, describe_above: Callable[[], float]
     ) -> Iterator[Measurement | None]:
-        """One run of the network for all; its times are divided among them."""
+        """Score several inputs in one run of the network; its times are divided among them."""
         assert self._several is not None
         t0 = time.perf_counter_ns()
         self._several.take(some)
@@ -441,7 +441,7 @@ class Measurer:
     def _scored(
         self, one: Input, outputs: Outputs, scorer: Scorer, times: StageTimes, score: Score, describe_above: float
     ) -> Measurement | None:
-        """Score an input by what the network gave of it."""
+        """Score an input from the network's outputs for it."""
         image, spec = one
         t0 = time.perf_counter_ns()
         holes = holes_of(image, spec, outputs[self.manifest.output].shape[1:3]) if spec.relief else None
@@ -456,7 +456,7 @@ class Measurer:
             descriptor = self._open_describer().describe(outputs, scored.patch_scores)
         t2 = time.perf_counter_ns()
         anomaly_map, maximum = scorer.anomaly_map(scored.patch_scores)
-        if not all(map(math.isfinite, (scored.image_score, maximum, *scored.measured.values()))):  # of another package
+        if not all(map(math.isfinite, (scored.image_score, maximum, *scored.measured.values()))):  # by a plugin
             raise ValueError(NOT_FINITE)
         t3 = time.perf_counter_ns()
         infer_ms = times.infer_ms + (t1 - t0) / 1e6
@@ -464,7 +464,7 @@ class Measurer:
         return Measurement(scored.image_score, anomaly_map, maximum, times, descriptor, measured=scored.measured)
 
     def _measure_tiles(self, image: np.ndarray, score: Score, describe_above: float) -> Measurement:
-        """Score every tile of an aligned image; the one with the highest score says in what way it is anomalous."""
+        """Score every tile of an aligned image; the descriptor is that of the tile with the highest score."""
         mosaic = self._mosaic_of(image.shape[:2])
         joined, times, joining_ns = mosaic.blank(), [], 0
         highest: Measurement | None = None
@@ -474,7 +474,7 @@ class Measurer:
 
         inputs = [(image, spec) for spec in mosaic.inputs]
         for number, one in enumerate(self._measure_inputs(inputs, score, level)):
-            assert one is not None  # a head that waits for more frames is refused
+            assert one is not None  # heads that wait for more frames are refused with tiles
             times.append(one.stage_times)
             t0 = time.perf_counter_ns()
             mosaic.add(joined, number, one.anomaly_map)
@@ -487,7 +487,7 @@ class Measurer:
         return replace(highest, anomaly_map=joined, map_maximum=float(joined.max()), stage_times=total)
 
     def _mosaic_of(self, shape: tuple[int, ...]) -> Mosaic:
-        """Where tiles lie in frames of a shape; a camera's frames have one."""
+        """Layout of tiles for frames of a shape; cached, as a camera's frames have one."""
         height, width = shape[:2]
         if self._mosaic is None or self._mosaic.shape != (height, width):
             grid = self._runtime.outputs[self.manifest.output].shape[1:3]
@@ -495,7 +495,7 @@ class Measurer:
         return self._mosaic
 
     def close(self) -> None:
-        """Release the engine, once no frame is under way."""
+        """Release the engine after the frame in progress."""
         with self._one_frame:
             self._closed = True
             self._runtime.close()

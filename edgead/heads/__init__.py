@@ -1,4 +1,4 @@
-"""Heads: the outputs of the network become scores and a map. One head a file; others come by entry points.
+"""Heads, which turn the network's outputs into scores and a map. One file for each; plugins add others.
 
 A head is found by the `kind` that a manifest names: a built-in one, or an entry point of the group `edgead.heads`.
 """
@@ -14,7 +14,7 @@ from edgead.errors import EdgeadError
 from edgead.heads.contract import Head
 from edgead.process.installation import comes_with
 
-# Imported when a model names one: what a model does not need, a device need not load.
+# A head is imported when a model names it, so that a device loads only the code it needs.
 BUILT_IN = {
     "nearest": "edgead.heads.nearest:NearestHead",
     "map": "edgead.heads.map:MapHead",
@@ -23,14 +23,14 @@ BUILT_IN = {
     "cycle": "edgead.heads.cycle:CycleHead",
 }
 GROUP = "edgead.heads"
-# Options of earlier models: 0 changed nothing. `graph_weight` went for memory banks alone.
+# Removed options that earlier models may have as 0, which changed nothing; `graph_weight` was one of banks alone.
 _GONE = {"nearest": ("reweight_neighbors", "graph_weight")}
 
 __all__ = ["BUILT_IN", "GROUP", "Head", "HeadError", "find_head", "read_head"]
 
 
 class HeadError(EdgeadError):
-    """A head that this machine does not have."""
+    """Head that is not installed on this machine."""
 
 
 def find_head(kind: str) -> type[Head]:
@@ -39,7 +39,7 @@ def find_head(kind: str) -> type[Head]:
     Raises
     ------
     HeadError
-        There is none of that kind here, or what an entry point of that name names is none.
+        No head of that kind is installed, or the entry point of that name is no head.
     """
     if kind in BUILT_IN:
         module, _, name = BUILT_IN[kind].partition(":")
@@ -63,7 +63,7 @@ def find_head(kind: str) -> type[Head]:
 
 
 def read_head(content: object) -> Head:
-    """Make a head from its section of a manifest; raises HeadError, or what pydantic raises of its options."""
+    """Make a head from its section of a manifest; raises HeadError, or pydantic's ValidationError for wrong options."""
     if isinstance(content, Head):
         return content
     if not isinstance(content, Mapping) or not isinstance(content.get("kind"), str):

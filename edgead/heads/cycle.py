@@ -1,7 +1,7 @@
-"""The head of a repeated motion: a frame is as anomalous as it is far from what the cycle shows at that moment.
+"""Head for repeated motions: a frame's score is its distance to the frames learnt for the same moment of the cycle.
 
-Ours. Which moment it is follows from the frames before: of all ways through the learnt cycle at its speed, the one
-whose frames were nearest to those that came.
+Ours. The moment is tracked over frames by dynamic programming: of all paths through the learnt cycle at about its
+speed, the one whose frames were nearest to those of the stream.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edgead.heads.patches import ImageScorer, PatchHead
 from edgead.kernels import Smoother
 
 PHASES = "phases"
-# The cycle has so many moments a frame. The motion goes on by 3 to 5 of them: at 0.75 to 1.25 of the learnt speed.
+# Moments per frame. From frame to frame the motion advances by 3 to 5 of them: 0.75 to 1.25 of the learnt speed.
 MOMENTS = 4
 STEPS = (3, 4, 5)
 SHORTEST, LONGEST = 4, 5000  # frames of a cycle
@@ -28,11 +28,11 @@ _ROUNDING = 1e-9  # of phases
 
 
 class CycleHead(PatchHead):
-    """The score of a patch is its distance to the nearest row of the bank that shows the same place at that moment.
+    """Head whose patch scores are distances to the nearest row of the bank for the same place and moment.
 
-    A row of the array `memory_bank` has the patches of one frame, one after the other; `phases` says where in the cycle
-    it was, from 0 to 1. A moment is compared with the rows within `reach` frames of it. The image score is the lowest
-    of the last `in_a_row` frames: what one frame alone shows is no alarm.
+    A row of the array `memory_bank` holds all patches of one frame, row by row; `phases` is its position in the cycle,
+    from 0 to 1. A moment is compared with the rows within `reach` frames of it. The image score is the lowest of the
+    last `in_a_row` frames, so that a single frame raises no alarm.
     """
 
     kind: Literal["cycle"] = "cycle"
@@ -60,7 +60,7 @@ class CycleHead(PatchHead):
         return CycleState(deque(maxlen=self.in_a_row))
 
     def score_still(self, scorer: Scorer, outputs: Outputs) -> Scored:
-        """Score an image that nothing came before: by whatever moment of the cycle it is most like."""
+        """Score a single image, without a stream: by the moment of the cycle that it is most like."""
         scored = scorer.score(outputs)
         assert scored is not None  # only a stream has to wait
         return scored
@@ -89,55 +89,55 @@ class CycleHead(PatchHead):
 
 @dataclass(slots=True)
 class CycleState:
-    """What is known of a stream: the last image scores, and what each moment's cheapest way there costs (moments,)."""
+    """State of a stream: its last image scores, and the cost of the cheapest path to each moment (moments,)."""
 
     recent: deque[float]
     costs: np.ndarray | None = None
 
 
 class Moments:
-    """The moments of a cycle, which rows of a bank each of them is compared with, and the ways through it.
+    """Moments of a cycle: the rows of the bank that belong to each, and the cheapest paths through them.
 
     Parameters
     ----------
     period, reach : float
         Frames; see `CycleHead`.
     phases : ndarray of shape (m, 1) or (m,)
-        Of the rows, from 0 to 1.
+        Position of each row in the cycle, from 0 to 1.
     """
 
     def __init__(self, period: float, reach: float, phases: np.ndarray):
         self.count = max(1, round(MOMENTS * period))
-        # What came a cycle ago counts for a third: long enough that a machine at rest cannot stay there unnoticed.
+        # Costs of a cycle ago count for a third: a memory long enough that a machine at rest cannot stay unnoticed.
         self.keeps = math.exp(-1 / period)
         phases = phases.reshape(-1).astype(np.float64)
         order = np.argsort(phases, kind="stable")
-        # The end of a cycle is near the beginning of the next.
+        # Phases wrap around: the end of a cycle is near the beginning of the next.
         rows, places = np.tile(order, 3), (phases[order] + [[-1], [0], [1]]).ravel()
         moments, reached = np.arange(self.count) / self.count, reach / period + _ROUNDING
         first, last = (np.searchsorted(places, moments + aside) for aside in (-reached, reached))
         after = np.searchsorted(places, moments)
         nearest = np.where(places[after] - moments < moments - places[after - 1], after, after - 1)
-        # Where none is within reach, the nearest.
+        # A moment without rows within reach gets the nearest row.
         first, last = np.minimum(first, nearest), np.maximum(last, nearest + 1)
         last = np.minimum(last, first + len(phases))
-        # Where fewer rows are near than elsewhere, the last comes again.
+        # Moments with fewer rows than others repeat their last row.
         self._rows = rows[np.minimum(first[:, None] + np.arange((last - first).max()), last[:, None] - 1)]
 
     def at_moments(self, distances: np.ndarray) -> np.ndarray:
-        """Distances to every row (m, ...) -> to the nearest of the rows of every moment (moments, ...)."""
+        """Reduce distances to every row (m, ...) to the least of the rows of each moment (moments, ...)."""
         nearest: np.ndarray = distances[self._rows].min(axis=1)
         return nearest
 
     def go_on(self, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The cheapest way to every moment from those of the frame before: costs and steps, both (moments,)."""
+        """Extend the paths by one frame: the least cost of reaching each moment and its step, both (moments,)."""
         ways = np.stack([np.roll(costs, step) for step in STEPS])
         chosen = ways.argmin(axis=0)
         return np.take_along_axis(ways, chosen[None], axis=0)[0], chosen
 
 
 class CycleScorer(ImageScorer):
-    """Follows a motion, on the CPU; what it knows of a stream is in the stream's state.
+    """Scorer that tracks a motion, on the CPU; all that it knows of a stream is in the stream's `CycleState`.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ class CycleScorer(ImageScorer):
         self._bank = PlacedRows(bank, grid)
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored | None:
-        """Score a frame; without a state, one that nothing came before."""
+        """Score a frame; without a state, as a single image. None until `in_a_row` frames have come."""
         near = self._moments.at_moments(self._bank.distances(outputs[self.head.patches.name][0]))
         costs = near.sum(axis=1)
         if state is not None and state.costs is not None:
@@ -178,7 +178,7 @@ class CycleScorer(ImageScorer):
 
 
 class PlacedRows:
-    """Rows of a bank, to which the patches of a frame are compared place by place.
+    """Memory bank whose rows are whole frames, compared with a frame patch by patch at the same place.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ class PlacedRows:
         self._squares = np.square(rows).sum(axis=2)
 
     def distances(self, features: np.ndarray) -> np.ndarray:
-        """Patches (h, w, d) -> Euclidean distances to every row, float32 (m, h w)."""
+        """Euclidean distances of the patches (h, w, d) to those of every row at their place, float32 (m, h w)."""
         patches = features.reshape(len(self._rows), -1)
         products = np.matmul(self._rows, patches[:, :, None])[..., 0].T
         return np.sqrt(np.maximum(self._squares + np.square(patches).sum(axis=1) - 2 * products, 0))

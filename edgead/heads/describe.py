@@ -1,4 +1,4 @@
-"""Feature vector of an anomaly, for sorting kinds of defects."""
+"""Feature vectors of anomalies, for sorting defects by kind."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from edgead.heads.contract import Outputs
 from edgead.heads.patches import PatchHead
 from edgead.kernels import NearestPatches
 
-# Of the patches that score highest. Ours, chosen on one split of the magnetic tiles: every second of 80 costs the
-# search of 40, and knows kinds again better than the first 40; to find kinds, the looks of more blur them.
+# Numbers of highest-scoring patches. Ours, chosen on one split of the magnetic tiles: every second of 80 costs a search
+# of 40, and recognises kinds better than the first 40; for finding kinds, the features of more patches blur them.
 PATCHES = 40
 _SEARCHED = slice(0, 2 * PATCHES, 2)
 _WIDE = 160
@@ -21,18 +21,18 @@ _NEIGHBOURHOOD = (3, 3)
 
 
 class PatchDescriber:
-    """Describes the most anomalous patches of a frame by what sets them off from good ones, and by their features.
+    """Feature vector of a frame's most anomalous patches: residuals to good patches, and the features themselves.
 
-    The memory bank is searched again, for some of these patches alone: scoring keeps no index of the nearest rows.
+    The memory bank is searched again for some of these patches, because scoring keeps no indices of nearest rows.
 
     Parameters
     ----------
     head : PatchHead
     outputs : mapping
-        The buffers that a runtime writes into; features on a GPU are fetched, which a frame pays that is described.
+        Buffers that a runtime writes into; features on a GPU are copied to the host, only for described frames.
     bank : ndarray of shape (m, d), float32
     nearest : NearestPatches
-        Finds rows of it.
+        Search in the bank.
     """
 
     def __init__(self, head: PatchHead, outputs: Outputs, bank: np.ndarray, nearest: NearestPatches):
@@ -43,10 +43,10 @@ class PatchDescriber:
     def describe(self, outputs: Outputs, patch_scores: np.ndarray) -> np.ndarray:
         """Describe a frame; see `edgead.heads.contract.Describer`.
 
-        Patches are ordered by the scores of their neighbourhoods of 3 x 3 patches, the highest first. The thirds are
-        the mean of the residuals of every second of 80 to their nearest rows, with the root of its length; the mean
-        of the features of 40, with length 1; and the mean of 160, but no more than a quarter of all, less the mean of
-        every second row of the grid, with length 1.
+        Patches are ordered by the mean score of their 3 x 3 neighbourhood, the highest first. The vector has three
+        parts: the mean residual of every second of the first 80 patches to their nearest rows, scaled to the root of
+        its length; the mean feature of the first 40, of length 1; and the mean feature of the first 160 (a quarter of
+        all at most) minus that of every second row of the grid, of length 1.
         """
         features = self._on_host(outputs[self._name])[0][self._inner]
         scores = cv2.blur(patch_scores, _NEIGHBOURHOOD, borderType=cv2.BORDER_REPLICATE)[self._inner]
@@ -63,7 +63,7 @@ class PatchDescriber:
 
 
 def on_host(buffer: Any) -> Callable[[Any], np.ndarray]:
-    """Make what fetches features of a runtime to the host, like those in `buffer`; they are valid until the next."""
+    """Make a function that copies features like `buffer` to the host; its result is valid until the next call."""
     if isinstance(buffer, np.ndarray):
         return np.asarray
     device = buffer.device

@@ -1,4 +1,4 @@
-"""Scoring of what the network left on the GPU, behind it in the same stream: patch scores, the map and its maximum."""
+"""Scoring on the GPU, in the network's stream and after it: patch scores, the map and its maximum."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from edgead.kernels import cuda
 
 
 class GpuScorer:
-    """Scores patches by an output that is on the GPU.
+    """Scorer of a network output that stays on the GPU.
 
-    The search and the map, which are nearly all of the work, follow the network in its stream. What they give is on the
-    host when the network's run returns, in one copy. The image score is made of the few hundred patch scores by the
-    same code as anywhere.
+    The search and the map, which are nearly all of the work, follow the network in its stream. One copy brings their
+    results to the host before the network's run returns. The image score of the few hundred patch scores is computed
+    by the same code as on the CPU.
 
     Parameters
     ----------
     host : ImageScorer
-        Makes the image score.
+        Computes the image score.
     image_size : (int, int)
         Height and width of the map.
     output : edgead.runtime.device.DeviceArray
-        Where the network leaves what patches are scored by, of one image or of several.
+        Buffer of the network's output from which patches are scored, for one image or several.
     bank : ndarray of shape (m, d), float32, optional
-        The output has features, which are searched in this memory bank; otherwise patch scores.
+        Memory bank in which the output's features are searched; without one the output has patch scores.
 
     Attributes
     ----------
@@ -45,34 +45,34 @@ class GpuScorer:
         return self.lanes[0].score(outputs, state)
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
-        """Hand out the map of the first image; see `_Lane.anomaly_map`."""
+        """Return the map of the first image; see `_Lane.anomaly_map`."""
         return self.lanes[0].anomaly_map(patch_scores)
 
 
 class _Lane:
-    """Scores one image of each run."""
+    """Scorer of the image at one position of each run."""
 
     def __init__(self, run: _Run, number: int):
         self._run, self._number = run, number
         self._newest: np.ndarray | None = None
 
     def score(self, outputs: Outputs, state: Any = None) -> Scored:
-        """Score the image of the network's last run; its patch scores are overwritten by the next."""
-        # A patch that is not finite has a distance that is not, and is refused there.
+        """Score the image of the network's last run; the next run overwrites its patch scores."""
+        # A patch that is not finite has a distance that is not, which is refused below.
         self._newest = self._run.host.of_scores(self._run.scores[self._number])
         patch_scores = without_hidden(self._newest, outputs)
         return Scored(patch_scores, self._run.host.image_score(patch_scores, outputs))
 
     def anomaly_map(self, patch_scores: np.ndarray) -> tuple[np.ndarray, float]:
-        """Hand out the map of the image that was scored last, and its maximum; see `Scorer.anomaly_map`."""
-        if patch_scores is not self._newest:  # without holes, or without an image's own fold
+        """Return the map of the image that was scored last, and its maximum; see `Scorer.anomaly_map`."""
+        if patch_scores is not self._newest:  # changed since: holes masked, or a fold left out
             self._run.make_map_again(self._number, patch_scores)
-        # A verdict keeps its map, and the next frame writes into the buffer.
+        # A copy, as a verdict keeps its map and the next frame writes into the buffer.
         return self._run.maps[self._number].copy(), float(self._run.maxima[self._number])
 
 
 class _Run:
-    """Memory and work of the images of one run, `count` of them."""
+    """GPU memory and operations for the `count` images of one run."""
 
     def __init__(self, host: ImageScorer, image_size: tuple[int, int], output: Any, bank: np.ndarray | None):
         head, grid, device = host.head, host.grid, output.device
@@ -83,7 +83,7 @@ class _Run:
         with device.current():
             self._nearest = None if bank is None else cuda.NearestPatches(bank)
             self._smoother = cuda.Smoother(grid, image_size, head.sigma_px, head.border)
-            # Patch scores that are made here, then each maximum before its map, lie side by side, for one copy.
+            # Patch scores computed here, then each maximum with its map, are adjacent in memory, for a single copy.
             self._first = all_rows if self._nearest else 0
             self._found = device.share((self._first + self.count * self._made,), np.float32)
             if self._nearest:
@@ -99,7 +99,7 @@ class _Run:
         output.then(self._enqueue)
 
     def _enqueue(self) -> None:
-        """Put the scoring of the images into the stream, behind the network: one search for all of them."""
+        """Enqueue the scoring of the images in the stream after the network: one search for all of them."""
         if self._nearest:
             target = cuda.Neighbours(self._scores_address, self._index)
             self._nearest.search(self._output.address, self.count * self._rows, 1, target, self._device.stream)
@@ -115,7 +115,7 @@ class _Run:
         self._smoother(scores, maximum + 4, maximum, self._device.stream, usual=usual)
 
     def make_map_again(self, number: int, patch_scores: np.ndarray) -> None:
-        """Make an image's map of other patch scores than the network's, which costs one more wait."""
+        """Compute an image's map from changed patch scores, at the cost of one more synchronisation."""
         device, begin = self._device, number * self._rows
         with device.current():
             self.scores[number] = patch_scores
@@ -130,7 +130,7 @@ class _Run:
 
 
 def _put(device: Any, array: np.ndarray) -> int:
-    """Copy an array to the GPU, where it stays."""
+    """Copy an array to newly allocated GPU memory; return its address."""
     source, address = device.pinned(array.shape, np.float32), device.allocate(4 * array.size)
     source[...] = array
     device.copy_in(address, source)

@@ -1,10 +1,9 @@
-"""Score of known defects: how much patches look like marked defects, and how it lifts the image score.
+"""Score of known defects: likeness of patches to marked defects, by which the image score is raised.
 
-Ridge logistic regression of the marked defects' mean patches against the good rows of the memory bank, both sides
-weighing the same. The bank has rare good patches as much as common ones, so that what good parts seldom show is not
-taken for a defect.
+Ridge logistic regression of the marked defects' mean patches against the good rows of the memory bank, with equal
+weight of both. The bank has as many rare good patches as common ones, so that a rare one is not taken for a defect.
 
-The image score is that of unknown defects, lifted where this one is high: see `KnownDefects.joined`.
+The image score is that of unknown defects, raised if this one is high: see `KnownDefects.joined`.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from edgead.heads.patches import ImageScorer, PatchHead
 DEFECTS, DEFECT_KINDS = "known_defects", "known_defect_kinds"
 MAX_DEFECTS, MAX_KINDS = 1000, 32
 NO_KIND = -1
-# The ridge, where features have a mean variance of 1, and where the fit of it has ended.
+# Ridge penalty, for features with a mean variance of 1, and step size at which the fit has converged.
 RIDGE, CLOSE, MAX_STEPS = 0.03, 1e-4, 50
-# Of good rows the highest share says what scale a direction has: the deviation of all says little of the highest ones,
-# and the highest one alone differs from fold to fold.
+# Share of the highest good rows that sets the scale of a direction: the deviation of all rows says little about the
+# highest ones, and the single highest one differs from fold to fold.
 HIGHEST = 0.01
 
 _Value = Annotated[float, Field(ge=-1e30, le=1e30)]
@@ -34,14 +33,14 @@ _OfKinds = Annotated[tuple[_T, ...], Field(min_length=1, max_length=MAX_KINDS)]
 
 
 class KnownDefects(BaseModel):
-    """Options: from where on, and how steeply, the scores of known defects lift the image score.
+    """Options of the lift: the score of known defects at which the image score begins to rise, and how steeply.
 
     Attributes
     ----------
     start : tuple of float
-        Of the score of each kind of known defects; most good images are below it, and keep the score that they had.
+        Score of each kind of known defect at which the lift begins; most good images are below it and keep their score.
     slope : tuple of float
-        By how much the image score rises with the score of each kind above its start; the kind that lifts most counts.
+        Rise of the image score per unit of each kind's score above its start; the kind with the largest lift counts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -56,22 +55,22 @@ class KnownDefects(BaseModel):
         return self
 
     def lift(self, known: np.ndarray) -> np.ndarray:
-        """What scores by known defects, (kinds, ...), add to that of unknown ones: 0 or more, (...)."""
+        """Compute the lift, 0 or more, (...), from the scores of known defects (kinds, ...)."""
         shape = (-1, *(1,) * (known.ndim - 1))
         start, slope = np.reshape(self.start, shape), np.reshape(self.slope, shape)
         return (slope * np.maximum(known - start, 0)).max(axis=0)
 
     def joined(self, unknown: float, known: np.ndarray) -> float:
-        """The image score: that of unknown defects, lifted by those of the kinds of known ones."""
+        """Add the lift of the known defects' scores (kinds,) to the image score of unknown defects."""
         return unknown + float(self.lift(known))
 
     def on_map(self, patch_scores: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Patch scores (h, w) lifted by maps of the kinds of known defects (kinds, h, w)."""
+        """Add the lift of the maps of known defects (kinds, h, w) to patch scores (h, w)."""
         return (patch_scores + self.lift(known)).astype(patch_scores.dtype)
 
 
 def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find in which directions marked defects differ from good patches, one direction a kind.
+    """Fit the direction in feature space that separates marked defects from good patches, one for each kind.
 
     Parameters
     ----------
@@ -80,21 +79,21 @@ def fit_directions(bank: np.ndarray, defects: np.ndarray, kinds: np.ndarray) -> 
     defects : ndarray of shape (n, d)
         The mean patch of each marked defect.
     kinds : ndarray of shape (n,) or (n, 1)
-        The kind of each, or `NO_KIND` for those that are too few of theirs for a direction.
+        Kind of each defect, or `NO_KIND` if its kind has too few for a direction.
 
     Returns
     -------
     directions : ndarray of shape (d, k), float64
-        Patches are multiplied with them. The highest hundredth of good rows has a mean of 1 in each then, so that kinds
-        are on one scale.
+        Factors of patch features, scaled so that the highest hundredth of good rows has a mean score of 1 for each
+        kind: all kinds are on one scale.
     offsets : ndarray of shape (k,), float64
-        Are added: good rows have a mean of 0 then.
+        Added to the products, so that good rows have a mean score of 0.
     """
     good, of_kind = bank.astype(np.float64), kinds.reshape(-1)
     mean = good.mean(axis=0)
     centred = good - mean
     tiny = float(np.finfo(np.float32).tiny)
-    unit = float(np.sqrt(np.square(centred).mean())) or 1.0  # rows that are all alike have none
+    unit = float(np.sqrt(np.square(centred).mean())) or 1.0  # identical rows have no variance
     named = np.unique(of_kind[of_kind != NO_KIND])
     marked = [(defects[of_kind == kind].astype(np.float64) - mean) / unit for kind in named]
     directions = np.stack([_fit_direction(centred / unit, one) for one in marked], axis=1)
@@ -118,7 +117,7 @@ def _fit_direction(good: np.ndarray, marked: np.ndarray) -> np.ndarray:
 
     at, best = np.zeros(rows.shape[1]), np.inf
     for _ in range(MAX_STEPS):
-        # What a row still says: the probability of the wrong side.
+        # Residual of each row: the probability of the wrong class.
         wrong = 1 / (1 + np.exp(np.clip(sign * (rows @ at), -700, 700)))
         slope = ridge * at - (weight * sign * wrong) @ rows
         curvature = (rows * (weight * wrong * (1 - wrong))[:, None]).T @ rows + np.diag(ridge)
@@ -133,12 +132,12 @@ def _fit_direction(good: np.ndarray, marked: np.ndarray) -> np.ndarray:
 
 
 class KnownScorer:
-    """Scores frames by known defects.
+    """Scorer of known defects.
 
     Parameters
     ----------
     head : PatchHead
-        Whose windows and margin the image score is made with.
+        Head whose windows and margin the image score uses.
     grid : (int, int)
         Height and width of the patch grid.
     bank : ndarray of shape (m, d), float32
@@ -155,7 +154,7 @@ class KnownScorer:
         self._image = ImageScorer(plain(head), grid)
 
     def patch_scores(self, features: np.ndarray) -> np.ndarray:
-        """Score the patches (h, w, d) of an image by each kind, float32 (kinds, h, w)."""
+        """Score the patches (h, w, d) of an image for each kind, float32 (kinds, h, w)."""
         flat = features.reshape(-1, features.shape[-1])
         return (flat @ self._directions + self._offsets).T.reshape(-1, *self._image.grid)
 
@@ -164,7 +163,7 @@ class KnownScorer:
         return np.array([self._image.image_score(np.ascontiguousarray(of_kind)) for of_kind in patch_scores])
 
     def join(self, options: KnownDefects, features: np.ndarray, unknown: Scored) -> Scored:
-        """Join with what the head says of unknown defects; where known ones lift it, the map shows where they are."""
+        """Raise the head's scores of unknown defects by those of known ones, in the image score and on the map."""
         patches = self.patch_scores(features)
         known = self.image_scores(patches)
         patch_scores, image_score = unknown.patch_scores, options.joined(unknown.image_score, known)
@@ -174,12 +173,12 @@ class KnownScorer:
 
 
 def plain(head: PatchHead) -> PatchHead:
-    """The head's windows, and nothing else that it scores by."""
+    """Copy a head without its correction by place and its graph's score, so that it scores by patches alone."""
     return head.model_copy(update={"by_place": False, "patch_weight": 1.0, "graph_weight": 0.0})
 
 
 def smoothed(patches: np.ndarray, window: int) -> np.ndarray:
-    """Means over windows around each patch, (kinds, h, w): what image scores are made of, without their margin."""
+    """Average patch scores (kinds, h, w) over the window around each patch, margin included."""
     return np.stack(
         [cv2.blur(np.ascontiguousarray(each), (window, window), borderType=cv2.BORDER_REPLICATE) for each in patches]
     )
@@ -193,7 +192,7 @@ def reference_join(
     features: np.ndarray,
     unknown: tuple[float, np.ndarray],
 ) -> tuple[float, np.ndarray]:
-    """Join plainly in float64: image score and patch scores from those of unknown defects.
+    """Reference of `KnownScorer.join` in float64: returns the raised image score and patch scores.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The head of detectors with golden parts: a patch is as anomalous as it is unlike theirs at nearly the same place."""
+"""Head of detectors with golden parts: compares each patch with golden patches at nearly the same place."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from edgead.kernels import NearestPatches, WindowSearch
 
 GOLDEN, LOOK = "golden_parts", "look"
 GOLDEN_LOOK = "golden_look"
-# Patches at the border of an image have features of their own: what is beyond is taken as black.
+# Patches at the border of an image have special features, because the network pads with black.
 RIM = 1
 
 
 class LocalHead(PatchHead):
-    """The score of a patch is its Euclidean distance to the most similar patch of the golden parts within `reach`.
+    """Head whose patch scores are Euclidean distances to the most similar golden patch within `reach`.
 
-    Golden places are looked at within `reach` patches in rows and columns of where the patch lies. With `both_ways`
-    it is the larger of that and of the same for the golden patch at that place, which looks for its like in the part:
-    what is missing. A part is registered with the first golden one, where `look_px` is not 0: the graph then has an
-    output `look`, grey levels of which one covers so many pixels, and the array `golden_look` is that of the golden
-    part. Where a part lies otherwise, patches that one of the two images does not show, or at its border, are 0. The
-    rows of `golden_parts` are the patches of one part after the other, row by row.
+    Golden patches up to `reach` rows and columns away from the patch are compared. With `both_ways` the score is the
+    larger of this distance and that of the golden patch at this place to the part's patches, which finds missing
+    things. If `look_px` is not 0, a part is registered with the first golden one: the graph then has an output `look`,
+    grey levels each covering so many pixels, and the array `golden_look` holds the golden part's. In a shifted part,
+    patches at the border or without a counterpart in the golden image score 0. The rows of `golden_parts` are the
+    patches of each golden part in turn, row by row.
     """
 
     kind: Literal["local"] = "local"
@@ -88,12 +88,12 @@ class LocalHead(PatchHead):
 
 
 class GoldenPlaces:
-    """Where the patches of a part lie on the golden one.
+    """Positions of a part's patches on the golden part, found by registration.
 
     Parameters
     ----------
     head, arrays
-        As for `LocalHead.open`.
+        Parameters of `LocalHead.open`.
     grid, image_size : (int, int)
         Height and width in patches and in pixels.
     """
@@ -102,12 +102,12 @@ class GoldenPlaces:
         self._placer = Placer(arrays[GOLDEN_LOOK]) if head.look_px else None
         self._most = np.array(grid) - 1
         self._own = np.moveaxis(np.indices(grid, np.int32), 0, -1).reshape(-1, 2)
-        # Of a patch in pixels of the look, y before x.
+        # Size of a patch in pixels of the look, y before x.
         self._pitch = np.array(image_size) / np.array(grid) / max(1, head.look_px)
 
     def of(self, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
-        """Golden row and column of every patch, int32 (h w, 2), never outside, and whether it can be judged there, bool
-        (h w,), from outputs without the batch.
+        """Find the golden row and column of every patch, int32 (h w, 2), clipped to the grid, and whether it can be
+        judged there, bool (h w,), from outputs without the batch axis.
         """
         transform = self._placer.find(outputs[LOOK]) if self._placer else STAYS
         if transform is STAYS:
@@ -121,15 +121,15 @@ class GoldenPlaces:
 
 
 class LocalScorer(PatchScorer):
-    """Compares patches with those of golden parts, on the CPU.
+    """Scorer that compares patches with those of golden parts, on the CPU.
 
     Parameters
     ----------
     head : LocalHead
     grid, image_size
-        As for `PatchScorer`.
+        Parameters of `PatchScorer`.
     arrays : mapping
-        What the head's `arrays` names.
+        The arrays that the head's `arrays` names.
     """
 
     head: LocalHead

@@ -1,4 +1,4 @@
-"""The head of detectors whose network scores patches itself."""
+"""Head of detectors whose network computes the patch scores itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgead.kernels.backend import cuda_problem
 
 
 class MapHead(PatchHead):
-    """The graph's output `patch_scores` is the grid of patch scores."""
+    """Head whose patch scores are the graph's output `patch_scores`."""
 
     kind: Literal["map"] = "map"
 
@@ -40,7 +40,7 @@ class MapHead(PatchHead):
 
 
 class MapScorer(PatchScorer):
-    """Takes the graph's patch scores."""
+    """Scorer that passes the graph's patch scores on."""
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
         return self.of_scores(outputs[self.head.patches.name])

@@ -1,4 +1,4 @@
-"""Base of heads that score patches: a grid of patch scores becomes an image score and a map."""
+"""Base of heads that score patches, which turns a grid of patch scores into an image score and a map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgead.kernels import Smoother
 
 NOT_FINITE = "the network gave NaN or infinity: the model or its precision is broken"
 GRAPH_SCORE, USUAL = "image_score", "usual_scores"
-# Beside the outputs of the network, where there are any: patches that show holes of a height map, bool (h, w).
+# Key beside the network's outputs, if there are holes in a height map: mask of the patches that show them, bool (h, w).
 HIDDEN = "hidden"
 
 _PositiveInt = Annotated[int, Field(gt=0)]
@@ -23,14 +23,14 @@ _Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class PatchHead(Head):
-    """Options of heads that score patches.
+    """Base of heads that score patches, with their common options.
 
-    The image score is `patch_weight` x (score of the patches) + `graph_weight` x (the graph's own `image_score`). The
-    score of the patches: patch scores are averaged over windows of `window` x `window` patches, and the `top_patches`
-    largest averages are averaged; 1 and 1 give the maximum of the PatchCore paper. The `margin` outermost rings of
-    patches, which see the network's padding more than the image, are not part of it; the map has them. `by_place`:
-    places that usually score higher than the middle are brought down by the array `usual_scores`; see
-    `edgead.adapt.memory_bank.usual_scores`. A graph has an output `image_score` where `graph_weight` is not 0.
+    The image score is `patch_weight` x (score of the patches) + `graph_weight` x (the graph's own `image_score`). For
+    the score of the patches, patch scores are averaged over windows of `window` x `window` patches, and the
+    `top_patches` largest averages are averaged; 1 and 1 give the maximum, as in the PatchCore paper. It leaves out the
+    `margin` outermost rings of patches, which see the network's padding more than the image; the map keeps them. With
+    `by_place` the array `usual_scores` is subtracted at places that usually score higher than the middle, see
+    `edgead.adapt.memory_bank.usual_scores`. A graph has an output `image_score` if `graph_weight` is not 0.
     """
 
     window: _PositiveInt = 1
@@ -51,7 +51,7 @@ class PatchHead(Head):
     @property
     @abstractmethod
     def patches(self) -> Output:
-        """What patches are scored by."""
+        """Output of the graph from which patches are scored."""
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -62,7 +62,7 @@ class PatchHead(Head):
         return (USUAL,) if self.by_place else ()
 
     def grid(self, outputs: Outputs) -> tuple[int, int]:
-        """Height and width in patches of the runtime's buffer."""
+        """Height and width of the patch grid, from the shape of the runtime's buffer."""
         shape = outputs[self.patches.name].shape
         return shape[1], shape[2]
 
@@ -73,19 +73,19 @@ class PatchHead(Head):
             )
 
     def inner(self, grid: tuple[int, int]) -> tuple[slice, slice]:
-        """The part of a grid (h, w) that the image score looks at: all but the margin, and one patch at least."""
+        """Rows and columns of a grid (h, w) that the image score uses: all but the margin, and at least one patch."""
         margins = [min(self.margin, (side - 1) // 2) for side in grid]
         return slice(margins[0], grid[0] - margins[0]), slice(margins[1], grid[1] - margins[1])
 
     def fitting_window(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Height and width in patches of the window that fits into that part."""
+        """Height and width of the averaging window, reduced if that inner part is smaller."""
         rows, columns = (part.stop - part.start for part in self.inner(grid))
         return min(self.window, rows), min(self.window, columns)
 
     def reference_of(
         self, scores: np.ndarray, outputs: Arrays, image_size: tuple[int, int]
     ) -> tuple[float, np.ndarray]:
-        """Image score and map in float64 from patch scores, float64 (h, w), from which is taken what is usual."""
+        """Compute image score and map in float64 from patch scores, float64 (h, w), after the correction by place."""
         scores = without_hidden(scores, outputs)
         inside = scores[self.inner(scores.shape)]  # type: ignore[arg-type]
         windows = np.lib.stride_tricks.sliding_window_view(inside, self.fitting_window(scores.shape))  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ class PatchHead(Head):
 
 
 class ImageScorer:
-    """Patch scores become an image score.
+    """Computation of image scores from patch scores.
 
     Parameters
     ----------
@@ -106,12 +106,12 @@ class ImageScorer:
     grid : (int, int)
         Height and width of the patch grid.
     usual : ndarray of shape (h, w), float32, optional
-        Where the head is `by_place`.
+        The array `usual_scores`, if the head is `by_place`.
 
     Attributes
     ----------
     head, grid, usual
-        As given.
+        The parameters.
     """
 
     def __init__(self, head: PatchHead, grid: tuple[int, int], usual: np.ndarray | None = None):
@@ -122,7 +122,7 @@ class ImageScorer:
         self._inner, self._window = head.inner(grid), head.fitting_window(grid)
 
     def of_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Take from patch scores what is usual at their place; raises ValueError unless they are finite."""
+        """Subtract from patch scores what is usual at their place; raises ValueError unless they are finite."""
         if not np.isfinite(scores).all():
             raise ValueError(NOT_FINITE)
         return self._less_usual(scores.reshape(self.grid))
@@ -131,13 +131,13 @@ class ImageScorer:
         return scores if self.usual is None else scores - self.usual
 
     def image_score(self, patch_scores: np.ndarray, outputs: Mapping[str, Any] = {}) -> float:
-        """Score an image.
+        """Compute the image score.
 
         Parameters
         ----------
         patch_scores : ndarray of shape (h, w), float32
         outputs : mapping
-            What `patch_scores` was called with.
+            Outputs of the network, for the graph's own score.
 
         Returns
         -------
@@ -158,7 +158,7 @@ class ImageScorer:
         return score + self.head.graph_weight * float(graph_score[0])
 
     def _of_patches(self, patch_scores: np.ndarray) -> float:
-        """Mean of the `top_patches` largest averages over a window; windows lie inside the grid without its margin."""
+        """Average the `top_patches` largest window means; windows lie inside the grid without its margin."""
         averages = patch_scores[self._inner]
         if self._window != (1, 1):
             rows, columns = averages.shape
@@ -173,12 +173,12 @@ class ImageScorer:
 
 
 class PatchScorer(ImageScorer, ABC):
-    """Scores frames on the CPU; subclasses give the patch scores.
+    """Base of scorers on the CPU; subclasses compute the patch scores.
 
     Parameters
     ----------
     head, grid, usual
-        As for `ImageScorer`.
+        Parameters of `ImageScorer`.
     image_size : (int, int)
         Height and width of the anomaly map.
     """
@@ -204,7 +204,7 @@ class PatchScorer(ImageScorer, ABC):
 
 
 def without_hidden(scores: np.ndarray, outputs: Mapping[str, Any]) -> np.ndarray:
-    """Patch scores (h, w) in which those that show holes are as low as the lowest of the others."""
+    """Set the scores (h, w) of patches that show holes to the lowest score of the others."""
     hidden = outputs.get(HIDDEN)
     if hidden is None:
         return scores
@@ -212,7 +212,7 @@ def without_hidden(scores: np.ndarray, outputs: Mapping[str, Any]) -> np.ndarray
 
 
 def _stretch(source: int, target: int) -> np.ndarray:
-    """Linear interpolation between the centres of `source` values, as a matrix (target, source)."""
+    """Matrix (target, source) of linear interpolation between the centres of `source` values."""
     places = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
     return np.maximum(0, 1 - np.abs(places[:, None] - np.arange(source)))
 

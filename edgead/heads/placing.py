@@ -1,15 +1,15 @@
-"""Placement of a part beside a golden one: shift and small rotation, found in images of a few pixels' grain."""
+"""Registration of a part with a golden one by shift and small rotation, in images of reduced resolution."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-# Phase correlation finds shifts of any length, but only where the rotation is known to some degrees.
+# Phase correlation finds shifts of any length, but only if the rotation is known to some degrees.
 _TURNS_DEG = (-4.0, -2.0, 0.0, 2.0, 4.0)
 _MAX_DEG = 8.0
-_MAX_SHIFT = 0.3  # of the longer side: what lies farther shows too little of the part
-_MIN_CORRELATION = 0.5  # parts that are less alike than this have nothing that would lie anywhere
+_MAX_SHIFT = 0.3  # share of the longer side: after a larger shift too little of the part is in view
+_MIN_CORRELATION = 0.5  # correlation below which the images have nothing in common to register
 _STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 40, 1e-5)
 _BLUR_PX = 3
 
@@ -18,7 +18,7 @@ STAYS = np.eye(2, 3)
 
 
 class Placer:
-    """Finds the golden places of a part.
+    """Registration with one golden image.
 
     Phase correlation (Kuglin and Hines 1975) with turned golden images, then ECC (Evangelidis and Psarakis 2008).
 
@@ -40,11 +40,11 @@ class Placer:
             self._turned.append((cv2.invertAffineTransform(turn), turned))
 
     def find(self, part: np.ndarray) -> np.ndarray:
-        """The transform of `place`."""
+        """Return only the transform of `place`."""
         return self.place(part)[0]
 
     def place(self, part: np.ndarray) -> tuple[np.ndarray, float]:
-        """Find how a part lies, and how alike it is to the golden one then.
+        """Find the transform from a part to the golden one, and the correlation of the two after it.
 
         Parameters
         ----------
@@ -54,10 +54,10 @@ class Placer:
         Returns
         -------
         ndarray of shape (2, 3), float64
-            Takes a place (x, y) of the part to the golden place, in pixels of these images. `STAYS` where nothing
-            better is found: on a surface without marks, or of something else.
+            Maps (x, y) of the part to the golden part, in pixels of these images. `STAYS` (identity) if nothing better
+            is found, as on a surface without marks or for another object.
         float
-            Correlation of the part, laid there, with the golden one.
+            Correlation of the transformed part with the golden one.
         """
         part = np.ascontiguousarray(part, np.float32)
         if not (part.std() and self._golden.std()):
@@ -74,14 +74,14 @@ class Placer:
         return STAYS, as_it_lies
 
     def _coarse(self, part: np.ndarray) -> np.ndarray:
-        """The turn and its shift that make the golden part most like this one, float32 (2, 3).
+        """Find the rotation and shift that make the golden part most like this one, float32 (2, 3).
 
-        The response of phase correlation does not tell turns apart: it is as high two degrees off.
+        The response of phase correlation cannot choose the rotation: it is as high two degrees off.
         """
         height, width = part.shape
         best, highest = STAYS, -1.0
         for back, turned in self._turned:
-            # Copies: where no side needs padding for the transform, OpenCV multiplies the window into what it is given.
+            # Copies: if no side needs padding for the transform, OpenCV multiplies the window into its arguments.
             shift, _ = cv2.phaseCorrelate(part.copy(), turned.copy(), self._window)
             placed = np.column_stack([back[:, :2], back[:, 2] + back[:, :2] @ shift])
             laid = cv2.warpAffine(
@@ -105,7 +105,7 @@ class Placer:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Of grey levels, blurred as ECC sees them; 0 where one has no contrast."""
+    """Correlation of two grey images, blurred as ECC does; 0 if one has no contrast."""
     blurred = [cv2.GaussianBlur(image, (_BLUR_PX, _BLUR_PX), 0).ravel() for image in (first, second)]
     centred = [image - image.mean() for image in blurred]
     lengths = float(np.linalg.norm(centred[0]) * np.linalg.norm(centred[1]))

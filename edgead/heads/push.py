@@ -1,4 +1,4 @@
-"""The head of detectors whose network says by how many millimetres each place is too low or too high."""
+"""Head of detectors whose network outputs by how many millimetres each place is too low or too high."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from edgead.heads.patches import USUAL, PatchHead, PatchScorer
 
 
 class PushHead(PatchHead):
-    """The graph's output `push_mm` is the grid of pushes that would bring each place back: up where it is too low.
+    """Head of the output `push_mm`: the displacement in mm that would bring each patch back, positive if it is too low.
 
-    A patch scores the length of its push, so that scores are millimetres.
+    A patch scores the length of its displacement, so that scores are millimetres.
     """
 
     kind: Literal["push"] = "push"
@@ -34,7 +34,7 @@ class PushHead(PatchHead):
 
 
 class PushScorer(PatchScorer):
-    """Takes the graph's pushes, and says that of the worst place."""
+    """Scorer by the graph's displacements, which also returns that of the worst patch."""
 
     def patch_scores(self, outputs: Outputs) -> np.ndarray:
         return self.of_scores(np.abs(outputs[self.head.patches.name]))

@@ -1,1 +1,1 @@
-"""Images: read, checked, written and drawn on; always uint8 BGR (H, W, 3)."""
+"""Reading, checking, writing and drawing of images, uint8 BGR (H, W, 3) unless stated otherwise."""

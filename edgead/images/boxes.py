@@ -1,4 +1,4 @@
-"""Rectangles around the anomalous regions of a map, its highest place, and how dense boxes lie on a grid."""
+"""Boxes around the anomalous regions of a map, the map's highest pixel, and densities of boxes on a grid."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def find_boxes(
         x, y, width, height = stats[label, :4].tolist()
         inside = labels[y : y + height, x : x + width] == label
         peak = float(anomaly_map[y : y + height, x : x + width][inside].max())
-        # Outwards to whole pixels, so that the region never sticks out of its box; in whole numbers, so that the box
-        # never sticks out of the frame.
+        # Rounded outwards to whole pixels, so that the box contains the region; computed in integers, so that the frame
+        # contains the box.
         first_x, first_y = x * region[2] // columns, y * region[3] // rows
         wide = -(-(x + width) * region[2] // columns) - first_x
         tall = -(-(y + height) * region[3] // rows) - first_y
@@ -60,7 +60,7 @@ def find_boxes(
 def place_in(point: tuple[float, float], frame: tuple[int, ...]) -> str:
     """Name the ninth of a frame of shape (H, W) or (H, W, 3) that a point (x, y) lies in.
 
-    The grid is AnomalyGPT's (Gu et al., AAAI 2024): what lies on a line between two belongs to the upper or left one.
+    The grid is AnomalyGPT's (Gu et al., AAAI 2024): a point on a line between two belongs to the upper or left one.
 
     >>> place_in((99, 5), (60, 100)), place_in((50, 30), (60, 100)), place_in((50, 59), (60, 100))
     ('top right', 'centre', 'bottom')
@@ -89,14 +89,14 @@ def box_density(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> np
     Parameters
     ----------
     boxes : iterable of mapping
-        x, y, width and height in pixels; what lies outside of the image counts for nothing.
+        x, y, width and height in pixels; parts outside of the image are ignored.
     size : (int, int)
         Width and height of the image in pixels.
 
     Returns
     -------
     ndarray of shape (rows, 64), int64
-        Boxes that touch each cell; cells are as square as whole numbers allow.
+        Number of boxes that touch each cell; cells are as square as whole numbers allow.
     """
     width, height = size
     rows = max(1, round(_COLUMNS * height / width))
@@ -104,7 +104,7 @@ def box_density(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> np
     scaled = np.array(corners, np.float64).reshape(-1, 4) * np.tile([_COLUMNS / width, rows / height], 2)
     left, top = np.clip(np.floor(scaled[:, :2]), 0, (_COLUMNS, rows)).astype(int).T
     right, bottom = np.clip(np.ceil(scaled[:, 2:]), 0, (_COLUMNS, rows)).astype(int).T
-    # Each box adds one from its first corner on, and takes it away behind the others: two sums fill it.
+    # Each box adds 1 at its first corner and cancels it behind the others: cumulated sums along both axes fill it.
     steps = np.zeros((rows + 1, _COLUMNS + 1), np.int64)
     for y, x, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
         np.add.at(steps, (y, x), sign)
@@ -117,7 +117,7 @@ def box_places(boxes: Iterable[Mapping[str, int]], size: tuple[int, int]) -> dic
     Parameters
     ----------
     boxes : iterable of mapping
-        As for `box_density`; each counts once.
+        Boxes as for `box_density`; each counts once.
     size : (int, int)
         Width and height of the image in pixels.
 

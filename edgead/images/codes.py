@@ -1,4 +1,4 @@
-"""Codes in an image: QR, Data Matrix, Code 128, and the barcodes of trade."""
+"""Reading of codes in an image: QR, Data Matrix, Code 128, and retail barcodes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CodeKind = Literal["qr", "data_matrix", "code_128", "barcode"]
 
 
 class CodeReader:
-    """Reads codes with ZXing-C++, in one thread, at any angle.
+    """Reader of codes at any angle, by ZXing-C++ in one thread.
 
     Parameters
     ----------
     kinds : sequence of {"qr", "data_matrix", "code_128", "barcode"}
-        "qr" has Micro QR with it; "barcode" is EAN-8, EAN-13, UPC-E and UPC-A, which is read as
-        the EAN-13 that it is, with a 0 in front.
+        "qr" includes Micro QR; "barcode" is EAN-8, EAN-13, UPC-E and UPC-A, which is returned as
+        the equivalent EAN-13, with a leading 0.
 
     Raises
     ------
@@ -46,7 +46,7 @@ class CodeReader:
         self._read = partial(zxingcpp.read_barcodes, formats=asked)
 
     def read(self, image: np.ndarray) -> tuple[str, ...]:
-        """Read the codes of an image, (H, W, 3) uint8; each text once, in the order of the alphabet."""
-        # A border: codes that touch the edge of a region have no quiet zone, and are found only with one.
+        """Read the codes of an image, (H, W, 3) uint8; each text once, sorted."""
+        # A border, as codes at the edge of a region have no quiet zone and are not found without one.
         padded = cv2.copyMakeBorder(image, 16, 16, 16, 16, cv2.BORDER_REPLICATE)
         return tuple(sorted({code.text.strip() for code in self._read(padded)} - {""}))

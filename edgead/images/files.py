@@ -1,6 +1,6 @@
-"""Images from files and from arrays: uint8 BGR (H, W, 3), or an ImageError that says why not.
+"""Reading of images from files and arrays, as uint8 BGR (H, W, 3); anything else raises an ImageError.
 
-Who asks to keep the depth is given what has one channel of more than 8 bits as its values: (H, W) uint16 or float32. A
+With `keep_depth` an image of one channel with more than 8 bits is returned as its values: (H, W) uint16 or float32. A
 file of four such channels is a pair, see `edgead.images.pairs`: colours and heights, (H, W, 4) float32.
 """
 
@@ -24,7 +24,7 @@ from edgead.process.quiet_libraries import quiet_opencv
 
 IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split())
 
-# More than any camera's sensor has, and what a small computer can still hold.
+# More than any camera's sensor has, and still within the memory of a small computer.
 MAX_MEGAPIXELS = 256.0
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -35,18 +35,18 @@ _JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
 
 
 class ImageError(EdgeadError):
-    """An image that cannot be used; the message names it and says what is wrong."""
+    """Image that cannot be used; the message names it and says what is wrong."""
 
 
 class UnfitImageError(ImageError):
-    """An image that could be read and that the model cannot judge, by its size for example."""
+    """Readable image that the model cannot judge, for example because of its size."""
 
 
 _VIDEOS = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 
 
 def refuse_video(path: Path) -> None:
-    """Raise ImageError where a path names a video, whether an image or a folder of them is asked for."""
+    """Raise ImageError if a path, given for an image or a folder of images, names a video."""
     if path.suffix.lower() in _VIDEOS and not path.is_dir():
         raise ImageError(
             f"{path}: a video is no image: judge its frames with `edgead stream MODEL {path}`, in Python with "
@@ -65,16 +65,16 @@ def load_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, keep
     path : str or Path
         May hold any character that the file system allows.
     max_megapixels : float, optional
-        A larger image is refused by its header, before memory is taken for it.
+        Larger images are refused by their header, before memory is allocated.
     keep_depth : bool, optional
-        Give a PNG, TIFF or PGM of one channel with more than 8 bits, or such a slice, as its values, a TIFF of points
-        (X, Y and Z, 32 bits each) as its Z, and a PNG or TIFF of four channels with more than 8 bits as colours and
-        heights.
+        Return a PNG, TIFF or PGM of one channel with more than 8 bits, or such a slice, as its values, a TIFF of points
+        (X, Y and Z, 32 bits each) as its Z, and a PNG or TIFF of four channels with more than 8 bits as a pair of
+        colours and heights.
 
     Returns
     -------
     image_bgr : ndarray of shape (H, W, 3), uint8, BGR, C order
-        With `keep_depth`, of such a file: its values, (H, W), uint16 or float32; of four channels, a pair.
+        With `keep_depth`, for such a file: its values, (H, W), uint16 or float32; for four channels, a pair.
 
     Raises
     ------
@@ -115,14 +115,14 @@ def _load_slice(path: Path, max_megapixels: float, keep_depth: bool) -> np.ndarr
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of the content of an image file, or of a slice and the volume that it is of.
+    """Hash the content of an image file; for a slice, that of its volume and the slice's number.
 
     Raises
     ------
     ImageError
-        A volume that cannot be read.
+        A volume cannot be read.
     OSError
-        A file that cannot be read.
+        A file cannot be read.
     """
     if volume_of(path) is None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -133,16 +133,16 @@ def file_sha256(path: Path) -> str:
 
 
 def decode_image(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS, keep_depth: bool = False) -> np.ndarray:
-    """Decode the bytes of one image file, as `load_image`.
+    """Decode the bytes of one image file; see `load_image`.
 
     Raises
     ------
     ImageError
-        They are empty, truncated, damaged, too large or no image that OpenCV can read.
+        The bytes are empty, truncated, damaged, too large or no image that OpenCV can read.
     """
     if not data:
         raise ImageError("the file is empty (0 bytes); copy it again")
-    # OpenCV 4 decodes a truncated JPEG with grey in place of what is missing, which would then be learned or
+    # OpenCV 4 fills the missing part of a truncated JPEG with grey, which would then be learned or
     # rejected as a defect: completeness is checked here, before decoding.
     problem = _problem_in(data)
     if problem:
@@ -169,7 +169,7 @@ def decode_image(data: bytes, *, max_megapixels: float = MAX_MEGAPIXELS, keep_de
 
 
 def check_size(size: tuple[int, int], max_megapixels: float) -> None:
-    """Raise ImageError where an image of height and width `size` has more than so many millions of pixels."""
+    """Raise ImageError if an image of height and width `size` has more than `max_megapixels` million pixels."""
     height, width = size
     if height * width > max_megapixels * 1e6:
         raise ImageError(
@@ -181,15 +181,15 @@ def check_size(size: tuple[int, int], max_megapixels: float) -> None:
 def write_image(path: Path, image: np.ndarray, *, durable: bool = False) -> None:
     """Write an image, making its folder; the suffix of `path` picks the format.
 
-    It is written under another name and renamed, so that nothing half-written is left; `durable` waits until it is on
-    the disk.
+    The file is written under another name and renamed, so that no incomplete file is left; `durable` waits until it is
+    on the disk.
 
     Raises
     ------
     ImageError
         The suffix is unknown.
     OSError
-        It cannot be written.
+        The file cannot be written.
     """
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise ImageError(f"{path}: an image ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}")
@@ -198,7 +198,7 @@ def write_image(path: Path, image: np.ndarray, *, durable: bool = False) -> None
 
 
 def list_images(folder: str | Path, *, below: bool = False) -> list[Path]:
-    """List the images directly inside a folder, in natural order (part2 before part10); of volumes, the slices.
+    """List the images directly inside a folder, in natural order (part2 before part10); volumes are listed as slices.
 
     A folder of DICOM files is a volume itself.
 
@@ -206,7 +206,7 @@ def list_images(folder: str | Path, *, below: bool = False) -> list[Path]:
     ----------
     folder : str or Path
     below : bool
-        Those in all folders below it too, but the masks in folders `ground_truth`.
+        Include all folders below it, except masks in folders `ground_truth`.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def list_images(folder: str | Path, *, below: bool = False) -> list[Path]:
 
 
 def is_image_path(path: str | Path) -> bool:
-    """Report whether a path is meant as an image, by its name; hidden files are not."""
+    """Whether a path names an image by its suffix; hidden files do not count."""
     path = Path(path)
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
@@ -249,12 +249,12 @@ def natural_key(path: str | Path) -> tuple:
 
 
 def as_bgr(array: np.ndarray) -> np.ndarray:
-    """Turn an image array into uint8 BGR (H, W, 3) in C order, without a copy where it is that already.
+    """Convert an image array to uint8 BGR (H, W, 3) in C order, without a copy if it already is.
 
     Parameters
     ----------
     array : ndarray of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16
-        Colour is BGR or BGRA, as OpenCV has it. uint16 is taken to use the full range.
+        Colour is BGR or BGRA, as in OpenCV. uint16 values are assumed to use the full range.
 
     Raises
     ------
@@ -281,7 +281,7 @@ def as_bgr(array: np.ndarray) -> np.ndarray:
 
 
 def as_values(array: np.ndarray) -> np.ndarray:
-    """Turn an array of one channel into its values, (H, W) uint16 or float32 in C order, without a copy if possible.
+    """Convert an array of one channel to values, (H, W) uint16 or float32 in C order, without a copy if possible.
 
     Parameters
     ----------
@@ -305,29 +305,29 @@ def as_values(array: np.ndarray) -> np.ndarray:
 
 
 def has_depth(image: np.ndarray) -> bool:
-    """Report whether an image is the values of one channel, or a pair, and no 8-bit colours."""
+    """Whether an image holds the values of one channel, or a pair, and not 8-bit colours."""
     return (image.ndim == 2 and image.dtype != np.uint8) or is_pair(image)
 
 
 def is_pair(image: np.ndarray) -> bool:
-    """Report whether an array is colours and heights, (H, W, 4) of floats; see `edgead.images.pairs`."""
+    """Whether an array is a pair of colours and heights, (H, W, 4) of floats; see `edgead.images.pairs`."""
     return image.ndim == 3 and image.shape[2] == 4 and image.dtype.kind == "f"
 
 
 def lossless_suffix(image: np.ndarray) -> str:
-    """Suffix of a file that holds an image without loss: PNG has no floats, and heights in it look like glass."""
+    """Suffix of a lossless file format for an image: TIFF for floats, else PNG."""
     return ".tiff" if image.dtype.kind == "f" else ".png"
 
 
 def storable(image: np.ndarray) -> np.ndarray:
-    """What is written of an image: a pair whose heights are counts of 16 bits becomes uint16, anything else stays."""
+    """Convert a pair whose heights are 16-bit counts to uint16 for writing; return any other image as it is."""
     if not is_pair(image) or not ((image >= 0) & (image <= (255, 255, 255, 65535)) & (image == np.rint(image))).all():
         return image
     return (image * np.array([257, 257, 257, 1], np.float32)).astype(np.uint16)
 
 
 def _as_pair(image: np.ndarray) -> np.ndarray:
-    """Turn the four channels of a file into a pair; colours of 16 bits are divided by 257."""
+    """Convert the four channels of a file to a pair; 16-bit colours are divided by 257."""
     if image.ndim != 3 or image.dtype not in (np.uint16, np.float32):
         raise ImageError(f"colours with heights are 16 bits or floats in four channels, found {image.dtype}")
     if image.dtype == np.float32:
@@ -338,9 +338,9 @@ def _as_pair(image: np.ndarray) -> np.ndarray:
 
 
 def visible_values(values: np.ndarray) -> np.ndarray:
-    """Show values, (H, W) uint16 or float32, where nobody knows their range: uint8 BGR.
+    """Render values, (H, W) uint16 or float32, of unknown range: uint8 BGR.
 
-    uint16 is divided by 257, as `as_bgr` does; floats are shown from their lowest to their highest, others black.
+    uint16 is divided by 257, as in `as_bgr`; floats are scaled from lowest to highest, NaN and infinity are black.
     """
     if values.dtype == np.uint16:
         return as_bgr(values)
@@ -351,7 +351,7 @@ def visible_values(values: np.ndarray) -> np.ndarray:
 
 
 def no_array(thing: object) -> str:
-    """Say of something that is no array what it is, and how an image is read."""
+    """Message for an argument that is no array: its type, and how to read an image."""
     found = f"an image must be a numpy array, found {type(thing).__name__}"
     if thing is None:
         return f"{found}: cv2.imread gives None when it cannot read the file; edgead.load_image says why"
@@ -373,7 +373,7 @@ def _problem_in(data: bytes) -> str | None:
         return _png_problem(data)
     if data.startswith(_JPEG_START):
         return _jpeg_problem(data)
-    return None  # OpenCV itself refuses the other formats when they are incomplete
+    return None  # OpenCV itself refuses incomplete files of other formats
 
 
 def _png_problem(data: bytes) -> str | None:
@@ -395,7 +395,7 @@ def _png_problem(data: bytes) -> str | None:
 
 
 def _jpeg_problem(data: bytes) -> str | None:
-    """Walk the segments to the end mark (ITU-T T.81, annex B); that of a thumbnail lies inside a segment."""
+    """Walk the segments to the end mark (ITU-T T.81, annex B); the end mark of a thumbnail is inside a segment."""
     at = len(_JPEG_START)
     while found := _JPEG_MARKER.search(data, at):
         marker = found[1][0]

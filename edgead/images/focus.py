@@ -1,4 +1,4 @@
-"""Focus, exposure and blur by motion over an image, for whoever turns a lens or a lamp."""
+"""Measures of focus, exposure and motion blur in an image, for the adjustment of lens and light."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import cv2
 import numpy as np
 
 ROWS, COLUMNS = 6, 8
-# Of 255: above it a sensor gives no more than "bright".
+# Grey level of 255 from which a pixel counts as saturated.
 _SATURATED = 250
 
 
 @dataclass(frozen=True, slots=True)
 class Focus:
-    """What is measured of an image.
+    """Focus, saturation and slopes of an image.
 
     Attributes
     ----------
     sharpness : tuple of float
         Variance of the Laplacian (Pech-Pacheco et al., ICPR 2000) of `ROWS` x `COLUMNS` cells, row by row. It depends
-        on what lies there: compare a cell with itself.
+        on the content: compare a cell only with itself.
     saturated : float
-        Share of the pixels with a channel at its end.
+        Share of the pixels with a saturated channel.
     across, down : float
-        Mean squared slope from left to right, and from top to bottom, of the whole image. A lens that is out of focus
-        takes of both alike, a part that moves during the exposure of that along its way alone. They depend on what lies
-        there: compare with a sharp image of the same.
+        Mean squared slope from left to right, and from top to bottom, of the whole image. A lens out of focus lowers
+        both alike, a part that moves during the exposure only the one along its motion. They depend on the content:
+        compare with a sharp image of the same scene.
     """
 
     sharpness: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Size and depth of an image file from its header, before anything is decoded: a small file may claim any size."""
+"""Size and depth of an image file from its header, to refuse claims of huge sizes before decoding."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _TIFF_TAGS = {
 _TIFF_NUMBERS = {3: "H", 4: "I", 16: "Q"}  # SHORT, LONG, LONG8
 # Markers of JPEG without a length: TEM, and the restarts.
 _JPEG_BARE = {0x01, *range(0xD0, 0xD8)}
-_JPEG_NO_FRAME = {0xC4, 0xC8, 0xCC}  # within the range of frame headers, and none
+_JPEG_NO_FRAME = {0xC4, 0xC8, 0xCC}  # markers within the range of frame headers that are none
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Read (height, width) of a JPEG, PNG, BMP, TIFF, PNM or WebP file; None where it is none of these, or cut off."""
+    """Read (height, width) of a JPEG, PNG, BMP, TIFF, PNM or WebP file; None if it is none of these, or cut off."""
     for start, read in _READERS.items():
         if data.startswith(start):
             try:
@@ -35,17 +35,17 @@ def image_size(data: bytes) -> tuple[int, int] | None:
 
 
 def deep_channels(data: bytes) -> int:
-    """How many channels of more than 8 bits a PNG, TIFF or PGM file has, by its header; 0 where it is none to keep.
+    """Number of channels with more than 8 bits in a PNG, TIFF or PGM file, from its header; 0 if there is no depth.
 
-    1 is of values; 4 of colours with heights; 3, which a TIFF of 32 bits alone may have, of points: X, Y and Z.
+    1 means values; 4 colours with heights; 3, only in a TIFF of 32 bits, points with X, Y and Z.
     """
     try:
         if data.startswith(b"\x89PNG"):
-            return {0: 1, 6: 4}.get(data[25], 0) if data[24] == 16 else 0  # of colour types, 0 is grey and 6 RGBA
+            return {0: 1, 6: 4}.get(data[25], 0) if data[24] == 16 else 0  # colour type 0 is grey, 6 is RGBA
         if data.startswith((b"II", b"MM")):
             tags = _tiff_tags(data)
             channels, bits = tags.get("channels", 1), tags.get("bits", 1)
-            if channels > 1 and tags.get("planes", 1) != 1:  # one channel after the other: OpenCV reads noise
+            if channels > 1 and tags.get("planes", 1) != 1:  # separate planes, which OpenCV reads as noise
                 return 0
             return channels if bits > {1: 8, 3: 31, 4: 8}.get(channels, bits) else 0
         found = _PGM_LEVELS.match(data)
@@ -63,7 +63,7 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
     at = 2
     while (at := data.find(b"\xff", at)) >= 0:
         marker = data[at + 1]
-        if marker == 0xFF:  # fill
+        if marker == 0xFF:  # fill byte
             at += 1
         elif marker == 0 or marker in _JPEG_BARE:
             at += 2
@@ -77,7 +77,7 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
 def _bmp(data: bytes) -> tuple[int, int]:
     old = struct.unpack_from("<I", data, 14)[0] == 12
     width, height = struct.unpack_from("<HH" if old else "<ii", data, 18)
-    return abs(height), abs(width)  # a height below 0 is an image from its top
+    return abs(height), abs(width)  # a negative height means that rows start at the top
 
 
 def _tiff(data: bytes) -> tuple[int, int] | None:
@@ -86,7 +86,7 @@ def _tiff(data: bytes) -> tuple[int, int] | None:
 
 
 class TiffPage(NamedTuple):
-    """What a page of a TIFF holds; `numbers` is 1 where they are unsigned, 2 with a sign, 3 for floats."""
+    """Format of a TIFF page; `numbers` is 1 for unsigned integers, 2 for signed ones, 3 for floats."""
 
     height: int
     width: int
@@ -97,7 +97,7 @@ class TiffPage(NamedTuple):
 
 
 def tiff_pages(data: bytes, most: int) -> list[TiffPage] | None:
-    """List the pages of a TIFF file, at most so many; None where one that should be there is not."""
+    """List at most `most` pages of a TIFF file; None if a page is missing or damaged."""
     pages: list[TiffPage] = []
     seen: set[int] = set()
     try:
@@ -119,7 +119,7 @@ def tiff_pages(data: bytes, most: int) -> list[TiffPage] | None:
 
 
 def is_stack(data: bytes) -> bool:
-    """Report whether it is a TIFF file with several pages of one kind, or with a second one that is missing."""
+    """Whether the data is a TIFF file with several pages of one format, or with a missing second page."""
     if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or not tiff_pages(data, 1):
         return False
     pages = tiff_pages(data, 2)
@@ -127,7 +127,7 @@ def is_stack(data: bytes) -> bool:
 
 
 def _tiff_layout(data: bytes) -> tuple[str, bool]:
-    """The order of bytes, and whether it is a BigTIFF."""
+    """Byte order of a TIFF file, and whether it is a BigTIFF."""
     order = "<" if data[:2] == b"II" else ">"
     return order, struct.unpack_from(order + "H", data, 2)[0] == 43
 
@@ -138,7 +138,7 @@ def _tiff_first(data: bytes) -> int:
 
 
 def _tiff_tags(data: bytes, at: int | None = None) -> dict[str, int]:
-    """Tags of the page at a place, by default the first."""
+    """Read the tags of the page at an offset, by default the first."""
     order, big = _tiff_layout(data)
     at = _tiff_first(data) if at is None else at
     count = struct.unpack_from(order + ("Q" if big else "H"), data, at)[0]
@@ -149,7 +149,7 @@ def _tiff_tags(data: bytes, at: int | None = None) -> dict[str, int]:
         if tag in _TIFF_TAGS and kind in _TIFF_NUMBERS:
             place, number = entry + (12 if big else 8), order + _TIFF_NUMBERS[kind]
             values = struct.unpack_from(order + ("Q" if big else "I"), data, entry + 4)[0]
-            if values * struct.calcsize(number) > (8 if big else 4):  # they lie elsewhere
+            if values * struct.calcsize(number) > (8 if big else 4):  # the field holds their offset
                 place = struct.unpack_from(order + ("Q" if big else "I"), data, place)[0]
             value = struct.unpack_from(number, data, place)[0]
             tags.setdefault(_TIFF_TAGS[tag], value)

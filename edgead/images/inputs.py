@@ -1,6 +1,6 @@
-"""Images from whatever holds one: files, folders, arrays, PIL images, torch tensors, and many of these.
+"""Conversion of image arguments of the Python API: files, folders, arrays, PIL images, torch tensors, and sequences.
 
-PIL and torch are never imported here: who gives one of their images has done so.
+PIL and torch are imported only by callers that pass one of their images.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Colour = Literal["bgr", "rgb"]
 
 
 class PilImage(Protocol):
-    """A `PIL.Image.Image`, by what tells it from other things."""
+    """`PIL.Image.Image`, recognised by its attributes without an import of PIL."""
 
     def getbands(self) -> tuple[str, ...]: ...
 
 
 class Tensor(Protocol):
-    """A `torch.Tensor`, likewise."""
+    """`torch.Tensor`, recognised by its attributes without an import of torch."""
 
     def detach(self) -> Any: ...
 
@@ -50,34 +50,34 @@ OneImage = PathLike | bytes | bytearray | np.ndarray | PilImage | Tensor
 
 
 def checked_colour(colour: str | None) -> str | None:
-    """Give the order of channels as it is, where there is such a one."""
+    """Validate and return an order of channels; raises SettingsError for an unknown one."""
     if colour is not None and colour not in get_args(Colour):
         raise SettingsError(f"colour={colour!r}: choose bgr (as OpenCV has it) or rgb (as PIL and torch have it)")
     return colour
 
 
 def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, str]] | None:
-    """Take several images apart; None where `images` is a single one.
+    """Iterate over several images; None if `images` is a single one.
 
     Parameters
     ----------
     images : path, array, or iterable of what `read_image` takes
-        A folder, in natural order; a pattern of files with `*` or `?`, likewise, where `**` is any folders; a volume;
-        an array or tensor of four axes, whose first one counts images; any iterable.
+        A folder, in natural order; a file pattern with `*` or `?`, likewise, where `**` matches any folders; a volume;
+        an array or tensor of four axes, the first of which counts images; any iterable.
     recursive : bool
-        Take what lies in folders below the folder too.
+        Include the folders below a folder.
 
     Returns
     -------
     iterator of (image, str), or None
-        Each with its name, which is empty for what is no file.
+        Each image with its name, which is empty unless it is a file.
 
     Raises
     ------
     ImageError
-        A folder without images, a pattern that matches none, or a video.
+        A folder has no images, a pattern matches none, or it is a video.
     SettingsError
-        An empty path, or a URL.
+        The path is empty, or a URL.
     """
     if isinstance(images, (str, os.PathLike)):
         folder = named_path(images)
@@ -96,19 +96,19 @@ def each_image(images: Any, *, recursive: bool = False) -> Iterator[tuple[Any, s
     listed = isinstance(images, (list, tuple)) and all(isinstance(image, (str, os.PathLike)) for image in images)
     if not (listed and images):
         return ((image, name_of(image)) for image in images)  # type: ignore[union-attr]
-    # Without `..`: a name stays below the folder that a verdict is saved in.
+    # Without `..`, so that a name stays below the folder in which a verdict is saved.
     paths = [Path(os.path.abspath(named_path(image))) for image in images]
     root = os.path.commonpath([path.parent for path in paths])
     return ((image, path.relative_to(root).as_posix()) for image, path in zip(images, paths, strict=True))
 
 
 def is_one(image: Any) -> bool:
-    """Whether its type alone says that it is an image, or a path of one or of many."""
+    """Whether an argument has the type of a single image, or of a path."""
     return isinstance(image, (str, os.PathLike, bytes, bytearray, np.ndarray)) or _is_pil(image) or _is_tensor(image)
 
 
 def check_type(image: Any) -> None:
-    """Raise ImageError where its type alone says that it is nothing that `read_image` takes; names what that is."""
+    """Raise ImageError, naming the type, if `read_image` cannot take an argument of this type."""
     if image is None:
         raise ImageError(no_array(image))
     if not is_one(image):
@@ -119,14 +119,14 @@ def check_type(image: Any) -> None:
 
 
 def check_given(image: Any) -> None:
-    """Refuse, before it is read, what can be no image.
+    """Refuse an argument that cannot be an image, without reading it.
 
     Raises
     ------
     ImageError
-        No such file, a folder, or nothing that `read_image` takes.
+        The file is missing, it is a folder, or of a type that `read_image` does not take.
     SettingsError
-        An empty path, or a URL.
+        The path is empty, or a URL.
     """
     if isinstance(image, (str, os.PathLike)):
         path = named_path(image)
@@ -139,17 +139,17 @@ def check_given(image: Any) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file or folder; the slice of a volume, which is none of its own, counts as one."""
+    """Whether a file or folder exists; the slice of a volume, which is no file itself, counts as existing."""
     return volume_of(path) is not None or path.exists()
 
 
 def name_of(image: Any) -> str:
-    """Name an image by its file; what is no file has no name."""
+    """Name an image by its file; empty for images without a file."""
     return Path(image).name if isinstance(image, (str, os.PathLike)) else ""
 
 
 def read_image(image: Any, colour: str | None = None, *, keep_depth: bool = False) -> np.ndarray:
-    """Read one image.
+    """Read one image from any supported argument.
 
     Parameters
     ----------
@@ -157,20 +157,20 @@ def read_image(image: Any, colour: str | None = None, *, keep_depth: bool = Fals
         Arrays are (H, W), (H, W, 3) or (H, W, 4) and uint8 or uint16; tensors have their channels first, (3, H, W),
         and may be floats from 0 to 1 as well.
     colour : {"bgr", "rgb"}, optional
-        Order of the channels of an array, by default BGR, or a tensor, by default RGB. Files and PIL images know
+        Order of the channels of an array, by default BGR, or a tensor, by default RGB. Files and PIL images state
         theirs.
     keep_depth : bool
-        Give a file of one channel with more than 8 bits as its values, and one with heights as a pair.
+        Return a file of one channel with more than 8 bits as its values, and one with heights as a pair.
 
     Returns
     -------
     ndarray
-        BGR; what `edgead.images.files.as_bgr` takes.
+        BGR, in a form that `edgead.images.files.as_bgr` takes.
 
     Raises
     ------
     ImageError
-        It cannot be read, or is nothing of that kind.
+        The image cannot be read, or is of an unsupported type.
 
     Examples
     --------
@@ -191,7 +191,7 @@ def read_image(image: Any, colour: str | None = None, *, keep_depth: bool = Fals
 
 
 def in_bgr(array: np.ndarray, colour: str | None) -> np.ndarray:
-    """Turn RGB or RGBA, (H, W, 3 or 4), into BGR; anything else stays as it is."""
+    """Convert RGB or RGBA, (H, W, 3 or 4), to BGR; return anything else as it is."""
     if checked_colour(colour) != "rgb" or getattr(array, "ndim", 0) != 3 or array.shape[2] < 3:
         return array
     return array[:, :, 2::-1]
@@ -229,12 +229,12 @@ def _is_tensor(thing: Any) -> bool:
 
 
 def _of_pil(image: Any) -> np.ndarray:
-    from PIL import ImageOps  # loaded already, as an image of it is here
+    from PIL import ImageOps  # already loaded by the caller
 
     image = ImageOps.exif_transpose(image)  # as `load_image` does
     if image.mode.startswith("I;16"):
         return np.array(image).astype(np.uint16)
-    # Of 32-bit modes Pillow would clip what is above 255: they stay as they are, and are refused in words.
+    # In 32-bit modes Pillow would clip values above 255: these images are not converted, and refused with a message.
     return np.array(image if image.mode in ("L", "RGB", "I", "F") else image.convert("RGB"))
 
 

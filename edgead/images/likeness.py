@@ -1,4 +1,4 @@
-"""Likeness of images to those that a model knows: proportions, size, order of the colours."""
+"""Comparison of images with those that a model knows, by proportions, size and order of the colours."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 
 _GRID = 8
-# Logarithm of height over width: what differs by less is stretched by less than a tenth.
+# Tolerance of the logarithm of height over width: below it images are stretched by less than a tenth.
 SAME_PROPORTIONS = 0.1
 _MAX_LIKENESS = 0.8
-# Half as long on a side as the others: another camera's image, or a cutting.
+# At most half as long on a side as the others: from another camera, or cropped.
 _MUCH_SMALLER = 0.5
-# Mean difference of blue and red, in grey levels: below it an image is grey, and a camera's white balance can turn it.
+# Mean difference of blue and red, in grey levels: below it an image is grey, and white balance may change its sign.
 _FAINTEST_COLOUR = 3.0
-# Files of grey images have none; those of cameras for colour have a little everywhere.
+# Files of grey images have no difference; those of colour cameras have a little everywhere.
 _NO_COLOUR = 0.5
-# Exchanged, blue and red must come at least so much nearer to those of the others.
+# Exchanging blue and red must bring an image closer to the others by at least this factor.
 _FAR_NEARER = 0.5
 Difference = Literal["proportions", "size", "small"]
 """In what the size of an image may differ from those that are known."""
@@ -37,7 +37,7 @@ _WORDS = {
     "small": "are much smaller ({given} pixels) than {others} ({usual}): they are enlarged and show nothing finer; "
     "give whole frames in one format of the camera",
 }
-# What comes of it where frames are judged that nobody has looked at.
+# Consequence of each difference for frames that are judged automatically.
 OF_FRAMES: dict[Difference, str] = {
     "proportions": "parts are cut off or squeezed",
     "size": "the region of interest, which is in pixels, shows something else",
@@ -70,7 +70,7 @@ class Look(Size):
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """In what the size of a frame differs from those that a model learnt."""
+    """Difference between the size of a frame and those that a model learnt."""
 
     what: Difference
     given: Size
@@ -78,7 +78,7 @@ class Misfit:
 
     @property
     def in_proportions(self) -> bool:
-        """Whether the proportions differ, whatever else does."""
+        """Whether the proportions differ."""
         return _have_other_proportions(self.given, self.learnt)
 
     @property
@@ -90,7 +90,7 @@ class Misfit:
 
 
 def look_of(image: np.ndarray) -> Look:
-    """Take the look of an image of shape (H, W, 3), uint8, BGR; less than 1 ms for a megapixel.
+    """Compute the look of an image of shape (H, W, 3), uint8, BGR, in less than 1 ms per megapixel.
 
     Values of one channel, (H, W), have a size and no colour.
     """
@@ -101,7 +101,7 @@ def look_of(image: np.ndarray) -> Look:
 
 
 def usual_look(looks: Sequence[Look]) -> Look:
-    """The median of several looks."""
+    """Compute the median of several looks."""
     size = _usual_size(looks)
     return Look(size.height, size.width, np.median([look.blue_over_red for look in looks], axis=0))
 
@@ -120,22 +120,22 @@ def likeness_warnings(
     stretched: bool = True,
     share: float = 0.0,
 ) -> list[str]:
-    """Name images that do not look as known ones, and say what to do; one sentence for each kind of difference.
+    """List warnings for images that differ from known ones, with advice; one sentence for each kind of difference.
 
     Parameters
     ----------
     looks : mapping of str to Look
-        Of the images, by name.
+        Looks of the images, by name.
     known : sequence of Look
-        Of the images that they are compared with, at least one; the same to find the odd ones among them.
+        Looks of the images to compare with, at least one; may be the same images, to find the odd ones among them.
     others : str
-        What the known images are, such as "the others".
+        Name of the known images in the sentences, such as "the others".
     in_pixels : bool
-        A region of interest is cut out, so that another size shows another region.
+        Whether a region of interest in pixels is cropped, so that another size shows another region.
     stretched : bool
-        Images of other proportions are stretched; False where each keeps its own.
+        Whether images of other proportions are stretched, not padded.
     share : float
-        Of the images; a difference that no more of them have is left out.
+        Share of the images; a difference of no more images is not reported.
     """
     usual = usual_look(known)
     stretched = stretched and _have_one_shape(known, usual)
@@ -152,9 +152,9 @@ def likeness_warnings(
 
 
 def misfit(size: Size, known: Sequence[Size], *, in_pixels: bool, stretched: bool) -> Misfit | None:
-    """Find in what the size of a frame differs from known ones, as `likeness_warnings` does.
+    """Compare the size of a frame with known ones by the rules of `likeness_warnings`; None if it fits.
 
-    Images that are known in several proportions, or sizes, speak against none of the same kind.
+    If the known images differ in proportions, or in size, that kind of difference is not reported.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def misfit(size: Size, known: Sequence[Size], *, in_pixels: bool, stretched: boo
 
 
 def odd_ones(looks: Mapping[str, Look], *, apart: bool = False, in_pixels: bool, stretched: bool) -> list[str]:
-    """Name images that do not look as the others, by their paths; with `apart`, as the others in the same folder."""
+    """List warnings for images, by path, that differ from the others; with `apart`, from the others in their folder."""
     folders: dict[str, dict[str, Look]] = {}
     for name, look in looks.items():
         folders.setdefault(os.path.dirname(name) if apart else "", {})[name] = look

@@ -1,4 +1,4 @@
-"""Images for people: heat map, boxes and verdict over the image, or the true defect."""
+"""Drawing of results on images: heat map, boxes and verdict, or the outline of the true defect."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from edgead.images.boxes import highest_spot
 from edgead.images.sheet import strip, text_width
 from edgead.types import Palette, Verdict, score_texts
 
-# BGR. Distinct in grey and for those who do not see red and green: the word is always written as well.
+# BGR. Distinct in grey and for colour-blind people; the word is always written as well.
 _STRIP_COLOURS = {"ok": (72, 110, 30), "review": (0, 120, 200), "reject": (40, 40, 200), "fault": (90, 80, 70)}
 _WHITE = (255, 255, 255)
 _TRUTH_STRIP = (90, 80, 70)
-# The outline of a true defect: neither yellow nor red, which are heat.
+# Outline of a true defect: neither yellow nor red, which are colours of heat.
 _TRUTH = (255, 220, 60)
-# Heat is 1 at the map threshold. Below the first number nothing is drawn, from the second on the colour is at
-# its strongest; the colour changes up to the third.
+# Heat is 1 at the map threshold. Below the first number nothing is drawn, from the second on the colour is
+# opaque; its hue changes up to the third.
 _WARM, _FULL, _HOT = 0.8, 1.1, 2.0
-# Levels of TURBO at heat 1 and at the third number: from yellow to red; from light blue to violet. Beyond both ends it
-# darkens and would hide the defect.
+# Levels of the colour map TURBO at heat 1 and at the third number: from yellow to red, or from light blue to violet.
+# Towards both ends it darkens and would hide the defect.
 _LEVELS: dict[Palette, tuple[int, int]] = {"warm": (165, 225), "blue": (75, 20)}
 _STRONGEST = 0.55
-# Where colours begin on a map that reaches no threshold, from typical to its highest place.
+# Start of the colours on a map below its threshold, as a share of the way from typical to its maximum.
 _FROM = 0.67
-# A ring of dashes, in degrees.
+# Dashes of the ring, in degrees.
 _DASH, _GAP = 20, 16
 
 
@@ -35,18 +35,18 @@ def draw_overlay(
     verdict: Verdict,
     caption: str = "",
 ) -> np.ndarray:
-    """Draw what the detector saw onto a copy of the image, under a strip with the verdict.
+    """Draw heat map and boxes on a copy of the image, below a strip with the verdict.
 
     The colours are those of `verdict.palette`, anchored at `verdict.map_threshold`: the same colour means the same
-    score in every image, and an image without anomalies stays as it is. Of a verdict that is not ok, and has no box as
-    no place is above that threshold, a dashed ring marks the highest place.
+    score in every image, and an image without anomalies is not coloured. If a verdict is not ok but no pixel is above
+    that threshold, so that it has no box, a dashed ring marks the highest place.
 
     Parameters
     ----------
     image_bgr : ndarray of shape (H, W, 3), uint8
     verdict : Verdict
     caption : str
-        Stands in the strip after the verdict, such as a file name.
+        Text after the verdict in the strip, such as a file name.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def draw_overlay(
 
 
 def draw_heat(image_bgr: np.ndarray, verdict: Verdict) -> np.ndarray:
-    """Draw what `draw_overlay` does, without the strip: an image of shape (H, W, 3)."""
+    """Draw like `draw_overlay` but without the strip: an image of shape (H, W, 3)."""
     drawn = image_bgr.copy()
     x, y, width, height = verdict.region or (0, 0, image_bgr.shape[1], image_bgr.shape[0])
     _blend_heat(drawn[y : y + height, x : x + width], verdict)
@@ -71,15 +71,15 @@ def draw_heat(image_bgr: np.ndarray, verdict: Verdict) -> np.ndarray:
 
 
 def draw_truth(image_bgr: np.ndarray, mask: np.ndarray | None, caption: str) -> np.ndarray:
-    """Outline the true defect on a copy of the image, under a strip: the counterpart of `draw_overlay`.
+    """Outline the true defect on a copy of the image, below a strip: the counterpart of `draw_overlay`.
 
     Parameters
     ----------
     image_bgr : ndarray of shape (H, W, 3), uint8
     mask : ndarray of shape (H, W), bool, or None
-        Nothing is outlined where there is none.
+        True on the defect; without a mask nothing is outlined.
     caption : str
-        Stands in the strip.
+        Text in the strip.
 
     Returns
     -------
@@ -96,9 +96,9 @@ def outlined(image_bgr: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def brought_out(verdict: Verdict) -> Verdict:
-    """Let colours begin at a map's own highest places where nothing reaches its threshold.
+    """Rescale the colours of a verdict whose map stays below its threshold, so that its highest places show.
 
-    For defects that were missed alone, and named there as a scale of their own: elsewhere a colour means a score.
+    Only for missed defects, where the text states the different scale: elsewhere a colour stands for a score.
     """
     highest = float(verdict.anomaly_map.max())
     if highest >= verdict.map_threshold:
@@ -108,11 +108,11 @@ def brought_out(verdict: Verdict) -> Verdict:
 
 
 def _blend_heat(region: np.ndarray, verdict: Verdict) -> None:
-    """Colour, in place, the pixels of a region that are warm."""
+    """Blend heat colours, in place, into the pixels of a region whose heat is high enough."""
     if not np.isfinite(verdict.map_threshold):
-        return  # no threshold, no scale
-    # Heat 0 is what good parts typically have, 1 is the threshold. Without a typical value below the threshold, one
-    # more is one threshold more; written so that thresholds of 0 and below work.
+        return  # without a threshold there is no scale
+    # Heat 0 is the typical value of good parts, 1 the threshold. Without a typical value below the threshold, one
+    # unit of heat is one threshold; written so that thresholds of 0 and below work.
     scale = verdict.map_threshold - verdict.map_typical
     if not scale > 0:
         scale = abs(verdict.map_threshold) or 1.0
@@ -123,7 +123,7 @@ def _blend_heat(region: np.ndarray, verdict: Verdict) -> None:
     rows, columns = np.nonzero(large > _WARM)
     if rows.size == 0:
         return
-    # Only the rectangle that holds warm pixels is worked on: most of an image is cold.
+    # Only the rectangle around the warm pixels is processed, as most of an image is cold.
     area = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     warm, below = large[area], region[area]
     at_threshold, hottest = _LEVELS[verdict.palette]
@@ -134,9 +134,9 @@ def _blend_heat(region: np.ndarray, verdict: Verdict) -> None:
 
 
 def _ring(drawn: np.ndarray, centre: tuple[int, int], thickness: int) -> None:
-    """Draw, in place, the weak mark: a dashed ring with a white edge, so that it is seen on every part."""
+    """Draw, in place, the mark of a weak anomaly: a dashed ring with a white edge, visible on every part."""
     radius = max(6, round(min(drawn.shape[:2]) / 16))
-    # At the very edge most of the ring would lie outside: it moves in, and still holds the place.
+    # Near the edge of the image the ring is moved inwards, and still surrounds the place.
     inside = [
         min(max(at, radius // 2), size - 1 - radius // 2) for at, size in zip(centre, drawn.shape[1::-1], strict=True)
     ]

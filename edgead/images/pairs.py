@@ -1,6 +1,6 @@
-"""Pairs: a colour image and the heights of the same pixels, as one array, float32 (H, W, 4): blue, green, red, height.
+"""Pairs of a colour image and the heights of its pixels, as one array, float32 (H, W, 4): blue, green, red, height.
 
-On the disk they are one file of four channels, or two: the colours lie in a folder `rgb`, the heights by the same name
+On disk a pair is one file of four channels, or two files of the same name: the colours in a folder `rgb`, the heights
 in a folder `height`, or `xyz` as in MVTec 3D-AD, beside it.
 """
 
@@ -27,23 +27,23 @@ _SUFFIXES = (".tiff", ".tif", ".png", ".pgm")
 
 
 def joined(image: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """Join a colour image and heights to a pair.
+    """Combine a colour image and heights into a pair.
 
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR
-        Or what else `as_bgr` takes.
+        Or another array that `as_bgr` takes.
     heights : ndarray of shape (H, W), uint16 or float32
 
     Returns
     -------
     ndarray of shape (H, W, 4), float32
-        Counts of 16 bits keep their values.
+        The pair; 16-bit counts keep their values.
 
     Raises
     ------
     ImageError
-        Their sizes differ, or one of them is something else.
+        The sizes differ, or an array is of another kind.
     """
     image, heights = as_bgr(image), as_values(heights)
     if image.shape[:2] != heights.shape:
@@ -55,41 +55,41 @@ def joined(image: np.ndarray, heights: np.ndarray) -> np.ndarray:
 
 
 def colours_in(pair: np.ndarray) -> np.ndarray:
-    """The colour image of a pair, uint8 BGR (H, W, 3)."""
+    """Return the colour image of a pair, uint8 BGR (H, W, 3)."""
     return np.clip(np.rint(pair[..., :3]), 0, 255).astype(np.uint8)
 
 
 def heights_in(pair: np.ndarray) -> np.ndarray:
-    """The heights of a pair, float32 (H, W)."""
+    """Return the heights of a pair, float32 (H, W)."""
     return np.ascontiguousarray(pair[..., 3])
 
 
 def judged_of(frame: Frame) -> np.ndarray:
-    """What a model that sees all of a frame judges: a pair, or its values, or its image."""
+    """Return the fullest data of a frame: a pair if it has colours and heights, else its values, else its image."""
     if COLOUR in frame.others:
         return joined(frame.others[COLOUR], frame.others[VALUES])
     return frame.others.get(VALUES, frame.image)
 
 
 def shown_of(image: np.ndarray) -> np.ndarray:
-    """Show an image, values or a pair where no model says how: uint8 BGR, of a pair the colours."""
+    """Render an image, values or a pair without a model: uint8 BGR; of a pair, its colours."""
     if is_pair(image):
         return colours_in(image)
     return visible_values(image) if has_depth(image) else image
 
 
 def colour_folder(folder: Path) -> Path:
-    """Where the images of a folder lie: its folder `rgb`, if one of heights is beside that; else the folder itself."""
+    """Folder that holds the images of a folder: its `rgb`, if a folder of heights is beside that; else itself."""
     return folder / COLOURS if _height_folder(folder / COLOURS) else folder
 
 
 def height_file(path: Path) -> Path | None:
-    """The file of the heights of a colour image; None where no folder of heights is beside that of the image.
+    """Find the height file of a colour image; None if no folder of heights is beside the image's.
 
     Raises
     ------
     ImageError
-        There is such a folder, and no file of that name in it.
+        The folder of heights has no file of that name.
     """
     folder = _height_folder(path.parent)
     if folder is None:
@@ -109,28 +109,28 @@ def _height_folder(colours: Path) -> Path | None:
 
 
 def is_height_file(path: Path) -> bool:
-    """Report whether a file is heights that lie beside the colours of an image."""
+    """Whether a file holds the heights of a colour image beside it."""
     return path.parent.name in HEIGHTS and (path.parent.parent / COLOURS).is_dir()
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that an image is read from: its own, and that of its heights if there is one."""
+    """List the files that an image is read from: its own, and its height file if there is one."""
     heights = height_file(path)
     return [path] if heights is None else [path, heights]
 
 
 def load_deep(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
-    """Read an image file with its depth, and with its heights where they lie beside it.
+    """Read an image file with its depth, and with its heights if they are beside it.
 
     Returns
     -------
     ndarray
-        A pair; or what `load_image` gives that keeps the depth.
+        A pair; or the result of `load_image` with `keep_depth`.
 
     Raises
     ------
     ImageError
-        See `load_image`; also where the heights are missing, of another size, or no heights.
+        See `load_image`; also if the heights are missing, of another size, or no heights.
     """
     path = Path(path)
     image = load_image(path, max_megapixels=max_megapixels, keep_depth=True)

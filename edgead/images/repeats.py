@@ -1,23 +1,23 @@
-"""Repeats: images of a part that was photographed before."""
+"""Detection of repeats: images of a part that was photographed before."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-# The same part photographed twice differs by noise alone, which the mean over a cell of the thumbnail takes away.
+# Two images of the same unmoved part differ only by noise, which averaging over a cell of the thumbnail removes.
 THUMBNAIL_PX = 32
 SAME_GREY_LEVELS = 2.0
 
 
 class Repeats:
-    """Remembers images by name, and reports when one comes again: a part that still lies under the camera."""
+    """Memory of images by name, which reports a repeated image: a part that still lies under the camera."""
 
     def __init__(self) -> None:
         self._seen: dict[str, np.ndarray] = {}
 
     def take(self, name: str, image: np.ndarray) -> str | None:
-        """Remember an image unless it differs from one before it by noise alone.
+        """Remember an image, unless it repeats an earlier one, with no difference but noise.
 
         Parameters
         ----------
@@ -27,7 +27,7 @@ class Repeats:
         Returns
         -------
         str or None
-            Name of the one before it; this one is not remembered then.
+            Name of the earlier image that it repeats; the new one is not remembered then.
         """
         size = (THUMBNAIL_PX, THUMBNAIL_PX)
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
@@ -39,5 +39,5 @@ class Repeats:
         return None
 
     def forget(self, name: str) -> None:
-        """Take the image of that name for one that never came."""
+        """Remove an image from the memory."""
         self._seen.pop(name, None)

@@ -1,4 +1,4 @@
-"""Sheets of many images: in rows with captions, and in bands with headings that say what one sees."""
+"""Contact sheets of many images: rows with captions, and bands with headings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEGEND = (
 
 
 def strip(text: str, width: int, line_px: int, colour: tuple[int, int, int]) -> np.ndarray:
-    """Write one line of white text on a strip of that colour, BGR: an image of shape (line_px, width, 3)."""
+    """Make a strip of a colour, BGR, with one line of white text: an image of shape (line_px, width, 3)."""
     made = np.full((line_px, width, 3), colour, np.uint8)
     write_line(made, text)
     return made
@@ -31,7 +31,7 @@ def _scale(line_px: int) -> float:
 
 
 def _in_ascii(text: str) -> str:
-    """Hershey fonts have no more; OpenCV would draw the rest as question marks of unequal number, or crash on it."""
+    """Replace characters outside ASCII, which OpenCV's Hershey fonts lack: it would draw question marks, or crash."""
     return text.encode("ascii", "replace").decode()
 
 
@@ -41,7 +41,7 @@ def text_width(text: str, line_px: int) -> int:
 
 
 def write_line(strip: np.ndarray, text: str) -> None:
-    """Write one line of white text into a strip; shrunk to two thirds, then shortened, until it fits."""
+    """Write one line of white text into a strip; it is shrunk to two thirds at most, then shortened, to fit."""
     line_px = strip.shape[0]
     text = _in_ascii(text)
     size_px = line_px
@@ -55,7 +55,7 @@ def write_line(strip: np.ndarray, text: str) -> None:
     scale = _scale(size_px)
     baseline = (line_px + round(22 * scale)) // 2
     thickness = max(1, round(scale * 1.5))
-    # A slice of a wider image is no contiguous array, which OpenCV may refuse to draw on.
+    # OpenCV may refuse to draw on a slice of a wider image, which is not contiguous.
     canvas = np.ascontiguousarray(strip)
     cv2.putText(canvas, text, (size_px // 4, baseline), _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
     strip[:] = canvas
@@ -77,7 +77,7 @@ def contact_sheet(tiles: Sequence[Tile], columns: int = 4, *, tile_px: int = 320
         Images of any size; at least one.
     columns : int
     tile_px : int
-        Width and height that each image is fitted into; a row is as high as its highest one.
+        Width and height into which each image is fitted; a row is as high as its highest image.
 
     Returns
     -------
@@ -91,13 +91,13 @@ def contact_sheet(tiles: Sequence[Tile], columns: int = 4, *, tile_px: int = 320
 
 
 def pair(truth: np.ndarray, verdict: np.ndarray) -> np.ndarray:
-    """Put two images of one size beside each other, small: what is true, and what the model saw."""
+    """Put two images of one size side by side, reduced: the true defect, and the model's verdict."""
     left, right = (_fit(image, _PAIR_PX) for image in (truth, verdict))
     return np.hstack([left, np.full((left.shape[0], _GAP_PX, 3), _BACKGROUND, np.uint8), right])
 
 
 def pair_sheet(title: str, bands: Sequence[Band], columns: int = 3) -> np.ndarray:
-    """Arrange what `pair` gives in bands; see `band_sheet`."""
+    """Arrange results of `pair` in bands; see `band_sheet`."""
     return band_sheet((title, LEGEND), bands, columns, tile_px=2 * _PAIR_PX + _GAP_PX)
 
 
@@ -107,11 +107,11 @@ def band_sheet(title: tuple[str, str], bands: Sequence[Band], columns: int, *, t
     Parameters
     ----------
     title : (str, str)
-        The title, and what stands below it: what marks mean.
+        The title, and the line below it, which explains the marks.
     bands : sequence of (heading, tiles)
-        Those without tiles are left out.
+        Bands without tiles are left out.
     columns, tile_px : int
-        As for `contact_sheet`.
+        Parameters of `contact_sheet`.
     """
     shown = [(heading, contact_sheet(tiles, columns, tile_px=tile_px)) for heading, tiles in bands if tiles]
     width = max([1400, *(sheet.shape[1] for _, sheet in shown)])

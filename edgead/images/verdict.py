@@ -1,4 +1,4 @@
-"""A verdict together with the image that it is of: it can be drawn, saved and shown in a notebook."""
+"""Verdict together with its image, which can be drawn, saved and shown in a notebook."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from edgead.images.pairs import load_deep
 from edgead.serialization import sentence
 from edgead.types import Verdict
 
-# Longest side of what a notebook shows: its file holds every image that was shown.
+# Longest side of an image shown in a notebook, as the notebook's file stores every one.
 _SHOWN_PX = 800
 
 
 def drawn_name(name: str, verdict: Verdict) -> str:
-    """Name the drawn image of a verdict by its image, with the suffix: 1.png and 1.jpg may lie side by side."""
+    """Name the drawn image of a verdict by its image, suffix included, as a folder may have 1.png and 1.jpg."""
     return f"{name}_{verdict.decision}.jpg"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ImageVerdict(Verdict):
-    """What `Detector.predict` says of an image.
+    """Verdict of `Detector.predict` on one image.
 
     Attributes
     ----------
     image : ndarray or Path
-        The array that was judged, no copy of it, so that it must not be written into while the verdict is drawn; or
-        the file that it came from, which is read again then. None where it was left out.
+        The array that was judged, not a copy, so do not write to it before the verdict is drawn; or the path of its
+        file, which is then read again. None if the image was left out.
     name : str
-        Of the file: its path below the folder that was given. Empty for arrays.
+        Path of the file below the given folder. Empty for arrays.
     draw : callable
-        Makes the image, uint8 BGR, of an image that is no 8-bit image but values; None for others.
+        Function that renders an image of values as uint8 BGR; None for 8-bit images.
     shape : (int, int)
-        Height and width of the image. `anomaly_map` and `mask` have the size that the model sees;
-        `map_in_image` and `mask_in_image` have this one.
+        Height and width of the image. `anomaly_map` and `mask` have the size of the model's input;
+        `map_in_image` and `mask_in_image` have this size.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class ImageVerdict(Verdict):
     shape: tuple[int, int] = field(default=(0, 0), compare=False)
 
     def map_in_image(self) -> np.ndarray:
-        """Give `anomaly_map` at the size of the image: float32 (H, W), NaN outside of the model's region."""
+        """Return `anomaly_map` at the size of the image: float32 (H, W), NaN outside of the model's region."""
         height, width = self.shape
         x, y, *size = self.region or (0, 0, width, height)
         found = np.full(self.shape, np.nan, np.float32)
@@ -75,15 +75,15 @@ class ImageVerdict(Verdict):
         return found
 
     def mask_in_image(self) -> np.ndarray:
-        """Say where `map_in_image` is above `map_threshold`: bool (H, W)."""
+        """Return the mask of the pixels where `map_in_image` is above `map_threshold`: bool (H, W)."""
         return self.map_in_image() > self.map_threshold
 
     def sentence(self, language: str = "en") -> str:
-        """Say what is anomalous in one sentence; empty for an "ok" decision. See `edgead.serialization.sentence`."""
+        """Describe the anomaly in one sentence; empty for an "ok" decision. See `edgead.serialization.sentence`."""
         return sentence(self.to_dict(), language)
 
     def load_image(self) -> np.ndarray:
-        """Give the image as it is shown: uint8, BGR, of shape (H, W, 3)."""
+        """Return the image for display: uint8, BGR, of shape (H, W, 3)."""
         read = load_image if self.draw is None else load_deep
         image = read(self.image) if isinstance(self.image, Path) else self.image
         return as_bgr(image) if self.draw is None else self.draw(image)  # type: ignore[arg-type]
@@ -104,13 +104,13 @@ class ImageVerdict(Verdict):
         return drawn if checked_colour(colour) == "bgr" else np.ascontiguousarray(drawn[:, :, ::-1])
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write what `plot` draws, and the folders that it needs.
+        """Write the image that `plot` draws, making folders as needed.
 
         Parameters
         ----------
         path : path
-            An image file, by its suffix; or a folder, which has none or is there, where the file is named by the image
-            and the decision, such as `scratch/007.png_reject.jpg`.
+            An image file, by its suffix; or a folder (without a suffix, or existing), in which the file is named by the
+            image and the decision, such as `scratch/007.png_reject.jpg`.
 
         Returns
         -------
@@ -120,9 +120,9 @@ class ImageVerdict(Verdict):
         Raises
         ------
         ImageError
-            A folder, and the image has no name; a suffix that is no image format's; or the image's own file is gone.
+            The path is a folder and the image has no name, the suffix is unknown, or the image's own file is gone.
         OSError
-            It cannot be written.
+            The file cannot be written.
         """
         target = named_path(path)
         if target.is_dir() or not target.suffix:
@@ -133,20 +133,20 @@ class ImageVerdict(Verdict):
         return target
 
     def show(self) -> None:
-        """Open what `plot` draws in the program that shows images here; a notebook shows a verdict by itself.
+        """Open the image that `plot` draws in this computer's viewer; a notebook displays a verdict by itself.
 
         Raises
         ------
         ImageError
-            There is no such program; or the image's own file is gone.
+            There is no viewer, or the image's own file is gone.
         """
-        path = Path(tempfile.mkdtemp(prefix="edgead-")) / "verdict.png"  # it stays: the program may read it late
+        path = Path(tempfile.mkdtemp(prefix="edgead-")) / "verdict.png"  # not removed, as the viewer may read it late
         write_image(path, self.plot())
         if not webbrowser.open(path.as_uri()):
             raise ImageError(f"no program shows images here: it is drawn in {path}, and save() writes where you like")
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the verdict in values that JSON knows, beside the name of its image; arrays are left out."""
+        """Convert the verdict and the name of its image to values for JSON; arrays are left out."""
         return {"name": self.name, **Verdict.to_dict(self)}
 
     def _repr_png_(self) -> bytes | None:
@@ -159,18 +159,18 @@ class ImageVerdict(Verdict):
 
 
 class Verdicts(Sequence[ImageVerdict]):
-    """What `Detector.predict` and `predict_all` say of many images: a sequence, of which each is judged when asked for.
+    """Verdicts of `Detector.predict` and `predict_all` on many images: a sequence whose items are computed on access.
 
-    None of them is kept, as the maps of many images would fill the memory: who needs them more than once takes
-    `list(verdicts)`.
+    No verdict is kept, as the maps of many images would fill the memory; use `list(verdicts)` to access them more
+    than once.
 
     Parameters
     ----------
     judge : callable
-        Gives the verdict of an image and its name.
+        Function from an image and its name to a verdict.
     images : sequence of (image, str)
     judge_each : callable
-        Gives the verdicts of many, in their order, when they are asked for; a few of them may be judged at once.
+        Function that yields the verdicts of many images in order and on demand; it may judge a few at once.
     """
 
     def __init__(

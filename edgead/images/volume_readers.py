@@ -1,7 +1,7 @@
 """Readers of volumes: TIFF of several pages by OpenCV, NIfTI by nibabel, DICOM series by pydicom.
 
-Each looks at the headers first and refuses what is too large; voxels are read slice by slice after that. Slopes and
-intercepts that a file gives are applied.
+Each reads the headers first and refuses volumes that are too large; then voxels are read slice by slice. Slopes and
+intercepts in a file are applied.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ MAX_SIDE = 16_384
 MAX_VOXELS = 1 << 30
 """1024 x 1024 x 1024: 4 GiB of floats, on the disk while they are in use."""
 _MAX_BYTES = 16 << 30
-_MAX_DICOM_BYTES = 256 << 20  # of one slice
+_MAX_DICOM_BYTES = 256 << 20  # file size of one slice
 _MAX_EXTENSIONS = 16 << 20  # bytes before the voxels of a NIfTI file
-_CHUNK = 16  # pages of a TIFF at once
-# What pixels of DICOM may be coded as: not at all, or by run lengths. A deflated data set could unpack to any size.
+_CHUNK = 16  # pages of a TIFF that are decoded at once
+# Allowed encodings of DICOM pixels: none, or run lengths. A deflated data set could unpack to any size.
 _DICOM_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5")
 
 
 class VolumeError(EdgeadError):
-    """A volume that cannot be used; the message says why, without its name."""
+    """Volume that cannot be used; the message gives the reason without its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What a volume's headers say: number, height and width of its slices, their numbers, and how to read them.
+    """Content of a volume's headers: number, height, width and data type of its slices, and a function that reads them.
 
-    `dtype` is uint8, uint16 or float32; `slices` gives each, (H, W), and raises VolumeError.
+    `dtype` is uint8, uint16 or float32; `slices` yields each slice, (H, W), and raises VolumeError.
     """
 
     shape: tuple[int, int, int]
@@ -61,12 +61,12 @@ class Stack:
 
 
 def has_pages(file: Path) -> bool:
-    """Is a TIFF file a stack: its first two pages alike? A photograph with its thumbnail is none."""
+    """Whether a TIFF file is a stack, with two equal first pages; a photograph with its thumbnail is none."""
     try:
         with _mapped(file) as data:
             return is_stack(data)
     except UnreadableFileError:
-        return False  # whoever reads it says why
+        return False  # reading the file reports the reason
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def open_tiff(file: Path) -> Stack:
 
 
 def open_nifti(file: Path) -> Stack:
-    """Slices from the feet to the head: rows from front to back, columns from left to right, where the file says."""
+    """Open a NIfTI file: slices from feet to head, rows from front to back, columns from left to right, if it tells."""
     nibabel: Any = _library("nibabel")
     with _named_errors("is no NIfTI file that can be read"), _unpacked(file) as stream:
         head = stream.read(540)
@@ -154,13 +154,13 @@ def open_nifti(file: Path) -> Stack:
 
 
 def open_dicom(folder: Path) -> Stack:
-    """Slices of one series along their normal, as the positions say, or else as they are numbered."""
+    """Open a DICOM series: slices ordered along their normal by position, or else by number."""
     pydicom: Any = _library("pydicom")
     files = dicom_files(folder)
     if len(files) > MAX_SLICES:
         raise VolumeError(f"has {len(files)} slices, at most {MAX_SLICES} are read")
     headers = [_dicom(pydicom, file, only_header=True) for file in files]
-    with _named_errors("has slices that cannot be read"):  # elements are read as they are asked for
+    with _named_errors("has slices that cannot be read"):  # elements are parsed on access
         series = {str(header.get("SeriesInstanceUID", "")) for header in headers}
         if len(series) > 1:
             raise VolumeError(f"holds {len(series)} series: give each a folder of its own")
@@ -184,7 +184,7 @@ def open_dicom(folder: Path) -> Stack:
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """The files of a folder that are called DICOM; hidden ones are not."""
+    """List the files of a folder with a DICOM suffix, except hidden ones."""
     try:
         with os.scandir(folder) as entries:
             names = [one.name for one in entries if one.name.lower().endswith(DICOM_SUFFIX) and one.name[0] != "."]
@@ -203,7 +203,7 @@ def _dicom(pydicom: Any, file: Path, *, only_header: bool) -> Any:
                 f"has slices that are compressed ({name}): write them plainly first, as `gdcmconv --raw` or "
                 "`dcmdjpeg` does"
             )
-        # In memory: the length of an element that lies does not reserve what no file holds.
+        # Parsed from memory: a false length of an element cannot allocate more than the file has.
         found = pydicom.dcmread(BytesIO(data), stop_before_pixels=only_header)
         if int(found.SamplesPerPixel) != 1 or int(found.get("NumberOfFrames", 1) or 1) != 1:
             raise VolumeError(f"has colours, or several frames in one file, {file.name}: give a file a slice")
@@ -223,7 +223,7 @@ def _rescale(found: Any) -> tuple[float, float]:
 
 
 def _dicom_order(headers: list[Any]) -> list[int]:
-    """Order slices by where they lie along their normal; refuse doubles, and gaps, where slices were lost."""
+    """Order slices by position along their normal; duplicates, and gaps from lost slices, are refused."""
     if all("ImagePositionPatient" in one and "ImageOrientationPatient" in one for one in headers):
         across, down = np.array(headers[0].ImageOrientationPatient, float).reshape(2, 3)
         normal = np.cross(across, down)
@@ -266,7 +266,7 @@ def _checked(slices: int, height: int, width: int) -> tuple[int, int, int]:
 
 @contextmanager
 def _named_errors(what: str) -> Iterator[None]:
-    """Turn what a reader raises of damaged bytes into a VolumeError that begins with what is wrong."""
+    """Convert a reader's errors on damaged bytes to a VolumeError that begins with `what`."""
     try:
         yield
     except VolumeError:
@@ -281,7 +281,7 @@ def _named_errors(what: str) -> Iterator[None]:
 
 @contextmanager
 def _unpacked(file: Path) -> Iterator[BinaryIO]:
-    """Open a NIfTI file, or what it is compressed to."""
+    """Open a NIfTI file, decompressed if it is compressed."""
     with open_regular(file, _MAX_BYTES) as (stream, _):
         if file.name.lower().endswith(".gz"):
             with gzip.GzipFile(fileobj=stream) as unpacked:
@@ -291,7 +291,7 @@ def _unpacked(file: Path) -> Iterator[BinaryIO]:
 
 
 def _copy(source: BinaryIO, target: Any, size: int) -> None:
-    """Copy so many bytes, which the header has said: what a compressed file holds beyond them is never unpacked."""
+    """Copy `size` bytes, as the header states; data beyond them in a compressed file is never unpacked."""
     left = size
     while left:
         chunk = source.read(min(left, 1 << 20))

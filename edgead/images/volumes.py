@@ -1,4 +1,4 @@
-"""Volumes as folders of their slices: TIFF with several pages, NIfTI, and folders of DICOM files.
+"""Volumes as folders of slices: TIFF with several pages, NIfTI, and folders of DICOM files.
 
 The slices of `scan.nii.gz` are called `scan.nii.gz[000]`, `scan.nii.gz[001]` and so on, beside it. A volume is
 unpacked once, into a temporary file that the system removes with the process; its slices are read from there.
@@ -31,7 +31,7 @@ from edgead.images.volume_readers import (
 )
 
 _SLICE = re.compile(r"(?s)(.+)\[([0-9]{3,5})\]")
-# Volumes that stay unpacked: each holds a file open, of which a process has 1,024.
+# Number of volumes kept unpacked: each holds a file open, and a process can have 1,024.
 _KEPT = 256
 
 
@@ -47,7 +47,7 @@ _lock = threading.Lock()
 
 
 def is_volume(path: Path) -> bool:
-    """Is it a NIfTI file, a TIFF file with several pages of one kind, or a folder of DICOM files?"""
+    """Whether a path is a NIfTI file, a TIFF file with several pages of one format, or a folder of DICOM files."""
     if path.name.startswith("."):
         return False
     if path.is_dir():
@@ -59,7 +59,7 @@ def is_volume(path: Path) -> bool:
 
 
 def slices_of(volume: Path) -> list[Path]:
-    """List the slices of a volume; of one that cannot be opened, itself: reading that says why."""
+    """List the slices of a volume; if it cannot be opened, the volume itself, so that reading it reports the reason."""
     try:
         count = _count(_key(volume))
     except VolumeError:
@@ -68,7 +68,7 @@ def slices_of(volume: Path) -> list[Path]:
 
 
 def slice_path(volume: Path, number: int) -> Path:
-    """Name a slice, which counts from 0.
+    """Make the path of a slice, numbered from 0.
 
     >>> slice_path(Path("scans/7.nii.gz"), 12).as_posix()
     'scans/7.nii.gz[012]'
@@ -77,13 +77,13 @@ def slice_path(volume: Path, number: int) -> Path:
 
 
 def volume_of(path: Path) -> Path | None:
-    """The volume that a slice is of, by its name; None of what is called otherwise."""
+    """Return the volume of a slice's path; None for other paths."""
     found = _SLICE.fullmatch(path.name)
     return path.with_name(found[1]) if found else None
 
 
 def by_volume(paths: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Slices below their volumes, and images, each below itself, in the order in which they first appear."""
+    """Group slices by volume, and each other image by itself, in the order of first appearance."""
     found: dict[Path, list[Path]] = {}
     for path in paths:
         found.setdefault(volume_of(path) or path, []).append(path)
@@ -91,7 +91,7 @@ def by_volume(paths: Iterable[Path]) -> dict[Path, list[Path]]:
 
 
 def slice_number(path: Path) -> int:
-    """Which slice of its volume it is."""
+    """Return the number of a slice within its volume."""
     found = _SLICE.fullmatch(path.name)
     assert found is not None
     return int(found[2])
@@ -103,13 +103,13 @@ def read_slice(path: Path) -> np.ndarray:
 
 
 def slice_sha256(path: Path) -> str:
-    """A hash of the volume's values and the slice's number: empty slices of two volumes are not the same."""
+    """Hash the volume's values and the slice's number, so that empty slices of two volumes differ."""
     _, sha256 = _values_at(path)
     return hashlib.sha256(f"{sha256} {slice_number(path)}".encode()).hexdigest()
 
 
 def refusal_of(volume: Path) -> str:
-    """Why a volume is no image: it cannot be opened, or one of its slices has to be named."""
+    """Message on a volume given for an image: it cannot be opened, or a slice must be named."""
     try:
         count = _count(_key(volume))
     except VolumeError as error:
@@ -134,7 +134,7 @@ def _open(volume: Path) -> Stack:
 
 
 def _key(volume: Path) -> _Key:
-    """What another volume of that name has not."""
+    """Key of a volume's present content: it changes if the file at this path is replaced."""
     try:
         found = [file.stat() for file in dicom_files(volume) or [volume]]
     except OSError as error:
@@ -142,13 +142,13 @@ def _key(volume: Path) -> _Key:
     return volume.absolute(), tuple(number for one in found for number in (one.st_ino, one.st_size, one.st_mtime_ns))
 
 
-@lru_cache(maxsize=1024)  # to find the mask of each slice, all slices are counted
+@lru_cache(maxsize=1024)  # cached, as finding the mask of each slice counts all slices
 def _count(key: _Key) -> int:
     return _open(key[0]).shape[0]
 
 
 def _unpack(volume: Path) -> _Unpacked:
-    """Unpack a volume, or find it unpacked; what failed once fails again, until the file is another one."""
+    """Return an unpacked volume, from the cache if possible; a failure is cached too, until the file changes."""
     key = _key(volume)
     with _lock:
         if key not in _unpacked:
@@ -169,13 +169,13 @@ def _unpack_now(volume: Path) -> _Unpacked:
     stack = _open(volume)
     digest = hashlib.sha256(repr((stack.shape, stack.dtype)).encode())
     with tempfile.TemporaryFile() as file:
-        # Written and not mapped meanwhile: a full disk is an error then, and no signal that ends the process.
+        # Written, not memory-mapped: a full disk then raises an error, and no signal ends the process.
         for number, values in enumerate(stack.slices()):
             if values.shape != stack.shape[1:]:
                 raise VolumeError(f"slice {number} has another size than the header says: it is damaged; copy it again")
             with np.errstate(
                 over="ignore"
-            ):  # a float64 that no float32 holds is infinite, and refused where it is judged
+            ):  # a float64 beyond float32 becomes infinite, and is refused when it is judged
                 data = np.ascontiguousarray(values, stack.dtype).tobytes()
             digest.update(data)
             try:

@@ -1,8 +1,8 @@
 """Kernels of the frame loop and of training: nearest patches, smoothing of maps, shrinking of images, coreset.
 
-Each runs on a backend, chosen when a thing is prepared: "cpu" is native code at the widest instruction set
+Each runs on a backend, chosen when an object is made: "cpu" is native code at the widest instruction set
 level of this machine (or the one that EDGEAD_ISA names), "cpu:avx2" that level, "numpy" the same function
-where there is no native code, "cuda" the GPU. For arrays that already are on the GPU see `edgead.kernels.cuda`.
+without native code, "cuda" the GPU. For arrays that are already on the GPU see `edgead.kernels.cuda`.
 """
 
 from edgead.kernels.backend import available_isas, backends, gains_by_int8, isa, multiplies_int8, set_threads, threads

@@ -23,7 +23,7 @@ try:
     # `from edgead import _native` would raise a plain ImportError, whether it is missing or broken.
     native = importlib.import_module("edgead._native")
 except ModuleNotFoundError as error:
-    # A platform without the extension. One that is there and does not load is an error that must be seen.
+    # Platforms without the extension. An extension that exists and does not load is an error to show.
     if error.name != "edgead._native":
         raise
     native = None
@@ -36,26 +36,26 @@ NOT_BUILT = (
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
-_set_count: int | None = None  # what set_threads said where there is no native code to remember it
+_set_count: int | None = None  # value of set_threads, kept here if there is no native code
 
 
 def backends() -> tuple[str, ...]:
-    """Name the backends that work here: first the one that "auto" is; "cuda" last, as arrays must travel to the GPU."""
+    """List the backends that work here: that of "auto" first; "cuda" last, as it must copy arrays to the GPU."""
     return (*_host_backends(), "cuda") if not cuda_problem() else _host_backends()
 
 
 def available_isas() -> tuple[str, ...]:
-    """Name the instruction set levels that this machine can run, plain to wide; empty without native code."""
+    """List the instruction set levels that this machine can run, plain to wide; empty without native code."""
     return tuple(native.available_isas()) if native else ()
 
 
 def multiplies_int8() -> bool:
-    """Whether this machine has instructions that sum products of 8-bit numbers (VNNI, Arm's dot product)."""
+    """Whether this CPU has instructions that sum products of 8-bit numbers (VNNI, Arm's dot product)."""
     return any(level.endswith(("vnni", "dot")) for level in available_isas())
 
 
 def gains_by_int8() -> bool:
-    """Whether an int8 network may be faster on this CPU: it sums 8-bit products, or has AVX2, in three instructions."""
+    """Whether an int8 network may be faster on this CPU: `multiplies_int8`, or AVX2, which needs three instructions."""
     return multiplies_int8() or "avx2" in available_isas()
 
 
@@ -72,7 +72,7 @@ def isa() -> str:
 
 
 def threads() -> int:
-    """Count the threads that a kernel may use: set_threads, else EDGEAD_THREADS, else the CPUs this process may use.
+    """Number of threads that a kernel may use: set_threads, else EDGEAD_THREADS, else the CPUs of this process.
 
     Raises
     ------
@@ -104,12 +104,12 @@ def set_threads(count: int) -> None:
 
 
 def load_cuda() -> ModuleType:
-    """Import the CUDA kernels; nothing of CUDA is touched before.
+    """Import the CUDA kernels; CUDA is not initialised before this call.
 
     Raises
     ------
     SettingsError
-        If they are not built, or there is no device, or none for them; `cuda_problem` shows the same as text.
+        They are not built, or there is no device that can run them; `cuda_problem` returns the same text.
     """
     try:
         cuda = importlib.import_module("edgead._cuda")
@@ -131,7 +131,7 @@ def load_cuda() -> ModuleType:
 
 
 def cuda_problem() -> str:
-    """Report why the backend "cuda" cannot be used here; "" if it can."""
+    """Return why the backend "cuda" cannot be used here; "" if it can."""
     try:
         load_cuda()
     except SettingsError as error:
@@ -140,9 +140,9 @@ def cuda_problem() -> str:
 
 
 def resolve(backend: str, *, cuda: bool = True) -> tuple[ModuleType | None, str]:
-    """Turn a backend's name into its module, or None for numpy, and the instruction set level, or "cuda".
+    """Resolve a backend's name to its module, or None for numpy, and the instruction set level, or "cuda".
 
-    `cuda` shows whether the kernel that asks has code for it.
+    `cuda` states whether the calling kernel has code for that backend.
 
     Raises
     ------
@@ -169,12 +169,12 @@ def resolve(backend: str, *, cuda: bool = True) -> tuple[ModuleType | None, str]
             "reinstall edgead with a C++ compiler, or use backend='numpy'"
         )
     with _settings():
-        native.threads()  # asked here, so that no kernel fails over EDGEAD_THREADS in the middle of its work
+        native.threads()  # checked here, so that no kernel fails on EDGEAD_THREADS in the middle of its work
         return native, native.find_isa(level)
 
 
 def as_floats(array: npt.ArrayLike, name: str, shape: str) -> Floats:
-    """Check that `array` is a aligned float32 C-ordered array of the shape's rank; never copy."""
+    """Check that `array` is an aligned float32 C-ordered array of the shape's rank; never copies."""
     rank = shape.count(",") + 1
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a float32 ndarray of shape {shape}, found {type(array).__name__}")
@@ -198,7 +198,7 @@ def check_finite(array: Floats, name: str) -> None:
 
 @cache
 def _warn_of_numpy() -> None:
-    """Once a process: nobody asked for numpy, and all that is seen of it otherwise is that frames are slow."""
+    """Warn once per process of the fallback to numpy, which otherwise shows only as slow frames."""
     logger.warning("%s", NOT_BUILT)
 
 
@@ -208,7 +208,7 @@ def _host_backends() -> tuple[str, ...]:
 
 @contextmanager
 def _settings() -> Iterator[None]:
-    """Turn what native code says about a setting into the error that users are shown."""
+    """Convert native errors on a setting to SettingsError."""
     try:
         yield
     except ValueError as error:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Border = Literal["reflect", "replicate"]
 
-# What native code blurs by sliding: maps of at least this many pixels a side, taps a multiple of this on each side.
+# Native sliding blur: maps of at least this many pixels a side, and a multiple of so many taps on each side.
 BLUR_MIN_SIZE, BLUR_TAPS = 16, 8  # Blur::min_size, blur_taps
 
 
@@ -36,7 +36,7 @@ def gaussian_taps(sigma: float) -> npt.NDArray[np.float64]:
     if sigma == 0:
         return np.ones(1)
     radius = math.ceil(4 * sigma)
-    with np.errstate(over="ignore"):  # a tiny sigma: exp(-inf) is the 0 that it should be
+    with np.errstate(over="ignore"):  # for a tiny sigma exp(-inf) is correctly 0
         taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return taps / taps.sum()
 
@@ -54,7 +54,7 @@ def smoothing_band(inputs: int, outputs: int, sigma: float, border: Border) -> B
     """Build bilinear resize (half-pixel centres, clamped edges) from `inputs` to `outputs`, then a Gaussian."""
     taps = gaussian_taps(sigma)
     radius = len(taps) // 2
-    # Every output pixel gathers 2 radius + 1 pixels of the resized line, each of which lies between two inputs.
+    # Every output pixel is a sum of 2 radius + 1 pixels of the resized line, each interpolated from two inputs.
     offsets = np.arange(-radius, radius + 1)
     pixel = border_index(np.arange(outputs)[:, None] + offsets, outputs, border)
     source = np.clip((pixel + 0.5) * (inputs / outputs) - 0.5, 0, inputs - 1)
@@ -71,17 +71,17 @@ def smoothing_band(inputs: int, outputs: int, sigma: float, border: Border) -> B
 
 
 def blur_pays(size: tuple[int, int], sigma: float) -> bool:
-    """Report whether native code blurs by sliding: maps too small for it, or for their Gaussian, are small products."""
+    """Whether native code blurs by sliding; maps too small for it, or for their Gaussian, use matrix products."""
     return max(BLUR_MIN_SIZE - 1, math.ceil(4 * sigma)) < min(size)
 
 
 def blur_filter(
     size: tuple[int, int], sigma: float, border: Border
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Build half a Gaussian, outermost weight first, and the lines that both axes with their borders consist of."""
+    """Build half a Gaussian, outermost weight first, and the source indices of both axes with their borders."""
     taps = gaussian_taps(sigma)
     half = taps[: len(taps) // 2 + 1]
-    radius = -(-(len(half) - 1) // BLUR_TAPS) * BLUR_TAPS  # the weights added are 0
+    radius = -(-(len(half) - 1) // BLUR_TAPS) * BLUR_TAPS  # padded with weights of 0
     weights = np.pad(half, (radius + 1 - len(half), 0)).astype(np.float32)
     rows, columns = (border_index(np.arange(-radius, n + radius), n, border).astype(np.int32) for n in size)
     return weights, rows, columns

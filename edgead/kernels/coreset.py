@@ -1,4 +1,4 @@
-"""Greedy coreset: the few patches that stand for all normal patches."""
+"""Greedy coreset: selection of few patches that represent all normal patches."""
 
 from __future__ import annotations
 
@@ -74,19 +74,19 @@ def extend_coreset(
     progress: Callable[[int, int], object] | None = None,
     backend: str = "auto",
 ) -> npt.NDArray[np.int64]:
-    """Choose further rows, where some are chosen already, as `greedy_coreset` would go on.
+    """Choose further rows after an earlier choice, as `greedy_coreset` would continue.
 
     Parameters
     ----------
     features, count, progress, backend
-        As for `greedy_coreset`; `count` further rows.
+        Parameters of `greedy_coreset`; `count` is the number of further rows.
     nearest : ndarray of shape (n,), int64
-        For each row the nearest of those that are chosen; itself where it is one, -1 where it may not be chosen.
+        Index of the nearest chosen row for each row: itself for a chosen row, -1 for a row that must not be chosen.
 
     Returns
     -------
     index : ndarray of shape (m,), int64
-        In the order of choice; fewer than `count` where no more rows may be chosen.
+        Rows in the order of choice; fewer than `count` if no more can be chosen.
 
     Raises
     ------

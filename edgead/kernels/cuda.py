@@ -1,11 +1,11 @@
-"""Nearest patches, smoothing and resizing of what is on the GPU already, such as a TensorRT engine's output.
+"""Nearest patches, smoothing and resizing for arrays that are on the GPU, such as a TensorRT engine's output.
 
-Arrays are given by their device addresses, integers as in torch's `data_ptr()`: C order, float32, int32 and uint8.
-Calls put their work into a stream (the address of a cudaStream_t, 0 for the default one) and return at once; results
-are there when the stream gets that far. Work memory grows with the largest call so far, which waits for earlier calls;
-`reserve` does that beforehand, and must be called before a call is captured into a CUDA graph. Calls of one object in
-several streams are safe and take turns on the device; a graph that holds one must not run beside other calls of that
-object. An object that goes away waits for its own calls, but for those in graphs.
+Arrays are passed as device addresses, integers as in torch's `data_ptr()`: C order, float32, int32 and uint8.
+Calls enqueue their work in a stream (the address of a cudaStream_t, 0 for the default one) and return at once; results
+are ready when the stream has run it. Work memory grows with the largest call so far, which waits for earlier calls;
+`reserve` does that beforehand, and must precede the capture of a call into a CUDA graph. Calls of one object in
+several streams are safe and take turns on the device; a graph that contains one must not run beside other calls of
+that object. A destroyed object waits for its own calls, except those in graphs.
 
 Needs the backend "cuda" (edgead.kernels.backends()).
 """
@@ -27,10 +27,10 @@ from edgead.kernels.resize_bands import Resize
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Device addresses of what a search writes.
+    """Device addresses of a search's results.
 
-    `distance` float32 and `index` int32, (n, k) each: as from `edgead.kernels.NearestPatches.search`, but a patch that
-    holds NaN or Inf gets distance NaN and index -1. `bad_row`, if not 0, is one int32: the first such patch, or -1.
+    `distance` float32 and `index` int32, (n, k) each, as in `edgead.kernels.NearestPatches.search`, but a patch with
+    NaN or Inf gets distance NaN and index -1. `bad_row`, if not 0, is one int32: the first such patch, or -1.
     """
 
     distance: int
@@ -44,7 +44,7 @@ class NearestPatches:
     Parameters
     ----------
     memory_bank : ndarray of shape (m, d), float32, C order
-        On the host; it is copied to the current device.
+        Bank in host memory; it is copied to the current device.
 
     Raises
     ------
@@ -90,7 +90,7 @@ class Smoother:
     def __call__(self, patch_scores: int, anomaly_map: int, maximum: int, stream: int = 0, *, usual: int = 0) -> None:
         """Smooth one map, at device addresses: (h, w) to (H, W), and its largest value to one float32.
 
-        `usual`, if not 0, is (h, w) as well, finite, and taken from the patch scores first. The maximum is NaN if
+        `usual`, if not 0, is (h, w) as well, finite, and subtracted from the patch scores first. The maximum is NaN if
         `patch_scores` holds NaN or Inf: one number shows whether a frame is usable, as patches that are not finite
         have a distance that is NaN.
 
@@ -110,12 +110,12 @@ class Resizer:
     Parameters
     ----------
     steps : sequence of Resize
-        One resize after the other, one at least.
+        Resizes to apply in turn, at least one.
     size : (int, int)
         Height and width of the target.
     corner : (int, int)
-        Row and column of the target where the result of the last step begins. The rest is its reflection, OpenCV's
-        BORDER_REFLECT_101.
+        Row and column of the target at which the last step's result begins. The rest is padded with its reflection,
+        OpenCV's BORDER_REFLECT_101.
     """
 
     def __init__(self, steps: Sequence[Resize], size: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> None:

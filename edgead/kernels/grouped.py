@@ -1,4 +1,4 @@
-"""Nearest patches in each of several groups: how far every patch is from every other image of a pile."""
+"""Nearest patches in each of several groups, such as the distance of every patch to every other image of a set."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class GroupedPatches:
     Parameters
     ----------
     memory_bank : ndarray of shape (m, d), float32, C order
-        The rows of all groups, one group after the other, such as the patches of images.
+        Rows of all groups in turn, such as the patches of each image.
     sizes : sequence of int
-        Rows of each group, at least one; they add up to m.
+        Number of rows in each group, at least one; they add up to m.
     backend : str, optional
         "auto", "cpu", "numpy", "cuda", or "cpu:" and an instruction set level.
     prescan : bool, optional
@@ -34,8 +34,8 @@ class GroupedPatches:
 
     Notes
     -----
-    The search of `NearestPatches`, group by group, with what it prepares of the patches and of the bank shared among
-    the groups. `search` may be called from several threads at once.
+    This is the search of `NearestPatches`, group by group, but the groups share the preparation of patches and bank.
+    `search` may be called from several threads at once.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ def _check_sizes(bank: Floats, sizes: Sequence[int]) -> np.ndarray:
 
 
 def _fill_up(bank: Floats, counts: np.ndarray, multiple: int) -> tuple[Floats, np.ndarray]:
-    """Repeat the last row of each group up to whole panels of the native search: no minimum changes."""
+    """Pad each group with copies of its last row to whole panels of the native search, which changes no minimum."""
     filled = -(-counts // multiple) * multiple
     last = np.cumsum(counts) - 1
     first_of_filled = np.cumsum(filled) - filled

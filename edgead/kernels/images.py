@@ -1,4 +1,4 @@
-"""Images: the exact mean of the source pixels that each pixel of a smaller image covers."""
+"""Shrinking of images: the exact mean of the source pixels that each pixel of the smaller image covers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def shrink(image: Pixels, size: tuple[int, int], out: Pixels | None = None, *, b
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8
-        Its rows may lie apart in memory, as those of a region of a larger image do.
+        Rows need not be adjacent in memory, as in a region of a larger image.
     size : tuple of int
         (h, w) of the result, neither larger than the image's.
     out : ndarray of shape (h, w, 3), uint8, C order, optional
-        Where to write it.
+        Array for the result.
     backend : str, optional
         "auto", "cpu", "numpy", or "cpu:" and an instruction set level.
 

@@ -1,4 +1,4 @@
-"""Maps: patch scores to a full-size anomaly map, and plain Gaussian blur."""
+"""Smoothing of patch scores into a full-size anomaly map, and plain Gaussian blur."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MAX_SIGMA = 1000.0
 
 
 class Smoother:
-    """Bilinear resize, Gaussian and maximum in one, prepared for one shape.
+    """Operator of bilinear resize, Gaussian and maximum, prepared for one shape.
 
-    Both steps are linear and separable, so the map is A S B^T with two banded matrices, computed once. Where there is
-    nothing to resize, native code adds the two sides of the Gaussian before it multiplies.
+    Both steps are linear and separable, so the map is A S B^T with two banded matrices, computed once. Without a
+    resize, native code adds the two sides of the Gaussian before it multiplies.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ class Smoother:
     size : tuple of int
         (H, W) of the anomaly map.
     sigma : float
-        Of the Gaussian, in pixels of the anomaly map; truncated at ceil(4 sigma), normalised; 0 is none.
+        Sigma of the Gaussian in pixels of the anomaly map, truncated at ceil(4 sigma) and normalised; 0 for none.
     border : {"reflect", "replicate"}, optional
-        What lies beyond the anomaly map's edge: its mirror image with the edge pixel repeated, or the edge pixel.
+        Padding beyond the anomaly map's edge: its mirror image with the edge pixel repeated, or the edge pixel.
     backend : str, optional
         "auto", "cpu", "numpy", "cuda", or "cpu:" and an instruction set level.
 
@@ -77,7 +77,7 @@ class Smoother:
         ----------
         patch_scores : ndarray of shape (h, w), float32, C order
         out : ndarray of shape (H, W), float32, C order, optional
-            Where to write the map; the frame loop passes the same array every time. Shares no memory with the input.
+            Array for the map; the frame loop passes the same one every time. Must not share memory with the input.
 
         Returns
         -------

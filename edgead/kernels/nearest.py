@@ -1,9 +1,9 @@
 """Nearest patches: the distance of every patch to a memory bank of normal patches.
 
 The search scans 8-bit codes of every row and measures the few rows that can still be nearest. The codes may hold all
-columns, or the first principal directions of the bank: fewer numbers to scan, more rows left. Any choice gives the
-same result; `choose_projection` makes it once, when the bank is prepared, by leaving rows of the bank out and counting
-what would be left of the others.
+columns, or the first principal directions of the bank: fewer numbers to scan, but more rows to measure. Any choice
+gives the same result; `choose_projection` makes it once, when the bank is prepared, by leaving out rows of the bank
+and counting how many of the others would remain.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy.typing as npt
 from edgead.kernels import numpy_backend
 from edgead.kernels.backend import Floats, as_floats, check_finite, resolve
 
-MIN_ROWS = 256  # below it the pre-scan costs more than it saves
+MIN_ROWS = 256  # in smaller banks the pre-scan costs more than it saves
 MIN_ROWS_TO_PROJECT = 2048
 MAX_COLUMNS = 4096
-SAMPLE = 8192  # rows that the principal directions are taken from
-PROBES = 128  # rows that are left out
-STEP = 16  # directions between two candidates
-CACHE = 16 << 20  # bytes
-FLAT = 1.02  # work that counts as the least: more directions cost one nearest row hardly anything and save nine a lot
+SAMPLE = 8192  # rows from which the principal directions are computed
+PROBES = 128  # rows that are left out as test patches
+STEP = 16  # step between candidate numbers of directions
+CACHE = 16 << 20  # size of the CPU cache in bytes
+FLAT = 1.02  # work within this factor counts as least: more directions hardly slow k = 1 and save a lot for k = 9
 MAX_K = 16
 
 
 def choose_projection(bank: Floats) -> Floats | None:
-    """Choose the directions that the codes of a bank are made of.
+    """Choose the directions onto which the codes of a bank are projected.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def choose_projection(bank: Floats) -> Floats | None:
     Returns
     -------
     ndarray of shape (p, d), float32, or None
-        Orthonormal rows. p = 0 is a pre-scan of all columns as they are, None is no pre-scan.
+        Orthonormal rows. p = 0 means a pre-scan of all columns unprojected, None no pre-scan.
     """
     rows, columns = bank.shape
     if rows < MIN_ROWS or columns > MAX_COLUMNS:
@@ -54,30 +54,30 @@ def choose_projection(bank: Floats) -> Floats | None:
     count = _cheapest(centred @ directions)
     if count == 0:
         return all_columns
-    # Turned at random, so that no direction needs a far larger step of the codes than another.
+    # Rotated at random, so that no direction needs a far larger code step than another.
     turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((count, count)))
     return np.ascontiguousarray((directions[:, :count].astype(np.float64) @ turn).T, dtype=np.float32)
 
 
 def _centre(bank: Floats) -> tuple[Floats, float]:
-    """Move the mean to 0 and the largest value to 1, whatever the range; returns the largest value too."""
+    """Shift the mean to 0 and scale the largest value to 1; return the largest value too."""
     centred = bank - bank.mean(axis=0, dtype=np.float64)
     scale = float(np.abs(centred).max())
     return (centred / (scale or 1.0)).astype(np.float32), scale
 
 
 def _cheapest(turned: Floats) -> int:
-    """Number of principal directions with the least work per pair, 0 for all columns; `turned` is along them."""
+    """Find the number of principal directions with the least work per pair, 0 for all columns; `turned` is rotated."""
     rows, columns = turned.shape
     probes = np.linspace(0, rows - 1, PROBES).astype(np.intp)
     squared_norms = np.einsum("ij,ij->i", turned, turned)
-    # Work in 8-bit products; a float32 product costs four. One more look at a pair costs as much as some thousand, and
-    # twice that where the rows come from beyond the cache.
+    # Work in units of 8-bit products; a float32 product costs four. Measuring a pair again costs about a thousand, and
+    # twice that if the rows are not in the cache.
     look, project = (1000 + 6.5 * columns) * (1 + min(1.0, rows * columns / CACHE)), 4 * columns / rows
     nearest = _squared_distances(turned[probes] @ turned.T, squared_norms, probes)
     np.put_along_axis(nearest, probes[:, None], np.inf, axis=1)
-    # Patches of a new image lie farther out than most rows do, whose nearest is often of the same image. But rows
-    # of a greedy coreset are about equally far apart, and patches are nearer to one than they are to each other.
+    # Patches of a new image are farther from the bank than most rows, whose nearest is often of the same image. But
+    # rows of a greedy coreset are about equally far apart, and patches are nearer to a row than rows to each other.
     near, far = np.sqrt(np.quantile(nearest.min(axis=1), [0.1, 0.9]))
     reach = 0.93 * far if near > 0.8 * far else far
     works = {0: float(columns)}
@@ -87,7 +87,7 @@ def _cheapest(turned: Floats) -> int:
         seen += np.einsum("ij,ij->i", part, part)
         products += part[probes] @ part.T
         unseen = np.sqrt(np.maximum(squared_norms - seen, 0))
-        # Codes of a turned row are off by about a hundredth of its length, on both sides.
+        # The error of a rotated row's codes is about a hundredth of its length, for patch and row.
         off = 0.022 * np.sqrt(seen.mean())
         distance = np.sqrt(_squared_distances(products, seen, probes))
         bound = np.maximum(distance - off, 0) ** 2 + (unseen[probes, None] - unseen) ** 2
@@ -108,14 +108,14 @@ class NearestPatches:
     Parameters
     ----------
     memory_bank : ndarray of shape (m, d), float32, C order
-        Coreset of normal patches; m >= 1, d >= 1. It is kept, not copied: do not write to it afterwards.
+        Coreset of normal patches; m >= 1, d >= 1. It is not copied: do not write to it afterwards.
     backend : str, optional
         "auto", "cpu", "numpy", "cuda", or "cpu:" and an instruction set level.
     prescan : bool, optional
-        On the CPU: scan 8-bit codes first, where the level has kernels for it. False: float32 products of every patch
+        On the CPU, scan 8-bit codes first, if the level has kernels for it. False: float32 products of every patch
         with every row. The result is the same.
     like : NearestPatches, optional
-        Of another bank of as many columns, much like this one: its directions serve this one too, and none are chosen.
+        Search in a similar bank with the same columns, whose directions are reused instead of chosen.
 
     Raises
     ------
@@ -126,8 +126,8 @@ class NearestPatches:
 
     Notes
     -----
-    A scan in low precision (8-bit codes on the CPU, halves on the GPU), or float32 products where that leaves too
-    much, selects the rows that can be nearest; its error is bounded. Those rows are measured in float64 by
+    A scan in low precision (8-bit codes on the CPU, half floats on the GPU), or float32 products if that leaves too
+    many rows, selects the rows that can be nearest; its error is bounded. Those rows are measured in float64 by
     differences. A distance is therefore the float64 distance rounded to float32, for any finite input. `search` may
     be called from several threads at once.
     """

@@ -1,4 +1,4 @@
-"""The kernels in numpy, for platforms without native code: the same results, more slowly."""
+"""Kernels in numpy, for platforms without native code: the same results, more slowly."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy.typing as npt
 from edgead.kernels.backend import Floats, check_finite
 from edgead.kernels.banded_filters import Band
 
-# Floats of the largest temporary array.
+# Number of floats in the largest temporary array.
 CHUNK = 1 << 22
 
 
 class NearestIndex:
-    """Candidates by float64 products, measured by float64 differences."""
+    """Nearest rows in numpy: candidates by float64 products, measured by float64 differences."""
 
     def __init__(self, bank: Floats) -> None:
         self._bank = bank
@@ -37,8 +37,8 @@ class NearestIndex:
     def _search_part(self, features: Floats, k: int, distance: Floats, index: npt.NDArray[np.int32]) -> None:
         queries = features - self._mean
         scores = self._half_norms - queries @ self._centred.T
-        # A score is off by at most gamma_(d + 4) |b| (|q| + |b|), gamma_n = n 2^-53 / (1 - n 2^-53) (Higham): d
-        # roundings in the product and in the norm, one each in both differences and at the end. Doubled for room.
+        # The error of a score is at most gamma_(d + 4) |b| (|q| + |b|), gamma_n = n 2^-53 / (1 - n 2^-53) (Higham): d
+        # roundings in the product and in the norm, one each in both differences and at the end. Doubled for margin.
         d = features.shape[1]
         norm = np.sqrt(2 * self._half_norms.max())
         error = 2 * (d + 4) * 2.0**-53 * norm * (np.linalg.norm(queries, axis=1) + norm)
@@ -54,7 +54,7 @@ class NearestIndex:
 
 
 class GroupedIndex:
-    """A search for each group."""
+    """Nearest rows by group in numpy: one search for each group."""
 
     def __init__(self, bank: Floats, sizes: npt.NDArray[np.int64]) -> None:
         self._indexes = [NearestIndex(rows) for rows in np.split(bank, np.cumsum(sizes)[:-1])]
@@ -64,7 +64,7 @@ class GroupedIndex:
 
 
 class Smoother:
-    """Two matrix products."""
+    """Smoothing in numpy: two matrix products."""
 
     def __init__(self, vertical: Band, horizontal: Band) -> None:
         self._vertical = vertical.dense().astype(np.float32)
@@ -79,7 +79,7 @@ class Smoother:
 def greedy_coreset(
     features: Floats, count: int, first: int, progress: Callable[[int, int], object] | None
 ) -> npt.NDArray[np.int64]:
-    """The plain greedy: every row is measured against every pick."""
+    """Greedy coreset in numpy: measure every row against every pick."""
     bound = np.full(len(features), np.inf, np.float32)
     return _pick(_in_range(features), bound, first, count, progress)
 
@@ -87,10 +87,10 @@ def greedy_coreset(
 def extend_coreset(
     features: Floats, nearest: npt.NDArray[np.int64], count: int, progress: Callable[[int, int], object] | None
 ) -> npt.NDArray[np.int64]:
-    """The same from where it was: every row has its distance to the nearest row that was chosen before."""
+    """Greedy coreset continued, from each row's distance to the nearest row chosen before."""
     features = _in_range(features)
     bound = np.concatenate(
-        [_squared(features[rows], features[nearest[rows]]) for rows in _blocks(features)]  # what is -1 counts for none
+        [_squared(features[rows], features[nearest[rows]]) for rows in _blocks(features)]  # -1 is excluded below
     )
     bound[(nearest < 0) | (nearest == np.arange(len(features)))] = -1
     return _pick(features, bound, int(np.argmax(bound)), count, progress)
@@ -125,18 +125,18 @@ def _squared(rows: Floats, others: Floats) -> Floats:
 
 
 def _in_range(features: Floats) -> Floats:
-    """Squares of float32 must neither overflow nor vanish; a power of two changes no digit."""
+    """Scale by a power of two, which changes no digit, so that squares in float32 neither overflow nor vanish."""
     exponent = np.frexp(np.abs(features).max())[1]
     return features if -30 < exponent < 50 else np.ldexp(features, -exponent)
 
 
 class WindowSearch:
-    """All patches at once, a step of the window at a time."""
+    """Window search in numpy: all patches at once, for each offset in the window."""
 
     def __init__(self, parts: Floats, reach: int) -> None:
         count, _, _, d = parts.shape
         around = (reach, reach)
-        # Infinity lies around each part: what a window has outside of the grid is never the nearest.
+        # Parts are padded with infinity, so that a window's places outside of the grid are never the nearest.
         padded = np.pad(parts, ((0, 0), around, around, (0, 0)), constant_values=np.inf)
         self._width = padded.shape[2]
         self._parts = padded.reshape(count, -1, d)
@@ -144,7 +144,7 @@ class WindowSearch:
         self._steps = (self._width * steps[:, None] + steps).ravel()
 
     def search(self, features: Floats, places: npt.NDArray[np.int32]) -> tuple[Floats, Floats]:
-        corners = places @ np.array([self._width, 1])  # of the windows, in the padded parts
+        corners = places @ np.array([self._width, 1])  # corners of the windows in the padded parts
         there = np.full(len(features), np.inf)
         back = np.full(self._parts.shape[1], np.inf)
         for part in self._parts:
@@ -158,7 +158,7 @@ class WindowSearch:
 
 
 def shrink(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
-    """Sum the cells that each output cell covers along one axis, then the other, and divide once."""
+    """Shrink in numpy: sum the covered cells along one axis, then the other, and divide once."""
     rows, units_of_rows = _covered(image, len(out))
     columns, units_of_columns = _covered(rows.swapaxes(0, 1), out.shape[1])
     whole, rest = np.divmod(columns.swapaxes(0, 1), units_of_rows * units_of_columns)
@@ -167,9 +167,9 @@ def shrink(image: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
 
 
 def _covered(cells: npt.NDArray[np.integer], count: int) -> tuple[npt.NDArray[np.int64], int]:
-    """Weighted sums of the rows that each of `count` rows covers, and their weight, in units that are whole numbers."""
+    """Sum the rows that each of `count` output rows covers, with integer weights; return the total weight too."""
     common = math.gcd(len(cells), count)
-    source, target = count // common, len(cells) // common  # lengths of a row of each
+    source, target = count // common, len(cells) // common  # length of a source row and of an output row
     sums = np.empty((count, *cells.shape[1:]), np.int64)
     for i in range(count):
         begin, end = i * target, (i + 1) * target

@@ -1,8 +1,8 @@
-"""Bands of a resize: what each output pixel takes of its source, axis by axis, as the CPU does it, for a GPU to repeat.
+"""Bands of a resize: the weights of source pixels for each output pixel and axis, as on the CPU, for use on a GPU.
 
 `shrink` is ours. The others are those of `cv2.resize` for 8 bits, as OpenCV 4.10 and 5.0 do them on x86-64: the mean of
 whole blocks, the mean of areas in float32, and linear interpolation in units of 2^-11. A build of OpenCV that rounds
-otherwise has other pixels, so that who resizes on a GPU compares them first.
+differently has other pixels, so the GPU's results are compared with the CPU's before use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from edgead.kernels.banded_filters import Band
 
 MAX_SIDE = 65_535  # row sums stay below 2^24, exact in float32
-# An area's part of a pixel that is narrower counts for nothing.
+# Parts of a pixel narrower than this are ignored by OpenCV's area resize.
 _NARROWEST = 1e-3
 _LINEAR_UNITS = np.float32(2048)
 
@@ -24,9 +24,9 @@ Method = Literal["shrink", "area", "linear"]
 
 
 class Resize(NamedTuple):
-    """One resize of an image: how sums are made and rounded, and the bands of its rows and columns.
+    """Resize of an image: the kind of sum and rounding, and the bands of its rows and columns.
 
-    Bands of `linear` are of a source with its outermost rows and columns doubled.
+    Bands of `linear` refer to a source whose outermost rows and columns are duplicated.
     """
 
     sums: Literal["shrink", "blocks", "area", "linear"]
@@ -35,12 +35,12 @@ class Resize(NamedTuple):
 
 
 def resize_bands(method: Method, shape: tuple[int, int], size: tuple[int, int]) -> Resize:
-    """Prepare a resize.
+    """Prepare the bands of a resize.
 
     Parameters
     ----------
     method : str
-        "shrink" is `edgead.kernels.shrink`, the others are OpenCV's INTER_AREA, of axes that do not grow, and
+        "shrink" is `edgead.kernels.shrink`, the others are OpenCV's INTER_AREA, for axes that do not grow, and
         INTER_LINEAR.
     shape, size : (int, int)
         Heights and widths of source and result.
@@ -63,7 +63,7 @@ def resize_bands(method: Method, shape: tuple[int, int], size: tuple[int, int]) 
 
 
 def _shrink_band(inputs: int, outputs: int) -> Band:
-    """In units of which cells of both grids have whole lengths: how many of them a source pixel gives to an output."""
+    """Band of `shrink`: overlaps of source and output pixels, in the unit that makes all lengths integers."""
     common = math.gcd(inputs, outputs)
     source, output = outputs // common, inputs // common
     begin = output * np.arange(outputs)[:, None]
@@ -96,7 +96,7 @@ def _area_band(inputs: int, outputs: int) -> Band:
 
 
 def _linear_band(inputs: int, outputs: int, *, clamped: bool) -> Band:
-    """Two neighbours; `clamped`: beyond the outermost pixel that alone counts, otherwise it stands in for both."""
+    """Band of two neighbours; beyond the edge it is the outermost pixel alone if `clamped`, else that pixel twice."""
     place = ((np.arange(outputs) + 0.5) * _scale(inputs, outputs) - 0.5).astype(np.float32)
     first = np.floor(place)
     share = place - first
@@ -108,7 +108,7 @@ def _linear_band(inputs: int, outputs: int, *, clamped: bool) -> Band:
 
 
 def _scale(inputs: int, outputs: int) -> float:
-    """In the numbers, and the roundings, of OpenCV."""
+    """Scale of an axis, with OpenCV's number formats and rounding."""
     return 1 / (outputs / inputs)
 
 

@@ -1,4 +1,4 @@
-"""Nearest patches at nearly the same place: of golden parts, within a window around where a patch lies."""
+"""Nearest patches of golden parts within a window around each patch's place."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_REACH = 16
 
 
 class WindowSearch:
-    """Exact nearest patches of golden parts, place by place.
+    """Exact nearest patches of golden parts, within a window around each place.
 
     Parameters
     ----------
     parts : ndarray of shape (g, h, w, d), float32, C order
-        Patches of g golden parts on one grid. They are kept, not copied: do not write to them afterwards.
+        Patches of g golden parts on one grid. They are not copied: do not write to them afterwards.
     reach : int
-        A window has so many rows and columns of the grid on each side of its middle, from 0 to 16.
+        Rows and columns of the window on each side of its middle, from 0 to 16.
     backend : str, optional
         "auto", "cpu", "numpy", or "cpu:" and an instruction set level.
 
@@ -51,21 +51,21 @@ class WindowSearch:
         self._search = native.WindowSearch(parts, reach, level) if native else numpy_backend.WindowSearch(parts, reach)
 
     def search(self, features: Floats, places: npt.NDArray[np.int32]) -> tuple[Floats, Floats]:
-        """Compare patches with the golden ones around their places, both ways.
+        """Compare patches with the golden ones around their places, in both directions.
 
         Parameters
         ----------
         features : ndarray of shape (n, d), float32, C order
         places : ndarray of shape (n, 2), int32, C order
-            Row and column of the grid where each patch lies.
+            Row and column of each patch in the grid.
 
         Returns
         -------
         there : ndarray of shape (n,), float32
             Euclidean distance of each patch to the nearest one of any golden part in the window around its place.
         back : ndarray of shape (n,), float32
-            Of the golden patches at its place to the nearest patch that has this place in its window; the least over
-            the golden parts.
+            Euclidean distance of the golden patch at its place to the nearest patch with this place in its window; the
+            least over the golden parts.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Agreement of two ways to sort the same things."""
+"""Agreement of two labellings of the same items."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def adjusted_rand(first: np.ndarray, second: np.ndarray) -> float:
-    """Agreement of two labellings on the pairs that each puts together: 1 for the same, near 0 by chance.
+    """Compute the adjusted Rand index of two labellings: 1 if they agree, near 0 by chance.
 
     Hubert and Arabie, "Comparing partitions", Journal of Classification 1985.
 
@@ -24,9 +24,9 @@ def adjusted_rand(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def jaccard_of_each(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Overlap of each class of the first labelling with that of the second that it overlaps most: float64 (classes,).
+    """Compute the Jaccard overlap of each class of `first` with its best match in `second`: float64 (classes,).
 
-    Overlap is the share of what is in either that is in both: 1 where the second labelling has the very same class.
+    The overlap is the size of the intersection over that of the union: 1 if the second labelling has the same class.
     Hennig, "Cluster-wise assessment of cluster stability", Computational Statistics & Data Analysis 2007.
     """
     table = contingency(first, second)
@@ -35,7 +35,7 @@ def jaccard_of_each(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def contingency(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How many things have each pair of labels, float64 (classes of the first, classes of the second)."""
+    """Count the items with each pair of labels, float64 (classes of the first, classes of the second)."""
     table = np.zeros((int(first.max()) + 1, int(second.max()) + 1))
     np.add.at(table, (first, second), 1)
     return table

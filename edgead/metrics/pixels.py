@@ -1,7 +1,7 @@
 """Pixel metrics of anomaly maps: AUROC, average precision and F1max, AUPRO, AUPIMO.
 
-Exact at every threshold: no metric bins scores or samples thresholds. Only the scores of good pixels are sorted as a
-whole, once and without their indices; all metrics are then sums over the pixels of defects.
+All are exact: no metric bins scores or samples thresholds. Only the scores of good pixels are sorted as a whole, once
+and without their indices; all metrics are then sums over the pixels of defects.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ PIMO_BOUNDS = (1e-5, 1e-4)
 
 @dataclass(frozen=True, slots=True)
 class _Defect:
-    """The defect pixels of one image by rising score, and how many good pixels of all images are above them."""
+    """Defect pixels of one image by rising score, and the number of good pixels of all images above each."""
 
     scores: np.ndarray
-    weights: np.ndarray  # one over the pixels of the region
+    weights: np.ndarray  # 1 / (number of pixels in the region)
     regions: int
     above: np.ndarray
     at_or_above: np.ndarray
 
 
 class Pixels:
-    """Anomaly maps with their masks, for all pixel metrics at once.
+    """Anomaly maps with their masks, prepared for all pixel metrics.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Pixels:
         limit : float
             Largest false-positive rate, above 0 and at most 1.
         images : collection of int, optional
-            Only regions of these images count; the false-positive rate stays that of all images.
+            Images whose regions count; the false-positive rate is still that of all images.
 
         Notes
         -----
@@ -134,7 +134,7 @@ class Pixels:
         Returns
         -------
         dict of int to float
-            From the number of the image to its area, 0 to 1.
+            Area, from 0 to 1, by number of the image.
 
         Raises
         ------
@@ -154,9 +154,9 @@ class Pixels:
         return {index: _log_area(d.scores, top, rates, bounds) for index, d in self._defects.items()}
 
     def _cuts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Every distinct score of a defect pixel, falling, with the defect pixels and all pixels at or above it.
+        """Return the distinct scores of defect pixels, falling, and the counts of defect and all pixels from each up.
 
-        Between them only good pixels are added, which moves neither the recall nor the best F1 up.
+        Thresholds in between only add good pixels, which raises neither the recall nor the best F1.
         """
         scores = np.concatenate([d.scores for d in self._defects.values()])
         order = np.argsort(scores)[::-1]
@@ -167,11 +167,11 @@ class Pixels:
         return scores[last_of_tie], hits, hits + normal
 
     def _highest_normal(self, rate: float) -> tuple[np.ndarray, np.ndarray]:
-        """Rising scores of defect-free images down to a mean false-positive rate, and the rate at or above each."""
+        """Return the highest scores of defect-free images, rising, down to a false-positive rate, and their rates."""
         good = [a for a, m in zip(self._maps, self._masks, strict=True) if not m.any()]
         if not good:
             raise ValueError("AUPIMO needs images without any defect, found none")
-        # Each pixel adds at least 1 / (images x largest size): so many reach the rate.
+        # Each pixel adds at least 1 / (images x largest size), so that this number reaches the rate.
         enough = min(int(rate * len(good) * max(a.size for a in good)) + 1, sum(a.size for a in good))
         scores = np.concatenate([a.ravel() for a in good])
         lowest = np.partition(scores, scores.size - enough)[scores.size - enough]
@@ -226,7 +226,7 @@ def _defect(anomaly_map: np.ndarray, mask: np.ndarray, normal: np.ndarray) -> _D
 
 
 def _area_of_rise(start: np.ndarray, stop: np.ndarray, limit: float) -> np.ndarray:
-    """Integrate up to `limit` what is 0 up to `start`, rises to 1 at `stop` and stays there."""
+    """Integrate up to `limit` the ramp that is 0 until `start`, rises linearly to 1 at `stop` and stays there."""
     width = np.maximum(stop - start, np.finfo(np.float64).tiny)
     within = np.clip(limit - start, 0, stop - start)
     return within * within / (2 * width) + np.maximum(limit - stop, 0)
@@ -234,7 +234,7 @@ def _area_of_rise(start: np.ndarray, stop: np.ndarray, limit: float) -> np.ndarr
 
 def _log_area(scores: np.ndarray, top: np.ndarray, rates: np.ndarray, bounds: tuple[float, float]) -> float:
     low, high = np.log(bounds)
-    rates = np.append(rates, 0.0)  # of a score above all good pixels
+    rates = np.append(rates, 0.0)  # rate of a score above all good pixels
     above = rates[np.searchsorted(top, scores, side="right")]
     stop = np.log(np.maximum(rates[np.searchsorted(top, scores, side="left")], np.finfo(np.float64).tiny))
     start = np.where(above > 0, np.log(np.where(above > 0, above, 1.0)), stop)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Compute the area under the ROC curve: how often a defect outscores a good one, ties counting half.
+    """Compute the area under the ROC curve: the share of pairs in which the defect scores higher, ties counting half.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
 
 
 def mean_precision(hits: np.ndarray, flagged: np.ndarray) -> float:
-    """Average precision from the defects, and all, at or above each of falling thresholds, down to the last defect."""
+    """Compute the average precision from the numbers of defects, and of all, at or above each falling threshold."""
     return float(np.sum(np.diff(hits, prepend=0) * (hits / flagged)) / hits[-1])
 
 
 def best_f1(thresholds: np.ndarray, hits: np.ndarray, flagged: np.ndarray) -> tuple[float, float]:
-    """Best F1 and its threshold from the same counts as `mean_precision`."""
+    """Compute the best F1 and its threshold from the counts that `mean_precision` takes."""
     f1 = 2 * hits / (flagged + hits[-1])
     best = int(np.argmax(f1))
     return float(f1[best]), float(thresholds[best])
@@ -76,7 +76,7 @@ def _labelled(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndar
 
 
 def _cuts(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return every distinct score, falling, with the defects and the images at or above it."""
+    """Return every distinct score, falling, with the numbers of defects and of images at or above it."""
     is_defect, values = _labelled(labels, scores)
     order = np.argsort(-values, kind="stable")
     values = values[order]
@@ -92,6 +92,6 @@ def check_finite(values: np.ndarray, name: str) -> None:
 
 
 def check_classes(defects: int, total: int, name: str) -> None:
-    """Raise ValueError unless there are both good and defective ones."""
+    """Raise ValueError unless there are both good items and defects."""
     if not 0 < defects < total:
         raise ValueError(f"{name} must mark both good and defective, found {defects} defective of {total}")

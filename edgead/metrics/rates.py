@@ -1,4 +1,4 @@
-"""Counted shares with exact intervals."""
+"""Rates from counts, with exact confidence intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_TERMS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A share that was counted, with its Clopper-Pearson interval; `groups` is None where each image counts alone."""
+    """Counted rate with its Clopper-Pearson interval; `groups` is None if every image counts alone."""
 
     count: int
     total: int
@@ -29,12 +29,12 @@ class Rate:
     def of_groups(
         cls, events: Sequence[bool], groups: Sequence[Hashable] | None = None, confidence: float = 0.95
     ) -> Rate:
-        """Build the rate of events of which those of one group go together.
+        """Build the rate of events that are dependent within each group.
 
-        The Clopper-Pearson interval for as many independent images as the groups are worth: the number of images
-        divided by the design effect of the share (Korn and Graubard, "Confidence intervals for proportions with small
-        expected number of positive counts estimated from survey data", 1998; without their factor of t quantiles).
-        Where no image or every one is an event, the groups say nothing of it, and each is worth one image.
+        The interval is that of Clopper and Pearson for the effective number of images: their number divided by the
+        design effect of the rate (Korn and Graubard, "Confidence intervals for proportions with small expected number
+        of positive counts estimated from survey data", 1998; without their factor of t quantiles). If no image or
+        every image is an event, the design effect is unknown, and each group counts as one image.
         """
         several = bool(groups) and len(set(groups or ())) < len(events)
         if not several:
@@ -44,8 +44,8 @@ class Rate:
 
     @classmethod
     def worth_images(cls, count: int, total: int, images: float, groups: int, confidence: float = 0.95) -> Rate:
-        """Build the rate of `count` in `total`, with the interval of so many independent images, in `groups` groups."""
-        # The products are exact at both ends, where a bound must be 0 or 1.
+        """Build the rate of `count` in `total` in `groups` groups, with the interval of `images` independent images."""
+        # The products are exact for rates of 0 and 1, where a bound must be 0 or 1.
         bounds = clopper_pearson(count / total * images, images, confidence)
         return cls(count, total, *bounds, confidence, groups)
 
@@ -61,7 +61,7 @@ class Rate:
 
 
 def worth(events: Sequence[bool], groups: Sequence[Hashable]) -> float:
-    """Compute how many independent events have as sure a share as these, of which those of one group go together."""
+    """Compute the effective number of independent events among events that are dependent within each group."""
     n, share = len(events), sum(events) / len(events)
     excess: dict[Hashable, float] = {}
     for event, group in zip(events, groups, strict=True):
@@ -89,7 +89,7 @@ def clopper_pearson(successes: float, n: float, confidence: float = 0.95) -> tup
         raise ValueError(f"confidence lies between 0 and 1, got {confidence}")
     tail = (1 - confidence) / 2
     low = 0.0 if successes == 0 else _beta_quantile(tail, successes, n - successes + 1)
-    # The upper bound is one minus the lower bound of the failures, which keeps its tail small and exact.
+    # The upper bound is one minus the lower bound for the failures, which keeps the tail small and exact.
     high = 1.0 if successes == n else 1 - _beta_quantile(tail, n - successes, successes + 1)
     return low, high
 

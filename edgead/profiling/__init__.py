@@ -1,1 +1,1 @@
-"""Latency: measured, compared and reported so that it can be believed."""
+"""Measurement, comparison and reports of latency."""

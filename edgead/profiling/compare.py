@@ -1,4 +1,4 @@
-"""Two latency reports side by side, where they may be compared."""
+"""Comparison of two latency reports that were taken under equal conditions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def compare(one: Path, other: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        `reports`, the two files, and `ratios`: stage -> column -> second over first, None where one is not known.
+        `reports`, the two files, and `ratios`: stage -> column -> second over first, None if one is unknown.
 
     Raises
     ------
     SettingsError
-        A file that is no report, or reports from machines, settings or paces that differ; says in what.
+        A file is no report, or the reports differ in machine, settings or pace; says in what.
     """
     first, second = _read(one), _read(other)
     differing = _differences(_conditions(first), _conditions(second))
@@ -37,7 +37,7 @@ def compare(one: Path, other: Path) -> dict[str, Any]:
 
 
 def comparison_table(comparison: dict[str, Any]) -> Table:
-    """Lay a comparison out for a terminal."""
+    """Format a comparison as a table for the terminal."""
     from rich.table import Table
 
     one, other = comparison["reports"]
@@ -61,7 +61,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _conditions(report: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal: the machine, but for what changes from minute to minute, and the pace."""
+    """Conditions that must be equal: the machine, without its momentary state, and the pace."""
     arrivals = report.get("arrivals") or {}
     pace = {name: arrivals.get(name) for name in ("rate_hz", "jitter_ms")}
     return {**{name: fact for name, fact in report["machine"].items() if name != "state"}, **pace}

@@ -1,4 +1,4 @@
-"""Other load during a measurement: other processes here, and other guests of the hypervisor."""
+"""Load from others during a measurement: other processes, and other guests of the hypervisor."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _STAT = Path("/proc/stat")
-# Less than this does not move a median, but every idle machine would show it.
+# Threshold for a remark: less does not move a median, and every idle machine has some.
 _MIN_CORES = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class OtherUse:
-    """Cores that others used on average; 0.5 is half of one.
+    """Average number of cores used by others; 0.5 is half of one.
 
     Attributes
     ----------
     processes : float
-        By other processes and interrupts.
+        Cores used by other processes and interrupts.
     hypervisor : float
-        Given to other guests while a core here had work to do ("steal"): a tail of latencies that no setting fixes.
+        Cores given to other guests while this machine had work ("steal"): no setting fixes this tail of latencies.
     """
 
     processes: float
@@ -33,13 +33,13 @@ class OtherUse:
 
 
 class OtherLoad:
-    """Counts from the moment when it is made."""
+    """Meter of the load from others, since the object was made."""
 
     def __init__(self) -> None:
         self._start = _clocks()
 
     def use(self) -> OtherUse | None:
-        """What others used since then; None where the system does not say."""
+        """Return the load from others since the start; None if the system does not tell."""
         if self._start is None or (now := _clocks()) is None:
             return None
         wall, busy, own, stolen = (after - before for after, before in zip(now, self._start, strict=True))
@@ -48,7 +48,7 @@ class OtherLoad:
 
 
 def describe_use(use: OtherUse | None) -> str:
-    """Format as a suffix that begins with "; "; empty where it is negligible."""
+    """Format a load as a suffix that begins with "; "; empty if it is negligible."""
     if use is None:
         return ""
     uses = (("other processes used", use.processes), ("the hypervisor took", use.hypervisor))
@@ -56,7 +56,7 @@ def describe_use(use: OtherUse | None) -> str:
 
 
 def _clocks() -> tuple[float, float, float, float] | None:
-    """Seconds of wall time, of all cores in use, of this process and of what the hypervisor took."""
+    """Read the seconds of wall time, of busy cores, of this process and of steal by the hypervisor."""
     try:
         line = _STAT.read_text().split("\n", 1)[0]
     except OSError:

@@ -1,4 +1,4 @@
-"""The accounting of one frame, wherever it is judged: its age, its stage times, its latency, its decision."""
+"""Accounting of judged frames, shared by all callers: age, stage times, latency and decisions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Step = Callable[[Frame], Verdict | None]
 
 
 class FrameError(EdgeadError):
-    """A frame that does not fit the model, by its size for example."""
+    """Frame that does not fit the model, for example by its size."""
 
 
 class Inspector:
-    """Takes frames through a detector, one after the other, in one thread; the numbers may be read from any.
+    """Counter of decisions and latencies around a detector; judges in one thread, any thread may read the numbers.
 
     >>> verdict = inspector.judge(frame, session.step)  # doctest: +SKIP
     >>> if verdict is not None:  # doctest: +SKIP
@@ -34,20 +34,20 @@ class Inspector:
     Parameters
     ----------
     pipeline : str
-        Stands in every verdict; empty outside of the daemon.
+        Name that every verdict carries; empty outside of the daemon.
     window : int
-        How many of the newest frames percentiles of latency are made from.
+        Number of newest frames for percentiles of latency.
     budget_ms : float, optional
-        From the capture to the verdict; later ones are counted.
+        Allowed time from the capture to the verdict; later verdicts are counted.
     palette : {"warm", "blue"}
         Colours of heat maps.
 
     Attributes
     ----------
     warming_up : int
-        Frames that gave no verdict because the head needs more of them first.
+        Number of frames without a verdict because the head needed more frames first.
     late : int
-        Verdicts that came later after the capture than `budget_ms`.
+        Number of verdicts later than `budget_ms` after the capture.
     """
 
     def __init__(
@@ -71,16 +71,16 @@ class Inspector:
 
     @property
     def kinds(self) -> dict[str, int]:
-        """Rejects by the kind of their defect, those without one aside."""
+        """Number of rejects by kind of defect, without those that have no kind."""
         return dict(self._kinds)
 
     def judge(self, frame: Frame, step: Step) -> Verdict | None:
-        """Judge a frame; None where the head needs more frames.
+        """Judge a frame; None while the head needs more frames.
 
         Raises
         ------
         FrameError
-            The frame cannot be judged, others can; what else `step` raises is raised.
+            This frame cannot be judged, but others can; other errors of `step` are passed on.
         """
         begin_ns = time.perf_counter_ns()
         try:
@@ -95,7 +95,7 @@ class Inspector:
         return replace(verdict, stage_times=times, pipeline=self._pipeline, palette=self._palette)
 
     def finish(self, frame: Frame, verdict: Verdict) -> Verdict:
-        """Count a verdict that every sink has; returns it with the time that they took."""
+        """Count a verdict after all sinks have it; return it with the sinks' time added."""
         finished_ns = time.perf_counter_ns()
         times = replace(verdict.stage_times, sink_ms=(finished_ns - self._judged_ns) / 1e6)
         total_ms = (finished_ns - frame.captured_ns) / 1e6

@@ -1,4 +1,4 @@
-"""Latency that can be believed: every sample counts, percentiles are real samples, and the machine is named."""
+"""Latency statistics: every sample counts, percentiles are real samples, and the machine is described."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from edgead.types import StageTimes
 if TYPE_CHECKING:
     from rich.table import Table
 
-# In the order in which a frame passes through them; `total` runs from the capture to the last sink.
+# Stages in the order of a frame; `total` runs from the capture to the last sink.
 STAGES = ("age", "preprocess", "infer", "score", "smooth", "sink", "total")
 _CPU0 = Path("/sys/devices/system/cpu/cpu0")
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """The distribution of one stage, in milliseconds.
+    """Distribution of one stage's latency, in milliseconds.
 
-    A percentile is the sample at or just above its rank (NumPy's "higher"), so it was really measured and is never
-    better than what was measured. `p99_9_ms` is None for fewer than 1000 samples: n is too small to say.
+    A percentile is the sample at or just above its rank (NumPy's "higher"), so it was really measured and is never too
+    low. `p99_9_ms` is None for fewer than 1000 samples, which are too few for it.
     """
 
     n: int
@@ -43,10 +43,10 @@ class Latency:
 
 
 class LatencyRecorder:
-    """Collects milliseconds per stage and the stamps of finished frames.
+    """Recorder of milliseconds per stage and of the times of finished frames.
 
     n, mean, minimum and maximum cover every sample since the start; percentiles cover the newest `window` samples
-    of each stage, so that a recorder which runs for months does not grow. One thread adds; any may read.
+    of each stage, so that memory stays bounded over months. One thread adds; any thread may read.
     """
 
     def __init__(self, *, window: int = 100_000):
@@ -62,7 +62,7 @@ class LatencyRecorder:
         self._stages[stage].add(ms)
 
     def add_frame(self, times: StageTimes, *, total_ms: float, finished_ns: int) -> None:
-        """Add what one frame took: its stages, its total and when (`perf_counter_ns`) it was finished."""
+        """Add one frame: its stage times, its total and the time (`perf_counter_ns`) when it was finished."""
         for name, ms in asdict(times).items():
             if ms is not None:
                 self.add(name.removesuffix("_ms"), ms)
@@ -86,12 +86,12 @@ class LatencyRecorder:
 
 
 def machine_facts() -> dict[str, Any]:
-    """Describe this machine as far as it can be known; all values fit into JSON.
+    """Collect the known facts of this machine; all values fit into JSON.
 
-    What may change from minute to minute (clock, temperature, throttling, load) stands under `state`: two
-    measurements are comparable when everything else is equal.
+    Facts that change from minute to minute (clock, temperature, throttling, load) are under `state`: two
+    measurements are comparable if everything else is equal.
     """
-    # Imported here: who only records latencies does not load the kernels.
+    # Imported here, so that recording latencies does not load the kernels.
     from edgead.kernels import isa
     from edgead.kernels import threads as kernel_threads
 
@@ -123,14 +123,14 @@ def machine_facts() -> dict[str, Any]:
 
 
 def latency_table(latency: dict[str, Latency], *, title: str, caption: str) -> Table:
-    """Lay out one row a stage, in milliseconds, for a terminal."""
+    """Format latencies in milliseconds as a table for the terminal, one row per stage."""
     from rich.table import Table
 
     columns = [name for name in Latency.__dataclass_fields__ if name != "n"]
     if all(values.p99_9_ms is None for values in latency.values()):
         columns.remove("p99_9_ms")
         caption += "; p99.9 takes 1000 frames"
-    # Nine columns that are to fit into a narrow terminal, whole.
+    # Nine columns must fit into a narrow terminal.
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=None)
     table.padding, table.pad_edge = (0, 1, 0, 0), False
     table.add_column("ms", no_wrap=True)
@@ -161,7 +161,7 @@ class _Samples:
 
     def summary(self) -> Latency:
         ranks = (50, 90, 95, 99, 99.9)
-        # A copy in one step of the interpreter: whoever adds samples in another thread may go on.
+        # Copied in one step of the interpreter, so that another thread can add samples meanwhile.
         newest = np.frombuffer(self._newest.tobytes())
         p50, p90, p95, p99, p99_9 = map(float, np.percentile(newest, ranks, method="higher"))
         rare = p99_9 if len(newest) >= 1000 else None
@@ -181,7 +181,7 @@ def _scaled(path: Path, factor: float) -> float | None:
 
 
 def _cpu_info() -> dict[str, str]:
-    """The first block of /proc/cpuinfo, and single facts such as `Model` that ARM kernels put at its end."""
+    """Parse the first block of /proc/cpuinfo, and single facts such as `Model` that ARM kernels put at its end."""
     info: dict[str, str] = {}
     for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
         name, _, value = line.partition(":")
@@ -206,7 +206,7 @@ def _is_virtual() -> bool | None:
 
 def _frequency_mhz() -> float | None:
     by_kernel = _scaled(_CPU0 / "cpufreq/scaling_cur_freq", 1e-3)
-    of_cpu = _cpu_info().get("cpu MHz")  # in virtual machines, which have no cpufreq
+    of_cpu = _cpu_info().get("cpu MHz")  # for virtual machines, which have no cpufreq
     return by_kernel if by_kernel is not None else float(of_cpu) if of_cpu else None
 
 
@@ -239,10 +239,10 @@ def _hottest_c() -> float | None:
 
 
 def _throttle_events() -> int | None:
-    """How often the cores were slowed down for heat since the start; on a Raspberry Pi, in how many ways."""
+    """Count how often cores were throttled for heat since the start; on a Raspberry Pi, the kinds of throttling."""
     counts = [_scaled(path, 1) for path in _CPU0.parent.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     if counts:
         return int(sum(count or 0 for count in counts))
     flags = _text(Path("/sys/devices/platform/soc/soc:firmware/get_throttled"))
-    # Bits 16 to 19: low voltage, frequency capped, throttled, soft limit of temperature, each if ever since the start.
+    # Bits 16 to 19: low voltage, frequency capped, throttled, soft temperature limit, each set if it ever occurred.
     return (int(flags, 16) >> 16).bit_count() if flags else None

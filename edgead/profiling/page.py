@@ -1,4 +1,4 @@
-"""A latency report as one page: the distribution, the course over time, the percentiles; no other file is needed."""
+"""HTML page of a latency report in a single file: distribution, course over time and percentiles."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _MAX_DOTS = 800
 
 
 def profile_page(report: ProfileReport, title: str) -> str:
-    """Write the page of a report.
+    """Render a latency report as an HTML page.
 
     Parameters
     ----------
     report : ProfileReport
     title : str
-        Of the page, such as the model's path.
+        Title of the page, such as the model's path.
 
     Returns
     -------
     str
-        HTML that loads nothing.
+        HTML that loads no other file.
     """
     totals = np.array([sample.total_ms for sample in report.samples])
     times_s = np.array([sample.arrived_s for sample in report.samples])
@@ -48,7 +48,7 @@ def profile_page(report: ProfileReport, title: str) -> str:
 
 
 def latency_histogram(totals: np.ndarray, deadline_ms: float | None = None, *, size: dict[str, int] = _SIZE) -> Markup:
-    """Bars of equal width over all samples; their heights are logarithms, so that one outlier in thousands shows."""
+    """Draw a histogram of all samples with logarithmic heights, so that one outlier in thousands is visible."""
     edges = np.histogram_bin_edges(totals, bins=size["width"] // 12)
     counts, _ = np.histogram(totals, edges)
     x = Axis(float(edges[0]), float(edges[-1]), "milliseconds a frame")
@@ -65,7 +65,7 @@ def _course(times_s: np.ndarray, totals: np.ndarray, deadline_ms: float | None) 
     top = max(float(totals.max()), deadline_ms or 0) * 1.05
     end_s = max(float(times_s[-1]), 1e-9)
     chart = Chart(Axis(0, end_s, "seconds"), Axis(0, top, "milliseconds"), "Latency of every frame", **_SIZE)
-    # Of many samples the highest in each column of pixels is drawn, so that none of the late ones is left out.
+    # For many samples the highest in each column of pixels is drawn, so that every late one is visible.
     column = np.minimum((times_s / end_s * _MAX_DOTS).astype(int), _MAX_DOTS - 1)
     highest = [max(np.flatnonzero(column == c), key=lambda i: totals[i]) for c in np.unique(column)]
     shown = np.arange(len(totals)) if len(totals) <= 2000 else np.array(highest)

@@ -1,6 +1,6 @@
-"""Latency profiling: how long the detector takes on this machine, on real images, one after the other or at a pace.
+"""Latency profiling of a detector on this machine and real images, one after the other or at a fixed pace.
 
-At the pace of a line, frames arrive by a clock that waits for nobody.
+At a pace, frames arrive by the clock, whether the detector is ready or not, as on a production line.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pace:
-    """When frames arrive.
+    """Arrival of frames at a fixed rate with jitter.
 
     Attributes
     ----------
     rate_hz : float
         Frames a second.
     jitter_ms : float
-        Standard deviation by which each arrival is off its place in time; places do not move with it.
+        Standard deviation of each arrival around its nominal time; deviations do not add up.
     duration_s : float
     deadline_ms : float, optional
-        From the arrival to the verdict; by default the time between two frames.
+        Allowed time from the arrival to the verdict; by default the time between two frames.
     seed : int
-        Of the jitter.
+        Seed of the jitter.
     """
 
     rate_hz: float
@@ -59,11 +59,11 @@ class Pace:
 
     @property
     def limit_ms(self) -> float:
-        """The deadline, given or not."""
+        """Deadline in ms, by default the time between two frames."""
         return self.deadline_ms or 1000 / self.rate_hz
 
     def arrivals_s(self) -> np.ndarray:
-        """Times of arrival in seconds from the start, ascending."""
+        """Compute the times of arrival in seconds from the start, ascending."""
         places = np.arange(int(self.rate_hz * self.duration_s)) / self.rate_hz
         off = np.random.default_rng(self.seed).normal(0, self.jitter_ms / 1e3, places.size)
         return np.sort(np.maximum(places + off, 0))
@@ -71,17 +71,17 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A frame that is to be judged: its number, and when it arrived (`time.perf_counter_ns`)."""
+    """Arrival of a frame: its number and its time (`time.perf_counter_ns`)."""
 
     number: int
     at_ns: int
 
 
 def newest_arrivals(arrivals_s: Sequence[float] | np.ndarray) -> Iterator[Arrival]:
-    """Wait for each frame in turn as a camera's mailbox gives it: always the newest one that has arrived.
+    """Yield arrivals like a camera's mailbox: wait for the next frame, and always return the newest that has arrived.
 
-    The clock goes on while the taker is at work, so a frame that waited has waited in its latency too, and one that a
-    newer one replaced is not given; its number is left out.
+    The clock runs on while the caller works, so that waiting counts as latency. A frame that a newer one replaced is
+    skipped, with its number.
     """
     begin_ns = time.perf_counter_ns()
     times_ns = begin_ns + (np.asarray(arrivals_s) * 1e9).astype(np.int64)
@@ -98,7 +98,7 @@ def newest_arrivals(arrivals_s: Sequence[float] | np.ndarray) -> Iterator[Arriva
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One frame: its number, when it arrived in seconds from the first, what it took in milliseconds."""
+    """Measured frame: its number, its arrival in seconds after the first, its times in milliseconds."""
 
     number: int
     arrived_s: float
@@ -108,14 +108,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """What became of the frames that arrived at a pace.
+    """Counts of the frames that arrived at a pace.
 
     Attributes
     ----------
     arrived, dropped : int
-        All frames, and those that a newer one replaced before the detector was free.
+        Number of all frames, and of those that a newer one replaced before the detector was free.
     late : int
-        Judged after the deadline. A frame that was dropped missed it as well.
+        Number of frames judged after the deadline. Dropped frames missed it too, but are not included.
     deadline_ms : float
     """
 
@@ -135,30 +135,30 @@ class ProfileReport:
     Attributes
     ----------
     n, warmup : int
-        Measured frames, and frames between the cold start and them, not counted.
+        Number of measured frames, and of frames before them, after the cold start, that do not count.
     cold_start_ms : float
-        The first prediction; only cold if the detector has predicted nothing before.
+        Time of the first prediction; only cold if the detector is freshly loaded.
     fps : float or None
         Frames per second when one follows the other, reading excluded.
     image_sizes : list of (height, width)
-        Of the images that were used.
+        Sizes of the images used.
     latency : dict of Latency
-        Per stage; `total` is the whole call of `Detector.predict`, at a pace the time from the arrival to the verdict,
-        of which `age` went by before the detector began.
+        Latency by stage; `total` is the whole call of `Detector.predict`, or at a pace the time from arrival to
+        verdict, which includes the wait `age` for the detector.
     arrivals : Arrivals or None
         None without a pace.
     cpu_share : float
-        Processor time over the time that went by, while it was measured; 2 are two cores in full.
+        Processor time over wall time during the measurement; 2 means two full cores.
     peak_memory_mib : int or None
-        Of this process since its start.
+        Peak memory of this process since its start.
     other_use : OtherUse or None
-        What other processes and the hypervisor used meanwhile; None where the system does not say.
+        Load from other processes and the hypervisor meanwhile; None if the system does not tell.
     throttle_events : int or None
-        Times that a core was slowed down meanwhile; None where the system does not say.
+        Number of times that a core was throttled meanwhile; None if the system does not tell.
     launches : str
-        How a GPU launches a frame; empty on a CPU.
+        Description of a GPU's launch of a frame; empty on a CPU.
     machine : dict
-        See `edgead.profiling.latency.machine_facts`; taken after the run, so `state` shows the loaded machine.
+        Result of `edgead.profiling.latency.machine_facts` after the run, so that `state` shows the loaded machine.
     samples : list of Sample
         Every measured frame, in the order of time; not in `to_dict`.
     """
@@ -182,13 +182,13 @@ class ProfileReport:
         return {key: value for key, value in asdict(self).items() if key != "samples"}
 
     def write_samples(self, path: Path) -> None:
-        """Write one line a frame as CSV: number, arrived_s, milliseconds per stage, total_ms."""
+        """Write a CSV file with one line per frame: number, arrived_s, milliseconds per stage, total_ms."""
         stages = [name for name in StageTimes.__dataclass_fields__ if name != "sink_ms"]
         rows = ({**asdict(one), **asdict(one.times), "arrived_s": f"{one.arrived_s:.6f}"} for one in self.samples)
         write_csv(path, ["number", "arrived_s", *stages, "total_ms"], rows)
 
     def table(self) -> Table:
-        """Lay the report out for a terminal."""
+        """Format the report as a table for the terminal."""
         sizes = ", ".join(f"{width} x {height}" for height, width in self.image_sizes[:3])
         more = ", ..." if len(self.image_sizes) > 3 else ""
         return latency_table(
@@ -198,7 +198,7 @@ class ProfileReport:
         )
 
     def summary(self) -> str:
-        """Say in one sentence what was measured and where."""
+        """Summarise in one sentence what was measured on which machine."""
         throttled = f"; slowed down {self.throttle_events} times" if self.throttle_events else ""
         launched = f"; launched {self.launches}" if self.launches else ""
         return (
@@ -208,14 +208,14 @@ class ProfileReport:
         )
 
     def shared_row(self, model: str) -> str:
-        """Write the run as a row of Markdown for the documentation's table of boards.
+        """Format the run as a Markdown row for the documentation's table of boards.
 
-        It names no folder, host or person.
+        The row names no folder, host or person.
 
         Parameters
         ----------
         model : str
-            What was run, such as "patchcore at 224 x 224 px, int8, onnxruntime".
+            Description of the model, such as "patchcore at 224 x 224 px, int8, onnxruntime".
         """
         machine, total = self.machine, self.latency["total"]
         virtual = ", virtual" if machine["virtual_machine"] else ""
@@ -248,20 +248,20 @@ def profile(
     n: int = 300,
     pace: Pace | None = None,
 ) -> ProfileReport:
-    """Measure the detector with one image after the other, as fast as it can or as they arrive.
+    """Measure a detector's latency on images one after the other, without pause or at a pace.
 
     Parameters
     ----------
     detector : Detector
-        Freshly loaded, for a meaningful cold start.
+        Detector, freshly loaded for a meaningful cold start.
     images : sequence of ndarray of shape (H, W, 3), uint8, BGR
-        Real images of the part, used in turn; at least one.
+        At least one real image of the part; they are used in turn.
     warmup : int
-        Predictions between the cold start and the measurement, not counted.
+        Number of predictions between the cold start and the measurement, which do not count.
     n : int
-        Measured predictions without a pace; 1000 or more for a p99.9.
+        Number of measured predictions without a pace; at least 1000 for a p99.9.
     pace : Pace, optional
-        Frames arrive by it, and their latency is counted from their arrival, also while the detector is at work.
+        Arrival of frames; latency is counted from the arrival, even while the detector is busy.
     """
     images = list(images)
     if not images:

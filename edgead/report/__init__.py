@@ -1,4 +1,4 @@
-"""The report of a model on a test set: one page that a quality engineer can read, print and file."""
+"""Report of a model on a test set: one page for quality engineers to read, print and file."""
 
 from edgead.report.findings import Findings, examine
 from edgead.report.page import report_page

@@ -21,8 +21,8 @@ from edgead.detector.golden_likeness import unlike_golden
 from edgead.images.likeness import Look, look_of
 from edgead.types import Decision, StageTimes, Verdict
 
-# Pixel metrics are taken at the size of the image, but at most at this many pixels on its longer side:
-# the maps of all images are in memory together.
+# Pixel metrics are computed at the size of the image, reduced to at most this many pixels on its longer side,
+# as the maps of all images are in memory together.
 LONGEST_SIDE_PX = 1024
 
 REGION_METRICS = ("AUPRO", "AUPRO_0.05", "AUPIMO")
@@ -31,9 +31,9 @@ PIXEL_METRICS = ("pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_F1Max_threshol
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Judgement of one test image; map and mask have the same shape, the mask may be None.
+    """Verdict on one test image; map and mask have the same shape, the mask may be None.
 
-    With a `fold`, the image was learnt in that, and judged as a stranger to it.
+    With a `fold`, the image was learnt in that fold, and judged without it.
     """
 
     image: LabelledImage
@@ -47,13 +47,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
-    """All outcomes of a test set; with `groups`, intervals take images of one group as going together.
+    """Evaluation of a test set: all outcomes; with `groups`, intervals treat images of one group as dependent.
 
-    `empty_masks` are defective images whose masks mark nothing: they count as defects all the same. `of_volumes` has
-    the thresholds of whole volumes. `learnt` are images of the set that the detector has learnt from: they are not
-    among the outcomes, as figures with them would flatter. `looks` are of the images, by name; `unlike` says in what
-    some differ from those that the detector knows. `advice` is why more good parts are rejected than chance allows, and
-    what helps; see `edgead.calibration.rejects`.
+    `empty_masks` are defective images whose masks mark nothing; they still count as defects. `of_volumes` has the
+    thresholds of whole volumes. `learnt` are images of the set that the detector has learnt from: they are not among
+    the outcomes, as they would make the figures too good. `looks` are those of the images, by name; `unlike` are
+    warnings on images that differ from those the detector knows. `advice` is the likely cause of too many rejected good
+    parts and the next step; see `edgead.calibration.rejects`.
     """
 
     outcomes: Sequence[Outcome]
@@ -67,10 +67,10 @@ class Evaluation:
     advice: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Metrics as plain JSON types.
+        """Convert the metrics to plain JSON types.
 
-        Pixel metrics are of the images that have masks, those of a type of all its images: None where one has no mask,
-        or none has.
+        Pixel metrics use the images that have masks, those of a type all its images: they are None if any image of the
+        type, or every image of the set, has no mask.
         """
         labels = np.array([outcome.image.is_defective for outcome in self.outcomes])
         scores = np.array([outcome.image_score for outcome in self.outcomes])
@@ -103,7 +103,7 @@ class Evaluation:
         }
 
     def compared_with(self, detector: Detector) -> Evaluation:
-        """The same with those of its images that are unlike the model's own, and why it rejects."""
+        """Return a copy with warnings on images unlike the model's golden ones, and advice on too many rejects."""
         images, unlike = [outcome.image.path for outcome in self.outcomes], unlike_golden(detector, self.looks)
         good, top, model = self.of_kind(GOOD), common_folder(images), detector.artifact.path
         names, scores = [name_in(top, one.image.path) for one in good], [one.image_score for one in good]
@@ -112,11 +112,11 @@ class Evaluation:
         return replace(self, unlike=unlike, advice="" if cause is None else cause.said)
 
     def left_out(self) -> list[Path]:
-        """Images that the detector has learnt, each judged by what the other folds have taught."""
+        """List the learnt images among the outcomes, each judged without its own fold."""
         return [outcome.image.path for outcome in self.outcomes if outcome.fold is not None]
 
     def learnt_account(self) -> str:
-        """Say how many images of the set the detector has learnt, and what they count for; empty for none."""
+        """Describe how many images of the set the detector has learnt, and how they are treated; empty if none."""
         said = []
         if strangers := self.left_out():
             said.append(
@@ -129,7 +129,7 @@ class Evaluation:
         return "; ".join(said)
 
     def warnings(self) -> list[str]:
-        """What makes its figures say less than they seem to, sentence by sentence."""
+        """List warnings that limit the meaning of the figures."""
         found = list(self.unlike)
         if self.empty_masks:
             found.append(
@@ -140,7 +140,7 @@ class Evaluation:
         return found
 
     def volumes(self) -> list[tuple[bool, VolumeVerdict]]:
-        """Verdicts of whole volumes, where the images are slices, each with whether it lies in a folder of defects."""
+        """Judge whole volumes if the images are slices; each with whether it is from a folder of defects."""
         paths, scores = [one.image.path for one in self.outcomes], [one.image_score for one in self.outcomes]
         return [(one.volume.parent.name != GOOD, one) for one in judge_volumes(paths, scores, self.of_volumes)]
 
@@ -158,40 +158,40 @@ class Evaluation:
         return sorted({outcome.image.defect for outcome in self.outcomes if outcome.image.is_defective})
 
     def masked(self) -> list[Outcome]:
-        """What pixels can be measured of: good parts, and defects with a mask."""
+        """List the outcomes for pixel metrics: good parts, and defects with a mask."""
         return [outcome for outcome in self.outcomes if outcome.mask is not None]
 
     def pixels(self) -> metrics.Pixels:
-        """Maps and masks of `masked`."""
+        """Prepare the maps and masks of `masked` for pixel metrics."""
         pairs = [(one.anomaly_map, one.mask) for one in self.outcomes if one.mask is not None]
         return metrics.Pixels([anomaly_map for anomaly_map, _ in pairs], [mask for _, mask in pairs])
 
     def missed(self) -> list[Outcome]:
-        """Defects that were judged ok, the lowest score first."""
+        """List defects that were judged ok, the lowest score first."""
         found = [one for one in self.outcomes if one.image.is_defective and one.decision == "ok"]
         return sorted(found, key=lambda one: one.image_score)
 
     def false_rejects(self) -> list[Outcome]:
-        """Good parts that were rejected, the highest score first."""
+        """List good parts that were rejected, the highest score first."""
         found = [one for one in self.of_kind(GOOD) if one.decision == "reject"]
         return sorted(found, key=lambda one: -one.image_score)
 
     def nearest(self) -> list[Outcome]:
-        """What was judged right, nearest to the threshold first."""
+        """List correct outcomes, those nearest to the threshold first."""
         wrong = {id(one) for one in (*self.missed(), *self.false_rejects())}
         right = [one for one in self.outcomes if id(one) not in wrong]
         return sorted(right, key=lambda one: abs(one.image_score - self.threshold))
 
     def rate_of(self, outcomes: Sequence[Outcome], decision: Decision) -> metrics.Rate:
-        """Share of the outcomes with that decision."""
+        """Compute the share of the outcomes with a decision."""
         return metrics.Rate.of_groups([one.decision == decision for one in outcomes], self.groups_of(outcomes))
 
     def rate_above(self, outcomes: Sequence[Outcome], limit: float) -> metrics.Rate:
-        """Share of the outcomes that a limit would reject."""
+        """Compute the share of the outcomes that a limit would reject."""
         return metrics.Rate.of_groups([one.image_score > limit for one in outcomes], self.groups_of(outcomes))
 
     def _volumes(self) -> dict[str, Any]:
-        """What is said of whole volumes; nothing where there are none."""
+        """Convert the results of whole volumes for `to_dict`; empty without volumes."""
         judged = self.volumes()
         if not judged:
             return {}
@@ -226,7 +226,7 @@ class Evaluation:
         return [outcome for outcome in self.outcomes if outcome.image.defect == kind]
 
     def groups_of(self, outcomes: Sequence[Outcome]) -> list[int] | None:
-        """The group of each; None where each image counts alone."""
+        """Return the group of each outcome; None if every image counts alone."""
         return None if self.groups is None else self.groups.of(one.image.path for one in outcomes)
 
     def _of_type(self, kind: str, good: list[Outcome]) -> dict[str, Any]:
@@ -242,7 +242,7 @@ class Evaluation:
         }
 
     def _pixel_metrics(self) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]]]:
-        """Pixel metrics of the test set and those of each defect type; see `to_dict`."""
+        """Compute the pixel metrics of the test set and of each defect type; see `to_dict`."""
         masked = self.masked()
         if not any(one.mask.any() for one in masked if one.mask is not None):
             return dict.fromkeys(PIXEL_METRICS), {kind: dict.fromkeys(REGION_METRICS) for kind in self.kinds()}
@@ -274,9 +274,10 @@ def evaluate(
     learnt: Sequence[Path] = (),
     folds: Mapping[Path, int] | None = None,
 ) -> Evaluation:
-    """Judge every test image, by `judge` where it is given; what that gives no verdict of is left out.
+    """Judge every test image, by `judge` if given; images for which it returns None are left out.
 
-    Images in `folds` were learnt, and are judged as strangers to their fold; `learnt` are others, for the record.
+    Images in `folds` were learnt, and are judged without their own fold; `learnt` are other learnt images, for the
+    record.
     """
     outcomes, empty, looks = [], [], {}
     top = common_folder([test.path for test in images])
@@ -293,7 +294,7 @@ def evaluate(
         mask = test.load_mask(image.shape[:2])
         if test.is_defective and mask is not None and not mask.any():
             empty.append(test.path)
-        # What lies outside the region of interest was not looked at and counts for no pixel metric.
+        # Pixels outside the region of interest were not judged and do not count in pixel metrics.
         x, y, width, height = verdict.region or (0, 0, image.shape[1], image.shape[0])
         anomaly_map = resize_map(verdict.anomaly_map, (height, width))
         mask = None if mask is None else mask[y : y + height, x : x + width]
@@ -309,7 +310,7 @@ def evaluate(
 
 
 def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: set[int]) -> dict[str, float | None]:
-    """AUPRO and AUPIMO of some images; None where they have no defect in the region of interest."""
+    """Compute AUPRO and AUPIMO of some images; None if they have no defect in the region of interest."""
     if not images:
         return dict.fromkeys(REGION_METRICS)
     return {
@@ -320,7 +321,7 @@ def _region_metrics(pixels: metrics.Pixels, overlaps: dict[int, float], images: 
 
 
 def at_measured_size(anomaly_map: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Shrink a map and its mask, (H, W) both, to where their longer side is at most `LONGEST_SIDE_PX`."""
+    """Shrink a map and its mask, both (H, W), so that their longer side is at most `LONGEST_SIDE_PX`."""
     scale = LONGEST_SIDE_PX / max(anomaly_map.shape)
     if scale >= 1:
         return anomaly_map, mask

@@ -1,4 +1,4 @@
-"""The numbers of a report, before anything is drawn."""
+"""Figures of a report, computed before anything is drawn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgead.types import DECISIONS, Decision
 
 @dataclass(frozen=True, slots=True)
 class TypeCount:
-    """Decisions on the images of one type; `missed` counts defects with the decision "ok", for good parts rejects."""
+    """Counts for one type of images; `missed` counts defects judged "ok", or for good parts the rejects."""
 
     kind: str
     decisions: Mapping[Decision, int]
@@ -32,22 +32,22 @@ class TypeCount:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All numbers of a report.
+    """All figures of a report.
 
     Attributes
     ----------
     metrics : dict
-        `Evaluation.to_dict`.
+        Result of `Evaluation.to_dict`.
     pro_curve : (ndarray, ndarray) or None
         False-positive rates of pixels and mean overlap of the defects' regions; None without masks.
     same_scores_p_value : float
-        Of the test's good parts having the distribution of the calibration's scores.
+        P-value of the hypothesis that the test's good parts have the distribution of the calibration's scores.
     compared : (int, int)
-        How many scores of the calibration, and how many of the test, that is of: one of each group.
+        Numbers of scores of the calibration and of the test in that comparison: one for each group.
     moved : float
-        By which the median of the good parts' scores differs from the calibration's, in interquartile ranges.
+        Difference of the median of the good parts' scores from the calibration's, in interquartile ranges.
     latency : dict of Latency
-        Per stage, while the test images were judged.
+        Latency by stage, while the test images were judged.
     """
 
     manifest: Manifest
@@ -72,12 +72,12 @@ class Findings:
         return np.array([outcome.image_score for outcome in self.of(good=good)])
 
     def misses(self) -> list[Outcome]:
-        """Defects that are not rejected, the lowest score first."""
+        """List defects that are not rejected, the lowest score first."""
         return sorted((one for one in self.of(good=False) if one.decision != "reject"), key=lambda one: one.image_score)
 
 
 def examine(detector: Detector, evaluation: Evaluation) -> Findings:
-    """Work out the numbers of a report from a test set that a detector has judged."""
+    """Compute the figures of a report from a test set that a detector has judged."""
     calibration = detector.graph.calibration
     assert calibration is not None
     good = evaluation.of_kind(GOOD)
@@ -86,7 +86,7 @@ def examine(detector: Detector, evaluation: Evaluation) -> Findings:
     tested = one_of_each(good_scores, evaluation.groups_of(good))
     scale = float(score_scale(0.0, calibration.scores))
     recorder, totals_ms = LatencyRecorder(window=1_000_000), []
-    # The first stranger of a fold waits until that is left out.
+    # Without images in folds, as the first of each fold waits until the search without that fold is made.
     for one in [one for one in evaluation.outcomes if one.fold is None] or evaluation.outcomes:
         times = one.stage_times
         assert times is not None
@@ -118,7 +118,7 @@ def _count(evaluation: Evaluation, kind: str) -> TypeCount:
 
 
 def examine_guarantees(calibration: Calibration, evaluation: Evaluation) -> list[Guarantee]:
-    """Compare what was counted with what the limits are for: rejects first, then rejects and reviews together."""
+    """Compare the counted rates with the limits' rates: first of rejects, then of rejects and reviews together."""
     good = evaluation.of_kind(GOOD)
     groups = evaluation.groups_of(good)
     rejected = [outcome.decision == "reject" for outcome in good]

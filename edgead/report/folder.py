@@ -1,4 +1,4 @@
-"""Test sets as they lie on the disk: judged, and reported on a page."""
+"""Evaluation of test sets on disk, and their report page."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def evaluate_folder(
 ) -> Evaluation:
     """Judge the test images of a data set that the model has not learnt; see `edgead.report.evaluate.evaluate`.
 
-    With `left_out` those that it has learnt too, each as a stranger, by what the other folds have taught.
+    With `left_out`, learnt images are judged too, each without its own fold.
 
     Raises
     ------
     DatasetError, SettingsError
-        No good or no defective image is left to measure; the model has no folds to leave out.
+        No good or no defective image is left to measure, or the model did not learn in folds.
     """
     model, images = detector.artifact, find_test_images(data)
     in_folds = model.manifest.head.leaves_out(0)
@@ -64,7 +64,7 @@ def evaluate_folder(
 def report_folder(
     detector: Detector, data: Path, page: Path, group: str, progress: StageProgress, *, left_out: bool = False
 ) -> Findings:
-    """Judge them and write the page, and the folders that it needs; see `edgead.report.findings.examine`."""
+    """Judge a data set and write its report page, making folders as needed; see `edgead.report.findings.examine`."""
     if detector.manifest.head.in_order:
         raise SettingsError(
             f"{detector.artifact.path} has its limit for cycles, and a report counts images: `edgead eval` measures "

@@ -1,4 +1,4 @@
-"""Check of the rates that thresholds guarantee against a test set."""
+"""Check of the thresholds' guaranteed rates against a test set."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from edgead.metrics import Rate
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """What was asked of a threshold, and what was counted on good parts that it had not seen.
+    """Comparison of a threshold's rate with the count on good parts that it was not derived from.
 
     Attributes
     ----------
     name : str
         "rejected" or "rejected or sent to review".
     asked : float
-        Largest share of good parts.
+        Requested largest share of good parts.
     counted : Rate
     probability : float or None
-        Of so many or more if the guarantee holds; None where the thresholds guarantee nothing, or where images come in
-        groups: the interval of the count decides then.
+        Probability of at least this count if the guarantee holds; None if the thresholds guarantee nothing, or if
+        images come in groups, where the interval of the count decides.
     proven : bool
-        The rate is guaranteed, and not only expected.
+        Whether the rate is guaranteed, and not only expected.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Guarantee:
 
     @property
     def refuted(self) -> bool:
-        """Whether more were counted than chance allows."""
+        """Whether the count is higher than chance allows."""
         return self.counted.low > self.asked if self.probability is None else self.probability < 0.05
 
     @property
@@ -47,12 +47,12 @@ class Guarantee:
 
     @property
     def comparison(self) -> str:
-        """What comes after "the limit is", of one that rejects."""
+        """Words that follow "the limit is", for the reject limit."""
         return f"for {self.aim} false rejects, and rejects {percent(self.counted.rate)} of these good parts"
 
     @property
     def verdict(self) -> str:
-        """What the count says of the rate, and what so few parts cannot say."""
+        """Sentence on what the count tells about the rate, and what so few parts cannot tell."""
         counted, asked = self.counted, percent(self.asked)
         if self.refuted:
             if self.proven:
@@ -71,9 +71,9 @@ def examine_guarantee(
 ) -> Guarantee:
     """Compare a count of good parts with the guarantee of the conformal threshold.
 
-    For parts like the n of the calibration, the number above the k-th smallest score is beta-binomial whatever the
-    scores' distribution (Vovk, "Conditional validity of inductive conformal predictors", 2012). Where images come in
-    groups, the asked rate is refuted where it lies below the interval of the counted one, which knows of the groups.
+    For parts like the n of the calibration, the number above the k-th smallest score is beta-binomial for any
+    distribution of scores (Vovk, "Conditional validity of inductive conformal predictors", 2012). If images come in
+    groups, the requested rate is refuted if it is below the interval of the counted one, which considers the groups.
     """
     by_group = calibration.method in PROVEN and (bool(calibration.groups) or have_several(groups))
     probability = None
@@ -85,6 +85,6 @@ def examine_guarantee(
 
 
 def percent(rate: float, digits: int = 3) -> str:
-    """Write a share for people, all digits before the point among them."""
+    """Format a share as a percentage with `digits` digits, or as many as its integer part has."""
     value = 100 * rate
     return f"{value:.0f} %" if value >= 10 ** (digits - 1) else f"{value:.{digits}g} %"

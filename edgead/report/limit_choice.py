@@ -1,4 +1,4 @@
-"""Limits that could be in force: what each would reject and find, on a slider and as a curve."""
+"""Alternative limits of a model: what each would reject and find, for a slider and a curve."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CALIBRATED, _GOOD, _FOUND = "good images of the calibration rejected", "good te
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One limit: what it rejects, each by what had not learnt it; `types` are the defects found, by type."""
+    """Possible limit, with the rates of good parts rejected and of defects found, also by type in `types`."""
 
     limit: float
     calibrated: Rate | None
@@ -37,10 +37,10 @@ class Step:
 
 
 def examine_limits(found: Findings) -> list[Step]:
-    """Count what limits would reject, from the typical good part to above every score, the one in force among them.
+    """Count what limits would reject, from the typical good score to above all scores, including the limit in force.
 
-    Each limit lies in the middle between two scores, with no more digits than tell it from both. There are at most
-    150; of more the ranks decide.
+    Each limit is the middle between two scores, with just enough digits to differ from both. There are at most 150,
+    chosen evenly by rank.
     """
     limits = found.calibration
     good, defective = found.of(good=True), found.of(good=False)
@@ -48,7 +48,7 @@ def examine_limits(found: Findings) -> list[Step]:
     typical = limits.typical if limits.typical is not None else float(np.median(found.scores(good=True)))
     scores = scores[scores >= min(typical, limits.reject)]
     middles = [between(low, high) for low, high in pairwise([*scores, *_beyond(scores)])]
-    # The one that rejects what the limit in force does is that itself.
+    # The limit in force replaces the one that rejects the same images.
     place = int(np.searchsorted(scores, limits.reject, side="right")) - 1
     if 0 <= place < len(middles):
         middles[place] = limits.reject
@@ -61,20 +61,20 @@ def examine_limits(found: Findings) -> list[Step]:
 
 
 def between(low: float, high: float) -> float:
-    """The middle of two scores, with as few digits as keep it between them; a part of the lower one passes."""
+    """Return a value between two scores with as few digits as possible; if there is none, the lower one."""
     middle = (low + high) / 2
     shorter = (float(f"{middle:.{digits}g}") for digits in range(3, 17))
     return next((value for value in shorter if low < value < high), low)
 
 
 def limits_shown(found: Findings, model: str) -> dict[str, Any]:
-    """What limits.html shows: the slider, the table that stands in its place without scripts, the curve of escapes.
+    """Prepare the data of limits.html: the slider, the table that replaces it without scripts, the curve of escapes.
 
     Parameters
     ----------
     found : Findings
     model : str
-        As `edgead calibrate` is to be given it.
+        Path of the model for the shown command `edgead calibrate`.
     """
     steps = examine_limits(found)
     now = next(index for index, step in enumerate(steps) if step.limit == found.calibration.reject)
@@ -102,7 +102,7 @@ def limits_shown(found: Findings, model: str) -> dict[str, Any]:
 
 
 def _between_all(found: Findings, model: str) -> dict[str, str]:
-    """What a limit between all good parts and all defects of the test set would be, where the one in force is none."""
+    """Describe the limit that would separate all good parts from all defects of the test set, if there is one."""
     good, defect = float(found.scores(good=True).max()), float(found.scores(good=False).min())
     limits = found.calibration
     if good <= limits.reject < defect:
@@ -122,7 +122,7 @@ def _between_all(found: Findings, model: str) -> dict[str, str]:
 
 
 def escape_curve(found: Findings, steps: Sequence[Step], now: int) -> tuple[Markup, list[tuple[float, float]]]:
-    """Share of defects that pass over the share of good parts rejected, and where in the chart each step lies."""
+    """Draw the share of defects that pass over the share of good parts rejected; return each step's place in it too."""
     rejected = [step.good.rate for step in steps]
     escaped = [1 - step.found.rate for step in steps]
     chart = Chart(
@@ -161,7 +161,7 @@ def _step(found: Findings, limit: float) -> Step:
 
 
 def _beyond(scores: np.ndarray) -> list[float]:
-    """A score above all others, as far as the highest two lie apart on average."""
+    """Return a value above all scores, by the mean gap of scores."""
     return [float(scores[-1] + ((scores[-1] - scores[0]) / len(scores) or abs(scores[-1]) or 1.0))]
 
 
@@ -170,7 +170,7 @@ def _scaled(found: Findings, step: Step) -> str:
 
 
 def _texts(found: Findings, step: Step) -> list[str]:
-    """What stands beside the names of the slider's rows."""
+    """Texts beside the names of the slider's rows."""
     texts = [_rate(step.good), _rate(step.found), *map(_rate, step.types.values())]
     return texts if step.calibrated is None else [_one_in(found, step), _rate(step.calibrated), *texts]
 
@@ -185,13 +185,13 @@ def _rate(rate: Rate) -> str:
 
 
 def _command(found: Findings, model: str, limit: float) -> str:
-    """What sets a limit; nothing where scores are of images that do not fit the model: it would be blind."""
+    """Command that sets a limit; empty if the images do not fit the model, as the limit would be blind."""
     if found.evaluation.unlike:
         return ""
     limits = found.calibration
     value = repr(float(limit))
     words = ["edgead", "calibrate", model, "--reject", value]
-    # Where nothing is sent to review, raising one limit alone would begin to.
+    # If nothing is sent to review, raising the reject limit alone would change that.
     words += ["--review", value] if limits.review == limits.reject else []
     words += ["--precision", found.precision] if found.precision != found.manifest.precision else []
     return shlex.join(words)

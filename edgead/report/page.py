@@ -1,4 +1,4 @@
-"""The report as one page that loads nothing, with its charts."""
+"""Report as one self-contained HTML page with charts."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from edgead.types import DECISIONS, score_text
 from edgead.version import __version__
 
 _BINS = 48
-# Where the highest score is more than this many times the lowest, scores are drawn on a logarithmic axis.
+# Ratio of the highest to the lowest score above which the axis of scores is logarithmic.
 _WIDE = 30
 SCALE = "score: 0 a typical good part, 100 the limit"
-_CASES, _NEAREST = 8, 4  # of each kind, mistakes or none; the page stays below 2 MB
+_CASES, _NEAREST = 8, 4  # most images of each kind, and without mistakes; the page stays below 2 MB
 _LATENCY_COLUMNS = ("mean_ms", "p50_ms", "p90_ms", "p99_ms", "max_ms")
-# P-values below which scores differ, and may differ.
+# P-values below which scores are said to differ, and to differ possibly.
 _DIFFERS, _MAY_DIFFER = 0.01, 0.1
-# Of 100 shifts of so many interquartile ranges, times the root of 1 / n + 1 / m, the test finds 85 (normal scores).
+# Shift in interquartile ranges, times the root of 1 / n + 1 / m, that the test finds in 85 % of cases (normal scores).
 _VISIBLE = 3.0
-# Polygons and images, not to be read.
+# Fields with polygons and images, which are not listed.
 _DRAWN = {"ignored", "alignment"}
 
 
 def score_histogram(found: Findings) -> Markup:
-    """Good parts upwards, defects downwards, with the thresholds."""
+    """Draw a histogram of scores, good parts upwards and defects downwards, with the thresholds."""
     good, defective = found.scores(good=True), found.scores(good=False)
     limits = found.calibration
     axis, edges, shown = _score_axis(limits, np.concatenate([good, defective, [limits.reject, limits.review]]))
@@ -62,7 +62,7 @@ def score_histogram(found: Findings) -> Markup:
 
 
 def roc_curve(found: Findings) -> Markup:
-    """Defects found over good parts flagged, with both thresholds as points."""
+    """Draw the ROC curve, defects found over good parts flagged, with both thresholds as points."""
     good, defective = np.sort(found.scores(good=True)), np.sort(found.scores(good=False))
     cuts = np.unique(np.concatenate([good, defective]))[::-1]
     share_above = _shares_at_or_above
@@ -82,7 +82,7 @@ def roc_curve(found: Findings) -> Markup:
 
 
 def pro_curve(found: Findings, limit: float = 0.3) -> Markup | None:
-    """Mean overlap of the defects' regions over the share of good pixels flagged; None without masks."""
+    """Draw the mean overlap of the defects' regions over the share of good pixels flagged; None without masks."""
     if found.pro_curve is None:
         return None
     rates, overlaps = found.pro_curve
@@ -99,7 +99,7 @@ def pro_curve(found: Findings, limit: float = 0.3) -> Markup | None:
 
 
 def drift_curves(found: Findings) -> Markup:
-    """Share of good parts at or below a score: those of the calibration beside those of the test."""
+    """Draw the cumulative distributions of good scores in the calibration and in the test."""
     calibrated, tested = np.array(found.calibration.scores), np.sort(found.scores(good=True))
     axis, _, shown = _score_axis(found.calibration, np.concatenate([calibrated, tested, [found.calibration.reject]]))
     chart = Chart(axis, Axis(0, 1.02, "share of good parts"), "Scores of the test's good parts and the calibration's")
@@ -113,7 +113,7 @@ def drift_curves(found: Findings) -> Markup:
 
 
 def _score_axis(limits: Calibration, values: np.ndarray) -> tuple[Axis, np.ndarray, Callable[[Any], Any]]:
-    """An axis for raw scores, the edges of its bins, and where a raw score lies on it."""
+    """Make an axis for raw scores, the edges of its bins, and a function from a raw score to its place."""
     low, high = float(values.min()), float(values.max())
     wide = low > 0 and high / low > _WIDE
     name, zero, step = "raw image score", 0.0, 1.0
@@ -135,12 +135,12 @@ def _shares_at_or_above(ascending: np.ndarray, cuts: np.ndarray) -> np.ndarray:
 
 
 def report_page(detector: Detector, found: Findings, *, model: str, data: str) -> str:
-    """Write the page.
+    """Render the report page.
 
     Parameters
     ----------
     detector : Detector
-        That judged; it judges the images that are shown again.
+        Detector of the report, which judges the shown images again.
     found : Findings
     model, data : str
         Names of the model and of the test set.
@@ -148,7 +148,7 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
     Returns
     -------
     str
-        HTML that loads nothing, and reads without its one script.
+        HTML that loads no other file, and works without its one script.
     """
     score = attrgetter("image_score")
     by_score = sorted(found.of(good=True), key=score)
@@ -175,7 +175,7 @@ def report_page(detector: Detector, found: Findings, *, model: str, data: str) -
 
 
 def _tiles(found: Findings) -> list[tuple[str, str, str]]:
-    """Values with their names and what else is to be said of them."""
+    """List the key figures: value, name and remark."""
     metrics = found.metrics
     rejects, escapes = metrics["false_reject_rate"], metrics["escape_rate"]
     by_pixel = []
@@ -239,7 +239,7 @@ def _types(found: Findings) -> dict[str, Any]:
 
 
 def _volumes(found: Findings) -> dict[str, Any] | None:
-    """Verdicts of whole volumes, the highest score first; None where the images are no slices."""
+    """List the verdicts of whole volumes, the highest score first; None if the images are no slices."""
     volumes = found.metrics.get("volumes")
     if volumes is None:
         return None
@@ -288,7 +288,7 @@ def _guarantees(found: Findings) -> dict[str, Any]:
 
 
 def _cases(detector: Detector, mistakes: list[Outcome], nearest: list[Outcome]) -> dict[str, Any]:
-    """The worst mistakes; where there are none, what came nearest to one."""
+    """Prepare the worst mistakes, or the nearest misses if there are none."""
     shown = mistakes[:_CASES] or nearest[:_NEAREST]
     cases = [show_case(detector, outcome) for outcome in shown]
     return {"count": len(mistakes), "total": len(nearest), "cases": cases}

@@ -1,4 +1,4 @@
-"""Images of the worst cases: for a report's page, and on a sheet of their own."""
+"""Images of the worst cases, for a report's page and for a sheet."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _LONG_SIDE_PX = 260
 _JPEG_QUALITY = 80
 
 
-# Correct verdicts that a sheet shows beside the mistakes.
+# Number of correct verdicts that a sheet shows after the mistakes.
 _BESIDE = 3
 
 
 def write_worst_cases(detector: Detector, evaluation: Evaluation, path: Path, *, count: int = 24) -> None:
-    """Write a sheet of the mistakes, at most `count`, the worst first, each true defect beside the heat map.
+    """Write a sheet of at most `count` mistakes, the worst first, each with the true defect beside the heat map.
 
-    Below them are a few correct verdicts, the nearest to the threshold.
+    Below them are the few correct verdicts nearest to the threshold.
     """
     missed, rejects, right = evaluation.missed(), evaluation.false_rejects(), evaluation.nearest()
     defects = sum(one.image.is_defective for one in evaluation.outcomes)
     good = len(evaluation.outcomes) - defects
-    # Neither kind of mistake takes all the room.
+    # Both kinds of mistakes get a share of the space.
     half = max(count // 2, count - len(rejects))
     shown = missed[:half]
     bands = [
@@ -68,13 +68,13 @@ def _pair(detector: Detector, outcome: Outcome) -> Tile:
 
 
 def _coloured(verdict: ImageVerdict, outcome: Outcome) -> Verdict:
-    """A missed defect would have no colour: it has a scale of its own, and all others that of the threshold."""
+    """Rescale the colours of a missed defect, which would have none; others keep the scale of the threshold."""
     return brought_out(verdict) if outcome.image.is_defective and outcome.decision == "ok" else verdict
 
 
 @dataclass(frozen=True, slots=True)
 class InlineImage:
-    """A JPEG image as text, with its size in pixels."""
+    """JPEG image as a data URI, with its size in pixels."""
 
     alt: str
     width: int
@@ -92,7 +92,7 @@ class InlineImage:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An image of a test set, the true defect outlined, beside its heat map, and what was said of it."""
+    """Case of a test set: its image with the true defect outlined, its heat map, and the verdict in words."""
 
     name: str
     said: str
@@ -102,8 +102,7 @@ class Case:
 def show_case(detector: Detector, outcome: Outcome) -> Case:
     """Judge an image again, for a page.
 
-    The colours begin at the map's threshold, as everywhere; of a missed defect at the map's own highest places, which
-    is said.
+    Colours begin at the map's threshold; for a missed defect at the map's own highest places, which the text states.
     """
     values = detector.read_image(outcome.image.path)
     image, verdict = detector.visible(values), detector.predict_left_out(values, outcome.fold)

@@ -1,4 +1,4 @@
-"""Engines that run an artifact's network: one seam, `choose_runtime`."""
+"""Engines that run an artifact's network; `choose_runtime` is the entry point."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FALLBACK, _OF_IR = "onnxruntime", "openvino"
 
 
 def available_runtimes(artifact: Artifact, precision: str | None = None) -> list[str]:
-    """Names of the runtimes that open a graph here: those that are installed, TensorRT if there is an engine."""
+    """List the runtimes that can open a graph on this machine: installed ones, TensorRT only with a built engine."""
     graph = artifact.graph(precision)
     return [
         name
@@ -37,12 +37,12 @@ def available_runtimes(artifact: Artifact, precision: str | None = None) -> list
 
 
 def checked_runtime(name: str) -> str:
-    """Give the name of a runtime as it is, where there is one and its options fit: `auto`, `NAME`, `NAME?option=value`.
+    """Validate and return the name of a runtime with its options: `auto`, `NAME`, `NAME?option=value`.
 
     Raises
     ------
     SettingsError
-        There is none, and which there are; or an option does not fit.
+        There is no such runtime (lists those there are), or an option is wrong.
     """
     if name != AUTO:
         _options(_named(name), name)
@@ -51,7 +51,7 @@ def checked_runtime(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """An engine with its options, and the graph that it runs."""
+    """Chosen engine with its options, and the graph that it will run."""
 
     artifact: Artifact
     runtime: RuntimeComponent
@@ -66,38 +66,38 @@ class Chosen:
         threads : int, optional
             Threads of an engine on the CPU; by default those of the kernels (`edgead.kernels.threads()`).
         on_device : bool, optional
-            Leave what patches are scored by on the GPU if the network runs there.
+            Leave the output for patch scores on the GPU if the network runs there.
 
         Raises
         ------
         EdgeadError
-            The engine does not work here, or the graph or the engine may not be used: no other takes its place.
+            The engine does not work here, or the graph or engine file is refused; there is no fallback.
         """
         return self.runtime.open(self.artifact, self.graph, self.options, threads=threads, on_device=on_device)
 
 
 def choose_runtime(artifact: Artifact, name: str = AUTO, precision: str | None = None) -> Chosen:
-    """Choose the engine and the graph: not every engine takes every kind of int8.
+    """Choose the engine and its graph, as not every engine takes every kind of int8.
 
     Parameters
     ----------
     artifact : Artifact
     name : str
-        One of `RUNTIMES`, with options after a `?` where it has some. "auto" is TensorRT where the artifact has an
-        engine for the GPU that is here, otherwise ONNX Runtime; OpenVINO for a graph that it alone takes.
+        One of `RUNTIMES`, with options after a `?`. "auto" is TensorRT if the artifact has an engine for this machine's
+        GPU, otherwise ONNX Runtime, or OpenVINO for a graph that only OpenVINO takes.
     precision : str, optional
         See `Artifact.graph`.
 
     Raises
     ------
     SettingsError
-        Unknown runtime, or a precision that the artifact has no graph of.
+        The runtime is unknown, or the artifact has no graph of that precision.
     """
     if name != AUTO:
         runtime = _named(name)
         return Chosen(artifact, runtime, _options(runtime, name), runtime.graph(artifact, precision))
     asked = artifact.graph(precision)
-    # Where nothing was built for this machine nothing is preferred, and no other engine's module is imported.
+    # Without an engine built for this machine no other engine is preferred, and no module of one is imported.
     built = (artifact.path / ENGINES).is_dir()
     for runtime in RUNTIMES.builtin().values() if built else ():
         if runtime.preferred and runtime.can_open(artifact, precision):

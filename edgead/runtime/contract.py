@@ -1,4 +1,4 @@
-"""Interface of an engine, and the check that a graph is the one that the manifest describes."""
+"""Interface of engines, and the check of a graph's inputs and outputs against the manifest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgead.artifact.inputs import Preprocessing
 from edgead.artifact.manifest import Manifest
 
 _AGAIN = "write it again with `edgead export`"
-# An engine's first run may take so long: what the slowest network takes on the slowest device, some hundred times.
+# Time limit of an engine's first run: some hundred times that of the slowest network on the slowest device.
 FIRST_RUN_S = 20.0
-_MAX_VALUES = 1 << 27  # of an output: half a gigabyte
+_MAX_VALUES = 1 << 27  # values of an output: half a gigabyte
 
 
 class Runtime(Protocol):
-    """One network on one engine, which has run once when it is opened. Not for use from several threads at once."""
+    """Network on an engine, which has run once when it is opened. Not for use from several threads at once."""
 
     input: np.ndarray
     """The input buffer, uint8 (1, h, w, 3) RGB: write the image here to spare a copy. float32 where depth is kept, and
@@ -34,12 +34,12 @@ class Runtime(Protocol):
         Parameters
         ----------
         images : ndarray of shape (1, h, w, 3), uint8, RGB, or float32
-            `self.input` itself is used as it is, anything else is copied into it.
+            `self.input` itself is used without a copy, anything else is copied into it.
 
         Returns
         -------
         dict of str to ndarray or DeviceArray
-            float32 output by name, which the next call writes over. What patches are scored by may be a DeviceArray if
+            float32 outputs by name, which the next call overwrites. The output for patch scores may be a DeviceArray if
             the runtime was opened with `on_device`.
         """
         ...
@@ -49,24 +49,24 @@ class Runtime(Protocol):
 
 @runtime_checkable
 class TakesFrames(Protocol):
-    """A runtime that prepares frames itself, where it can on a GPU."""
+    """Runtime that can preprocess frames itself, such as on a GPU."""
 
     def take(self, image: np.ndarray, spec: Preprocessing) -> None:
-        """Take a frame for the next run of `input`, in place of `preprocess`, to the same pixels.
+        """Preprocess a frame into `input` for the next run, with the same pixels as `preprocess` gives.
 
         Parameters
         ----------
         image : ndarray
         spec : Preprocessing
-            As for `edgead.artifact.preprocess.preprocess`, which raises the same.
+            Arguments of `edgead.artifact.preprocess.preprocess`; raises the same errors.
         """
         ...
 
 
 class Several(Protocol):
-    """A network that runs on several images at once. It has its own buffers, and gives each image what it gives alone.
+    """Network that runs on a batch of images, in buffers of its own, with the same results as for single images.
 
-    The same but for how the engine rounds: it may choose other kernels for a batch than for one image.
+    Results may differ by rounding, as the engine may choose other kernels for a batch than for one image.
     """
 
     count: int
@@ -77,23 +77,23 @@ class Several(Protocol):
     """Outputs of each image, with a batch of one."""
 
     def take(self, frames: Sequence[tuple[np.ndarray, Preprocessing]]) -> None:
-        """Take up to `count` frames for the next run, as `TakesFrames.take` takes one."""
+        """Preprocess up to `count` frames for the next run, like `TakesFrames.take`."""
         ...
 
     def run(self) -> list[dict[str, Any]]:
-        """Run the network on what was taken, and give `lanes`; those beyond what was taken hold anything."""
+        """Run the network on the frames taken and return `lanes`; lanes beyond their number are undefined."""
         ...
 
 
 @runtime_checkable
 class RunsSeveral(Protocol):
-    """A runtime that may run its network on several images at once; `several` is None where it cannot."""
+    """Runtime that may run its network on batches; `several` is None if it cannot."""
 
     several: Several | None
 
 
 class Tensor(NamedTuple):
-    """What a graph says of one input or output: numpy's name of its type, and its sides; one that varies is no int."""
+    """Declaration of a graph's input or output: numpy's name of its type, and its shape; variable sides are no int."""
 
     name: str
     dtype: str
@@ -101,17 +101,17 @@ class Tensor(NamedTuple):
 
 
 def check_inputs(graph: Graph, manifest: Manifest, inputs: Sequence[Tensor]) -> dict[str, np.ndarray]:
-    """Check that a graph takes one batch of images as the manifest describes them, and the arrays that it names.
+    """Check that a graph's inputs are one batch of images as in the manifest, and the arrays that it names.
 
     Returns
     -------
     dict of str to ndarray
-        What the graph takes beside the image, float32: to be fed once, before the first run, and kept.
+        The arrays for the graph's inputs after the image, float32: set once before the first run, and kept alive.
 
     Raises
     ------
     ArtifactError
-        The graph takes something else, or an array cannot be read.
+        The graph has other inputs, or an array cannot be read.
     """
     path = graph.path
     _check_names(path, "input", inputs, (manifest.input, *graph.arrays))
@@ -125,7 +125,7 @@ def check_inputs(graph: Graph, manifest: Manifest, inputs: Sequence[Tensor]) -> 
                 f"{path} takes {tensor.name} as {tensor.dtype} of shape {list(tensor.shape)}, the artifact has float32 "
                 f"of shape {list(array.shape)}: {_AGAIN}"
             )
-        # Engines read with wide loads: a copy is aligned, what lies in a file need not be.
+        # Copied for alignment, as engines use wide loads and data within a file may be unaligned.
         arrays[tensor.name] = array.copy()
     return arrays
 
@@ -144,9 +144,9 @@ def _check_image(path: Path, manifest: Manifest, image: Tensor) -> None:
 
 
 def check_outputs(path: Path, manifest: Manifest, outputs: Sequence[Tensor]) -> None:
-    """Raise ArtifactError unless a graph gives the outputs of the manifest, of known shapes: buffers are made of them.
+    """Raise ArtifactError unless a graph has the outputs of the manifest with fixed shapes, as buffers need them.
 
-    The first is a grid of one patch or more, and no finer than the image.
+    The first must be a grid of at least one patch, and no finer than the image.
     """
     _check_names(path, "output", outputs, manifest.outputs)
     scored = outputs[0]

@@ -1,4 +1,4 @@
-"""One GPU as the runtime needs it, by NVIDIA's cuda-bindings or by pycuda: pinned memory, memory, a stream.
+"""Access to one GPU through NVIDIA's cuda-bindings or pycuda: memory, pinned host memory and a stream.
 
 Addresses and streams are integers.
 """
@@ -30,7 +30,7 @@ _ALL = slice(None)
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """Name, such as "NVIDIA RTX A2000", and compute capability, such as "sm86"."""
+    """GPU's name, such as "NVIDIA RTX A2000", and compute capability, such as "sm86"."""
 
     name: str
     target: str
@@ -41,7 +41,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class OneMemory:
-    """`Shared` where host and GPU have one memory: the same bytes, and both copies do nothing."""
+    """`Shared` for boards where host and GPU use the same memory: its copies do nothing."""
 
     array: np.ndarray
     address: int
@@ -53,7 +53,7 @@ class OneMemory:
 
 @dataclass(frozen=True, slots=True)
 class CopiedMemory:
-    """`Shared` where host and GPU have memories of their own: what one side wrote the other sees after a copy."""
+    """`Shared` for separate memories of host and GPU: each side sees the other's data after a copy."""
 
     array: np.ndarray
     address: int
@@ -65,11 +65,11 @@ class CopiedMemory:
         return cls(array, device.allocate(array.nbytes), device)
 
     def copy_in(self, part: slice = _ALL) -> None:
-        """Show the GPU what the host wrote, in the stream; `part` is of the flat array."""
+        """Enqueue a copy of the host's data to the GPU; `part` is a slice of the flat array."""
         self.device.copy_in(self._at(part), self.array.reshape(-1)[part])
 
     def copy_out(self, part: slice = _ALL) -> None:
-        """Show the host what the GPU wrote, in the stream; likewise."""
+        """Enqueue a copy of the GPU's data to the host; `part` is a slice of the flat array."""
         self.device.copy_out(self.array.reshape(-1)[part], self._at(part))
 
     def _at(self, part: slice) -> int:
@@ -83,7 +83,7 @@ two it is; it reads after `Device.wait`, and writes nothing that is in the strea
 
 
 class Device(Protocol):
-    """Memory and one stream of the first GPU. Everything else is called inside `with device.current():`."""
+    """First GPU of the machine, with one stream. All other methods must be called inside `with device.current():`."""
 
     gpu: Gpu
     stream: int
@@ -91,11 +91,11 @@ class Device(Protocol):
     """Whether host and GPU have one memory, as on a Jetson, so that nothing need be copied between them."""
 
     def current(self) -> AbstractContextManager[None]:
-        """Make the GPU's context the calling thread's while a block runs."""
+        """Make the GPU's context current in the calling thread for a `with` block."""
         ...
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
-        """Allocate an array of the host that the GPU copies without the CPU's help; it may outlive `close`."""
+        """Allocate a page-locked host array, which the GPU copies without the CPU; it may outlive `close`."""
         ...
 
     def allocate(self, nbytes: int) -> int:
@@ -103,7 +103,7 @@ class Device(Protocol):
         ...
 
     def free(self, address: int) -> None:
-        """Free what was allocated, once nothing in the stream uses it."""
+        """Free allocated memory; nothing in the stream may use it any more."""
         ...
 
     def share(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Shared:
@@ -123,12 +123,12 @@ class Device(Protocol):
         ...
 
     def capture(self, enqueue: Callable[[], bool]) -> CudaGraph | None:
-        """Record what `enqueue` puts into the stream, so that one call launches all of it again.
+        """Capture the work that `enqueue` puts into the stream as a graph, which one call launches again.
 
         Parameters
         ----------
         enqueue : callable
-            False if it could not put its work into the stream.
+            Function that puts work into the stream; returns False if it failed.
 
         Returns
         -------
@@ -141,15 +141,15 @@ class Device(Protocol):
 
 
 class CudaError(RuntimeError):
-    """A call of the driver failed."""
+    """Failed call of the CUDA driver."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceArray:
-    """float32 on a GPU, C order, overwritten by the network's next run.
+    """float32 array on a GPU, C order, which the network's next run overwrites.
 
-    `then` takes what is to be put into the stream behind the network, in every run from now on: `run` waits for it as
-    well. It must put the same work into the stream each time, as that may be captured into a CUDA graph.
+    `then` registers a function that enqueues work after the network in every later run; `run` waits for that work too.
+    The function must enqueue the same work each time, as it may be captured into a CUDA graph.
     """
 
     address: int
@@ -159,12 +159,12 @@ class DeviceArray:
 
 
 def open_device() -> Device:
-    """Open the first GPU by the first library that works: cuda-bindings, then pycuda.
+    """Open the first GPU with the first library that works: cuda-bindings, then pycuda.
 
     Raises
     ------
     SettingsError
-        If no library is installed, or there is no GPU for those that are; the message has the reason of each.
+        No library is installed, or none finds a GPU; the message has the reason of each.
     """
 
     libraries: dict[str, Callable[[], Device]] = {"cuda-bindings": CudaBindings, "pycuda": PyCuda}
@@ -186,14 +186,14 @@ def open_device() -> Device:
 
 
 def find_gpu() -> Gpu:
-    """Name the first GPU; raises what `open_device` raises."""
+    """Return name and compute capability of the first GPU; raises the errors of `open_device`."""
     device = open_device()
     device.close()
     return device.gpu
 
 
 class PyCuda:
-    """`Device` by pycuda, which is built from source on the device. It copies everywhere."""
+    """`Device` by pycuda, which is built from source on the device. Shared memory is always copied."""
 
     unified = False
 
@@ -216,14 +216,14 @@ class PyCuda:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Raise pycuda's errors, which share no base with Python's, as `CudaError`."""
+        """Convert pycuda's errors, which have no common base class, to `CudaError`."""
         try:
             yield
         except self._driver.Error as error:
             raise CudaError(f"pycuda: {error}") from error
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
-        # pycuda frees nothing in a thread that has no context, where the last array may well go.
+        # pycuda frees nothing in a thread without a context, and the last array may be released in one.
         with self._errors():
             owner = [self._driver.pagelocked_zeros(shape, dtype)]
 
@@ -267,8 +267,8 @@ class PyCuda:
 def _pycuda() -> tuple[Any, Any, Any]:
     """pycuda's driver, the first device, and its primary context.
 
-    The context is kept until the process ends: where pycuda lets go of one, it leaves it current in the thread, and if
-    nobody else holds it, the next call of CUDA there fails.
+    The context is kept until the process ends: pycuda leaves a released context current in the thread, and unless
+    another owner holds it, the next CUDA call there fails.
     """
     driver = importlib.import_module("pycuda.driver")
     driver.init()
@@ -279,7 +279,7 @@ def _pycuda() -> tuple[Any, Any, Any]:
 
 
 class CudaBindings:
-    """`Device` by cuda-bindings, which are wheels and need the driver alone."""
+    """`Device` by cuda-bindings, which come as wheels and need only the driver."""
 
     def __init__(self) -> None:
         self._driver = driver = importlib.import_module("cuda.bindings.driver")
@@ -296,7 +296,7 @@ class CudaBindings:
                 attribute.CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY,
             )
         )
-        # A card of its own can map the host's memory too, but reads it over its bus each time.
+        # A discrete card can map host memory too, but reads it over the bus each time.
         self.unified = bool(integrated and maps)
         self.gpu = Gpu(name.partition(b"\0")[0].decode(), f"sm{major}{minor}")
         self._context = _PrimaryContext(driver, device)
@@ -344,19 +344,19 @@ class CudaBindings:
 
     def capture(self, enqueue: Callable[[], bool]) -> CudaGraph | None:
         driver = self._driver
-        # What other threads do meanwhile does not spoil the capture, but for waits for the whole GPU.
+        # Work of other threads does not invalidate the capture, except waits for the whole GPU.
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         call(driver.cuStreamBeginCapture, self.stream, mode)
         accepted = False
         try:
             accepted = enqueue()
-        except RuntimeError as error:  # CUDA's, here and in edgead._cuda: a refusal, where the capture was spoilt
+        except RuntimeError as error:  # CUDA's, here or in edgead._cuda: the capture was invalidated
             sound = driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_ACTIVE
             if call(driver.cuStreamIsCapturing, self.stream) == sound:
                 raise
             logger.debug("what was put into the stream cannot be captured: %s", error)
         finally:
-            status, captured = driver.cuStreamEndCapture(self.stream)  # fails where the capture was spoilt
+            status, captured = driver.cuStreamEndCapture(self.stream)  # fails if the capture was invalidated
             graph = None if status.value else self._launchable(captured, wanted=accepted)
         return graph
 
@@ -372,15 +372,15 @@ class CudaBindings:
 
     def close(self) -> None:
         with self.current():
-            self._driver.cuStreamSynchronize(self.stream)  # what is in it uses the memory, also if that fails
+            self._driver.cuStreamSynchronize(self.stream)  # work in the stream still uses the memory
             for address in self._memory:
                 call(self._driver.cuMemFree, address)
             call(self._driver.cuStreamDestroy, self.stream)
-        del self._context  # stays until the last pinned array is gone
+        del self._context  # kept alive until the last pinned array is released
 
 
 class _PrimaryContext:
-    """A GPU's context, which stays until nobody refers to this object."""
+    """Primary context of a GPU, released with the last reference to this object."""
 
     def __init__(self, driver: Any, device: Any):
         self._driver, self._context = driver, call(driver.cuDevicePrimaryCtxRetain, device)
@@ -396,15 +396,15 @@ class _PrimaryContext:
 
 
 def _array_at(address: int, shape: tuple[int, ...], dtype: npt.DTypeLike, free: Callable[[], None]) -> np.ndarray:
-    """Make an array of memory at an address; `free` is called when the last array that shares it is gone."""
+    """Wrap memory at an address as an array; `free` is called when the last array on it is released."""
     memory = (ctypes.c_ubyte * (int(np.prod(shape)) * np.dtype(dtype).itemsize)).from_address(address)
-    # At the end of the process, threads may still read it, and it goes by itself.
+    # At exit threads may still read the memory, and the system frees it.
     weakref.finalize(memory, free).atexit = False
     return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
 
 
 class CudaGraph:
-    """What was put into a stream while it was captured: one call launches all of it again."""
+    """Captured work of a stream, which one call launches again."""
 
     def __init__(self, driver: Any, launchable: Any, stream: int):
         self._driver, self._launchable, self._stream = driver, launchable, stream
@@ -417,12 +417,12 @@ class CudaGraph:
 
 
 def call(function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
-    """Call a function of cuda-bindings; return its one result, or None.
+    """Call a function of cuda-bindings; return its single result, or None.
 
     Raises
     ------
     CudaError
-        If it fails.
+        The call fails.
     """
     status, *results = function(*arguments)
     if status.value:

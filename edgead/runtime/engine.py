@@ -1,7 +1,7 @@
-"""Engines of an artifact: where they lie, and the stamps without which none is trusted.
+"""Engine files of an artifact, and the stamps without which none is trusted.
 
-`engines/` is a cache: no file of it is in the manifest. Beside each engine lies a stamp, which says what it was built
-from, by what and for what. One that says something else than what is needed now is refused.
+`engines/` is a cache: its files are not in the manifest. The stamp beside each engine records the graph it was built
+from, the TensorRT that built it and the GPU. An engine whose stamp does not fit is refused.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ _MAX_BYTES = 4 << 30
 
 
 class NoEngineError(SettingsError):
-    """There is no engine for what is here; the message ends with the command that builds it."""
+    """Missing engine for this machine's GPU; the message ends with the command that builds it."""
 
 
 class PlantedEngineError(EngineError):
-    """An engine that others than root and this user may have written."""
+    """Engine that users other than root and this one may have written."""
 
 
 class Stamp(BaseModel):
-    """What an engine is.
+    """Stamp of an engine: the graph, TensorRT and GPU that it belongs to.
 
     Attributes
     ----------
     graph_sha256, engine_sha256 : str
-        Of the graph it was built from, with its arrays as constants in it, and of the engine itself.
+        Hashes of the graph it was built from, with its arrays as constants, and of the engine itself.
     flavour, version : str
-        Of the TensorRT that built it; no other can be relied on to read it.
+        TensorRT that built it; others may fail to load it.
     target : str
         Compute capability, such as "sm86".
     gpu : str or None
-        Name of the only GPU it is for; None for all of `target`.
+        Name of the only GPU model it is for; None for all of `target`.
     precision : str
-        Of the graph.
+        Precision of the graph.
     profile : dict
-        Shape of every input, of one image.
+        Shape of every input, for one image.
     batch : int
-        Images that it takes at once as well; 1 where it takes no more than one.
+        Size of the batches that it takes besides single images; 1 if it takes only single images.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,38 +71,38 @@ class Stamp(BaseModel):
 
 
 def precision_of_engine(precision: str) -> str:
-    """Name the graph that an engine is built from: TensorRT takes no zero points, so for int8 the one without."""
+    """Name the graph that an engine is built from: for int8 the symmetric one, as TensorRT takes no zero points."""
     return "int8_symmetric" if precision == "int8" else precision
 
 
 def make_engine(
     artifact: Artifact, *, target: str = "current", precision: str | None = None, batch: int = 1
 ) -> tuple[Path, Stamp]:
-    """Build an engine and put it with its stamp into the artifact's `engines/`, in the place of an older one.
+    """Build an engine and write it with its stamp to the artifact's `engines/`, replacing an older one.
 
     Parameters
     ----------
     artifact : Artifact
     target : str, optional
-        "current" for the GPU that is here, or such as "sm86".
+        "current" for this machine's GPU, or a compute capability such as "sm86".
     precision : str, optional
-        Which of the artifact's graphs; by default the one that the manifest names.
+        Graph to build from; by default the one that the manifest names.
     batch : int
-        Of images that it is to take at once, beside one alone.
+        Size of the batches that it shall take besides single images.
 
     Raises
     ------
     EngineError
-        If TensorRT does not take the graph; nothing is written.
+        TensorRT does not take the graph; nothing is written.
     SettingsError
-        If nothing that is installed builds for `target`, or there is no GPU for "current".
+        No installed TensorRT builds for `target`, or there is no GPU for "current".
     """
     graph = graph_for(artifact, precision, precision_of_engine)
     flavour = find_flavour(target)
     gpu = find_gpu() if target == "current" else None
     onnx = graph.read_whole()
-    _make_folder(artifact.path / ENGINES)  # before: a build takes minutes
-    # tensorrt_rtx measures nothing: it compiles where it runs.
+    _make_folder(artifact.path / ENGINES)  # before the build, which takes minutes
+    # tensorrt_rtx has no timings: it compiles when it runs.
     timings = cache_file("timing", flavour, gpu) if gpu and not flavour.targets else None
     content, profile = build_engine(graph.path, onnx, flavour, target, timings, batch=batch)
     stamp = Stamp(
@@ -117,7 +117,7 @@ def make_engine(
         batch=batch,
     )
     path = _path(artifact, graph.precision, flavour.name, stamp.target)
-    # A reader between the two finds an engine that its stamp does not fit, and refuses it.
+    # Between the two writes the stamp does not fit the engine, so that a reader refuses it.
     _write(path, content)
     _write(_stamp_path(path), (stamp.model_dump_json(indent=1) + "\n").encode())
     return path, stamp
@@ -125,7 +125,7 @@ def make_engine(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The engine that fits what is here: this artifact's graph, this TensorRT, this GPU."""
+    """Engine file for this artifact's graph on this machine's TensorRT and GPU; it need not exist."""
 
     artifact: Artifact
     graph: Graph
@@ -137,14 +137,14 @@ class Wanted:
         return _path(self.artifact, self.graph.precision, self.flavour.name, self.gpu.target)
 
     def read(self) -> bytes:
-        """Read the engine, compared with its stamp, and its stamp with what is here.
+        """Read the engine, checked against its stamp, and the stamp against this machine and graph.
 
         Raises
         ------
         NoEngineError
-            If there is none for this GPU.
+            There is no engine for this GPU.
         EngineError
-            If it is stale, foreign, edited or cut off. Both messages end with the command that builds it.
+            The engine is stale, foreign, edited or cut off. Both messages end with the command that builds it.
         """
         content = self._read(self.path)
         if content is None:
@@ -157,7 +157,7 @@ class Wanted:
 
     @property
     def batch(self) -> int:
-        """Images that the engine that is there takes at once, stale or not; 1 where no stamp of it may be used."""
+        """Batch size of the existing engine, stale or not; 1 without a usable stamp."""
         try:
             stamp = self._stamp()
         except EngineError:
@@ -171,7 +171,7 @@ class Wanted:
             return None
 
     def check_planted(self) -> None:
-        """Raise PlantedEngineError where others than root and this user may have written what `read` would read."""
+        """Raise PlantedEngineError if users other than root and this one may have written the engine or its stamp."""
         for path in (self.path.parent, self.path, _stamp_path(self.path)):
             if path.exists():
                 _refuse_planted(path, path.stat(), f"remove it and {self._remedy()}")
@@ -189,7 +189,7 @@ class Wanted:
             raise EngineError(f"{file} cannot be used ({error}): {remedy}") from error
 
     def _problem(self, stamp: Stamp, content: bytes) -> str:
-        """Report why an engine may not be used; "" if it may."""
+        """Return the reason why an engine may not be used, or ""."""
         if stamp.engine_sha256 != _sha256(content):
             return "is not the file that was built (sha256 differs): it was edited or cut off"
         if (stamp.precision, stamp.graph_sha256) != (self.graph.precision, _sha256(self.graph.read_whole())):
@@ -201,19 +201,19 @@ class Wanted:
         return ""
 
     def _remedy(self, batch: int = 1) -> str:
-        # By name where that works on any machine; otherwise it must be this one.
+        # By its path if the engine can be used on any machine; otherwise it must be built on this one.
         target = self.gpu.target if self.gpu.target in self.flavour.targets else "current"
         options = f"--target {target} --precision {self.graph.precision}" + (f" --batch {batch}" if batch > 1 else "")
         return f'build it with "edgead engine {self.artifact.path} {options}"'
 
 
 def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
-    """Choose among the installed flavours the first that has an engine for this GPU, or else the first.
+    """Choose the first installed TensorRT that has an engine for this GPU, or else the first.
 
     Raises
     ------
     SettingsError
-        If no TensorRT is installed.
+        No TensorRT is installed.
     """
     choices = [Wanted(artifact, graph, flavour, gpu) for flavour in installed_flavours()]
     if not choices:
@@ -222,15 +222,15 @@ def find_engine(artifact: Artifact, graph: Graph, gpu: Gpu) -> Wanted:
 
 
 def batch_of_engine(artifact: Artifact, precision: str | None) -> int:
-    """Say how many images the engine for the GPU that is here takes at once; see `Wanted.batch`."""
+    """Return the batch size of the engine for this machine's GPU; see `Wanted.batch`."""
     return find_engine(artifact, graph_for(artifact, precision, precision_of_engine), find_gpu()).batch
 
 
 def _make_folder(folder: Path) -> None:
-    """Make the folder of engines, or refuse one that others may write in."""
+    """Make the folder of engines, or refuse one that other users can write in."""
     try:
         folder.mkdir()
-        folder.chmod(0o755)  # whatever the umask: what others may write is refused
+        folder.chmod(0o755)  # under any umask, as a folder writable for others is refused
     except FileExistsError:
         _refuse_planted(folder, folder.stat(), "remove it")
 
@@ -254,11 +254,11 @@ def _sha256(content: bytes) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write whole or not at all."""
+    """Write a file atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as stream:
-            temporary.chmod(0o644)  # as the folder
+            temporary.chmod(0o644)  # under any umask, like the folder
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

@@ -1,4 +1,4 @@
-"""Builder of TensorRT engines from an ONNX graph. It needs the graph and TensorRT alone, so a device builds its own."""
+"""Builder of TensorRT engines from ONNX graphs. It needs only the graph and TensorRT, so devices build their own."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Profile = dict[str, tuple[int, ...]]
 
 
 class EngineError(EdgeadError):
-    """No engine can be made of a graph, or one that is there may not be used; the message says why and what to do."""
+    """Engine that cannot be built from a graph, or must not be used; the message says why and what to do."""
 
 
 class Log:
-    """What TensorRT says went wrong, the newest of it; `logger` is what its objects take."""
+    """Collector of TensorRT's latest error messages; `logger` is passed to its objects."""
 
     def __init__(self, api: Any):
         self._errors = errors = deque[str](maxlen=32)
@@ -31,14 +31,14 @@ class Log:
                 api.ILogger.__init__(self)
 
             def log(self, severity: Any, message: str) -> None:
-                if severity <= api.ILogger.ERROR:  # the smaller the more severe
+                if severity <= api.ILogger.ERROR:  # smaller is more severe
                     errors.append(message.strip())
 
         self.logger = Logger()
 
     @property
     def reason(self) -> str:
-        """The newest error, if possible not what a builder without a GPU says again and again."""
+        """Latest error, preferably not the one that a builder without a GPU repeats."""
         last = list(self._errors)
         said = [message for message in last if "CUDA driver version is insufficient" not in message] or last
         return said[-1] if said else "TensorRT gave no reason"
@@ -47,38 +47,38 @@ class Log:
 def build_engine(
     graph: Path, content: bytes, flavour: Flavour, target: str, timings: CacheFile | None = None, *, batch: int = 1
 ) -> tuple[bytes, Profile]:
-    """Build the engine of one graph for batches of one image, and by a second profile for larger ones.
+    """Build the engine of a graph for single images, and with a second profile for batches.
 
     Parameters
     ----------
     graph : Path
         ONNX file, named in errors.
     content : bytes
-        Of that file. Its precision is the engine's: the network is strongly typed.
+        Content of that file. It determines the engine's precision: the network is strongly typed.
     flavour : Flavour
     target : str
         "current", or one of the flavour's targets.
     timings : CacheFile, optional
-        What earlier builds have measured; what this one measures is added to it.
+        Cache of kernel timings from earlier builds; this build's timings are added.
     batch : int
-        Images of the second profile; 1 makes none. Kernels of the first are chosen for one image in either case.
+        Batch size of the second profile; 1 makes none. The first profile is always tuned for one image.
 
     Returns
     -------
     engine : bytes
     profile : dict of str to tuple of int
-        Shape of every input, of one image.
+        Shape of every input, for one image.
 
     Raises
     ------
     EngineError
-        With the first node that cannot be taken, or why no engine came of it.
+        The graph is refused; the message names the first unsupported node, or the reason.
     """
     api = flavour.api
     log = Log(api)
     builder: trt.Builder = api.Builder(log.logger)
     network: trt.INetworkDefinition = builder.create_network(
-        1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # TensorRT 11 and tensorrt_rtx know no other
+        1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # the only kind in TensorRT 11 and tensorrt_rtx
     )
     parser: trt.OnnxParser = api.OnnxParser(network, log.logger)
     if not parser.parse(content):
@@ -106,7 +106,7 @@ def build_engine(
 
 
 def _set_timings(config: trt.IBuilderConfig, timings: CacheFile, known: bytes) -> trt.ITimingCache | None:
-    """Give the build what is known, or else nothing, which it adds to; None where TensorRT takes neither."""
+    """Set the build's timing cache, from known timings or empty; None if TensorRT refuses both."""
     for content in dict.fromkeys((known, b"")):
         measured = config.create_timing_cache(content)
         if measured is not None and config.set_timing_cache(measured, ignore_mismatch=False):
@@ -119,10 +119,10 @@ def _set_timings(config: trt.IBuilderConfig, timings: CacheFile, known: bytes) -
 def _config(builder: trt.Builder, flavour: Flavour, target: str, log: Log) -> trt.IBuilderConfig:
     api = flavour.api
     config = builder.create_builder_config()
-    # TF32 has the 10 bits of mantissa that fp16 has; a fp32 graph was asked for to be exact.
+    # TF32 has only the 10 mantissa bits of fp16, while a fp32 graph is chosen for exactness.
     config.clear_flag(api.BuilderFlag.TF32)
     if flavour.targets:
-        set_targets: Any = config  # calls that the types of `tensorrt` do not have
+        set_targets: Any = config  # calls that are missing from the type stubs of `tensorrt`
         set_targets.num_compute_capabilities = 1
         set_targets.set_compute_capability(getattr(api.ComputeCapability, target.upper()), 0)
     return config
@@ -154,7 +154,7 @@ def _parser_error(parser: trt.OnnxParser, log: Log) -> str:
     if not parser.num_errors:
         return f"this file: {log.reason}"
     error = parser.get_error(0)
-    # What was tried comes first, then lines about where in TensorRT's own source.
+    # The message begins with the failed attempt; lines about TensorRT's own source follow.
     lines = [line.strip() for line in error.desc().splitlines()]
     reason = next((line for line in lines if "Error Code" in line), lines[0] if lines else "no reason given")
     node = f"node {error.node_name()!r} ({error.node_operator()})" if error.node_operator() else "this file"

@@ -1,11 +1,11 @@
-"""Cache files of TensorRT: what a build has measured, and what a start has compiled. They save time and nothing else.
+"""Cache files of TensorRT: kernel timings of builds and kernels compiled at a start. They only save time.
 
-`tensorrt` measures which of its kernels are fast on this card: its timing cache makes the next build a matter of
-seconds. `tensorrt_rtx` compiles kernels while an engine is opened: its runtime cache spares the next start that. Its
-own timing cache does nothing (NVIDIA's words since 1.2), and `tensorrt` has no runtime cache.
+`tensorrt` measures which of its kernels are fast on this card: with its timing cache the next build takes seconds.
+`tensorrt_rtx` compiles kernels while an engine is opened: with its runtime cache the next start does not. Its own
+timing cache does nothing (according to NVIDIA, since 1.2), and `tensorrt` has no runtime cache.
 
-Each is a file of the user's cache folder, for one TensorRT on one card. What is damaged, foreign or cannot be written
-is a sentence in the log, and the work is done again.
+Each is a file in the user's cache folder, for one TensorRT on one card. If it is damaged, foreign or cannot be written,
+that is logged and the work is done again.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from edgead.runtime.flavour import Flavour
 logger = logging.getLogger(__name__)
 
 _MAX_BYTES = 1 << 30
-_SUM_BYTES = 32  # sha256 of the rest, in front of it
+_SUM_BYTES = 32  # sha256 of the content, which follows it
 
 
 @dataclass(frozen=True, slots=True)
 class CacheFile:
-    """One cache of one TensorRT on one card."""
+    """Cache file of one TensorRT on one card."""
 
     path: Path
 
     def read(self) -> bytes:
-        """Read what was kept; empty where there is nothing, or nothing that may be used."""
+        """Read the content; empty if there is no usable file."""
         try:
             with open_regular(self.path, _MAX_BYTES) as (stream, found):
                 problem = planted(found) or planted(os.stat(self.path.parent))
@@ -56,11 +56,11 @@ class CacheFile:
         return content
 
     def ignore(self, problem: str) -> None:
-        """Log why what is there is not used; `keep` then puts something else in its place."""
+        """Log why the file is not used; `keep` then replaces it."""
         logger.warning("%s %s: it is not used, and written again", self.path, problem)
 
     def keep(self, content: bytes) -> None:
-        """Write it, readable by this user alone, unless the system refuses."""
+        """Write the content, readable by this user alone; a failure is only logged."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_whole(self.path, hashlib.sha256(content).digest() + content, durable=False, mode=0o600)
@@ -69,16 +69,16 @@ class CacheFile:
 
 
 def cache_file(kind: Literal["timing", "runtime"], flavour: Flavour, gpu: Gpu) -> CacheFile:
-    """Name the file for a TensorRT and a card; another version or another card has another one."""
+    """Make the cache file of a TensorRT version and a card."""
     card = re.sub(r"[^A-Za-z0-9]+", "-", f"{gpu.name} {gpu.target}").strip("-")
     return CacheFile(_folder() / f"{kind}.{flavour.name}-{flavour.version}.{card}")
 
 
 def _folder() -> Path:
-    """The user's cache folder, or the one that systemd makes for a service (CacheDirectory=), which has no home."""
+    """Return the user's cache folder, or systemd's for a service without a home (CacheDirectory=)."""
     of_service = os.environ.get("CACHE_DIRECTORY", "").partition(os.pathsep)[0]
     of_user = os.environ.get("XDG_CACHE_HOME", "")
     if of_service:
         return Path(of_service) / "tensorrt"
-    # A user without a home gets one that cannot be written, which `keep` reports.
+    # A user without a home gets a folder that cannot be written, which `keep` reports.
     return Path(of_user or Path("/", os.path.expanduser("~"), ".cache")) / "edgead" / "tensorrt"

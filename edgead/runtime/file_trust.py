@@ -1,4 +1,4 @@
-"""Trust in the file of an engine by its owner: what deserialises an engine runs whatever the engine says."""
+"""Trust in an engine file by its owner and mode, as deserialising an engine can run any code in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def planted(found: os.stat_result) -> str:
-    """Report why a file or folder may be somebody else's work; "" if only root and this user could write it."""
+    """Return why another user may have written a file or folder; "" if only root and this user could."""
     if os.name != "posix":  # Windows has neither these owners nor these modes
         return ""
     if found.st_uid not in (0, os.geteuid()):

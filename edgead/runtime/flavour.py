@@ -1,4 +1,4 @@
-"""NVIDIA's two TensorRTs: `tensorrt`, and `tensorrt_rtx`, whose Python interface mirrors it."""
+"""NVIDIA's two TensorRT packages: `tensorrt`, and `tensorrt_rtx` with the same Python interface."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from edgead.errors import SettingsError
 
 FlavourName = Literal["tensorrt", "tensorrt_rtx"]
-# NVIDIA's package imports all of its bindings; alone, these have a name of their own.
+# NVIDIA's meta package imports all of its bindings; installed alone, the bindings have names of their own.
 _MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
 _OLDEST: dict[FlavourName, tuple[int, int]] = {"tensorrt": (10, 0), "tensorrt_rtx": (1, 0)}
 INSTALL = (
@@ -21,7 +21,7 @@ INSTALL = (
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """One installed TensorRT; `api` is its module."""
+    """Installed TensorRT package; `api` is its module."""
 
     name: FlavourName
     version: str
@@ -32,36 +32,36 @@ class Flavour:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """GPUs, such as "sm86", that it builds engines for without having one; none for `tensorrt`."""
+        """GPUs, such as "sm86", for which it builds engines without the GPU present; none for `tensorrt`."""
         if self.name == "tensorrt":
             return ()
         return tuple(name.lower() for name in self.api.ComputeCapability.__members__ if name.startswith("SM"))
 
 
 def installed_flavours() -> list[Flavour]:
-    """Import each TensorRT that is installed.
+    """Import each installed TensorRT package.
 
     Raises
     ------
     SettingsError
-        If one is installed and does not load, or is too old.
+        A package is installed but does not load, or is too old.
     """
     return [flavour for name in get_args(FlavourName) if (flavour := _load(name))]
 
 
 def find_flavour(target: str = "current") -> Flavour:
-    """Choose what builds engines for a target.
+    """Choose the TensorRT package that builds engines for a target.
 
     Parameters
     ----------
     target : str, optional
-        "current" for the GPU that is here: `tensorrt`, which is tuned on it, before `tensorrt_rtx`. Or a GPU such as
-        "sm86": what builds for it without having one.
+        "current" for this machine's GPU: `tensorrt`, which is tuned on it, before `tensorrt_rtx`. Or a GPU such as
+        "sm86": a package that builds for it without the GPU present.
 
     Raises
     ------
     SettingsError
-        If nothing that is installed can do that.
+        No installed package can do that.
     """
     found = installed_flavours()
     if not found:
@@ -85,13 +85,13 @@ def _load(name: FlavourName) -> Flavour | None:
             continue
         except (ImportError, OSError, RuntimeError) as error:
             raise SettingsError(f"{module} is installed but does not load: {error}") from error
-        if hasattr(api, "Builder"):  # packages of types alone leave a folder that can be imported and is empty
+        if hasattr(api, "Builder"):  # packages of type stubs leave an empty folder that can be imported
             return _new_enough(Flavour(name, str(api.__version__), api))
     return None
 
 
 def _new_enough(flavour: Flavour) -> Flavour:
-    """Refuse a TensorRT that lacks calls which are made of it: 8.6, of JetPack 6.0, has no strongly typed networks."""
+    """Refuse a TensorRT that lacks required calls: 8.6, of JetPack 6.0, has no strongly typed networks."""
     major, minor = _OLDEST[flavour.name]
     found = re.match(r"(\d+)\.(\d+)", flavour.version)
     if not found or tuple(map(int, found.groups())) < (major, minor):

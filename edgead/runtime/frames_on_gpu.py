@@ -1,4 +1,4 @@
-"""Frames of one shape that a GPU prepares for the network: copied as the camera gave them, resized there."""
+"""Preprocessing on the GPU for frames of one shape: they are copied as the camera gave them and resized there."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _TRIES = 5
 
 
 class FramesOnGpu:
-    """Memory and kernels for frames of one shape.
+    """GPU memory and kernels that preprocess frames of one shape.
 
     Parameters
     ----------
     device : Device
     shape : (int, int)
-        Height and width of what the network sees of a frame.
+        Height and width of the cropped frame.
     size : (int, int)
     sides : tuple of int
         See `edgead.artifact.preprocess.looked_at`.
@@ -35,14 +35,14 @@ class FramesOnGpu:
     Attributes
     ----------
     images : ndarray of shape (count, H, W, 3), uint8, BGR
-        What the next frames are written into.
+        Buffer to write the next frames into.
 
     Raises
     ------
     ValueError
-        If the frame has more than 65535 pixels a side.
+        A side of the frame has more than 65535 pixels.
     RuntimeError
-        If the GPU has too little memory.
+        The GPU has too little memory.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class FramesOnGpu:
                 device.free(copied.address)
 
     def _faster(self, in_place: Shared, copied: Shared) -> Shared:
-        """Choose where the resize reads frames, by a few tries: it reads most pixels more than once.
+        """Choose by timing whether the resize reads frames from host memory or from a copy on the GPU.
 
-        Whether a GPU caches what the host has pinned differs between boards. If it does not, a copy into memory that it
-        does cache is worth its time.
+        The resize reads most pixels more than once. Boards differ in whether the GPU caches pinned host memory; if not,
+        a copy into memory that it caches is worth its time.
         """
         ms = [1000 * min(self._seconds(frames) for _ in range(_TRIES)) for frames in (in_place, copied)]
         height, width = self.images.shape[1:3]
@@ -78,7 +78,7 @@ class FramesOnGpu:
         return time.perf_counter() - begin
 
     def enqueue(self) -> None:
-        """Put the frames into the stream: to the GPU, and from there into the network's input."""
+        """Enqueue the frames' copy to the GPU and their resize into the network's input."""
         self._enqueue(self._frames)
 
     def _enqueue(self, frames: Shared) -> None:
@@ -88,9 +88,9 @@ class FramesOnGpu:
             self._resizer(frames.address + i * of_frame, self._target + i * of_input, self._device.stream)
 
     def differing(self) -> int:
-        """Prepare noise here and on the CPU; count the numbers that differ, which must be none."""
+        """Preprocess noise on the GPU and on the CPU; return the number of values that differ, which must be 0."""
         self.images[...] = np.random.default_rng(0).integers(0, 256, self.images.shape, np.uint8)
-        # Among few values means often lie between two numbers, and the last digit of a sum decides.
+        # With few distinct values, means often lie halfway between integers, so that the last digit of a sum decides.
         self.images[:, self.images.shape[1] // 2 :] //= 86
         found = self._device.pinned((len(self.images), *self._room, 3), np.uint8)
         self.enqueue()

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, with fixed threads and one stream, or on another device of Intel's.
+"""OpenVINO runtime on the CPU, with fixed threads and one stream, or on another Intel device.
 
 Tensors are bound once: nothing is allocated per frame.
 """
@@ -31,12 +31,12 @@ _DRIVERS = {
 
 
 class OpenVinoRuntime:
-    """One of the artifact's graphs on a device of OpenVINO, batch 1.
+    """Graph of an artifact on an OpenVINO device, batch 1.
 
     Raises
     ------
     SettingsError
-        OpenVINO is not installed, or has no such device here.
+        OpenVINO is not installed, or does not find the device.
     ArtifactError
         The graph cannot be opened there.
     """
@@ -96,17 +96,17 @@ def _check_device(core: Any, device: str) -> None:
 
 
 def _options(core: Any, device: str, precision: str, threads: int) -> dict[str, Any]:
-    """How a network is compiled: one stream, and no fewer bits than the graph has."""
+    """Options to compile a network: one stream, and at least the graph's precision."""
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if device.startswith("NPU"):  # it knows half floats alone; the golden images say whether they are enough
+    if device.startswith("NPU"):  # it has only half floats; the golden images test whether they suffice
         return options
     half_floats = device != CPU or "FP16" in core.get_property(CPU, "OPTIMIZATION_CAPABILITIES")
-    # Where a device has bfloat16 or half floats, OpenVINO computes fp32 graphs with them unless asked not to; and half
-    # floats with bfloat16, whose error is eight times as large, where it has that alone.
+    # By default OpenVINO computes fp32 graphs with bfloat16 or half floats if the device has them, and fp16 graphs with
+    # bfloat16, whose error is eight times as large, if the device has only that.
     options["INFERENCE_PRECISION_HINT"] = "f16" if precision == "fp16" and half_floats else "f32"
     if device != CPU:
         return options
-    # Pinned threads would keep the kernels, which run between two inferences, from the same cores.
+    # Pinned threads would keep the scoring kernels, which run between two inferences, off these cores.
     return {**options, "NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
 
 
@@ -119,21 +119,21 @@ def _tensor(port: Any) -> Tensor:
 
 
 def _run_once(request: Any, inputs: Sequence[Any]) -> Any:
-    """Run once, as threads start with the first inference; a network that does not end is given up."""
+    """Run once to start the threads; a network that does not end in time is abandoned."""
     for index, tensor in enumerate(inputs):
         request.set_input_tensor(index, tensor)
     request.start_async()
     if not request.wait_for(round(FIRST_RUN_S * 1e3)):
-        # The engine cancels nothing that has begun, and the request's destructor waits for its end with the interpreter
-        # locked: all pipelines of a daemon would stand still. A thread holds the request until then, and the arrays
-        # that it reads.
+        # The engine cannot cancel a running inference, and the request's destructor waits for its end while holding the
+        # GIL: all pipelines of a daemon would stop. So a thread keeps the request and its arrays alive until
+        # then.
         threading.Thread(target=_wait, args=(request, inputs), daemon=True).start()
         raise RuntimeError(f"it takes more than {FIRST_RUN_S:g} s for an image")
     return request
 
 
 def _wait(request: Any, _inputs: Sequence[Any]) -> None:
-    with suppress(RuntimeError):  # whatever becomes of it, nobody wants it
+    with suppress(RuntimeError):  # its result is not needed
         request.wait()
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, with fixed threads, or by another provider.
+"""ONNX Runtime on the CPU, with fixed threads, or with another execution provider.
 
 Buffers are bound once: nothing is allocated per frame.
 """
@@ -24,12 +24,12 @@ from edgead.runtime.workers import start_workers
 if TYPE_CHECKING:
     import onnxruntime
 
-# Optimizers that are left out: this one quantises the layers that an int8 graph keeps in float.
+# Disabled optimizers: this one quantises the layers that an int8 graph keeps in float.
 WITHOUT = ["WeightBiasQuantization"]
 
 
 class Provider(NamedTuple):
-    """Library of ONNX Runtime for a kind of device: its name there, how one comes to it, and its options."""
+    """Execution provider of ONNX Runtime: its name there, the package to install, and its options."""
 
     name: str
     comes_with: str
@@ -37,9 +37,9 @@ class Provider(NamedTuple):
 
 
 ProviderName = Literal["cpu", "cuda", "tensorrt", "coreml", "qnn", "directml"]
-# The packages have the same files, and one of them alone can be installed.
+# The packages contain the same files, so that only one can be installed.
 _PACKAGE = "`pip uninstall onnxruntime`, then `pip install {}`"
-# https://onnxruntime.ai/docs/execution-providers. CUDA would round factors to TF32.
+# https://onnxruntime.ai/docs/execution-providers. By default CUDA rounds factors to TF32.
 PROVIDERS: dict[str, Provider] = {
     "cpu": Provider("CPUExecutionProvider", ""),
     "cuda": Provider("CUDAExecutionProvider", _PACKAGE.format("onnxruntime-gpu"), {"use_tf32": "0"}),
@@ -51,20 +51,20 @@ PROVIDERS: dict[str, Provider] = {
 
 
 class OrtRuntime:
-    """One of the artifact's graphs on a provider of ONNX Runtime, batch 1.
+    """Graph of an artifact on an execution provider of ONNX Runtime, batch 1.
 
-    What a provider does not take of a graph, the CPU computes.
+    Nodes that the provider does not support run on the CPU.
 
     Raises
     ------
     SettingsError
-        ONNX Runtime has no such provider here, or that does not load.
+        This installation of ONNX Runtime has no such provider, or the provider does not load.
     ArtifactError
         The graph cannot be opened.
     """
 
     def __init__(self, artifact: Artifact, graph: Graph, *, provider: str = "cpu", threads: int | None = None):
-        import onnxruntime  # a fifth of a second, which only those who open it pay
+        import onnxruntime  # takes a fifth of a second, so it is imported on use
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or kernels.threads()
@@ -72,13 +72,13 @@ class OrtRuntime:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
         options.add_free_dimension_override_by_name("batch", 1)
-        # Workers that spin after the network has run would take the cores from the scoring kernels.
+        # Workers that spin after a run would take cores from the scoring kernels.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # It would take a file for its own format by four bytes within it.
+        # Otherwise it takes a file for its own format if four bytes in it match.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         wanted = PROVIDERS[provider]
         _check_provider(provider, onnxruntime.get_available_providers())
-        options.enable_mem_pattern = provider != "directml"  # which refuses it
+        options.enable_mem_pattern = provider != "directml"  # DirectML refuses it
         content = graph.read()
         try:
             self._session, self._workers = start_workers(
@@ -88,7 +88,7 @@ class OrtRuntime:
             )
         except Exception as error:  # noqa: BLE001  ONNX Runtime's errors share no base of their own
             raise ArtifactError(f"{graph.path} cannot be opened by ONNX Runtime: {error}") from error
-        if self._session.get_providers()[0] != wanted.name:  # it would go on on the CPU
+        if self._session.get_providers()[0] != wanted.name:  # it has fallen back to the CPU
             raise SettingsError(
                 f"ONNX Runtime cannot load its provider {provider}: `edgead doctor` says what works here; install the "
                 "driver and the libraries that it needs, or take cpu"
@@ -110,7 +110,7 @@ class OrtRuntime:
             raise ArtifactError(f"{graph.path} cannot be run by ONNX Runtime: {error}") from error
 
     def _first_run(self) -> None:
-        """Run once, so that memory is allocated before the first frame; a network that does not end is ended."""
+        """Run once, to allocate memory before the first frame; a network that does not end in time is terminated."""
         import onnxruntime
 
         options = onnxruntime.RunOptions()

@@ -1,4 +1,4 @@
-"""Registry of engines: each registers itself, with what it needs to know whether it can run a graph here."""
+"""Registry of engines: each registers its options, how to open it, and whether it can run a graph here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgead.runtime.contract import Runtime
 
 
 class OpenRuntime(Protocol):
-    """Opens a graph. `on_device` is for engines on a GPU, `threads` for those on the CPU."""
+    """Function that opens a graph. `on_device` is for engines on a GPU, `threads` for those on the CPU."""
 
     def __call__(
         self, artifact: Artifact, graph: Graph, options: Any, *, threads: int | None, on_device: bool
@@ -23,17 +23,17 @@ class OpenRuntime(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RuntimeComponent(Component):
-    """An engine.
+    """Registered engine.
 
     Attributes
     ----------
     open : callable
     runs : callable
-        Whether it can open a graph of an artifact here, for lists of what there is.
+        Whether it can open a graph of an artifact on this machine; for lists of available engines.
     precision : callable
-        Name of the graph that it takes where a user asks for a precision; by default the same.
+        Function from a requested precision to the name of the graph that it takes; by default the same.
     preferred : bool
-        `auto` takes it before ONNX Runtime where `runs` is true and the artifact has engines; of edgead's own alone.
+        Whether `auto` prefers it to ONNX Runtime if `runs` is true and the artifact has engines; only for edgead's own.
     """
 
     open: OpenRuntime
@@ -42,26 +42,26 @@ class RuntimeComponent(Component):
     preferred: bool
 
     def can_open(self, artifact: Artifact, precision: str | None) -> bool:
-        """Whether there is a graph that it takes, where that precision is asked for."""
+        """Whether the artifact has a graph of the requested precision that this engine takes."""
         names = artifact.precisions
         asked = self.precision(precision or artifact.manifest.precision) in names
         return asked or (precision is None and self.precision(artifact.manifest.learnt_in) in names)
 
     def graph(self, artifact: Artifact, precision: str | None = None) -> Graph:
-        """Look up the graph that it runs, see `Artifact.graph`; where nobody names one it has, that of fp32."""
+        """Look up the graph that this engine runs for a precision; see `graph_for`."""
         return graph_for(artifact, precision, self.precision)
 
 
 def graph_for(artifact: Artifact, precision: str | None, name_of: Callable[[str], str]) -> Graph:
-    """Look up the graph of a precision by the name that an engine has for it.
+    """Look up the graph of a precision, by the name that an engine has for that precision.
 
-    The int8 graph that is opened by default is for CPUs. An engine that takes another form of int8, which nobody made,
-    runs the graph that was learnt over, unless int8 was asked for.
+    A default int8 graph is for CPUs. An engine that needs another form of int8, which the artifact lacks, runs the
+    graph that the model was learnt with, unless int8 was requested.
 
     Raises
     ------
     SettingsError
-        There is no such graph, or the model was learnt in a precision that the engine does not take.
+        The artifact has no such graph, or was learnt in a precision that the engine does not take.
     """
     name = name_of(precision or artifact.manifest.precision)
     learnt_in = artifact.manifest.learnt_in

@@ -1,7 +1,7 @@
-"""A TensorRT engine on the GPU: one stream from the image to the map, as one CUDA graph where that is possible.
+"""TensorRT runtime: one stream from the image to the map, as one CUDA graph if possible.
 
-Nothing is allocated for a frame, and it is waited for once. What the first frame of a shape needs is made with it. Of
-an engine for batches, several frames go the same way at once, in buffers and a graph of their own.
+A frame allocates nothing and is waited for once; the first frame of a shape makes what later ones reuse. An engine for
+batches processes several frames in the same manner, with buffers and a graph of their own.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What TensorRT does for the whole GPU when it reads an engine or lets one go would spoil what another thread captures.
+# TensorRT's operations on the whole GPU, when it loads or frees an engine, would invalidate another thread's capture.
 _ONE_AT_A_TIME = threading.Lock()
-# Shapes of frames that the GPU has memory for; the CPU prepares those of others.
+# Number of frame shapes that get memory on the GPU; the CPU preprocesses frames of others.
 _MOST_SHAPES = 4
 
 
-# What looked_at gives of a frame: the shape of what is seen, its size in the network's input, what is free around it.
+# Result of `looked_at` without the image: shape of the cropped frame, its size in the network's input, padding.
 _Key = tuple[tuple[int, int], tuple[int, int], Sides]
 
 
 @dataclass(slots=True)
 class _Way:
-    """One way of frames into the network: what puts them into the stream, and the graph of all that follows."""
+    """Path of frames into the network: the function that enqueues them, and the CUDA graph of the whole run."""
 
     enqueue: Callable[[], None]
     graph: CudaGraph | None = None
@@ -55,15 +55,15 @@ class _Way:
 
 
 class TensorRtRuntime:
-    """The artifact's engine for this GPU, for one image a run, and for several where it was built for those too.
+    """Artifact's engine for this GPU, for single images, and for batches if it was built for them.
 
     Parameters
     ----------
     artifact : Artifact
     graph : Graph
-        Which of the artifact's graphs the engine must have been built from.
+        Graph that the engine must have been built from.
     on_device : bool, optional
-        Leave what patches are scored by on the GPU: `run` then gives a DeviceArray for it.
+        Leave the output for patch scores on the GPU: `run` then returns a DeviceArray for it.
 
     Attributes
     ----------
@@ -73,9 +73,9 @@ class TensorRtRuntime:
     Raises
     ------
     SettingsError
-        If TensorRT, a GPU, a library to reach it, or an engine for it is missing.
+        TensorRT, a GPU, a library to access it, or an engine for it is missing.
     EngineError
-        If the engine that is there may not be used; the message ends with the command that builds it again.
+        The existing engine must not be used; the message ends with the command that builds it again.
     """
 
     def __init__(self, artifact: Artifact, graph: Graph, *, on_device: bool = False):
@@ -107,12 +107,12 @@ class TensorRtRuntime:
 
     @property
     def launches(self) -> str:
-        """How a frame is launched, and what of it: "as one CUDA graph from the image to the map"."""
+        """Description of a frame's launch, such as "as one CUDA graph from the image to the map"."""
         several = f"; {self.several.count} images at once where they come together" if self.several else ""
         return self._one.launches + several
 
     def take(self, image: np.ndarray, spec: Preprocessing) -> None:
-        """Take a frame for the next run of `input`; see `edgead.runtime.contract.TakesFrames`."""
+        """Preprocess a frame into `input` for the next run; see `edgead.runtime.contract.TakesFrames`."""
         self._one.take([(image, spec)])
 
     def run(self, images: np.ndarray) -> dict[str, Any]:
@@ -131,12 +131,12 @@ class TensorRtRuntime:
         self._closed = True
         with _ONE_AT_A_TIME:
             with self._device.current():
-                # In this order, as each needs the next; buffers belong to the device.
+                # In this order, as each depends on the next; buffers belong to the device.
                 for network in self._networks:
                     network.close()
                 self._engine = None
             self._device.close()
-            # After it, as a copy may still be in the stream. Who else holds pinned arrays keeps them.
+            # After closing, as a copy may still be in the stream. Pinned arrays that others hold stay valid.
             for network in self._networks:
                 network.forget()
             self.input, self.outputs = np.zeros_like(self.input), {}
@@ -144,7 +144,7 @@ class TensorRtRuntime:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """What the networks of one engine have in common."""
+    """Objects that the networks of one engine share."""
 
     artifact: Artifact
     wanted: Wanted
@@ -154,13 +154,13 @@ class _Opened:
 
 
 class _Network:
-    """An engine's network for runs of `count` images, by one of its profiles; see `edgead.runtime.contract.Several`.
+    """Network of an engine for runs of `count` images, by one profile; see `edgead.runtime.contract.Several`.
 
     Parameters
     ----------
     opened : _Opened
     context : IExecutionContext
-        Its own.
+        Execution context of this network alone.
     """
 
     def __init__(self, opened: _Opened, context: trt.IExecutionContext):
@@ -177,7 +177,7 @@ class _Network:
         self._of_rtx = False
 
     def open(self, engine: trt.ICudaEngine, profile: int) -> None:
-        """Make the buffers, run once, and capture a run; the others of the engine must not do so meanwhile."""
+        """Allocate buffers, run once, and capture a run; other networks of the engine must not do so meanwhile."""
         manifest, stream = self._opened.artifact.manifest, self._device.stream
         if profile and not self._running.set_optimization_profile_async(profile, stream):
             raise EngineError(f"TensorRT does not take profile {profile} of its engine: {self._log.reason}")
@@ -188,7 +188,7 @@ class _Network:
         self._warm_up()
 
     def check_open(self) -> None:
-        """Raise RuntimeError where the runtime was closed."""
+        """Raise RuntimeError if the runtime was closed."""
         _ = self._running
 
     @property
@@ -212,7 +212,7 @@ class _Network:
         return f"piece by piece {where}: it cannot be captured in a CUDA graph"
 
     def _allocate(self, types: dict[str, Any]) -> None:
-        """Make the buffers and give the context their addresses."""
+        """Allocate the buffers and set their addresses in the context."""
         opened, device, api = self._opened, self._device, self._flavour.api
         manifest = opened.artifact.manifest
         spec = manifest.preprocessing
@@ -261,8 +261,8 @@ class _Network:
         if not self._enqueue(self._plain):
             raise EngineError(f"{self._flavour} cannot run its engine on {self._device.gpu}: {self._log.reason}")
         self._device.wait()
-        # tensorrt_rtx makes a graph of its own, see _runtime_config.
-        context: Any = self._running  # a call that the types of `tensorrt` do not have
+        # tensorrt_rtx captures graphs itself, see _runtime_config.
+        context: Any = self._running  # a call that is missing from the type stubs of `tensorrt`
         self._of_rtx = bool(self._flavour.targets) and context.is_stream_capturable(self._device.stream)
         self._capture(self._plain)
         self._log_launches()
@@ -278,15 +278,15 @@ class _Network:
         if self._flavour.targets:
             return
         enqueue = partial(self._enqueue, way)
-        # Twice, as what another library does to the whole GPU meanwhile spoils a capture.
+        # Two attempts, as another library's operation on the whole GPU invalidates a capture.
         way.graph = self._device.capture(enqueue) or self._device.capture(enqueue)
 
     def _copy_input(self) -> None:
-        assert self._given is not None  # it goes with everything else
+        assert self._given is not None  # released with everything else
         self._given.copy_in()
 
     def _enqueue(self, way: _Way) -> bool:
-        """Put a run into the stream: images in, network, what follows, outputs out. False: no network."""
+        """Enqueue a run: images, network, later work, outputs. Returns False if the network was refused."""
         way.enqueue()
         if not self._running.execute_async_v3(self._device.stream):
             return False
@@ -297,7 +297,7 @@ class _Network:
         return True
 
     def take(self, frames: Sequence[tuple[np.ndarray, Preprocessing]]) -> None:
-        """Take frames for the next run; see `edgead.runtime.contract.Several`."""
+        """Preprocess frames for the next run; see `edgead.runtime.contract.Several`."""
         self.check_open()
         self._next = self._plain
         if not self._prepares:
@@ -315,11 +315,11 @@ class _Network:
                 prepared(seen, size, sides, out=target)
 
     def take_input(self) -> None:
-        """Take what stands in `input` for the next run, and no frames."""
+        """Use the content of `input` for the next run, instead of frames."""
         self._next = self._plain
 
     def _way_of(self, keys: set[_Key]) -> _Way | None:
-        """Choose the way of frames; None where the CPU prepares them."""
+        """Choose the path for frames of these shapes; None if the CPU must preprocess them."""
         if len(keys) > 1:
             return None
         (key,) = keys
@@ -329,7 +329,7 @@ class _Network:
         return self._ways.get(key)
 
     def _new_way(self, shape: tuple[int, int], size: tuple[int, int], sides: Sides) -> _Way | None:
-        """Prepare for frames of a shape; None where the CPU must prepare them, as it would give other pixels."""
+        """Make a path for frames of a shape; None if the GPU's pixels differ, so that the CPU must preprocess them."""
         with _ONE_AT_A_TIME, self._device.current():
             try:
                 frames = FramesOnGpu(self._device, shape, size, sides, self._target, self.count)
@@ -346,7 +346,7 @@ class _Network:
             return way
 
     def run(self) -> list[dict[str, Any]]:
-        """Run the network on what was taken; see `edgead.runtime.contract.Several`."""
+        """Run the network on the frames taken; see `edgead.runtime.contract.Several`."""
         self.check_open()
         way, self._next = self._next, self._plain
         with self._device.current():
@@ -358,34 +358,34 @@ class _Network:
         return self.lanes
 
     def close(self) -> None:
-        """Release graphs and context, before the engine."""
+        """Release graphs and context; call it before the engine is released."""
         for way in (self._plain, *self._ways.values()):
             if way and way.graph:
                 way.graph.close()
         self._context = None
 
     def forget(self) -> None:
-        """Let go of the arrays, after the device is closed."""
+        """Drop the references to arrays; call it after the device is closed."""
         self.input, self.outputs, self.lanes = np.zeros(0, np.uint8), {}, []
         self._given, self._fetched, self._ways, self._behind = None, [], {}, []
 
 
 class Compiled:
-    """What `tensorrt_rtx` compiles while an engine is opened, kept for the next start; `tensorrt` has no such thing."""
+    """Cache of the kernels that `tensorrt_rtx` compiles when an engine is opened; `tensorrt` has none."""
 
     def __init__(self, file: CacheFile):
         self._file, self._known = file, b""
         self._cache: Any = None
 
     def add_to(self, config: Any) -> None:
-        """Give it to a context's configuration."""
+        """Set the cache, filled from its file, in a context's configuration."""
         self._cache, self._known = config.create_runtime_cache(), self._file.read()
         if self._known and not self._cache.deserialize(self._known):
             self._file.ignore("is of another driver or system")
         config.set_runtime_cache(self._cache)
 
     def keep(self) -> None:
-        """Write what was compiled, if it is more than was read."""
+        """Write the cache to its file if kernels were added."""
         if self._cache is not None:
             content = bytes(self._cache.serialize())
             if content != self._known:
@@ -409,11 +409,11 @@ def _context(engine: trt.ICudaEngine, opened: _Opened, config: list[Any]) -> trt
 
 
 def _runtime_config(engine: trt.ICudaEngine, flavour: Flavour, compiled: Compiled) -> list[Any]:
-    """What `tensorrt_rtx` makes its contexts with; older versions of `tensorrt` have no such thing."""
+    """Arguments for new contexts: the runtime configuration of `tensorrt_rtx`, none for `tensorrt`."""
     if not flavour.targets:
         return []
     config: Any = engine.create_runtime_config()
-    # Its kernels are compiled while it runs, so that it must choose itself what to capture and when.
+    # Kernels are compiled while it runs, so the engine itself must choose what to capture and when.
     config.cuda_graph_strategy = flavour.api.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
     compiled.add_to(config)
     return [config]
@@ -424,7 +424,7 @@ class TensorRtOptions(Section):
 
 
 def has_engine(artifact: Artifact, graph: Graph) -> bool:
-    """Whether there is an engine for the GPU that is here, stale or not; one that may be planted is none."""
+    """Whether there is an engine for this machine's GPU, stale or not; one that may be planted does not count."""
     if not any((artifact.path / ENGINES).glob(f"{graph.precision}.*.engine")):
         return False
     try:

@@ -1,7 +1,7 @@
-"""An engine's worker threads, kept off the core that the calling thread runs on.
+"""Placement of an engine's worker threads, off the core of the calling thread.
 
-Linux wakes a worker on the core that it fell asleep on. Where the caller has moved there meanwhile, as it does between
-two frames of a camera, both share that core for longer than a frame takes, for the scheduler spreads threads only now
+Linux wakes a worker on the core where it went to sleep. If the caller has moved there meanwhile, as it does between two
+frames of a camera, both share that core for longer than a frame takes, because the scheduler spreads threads only now
 and then; a network then takes twice its time, in most frames of a slow conveyor.
 """
 
@@ -18,18 +18,18 @@ from edgead.process.real_time import Scheduled, called, current, threads_named
 
 Engine = TypeVar("Engine")
 
-# An engine may end a thread that it has no work for; a container may forbid to place threads at all.
+# An engine may end an idle thread; a container may forbid the placement of threads.
 _GONE_OR_FORBIDDEN = (ProcessLookupError, PermissionError)
 _numbers = itertools.count(1)
 
 
 class Workers:
-    """Worker threads of one engine, and where they may run.
+    """Worker threads of one engine, with their allowed cores.
 
     Parameters
     ----------
     cores : dict of int to set of int
-        Cores that each thread may use, by its kernel id; empty where the system does not say.
+        Cores that each thread may use, by its kernel id; empty if the system does not tell.
     """
 
     def __init__(self, cores: dict[int, set[int]]):
@@ -38,11 +38,11 @@ class Workers:
         self._caller_core: Callable[[], int] = ctypes.CDLL(None).sched_getcpu if cores else lambda: -1
 
     def follow_caller(self) -> None:
-        """Run as urgently as the calling thread and on its cores, and leave the one to it that it is on, if there are
+        """Give the workers the priority and the cores of the calling thread, except the core it is on if there are
         others.
 
-        To be called before each run: OpenVINO's workers give back what they were given when they have nothing to do,
-        and a model that the page loaded is run by its pipeline.
+        Call it before each run: OpenVINO's idle workers reset their placement, and a model that the page loaded is run
+        by another thread, that of its pipeline.
         """
         if not self.cores:
             return
@@ -64,12 +64,12 @@ class Workers:
 
 
 def start_workers(start: Callable[[], Engine]) -> tuple[Engine, Workers]:
-    """Start an engine and gather the threads that it starts; outside Linux there are none.
+    """Start an engine and collect the threads that it creates; outside Linux there are none.
 
     Parameters
     ----------
     start : callable
-        Called once, in this thread; gives the engine.
+        Function that returns the engine; called once, in this thread.
     """
     name = f"edgead-net-{next(_numbers) % 10_000}"
     with called(name):

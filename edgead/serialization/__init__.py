@@ -1,4 +1,4 @@
-"""A verdict for other programs, as a record, and for people, as a sentence."""
+"""Verdicts as records for other programs, and as sentences for people."""
 
 from __future__ import annotations
 

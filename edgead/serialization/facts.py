@@ -1,4 +1,4 @@
-"""Values of a report as people read them."""
+"""Formatting of a report's values for people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def fact_text(value: Any) -> str:
-    """A value without brackets and quotes of Python, and with no more digits than are read.
+    """Format a value without Python's brackets and quotes, and with few digits.
 
     >>> fact_text({"alike": True, "sizes": [320, 240], "share": 0.25})
     'alike yes, sizes 320, 240, share 0.25'

@@ -1,4 +1,4 @@
-"""A notice: an alarm, a fault or a warning that a person should know of, for people and for other programs."""
+"""Notices of alarms, faults and warnings, for people and for other programs."""
 
 from __future__ import annotations
 
@@ -47,38 +47,38 @@ KINDS: dict[NoticeKind, tuple[About, tuple[Severity, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that stands, or stood, and that a person should know of.
+    """Alarm, fault or warning that a person should know of, while it stands and after it is resolved.
 
     Attributes
     ----------
     id : str
-        The same from the moment it is raised until it is resolved, and for no other notice.
+        Unique identifier, which stays the same until the notice is resolved.
     kind : str
         Alarms: "rejects_in_a_row", "yield_below", "no_part", "not_inspected" (frames without a verdict in time),
         "frame_format" (frames have another format than the model learnt).
         Faults: "camera" (it gives no frames), "images" (they are dark, blurred, moved), "pipeline", "sink", "evidence".
         And "drift", and "site": the site file was read again, and is not in force.
     about : {"pipeline", "camera", "sink", "store", "site"}
-        What it is of.
+        Kind of thing that the notice concerns.
     name : str
-        Name of that in the site file; "evidence" for the store, "site" for the file itself. Of one kind and name one
-        notice stands at most.
+        Name of that thing in the site file; "evidence" for the store, "site" for the file itself. At most one notice
+        of a kind and name stands at a time.
     severity : {"warning", "critical"}
-        Critical: parts are not inspected as they should be, not on record, or many are rejected.
+        Critical: parts are not inspected as they should be, not recorded, or rejected in large number.
     text : str
-        In words, in English.
+        Message in English.
     since : datetime
-        When it was raised: UTC, ISO 8601.
+        Time when it was raised: UTC, ISO 8601.
     value : float
-        Of an alarm what was found when it was raised: parts in a row, yield or frames in per cent, seconds. Else null.
+        Measured value of an alarm when it was raised: parts in a row, yield or frames in per cent, seconds. Else null.
     limit : float
-        Of an alarm the limit of the site file. Else null.
+        Limit of an alarm in the site file. Else null.
     resolved_at : datetime
-        When it was resolved; null while it stands.
+        Time when it was resolved; null while it stands.
     acknowledged_by : str
-        Who has seen it, and from which address; null while nobody said so.
+        User who acknowledged it, with address; null before.
     acknowledged_at : datetime
-        When that was.
+        Time of the acknowledgement; null before.
     """
 
     id: str
@@ -100,7 +100,7 @@ class Notice:
 
     @property
     def event(self) -> NoticeEvent:
-        """What happened to it last."""
+        """Latest event of the notice."""
         if self.resolved_at is not None:
             return "resolved"
         return "raised" if self.acknowledged_at is None else "acknowledged"
@@ -111,7 +111,7 @@ News = tuple[Frame, Verdict] | Notice
 
 
 def notice_record(notice: Notice) -> dict[str, Any]:
-    """Describe a notice in values that JSON knows; `type` tells it from a verdict, `event` is what happened last."""
+    """Convert a notice to values for JSON; `type` distinguishes it from a verdict, `event` is its latest event."""
     times = {
         name: None if (at := getattr(notice, name)) is None else at.isoformat()
         for name in ("since", "resolved_at", "acknowledged_at")

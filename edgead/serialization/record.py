@@ -1,4 +1,4 @@
-"""A verdict in values that JSON, a database and other programs know, and the label of its frame."""
+"""Records: verdicts as plain values for JSON, databases and other programs, and the label of a frame."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from edgead.types import Frame, PartVerdict, Verdict
 
 
 def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
-    """Describe a verdict and the frame that it is of; the image and the anomaly map are left out.
+    """Convert a verdict and its frame to plain values, without the image and the anomaly map.
 
-    That of a part has its views and the reason of a fault beside it, that of a line-scan camera the frame's lines.
+    The record of a part also has its views and the reason of a fault, that of a line-scan camera the frame's lines.
     """
     record = {
         "id": frame.id,
@@ -22,7 +22,7 @@ def verdict_record(frame: Frame, verdict: Verdict) -> dict[str, Any]:
         **asdict(frame.part),
         "captured_at": frame.captured_at.isoformat(),
         "source": frame.source,
-        **Verdict.to_dict(verdict),  # that of an ImageVerdict has a name of its own
+        **Verdict.to_dict(verdict),  # not `to_dict` of an ImageVerdict, which adds a name
     }
     if frame.lines is not None:
         record |= frame.lines.to_dict()
@@ -37,5 +37,5 @@ def record_json(frame: Frame, verdict: Verdict) -> str:
 
 
 def frame_label(frame: Frame) -> str:
-    """Name a frame for people: by its name, else by its number."""
+    """Return the name of a frame for people, or its number if it has no name."""
     return frame.name or f"frame {frame.number}"

@@ -1,6 +1,6 @@
-"""One sentence for a reject, built of nothing but its record: true by construction, in any language of a small table.
+"""Sentences that describe rejects, composed from the fields of their records, in several languages.
 
-A language is a file of `languages/`: `en.json` shows what it must hold, and a test compares the others with it.
+A language is a file of `languages/`: `en.json` defines the required entries, and a test compares the others with it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from edgead.types import UNKNOWN_KIND, score_text, score_texts
 
 DEFAULT = "en"
 _FOLDER = Path(__file__).parent / "languages"
-# No calibration has so many parts.
+# No calibration has so many parts: lower p-values are not stated.
 _MIN_P = 1e-12
-# Above this share a percentage is clearer than "1 in 7".
+# Above this rate a percentage is clearer than "1 in 7".
 _OFTEN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many verdicts there were, the one that is spoken of included: by decision, and by kind.
+    """Counts of verdicts by decision and by kind, including the verdict that the sentence describes.
 
-    `period` is "today" or "run": since midnight where the device stands, or since a program began.
+    `period` is "today" or "run": since midnight in the device's time zone, or since the program's start.
     """
 
     decisions: Mapping[str, int]
@@ -37,12 +37,12 @@ class Counts:
 
 
 def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: Counts | None = None) -> str:
-    """Say in one sentence what a record says of a reject, or of a part for review.
+    """Compose one sentence from the record of a reject, or of a part for review.
 
     Parameters
     ----------
     record : mapping
-        As `verdict_record`, `Verdict.to_dict` and the evidence store give it. What it lacks is left out.
+        Record from `verdict_record`, `Verdict.to_dict` or the evidence store. Missing fields are left out.
     language : str
         One of `language_names`.
     counts : Counts, optional
@@ -50,9 +50,9 @@ def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: Counts 
     Returns
     -------
     str
-        Empty for an "ok" decision. Sizes are in pixels of the frame, of the box with the highest peak. Scores are on
-        the scale of `edgead.types.scaled_score`, raw where there is none (`edgead.types.score_texts`). A p-value p
-        becomes "1 in n", n = 1 / p rounded down, or above 0.1 per cent, rounded up: both are true where p is.
+        Empty for an "ok" decision. Size and place are those of the box with the highest peak, in pixels of the frame.
+        Scores are on the scale of `edgead.types.scaled_score`, raw if there is none (`edgead.types.score_texts`). A
+        p-value p becomes "1 in n", n = 1 / p rounded down, or above 0.1 a percentage, rounded up: p is not understated.
 
     Raises
     ------
@@ -83,12 +83,12 @@ def sentence(record: Mapping[str, Any], language: str = DEFAULT, counts: Counts 
 
 @cache
 def language_names() -> dict[str, str]:
-    """List the languages: their English names by their codes, such as "de"."""
+    """Map the codes of the languages, such as "de", to their English names."""
     return {path.stem: _read(path.stem)["language"] for path in sorted(_FOLDER.glob("*.json"))}
 
 
 def preferred_language(accepted: str) -> str:
-    """Choose a language by the header Accept-Language (RFC 9110, 12.5.4); English where none is known.
+    """Choose a language by the header Accept-Language (RFC 9110, 12.5.4); English if none is known.
 
     >>> preferred_language("fr, de-AT;q=0.9, en;q=0.5")
     'de'
@@ -98,7 +98,7 @@ def preferred_language(accepted: str) -> str:
     for part in accepted[:1000].split(","):
         tag, _, weight = part.partition(";")
         code = tag.strip().lower().partition("-")[0]
-        if code in known and _weight(weight) > best:  # of equal ones the first
+        if code in known and _weight(weight) > best:  # among equal weights the first wins
             best, chosen = _weight(weight), code
     return chosen
 
@@ -111,7 +111,7 @@ def _weight(parameter: str) -> float:
 
 
 def checked_language(code: str) -> str:
-    """Give the code of a language that there is a table for; raises SettingsError for any other.
+    """Validate a language and return the code of its table; raises SettingsError for an unknown one.
 
     >>> checked_language("de-AT")
     'de'
@@ -129,7 +129,7 @@ def _read(code: str) -> dict[str, Any]:
 
 
 def _what(record: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
-    """Kind, depth, size and place."""
+    """Yield kind, depth, size and place of the anomaly."""
     if kind := _kind(record):
         yield table[UNKNOWN_KIND] if kind == UNKNOWN_KIND else _one_line(kind)
     if push_mm := _number_in(record.get("measured") or {}, "push_mm"):
@@ -138,7 +138,7 @@ def _what(record: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
         )
     boxes = record.get("boxes")
     if not boxes:
-        if boxes is not None:  # known to be none: the score is high, and yet no place of the map is
+        if boxes is not None:  # known to be empty: the score is high, but no place of the map is
             yield table["no region"]
         return
     strongest = max(boxes, key=lambda box: -math.inf if box.get("peak") is None else box["peak"])
@@ -151,12 +151,12 @@ def _what(record: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _kind(record: Mapping[str, Any]) -> str | None:
-    """The kind as people call it, where the evidence store knows that, or else as the model does."""
+    """Return the kind that a person has given in the evidence store, or else the model's."""
     return record.get("shown_kind") or record.get("kind")
 
 
 def _one_line(name: str) -> str:
-    """Keep what a person may have called a kind from breaking the line that the sentence stands on."""
+    """Replace line breaks in a kind's name, which a person may have entered."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
 
 

@@ -33,7 +33,7 @@ __all__ = [
     "without_credentials",
 ]
 
-# Two letters or more, so that the drive letter of a Windows path is no scheme.
+# At least two letters, so that the drive letter of a Windows path is no scheme.
 _SCHEME = re.compile(r"^([a-z][a-z0-9+]+):")
 _CALIBRATION = re.compile(r"((?:^|&)calibration=)([^&]*)")
 
@@ -54,22 +54,22 @@ def open_source(
     uri : str, Path or int
         A URI of a registered source, such as `camera:0` (or `0`), `rtsp://...` or
         `synthetic:?seed=1&count=100&defect_rate=0.1`, or a video file, an image, a folder of images, or a glob such as
-        `parts/*.png`; `edgead daemon --components` prints them all. With `lines=1024` among its options, its strips are
-        joined to frames.
+        `parts/*.png`; `edgead daemon --components` prints them all. With `lines=1024` among its options, strips are
+        joined into frames.
     late_after_ms : float, optional
-        Frames that are older when they are handed over are counted as late; they are still handed over.
-        None counts nothing: what is too old depends on the line.
+        Age from which frames are counted as late when they are handed over; they are still handed over. By default
+        none is late, as the limit depends on the line.
     open_timeout_s, read_timeout_s : float
-        How long a live source may take to open, and to give the next frame.
+        Time limits for a live source to open, and to deliver the next frame.
     stop : threading.Event, optional
-        Ends the iteration of a live source, also while it waits for a frame.
+        Ends the iteration of a live source, even while it waits for a frame.
     max_megapixels : float
-        Larger frames are refused: of files by their header, of a camera when it says how large they are.
+        Largest frame to accept: files are refused by their header, cameras when they report their size.
 
     Raises
     ------
     SourceError
-        There is no such source, or it cannot be opened; credentials do not appear in the message.
+        The source is unknown or cannot be opened; credentials do not appear in the message.
     """
     text = str(uri)
     limits = Limits(open_timeout_s, read_timeout_s, late_after_ms, stop, max_megapixels)
@@ -88,12 +88,12 @@ def open_source(
 
 
 def live_address(uri: str, limits: Limits) -> LiveAddress | None:
-    """Find the camera that a URI names; None where it is none that OpenCV reads.
+    """Find the camera that a URI names; None if it is no camera that OpenCV reads.
 
     Raises
     ------
     SourceError
-        There is no such camera on this machine, or the URI is malformed.
+        This machine has no such camera, or the URI is malformed.
     """
     component = _component(uri)
     if component is None or component.address is None:
@@ -102,7 +102,7 @@ def live_address(uri: str, limits: Limits) -> LiveAddress | None:
 
 
 def is_live(uri: str) -> bool:
-    """Whether a URI names a camera, there or not: what it gives comes at its own pace, and has no end."""
+    """Whether a URI names a live source, present or not: frames come at its own pace, without an end."""
     component = _component(uri)
     if _is_stereo(component):
         return all(map(is_live, split_stereo(uri)[:2]))
@@ -110,25 +110,25 @@ def is_live(uri: str) -> bool:
 
 
 def is_on_demand(uri: str) -> bool:
-    """Whether frames come when somebody gives them: none for long is no fault."""
+    """Whether a source delivers frames only when somebody provides them, so that a long silence is no fault."""
     component = _component(uri)
     return component is not None and component.on_demand
 
 
 def gives_depth(uri: str) -> bool:
-    """Whether a URI may give values of more than 8 bits: files do, what a camera sends goes through an 8-bit memory."""
+    """Whether a source may deliver more than 8 bits: files may, frames of cameras pass through an 8-bit memory."""
     component = _component(uri)
     return component is not None and component.address is None and component.name != "synthetic"
 
 
 def has_address(uri: str) -> bool:
-    """Whether a URI names a camera that can be read in a process of its own."""
+    """Whether a URI names a camera that can be read by a separate process."""
     component = _component(uri)
     return component is not None and component.address is not None
 
 
 def beside(uri: str, folder: Path) -> str:
-    """Give a URI with the path that it names, if it names one, starting from a folder."""
+    """Resolve a relative path in a URI against a folder; return other URIs as they are."""
     component = _component(uri)
     if component is not None and component.name == "watch":
         scheme, _, path = uri.partition(":")
@@ -142,7 +142,7 @@ def beside(uri: str, folder: Path) -> str:
 
 
 def watched_folder(uri: str) -> Path | None:
-    """Give the folder whose images a URI takes away as they come; None for what is no such folder."""
+    """Return the watched folder of a URI, from which images are taken as they arrive; None for other URIs."""
     component = _component(uri)
     if component is None or component.name != "watch":
         return None
@@ -150,12 +150,12 @@ def watched_folder(uri: str) -> Path | None:
 
 
 def check_there(uri: str) -> None:
-    """Find out whether the files or the camera of this computer that a URI names are there; others are not asked.
+    """Check that the files or the local camera that a URI names exist; remote sources are not contacted.
 
     Raises
     ------
     SourceError
-        They are not, or the URI is malformed.
+        They do not exist, or the URI is malformed.
     """
     component = _component(uri)
     if component is None:
@@ -172,7 +172,7 @@ def check_there(uri: str) -> None:
 
 
 def _component(text: str) -> SourceComponent | None:
-    """Find what opens a URI or a path; None for an unknown scheme."""
+    """Find the component that opens a URI or a path; None for an unknown scheme."""
     if text.isdigit():
         return SOURCES.of_scheme("camera")
     found = _SCHEME.match(text.lower())
@@ -182,7 +182,7 @@ def _component(text: str) -> SourceComponent | None:
 
 
 def _is_stereo(component: SourceComponent | None) -> TypeGuard[SourceComponent]:
-    """Whether it is the source of two others, which edgead-height adds."""
+    """Whether a component is the stereo source of edgead-height, which joins two other sources."""
     return component is not None and component.name == "stereo"
 
 
@@ -194,12 +194,12 @@ def _address(component: SourceComponent, text: str, limits: Limits) -> LiveAddre
 
 
 def _split(component: SourceComponent, text: str) -> tuple[str, Any, LineScan | None]:
-    """Read the options of a URI: its own, and how its strips are joined, without which the URI is given."""
+    """Parse a URI: return it without the options of its line scan, its own options, and the line scan or None."""
     shown, line_scan = without_credentials(text), None
     if _is_stereo(component):
         query = split_stereo(text)[2]
     else:
-        if component.has_query or component.name == "path":  # elsewhere it is a part of an address
+        if component.has_query or component.name == "path":  # otherwise the query belongs to the address
             text, line_scan = split_line_scan(text, shown)
         query = text.partition("?")[2] if component.has_query else ""
     if line_scan is not None and component.on_demand:
@@ -214,7 +214,7 @@ def _unknown(text: str) -> SourceError:
     shown, scheme = without_credentials(text), text.lower().partition(":")[0]
     if missing := comes_with("edgead.sources", scheme):
         return SourceError(missing)
-    # Of admin:secret@camera/1, what looks like the scheme is the user's name.
+    # In admin:secret@camera/1 the apparent scheme is the user's name.
     problem = f"unknown scheme {scheme!r}" if shown.lower().startswith(f"{scheme}:") else "no scheme"
     meant = f"; did you mean {rest}?" if (rest := text.partition(":")[2]) and Path(rest).exists() else ""
     known = f"known are {SOURCES.examples()}, and paths of videos, images and folders"

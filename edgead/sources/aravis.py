@@ -1,7 +1,7 @@
-"""Functions of Aravis, the free library for GenICam cameras, through its C interface.
+"""Bindings of Aravis, the free library for GenICam cameras, through its C interface.
 
-PyGObject would give the same calls, but has no wheels: it would have to be compiled on the device. The signatures are
-those of Aravis 0.8 (https://aravisproject.github.io/aravis/aravis-stable/), which keeps them within that version.
+PyGObject offers the same calls, but has no wheels and would have to be compiled on the device. The signatures are
+those of Aravis 0.8 (https://aravisproject.github.io/aravis/aravis-stable/), where they are stable.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Error(ctypes.Structure):
 
 
 _Fault = POINTER(_Error)
-# Of each function what it returns and takes; those that can fail take a place for a fault last.
+# Result and argument types of each function; those that can fail take a pointer for the error last.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "arv_update_device_list": (None,),
     "arv_get_n_devices": (c_uint,),
@@ -80,7 +80,7 @@ def _library() -> ctypes.CDLL:
 
 
 def _call(name: str, *given: Any) -> Any:
-    """Call a function that can fail; raises SourceError with its reason."""
+    """Call a function that can fail; raises SourceError with the library's reason."""
     library, fault = _library(), _Fault()
     result = getattr(library, name)(*given, byref(fault))
     if fault:
@@ -92,7 +92,7 @@ def _call(name: str, *given: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A camera that answers: its name in Aravis, its serial number and its address."""
+    """Camera found by Aravis: its name there, its serial number and its address."""
 
     id: str
     serial: str
@@ -100,7 +100,7 @@ class Device:
 
 
 def list_devices() -> list[Device]:
-    """Ask the networks and buses of this computer for cameras, which takes about a second.
+    """Search the networks and buses of this computer for cameras, which takes about a second.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def list_devices() -> list[Device]:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """What a camera gave: `data` is a copy of one's own, None where parts of it did not arrive."""
+    """Image buffer of a camera: `data` is a copy, None if parts of it did not arrive."""
 
     frame_id: int
     pixel_format: int
@@ -126,12 +126,12 @@ class Buffer:
 
 
 class Camera:
-    """A camera that streams from `start` on; used by one thread.
+    """GenICam camera that streams after `start`; for use by one thread.
 
     Raises
     ------
     SourceError
-        Here and below: the camera refuses it, or no longer answers.
+        In all methods: the camera refuses a call, or no longer answers.
     """
 
     def __init__(self, id: str):
@@ -155,11 +155,11 @@ class Camera:
         _call("arv_camera_clear_triggers", self._camera)
 
     def payload(self) -> int:
-        """Bytes of an image; the camera itself is asked, so that one which is gone shows."""
+        """Number of bytes of an image; this queries the camera, so it fails if the camera is gone."""
         return _call("arv_camera_get_payload", self._camera)
 
     def next(self, timeout_s: float) -> Buffer | None:
-        """Wait for an image; None where none comes in time."""
+        """Wait for an image; None if none comes in time."""
         library = self._library
         buffer = library.arv_stream_timeout_pop_buffer(self._stream, round(timeout_s * 1e6))
         if not buffer:
@@ -173,7 +173,7 @@ class Camera:
 
     @property
     def missing_packets(self) -> int:
-        """Packets of GigE Vision that did not arrive, nor when they were asked for again."""
+        """Number of GigE Vision packets that did not arrive, even after a resend request."""
         return self._library.arv_stream_get_info_uint64_by_name(self._stream, b"n_missing_packets")
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ class Camera:
             if self._stream is not None:
                 _call("arv_camera_stop_acquisition", self._camera)
         except SourceError:
-            pass  # it is gone already
+            pass  # the camera is gone already
         for thing in self._release():
             self._library.g_object_unref(thing)
 

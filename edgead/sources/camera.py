@@ -1,4 +1,4 @@
-"""Cameras that are attached to this machine: `camera:0`, `v4l2:///dev/video0?fps=30`."""
+"""Cameras attached to this machine: `camera:0`, `v4l2:///dev/video0?fps=30`."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ class V4l2Options(Section):
 
 
 def camera_address(text: str, options: CameraOptions, limits: Limits) -> LiveAddress:
-    """Address a camera by its index (`camera:0`, `0`) or its device (`camera:/dev/video0`)."""
+    """Make the address of a camera from its index (`camera:0`, `0`) or its device (`camera:/dev/video0`)."""
     camera = text if text.isdigit() else text.partition(":")[2]
     uri = without_credentials(f"camera:{camera}")
     if not camera.isdigit() and not camera.startswith("/dev/"):
         raise SourceError(f"{uri}: give an index or a device, such as camera:0 or camera:/dev/video0")
     if sys.platform.startswith("linux"):
         _check_device(uri, Path(f"/dev/video{camera}" if camera.isdigit() else camera))
-    # With CAP_ANY, OpenCV tries one backend after the other and may open another camera than the one named.
+    # With CAP_ANY, OpenCV tries one backend after the other and may open another camera than the named one.
     backend = cv2.CAP_V4L2 if sys.platform.startswith("linux") else cv2.CAP_ANY
     return LiveAddress(
         uri, lambda: _opened(uri, cv2.VideoCapture(int(camera) if camera.isdigit() else camera, backend))
@@ -58,7 +58,7 @@ def camera_address(text: str, options: CameraOptions, limits: Limits) -> LiveAdd
 
 
 def v4l2_address(uri: str, options: V4l2Options, limits: Limits) -> LiveAddress:
-    """Address a camera with what it shall deliver: `v4l2:///dev/video0?width=1280&height=720&fps=30&fourcc=MJPG`."""
+    """Make the address of a camera and its format: `v4l2:///dev/video0?width=1280&height=720&fps=30&fourcc=MJPG`."""
     device = uri.partition("://")[2].partition("?")[0]
     uri = without_credentials(uri)
     if not device.startswith("/dev/"):
@@ -86,7 +86,7 @@ def _check_device(uri: str, device: Path) -> None:
 
 def _connect_v4l2(uri: str, device: str, options: dict[str, Any]) -> cv2.VideoCapture:
     capture = _opened(uri, cv2.VideoCapture(device, cv2.CAP_V4L2))
-    # The coding first: sizes and rates depend on it.
+    # The pixel format comes first, as sizes and rates depend on it.
     for name in sorted(options, key=lambda name: name != "fourcc"):
         capture.set(_PROPERTIES[name], options[name])
     refused = {

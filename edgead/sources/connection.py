@@ -1,4 +1,4 @@
-"""The connection to a live camera: opened, read frame by frame, and every failure reported without credentials."""
+"""Connection to a live camera, which reports every failure without credentials."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgead.types import Frame, FrameLines
 
 
 class Capture(Protocol):
-    """What is used of `cv2.VideoCapture`."""
+    """Part of the interface of `cv2.VideoCapture` that connections use."""
 
     def get(self, propId: int, /) -> float: ...
 
@@ -31,18 +31,18 @@ Connect = Callable[[], Capture]
 
 @dataclass(frozen=True, slots=True)
 class LiveAddress:
-    """Where a live camera is: what may be shown of its URI, and how to connect to it."""
+    """Address of a live camera: its URI without credentials for display, and how to connect to it."""
 
     shown: str
     connect: Connect
 
 
 class CorruptFrameError(SourceError):
-    """What the camera gave is no image; the next one may be."""
+    """Data of a camera that is no image; the next frame may be one."""
 
 
 class NoFrameYetError(SourceError):
-    """None has come so far; where the camera waits for a trigger or gave a part of one, that may last."""
+    """Missing frame: none has come yet, as the camera may wait for a trigger, or for more lines of a frame."""
 
     def __init__(self, *, may_last: bool):
         super().__init__("no frame has come so far")
@@ -51,14 +51,14 @@ class NoFrameYetError(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What a camera knows to have sent in vain: packets, and whole frames."""
+    """Counts of lost packets and lost frames, as the camera reports them."""
 
     packets: int = 0
     frames: int = 0
 
 
 class Connection:
-    """An open camera. Opening and reading may take as long as the camera likes, so call from where that is no harm.
+    """Open camera. Opening and reading may block for any time, so call them from a thread or process that can wait.
 
     Raises
     ------
@@ -75,7 +75,7 @@ class Connection:
         except cv2.error as error:
             fault = self._opencv_failed("opening", error)
         else:
-            # Before the first frame is read, where the capture knows; each frame is looked at as well.
+            # Checked before the first frame if the capture knows the size, and again for each frame.
             sides = (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
             frames.check_size(*(int(self._capture.get(side)) for side in sides))
             return
@@ -87,9 +87,9 @@ class Connection:
         Raises
         ------
         NoFrameYetError
-            None has come, and the camera waits for its trigger, or gave a part of one: ask again.
+            No frame yet: the camera waits for its trigger, or has sent only a part; call again.
         SourceError
-            There is none, or it is no image: a camera does not end by itself.
+            Reading failed, or the data is no image; the end of a stream is a failure too.
         """
         begin = time.monotonic()
         while True:
@@ -104,7 +104,7 @@ class Connection:
 
     @property
     def lost(self) -> Lost:
-        """What the camera knows to have sent in vain since the connection; most cameras know nothing of it."""
+        """Packets and frames lost since the connection, as far as the camera counts them; most do not."""
         capture = self._capture
         return Lost(getattr(capture, "lost_packets", 0), getattr(capture, "lost_frames", 0))
 
@@ -117,7 +117,7 @@ class Connection:
             raise self._opencv_failed("reading", error) from None
         waited_s = time.monotonic() - begin
         after = f"after {self._frames.captured} frames"
-        # When nothing more comes, decoders give what they held back: old images, which would pass for new ones.
+        # At the end of a stream, decoders return the frames they held back: old images, which would pass for new ones.
         if waited_s >= 0.9 * self._read_timeout_s:
             raise SourceError(f"{self._frames.uri}: no data for {waited_s:.1f} s, {after}")
         if ok:
@@ -125,7 +125,7 @@ class Connection:
         raise SourceError(f"{self._frames.uri}: the stream ended or the connection was lost, {after}")
 
     def begin_again(self) -> None:
-        """Take what was read last for damaged: no part of it comes again."""
+        """Discard the image that was read last as damaged; a line scan discards its partial frame too."""
         if hasattr(self._capture, "begin_again"):
             self._capture.begin_again()
 
@@ -134,7 +134,7 @@ class Connection:
 
     def _captured(self, image: np.ndarray) -> Frame:
         lines: FrameLines | None = getattr(self._capture, "lines", None)
-        self._frames.captured += lines is not None and lines.lost_lines > 0  # what was begun: a gap in the numbers
+        self._frames.captured += lines is not None and lines.lost_lines > 0  # a gap for the discarded frame
         try:
             return replace(self._frames.capture(image), lines=lines)
         except FrameSizeError:
@@ -143,6 +143,6 @@ class Connection:
             raise CorruptFrameError(str(error)) from error
 
     def _opencv_failed(self, doing: str, error: cv2.error) -> SourceError:
-        # Neither quoted nor chained: OpenCV puts the whole URL into some of its messages.
+        # Neither quoted nor chained: some of OpenCV's messages contain the whole URL.
         where = f"frame {self._frames.captured}: " if doing == "reading" else ""
         return SourceError(f"{self._frames.uri}: {where}OpenCV failed while {doing} (code {error.code})")

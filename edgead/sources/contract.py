@@ -19,27 +19,27 @@ from edgead.types import COLOUR, VALUES, Frame
 
 
 class SourceError(EdgeadError):
-    """A source that cannot be opened, or that failed on the way; the message holds no credentials."""
+    """Source that cannot be opened, or that failed later; the message holds no credentials."""
 
 
 class FrameSizeError(SourceError):
-    """A frame of more pixels than are taken; the next one will be no smaller."""
+    """Frame with more pixels than allowed; later frames will not be smaller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What happened to the frames of a source so far.
+    """Counts of a source's frames so far.
 
     Attributes
     ----------
     captured : int
         Frames that the source took in.
     dropped : int
-        Frames that a newer one replaced before anyone asked for them; only live sources overwrite.
+        Frames that a newer one replaced before anyone asked for them; only live sources drop frames.
     late : int or None
-        Frames that were older than `late_after_ms` when they were handed over; None where no limit was set.
+        Frames that were older than `late_after_ms` when they were handed over; None without a limit.
     unreadable : int
-        Files among the captured that hold no image, and were passed over.
+        Files among the captured that hold no image, and were skipped.
     """
 
     captured: int = 0
@@ -49,13 +49,13 @@ class Counters:
 
 
 class Source(Protocol):
-    """Iterates Frames and ends where the stream ends; a failure raises SourceError, never invents a frame.
+    """Iterator of Frames that ends with the stream; a failure raises SourceError, and no frame is ever made up.
 
     `close` may be called from any thread and more than once; the iteration then ends.
     """
 
     uri: str  # without credentials
-    live: bool  # frames come at the camera's pace, and are dropped when nobody takes them
+    live: bool  # frames come at the camera's pace, and are dropped if nobody takes them
 
     @property
     def counters(self) -> Counters: ...
@@ -66,14 +66,14 @@ class Source(Protocol):
 
 
 def new_id(at: datetime) -> str:
-    """A UUID of version 7 (RFC 9562): unique, and in the order of time; what its 48 bits cannot hold is clamped."""
+    """Make a UUID of version 7 (RFC 9562), which sorts by time; times beyond its 48 bits are clamped."""
     milliseconds = min(max(int(at.timestamp() * 1000), 0), 2**48 - 1)
     number = milliseconds << 80 | 7 << 76 | secrets.randbits(76)
     return str(uuid.UUID(int=number & ~(3 << 62) | 2 << 62))
 
 
 class FrameCounter:
-    """Numbers the frames of one source, stamps them, and counts those that are handed over late."""
+    """Maker of a source's frames: numbers and time stamps, the limit of their size, and the count of late ones."""
 
     def __init__(self, uri: str, *, late_after_ms: float | None = None, max_megapixels: float = MAX_MEGAPIXELS):
         self.uri = uri
@@ -83,29 +83,29 @@ class FrameCounter:
         self._max_megapixels = max_megapixels
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise FrameSizeError where frames of so many pixels are not taken; 0, where nobody knows, is."""
+        """Raise FrameSizeError if frames of this size are too large; sizes of 0, for unknown, pass."""
         try:
             check_size((height, width), self._max_megapixels)
         except ImageError as error:
             raise FrameSizeError(f"{self.uri}: frame {self.captured}: {error}") from error
 
     def capture(self, image: np.ndarray, name: str = "", *, keep_depth: bool = False) -> Frame:
-        """Make a Frame of an image that is in memory since just now.
+        """Make a Frame of an image that has just been captured.
 
         Parameters
         ----------
         image : ndarray
-            What `as_bgr` takes.
+            An image that `as_bgr` takes.
         name : str
-            Of its file.
+            Name of its file.
         keep_depth : bool
-            Take values of 16 bits or floats, (H, W), too: they become the plane `VALUES` beside an 8-bit image. And
-            pairs, see `edgead.images.pairs`: the planes `VALUES` and `COLOUR`.
+            Also accept values of 16 bits or floats, (H, W), which become the plane `VALUES` beside an 8-bit image, and
+            pairs, see `edgead.images.pairs`, which become the planes `VALUES` and `COLOUR`.
 
         Raises
         ------
         SourceError
-            The source delivered something that is no image, or larger than it may be; the frame is named.
+            The source delivered no image, or one that is too large; the message names the frame.
         """
         captured_ns = time.perf_counter_ns()
         captured_at = datetime.now(timezone.utc)
@@ -124,7 +124,7 @@ class FrameCounter:
         return frame
 
     def hand_over(self, frame: Frame) -> Frame:
-        """Count the frame as late where it is older than allowed."""
+        """Return the frame, and count it as late if it is older than allowed."""
         if self.late is not None and self._late_after_ms is not None:
             age_ms = (time.perf_counter_ns() - frame.captured_ns) / 1e6
             self.late += age_ms > self._late_after_ms
@@ -132,7 +132,7 @@ class FrameCounter:
 
 
 def _planes_of(image: np.ndarray) -> dict[str, np.ndarray]:
-    """The planes of values or of a pair beside what people are shown."""
+    """Split values or a pair into the planes that accompany the image for people."""
     if is_pair(image):
         return {VALUES: heights_in(image), COLOUR: colours_in(image)}
     return {VALUES: as_values(image)}

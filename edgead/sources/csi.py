@@ -1,6 +1,6 @@
-"""Cameras on the board's own connector: `csi://0`. A program of the board's system reads them and hands over frames.
+"""Cameras on the board's CSI connector: `csi://0`, read through a program of the board's system.
 
-It writes raw frames to its standard output, so no special OpenCV is needed.
+The program writes raw frames to its standard output, so no special OpenCV is needed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from edgead.sources.contract import SourceError
 from edgead.sources.live import Limits
 from edgead.sources.registry import register
 
-_PIPE_BYTES = 1 << 20  # the default of 64 KiB costs a 1080p frame a hundred changes between the two processes
+_PIPE_BYTES = 1 << 20  # with the default of 64 KiB a 1080p frame takes a hundred context switches
 _END_S = 1.0
 _TEGRA = Path("/etc/nv_tegra_release")
 _GSTREAMER = "gst-launch-1.0"
-_RPICAM = ("rpicam-vid", "libcamera-vid")  # the latter is its name before Raspberry Pi OS bookworm
-_RPICAM_MULTIPLE_PX = 64  # it hands over rows as the camera's memory has them, filled up to this
+_RPICAM = ("rpicam-vid", "libcamera-vid")  # the second is its name before Raspberry Pi OS bookworm
+_RPICAM_MULTIPLE_PX = 64  # its rows are padded to this multiple, as in the camera's memory
 _INSTALL = (
     "install rpicam-apps (Raspberry Pi), or gstreamer1.0-tools, gstreamer1.0-plugins-base and, but on a Jetson,"
     " gstreamer1.0-libcamera"
@@ -43,14 +43,14 @@ _INSTALL = (
 
 @dataclass(frozen=True, slots=True)
 class RawFrames:
-    """How frames follow each other.
+    """Format of raw frames in a byte stream.
 
     Attributes
     ----------
     width, height : int
     coding : "bgr" or "yuv420"
-        Rows of BGR, each filled up to four bytes as GStreamer does; or planes without filling, the chroma planes of
-        half the width and half the height.
+        Rows of BGR, each padded to a multiple of four bytes as by GStreamer; or planes without padding, the chroma
+        planes with half the width and half the height.
     """
 
     width: int
@@ -66,7 +66,7 @@ class RawFrames:
         return self.width if self.coding == "yuv420" else -(-3 * self.width // 4) * 4
 
     def decode(self, data: bytearray) -> np.ndarray:
-        """Make the image, (H, W, 3) uint8 BGR, of the bytes of one frame."""
+        """Decode the bytes of one frame to an image, (H, W, 3) uint8 BGR."""
         rows = np.frombuffer(data, np.uint8).reshape(-1, self._row_bytes)
         if self.coding == "yuv420":
             return cv2.cvtColor(rows, cv2.COLOR_YUV2BGR_I420)
@@ -74,12 +74,12 @@ class RawFrames:
 
 
 class ProgramCapture:
-    """Runs the program until `release`; has of `cv2.VideoCapture` what a connection needs.
+    """Capture from a running program, with the interface that a connection needs of `cv2.VideoCapture`.
 
     Parameters
     ----------
     shown : str
-        What stands in errors for the camera.
+        Name of the camera in errors.
     command : sequence of str
     frames : RawFrames
     limits : Limits
@@ -87,7 +87,7 @@ class ProgramCapture:
     Raises
     ------
     SourceError
-        The program is not installed, ends, or gives nothing in time; what it said last is quoted.
+        The program is not installed, ends, or delivers nothing in time; its last message is quoted.
     """
 
     def __init__(self, shown: str, command: Sequence[str], frames: RawFrames, limits: Limits):
@@ -112,24 +112,24 @@ class ProgramCapture:
             raise SourceError(f"{shown}: {command[0]} gives no frame: {self._last_words()}")
 
     def get(self, side: int) -> float:
-        """Width or height; 0 for every other property of OpenCV."""
+        """Return width or height; 0 for every other property of OpenCV."""
         sides = {cv2.CAP_PROP_FRAME_WIDTH: self._frames.width, cv2.CAP_PROP_FRAME_HEIGHT: self._frames.height}
         return sides.get(side, 0)
 
     def read(self) -> tuple[bool, np.ndarray | None]:
-        """Wait for the next frame; False where the program has ended, or takes longer than the limit."""
+        """Wait for the next frame; False if the program has ended, or exceeds the time limit."""
         data, self._first = self._first or self._next(self._limits.read_timeout_s), None
         return (False, None) if data is None else (True, self._frames.decode(data))
 
     def release(self) -> None:
-        """End the program, also one that hangs."""
+        """End the program, even if it hangs."""
         self._process.kill()
         if self._process.stdout is not None:
             self._process.stdout.close()
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
-            pass  # the kernel holds it, in a driver
+            pass  # it is stuck in a driver
         self._listener.join(_END_S)
 
     def _next(self, timeout_s: float) -> bytearray | None:
@@ -154,13 +154,13 @@ class ProgramCapture:
                 self._said.append(line.decode(errors="replace").strip())
 
     def _last_words(self) -> str:
-        """The line that names the error, or else the last one."""
+        """Return the program's line that names an error, or else its last line."""
         said = [line for line in self._said if line]
         return next((line for line in said if "error" in line.lower()), said[-1] if said else "it says nothing")
 
 
 def _camera_name(text: str) -> str:
-    if not re.fullmatch(r"[\w/@.,:+-]+", text):  # it becomes a part of a pipeline
+    if not re.fullmatch(r"[\w/@.,:+-]+", text):  # the text is inserted into a pipeline description
         raise ValueError("a name has letters, digits and / @ . , : + -")
     return text
 
@@ -178,9 +178,9 @@ class CsiOptions(Section):
 
 
 def csi_address(uri: str, options: CsiOptions, limits: Limits) -> LiveAddress:
-    """Address a camera on the board's own connector by its number: `csi://0?width=1920&height=1080&fps=30`.
+    """Make the address of a CSI camera from its number: `csi://0?width=1920&height=1080&fps=30`.
 
-    GStreamer's libcamera knows all but the first by name alone: `csi://1?name=/base/soc/...`, as `cam --list` shows it.
+    GStreamer's libcamera finds all but the first only by name: `csi://1?name=/base/soc/...`, as `cam --list` shows it.
     """
     sensor = uri.partition("://")[2].partition("?")[0]
     uri = without_credentials(uri)
@@ -199,7 +199,7 @@ def csi_address(uri: str, options: CsiOptions, limits: Limits) -> LiveAddress:
 
 
 def rpicam_command(program: str, sensor: int, options: CsiOptions) -> list[str]:
-    """Write the command of rpicam-vid that gives planes of YUV 4:2:0 without an end."""
+    """Make the command line of rpicam-vid that writes frames in YUV 4:2:0 without an end."""
     if options.width % _RPICAM_MULTIPLE_PX or options.height % 2:
         raise SourceError(
             f"csi://{sensor}: {program} takes a width in multiples of {_RPICAM_MULTIPLE_PX} and an even height, found"
@@ -210,8 +210,8 @@ def rpicam_command(program: str, sensor: int, options: CsiOptions) -> list[str]:
 
 
 def gstreamer_command(source: str, options: CsiOptions) -> list[str]:
-    """Write the command of gst-launch-1.0 that gives rows of BGR from the first elements of a pipeline."""
-    # One buffer that is dropped for a newer one: a pipeline that queues shows the past.
+    """Make the command line of gst-launch-1.0 that writes BGR frames, from the source elements of a pipeline."""
+    # A queue of one buffer, dropped for a newer one: a longer queue would deliver old frames.
     pipeline = (
         f"{source} ! queue leaky=downstream max-size-buffers=1 ! videoconvert !"
         f" video/x-raw,format=BGR,width={options.width},height={options.height} ! fdsink fd=1 sync=false"
@@ -220,7 +220,7 @@ def gstreamer_command(source: str, options: CsiOptions) -> list[str]:
 
 
 def csi_source(sensor: int, options: CsiOptions, *, tegra: bool) -> str:
-    """Write the elements that give frames of a sensor: of a Jetson, or of what libcamera knows."""
+    """Make the source elements of a GStreamer pipeline for a sensor, on a Jetson or through libcamera."""
     caps = f"width={options.width},height={options.height},framerate={options.fps:g}/1"
     if tegra:
         camera = f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),{caps}"

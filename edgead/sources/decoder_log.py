@@ -1,4 +1,4 @@
-"""Complaints of the decoders: OpenCV hands out a damaged image like a whole one, and only FFmpeg's log shows it."""
+"""Detection of decoding errors: OpenCV returns a damaged image like a whole one, and only FFmpeg's log shows it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import fcntl
 import os
 import re
 
-# OpenCV prints FFmpeg's errors (level 16, and 8 for fatal ones) like this; libjpeg, which decodes the MJPEG of USB
-# cameras, has its own words.
+# The form in which OpenCV prints FFmpeg's errors (level 16, and 8 for fatal ones), and the messages of libjpeg, which
+# decodes the MJPEG of USB cameras.
 LOG_LEVEL = {"OPENCV_FFMPEG_LOGLEVEL": "16"}
 _COMPLAINT = re.compile(rb"\[OPENCV:FFMPEG:(?:08|16)\]|Corrupt JPEG data")
 
 
 class DecoderLog:
-    """Takes over the standard output and error of this process, which belong to the decoders from then on.
+    """Redirection of this process's standard output and error to memory, to search the decoders' messages there.
 
-    They go to memory and not to a pipe: nobody need read it meanwhile, and what was read is forgotten, for URLs with
-    their passwords may be in it. The process must have been started with `LOG_LEVEL` in its environment.
+    Memory, unlike a pipe, needs no reader. What was searched is discarded, as it may contain URLs with passwords. The
+    process must have been started with `LOG_LEVEL` in its environment.
     """
 
     def __init__(self) -> None:
@@ -28,8 +28,8 @@ class DecoderLog:
             os.dup2(self._descriptor, standard)
 
     def has_complaint(self) -> bool:
-        """Report whether a decoder complained since the last call."""
-        self._flush(None)  # OpenCV prints through C's own buffers
+        """Whether a decoder reported an error since the last call."""
+        self._flush(None)  # OpenCV prints through the buffers of C's standard library
         size = os.fstat(self._descriptor).st_size
         if size == 0:
             return False

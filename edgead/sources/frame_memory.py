@@ -1,4 +1,4 @@
-"""Newest frames from one process to another, through memory that both map."""
+"""Shared memory through which one process passes its newest frames to another."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import numpy as np
 
 from edgead.types import FrameLines
 
-# Frame number + 1 (0 while there is none), captured_ns, microseconds since 1970, height, width; then its lines: the
-# first one + 1 (0 where it is joined of none), how many are lost, millimetres of each (0 where nobody said).
+# Frame number + 1 (0 for no frame), captured_ns, microseconds since 1970, height, width; then its lines: the
+# first one + 1 (0 without a line scan), the number of lost ones, millimetres per line (0 if unknown).
 _HEADER = struct.Struct("<QQQIIQQd")
 _PAGE = mmap.PAGESIZE
-# One may be written, one may be read, and one more holds the newest complete frame.
+# One slot for the writer, one for the reader, and one with the newest complete frame.
 _SLOTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SharedFrame:
-    """A frame as it came through the memory; `image` is a copy of one's own."""
+    """Frame read from the memory; `image` is a copy."""
 
     number: int
     captured_ns: int
@@ -34,18 +34,18 @@ class SharedFrame:
 
 
 class FrameMemory:
-    """Three slots for frames of one size or smaller. One process writes, one other reads.
+    """Shared memory with three slots for frames up to a fixed size. One process writes, another one reads.
 
-    A slot is locked while it is written or read (POSIX record locks, which the kernel gives back when a process
+    A slot is locked while it is written or read (POSIX record locks, which the kernel releases when a process
     dies), so that no frame is torn. The writer never waits and takes the slot with the oldest frame.
 
-    The memory has no name (memfd): it is gone with the last of the two processes, however that ends, and Python's
-    resource tracker, which would report a leak when a reader is killed, does not know it.
+    The memory has no name (memfd): it is freed with the last of the two processes, however that ends. Python's
+    resource tracker, which would report a leak when a reader is killed, is not involved.
 
     Parameters
     ----------
     descriptor : int
-        Of the memory, from `create_memory` or from the other process; it is this object's to close.
+        File descriptor of the memory, from `create_memory` or from the other process; this object closes it.
     """
 
     def __init__(self, descriptor: int):
@@ -59,14 +59,14 @@ class FrameMemory:
     def write(
         self, number: int, captured_ns: int, captured_us: int, image: np.ndarray, lines: FrameLines | None = None
     ) -> None:
-        """Put an image, (H, W, 3) uint8 in C order, in the place of the oldest one."""
+        """Write an image, (H, W, 3) uint8 in C order, over the oldest one."""
         for slot in sorted(range(_SLOTS), key=self._stamp):
             with self._lock(slot) as mine:
                 if not mine:
                     continue
                 begin = slot * self._slot_bytes
                 height, width, _ = image.shape
-                # A writer that is killed half-way leaves a slot without a frame.
+                # Marked empty first, so that a writer killed half-way leaves a slot without a frame.
                 _HEADER.pack_into(self._bytes, begin, 0, 0, 0, 0, 0, *_packed(None))
                 self._pixels(begin, image.shape)[...] = image
                 of_frame = (number + 1, captured_ns, captured_us, height, width)
@@ -74,7 +74,7 @@ class FrameMemory:
                 return
 
     def newest(self, after: int) -> SharedFrame | None:
-        """Copy the newest complete frame with a number above `after`; None where there is none."""
+        """Copy the newest complete frame with a number above `after`; None if there is none."""
         for slot in sorted(range(_SLOTS), key=self._stamp, reverse=True):
             with self._lock(slot) as mine:
                 if not mine:
@@ -102,7 +102,7 @@ class FrameMemory:
     def _lock(self, slot: int) -> Iterator[bool]:
         try:
             fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
-        except (BlockingIOError, PermissionError):  # held by the other process
+        except (BlockingIOError, PermissionError):  # locked by the other process
             yield False
             return
         try:
@@ -120,7 +120,7 @@ def _unpacked(first: int, lost: int, mm_per_line: float) -> FrameLines | None:
 
 
 def create_memory(image: np.ndarray) -> FrameMemory:
-    """Make memory for images of the size of this one."""
+    """Create memory for images up to the size of this one."""
     descriptor = os.memfd_create("edgead frames")
     slot_bytes = _PAGE + -(-image.nbytes // _PAGE) * _PAGE
     os.ftruncate(descriptor, _SLOTS * slot_bytes)

@@ -18,7 +18,7 @@ from edgead.sources.live import Limits
 from edgead.sources.registry import register
 
 _POLL_S = 0.25
-# Pixel Format Naming Convention of GenICam: the code of each format, and how it becomes 8 bits of grey or BGR.
+# Codes of GenICam's Pixel Format Naming Convention, with their conversion to 8 bits of grey or BGR.
 _SHIFTS = {0x01080001: 0, 0x01100003: 2, 0x01100005: 4, 0x01100007: 8}  # Mono8, Mono10, Mono12, Mono16
 _COLOURS = {
     0x01080008: cv2.COLOR_BayerGRBG2BGR,
@@ -29,7 +29,7 @@ _COLOURS = {
 }
 _BGR8 = 0x02180015
 FORMATS = "Mono8, Mono10, Mono12, Mono16, BayerGR8, BayerRG8, BayerGB8, BayerBG8, RGB8, BGR8"
-_WRAPS_AT = 65535  # block ids of GigE Vision 1.x; 0 is left out
+_WRAPS_AT = 65535  # block ids of GigE Vision 1.x, which skip 0
 
 
 class GenicamOptions(Section):
@@ -53,26 +53,26 @@ class GenicamOptions(Section):
 
 
 def genicam_address(uri: str, options: GenicamOptions, limits: Limits) -> LiveAddress:
-    """Address a camera by its serial number, its IP address or its name in Aravis; the only one needs none."""
+    """Make the address of a camera from its serial number, IP address or name in Aravis; empty for the only one."""
     wanted = uri.partition("://")[2].partition("?")[0]
     shown = without_credentials(uri)
     return LiveAddress(shown, lambda: GenicamCapture(shown, wanted, options))
 
 
 class GenicamCapture:
-    """Reads a camera as `cv2.VideoCapture` reads others.
+    """Capture from a GenICam camera, with the interface of `cv2.VideoCapture`.
 
     Attributes
     ----------
     lost_packets : int
-        Packets that did not arrive.
+        Number of packets that did not arrive.
     lost_frames : int
-        Frames that the camera numbered and that did not arrive at all.
+        Number of frames that are missing in the camera's numbering.
 
     Raises
     ------
     SourceError
-        There is no such camera, it refuses a setting, or no longer answers.
+        The camera is not found, refuses a setting, or no longer answers.
     """
 
     def __init__(self, shown: str, wanted: str, options: GenicamOptions):
@@ -90,17 +90,17 @@ class GenicamCapture:
             raise
 
     def get(self, propId: int, /) -> float:
-        return 0.0  # its frames are looked at one by one
+        return 0.0  # unknown; every frame's size is checked
 
     def read(self) -> tuple[bool, Any]:
-        """Wait for the next frame; one of which a part is missing is no image.
+        """Wait for the next frame; an incomplete one gives no image.
 
         Raises
         ------
         NoFrameYetError
-            None has come; with a trigger the camera may wait for long.
+            No frame in time; with a trigger the camera may wait for long.
         SourceError
-            It no longer answers.
+            The camera no longer answers.
         """
         buffer = self._camera.next(_POLL_S)
         self.lost_packets = self._camera.missing_packets
@@ -150,19 +150,19 @@ class GenicamCapture:
 
 
 def as_image(data: np.ndarray, pixel_format: int, height: int, width: int) -> np.ndarray:
-    """Make an image of what a camera sent: (H, W) or (H, W, 3) BGR, uint8, in C order.
+    """Convert a camera's data to an image: (H, W) or (H, W, 3) BGR, uint8, in C order.
 
     Parameters
     ----------
     data : ndarray of shape (n,), uint8
     pixel_format : int
-        Of GenICam's naming convention.
+        Code of GenICam's naming convention.
     height, width : int
 
     Raises
     ------
     SourceError
-        A format that is not read, or fewer bytes than it takes.
+        The format is not supported, or there are too few bytes.
     """
     bytes_per_pixel = (pixel_format >> 16 & 0xFF) // 8
     count = height * width * bytes_per_pixel

@@ -1,6 +1,6 @@
-"""Health of a camera, apart from that of the parts: too dark, too bright, blurred, moved.
+"""Health of a camera's images, independent of the parts: too dark, too bright, blurred, moved.
 
-It has moved where its view no longer lies on the images that it was commissioned with.
+It has moved if its view is shifted against the images that it was commissioned with.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from pydantic import Field
 from edgead.components.options import Seconds, Section
 from edgead.types import COLOUR, VALUES, Frame
 
-_REGISTERED_SIDE_PX = 192  # fine grain, which differs from part to part, and noise are gone at this size
-_MIN_RESPONSE = 0.2  # of a registration; what has less shows something else than the golden image
+_REGISTERED_SIDE_PX = 192  # small enough to remove noise and fine grain, which differs between parts
+_MIN_RESPONSE = 0.2  # least response of a registration; below it the image shows something else than the golden one
 _MAX_GOLDEN = 3
 _PLACE_CHECKS, _MIN_CHECKS = 9, 5
-_LONG_SIDE_PX = 512  # that images are measured at
-_CHECKS = 5  # whose median counts: one odd image is no odd camera
+_LONG_SIDE_PX = 512  # longer side of images when they are measured
+_CHECKS = 5  # number of checks whose median counts, so that one odd image is no fault of the camera
 
 
 class Place:
-    """Watches the shift of a camera's images against golden images.
+    """Monitor of the shift of a camera's images against golden images.
 
     Each image is registered with each golden image by phase correlation (Kuglin and Hines 1975) of the strength of
-    their edges, which light moves less than grey levels. Parts do not all lie in the same place: the median over the
-    golden images counts, of that the median over the last nine images, and the camera has moved where that exceeds
-    the limit by more than twice what the golden images lie apart. An image in which nothing of the golden images is
-    found, as of an empty conveyor, says nothing.
+    their edges, which depends less on light than grey levels. As parts do not all lie in the same place, the median
+    over the golden images is taken, and of that the median over the last nine images. The camera has moved if this
+    exceeds the limit by more than twice the spread of the golden images. An image that cannot be registered, as of an
+    empty conveyor, does not count.
 
     Parameters
     ----------
     golden : sequence of ndarray of shape (h, w), uint8
-        Of one size; at least one.
+        At least one; all of one size.
     scale : float
-        Pixels of the camera for one of theirs.
+        Pixels of the camera per pixel of the golden images.
     """
 
     def __init__(self, golden: Sequence[np.ndarray], scale: float):
@@ -57,14 +57,14 @@ class Place:
             self._shifts_px.append(shift_px)
 
     def has_moved(self, above_px: float) -> bool:
-        """Report whether the last images are shifted by more than a limit."""
+        """Whether the last images are shifted by more than a limit."""
         if len(self._shifts_px) < _MIN_CHECKS:
             return False
         return float(np.hypot(*np.median(self._shifts_px, axis=0))) > above_px + 2 * self._apart_px
 
     def _shift_px(self, edges: np.ndarray) -> np.ndarray | None:
-        """The median shift (x, y) against the golden images that are found in an image; None for none."""
-        # Copies: where no side needs padding for the transform, OpenCV multiplies the window into what it is given.
+        """Compute the median shift (x, y) against the golden images that can be registered; None if none can."""
+        # Copies: if no side needs padding for the transform, OpenCV multiplies the window into its arguments.
         found = [cv2.phaseCorrelate(golden.copy(), edges.copy(), self._window) for golden in self._golden]
         shifts = [shift for shift, response in found if response > _MIN_RESPONSE]
         return np.median(shifts, axis=0) * self._scale if shifts else None
@@ -99,15 +99,15 @@ class HealthSection(Section):
 
 
 class HealthWatch:
-    """Measures images against the golden images of the camera's models.
+    """Monitor of brightness, sharpness and place, relative to the golden images of the camera's models.
 
-    Brightness is the mean grey level. Sharpness is the variance of the Laplacian over that of the grey levels, so that
-    contrast does not count, relative to the median of the golden images. For the place see `Place`.
+    Brightness is the mean grey level. Sharpness is the variance of the Laplacian divided by that of the grey levels, so
+    that contrast cancels, relative to the median of the golden images. For the place see `Place`.
 
     Parameters
     ----------
     golden : sequence of ndarray of shape (H, W, 3), uint8, BGR
-        Without any, only brightness is judged.
+        Golden images; without any, only brightness is judged.
     """
 
     def __init__(self, section: HealthSection, golden: Sequence[np.ndarray] = ()):
@@ -120,22 +120,22 @@ class HealthWatch:
         self._next_ns = 0
 
     def is_due(self, frame: Frame) -> bool:
-        """Report whether the next check is to be made with this frame."""
+        """Whether the next check is due with this frame."""
         return frame.captured_ns >= self._next_ns
 
     def check(self, frame: Frame) -> tuple[str, ...]:
-        """Measure a frame; names what is wrong by the median of the last checks.
+        """Measure a frame; return the faults by the median of the last checks.
 
         Returns
         -------
         tuple of str
-            Of "dark", "bright", "blurred" and "moved".
+            Some of "dark", "bright", "blurred" and "moved".
         """
         self._next_ns = frame.captured_ns + int(self._section.every_s * 1e9)
         grey = _grey(frame.image)
         comparable = frame.image.shape[:2] == self._shape
         sharpness = _sharpness(grey) / self._sharpness if comparable and self._sharpness else np.inf
-        # Values of 16 bits are seldom full: how dark they look says nothing. Colours beside heights are a camera's.
+        # Values rarely use the full 16 bits, so their brightness means nothing; colours beside heights have 8 bits.
         level = float(grey.mean()) if VALUES not in frame.others or COLOUR in frame.others else np.nan
         self._measured.append((level, sharpness))
         if self._place is not None and comparable:

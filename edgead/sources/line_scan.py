@@ -1,6 +1,6 @@
-"""Strips of a line-scan camera become frames: `lines=1024&overlap=128&mm_per_line=0.05` behind the `?` of a source.
+"""Joining of a line-scan camera's strips into frames: `lines=1024&overlap=128&mm_per_line=0.05` in a source's query.
 
-It wraps any source of images, and any camera: none of them knows of it.
+It wraps any source of images and any camera, which need no code for it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from edgead.sources.contract import Counters, FrameSizeError, Source, SourceErro
 from edgead.types import VALUES, Frame, FrameLines
 
 logger = logging.getLogger(__name__)
-_losses = logging.getLogger(f"{__name__}.losses")  # a cable that loses some may lose many
+_losses = logging.getLogger(f"{__name__}.losses")  # a logger of its own, as a bad cable may lose many strips
 _losses.addFilter(LogRate(10, 60.0))
 
 Planes = Mapping[str, np.ndarray]
 _IMAGE = "image"
-# How long strips are joined without a word to whoever waits for the frame: a sign of life, as a camera's own polls are.
+# Time after which joining reports that no frame is complete yet, as a sign of life to the waiting reader.
 _POLL_S = 0.25
 
 
@@ -57,12 +57,12 @@ class LineScan(Section):
 
 
 def split_line_scan(uri: str, shown: str) -> tuple[str, LineScan | None]:
-    """Split a URI from the options of `LineScan` in its query; None where it has none of them.
+    """Split the options of `LineScan` from a URI's query; None if it has none of them.
 
     Raises
     ------
     SourceError
-        One of them does not fit, or `lines` is missing; the URI is named as `shown`.
+        An option is wrong, or `lines` is missing; the message names the URI as `shown`.
     """
     rest, query = split_options(uri)
     options = [option.partition("=") for option in query.split("&") if option]
@@ -77,7 +77,7 @@ def split_line_scan(uri: str, shown: str) -> tuple[str, LineScan | None]:
 
 
 def warn_of_lost(name: str, lines: FrameLines | None) -> None:
-    """Let the log say that a frame was begun again, and what is missing before it."""
+    """Log the lines that are missing before a frame, if any."""
     if lines is not None and lines.lost_lines:
         _losses.warning(
             "%s: strips were lost: %d lines before line %d are in no frame", name, lines.lost_lines, lines.first_line
@@ -85,33 +85,33 @@ def warn_of_lost(name: str, lines: FrameLines | None) -> None:
 
 
 class Joiner:
-    """Copies the rows of strips, once, into the frame that they are part of.
+    """Assembler of frames from strips; copies every row once.
 
     Parameters
     ----------
     uri : str
-        What its faults and its log name.
+        Name of the source in errors and in the log.
     options : LineScan
     max_megapixels : float
-        Of a joined frame.
+        Largest size of a joined frame.
     """
 
     def __init__(self, uri: str, options: LineScan, max_megapixels: float = MAX_MEGAPIXELS):
         self._uri, self._options, self._max_megapixels = uri, options, max_megapixels
         self._frame: dict[str, np.ndarray] = {}
-        self._filled = 0  # rows of it
+        self._filled = 0  # rows filled in the current frame
         self._first = 0  # running number of its first line
-        self._end = 0  # behind the last line that is in a frame
-        self._height = 0  # of the last strip
+        self._end = 0  # running number after the last line of a complete frame
+        self._height = 0  # height of the last strip
         self._strips = 0
 
     @property
     def unused(self) -> int:
-        """Rows that are in no frame so far."""
+        """Number of rows that are in no complete frame so far."""
         return self._first + self._filled - self._end
 
     def add(self, strip: Planes) -> list[tuple[Planes, FrameLines]]:
-        """Take in a strip; gives the frames that are complete with it, each an array of its taker's own.
+        """Add a strip; return the frames that it completes, in arrays of their own.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class Joiner:
         Raises
         ------
         SourceError
-            A strip of another width, type or number of planes than the ones before, or frames that are too large.
+            The strip differs from earlier ones in width, type or number of planes, or frames would be too large.
         """
         lines = self._options.lines
         self._check(strip)
@@ -139,14 +139,14 @@ class Joiner:
         return complete
 
     def lose(self, *, strips: int = 0, frames: int = 0) -> None:
-        """Begin the frame again behind so many strips that are lost, taken to be as high as the last one.
+        """Discard the partial frame and begin a new one after lost strips, assumed to be as high as the last one.
 
         Parameters
         ----------
         strips : int
-            That did not come.
+            Number of strips that did not arrive.
         frames : int
-            That were complete, and are not handed over.
+            Number of complete frames that were not delivered; their lines count as lost.
         """
         self._first += self._filled + strips * self._height
         self._filled = 0
@@ -195,12 +195,12 @@ def _words(kinds: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> str:
 
 
 class LineScanCapture:
-    """Joins what a camera gives before anything else sees it: a frame that nobody takes costs no strip.
+    """Capture that joins a camera's strips as they are read, so that a dropped frame loses no strip of the next.
 
     Attributes
     ----------
     lines : FrameLines or None
-        Of the image that was read last; None where that was none.
+        Lines of the image that was read last; None without one.
     """
 
     def __init__(self, capture: Capture, joiner: Joiner, lines: int):
@@ -225,9 +225,9 @@ class LineScanCapture:
         Raises
         ------
         NoFrameYetError
-            Strips came, and more are needed; or none came, as the camera's own says.
+            More strips are needed, or the camera's own capture has no strip yet.
         SourceError
-            As the camera's own, and as `Joiner.add`.
+            Errors of the camera's own capture, and of `Joiner.add`.
         """
         begin_s = time.monotonic()
         while not self._ready:
@@ -235,7 +235,7 @@ class LineScanCapture:
             ok, strip = self._capture.read()
             if not ok:
                 return False, None
-            if not isinstance(strip, np.ndarray) or not strip.size:  # parts of it did not arrive
+            if not isinstance(strip, np.ndarray) or not strip.size:  # incomplete strip
                 self._joiner.lose(strips=1 + self.lost_frames - before)
                 self.lines = None
                 return True, None
@@ -248,7 +248,7 @@ class LineScanCapture:
         return True, planes[_IMAGE]
 
     def begin_again(self) -> None:
-        """Give up the image that was read last, and what is joined behind it: a strip of it was damaged."""
+        """Discard the image that was read last, and the partial frame after it, because a strip was damaged."""
         self._joiner.lose(frames=1 + len(self._ready))
         self._ready.clear()
 
@@ -257,7 +257,7 @@ class LineScanCapture:
 
 
 def joined_address(address: LiveAddress, options: LineScan, max_megapixels: float) -> LiveAddress:
-    """Give the address of a camera whose strips are joined."""
+    """Wrap the address of a camera so that its strips are joined."""
 
     def connect() -> Capture:
         joiner = Joiner(address.shown, options, max_megapixels)
@@ -267,10 +267,10 @@ def joined_address(address: LiveAddress, options: LineScan, max_megapixels: floa
 
 
 class LineScanSource:
-    """Frames that are joined of the strips of another source; a gap in its numbers begins a frame again.
+    """Source of frames joined from the strips of another source; a gap in its numbers discards the partial frame.
 
-    A frame has the time and the name of the strip that completes it. What is left at the end fills no frame, and the
-    log says how many lines that were.
+    A frame has the time and the name of the strip that completes it. At the end a partial frame is dropped, and its
+    number of lines is logged.
     """
 
     def __init__(self, source: Source, options: LineScan, max_megapixels: float = MAX_MEGAPIXELS):
@@ -291,7 +291,7 @@ class LineScanSource:
                 self._joiner.lose(strips=strip.number - number if strip.connection == connection else 0)
             follows = strip.connection, strip.number + 1
             for planes, lines in self._joiner.add(_without_shown(strip)):
-                self._number += lines.lost_lines > 0  # the one that was given up: a gap in the numbers
+                self._number += lines.lost_lines > 0  # a gap for the discarded frame
                 yield _frame(strip, planes, lines, self._number)
                 self._number += 1
         if self._joiner.unused:
@@ -302,7 +302,7 @@ class LineScanSource:
 
 
 def _without_shown(strip: Frame) -> Planes:
-    """The planes that are joined: how values look follows from all of a frame's."""
+    """Select the planes to join: the image is left out if there are values, as it is rendered from a whole frame's."""
     return strip.others if strip.others.keys() == {VALUES} else strip.planes
 
 

@@ -1,4 +1,4 @@
-"""A live source: a reader thread that keeps up with the camera, and a mailbox that holds its newest frame."""
+"""Live source, with a reader thread that keeps up with the camera and a mailbox for its newest frame."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from edgead.sources.connection import Connection, LiveAddress, NoFrameYetError
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
 
-# How soon a consumer that waits for a frame notices that it should stop.
+# Time after which a waiting consumer notices that it should stop.
 _POLL_S = 0.1
-# OpenCV checks its own time limits between packets; the consumer allows it this much more before it gives up.
+# OpenCV checks its own time limits only between packets, so the consumer waits this much longer before it gives up.
 _GRACE_S = 1.0
-# A reader that hangs inside OpenCV cannot be interrupted (opencv/opencv#22677): closing does not wait longer.
+# A reader that hangs inside OpenCV cannot be interrupted (opencv/opencv#22677), so closing waits no longer than this.
 _JOIN_S = 1.0
 
 
 class Mailbox:
-    """Hands the newest frame from a reader thread to a consumer.
+    """Slot for one frame, through which a reader thread passes its newest frame to a consumer.
 
-    A queue would either grow or drop the newest frame; a line wants the newest one, and wants to know how
-    many it missed: `dropped` counts them.
+    A queue would either grow or drop the newest frame; a line needs the newest one, and the number of frames
+    that it missed, which `dropped` counts.
     """
 
     def __init__(self) -> None:
@@ -35,33 +35,33 @@ class Mailbox:
         self._changed = threading.Condition()
 
     def put(self, frame: Frame, unseen: int = 0) -> None:
-        """Store a frame; one that nobody took is dropped and counted, as are those that were lost right before it."""
+        """Store a frame; one that nobody took is dropped and counted, as are `unseen` frames lost right before it."""
         with self._changed:
             self.dropped += unseen + (self._frame is not None)
             self._frame = frame
             self._changed.notify_all()
 
     def wait_until_empty(self, timeout_s: float) -> bool:
-        """Wait until the frame was taken, or none is wanted any more; False where that was not in time."""
+        """Wait until the frame was taken or the mailbox ended; False if neither happened in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._frame is None or self._ended, timeout_s)
 
     def end(self, fault: Exception | None = None) -> None:
-        """Say that no frame will follow; the first word counts. A frame that lies here is still delivered."""
+        """Announce that no frame will follow; only the first call counts. A stored frame is still delivered."""
         with self._changed:
             if not self._ended:
                 self._ended, self._fault = True, fault
                 self._changed.notify_all()
 
     def get(self, timeout_s: float) -> Frame | None:
-        """Wait for a frame and take it; None says that the stream has ended.
+        """Wait for a frame and take it; None if the stream has ended.
 
         Raises
         ------
         TimeoutError
             Neither a frame nor the end came in time.
         Exception
-            The fault that `end` was given.
+            The fault that was passed to `end`.
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
@@ -81,7 +81,7 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a live source may take, how large its frames may be, and what ends it."""
+    """Limits of a live source: its time limits, the largest size of its frames, and the event that ends it."""
 
     open_timeout_s: float = 5.0
     read_timeout_s: float = 5.0
@@ -91,15 +91,15 @@ class Limits:
 
 
 class LiveSource:
-    """Frames at the pace of a camera; the consumer always gets the newest one.
+    """Source of frames at the pace of a camera; the consumer always gets the newest one.
 
-    Everything that can hang (opening, reading) happens in the reader thread, so that no error takes longer
-    than the limits say. The end of a live stream is a fault: a camera does not end by itself.
+    Everything that can hang (opening, reading) happens in the reader thread, so that every error is reported
+    within the limits. The end of a live stream is a fault, as a camera does not end by itself.
 
     Parameters
     ----------
     address : LiveAddress
-        What is shown of it stands in every frame and every error; connected to in the reader thread.
+        Address of the camera; its display form is in every frame and error.
     limits : Limits
     """
 
@@ -115,7 +115,7 @@ class LiveSource:
         self._closing = threading.Event()
         self._waits_until_s = 0.0
         self._open_fault: SourceError | None = None
-        # A daemon: a reader that hangs in a driver must not keep the process alive.
+        # A daemon thread, as a reader that hangs in a driver must not keep the process alive.
         self._reader = threading.Thread(target=self._read, name=f"edgead {uri}", daemon=True)
         self._reader.start()
         in_time = self._opened.wait(limits.open_timeout_s + _GRACE_S)
@@ -162,12 +162,12 @@ class LiveSource:
             while not self._closing.is_set():
                 try:
                     self._mailbox.put(connection.read())
-                except NoFrameYetError:  # it waits for its trigger or for more lines, which may take long
+                except NoFrameYetError:  # the camera waits for its trigger or for more lines, which may take long
                     self._waits_until_s = time.monotonic() + self._limits.read_timeout_s
         except SourceError as fault:
             self._mailbox.end(fault)
         finally:
-            # The first word counts: only a close ends a live stream without a fault.
+            # Only the first `end` counts: after a close, a live stream ends without a fault.
             closed = self._closing.is_set()
             self._mailbox.end(None if closed else SourceError(f"{self.uri}: the reader failed"))
             connection.close()

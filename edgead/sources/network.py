@@ -1,6 +1,6 @@
 """Cameras behind a URL: rtsp://, http://, https:// and udp:// (MJPEG, MPEG-TS and whatever else FFmpeg reads).
 
-Redirects of an HTTP camera are refused, also where OpenCV's FFmpeg cannot be kept from following them.
+Redirects of an HTTP camera are refused, even if OpenCV's FFmpeg cannot be kept from following them.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from edgead.sources.contract import SourceError
 from edgead.sources.live import Limits
 from edgead.sources.registry import register
 
-# The first libavformat that is known to take `max_redirects`; earlier ones follow eight, whatever they are asked.
+# The first libavformat that is known to obey `max_redirects`; earlier ones always follow up to eight.
 _TAKES_THE_OPTION = (62, 12)
-# A camera chooses what it answers, and FFmpeg would fetch what that names, from this computer or from its neighbours: a
-# redirect, a playlist (HLS, DASH, concat), a description (SDP). Only streams are read, from the address that was given.
+# A hostile camera could make FFmpeg read from this computer or its network, by a redirect, a playlist (HLS, DASH,
+# concat) or a description (SDP). So only streams are read, and only from the given address.
 _FFMPEG = {
-    "rtsp_transport": "tcp",  # OpenCV's own, where nothing is set
+    "rtsp_transport": "tcp",  # OpenCV's default
     "protocol_whitelist": "rtsp,rtp,srtp,udp,tcp,tls,http,https,httpproxy,crypto",
     "format_whitelist": "rtsp,mpjpeg,mjpeg,mpegts,mpeg,mpegvideo,h264,hevc,flv,matroska,mov",
     "max_redirects": "0",
 }
 _NOT_FOLLOWED = "redirects and playlists are not followed: give the address of the stream itself"
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-# Names a file of certificates; FFmpeg asks for none by itself.
+# Variable that names a file of certificates; FFmpeg verifies none by itself.
 _AUTHORITY = "EDGEAD_CAMERA_CA"
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 def is_redirected(url: str, timeout_s: float, authority: str | None = None) -> bool:
-    """Ask an HTTP address once, as FFmpeg will, and report whether the answer is another address.
+    """Request an HTTP address once, as FFmpeg will, and return whether the answer is a redirect.
 
-    A camera could still answer FFmpeg otherwise; this keeps out those that answer everybody alike. False where FFmpeg
-    refuses redirects itself, and for what cannot be asked: FFmpeg cannot open it either, and says why.
+    A camera could still answer FFmpeg differently; this keeps out those that answer everybody alike. False if FFmpeg
+    refuses redirects itself, or if the request fails, as FFmpeg then fails too and reports the reason.
     """
     parts = urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or ffmpeg_refuses():
@@ -60,7 +60,7 @@ def is_redirected(url: str, timeout_s: float, authority: str | None = None) -> b
         request.add_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
     context = ssl.create_default_context(cafile=authority)
     if authority is None:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # as FFmpeg has it
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # as FFmpeg does without certificates
     try:
         build_opener(_Refuse, HTTPSHandler(context=context)).open(request, timeout=timeout_s).close()
     except HTTPError as error:
@@ -73,12 +73,12 @@ def is_redirected(url: str, timeout_s: float, authority: str | None = None) -> b
 
 class _Refuse(HTTPRedirectHandler):
     def redirect_request(self, *args: object) -> None:
-        """Give no other request: the answer becomes an HTTPError."""
+        """Follow no redirect, so that it raises an HTTPError."""
 
 
 @cache
 def ffmpeg_refuses() -> bool:
-    """Whether OpenCV's FFmpeg can be kept from following redirects; False where its version is not known."""
+    """Whether OpenCV's FFmpeg can be kept from following redirects; False if its version is unknown."""
     found = re.search(r"avformat:\s+YES \((\d+)\.(\d+)", cv2.getBuildInformation())
     return found is not None and tuple(map(int, found.groups())) >= _TAKES_THE_OPTION
 
@@ -91,7 +91,7 @@ class NetworkOptions(Section):
 
 
 def network_address(url: str, options: NetworkOptions, limits: Limits) -> LiveAddress:
-    """Address a stream by its URL; user name and password may stand in it and appear nowhere else."""
+    """Make the address of a stream from its URL, which may hold user name and password; they appear nowhere else."""
     shown = without_credentials(url)
     return LiveAddress(shown, lambda: _connect(url, shown, limits))
 
@@ -102,7 +102,7 @@ def _connect(url: str, shown: str, limits: Limits) -> cv2.VideoCapture:
         int(limits.open_timeout_s * 1000),
         cv2.CAP_PROP_READ_TIMEOUT_MSEC,
         int(limits.read_timeout_s * 1000),
-        # With several, FFmpeg complains of a frame while it hands out an earlier one; one decodes 1080p at 30 frames/s.
+        # With several threads FFmpeg logs errors of a later frame than it returns; one decodes 1080p at 30 frames/s.
         cv2.CAP_PROP_N_THREADS,
         1,
     ]
@@ -118,7 +118,7 @@ def _connect(url: str, shown: str, limits: Limits) -> cv2.VideoCapture:
 
 
 def _authority() -> str | None:
-    """Whose certificates cameras behind TLS must have; None where any will do."""
+    """File of the certificate authority for cameras with TLS; None if any certificate is accepted."""
     authority = os.environ.get(_AUTHORITY)
     if not authority:
         return None
@@ -126,17 +126,17 @@ def _authority() -> str | None:
         ssl.create_default_context(cafile=authority)
     except OSError:
         raise SourceError(f"{_AUTHORITY} names {authority!r}, which is no file of certificates (PEM)") from None
-    if set(authority) & set("|;"):  # between FFmpeg's options
+    if set(authority) & set("|;"):  # separators of FFmpeg's options
         raise SourceError(f"{_AUTHORITY} names {authority!r}: choose a path without | and ;")
     return authority
 
 
 @contextmanager
 def _only_streams(encryption: dict[str, str]) -> Iterator[None]:
-    """Open what the block opens with `_FFMPEG`, and with what the user has set besides.
+    """Set FFmpeg's options in the environment for the block: `_FFMPEG`, and the user's own.
 
-    OpenCV takes FFmpeg's options from the environment alone, each time that it opens something: files are to be opened
-    without these.
+    OpenCV reads FFmpeg's options only from the environment, each time it opens something, and files must be opened
+    without them.
     """
     ours = "|".join(f"{name};{value}" for name, value in (_FFMPEG | encryption).items())
     with _opening:
@@ -152,7 +152,7 @@ def _only_streams(encryption: dict[str, str]) -> Iterator[None]:
 
 
 def _why_unreachable(url: str, authority: str | None) -> str:
-    """OpenCV only says that it did not open: find out whether the host answers at all."""
+    """Find out by a connection why a camera does not open, as OpenCV gives no reason."""
     try:
         parts = urlsplit(url)
         if parts.scheme.lower() == "udp":
@@ -165,7 +165,7 @@ def _why_unreachable(url: str, authority: str | None) -> str:
                 ssl.create_default_context(cafile=authority).wrap_socket(
                     connection, server_hostname=parts.hostname
                 ).close()
-    except ssl.SSLError as error:  # some are ValueErrors as well
+    except ssl.SSLError as error:  # before ValueError, which some of these are too
         return f"its certificate is not one of {_AUTHORITY}: {getattr(error, 'verify_message', error.reason)}"
     except ValueError:
         return "the URL is malformed (special characters in a password must be percent-encoded)"

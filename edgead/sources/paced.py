@@ -1,4 +1,4 @@
-"""The pace of a source that has none of its own: so many frames a second."""
+"""Pacing of a source without a rate of its own to a number of frames per second."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rate = Annotated[
 
 
 class Pace:
-    """Waits for the next of so many moments a second; whoever was held up goes on at the pace and does not catch up."""
+    """Timer with a number of ticks per second; a delay is not made up by faster ticks."""
 
     def __init__(self, rate: float):
         self._step_s = 1 / rate
@@ -26,7 +26,7 @@ class Pace:
         self._ended = threading.Event()
 
     def wait(self) -> bool:
-        """Wait for the next moment; False where the pace was ended."""
+        """Wait for the next tick; False if the timer was ended."""
         self._ended.wait(self._due_s - time.monotonic())
         self._due_s = max(self._due_s, time.monotonic() - self._step_s) + self._step_s
         return not self._ended.is_set()
@@ -36,7 +36,7 @@ class Pace:
 
 
 class PacedSource:
-    """Gives the frames of a recording at a rate at most: each once, and the next one waits until the last was taken.
+    """Source that limits a recording to a rate: each frame once, and the next one waits until the last was taken.
 
     A frame is read when it is due, so that its age counts from then.
     """

@@ -1,4 +1,4 @@
-"""Source of a path: a video, an image, a volume, a folder of them in natural order, or a glob."""
+"""Sources of paths: a video, an image, a volume, a folder of them in natural order, or a glob."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 class FolderSource:
-    """The images that a folder, a glob or a path names, each once.
+    """Source of the images that a folder, a glob or a path names, each once.
 
-    One that cannot be read is logged, counted and passed; it is a fault where all are such.
+    An unreadable image is logged, counted and skipped; it is a fault if no image can be read.
     """
 
     live = False
@@ -54,12 +54,12 @@ class FolderSource:
                 image = load_deep(path, max_megapixels=self._max_megapixels)
             except ImageError as error:
                 logger.warning("frame %d: %s", self._frames.captured, error)
-                self._frames.captured += 1  # frames around it do not follow each other
+                self._frames.captured += 1  # a gap in the numbers, as the frames around it are not consecutive
                 self._unreadable += 1
                 if self._unreadable == len(self.paths):
                     raise SourceError(f"none of its images can be read, {len(self.paths)} in all: {error}") from error
                 continue
-            # A file's name need not be UTF-8, records are.
+            # A file's name may be invalid UTF-8, which records must not be.
             name = path.name.encode("utf-8", "backslashreplace").decode()
             yield self._frames.hand_over(self._frames.capture(image, name, keep_depth=True))
 
@@ -96,12 +96,12 @@ class PathOptions(Section):
 
 
 def open_path(text: str, _: NoOptions, limits: Limits) -> Source:
-    """Open what a path names; with `?rate=` it gives so many frames a second at most.
+    """Open the source of a path; `?rate=` limits its frames per second.
 
     Raises
     ------
     SourceError
-        There is nothing of that name, nothing that can be read, or an option does not fit.
+        The path does not exist or cannot be read, or an option is wrong.
     """
     text, query = split_options(text)
     path, shown = Path(text), without_credentials(text)

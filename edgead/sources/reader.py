@@ -1,7 +1,7 @@
-"""The process that reads one live camera: OpenCV can hang inside a read, and a thread cannot be ended.
+"""Program of the process that reads one live camera, as OpenCV can hang inside a read and a thread cannot be killed.
 
 See opencv/opencv#22677. Orders and answers go over a socket, which is its standard input; the
-frames go through a FrameMemory. It ends with its parent, whatever ends that.
+frames go through a FrameMemory. It ends whenever its parent ends.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     except OSError as error:
         _tell(channel, fault=f"the reader failed: {error.strerror}")
     except Exception as error:  # noqa: BLE001  the edge of the process; its standard error is the decoders'
-        # Not quoted: it may hold the URI with its password.
+        # Not quoted, as it may hold the URI with its password.
         _tell(channel, fault=f"the reader failed: {type(error).__name__}")
     _end()
 
@@ -49,7 +49,7 @@ def _read(channel: socket.socket, order: dict[str, Any]) -> None:
     log = DecoderLog()
     frames = FrameCounter(address.shown, max_megapixels=order["max_megapixels"])
     connection = Connection(frames, address.connect, order["read_timeout_s"])
-    log.has_complaint()  # a stream that is joined in its middle has images that lack their beginning
+    log.has_complaint()  # ignored: a stream joined midway begins with incomplete images
     _tell(channel, state="open")
     memory: FrameMemory | None = None
     corrupt = 0
@@ -74,7 +74,7 @@ def _read(channel: socket.socket, order: dict[str, Any]) -> None:
 
 
 def _whole_frame(connection: Connection, log: DecoderLog) -> Frame | None:
-    """Wait for the next frame; None where it is damaged: it would be judged for its damage."""
+    """Wait for the next frame; None if it is damaged, as the damage would look like a defect."""
     try:
         frame = connection.read()
     except CorruptFrameError:
@@ -91,12 +91,12 @@ def _put(channel: socket.socket, memory: FrameMemory | None, frame: Frame) -> Fr
             memory.close()
         memory = create_memory(frame.image)
         socket.send_fds(channel, [json.dumps({"memory": frame.image.shape}).encode()], [memory.descriptor])
-    captured_us = max(0, int(frame.captured_at.timestamp() * 1e6))  # a clock may stand before 1970
+    captured_us = max(0, int(frame.captured_at.timestamp() * 1e6))  # the clock may be before 1970
     memory.write(frame.number, frame.captured_ns, captured_us, frame.image, frame.lines)
     try:
         channel.send(b'{"frame": 1}', socket.MSG_DONTWAIT)
     except BlockingIOError:
-        pass  # the parent knows of enough frames that it has not looked at
+        pass  # the parent has enough unread messages
     return memory
 
 
@@ -105,7 +105,7 @@ def _tell(channel: socket.socket, **message: Any) -> None:
 
 
 def _end_with_the_parent(channel: socket.socket) -> None:
-    """The parent says nothing more: what comes is its end."""
+    """End this process when the socket closes, that is, when the parent ends."""
     try:
         channel.recv(1)
     finally:
@@ -113,7 +113,7 @@ def _end_with_the_parent(channel: socket.socket) -> None:
 
 
 def _end() -> NoReturn:
-    """End with the program that reads the camera, if one does: it would hold the camera. Releasing it may hang."""
-    if os.getpgrp() == os.getpid():  # else it is the group of whoever started this by hand
+    """Kill this process and its child, if one reads the camera, without a release of the camera, which may hang."""
+    if os.getpgrp() == os.getpid():  # otherwise it is the group of the user's shell
         os.killpg(0, signal.SIGKILL)
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The other end of a reader process: its newest frame, its faults, and its end where it hangs."""
+"""Handle of a reader process: starts it, receives its newest frame and faults, and kills it if it hangs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from edgead.sources.frame_memory import FrameMemory, SharedFrame
 from edgead.sources.reader import MESSAGE_BYTES
 from edgead.sources.settings import CameraSection
 
-_START_S = 30.0  # that a process may take to begin, on a small computer that is busy
-_GRACE_S = 1.0  # OpenCV looks at its own limits between packets
+_START_S = 30.0  # time limit for the start of the process, on a small computer that is busy
+_GRACE_S = 1.0  # OpenCV checks its own limits only between packets
 _REAP_S = 1.0
 
 
 class ReaderProcess:
-    """A process that reads a camera, from its start to `close`.
+    """Process that reads a camera, from its start to `close`.
 
     Attributes
     ----------
     waits : bool
-        The camera waits for its trigger, or for more lines: no frame for long is no fault.
+        Whether the camera waits for its trigger, or for more lines, so that a long silence is no fault.
 
     Raises
     ------
@@ -47,11 +47,11 @@ class ReaderProcess:
         self._memory: FrameMemory | None = None
         self._last = -1
         self._has_begun = self._is_open = False
-        self._alive_s = time.monotonic()  # when it last gave a sign
+        self._alive_s = time.monotonic()  # time of its last message
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            # The URI goes through the socket: everyone may read a command line. What OpenCV prints may have it too.
-            # A session of its own: the Ctrl-C that ends the daemon is not for it.
+            # The URI goes through the socket, as all users can read a command line. OpenCV's output may contain it too.
+            # A session of its own, so that the Ctrl-C for the daemon does not reach it.
             self._process = subprocess.Popen(
                 [sys.executable, "-c", "from edgead.sources.reader import main; main()"],
                 stdin=theirs.fileno(),
@@ -70,12 +70,12 @@ class ReaderProcess:
         self._channel.setblocking(False)
 
     def newest(self, timeout_s: float) -> SharedFrame | None:
-        """Wait for a frame newer than the last; None where none comes in time.
+        """Wait for a frame newer than the last; None if none comes in time.
 
         Raises
         ------
         SourceError
-            The camera or its process failed, or takes longer than its limits say.
+            The camera or its process failed, or exceeded its time limits.
         """
         readable, _, _ = select.select([self._channel], [], [], timeout_s)
         if readable:
@@ -89,18 +89,18 @@ class ReaderProcess:
         return None
 
     def take_corrupt(self) -> int:
-        """Number of damaged frames since the last call."""
+        """Return the number of damaged frames since the last call."""
         corrupt, self._corrupt = self._corrupt, 0
         return corrupt
 
     def take_lost(self) -> Lost:
-        """What the camera sent in vain since the last call."""
+        """Return the lost packets and frames since the last call."""
         lost, self._lost = self._lost, Lost()
         return lost
 
     def close(self) -> None:
-        """End the process, also one that hangs, and what it has started."""
-        if self._process.poll() is None:  # its group is its own, and has its number
+        """Kill the process, even if it hangs, and its children."""
+        if self._process.poll() is None:  # it leads a process group with its own id
             os.killpg(self._process.pid, signal.SIGKILL)
         self._channel.close()
         if self._memory is not None:
@@ -108,10 +108,10 @@ class ReaderProcess:
         try:
             self._process.wait(_REAP_S)
         except subprocess.TimeoutExpired:
-            pass  # the kernel holds it, in a driver; it is reaped with the daemon
+            pass  # it is stuck in a driver; it is reaped when the daemon ends
 
     def _listen(self) -> None:
-        """Take in everything that it has reported so far."""
+        """Receive all messages that have arrived."""
         while True:
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._channel, MESSAGE_BYTES, 1)

@@ -18,21 +18,21 @@ Address = Callable[[str, Any, Limits], LiveAddress]
 
 @dataclass(frozen=True, slots=True)
 class SourceComponent(Component):
-    """A source. It has `open`, or, where it is a camera, `address`.
+    """Registered kind of source. It has `open`, or `address` if it is a camera.
 
     Attributes
     ----------
     open : callable or None
-        Makes the source of its URI, its options and `Limits`.
+        Function from a URI, its options and `Limits` to the source.
     address : callable or None
-        Likewise gives what may be shown of a camera, and how to connect to it. The daemon reads such a camera in a
-        process of its own, which it ends where it hangs.
+        Function with the same arguments to the `LiveAddress` of a camera. The daemon reads such a camera in a separate
+        process, which it kills if it hangs.
     live : bool
-        Frames come at their own pace, without an end: a source that is lost is opened again.
+        Whether frames come at their own pace without an end, so that a lost source is opened again.
     on_demand : bool
-        Its frames come when somebody gives them, and its taker is waited for: none for long is no fault.
+        Whether frames come only when somebody provides them and wait for the consumer, so that silence is no fault.
     has_query : bool
-        What follows a `?` are options; elsewhere it is a part of an address.
+        Whether the part after `?` holds options; otherwise it belongs to the address.
     """
 
     open: Open | None

@@ -1,4 +1,4 @@
-"""Images that somebody sends, as requests to the API do: a camera that captures what it is given."""
+"""Source of images that are sent in requests to the API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgead.sources.live import Limits
 from edgead.sources.registry import register
 from edgead.types import Frame, Part
 
-# How soon it notices that it should stop.
+# Time after which the source notices that it should stop.
 _POLL_S = 0.1
 
 
@@ -23,7 +23,7 @@ class RequestOptions(Section):
 
 
 class RequestSource:
-    """Frames of the images that `offer` is given; the next one waits until the last was taken."""
+    """Source of the images passed to `offer`; the next one waits until the last was taken."""
 
     live = False
 
@@ -42,12 +42,12 @@ class RequestSource:
         return Counters(captured=self._frames.captured, late=self._frames.late)
 
     def offer(self, data: bytes, part: Part) -> Frame:
-        """Take the bytes of an image file; from any thread.
+        """Decode the bytes of an image file and queue its frame; from any thread.
 
         Raises
         ------
         ImageError
-            They are no image, or one that is too large.
+            The bytes are no image, or one that is too large.
         """
         image = decode_image(data, max_megapixels=self._max_megapixels, keep_depth=True)
         with self._lock:

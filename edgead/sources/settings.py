@@ -14,7 +14,7 @@ from edgead.sources.health import HealthSection
 
 
 class CameraSection(Section):
-    """A camera, or what stands in for one: where its frames come from, and when it counts as lost."""
+    """Camera or other source of frames: its URI, time limits, and health checks."""
 
     uri: Annotated[Uri, Field(description="Where its frames come from; see the sources of the reference.")]
     open_timeout_s: Annotated[Seconds, Field(description="A camera that does not open within it is lost.")] = 5.0
@@ -33,5 +33,5 @@ class CameraSection(Section):
     health: Annotated[HealthSection, Field(description="What is checked of its images.")] = HealthSection()
 
     def beside(self, folder: Path) -> Self:
-        """Give the section with a file, a folder or a glob that is relative starting from a folder."""
+        """Return the section with relative paths of files, folders or globs resolved against a folder."""
         return super().beside(folder).model_copy(update={"uri": beside(self.uri, folder)})

@@ -1,4 +1,4 @@
-"""Settling of frames: whoever took one says that it has its verdict on record, or gets none."""
+"""Settling of frames: consumers confirm that a frame's verdict is recorded, or that it gets none."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class SettlingSource(Protocol):
-    """A source that lets go of a frame's image only once the frame is settled.
+    """Source that keeps the image of a frame until the frame is settled.
 
     Attributes
     ----------
     holds : bool
-        Whether a frame waits for `settle`. Else the one before is settled when the next one is asked for.
+        Whether a frame waits for `settle`. Otherwise it is settled when the next one is requested.
     """
 
     holds: bool
 
     def settle(self, id: str) -> None:
-        """Let go of the image of a frame; from any thread, of one that is settled already too."""
+        """Release the image of a frame; from any thread, and more than once."""
 
 
 class Unsettled:
-    """Frames that went to several takers, and are settled once each of them has said so; safe from any thread."""
+    """Counter of the consumers of each frame, which settles it when all of them have; safe from any thread."""
 
     def __init__(self) -> None:
         self._left: dict[str, tuple[SettlingSource, int]] = {}
         self._changing = threading.Lock()
 
     def add(self, id: str, source: SettlingSource, takers: int) -> None:
-        """Wait for the takers of a frame; one that nobody takes is settled at once."""
+        """Register a frame with its number of consumers; a frame without any is settled at once."""
         if not takers:
             source.settle(id)
             return
@@ -38,7 +38,7 @@ class Unsettled:
             self._left[id] = source, takers
 
     def settle(self, id: str) -> None:
-        """Note that one more taker of a frame is done with it."""
+        """Record that one more consumer of a frame has settled it."""
         with self._changing:
             if id not in self._left:
                 return

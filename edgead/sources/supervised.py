@@ -1,6 +1,6 @@
-"""A camera that is watched: opened again when it fails, and never silent about it.
+"""Supervised camera, which is reopened when it fails and always reports its state.
 
-Its record says its state, why, since when, and what became of its frames.
+Its record holds the state with its reason and time, and the counts of its frames.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 CameraState = Literal["connecting", "streaming", "stalled", "lost", "ended"]
 
-_RATE_FRAMES = 30  # that a frame rate is taken from
+_RATE_FRAMES = 30  # number of frames from which a frame rate is computed
 _POLL_S = 0.1
 _JOIN_S = 2.0
 _DEAD = "its thread has died, see the log"
@@ -52,22 +52,22 @@ class CameraStatus:
     Attributes
     ----------
     uri : str
-        Without credentials.
+        URI without credentials.
     state : {"connecting", "streaming", "stalled", "lost", "ended"}
         "stalled": connected, but the newest frame is older than `stalled_after_s`. "lost": the connection failed and
-        the next attempt waits. "ended": a recording that came to its end.
+        the next attempt is pending. "ended": a recording that came to its end.
     reason : str or None
-        Why it is not streaming, or was not before.
+        Reason of the last trouble.
     fps : float or None
-        Over the newest 30 frames at most, while it is streaming.
+        Frame rate over at most the newest 30 frames, while it is streaming.
     age_s : float or None
         Age of the newest frame.
     captured, reconnects, corrupt, duplicates : int
-        Frames that came, connections after the first, images that were none, frames equal to the one before.
+        Numbers of received frames, connections after the first, damaged images, frames equal to the one before.
     lost_packets, lost_frames : int
-        What the camera sent in vain, as far as it counts that: GenICam cameras do.
+        Numbers of lost packets and frames, if the camera counts them, as GenICam cameras do.
     health : tuple of str
-        What is wrong with the images: "dark", "bright", "blurred", "moved", "frozen".
+        Faults of the images: "dark", "bright", "blurred", "moved", "frozen".
     """
 
     name: str
@@ -87,12 +87,12 @@ class CameraStatus:
 
 
 class CameraRecord:
-    """Keeps the state of one camera; safe from any thread.
+    """State and counters of one camera; safe from any thread.
 
     Parameters
     ----------
     frozen_after : int
-        Equal frames in a row that make a camera frozen.
+        Number of equal frames in a row from which a camera counts as frozen.
     """
 
     def __init__(self, name: str, uri: str, frozen_after: int):
@@ -117,7 +117,7 @@ class CameraRecord:
         return self._captured
 
     def become(self, state: CameraState, reason: str | None = None) -> None:
-        """Change the state; without a reason, that of the last trouble stays, until frames come."""
+        """Change the state; without a reason, that of the last trouble is kept until frames come."""
         with self._lock:
             if state != self._state:
                 self._state, self._since = state, datetime.now(timezone.utc)
@@ -151,7 +151,7 @@ class CameraRecord:
             self._lost = Lost(self._lost.packets + lost.packets, self._lost.frames + lost.frames)
 
     def judge(self, health: tuple[str, ...]) -> None:
-        """Take what was found wrong with the newest image."""
+        """Record the faults found in the newest image."""
         self._health = health
 
     def status(self) -> CameraStatus:
@@ -178,7 +178,7 @@ class CameraRecord:
 
 
 def _is_equal(one: np.ndarray, other: np.ndarray) -> bool:
-    # A sensor has noise: an image that does not differ in one pixel was not taken again. The middle row shows most.
+    # A sensor has noise, so an image without a different pixel is the same one. The middle row differs first.
     middle = one.shape[0] // 2
     return bool((one[middle] == other[middle]).all()) and cv2.norm(one, other, cv2.NORM_INF) == 0
 
@@ -187,25 +187,25 @@ __all__ = ["CameraStatus", "SupervisedCamera"]
 
 
 class SupervisedCamera:
-    """Reads a camera in a process of its own and hands its frames to everyone who subscribes.
+    """Camera read by a separate process, whose frames go to all subscribers.
 
-    A live camera that fails, hangs or stops is connected to again, after `retry_first_s`, then twice as long each
-    time up to `retry_most_s`, shortened at random by up to a half so that cameras do not come back together. A
-    recording is read here, each frame once: the next one waits until the last one was taken, and one that fails after
-    its first frame stays lost; the built-in line with a rate does not wait. Nothing is judged while no frame comes,
-    and no frame is invented. Whoever asks for the status judges the age of the newest frame and the life of the
-    thread: a thread cannot say of itself that it is dead.
+    A live camera that fails, hangs or stops is reconnected after `retry_first_s`, then after twice as long each time up
+    to `retry_most_s`, shortened at random by up to a half so that cameras do not reconnect together. A recording is
+    read in this process, each frame once: the next one waits until the last was taken, and a recording that fails after
+    its first frame stays lost; the built-in line with a rate does not wait. Without frames nothing is judged, and no
+    frame is made up. `status` checks the age of the newest frame and whether the thread is alive, as a dead thread
+    cannot report itself.
 
     Parameters
     ----------
     name : str
-        Stands in every frame as its source.
+        Source name in every frame.
 
     Attributes
     ----------
     scheduling : Scheduling
-        How its thread runs from the next connection on, and the process that reads for it. The camera's health is
-        measured as the system schedules every thread, after the frame was handed over: no frame waits for it.
+        Scheduling of the camera's thread and reader process, from the next connection on. Health is measured with
+        normal scheduling after the frame was handed over, so that no frame waits for it.
     """
 
     def __init__(self, name: str, section: CameraSection):
@@ -226,22 +226,22 @@ class SupervisedCamera:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._alive_s: float | None = None
-        self._waits = False  # for its trigger
+        self._waits = False  # whether the camera waits for its trigger
         self._urgent = False
 
     @property
     def gives_depth(self) -> bool:
-        """Whether it may give values of more than 8 bits."""
+        """Whether the camera may deliver values of more than 8 bits."""
         return gives_depth(self._section.uri)
 
     def start(self) -> None:
-        """Begin to read; subscribe before, so as to miss nothing."""
+        """Begin to read; subscribe before, to get all frames."""
         thread = threading.Thread(target=self._run, name=f"camera {self.name}", daemon=True)
         thread.start()
-        self._thread = thread  # only now: before, it would pass for one that has died
+        self._thread = thread  # assigned after its start, as a thread that has not started looks dead
 
     def look_after(self) -> None:
-        """Start the thread again where it has died; call it now and then, from one thread."""
+        """Restart the camera's thread if it has died; call it regularly, from one thread."""
         if not self._has_died():
             return
         self._record.become("lost", _DEAD)
@@ -252,12 +252,12 @@ class SupervisedCamera:
             self._end_mailboxes()
 
     def silent_s(self) -> float:
-        """For how long a live camera's thread has made no progress; 0 while it connects, waits, or is dead."""
+        """Seconds since a live camera's thread last made progress; 0 while it connects, waits, or is dead."""
         alive_s = self._alive_s
         return time.monotonic() - alive_s if alive_s is not None and not self._has_died() else 0.0
 
     def subscribe(self) -> Mailbox:
-        """Give a mailbox that holds the newest frame that was not taken from it."""
+        """Make a mailbox, which always holds the newest frame until it is taken."""
         mailbox = Mailbox()
         with self._subscribing:
             self._mailboxes = [*self._mailboxes, mailbox]
@@ -266,22 +266,22 @@ class SupervisedCamera:
         return mailbox
 
     def unsubscribe(self, mailbox: Mailbox) -> None:
-        """Put nothing into a mailbox any more: a recording does not wait for it."""
+        """End a mailbox: it gets no more frames, and a recording no longer waits for it."""
         with self._subscribing:
             self._mailboxes = [other for other in self._mailboxes if other is not mailbox]
         mailbox.end()
 
     def settle(self, id: str) -> None:
-        """Say that a frame of a mailbox has its verdict on record, or gets none; once a mailbox, from any thread.
+        """Confirm, once per mailbox and from any thread, that a frame's verdict is recorded or that it gets none.
 
-        What is never settled is given again after a restart, where the camera's source can do that.
+        Frames that are never settled are delivered again after a restart, if the source supports that.
         """
         self._unsettled.settle(id)
 
     def compare_with(self, pipeline: str, golden: Sequence[np.ndarray]) -> None:
-        """Measure the camera's health from now on by the golden images of a pipeline's model; see `HealthWatch`.
+        """Set the golden images of a pipeline's model, with which the camera's health is measured; see `HealthWatch`.
 
-        Those of other pipelines count as before.
+        Golden images of other pipelines are kept.
 
         Parameters
         ----------
@@ -293,18 +293,18 @@ class SupervisedCamera:
             self._health = HealthWatch(self._section.health, [image for one in self._golden.values() for image in one])
 
     def latest(self) -> Frame | None:
-        """The newest frame, whoever took it."""
+        """Newest frame, whether it was taken or not."""
         return self._record.latest
 
     def offer(self, data: bytes, part: Part) -> Frame:
-        """Take the bytes of an image file that somebody sent: those who subscribe get its frame.
+        """Decode the bytes of a sent image file and deliver its frame to all subscribers.
 
         Raises
         ------
         SettingsError
-            It takes none, or is lost.
+            The source takes no sent images, or is lost.
         ImageError
-            They are no image, or one that is too large.
+            The bytes are no image, or one that is too large.
         """
         source = self._recording
         if not isinstance(source, RequestSource):
@@ -320,7 +320,7 @@ class SupervisedCamera:
         return self._record.status()
 
     def close(self) -> None:
-        """End its process and its thread; who waits at a mailbox learns of the end."""
+        """End the process and the thread; consumers that wait at a mailbox get the end of the stream."""
         self._stop.set()
         if self._recording is not None:
             self._recording.close()
@@ -329,7 +329,7 @@ class SupervisedCamera:
         self._end_mailboxes()
 
     def _has_died(self) -> bool:
-        """Whether the thread has ended without having come to the end of its work."""
+        """Whether the thread has ended before its work was done."""
         thread = self._thread
         return thread is not None and not (thread.is_alive() or self._ended or self._stop.is_set())
 
@@ -345,7 +345,7 @@ class SupervisedCamera:
                 self._record.become("lost", f"its reader process cannot be started: {error.strerror}")
             except Exception as error:  # noqa: BLE001  a camera whose thread ends in silence is seen by nobody
                 logger.exception("camera %s failed", self.name)
-                # Not quoted: what nobody foresaw may hold the URI with its password.
+                # Not quoted, as an unforeseen error may hold the URI with its password.
                 self._record.become("lost", f"the program failed ({type(error).__name__}), see the log")
             else:
                 break
@@ -360,18 +360,18 @@ class SupervisedCamera:
         self._end_mailboxes()
 
     def _may_begin(self) -> bool:
-        """Whether it may be opened again: of a recording that has begun, what was judged would be judged again."""
+        """Whether the source may be reopened; not a recording that has begun, as its frames would be judged twice."""
         return is_live(self._section.uri) or self._record.captured == 0
 
     def _serve(self) -> None:
-        """Read until the end of a recording, or until stopped."""
+        """Read frames and deliver them until the end of a recording, or until stopped."""
         self._take_place()
         if has_address(self._section.uri):
             with closing(ReaderProcess(self._section)) as reader:
                 self._serve_live(reader)
             return
         first, first_line, live = self._next_number, self._next_line, is_live(self._section.uri)
-        # It may be closed before there is a source to close.
+        # The stop event is passed, as `close` may come before there is a source to close.
         source = open_source(self._section.uri, stop=self._stop, max_megapixels=self._section.max_megapixels)
         settling = source if isinstance(source, SettlingSource) else None
         if settling is not None:
@@ -390,7 +390,7 @@ class SupervisedCamera:
         self._record.become("ended", "the recording has come to its end")
 
     def _take_place(self) -> None:
-        if self.scheduling or self._urgent:  # else it runs as whoever started the program wanted
+        if self.scheduling or self._urgent:  # otherwise keep the scheduling that the program was started with
             self.scheduling.give()
         self._urgent = bool(self.scheduling)
 
@@ -404,7 +404,7 @@ class SupervisedCamera:
             self._alive_s = time.monotonic()
             try:
                 frame = reader.newest(_POLL_S)
-            finally:  # what it reported before its end counts too
+            finally:  # messages before its end count too
                 self._record.count_corrupt(reader.take_corrupt())
                 self._record.count_lost(reader.take_lost())
             self._waits = reader.waits
@@ -412,7 +412,7 @@ class SupervisedCamera:
                 self._record.become("streaming")
             if frame is not None:
                 numbered = self._with_lines(self._frame(frame, first), first_line)
-                warn_of_lost(f"camera {self.name}", numbered.lines)  # nobody hears its process
+                warn_of_lost(f"camera {self.name}", numbered.lines)  # the reader's own log goes nowhere
                 self._deliver(numbered, waits=False, unseen=0 if last is None else numbered.number - last - 1)
                 last = numbered.number
 
@@ -424,14 +424,14 @@ class SupervisedCamera:
 
     def _frame(self, shared: SharedFrame, first: int) -> Frame:
         captured_at = datetime.fromtimestamp(shared.captured_us / 1e6, timezone.utc)
-        # Numbers go on where the last connection ended; a gap is a frame that this process did not get to see.
+        # Numbers continue from the last connection; a gap is a frame that this process has missed.
         number = first + shared.number
         self._next_number = number + 1
         frame = Frame(shared.image, number, shared.captured_ns, captured_at, self.name, id=new_id(captured_at))
         return replace(frame, connection=self._connections, lines=shared.lines)
 
     def _with_lines(self, frame: Frame, first: int) -> Frame:
-        """Let the numbers of lines, too, go on where the last connection ended."""
+        """Continue the numbers of lines, too, from the last connection."""
         lines = frame.lines
         if lines is None:
             return frame
@@ -454,7 +454,7 @@ class SupervisedCamera:
         if not health.is_due(frame):
             return
         if self._urgent:
-            USUAL.give()  # it may wait; the frame that was handed over may not
+            USUAL.give()  # health may wait, the frame that was handed over may not
         try:
             self._record.judge(health.check(frame))
         except Exception:  # noqa: BLE001  it warns beside the inspection, and must not take its frames away

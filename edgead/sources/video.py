@@ -1,4 +1,4 @@
-"""Video files: in order, each frame once, and a fault where frames are missing."""
+"""Source of a video file: each frame once, in order, and a fault if frames are missing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from edgead.process.quiet_libraries import quiet_opencv
 from edgead.sources.contract import Counters, FrameCounter, SourceError
 from edgead.types import Frame
 
-# These state their number of frames; of other containers OpenCV estimates it from the duration.
+# Containers that state their number of frames; for others OpenCV estimates it from the duration.
 _EXACT_COUNT = frozenset({".avi", ".mp4", ".m4v", ".mov"})
 _MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
 
 
 class VideoSource:
-    """A video file.
+    """Source of a video file.
 
-    The frames of Motion JPEG are decoded as image files are, and as OpenCV decodes those of a camera. FFmpeg, which
-    reads all other files, gives them up to a grey level darker: in dark places, a detector takes that for a defect.
+    Frames of Motion JPEG are decoded like image files, and like OpenCV's frames of a camera. FFmpeg, which reads all
+    other files, decodes them up to a grey level darker, which a detector takes for a defect in dark places.
 
-    FFmpeg skips frames that it cannot decode without a word. The file's own count shows: a file that gives
-    fewer frames than it states (5 or 2 % fewer, where the count is an estimate) ends with a fault that says
-    how many are missing and, where the time stamps show the gap, after which frame.
+    FFmpeg silently skips frames that it cannot decode. So a file that gives fewer frames than it states (5 frames or
+    2 % fewer if the count is an estimate) ends with a fault that says how many are missing and, if the time
+    stamps show the gap, after which frame.
     """
 
     live = False
@@ -90,7 +90,7 @@ class VideoSource:
         return image
 
     def _decoded_frame(self) -> np.ndarray | None:
-        """The next frame that can be decoded, as FFmpeg leaves out the others too; None at the end."""
+        """Return the next frame that can be decoded, skipping others as FFmpeg does; None at the end."""
         while True:
             ok, image = self._capture.read()
             if not ok:
@@ -103,7 +103,7 @@ class VideoSource:
                 continue
 
     def _gives_jpeg(self) -> bool:
-        """Let the capture hand over the frames of Motion JPEG as they are in the file, from the first one again."""
+        """Switch the capture to undecoded frames if the file is Motion JPEG, and rewind it; return whether it is."""
         if int(self._capture.get(cv2.CAP_PROP_FOURCC)) != _MOTION_JPEG or _file_backend() != cv2.CAP_FFMPEG:
             return False
         with quiet_opencv():
@@ -115,7 +115,7 @@ class VideoSource:
         except ImageError:
             return False
         sides = (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)
-        # Half as high where it is interlaced: FFmpeg puts both halves together.
+        # Half as high if it is interlaced: FFmpeg joins both fields.
         whole = shape[:2] == tuple(int(self._capture.get(side)) for side in sides)
         return whole and self._capture.set(cv2.CAP_PROP_FORMAT, -1)
 
@@ -134,17 +134,17 @@ class VideoSource:
 
 
 def _is_text(path: Path) -> bool:
-    """FFmpeg plays text as ANSI art and follows play lists to other files; no video container is text."""
+    """Whether a file is text: FFmpeg would render it as ANSI art, or follow a playlist to other files."""
     with path.open("rb") as file:
         head = file.read(4096)
     try:
-        head[:-3].decode("utf-8")  # without the last bytes: a character may be cut in two there
+        head[:-3].decode("utf-8")  # without the last bytes, which may be a part of a character
     except UnicodeDecodeError:
         return False
     return b"\0" not in head
 
 
 def _file_backend() -> int:
-    # FFmpeg where there is one: other backends may take a file for an image sequence.
+    # FFmpeg if available, as other backends may take a file for an image sequence.
     backends = cv2.videoio_registry.getStreamBackends()
     return cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in backends else cv2.CAP_ANY

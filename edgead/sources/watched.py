@@ -1,7 +1,7 @@
-"""A folder that others fill, such as a camera by FTP: each image once, when it is complete.
+"""Source of a folder that others fill, such as a camera by FTP: each image once, when it is complete.
 
-Nobody reports a complete file: its size and time show it. An image is put away, or only noted as taken, once it is
-settled: until then it is given again after a restart.
+A file is complete when its size and time stay unchanged. An image is moved away, or only recorded as taken, when it is
+settled: until then it is delivered again after a restart.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ Signature = tuple[int, int, int]
 JOURNAL = ".edgead-taken"
 _MAX_BYTES = 1 << 30
 _POLL_S = 0.1
-# Of the time, for looking into the folder: one with very many files is looked into less often. The time of
-# those who take the images passes between two looks.
+# Share of the time for scanning the folder, so that one with very many files is scanned less often. Time in which
+# images are processed passes between two scans.
 _SHARE = 0.2
 TAKEN, DONE, FAILED = "taken", "done", "failed"
 READING = ".edgead-reading"
 _MOST_READINGS = 2
-_MOST_NAMED = 10  # in one line of the log
+_MOST_NAMED = 10  # names in one line of the log
 
 
 def signature_of(found: os.stat_result) -> Signature:
@@ -61,13 +61,13 @@ class _Seen:
 
 
 class Arrivals:
-    """Looks into a folder again and again, and knows since when each image in it has been as it is.
+    """Scanner of a folder, which knows since when each image in it is unchanged.
 
     Parameters
     ----------
     folder : Path
     stable_s : float
-        For so long an image must not have changed to be complete.
+        Time without changes after which an image is complete.
     """
 
     def __init__(self, folder: Path, stable_s: float):
@@ -77,9 +77,9 @@ class Arrivals:
         self._arrived = 0
 
     def complete(self, taken: Mapping[str, Signature]) -> list[tuple[str, Signature]]:
-        """List the complete images in the order of their arrival, without those that were taken as they are.
+        """List the complete images in order of arrival, without those that were taken and have not changed since.
 
-        Of those that came between two looks, the one that was changed earlier came earlier.
+        Images that arrived between two scans are ordered by their time of change.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Arrivals:
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
-                    continue  # it was a name for the time of its upload
+                    continue  # gone: a temporary name during the upload
                 if stat.S_ISREG(status.st_mode):
                     found[entry.name] = signature_of(status)
                 else:
@@ -122,17 +122,17 @@ class Arrivals:
 
 
 class Journal:
-    """Which images of a folder were taken, in a file of the folder, so that none is taken again after a restart.
+    """Record of the images taken from a folder, in a file there, so that none is taken again after a restart.
 
     Attributes
     ----------
     names : dict of Signature
-        What was taken, by name; another image under the same name is another one.
+        Signature of each taken image by name; a changed file under the same name is a new image.
 
     Raises
     ------
     OSError
-        The file cannot be read or written, or is none of ours: whoever may write into the folder may have put it there.
+        The file cannot be read or written, or another user has put one there.
     """
 
     def __init__(self, folder: Path):
@@ -140,16 +140,16 @@ class Journal:
         if os.path.lexists(self._file) and not stat.S_ISREG(self._file.lstat().st_mode):
             raise OSError(errno.EINVAL, "is no regular file: remove it", str(self._file))
         known = self._read()
-        # Without what is gone: the file does not grow for ever.
+        # Without images that are gone, so that the file does not grow without bound.
         self.names = {name: known[name] for name, found in _files(folder).items() if known.get(name) == found}
         write_whole(self._file, "".join(_line(*one) for one in self.names.items()).encode())
 
     def begin(self, name: str, signature: Signature) -> None:
-        """Take an image, for as long as this process lives."""
+        """Mark an image as taken, in memory only."""
         self.names[name] = signature
 
     def add(self, name: str, signature: Signature) -> None:
-        """Write down that an image needs to be taken no more."""
+        """Append a settled image to the file, so that it is not taken again."""
         with open(self._file, "ab", opener=_open_no_link) as stream:
             stream.write(_line(name, signature).encode())
             stream.flush()
@@ -169,14 +169,14 @@ class Journal:
                 size, modified, changed = map(int, signature)
                 known[name] = (size, modified, changed)
             except (ValueError, TypeError, OverflowError, RecursionError):
-                continue  # torn by a loss of power, or not of ours
+                continue  # torn by a power cut, or written by others
         return known
 
 
 class ReadingMark:
-    """Names the image that is being read, in a file of the folder: one that ends the program twice is given up.
+    """File that names the image being read, so that an image which crashes the program twice is skipped.
 
-    Without it, such an image would be read again at each start, and end the program again.
+    Without it, such an image would be read and crash the program at each start.
     """
 
     def __init__(self, folder: Path):
@@ -192,13 +192,13 @@ class ReadingMark:
 
     @contextmanager
     def reading(self, signature: Signature) -> Iterator[None]:
-        """Let the mark stand while the block reads an image."""
+        """Write the mark for the block that reads an image, and remove it afterwards."""
         times = self._times + 1 if signature == self._suspect else 1
         try:
             self._make_free()
             with self._file.open("x") as stream:
                 json.dump([*signature, times], stream)
-        except OSError as error:  # a full disk, or who fills the folder: neither may end a camera
+        except OSError as error:  # a full disk, or a change by other users, must not end a camera
             logger.warning("%s: cannot be written (%s): an image is read without it", self._file, error.strerror)
         try:
             yield
@@ -207,7 +207,7 @@ class ReadingMark:
                 self._file.unlink(missing_ok=True)
 
     def _make_free(self) -> None:
-        """Take away what has its name: whatever others put there is not written to."""
+        """Remove an existing file, or rename a folder, of the mark's name; others' files are never written to."""
         with suppress(FileNotFoundError):
             if stat.S_ISDIR(self._file.lstat().st_mode):
                 self._file.rename(self._file.with_name(f"{READING}-{secrets.token_hex(8)}"))
@@ -216,12 +216,12 @@ class ReadingMark:
 
 
 def own_folder(folder: Path) -> Path:
-    """Make a folder, where it is not there yet.
+    """Make a folder if it does not exist.
 
     Raises
     ------
     OSError
-        It cannot be made, or is a link.
+        The folder cannot be made, or is a link.
     """
     with suppress(FileExistsError):
         folder.mkdir()
@@ -231,12 +231,12 @@ def own_folder(folder: Path) -> Path:
 
 
 def move_into(path: Path, folder: Path) -> Path:
-    """Move a file into a folder, which is made, under a name that is free there.
+    """Move a file into a folder, made if needed, under a name that is free there.
 
     Raises
     ------
     OSError
-        It cannot be moved, or the folder is a link.
+        The file cannot be moved, or the folder is a link.
     """
     own_folder(folder)
     free, number = folder / path.name, 1
@@ -248,8 +248,8 @@ def move_into(path: Path, folder: Path) -> Path:
 
 
 def _held(folder: Path) -> AbstractContextManager[Any]:
-    """Hold a folder while the block takes its images; the kernel lets go of it however the process ends."""
-    if os.name == "nt":  # has no such locks
+    """Lock a folder for the block that takes its images; the kernel releases the lock however the process ends."""
+    if os.name == "nt":  # Windows has no such locks
         return nullcontext()
     from edgead.files.folder_lock import FolderLock, HeldFolderError
 
@@ -269,7 +269,7 @@ def _files(folder: Path) -> dict[str, Signature]:
 
 
 def _line(name: str, signature: Signature) -> str:
-    return json.dumps([name, *signature]) + "\n"  # ASCII: a name need not be UTF-8
+    return json.dumps([name, *signature]) + "\n"  # ASCII, as a name may be invalid UTF-8
 
 
 class WatchOptions(Section):
@@ -296,12 +296,12 @@ class _Held:
 
 
 class WatchSource:
-    """Frames of the images that come into a folder, in the order of their arrival; the next one waits for its taker.
+    """Source of the images that arrive in a folder, in order; the next one waits until the last was taken.
 
-    An image lies in the folder `taken`, where it is not to be kept, until its frame is settled; see `SettlingSource`.
-    What a process before left there is given first: whatever ends a process, each image is given until it is settled.
-    What is no image goes into the folder `failed`, with the reason beside it. Links, FIFOs and hidden files are never
-    opened.
+    Unless images shall stay in place, an image is in the folder `taken` until its frame is settled; see
+    `SettlingSource`. Images that an earlier process left there come first, so that every image is delivered until it
+    is settled. Files that are no images are moved to the folder `failed`, with the reason in a file beside them. Links,
+    FIFOs and hidden files are never opened.
 
     Attributes
     ----------
@@ -311,8 +311,8 @@ class WatchSource:
     Raises
     ------
     SourceError
-        There is no such folder. While it iterates: another one takes its images, the folder is gone, or a file cannot
-        be taken out of it.
+        The folder does not exist. During iteration: another process takes its images, the folder is gone, or a file
+        cannot be moved out of it.
     """
 
     live = False
@@ -362,7 +362,7 @@ class WatchSource:
             raise SourceError(f"{self.uri}: {error.strerror} ({Path(error.filename or self.folder).name})") from None
 
     def settle(self, id: str) -> None:
-        """Put the image of a frame away, soon: in the thread that iterates, as long as there is one."""
+        """Settle a frame; its image is moved away soon, by the iterating thread as long as there is one."""
         self._settled.put(id)
         if self._closing.is_set():
             self._put_away_last()
@@ -383,7 +383,7 @@ class WatchSource:
         self._put_away()
 
     def _left_over(self) -> list[tuple[Path, Signature]]:
-        """What was taken and not settled before the last process ended, in the order in which it was taken."""
+        """List the images that the last process took and did not settle, in the order in which they were taken."""
         if not os.path.lexists(self.folder / TAKEN):
             return []
         folder = own_folder(self.folder / TAKEN)
@@ -398,12 +398,12 @@ class WatchSource:
         return [(path, signature_of(status)) for path, status in found]
 
     def _take(self, name: str, signature: Signature, mark: ReadingMark) -> Frame | None:
-        """Take an image out of the folder and read it; None where it changed meanwhile, or is no image."""
+        """Move an image out of the folder and read it; None if it changed meanwhile, or is no image."""
         path = self.folder / name
-        # Taken out first and read then: what is read is what was taken, whatever comes under its name meanwhile.
+        # Moved first, so that the file read is the file taken, even if another one arrives under its name.
         if self._journal is None:
             if self._after == "move":
-                own_folder(self.folder / DONE)  # now: what could not be put away later is not taken
+                own_folder(self.folder / DONE)  # made first: no image is taken that could not be moved there
             try:
                 path = move_into(path, self.folder / TAKEN)
             except FileNotFoundError:
@@ -419,7 +419,7 @@ class WatchSource:
                 data = stream.read(found.st_size) if signature_of(found) == signature else None
                 most = self._limits.max_megapixels
                 image = None if data is None else decode_image(data, max_megapixels=most, keep_depth=True)
-            # A file's name need not be UTF-8, records are.
+            # A file's name may be invalid UTF-8, which records must not be.
             shown = os.fsencode(name).decode("utf-8", "backslashreplace")
             frame = None if image is None else self._frames.capture(image, shown, keep_depth=True)
         except MissingFileError:
@@ -430,7 +430,7 @@ class WatchSource:
         stays = path.parent == self.folder
         if frame is None:
             if not stays:
-                move_into(path, self.folder)  # it is looked at again
+                move_into(path, self.folder)  # to be scanned again
             return None
         if self._journal is not None and stays:
             self._journal.begin(name, signature)
@@ -443,7 +443,7 @@ class WatchSource:
                 held = self._held.pop(self._settled.get_nowait(), None)
                 if held is None:
                     continue
-                with suppress(FileNotFoundError):  # somebody else has put it away
+                with suppress(FileNotFoundError):  # another process has moved it
                     if self._journal is not None and held.path.parent == self.folder:
                         self._journal.add(held.name, held.signature)
                     elif self._after == "delete":
@@ -452,7 +452,7 @@ class WatchSource:
                         move_into(held.path, self.folder / DONE)
 
     def _put_away_last(self) -> None:
-        """Put away what was settled when nobody iterates any more, who could hear of an error."""
+        """Move away settled images after the iteration has ended, and log errors, as no caller gets them."""
         try:
             self._put_away()
         except OSError as error:
@@ -460,7 +460,7 @@ class WatchSource:
 
     def _fail(self, path: Path, reason: str) -> None:
         moved = move_into(path, self.folder / FAILED)
-        # Never over a file that is there, nor by a link.
+        # Never over an existing file, nor through a link.
         with suppress(FileExistsError), moved.with_name(f"{moved.name}.txt").open("x", encoding="utf-8") as stream:
             stream.write(f"{reason}\n")
         logger.error("%s: %s is no image: it is in %s: %s", self.uri, path.name, moved.parent, reason)

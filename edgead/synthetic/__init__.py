@@ -1,4 +1,4 @@
-"""The built-in production line: images, data sets and video of one part, with known defects."""
+"""Built-in synthetic production line: images, data sets and video of one part, with known defects."""
 
 from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.line import conveyor, render

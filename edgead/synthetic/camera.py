@@ -1,7 +1,7 @@
-"""The camera above the demo line: lights, conveyor, shading, lens and sensor.
+"""Rendering of the camera above the demo line: lights, conveyor, shading, lens and sensor.
 
-Light stands still while parts turn under it, so highlights do not turn with the part. Every random choice
-of one image is in its `Scene`; the textures that scenes pick from are made once and are the same
+Lights are fixed while parts turn under them, so highlights do not turn with the part. Every random choice
+of one image is in its `Scene`; the textures that scenes choose from are made once and are the same
 for all.
 """
 
@@ -16,14 +16,14 @@ import numpy as np
 from edgead.synthetic.part import CENTRE, SIZE, Layers, build_layers
 
 _TILE = 1024
-_MARGIN = 32  # pixels by which the part may be off the middle
+_MARGIN = 32  # largest offset of the part from the middle in pixels
 _RUBBER = (1.04, 1.0, 0.96)  # the conveyor's tint, BGR
 _KEY_LIGHT = np.array([-0.46, -0.58, 0.67])
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that differs between two images of the same part; the last three differ between batches alone."""
+    """Random choices of one image of a part; the last three fields differ only between batches."""
 
     shift: tuple[float, float]
     angle: float
@@ -33,7 +33,7 @@ class Scene:
     defocus: float
     lathe_phase: int
     offsets: tuple[tuple[int, int], ...]  # into the tiles: casting, mottling, conveyor, noise
-    fall: tuple[float, float] = (0.0, 0.0)  # of the light, from the middle to the right and the lower edge
+    fall: tuple[float, float] = (0.0, 0.0)  # fall of the light, from the middle to the right and the lower edge
     roughness: float = 1.0
     mottling: float = 1.0
 
@@ -55,7 +55,7 @@ def draw_scene(seed: int) -> Scene:
 
 
 def photograph(layers: Layers, scene: Scene) -> np.ndarray:
-    """Take the image of a part as the lens would show it, before the sensor's noise.
+    """Render the image of a part as the lens projects it, before the sensor's noise.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def _pose(scene: Scene) -> np.ndarray:
 
 
 def _reflection(surface: np.ndarray, scene: Scene) -> np.ndarray:
-    """Shade the surface: what its normals see of the lights, plus the lathe's bow-tie highlight."""
+    """Shade the surface: the lights that its normals reflect, plus the lathe's bow-tie highlight."""
     right, down, polish, turned = cv2.split(surface)
     turn = np.deg2rad(scene.angle)
     cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
@@ -105,7 +105,7 @@ def _reflection(surface: np.ndarray, scene: Scene) -> np.ndarray:
     grain = _crop(_casting_tile(), scene.offsets[0])
     x = cos * right - sin * down + grain[..., 0] * cast
     y = sin * right + cos * down + grain[..., 1] * cast
-    # The normal's sideways part, looked up in an image of the lights as a rough and a smooth ball see them.
+    # The normal's sideways part is looked up in images of a rough and a smooth ball under the lights.
     half = np.float32(_BALL / 2)
     norm = half / cv2.sqrt(x * x + y * y + 1)
     seen = cv2.remap(_lit_balls(), x * norm + half, y * norm + half, cv2.INTER_LINEAR)
@@ -123,7 +123,7 @@ def _reflection(surface: np.ndarray, scene: Scene) -> np.ndarray:
 
 def _conveyor_under(scene: Scene) -> np.ndarray:
     """Return the conveyor with the part's soft shadow on it."""
-    # The good part's shadow also for a flawed one: a mask shall mark the flaw and not its shadow.
+    # A flawed part gets the good part's shadow, so that the mask marks the flaw and not its shadow.
     shadow = cv2.warpAffine(_shadow(), _pose(scene), SIZE[::-1], borderMode=cv2.BORDER_REPLICATE)
     return _crop(_conveyor_tile(), scene.offsets[2]) * shadow
 

@@ -1,4 +1,4 @@
-"""Six ways in which the demo part fails. Each changes the layers of the part, never the image.
+"""Six kinds of defects of the demo part. Each changes the layers of the part, never the image.
 
 So a dent is lit like the rest of the part, and it turns, moves and blurs with it.
 """
@@ -44,7 +44,7 @@ def apply(defect: str, rng: np.random.Generator) -> Layers:
 
 
 def _scratch(rng: np.random.Generator) -> Layers:
-    """A slightly bent line of bare metal with raised lips, mostly across the turned face."""
+    """Scratch: a slightly bent line of bare metal with raised lips, mostly across the turned face."""
     layers = build_layers().copy()
     start = np.array(_on_part(rng, SEAT + 4, HUB + 20))
     heading, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.006)
@@ -59,7 +59,7 @@ def _scratch(rng: np.random.Generator) -> Layers:
 
 
 def _dent(rng: np.random.Generator) -> Layers:
-    """A bowl pressed into the metal, with the rim that the displaced metal makes."""
+    """Dent: a bowl pressed into the metal, with a rim of displaced metal."""
     layers = build_layers().copy()
     x, y = _on_part(rng, SEAT + 12, BOLT_CIRCLE + 12)
     size, stretch, angle = rng.uniform(8, 15), rng.uniform(0.7, 1.0), rng.uniform(0, np.pi)
@@ -74,7 +74,7 @@ def _dent(rng: np.random.Generator) -> Layers:
 
 
 def _crack(rng: np.random.Generator) -> Layers:
-    """A dark jagged line that starts at a bolt hole or at the outer edge and may fork."""
+    """Crack: a dark jagged line that starts at a bolt hole or at the outer edge and may fork."""
     layers = build_layers().copy()
     hole = hole_centres()[rng.integers(len(hole_centres()))]
     outwards = np.arctan2(hole[1] - CENTRE[0], hole[0] - CENTRE[1])
@@ -93,14 +93,14 @@ def _crack(rng: np.random.Generator) -> Layers:
 
 
 def _stain(rng: np.random.Generator) -> Layers:
-    """A blot of oil or rust: it takes away light, blue most, and dulls the polish."""
+    """Stain: a blot of oil or rust that absorbs light, blue most, and dulls the polish."""
     layers = build_layers().copy()
     x, y = _on_part(rng, SEAT + 8, BOLT_CIRCLE + 8)
     size = rng.uniform(14, 32)
     right, down = (axis - offset for axis, offset in zip(_pixels(), (x, y), strict=True))
     noise = cv2.resize(rng.standard_normal((20, 20)).astype(np.float32), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     blot = 1 - np.hypot(right, down) / size + 0.28 * noise
-    # Only what hangs together with the middle; the noise also makes islands far away.
+    # Only the component that contains the middle, as the noise also makes islands far away.
     blot = np.clip(blot * 3.5, 0, 1) * (np.hypot(right, down) < 1.6 * size)
     dark = blot * (0.75 + 0.25 * np.clip(1.5 - 2 * np.abs(blot - 0.5), 0, 1))
     absorbed = rng.uniform(0.25, 0.5) * np.array([rng.uniform(1.0, 1.5), 1.0, rng.uniform(0.6, 1.0)])
@@ -110,7 +110,7 @@ def _stain(rng: np.random.Generator) -> Layers:
 
 
 def _missing_hole(rng: np.random.Generator) -> Layers:
-    """One lug was not drilled; half of the time it was not even spot-faced."""
+    """Missing hole: one lug was not drilled, and half of the time not even spot-faced."""
     layers = build_layers().copy()
     source = build_layers(drilled=False, spotfaced=bool(rng.random() < 0.5))
     hole = hole_centres()[rng.integers(len(hole_centres()))]
@@ -121,7 +121,7 @@ def _missing_hole(rng: np.random.Generator) -> Layers:
 
 
 def _chipped_edge(rng: np.random.Generator) -> Layers:
-    """A piece broken out of the rim of the casting or of the turned face, with a rough fracture."""
+    """Chipped edge: a piece broken out of the rim of the casting or of the turned face, with a rough fracture."""
     layers = build_layers().copy()
     angle = rng.uniform(0, 2 * np.pi)
     direction = np.array([np.cos(angle), np.sin(angle)])

@@ -1,4 +1,4 @@
-"""Defects drawn on images of good parts, where there are no real ones or none may be looked at."""
+"""Defects drawn on images of good parts, for use without real defects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def draw_kind(image: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndar
 
 
 def _hole(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A small dark ellipse."""
+    """Draw a small dark ellipse."""
     radius = rng.uniform(3, 8)
     axes = (int(radius), int(radius * rng.uniform(0.6, 2.0)))
     mask = np.zeros(image.shape[:2], np.float32)
@@ -26,7 +26,7 @@ def _hole(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _crack(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A thin dark line that wanders."""
+    """Draw a thin, dark, wandering line."""
     steps = rng.integers(6, 16)
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.4, steps))
     walk = np.cumsum(8 * np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
@@ -37,7 +37,7 @@ def _crack(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A region, a tenth to a third of the image wide, that is lighter or darker."""
+    """Make a region, a tenth to a third of the image wide, lighter or darker."""
     height, width = image.shape[:2]
     distance = _distance(image, rng, height * rng.uniform(0.1, 0.3), width * rng.uniform(0.1, 0.25))
     grain = max(2, min(height, width) // int(rng.integers(2, 5)))
@@ -47,7 +47,7 @@ def _tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _scar(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A piece of the same image, turned and brightened, somewhere else."""
+    """Copy a piece of the image, rotated and brightened, to another place."""
     height, width = image.shape[:2]
     rows, columns = int(rng.integers(10, max(11, height // 5))), int(rng.integers(6, max(7, width // 6)))
     y, x = rng.integers(0, height - rows), rng.integers(0, width - columns)
@@ -60,7 +60,7 @@ def _scar(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _break(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A polygon of another, rougher surface."""
+    """Draw a polygon with another, rougher surface."""
     height, width = image.shape[:2]
     corners = np.array(_place(image, rng)) + rng.uniform(-1, 1, (7, 2)) * [0.12 * width, 0.08 * height]
     mask = np.zeros(image.shape[:2], np.float32)
@@ -70,7 +70,7 @@ def _break(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _fray(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A spot where the texture is rough."""
+    """Roughen the texture in a spot."""
     height, width = image.shape[:2]
     fade = np.exp(-_distance(image, rng, 0.08 * height, 0.1 * width))
     return image + (fade * _noise(image, rng, int(rng.integers(2, 5))))[..., None] * rng.uniform(12, 30)
@@ -82,7 +82,7 @@ def _place(image: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _distance(image: np.ndarray, rng: np.random.Generator, radius_y: float, radius_x: float) -> np.ndarray:
-    """Squared distance from a random place, in units of the two radii."""
+    """Compute the squared distance from a random place, in units of the two radii."""
     x, y = _place(image, rng)
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
     return ((rows - y) / radius_y) ** 2 + ((columns - x) / radius_x) ** 2

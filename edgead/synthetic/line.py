@@ -1,4 +1,4 @@
-"""The demo line itself: which part comes next, of which batch, with which defect, and what the camera sends of it."""
+"""Demo line: the sequence of parts, batches and defects, and the camera's images of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from edgead.synthetic.demo_defects import DEFECTS
 from edgead.synthetic.part import SIZE, build_layers
 
 QUALITY = 95
-# Grey levels, before noise, by which a defect must change a pixel to be seen at all.
+# Least change of a pixel by a visible defect, in grey levels before noise.
 _VISIBLE = 2.5
 _SMALLEST_PX = 24
-# The conveyor's parts are numbered from here, far above the parts of any data set.
+# First number of the conveyor's parts, far above the parts of any data set.
 _CONVEYOR = 1 << 96
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What all parts of a batch share; factors are 1 and differences 0 for the line without batches."""
+    """Conditions that all parts of a batch share; factors are 1 and differences 0 for the line without batches."""
 
     gain: float
     warmth: float
@@ -37,7 +37,7 @@ class Batch:
     defocus: float
 
     def apply(self, scene: Scene) -> Scene:
-        """The scene of a part of this batch."""
+        """Apply the batch's conditions to the scene of a part."""
         return replace(
             scene,
             gain=scene.gain * self.gain,
@@ -71,7 +71,7 @@ def draw_batch(number: int) -> Batch:
 
 
 def transmit(image: np.ndarray) -> np.ndarray:
-    """Give an image, (H, W, 3) uint8 BGR, as it arrives: coded and decoded again."""
+    """Encode an image, (H, W, 3) uint8 BGR, as the camera does, and decode it again."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
@@ -119,18 +119,18 @@ def render(seed: int, defect: str | None = None, batch: int | None = None) -> tu
 def conveyor(
     seed: int, count: int | None = None, defect_rate: float = 0.1, parts_per_batch: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, str | None]]:
-    """Yield what the camera above the conveyor sees: a light barrier triggers it once for each part.
+    """Yield the images of the camera above the conveyor, which a light barrier triggers once for each part.
 
     Parameters
     ----------
     seed : int
-        Another seed is another day: none of its parts is on another conveyor or in a data set.
+        Seed of the conveyor: different seeds have no part in common, with each other or with a data set.
     count : int or None
         Number of parts; None never ends.
     defect_rate : float
         Share of defective parts, 0 to 1.
     parts_per_batch : int or None
-        After so many parts comes the next batch; None is the line without batches.
+        Number of parts in a batch; None is the line without batches.
 
     Yields
     ------
@@ -156,15 +156,15 @@ def schedule(seed: int, count: int | None, defect_rate: float) -> Iterator[tuple
     for index in counted() if count is None else range(count):
         defect = None
         if rng.random() < defect_rate:
-            # From a shuffled bag, so that all types come up before one comes up twice.
+            # From a shuffled bag, so that all types occur before one occurs twice.
             bag = bag or [str(name) for name in rng.permutation(DEFECTS)]
             defect = bag.pop()
         yield part_seed(seed, index, on_conveyor=True), defect
 
 
 def _visible_change(good: np.ndarray, flawed: np.ndarray) -> np.ndarray:
-    """Return where two images differ visibly, gaps closed and specks left out."""
-    # The sensor clips at 255: a change above it is none.
+    """Return the mask of visible differences of two images, gaps closed and specks left out."""
+    # The sensor clips at 255: changes above it are invisible.
     change = cv2.absdiff(np.minimum(good, 255), np.minimum(flawed, 255)).max(axis=2)
     changed = (change > _VISIBLE).astype(np.uint8)
     closed = cv2.morphologyEx(changed, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7)))

@@ -1,6 +1,6 @@
-"""A rendered machine that repeats its motion: a crank drives a press onto parts that a conveyor carries below it.
+"""Rendered machine with a repeated motion: a crank drives a press onto parts that a conveyor carries below it.
 
-What happens when is scripted: it may stop, run at double speed or backwards, or have something foreign in it.
+Faults are scripted: it may stop, run at double speed or backwards, or contain a foreign object.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 Fault = Literal["stopped", "doubled", "reversed", "foreign"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 _SPEEDS = {"stopped": 0.0, "doubled": 2.0, "reversed": -1.0, "foreign": 1.0}
-# The cycle is not exact: the speed wanders by a few per cent, over about so many frames.
+# The cycle is not exact: the speed drifts by a few per cent, over about so many frames.
 _UNEVEN, _WANDER_FRAMES = 0.02, 40.0
-# Light in the mean 1: it wanders slowly, and flickers from frame to frame; noise in grey levels.
+# Light with mean 1, which drifts slowly and flickers from frame to frame; noise in grey levels.
 _SLOW_LIGHT, _LIGHT_FRAMES, _FLICKER, _NOISE = 0.06, 700.0, 0.01, 3.0
 _SHIFT = 4  # OpenCV draws in sixteenths of a pixel
 
 
 @dataclass(frozen=True)
 class Happening:
-    """From the frame `at` on, for so many frames, the machine does not do what it should."""
+    """Scripted fault of the machine, from the frame `at` on, for a number of frames."""
 
     fault: Fault
     at: int
@@ -36,18 +36,18 @@ class Happening:
 def machine(
     seed: int, period: float, count: int | None = None, script: Sequence[Happening] = (), *, size: int = 96
 ) -> Iterator[tuple[np.ndarray, Fault | None]]:
-    """Yield what a camera before the machine sees.
+    """Yield the images of a camera in front of the machine, with its present fault.
 
     Parameters
     ----------
     seed : int
-        Of noise, light and unevenness; the machine is always the same.
+        Seed of noise, light and unevenness; the machine is always the same.
     period : float
-        Frames of a cycle, in the mean.
+        Mean number of frames in a cycle.
     count : int or None
         Number of frames; None never ends.
     script : sequence of Happening
-        What goes wrong.
+        Faults, by time.
     size : int
         Height and width in pixels.
 
@@ -55,7 +55,7 @@ def machine(
     ------
     image : ndarray of shape (size, size, 3), uint8, BGR
     fault : str or None
-        What goes wrong in this frame.
+        Fault in this frame.
     """
     rng = np.random.default_rng([seed, 5])
     background = _background(size)
@@ -73,7 +73,7 @@ def machine(
 
 
 def _background(size: int) -> np.ndarray:
-    """A brushed plate, float32 (size, size, 3): the same for every seed."""
+    """Make the background, a brushed plate, float32 (size, size, 3): the same for every seed."""
     rng = np.random.default_rng(11)
     grain = cv2.GaussianBlur(rng.normal(0, 40, (size, size)).astype(np.float32), (0, 0), sigmaX=6, sigmaY=0.8)
     slope = np.linspace(-12, 12, size, dtype=np.float32)
@@ -81,7 +81,7 @@ def _background(size: int) -> np.ndarray:
 
 
 def _draw(background: np.ndarray, turned: float, size: int, *, foreign: bool) -> np.ndarray:
-    """The machine after so many turns of its crank, float32 (size, size, 3)."""
+    """Draw the machine after `turned` turns of its crank, float32 (size, size, 3)."""
     canvas = np.clip(background, 0, 255).astype(np.uint8)
     angle = 2 * math.pi * turned
     hub = np.array([0.3, 0.32])
@@ -97,7 +97,7 @@ def _draw(background: np.ndarray, turned: float, size: int, *, foreign: bool) ->
         cv2.circle(canvas, place.tolist(), round(radius * size * 2**_SHIFT), colour, -1, cv2.LINE_AA, _SHIFT)
 
     box(0, 0.84, 1, 1, (52, 50, 48))
-    for part in range(-1, 3):  # half a machine's width apart: a cycle brings the next one below the press
+    for part in range(-1, 3):  # half a machine's width apart, so that a cycle brings the next one below the press
         left = (part + turned % 1) * 0.5 - 0.1
         box(left, 0.74, left + 0.2, 0.86, (60, 130, 190))
     disc(hub, 0.21, (88, 84, 80))

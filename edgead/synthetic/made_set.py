@@ -1,4 +1,4 @@
-"""A test set of made defects: real ones put onto good parts, or drawn ones; MVTec layout, and what was done."""
+"""Maker of test sets with made defects: real ones moved onto good parts, or drawn ones; MVTec layout with a record."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from edgead.synthetic.transplant import Cutting, Shapes, alike, cut_out, place_l
 
 Real = Sequence[tuple[RealDefect, Reject]]
 """Rejects with a marked defect, and what `made.json` says of each."""
-_FAINTEST = 3  # grey values by which a pixel must differ to belong to a drawn defect
+_FAINTEST = 3  # least difference in grey levels of a pixel in a drawn defect
 
 
 class Made(NamedTuple):
-    """A made image, its mask, and what is said of it."""
+    """Made image, its mask, and its entry in the record."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -46,7 +46,7 @@ def keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> list
     Raises
     ------
     DatasetError
-        There are rejects, and none has a marked defect.
+        None of the rejects has a marked defect.
     """
     kept: list[tuple[RealDefect, Reject]] = []
     paths = [reject.path for reject in rejects]
@@ -76,7 +76,7 @@ def keep_rejects(rejects: Sequence[RealDefect], group: str, draft: Path) -> list
 
 
 def _names_of(reject: RealDefect, masks: set[str]) -> tuple[str, str]:
-    """What a reject and its mask are called in the draft; x.png and x.jpg would share a mask."""
+    """Choose names for a reject and its mask in the draft, as x.png and x.jpg would share a mask."""
     stem = reject.path.stem
     if f"real/ground_truth/{reject.kind}/{stem}_mask.png" in masks:
         stem += f"_{reject.path.suffix[1:]}"
@@ -85,7 +85,7 @@ def _names_of(reject: RealDefect, masks: set[str]) -> tuple[str, str]:
 
 
 def write_made(draft: Path, name: str, one: Made) -> MadeImage:
-    """Write an image and its mask."""
+    """Write a made image and its mask; return its entry in the record."""
     image, mask = f"test/{one.kind}/{name}.png", f"ground_truth/{one.kind}/{name}_mask.png"
     write_image(draft / image, one.image)
     write_image(draft / mask, one.mask.astype(np.uint8) * 255)
@@ -100,7 +100,7 @@ def write_made(draft: Path, name: str, one: Made) -> MadeImage:
 
 
 def copy_part(path: Path, draft: Path) -> None:
-    """Copy a good part that defects are on."""
+    """Copy a good part on which defects were made."""
     _copy(path, draft / _good_name(path))
 
 
@@ -115,19 +115,19 @@ def _copy(path: Path, to: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How defects are made.
+    """Settings for making defects.
 
     Attributes
     ----------
     count : int
-        Images in all, dealt evenly to the kinds, and to the rejects of a kind.
+        Number of images in all, distributed evenly over the kinds, and over the rejects of a kind.
     method : str
-        "ratio" or "paste", see `edgead.synthetic.transplant.transplant`; "drawn", which takes no rejects; or one that
-        another package adds, see `edgead.synthetic.makers`.
+        "ratio" or "paste", see `edgead.synthetic.transplant.transplant`; "drawn", which takes no rejects; or one of
+        another package, see `edgead.synthetic.makers`.
     where : Path, optional
-        A mask of the places where defects may be; by default they are put near their own places.
+        Mask of the places where defects may be; by default they are put near their own places.
     group : str
-        Which rejects belong together, see `edgead.dataset.groups.group_images`; `made.json` has it.
+        Rule by which rejects belong together, see `edgead.dataset.groups.group_images`; recorded in `made.json`.
     seed : int
     """
 
@@ -163,26 +163,26 @@ def make_defects(
     Parameters
     ----------
     good : sequence of Path
-        Good parts of one folder, best of which the model has seen none.
+        Good parts of one folder, preferably not learnt by the model.
     rejects : sequence of RealDefect
-        Those on which nothing is marked are left out.
+        Rejects; those without a marked defect are left out.
     folder : Path
-        New or empty; it is complete or absent.
+        New or empty folder; it becomes complete or stays absent.
     recipe : Recipe
     make : callable, optional
-        What makes the images, instead of the recipe; see `Maker`.
+        Function that makes the images, instead of the recipe; see `Maker`.
     learnt : Learnt, optional
-        What `make` had to learn, for the record.
+        Weights and settings that `make` learnt, for the record.
     progress : callable, optional
 
     Raises
     ------
     DatasetError
-        Nothing is marked on any reject, images cannot be read, or lie in a folder of made defects.
+        No reject has a marked defect, images cannot be read, or are in a folder of made defects.
     SettingsError
-        Rejects for drawn defects, or none for others.
+        There are rejects for drawn defects, or none for other methods.
     FileExistsError
-        The folder holds something.
+        The folder is not empty.
     """
     if (recipe.method == "drawn") == bool(rejects):
         raise SettingsError("drawn defects come of no rejects: leave --from out" if rejects else "name rejects: --from")
@@ -207,7 +207,7 @@ def make_defects(
 
 
 def _transplanted(recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
-    """Make all images, reject by reject."""
+    """Yield all made images with moved defects, reject by reject."""
     where = None if recipe.where is None else load_image(recipe.where)[:, :, 0] > 0
     number = 0
     for (reject, record), count in zip(real, _shares(real, recipe.count), strict=True):
@@ -240,21 +240,21 @@ def _onto(
 
 
 def _drawn(recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
-    """Draw one defect an image, the kinds in turn."""
+    """Yield all made images with one drawn defect each, the kinds in turn."""
     parts = list(shapes)
     for number in range(recipe.count):
         rng = np.random.default_rng([recipe.seed, number])
         kind, part = KINDS[number % len(KINDS)], parts[int(rng.integers(len(parts)))]
         good = load_image(part)
         image, mask = good, np.zeros(good.shape[:2], bool)
-        while not mask.any():  # a piece that was moved may be of one colour with what it covers
+        while not mask.any():  # a moved piece may have the colour of what it covers
             image = draw_kind(good, kind, rng)
             mask = cv2.absdiff(image, good).max(axis=2) >= _FAINTEST
         yield Made(image, mask, kind, part)
 
 
 def _shares(real: Real, count: int) -> list[int]:
-    """So many images of each reject: evenly by kind, then by reject; the first get what is left over."""
+    """Distribute `count` images over the rejects: evenly by kind, then by reject; the first get the remainder."""
     kinds: dict[str, list[int]] = {}
     for index, (_, record) in enumerate(real):
         kinds.setdefault(record.kind, []).append(index)

@@ -1,7 +1,7 @@
-"""Registry of methods that make defects: edgead's own, and those that other packages add by entry points.
+"""Registry of methods that make defects: built-in ones, and those that packages add by entry points.
 
 A package adds one by `[project.entry-points."edgead.defects"]` with `NAME = "module:Class"`, a subclass of
-`edgead.synthetic.makers.DefectMaker`. Each is imported when it is asked for.
+`edgead.synthetic.makers.DefectMaker`. Each is imported on first use.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ OWN = ("ratio", "paste", "drawn")
 
 
 class DefectMaker(ABC):
-    """A method of another package that makes defects; opened before anything is written.
+    """Base of a package's method that makes defects; created before anything is written.
 
     Parameters
     ----------
     settings : mapping of str to object
-        What `edgead defects --set NAME=VALUE` says, as plain JSON types.
+        Settings of `edgead defects --set NAME=VALUE`, as plain JSON types.
     recipe : Recipe
     rejects : sequence of RealDefect
-        None where no folder of rejects was named.
+        Real rejects; None if no folder of rejects was given.
 
     Raises
     ------
     SettingsError
-        A setting that is unknown or cannot be, or a recipe or rejects that the method has no use for.
+        A setting is unknown or invalid, or the method does not support the recipe or the rejects.
     """
 
     @abstractmethod
@@ -42,7 +42,7 @@ class DefectMaker(ABC):
 
     @property
     def cost(self) -> str:
-        """What it will take, in words, where a person should agree to wait; empty where nobody need."""
+        """Describe the cost in words, if the user should agree to wait; else empty."""
         return ""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The part that the demo line makes: a cast cover with turned faces, drilled lugs and a stamped mark.
+"""Part of the demo line: a cast cover with turned faces, drilled lugs and a stamped mark.
 
 The part is described once, upright and in the middle of the image, as layers: how each pixel is tilted,
 how polished it is and what colour it has. The camera turns the layers into images.
@@ -25,13 +25,13 @@ _SUPERSAMPLING = 3
 
 @dataclass(frozen=True)
 class Layers:
-    """The part, upright and centred.
+    """Layers of the part, upright and centred.
 
     Attributes
     ----------
     surface : ndarray of shape (480, 480, 4), float32
         Slope to the right and slope downwards (the surface normal is (right, down, 1) unnormalised),
-        polish (0 as cast, 1 machined) and how much the surface is turned on the lathe (0 to 1).
+        polish (0 as cast, 1 machined) and the strength of lathe marks (0 to 1).
     colour : ndarray of shape (480, 480, 4), float32
         Blue, green and red reflectance with cavities darkened, and coverage (0 where the conveyor shows).
     """
@@ -58,7 +58,7 @@ def grid() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=3)
 def build_layers(drilled: bool = True, spotfaced: bool = True) -> Layers:
-    """Describe the part; without its bolt holes or their machined seats if so asked.
+    """Build the layers of the part, optionally without a bolt hole or its machined seat.
 
     The result is shared between callers: copy it before changing it.
     """
@@ -160,7 +160,7 @@ def _engraving(x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 def _cavity_shade(height: np.ndarray) -> np.ndarray:
-    """Darken what lies lower than its surroundings: an approximation of ambient occlusion."""
+    """Darken places lower than their surroundings: an approximation of ambient occlusion."""
     small = cv2.resize(height, None, fx=1 / 3, fy=1 / 3, interpolation=cv2.INTER_AREA)
     around = cv2.resize(cv2.GaussianBlur(small, (0, 0), 5), height.shape[::-1])
     return 1 - np.clip((around - height) * 0.075, 0, 0.6)

@@ -25,7 +25,7 @@ _ALL_TYPES_FROM = 60  # frames from which a video shows every type of defect
 
 @dataclass(frozen=True, slots=True)
 class FrameTruth:
-    """What is known of one frame of a demo video; `boxes` are (x, y, width, height) in pixels."""
+    """Ground truth of one frame of a demo video; `boxes` are (x, y, width, height) in pixels."""
 
     frame: int
     defect: str | None
@@ -44,7 +44,7 @@ def write_dataset(
     """Write a data set of the demo part: `train/good`, `test/good`, `test/<defect>`, `ground_truth/<defect>`.
 
     It is written beside the folder and renamed, so that a folder is complete or absent. A folder that
-    this function wrote with the same parameters is left as it is.
+    this function wrote with the same parameters is not changed.
 
     Returns
     -------
@@ -91,9 +91,9 @@ def write_video(
     fps: float = 10,
     progress: Progress | None = None,
 ) -> Path:
-    """Film the conveyor: one frame a part, as Motion JPEG, which every OpenCV reads without other libraries.
+    """Write a video of the conveyor: one frame for each part, as Motion JPEG, which every OpenCV reads by itself.
 
-    From 60 frames on every type of defect comes up at least once, unless `defect_rate` is 0.
+    In 60 frames or more every type of defect occurs at least once, unless `defect_rate` is 0.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def load_truth(path: str | os.PathLike[str]) -> list[FrameTruth]:
 
 
 def _dataset_parts(train_good: int, test_good: int, per_defect: int) -> Iterator[tuple[str, str | None]]:
-    """Yield the place (without .jpg) and the defect of every image."""
+    """Yield the path (without .jpg) and the defect of every image."""
     for kind, total in (("train/good", train_good), ("test/good", test_good)):
         for i in range(total):
             yield f"{kind}/{i:03d}", None
@@ -184,7 +184,7 @@ def _film(path: Path, parts: list[tuple[int, str | None]], fps: float, progress:
                 progress(index + 1, len(parts))
     finally:
         writer.release()
-    # OpenCV says nothing when the disk is full.
+    # OpenCV reports no error when the disk is full.
     reader = cv2.VideoCapture(str(path), cv2.CAP_OPENCV_MJPEG)
     written = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
     reader.release()
@@ -207,7 +207,7 @@ def _write_jpeg(path: Path, image: np.ndarray) -> None:
 
 
 def _render_fingerprint() -> str:
-    """Identify the renderer by its output, so that a changed one is not taken for the old."""
+    """Hash the renderer's output, so that data of a changed renderer is not taken for the same."""
     return hashlib.sha256(render(0, "scratch")[0].tobytes()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Real rejects as they lie on the disk, kind by kind, and where on them the defect is."""
+"""Real rejects on disk, by kind, with the places of their defects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Marking = Callable[[Path, np.ndarray], np.ndarray | None]
 
 @dataclass(frozen=True, slots=True)
 class RealDefect:
-    """A reject, the name of its kind, what marks the defect on it, and what that is: a mask, boxes or a heat map."""
+    """Reject with the name of its kind, the mark of its defect, and the type of mark: a mask, boxes or a heat map."""
 
     path: Path
     kind: str
@@ -37,7 +37,7 @@ class RealDefect:
     label: Label
 
     def load(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """The image, and the defect on it; None where nothing is marked."""
+        """Read the image and the mask of its defect, which is None if nothing is marked."""
         image = load_image(self.path)
         mask = self.marking(self.path, image)
         return image, mask if mask is not None and mask.any() else None
@@ -49,13 +49,13 @@ def find_rejects(folder: Path) -> list[tuple[Path, str]]:
     Parameters
     ----------
     folder : Path
-        FOLDER/KIND/*.png, FOLDER/test/KIND/*.png as in the MVTec layout, or images without kinds. Good ones, in a
-        folder `good`, are left out.
+        FOLDER/KIND/*.png, FOLDER/test/KIND/*.png as in the MVTec layout, or images without kinds. Images in a folder
+        `good` are left out.
 
     Raises
     ------
     DatasetError
-        There is none, or the defects in the folder were made.
+        There are no such images, or the folder's defects are made.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; name one of rejects, best FOLDER/KIND/*.png")
@@ -111,7 +111,7 @@ def by_boxes(rejects: Sequence[tuple[Path, str]], verdicts: Path) -> list[RealDe
 
 
 def masks_beside(folder: Path) -> Path | None:
-    """The folder of masks of the MVTec layout that rejects lie in, where there is one."""
+    """Find the folder of masks for rejects in the MVTec layout; None if there is none."""
     return next((found for found in (folder / _TRUTH, folder.parent / _TRUTH) if found.is_dir()), None)
 
 

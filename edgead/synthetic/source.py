@@ -47,12 +47,12 @@ class SyntheticOptions(Section):
 
 
 class SyntheticSource:
-    """Parts of the built-in line; the same seed gives the same parts.
+    """Source of the built-in line's parts; the same seed gives the same parts.
 
-    They come as fast as they are asked for, or with `rate` so many a second. With `repeat=1` the conveyor goes round:
-    its parts are made once, kept in memory, and come again and again. With `batch=50` every 50 parts are a batch of its
-    own light, mould and set-up of the camera. With `cycle=48` it is a machine that repeats its motion, `count`
-    are its frames, and with `repeat=1` it never ends.
+    Parts come as fast as they are requested, or with `rate` so many per second. With `repeat=1` the conveyor is a loop:
+    its parts are made once, kept in memory, and repeated. With `batch=50` every 50 parts are a batch with its own
+    light, mould and set-up of the camera. With `cycle=48` it is a machine with a repeated motion, of `count` frames, or
+    without an end with `repeat=1`.
     """
 
     def __init__(self, uri: str, options: SyntheticOptions, *, late_after_ms: float | None = None):
@@ -61,7 +61,7 @@ class SyntheticSource:
         if path:
             raise SourceError(f"{uri}: {path!r} is no part of the line; options follow a ?, as in synthetic:?count=5")
         self._given = options
-        self.live = options.rate is not None  # a conveyor with a rate waits for nobody
+        self.live = options.rate is not None  # a conveyor with a rate does not wait
         self._frames = FrameCounter(uri, late_after_ms=late_after_ms)
         self._pace = None if options.rate is None else Pace(options.rate)
         self._closed = False
@@ -90,7 +90,7 @@ class SyntheticSource:
             frames = machine(given.seed, given.cycle, None if given.repeat else given.count, script, size=given.size)
             yield from (image for image, _fault in frames)
             return
-        # Only those who ask for the line pay for its import.
+        # Imported on use, as it takes time.
         from edgead.synthetic.line import conveyor, transmit
 
         made = []
@@ -101,7 +101,7 @@ class SyntheticSource:
                 made.append(image)
             yield image
         while made:
-            yield from (image.copy() for image in made)  # a frame is its taker's own
+            yield from (image.copy() for image in made)  # copied, as consumers may change a frame
 
 
 def _open(uri: str, options: SyntheticOptions, limits: Limits) -> SyntheticSource:

@@ -1,6 +1,6 @@
-"""Real defects moved onto good parts: multiplied in by the ratio to their surroundings, or pasted with a soft edge.
+"""Transplantation of real defects onto good parts, by the ratio to their surroundings or pasted with a soft edge.
 
-Their place on the good part is their own, moved a little, or anywhere in a mask.
+A defect is put at its own place on the good part, shifted a little, or anywhere in a mask.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import numpy as np
 
 from edgead.dataset.errors import DatasetError
 
-# Share of a side that a defect is moved by at most, and the share of it that must lie within a mask of places.
+# Largest shift of a defect as a share of a side, and the share of it that must be within a mask of places.
 JITTER, WITHIN = 0.1, 0.75
-# A defect goes onto one of these parts: the share of them nearest to its reject in size, and all that are as near.
+# Share of parts, nearest to the reject in proportions, with all equally near ones, that may get its defect.
 _NEAREST_SHARE, _NEAREST = 0.2, 8
 _TRIES = 200
 _TOUCH_PX = 1
 
 Shapes = Mapping[Path, tuple[int, int]]
 """Good parts, and the height and width of each."""
-# A mask ends where a person stopped to see the defect, its blur a little further out.
+# A mask ends where a person no longer sees the defect, but its blur reaches a little further.
 _REACH_PX = 2
 _EDGE_SIGMA_PX = 1.5
 _DARKEST = 4.0  # below this grey value a ratio would be noise
 
 
 def alike(shapes: Shapes, shape: tuple[int, int]) -> list[Path]:
-    """List the parts whose sides differ least from a reject's `shape`, by their ratio."""
+    """List the parts whose proportions differ least from those of a reject of `shape`."""
     far = {path: float(np.abs(np.log(np.divide(of_part, shape))).sum()) for path, of_part in shapes.items()}
     least = min(len(far), max(_NEAREST, round(_NEAREST_SHARE * len(far))))
     limit = sorted(far.values())[least - 1]
@@ -39,7 +39,7 @@ def alike(shapes: Shapes, shape: tuple[int, int]) -> list[Path]:
 
 
 def place_like(cutting: Cutting, shape: tuple[int, int], rng: np.random.Generator) -> tuple[Cutting, tuple[int, int]]:
-    """Put a defect where it was on its reject, moved by up to a tenth of a side; what touched a border touches it.
+    """Choose a place near the defect's own, shifted by up to a tenth of a side; a defect at a border stays there.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def place_like(cutting: Cutting, shape: tuple[int, int], rng: np.random.Generato
     Returns
     -------
     (Cutting, (int, int))
-        The defect, smaller where it would not fit, as long as the part where it reached from border to border; x and y
-        of its rectangle.
+        The defect, reduced if it would not fit, or scaled to the part if it spanned from border to border; x and y of
+        its rectangle.
     """
     rows, columns = (np.flatnonzero(cutting.mask.any(axis=axis)) for axis in (1, 0))
     height, top = _along(cutting, 0, rows, shape[0])
@@ -64,12 +64,12 @@ def place_like(cutting: Cutting, shape: tuple[int, int], rng: np.random.Generato
 
 
 def place_within(cutting: Cutting, where: np.ndarray, rng: np.random.Generator) -> tuple[Cutting, tuple[int, int]]:
-    """Put a defect anywhere in a mask of places, bool of the part's shape (H, W), three quarters of it inside.
+    """Choose a random place in a mask, bool of the part's shape (H, W), with three quarters of the defect inside.
 
     Raises
     ------
     DatasetError
-        It fits nowhere.
+        The defect fits nowhere.
     """
     height, width = (min(a, b) for a, b in zip(cutting.mask.shape, where.shape, strict=True))
     fitted = scaled(cutting, height, width)
@@ -87,7 +87,7 @@ def place_within(cutting: Cutting, where: np.ndarray, rng: np.random.Generator) 
 
 
 def _along(cutting: Cutting, axis: int, marked: np.ndarray, length: int) -> tuple[int, str | int]:
-    """Length of the rectangle along an axis on the part, and where it begins: at a border, or by its place."""
+    """Compute a rectangle's length along an axis of the part, and its start: at a border, or by its place."""
     start = cutting.place[1 - axis]
     own = cutting.mask.shape[axis]
     low = start + int(marked[0]) < _TOUCH_PX
@@ -109,14 +109,14 @@ Transplanting = Literal["ratio", "paste"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutting:
-    """A defect cut out of a reject.
+    """Defect cut out of a reject.
 
     Attributes
     ----------
     piece : ndarray of shape (h, w, 3), float32, BGR
-        What is seen within the rectangle around the defect and its soft edge.
+        Image within the rectangle around the defect and its soft edge.
     surroundings : ndarray of shape (h, w, 3), float32, BGR
-        What would be seen there without the defect: what is around it, carried on smoothly.
+        Estimate of the same image without the defect: its surroundings, continued smoothly.
     mask : ndarray of shape (h, w), bool
         The defect.
     opacity : ndarray of shape (h, w), float32
@@ -163,18 +163,18 @@ def cut_out(image: np.ndarray, mask: np.ndarray) -> Cutting:
 def transplant(
     good: np.ndarray, cutting: Cutting, place: tuple[int, int], method: Transplanting
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put a defect onto a good part.
+    """Draw a cut-out defect on a good part.
 
     Parameters
     ----------
     good : ndarray of shape (H, W, 3), uint8, BGR
     cutting : Cutting
-        Not larger than the part.
+        Defect, not larger than the part.
     place : (int, int)
-        x and y of the rectangle of the cutting in the good part.
+        x and y of the cutting's rectangle in the good part.
     method : {"ratio", "paste"}
-        "ratio" multiplies the part by what the defect did to its surroundings, so that light and texture of the part
-        stay; "paste" takes the pixels of the reject as they are.
+        "ratio" multiplies the part by the ratio of the defect to its surroundings, which keeps light and texture of the
+        part; "paste" copies the pixels of the reject.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def transplant(
 
 
 def scaled(cutting: Cutting, height: int, width: int) -> Cutting:
-    """The same in another height and width."""
+    """Resize a cutting to another height and width."""
     if cutting.mask.shape == (height, width):
         return cutting
 
@@ -221,7 +221,7 @@ def _dilated(mask: np.ndarray, reach_px: int) -> np.ndarray:
 
 
 def _carried_on(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Fill a hole from what is around it: coarse where it is far away, level by level of a pyramid."""
+    """Fill a hole smoothly from its surroundings by an image pyramid, more coarsely farther from the edge."""
     weight = (~hole).astype(np.float32)
     if min(image.shape[:2]) < 4 or not hole.any():
         mean = (image * weight[..., None]).sum(axis=(0, 1)) / max(float(weight.sum()), 1.0)

@@ -1,1 +1,1 @@
-"""Rooms for images without labels: piles of parts screened, rejects sorted into kinds."""
+"""Methods for images without labels: screening of unlabelled parts, and sorting of rejects into kinds."""

@@ -1,1 +1,1 @@
-"""Workstation: all that imports torch or onnx, but for `export/`; a device needs none of it."""
+"""Workstation code: everything that imports torch or onnx, except `export/`; devices do not need it."""

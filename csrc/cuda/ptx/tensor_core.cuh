@@ -1,8 +1,8 @@
-// The four instructions that CUDA C++ has no name for, of compute capability 8.0 and later (Orin, Ampere, Ada, Hopper,
-// Blackwell): wgmma and tcgen05 are faster on one of them and missing on the others.
+// Four instructions that CUDA C++ has no name for, of compute capability 8.0 and later (Orin, Ampere, Ada, Hopper,
+// Blackwell). wgmma and tcgen05 are not used: each is faster on one of these and missing on the others.
 //
-// Found by include path, not beside the kernels, so that the tests can put an emulation of the PTX ISA's text in its
-// place and run the kernels themselves on a machine without a GPU.
+// Found by include path, not next to the kernels, so that tests can replace this file by an emulation written from the
+// PTX ISA and run the kernels on a machine without a GPU.
 #pragma once
 
 #include <cuda_runtime.h>

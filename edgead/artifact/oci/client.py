@@ -1,6 +1,6 @@
-"""Requests to a registry (httpx): each within a time, each answer within a size, no credentials to anybody else.
+"""HTTP client of an OCI registry (httpx): bounded time and size, and credentials for that registry alone.
 
-Credentials come from the environment or `docker login`; another server may give a token for them.
+Credentials come from the environment or `docker login`; a separate token server may exchange them for a token.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ REDIRECTS = (301, 302, 303, 307, 308)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user's name and password; neither is ever shown."""
+    """User name and password, which no text form shows."""
 
     user: str = field(repr=False)
     password: str = field(repr=False)
 
     @property
     def basic(self) -> str:
-        """Value of the header `Authorization`."""
+        """Value of the header `Authorization` for basic authentication."""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 def find_credentials(host: str) -> Credentials | None:
-    """Look up who asks a registry; None for nobody in particular.
+    """Look up the credentials for a registry in the environment and Docker's file; None for anonymous access.
 
     Parameters
     ----------
     host : str
-        With its port, where it has one.
+        Name of the host, with its port if any.
 
     Raises
     ------
     SettingsError
-        Docker's file cannot be read, or the environment does not say of which registry its password is.
+        Docker's file cannot be read, or the environment does not say to which registry its password belongs.
     """
     user = os.environ.get("EDGEAD_REGISTRY_USER")
     of_host = os.environ.get("EDGEAD_REGISTRY_HOST")
@@ -86,7 +86,7 @@ def find_credentials(host: str) -> Credentials | None:
 
 
 def may_see_password(host: str, registry: str) -> bool:
-    """Whether the password for a registry may go to a server of tokens: its own host, and those that a person named.
+    """Whether a token server may get the registry's password: it is on the same host, or the user has named it.
 
     Parameters
     ----------
@@ -97,29 +97,29 @@ def may_see_password(host: str, registry: str) -> bool:
 
 
 class RegistryError(EdgeadError):
-    """A registry that is away, refuses, or does not keep to the standard; it may do better another time."""
+    """Registry that cannot be reached, refuses, or violates the standard; a later attempt may succeed."""
 
 
 def authorization(
     challenge: str, origin: str, credentials: Credentials | None, ask: Callable[[str, dict[str, str]], bytes]
 ) -> str:
-    """Answer a registry that wants to know who asks; gives the value of the header `Authorization`.
+    """Answer a registry's authentication challenge; return the value of the header `Authorization`.
 
     Parameters
     ----------
     challenge : str
-        Its `WWW-Authenticate`.
+        The registry's header `WWW-Authenticate`.
     origin : str
-        Of the registry. A server of tokens must be there too, or have HTTPS. The password goes to one of another host
-        only where `EDGEAD_REGISTRY_TOKEN_HOSTS` names it.
+        Origin of the registry. A token server must have the same origin, or HTTPS. One on another host gets the
+        password only if `EDGEAD_REGISTRY_TOKEN_HOSTS` names it.
     credentials : Credentials or None
     ask : callable
-        Gives the body of an answer to a GET with these headers.
+        Function that sends a GET with these headers and returns the body of the response.
 
     Raises
     ------
     RegistryError
-        There is no answer to that, or the server of tokens gives none.
+        The challenge cannot be answered, or the token server gives no token.
     """
     kind, _, rest = challenge[:_MAX_HEADER].partition(" ")
     if kind.lower() == "basic":
@@ -152,19 +152,19 @@ def authorization(
     return f"Bearer {token}"
 
 
-# They log whole URLs, in which a redirect may have put a signature that opens what it leads to.
+# These log whole URLs, and a redirect may have put a signature into one that grants access.
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class Client:
-    """Asks one repository of a registry.
+    """HTTP client of one repository of a registry.
 
     Parameters
     ----------
     reference : Reference
     transport : httpx.BaseTransport, optional
-        In place of the network.
+        Replaces the network, for tests.
     """
 
     def __init__(self, reference: Reference, transport: httpx.BaseTransport | None = None):
@@ -177,7 +177,7 @@ class Client:
         self._credentials = find_credentials(reference.host)
         self._authorization: str | None = None
         self._attempts = Attempts()
-        # trust_env: a proxy of the environment is used, .netrc is not, as credentials are ours to give.
+        # trust_env: a proxy of the environment is used, .netrc is not, as this module chooses the credentials.
         auth = httpx.Auth()
         limits = httpx.Limits(max_connections=1)
         self._client = httpx.Client(timeout=TIMEOUT_S, auth=auth, limits=limits, transport=transport)
@@ -186,12 +186,12 @@ class Client:
         self._client.close()
 
     def answer(self, method: str, path: str, most: int = _MAX_ANSWER, **options: Any) -> tuple[httpx.Response, bytes]:
-        """Ask, and read the whole answer; see `open`.
+        """Send a request and read the whole response; see `open`.
 
         Raises
         ------
         RegistryError
-            The answer has more than `most` bytes.
+            The response has more than `most` bytes.
         """
         with self.open(method, path, **options) as response:
             body = b"" if method == "HEAD" else _read(response, most, self.origin)
@@ -207,19 +207,19 @@ class Client:
         within_s: float = TIMEOUT_S,
         **sent: Any,
     ) -> Iterator[httpx.Response]:
-        """Ask, signed in where the registry wants that; the body of the answer has not been read.
+        """Send a request, authenticated if the registry demands it; yield the response before its body is read.
 
         Parameters
         ----------
         path : str
-            From the repository's own, or a whole URL at the registry.
+            Path relative to the repository, or a whole URL at the registry.
         within_s : float
-            For all of it, the reading too.
+            Time limit for the whole exchange, including the reading of the body.
 
         Raises
         ------
         RegistryError
-            There is no answer, or it did not come in time; also while the body is read.
+            There is no response in time; also raised while the body is read.
         """
         url = urljoin(self.base, path)
         own = self._signed_in({"Accept-Encoding": "identity", **(headers or {})})
@@ -238,7 +238,7 @@ class Client:
 
     @contextmanager
     def followed(self, path: str, headers: Mapping[str, str], within_s: float) -> Iterator[httpx.Response]:
-        """GET what may lie elsewhere, as the blobs of many registries do; nobody else sees who asks."""
+        """GET with redirects, which many registries use for blobs; other servers do not get the credentials."""
         with self.open("GET", path, headers=headers, within_s=within_s) as response:
             if response.status_code not in REDIRECTS:
                 yield response
@@ -255,12 +255,12 @@ class Client:
         raise RegistryError(f"{self.origin} leads on and on, more than {_MAX_REDIRECTS} times")
 
     def place(self, response: httpx.Response) -> str:
-        """Where the registry wants an upload, which it may want nowhere but at itself: the credentials go there.
+        """URL to upload to, from a response's `Location`; it must be at the registry, as credentials are sent there.
 
         Raises
         ------
         RegistryError
-            It wants it elsewhere, or nowhere.
+            The response has no location, or one at another server.
         """
         url = urljoin(str(response.url), response.headers.get("location", ""))
         if not response.headers.get("location") or _origin(url) != self.origin:
@@ -297,7 +297,7 @@ class Client:
             raise RegistryError(f"{self.origin} does not answer in time") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             late = f" does not answer within {within_s:g} s" if self._attempts.overdue else ""
-            # Words of others may quote a URL, and in it what opens it; those of a connection say why there is none.
+            # Error texts may quote a URL with its secrets; only those of a failed connection are safe to pass on.
             why = str(error) if isinstance(error, httpx.ConnectError) else type(error).__name__
             raise RegistryError(f"{self.origin}{late or f' cannot be reached ({why})'}") from None
 

@@ -1,4 +1,4 @@
-"""A model as a manifest of the OCI standard: one layer for each file, so that what did not change is not sent again."""
+"""OCI manifest of a model: one layer for each file, so that unchanged files are not sent again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ARTIFACT_TYPE = "application/vnd.edgead.model.v1"
 FILE_TYPE = "application/vnd.edgead.model.file.v1"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 TITLE = "org.opencontainers.image.title"
-# What registries must take at least (distribution-spec, "Pushing manifests").
+# The size that every registry must accept (distribution-spec, "Pushing manifests").
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILES = 4096
 EMPTY = b"{}"
@@ -28,11 +28,11 @@ _MAX_NAME_BYTES = 255
 
 
 class PackageError(EdgeadError):
-    """What lies under a digest is no model that can be used here, and will never be one."""
+    """Content of a digest that is no usable model; another attempt cannot help, as the content is fixed."""
 
 
 class Blob(BaseModel, frozen=True):
-    """Bytes by their hash."""
+    """Descriptor of stored bytes: their digest and size."""
 
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
@@ -55,7 +55,7 @@ class _Content(BaseModel):
 
 
 class Package(BaseModel, frozen=True):
-    """The files of a model, each by its path in the folder, and what is said of the model."""
+    """OCI manifest of a model: its files by their path in the folder, and annotations."""
 
     files: dict[str, Blob]
     annotations: dict[str, str]
@@ -65,7 +65,7 @@ class Package(BaseModel, frozen=True):
         return sum(blob.size for blob in self.files.values())
 
     def dump(self) -> bytes:
-        """Write the manifest; of equal models it has equal bytes, and so one digest."""
+        """Serialise the manifest; equal models give equal bytes, and so the same digest."""
         layers = [_described(FILE_TYPE, blob, {TITLE: name}) for name, blob in sorted(self.files.items())]
         content = {
             "schemaVersion": 2,
@@ -79,12 +79,12 @@ class Package(BaseModel, frozen=True):
 
     @classmethod
     def read(cls, content: bytes) -> Package:
-        """Read a manifest.
+        """Parse a manifest.
 
         Raises
         ------
         PackageError
-            It is none of a model, or it names files that could leave the model's folder.
+            It is no manifest of a model, or it names files outside the model's folder.
         """
         try:
             found = _Content.model_validate_json(content)
@@ -107,13 +107,13 @@ def digest_of(content: bytes) -> str:
 
 
 def belongs(name: str) -> bool:
-    """Whether a file of a model's folder goes with it: what a device makes for itself does not, nor what is hidden."""
+    """Whether a file of a model's folder belongs to the package; engines built by a device and hidden files do not."""
     parts = PurePosixPath(name).parts
     return parts[0] != ENGINES and not any(part.startswith(".") for part in parts)
 
 
 def _check_names(names: Iterable[str]) -> None:
-    # Without case, as on the disks of Windows and macOS two names that differ in it are one file.
+    # Case is ignored: on the disks of Windows and macOS two names that differ only in case are one file.
     taken: set[str] = set()
     folders: set[str] = set()
     for name in names:

@@ -1,4 +1,4 @@
-"""Pull of a model from a registry: only what is not here yet, checked, and in one rename to where it shall be."""
+"""Pull of a model from a registry: fetches only missing files, checks them, and puts the model in place by a rename."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from edgead.errors import SettingsError
 if TYPE_CHECKING:
     import httpx
 
-# Beside the model that comes in: what was there before, and what is written meanwhile.
+# Free space beyond the new model: for what other programs write meanwhile.
 _SPARE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What a pull has done; `fetched_bytes` came over the network, the rest was here."""
+    """Result of a pull; `fetched_bytes` came over the network, the rest was found in local models."""
 
     digest: str
     files: int
@@ -42,16 +42,16 @@ def pull(
     pace: Callable[[int], None] = lambda count: None,
     transport: httpx.BaseTransport | None = None,
 ) -> Pulled:
-    """Bring a model from a registry to a folder.
+    """Download a model from a registry into a folder.
 
-    One that was cut off goes on where it ended: what came is kept beside the destination until the model is whole.
+    An interrupted pull is resumed: partial files are kept beside the destination until the model is complete.
 
     Parameters
     ----------
     reference : Reference
-        Of a tag or a digest.
+        A tag or a digest.
     destination : Path
-        A model there goes to its earlier versions.
+        Folder of the model; a model that is there is kept as an earlier version.
     reuse : iterable of Path
         Models whose files need not be fetched again; `destination` is one.
     pace : callable
@@ -60,9 +60,9 @@ def pull(
     Raises
     ------
     RegistryError
-        The registry is away, or sends something else; nothing has changed then.
+        The registry cannot be reached, or sends wrong content; nothing has changed then.
     PackageError, ArtifactError
-        What it has is no model that can be used here; nothing has changed then.
+        The registry's content is no usable model; nothing has changed then.
     """
     if not reference.wanted:
         raise SettingsError(f"{reference} names neither a tag nor a digest: add :TAG, or @sha256:...")
@@ -98,13 +98,13 @@ def _lay_out(package: Package, here: dict[str, Path], destination: Path) -> None
 
 
 def _find_here(package: Package, folders: Iterable[Path]) -> dict[str, Path]:
-    """Find files of models that are here, by their digests; each is hashed before it counts."""
+    """Find the package's files in local models, by digest; each file is hashed before it is used."""
     wanted: dict[str, Blob] = {blob.digest: blob for blob in package.files.values()}
     found: dict[str, Path] = {}
     for folder in folders:
         try:
             files = read_manifest(folder).files
-        except ArtifactError:  # there is none
+        except ArtifactError:  # no model in this folder
             continue
         for name, sha256 in files.items():
             blob = wanted.get(f"sha256:{sha256}")
@@ -121,7 +121,7 @@ def _is(folder: Path, name: str, sha256: str, size: int) -> bool:
 
 
 def _tidy(parts: Path, package: Package) -> None:
-    """Remove what an earlier pull of something else has left."""
+    """Remove partial files of an earlier pull that this package does not need."""
     wanted = {blob.sha256 for blob in package.files.values()}
     for file in parts.iterdir():
         if file.name not in wanted:
@@ -131,7 +131,7 @@ def _tidy(parts: Path, package: Package) -> None:
 def _check_space(destination: Path, package: Package) -> None:
     folder = next(folder for folder in destination.absolute().parents if folder.exists())
     free = shutil.disk_usage(folder).free
-    # Once as it came, and once in the model's folder.
+    # Every file is stored twice: as downloaded, and in the model's folder.
     needed = 2 * package.size + _SPARE_BYTES
     if free < needed:
         raise SettingsError(f"{folder} has {free >> 20} MiB free, the model needs {needed >> 20}: free some space")

@@ -1,4 +1,4 @@
-"""Push of a model to a registry: only what is not there yet; and its promotion, where only a tag moves."""
+"""Push of a model to a registry, which sends only missing files, and promotion, which moves only a tag."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What a push has done."""
+    """Result of a push."""
 
     reference: str
     digest: str
@@ -32,20 +32,20 @@ class Pushed:
 
 
 def push(model: Path, reference: Reference, *, transport: httpx.BaseTransport | None = None) -> Pushed:
-    """Put a model under a tag of a registry.
+    """Upload a model to a registry and give it a tag.
 
     Parameters
     ----------
     model : Path
     reference : Reference
-        Of a tag.
+        Reference with a tag.
 
     Raises
     ------
     ArtifactError
-        The model is not what was written.
+        The model is edited or damaged.
     RegistryError
-        The registry is away, or refuses it.
+        The registry cannot be reached, or refuses the model.
     """
     if not reference.tag or reference.digest:
         raise SettingsError(f"{reference} names no tag: push to {reference.tagged('latest')}, for example")
@@ -73,7 +73,7 @@ def packed(model: Path) -> Package:
     Raises
     ------
     ArtifactError
-        The model is not what was written, or holds what no model holds.
+        The model is edited or damaged, or has files that do not belong in a model.
     """
     artifact = Artifact.load(model)
     names = sorted(file.relative_to(model).as_posix() for file in model.rglob("*") if not file.is_dir())
@@ -102,27 +102,27 @@ def _blob(file: Path) -> Blob:
 
 
 def tag_digest(reference: Reference, transport: httpx.BaseTransport | None = None) -> str:
-    """Ask where a tag leads; raises RegistryError."""
+    """Ask the registry for the digest of a tag; raises RegistryError."""
     with Registry(reference, transport) as registry:
         return registry.digest()
 
 
 def move_tag(model: Reference, to: Reference, transport: httpx.BaseTransport | None = None) -> None:
-    """Let a tag lead to a model of the same repository.
+    """Move a tag to a model of the same repository.
 
     Parameters
     ----------
     model : Reference
-        By its digest.
+        The model, by its digest.
     to : Reference
         The tag.
 
     Raises
     ------
     RegistryError
-        The registry is away, or refuses it.
+        The registry cannot be reached, or refuses it.
     PackageError
-        The digest is of no model.
+        The digest does not belong to a model.
     """
     with Registry(model, transport) as registry:
         _, content = registry.manifest()

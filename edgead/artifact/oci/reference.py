@@ -27,7 +27,7 @@ _EXAMPLE = "oci://registry.example.com/line/caps:stable"
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A model in a registry; a digest counts before a tag, and without either it is the repository alone."""
+    """Reference of a model in a registry; a digest precedes a tag, and without either it names the repository."""
 
     host: str
     """With its port, where one is named."""
@@ -38,12 +38,12 @@ class Reference:
 
     @classmethod
     def read(cls, text: str) -> Reference:
-        """Read one.
+        """Parse a reference.
 
         Raises
         ------
         SettingsError
-            It is none; the text is not quoted, as it may hold a password.
+            The text is no reference; it is not quoted, as it may hold a password.
         """
         found = _REFERENCE.fullmatch(text) if len(text) <= _MAX_CHARACTERS else None
         if found is None:
@@ -62,26 +62,26 @@ class Reference:
 
     @property
     def origin(self) -> str:
-        """With HTTPS, except where it is this computer or `?insecure` stands at the end."""
+        """Origin of the registry: https, or http for this computer and for references that end with `?insecure`."""
         bare = self.host.rpartition("]")[0].strip("[") or self.host.partition(":")[0]
         plain = self.insecure or is_loopback(bare)
         return f"{'http' if plain else 'https'}://{self.host}"
 
     @property
     def wanted(self) -> str:
-        """What names the manifest in a request."""
+        """Digest or tag that names the manifest in a request."""
         return self.digest or self.tag
 
     def at(self, digest: str) -> Reference:
         return replace(self, tag="", digest=digest)
 
     def tagged(self, tag: str) -> Reference:
-        """The same repository under another tag.
+        """Make a reference to another tag of the same repository.
 
         Raises
         ------
         SettingsError
-            It can be none.
+            The text cannot be a tag.
         """
         if not re.fullmatch(_TAG, tag):
             raise SettingsError(f"{tag!r} can be no tag: letters, digits, ., _ and -, 128 at most")

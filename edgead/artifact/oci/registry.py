@@ -1,4 +1,4 @@
-"""A repository of a registry: digests of tags, manifests, and blobs, downloaded in as many pieces as it takes."""
+"""Repository of a registry: its tags' digests, its manifests, and its blobs with resumable downloads."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     import httpx
 
 _BLOCK = 1 << 16
-# What is slower on average is taken for a connection that hangs.
+# A slower average is taken for a connection that hangs.
 _SLOWEST_BYTES_S = 8192
 _ATTEMPTS = 4
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class WrongBytesError(RegistryError):
-    """Other bytes came than were asked for."""
+    """Received bytes that do not match the requested digest or size."""
 
 
 class Download:
-    """What is there of a blob, hashed as it comes.
+    """Partial download of a blob, hashed while its bytes arrive.
 
     Parameters
     ----------
     blob : Blob
     stream : BinaryIO
-        Open for reading and appending; may have the beginning of the blob.
+        File open for reading and appending; may hold the beginning of the blob.
     """
 
     def __init__(self, blob: Blob, stream: BinaryIO):
@@ -57,12 +57,12 @@ class Download:
         self.have, self._hash = 0, hashlib.sha256()
 
     def add(self, block: bytes) -> None:
-        """Take the next bytes.
+        """Append the next bytes.
 
         Raises
         ------
         WrongBytesError
-            There are more than the blob has.
+            The blob has fewer bytes.
         """
         if self.have + len(block) > self.blob.size:
             raise WrongBytesError(f"more than the {self.blob.size} bytes come that {self.blob.digest[:19]} has")
@@ -72,19 +72,19 @@ class Download:
         self.came += len(block)
 
     def check(self) -> None:
-        """Raise WrongBytesError where the whole is not what was asked for."""
+        """Raise WrongBytesError unless the complete blob has the requested digest."""
         if f"sha256:{self._hash.hexdigest()}" != self.blob.digest:
             raise WrongBytesError(f"other bytes come than those of {self.blob.digest[:19]}: they are not used")
 
 
 class Registry:
-    """The repository of a reference; to be closed.
+    """Repository of a reference; must be closed.
 
     Parameters
     ----------
     reference : Reference
     transport : httpx.BaseTransport, optional
-        In place of the network.
+        Replaces the network, for tests.
     """
 
     def __init__(self, reference: Reference, transport: httpx.BaseTransport | None = None):
@@ -103,14 +103,14 @@ class Registry:
         Raises
         ------
         RegistryError
-            The registry is away, or has no such tag.
+            The registry cannot be reached, or has no such tag.
         """
         response, _ = self._client.answer(
             "HEAD", f"manifests/{self.reference.wanted}", headers={"Accept": MANIFEST_TYPE}
         )
         digest = response.headers.get("docker-content-digest", "")
         self._expect(response, 200)
-        # The standard leaves the header out of what must be; the manifest itself always says it.
+        # The standard does not demand the header; the manifest itself always gives the digest.
         return digest if _DIGEST.fullmatch(digest) else self.manifest()[0]
 
     def manifest(self) -> tuple[str, bytes]:
@@ -119,7 +119,7 @@ class Registry:
         Raises
         ------
         RegistryError
-            It is not there, or not the one that was asked for.
+            The manifest is missing, or does not have the requested digest.
         """
         path = f"manifests/{self.reference.wanted}"
         response, body = self._client.answer("GET", path, MAX_MANIFEST_BYTES, headers={"Accept": MANIFEST_TYPE})
@@ -135,7 +135,7 @@ class Registry:
         return digest, body
 
     def put_manifest(self, content: bytes) -> str:
-        """Put a manifest under the reference's tag; gives its digest."""
+        """Upload a manifest under the reference's tag; return its digest."""
         path, headers = f"manifests/{self.reference.wanted}", {"Content-Type": MANIFEST_TYPE}
         response, _ = self._client.answer("PUT", path, headers=headers, content=content)
         self._expect(response, 201)
@@ -145,12 +145,12 @@ class Registry:
         response, _ = self._client.answer("HEAD", f"blobs/{blob.digest}")
         if response.status_code == 404:
             return False
-        if response.status_code not in REDIRECTS:  # to where it lies
+        if response.status_code not in REDIRECTS:  # redirected to its storage
             self._expect(response, 200)
         return True
 
     def put(self, blob: Blob, content: BinaryIO) -> None:
-        """Upload a blob in one piece; the registry checks its digest."""
+        """Upload a blob in one request; the registry checks its digest."""
         response, _ = self._client.answer("POST", "blobs/uploads/")
         self._expect(response, 202)
         url = self._client.place(response)
@@ -160,7 +160,7 @@ class Registry:
         self._expect(response, 201)
 
     def fetch(self, blob: Blob, file: Path, pace: Callable[[int], None] = lambda count: None) -> int:
-        """Download a blob into a file, which may have the beginning of it; gives the number of bytes that came.
+        """Download a blob into a file, which may hold its beginning; return the number of bytes received.
 
         Parameters
         ----------
@@ -170,9 +170,9 @@ class Registry:
         Raises
         ------
         RegistryError
-            The registry is away; what came stays in `file`, for the next time.
+            The registry cannot be reached; `file` keeps what was received, for the next attempt.
         WrongBytesError
-            It sends something else; `file` is gone then.
+            The registry sends other content; `file` is removed.
         """
         with file.open("a+b") as stream:
             download = Download(blob, stream)
@@ -188,7 +188,7 @@ class Registry:
             return download.came
 
     def _go_on(self, download: Download, pace: Callable[[int], None], *, last: bool) -> None:
-        """Receive what is missing; one that ends too early is an error if it is the last, or brought nothing."""
+        """Receive missing bytes; a response that ends early is an error if it is the `last` attempt or was empty."""
         before = download.came
         try:
             self._receive(download, pace)

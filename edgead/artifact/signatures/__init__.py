@@ -1,1 +1,1 @@
-"""Signatures of models: keys, signatures, and which of them a site trusts. Ed25519, by the package cryptography."""
+"""Signatures of models: keys, signatures and a site's trust in them. Ed25519, by the package cryptography."""

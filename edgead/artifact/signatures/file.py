@@ -1,4 +1,4 @@
-"""The file of a model's signatures as it lies beside its manifest; `edgead.artifact.signatures` reads it."""
+"""Raw signature file beside a model's manifest; `edgead.artifact.signatures` parses it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _MAX_BYTES = 64 << 10
 
 
 class SignatureFile(NamedTuple):
-    """Its content, None where there is none; or why it cannot be read, which is no matter to who asks for none."""
+    """Content of a signature file, None without one; or why it cannot be read, which matters only if it is demanded."""
 
     content: bytes | None = None
     problem: str = ""
 
 
 def find_signatures(folder: Path) -> SignatureFile:
-    """Look for signatures beside the manifest of a folder."""
+    """Read the signature file of a model's folder, if there is one."""
     try:
         return SignatureFile(read_regular(folder / SIGNATURES, _MAX_BYTES))
     except MissingFileError:

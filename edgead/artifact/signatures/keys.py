@@ -1,4 +1,4 @@
-"""Ed25519 keys as files: the private one for its owner alone, the public one beside it."""
+"""Ed25519 key files: the private key readable by its owner alone, the public key beside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PUBLIC = ".pub"
 _MAX_BYTES = 16 << 10
-# Points whose multiples are eight at most, without the sign: their signatures need no private key. As in libsodium,
+# Points of small order (at most eight), without the sign: anybody can forge signatures of such keys. As in libsodium,
 # ge25519_has_small_order.
 _SMALL_ORDER = {
     bytes(32),
@@ -35,14 +35,14 @@ _OTHERS = stat.S_IRWXO | stat.S_IWGRP
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A key that signatures are checked by; `file` is where it was read."""
+    """Public key that signatures are verified with; `file` is the file it was read from."""
 
     raw: bytes
     file: Path
 
     @property
     def id(self) -> str:
-        """Half of the SHA-256 of the key, in hexadecimal digits: its name in signatures and messages."""
+        """First half of the key's SHA-256 in hexadecimal digits: its name in signatures and messages."""
         return key_id(self.raw)
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
@@ -73,7 +73,7 @@ def key_id(raw: bytes) -> str:
 
 @contextmanager
 def cryptography() -> Iterator[None]:
-    """Import the package within the block: a model that nobody signs needs none of it."""
+    """Import the package cryptography within the block, so that unsigned models do not need it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -83,15 +83,15 @@ def cryptography() -> Iterator[None]:
 
 
 def make_key(file: Path, passphrase: str | None = None) -> PublicKey:
-    """Make a new key: `file` holds the private one and can be read by its owner alone, FILE.pub the public one.
+    """Generate a key pair: the private key in `file`, readable by its owner alone, the public key in FILE.pub.
 
-    A name that ends with .key has .pub in its place: site.key and site.pub. Both are PEM (PKCS #8 and
-    SubjectPublicKeyInfo), as OpenSSL has them.
+    For a name that ends with .key, .pub replaces .key: site.key and site.pub. Both are PEM (PKCS #8 and
+    SubjectPublicKeyInfo), as OpenSSL writes them.
 
     Raises
     ------
     SettingsError
-        One of the files is there already: a key that signed something is never replaced.
+        One of the files exists: a key that signed something is never replaced.
     """
     with cryptography():
         from cryptography.hazmat.primitives import serialization as form
@@ -116,12 +116,12 @@ def make_key(file: Path, passphrase: str | None = None) -> PublicKey:
 
 
 def read_public_key(file: Path) -> PublicKey:
-    """Read the public half of a key.
+    """Read a public key file.
 
     Raises
     ------
     SettingsError
-        It cannot be read, or is no Ed25519 key in PEM.
+        The file cannot be read, or is no Ed25519 key in PEM.
     """
     with cryptography():
         from cryptography.exceptions import UnsupportedAlgorithm
@@ -143,18 +143,19 @@ def read_public_key(file: Path) -> PublicKey:
 
 
 def read_private_key(file: Path, ask: Callable[[], str] | None = None) -> PrivateKey:
-    """Read the private half of a key.
+    """Read a private key file.
 
     Parameters
     ----------
     file : Path
     ask : callable, optional
-        Gives the passphrase where the key has one.
+        Function that returns the passphrase, called if the key has one.
 
     Raises
     ------
     SettingsError
-        It cannot be read, others may read or write it, it is no Ed25519 key in PEM, or the passphrase is wrong.
+        The file cannot be read, other users may read or write it, it is no Ed25519 key in PEM, or the passphrase is
+        wrong.
     """
     with cryptography():
         from cryptography.exceptions import UnsupportedAlgorithm

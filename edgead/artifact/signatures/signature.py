@@ -1,6 +1,6 @@
-"""Signatures of a model: the file beside its manifest, the very bytes that are signed, and how a key signs them.
+"""Signatures of a model: parsing and writing of the file beside its manifest, the signed message, and signing.
 
-A signature covers the manifest, and with it the hash of every file that it lists.
+A signature covers the manifest, and so the hash of every file that the manifest lists.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from edgead.files.atomic import write_whole
 MAX_SIGNATURES = 16
 
 _DOMAIN = b"edgead model signature 2\n"
-MAX_COUNTER = 2**53 - 1  # what every reader of JSON has exactly
+MAX_COUNTER = 2**53 - 1  # integers that every JSON parser represents exactly
 
 
 class SignatureError(EdgeadError):
-    """A file of signatures that cannot be read; the message is without the model's name."""
+    """Signature file that cannot be read; the message does not name the model."""
 
 
 def _instant(text: str) -> str:
@@ -49,15 +49,15 @@ class Signature(Section):
     key : str
         Id of the key; see `edgead.artifact.signatures.keys.PublicKey.id`.
     by, at : str
-        Who signed and when, as they say themselves; the time in ISO 8601 with its zone.
+        Signer and time, as stated by the signer; the time in ISO 8601 with its zone.
     product : str
-        What the model judges, as who signed it calls that; empty where nobody said.
+        Name of the product that the model judges, given by the signer; may be empty.
     counter : int
-        Rises from one release of a product to the next; 0 of signatures from before there was one.
+        Number that rises from one release of a product to the next; 0 in old signatures, which had none.
     manifest_sha256 : str
-        Of the manifest that was signed.
+        Hash of the manifest that was signed.
     signature : str
-        64 bytes in hexadecimal digits, of which there is one form alone.
+        64 bytes in lower-case hexadecimal digits.
     """
 
     algorithm: Literal["ed25519"] = "ed25519"
@@ -71,7 +71,7 @@ class Signature(Section):
 
     @property
     def message(self) -> bytes:
-        """What is signed; see `message`."""
+        """Bytes that this signature signs; see `message`."""
         said = {"key": self.key, "by": self.by, "at": self.at}
         return message(self.manifest_sha256, product=self.product, counter=self.counter, **said)
 
@@ -85,19 +85,19 @@ class _Content(Section):
 
 
 def message(manifest_sha256: str, *, key: str, by: str, at: str, product: str = "", counter: int = 0) -> bytes:
-    """Make the bytes that are signed: a line that says what they are, then JSON with sorted keys, ASCII, no spaces."""
+    """Make the bytes to sign: a line that names the format, then JSON with sorted keys, ASCII, no spaces."""
     said = {"algorithm": "ed25519", "at": at, "by": by, "counter": counter, "key": key, "product": product}
     said["manifest_sha256"] = manifest_sha256
     return _DOMAIN + json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
 
 
 def read_signatures(file: SignatureFile) -> tuple[Signature, ...]:
-    """Read what an artifact found beside its manifest; none where there is no such file.
+    """Parse an artifact's signature file; returns no signatures if there is no file.
 
     Raises
     ------
     SignatureError
-        It could not be read, or is none that edgead writes.
+        The file could not be read, or is not in edgead's format.
     """
     if file.problem:
         raise SignatureError(f"{SIGNATURES} {file.problem}")
@@ -111,29 +111,29 @@ def read_signatures(file: SignatureFile) -> tuple[Signature, ...]:
 
 
 def written(signatures: tuple[Signature, ...]) -> bytes:
-    """Write the content of the file."""
+    """Serialise signatures to the content of the file."""
     return (_Content(signatures=signatures).model_dump_json(indent=1) + "\n").encode()
 
 
 def sign(path: Path, key: PrivateKey, *, by: str = "", product: str = "", counter: int | None = None) -> Signature:
-    """Sign a model as it is now, beside those who have signed the same; other signatures are left out.
+    """Sign a model as it is now; keeps other signatures of the same manifest and drops outdated ones.
 
     Parameters
     ----------
     path : Path
     key : PrivateKey
     by, product : str
-        Who signs, and what the model judges; both are signed.
+        Name of the signer and of the product; both are part of the signed message.
     counter : int, optional
-        Must rise from one release of a product to the next, or devices that follow a tag refuse it; by default the time
-        in seconds.
+        Number that must rise from one release of a product to the next, or devices that follow a tag refuse the model;
+        by default the time in seconds.
 
     Raises
     ------
     ArtifactError
-        It is missing, edited or damaged: nobody should sign that.
+        The model is missing, edited or damaged.
     SettingsError
-        A name or a counter that cannot be written, or too many signatures.
+        A name or the counter is not allowed, or there are too many signatures.
     """
     artifact = Artifact.load(path)
     if SIGNATURES in artifact.manifest.files:

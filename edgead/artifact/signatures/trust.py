@@ -1,4 +1,4 @@
-"""Trust in models: a site lets in those that one of its keys has signed."""
+"""Trust in models: a site accepts those that one of its keys has signed."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from edgead.errors import EdgeadError
 
 
 class UntrustedModelError(EdgeadError):
-    """A model that nobody whom the site trusts has signed; the message says what was found and what to do."""
+    """Model without a signature by a key that the site trusts; the message says what was found and what to do."""
 
 
 def check_signed(artifact: Artifact, keys: Sequence[PublicKey]) -> list[Signature]:
-    """Find the signatures of an opened model that hold; what is checked is the manifest that it goes by.
+    """Return the valid signatures of an opened model by trusted keys, checked against the manifest in memory.
 
-    All that is read from it later is compared with that manifest's hashes, whatever lies in its folder by then.
+    Files that are read from it later are compared with that manifest's hashes, even if its folder changes meanwhile.
 
     Parameters
     ----------
     artifact : Artifact
-        As `Artifact.load` gives it.
+        A result of `Artifact.load`.
     keys : sequence of PublicKey
-        That are trusted.
+        Trusted keys.
 
     Raises
     ------
     UntrustedModelError
-        None holds.
+        No signature by a trusted key is valid.
     """
     remedy = f"sign it with `edgead sign {artifact.path} --key KEY`, or take it from where it was signed"
     try:
@@ -63,16 +63,16 @@ def _why_none(artifact: Artifact, found: Sequence[Signature], known: dict[str, P
 
 
 class ModelTrust:
-    """The keys of a site, as they were when its file was read.
+    """Trusted keys of a site, read once with the site file.
 
     Parameters
     ----------
     required : bool
         Whether a model must be signed by one of them.
     keys : sequence of Path
-        Public ones.
+        Files of public keys.
     device_key : Path, optional
-        The private one of this device: what is learned on it is signed with it, and trusted.
+        File of this device's private key: models learned on the device are signed with it, and trusted.
 
     Raises
     ------
@@ -88,16 +88,16 @@ class ModelTrust:
             self._keys.append(self._own.public)
 
     def check(self, artifact: Artifact) -> list[Signature]:
-        """Give the signatures that let an opened model in; none where the site demands none.
+        """Return the trusted signatures of an opened model; an empty list if the site demands none.
 
         Raises
         ------
         UntrustedModelError
-            The site demands one, and the model has none that holds.
+            The site demands a signature, and the model has no valid one.
         """
         return check_signed(artifact, self._keys) if self.required else []
 
     def sign_own(self, path: Path, *, by: str) -> None:
-        """Sign what was learned on this device, where it has a key; to be called before the model is opened."""
+        """Sign a model that was learned on this device, if it has a key; call it before the model is opened."""
         if self._own:
             sign(path, self._own, by=by)

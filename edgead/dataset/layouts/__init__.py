@@ -1,1 +1,1 @@
-"""Layouts of data sets as their authors and tools publish them: one small reader each, all in one table."""
+"""Readers of data set layouts, as authors and tools publish them: one for each, collected in a table."""

@@ -1,4 +1,4 @@
-"""Data sets of folders, one a kind: MVTec AD 2, MVTec LOCO AD and BTAD. MVTec AD itself reads `dataset.folders`."""
+"""Data sets with a folder for each kind: MVTec AD 2, MVTec LOCO AD and BTAD; see `dataset.folders` for MVTec AD."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PRIVATE = ("test_private", "test_private_mixed")
 def read_mvtec_ad_2(place: Place) -> Iterable[LabelledImage] | None:
     """Read an object of MVTec AD 2: `test_public` with its `ground_truth` inside, private tests without labels.
 
-    As `make_mvtec2_dataset` of anomalib's data/datasets/image/mvtecad2.py has it, after Heckler-Kram et al., "The MVTec
+    Follows `make_mvtec2_dataset` of anomalib's data/datasets/image/mvtecad2.py, after Heckler-Kram et al., "The MVTec
     AD 2 Dataset", arXiv:2503.21622 (2025).
     """
     if not names_in(place.path, ("test_public", *_PRIVATE)):
@@ -39,7 +39,7 @@ def read_mvtec_ad_2(place: Place) -> Iterable[LabelledImage] | None:
 def read_mvtec_loco(place: Place) -> Iterable[LabelledImage] | None:
     """Read an object of MVTec LOCO AD: each mask is a folder of its image's name, with a file for each defect.
 
-    As `make_dataset` of anomalib's data/datasets/image/mvtec_loco.py has it, after Bergmann et al., "Beyond Dents and
+    Follows `make_dataset` of anomalib's data/datasets/image/mvtec_loco.py, after Bergmann et al., "Beyond Dents and
     Scratches", IJCV 130 (2022).
     """
     kinds = {kind for folder in ("test", "ground_truth") for kind in names_in(place.path / folder, _LOCO_KINDS)}
@@ -57,7 +57,7 @@ def read_mvtec_loco(place: Place) -> Iterable[LabelledImage] | None:
 def read_btad(place: Place) -> Iterable[LabelledImage] | None:
     """Read a product of BTAD (BTech): `ok` and `ko` for good and bad.
 
-    As `make_btech_dataset` of anomalib's data/datasets/image/btech.py has it, after Mishra et al., "VT-ADL", ISIE
+    Follows `make_btech_dataset` of anomalib's data/datasets/image/btech.py, after Mishra et al., "VT-ADL", ISIE
     (2021).
     """
     if not (place.path / "train" / "ok").is_dir():
@@ -77,7 +77,7 @@ def _all_of(*parts: Iterable[LabelledImage]) -> Iterator[LabelledImage]:
 
 
 def _good(folder: Path, *names: str) -> Iterator[LabelledImage]:
-    """Good images by the split that the first part of a folder's name says."""
+    """Yield good images, with the split from the first part of each folder's name."""
     for name in names:
         split = next(known for known in (TRAIN, VALIDATION, TEST) if name.startswith(known))
         for path in list_images(folder / name):

@@ -1,4 +1,4 @@
-"""Annotations in COCO's form, and Datumaro's, which has its runs of pixels: JSON files beside the images."""
+"""Annotations in the formats of COCO and Datumaro, which share runs of pixels: JSON files beside the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgead.dataset.layouts.place import Length, Place, Real
 from edgead.dataset.masks import Draw, box_corners, coco_counts, fill_polygon, fill_runs
 
 _ROBOFLOW = "_annotations.coco.json"
-_MIN_NUMBERS = 6  # of a polygon: three corners
+_MIN_NUMBERS = 6  # numbers of a polygon with three corners
 
 
 class _Runs(BaseModel):
@@ -85,11 +85,11 @@ class _Datumaro(BaseModel):
 
 
 def read_coco(place: Place) -> Iterable[LabelledImage] | None:
-    """Read COCO's instances: polygons, runs of pixels or, without either, boxes. What has no annotation is good.
+    """Read COCO's instances: polygons, runs of pixels or, without either, boxes. Images without annotations are good.
 
-    As https://cocodataset.org/#format-data has it. A file that is named, or a folder with annotations/*.json, whose
-    names say the splits, as of COCO and CVAT; or one with train/, valid/ and test/, a `_annotations.coco.json` in each,
-    as of Roboflow; or one with result.json, as of Label Studio.
+    Follows https://cocodataset.org/#format-data. The place is such a file, or a folder with annotations/*.json named by
+    split, as from COCO and CVAT; or with train/, valid/ and test/ with a `_annotations.coco.json` in each, as from
+    Roboflow; or with result.json, as from Label Studio.
     """
     files = _files(place, "images", "annotations", "categories")
     return None if files is None else (image for file in files for image in _of_coco(place, file))
@@ -98,14 +98,14 @@ def read_coco(place: Place) -> Iterable[LabelledImage] | None:
 def read_datumaro(place: Place) -> Iterable[LabelledImage] | None:
     """Read Datumaro's JSON: labels of whole images, polygons, boxes and masks; annotations/SUBSET.json, images/SUBSET.
 
-    As `_SubsetWriter` of cvat-ai/datumaro, datumaro/plugins/datumaro_format/converter.py, writes it.
+    Follows `_SubsetWriter` of cvat-ai/datumaro, datumaro/plugins/datumaro_format/converter.py.
     """
     files = _files(place, "categories", "items")
     return None if files is None else (image for file in files for image in _of_datumaro(place, file))
 
 
 def _files(place: Place, *keys: str) -> list[Path] | None:
-    """The files of a place in which there are such keys; None where there is none."""
+    """Find the JSON files of a place that have these keys; None if there are none."""
     if file := place.file(".json"):
         return [file] if place.is_json(file, *keys) else None
     if not place.path.is_dir():
@@ -119,7 +119,7 @@ def _files(place: Place, *keys: str) -> list[Path] | None:
 
 
 def _where(place: Place, file: Path) -> tuple[str, list[Path], Path]:
-    """The split of a file, the folders that its images may be named from, and the one that they must lie in."""
+    """Return a file's split, the folders its image names may be relative to, and the folder its images must be in."""
     subset = file.stem.removeprefix("instances_")
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
     bases = [base / name for base in (file.parent, root) for name in ("", "images", f"images/{subset}", subset)]

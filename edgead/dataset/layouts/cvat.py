@@ -1,4 +1,4 @@
-"""CVAT for images: one XML file, with its images beside it or in a folder `images`."""
+"""Layout of "CVAT for images": one XML file, with its images beside it or in a folder `images`."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ _NO_AREA = ("polyline", "points", "cuboid", "skeleton", "track")
 
 
 def read_cvat(place: Place) -> Iterable[LabelledImage] | None:
-    """Read an export "CVAT for images 1.1", a folder with annotations.xml, or that file. What has no shape is good.
+    """Read a "CVAT for images 1.1" export: a folder with annotations.xml, or that file. Images without shapes are good.
 
-    As https://docs.cvat.ai/docs/dataset_management/formats/format-cvat and .../xml_format have it; `subset` of an image
-    is its split. Runs of pixels go row by row through the mask's box.
+    Follows https://docs.cvat.ai/docs/dataset_management/formats/format-cvat and .../xml_format; `subset` of an image is
+    its split. Runs of pixels go row by row through the mask's box.
     """
     file = place.file(".xml") or (place.path / _FILE if (place.path / _FILE).is_file() else None)
     return None if file is None else _images(place, file)
@@ -125,7 +125,7 @@ def _images(place: Place, file: Path) -> Iterator[LabelledImage]:
 
     parser = expat.ParserCreate()
     parser.StartElementHandler = start
-    # Entities may expand without end or name files: none is read, nor the type of document that declares them.
+    # Entities may expand without bound or name files: they and the document type that declares them are refused.
     parser.StartDoctypeDeclHandler = _refuse_doctype(file)
     try:
         parser.Parse(read_text(file), True)

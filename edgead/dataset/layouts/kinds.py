@@ -1,4 +1,4 @@
-"""Names of kinds and of splits, as tables and annotations spell them."""
+"""Names of kinds and splits in tables and annotations."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _MAX_NAME = 100
 
 
 def kind_of(names: Iterable[str]) -> str:
-    """The kind of an image whose defects have these names: "good" where none is one, "dent+scratch" of two.
+    """Derive an image's kind from the labels on it: "good" if none is a defect, "dent+scratch" for two.
 
     Raises
     ------
     DatasetError
-        A name is empty, or too long for one.
+        A name is empty or too long.
     """
     clean = {" ".join(name.split()) for name in names}
     wrong = next((name for name in clean if not 0 < len(name) <= _MAX_NAME or not name.isprintable()), None)
@@ -35,7 +35,7 @@ def kind_of(names: Iterable[str]) -> str:
 
 
 def split_of(*names: str) -> str:
-    """The split that a file, a folder or a subset is called after; UNSPLIT where it is called otherwise."""
+    """Derive the split from the name of a file, folder or subset; UNSPLIT if it names none."""
     words = [word for name in names for word in re.split(r"[^a-z]+", name.lower())]
     return next((_SPLITS[word] for word in words if word in _SPLITS), UNSPLIT)
 
@@ -43,13 +43,13 @@ def split_of(*names: str) -> str:
 def annotated(
     path: Path, marks: Sequence[tuple[str, Draw | None]], size: tuple[int, int] | None, source: Path, split: str
 ) -> LabelledImage:
-    """Make an image of its annotations.
+    """Make a labelled image from its annotations.
 
     Parameters
     ----------
     path : Path
     marks : sequence of (str, callable or None)
-        The label of each, and what draws it; None for one of the whole image. None at all: the image is good.
+        Label and drawing function of each annotation; None for a label of the whole image. Without any, it is good.
     size : (int, int), optional
         Height and width of the image.
     source : Path

@@ -1,4 +1,4 @@
-"""Label Studio: its export "JSON", a list of tasks, beside the images."""
+"""Layout of Label Studio's export "JSON", a list of tasks, beside the images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgead.dataset.layouts.place import Length, Place, Real, checked, split_url
 from edgead.dataset.masks import Draw, add_brush, box_corners, ellipse_corners, fill_polygon, turned
 from edgead.images.files import is_image_path
 
-# An uploaded file is called by eight digits of its own, and then as it was.
+# The name of an uploaded file is preceded by eight hexadecimal digits.
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 _BASES = ("", "images")
 _NEEDED = {
@@ -70,10 +70,10 @@ class _Task(BaseModel):
 def read_label_studio(place: Place) -> Iterable[LabelledImage] | None:
     """Read tasks whose images were labelled by brush, polygon, rectangle, ellipse or by choices for the whole.
 
-    As https://labelstud.io/guide/task_format and https://labelstud.io/tags have it: places and sizes in percent of the
-    image, turned clockwise, a rectangle about its upper left corner. A task that nobody has annotated is not used, an
-    annotation without a result is a good image. Images lie beside the file, or in `images`, by the name that they have
-    in the task, or had before they were uploaded.
+    Follows https://labelstud.io/guide/task_format and https://labelstud.io/tags: places and sizes are in percent of the
+    image, rotations clockwise, of a rectangle about its upper left corner. A task without an annotation is not used, an
+    annotation without a result means a good image. Images are beside the file, or in `images`, under their name in the
+    task, or before the upload.
     """
     file = place.file(".json")
     if file is None or not isinstance(tasks := place.json(file), list):
@@ -123,7 +123,7 @@ def _path(place: Place, file: Path, number: int, task: _Task) -> Path:
 
 
 def _named(value: object, where: str) -> str:
-    """The name in a value of a task: of /data/local-files/?d=NAME, /data/upload/PROJECT/NAME, a URL, or itself."""
+    """Extract the image's name from a value: /data/local-files/?d=NAME, /data/upload/PROJECT/NAME, a URL or a name."""
     if not isinstance(value, str) or not ("://" in value or value.startswith("/data/")):
         return str(value)
     parts = split_url(value, where)

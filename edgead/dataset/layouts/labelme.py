@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file beside each image."""
+"""Layout of LabelMe: a JSON file beside each image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHAPES = {"polygon": None, "rectangle": 2, "oriented_rectangle": 4, "circle": 2
 class _Shape(BaseModel):
     label: str
     points: list[tuple[Real, Real]]
-    shape_type: str | None = None  # a polygon, of old files
+    shape_type: str | None = None  # missing in old files, whose shapes are polygons
     mask: str | None = None
 
 
@@ -38,11 +38,11 @@ class _File(BaseModel):
 
 
 def read_labelme(place: Place) -> Iterable[LabelledImage] | None:
-    """Read LabelMe's files in a folder, or in the folders in it, which may be called train and test.
+    """Read LabelMe's files in a folder, or in its subfolders, which may be named train and test.
 
-    As `LabelFile` and `shapes_to_label` of wkentaro/labelme, labelme/_label_file.py and labelme/_utils/shape.py, have
-    it: polygons, rectangles (also turned), circles and masks, an encoded image that lies in a box. An image without
-    shapes is good; one without a file was not looked at, and is refused.
+    Follows `LabelFile` and `shapes_to_label` of wkentaro/labelme, labelme/_label_file.py and labelme/_utils/shape.py:
+    polygons, rectangles (also rotated), circles and masks, which are encoded images within a box. An image without
+    shapes is good; an image without a file was not labelled, and is refused.
     """
     if not place.path.is_dir():
         return None
@@ -60,7 +60,7 @@ def _is_one(place: Place, file: Path) -> bool:
     try:
         return place.is_json(file, "shapes", "imagePath")
     except DatasetError:
-        return False  # what is damaged is reported where others are LabelMe's
+        return False  # damaged files are reported if others are LabelMe's
 
 
 def _images(place: Place, files: list[Path]) -> Iterator[LabelledImage]:

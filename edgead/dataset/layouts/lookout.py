@@ -1,4 +1,4 @@
-"""Manifests of Amazon Lookout for Vision and SageMaker Ground Truth: a JSON line for each image, which lies here."""
+"""Manifests of Amazon Lookout for Vision and SageMaker Ground Truth: a JSON line for each image, with local copies."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _BACKGROUND = (255, 255, 255)
 
 
 def read_lookout(place: Place) -> Iterable[LabelledImage] | None:
-    """Read a manifest, which is named itself; s3://BUCKET/KEY is the file below its folder with the longest end of KEY.
+    """Read a manifest file; s3://BUCKET/KEY stands for the file below its folder that shares the longest end with KEY.
 
-    As "Defining JSON lines for anomaly classification" and "... for image segmentation" of the developer guide have it
+    Follows "Defining JSON lines for anomaly classification" and "... for image segmentation" of the developer guide
     (awsdocs/amazon-lookout-for-vision-developer-guide, doc_source/manifest-file-*.md): attributes may have any name,
-    and are known by the type in their metadata.
+    and are recognised by the type in their metadata.
     """
     file = place.file(".manifest", ".jsonl")
     return None if file is None else _images(place, file)

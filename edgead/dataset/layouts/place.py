@@ -1,4 +1,4 @@
-"""Places of data sets: a folder or the file that lists its images, files read within bounds, names kept inside."""
+"""Access to a data set's folder or list file, with bounded file sizes and no paths that lead outside."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from edgead.images.files import is_image_path
 from edgead.images.volumes import is_volume
 
 MAX_BYTES = 256 << 20
-Real = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]  # far beyond any image: sums stay finite
+Real = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]  # far beyond any image, so that sums stay finite
 Length = Annotated[int, Field(ge=1, le=1 << 16)]
 Content = TypeVar("Content", bound=BaseModel)
 
 
 class Place:
-    """A data set as somebody names it.
+    """Data set given by the user: a folder, or a file that lists images.
 
     Parameters
     ----------
     path : Path
-        Its folder, or the file that lists its images.
+        The folder or the file.
 
     Attributes
     ----------
@@ -42,11 +42,11 @@ class Place:
         self._parsed: dict[Path, Any] = {}
 
     def file(self, *suffixes: str) -> Path | None:
-        """The file itself, where one with such a suffix was named."""
+        """Return the given file if it has one of these suffixes, else None."""
         return self.path if self.path.is_file() and self.path.suffix.lower() in suffixes else None
 
     def json(self, file: Path) -> Any:
-        """Parse a JSON file, once; raises DatasetError where it is damaged, or too large."""
+        """Parse a JSON file, cached; raises DatasetError if it is damaged or too large."""
         if file not in self._parsed:
             try:
                 self._parsed[file] = json.loads(read_text(file))
@@ -61,36 +61,36 @@ class Place:
         return isinstance(content := self.json(file), dict) and content.keys() >= set(keys)
 
     def read(self, file: Path, model: type[Content]) -> Content:
-        """Read what a JSON file holds, as far as `model` asks for it."""
+        """Read a JSON file and validate it by a pydantic model."""
         return checked(self.json(file), model, file)
 
     def find(
         self, name: str, source: Path, bases: Sequence[Path] = (), root: Path | None = None, *, by_end: bool = False
     ) -> Path:
-        """Find an image or a mask by the name that a file gives it.
+        """Resolve the name of an image or mask in an annotation file to a path.
 
         Parameters
         ----------
         name : str
-            A path, with slashes or as Windows writes it; or a URL, such as s3://BUCKET/KEY, of which its path counts.
+            A path, with slashes or backslashes; or a URL, such as s3://BUCKET/KEY, of which the path is used.
         source : Path
-            The file that names it, for messages.
+            File that contains the name, for messages.
         bases : sequence of Path
-            Folders that it may be named from; by default that of the data set.
+            Folders to which it may be relative; by default that of the data set.
         root : Path, optional
-            Folder that it must lie in; by default that of the data set.
+            Folder in which it must be; by default that of the data set.
         by_end : bool
-            It is a name elsewhere, as a URL is: the file here whose path is the longest end of it is meant.
+            Whether the name is from another place, like a URL: it stands for the file whose path is its longest end.
 
         Returns
         -------
         Path
-            The first that is there; else the first that was looked for, which the registry then reports as missing.
+            The first candidate that exists; else the first candidate, which the registry then reports as missing.
 
         Raises
         ------
         DatasetError
-            It lies outside of `root`.
+            The path is outside of `root`.
         """
         plain = name.strip().replace("\\", "/")
         ends = [plain]
@@ -108,17 +108,17 @@ class Place:
             raise DatasetError(f"{source} names no file for an image or a mask")
         try:
             return next((path for path in found if path.is_file()), found[0])
-        except OSError as error:  # a name that is too long, a folder that may not be read
+        except OSError as error:  # name too long, or folder without permission
             raise DatasetError(f"{source} names {name[:100]!r}: {error.strerror}") from error
 
 
 def is_data_set(path: Path) -> bool:
-    """Whether a path may be that of a data set: a folder, or a file that may list images, for it is none itself."""
+    """Whether a path may be a data set: a folder, or a file that is no image or volume and so may list images."""
     return path.is_dir() or (path.is_file() and not is_image_path(path) and not is_volume(path))
 
 
 def split_url(url: str, where: Path | str) -> SplitResult:
-    """Split a URL that a file names; raises DatasetError where it is none."""
+    """Split a URL from a file; raises DatasetError if it is invalid."""
     try:
         return urlsplit(url)
     except ValueError as error:
@@ -126,7 +126,7 @@ def split_url(url: str, where: Path | str) -> SplitResult:
 
 
 def read_text(file: Path) -> str:
-    """Read a text file in UTF-8; raises DatasetError where it cannot be read, is none, or is too large."""
+    """Read a UTF-8 text file; raises DatasetError if it cannot be read, is no such text, or is too large."""
     try:
         return read_regular(file, MAX_BYTES).decode("utf-8-sig")
     except UnreadableFileError as error:
@@ -136,7 +136,7 @@ def read_text(file: Path) -> str:
 
 
 def checked(content: object, model: type[Content], where: Path | str) -> Content:
-    """Check parsed content; raises DatasetError in words."""
+    """Validate parsed content by a pydantic model; raises DatasetError with a readable message."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -144,5 +144,5 @@ def checked(content: object, model: type[Content], where: Path | str) -> Content
 
 
 def names_in(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of some folders that are there below one."""
+    """List those of `names` that are folders below `folder`."""
     return [name for name in names if (folder / name).is_dir()]

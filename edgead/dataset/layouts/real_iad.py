@@ -1,4 +1,4 @@
-"""Real-IAD: an object's folder of images, or the JSON file that says which of them are learnt and tested."""
+"""Layout of Real-IAD: an object's folder of images, or the JSON file that lists images to learn and to test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgead.dataset.layouts.kinds import kind_of
 from edgead.dataset.layouts.place import Place
 
 _FOLDERS = "realiad_*"
-# The lists of all five views, where the archive's own folder is unpacked into one of its name, too.
+# Places of the lists of all five views, including an archive unpacked into a folder of its own name.
 _LISTS = ("realiad_jsons", "realiad_jsons/realiad_jsons")
 
 
@@ -37,9 +37,9 @@ class _Lists(BaseModel):
 def read_real_iad(place: Place) -> Iterable[LabelledImage] | None:
     """Read an object of Real-IAD, such as Real-IAD/realiad_1024/audiojack or Real-IAD/realiad_jsons_sv/audiojack.json.
 
-    As `ExplicitDataset.load_explicit` of Tencent/AnomalyDetection_Real-IAD, datasets/explicit_dataset.py, reads it. A
-    sample's folder, S0001, is a group: it holds five views of one part. Defects that are listed to be learnt, as FUIAD
-    has them, are not learnt.
+    Follows `ExplicitDataset.load_explicit` of Tencent/AnomalyDetection_Real-IAD, datasets/explicit_dataset.py. A
+    sample's folder, S0001, is a group: it holds five views of one part. Defects listed for training, as in FUIAD, are
+    not learnt.
     """
     if place.file(".json"):
         if not place.is_json(place.path, "meta", "train", "test"):

@@ -1,4 +1,4 @@
-"""Table of layouts: what each looks like, and who reads it; what fits none or half of one is refused in words."""
+"""Table of layouts with their readers; an incomplete layout is refused with a message that says what is missing."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from edgead.images.files import ImageError
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How some data sets lie.
+    """Layout of data sets: its name, its expected files and its reader.
 
     Attributes
     ----------
     name : str
     expected : str
-        What belongs to it, for messages.
+        Description of its files, for messages.
     read : callable
-        Gives the images of a place, or None where it is another layout; raises DatasetError where it is half of this.
+        Function from a place to its images, or None for another layout; raises DatasetError if this one is incomplete.
     """
 
     name: str
@@ -72,7 +72,7 @@ LAYOUTS = (
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """The images of a place, and the layout that they lie in."""
+    """Images of a data set, with the name of its layout."""
 
     path: Path
     layout: str
@@ -80,33 +80,33 @@ class DataSet:
 
     @property
     def has_splits(self) -> bool:
-        """Does it say which images are to be learnt and which to be tested?"""
+        """Whether the data set states which images are for training and which for test."""
         return any(image.split not in (UNSPLIT, UNLABELLED) for image in self.images)
 
     def learnt(self) -> list[Path]:
-        """The good images to learn from: those of the split train, or all where there are no splits."""
+        """List the good images to learn from: those of the split train, or all without splits."""
         return [image.path for image in self.images if image.defect == GOOD and image.split in (TRAIN, UNSPLIT)]
 
     def tested(self) -> list[LabelledImage]:
-        """The images to test with: those of the split test, or all where there are no splits."""
+        """List the images to test with: those of the split test, or all without splits."""
         return [image for image in self.images if image.split in (TEST, UNSPLIT)]
 
     def groups(self) -> dict[Path, str]:
-        """What the data set says of images that belong together."""
+        """Group name of each image, as far as the data set states it."""
         return {image.path: image.group for image in self.images if image.group is not None}
 
 
 def read_layout(data: Path) -> DataSet | None:
-    """Read a data set whose layout is in the table; None for any other folder, which may hold images all the same.
+    """Read a data set whose layout is in the table; None for any other folder, which may still hold images.
 
     Raises
     ------
     DatasetError
-        Half of a layout is there, or what a file says is wrong; or a file that is no list of images.
+        A layout is incomplete, a file has wrong content, or the path is a file that is no list of images.
     """
     place = Place(data)
     if file := place.file(".json"):
-        place.json(file)  # once for all layouts: a damaged file is of none
+        place.json(file)  # parsed once for all layouts, as a damaged file belongs to none
     for layout in LAYOUTS:
         try:
             found = layout.read(place)
@@ -126,7 +126,7 @@ def read_layout(data: Path) -> DataSet | None:
 
 
 def _check(images: Sequence[LabelledImage]) -> None:
-    """Raise DatasetError where files are missing, stand there twice, or only some have a split."""
+    """Raise DatasetError if images are missing or listed twice, or if only some have a split."""
     if not images:
         raise DatasetError("it lists no images")
     masks = [file for image in images for file in _mask_files(image.mask)]

@@ -1,4 +1,4 @@
-"""Tables of images, CSV: a row each, with the columns path and label, and mask, group and split if any."""
+"""CSV tables of images: one row for each, with the columns path and label, and optionally mask, group and split."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _COLUMNS = ("path", "label")
 
 
 def read_table(place: Place) -> Iterable[LabelledImage] | None:
-    """Read a table of our own: paths are relative to the folder that it lies in."""
+    """Read a table in edgead's format; paths are relative to the folder of the table."""
     if file := place.file(".csv"):
         return _images(place, file, read_csv(file, _COLUMNS))
     return None
 
 
 def read_csv(file: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """Read rows of text, separated by commas, or by semicolons as some spreadsheets do.
+    """Read the rows of a CSV file, separated by commas, or by semicolons as some spreadsheets do.
 
     Raises
     ------
     DatasetError
-        It cannot be read, lacks one of the columns, has more than `MAX_ROWS` rows, or a row has fewer or more cells.
+        The file cannot be read, lacks a column, has more than `MAX_ROWS` rows, or a row has fewer or more cells.
     """
     text = read_text(file)
     _check_most(file, text.count("\n") + text.count("\r") - text.count("\r\n") - 1, "rows", MAX_ROWS)

@@ -1,4 +1,4 @@
-"""VisA as it is unpacked: an object's folder, beside that of the split files which say what each image is for."""
+"""Layout of the unpacked VisA: an object's folder, beside the folder of split files that assign images."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SPLIT_FILE = "split_csv/1cls.csv"
 def read_visa(place: Place) -> Iterable[LabelledImage] | None:
     """Read an object of VisA, such as VisA/pcb1, by the one-class split of its authors.
 
-    As `prepare_data.py` of amazon-science/spot-diff reads it: the columns object, split, label, image and mask, paths
-    from the folder above the object's. What that script writes lies as MVTec AD does.
+    Follows `prepare_data.py` of amazon-science/spot-diff: the columns object, split, label, image and mask, with paths
+    relative to the folder above the object's. The output of that script has the layout of MVTec AD.
     """
     if not (place.path / "Data" / "Images").is_dir():
         if (place.path / _SPLIT_FILE).is_file():

@@ -1,1 +1,1 @@
-"""Screening: a pile of parts that nobody has labelled, ranked by how far each is from what most others show."""
+"""Screening of unlabelled parts: a ranking by how far each image is from most others."""

@@ -1,4 +1,4 @@
-"""Patch features of images that nobody has labelled: a frozen backbone, on a scale that the images themselves give."""
+"""Patch features of unlabelled images by a frozen backbone, on a scale estimated from the same images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgead.unlabelled.screening.screeners import ScreenPlan
 
 
 class MutualScorer:
-    """Scores a pile by `edgead.unlabelled.screening.mutual`, with the features of a frozen backbone."""
+    """Screening method by `edgead.unlabelled.screening.mutual`, with features of a frozen backbone."""
 
     knows_parts = True
 
@@ -43,18 +43,19 @@ class MutualScorer:
 
 
 def comparable_features(raw: np.ndarray, parts: Sequence[int], method: PatchCore) -> np.ndarray:
-    """Bring raw features onto a common scale, where what differs between parts anyway counts for less.
+    """Scale raw features so that directions in which parts normally differ count for less.
 
-    The metric is `edgead.adapt.memory_bank.feature_space`, of the pile itself: the few defects in it hardly change it.
+    The metric is that of `edgead.adapt.memory_bank.feature_space`, estimated from the same images, as their few defects
+    hardly change it.
 
     Parameters
     ----------
     raw : ndarray of shape (n, h, w, d), float32, C order
-        Changed.
+        Raw features, changed in place.
     parts : sequence of int of length n
         Images of one number show the same part.
     method : PatchCore
-        Whose backbone gave them.
+        Method whose backbone computed them.
 
     Returns
     -------
@@ -80,25 +81,25 @@ def raw_features(
     zoom: int,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Run a backbone over images that are `zoom` times as large on a side as it takes.
+    """Run a backbone over images at `zoom` times its input size on each side.
 
     Parameters
     ----------
     method : PatchCore
-        With the backbone.
+        Method with the backbone.
     paths : sequence of Path
         Readable images.
     roi : (int, int, int, int), optional
-        x, y, width and height of the part of the image to look at.
+        x, y, width and height of the region of interest.
     zoom : int
-        An image is cut into zoom x zoom windows; the more, the finer are the things that features know of.
+        An image is cut into zoom x zoom windows; more of them show finer details.
     progress : callable, optional
 
     Returns
     -------
     ndarray of shape (n, h, w, d), float32, C order
-        A patch is the mean of neighbours, so that there are half as many on a side as of one window, whatever the
-        zoom: what a pile costs grows with the square of their number.
+        Patches are averaged to half as many on a side as one window has, for any zoom, because the cost of screening
+        grows with the square of their number.
     """
     height, width = method.preprocessing.image_size
     changes = {"image_size": (zoom * height, zoom * width), "roi": roi}
@@ -119,9 +120,9 @@ def raw_features(
 
 
 def _joined(windows: np.ndarray, zoom: int) -> np.ndarray:
-    """Features of windows, (zoom * zoom, h, w, d), side by side, and the mean of as many as give h // 2 x w // 2."""
+    """Tile the features of windows, (zoom * zoom, h, w, d), and average neighbours to h // 2 x w // 2 patches."""
     _, h, w, d = windows.shape
     joined = windows.reshape(zoom, zoom, h, w, d).transpose(0, 2, 1, 3, 4).reshape(zoom * h, zoom * w, d)
-    step_y, step_x = zoom * (2 - h % 2), zoom * (2 - w % 2)  # an odd number is not halved
+    step_y, step_x = zoom * (2 - h % 2), zoom * (2 - w % 2)  # an odd number cannot be halved
     blocks = joined.reshape(zoom * h // step_y, step_y, zoom * w // step_x, step_x, d)
     return blocks.mean(axis=(1, 3))

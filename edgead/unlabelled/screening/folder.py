@@ -1,4 +1,4 @@
-"""The ranking of a pile as a folder that a person looks through: a sheet, a table, and what it cannot know."""
+"""Folder of a screening's result for people: a contact sheet, a table, and a page on its limits."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _LEGEND = "colours show where a part differs from what most others have; a dashe
 
 
 def write_screened(found: Screened, folder: Path) -> None:
-    """Write the sheet, the table and the page of limits; nothing is there on an error.
+    """Write the sheet, the table and the page on limits; the folder is complete or absent.
 
     Parameters
     ----------
     found : Screened
     folder : Path
-        Empty, or not there.
+        Empty or absent folder.
     """
     check_folder(folder)
     with writing(folder), new_folder(folder) as draft:
@@ -47,7 +47,7 @@ def write_screened(found: Screened, folder: Path) -> None:
 
 
 def limits_page(found: Screened) -> str:
-    """One page of words: what was done, and what a ranking of a pile cannot know."""
+    """Write one page of text: what was done, and what a ranking of unlabelled images cannot tell."""
     rule, count = found.plan.rule, len(found.images)
     closer = "--roi and --zoom show more." if found.plan.method == MUTUAL else "--roi shows more."
     of_a_part = "say nothing of each other" if found.scorer.knows_parts else "count as different parts"
@@ -88,7 +88,7 @@ def _sheet(found: Screened) -> np.ndarray:
 
 
 def _scale(found: Screened) -> tuple[float, float]:
-    """Scores between which colours begin: of a typical patch, and of the highest patch of a typical image."""
+    """Compute the scores that anchor the colours: that of a typical patch, and of a typical image's highest patch."""
     maps = [one.patch_scores for one in found.images]
     return float(np.median([np.median(each) for each in maps])), float(np.median([each.max() for each in maps]))
 
@@ -102,6 +102,6 @@ def _tile(one: ScreenedImage, spec: Preprocessing, scale: tuple[float, float]) -
 
 
 def _seen(patch_scores: np.ndarray, spec: Preprocessing, shape: tuple[int, ...]) -> np.ndarray:
-    """The patches that show the image, without those that show what it was filled up with."""
+    """Crop the patches that show the image, without padding."""
     sides = zip(covered(spec, shape), spec.image_size, patch_scores.shape, strict=True)
     return patch_scores[tuple(slice(side.start * n // full, -(-side.stop * n // full)) for side, full, n in sides)]

@@ -1,7 +1,7 @@
-"""A first model from a pile that nobody has labelled: learnt from one half, with thresholds from the other.
+"""First model from unlabelled parts: learnt from one half, with thresholds from the other half.
 
-The halves are dealt before anything is computed of the images, whole groups each. Only then the scores of the second
-half say what those of the next parts will be: whatever chooses among the images of a half, the other has no part in it.
+The halves, of whole groups, are drawn before anything is computed from the images. Only then do the scores of the
+second half predict those of new parts: a selection within one half must not depend on the other.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from edgead.dataset.images import Images
 from edgead.unlabelled.screening.run import in_own_order, rank
 from edgead.unlabelled.screening.screeners import ScreenPlan
 
-# So many times the share that may be defective is left out of what is learnt: the ranking does not find all of them.
+# Suspicious images to leave out of training, in multiples of the share of defective parts, as the ranking misses some.
 LEFT_OUT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """What model to make of a pile.
+    """Settings for a model from unlabelled parts.
 
     Attributes
     ----------
     most_defective : float
-        At most this share of the parts is defective: an assumption, on which the guarantee rests.
+        Largest share of defective parts: an assumption on which the guarantee depends.
     false_reject_rate, review_rate : float, optional
-        Of good parts, as in `edgead train`.
+        Rates of good parts, as in `edgead train`.
     seed : int
-        Of the halves.
+        Seed of the split into halves.
     """
 
     most_defective: float = 0.1
@@ -53,7 +53,7 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True)
 class MadeModel:
-    """The finished model, the images that it has not learnt as they are suspicious, and those that cannot be read."""
+    """Finished model, with the suspicious images that it has not learnt, and the unreadable ones."""
 
     artifact: Artifact
     left_out: list[Path]
@@ -68,7 +68,7 @@ def make_model(
     *,
     progress: StageProgress = no_progress,
 ) -> MadeModel:
-    """Make a model of unlabelled parts.
+    """Make a model from unlabelled parts.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def make_model(
     destination : Path
         Directory of the model.
     plan : ScreenPlan
-        How the half that is learnt is screened.
+        Settings for the screening of the half to learn from.
     model : ModelPlan
     progress : callable, optional
         Called with (stage, done, total).
@@ -85,7 +85,7 @@ def make_model(
     Raises
     ------
     SettingsError, DatasetError, CalibrationError, ArtifactError
-        Before anything is written at `destination`.
+        Raised before anything is written at `destination`.
     """
     started = time.perf_counter()
     method = PatchCore.from_settings(find_preset(PatchCore.name, plan.backbone or "fast"))
@@ -122,12 +122,12 @@ def make_model(
 
 
 def split_pile(ordered: Sequence[Path], groups: Groups, model: ModelPlan) -> tuple[list[Path], list[Path], float]:
-    """Deal a pile into a half to learn from and one for thresholds, whole groups each, and find the rate.
+    """Split images into a half to learn from and a half for thresholds, by whole groups; return the rate too.
 
     Raises
     ------
     CalibrationError
-        The half cannot support the rate.
+        The half for thresholds cannot support the rate.
     """
     unit = IMAGES if groups.are_single else GROUPS
     rates = model.false_reject_rate, model.review_rate

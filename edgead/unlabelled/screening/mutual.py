@@ -1,11 +1,10 @@
-"""Mutual scores: how far the patches of each image of a pile are from those that most other images have.
+"""Mutual scores: distances of each unlabelled image's patches to those of most other images.
 
 Ours, after MuSc (Li et al., "MuSc: Zero-shot industrial anomaly classification and segmentation with mutual scoring of
-the unlabeled images", ICLR 2024, arXiv 2401.16753). From there are the means over neighbourhoods of several sizes
-(`neighbourhood_mean`), the average over the images to which a patch is nearest (`interval_average`) and the constraint
-by alike images (`constrain`). Ours are the features, their scale and metric, that images of one part do not vouch for
-each other, the second round by trusted images, and how patches become the score of an image. So its scores are not
-MuSc's.
+the unlabeled images", ICLR 2024, arXiv 2401.16753). From MuSc are the means over neighbourhoods of several sizes
+(`neighbourhood_mean`), the average over the images nearest to a patch (`interval_average`) and the constraint by
+similar images (`constrain`). Ours are the features, their scale and metric, the exclusion of images of the same part,
+the second round with trusted images, and the image score from patches. So the scores differ from MuSc's.
 """
 
 from __future__ import annotations
@@ -20,33 +19,33 @@ from edgead.kernels import GroupedPatches
 
 Floats = npt.NDArray[np.float32]
 
-# Images whose distances to each other are kept at once: 0.13 GB at 14 x 14 patches.
+# Largest number of images compared with each other at once: 0.13 GB at 14 x 14 patches.
 MAX_IMAGES = 400
 FEWEST_PARTS = 3
-# As MuSc takes them for MVTec AD: each image alone, with one and with two others.
+# MuSc's choice for MVTec AD: each image alone, with one and with two others.
 ALIKE = (1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class MutualRule:
-    """How a pile is scored. The defaults were set before anything was measured: `interval` and `alike` are the paper's.
+    """Parameters of mutual scores. Defaults were fixed before any measurement: `interval` and `alike` are the paper's.
 
     Attributes
     ----------
     interval : float
-        Share of the other images whose distances to a patch are averaged: those that have the nearest patches. A
-        defect that a larger share of the parts has is invisible.
+        Share of the other images, those with the nearest patches, whose distances to a patch are averaged. A defect
+        that a larger share of the parts has is invisible.
     trusted : float
-        Share of the images, those with the lowest scores of the first round, to which patches are compared in the
+        Share of the images, those with the lowest scores in the first round, with which patches are compared in the
         second; 0 for no second round.
     nearest : float
-        The interval among the trusted images.
+        `interval` among the trusted images.
     reaches : tuple of int
         Sides, in patches, of the neighbourhoods whose mean is compared; odd.
     top : float
-        The mean over this share of an image's patches, those with the highest scores, is its score.
+        Share of an image's patches, those with the highest scores, whose mean is the image score.
     alike : tuple of int
-        With so many images each, itself included, the scores are constrained; empty for no constraint.
+        Numbers of similar images, itself included, by which scores are constrained; empty for no constraint.
     """
 
     interval: float = 0.3
@@ -60,14 +59,14 @@ class MutualRule:
 def mutual_scores(
     features: Floats, parts: Sequence[int], rule: MutualRule, progress: Callable[[int, int], object] | None = None
 ) -> tuple[npt.NDArray[np.float64], Floats]:
-    """Score each image of a pile by the others.
+    """Score each image by its distances to the others.
 
     Parameters
     ----------
     features : ndarray of shape (n, h, w, d), float32
-        Of patches, on one scale.
+        Patch features on a common scale.
     parts : sequence of int of length n
-        Images of one number show the same part and say nothing of each other. At least three different ones.
+        Number of the part in each image; images of one part are not compared. At least three parts.
     rule : MutualRule
     progress : callable, optional
         Called with (done, total).
@@ -75,9 +74,9 @@ def mutual_scores(
     Returns
     -------
     scores : ndarray of shape (n,), float64
-        Higher is more anomalous; comparable within this pile alone.
+        Image scores, higher is more anomalous; comparable only within one call.
     maps : ndarray of shape (n, h, w), float32
-        The scores of the patches.
+        Patch scores.
     """
     n, h, w, _ = features.shape
     apart = np.asarray(parts)[:, None] != np.asarray(parts)
@@ -95,7 +94,7 @@ def mutual_scores(
 
 
 def neighbourhood_mean(features: Floats, reach: int) -> Floats:
-    """Average features, (h, w, d), over reach x reach patches; what lies outside counts as 0. Returns (h * w, d)."""
+    """Average features, (h, w, d), over reach x reach patches, with zeros outside; returns (h * w, d)."""
     h, w, d = features.shape
     margin = reach // 2
     padded = np.pad(features, ((margin, margin), (margin, margin), (0, 0)))
@@ -107,21 +106,21 @@ def neighbourhood_mean(features: Floats, reach: int) -> Floats:
 
 
 def interval_average(distances: Floats, apart: npt.NDArray[np.bool_], share: float) -> Floats:
-    """Average the distances of each patch to the images that have the nearest ones.
+    """Average the distances of each patch to the nearest images.
 
     Parameters
     ----------
     distances : ndarray of shape (p, n), float32
-        Of the patches of one image to the nearest patch of each image.
+        Distances of one image's patches to the nearest patch of each image.
     apart : ndarray of shape (n,), bool
-        Which images count.
+        True for the images that count.
     share : float
-        Of those; at least one is taken.
+        Share of those to average; at least one is used.
 
     Returns
     -------
     ndarray of shape (p,), float32
-        The same to the last digit in whatever order the images stand.
+        Averages, which do not depend on the order of images, to the last digit.
     """
     others = distances[:, apart]
     count = max(1, int(share * others.shape[1]))
@@ -132,23 +131,23 @@ def interval_average(distances: Floats, apart: npt.NDArray[np.bool_], share: flo
 def constrain(
     scores: npt.NDArray[np.float64], descriptors: Floats, alike: Sequence[int], *, least_cosine: float = 0.0
 ) -> npt.NDArray[np.float64]:
-    """Move the scores of images towards those of the images that they look like: MuSc's RsCIN.
+    """Move the scores of images towards those of similar images: MuSc's RsCIN.
 
     Parameters
     ----------
     scores : ndarray of shape (n,), float64
     descriptors : ndarray of shape (n, d), float32
-        Of whole images.
+        Descriptors of whole images.
     alike : sequence of int
-        For each number, the mean over so many most alike images, weighted by the cosine; the result is the mean of
-        all. 1 is the image itself.
+        Numbers of most similar images over which scores are averaged, weighted by the cosine; the result is the mean
+        over all these numbers. 1 is the image itself.
     least_cosine : float
-        Images that look less alike weigh as much; -1 is the paper's, whose embeddings of one product are all alike.
+        Lower bound of the weights; -1 is the paper's, whose embeddings of one product are all similar.
 
     Returns
     -------
     ndarray of shape (n,), float64
-        From 0 to 1.
+        Constrained scores, from 0 to 1.
     """
     low, high = scores.min(), scores.max()
     scaled = (scores - low) / max(high - low, np.finfo(np.float64).tiny)
@@ -166,7 +165,7 @@ def constrain(
 
 
 def _distances(patches: Sequence[Floats], progress: Callable[[int], object] | None) -> Floats:
-    """Distances of each patch of each image to the nearest patch of every image, float32 (n, p, n)."""
+    """Compute the distance of each patch of each image to the nearest patch of every image, float32 (n, p, n)."""
     index = GroupedPatches(np.concatenate(patches), [len(rows) for rows in patches])
     distances = np.empty((len(patches), len(patches[0]), len(patches)), np.float32)
     for number, rows in enumerate(patches):

@@ -1,4 +1,4 @@
-"""Ranking of images that nobody has labelled."""
+"""Ranking of unlabelled images by suspicion."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from edgead.errors import SettingsError
 from edgead.unlabelled.screening.mutual import FEWEST_PARTS, MAX_IMAGES
 from edgead.unlabelled.screening.screeners import PileScorer, ScreenPlan
 
-# With fewer, how well defects are ranked varies much from pile to pile: 0.37 to 0.89 with 50 images of tiles.
+# With fewer images the quality of the ranking varies much between sets: 0.37 to 0.89 with 50 images of tiles.
 ENOUGH_PARTS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ScreenedImage:
-    """An image of the pile: its score, the part that it shows, and the scores of its patches, float32 (h, w)."""
+    """Ranked image: its score, the part that it shows, and the scores of its patches, float32 (h, w)."""
 
     path: Path
     score: float
@@ -33,19 +33,19 @@ class ScreenedImage:
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """The ranking of a pile.
+    """Ranking of unlabelled images.
 
     Attributes
     ----------
     images : list of ScreenedImage
-        The most suspicious first.
+        Ranked images, the most suspicious first.
     groups : Groups
-        Which images show the same part.
+        Groups of images that show the same part.
     plan : ScreenPlan
     scorer : PileScorer
-        With which; its `preprocessing` is how the backbone sees an image, the zoom aside.
+        Method used; its `preprocessing` is that of the backbone's input, without zoom.
     problems : list of str
-        What is wrong with images that could not be read.
+        Messages on images that could not be read.
     """
 
     images: list[ScreenedImage]
@@ -55,7 +55,7 @@ class Screened:
     problems: list[str]
 
     def warnings(self) -> list[str]:
-        """What makes the ranking less than it could be, sentence by sentence."""
+        """List warnings on what impairs the ranking."""
         if self.groups.count >= ENOUGH_PARTS:
             return []
         return [
@@ -64,7 +64,7 @@ class Screened:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it in values that JSON knows."""
+        """Convert the ranking to values for JSON."""
         return {
             "screened": len(self.images),
             "parts": self.groups.account,
@@ -75,14 +75,14 @@ class Screened:
 
 
 def screen(paths: Sequence[Path], plan: ScreenPlan | None = None, *, progress: StageProgress = no_progress) -> Screened:
-    """Rank the images of a pile by how far each is from what most others show.
+    """Rank unlabelled images by how far each is from most others.
 
-    The order in which images are given changes nothing, to the last digit.
+    The result does not depend on the order of the images, to the last digit.
 
     Parameters
     ----------
     paths : sequence of Path
-        Good and defective parts of one product. Those that cannot be read are left out.
+        Images of good and defective parts of one product. Unreadable ones are left out.
     plan : ScreenPlan, optional
     progress : callable, optional
         Called with (stage, done, total).
@@ -90,9 +90,9 @@ def screen(paths: Sequence[Path], plan: ScreenPlan | None = None, *, progress: S
     Raises
     ------
     SettingsError, ArtifactError
-        The backbone cannot be used, or the images are of fewer than three parts.
+        The backbone cannot be used, or the images show fewer than three parts.
     DatasetError
-        No image can be read, or the region sticks out of one.
+        No image can be read, or the region is not inside one.
     """
     plan = plan or ScreenPlan()
     scorer = plan.open()
@@ -102,7 +102,7 @@ def screen(paths: Sequence[Path], plan: ScreenPlan | None = None, *, progress: S
 
 
 def rank(ordered: Sequence[Path], groups: Groups, scorer: PileScorer, progress: StageProgress) -> list[ScreenedImage]:
-    """Score images that are in an order of their own; returns the most suspicious first."""
+    """Score images given in the order of `in_own_order`; return them with the most suspicious first."""
     images = [
         one
         for number, pile in enumerate(_piles(ordered))
@@ -112,7 +112,7 @@ def rank(ordered: Sequence[Path], groups: Groups, scorer: PileScorer, progress: 
 
 
 def in_own_order(paths: Sequence[Path], plan: ScreenPlan, progress: StageProgress) -> tuple[list[Path], list[str]]:
-    """Order images by their content, so that it does not matter how they were given; say which cannot be read."""
+    """Sort images by content, so that their given order does not matter; return messages on unreadable ones too."""
     content: dict[Path, bytes] = {}
 
     def look(path: Path, image: np.ndarray) -> None:
@@ -126,7 +126,7 @@ def in_own_order(paths: Sequence[Path], plan: ScreenPlan, progress: StageProgres
 
 
 def _piles(ordered: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    """Deal a large pile into some of about equal size, as many as it takes."""
+    """Split many images into as few batches of about equal size as needed."""
     count = -(-len(ordered) // MAX_IMAGES)
     return (ordered[first::count] for first in range(count))
 

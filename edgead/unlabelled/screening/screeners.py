@@ -1,4 +1,4 @@
-"""Methods of screening: what is asked of one, what it does, and the registry of them."""
+"""Screening methods: their interface, their settings, and their registry."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ MUTUAL = "mutual"
 
 
 class PileScorer(Protocol):
-    """Scores the images of a pile by each other.
+    """Screening method, which scores unlabelled images by each other.
 
-    A package adds one by `[project.entry-points."edgead.screeners"]` with `NAME = "module:Class"`; the class is made of
-    a `ScreenPlan`, and raises SettingsError where that does not fit it.
+    A package adds one by `[project.entry-points."edgead.screeners"]` with `NAME = "module:Class"`; the class takes a
+    `ScreenPlan`, and raises SettingsError if it does not support it.
 
     Attributes
     ----------
     preprocessing : Preprocessing
-        What images are resized to.
+        Preprocessing of images.
     knows_parts : bool
-        Whether images of one part say nothing of each other; otherwise each image is compared with all others.
+        Whether images of one part are excluded from comparison; otherwise each image is compared with all others.
     """
 
     preprocessing: Preprocessing
@@ -40,27 +40,27 @@ class PileScorer(Protocol):
     def __call__(
         self, paths: Sequence[Path], parts: Sequence[int], progress: StageProgress
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """Score each image, float64 (n,), and its patches, float32 (n, h, w); `parts` says which it shows."""
+        """Score each image, float64 (n,), and its patches, float32 (n, h, w); `parts` is the part in each image."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ScreenPlan:
-    """How to screen.
+    """Settings of a screening.
 
     Attributes
     ----------
     backbone : str, optional
-        That of a preset of patchcore, by default "fast". Of another package's method, what that says.
+        Preset of patchcore whose backbone is used, by default "fast". Methods of packages have other names.
     rule : MutualRule
     zoom : int, optional
-        How many times as large as the backbone takes them images are looked at, on a side; by default twice.
+        Size of images on each side in multiples of the backbone's input; by default 2.
     roi : (int, int, int, int), optional
-        x, y, width and height of the part of the image to look at.
+        x, y, width and height of the region of interest.
     group : str
-        Which images show the same part, see `edgead.dataset.groups.group_images`.
+        Rule by which images show the same part, see `edgead.dataset.groups.group_images`.
     method : str
-        A name in `SCREENERS`: "mutual", which is ours, or another package's.
+        Name in `SCREENERS`: "mutual", which is ours, or that of a package.
     """
 
     backbone: str | None = None
@@ -81,7 +81,7 @@ class ScreenPlan:
             raise SettingsError(f"alike images are counted from 1, the image itself; found {min(self.rule.alike)}")
 
     def open(self) -> PileScorer:
-        """Open what scores a pile; raises as `screen`."""
+        """Open the screening method; raises the errors of `screen`."""
         scorer = SCREENERS.find(self.method)(self)
         if not scorer.knows_parts and self.group not in (AUTO, NONE):
             raise SettingsError(f"{self.method} compares each image with all others: leave out --group")

@@ -1,1 +1,1 @@
-"""Kinds of rejects: rejects are described, sorted without a label, and their kinds named and kept in a model."""
+"""Kinds of rejects: description, sorting without labels, and names that are kept in a model."""

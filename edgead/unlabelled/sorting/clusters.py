@@ -1,8 +1,8 @@
-"""Rejects sorted into kinds without a label: Ward's clustering, settled, and how many kinds come again in others.
+"""Clustering of rejects into kinds: Ward's method with Lloyd's refinement, and a stable number of kinds.
 
 Ward, "Hierarchical grouping to optimize an objective function", Journal of the American Statistical Association 1963;
-Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 1982, from there.
-The number of kinds is ours: the largest that two halves of the rejects agree on nearly as well as on any.
+Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 1982, started from Ward's result.
+The choice of the number is ours: the largest for which clusterings of two halves agree nearly as well as the best.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from edgead.errors import SettingsError
 from edgead.metrics.partitions import adjusted_rand, jaccard_of_each
 
-# Ward's distances of all pairs take 200 MB then.
+# At this number Ward's distances of all pairs take 200 MB.
 MAX_REJECTS = 5000
 MAX_KINDS = 12
-# A kind of fewer parts than this is chance: no more kinds are looked for than there are so many parts for.
+# Least number of parts per kind, on average, that limits the number of kinds: smaller kinds are chance.
 _MIN_PARTS = 3
 _HALVINGS = 20
 _NEARLY = 0.05
@@ -27,21 +27,21 @@ _MAX_TURNS = 30
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """Rejects in kinds.
+    """Clustering of rejects into kinds.
 
     Attributes
     ----------
     labels : ndarray of shape (n,), int
-        The kind of each reject; 0 is the largest.
+        Kind of each reject; 0 is the largest.
     stability : list of float or None
-        Of each kind: how much of it is together again when half of the parts are sorted alone, from 0 to 1; None where
-        that was not tried.
+        Overlap of each kind with its best match when half of the parts are sorted alone, from 0 to 1; None if not
+        computed.
     agreement : dict of int to float
-        For each number of kinds that was tried: how far two halves agree, 1 for wholly and 0 for as by chance.
+        Agreement of two halves for each tried number of kinds: 1 if equal, 0 as by chance.
     distances : ndarray of shape (n,), float
-        How far each reject is from what is typical of its kind; only their order in a kind means anything.
+        Distance of each reject to the centre of its kind; only the order within a kind is meaningful.
     notes : sequence of str
-        What a person should know of these kinds.
+        Remarks for the user on these kinds.
     """
 
     labels: np.ndarray
@@ -58,26 +58,26 @@ class Clusters:
 def find_clusters(
     descriptors: np.ndarray, parts: Sequence[int], count: int | None = None, *, seed: int = 0
 ) -> Clusters:
-    """Sort rejects into kinds.
+    """Cluster rejects into kinds.
 
-    What is sorted are parts, each by the mean of its images: a light that differs from image to image is no kind, and
-    a part that was taken often is no more than one.
+    Parts are sorted, each by the mean of its images, so that different lights of one part make no kind, and a part with
+    many images counts once.
 
     Parameters
     ----------
     descriptors : ndarray of shape (n, d), float32
         See `edgead.heads.contract.Describer`.
     parts : sequence of int of length n
-        Rejects of one number show the same part.
+        Number of the part of each reject.
     count : int, optional
         Number of kinds; by default the largest of 2 to 12 whose agreement is within 0.05 of the best.
     seed : int
-        Of the halves.
+        Seed of the halves.
 
     Raises
     ------
     SettingsError
-        More rejects than can be compared, or fewer than kinds.
+        There are too many rejects to compare, or fewer than kinds.
     """
     if len(descriptors) > MAX_REJECTS:
         raise SettingsError(f"{len(descriptors)} rejects are more than the {MAX_REJECTS} that can be sorted at once")
@@ -97,7 +97,7 @@ def find_clusters(
 
 
 class _Tree:
-    """The merges of some parts, which can be cut into any number of kinds."""
+    """Dendrogram of parts, which can be cut into any number of kinds."""
 
     def __init__(self, descriptors: np.ndarray):
         from scipy.cluster.hierarchy import linkage
@@ -106,7 +106,7 @@ class _Tree:
         self._merges = linkage(self._descriptors, "ward") if len(descriptors) > 1 else np.empty((0, 4))
 
     def cut(self, count: int) -> np.ndarray:
-        """Labels from 0 on of `count` kinds, fewer where there are not as many different parts."""
+        """Cut into `count` kinds, or as many as there are different parts; return labels from 0 on."""
         from scipy.cluster.hierarchy import fcluster
 
         if len(self._descriptors) == 1:
@@ -114,30 +114,30 @@ class _Tree:
         return np.asarray(fcluster(self._merges, count, "maxclust") - 1, np.intp)
 
     def nearest(self, count: int, descriptors: np.ndarray) -> np.ndarray:
-        """The kind of which other parts are nearest to the centre, of `count` kinds."""
+        """Assign other parts to the nearest centre of `count` kinds."""
         return _nearest_centre(self._descriptors, self.cut(count), descriptors)
 
 
 @dataclass(frozen=True, slots=True)
 class _Halving:
-    """Two halves of the parts, each sorted alone."""
+    """Random split of the parts into two halves, each clustered alone."""
 
     descriptors: np.ndarray
     first: _Tree
     second: _Tree
 
     def agreement(self, count: int) -> float:
-        """How far both sort all parts alike."""
+        """Compute the agreement of both halves' labels for all parts."""
         return adjusted_rand(*(half.nearest(count, self.descriptors) for half in (self.first, self.second)))
 
     def stability(self, labels: np.ndarray, count: int) -> np.ndarray:
-        """How far each of the kinds of all parts is one of a half's too: the mean over both."""
+        """Compute the overlap of each kind with its best match in each half's clustering, averaged over both."""
         halves = (half.nearest(count, self.descriptors) for half in (self.first, self.second))
         return np.asarray(np.mean([jaccard_of_each(labels, half) for half in halves], axis=0))
 
 
 def _halve(means: np.ndarray, rng: np.random.Generator) -> _Halving:
-    if len(means) == 1:  # there are no two halves to compare
+    if len(means) == 1:  # two halves need at least two parts
         return _Halving(means, _Tree(means), _Tree(means))
     order = rng.permutation(len(means))
     first, second = order[: len(order) // 2], order[len(order) // 2 :]
@@ -145,14 +145,14 @@ def _halve(means: np.ndarray, rng: np.random.Generator) -> _Halving:
 
 
 def _nearest_centre(rows: np.ndarray, labels: np.ndarray, descriptors: np.ndarray) -> np.ndarray:
-    """The kind of which descriptors are nearest to the centre, of kinds of rows."""
+    """Assign descriptors to the nearest centre of the labelled rows."""
     centres = np.array([rows[labels == label].mean(axis=0, dtype=np.float64) for label in range(labels.max() + 1)])
     squares = np.square(centres).sum(axis=1) - 2 * descriptors.astype(np.float64) @ centres.T
     return np.asarray(squares.argmin(axis=1), np.intp)
 
 
 def _settled(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Move rows to the kind with the nearest centre until none moves: Ward's merges cannot be taken back."""
+    """Move rows to the nearest centre until none moves (Lloyd), as Ward's merges are never undone."""
     for _ in range(_MAX_TURNS):
         nearer = _nearest_centre(rows, labels, rows)
         if np.array_equal(nearer, labels) or len(np.unique(nearer)) < labels.max() + 1:
@@ -167,12 +167,12 @@ def _to_centres(descriptors: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def largest_first(labels: np.ndarray, part_of: np.ndarray) -> np.ndarray:
-    """Number kinds of parts by their images, the largest 0; of equal ones that which appears first.
+    """Renumber kinds by their number of images, the largest first; equal ones by first appearance.
 
     Parameters
     ----------
     labels : ndarray of shape (parts,), int
-        From 0 on; there is a part of each.
+        Labels from 0 on, each with at least one part.
     part_of : ndarray of shape (images,), int
     """
     sizes = np.bincount(labels[part_of])

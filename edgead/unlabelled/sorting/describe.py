@@ -1,4 +1,4 @@
-"""Images judged and described one by one, before they are sorted or taken as examples."""
+"""Judgement and description of single images, before they are sorted or used as examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgead.types import Decision
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a detector says of an image, without the map, and what describes it: empty where nobody asked for that."""
+    """Verdict on an image without its map, and the descriptor, which is empty unless requested."""
 
     path: Path
     decision: Decision
@@ -27,7 +27,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An image that cannot be judged, and why."""
+    """Image that cannot be judged, with the reason."""
 
     path: Path
     text: str
@@ -36,12 +36,12 @@ class Problem:
 def describe_images(
     detector: Detector, paths: Sequence[Path], progress: Progress | None = None
 ) -> tuple[list[Judged], list[Problem]]:
-    """Judge and describe images; those that cannot be read are left out.
+    """Judge and describe images; return those done, and problems of the others.
 
     Raises
     ------
     SettingsError
-        The model cannot describe images: says what to use beside it. Or none of them can be judged.
+        The model cannot describe images (says what to use instead), or none can be judged.
     """
 
     def judge(path: Path, image: np.ndarray) -> Judged:
@@ -59,7 +59,7 @@ def judge_each(
     *,
     read: Callable[[Path], np.ndarray] = load_image,
 ) -> tuple[list[Judged], list[Problem]]:
-    """Call `judge` with each path and its image; those that cannot be read or judged are left out."""
+    """Call `judge` with each path and its image; return the results, and problems of images that failed."""
     judged, problems = [], []
     for done, path in enumerate(paths, 1):
         try:

@@ -1,4 +1,4 @@
-"""Sorted rejects as folders that a person looks through: a folder a kind, a sheet, tables."""
+"""Folders of sorted rejects for people: one for each kind, a contact sheet and tables."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _LEGEND = "the most typical images of each kind first; red boxes, or a dashed ri
 
 
 def check_folder(folder: Path) -> None:
-    """Raise SettingsError unless the folder is empty or not there: call it before the images are judged."""
+    """Raise SettingsError unless the folder is empty or absent; call it before the images are judged."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SettingsError(f"{folder} exists and is not empty: name another folder, or remove it")
 
 
 def write_sorted(detector: Detector, found: Sorted, folder: Path, *, link: bool = False) -> None:
-    """Write a folder for each kind, a sheet of all of them and two tables; nothing is there on an error.
+    """Write a folder for each kind, a sheet of all kinds and two tables; the result is complete or absent.
 
     Parameters
     ----------
     detector : Detector
-        Draws what it saw into the sheet.
+        Detector whose heat maps are drawn in the sheet.
     found : Sorted
     folder : Path
-        Empty, or not there.
+        Empty or absent folder.
     link : bool
-        The folders hold links to the images in place of copies.
+        Write links to the images instead of copies.
     """
     check_folder(folder)
     with writing(folder), new_folder(folder) as draft:
@@ -56,13 +56,13 @@ def write_sorted(detector: Detector, found: Sorted, folder: Path, *, link: bool 
 
 
 def _place(found: Sorted, draft: Path, link: bool) -> list[str]:
-    """Copy or link the images; returns where each lies in the folder."""
+    """Copy or link the images; return each one's path in the folder."""
     names = _file_names([one.path for one in found.images])
     files = []
     for one, label, name in zip(found.images, found.clusters.labels, names, strict=True):
         place = draft / folder_name(int(label)) / name
         place.parent.mkdir(exist_ok=True)
-        if volume_of(one.path) is not None:  # a slice is no file
+        if volume_of(one.path) is not None:  # a slice is no file of its own
             values = load_image(one.path, keep_depth=True)
             place = place.with_name(place.name + lossless_suffix(values))
             write_image(place, values)
@@ -75,7 +75,7 @@ def _place(found: Sorted, draft: Path, link: bool) -> list[str]:
 
 
 def _file_names(paths: Sequence[Path]) -> list[str]:
-    """A name of its own for each: with its folder where names are equal, as all are in an evidence store."""
+    """Make unique file names: equal names, as in an evidence store, get their folder in front."""
     for parts in (1, 2):
         names = ["_".join(path.parts[-parts:]) for path in paths]
         if len(set(names)) == len(names):

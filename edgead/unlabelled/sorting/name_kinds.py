@@ -1,4 +1,4 @@
-"""Names of kinds of rejects: from folders of examples, or again in the model that knows them, as a new version."""
+"""Naming of kinds of rejects: from folders of examples, or by renaming in the model, as a new version of it."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from edgead.unlabelled.sorting.describe import Problem, describe_images
 from edgead.unlabelled.sorting.sort import default_name
 
 UNKNOWN_LEVEL = 0.05
-# An image that is described on another runtime differs by less, another image by far more.
+# Tolerance for equal descriptors: those of one image on two runtimes differ by less, of two images by far more.
 _SAME = 1e-3
 _FOLDER = re.compile(r"kind-0*([1-9]\d*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Rejects whose kind is known.
+    """Example rejects whose kind is known.
 
     Attributes
     ----------
     kinds : sequence of str
-        The name of the kind of each.
+        Name of the kind of each example.
     descriptors : ndarray of shape (m, n), float32
         See `edgead.heads.contract.Describer`.
     groups : sequence of int
-        Those of one number show the same part.
+        Number of the part that each example shows.
     """
 
     kinds: Sequence[str]
@@ -53,13 +53,13 @@ class Examples:
 
 
 def keep_kinds(artifact: Artifact, examples: Examples, unknown_level: float = UNKNOWN_LEVEL) -> Artifact:
-    """Give a model kinds in the place of those that it may have; they are numbered as they first appear.
+    """Write kinds into a model, replacing those it has; they are numbered by first appearance.
 
     Raises
     ------
     SettingsError
-        Names or a level that no kind can have, too many examples, all of one part, or the model was changed since it
-        was opened.
+        A name or the level is invalid, there are too many examples, all show one part, or the model was changed since
+        it was opened.
     """
     if len(examples.kinds) > MAX_EXAMPLES:
         raise SettingsError(
@@ -83,29 +83,29 @@ def keep_kinds(artifact: Artifact, examples: Examples, unknown_level: float = UN
 
 
 def kept_examples(artifact: Artifact) -> Examples:
-    """The examples of the kinds that a model knows.
+    """Read the examples of the kinds that a model knows.
 
     Raises
     ------
     SettingsError
-        They are stale: says how to name the kinds again.
+        The kinds are stale; says how to name them again.
     ArtifactError
-        It knows no kinds, or what describes them is damaged.
+        The model knows no kinds, or the file of examples is damaged.
     """
     descriptors, kinds = artifact.kinds_examples(), artifact.manifest.kinds
-    assert kinds is not None  # there are examples
+    assert kinds is not None  # they exist if there are examples
     if is_stale(artifact.manifest):
         raise SettingsError(stale_message(artifact))
     return Examples([kinds.names[label] for label in kinds.labels], descriptors, kinds.groups)
 
 
 def renamed(examples: Examples, names: Mapping[str, str]) -> Examples:
-    """Call kinds by other names; those that get the same name become one.
+    """Rename kinds; those that get the same name are merged.
 
     Raises
     ------
     SettingsError
-        There is no kind of one of the earlier names.
+        An earlier name is no kind.
     """
     missing = [name for name in names if name not in examples.kinds]
     if missing:
@@ -135,20 +135,20 @@ def _write(artifact: Artifact, kinds: Kinds, descriptors: np.ndarray) -> Artifac
 
 @dataclass(frozen=True, slots=True)
 class NamePlan:
-    """What kinds are called, and what they are learnt from.
+    """Settings for naming kinds.
 
     Attributes
     ----------
     names : mapping of str to str
-        New names by folder or by earlier name; kinds with equal names become one.
+        New names by folder or by earlier name; kinds with equal names are merged.
     examples : Path, optional
-        Holds a folder of rejects for each kind. Without it the kinds that the model knows get other names.
+        Folder that holds a folder of rejects for each kind. Without it the kinds of the model are renamed.
     replace : bool
-        Forget the kinds that the model knows; otherwise examples are added to them.
+        Remove the kinds that the model knows; otherwise examples are added to them.
     group : str
-        Which examples show the same part, see `edgead.dataset.groups.group_images`.
+        Rule by which examples show the same part, see `edgead.dataset.groups.group_images`.
     unknown_level : float, optional
-        A reject is of an unknown kind where its p-value is at most this; by default what the model has, or 0.05.
+        Largest p-value at which a reject is of an unknown kind; by default the model's level, or 0.05.
     """
 
     names: Mapping[str, str]
@@ -160,7 +160,7 @@ class NamePlan:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A model with its kinds; examples that it judges ok and images that it cannot judge were left out."""
+    """Result of naming: the model with its kinds, and the examples left out as judged ok or not judged."""
 
     artifact: Artifact
     ok: list[Path]
@@ -184,7 +184,7 @@ class Named:
         }
 
     def warnings(self) -> list[str]:
-        """What a person should know of these kinds."""
+        """List remarks for the user on these kinds."""
         kinds = self.artifact.manifest.kinds
         assert kinds is not None
         found = []
@@ -202,15 +202,15 @@ class Named:
 
 
 def name_kinds(path: Path, plan: NamePlan, *, progress: StageProgress = no_progress) -> Named:
-    """Name the kinds of rejects that a model knows; the version before is kept.
+    """Name the kinds of rejects in a model; its previous version is kept.
 
     Raises
     ------
     SettingsError
-        No folder of examples or none in it, an example of two kinds, a name that there is not, or that no kind can
-        have, kinds that are stale, or a model that cannot tell kinds apart.
+        There are no examples, an example has two kinds, an old name is unknown, a new name is invalid, kinds are
+        stale, or the model cannot describe images.
     ArtifactError
-        It knows no kinds and there are no examples, or it is damaged.
+        The model knows no kinds and there are no examples, or it is damaged.
     """
     artifact = Artifact.load(path)
     kinds = artifact.manifest.kinds
@@ -228,7 +228,7 @@ def name_kinds(path: Path, plan: NamePlan, *, progress: StageProgress = no_progr
 
 
 def shown_name(folder: str) -> str:
-    """What the kind of a folder is called before it has a name: kind-01 is kind 1, others are as they are."""
+    """Return the default name of a folder's kind: "kind 1" for kind-01, otherwise the folder's name."""
     match = _FOLDER.fullmatch(folder)
     return default_name(int(match[1]) - 1) if match else folder
 
@@ -252,13 +252,13 @@ def _learn(artifact: Artifact, plan: NamePlan, progress: StageProgress) -> tuple
 
 
 def _find_examples(folder: Path) -> dict[Path, str]:
-    """Images and their kinds; an image of two kinds is refused."""
+    """Find images and their kinds; an image with two kinds is refused."""
     if not folder.is_dir():
         raise SettingsError(f"{folder} is no folder: name one that holds a folder of rejects for each kind")
     kind_of: dict[Path, str] = {}
     seen: dict[str, Path] = {}
     for kind in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        if kind.name == GOOD:  # of a test set in MVTec layout: a good part that is rejected is of no kind
+        if kind.name == GOOD:  # in a test set of MVTec layout: a good part that is rejected has no kind
             continue
         for path in sorted(path for path in kind.iterdir() if is_image_path(path) and path.is_file()):
             twin = seen.setdefault(content_sha256(path), path)
@@ -277,7 +277,7 @@ def _find_examples(folder: Path) -> dict[Path, str]:
 
 
 def _added(known: Examples, new: Examples) -> Examples:
-    """Known examples and new ones; the kind of one that is there already is the new one."""
+    """Join known and new examples; for an example that is in both the new kind counts."""
     distances, _ = NearestPatches(new.descriptors).search(known.descriptors)
     kept = np.flatnonzero(distances[:, 0] > _SAME).tolist()
     earlier = [("earlier", known.groups[i]) for i in kept]
@@ -290,12 +290,12 @@ def _added(known: Examples, new: Examples) -> Examples:
 
 
 def read_names(pairs: Sequence[str]) -> dict[str, str]:
-    """Read OLD=NEW pairs.
+    """Parse OLD=NEW pairs.
 
     Raises
     ------
     SettingsError
-        One is no pair, or an old name comes twice.
+        A text is no pair, or an old name occurs twice.
     """
     names: dict[str, str] = {}
     for text in pairs:

@@ -1,4 +1,4 @@
-"""Kinds of unlabelled rejects: judged, described, compared part by part, sorted."""
+"""Sorting of unlabelled rejects into kinds: judgement, description, and clustering by part."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SortPlan:
-    """How to sort.
+    """Settings of a sorting.
 
     Attributes
     ----------
     count : int, optional
-        Number of kinds; by default as many as come again in other rejects, see `find_clusters`.
+        Number of kinds; by default the largest stable one, see `find_clusters`.
     everything : bool
         Sort images that are judged ok too.
     group : str
-        Which images show the same part, see `edgead.dataset.groups.group_images`.
+        Rule by which images show the same part, see `edgead.dataset.groups.group_images`.
     seed : int
     method : str
-        A name in `SORTERS`; "residuals" sorts by how rejects differ from the nearest good patches.
+        Name in `SORTERS`; "residuals" sorts by the differences of rejects from the nearest good patches.
     settings : mapping of str to object
-        Of a method of another package, as plain JSON types.
+        Settings for a method of a package, as plain JSON types.
     """
 
     count: int | None = None
@@ -59,18 +59,18 @@ class SortPlan:
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """Images in kinds.
+    """Result of a sorting.
 
     Attributes
     ----------
     images : list of Judged
-        Those that were sorted.
+        Sorted images.
     clusters : Clusters
-        `clusters.labels` has the kind of each.
+        Kinds; `clusters.labels` has the kind of each image.
     parts : list of int
-        Images of one number show the same part.
+        Number of the part in each image.
     account : str
-        What is known of parts.
+        Sentence on the groups of images by part.
     ok : list of Judged
         Images that were not sorted, as they are judged ok.
     problems : list of Problem
@@ -85,7 +85,7 @@ class Sorted:
     problems: list[Problem]
 
     def of_kind(self, number: int) -> list[Judged]:
-        """The images of a kind, the most typical first: one of each part, then the others."""
+        """List the images of a kind, the most typical first: one of each part, then the others."""
         members = np.flatnonzero(self.clusters.labels == number)
         nearest = members[self.clusters.distances[members].argsort(kind="stable")]
         seen: Counter[int] = Counter()
@@ -96,7 +96,7 @@ class Sorted:
         return [self.images[nearest[i]] for i in np.argsort(turns, kind="stable")]
 
     def pareto(self) -> list[dict[str, Any]]:
-        """The kinds, the largest first: images, parts, share, the share of it and all before, stability."""
+        """List the kinds, the largest first: images, parts, share, cumulated share, stability."""
         rows, before = [], 0
         for number, stability in enumerate(self.clusters.stability):
             members = np.flatnonzero(self.clusters.labels == number)
@@ -115,7 +115,7 @@ class Sorted:
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe it in values that JSON knows."""
+        """Convert the result to values for JSON."""
         return {
             "sorted": len(self.images),
             "ok": len(self.ok),
@@ -128,19 +128,19 @@ class Sorted:
 
 
 def folder_name(number: int) -> str:
-    """The folder of the kind of that number, which counts from 0."""
+    """Return the folder name of a kind, numbered from 0."""
     return f"kind-{number + 1:02d}"
 
 
 def default_name(number: int) -> str:
-    """What the kind of that number, which counts from 0, is called until somebody names it."""
+    """Return the default name of a kind, numbered from 0."""
     return f"kind {number + 1}"
 
 
 def rows_of(images: Sequence[Judged]) -> np.ndarray:
-    """What images are sorted by: what describes them, and the rank of their scores, float32 (images, n).
+    """Make the rows to cluster: the descriptors of images with the rank of their scores, float32 (images, n).
 
-    The rank, from lowest to highest, has a deviation of 0.2. Ours, chosen on one split of the magnetic tiles.
+    The rank is scaled to a deviation of 0.2. Ours, chosen on one split of the magnetic tiles.
     """
     ranks = np.argsort(np.argsort([one.image_score for one in images], kind="stable"), kind="stable")
     spread = _RANK_WEIGHT * 12**0.5 * (ranks / max(len(images) - 1, 1) - 0.5)
@@ -148,10 +148,10 @@ def rows_of(images: Sequence[Judged]) -> np.ndarray:
 
 
 class Sorter(Protocol):
-    """A way to sort: first images are judged, then some of them sorted.
+    """Sorting method, which first judges images and then clusters some of them.
 
-    A package adds one by `[project.entry-points."edgead.sorters"]` with `NAME = "module:Class"`; the class is made of a
-    plan and of `announce`, and raises SettingsError where they do not fit it.
+    A package adds one by `[project.entry-points."edgead.sorters"]` with `NAME = "module:Class"`; the class takes a plan
+    and `announce`, and raises SettingsError if it does not support the plan.
     """
 
     def judge(
@@ -162,10 +162,10 @@ class Sorter(Protocol):
 
 
 class ResidualSorter:
-    """Sorts by how rejects differ from the nearest good patches."""
+    """Sorting by the differences of rejects from the nearest good patches."""
 
     def __init__(self, plan: SortPlan, announce: Announce):
-        del announce  # it takes seconds
+        del announce  # not used, as the method takes only seconds
         if plan.settings:
             raise SettingsError(f"{RESIDUALS} has no settings: leave out {', '.join(plan.settings)}")
         self._plan = plan
@@ -177,7 +177,7 @@ class ResidualSorter:
         return describe_images(detector, paths, partial(progress, "judge images"))
 
     def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters:
-        """Sort parts, see `find_clusters`."""
+        """Cluster the images by part, see `find_clusters`."""
         return find_clusters(rows_of(images), parts, self._plan.count, seed=self._plan.seed)
 
 
@@ -199,8 +199,8 @@ def sort_images(
     Raises
     ------
     SettingsError
-        Unknown method, or settings that do not fit it. The model cannot describe images, none is rejected, there are
-        fewer than kinds, or more than can be sorted.
+        The method is unknown or its settings are wrong, the model cannot describe images, none is rejected, there are
+        fewer images than kinds, or too many.
     """
     sorter = SORTERS.find(plan.method)(plan, announce)
     judged, problems = sorter.judge(detector, paths, progress)

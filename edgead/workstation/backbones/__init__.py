@@ -1,1 +1,1 @@
-"""Pretrained backbones, and features of many images by them."""
+"""Pretrained backbones, and extraction of their features from many images."""

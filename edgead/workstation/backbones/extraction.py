@@ -1,4 +1,4 @@
-"""Patch features of many images, taken once from a frozen backbone and kept in memory."""
+"""Extraction of many images' patch features by a frozen backbone, into memory."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def extract_patches(
     Parameters
     ----------
     network : PatchFeatures
-        Is on the CPU afterwards.
+        Network to fit; it is moved back to the CPU.
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
     grid : (int, int)
         Height and width of the patch grid.
     max_patches : int
-        More than this are thinned at random, by the same number in every image, which bounds the memory.
+        Bound of the memory: more patches are thinned at random, by the same number in every image.
     groups : sequence of int, optional
-        The group of each image, for a network that whitens; without, each image is its own.
+        Group of each image, for a network that whitens; by default every image is its own.
     rng : Generator
     device : torch.device
-        Where the backbone runs.
+        Device of the backbone.
     progress : callable
         Called with (done, total) images.
 
     Raises
     ------
     SettingsError
-        If the backbone gives NaN or infinity.
+        The backbone gives NaN or infinity.
     """
     per_image, channels = math.prod(grid), network.mean.numel()
     keep = min(per_image, max(1, max_patches // len(images)))

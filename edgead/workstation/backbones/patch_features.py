@@ -1,4 +1,4 @@
-"""The network of the nearest-patch detectors: a uint8 image goes in, standardised patch features come out."""
+"""Network of the nearest-patch detectors, from a uint8 image to standardised patch features."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from edgead.workstation.backbones.pretrained import Backbone
 
 
 class PatchFeatures(nn.Module):
-    """Locally aware patch features (Roth et al. 2022, section 3.1), exported as it stands.
+    """Network of locally aware patch features (Roth et al. 2022, section 3.1), exported unchanged.
 
-    Every layer is averaged over a neighbourhood of 3 x 3 positions, brought to the grid of the finest layer and
+    Every layer is averaged over a neighbourhood of 3 x 3 positions, resized to the grid of the finest layer and
     concatenated. The channels of ImageNet features differ in scale by orders of magnitude; standardising each by
-    its mean and deviation over the good images keeps the loud ones from deciding the distance alone.
+    its mean and deviation over the good images prevents that the largest ones dominate the distance.
 
     Parameters
     ----------
@@ -26,12 +26,12 @@ class PatchFeatures(nn.Module):
     channels : sequence of int
         Channels of each of the backbone's layers.
     damp_length : bool
-        Afterwards divide the x that a patch has of each layer by sqrt(|x|^2 + r^2), with r the median length over
-        good patches. Loud patches are then compared by direction (their length follows contrast and lighting,
-        which differ between good parts), quiet ones keep their length (scaled to 1, their noise would be what is
-        compared), and layers with many channels do not outvote those with few.
+        Then divide a patch's vector x of each layer by sqrt(|x|^2 + r^2), with r the median length over good
+        patches. Long vectors are thereby compared by direction (their length follows contrast and lighting, which
+        differ between good parts), short ones keep their length (scaled to 1, mainly their noise would be
+        compared), and layers with many channels do not outweigh those with few.
     whiten : bool
-        Afterwards multiply by the metric of `edgead.adapt.memory_bank.feature_space`.
+        Finally multiply by the metric of `edgead.adapt.memory_bank.feature_space`.
     """
 
     mean: Tensor
@@ -49,12 +49,12 @@ class PatchFeatures(nn.Module):
         self.register_buffer("inverse_std", torch.ones(sum(channels)))
         self.register_buffer("squared_length", torch.ones(len(channels)))
         if whiten:
-            # The weights of a 1 x 1 convolution: engines for Turing take no product of float32 matrices.
+            # Stored as weights of a 1 x 1 convolution, as engines for Turing take no product of float32 matrices.
             self.register_buffer("metric", torch.eye(sum(channels))[:, :, None, None])
 
     @property
     def learnt(self) -> dict[str, np.ndarray]:
-        """What good images teach, by the names of buffers: the exported graph takes it as inputs, in this order."""
+        """Learnt arrays by the names of their buffers; the exported graph takes them as inputs, in this order."""
         names = ["mean", "inverse_std", *["squared_length"] * self.damp_length, *["metric"] * self.whiten]
         return {name: getattr(self, name).numpy() for name in names}
 
@@ -80,7 +80,7 @@ class PatchFeatures(nn.Module):
         return self.describe(self.raw_features(image))
 
     def describe(self, raw: Tensor) -> Tensor:
-        """Raw features (n, d, h', w') -> what is compared, (n, h', w', d)."""
+        """Raw features (n, d, h', w') -> final features to compare, (n, h', w', d)."""
         features = self.standardise(raw.permute(0, 2, 3, 1))
         if not self.whiten:
             return features
@@ -96,12 +96,12 @@ class PatchFeatures(nn.Module):
 
     @torch.no_grad()
     def fit_metric(self, features: Tensor, groups: Sequence[int], seed: int) -> None:
-        """Learn the metric from standardised features of good images, float32 (n, d), as many of every image."""
+        """Learn the metric from standardised features of good images, float32 (n, d), equally many from each image."""
         found = fit_metric(features.numpy(), groups, seed=seed)
         self.metric.copy_(torch.from_numpy(found.matrix)[:, :, None, None])
 
     def standardise(self, features: Tensor) -> Tensor:
-        """Raw features (..., d) -> on the scale of good parts, damped, before the metric; (..., d)."""
+        """Raw features (..., d) -> standardised and damped features, before the metric, (..., d)."""
         features = (features - self.mean) * self.inverse_std
         if not self.damp_length:
             return features

@@ -1,4 +1,4 @@
-"""Pretrained backbones, edgead's own and those of other packages, cut after the last layer used.
+"""Pretrained backbones, built-in and of other packages, cut after the last layer used.
 
 Weights come from packages or files; nothing is unpickled. Other packages add backbones by entry points.
 """
@@ -18,9 +18,9 @@ from edgead.errors import SettingsError
 
 
 class Backbone(nn.Module):
-    """A chain of stages; `forward` gives the outputs of the layers asked for, finest first.
+    """Backbone as a chain of stages; `forward` returns the outputs of the requested layers, finest first.
 
-    The input is RGB in 0..255, float32 (n, 3, h, w): the scaling that the weights were trained with is part
+    The input is RGB in 0..255, float32 (n, 3, h, w): the normalisation that the weights were trained with is part
     of the network, so that it is exported with it.
     """
 
@@ -53,7 +53,7 @@ class Backbone(nn.Module):
 
 
 class OfPairs(Backbone):
-    """A backbone that looks at colours and at relief, (n, 6, h, w): its layers of the colours, then of the relief."""
+    """Backbone for pairs of colours and relief, (n, 6, h, w): returns layers of the colours, then of the relief."""
 
     def __init__(self, backbone: Backbone):
         nn.Module.__init__(self)
@@ -62,7 +62,7 @@ class OfPairs(Backbone):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """RGB and relief in 0..255, float32 (n, 6, h, w) -> float32 (n, d, h', w') of each of `layers`."""
-        # One run of twice as many images: the graph holds the weights once.
+        # One run with a doubled batch, so that the graph contains the weights once.
         layers = self.backbone(image.reshape(-1, 3, *image.shape[-2:]))
         both = [layer.reshape(-1, 2, *layer.shape[1:]) for layer in layers]
         return [layer[:, which] for which in (0, 1) for layer in both]
@@ -94,12 +94,12 @@ def build_backbone(
     pretrained : bool
         False leaves the weights random, for a caller that loads a trained artifact's weights next.
     channels : {3, 6}
-        Of the images: 6 are colours and relief, see `OfPairs`.
+        Channels of the images: 6 for colours and relief, see `OfPairs`.
 
     Raises
     ------
     SettingsError
-        Unknown name or layer, an image size that the backbone cannot take, or weights that do not fit.
+        A name or layer is unknown, the backbone cannot take the image size, or weights do not fit.
     """
     check_backbone(name, layers)
     if name in BACKBONES:
@@ -112,7 +112,7 @@ def build_backbone(
 
 
 def layer_shapes(backbone: Backbone, image_size: tuple[int, int]) -> list[tuple[int, int, int]]:
-    """Find the channels, rows and columns of each layer, finest first, for images of a size (height, width)."""
+    """Determine channels, rows and columns of each layer, finest first, for images of a size (height, width)."""
     channels = 6 if isinstance(backbone, OfPairs) else 3
     with torch.inference_mode():
         return [tuple(layer.shape[1:]) for layer in backbone(torch.zeros(1, channels, *image_size))]
@@ -142,7 +142,7 @@ def _build_lite(
             stages.append((f"stride{stride}", nn.Sequential(*blocks)))
             stride, blocks = stride * step, []
         elif starts_group and f"stride{stride}a" in layers:
-            # Only where it is asked for: the names of the other weights stay what they are.
+            # Only on request, so that the names of the other weights do not change.
             stages.append((f"stride{stride}a", nn.Sequential(*blocks)))
             blocks = []
         blocks.append(block)

@@ -1,4 +1,4 @@
-"""Features of every level of a backbone, batch by batch."""
+"""Computation of every level of a backbone's features, batch by batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = 8
 
 
 class Levelled(Protocol):
-    """A network that gives its backbone's features."""
+    """Network that returns its backbone's features."""
 
     def levels(self, image: Tensor) -> list[Tensor]:
         """uint8 RGB (n, h, w, 3) -> features of every level, float32 (n, d, h', w')."""
@@ -28,18 +28,18 @@ class Levelled(Protocol):
 def each_batch(
     network: Levelled, images: Sequence[np.ndarray], device: torch.device, progress: Progress
 ) -> Iterator[list[Tensor]]:
-    """Run the backbone over images; yields the levels of `BATCH` images at a time, on a CPU of one, on the device.
+    """Run the backbone over images; yield the levels, on the device, of `BATCH` images at a time, on a CPU of one.
 
-    The network is on the CPU afterwards.
+    The network is moved back to the CPU afterwards.
 
     Raises
     ------
     SettingsError
-        If a feature is NaN or infinite.
+        A feature is NaN or infinite.
     """
     assert isinstance(network, nn.Module)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on CPUs
-    size = 1 if device == CPU else BATCH  # what stays in the cache is faster by a fifth
+    size = 1 if device == CPU else BATCH  # faster by a fifth, as it stays in the cache
     for start in range(0, len(images), size):
         batch = np.stack([images[i] for i in range(start, min(start + size, len(images)))])
         with torch.inference_mode():
@@ -52,12 +52,12 @@ def each_batch(
 
 
 def pool(level: Tensor) -> Tensor:
-    """Features (n, d, h, w) -> their mean over each image, (n, d)."""
+    """Average features (n, d, h, w) over each image, (n, d)."""
     return level.mean(dim=(2, 3))
 
 
 def on_finest_grid(maps: Sequence[Tensor]) -> Tensor:
-    """Maps of scores (n, h, w), finest first -> all on the grid of the first, (maps, n, h, w)."""
+    """Resize score maps (n, h, w), finest first, to the grid of the first, (maps, n, h, w)."""
     grid = maps[0].shape[1:]
     return torch.stack(
         [maps[0]] + [F.interpolate(x[:, None], size=grid, mode="bilinear", align_corners=False)[:, 0] for x in maps[1:]]

@@ -1,4 +1,4 @@
-"""Files of weights, read without unpickling anything but tensors."""
+"""Reading of weight files, without unpickling anything but tensors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from edgead.errors import SettingsError
 
 
 def load_tensors(file: Path, alternative: str) -> Any:
-    """Load what torch.save wrote, onto the CPU; what it is, the caller checks.
+    """Load a file of torch.save onto the CPU; the caller must check its content.
 
     Parameters
     ----------
     file : Path
     alternative : str
-        What to give in place of a file with Python objects, as the end of a sentence.
+        Advice instead of a file with Python objects, as the end of a sentence.
 
     Raises
     ------
     SettingsError
-        It holds Python objects, or is damaged.
+        The file holds Python objects, or is damaged.
     """
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
@@ -41,7 +41,7 @@ def load_tensors(file: Path, alternative: str) -> Any:
 
 
 def load_safetensors(file: Path) -> dict[str, Tensor]:
-    """Load safetensors, onto the CPU; raises SettingsError where they are damaged."""
+    """Load a safetensors file onto the CPU; raises SettingsError if it is damaged."""
     try:
         return load_file(file)
     except SafetensorError as error:
@@ -49,20 +49,20 @@ def load_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def load_named(file: Path, entry: str, what: str, example: str) -> Mapping[str, Tensor]:
-    """Load tensors by name from safetensors or from what torch.save wrote, where they may stand under an entry.
+    """Load tensors by name from a file of safetensors or torch.save, where they may be under an entry.
 
     Parameters
     ----------
     file : Path
     entry : str
-        Under which the authors' file has them.
+        Entry that holds them in the authors' file.
     what, example : str
-        What to give, and a file that holds it, for the messages.
+        Name of the expected content, and of a file with it, for messages.
 
     Raises
     ------
     SettingsError
-        There is no such file, it is damaged, or holds something else.
+        The file is missing, damaged, or has other content.
     """
     if not file.is_file():
         raise SettingsError(f"there is no file {file}: give {what}, such as the authors' {example}")

@@ -1,1 +1,1 @@
-"""Methods that train a network; with them comes torch, so nothing on the device imports this package."""
+"""Methods that train a network with torch; device code never imports this package."""

@@ -1,4 +1,4 @@
-"""Cycles: the repeated motion of a machine is learnt, and each frame is compared with its moment of the cycle.
+"""Method for repeated motions: learns a machine's cycle, and compares each frame with its moment of the cycle.
 
 Ours. Features of a frozen backbone, pooled to a coarse grid; the period and the phases are found in them.
 """
@@ -37,15 +37,15 @@ class CycleConfig(MethodConfig):
     image_size : (int, int)
         Height and width that frames are resized to.
     pool : int
-        So many positions of the layer a side are averaged to one patch: what is compared.
+        Positions of the layer on each side that are averaged to one patch.
     period : float
-        Frames of a cycle; 0 finds it.
+        Number of frames in a cycle; 0 to determine it.
     reach : float
-        A frame is compared with those that were learnt within so many frames of its moment.
+        Number of frames around its moment within which a frame is compared with learnt ones.
     in_a_row : int
-        So many frames in a row must be above the limit.
+        Number of consecutive frames that must be above the limit.
     max_rows : int
-        At most so many frames go into the memory bank, evenly over all cycles.
+        Largest number of frames in the memory bank, evenly over all cycles.
     sigma_px : float
         Smoothing of the anomaly map.
     seed : int
@@ -69,7 +69,7 @@ class CycleConfig(MethodConfig):
 
 
 class PooledFeatures(PatchFeatures):
-    """Patch features, averaged over squares of `pool` positions a side."""
+    """Patch features averaged over squares of `pool` x `pool` positions."""
 
     def __init__(self, backbone: Backbone, channels: Sequence[int], *, pool: int):
         super().__init__(backbone, channels, damp_length=True)
@@ -81,9 +81,9 @@ class PooledFeatures(PatchFeatures):
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """Frames that were learnt, of one stream: their patches, float32 (n, h w d), and where in its cycle each was.
+    """Learnt frames of one stream: their patches, float32 (n, h w d), and the phase of each.
 
-    `phases`, float64 (n,), count cycles since the first whole one, and never fall.
+    `phases`, float64 (n,), count cycles since the first complete one, and never decrease.
     """
 
     rows: np.ndarray
@@ -117,7 +117,7 @@ class Cycle(NetworkMethod[CycleConfig]):
             raise SettingsError(f"pool={config.pool} is more than the {rows} x {columns} positions that there are")
         self.grid = rows // config.pool, columns // config.pool
         self.network = PooledFeatures(backbone, [shape[0] for shape in shapes], pool=config.pool).eval()
-        self.period = config.period or float(SHORTEST)  # until it is found
+        self.period = config.period or float(SHORTEST)  # until it is determined
         self.followed: list[Followed] = []
 
     @property
@@ -135,11 +135,11 @@ class Cycle(NetworkMethod[CycleConfig]):
         return self.bank_of(self.followed) if self.followed else {}
 
     def bank_of(self, followed: Sequence[Followed]) -> dict[str, np.ndarray]:
-        """What the head needs, from some of the frames."""
+        """Make the head's arrays from some of the frames."""
         rows = np.concatenate([one.rows for one in followed])
         phases = np.concatenate([one.phases for one in followed]) % 1
         picks = np.linspace(0, len(rows) - 1, min(len(rows), self.config.max_rows)).round().astype(int)
-        # A phase just below 1 may be 1 in float32.
+        # A phase just below 1 may round to 1 in float32.
         return {BANK: rows[picks], PHASES: (phases[picks].astype(np.float32) % 1)[:, None]}
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
@@ -152,14 +152,14 @@ class Cycle(NetworkMethod[CycleConfig]):
         Parameters
         ----------
         streams : sequence of iterable of ndarray of shape (h, w, 3), uint8, RGB
-            Each gives its frames in order, of `image_size`.
+            Streams that yield their frames, of `image_size`, in order.
         progress : callable
-            Called with (stage, done, total): of streams, whose length nobody knows.
+            Called with (stage, done, total), in streams, as their length is unknown.
 
         Raises
         ------
         SettingsError
-            A stream without frames, no period in any of them, or none that shows three cycles.
+            A stream has no frames, no period is found, or no stream shows three cycles.
         """
         raw = []
         for number, stream in enumerate(streams):
@@ -181,7 +181,7 @@ class Cycle(NetworkMethod[CycleConfig]):
         self.followed = [Followed(*one) for one in zip(rows, phases, strict=True)]
 
     def _raw(self, stream: Iterable[np.ndarray]) -> np.ndarray:
-        """Features of a stream's frames before standardisation, float32 (n, h, w, d)."""
+        """Compute the features of a stream's frames before standardisation, float32 (n, h, w, d)."""
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster by a third on CPUs
         with torch.inference_mode():
             found = [self.network.raw_features(torch.from_numpy(frame)[None])[0] for frame in stream]

@@ -1,7 +1,7 @@
-"""Golden parts: a part is compared, place by place, with the features of one to sixteen parts that are as they should.
+"""Method of golden parts: compares a part, place by place, with the features of one to sixteen perfect parts.
 
-Ours. A memory bank of one part says whether something looks like anything on a good part; this also says whether it is
-where it belongs. Nothing is learnt but the scale of the features.
+Ours. A memory bank of one part tells whether a patch looks like any patch of a good part; this also tells whether it is
+in the right place. Only the scale of the features is learnt.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ class GoldenConfig(MethodConfig):
     image_size : (int, int)
         Height and width that images are resized to.
     fill : {"stretch", "reflect"}
-        What images of other proportions are: stretched, or filled up with their reflection.
+        Treatment of images with other proportions: stretched, or padded with their reflection.
     damp_length : bool
         Damp the length of standardised features; see `edgead.workstation.backbones.patch_features`.
     reach : int
-        A patch is compared with golden ones that are at most so many patches off, in rows and columns. What lies
-        farther from its place is misplaced.
+        Distance in rows and columns within which a patch is compared with golden ones. Farther from its place a
+        feature is misplaced.
     both_ways : bool
-        Also look for each golden patch in the part: what is missing.
+        Also search each golden patch in the part, which finds missing things.
     look_px : int
-        A part is registered with the first golden one, by shift and small rotation, in grey levels of so many pixels;
-        0 takes it as it lies.
+        Pixels on each side per grey level of the image by which a part is registered with the first golden one, by
+        shift and small rotation; 0 for no registration.
     window, top_patches : int
-        The image score: patch scores are averaged over windows of this many patches a side, and this many of the
-        largest averages are averaged.
+        For the image score patch scores are averaged over windows of `window` patches on each side, and the
+        `top_patches` largest averages are averaged.
     margin : int
-        The image score leaves out so many of the outermost rings of patches.
+        Number of outermost rings of patches that the image score leaves out.
     sigma_px : float
         Smoothing of the anomaly map.
     seed : int
@@ -84,14 +84,14 @@ class GoldenConfig(MethodConfig):
 
 
 class GoldenFeatures(PatchFeatures):
-    """Patch features, and what a part is registered by.
+    """Network of patch features and of the small grey image by which a part is registered.
 
     Parameters
     ----------
     backbone, channels, damp_length
-        As for `PatchFeatures`.
+        Parameters of `PatchFeatures`.
     look_px : int
-        Pixels a side that one of the look's covers.
+        Pixels of the image on each side per pixel of the grey image.
     """
 
     def __init__(self, backbone: Backbone, channels: Sequence[int], *, damp_length: bool, look_px: int):
@@ -105,9 +105,9 @@ class GoldenFeatures(PatchFeatures):
     def look(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> grey levels, float32 (n, h'', w'').
 
-        Green alone: its means are exact in float32, and a part lies in the same place on every runtime.
+        Green only, whose means are exact in float32, so that registration is the same on every runtime.
         """
-        green = image.float()[..., 1]  # float first: TensorRT does nothing else with 8-bit numbers
+        green = image.float()[..., 1]  # to float first, the only operation of TensorRT on 8-bit numbers
         return F.avg_pool2d(green[:, None], self.look_px)[:, 0]
 
 
@@ -169,7 +169,7 @@ class Golden(NetworkMethod[GoldenConfig]):
         )
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Keep the features of the golden parts, laid onto the first one; there is nothing to resume."""
+        """Store the features of the golden parts, aligned with the first one; there is nothing to resume."""
         if not 1 <= len(images) <= MAX_PARTS:
             raise SettingsError(
                 f"golden compares with 1 to {MAX_PARTS} golden parts, found {len(images)} images: put the best of "
@@ -197,7 +197,7 @@ class Golden(NetworkMethod[GoldenConfig]):
 
 
 def _laid(part: np.ndarray, transform: np.ndarray, look_px: int) -> np.ndarray:
-    """Lay a golden part where the first one lies, by a transform of places in looks."""
+    """Align a golden part with the first one, by a transform in pixels of the small grey images."""
     if transform is STAYS:
         return part
     turn, shift = transform[:, :2], transform[:, 2]

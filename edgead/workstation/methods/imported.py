@@ -1,4 +1,4 @@
-"""The network of a model that was imported: its graph as it is in the model."""
+"""Reference network of an imported model: the graph in the model itself."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.artifact.graph import Graph
 from edgead.runtime import open_runtime
 
-IMPORTED = "imported"  # the manifest's `detector`
+IMPORTED = "imported"  # value of the manifest's `detector`
 
 
 class ImportedNetwork(nn.Module):
-    """Stands for the torch network that a model does not have: an imported one, or one learnt in another precision.
+    """Substitute for the torch network of a model without one: an imported one, or one learnt in another precision.
 
-    Engines are compared with its ONNX graph as it is written, node by node: ONNX Runtime without its optimisations. An
-    OpenVINO IR has one engine, by which it is run here too, as ONNX Runtime runs other precisions with 8-bit sums: then
-    preprocessing, scores and maps are compared.
+    It runs an fp32 ONNX graph node by node, in ONNX Runtime without optimisations, as the reference for engines. An
+    OpenVINO IR is run by OpenVINO, and graphs of other precisions by ONNX Runtime as usual: then only preprocessing,
+    scores and maps are compared.
 
     Raises
     ------
@@ -41,7 +41,7 @@ class ImportedNetwork(nn.Module):
         self._run = lambda images: [np.array(runtime.run(images)[name]) for name in self._outputs]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Run it on images, uint8 (1, h, w, 3) RGB; gives what `Manifest.outputs` names."""
+        """Run the graph on images, uint8 (1, h, w, 3) RGB; returns the outputs that `Manifest.outputs` names."""
         return tuple(map(torch.from_numpy, self._run(images.numpy())))
 
 

@@ -1,4 +1,4 @@
-"""The torch network of a finished artifact, rebuilt from its settings, weights and arrays."""
+"""Loading of an artifact's torch network from its settings, weights and arrays."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from edgead.artifact.folder import Artifact, ArtifactError
 from edgead.errors import SettingsError
 from edgead.workstation.methods.imported import IMPORTED, ImportedNetwork
 
-# Settings that patchcore no longer has. Where one changed the network or the score, reading the head refuses the model.
+# Settings that patchcore no longer has. If one changed the network or the score, reading the head refuses the model.
 _GONE = ("augment", "reweight_neighbors", "global_weight", "global_layers", "by_place")
 
 
 def has_torch(artifact: Artifact) -> bool:
-    """Whether a torch network made the model. An imported one, or one learnt in int8 or fp16, has its graph alone."""
+    """Whether the model has a torch network. An imported one, or one learnt in int8 or fp16, has only its graph."""
     return artifact.manifest.detector != IMPORTED and artifact.manifest.learnt_in == "fp32"
 
 
 def load_network(artifact: Artifact) -> nn.Module:
     """Rebuild the torch network of an artifact from its `weights.safetensors` and the arrays of its fp32 graph.
 
-    Where there is no such network the model's graph stands for it; see `has_torch`.
+    Without such a network the model's graph replaces it; see `has_torch`.
 
     Raises
     ------
     ArtifactError
-        Unknown detector, or weights that are missing, not what was written, or do not fit.
+        The detector is unknown, or weights are missing, edited, damaged, or do not fit.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load

@@ -1,4 +1,4 @@
-"""Base of the methods that train a network of torch, which is exported as it stands."""
+"""Base of methods that train a torch network, which is exported unchanged."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from edgead.workstation.training.int8 import TRIES_INT8, check_int8, ship_int8
 
 
 class NetworkMethod(Method[Config]):
-    """A method that trains a network.
+    """Base of methods that train a network.
 
     Attributes
     ----------
     network : nn.Module
-        uint8 RGB (n, h, w, 3) -> the tensors that the head's `outputs` name, in their order. Buffers that
-        `graph_arrays` names become inputs of the exported graph.
+        Network from uint8 RGB (n, h, w, 3) to the tensors that the head's `outputs` name, in their order. Buffers in
+        `graph_arrays` become inputs of the exported graph.
     """
 
     network: nn.Module
@@ -69,10 +69,10 @@ class NetworkMethod(Method[Config]):
         return {output.name: tensor.numpy() for output, tensor in zip(self.head.outputs, tensors, strict=True)}
 
     def network_ms(self) -> float:
-        """Time the second of two runs in torch: the first prepares what all others use.
+        """Time the second of two runs in torch, as the first one initialises.
 
-        It is the CPU time of one thread: where others keep the machine busy, several threads spend most of theirs
-        waiting for each other, and the clock runs on.
+        It is the CPU time of one thread: on a busy machine several threads mostly wait for each other, and wall time
+        depends on the load.
         """
         use_cores(1)
         image = torch.zeros(1, *self.preprocessing.image_size, 3, dtype=torch.uint8)
@@ -92,12 +92,12 @@ class NetworkMethod(Method[Config]):
         return peak_memory(device)
 
     def write_graph(self, folder: Path, manifest: Manifest) -> None:
-        """Write `model.onnx`, and the weights that `edgead verify` compares it with."""
+        """Write `model.onnx`, and the weights with which `edgead verify` compares it."""
         weights = {name: each for name, each in self.network.state_dict().items() if name not in self.graph_arrays}
         (folder / "weights.safetensors").write_bytes(serialize(weights))
         export_onnx(self.network, folder / "model.onnx", manifest)
 
     def finish(self, artifact: Artifact, good: GoodPaths, progress: StageProgress) -> Artifact:
-        """Add the int8 graph where it is asked for, or gains."""
+        """Add the int8 graph if it is requested, or faster."""
         images = CalibrationImages(good.learnt, good.calibration, "training data", good.groups, good.folds)
         return ship_int8(artifact, images, self._shipped, progress)

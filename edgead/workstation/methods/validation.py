@@ -1,4 +1,4 @@
-"""Validation of settings by defects drawn on good parts."""
+"""Validation of settings on defects drawn on good parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DRAWN_PER_IMAGE = 2
 
 @dataclass(frozen=True, slots=True)
 class DrawnTest:
-    """Good images held out, and defects drawn on them; the same for the same paths and seed."""
+    """Validation set of held-out good images with drawn defects; deterministic for the same paths and seed."""
 
     good: list[np.ndarray]
     flawed: list[np.ndarray]
@@ -37,13 +37,13 @@ class DrawnTest:
         return [*self.good, *self.flawed]
 
     def auroc(self, scores: Sequence[float] | np.ndarray) -> float:
-        """Image AUROC of the scores of `images`."""
+        """Compute the image AUROC from the scores of `images`."""
         labels = np.array([False] * len(self.good) + [True] * len(self.flawed))
         return metrics.auroc(labels, np.asarray(scores))
 
 
 def score_images(trained: Trained, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Image scores of a trained detector that is not exported; images are BGR as from a camera."""
+    """Compute image scores of a trained detector before export; images are BGR as from a camera."""
     scorer: Scorer | None = None
     scores = []
     for image in images:
@@ -54,5 +54,5 @@ def score_images(trained: Trained, images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def outputs_of(trained: Trained, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Give the network's outputs for an image, BGR as from a camera, by the names that the head has for them."""
+    """Compute the network's outputs for an image, BGR as from a camera, by the head's output names."""
     return trained.outputs_of(preprocess(image, trained.preprocessing))

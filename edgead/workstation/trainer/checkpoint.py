@@ -1,4 +1,4 @@
-"""Checkpoints of a training: one file a stage, replaced whole, of use only to the training that it belongs to."""
+"""Checkpoints of a training: one file for each stage, written atomically, and used only by the same training."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """What a training changes, and with that all that a checkpoint must hold.
+    """State that a training changes, all of which a checkpoint must store.
 
     Attributes
     ----------
     module : nn.Module
-        Everything that is trained or counts along (running means); several networks go into an `nn.ModuleDict`.
+        Everything that is trained or updated (running means); several networks go into an `nn.ModuleDict`.
     optimizers : sequence of Optimizer
     stage : str
-        What progress and the checkpoint's file are called by; a training of several loops names each.
+        Name in progress and of the checkpoint's file; a training of several loops names each of them.
     """
 
     module: nn.Module
@@ -45,29 +45,29 @@ class Learner:
 
 
 class Checkpoint:
-    """A folder that keeps a training's state until its model is complete.
+    """Folder that keeps a training's state until its model is complete.
 
     Parameters
     ----------
     folder : Path
-        Made when the first state is saved.
+        Folder, made when the first state is saved.
     belongs_to : dict
-        Plain JSON: what the result depends on (detector, settings with the seed, data, device, versions). A state
-        that was saved with anything else is not used.
+        Plain JSON of everything that determines the result (detector, settings with the seed, data, device, versions).
+        A state saved with other content is not used.
     every_s : float
-        Seconds between two saved states: what a stopped training loses at most.
+        Seconds between two saved states, the most that a stopped training loses.
 
     Attributes
     ----------
     earlier_seconds : float
-        Time that the training took in the runs before this one, up to the state that was loaded.
+        Time that earlier runs of the training took, up to the loaded state.
     """
 
     def __init__(self, folder: Path, belongs_to: dict[str, Any], *, every_s: float = EVERY_S):
         self.folder = folder
         self.every_s = every_s
         self.earlier_seconds = 0.0
-        self._belongs_to = json.loads(json.dumps(belongs_to))  # as it is when it has been read
+        self._belongs_to = json.loads(json.dumps(belongs_to))  # in the form in which it is read back
         self._started = self._saved = time.monotonic()
 
     @property
@@ -75,7 +75,7 @@ class Checkpoint:
         return time.monotonic() - self._saved >= self.every_s
 
     def save(self, learner: Learner, step: int) -> None:
-        """Write the state after `step` steps; whatever interrupts it, the file there is the old or the new one."""
+        """Write the state after `step` steps atomically."""
         tensors, groups = _collect(learner)
         seconds = self.earlier_seconds + time.monotonic() - self._started
         header = {"belongs_to": self._belongs_to, "step": step, "seconds": seconds, "optimizers": groups}
@@ -85,15 +85,15 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def load(self, learner: Learner) -> int:
-        """Restore the state that an earlier run of the same training left; returns the steps that it had made.
+        """Restore the state of an earlier run of the same training; return its number of steps.
 
-        Without one, or with one that is damaged or belongs to another training, nothing is changed and 0 is
-        returned; the log shows why.
+        If there is none, or it is damaged or belongs to another training, nothing is changed, 0 is returned and
+        the reason is logged.
 
         Raises
         ------
         SettingsError
-            If a state that belongs to this training does not fit the learner.
+            A state of this training does not fit the learner.
         """
         file = self._file(learner)
         if not file.exists():
@@ -116,7 +116,7 @@ class Checkpoint:
         return header["step"]
 
     def remove(self) -> None:
-        """Remove what was saved, and the folder unless something else lies in it."""
+        """Remove the saved states, and the folder if it is then empty."""
         for file in [*self.folder.glob("*.safetensors"), *self.folder.glob(f"*{UNFINISHED}")]:
             file.unlink(missing_ok=True)
         with suppress(FileNotFoundError):
@@ -128,7 +128,7 @@ class Checkpoint:
 
 
 def _collect(learner: Learner) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """All tensors by name, and what the optimizers hold besides, as plain JSON."""
+    """Collect all tensors by name, and the optimizers' other state as plain JSON."""
     tensors = {f"module.{name}": value for name, value in learner.module.state_dict().items()}
     others = []
     for number, optimizer in enumerate(learner.optimizers):

@@ -1,4 +1,4 @@
-"""Device and number format of a training, and how much memory it took there."""
+"""Device, number format and memory use of a training."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CPU = torch.device("cpu")
 
 
 def choose_device(name: str) -> torch.device:
-    """Device of a name in `DEVICES`; "auto" is the GPU where torch finds one.
+    """Resolve a name in `DEVICES` to a device; "auto" is the GPU if torch finds one.
 
     Raises
     ------
     SettingsError
-        Another name, or "cuda" where torch finds no GPU.
+        The name is unknown, or "cuda" without a GPU that torch finds.
     """
     if name not in DEVICES:
         raise SettingsError(f"unknown device {name!r}: choose one of {', '.join(DEVICES)}")
@@ -33,21 +33,21 @@ def choose_device(name: str) -> torch.device:
 
 
 def use_cores(threads: int | None = None) -> None:
-    """Let torch use so many threads, by default those of the kernels, and keep the memory of large tensors."""
+    """Set torch's number of threads, by default that of the kernels, and let it reuse the memory of large tensors."""
     torch.set_num_threads(threads or kernels.threads())
     memory.keep()
 
 
 def bfloat16_products(device: torch.device, wanted: bool) -> torch.autocast:
-    """Context in which networks multiply in bfloat16, if that is wanted; weights and their updates stay float32."""
+    """Make a context in which networks multiply in bfloat16, if wanted; weights and their updates stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
 
 @contextmanager
 def fixed_shapes() -> Iterator[None]:
-    """Context in which cuDNN times its algorithms once for each shape: right where every step has the same ones.
+    """Context in which cuDNN times its algorithms once for each shape, which suits steps of equal shapes.
 
-    Another run may find another one the fastest, so that results on a GPU differ in their last bits.
+    Different runs may choose different algorithms, so that results on a GPU differ in their last bits.
     """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
@@ -58,7 +58,7 @@ def fixed_shapes() -> Iterator[None]:
 
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:
-    """Most memory that this process has held since it started, and torch on the GPU, in MiB."""
+    """Return the peak memory of this process since its start, and of torch on the GPU, in MiB."""
     peak = {"peak_memory_mib": peak_memory_mib()}
     if device.type == "cuda":
         peak["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) // 2**20

@@ -1,4 +1,4 @@
-"""The loop of the detectors that are trained by gradient steps: seeded step by step, stopped and resumed at will."""
+"""Training loop of gradient steps: seeded for every step, so that it can be stopped and resumed at any step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHECK_EVERY = {"cuda": 50}
 
 @runtime_checkable
 class WatchesLoss(Protocol):
-    """A StageProgress that is given the loss of each step as well, once it is known to be finite."""
+    """StageProgress that also gets the loss of each step, after the check that it is finite."""
 
     def loss(self, stage: str, step: int, steps: int, loss: float) -> None: ...
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 def constant(step: int) -> float:
-    """The Schedule that leaves the learning rates as they are."""
+    """Schedule with constant learning rates."""
     return 1.0
 
 
@@ -55,25 +55,25 @@ def run_steps(
     checkpoint: Checkpoint | None = None,
     progress: StageProgress = no_progress,
 ) -> None:
-    """Make `steps` steps, or those that an interrupted run of the same training did not come to.
+    """Run `steps` steps, or the remaining ones of an interrupted run of the same training.
 
     A resumed run gives the weights of an uninterrupted one bit for bit, on the same machine with the same number of
-    threads (on a GPU up to the order of its sums): numpy's generator that a step is given and torch's own, on every
-    device, are seeded from (seed, number of the step). All that a step changes must be in `learner`.
+    threads (on a GPU up to the order of its sums): the numpy generator passed to a step and torch's own, on every
+    device, are seeded from (seed, number of the step). Everything that a step changes must be in `learner`.
 
     Parameters
     ----------
     step : callable
-        One update; see `Step`. It must leave the learning rates alone.
+        Function of one update; see `Step`. It must not change the learning rates.
     learner : Learner
-        In training mode and on its device already.
+        Learner in training mode and on its device.
     steps : int
     seed : int
     schedule : callable, optional
-        A pure function of the step's number, see `Schedule`: it needs no place in the checkpoint.
+        Pure function of the step's number, see `Schedule`, so that it has no state to save.
     checkpoint : Checkpoint, optional
-        Where the state is kept: every `checkpoint.every_s` seconds, and at the end. With one, the log says after three
-        steps on a CPU what the training will take, if that is more than an hour.
+        Place to save the state: every `checkpoint.every_s` seconds, and at the end. With one, the expected time is
+        logged after three steps on a CPU, if it is more than an hour.
     progress : callable, optional
         Called with (`learner.stage`, done, steps); one that is a `WatchesLoss` with (`learner.stage`, step from 1 on,
         steps, loss) as well.
@@ -81,18 +81,18 @@ def run_steps(
     Raises
     ------
     SettingsError
-        If the loss is NaN or infinite.
+        The loss is NaN or infinite.
     """
     groups = [group for optimizer in learner.optimizers for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
     begin = checkpoint.load(learner) if checkpoint else 0
     if begin:
         logger.warning("%s: resumed after step %d of %d", learner.stage, begin, steps)
-    # Loading replaces the groups, and with them the scheduled rates.
+    # Loading replaces the parameter groups with the scheduled rates in them.
     groups = [group for optimizer in learner.optimizers for group in optimizer.param_groups]
     progress(learner.stage, begin, steps)
     devices = sorted({p.device.index for p in learner.module.parameters() if p.device.type == "cuda"})
-    # Those that the learner uses: torch.manual_seed() asks every backend that torch knows, half a millisecond a step.
+    # Only devices of the learner: torch.manual_seed() queries every backend of torch, half a millisecond a step.
     generators = [torch.default_generator, *(torch.cuda.default_generators[index] for index in devices)]
     losses: list[Tensor] = []
     started = time.monotonic()
@@ -131,7 +131,7 @@ def _report_long(stage: str, step_s: float, steps: int) -> None:
 
 
 def span_text(seconds: float) -> str:
-    """Write a span of time for people, rounded up."""
+    """Format a span of time for people, rounded up."""
     for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds > 2 * unit:
             return f"{math.ceil(seconds / unit)} {name}"
@@ -139,7 +139,7 @@ def span_text(seconds: float) -> str:
 
 
 def _finite(losses: list[Tensor], last: int) -> list[float]:
-    """Give losses of consecutive steps, `last` the number of the last one; refuses them unless all are finite."""
+    """Return losses of consecutive steps, up to `last`, as floats; raises SettingsError unless all are finite."""
     found = torch.stack(losses).tolist()
     for number, loss in enumerate(found, last + 1 - len(losses)):
         if not math.isfinite(loss):

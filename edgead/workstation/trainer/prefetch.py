@@ -1,4 +1,4 @@
-"""Images for the next steps of a training, made while the accelerator is busy with this one."""
+"""Prefetching of images for the next training steps, while the accelerator runs the present one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AHEAD = 4
 
 
 class Chosen(Sequence[np.ndarray]):
-    """Some of the images, by their indices; read when they are asked for."""
+    """Subset of images by index, read on access."""
 
     def __init__(self, images: Sequence[np.ndarray], indices: np.ndarray):
         self._images, self._indices = images, indices.tolist()
@@ -31,9 +31,9 @@ Made = TypeVar("Made")
 
 
 class KeptImages(Sequence[np.ndarray]):
-    """Images that stay in memory once they were read, as many as fit into `most_bytes`.
+    """Cache of images after their first read, as many as fit into `most_bytes`.
 
-    Several threads may read; two that ask for the same image at once both read it.
+    Several threads may read; two that request the same image at once both read it.
     """
 
     def __init__(self, images: Sequence[np.ndarray], most_bytes: int = KEPT_BYTES):
@@ -56,18 +56,18 @@ class KeptImages(Sequence[np.ndarray]):
 
 
 class Ahead(Generic[Made]):
-    """What `make` gives for the numbers of consecutive steps, made by threads before it is asked for.
+    """Prefetcher of `make`'s results for consecutive step numbers, computed by threads in advance.
 
-    Use it as a context: leaving it ends the threads. What `make` raises, asking for that number raises.
+    Use it as a context: leaving it ends the threads. An error of `make` is raised when its number is requested.
 
     Parameters
     ----------
     make : callable
-        A function of the number alone; called from several threads at once.
+        Function of the number alone; called from several threads at once.
     stop : int
-        Number of steps; none is made for later ones.
+        Number of steps; nothing is made for later ones.
     threads : int
-        0 makes each when it is asked for, which is right where training itself needs all cores.
+        Number of threads; 0 makes each result on request, for training that needs all cores itself.
     """
 
     def __init__(self, make: Callable[[int], Made], stop: int, *, threads: int):

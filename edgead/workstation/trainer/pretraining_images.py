@@ -1,6 +1,6 @@
-"""Images of anything but the product: for distilling a teacher, and for the pretraining penalty.
+"""Images unrelated to the product, for the distillation of a teacher and for the pretraining penalty.
 
-Procedural textures, seeded, without a source or a licence, stand in where there are no photographs.
+Seeded procedural textures, which need no source and no licence, replace missing photographs.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ MAX_DAMAGED = 20
 def draw_texture(rng: np.random.Generator, size_px: int) -> np.ndarray:
     """Draw a random texture.
 
-    Clouds of noise, grain, weaves, tiles, scratches and blobs, one to three of them laid over each other, coloured and
+    It is a blend of one to three of clouds of noise, grain, weaves, tiles, scratches and blobs, coloured and
     lit.
 
     Parameters
     ----------
     rng : Generator
-        The image is a function of its state.
+        Generator, whose state determines the image.
     size_px : int
         Side of the square image.
 
@@ -56,7 +56,7 @@ def draw_texture(rng: np.random.Generator, size_px: int) -> np.ndarray:
 
 
 def _clouds(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Noise of several octaves whose amplitude falls with the frequency by a random power."""
+    """Draw noise of several octaves whose amplitude falls with the frequency by a random power."""
     result = np.zeros((size, size), np.float32)
     fall = rng.uniform(0.4, 1.1)
     cells = int(rng.integers(2, 9))
@@ -72,13 +72,13 @@ def _clouds(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _grain(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Fine noise of one size."""
+    """Draw fine noise of one grain size."""
     noise = rng.standard_normal((size, size), np.float32)
     return cv2.GaussianBlur(noise, (0, 0), float(rng.uniform(0.6, 4)), sigmaY=float(rng.uniform(0.6, 4)))
 
 
 def _weave(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Two waves across each other, bent a little."""
+    """Draw two crossed waves, slightly bent."""
     x, y = _bent_grid(rng, size)
     angle = rng.uniform(0, np.pi)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -89,7 +89,7 @@ def _weave(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _tiles(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Rectangles with joints, every second row shifted, each of a height of its own."""
+    """Draw rectangles with joints, every second row shifted, each with a random height."""
     x, y = _bent_grid(rng, size)
     width, height = rng.uniform(20, 160, 2)
     row = np.floor(y / height)
@@ -101,7 +101,7 @@ def _tiles(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _scratches(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Lines of one main direction."""
+    """Draw lines with one main direction."""
     result = np.zeros((size, size), np.float32)
     main, spread = rng.uniform(0, np.pi), rng.choice([0.02, 0.2, 1.5])
     for _ in range(int(rng.integers(10, 200))):
@@ -115,7 +115,7 @@ def _scratches(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _blobs(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Ellipses, from grains to spots."""
+    """Draw ellipses, from grains to spots."""
     result = np.zeros((size, size), np.float32)
     largest = rng.uniform(4, 60)
     for _ in range(int(rng.integers(10, 250))):
@@ -140,7 +140,7 @@ def _bent_grid(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndar
 
 
 def _colour(rng: np.random.Generator, height: np.ndarray) -> np.ndarray:
-    """A colour scale of two to four random colours, or of greys, over the height."""
+    """Colour a height map by a scale of two to four random colours, or of greys."""
     stops = rng.uniform(0, 255, (int(rng.integers(2, 5)), 3))
     if rng.random() < 0.3:
         stops = np.repeat(stops[:, :1], 3, axis=1)
@@ -151,7 +151,7 @@ def _colour(rng: np.random.Generator, height: np.ndarray) -> np.ndarray:
 
 
 def _light(rng: np.random.Generator, height: np.ndarray) -> np.ndarray:
-    """Light from one side on the height as a relief, factor around 1."""
+    """Compute light from one side on the height as a relief, a factor around 1."""
     angle, strength = rng.uniform(0, 2 * np.pi), rng.choice([0.0, 0.2, 0.6])
     down, right = np.gradient(height)
     slope = (down * np.sin(angle) + right * np.cos(angle)).astype(np.float32)
@@ -159,29 +159,29 @@ def _light(rng: np.random.Generator, height: np.ndarray) -> np.ndarray:
 
 
 def find_photographs(places: Sequence[Path]) -> list[Path]:
-    """List the images of folders, with all folders below them, and images named themselves, in a fixed order.
+    """List the images of folders with all their subfolders, and single image files, in a fixed order.
 
-    ImageNet's layout, a folder for each class, is one such; its 1.3 million files are listed without a look at each.
+    This includes ImageNet's layout, a folder for each class; its 1.3 million files are listed without opening them.
 
     Raises
     ------
     ImageError
-        A place that does not exist, or a folder without images.
+        A place does not exist, or a folder has no images.
     """
     found: list[Path] = []
     for place in places:
         files = (Path(folder, name) for folder, _, names in os.walk(place) for name in names)
-        # By parts, which is the order of paths and twice as fast to compare.
+        # By parts, which is the order of paths and twice as fast.
         below = sorted(filter(is_image_path, files), key=lambda path: path.parts)
-        # list_images shows what is wrong with a folder that holds nothing.
+        # list_images raises the error for a folder without images.
         found += [place] if place.is_file() else below or list_images(place)
     return found
 
 
 class PretrainingImages:
-    """Images drawn one by one: photographs or crops of them, and procedural textures.
+    """Random source of images: photographs or crops of them, and procedural textures.
 
-    Several threads may draw at once. A photograph that cannot be read is left out with a warning, and another is drawn.
+    Several threads may draw at once. An unreadable photograph is skipped with a warning, and another one drawn.
 
     Parameters
     ----------
@@ -190,8 +190,8 @@ class PretrainingImages:
     texture_share : float
         Share of procedural textures among the images.
     whole : bool
-        Take photographs whole, stretched to a square, as EfficientAD does with ImageNet's. Otherwise each gives a
-        random square of half to all of its shorter side, mirrored or not: for a few hundred large ones.
+        Use whole photographs, stretched to a square, as EfficientAD does with ImageNet's. Otherwise use a random square
+        of half to all of the shorter side, mirrored or not, which suits a few hundred large photographs.
     """
 
     def __init__(self, paths: Sequence[Path], texture_share: float, *, whole: bool = False):
@@ -205,7 +205,7 @@ class PretrainingImages:
     def draw(self, rng: np.random.Generator, size_px: int, *, grey_rate: float, zoom: int = 1) -> np.ndarray:
         """Draw an image, uint8 RGB (size_px, size_px, 3); grey with the probability `grey_rate`.
 
-        Of a photograph, or its random square, the middle `zoom`-th is taken.
+        Only the middle `zoom`-th of a photograph, or of its random square, is used.
 
         Raises
         ------
@@ -240,7 +240,7 @@ class PretrainingImages:
             y, x = (int(rng.integers(length - side + 1)) for length in (rows, columns))
             step = -1 if rng.random() < 0.5 else 1
             image, rows, columns = image[y : y + side, x : x + side][:, ::step], side, side
-        # Cut before it is resized, which gives the same and is less work.
+        # Cropped before the resize, which gives the same with less work.
         height, width = max(1, rows // zoom), max(1, columns // zoom)
         y, x = (rows - height) // 2, (columns - width) // 2
         middle = np.ascontiguousarray(image[y : y + height, x : x + width])
@@ -248,7 +248,7 @@ class PretrainingImages:
 
 
 def to_batch(images: Sequence[np.ndarray], device: torch.device = CPU) -> Tensor:
-    """uint8 RGB images (h, w, 3) -> float32 (n, 3, h, w) in 0..255, on a device without waiting for it."""
+    """Copy uint8 RGB images (h, w, 3) to a device as float32 (n, 3, h, w) in 0..255, without waiting for it."""
     batch = torch.from_numpy(np.stack(images))
     if device.type == "cuda":
         batch = batch.pin_memory().to(device, non_blocking=True)

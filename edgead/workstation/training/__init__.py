@@ -1,1 +1,1 @@
-"""Training that needs torch: int8 graphs of networks, and the machine's cycle."""
+"""Training steps that need torch: int8 graphs of networks, and the machine's cycle."""

@@ -1,7 +1,7 @@
-"""Training from videos of a machine's cycle to a finished artifact.
+"""Training of the method `cycle`, from videos of a machine to a finished artifact.
 
-The limit is made cycle by cycle: each is followed with what the others have taught, and its score is the highest of its
-frames, each taken alone. A model that ships needs several frames in a row above the limit: the rate is kept with room.
+The limit comes from whole cycles: each is scored by a model of the others, and its score is the highest of its single
+frames. A shipped model needs several consecutive frames above the limit, so the rate is kept with a margin.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Stream = Callable[[], Iterator[np.ndarray]]
 
 SIDE_PX = 256
 MAX_FOLDS = 10
-# The highest frame of a cycle may stand out by chance; one in which the machine stopped scores twice as high as others.
+# The highest frame of a cycle may be an outlier by chance; a cycle with a stop scores twice as high as others.
 ODD = 1.5
 GOLDEN, MAX_VIEWS = 3, 100
 
@@ -54,26 +54,26 @@ def train_cycle(
     Parameters
     ----------
     streams : sequence of callable
-        See `Stream`.
+        Functions that open a stream of frames; see `Stream`.
     destination : Path
         Directory of the artifact.
     settings : mapping
         See `edgead.workstation.methods.cycle.CycleConfig`; by default the input has the proportions of the frames.
     roi : (int, int, int, int), optional
-        x, y, width and height of the region that is looked at.
+        x, y, width and height of the region of interest.
     false_reject_rate : float, optional
-        At most this share of undisturbed cycles is above the limit; by default the least that the cycles support.
+        Largest share of normal cycles above the limit; by default the least that the cycles support.
     facts : mapping
-        For the manifest's `training`.
+        Further facts for the manifest's `training`.
     progress : callable
         Called with (stage, done, total).
 
     Raises
     ------
     SettingsError
-        No period is found, or too few cycles are there.
+        No period is found, or there are too few cycles.
     CalibrationError
-        Too few cycles for the rate.
+        There are too few cycles for the rate.
     """
     started = time.perf_counter()
     check_destination(destination)
@@ -111,10 +111,10 @@ def train_cycle(
 
 
 def score_left_out(model: Cycle, progress: StageProgress = no_progress) -> GoodScores:
-    """Follow every cycle by what all but its fold have taught; the highest of its frames counts.
+    """Score every cycle with a model of all other folds; its score is that of its highest frame.
 
-    Cycles that a video shows less than half of do not count. A fold is followed from a cycle before it on, as a stream
-    that has gone on for a while.
+    Cycles of which a video shows less than half do not count. Scoring of a fold starts one cycle earlier, as in a
+    stream that has run for a while.
     """
     scores, maxima, medians = [], [], []
     blocks = _cycles(model)
@@ -136,7 +136,7 @@ def score_left_out(model: Cycle, progress: StageProgress = no_progress) -> GoodS
             for index in range(lead, block.stop):
                 outputs[head.patches.name] = model.followed[number].rows[index].reshape(1, *model.grid, -1)
                 scored = scorer.score(outputs, state)
-                assert scored is not None  # one frame in a row is enough
+                assert scored is not None  # a score needs only one frame here
                 if index >= block.start:
                     anomaly_map, maximum = scorer.anomaly_map(scored.patch_scores)
                     found.append((scored.image_score, maximum, float(np.median(anomaly_map))))
@@ -148,7 +148,7 @@ def score_left_out(model: Cycle, progress: StageProgress = no_progress) -> GoodS
 
 
 def _odd_cycles(model: Cycle, scores: Sequence[float]) -> dict[str, list[str]]:
-    """Say which cycles stand apart from the others, where some do: something may have happened in them."""
+    """List cycles whose scores are outliers, as something may have happened in them."""
     cycles = _cycles(model)
     found = stand_apart(scores)
     level = ODD * others_at_most(scores, found)
@@ -158,12 +158,12 @@ def _odd_cycles(model: Cycle, scores: Sequence[float]) -> dict[str, list[str]]:
 
 
 def _cycles(model: Cycle) -> list[tuple[int, slice]]:
-    """The video and the frames of each cycle that counts, in order."""
+    """List video and frames of each cycle that counts, in order."""
     return [(number, block) for number, one in enumerate(model.followed) for block in _blocks(one, model.period)]
 
 
 def _blocks(one: Followed, period: float) -> list[slice]:
-    """The frames of each cycle of a stream that is half there or more."""
+    """List the frames of each cycle of a stream of which at least half is present."""
     cycles = one.cycles
     starts = np.flatnonzero(np.diff(cycles, prepend=cycles[0] - 1))
     stops = np.append(starts[1:], len(cycles))
@@ -172,7 +172,7 @@ def _blocks(one: Followed, period: float) -> list[slice]:
 
 
 def _proportions(stream: Stream, settings: Mapping[str, Any], roi: Sequence[int] | None) -> dict[str, Any]:
-    """The size of the input that has the proportions of the frames."""
+    """Choose the size of the input that has the proportions of the frames."""
     if "image_size" in settings:
         return {}
     frame = next(stream(), None)
@@ -188,7 +188,7 @@ def _prepared(stream: Stream, spec: Preprocessing) -> Iterable[np.ndarray]:
 
 
 def _write_frames(streams: Sequence[Stream], followed: Sequence[Followed], folder: Path) -> list[Path]:
-    """Write some frames, evenly over all, as files: what the camera sees of good parts, and the golden ones."""
+    """Write some evenly spaced frames as files, for the camera views and the golden images."""
     total = sum(len(one.rows) for one in followed)
     picks = set(np.linspace(0, total - 1, min(MAX_VIEWS, total)).round().astype(int).tolist())
     found, number = [], 0

@@ -1,4 +1,4 @@
-"""int8 graph of a model that was just trained: made where the CPU gains by it, and opened by default."""
+"""int8 graph of a newly trained model, which becomes the default if the CPU gains by it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from edgead.errors import EdgeadError, SettingsError
 
 logger = logging.getLogger(__name__)
 
-# In tolerances. What is further off with all layers in int8 needs so many in float that it gains little, and the search
-# for them takes minutes that nobody asked for.
+# In tolerances. A network with larger errors in int8 needs so many float layers that it gains little, and the search
+# for them takes minutes.
 GIVE_UP_ABOVE = 5.0
 
-# Times as fast as fp32, where the CPU has no sums of 8-bit products: with AVX2 alone most networks are, some are not.
+# Least speed-up over fp32 on CPUs without sums of 8-bit products: with AVX2 alone most networks gain, some do not.
 LEAST_GAIN = 1.1
 
 TRIES_INT8 = ("try int8", "calibrate ranges", "calibrate int8")
@@ -30,17 +30,17 @@ TRIES_INT8 = ("try int8", "calibrate ranges", "calibrate int8")
 
 
 def check_int8(detector: str, images: int, *, calibrated: bool, cross_validates: bool) -> None:
-    """Refuse int8, before a training that could not end in it.
+    """Refuse int8 before a training that cannot produce it.
 
     Parameters
     ----------
     detector : str
     images : int
-        How many of them there are.
+        Number of images.
     calibrated : bool
-        Whether the method makes thresholds.
+        Whether the method computes thresholds.
     cross_validates : bool
-        Whether thresholds come from trainings that each leave out a part of the images.
+        Whether thresholds come from several trainings that each leave out a part of the images.
 
     Raises
     ------
@@ -59,23 +59,23 @@ def check_int8(detector: str, images: int, *, calibrated: bool, cross_validates:
 def ship_int8(
     artifact: Artifact, images: CalibrationImages, precision: str = AUTO, progress: StageProgress = no_progress
 ) -> Artifact:
-    """Add the int8 graph, with thresholds of its own, and make it the one that is opened where nobody names one.
+    """Add the int8 graph with its own thresholds, and make it the default graph.
 
     Parameters
     ----------
     artifact : Artifact
-        Finished, with its fp32 graph.
+        Finished artifact with its fp32 graph.
     images : CalibrationImages
-        Those of its training.
+        Images of its training.
     precision : {"auto", "fp32", "int8"}
-        "auto" keeps fp32 on CPUs that gain nothing, for networks that have no layers for it, with too few images, and
-        where scores would move too far or frames be hardly faster; the manifest's `training` says why in these two, and
-        where the graph cannot be made.
+        "auto" keeps fp32 on CPUs that gain nothing, for networks without suitable layers, with too few images, and if
+        scores would change too much or frames be hardly faster; in the last two cases, and if the graph cannot be made,
+        the manifest's `training` has the reason.
 
     Raises
     ------
     ExportError, SettingsError
-        "int8" cannot be had; the model stays as it was.
+        "int8" is not possible; the model is unchanged.
     """
     if precision == FP32:
         return artifact
@@ -96,7 +96,7 @@ def ship_int8(
     )
     try:
         return add_precision(artifact.path, plan, images, progress=progress)
-    except Exception as error:  # the edge to a quantiser and two engines, whose errors share no base: fp32 is finished
+    except Exception as error:  # of a quantiser and two engines without a common base; fp32 is complete
         if wanted:
             raise
         artifact = Artifact.load(artifact.path)
@@ -106,7 +106,7 @@ def ship_int8(
 
 
 def _why_not(error: Exception) -> str:
-    """What the manifest and `train` say of the graph that there is not; a fault that nobody foresaw goes to the log."""
+    """Describe why there is no int8 graph, for the manifest and `train`; log unforeseen errors."""
     if isinstance(error, ToleranceError):
         return error.found
     first = (str(error).splitlines() or [""])[0].rstrip(".")

@@ -1,7 +1,7 @@
-"""AnoGen: three images of a defect become one word, and the word with a box new defects on good parts.
+"""AnoGen: learns a word from three images of a defect, and makes new defects in boxes on good parts from it.
 
-The authors' code has the text-to-image model of latent diffusion (256 px); this takes any Stable Diffusion, for which
-that code has a text encoder too.
+The authors' code uses the text-to-image model of latent diffusion (256 px); this takes any Stable Diffusion, whose text
+encoder that code supports too.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ TEMPLATES = tuple(
 
 @dataclass(frozen=True, slots=True)
 class AnogenPlan:
-    """How AnoGen learns a word and samples; the defaults are those of the authors' code.
+    """Settings of AnoGen's training and sampling; the defaults are those of the authors' code.
 
     Attributes
     ----------
     steps, batch_size : int
     rate : float
-        Of AdamW; that of the authors' settings, 0.005, times the size of a batch.
+        Learning rate of AdamW: 0.005 of the authors' settings times the size of a batch.
     sampling_steps : int
     guidance : float
     seed : int
@@ -57,7 +57,7 @@ class AnogenPlan:
 
 
 class Word(nn.Module):
-    """The embedding of one word, which begins as that of a known one."""
+    """Learnable embedding of one new word, initialised with that of a known word."""
 
     def __init__(self, model: StableDiffusion):
         super().__init__()
@@ -67,7 +67,7 @@ class Word(nn.Module):
 
     @contextmanager
     def spoken(self, model: StableDiffusion) -> Iterator[None]:
-        """Within it the model's text encoder knows the word."""
+        """Make a context in which the model's text encoder knows the word."""
 
         def replace(module: nn.Module, given: tuple[Tensor, ...], embedded: Tensor) -> Tensor:
             return torch.where((given[0] == self.token)[..., None], self.vector, embedded)
@@ -87,12 +87,12 @@ def learn_word(
     checkpoint: Checkpoint | None = None,
     progress: StageProgress = no_progress,
 ) -> Word:
-    """Learn the word of one type of defect; the model stays as it is.
+    """Learn the word for one type of defect; the model is not changed.
 
     Raises
     ------
     SettingsError
-        Several types of defect, or a loss that is not finite.
+        There are several types of defect, or the loss is not finite.
     """
     if examples.number_of_types > 1:
         raise SettingsError(
@@ -116,7 +116,7 @@ def learn_word(
 def word_loss(
     model: StableDiffusion, word: Word, examples: Examples, plan: AnogenPlan, rng: np.random.Generator
 ) -> Tensor:
-    """The loss of one batch: noise where the defect is, conditioned on a sentence with the word."""
+    """Compute the loss of one batch: error of the noise in the defect, conditioned on a sentence with the word."""
     batch = examples.batch(plan.batch_size, model.side, rng, turn=False)
     images, masks = batch.images[: len(batch.masks)], batch.masks
     flipped = torch.from_numpy(rng.random(len(images)) < 0.5)[:, None, None, None]
@@ -140,7 +140,7 @@ def make_defects(
     word : Word
     good : sequence of ndarray of shape (h, w, 3), uint8, BGR
     boxes : sequence of ndarray of shape (h', w'), uint8
-        Not 0 where the defect is to be, see `anogen_boxes`; the label is the box, which the defect need not fill.
+        Masks of the boxes for defects, see `anogen_boxes`; the label is the box, which the defect need not fill.
     plan : AnogenPlan
 
     Returns

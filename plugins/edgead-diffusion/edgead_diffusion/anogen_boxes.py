@@ -1,4 +1,4 @@
-"""Boxes on the part in which AnoGen makes defects."""
+"""Random boxes on a part in which AnoGen makes defects."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ TRIES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class BoxRule:
-    """Sizes of boxes, in sides of the image.
+    """Rule for random boxes, with sizes as shares of the image's side.
 
     Attributes
     ----------
     width, height : tuple of float
-        Least and greatest.
+        Smallest and largest size.
     turned : bool
-        Whether each is turned by a random angle. The authors' tables say "True" or "False" as text, both of which
-        count as true in their code.
+        Whether each box is rotated by a random angle. The authors' tables have the texts "True" or "False", both of
+        which count as true in their code.
     """
 
     width: tuple[float, float]
@@ -37,7 +37,7 @@ SMALL_BOX = BoxRule((0.05, 0.1), (0.05, 0.1))
 
 
 def draw_box(place: np.ndarray, rule: BoxRule, rng: np.random.Generator) -> np.ndarray:
-    """Draw a box of which three quarters lie where they may.
+    """Draw a box with at least three quarters in the allowed area.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def draw_box(place: np.ndarray, rule: BoxRule, rng: np.random.Generator) -> np.n
     Raises
     ------
     SettingsError
-        If no such box was found.
+        No such box was found.
     """
     for _ in range(TRIES):
         box = _any_box(len(place), rule, rng)
@@ -68,13 +68,13 @@ def draw_box(place: np.ndarray, rule: BoxRule, rng: np.random.Generator) -> np.n
 
 
 def foreground(image: np.ndarray, side: int = 256) -> np.ndarray:
-    """Find the part by its brightness (Otsu); what the top left corner is like is background.
+    """Segment the part by brightness (Otsu); the class of the top left corner is background.
 
     Parameters
     ----------
     image : ndarray of shape (h, w, 3), uint8, BGR
     side : int
-        Of the result, in pixels.
+        Side of the result in pixels.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def _any_box(side: int, rule: BoxRule, rng: np.random.Generator) -> np.ndarray:
     )
     x, y = (int(rng.integers(0, side - size + 1)) for size in (width, height))
     box = np.zeros((side, side), np.uint8)
-    # Both ends belong to it.
+    # Both ends are included.
     box[y : y + height + 1, x : x + width + 1] = 255
     return box
 

@@ -1,4 +1,4 @@
-"""Training examples of AnoGen's word, and sampling of a defect in a box while the rest stays the good part."""
+"""Training loss of AnoGen's word, and sampling of a defect in a box on an otherwise unchanged good part."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Noise = Callable[[Tensor], Tensor]
 
 
 def masked_noise_loss(predicted: Tensor, noise: Tensor, masks: Tensor) -> Tensor:
-    """Error of the predicted noise where the defect is, averaged over all pixels (stage 1).
+    """Compute the error of the predicted noise within the defect, averaged over all pixels (stage 1).
 
     Parameters
     ----------
     predicted, noise : Tensor of shape (n, c, h, w)
-        At the size of the latents.
+        Noise at the size of the latents.
     masks : Tensor of shape (n, 1, h', w')
-        1 in the defect; a pixel of the latents that overlaps it at all counts whole.
+        1 in the defect; a pixel of the latents that overlaps it counts fully.
     """
     overlaps = F.interpolate(masks, size=predicted.shape[-2:], mode="bilinear", align_corners=False) != 0
     return ((predicted - noise).square() * overlaps).mean()
@@ -32,16 +32,16 @@ def masked_noise_loss(predicted: Tensor, noise: Tensor, masks: Tensor) -> Tensor
 
 @dataclass(frozen=True, slots=True)
 class Blending:
-    """How a defect is sampled (stage 2): DDIM without noise of its own, guided, blended with the good part.
+    """Sampler of a defect (stage 2): deterministic DDIM with guidance, blended with the good part.
 
     Attributes
     ----------
     alphas : Tensor of shape (steps,)
         Cumulative products of the schedule that the network was trained with.
     steps : int
-        Of the sampling.
+        Number of sampling steps.
     guidance : float
-        How much further than the words ask the noise is moved away from what it is without words.
+        Scale of classifier-free guidance.
     """
 
     alphas: Tensor
@@ -55,7 +55,7 @@ class Blending:
         ----------
         predict : callable
         words : tuple of Tensor of shape (n, t, d)
-            Of no prompt, and of the prompt.
+            Embeddings of the empty prompt, and of the prompt.
         good : Tensor of shape (n, c, h, w)
             Latents of good parts.
         box : Tensor of shape (n, 1, h', w')
@@ -65,7 +65,7 @@ class Blending:
         Returns
         -------
         Tensor of shape (n, c, h, w)
-            Outside the box the good part after one last step of the network, as in the authors' code.
+            Latents; outside the box those of the good part after a last step of the network, as in the authors' code.
         """
         inside = F.interpolate(box, size=good.shape[-2:], mode="nearest-exact")
         x = noise(good)
@@ -78,7 +78,7 @@ class Blending:
         return x
 
     def _schedule(self) -> list[tuple[int, Tensor, Tensor]]:
-        """Step, its cumulative product and that of the step that follows, from noise to image."""
+        """List each step with its cumulative product and that of the next step, from noise to image."""
         chosen = list(range(1, len(self.alphas) + 1, len(self.alphas) // self.steps))
         previous = [0, *chosen[:-1]]
         return [(t, self.alphas[t], self.alphas[p]) for t, p in zip(reversed(chosen), reversed(previous), strict=True)]

@@ -1,4 +1,4 @@
-"""Attention maps of the words of a prompt: the cross-attention of a U-Net while it predicts noise."""
+"""Attention maps of a prompt's words, from the cross-attention of a U-Net that predicts noise."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SIDES = {1: 2, 2: 4}
 
 
 class CrossAttentionMaps:
-    """Records the cross-attention of a `UNet2DConditionModel` of diffusers, within a `with`.
+    """Recorder of the cross-attention in a `UNet2DConditionModel` of diffusers, within a `with`.
 
     A map of a word is the softmax of its scores over the pixels, as in the authors' code of SeaS, not over the words:
-    it says which pixels a word prefers, and adds up to 1. It is averaged over the heads, and over the layers of the
-    first block of its resolution, which is on the way down; the authors' code leaves out those on the way up.
+    it shows which pixels a word prefers, and sums to 1. It is averaged over the heads, and over the layers of the first
+    block of its resolution, in the down path; the authors' code ignores the up path.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class CrossAttentionMaps:
     Attributes
     ----------
     maps : dict of Tensor
-        By side of the latents divided by the side of the maps, 2 and 4: (n, words, h, w), of the last prediction.
+        Maps (n, words, h, w) of the last prediction, by side of the latents divided by side of the maps: 2 and 4.
     """
 
     def __init__(self, unet: nn.Module):
@@ -68,7 +68,7 @@ class CrossAttentionMaps:
 
 
 def word_maps(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
-    """Softmax over square maps of pixels, averaged over heads: (n, h w, d) and (n, words, d) -> (n, words, h, w)."""
+    """Compute word maps: softmax over pixels, averaged over heads, (n, h w, d), (n, words, d) -> (n, words, h, w)."""
     q, k = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (queries, keys))
     scores = k @ q.transpose(2, 3) / math.sqrt(q.shape[-1])
     side = math.isqrt(queries.shape[1])

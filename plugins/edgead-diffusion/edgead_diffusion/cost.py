@@ -15,18 +15,18 @@ _LEARNING = 3
 
 
 def count_passes(plan: SeasPlan | AnogenPlan, kinds: int, images: int) -> int:
-    """Count the passes of the U-Net, of one image each, to learn so many kinds and to make so many images."""
+    """Count the U-Net's passes of one image each for learning a number of kinds and making a number of images."""
     sampling = 2 * plan.sampling_steps * images
     if isinstance(plan, AnogenPlan):
         return _LEARNING * plan.steps * plan.batch_size * kinds + sampling
-    # Good parts beside the defects; to learn masks, the U-Net only looks.
+    # Batches include good parts; for the training of masks the U-Net runs only forward.
     seen = 2 * plan.steps * plan.accumulation * plan.batch_size * kinds
     return (_LEARNING + 1) * seen + sampling
 
 
 @torch.inference_mode()
 def time_pass(model: StableDiffusion) -> float:
-    """Time one pass of one image, in seconds; one before it warms up."""
+    """Time one pass of one image in seconds, after a warm-up."""
     side = model.unet.config.sample_size
     latents = torch.zeros(1, model.unet.config.in_channels, side, side, device=model.device)
     words, step = model.words([""]), torch.zeros(1, dtype=torch.long, device=model.device)

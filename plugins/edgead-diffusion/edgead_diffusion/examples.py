@@ -1,4 +1,4 @@
-"""Real defects that diffusion learns from, with their masks and good parts beside them."""
+"""Training examples for diffusion: real defects with their masks, and good parts."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from edgead_diffusion.stable_diffusion import middle, to_tensor
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Images of one product.
+    """Examples of one product.
 
     Attributes
     ----------
     defects : sequence of ndarray of shape (h, w, 3), uint8, BGR
     masks : sequence of ndarray of shape (h, w)
-        Not 0 where the defect is.
+        Masks, not 0 on the defect.
     types : sequence of int
         Type of each defect, from 0 without a gap.
     good : sequence of ndarray of shape (h, w, 3), uint8, BGR
-        SeaS has 60 of them.
+        Good parts; SeaS uses 60.
     """
 
     defects: Sequence[np.ndarray]
@@ -48,17 +48,17 @@ class Examples:
         return len(set(self.types))
 
     def need_good_parts(self) -> None:
-        """Raise SettingsError where there is none."""
+        """Raise SettingsError if there are no good parts."""
         if not self.good:
             raise SettingsError("SeaS learns from good parts too: give some, 60 in the paper")
 
     def of_type(self, number: int) -> Examples:
-        """Those of one type, which becomes number 0; good parts are left out."""
+        """Select the defects of one type, which becomes number 0, without good parts."""
         chosen = [i for i, kind in enumerate(self.types) if kind == number]
         return Examples([self.defects[i] for i in chosen], [self.masks[i] for i in chosen], [0] * len(chosen))
 
     def batch(self, size: int, side: int, rng: np.random.Generator, *, turn: bool) -> Batch:
-        """Draw defects, and a good part for each where there are any; what turns one turns all of an example."""
+        """Draw defects, each with a good part if there are any; image and mask of an example are turned together."""
         chosen = rng.choice(len(self.defects), size, replace=size > len(self.defects))
         changes = [_Change.draw(rng) if turn else _Change(0, None) for _ in chosen]
         images = [to_tensor(c(self.defects[i]), side) for i, c in zip(chosen, changes, strict=True)]
@@ -71,7 +71,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images in -1..1, defects before good parts, (n, 3, side, side); masks of the defects, (m, 1, side, side)."""
+    """Batch of images in -1..1, defects first, (n, 3, side, side), and masks of the defects, (m, 1, side, side)."""
 
     images: Tensor
     masks: Tensor
@@ -80,7 +80,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A turn by a multiple of 90 degrees, then a flip: 0 upside down, 1 left to right, or none."""
+    """Augmentation: rotation by a multiple of 90 degrees, then a flip: 0 upside down, 1 left to right, or none."""
 
     quarters: int
     flip: int | None

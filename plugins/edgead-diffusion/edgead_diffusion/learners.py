@@ -1,6 +1,6 @@
-"""Learners of defects, SeaS and AnoGen behind one interface: kinds by number, then some of each.
+"""Learners of defects: SeaS and AnoGen behind one interface, which learns numbered kinds and then makes defects.
 
-AnoGen's boxes are ours here: of the sizes of the rejects' own, on the places where those were, a little widened.
+AnoGen's boxes are ours here: they have the sizes of the rejects' boxes, in slightly enlarged places of these.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ Pairs = list[tuple[np.ndarray, np.ndarray]]
 
 @dataclass
 class DefectLearner(ABC):
-    """What learns kinds of defects, numbered from 0, and then makes some.
+    """Base of learners, which learn kinds of defects, numbered from 0, and then make defects.
 
     Attributes
     ----------
     model : StableDiffusion
-        SeaS changes it.
+        Model, which SeaS changes.
     checkpoints : Path
-        Folder for the states of a training that is stopped.
+        Folder for the states of interrupted trainings.
     belongs_to : dict
         See `edgead.workstation.trainer.checkpoint.Checkpoint`.
     where : ndarray of shape (h, w), optional
-        Not 0 where defects may be.
+        Mask of the allowed places, not 0 inside.
     progress : callable
     """
 
@@ -56,14 +56,14 @@ class DefectLearner(ABC):
 
     @abstractmethod
     def learn(self, examples: Examples) -> None:
-        """Learn, or go on where it was stopped; examples are square."""
+        """Learn from square examples, or resume an interrupted training."""
 
     @abstractmethod
     def make(self, number: int, good: Sequence[np.ndarray], seed: int) -> Pairs:
-        """Make a defect of the kind of that number on each square good part; the mask may be empty."""
+        """Make a defect of a kind on each square good part; its mask may be empty."""
 
     def checkpoint(self, name: str) -> Checkpoint:
-        """Where the state of a training is kept, by its name."""
+        """Make the checkpoint of a named training."""
         return Checkpoint(self.checkpoints / name, self.belongs_to, every_s=_SAVE_EVERY_S)
 
     def forget(self) -> None:
@@ -76,7 +76,7 @@ class DefectLearner(ABC):
 
 @dataclass
 class SeasLearner(DefectLearner):
-    """One model of the product, and what finds the masks."""
+    """SeaS: one model of the product, and a predictor of masks."""
 
     plan: seas.SeasPlan = field(default_factory=seas.SeasPlan)
     predictor: MaskPredictor | None = None
@@ -93,7 +93,7 @@ class SeasLearner(DefectLearner):
 
 @dataclass
 class AnogenLearner(DefectLearner):
-    """A word for each kind, and boxes like those of its rejects."""
+    """AnoGen: a word for each kind, and boxes like those of its rejects."""
 
     plan: anogen.AnogenPlan = field(default_factory=anogen.AnogenPlan)
     words: list[anogen.Word] = field(default_factory=list)
@@ -118,12 +118,12 @@ class AnogenLearner(DefectLearner):
 
 
 def boxes_like(masks: Sequence[np.ndarray], side: int) -> tuple[np.ndarray, BoxRule]:
-    """Where boxes may be, uint8 (side, side), and how large: as the boxes around the masks of one kind, a little moved.
+    """Derive allowed places of boxes, uint8 (side, side), and their sizes from one kind's masks, slightly enlarged.
 
     Parameters
     ----------
     masks : sequence of ndarray of shape (n, n), uint8
-        Each with a defect.
+        Masks, each with a defect.
     side : int
     """
     place = np.zeros((side, side), np.uint8)

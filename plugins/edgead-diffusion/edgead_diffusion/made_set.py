@@ -1,7 +1,7 @@
-"""Folders of defects made by SeaS or AnoGen, in the form of `edgead.synthetic.made_set`.
+"""Folders of defects made by SeaS or AnoGen, in the format of `edgead.synthetic.made_set`.
 
-What is ours: a Stable Diffusion has square images, so that parts and rejects are stretched to a square, and what is
-made is stretched back to the shape of its part. AnoGen learns from all rejects of a kind; the paper has three.
+Ours: as a Stable Diffusion has square images, parts and rejects are stretched to a square, and made images are
+stretched back to the shape of their part. AnoGen learns from all rejects of a kind; the paper uses three.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ BATCH = 4
 
 
 class Diffusion(NamedTuple):
-    """An opened Stable Diffusion, the folder that it is from, and how SeaS or AnoGen learns with it."""
+    """Opened Stable Diffusion, its folder, and the plan of SeaS or AnoGen."""
 
     model: StableDiffusion
     weights: Path
     plan: Plan
 
     def learnt(self) -> Learnt:
-        """What the record says of it."""
+        """Entry for the record `made.json`."""
         settings = {name: value for name, value in asdict(self.plan).items() if name != "seed"}
         return Learnt(weights=self.weights.resolve().name, settings=settings)
 
@@ -58,8 +58,8 @@ def make_by_diffusion(
 ) -> MadeSet:
     """Learn from rejects, and write a folder of defects made on good parts.
 
-    What was learnt lies in `folder` with `.checkpoint` added until all is complete: the same call after an interruption
-    goes on from there.
+    The learnt state is kept in `folder` with `.checkpoint` added until all is complete, so that the same call after an
+    interruption resumes.
 
     Parameters
     ----------
@@ -67,15 +67,15 @@ def make_by_diffusion(
     good : sequence of Path
     rejects : sequence of RealDefect
     folder : Path
-        New or empty; it is complete or absent.
+        New or empty folder; it becomes complete or stays absent.
     recipe : Recipe
-        Its method is that of the plan.
+        Recipe, whose method is that of the plan.
     progress : callable, optional
 
     Raises
     ------
     DatasetError, SettingsError, FileExistsError
-        As `edgead.synthetic.made_set.make_defects`; or no defect was found on anything that was made.
+        See `edgead.synthetic.made_set.make_defects`; or no defect was found on any made image.
     """
     model, _, plan = diffusion
     where = None if recipe.where is None else load_image(recipe.where)[:, :, 0]
@@ -106,7 +106,7 @@ def _belongs_to(diffusion: Diffusion, good: Sequence[Path], rejects: Sequence[Re
 
 
 def _make_all(learner: DefectLearner, recipe: Recipe, real: Real, shapes: Shapes) -> Iterator[Made]:
-    """Learn all kinds, then make as many of each; where no defect was found there is no image."""
+    """Learn all kinds, then yield made images, evenly by kind, without those on which no defect was found."""
     kinds = sorted({record.kind for _, record in real})
     learner.learn(_examples(real, kinds, list(shapes), recipe.seed))
     found = 0
@@ -130,7 +130,7 @@ def _make_all(learner: DefectLearner, recipe: Recipe, real: Real, shapes: Shapes
 
 
 def _parts_like(rejects: Sequence[RealDefect], shapes: Shapes, rng: np.random.Generator) -> Iterator[Path]:
-    """Draw parts without end, each of about the shape of a reject."""
+    """Draw parts endlessly, each with about the proportions of a reject."""
     images = [reject.load()[0] for reject in rejects]
     parts = [alike(shapes, (image.shape[0], image.shape[1])) for image in images]
     while True:
@@ -139,7 +139,7 @@ def _parts_like(rejects: Sequence[RealDefect], shapes: Shapes, rng: np.random.Ge
 
 
 def _fitted(image: np.ndarray, mask: np.ndarray, kind: str, good: Path, shape: tuple[int, int]) -> Made:
-    """Stretch what was made to the shape of its part."""
+    """Stretch a made image to the shape of its part."""
     image = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR)
     return Made(image, cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST) > 0, kind, good)
 
@@ -157,6 +157,6 @@ def _examples(real: Real, kinds: Sequence[str], good: Sequence[Path], seed: int)
 
 
 def _squared(image: np.ndarray, way: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """Stretch the shorter side, so that nothing is lost."""
+    """Stretch the shorter side to make an image square, so that nothing is cut off."""
     side = max(image.shape[:2])
     return cv2.resize(image, (side, side), interpolation=way)

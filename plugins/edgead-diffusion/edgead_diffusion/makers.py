@@ -1,4 +1,4 @@
-"""Methods of `edgead defects`: SeaS and AnoGen with the Stable Diffusion that their setting `weights` names."""
+"""Methods of `edgead defects`: SeaS and AnoGen, with the Stable Diffusion of their setting `weights`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgead_diffusion.stable_diffusion import open_stable_diffusion
 
 
 class _ByDiffusion(DefectMaker):
-    """Settings are `weights`, the folder of a Stable Diffusion, `device`, and those of the method's plan."""
+    """Base with the settings `weights`, the folder of a Stable Diffusion, `device`, and those of the method's plan."""
 
     name: ClassVar[str]
 

@@ -1,6 +1,6 @@
-"""SeaS: one Stable Diffusion learns the few real defects of a product, and makes new ones with their masks.
+"""SeaS: fine-tunes a Stable Diffusion on the few real defects of a product, and makes new ones with masks.
 
-The authors' code has the 8-bit AdamW of bitsandbytes; this has the AdamW of torch.
+The authors' code uses the 8-bit AdamW of bitsandbytes; this uses torch's AdamW.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ MASKED_STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class SeasPlan:
-    """How SeaS learns and samples; the defaults are those of the authors' code for MVTec AD.
+    """Settings of SeaS's training and sampling; the defaults are those of the authors' code for MVTec AD.
 
     Attributes
     ----------
     steps : int
-        Updates for each type of defect, of the U-Net and then of the mask predictor.
+        Number of updates for each type of defect, of the U-Net and then of the mask predictor.
     batch_size, accumulation : int
-        Defects of a batch, beside as many good parts, and batches of an update.
+        Numbers of defects in a batch, with as many good parts, and of batches in an update.
     unet_rate, words_rate, mask_rate, weight_decay : float
-        Of AdamW.
+        Parameters of AdamW.
     turn : bool
-        Turn and flip examples; not for parts that have a right way up.
+        Rotate and flip examples; not for parts with a fixed orientation.
     sampling_steps : int
-        Of DPM-Solver++.
+        Number of steps of DPM-Solver++.
     guidance : float
         8 for MVTec AD, 2 for VisA, 5 for MVTec 3D-AD.
     noise_steps : int
@@ -78,12 +78,12 @@ def fine_tune(
     checkpoint: Checkpoint | None = None,
     progress: StageProgress = no_progress,
 ) -> None:
-    """Teach the U-Net and new words the defects of a product, in place.
+    """Fine-tune the U-Net and new words on the defects of a product, in place.
 
     Raises
     ------
     SettingsError
-        No good parts, a tokenizer that knows the words already, or a loss that is not finite.
+        There are no good parts, the tokenizer already knows the words, or the loss is not finite.
     """
     examples.need_good_parts()
     prompts.add_words(model.tokenizer, model.text_encoder, examples.number_of_types)
@@ -104,7 +104,7 @@ def fine_tune(
 
 
 def generation_loss(model: StableDiffusion, batch: Batch) -> Tensor:
-    """Noise of defects and of good parts, and the alignment of words with masks: the loss of one batch."""
+    """Compute the loss of one batch: noise of defects and of good parts, and alignment of words with masks."""
     noisy, noise, steps = model.add_noise(model.encode(batch.images))
     defects = len(batch.masks)
     with CrossAttentionMaps(model.unet) as attention:
@@ -123,7 +123,7 @@ def train_masks(
     checkpoint: Checkpoint | None = None,
     progress: StageProgress = no_progress,
 ) -> MaskPredictor:
-    """Train what finds the masks of made defects, on a model that `fine_tune` has trained and that stays as it is."""
+    """Train the predictor of made defects' masks, on a model trained by `fine_tune`, which is not changed."""
     examples.need_good_parts()
     unet, decoder = model.unet.config.block_out_channels, model.vae.config.block_out_channels
     with torch.random.fork_rng():
@@ -139,7 +139,7 @@ def train_masks(
 
 
 def mask_loss(model: StableDiffusion, predictor: MaskPredictor, batch: Batch) -> Tensor:
-    """Masks found at a random step of the noise, at the size of the image and of the features; none on good parts."""
+    """Compute the loss of masks at a random noise step, at the sizes of image and features; empty for good parts."""
     noisy, _, steps = model.add_noise(model.encode(batch.images))
     defects = len(batch.masks)
     with torch.no_grad(), outputs_of(*model.unet.up_blocks[1:3]) as features:
@@ -161,15 +161,15 @@ def mask_loss(model: StableDiffusion, predictor: MaskPredictor, batch: Batch) ->
 def make_defects(
     model: StableDiffusion, predictor: MaskPredictor, good: Sequence[np.ndarray], number: int, plan: SeasPlan
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Make a defect of the type of that number for each good part.
+    """Make a defect of type `number` for each good part.
 
     Parameters
     ----------
     model : StableDiffusion
-        Trained by `fine_tune`.
+        Model trained by `fine_tune`.
     predictor : MaskPredictor
     good : sequence of ndarray of shape (h, w, 3), uint8, BGR
-        What images begin from, under much noise: they give the part's colours and place, not its pixels.
+        Good parts from which sampling starts, with strong noise: they give the part's colours and place, not pixels.
     number : int
     plan : SeasPlan
 
@@ -181,7 +181,7 @@ def make_defects(
     solver = _solver(model, plan)
     generator = torch.Generator(model.device).manual_seed(plan.seed)
     start = model.encode(torch.stack([to_tensor(image, model.side) for image in good]), generator)
-    # The authors' code leaves these unscaled.
+    # The authors' code does not scale these.
     start = start / model.vae.config.scaling_factor
     noise = torch.randn(start.shape, generator=generator, device=model.device)
     schedule = model.schedule.config
@@ -202,13 +202,13 @@ def make_defects(
 
 
 def more_noise(latents: Tensor, noise: Tensor, betas: tuple[float, float], steps: int) -> Tensor:
-    """Add the noise of the end of a schedule with more steps than the model was trained with.
+    """Add the noise at the end of a schedule with more steps than that of the model's training.
 
     Parameters
     ----------
     latents, noise : Tensor of shape (n, c, h, w)
     betas : tuple of float
-        First and last of the schedule, whose roots are evenly spaced.
+        First and last beta of the schedule, whose square roots are evenly spaced.
     steps : int
     """
     roots = torch.linspace(betas[0] ** 0.5, betas[1] ** 0.5, steps, dtype=torch.float32)
@@ -219,7 +219,7 @@ def more_noise(latents: Tensor, noise: Tensor, betas: tuple[float, float], steps
 def _step(
     examples: Examples, plan: SeasPlan, side: int, loss: Callable[[Batch], Tensor], optimizers: Sequence[AdamW]
 ) -> Step:
-    """One update, by the losses of several batches."""
+    """Make the function of one update, from the losses of several batches."""
 
     def step(number: int, rng: np.random.Generator) -> Tensor:
         losses = []
@@ -238,7 +238,7 @@ def _step(
 def _solver(model: StableDiffusion, plan: SeasPlan) -> Any:
     from diffusers import DPMSolverMultistepScheduler
 
-    # What the authors' version of diffusers did at the last step.
+    # As in the last step of the authors' version of diffusers.
     solver = DPMSolverMultistepScheduler.from_config(model.schedule.config, final_sigmas_type="sigma_min")
     solver.set_timesteps(plan.sampling_steps, device=model.device)
     return solver

@@ -1,4 +1,4 @@
-"""The losses of SeaS: a word for the part, words for its defect, each held to its place."""
+"""Losses of SeaS, which tie the words of the defect to its mask and the word of the part to the rest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SMOOTH = 1e-5
 def decoupled_alignment(
     maps: Mapping[int, Tensor], masks: Tensor, latent_side: int, normal: int, anomalous: slice
 ) -> Tensor:
-    """The decoupled anomaly alignment loss: the words of the defect look at the mask, that of the part elsewhere.
+    """Compute the decoupled anomaly alignment loss: defect words attend to the mask, the part's word elsewhere.
 
     Parameters
     ----------
     maps : mapping of Tensor
-        Of images with a defect, see `CrossAttentionMaps.maps`.
+        Maps of images with a defect, see `CrossAttentionMaps.maps`.
     masks : Tensor of shape (n, 1, h, w)
-        1 where the defect is.
+        1 on the defect.
     latent_side : int
         Side of the latents.
     normal : int
@@ -44,31 +44,31 @@ def decoupled_alignment(
 
 
 def _stretch(x: Tensor) -> Tensor:
-    """To 0..1 over the whole batch, as in the authors' code."""
+    """Scale to 0..1 over the whole batch, as in the authors' code."""
     return (x - x.min()) / (x.max() - x.min())
 
 
 def noise_losses(predicted: Tensor, noise: Tensor) -> Tensor:
-    """Noise of images with a defect, and with the same weight that of good ones: normal alignment.
+    """Compute the noise losses of images with a defect and, with equal weight, of good ones (normal alignment).
 
     Parameters
     ----------
     predicted, noise : Tensor of shape (2 n, c, h, w)
-        Of images with a defect, then of as many good ones.
+        Noise of images with a defect, then of as many good ones.
     """
     pairs = zip(predicted.chunk(2), noise.chunk(2), strict=True)
     return torch.stack([F.mse_loss(found, wanted) for found, wanted in pairs]).sum()
 
 
 def focal_loss(probabilities: Tensor, masks: Tensor) -> Tensor:
-    """Focal loss of the masks, gamma 2, as in the authors' code.
+    """Compute the focal loss of the masks, gamma 2, as in the authors' code.
 
     Parameters
     ----------
     probabilities : Tensor of shape (n, 2, h, w)
-        Of good and of defect.
+        Probabilities of good and of defect.
     masks : Tensor of shape (n, 1, h, w)
-        What is not quite 1 counts as good.
+        Masks; values below 1 count as good.
     """
     defect = masks >= 1
     p = torch.where(defect, probabilities[:, 1:], probabilities[:, :1])

@@ -1,4 +1,4 @@
-"""The refined mask prediction of SeaS: what U-Net and decoder saw while they made a defect shows where it is."""
+"""Refined mask prediction of SeaS, from features of U-Net and decoder while they make a defect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEADS, LAYERS, GROUPS = 8, 4, 32
 
 
 class FeedForward(nn.Module):
-    """Two layers with a GELU that gates one half of the first by the other."""
+    """Feed-forward network of two layers, gated by the GELU of one half of the first."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -27,7 +27,7 @@ class FeedForward(nn.Module):
 
 
 class SelfAttentionLayer(nn.Module):
-    """Attention of all pixels, then a feed-forward layer, each after its normalisation."""
+    """Layer of self-attention over all pixels and a feed-forward network, each after a normalisation."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -58,13 +58,13 @@ class CoarseAttention(nn.Module):
 
 
 class MaskRefinement(nn.Module):
-    """Double the side of coarse features by what the decoder saw at that side."""
+    """Upsampling of coarse features to twice the side, with the decoder's features of that side."""
 
     def __init__(self, fine_channels: int):
         super().__init__()
         self.conv1 = _convolution(fine_channels, 1)
         for number, size in enumerate((1, 3, 1, 1, 3, 1, 3, 1), start=2):
-            # conv6 takes no part, as in the authors' code, whose files name it.
+            # conv6 is unused, as in the authors' code, but their files contain it.
             self.add_module(f"conv{number}", _convolution(WIDTH, size))
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class MaskRefinement(nn.Module):
 
 
 class MaskPredictor(nn.Module):
-    """Features of a U-Net and of a decoder of Stable Diffusion -> the probability of a defect at every pixel.
+    """Predictor of defect probabilities for every pixel, from features of Stable Diffusion's U-Net and decoder.
 
     Parameters
     ----------
@@ -117,14 +117,14 @@ class MaskPredictor(nn.Module):
         return self.out_layer(self.refine(self.coarse(features), decoded)).softmax(dim=1)
 
     def learn(self, features: Sequence[Tensor], decoded: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Probabilities of a training step, at the size of the image and of the coarse features.
+        """Compute the probabilities for a training step, at the sizes of the image and of the coarse features.
 
         Parameters
         ----------
         features : sequence of Tensor
-            As for `coarse`, of images with a defect, then of as many good ones, which are not refined.
+            Features for `coarse`, of images with a defect, then of as many good ones, which are not refined.
         decoded : sequence of Tensor
-            Of images with a defect.
+            Decoder features of images with a defect.
         """
         coarse = self.coarse(features)
         defects, good = coarse.chunk(2)

@@ -1,4 +1,4 @@
-"""The unbalanced prompt of SeaS: one new word for the part, four for each type of defect."""
+"""Unbalanced prompts of SeaS: one new word for the part, four for each type of defect."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ ANOMALOUS = slice(4, 4 + WORDS)
 
 
 def good_prompt() -> str:
-    """Of a part without a defect."""
+    """Make the prompt of a part without a defect."""
     return f"a {PART}"
 
 
 def defect_prompt(number: int) -> str:
-    """Of a part with the type of defect of that number, from 0."""
+    """Make the prompt of a part with a type of defect, numbered from 0."""
     words = " ".join(f"sks{WORDS * number + i + 1}" for i in range(WORDS))
     return f"a {PART} with {words}"
 
 
 def add_words(tokenizer: Any, text_encoder: Any, types: int) -> None:
-    """Teach a tokenizer and a text encoder the new words of so many types of defect, in place.
+    """Add the new words for a number of defect types to a tokenizer and a text encoder, in place.
 
     Raises
     ------
     SettingsError
-        If they know some of them already, or do not know a word that the new ones begin as.
+        Some words exist already, or a word whose embedding new ones start from is unknown.
     """
     defects = [f"sks{i + 1}" for i in range(WORDS * types)]
     if tokenizer.add_tokens([PART, *defects]) != 1 + len(defects):

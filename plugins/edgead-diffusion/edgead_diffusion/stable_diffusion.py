@@ -1,4 +1,4 @@
-"""A Stable Diffusion in a folder of the user: opened without a network, from safetensors alone."""
+"""Loading of a Stable Diffusion from a user's folder, offline and only from safetensors."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 @dataclass(frozen=True)
 class StableDiffusion:
-    """The parts of a Stable Diffusion; networks are in evaluation mode and frozen.
+    """Parts of a Stable Diffusion; its networks are frozen and in evaluation mode.
 
     Attributes
     ----------
     unet, vae, text_encoder : nn.Module
-        Of diffusers and transformers.
+        Networks of diffusers and transformers.
     tokenizer : transformers.CLIPTokenizer
     schedule : diffusers.DDPMScheduler
-        How noise is added in training.
+        Schedule of the noise in training.
     device : torch.device
     """
 
@@ -43,18 +43,18 @@ class StableDiffusion:
 
     @property
     def side(self) -> int:
-        """Of the images, in pixels."""
+        """Side of the images in pixels."""
         return self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def words(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts -> what the U-Net is conditioned on, (n, tokens, d)."""
+        """Prompts -> text embeddings for the U-Net, (n, tokens, d)."""
         length = self.tokenizer.model_max_length
         options = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
         ids = self.tokenizer(list(prompts), **options).input_ids
         return self.text_encoder(ids.to(self.device))[0]
 
     def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Images in -1..1, (n, 3, side, side) -> scaled latents, drawn from what the encoder says, (n, c, h, w)."""
+        """Images in -1..1, (n, 3, side, side) -> scaled latents, drawn from the encoder's output, (n, c, h, w)."""
         with torch.no_grad():
             latents = self.vae.encode(images.to(self.device)).latent_dist.sample(generator)
         return latents * self.vae.config.scaling_factor
@@ -64,28 +64,28 @@ class StableDiffusion:
         return self.vae.decode(latents / self.vae.config.scaling_factor).sample
 
     def add_noise(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents -> the same at a random step of the schedule each, the noise, the steps."""
+        """Add noise to latents at a random step of the schedule each; return noisy latents, noise and steps."""
         steps = torch.randint(self.schedule.config.num_train_timesteps, (len(latents),), device=self.device)
         noise = torch.randn_like(latents)
         return self.schedule.add_noise(latents, noise, steps), noise, steps
 
 
 def open_stable_diffusion(folder: Path, *, device: str = "auto", force: bool = False) -> StableDiffusion:
-    """Open a folder as diffusers writes it; nothing is downloaded and nothing unpickled.
+    """Open a folder written by diffusers; nothing is downloaded or unpickled.
 
     Parameters
     ----------
     folder : Path
-        With `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`.
+        Folder with `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`.
     device : str
-        One of `edgead.workstation.trainer.device.DEVICES`.
+        Name in `edgead.workstation.trainer.device.DEVICES`.
     force : bool
-        Consent to what takes hours for each image: to do without a GPU.
+        Run without a GPU, which takes hours for each image.
 
     Raises
     ------
     SettingsError
-        No GPU and no consent, packages that are missing, or a folder that is no Stable Diffusion.
+        There is no GPU and no `force`, packages are missing, or the folder is no Stable Diffusion.
     """
     place = choose_device(device)
     if place.type == "cpu" and not force:
@@ -110,7 +110,7 @@ def _read_parts(folder: Path) -> dict[str, Any]:
 
     local: dict[str, Any] = {"local_files_only": True}
     weights = {**local, "use_safetensors": True}
-    # What saves memory at the start needs another package.
+    # The option that saves memory while loading needs another package.
     tensors = {**weights, "torch_dtype": torch.float32, "low_cpu_mem_usage": False}
     try:
         return {
@@ -131,7 +131,7 @@ def _read_parts(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def outputs_of(*modules: nn.Module) -> Iterator[list[Tensor]]:
-    """The last output of each module, in their order, within a `with`."""
+    """Record the last output of each module, in their order, within a `with`."""
     found: list[Tensor] = [torch.empty(0)] * len(modules)
 
     def keep(number: int) -> Any:
@@ -149,12 +149,12 @@ def outputs_of(*modules: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def to_tensor(image: np.ndarray, side: int) -> Tensor:
-    """The middle square of a BGR image, uint8 (h, w, 3) -> RGB in -1..1, (3, side, side)."""
+    """Convert the middle square of a BGR image, uint8 (h, w, 3), to RGB in -1..1, (3, side, side)."""
     return torch.from_numpy(middle(image, side)[..., ::-1].copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def middle(image: np.ndarray, side: int) -> np.ndarray:
-    """Scale the shorter side of an image or mask to `side`, and cut out its middle square."""
+    """Scale the shorter side of an image or mask to `side`, and crop its middle square."""
     height, width = image.shape[:2]
     scale = side / min(height, width)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
@@ -164,6 +164,6 @@ def middle(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def to_images(pixels: Tensor) -> list[np.ndarray]:
-    """RGB in about -1..1, (n, 3, h, w) -> uint8 BGR images (h, w, 3)."""
+    """Convert RGB in about -1..1, (n, 3, h, w), to uint8 BGR images (h, w, 3)."""
     grey = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     return [np.ascontiguousarray(x[..., ::-1]) for x in grey]

@@ -1,1 +1,1 @@
-"""Detectors, backbones and sorters that stand on foundation models, as a plug-in of edgead."""
+"""Plug-in of edgead with detectors, backbones and sorters based on foundation models."""

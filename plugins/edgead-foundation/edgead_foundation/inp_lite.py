@@ -1,7 +1,7 @@
 """`inp_lite`, which is ours: INP-Former's idea on the features of a packaged backbone, small enough for a CPU.
 
-Of INP-Former (arXiv 2503.02424) it has the prototypes, the decoder without a residual, the losses and the optimizer.
-The features are those that `patchcore` compares, and the score is a Mahalanobis distance of what is not made again.
+From INP-Former (arXiv 2503.02424) are the prototypes, the decoder without a residual, the losses and the optimizer.
+The features are those of `patchcore`, and the score is a Mahalanobis length of the reconstruction error.
 """
 
 from __future__ import annotations
@@ -48,30 +48,30 @@ class InpLiteConfig(MethodConfig):
     image_size : (int, int)
         Height and width that images are resized to.
     fill : {"stretch", "reflect"}
-        What images of other proportions are: stretched, or filled up with their reflection.
+        Treatment of images with other proportions: stretched, or padded with their reflection.
     prototypes : int
-        Drawn from each image.
+        Number of prototypes extracted from each image.
     heads : int
-        Of every attention; the channels of a patch are a multiple.
+        Number of heads in every attention; divides the channels of a patch.
     blocks : int
-        Of the decoder.
+        Number of decoder blocks.
     ratio : int
-        Channels inside an MLP for each of a patch.
+        Channels inside an MLP, in multiples of a patch's.
     steps : int
-        Updates; a step takes some patches of some images.
+        Number of updates; a step uses some patches of some images.
     batch_images, batch_patches : int
-        Images of a step, and patches of each that are made again.
+        Numbers of images in a step, and of reconstructed patches of each.
     seen_patches : int
-        Patches of each image that are kept for training, from all of which its prototypes are drawn.
+        Number of patches of each image that are kept for training, all of which are used for its prototypes.
     learning_rate : float
-        Of StableAdamW. It rises over a tenth of the steps and falls to a tenth by a cosine.
+        Learning rate of StableAdamW. It rises over a tenth of the steps and falls to a tenth by a cosine.
     max_patches : int
-        At most so many are kept of all images together.
+        Largest number of patches kept of all images together.
     window, top_patches : int
-        The image score: patch scores are averaged over windows of this many patches a side, and this many of the
-        largest averages are averaged.
+        For the image score patch scores are averaged over windows of `window` patches on each side, and the
+        `top_patches` largest averages are averaged.
     margin : int
-        The image score leaves out so many of the outermost rings of patches.
+        Number of outermost rings of patches that the image score leaves out.
     sigma_px : float
         Smoothing of the anomaly map.
     seed : int
@@ -104,7 +104,7 @@ class InpLiteConfig(MethodConfig):
 
 
 class InpLiteNetwork(nn.Module):
-    """Features, their reconstruction, and the scale of what it misses; exported as it stands."""
+    """Network of features, their reconstruction, and the scale of its errors; exported unchanged."""
 
     root: Tensor
 
@@ -115,7 +115,7 @@ class InpLiteNetwork(nn.Module):
         self.register_buffer("root", torch.eye(sum(features.channels)))
 
     def missed(self, patches: Tensor) -> Tensor:
-        """What is not made again of patches (n, t, d)."""
+        """Compute the reconstruction errors of patches (n, t, d)."""
         (made,), _ = self.reconstruction(patches)
         return patches - made
 
@@ -178,7 +178,7 @@ class InpLite(NetworkMethod[InpLiteConfig]):
         )
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Keep some patches of each good image, of one product or of several, and learn to make them again."""
+        """Keep some patches of each good image, of one product or of several, and learn to reconstruct them."""
         config = self.config
         patches = extract_patches(
             self.network.features,
@@ -195,7 +195,7 @@ class InpLite(NetworkMethod[InpLiteConfig]):
         self._fit_root(kept)
 
     def _train(self, kept: Tensor, course: Course) -> None:
-        """Make patches (images, t, d) again."""
+        """Train the reconstruction on patches (images, t, d)."""
         config = self.config
         reconstruction = self.network.reconstruction.to(course.device).train()
         optimizer = StableAdamW(reconstruction.parameters(), config.learning_rate)
@@ -218,7 +218,7 @@ class InpLite(NetworkMethod[InpLiteConfig]):
 
     @torch.inference_mode()
     def _fit_root(self, kept: Tensor) -> None:
-        """Make all directions equally loud of what is missed in good images."""
+        """Fit the whitening of reconstruction errors on good images."""
         total = np.zeros((kept.shape[2], kept.shape[2]))
         for pick in np.random.default_rng(self.config.seed).permutation(len(kept))[:COVARIANCE_IMAGES].tolist():
             missed = self.network.missed(kept[pick, None])[0].double().numpy()

@@ -1,7 +1,7 @@
-"""MuSc as the paper and its authors' code have it: a pile is scored with CLIP, each image by all others.
+"""MuSc, equal to the paper and the authors' code: scores unlabelled images by each other, with CLIP.
 
 Li et al., "MuSc: Zero-shot industrial anomaly classification and segmentation with mutual scoring of the unlabeled
-images", ICLR 2024, arXiv 2401.16753; `tests/test_musc_authors.py` holds it to their numbers.
+images", ICLR 2024, arXiv 2401.16753; `tests/test_musc_authors.py` compares the numbers.
 `edgead.unlabelled.screening.mutual` is ours after it, with other features and another score.
 """
 
@@ -44,17 +44,17 @@ RESAMPLING = Image.Resampling.BICUBIC
 
 
 def compared_blocks(depth: int) -> tuple[int, ...]:
-    """Blocks at the ends of the quarters of a tower: 6, 12, 18 and 24 of ViT-L, which are the paper's."""
+    """Return the last blocks of the quarters of a tower: 6, 12, 18 and 24 for ViT-L, as in the paper."""
     return tuple(depth * quarter // 4 for quarter in range(1, 5))
 
 
 class ClipTokens:
-    """CLIP's image tower: an image becomes the patches' tokens of some blocks, and the embedding of the whole.
+    """Image tower of CLIP, from an image to the patch tokens of some blocks and the embedding of the whole.
 
     Parameters
     ----------
     weights : Path
-        As `edgead weights` writes it, or what that reads.
+        File written, or readable, by `edgead weights`.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class ClipTokens:
         self._network = network.to(self._device)
 
     def resized(self, image: np.ndarray) -> Tensor:
-        """BGR, uint8 (h, w, 3) -> normalised RGB, float32 (3, side, side): stretched, bicubic, as the authors do it."""
+        """BGR, uint8 (h, w, 3) -> normalised RGB, float32 (3, side, side): stretched and bicubic like the authors'."""
         pixels = Image.fromarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)).resize((self.side, self.side), RESAMPLING)
         return (torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255 - self._mean) / self._std
 
@@ -96,20 +96,20 @@ class ClipTokens:
 
 
 class MuscScorer:
-    """Scores a pile by MuSc, see `edgead.unlabelled.screening.screeners.PileScorer`; the paper knows no parts.
+    """Screening method MuSc, see `edgead.unlabelled.screening.screeners.PileScorer`; the paper ignores parts.
 
     Parameters
     ----------
     plan : ScreenPlan
-        Its `backbone` is a file of CLIP's weights, see `ClipTokens`. Of its rule counts the interval, the share of the
-        other images whose distances to a patch are averaged: the paper's is 0.3, and with fewer than five images at
-        least one is taken, where the authors' code divides by zero. And `alike`, where it is given: the authors take 1,
-        8 and 9 for VisA.
+        Plan whose `backbone` is a file of CLIP's weights, see `ClipTokens`. Of its rule only two values count: the
+        interval, the share of the other images whose distances to a patch are averaged, 0.3 in the paper (with fewer
+        than five images at least one is used, while the authors' code divides by zero); and `alike`, if given: the
+        authors use 1, 8 and 9 for VisA.
 
     Raises
     ------
     SettingsError
-        No backbone or another network, or a zoom: the paper looks at images of one size.
+        There is no backbone, it is another network, or a zoom is given, as the paper uses one size of images.
     """
 
     knows_parts = False
@@ -139,7 +139,7 @@ class MuscScorer:
     def describe(
         self, paths: Sequence[Path], file: Path, progress: Progress | None = None
     ) -> tuple[npt.NDArray[np.float32], Floats]:
-        """Tokens of all images (n, blocks, d, h, w), in a file as memory may not hold them, and embeddings (n, e)."""
+        """Compute tokens of all images (n, blocks, d, h, w), in a file to save memory, and embeddings (n, e)."""
         tokens: np.memmap | None = None
         embeddings = []
         for number, path in enumerate(paths):
@@ -155,7 +155,7 @@ class MuscScorer:
 
 
 def mutual_maps(tokens: Floats, interval: float, progress: Progress | None = None) -> npt.NDArray[np.float64]:
-    """Scores of patches by the other images: the paper's MSM on its LNAMD, averaged over blocks and neighbourhoods.
+    """Score patches by the other images: the paper's MSM on its LNAMD, averaged over blocks and neighbourhoods.
 
     Parameters
     ----------
@@ -185,8 +185,8 @@ def mutual_maps(tokens: Floats, interval: float, progress: Progress | None = Non
 def neighbourhoods(tokens: Floats, reach: int) -> Floats:
     """Describe each patch by its neighbourhood, the paper's LNAMD: one block's tokens (d, h, w) -> (h * w, d).
 
-    They are normalised over channels and places together and averaged over reach x reach patches, where zeros outside
-    the image count.
+    They are normalised over channels and places together and averaged over reach x reach patches, with zeros outside
+    the image.
     """
     x = torch.from_numpy(np.array(tokens))[None]
     x = F.avg_pool2d(F.layer_norm(x, x.shape[1:]), reach, stride=1, padding=reach // 2)
@@ -194,7 +194,7 @@ def neighbourhoods(tokens: Floats, reach: int) -> Floats:
 
 
 def aggregate(tokens: Floats, reach: int) -> Floats:
-    """Scale neighbourhoods to length 1, (h * w, d): they are compared by direction."""
+    """Scale neighbourhoods to length 1, (h * w, d), to compare them by direction."""
     rows = neighbourhoods(tokens, reach)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
@@ -204,7 +204,7 @@ def mutual_distances(
 ) -> npt.NDArray[np.float64]:
     """Score patches, a (p, d) for each of n images, by the paper's MSM: (n, p).
 
-    The mean distance of a patch to the nearest one of each of the images that have the nearest.
+    The score is the mean distance of a patch to the nearest patch of each image, over the nearest images.
     """
     backend = "auto" if cuda_problem() else "cuda"
     index = GroupedPatches(np.concatenate(patches), [len(rows) for rows in patches], backend=backend)
@@ -217,18 +217,18 @@ def mutual_distances(
 
 
 def pixel_maps(maps: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
-    """Scores of patches (n, h, w) -> of pixels (n, side, side), corners on corners."""
+    """Resize patch scores (n, h, w) to pixels (n, side, side), with aligned corners."""
     x = torch.from_numpy(maps)[:, None]
     return F.interpolate(x, (side, side), mode="bilinear", align_corners=True)[:, 0].numpy()
 
 
 def peaks(maps: npt.NDArray[np.float64], side: int) -> npt.NDArray[np.float64]:
-    """Highest pixel of each image, (n,)."""
+    """Compute the highest pixel of each image, (n,)."""
     return np.array([pixel_maps(one[None], side).max() for one in maps])
 
 
 def image_scores(
     maps: npt.NDArray[np.float64], embeddings: Floats, side: int, alike: Sequence[int] = ALIKE
 ) -> npt.NDArray[np.float64]:
-    """Peaks of images, moved towards those of the images that they look like: the paper's RsCIN. From 0 to 1, (n,)."""
+    """Move the peaks of images towards those of similar images: the paper's RsCIN. Returns 0 to 1, (n,)."""
     return constrain(peaks(maps, side), embeddings, alike, least_cosine=-1)

@@ -1,4 +1,4 @@
-"""Verb `weights`: it converts weights of a foundation backbone to a checked file without pickles."""
+"""Command `weights`, which converts weights of a foundation backbone to a checked file without pickles."""
 
 from __future__ import annotations
 

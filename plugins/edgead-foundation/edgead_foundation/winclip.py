@@ -1,7 +1,7 @@
-"""WinCLIP (Jeong et al. 2023), zero-shot: windows of a CLIP are compared with what words say of good and bad parts.
+"""WinCLIP (Jeong et al. 2023), zero-shot: compares windows of an image with texts on good and bad parts, by CLIP.
 
-The network is the paper's: an ensemble of sentences, windows of several sizes embedded on their own, their shares of
-the anomalous text averaged harmonically. Its numbers equal anomalib's (`tests/test_words_authors.py`).
+The network is the paper's: an ensemble of sentences, separately embedded windows of several sizes, and the harmonic
+mean of their shares of the anomalous text. Its numbers equal anomalib's (`tests/test_words_authors.py`).
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ class WinClipConfig(MethodConfig):
     image_size : (int, int)
         Height and width that images are resized to.
     part : str
-        What the images show, in English: "metal nut", "printed circuit board".
+        Name of the part in English: "metal nut", "printed circuit board".
     good, anomalous : tuple of str
-        How parts are described, with {} for the part.
+        Descriptions of good and anomalous parts, with {} for the part.
     templates : tuple of str
         Sentences, with {} for a described part.
     scales : tuple of int
-        Sides of the windows, in patches; the whole image comes on top.
+        Sides of the windows in patches; the whole image is added.
     temperature : float
-        Cosines are divided by it before the softmax.
+        Divisor of cosines before the softmax.
     sigma_px : float
         Smoothing of the anomaly map; the paper has none.
     seed : int
@@ -106,12 +106,12 @@ class WinClipConfig(MethodConfig):
 
 
 class WinClipNetwork(WordsNetwork):
-    """Scores of patches from the windows that cover them, and of the image.
+    """Network of patch scores, from the windows that cover each patch, and of the image score.
 
     Parameters
     ----------
     tower, temperature
-        As for `WordsNetwork`.
+        Parameters of `WordsNetwork`.
     scales : sequence of int
         Sides of the windows, none longer than the grid.
     """
@@ -122,7 +122,7 @@ class WinClipNetwork(WordsNetwork):
         for scale in self.scales:
             windows = windows_of(self.grid, scale)
             covered = F.one_hot(windows, self.grid[0] * self.grid[1]).sum(dim=1).float()
-            self.register_buffer(f"windows{scale}", 1 + windows, persistent=False)  # the class token is before them
+            self.register_buffer(f"windows{scale}", 1 + windows, persistent=False)  # after the class token
             self.register_buffer(f"weights{scale}", covered / covered.sum(dim=0), persistent=False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,21 +174,21 @@ class WinClip(WordsMethod[WinClipConfig]):
         return WinClipNetwork(tower, self.config.temperature, self.config.scales)
 
     def learn(self, images: Sequence[Any], course: Course) -> None:
-        """Words are all there is; there is nothing to learn from images."""
+        """Do nothing, as the method learns nothing from images."""
 
     def sentences(self, states: Sequence[str]) -> list[str]:
-        """Every state in every template."""
+        """Insert every state into every template."""
         described = [state.replace("{}", self.config.part) for state in states]
         return [template.replace("{}", part) for part in described for template in self.config.templates]
 
 
 def windows_of(grid: tuple[int, int], side: int) -> Tensor:
-    """Numbers of the patches in each window of `side` x `side` patches of a grid, row by row: int64 (w, side^2).
+    """List the indices of the patches in each window of `side` x `side` patches, row by row: int64 (w, side^2).
 
     Raises
     ------
     SettingsError
-        No such window fits into the grid.
+        The window does not fit into the grid.
     """
     if side > min(grid):
         raise SettingsError(

@@ -1,1 +1,1 @@
-"""Heights for edgead: maps of point clouds and of two cameras, and detectors for height maps."""
+"""Plug-in of edgead for heights: maps from point clouds and stereo cameras, and detectors for height maps."""

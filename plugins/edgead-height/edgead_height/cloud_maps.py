@@ -1,4 +1,4 @@
-"""Height maps of point clouds: what is seen of a part from above, on a grid of millimetres."""
+"""Height maps of point clouds, seen from above on a grid in millimetres."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 from edgead.images.files import MAX_MEGAPIXELS, ImageError, check_size
 from edgead_height.clouds import Cloud, load_cloud
 
-# A cell has so many points on average: of points at random, two of a hundred cells stay empty.
+# Mean number of points in a cell: of randomly placed points, two of a hundred cells stay empty.
 _POINTS_A_CELL = 4
-_COARSE = 4  # cells of which the area is counted that points cover, in mean distances of points
-# A height of 0 is a hole to `--input relief`.
+_COARSE = 4  # side of cells by which the covered area is measured, in mean distances of points
+# `--input relief` takes a height of 0 for a hole.
 _NOT_QUITE_0 = np.float32(1e-6)
 
 Z = Literal["up", "away"]
@@ -24,7 +24,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Area(NamedTuple):
-    """Millimetres of x and y that maps show, from the first to the last."""
+    """Area of a map: the ranges of x and y in mm."""
 
     x0: float
     y0: float
@@ -33,19 +33,19 @@ class Area(NamedTuple):
 
     @property
     def mirrored(self) -> Area:
-        """The same with y the other way."""
+        """Return the area with y reversed."""
         return Area(self.x0, -self.y1, self.x1, -self.y0)
 
 
 class Grid(NamedTuple):
-    """What all maps of a part show, in mm of the clouds' own x and y, and their pixels in mm."""
+    """Common grid of a part's maps: its area in mm of the clouds' x and y, and the size of a pixel in mm."""
 
     area: Area
     mm_per_pixel: float
 
 
 class HeightMap(NamedTuple):
-    """Millimetres towards who looks, float32 (h, w), NaN for holes; colours, uint8 BGR (h, w, 3); mm per pixel."""
+    """Height map in mm towards the viewer, float32 (h, w), NaN for holes; colours, uint8 BGR (h, w, 3); pixel in mm."""
 
     mm: np.ndarray
     image: np.ndarray | None
@@ -60,13 +60,13 @@ def find_grid(
     z: Z = "up",
     progress: Progress | None = None,
 ) -> Grid | None:
-    """Find the grid that has all clouds on it; None where all are organised and keep their own.
+    """Find the grid that covers all clouds; None if all are organised and keep their own grids.
 
     Parameters
     ----------
     paths : sequence of Path
     mm_per_pixel : float, optional
-        By default organised clouds are left out, and the others have four points a pixel.
+        Size of a pixel; by default organised clouds are ignored, and the others get four points per pixel.
     mm_per_unit : float
     z : {"up", "away"}
     progress : callable, optional
@@ -97,22 +97,22 @@ def find_grid(
 def height_maps(
     paths: Iterable[Path], grid: Grid | None, *, mm_per_unit: float = 1.0, z: Z = "up", organised: bool = True
 ) -> Iterator[tuple[Path, HeightMap]]:
-    """Make the map of each cloud.
+    """Yield the height map of each cloud.
 
     Parameters
     ----------
     paths : iterable of Path
     grid : Grid or None
-        None where all are organised.
+        Common grid; None if all clouds are organised.
     mm_per_unit : float
     z : {"up", "away"}
     organised : bool
-        Organised clouds keep their own grid.
+        Whether organised clouds keep their own grid.
 
     Raises
     ------
     ImageError
-        A cloud cannot be read, or nothing of it lies on the grid.
+        A cloud cannot be read, or has no point on the grid.
     """
     for path in paths:
         cloud = load_cloud(path)
@@ -135,25 +135,25 @@ def _about(path: Path) -> Iterator[None]:
 
 
 def _own(area: Area, z: Z) -> Area:
-    """From the cloud's own x and y to columns and rows, and back."""
+    """Convert an area between the cloud's x and y and columns and rows."""
     return area.mirrored if z == "up" else area
 
 
 def to_mm(cloud: Cloud, mm_per_unit: float, z: Z) -> np.ndarray:
-    """Columns right, rows down, and heights towards who looks, of the known points, float64 (n, 3) in mm."""
+    """Convert known points to columns (right), rows (down) and heights (towards the viewer), float64 (n, 3) in mm."""
     points = cloud.points.astype(np.float64) * mm_per_unit
-    # Seen from above y goes up the image, seen by a camera down: neither is a mirror image.
+    # Seen from above y points up in the image, seen by a camera it points down: neither view is mirrored.
     return points * ((1, 1, -1) if z == "away" else (1, -1, 1))
 
 
 def area_of(placed: np.ndarray) -> Area:
-    """What all points of a cloud cover; `placed` is what `to_mm` gives."""
+    """Compute the area covered by all points of a cloud; `placed` is the result of `to_mm`."""
     low, high = np.nanmin(placed[:, :2], axis=0), np.nanmax(placed[:, :2], axis=0)
     return Area(float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
 
 def spacing_of(placed: np.ndarray) -> float:
-    """Pixel in mm that has four points on average where there are any, with two digits.
+    """Compute the pixel size in mm, with two digits, at which covered pixels have four points on average.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def spacing_of(placed: np.ndarray) -> float:
 
 
 def organised_map(cloud: Cloud, mm_per_unit: float, z: Z) -> HeightMap:
-    """The heights of an organised cloud on its own grid, pixel by pixel what its camera saw."""
+    """Make the height map of an organised cloud on its own grid, the pixels of its camera."""
     assert cloud.grid is not None
     placed = to_mm(cloud, mm_per_unit, z).reshape(*cloud.grid, 3)
     steps = np.abs(np.diff(placed[:, :, 0], axis=1))
@@ -182,20 +182,20 @@ def organised_map(cloud: Cloud, mm_per_unit: float, z: Z) -> HeightMap:
 
 
 def projected_map(cloud: Cloud, placed: np.ndarray, area: Area, mm_per_pixel: float) -> HeightMap:
-    """What is seen of a cloud from above: the highest point of each cell, with its colour; no point, a hole.
+    """Make the height map of a cloud from above: the highest point of each cell with its colour; empty cells are holes.
 
     Parameters
     ----------
     cloud : Cloud
     placed : ndarray of shape (n, 3), float64
-        Its points by `to_mm`.
+        Points of the cloud by `to_mm`.
     area : Area
     mm_per_pixel : float
 
     Raises
     ------
     ImageError
-        Nothing of it lies in the area, or the map would be too large.
+        The cloud has no point in the area, or the map would be too large.
     """
     width, height = map_size(area, mm_per_pixel)
     with np.errstate(invalid="ignore"):
@@ -203,7 +203,7 @@ def projected_map(cloud: Cloud, placed: np.ndarray, area: Area, mm_per_pixel: fl
         inside = np.flatnonzero((columns >= 0) & (columns < width) & (rows >= 0) & (rows < height))
     if not len(inside):
         raise ImageError(f"none of its points lies within x, y of {', '.join(f'{side:g}' for side in area)} mm")
-    inside = inside[np.argsort(placed[inside, 2], kind="stable")]  # of several in a cell the last one stays
+    inside = inside[np.argsort(placed[inside, 2], kind="stable")]  # the last point in a cell stays
     cells = (rows[inside] * width + columns[inside]).astype(np.int64)
     mm = np.full(height * width, np.nan)
     mm[cells] = placed[inside, 2]
@@ -216,12 +216,12 @@ def projected_map(cloud: Cloud, placed: np.ndarray, area: Area, mm_per_pixel: fl
 
 
 def map_size(area: Area, mm_per_pixel: float) -> tuple[int, int]:
-    """Width and height in pixels of a map of an area.
+    """Compute width and height in pixels of a map of an area.
 
     Raises
     ------
     ImageError
-        It would be too large.
+        The map would be too large.
     """
     width, height = (int((high - low) / mm_per_pixel) + 1 for low, high in ((area.x0, area.x1), (area.y0, area.y1)))
     try:
@@ -235,7 +235,7 @@ def map_size(area: Area, mm_per_pixel: float) -> tuple[int, int]:
 
 
 def _written(mm: np.ndarray) -> np.ndarray:
-    """Heights as they are written, float32: none is 0, which `--input relief` takes for a hole."""
+    """Replace heights of 0, which `--input relief` takes for holes, by a tiny one, float32."""
     heights = np.ascontiguousarray(mm, np.float32)
     heights[heights == 0] = _NOT_QUITE_0
     return heights

@@ -1,6 +1,6 @@
-"""Point clouds from files: TIFF, PLY and PCD, read within bounds.
+"""Reading of point clouds from TIFF, PLY and PCD files, with bounds on memory.
 
-Files are untrusted: how many points a header claims is compared with the size of the file before memory is taken.
+Files are untrusted: the number of points in a header is compared with the size of the file before memory is allocated.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CLOUD_SUFFIXES = (".pcd", ".ply", ".tif", ".tiff")
 MAX_POINTS = 50_000_000
 _MAX_BYTES = 1 << 31
 _HEADER_BYTES = 1 << 16
-_PCD_LINES = 10  # of a header
-_PCD_NUMBERS = 256  # of a point
-# LZF says at most 264 bytes with three: what claims more lies.
+_PCD_LINES = 10  # most lines of a header
+_PCD_NUMBERS = 256  # most numbers of a point
+# LZF expands three bytes to at most 264: larger claims are false.
 _LZF_RATIO = 88
 _PLY_TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
@@ -46,7 +46,7 @@ _DAMAGED = (ValueError, RuntimeError, KeyError, IndexError, TypeError, OverflowE
 
 
 class Cloud(NamedTuple):
-    """Points, floats (n, 3) in the file's unit, NaN for holes; BGR, uint8 (n, 3); (h, w) where organised."""
+    """Point cloud: floats (n, 3) in the file's unit, NaN for holes; BGR, uint8 (n, 3); (h, w) if organised."""
 
     points: np.ndarray
     colours: np.ndarray | None
@@ -54,12 +54,12 @@ class Cloud(NamedTuple):
 
 
 def list_clouds(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are, and the clouds directly inside folders, in natural order.
+    """List the given files, and the clouds directly inside given folders, in natural order.
 
     Raises
     ------
     ImageError
-        A folder holds none, or two files would give maps of one name.
+        A folder has no clouds, or two files would give maps with the same name.
     """
     found: list[Path] = []
     for path in paths:
@@ -79,7 +79,7 @@ def list_clouds(paths: Iterable[Path]) -> list[Path]:
 def load_cloud(path: Path) -> Cloud:
     """Read a point cloud: a TIFF of x, y and z in three channels of floats, PLY or PCD.
 
-    A point of which a coordinate is no number, and one at exactly (0, 0, 0), is a hole.
+    A point with a coordinate that is no number, and one at exactly (0, 0, 0), is a hole.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def load_cloud(path: Path) -> Cloud:
         raise ImageError(f"{path}: a point cloud ends in one of {' '.join(CLOUD_SUFFIXES)}")
     try:
         with open_regular(path, _MAX_BYTES) as (stream, found), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # numpy's, of a text without numbers: said below
+            warnings.simplefilter("ignore", UserWarning)  # numpy's warning on a text without numbers, reported below
             cloud = read(stream, found.st_size)
     except (UnreadableFileError, ImageError) as error:
         raise ImageError(f"{path}: {error}") from error
@@ -105,7 +105,7 @@ def load_cloud(path: Path) -> Cloud:
 
 
 def read_tiff(stream: BinaryIO, size: int) -> Cloud:
-    """Read an organised cloud, as MVTec 3D-AD has them: float32 (h, w, 3)."""
+    """Read an organised cloud as in MVTec 3D-AD: float32 (h, w, 3)."""
     data = stream.read(size)
     found = image_size(data) if data[:2] in (b"II", b"MM") else None
     if found is None:
@@ -120,12 +120,12 @@ def read_tiff(stream: BinaryIO, size: int) -> Cloud:
         raise ImageError(f"truncated or damaged TIFF ({size} bytes found); copy it again")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype.kind != "f":
         raise ImageError(f"a cloud has x, y and z in three channels of floats, found {image.dtype} of {image.shape}")
-    points = np.ascontiguousarray(image[:, :, ::-1]).reshape(-1, 3)  # OpenCV takes them for red, green and blue
+    points = np.ascontiguousarray(image[:, :, ::-1]).reshape(-1, 3)  # OpenCV takes x, y and z for red, green and blue
     return Cloud(points, None, image.shape[:2])
 
 
 def read_ply(stream: BinaryIO, size: int) -> Cloud:
-    """Read the vertices of a PLY file, text or binary; faces are left out."""
+    """Read the vertices of a PLY file, text or binary; faces are ignored."""
     head = stream.read(_HEADER_BYTES)
     end = head.find(b"\nend_header")
     begin = head.find(b"\n", end + 1) + 1
@@ -139,7 +139,7 @@ def read_ply(stream: BinaryIO, size: int) -> Cloud:
     if any(one.has_lists for one in (*before, vertex)):
         raise ImageError("its vertices hold lists, or follow what does: write the points alone")
     least = sum(one.number * (2 * len(one.kinds) if is_text else one.dtype.itemsize) for one in (*before, vertex))
-    if least > size - begin + is_text:  # the last line of text may lack its end
+    if least > size - begin + is_text:  # the last line of a text may lack its newline
         raise ImageError(f"truncated PLY: it claims {least} bytes of points at least, {size - begin} are there")
     try:
         if is_text:
@@ -160,7 +160,7 @@ def read_ply(stream: BinaryIO, size: int) -> Cloud:
 
 
 class _Element(NamedTuple):
-    """What a PLY file has so many of: types of numbers by name; in what order their bytes are."""
+    """Element of a PLY file: its count, the types of its numbers by name, and their byte order."""
 
     name: str
     number: int
@@ -177,7 +177,7 @@ class _Element(NamedTuple):
 
 
 def _ply_header(text: str) -> tuple[str, list[_Element]]:
-    """The coding of a PLY file, and its elements in their order."""
+    """Parse the format of a PLY file, and its elements in order."""
     words = [line.split() for line in text.splitlines()]
     coding = next((line[1] for line in words if line[:1] == ["format"] and len(line) == 3), "")
     if coding not in _PLY_ORDERS:
@@ -217,7 +217,7 @@ def read_pcd(stream: BinaryIO, size: int) -> Cloud:
         raise ImageError(f"truncated PCD: {len(points)} of {header.points} points found; copy it again")
     packed = next((rows[name] for name in ("rgb", "rgba") if name in (rows.dtype.names or ())), None)
     colours = None
-    if packed is not None and packed.dtype.itemsize == 4:  # blue is the lowest byte of four
+    if packed is not None and packed.dtype.itemsize == 4:  # blue is the lowest of four bytes
         colours = np.ascontiguousarray(packed).astype(packed.dtype.newbyteorder("<")).view(np.uint8).reshape(-1, 4)
         colours = colours[:, :3]
     grid = (header.height, header.width) if header.height > 1 else None
@@ -239,7 +239,7 @@ def _check_count(count: int) -> None:
 
 
 def _pcd_header(stream: BinaryIO) -> list[str]:
-    """Lines of the header, as pypcd4 takes them; the stream stands at the points afterwards."""
+    """Read the lines of the header for pypcd4; the stream is then at the points."""
     lines: list[str] = []
     while stream.tell() < _HEADER_BYTES and len(lines) < _PCD_LINES:
         read = stream.readline(_HEADER_BYTES).decode("utf-8")

@@ -1,4 +1,4 @@
-"""Verb `heights`: height maps of point clouds, and of pairs of images."""
+"""Command `heights`, which makes height maps of point clouds and of stereo images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class HeightsGrow(Word):
 
 
 class _Named(NamedTuple):
-    """A map and its name, float32 (h, w) in mm, and the image that fits it, if there is one."""
+    """Height map with its name, float32 (h, w) in mm, and its image, if there is one."""
 
     name: str
     mm: np.ndarray
@@ -106,7 +106,7 @@ def heights(
 
 
 def _written(maps: Iterator[_Named], output: Path) -> dict[str, Any]:
-    """Write maps into a folder that is there once all are."""
+    """Write maps into a folder, which appears only when all are written."""
     known: list[float] = []
     try:
         with new_folder(output) as folder:

@@ -1,7 +1,7 @@
-"""Stereo pair of known heights: a textured plate with a dent and a step, as two cameras side by side see it.
+"""Rendered stereo pairs with known heights: a textured plate with a dent and a step, seen by two cameras.
 
-The texture lies on the plate: what the right camera sees at a place is what the left one sees a disparity to its right,
-and where two places fall onto one, the nearer one is seen. Textures are smooth enough for cubic interpolation.
+The texture belongs to the plate: a pixel of the right camera equals that of the left one a disparity to its right, and
+of two places that coincide the nearer one is visible. Textures are smooth enough for cubic interpolation.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ DISTANCE_MM = 503.0
 SIZE = (240, 400)
 
 _GREY, _CONTRAST = 128.0, 45.0
-_TEXTURE_PX = 1.2  # sigma; finer detail would be moved wrongly
+_TEXTURE_PX = 1.2  # sigma; finer detail would be interpolated wrongly
 _NOISE = 1.0  # grey levels
 _DENT_RADIUS_PX = 32.0
-# In widths; the left third of the left image the right camera does not see.
+# As shares of the width; the right camera does not see the left third of the left image.
 _DENT_AT, _STEP_AT = 0.6, 0.8
 
 
 class Pair(NamedTuple):
-    """Images, uint8 BGR (h, w, 3), and millimetres towards the left camera, float32 (h, w), as `stereo:` gives them."""
+    """Stereo images, uint8 BGR (h, w, 3), and mm towards the left camera, float32 (h, w), as given by `stereo:`."""
 
     left: np.ndarray
     right: np.ndarray
@@ -40,20 +40,20 @@ def render_pair(
     size: tuple[int, int] = SIZE,
     texture: float = 1.0,
 ) -> Pair:
-    """Render a plate at `DISTANCE_MM` before cameras of `FOCAL_PX` that are `BASELINE_MM` apart.
+    """Render a plate at `DISTANCE_MM` from cameras of `FOCAL_PX` that are `BASELINE_MM` apart.
 
     Parameters
     ----------
     rng : Generator
-        Gives texture and noise.
+        Generator of texture and noise.
     dent_mm : float
         Depth of a dent left of the step.
     step_mm : float
-        How much nearer the right fifth lies.
+        Height of the step by which the right fifth is nearer.
     size : (int, int)
         Height and width in pixels.
     texture : float
-        1 for all of it; 0 for a plate that shows nothing but noise.
+        Strength of the texture: 1 for full; 0 for only noise.
     """
     height, width = size
     rows, columns = np.mgrid[:height, :width].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Two cameras as a source of heights: `stereo:LEFT|RIGHT?baseline_mm=60&focal_px=1200`."""
+"""Source of heights from two cameras: `stereo:LEFT|RIGHT?baseline_mm=60&focal_px=1200`."""
 
 from __future__ import annotations
 
@@ -72,29 +72,29 @@ class StereoOptions(Section):
         return self
 
     def heights(self) -> StereoHeights:
-        """Make what matches pairs."""
+        """Make the matcher of image pairs."""
         return StereoHeights(self._geometry, Search(self.min_disparity, self.disparities, self.window))
 
 
 class StereoSource:
-    """Pairs of images that belong together, as frames with heights; an image without its like is dropped and counted.
+    """Source of frames with heights from paired images; an image without a partner is dropped and counted.
 
-    Live cameras are paired by the time at which their images were in memory, recordings by what their files are
-    called, videos by the order of their frames.
+    Live cameras are paired by the time when their images were in memory, recordings by their file names, videos by the
+    order of their frames.
 
     Parameters
     ----------
     uri : str
-        As it is shown.
+        URI for display.
     pair : (Source, Source)
-        The left and the right one, both live, or none.
+        Left and right source, both live or both not.
     options : StereoOptions
     limits : Limits
 
     Raises
     ------
     SourceError
-        One source is live and the other is none.
+        One source is live and the other is not.
     """
 
     def __init__(self, uri: str, pair: tuple[Source, Source], options: StereoOptions, limits: Limits):
@@ -161,7 +161,7 @@ class StereoSource:
             rest = next(others, None)
 
     def _apart(self, left: Frame, right: Frame) -> float:
-        """Below 0 where the left one is older: in ms of live cameras, of recordings by one name or the other."""
+        """Compare two frames: below 0 if the left one is older; in ms for live cameras, by name for recordings."""
         if self.live:
             return (left.captured_ns - right.captured_ns) / 1e6
         if left.name == right.name:
@@ -177,7 +177,7 @@ class StereoSource:
 
 
 def _key(name: str) -> tuple:
-    """By what files of two folders are compared: the last number in their names, or else the names."""
+    """Key to pair the files of two folders by: the last number in their names, or else the names."""
     stem = Path(name).stem
     numbers = _NUMBER.findall(stem)
     return (0, int(numbers[-1])) if numbers else (1, *natural_key(stem))
@@ -189,9 +189,9 @@ def open_stereo(uri: str, options: StereoOptions, limits: Limits) -> StereoSourc
     Raises
     ------
     SourceError
-        One of them cannot be opened, or an option does not fit.
+        A source cannot be opened, or an option is wrong.
     """
-    from edgead.sources import is_on_demand, open_source  # which opens this one
+    from edgead.sources import is_on_demand, open_source  # imported here, as it opens this source
 
     left, right, _ = split_stereo(uri)
     shown = without_credentials(uri)

@@ -1,7 +1,7 @@
-"""Stereo: images of two cameras side by side become heights, by OpenCV's semi-global block matching.
+"""Stereo matching: heights from images of two cameras side by side, by OpenCV's semi-global block matching.
 
-Block matching prefers whole disparities: what it finds is moved to where the windows fit best (Lucas and Kanade, 1981).
-Where its check of left against right fails, or the windows do not correlate then, is a hole.
+Block matching prefers integer disparities, so its results are refined to the best match of windows (Lucas and Kanade,
+1981). Pixels that fail the left-right check, or whose windows then do not correlate, are holes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from edgead.errors import SettingsError
 from edgead.files.strict_yaml import load_yaml
 from edgead.images.files import ImageError
 
-_MAX_SIDE = 16  # of a calibration's matrices
+_MAX_SIDE = 16  # largest side of a calibration's matrices
 _MAX_FOCAL_PX = 1e6
 _PER_PIXEL = 16  # steps of a disparity
-# Of OpenCV's own examples: costs of a step of one disparity and of more, per value of the window; percent by which the
-# best match must win; what differs from its surroundings on fewer pixels is noise.
+# From OpenCV's examples: costs of a step of one disparity and of more, per value of the window; percent by which the
+# best match must win; size in pixels below which a region of another disparity is noise.
 _SMALL_STEP, _LARGE_STEP, _WINS_BY, _SPECKLE_PX, _SPECKLE_STEP = 8, 32, 10, 50, 1
-_FROM_RIGHT = 1  # disparities that both ways of matching may differ by
-# Ours: the window that a disparity is refined by, how often, and how far at most. Windows that correlate less show
-# noise, or not the same place: of two unrelated textures a twenty-fifth is left, of noise nothing.
+_FROM_RIGHT = 1  # largest difference of disparity between both directions of matching
+# Ours: window of the refinement, iterations, largest change, and least correlation of windows: lower ones show
+# noise, or different places. Of two unrelated textures a twenty-fifth remains, of noise nothing.
 _FINE_PX, _ROUNDS, _FURTHEST, _LEAST_CORRELATION = 11, 3, 1.0, 0.8
 _TINY = np.float32(1e-6)
 
@@ -40,17 +40,17 @@ _NAMES = {
 
 
 class Calibration(NamedTuple):
-    """What `cv2.stereoCalibrate` gives: two cameras, distortions, how the right one is turned and moved (mm); size."""
+    """Stereo calibration by `cv2.stereoCalibrate`: cameras, distortions, right one's rotation and shift (mm), size."""
 
     cameras: tuple[np.ndarray, np.ndarray]
     distortions: tuple[np.ndarray, np.ndarray]
     rotation: np.ndarray
     translation: np.ndarray
-    size: tuple[int, int] | None  # height and width of the images that it was made from
+    size: tuple[int, int] | None  # height and width of the calibration's images
 
 
 class Rectified(NamedTuple):
-    """Two cameras whose rows fit: focal length in pixels, distance in mm, and how their images get there."""
+    """Rectified cameras with aligned rows: focal length in pixels, distance in mm, and the maps that rectify images."""
 
     focal_px: float
     baseline_mm: float
@@ -59,7 +59,7 @@ class Rectified(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Where a match is looked for: disparities in pixels from the least one on, and the side of the window."""
+    """Search range of a match: least disparity and number of disparities in pixels, and the side of the window."""
 
     min_disparity: int = 0
     disparities: int = 128
@@ -67,12 +67,12 @@ class Search:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """Read a calibration that OpenCV's FileStorage wrote as YAML, with M1, D1, M2, D2, R and T, or their longer names.
+    """Read a calibration from a YAML file of OpenCV's FileStorage, with M1, D1, M2, D2, R and T, or their longer names.
 
     Raises
     ------
     ImageError
-        It is missing, too large, damaged, or says nothing that two cameras could be.
+        The file is missing, too large, damaged, or no plausible calibration of two cameras.
     """
     try:
         content = load_yaml(path, prepared=_plain).content
@@ -98,12 +98,12 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def _plain(text: str) -> str:
-    """YAML of FileStorage as others read it: its first line is no directive, and its matrices are mappings."""
+    """Convert FileStorage's YAML to standard YAML: drop its first line, and make its matrices plain mappings."""
     return text.replace("%YAML", "#", 1).replace("!!opencv-matrix", "")
 
 
 def _matrix(found: Any) -> np.ndarray | None:
-    """A matrix of a file, float64 (rows, columns); None where it is none."""
+    """Parse a matrix of the file, float64 (rows, columns); None if it is no matrix."""
     try:
         rows, columns, data = (found[name] for name in ("rows", "cols", "data"))
         if not (type(rows) is type(columns) is int and 0 < rows <= _MAX_SIDE and 0 < columns <= _MAX_SIDE):
@@ -132,7 +132,7 @@ def _problem(matrices: dict[str, np.ndarray]) -> str | None:
 
 
 def rectified(calibration: Calibration, size: tuple[int, int]) -> Rectified:
-    """Lay the images of two calibrated cameras so that their rows fit, by `cv2.stereoRectify`.
+    """Compute the rectification of two calibrated cameras, which aligns their rows, by `cv2.stereoRectify`.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def rectified(calibration: Calibration, size: tuple[int, int]) -> Rectified:
     Raises
     ------
     ImageError
-        It was made from images of another size, the cameras are named the other way round, or stand above each other.
+        The calibration is of another image size, the cameras are swapped, or above each other.
     """
     if calibration.size not in (None, size):
         height, width = calibration.size or size
@@ -181,12 +181,12 @@ def rectified(calibration: Calibration, size: tuple[int, int]) -> Rectified:
 
 
 class StereoHeights:
-    """Makes heights of pairs of images.
+    """Matcher from pairs of images to heights.
 
     Parameters
     ----------
     geometry : Rectified or Calibration
-        Of cameras whose rows fit already, or of others, whose images are rectified.
+        Geometry of cameras with aligned rows, or a calibration by which images are rectified.
     search : Search
     """
 
@@ -208,7 +208,7 @@ class StereoHeights:
         )
 
     def of(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The left image, rectified, and what it shows of heights.
+        """Compute the rectified left image and its heights.
 
         Parameters
         ----------
@@ -218,7 +218,7 @@ class StereoHeights:
         -------
         image : ndarray of shape (H, W, 3), uint8, BGR
         mm : ndarray of shape (H, W), float32
-            Minus the distance from the left camera along its axis; NaN where no match holds.
+            Minus the distance from the left camera along its axis; NaN without a valid match.
 
         Raises
         ------
@@ -248,19 +248,19 @@ class StereoHeights:
         return self._rectified
 
     def _disparity(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Disparity of each pixel of the left image, float32 (H, W); NaN where there is none."""
-        # OpenCV looks at no pixel nearer to the left edge than the largest disparity: wider images have one that is.
+        """Compute the disparity of each pixel of the left image, float32 (H, W); NaN if there is none."""
+        # OpenCV ignores pixels nearer to the left edge than the largest disparity, so images are widened by it.
         margin = max(0, self._search.min_disparity + self._search.disparities)
         grey = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in (left, right)]
         wide = [cv2.copyMakeBorder(image, 0, 0, margin, 0, cv2.BORDER_REPLICATE) for image in grey]
         found = self._matcher.compute(*wide)[:, margin:].astype(np.float32) / _PER_PIXEL
-        beyond = np.arange(found.shape[1], dtype=np.float32) < found  # the right camera does not see it
+        beyond = np.arange(found.shape[1], dtype=np.float32) < found  # outside of the right image
         known = (found >= self._search.min_disparity) & ~beyond
         return refined(grey[0].astype(np.float32), grey[1].astype(np.float32), found, known)
 
 
 def refined(left: np.ndarray, right: np.ndarray, disparity: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Move disparities to where windows of both images fit best; NaN where they do not correlate there.
+    """Refine disparities to the best match of windows in both images; NaN if these do not correlate.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def refined(left: np.ndarray, right: np.ndarray, disparity: np.ndarray, known: n
         seen = cv2.remap(right, columns - found, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         across = weight * cv2.Sobel(seen, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
         seen = weight * (seen - _windows(weight * seen) / share)
-        # As if both cameras were equally bright there.
+        # Normalised to equal brightness of both cameras.
         gain = np.sqrt(power / np.maximum(_windows(seen * seen), _TINY))
         seen, across = gain * seen, gain * across
         if turn == _ROUNDS:
@@ -293,5 +293,5 @@ def refined(left: np.ndarray, right: np.ndarray, disparity: np.ndarray, known: n
 
 
 def _windows(values: np.ndarray) -> np.ndarray:
-    """Mean of a window around each pixel."""
+    """Compute the mean of a window around each pixel."""
     return cv2.boxFilter(values, cv2.CV_32F, (_FINE_PX, _FINE_PX), borderType=cv2.BORDER_REFLECT_101)

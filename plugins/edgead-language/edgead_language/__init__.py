@@ -1,1 +1,1 @@
-"""Descriptions of rejects by a language model that sees images, for edgead: opinions beside facts, never decisions."""
+"""Plug-in of edgead for descriptions of rejects by a language model that sees images, which never decides."""

@@ -1,7 +1,7 @@
-"""Questions to an OpenAI-compatible server: one request, one answer, within a time and a size.
+"""Client of an OpenAI-compatible server: one request, one answer, with bounded time and size.
 
-Its address decides what may be sent there. Its answers are read with care: they are another program's, and a language
-model's.
+The address determines what may be sent there. Answers are untrusted, as they come from another program and a language
+model.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _EVENTS = "text/event-stream"
 MAX_BYTES = 1 << 20
 _MAX_SHOWN = 200
 _MAX_NAMES = 10
-# A server that has no list of models: it has one, or chooses.
+# Statuses of a server without a list of models: it has one model, or chooses one.
 _NO_LIST = (404, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where an OpenAI-compatible server listens; `key` is never part of what is shown."""
+    """Address of an OpenAI-compatible server; its `key` is never shown."""
 
     scheme: str
     host: str
@@ -54,7 +54,7 @@ class Address:
 
     @property
     def is_here(self) -> bool:
-        """Whether it names this machine; nothing leaves it then."""
+        """Whether it is this machine, so that no data leaves it."""
         return self.host == "localhost" or is_loopback(self.host)
 
     def __repr__(self) -> str:
@@ -67,8 +67,8 @@ def read_address(url: str) -> Address:
     Raises
     ------
     SettingsError
-        It is no http or https address, holds a password or options, or a key would go in clear text to another
-        machine. The address is not quoted beyond its host: it may hold a secret.
+        It is no http or https address, holds a password or options, or a key would be sent in clear text to another
+        machine. Only the host is quoted, as the rest may hold a secret.
     """
     shown = origin(url)
     parts = urlsplit(url) if shown else None
@@ -91,7 +91,7 @@ def read_address(url: str) -> Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a number of a host is one of this machine's own, in either version of IP.
+    """Whether a host is a loopback address, in either version of IP.
 
     >>> is_loopback("127.0.0.2"), is_loopback("::ffff:127.0.0.1"), is_loopback("192.168.0.4"), is_loopback("here")
     (True, True, False, False)
@@ -112,24 +112,24 @@ def _key() -> str | None:
 
 
 class UnusableAnswer(ValueError):
-    """The sentence goes on after the address of the server."""
+    """Answer that cannot be used; the message continues a sentence that begins with the server's address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a language model said: one line, at most `MAX_CHARACTERS` long, and the name that its server gives it."""
+    """Answer of a language model: one line of at most `MAX_CHARACTERS`, and the model's name by its server."""
 
     text: str
     model: str
 
 
 def read_answer(content: bytes, kind: str) -> Answer:
-    """Read the answer to a chat request, whole or in the events of a stream.
+    """Parse the response to a chat request, complete or as a stream of events.
 
     Raises
     ------
     UnusableAnswer
-        It is of another form, or empty.
+        The response has another format, or is empty.
     """
     if kind == _EVENTS or content.startswith(b"data:"):
         pieces = list(_events(content))
@@ -147,12 +147,12 @@ def read_answer(content: bytes, kind: str) -> Answer:
 
 
 def model_names(content: bytes) -> list[str]:
-    """Read the answer to GET /models.
+    """Parse the response to GET /models.
 
     Raises
     ------
     UnusableAnswer
-        It is of another form.
+        The response has another format.
     """
     listed = _json(content).get("data")
     if not isinstance(listed, list) or not all(
@@ -163,12 +163,12 @@ def model_names(content: bytes) -> list[str]:
 
 
 def cleaned(text: str) -> str:
-    """Put a text on one line, without what moves a terminal's cursor or turns the direction of writing."""
+    """Join a text to one line, without characters that move a terminal's cursor or change the writing direction."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _events(content: bytes) -> Iterator[dict[str, Any]]:
-    """Events of a stream (HTML standard, 9.2.6), as far as chat servers use them: a line of data each."""
+    """Yield the events of a stream (HTML standard, 9.2.6), as chat servers use them: one line of data each."""
     for line in content.splitlines():
         data = line.removeprefix(b"data:").strip()
         if line.startswith(b"data:") and data != b"[DONE]":
@@ -188,9 +188,9 @@ def _json(content: bytes) -> dict[str, Any]:
 
 
 def _text_of(found: dict[str, Any], part: str) -> str:
-    """The words of the first choice: a text, or a list of parts of which some are text."""
+    """Return the text of the first choice, which is a string, or a list of parts with some text."""
     choices = found.get("choices")
-    if part == "delta" and choices == []:  # the last event counts tokens, and has none
+    if part == "delta" and choices == []:  # the last event counts tokens and has no choice
         return ""
     first = choices[0] if isinstance(choices, list) and choices else None
     message = first.get(part) if isinstance(first, dict) else None
@@ -207,9 +207,9 @@ Message = dict[str, Any]
 
 
 class ChatError(EdgeadError):
-    """The language model gave no answer that can be used; the message says why and what to do.
+    """Missing or unusable answer of a language model; the message says why and what to do.
 
-    `status` is that of the HTTP answer, where it was the reason.
+    `status` is that of the HTTP response, if it was the reason.
     """
 
     def __init__(self, message: str, status: int | None = None):
@@ -219,17 +219,17 @@ class ChatError(EdgeadError):
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """Asks a server. Each question has a connection of its own; nothing is asked twice.
+    """Client of a server. Each question uses a new connection; nothing is asked twice.
 
-    Neither redirects nor a proxy of the environment are followed: what is sent reaches the address, or nobody.
+    Redirects and proxies of the environment are not used, so that data reaches only the given address.
 
     Parameters
     ----------
     address : Address
     model : str or None
-        Name of the language model; None leaves it to the server.
+        Name of the language model; None for the server's choice.
     timeout_s : float
-        For a whole answer, however it comes.
+        Time limit of a whole answer, also of a stream.
     """
 
     address: Address
@@ -259,12 +259,12 @@ class Chat:
             raise ChatError(f"{self.address.shown} {error}") from None
 
     def with_model(self) -> Chat:
-        """Name the model of a server that offers one alone; one that lists none chooses for itself.
+        """Return a client with the only model of the server; a server without a list chooses itself.
 
         Raises
         ------
         ChatError
-            It offers several, or does not answer.
+            The server offers several models, or does not answer.
         """
         try:
             content, _ = self._request("GET", "/models", None)
@@ -281,7 +281,7 @@ class Chat:
         return replace(self, model=names[0]) if names else self
 
     def _request(self, method: str, path: str, body: bytes | None) -> tuple[bytes, str]:
-        """Give the content of an answer and its type."""
+        """Send a request; return content and type of the response."""
         overdue = threading.Event()
         deadline = time.monotonic() + self.timeout_s
         connection = self._connection()
@@ -300,7 +300,7 @@ class Chat:
             raise ChatError(self._late())
         if len(content) > MAX_BYTES:
             raise ChatError(f"{self.address.shown} answered with more than {MAX_BYTES >> 10} KiB: is it a chat server?")
-        if self.address.key:  # what a server says of a wrong key may quote it
+        if self.address.key:  # a server's message on a wrong key may quote it
             content = content.replace(self.address.key.encode(), b"***")
         self._check_status(answer.status, content)
         return content, answer.headers.get_content_type()
@@ -318,7 +318,7 @@ class Chat:
         return headers
 
     def _check_peer(self, connected: socket.socket) -> None:
-        """Hold what the address says: `localhost` is a name, and a name may lead anywhere."""
+        """Check that a connection to `localhost` is local, as a name may resolve to any address."""
         peer = connected.getpeername()[0]
         if self.address.is_here and not is_loopback(peer):
             raise ChatError(f"{self.address.host} leads to {peer}, which is not this machine: nothing was sent")
@@ -353,12 +353,12 @@ class Chat:
 
 @contextmanager
 def _ended_at(deadline: float, connected: socket.socket, overdue: threading.Event) -> Iterator[None]:
-    """Let what the block waits for fail at a time: a socket's own limit is for each read, however little comes."""
+    """Shut the connection down at a deadline, as a socket's own limit applies only to each single read."""
 
     def end() -> None:
         overdue.set()
-        with suppress(OSError):  # it has ended by itself
-            # Not SSLSocket's own, which takes TLS away under the thread that reads.
+        with suppress(OSError):  # already closed by the other side
+            # Not SSLSocket's own `shutdown`, which removes TLS while another thread reads.
             socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)

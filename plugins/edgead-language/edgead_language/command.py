@@ -1,4 +1,4 @@
-"""Verb `describe`: it asks a language model about rejects."""
+"""Command `describe`, which asks a language model about rejects."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _describe(
             for row in describe_images(detector, chat, paths, plan):
                 rows.append(row)
                 progress("describe images", len(rows), len(paths))
-    finally:  # answers take long: what came before an interruption is kept
+    finally:  # answers take long, so those before an interruption are kept
         if output is not None and rows:
             write_rows(rows, output)
     print_report({"images": rows}, as_json, lambda: _opinions(rows))

@@ -1,4 +1,4 @@
-"""Judged images, each with what a language model says of it, asked with the image, the detector's map and the facts."""
+"""Descriptions of judged images by a language model, from the image, the detector's map and the verdict's facts."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ HEAT_MAP = (
     "unusual, with a red box around each region above the limit."
 )
 MAX_TOKENS = 300
-# A server that has failed so often in a row will fail for the rest, each time for as long as it may take.
+# After so many failures in a row, questions end, as each further failure may take the whole time limit.
 MAX_FAILURES = 3
 
 
 def image_part(image: np.ndarray) -> dict[str, Any]:
-    """Put an image of shape (H, W, 3), uint8, BGR, into a message: JPEG of at most `LONGEST_SIDE_PX`, no metadata."""
+    """Make a message part of an image (H, W, 3), uint8, BGR: JPEG of at most `LONGEST_SIDE_PX`, without metadata."""
     scale = min(1.0, LONGEST_SIDE_PX / max(image.shape[:2]))
     if scale < 1:
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
@@ -53,25 +53,25 @@ def image_part(image: np.ndarray) -> dict[str, Any]:
 
 
 def image_parts(image: np.ndarray, mapped: Verdict | None) -> list[dict[str, Any]]:
-    """Put an image into a message, and with a verdict the image under its heat map."""
+    """Make message parts of an image and, with a verdict, of the image with its heat map."""
     return [image_part(one) for one in (image, *([] if mapped is None else [draw_heat(image, mapped)]))]
 
 
 def description_messages(
     image: np.ndarray, verdict: Verdict, *, question: str, part: str, language: str, heat_map: bool
 ) -> list[Message]:
-    """Ask for a description of one judged image.
+    """Make the messages that ask for a description of one judged image.
 
     Parameters
     ----------
     image : ndarray of shape (H, W, 3), uint8, BGR
     verdict : Verdict
-        Its name and that of its file are not sent.
+        Verdict; its names and the file's are not sent.
     question : str
     part : str
-        What the image shows, such as "a metal nut".
+        Name of the part in the image, such as "a metal nut".
     language : str
-        The code of the language of the answer.
+        Code of the language for the answer.
     heat_map : bool
         Send the detector's map too.
     """
@@ -91,7 +91,7 @@ def description_messages(
 
 
 def _facts(record: Mapping[str, Any]) -> str:
-    """The sentence, and the boxes in words, the highest peak first."""
+    """Describe the verdict by its sentence, and the boxes in words, the highest peak first."""
     boxes = []
     for box in record["boxes"][:_MAX_BOXES]:
         place = f" ({box['place']})" if box["place"] else ""
@@ -102,7 +102,7 @@ def _facts(record: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DescribePlan:
-    """What is asked of each image; `everything` asks of good parts too."""
+    """Settings of the questions; `everything` asks about good parts too."""
 
     question: str = QUESTION
     part: str = PART
@@ -114,13 +114,13 @@ class DescribePlan:
 def describe_images(
     detector: Detector, chat: Chat, paths: Iterable[Path], plan: DescribePlan
 ) -> Iterator[dict[str, Any]]:
-    """Judge images and have those that are not ok described; the decision stands, whatever is said.
+    """Judge images and get descriptions of those that are not ok, which never change the decision.
 
     Yields
     ------
     row : dict
-        Of each image `image`, `decision`, `image_score`, and `facts`, the sentence of its record. Where the language
-        model was asked, `model_words`, which are its own and may be wrong, `language_model`, `endpoint` and
+        For each image `image`, `decision`, `image_score`, and `facts`, the sentence of its record. If the language
+        model was asked, also `model_words`, its answer, which may be wrong, `language_model`, `endpoint` and
         `seconds`; or `problem`. After `MAX_FAILURES` problems of the server in a row, nothing more is asked.
     """
     failures = 0
@@ -168,7 +168,7 @@ def _asked(chat: Chat, messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write rows as a table where the file's suffix is .csv, or else as lines of JSON."""
+    """Write rows as a table if the file's suffix is .csv, otherwise as JSON lines."""
     if path.suffix.lower() == ".csv":
         columns = list(dict.fromkeys(column for row in rows for column in row))
         write_csv(path, columns, ({**row, "model_words": _as_text(row.get("model_words"))} for row in rows))
@@ -178,5 +178,5 @@ def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def _as_text(words: str | None) -> str:
-    """Keep a spreadsheet from taking words for a formula."""
+    """Escape words that a spreadsheet would take for a formula."""
     return f"'{words}" if (words or "").startswith(("=", "+", "-", "@")) else words or ""

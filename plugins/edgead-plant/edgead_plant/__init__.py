@@ -1,5 +1,5 @@
-"""PLCs and the plant's systems beside Modbus and MQTT: S7, EtherNet/IP, OPC UA, Sparkplug B, lines of GPIO.
+"""Connections to PLCs and plant systems beyond Modbus and MQTT: S7, EtherNet/IP, OPC UA, Sparkplug B, GPIO lines.
 
-`sinks` and `triggers` have what a site file names; beside them lie the connections. Each imports the package of its
-protocol where it is opened.
+`sinks` and `triggers` have the components that a site file names; the other modules are the connections. Each imports
+its protocol's package only when it is opened.
 """

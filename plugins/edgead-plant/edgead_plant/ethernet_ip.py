@@ -1,4 +1,4 @@
-"""A Rockwell or compatible PLC that is asked by EtherNet/IP: connected to when needed, and again after a failure."""
+"""EtherNet/IP connection to a Rockwell or compatible PLC, opened when needed and reopened after a failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgead.components.options import Host, Port, Seconds, Section
 from edgead.errors import EdgeadError, SettingsError
 from edgead.process.installation import plugin_command
 
-# What pylogix raises of an answer that is none.
+# Exceptions that pylogix raises for an answer that it cannot parse.
 _GARBLED = (struct.error, LookupError, ValueError, TypeError)
 
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_:.]{0,79}$")]
@@ -35,15 +35,15 @@ class LogixPlc:
     ----------
     options : LogixPlcOptions
     tag : str
-        What is shown of it in `uri`.
+        Name of the tag, shown in `uri`.
     failed : type of EdgeadError
-        What is raised where the PLC is away, refuses or answers something else.
+        Exception raised when the PLC is unreachable, refuses, or gives an unexpected answer.
     micro800 : bool
 
     Attributes
     ----------
     connections : int
-        How often it was connected to: a PLC may have started again in between.
+        Number of connections made so far: the PLC may have restarted between two of them.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class LogixPlc:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Connect where there is no connection, and end one that has failed: half an answer may be left in it."""
+        """Connect if not yet connected; close the connection after a failure, as half an answer may be left in it."""
         try:
             if self._client is None:
                 self._connect()
@@ -78,7 +78,7 @@ class LogixPlc:
             raise
 
     def read(self, tag: str, count: int = 1) -> list[Any]:
-        """Read elements of a tag from the one that it names on, within `connected`."""
+        """Read `count` elements of a tag, starting at the element that `tag` names; call within `connected`."""
         values = self._ask(tag, "Read", count)
         values = values if isinstance(values, list) else [values]
         if len(values) != count:
@@ -86,14 +86,14 @@ class LogixPlc:
         return values
 
     def write(self, tag: str, value: Any) -> None:
-        """Write a tag, or elements of one from the one that it names on, in one request, within `connected`."""
+        """Write a tag, or its elements from the one that `tag` names, in one request; call within `connected`."""
         self._ask(tag, "Write", value)
 
     def close(self) -> None:
         self._leave(self._options.timeout_s)
 
     def _leave(self, within_s: float) -> None:
-        """Say good-bye, and wait so long for the answer."""
+        """Close the connection, waiting at most `within_s` seconds for the PLC's answer."""
         client, self._client = self._client, None
         if client is not None:
             client.conn.limit(within_s)
@@ -101,7 +101,7 @@ class LogixPlc:
 
     def _connect(self) -> None:
         options = self._options
-        # A new client each time: the old one knows types of tags that the PLC may have no more, or never had.
+        # A new client each time: the old one caches tag types, which may be wrong for the PLC's program of now.
         self._client = self._open(options.host, options.port, options.slot, options.timeout_s, self._micro800)
         self._client.conn.limit(options.timeout_s)
         try:

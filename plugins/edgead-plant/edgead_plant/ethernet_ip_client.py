@@ -1,4 +1,4 @@
-"""pylogix's client with a limit for each request as a whole; imported only where its package is there."""
+"""pylogix client with a time limit for each whole request; imported only if pylogix is installed."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import time
 from pylogix import PLC
 from pylogix.lgx_comm import Connection
 
-_HEADER = 24  # of an encapsulated message; its first fields are command, length, session and status
+_HEADER = 24  # bytes, of an encapsulated message; its first fields are command, length, session and status
 _REGISTER, _UNCONNECTED, _CONNECTED = 0x65, 0x6F, 0x70
-_REPLY = 0x80  # is set in the service of an answer
-_SEQUENCE = 44  # where a connected message has its number, and after it the service
+_REPLY = 0x80  # bit that an answer sets in the service code
+_SEQUENCE = 44  # offset of a connected message's sequence number, which the service code follows
 
 
 class LimitedConnection(Connection):
-    """Takes whole answers to its own requests, until a moment.
+    """Connection that accepts only whole answers to its own requests, up to a deadline.
 
-    pylogix reads on without end where a PLC ends the connection in the middle of an answer, takes any answer for that
-    to its request, and its limit begins again with each byte that comes.
+    pylogix itself reads for ever when a PLC closes the connection within an answer, takes any answer as the one to its
+    request, and restarts its time limit with each byte received.
     """
 
     def __init__(self, parent: PLC):
         super().__init__(parent)
-        self.Socket.close()  # it makes one that it never uses
+        self.Socket.close()  # pylogix creates this socket and never uses it
         self.msg_socket.close()
         self._ends_s = 0.0
 
     def limit(self, within_s: float) -> None:
-        """Give all requests from now on so much time together."""
+        """Set the deadline of all later requests together to `within_s` seconds from now."""
         self._ends_s = time.monotonic() + within_s
 
     def receive_data(self) -> bytes | None:
-        """Receive one message; None where none came in time, or what came is none."""
+        """Receive one message; return None if none came in time or the data received is no message."""
         try:
             header = self._receive(_HEADER)
             command, length, _, status = struct.unpack_from("<HHII", header)
@@ -64,7 +64,7 @@ class LimitedConnection(Connection):
 
 
 def open_client(host: str, port: int, slot: int, timeout_s: float, micro800: bool) -> PLC:
-    """Make a client that is not connected yet; `conn.limit` has to be called before each use."""
+    """Create a client that is not connected yet; call `conn.limit` before each use."""
     client = PLC(host, slot, timeout_s, micro800, port)
     client.conn.Socket.close()
     client.conn.msg_socket.close()

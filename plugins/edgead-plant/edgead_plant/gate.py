@@ -1,7 +1,7 @@
-"""A reject gate on an output line, in a process of its own: pulses at given times, and the line low when that ends.
+"""Reject gate on an output line, run in its own process: pulses at given times, and sets the line low when it ends.
 
-`python -m edgead_plant.gate SETTINGS` reads times from its input and says on its output what became of each. It waits
-for no inference, and when its input ends, as it does when the program that started it crashes, it sets the line low.
+`python -m edgead_plant.gate SETTINGS` reads times from its input and writes the result of each to its output. No
+inference delays it. When its input ends, as it does if the program that started it crashes, it sets the line low.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 ORDER = struct.Struct("<q")
-"""When a pulse begins: `time.monotonic_ns()`."""
+"""Order of a pulse: the time at which it begins, as of `time.monotonic_ns()`."""
 RESULT = struct.Struct("<qq?")
-"""That time, by how much the gate was late in ns, and whether there was a pulse."""
+"""Result of an order: that time, how late the gate was in ns, and whether it pulsed."""
 READY = b"ready\n"
 NO_GPIOD = "the package gpiod is missing"
 _MAX_BYTES = 4096
@@ -28,20 +28,20 @@ _MAX_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """A line, and how it is pulsed."""
+    """Output line and the pulses on it."""
 
     chip: str
     line: int
     active_low: bool
     pulse_ns: int
-    late_ns: int  # what would come later gets no pulse
+    late_ns: int  # largest delay of a pulse; a later one is left out
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
 
 class Output(Protocol):
-    """A line that is low until it is set."""
+    """Output line that is low until it is set."""
 
     def set(self, high: bool) -> None: ...
 
@@ -49,7 +49,7 @@ class Output(Protocol):
 
 
 class Gate:
-    """Pulses a line at the times that it is given; a pulse that begins within another one lengthens it."""
+    """Generator of pulses on a line at the times added; a pulse that begins within another one lengthens that one."""
 
     def __init__(self, output: Output, settings: GateSettings):
         self._output, self._settings = output, settings
@@ -60,12 +60,12 @@ class Gate:
         self._due.append(due_ns)
 
     def next_ns(self) -> int | None:
-        """When there is something to do next; None where nothing is."""
+        """Return the time at which `step` has to be called next, or None if nothing is due."""
         times = [time_ns for time_ns in (self._until_ns, self._due[0] if self._due else None) if time_ns is not None]
         return min(times, default=None)
 
     def step(self, now_ns: int) -> list[tuple[int, int, bool]]:
-        """Do what is due; gives a result for each pulse that was, or would have been."""
+        """Start and end pulses that are due at `now_ns`; return a `RESULT` for each one, left out or not."""
         results = []
         while self._due and self._due[0] <= now_ns:
             due_ns = self._due.popleft()
@@ -87,7 +87,7 @@ class Gate:
 
 
 def serve(gate: Gate, orders: int, results: int) -> None:
-    """Take times from a file descriptor until it ends; the line is low after that, whatever happened."""
+    """Read orders from a file descriptor until it ends; then, or after any error, set the line low."""
     rest = b""
     try:
         while True:
@@ -111,7 +111,7 @@ def serve(gate: Gate, orders: int, results: int) -> None:
 
 
 def open_output(settings: GateSettings) -> Output:
-    """Take a line as an output that is low (libgpiod, version 2)."""
+    """Request a line as an output and set it low (libgpiod, version 2)."""
     import gpiod
     from gpiod.line import Direction, Value
 
@@ -130,7 +130,7 @@ def open_output(settings: GateSettings) -> Output:
 
 
 def main() -> None:
-    # What ends the program around it ends this too, by its input; until then parts are on their way.
+    # Signals that end the program around this one are ignored: its input ends then, and parts are on their way so long.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     settings = GateSettings(**json.loads(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""An OPC UA server in a thread of its own: objects with variables, and events of them (asyncua)."""
+"""OPC UA server in its own thread, with objects, their variables and their events (asyncua)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PUBLISH_S = 5.0
 _LEAVE_S = 3.0
 NAMESPACE = "urn:edgead:machine-vision"
 
-# It logs with a traceback what clients do wrong, and what is reported here.
+# asyncua logs clients' faults with a traceback, and logs the errors that this module reports itself.
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
 Values = Mapping[str, tuple[str, Any]]
@@ -58,19 +58,19 @@ class OpcUaOptions(Section):
 
 
 class OpcUaServer:
-    """Serves read-only variables; each `publish` sets those of an object and emits one event of it.
+    """OPC UA server of read-only variables; each `publish` sets those of one object and emits one event of it.
 
     Parameters
     ----------
     options : OpcUaOptions
     folder : str
-        Name of the object that all others are parts of.
+        Name of the object that contains all others.
     event_type : str
-        Name of the type of the events.
+        Name of the events' type.
     event_fields : mapping of str to str
-        Their properties, by name: the type of OPC UA.
+        OPC UA type of each property of an event, by the property's name.
     failed : type of EdgeadError
-        What is raised where it cannot listen or publish.
+        Exception raised when the server cannot listen or publish.
 
     Raises
     ------
@@ -113,12 +113,12 @@ class OpcUaServer:
             raise self._explained(self._error)
 
     def publish(self, name: str, values: Values, event: Values, message: str) -> None:
-        """Set variables of an object, which is made where there is none, and emit an event of it.
+        """Set the variables of an object, created at its first use, and emit an event of it.
 
         Raises
         ------
         EdgeadError
-            `failed`: it does not take them.
+            `failed`: the server does not accept the values.
         """
         self._wait_for(self._publish(name, values, event, message))
 
@@ -138,7 +138,7 @@ class OpcUaServer:
         except self._ua.UaError as error:
             raise self._failed(f"{self.uri}: {error}") from None
 
-    # The thread
+    # Everything below runs in the server's thread
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -216,7 +216,7 @@ class OpcUaServer:
 
 
 class _Users:
-    """Who may connect: the one user, or everybody; nobody may change anything."""
+    """Users who may connect: the one in the options, or everybody; none of them may change a value."""
 
     def __init__(self, options: OpcUaOptions):
         self._options = options

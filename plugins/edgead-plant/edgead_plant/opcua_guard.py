@@ -1,4 +1,4 @@
-"""asyncua's server with limits for clients that send or ask without end; imported only where its package is there."""
+"""asyncua server with limits against clients that send or ask endlessly; imported only if asyncua is installed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from asyncua import Server
 from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 
 _MAX_CLIENTS = 100
-_MAX_MESSAGE_BYTES = 4 * 2**20  # clients read and subscribe: what they send is small
-_MAX_WAITING_BYTES = 8 * 2**20  # answers that a client has not taken, while it asks on
+_MAX_MESSAGE_BYTES = 4 * 2**20  # of a request: clients only read and subscribe, with small messages
+_MAX_WAITING_BYTES = 8 * 2**20  # of answers that a client has not read yet, though it goes on asking
 
 
 class GuardedProtocol(OPCUAProtocol):
-    """Ends the connection of a client that would take our memory.
+    """Connection that is closed when its client would exhaust the memory.
 
-    asyncua keeps what a client sends until a message is whole, however long its header says that it is, and what it is
-    answered until it takes that.
+    asyncua buffers a client's data until the message is complete, whatever length the header states, and buffers
+    answers until the client reads them.
     """
 
     _buffer: bytes
@@ -32,7 +32,7 @@ class GuardedProtocol(OPCUAProtocol):
 
 
 class GuardedServer(Server):
-    """Makes a GuardedProtocol of each connection."""
+    """Server whose connections are each a GuardedProtocol."""
 
     def __init__(self, **named: Any):
         self._bserver: BinaryServer | None = None
@@ -47,7 +47,7 @@ class GuardedServer(Server):
 
     @bserver.setter
     def bserver(self, server: BinaryServer | None) -> None:
-        # Where asyncua has made it and not started it yet.
+        # asyncua sets this after it has created the binary server and before it starts it.
         if server is not None:
             made = server
 

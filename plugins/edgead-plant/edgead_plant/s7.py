@@ -1,4 +1,4 @@
-"""A Siemens PLC that is asked by the S7 protocol: connected to when it is needed, and again after a failure."""
+"""S7 connection to a Siemens PLC, opened when needed and reopened after a failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgead.components.options import Host, Port, Seconds, Section
 from edgead.errors import EdgeadError, SettingsError
 from edgead.process.installation import plugin_command
 
-# It logs each failed attempt by itself; who asks says it once.
+# snap7 logs each failed attempt; the caller here reports a failure once.
 logging.getLogger("snap7").setLevel(logging.CRITICAL)
 
 
@@ -35,12 +35,12 @@ class S7Plc:
     ----------
     options : S7PlcOptions
     failed : type of EdgeadError
-        What is raised where the PLC is away, refuses or answers something else.
+        Exception raised when the PLC is unreachable, refuses, or gives an unexpected answer.
 
     Attributes
     ----------
     connections : int
-        How often it was connected to: a PLC may have started again in between.
+        Number of connections made so far: the PLC may have restarted between two of them.
 
     Raises
     ------
@@ -67,11 +67,11 @@ class S7Plc:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Connect where there is no connection, and end one that has failed: half an answer may be left in it."""
+        """Connect if not yet connected; close the connection after a failure, as half an answer may be left in it."""
         options, client = self._options, self._client
         try:
             if not client.get_connected():
-                client.disconnect()  # it would leave what is left of the last connection open
+                client.disconnect()  # `connect` alone would leave the rest of the previous connection open
                 client.connect(options.host, options.rack, options.slot, options.port)
                 self.connections += 1
             yield
@@ -86,12 +86,12 @@ class S7Plc:
             raise
 
     def read(self, start: int, size: int) -> bytes:
-        """Read bytes of the data block, within `connected`."""
+        """Read `size` bytes of the data block from byte `start` on; call within `connected`."""
         with self._client.limited():
             return bytes(self._client.db_read(self._options.db, start, size))
 
     def write(self, start: int, data: bytes) -> None:
-        """Write bytes of the data block in one request, within `connected`."""
+        """Write bytes to the data block from byte `start` on, in one request; call within `connected`."""
         with self._client.limited():
             self._client.db_write(self._options.db, start, bytearray(data))
 

@@ -1,4 +1,4 @@
-"""snap7's client with a limit for each request as a whole; imported only where its package is there."""
+"""snap7 client with a time limit for each whole request; imported only if python-snap7 is installed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from snap7.client import Client
 from snap7.connection import ISOTCPConnection
 from snap7.error import S7ConnectionError, S7Error, S7ProtocolError, S7TimeoutError
 
-# What every CPU takes; with less a block would go in pieces.
+# Bytes in one request that every CPU accepts; with fewer, a block would be sent in pieces.
 _MIN_PDU = 240
 
 
 class LimitedConnection(ISOTCPConnection):
-    """Waits for an answer until a moment: snap7's own limit begins again with each byte that comes."""
+    """Connection that waits for an answer up to a deadline; snap7's own limit restarts with each byte received."""
 
     ends_s = 0.0
 
@@ -44,7 +44,7 @@ class LimitedConnection(ISOTCPConnection):
 
 
 class LimitedClient(Client):
-    """Asks within `limited`; connecting has the same limit, with all that is agreed on then.
+    """Client whose requests are made within `limited`; connecting, negotiation included, has the same time limit.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class LimitedClient(Client):
 
     @contextmanager
     def limited(self) -> Iterator[None]:
-        """Give the requests within this the time that one has, and raise S7Error alone of their answers."""
+        """Limit the enclosed requests to the time of one, and raise S7Error for every answer that cannot be read."""
         if isinstance(self.connection, LimitedConnection):
             self.connection.ends_s = time.monotonic() + self._timeout_s
         try:
@@ -71,7 +71,7 @@ class LimitedClient(Client):
     def connect(self, address: str, rack: int, slot: int, tcp_port: int = 102) -> LimitedClient:
         tsap = self.connection_type << 8 | rack << 5 | slot
         self.connection = LimitedConnection(address, tcp_port, self.local_tsap, tsap)
-        self.pdu_length = self._asked_pdu_length  # else what one PLC took is all that the next one is asked for
+        self.pdu_length = self._asked_pdu_length  # reset, or the last PLC's smaller size would be asked for
         with self.limited():
             self.connection.connect(self._timeout_s)
             self._setup_communication()

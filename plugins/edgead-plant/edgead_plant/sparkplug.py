@@ -1,7 +1,7 @@
 """Payloads and topics of Sparkplug B, version 3.0 (protobuf).
 
-The messages are declared here as far as edgead uses them, by the field numbers of section 6.4 of the specification;
-what others send beside that is skipped, as protobuf does with fields that it does not know.
+Only the fields that edgead uses are declared here, by the numbers of section 6.4 of the specification; other fields
+received are skipped, as protobuf does with unknown ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgead.errors import SettingsError
 from edgead.process.installation import plugin_command
 
 Kind = Literal["UInt64", "Double", "Boolean", "String"]
-# Number of the data type, and the field that carries it.
+# Number of each Sparkplug data type, and the payload field that carries its value.
 _KINDS: dict[Kind, tuple[int, str]] = {
     "UInt64": (8, "long_value"),
     "Double": (10, "double_value"),
@@ -39,14 +39,14 @@ BIRTH_DEATH, REBIRTH = "bdSeq", "Node Control/Rebirth"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A value with its name; None is a value that is not known yet.
+    """Named value; None stands for a value that is not known yet.
 
     Attributes
     ----------
     timestamp_ms : int or None
-        When it was so, since 1970; where it is None, when the message is.
+        Time of the value, since 1970; None takes the message's time.
     historical : bool
-        It is of the past, and not what is so now.
+        True for a value of the past, false for the present one.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Metric:
 
 
 def topic(group: str, message: str, node: str, device: str | None = None) -> str:
-    """The topic of a message such as NBIRTH or DDATA."""
+    """Return the topic of a message such as NBIRTH or DDATA."""
     return "/".join(["spBv1.0", group, message, node, *([device] if device is not None else [])])
 
 
 def encode(metrics: Iterable[Metric], timestamp_ms: int, seq: int | None = None) -> bytes:
-    """Make a payload; the sequence number is left out where it has none (NDEATH)."""
+    """Encode a payload; without `seq` it has no sequence number, as for NDEATH."""
     payload = _message()(timestamp=timestamp_ms)
     if seq is not None:
         payload.seq = seq
@@ -81,12 +81,12 @@ def encode(metrics: Iterable[Metric], timestamp_ms: int, seq: int | None = None)
 
 
 def decode(data: bytes) -> Any:
-    """Read a payload: a protobuf message with `timestamp`, `seq` and `metrics`.
+    """Decode a payload into a protobuf message with `timestamp`, `seq` and `metrics`.
 
     Raises
     ------
     ValueError
-        It is none.
+        The data is no such payload.
     """
     from google.protobuf.message import DecodeError
 
@@ -97,7 +97,7 @@ def decode(data: bytes) -> Any:
 
 
 def asks_for_rebirth(data: bytes) -> bool:
-    """Whether an NCMD asks for all births again; what cannot be read asks for nothing."""
+    """Return whether an NCMD message asks for a rebirth; a payload that cannot be read does not."""
     try:
         metrics = decode(data).metrics
     except ValueError:

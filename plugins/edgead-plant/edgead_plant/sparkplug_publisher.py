@@ -1,4 +1,4 @@
-"""Publisher that learns whether a broker has what nobody acknowledges; imported only where paho-mqtt is there."""
+"""MQTT publisher that can tell that unacknowledged (QoS 0) messages arrived; imported only if paho-mqtt is there."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _NOTHING = "edgead/nothing"
 
 
 class SparkplugPublisher(Publisher):
-    """Publishes with QoS 0, and asks the broker another thing, whose answer shows that it has the messages before."""
+    """Publisher with QoS 0 that then sends another request, whose answer proves that the broker has the messages."""
 
     def __init__(self, connection: Connection, uri: str, failed: type[EdgeadError]):
         super().__init__(connection, uri, failed)
         connection.client.on_unsubscribe = self._hear
 
     def wait_until_received(self) -> None:
-        """Wait until the broker has received what was sent with QoS 0.
+        """Wait until the broker has received all messages sent with QoS 0.
 
-        A broker answers in the order of what it gets, and what it is asked here changes nothing: to end a subscription
-        that there is not.
+        A broker answers in the order of arrival, and the request made here changes nothing: it ends a subscription that
+        does not exist.
 
         Raises
         ------

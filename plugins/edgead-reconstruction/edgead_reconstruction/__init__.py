@@ -1,1 +1,1 @@
-"""Detectors that make an image again and look at what differs, as a plug-in of edgead."""
+"""Plug-in of edgead with detectors that reconstruct an image and compare it with the original."""

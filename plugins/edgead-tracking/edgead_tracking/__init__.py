@@ -1,1 +1,1 @@
-"""Trainings in TensorBoard and MLflow, frames as traces of OpenTelemetry, for edgead."""
+"""Plug-in of edgead that records trainings in TensorBoard and MLflow, and frames as OpenTelemetry traces."""

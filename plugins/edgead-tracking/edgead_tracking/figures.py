@@ -1,4 +1,4 @@
-"""Names and values of a record, one for each number or text, as TensorBoard and MLflow know them."""
+"""Conversion of a training record to named numbers and texts, as TensorBoard and MLflow take them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def split(record: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """Give the numbers of a record, and what else there is of it as texts.
+    """Split a record into its numbers and, as texts, its other values, by name.
 
     >>> split({"event": "end", "seconds": 3.5, "threshold": 0.5, "groups": {"rule": "auto", "groups": 24}, "odd": [1]})
     ({'threshold': 0.5, 'groups.groups': 24}, {'groups.rule': 'auto', 'odd': '[1]'})

@@ -15,15 +15,15 @@ from edgead_tracking.figures import split
 EXPERIMENT = "edgead"
 """Experiment of the runs, where MLFLOW_EXPERIMENT_NAME names none."""
 
-# The training waits for the server meanwhile. MLflow's own choices are 7 and 120 s: a quarter of an hour.
+# Kept small, as training waits for the server. MLflow's defaults, 7 and 120 s, add up to a quarter of an hour.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-# Of one request, by MLflow's interface; metrics wait for a request for so long.
+# Most metrics and most texts that MLflow accepts in one request, and seconds for which metrics wait for a request.
 _MOST, _MOST_TEXTS, _EVERY_S = 900, 100, 5.0
 _LONGEST = {"params": 500, "tags": 5000}
 
 
 class Mlflow:
-    """Makes a run in the experiment; who may, say MLflow's own variables, such as MLFLOW_TRACKING_TOKEN."""
+    """Tracker that creates a run in an experiment; MLflow's variables, such as MLFLOW_TRACKING_TOKEN, give access."""
 
     def __init__(self, where: str):
         for name, value in _PATIENCE.items():
@@ -33,7 +33,7 @@ class Mlflow:
             from mlflow.exceptions import MlflowException
         except ModuleNotFoundError:
             raise SettingsError(f"MLflow needs `{plugin_command('edgead-tracking[mlflow]')}`") from None
-        if where.startswith("http") and "@" in where:  # MLflow's errors would quote them
+        if where.startswith("http") and "@" in where:  # MLflow's errors would quote the credentials
             raise SettingsError(
                 "mlflow: user and password do not belong into the URI: set MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD"
@@ -67,7 +67,7 @@ class Mlflow:
             self._client.set_terminated(self._run, "FINISHED" if event == "end" else "FAILED")
 
     def close(self) -> None:
-        """Nothing is left to do: the last record is sent at once."""
+        """Do nothing, as the last record has been sent already."""
 
     def _add(self, name: str, value: float, step: int = 0) -> None:
         self._waiting.append((name, value, time.time_ns() // 10**6, step))

@@ -1,8 +1,8 @@
-"""Sink `otel`: each frame as a trace of OpenTelemetry, a span a stage, by OTLP over HTTP (protobuf).
+"""Sink `otel`: sends each frame as an OpenTelemetry trace, with a span for each stage, by OTLP over HTTP (protobuf).
 
-The stages are those of `edgead.profiling.latency.STAGES`, laid end to end from the capture to the verdict; of a model
-with tiles, each has the sum of all tiles. The span `handover` goes on from there until this sink has the verdict: how
-long the sinks take is known only after they have it. The trace's id is the frame's.
+The stages are those of `edgead.profiling.latency.STAGES`, placed end to end from capture to verdict; for a model with
+tiles, each is the sum over all tiles. The span `handover` follows, until this sink has the verdict: the time that the
+sinks themselves take is not known yet. The trace has the frame's id.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgead.types import Frame, PartVerdict, Verdict
 from edgead.version import __version__
 
 _STAGES = ("age", "preprocess", "infer", "score", "smooth")
-# They say every few seconds that the collector is away; the sink's `problem` says it too, and once.
+# These loggers report every few seconds that the collector is unreachable; the sink's `problem` reports it once.
 for _name in ("exporter.otlp.proto.http.trace_exporter", "sdk._shared_internal"):
     logging.getLogger(f"opentelemetry.{_name}").setLevel(logging.CRITICAL)
 
@@ -49,7 +49,7 @@ class OtelOptions(SinkOptions):
 
 
 class OtelSink(BaseSink):
-    """Hands spans to a queue of OpenTelemetry's, whose thread exports them: nothing here waits for the collector.
+    """Sink that passes spans to OpenTelemetry's queue, whose thread exports them: no frame waits for the collector.
 
     While the collector is away, the oldest spans beyond 2048 (OTEL_BSP_MAX_QUEUE_SIZE), and those of attempts that
     failed for ten seconds (OTEL_EXPORTER_OTLP_TIMEOUT), are lost.
@@ -84,14 +84,14 @@ class OtelSink(BaseSink):
         return f"{self.uri}: the collector did not take the last spans" if self._exporter.failed else None
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Make the spans of a frame; the verdict of a part has none, for its views have theirs."""
+        """Create the spans of a frame; a verdict on a whole part gets none, as each of its views has its own."""
         taken_ns = time.perf_counter_ns()
         if isinstance(verdict, PartVerdict) or not self._is_wanted(verdict):
             return
         from opentelemetry.trace import set_span_in_context
 
         self._ids.next = UUID(frame.id).int if frame.id else None
-        captured_ns = round(frame.captured_at.timestamp() * 1e6) * 1000  # a float has no nanoseconds
+        captured_ns = round(frame.captured_at.timestamp() * 1e6) * 1000  # a float holds no nanoseconds
         root = self._tracer.start_span("frame", start_time=captured_ns, attributes=_attributes(frame, verdict))
         inside = set_span_in_context(root)
         took_ns = [round((getattr(verdict.stage_times, f"{name}_ms") or 0.0) * 1e6) for name in _STAGES]
@@ -102,7 +102,7 @@ class OtelSink(BaseSink):
         root.end(judged_ns)
 
     def close(self) -> None:
-        """Export what waits, where the collector took the spans before; otherwise it would wait for it in vain."""
+        """Export waiting spans if the collector accepted the last ones; otherwise drop them, not to wait in vain."""
         if self._exporter.failed:
             self._exporter.shutdown()
         self._provider.shutdown()

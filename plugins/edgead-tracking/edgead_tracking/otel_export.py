@@ -1,4 +1,4 @@
-"""Exporter and trace ids of the sink `otel`; imported only where OpenTelemetry is there."""
+"""Exporter and trace ids of the sink `otel`; imported only if OpenTelemetry is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 
 class Exporter(OTLPSpanExporter):
-    """Exports spans, and knows whether the last ones were taken."""
+    """Exporter of spans that records whether the collector accepted the last ones."""
 
     failed = False
 
@@ -23,7 +23,7 @@ class Exporter(OTLPSpanExporter):
 
 
 class FrameIds(RandomIdGenerator):
-    """Gives the next trace the id of a frame, where it has one."""
+    """Generator of trace ids that gives the next trace its frame's id, if there is one."""
 
     next: int | None = None
 

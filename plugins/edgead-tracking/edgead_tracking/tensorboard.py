@@ -9,12 +9,12 @@ from edgead.errors import SettingsError
 from edgead.process.installation import plugin_command
 from edgead_tracking.figures import split
 
-# So that a page that is open follows.
+# Seconds between writes, so that an open page is kept up to date.
 _FLUSH_S = 5
 
 
 class TensorBoard:
-    """Writes an event file into a folder, which is a run's name in TensorBoard."""
+    """Tracker that writes an event file into a folder, whose name TensorBoard shows as the run's."""
 
     def __init__(self, where: str):
         if not where:
@@ -34,7 +34,7 @@ class TensorBoard:
             writer.add_scalar(f"loss/{record['stage']}", record["loss"], record["step"])
         elif record["event"] == "stage":
             writer.add_scalar(f"took_seconds/{record['stage']}", record["took_seconds"])
-        else:  # a Markdown block of code keeps its lines
+        else:  # as a Markdown code block, which keeps line breaks
             writer.add_text(record["event"], "".join(f"    {line}\n" for line in _lines(record)))
             for name, value in split(record)[0].items() if record["event"] == "end" else ():
                 writer.add_scalar(f"end/{name}", value)

@@ -1,1 +1,1 @@
-"""The search for the best detector within a latency budget, for edgead."""
+"""Plug-in of edgead that searches for the best detector within a latency budget."""

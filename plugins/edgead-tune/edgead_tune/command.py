@@ -1,4 +1,4 @@
-"""Verb `tune`: the search for a detector within a latency budget; it imports torch."""
+"""Verb `tune`: search for a detector within a latency budget; imports torch."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def tune(
 
 
 def _table(tuned: Tuned, budget_ms: float) -> Lines:
-    """A table of finalists, fastest first, and below it what went wrong with others."""
+    """Return a table of the finalists, fastest first, and below it the problems of other candidates."""
     table = Table(
         title=f"{len(tuned.finalists)} finalists of {tuned.tried}, budget {budget_ms:g} ms, AUROC on drawn defects",
         title_justify="left",

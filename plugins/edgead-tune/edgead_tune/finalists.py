@@ -1,4 +1,4 @@
-"""Time and quality of candidates on this machine, of what would be shipped, and their Pareto front."""
+"""Frame time and quality of finalists on this machine, measured on the models to ship, and their Pareto front."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from edgead_tune.trial import Outcome, cut_bank, unpack
 
 WIDTH, HEIGHT, MARGIN = 760, 440, 60
 FRAMES, WARMUP, NETWORK_RUNS = 100, 10, 15
-TIMED = 8  # different images
-# Finalists are timed in turns, so often. A machine that shares its host may take half as long again for a minute, which
-# is no property of a model: the least counts.
+TIMED = 8  # number of different images that frames are timed with
+# Number of times that each finalist is timed, in turns. A machine that shares its host may take half as long again for
+# a minute, which is no property of a model: the least time counts.
 SERIES = 5
 
 
@@ -50,7 +50,7 @@ P = TypeVar("P", bound=Point)
 
 
 def pareto_front(points: Sequence[P]) -> list[P]:
-    """Points that no other one beats or equals in both, fastest first."""
+    """Return the points that no other point beats or equals in both time and quality, fastest first."""
     front: list[P] = []
     for point in sorted(points, key=lambda point: (point.latency_ms, -point.auroc)):
         if not front or point.auroc > front[-1].auroc:
@@ -59,7 +59,7 @@ def pareto_front(points: Sequence[P]) -> list[P]:
 
 
 def draw_front(points: Sequence[P], budget_ms: float, winner: P | None) -> str:
-    """Draw all points, the front as a line and the budget as a SVG image."""
+    """Draw all points, the front as a line, and the budget; return an SVG image."""
     right = 1.1 * max([budget_ms, *(point.latency_ms for point in points)])
     low = min((point.auroc for point in points), default=0.5)
     bottom = max(0.0, low - 0.1 * (1 - low) - 1e-3)
@@ -108,7 +108,7 @@ def draw_front(points: Sequence[P], budget_ms: float, winner: P | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A candidate that was built, timed here and judged as it ships."""
+    """Candidate whose model was built, and timed and evaluated here in the form that ships."""
 
     candidate: Candidate
     precision: str
@@ -130,7 +130,7 @@ class Finalist:
 
 
 def network_ms(candidate: Candidate, runtime: str) -> float:
-    """Median time in ms of the network of a candidate, untrained."""
+    """Measure the median time in ms of a candidate's untrained network."""
     model = METHODS[candidate.detector].from_settings(candidate.settings, pretrained=False)
     with tempfile.TemporaryDirectory(prefix="edgead-graph-") as work:
         manifest = write_draft(model.trained(), Path(work))
@@ -145,21 +145,21 @@ def network_ms(candidate: Candidate, runtime: str) -> float:
 
 
 def frame_ms(detector: Detector, images: list[np.ndarray], frames: int = FRAMES) -> float:
-    """95th percentile of a frame's time in ms."""
+    """Measure the 95th percentile of a frame's time in ms."""
     return profile(detector, images[:TIMED], warmup=WARMUP, n=frames).latency["total"].p95_ms
 
 
 def judge_finalists(
     outcomes: list[Outcome], parts: Parts, plan: TunePlan, work: Path, progress: StageProgress
 ) -> tuple[list[Finalist], list[str]]:
-    """Build, time and judge the finalists here, while nothing else of the search runs.
+    """Build, time and evaluate the finalists here, while nothing else of the search runs.
 
-    One that is too slow as it is takes part with the largest smaller memory bank that keeps within the budget, too.
+    A finalist that is too slow also takes part with the largest smaller memory bank that keeps within the budget.
 
     Returns
     -------
     (list of Finalist, list of str)
-        The finalists, and what went wrong with others: some lose too much in a precision.
+        The finalists, and the problems of others: some lose too much accuracy in a precision.
     """
     families: list[list[_Variant]] = []
     problems: list[str] = []
@@ -174,7 +174,7 @@ def judge_finalists(
             for variant in family:
                 variant.time(test.good, plan.runtime)
                 if variant.latency_ms <= plan.latency_ms:
-                    break  # smaller banks are not needed
+                    break  # smaller banks need no timing
         progress("time finalists", number, SERIES)
     finalists = []
     for done, (first, *smaller) in enumerate(families, 1):
@@ -188,7 +188,7 @@ def judge_finalists(
 
 @dataclass(slots=True)
 class _Variant:
-    """A finalist in one precision with one size of its memory bank, and the best time that it showed so far."""
+    """Finalist in one precision with one size of memory bank, and its best time so far."""
 
     candidate: Candidate
     precision: str
@@ -206,11 +206,11 @@ class _Variant:
 
 
 def _build(outcome: Outcome, parts: Parts, plan: TunePlan, folder: Path) -> tuple[list[list[_Variant]], list[str]]:
-    """For each precision that the candidate bears, variants with ever smaller memory banks; and what went wrong."""
+    """Build variants with ever smaller memory banks for each precision that works; return them and the problems."""
     candidate, path = outcome.candidate, unpack(outcome, folder)
     bank = Artifact.load(path).array(BANK) if candidate.detector in ROWS else ()
     if len(bank) < candidate.settings.get("memory_bank_size", 0):
-        # What learns from all images has more patches: the bank that ships stays as large as the one that is timed.
+        # The final training, on all images, has more patches; this keeps its bank as large as the one that is timed.
         candidate = candidate.with_settings(memory_bank_size=len(bank))
     precisions, problems = [], []
     for precision in plan.precisions:

@@ -1,4 +1,4 @@
-"""Plan of a search: its budget, and which images are for what in it."""
+"""Plan of a search: its settings, and the images that candidates learn from and are evaluated with."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ JUDGED_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class TunePlan:
-    """What to search for.
+    """Settings of a search.
 
     Attributes
     ----------
     latency_ms : float
-        The 95th percentile of a frame's time on this machine stays below it.
+        Latency budget: limit of the 95th percentile of a frame's time on this machine.
     false_reject_rate : float, optional
-        What the winner is calibrated for; by default as `edgead train` chooses it.
+        False reject rate that the winner is calibrated for; by default as `edgead train` chooses it.
     runtime : str
-        Engine that times are measured with.
+        Engine with which times are measured.
     precisions : sequence of str
-        fp32, and what else is tried of the finalists.
+        Precisions that finalists are built in, fp32 among them.
     detectors : sequence of str
     trials : int
-        Candidates to start with.
+        Number of candidates in the first round.
     workers : int, optional
         Processes; by default one for each core that edgead may use.
     ray : str, optional
-        Address of a Ray cluster, which takes the place of processes here. Times are measured here all the same.
+        Address of a Ray cluster, used instead of processes of this machine. Times are still measured here.
     seed : int
     group : str
-        Which images belong together; see `edgead.dataset.groups.group_images`.
+        Rule by which images are grouped; see `edgead.dataset.groups.group_images`.
     normal_dir : str, optional
-        Where the good images lie in the data; see `edgead.dataset.folders.find_good_images`.
+        Folder of the good images within the data; see `edgead.dataset.folders.find_good_images`.
     """
 
     latency_ms: float
@@ -61,13 +61,13 @@ class TunePlan:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Good images of a search: to learn from, and to judge with. No group is in both.
+    """Good images of a search, split into those to learn from and those to evaluate with; no group is in both.
 
     Attributes
     ----------
     learn, judge : list of Path
     groups : Groups
-        Of all of them.
+        Groups of all these images.
     """
 
     learn: list[Path]
@@ -76,22 +76,22 @@ class Parts:
 
     @property
     def calibration(self) -> CalibrationPlan:
-        """Limits of candidates, which never ship: the strictest, for a reject takes longer than a good part."""
+        """Calibration of candidates, which never ship: strictest thresholds, as rejects take longer than good parts."""
         groups = self.groups_of(self.judge)
         return CalibrationPlan(self.judge, 1 / max(2, len(set(groups or self.judge))), groups=groups)
 
     def groups_of(self, paths: Sequence[Path]) -> tuple[int, ...]:
-        """Group of each image; empty where each is its own."""
+        """Return the group of each image; empty if each image is a group of its own."""
         return () if self.groups.are_single else tuple(self.groups.of(paths))
 
 
 def split_images(plan: TunePlan, good: GoodImages, progress: StageProgress) -> Parts:
-    """Deal the good images to those that candidates learn, and those that they are judged with.
+    """Split the good images into those that candidates learn from and those that they are evaluated with.
 
     Raises
     ------
     SettingsError, DatasetError, CalibrationError
-        What is asked for cannot be, with these images.
+        The plan is not possible with these images.
     """
     if plan.latency_ms <= 0 or plan.trials < 1:
         raise SettingsError(f"latency and trials must be above 0, found {plan.latency_ms:g} and {plan.trials}")
@@ -100,7 +100,7 @@ def split_images(plan: TunePlan, good: GoodImages, progress: StageProgress) -> P
         raise SettingsError(f"unknown precision {', '.join(map(repr, unknown))}: choose from {', '.join(PRECISIONS)}")
     paths, _, _ = check_images(good.find(), progress=partial(progress, "read images"))
     groups = group_images(paths, good.group, good.data)
-    # The winner may be a detector that leaves images out by itself, or one that holds some out.
+    # The winner may be a detector that leaves out images by itself, or one that holds some out.
     choose_rates(len(paths), plan.false_reject_rate, None, groups=groups.count)
     plan_calibration(groups.count, plan.false_reject_rate, what=groups.unit)
     judged = max(2, round(JUDGED_SHARE * groups.count))

@@ -1,8 +1,8 @@
-"""The search for the best detector within a latency budget of this machine; the test set is never looked at.
+"""Search for the best detector within a latency budget on this machine; the test set is never used.
 
 Successive halving (Jamieson and Talwalkar, AISTATS 2016): all candidates learn from a quarter of the images, in waves
-of neighbours of the best, the better half from a half of them, the better half of those from all; the finalists are
-built, timed and judged as they ship.
+of neighbours of the best; the better half learns from half of the images, and the better half of that from all. The
+finalists are built, timed and evaluated in the form that ships.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ from edgead_tune.workers import Team, open_workers
 SHARE = 0.25
 WAVES = 4
 LEADERS = 2
-# A frame takes less time with an int8 network, hardly ever less than two thirds: the network is not all of it.
+# An int8 network shortens a frame's time, but hardly ever below two thirds, as the network is only a part of it.
 INT8_FACTOR = 1.5
 ROUGH_FRAMES = 60
-TIMINGS = 2  # of what was too slow: the machine may have been, see `edgead_tune.finalists.SERIES`
+TIMINGS = 2  # of slow candidates, as the machine may have been slow; see `edgead_tune.finalists.SERIES`
 LATER_SHARES = (0.5, 1.0)
 MIN_FINALISTS = 4
 
 
 class FirstRound:
-    """Tries `plan.trials` candidates: the presets and any others first, then mostly those near the best so far.
+    """First round: tries `plan.trials` candidates, presets and some others first, then mostly neighbours of the best.
 
     Attributes
     ----------
     outcomes : list of Outcome
-        Best first: the presets, and all whose frames keep within the budget.
+        Presets, and all candidates whose frames keep within the budget; best first.
     tried, too_slow : int
     problems : list of str
-        What went wrong with candidates.
+        Problems of candidates.
     """
 
     def __init__(self, team: Team):
         self._team, self._plan, self._progress = team, team.plan, team.progress
         self._images = [load_image(path) for path in team.parts.judge[:TIMED]]
-        # Time in fp32 beyond which a candidate cannot keep within the budget.
+        # Time in fp32 above which a candidate cannot keep within the budget in any precision.
         self._limit_ms = self._plan.latency_ms * (INT8_FACTOR if "int8" in self._plan.precisions else 1)
         self._networks_ms: dict[tuple[str, ...], float] = {}
         self._slow_networks: set[Candidate] = set()
@@ -79,12 +79,12 @@ class FirstRound:
         self.problems: list[str] = []
 
     def run(self, candidates: Sequence[Candidate]) -> None:
-        """Try candidates, in this order where nothing better is known.
+        """Try candidates, in the given order as long as none is known to be better.
 
         Raises
         ------
         SettingsError
-            If none could be trained, or none keeps within the budget.
+            No candidate could be trained, or none keeps within the budget.
         """
         for wave in range(WAVES):
             leaders = [outcome.candidate for outcome in self.outcomes[:LEADERS]]
@@ -106,9 +106,9 @@ class FirstRound:
         raise SettingsError(f"nothing keeps within {self._plan.latency_ms:g} ms on this machine: {slowness}")
 
     def _take(self, waiting: Sequence[Candidate], count: int) -> tuple[list[Candidate], list[Candidate]]:
-        """The first that are not too slow by their network alone, and what is left; presets are taken.
+        """Split off the first `count` that are presets or whose network alone is fast enough; return them and the rest.
 
-        What was too slow is left too, and timed again in the next wave: the machine may have been slow.
+        Slow candidates stay in the rest and are timed again in the next wave, as the machine may have been slow.
         """
         self._networks_ms = {graph: ms for graph, ms in self._networks_ms.items() if ms <= self._limit_ms}
         taken: list[Candidate] = []
@@ -142,11 +142,11 @@ class FirstRound:
     def _takes_part(self, outcome: Outcome) -> bool:
         usable = outcome if outcome.candidate.name else self._fast_enough(outcome)
         if usable:
-            self.outcomes.append(replace(usable, artifact=b""))  # tens of MiB that nobody needs any more
+            self.outcomes.append(replace(usable, artifact=b""))  # tens of MiB, not needed any more
         return usable is not None
 
     def _fast_enough(self, outcome: Outcome) -> Outcome | None:
-        """The outcome with the best of its memory banks that keeps within the budget, if any does."""
+        """Return the outcome with its best memory bank that keeps within the budget, or None."""
         for candidate, auroc in ((outcome.candidate, outcome.auroc), *outcome.others):
             usable = replace(outcome, candidate=candidate, auroc=auroc)
             took_ms = self._frame_ms(usable)
@@ -156,7 +156,7 @@ class FirstRound:
         return None
 
     def _frame_ms(self, outcome: Outcome) -> float:
-        """Of what the trial built, here and while no trial runs."""
+        """Measure the frame time of the model that a trial built, here and while no trial runs."""
         with tempfile.TemporaryDirectory(prefix="edgead-timed-") as folder:
             with Detector.load(unpack(outcome, Path(folder)), runtime=self._plan.runtime) as detector:
                 return frame_ms(detector, self._images, ROUGH_FRAMES)
@@ -164,7 +164,7 @@ class FirstRound:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """Result of a search: all finalists, the front, and the winner, which is at `destination` now."""
+    """Result of a search: all finalists, the Pareto front, and the winner, which has been written to `destination`."""
 
     finalists: list[Finalist]
     front: list[Finalist]
@@ -190,15 +190,15 @@ class Tuned:
 
 
 def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgress = no_progress) -> Tuned:
-    """Search, and write the winner to `destination`.
+    """Search for the best detector and write the winner to `destination`.
 
-    Candidates are compared by their image AUROC on good images that they did not learn from and defects drawn on those.
-    Only good images are read. The winner is trained once more, as `edgead train` does.
+    Candidates are compared by image AUROC on good images that they did not learn from, with and without defects drawn
+    on them. Only good images are read. The winner is trained once more, as `edgead train` does.
 
     Raises
     ------
     SettingsError, DatasetError, CalibrationError, ArtifactError
-        Before anything is written; SettingsError too if no candidate keeps within the budget.
+        The search failed, before anything was written; SettingsError also if no candidate keeps within the budget.
     """
     started = time.perf_counter()
     check_destination(destination)
@@ -225,7 +225,7 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
         for winner in sorted(within, key=lambda finalist: -finalist.auroc):
             try:
                 _finish(winner, good, plan, destination, progress)
-            except ToleranceError as error:  # of what learnt from more images than the finalist
+            except ToleranceError as error:  # may come of the final training, on more images
                 refused.append(f"{winner.candidate}, {winner.precision}: {error.found}")
             else:
                 break
@@ -245,14 +245,14 @@ def tune(data: Path, destination: Path, plan: TunePlan, *, progress: StageProgre
 
 
 def halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str]]:
-    """Let fewer candidates learn from more images, and fewer yet from all; presets always come through.
+    """Train the better half on more images, and the better half of that on all; presets are always kept.
 
-    What learns from all of them has more patches to fill a memory bank with, and chooses its size again.
+    In the last round the size of the memory bank is chosen again, as there are more patches to fill it with.
 
     Returns
     -------
     (list of Outcome, list of str)
-        The finalists, best first, and what went wrong with others.
+        The finalists, best first, and the problems of others.
     """
     problems: list[str] = []
     for number, share in enumerate(LATER_SHARES, 2):
@@ -270,7 +270,7 @@ def halve(outcomes: list[Outcome], team: Team) -> tuple[list[Outcome], list[str]
 
 
 def _finish(winner: Finalist, good: GoodImages, plan: TunePlan, destination: Path, progress: StageProgress) -> None:
-    """Train the winner as `edgead train` does, and put it in its place."""
+    """Train the winner as `edgead train` does, and write it to `destination`."""
     candidate = winner.candidate
     with tempfile.TemporaryDirectory(prefix="edgead-winner-") as work:
         path = Path(work) / "model"

@@ -1,4 +1,4 @@
-"""Search space of `edgead tune`. A longer list is a wider search; nothing else knows what is in it."""
+"""Search space of `edgead tune`; extending a list here widens the search and needs no other change."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ SPACE: dict[str, dict[str, list[Any]]] = {
         "image_size": [[224, 224], [320, 320], [448, 448]],
     },
 }
-# Chosen within a trial, as the best depend on the other settings and cost little more: patches are scored once for all
-# windows, and a bank that was chosen greedily begins with all smaller ones.
+# Settings chosen within a trial, as their best values depend on the others and cost little: patches are scored once for
+# all windows, and a greedily chosen bank begins with all smaller ones.
 WINDOWS = {"patchcore": (1, 3, 5)}
 ROWS = {"patchcore": (1000, 3000, 10_000, 20_000)}
 CHOSEN_IN_TRIAL = ("memory_bank_size", "window")
-# What a graph is made of: candidates that share these have the same network, whose time is measured once.
+# Settings that determine the graph: candidates that share them have the same network, whose time is measured once.
 GRAPH = ("backbone", "layers", "image_size")
-PRESETS = ("default", "fast")  # of patchcore
+PRESETS = ("default", "fast")  # presets of patchcore
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Settings of a detector that may be the winner."""
+    """Candidate of a search: a detector and its settings."""
 
     detector: str
     settings: dict[str, Any] = field(hash=False)
@@ -46,21 +46,21 @@ class Candidate:
 
     @property
     def graph(self) -> tuple[str, ...]:
-        """Candidates with the same one run the same network, as far as its time goes."""
+        """Key of the network: candidates with equal keys have networks of equal time."""
         return (self.detector, *(str(self.settings.get(key)) for key in GRAPH))
 
     def differences(self, other: Candidate) -> int:
-        """Number of settings in which two candidates differ; all, where they are different detectors."""
+        """Return the number of settings in which two candidates differ; all of them for different detectors."""
         if self.detector != other.detector:
             return len(self.settings)
         return sum(value != other.settings[key] for key, value in self.settings.items())
 
     def with_settings(self, **settings: Any) -> Candidate:
-        """The candidate with other settings, which is no preset any more."""
+        """Return the candidate with other settings; it is no preset any more."""
         return Candidate(self.detector, {**self.settings, **settings})
 
     def reopened(self) -> Candidate:
-        """The candidate with all open again that a trial chooses; a preset stays what it is."""
+        """Return the candidate with the settings that a trial chooses open again; presets are returned unchanged."""
         if self.name:
             return self
         return Candidate(
@@ -68,7 +68,7 @@ class Candidate:
         )
 
     def keeping(self, proportions: Proportions) -> Candidate:
-        """The candidate with an input in the proportions of the images; a preset stays what it is."""
+        """Return the candidate with an input of the images' proportions; a preset is returned unchanged."""
         if self.detector != "patchcore":
             return self
         return replace(self, settings=keep_proportions(self.settings, proportions))
@@ -87,7 +87,7 @@ class Candidate:
 
 
 def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
-    """All there are: the presets, what has a quarter of their patches, then everything else in random order."""
+    """Return all candidates: presets, those with a quarter of their patches, then all others in random order."""
     unknown = [name for name in detectors if name not in SPACE]
     if unknown:
         raise SettingsError(f"cannot tune {', '.join(unknown)}: choose from {', '.join(SPACE)}")
@@ -104,7 +104,7 @@ def draw_candidates(detectors: Sequence[str], seed: int) -> list[Candidate]:
 
 
 def nearest_first(candidates: Sequence[Candidate], leaders: Sequence[Candidate]) -> list[Candidate]:
-    """Candidates that differ from one of the leaders in one setting at most, then the others, each in their order."""
+    """Sort candidates, keeping order within both: first those that differ from a leader in one setting at most."""
     return sorted(candidates, key=lambda one: all(one.differences(leader) > 1 for leader in leaders))
 
 

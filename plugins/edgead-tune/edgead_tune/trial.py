@@ -1,4 +1,4 @@
-"""One trial of a search: a candidate is trained and judged, and built where it is a finalist. Runs on any machine."""
+"""Trial of a search: trains and evaluates a candidate, and builds the model of a finalist; runs on any machine."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from edgead_tune.space import WINDOWS, Candidate
 
 @dataclass(frozen=True)
 class Trial:
-    """What one worker does.
+    """Order for a worker: the candidate to try, and the images and settings to try it with.
 
     Attributes
     ----------
     candidate : Candidate
     learn, judge : tuple of Path
-        Good images to learn from, and those that are judged, together with defects drawn on them.
+        Good images to learn from, and those to evaluate with, as they are and with defects drawn on them.
     threads : int
-        Of this worker.
+        Number of threads of this worker.
     seed : int
     build : CalibrationPlan, optional
-        Build the artifact too, and calibrate it like this.
+        If given, the artifact is built too and calibrated by this plan.
     rows : tuple of int
-        Sizes of the memory bank that the candidate is judged with, if it leaves that open.
+        Sizes of the memory bank to evaluate, if the candidate leaves the size open.
     groups : tuple of int
-        The group of each image to learn from; empty where each is its own.
+        Group of each image to learn from; empty if each image is a group of its own.
     """
 
     candidate: Candidate
@@ -61,19 +61,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out: the AUROC against drawn defects, and the artifact as a tar file; or why there is none.
+    """Result of a trial: the AUROC against drawn defects and the artifact as a tar file, or the problem.
 
     Attributes
     ----------
     candidate : Candidate
-        With the settings that it had left open.
+        The candidate, with the values chosen for its open settings.
     auroc : float
     seconds : float
     artifact : bytes
-        A tar file of it, with the largest memory bank that was tried.
+        Tar file of the artifact, with the largest memory bank that was tried.
     problem : str
     others : tuple of (Candidate, float)
-        The same with memory banks of other sizes, and their AUROC, best first.
+        The candidate with memory banks of other sizes, and their AUROC, best first.
     """
 
     candidate: Candidate
@@ -85,7 +85,7 @@ class Outcome:
 
 
 def run_trial(trial: Trial) -> Outcome:
-    """Train, judge, and build if asked for; what goes wrong with one candidate does not stop the others."""
+    """Train and evaluate a candidate, and build it if asked for; an error becomes the outcome's `problem`."""
     started = time.perf_counter()
     use_cores(trial.threads)
     kernels.set_threads(trial.threads)
@@ -113,7 +113,7 @@ def unpack(outcome: Outcome, folder: Path) -> Path:
 
 
 def cut_bank(path: Path, rows: int | None) -> None:
-    """Leave an artifact the first rows of its memory bank, which greedy k-centre would have chosen alone."""
+    """Cut an artifact's memory bank to its first rows, those that greedy k-centre would choose for that size."""
     artifact = Artifact.load(path)
     if BANK in artifact.manifest.arrays and rows is not None:
         of_rows = [name for name in OF_ROWS if name in artifact.manifest.arrays]
@@ -122,21 +122,21 @@ def cut_bank(path: Path, rows: int | None) -> None:
 
 
 def with_window(trained: Trained, window: int) -> Trained:
-    """The same with patch scores averaged over windows of this many patches a side."""
+    """Return the trained model with patch scores averaged over windows of `window` patches a side."""
     head = trained.head.model_copy(update={"window": window})
     return replace(trained, head=head, settings={**trained.settings, "window": window})
 
 
 def with_rows(trained: Trained, rows: int) -> Trained:
-    """The same with the first rows of the memory bank alone, which greedy k-centre would have chosen."""
+    """Return the trained model with only its bank's first rows, those greedy k-centre would choose for that size."""
     of_rows = {name: trained.arrays[name][:rows] for name in OF_ROWS if name in trained.arrays}
     return replace(trained, arrays={**trained.arrays, **of_rows})
 
 
 def score_by_window(trained: Trained, images: Sequence[np.ndarray], windows: Sequence[int]) -> dict[int, np.ndarray]:
-    """Image scores for several sizes of the window that patch scores are averaged over, from one search of each image.
+    """Return image scores by the size of the window that averages patch scores, from one scoring of each image.
 
-    Images are BGR as from a camera. The head of what was trained is a `PatchHead`.
+    Images are BGR as from a camera. The trained model's head has to be a `PatchHead`.
     """
     scores: dict[int, list[float]] = {window: [] for window in windows}
     scorers: dict[int, PatchScorer] = {}
@@ -153,7 +153,7 @@ def score_by_window(trained: Trained, images: Sequence[np.ndarray], windows: Seq
 
 
 def _judge(candidate: Candidate, trained: Trained, trial: Trial) -> list[tuple[Candidate, float]]:
-    """A trained candidate with each size of its memory bank, with the best window for it, and the AUROC, best first."""
+    """Return the candidate with each size of memory bank and its best window, and the AUROC, best first."""
     test = _test(trial.judge, trial.seed)
     if not trial.rows or "memory_bank_size" in candidate.settings:
         return [_judge_windows(candidate, trained, test)]
@@ -165,7 +165,7 @@ def _judge(candidate: Candidate, trained: Trained, trial: Trial) -> list[tuple[C
 
 
 def _judge_windows(candidate: Candidate, trained: Trained, test: DrawnTest) -> tuple[Candidate, float]:
-    """AUROC of a trained candidate; where its window is open, with the best, which it then has."""
+    """Return the candidate and its AUROC; an open window is set to the best one."""
     if "window" in candidate.settings or candidate.detector not in WINDOWS:
         return candidate, test.auroc(score_images(trained, test.images))
     scores = score_by_window(trained, test.images, WINDOWS[candidate.detector])

@@ -1,4 +1,4 @@
-"""Workers of a search, processes of this machine or a Ray cluster, which learn candidates from some of the images."""
+"""Workers of a search, processes of this machine or a Ray cluster, which train candidates on some of the images."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from edgead_tune.trial import Outcome, Trial, run_trial
 
 class Workers(Protocol):
     def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
-        """Run trials; outcomes come in the order in which they are done."""
+        """Run trials; yield outcomes in the order in which they finish."""
         ...
 
 
 class ProcessPool:
-    """Processes of this machine, each with its share of the cores."""
+    """Workers that are processes of this machine, each with its share of the cores."""
 
     def __init__(self, executor: ProcessPoolExecutor):
         self._executor = executor
@@ -42,7 +42,7 @@ class ProcessPool:
 
 
 class RayCluster:
-    """A Ray cluster: every node needs edgead-tune[ray] and the images under the same path."""
+    """Workers on a Ray cluster, where every node needs edgead-tune[ray] and the images under the same path."""
 
     def __init__(self, threads: int):
         import ray
@@ -59,7 +59,7 @@ class RayCluster:
 
 @contextmanager
 def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[Workers]:
-    """Start processes, or connect to a cluster; ends with the block."""
+    """Start processes or connect to a cluster, until the block ends."""
     if ray_address is None:
         with _processes(count) as executor:
             yield ProcessPool(executor)
@@ -82,9 +82,9 @@ def open_workers(count: int, threads: int, ray_address: str | None) -> Iterator[
 
 @contextmanager
 def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with the block; where it is stopped, at once and in the middle of a trial."""
+    """Start processes that end with the block; if the block is interrupted, at once and in the middle of a trial."""
     others = set(multiprocessing.active_children())
-    # spawn: a forked child of a process with torch's threads may hang.
+    # spawn, as a forked child of a process with torch's threads may hang.
     executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
     try:
         yield executor
@@ -98,7 +98,7 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """Workers with `threads` each, the images and the plan that they share."""
+    """Workers with `threads` threads each, and the images and the plan that they share."""
 
     workers: Workers
     threads: int
@@ -109,9 +109,9 @@ class Team:
     def learn(
         self, candidates: Sequence[Candidate], share: float, stage: str, *, build: bool
     ) -> tuple[list[Outcome], list[str]]:
-        """Outcomes of candidates that learned from a share of the images, best first; and what went wrong with others.
+        """Train candidates on a share of the images; return their outcomes, best first, and the problems of others.
 
-        With `build` each has its artifact.
+        With `build` each outcome has its artifact.
         """
         learn = tuple(self.parts.learn[: max(2, round(share * len(self.parts.learn)))])
         calibration = self.parts.calibration if build else None

@@ -1,1 +1,1 @@
-"""Detectors of clips: what comes next is predicted from the frames before."""
+"""Detectors for video clips, which predict each frame from those before it."""

@@ -1,4 +1,4 @@
-"""Verbs of clips: `edgead video strips CLIP... -o DATA` and `edgead video score MODEL CLIP...`."""
+"""Verbs for video clips: `edgead video strips CLIP... -o DATA` and `edgead video score MODEL CLIP...`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Clips = Annotated[list[Path], typer.Argument(help="Videos, or folders of frames 
 
 
 class Judged(NamedTuple):
-    """A frame of a clip, by its number from 0, and the verdict on it."""
+    """Frame of a clip, with its number from 0 and its verdict."""
 
     clip: str
     number: int
@@ -43,9 +43,9 @@ class Judged(NamedTuple):
 
 
 def write_strips(clips: Sequence[Path], data: Path, *, into: str = "train/good", every: int = 1) -> int:
-    """Write strips of clips as `data`/`into`/CLIP_NUMBER.png, and their groups to `data`/groups.csv; gives how many.
+    """Write strips of clips to `data`/`into`/CLIP_NUMBER.png and groups to `data`/groups.csv; return their number.
 
-    The strips of a clip are a group: frames that are learnt and frames that make thresholds are of different clips.
+    The strips of a clip form one group, so that frames for learning and for thresholds are of different clips.
     """
     names = [clip.stem if clip.is_file() else clip.name for clip in clips]
     twice = {name for name in names if names.count(name) > 1}
@@ -66,7 +66,7 @@ def write_strips(clips: Sequence[Path], data: Path, *, into: str = "train/good",
 
 
 def _earlier(file: Path) -> dict[str, str]:
-    """Groups of strips that are in the data set already."""
+    """Read the groups of strips that are already in the data set."""
     if not file.exists():
         return {}
     with file.open(newline="", encoding="utf-8") as table:
@@ -74,7 +74,7 @@ def _earlier(file: Path) -> dict[str, str]:
 
 
 def judge(detector: Detector, clips: Sequence[Path]) -> Iterator[Judged]:
-    """Judge each frame of clips that has four before it."""
+    """Judge each frame of the clips that has four frames before it."""
     for clip in clips:
         session = detector.session()
         with closing(_open(clip)) as source:

@@ -1,4 +1,4 @@
-"""A sheet of clips: scores over time, and the frames with the highest scores."""
+"""Overview image of clips: scores over time, and the frames with the highest scores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GROUND, _GRID, _LINE, _LIMIT, _EVENT, _TITLE = (
 
 
 def draw_chart(scores: np.ndarray, limit: float | None, events: np.ndarray | None = None) -> np.ndarray:
-    """Draw scores over time, uint8 BGR: a red line is the limit, what is shaded are frames with an event.
+    """Draw scores over time, uint8 BGR; a red line marks the limit, and frames with an event are shaded.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def draw_chart(scores: np.ndarray, limit: float | None, events: np.ndarray | Non
 
 
 def draw_sheet(judged: Sequence[Judged], limit: float | None) -> np.ndarray:
-    """Draw of each clip its scores, and of its frames those with the highest; uint8 BGR."""
+    """Draw each clip's scores and its frames with the highest scores, uint8 BGR."""
     bands = []
     for clip, group in groupby(judged, key=lambda one: one.clip):
         of_clip = list(group)
@@ -75,5 +75,5 @@ def draw_sheet(judged: Sequence[Judged], limit: float | None) -> np.ndarray:
 
 
 def _last(drawn: np.ndarray) -> np.ndarray:
-    """The lowest frame of a strip."""
+    """Return the lowest frame of a strip, which is the one judged."""
     return drawn[-(len(drawn) // FRAMES) :]

@@ -1,4 +1,4 @@
-"""Strips of another source: each frame comes with the four before it, once there are so many without a gap."""
+"""Source of strips: each frame of another source with the four before it, once there are four without a gap."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class CameraOptions(NoOptions):
 
 
 class StripSource:
-    """The frames of a source, each with the four before it.
+    """Source that gives each frame of another source with the four before it, as a strip.
 
-    A gap in its numbers, another connection or another source begins a new stream: four frames pass before the next
+    A gap in frame numbers, another connection or another source begins a new stream: four frames pass before the next
     strip.
 
     Parameters
     ----------
     source : Source
-        Of single frames; closed with this one.
+        Source of single frames; closed with this one.
     """
 
     def __init__(self, source: Source):
@@ -67,12 +67,12 @@ def open_strips(uri: str, _: NoOptions, limits: Limits) -> StripSource:
     Raises
     ------
     SourceError
-        There is none, or it is none of single frames.
+        There is no such source, or it does not give single frames.
     """
     inner = uri[len(SCHEME) + 1 :]
     if inner.startswith(SCHEME):
         raise SourceError(f"{SCHEME} are made of single frames: write the scheme once")
-    if uri.startswith(f"{SCHEME}:") and "://" in inner:  # whose password would be shown with the rest
+    if uri.startswith(f"{SCHEME}:") and "://" in inner:  # its password would be shown with the rest
         raise SourceError(f"{SCHEME}: is for files and folders; a camera of the network is {SCHEME}+rtsp://HOST/PATH")
     return StripSource(
         open_source(

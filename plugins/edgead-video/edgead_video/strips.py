@@ -1,7 +1,7 @@
-"""Strips: frames that follow each other, above one another in one image. What a detector of clips looks at.
+"""Strips: images of consecutive frames, one above the other, which a detector of clips takes as input.
 
-The lowest frame is the one that is judged, those above it came before. A strip is an image like any other: it is kept
-as a file, learnt, judged and shown as edgead does it with parts.
+The lowest frame is the one that is judged; those above it came before. A strip is an image like any other: edgead
+stores, learns, judges and shows it as an image of a part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIDE = 320
 
 
 def shrunk(frame: np.ndarray, side: int) -> np.ndarray:
-    """A frame (h, w, 3) whose longer side is at most `side` pixels; itself where it is no larger."""
+    """Shrink a frame (h, w, 3) so that its longer side is at most `side` pixels; a smaller one is returned as it is."""
     height, width = frame.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
@@ -30,7 +30,7 @@ def shrunk(frame: np.ndarray, side: int) -> np.ndarray:
 
 
 class Ring:
-    """The last frames of one stream; gives a strip from the fifth frame on.
+    """Buffer of the last frames of one stream, which gives a strip from the fifth frame on.
 
     Parameters
     ----------
@@ -43,11 +43,11 @@ class Ring:
         self._frames: deque[np.ndarray] = deque(maxlen=FRAMES)
 
     def clear(self) -> None:
-        """Forget every frame: what comes next does not follow them."""
+        """Remove all frames, as the next one does not follow them."""
         self._frames.clear()
 
     def add(self, frame: np.ndarray) -> np.ndarray | None:
-        """Take the next frame, uint8 BGR (h, w, 3); None while there are too few.
+        """Add the next frame, uint8 BGR (h, w, 3), and return a strip, or None while there are too few frames.
 
         A frame of another size begins a new stream.
         """
@@ -59,7 +59,7 @@ class Ring:
 
 
 def strips(frames: Iterable[np.ndarray], side: int = SIDE) -> Iterator[np.ndarray]:
-    """The strips of a clip, of whole frames in their order."""
+    """Yield the strips of a clip from its frames in order."""
     ring = Ring(side)
     for frame in frames:
         strip = ring.add(frame)

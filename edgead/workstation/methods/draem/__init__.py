@@ -1,1 +1,1 @@
-"""DRAEM: a reconstruction and a segmentation, learnt from drawn defects."""
+"""DRAEM: networks of reconstruction and segmentation, learnt from simulated anomalies."""

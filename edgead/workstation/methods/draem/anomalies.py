@@ -13,14 +13,14 @@ from edgead.workstation.methods.draem.anomaly_textures import Texture
 from edgead.workstation.methods.draem.made_pairs import MadePairs
 from edgead.workstation.methods.draem.perlin import perlin_mask, rotate
 
-# Shares and ranges that the paper leaves open are those of the authors' code.
+# Shares and ranges that the paper does not state are those of the authors' code.
 ANOMALOUS_SHARE, ROTATED_SHARE = 0.5, 0.3
 ROTATION_DEG = 45.0  # section 4.1
 MADE_SHARE = 0.5  # of AnoGen, see `edgead.workstation.methods.draem.made_pairs`
 OPACITY = (0.1, 1.0)  # section 3.3
 AUGMENTATIONS = 3
 
-# An image, its 3 x 3 mean with the middle counted five times: what sharpening moves away from.
+# Kernel of a 3 x 3 mean with the middle counted five times, from which sharpening moves away.
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
 
 
@@ -33,19 +33,18 @@ class Batch(NamedTuple):
 
 
 class Simulator:
-    """Makes training batches of good images.
+    """Generator of training batches from good images.
 
     Parameters
     ----------
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Read whenever one is needed, from several threads.
+        Images, read on demand from several threads.
     texture : callable
         See `edgead.workstation.methods.draem.anomaly_textures`.
     match_grey : bool
-        Take the colour out of a texture that goes on a grey image. Ours: a coloured anomaly on it would be found by
-        its colour alone.
+        Convert textures on grey images to grey. Ours: a coloured anomaly there would be found by its colour alone.
     made : MadePairs, optional
-        Half of the samples are drawn from these.
+        Made defects, from which half of the samples are drawn.
     """
 
     def __init__(
@@ -57,17 +56,17 @@ class Simulator:
         self._match_grey = match_grey
 
     def batch(self, size: int, rng: np.random.Generator, executor: Executor) -> Batch:
-        """Draw a batch; it depends on the generator alone, not on the executor's threads."""
-        # Every sample has a generator of its own, so the order in which threads come does not matter.
+        """Draw a batch; it depends only on the generator, not on the executor's threads."""
+        # Every sample has its own generator, so that the order of threads does not matter.
         return Batch(*map(np.stack, zip(*executor.map(self.sample, rng.spawn(size)), strict=True)))
 
     def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One image of a `Batch`, its corrupted copy and the mask."""
+        """Draw one image of a `Batch`, its corrupted copy and the mask."""
         if self._made is not None and rng.random() < MADE_SHARE:
             return self._made.sample(rng)
         image = self._images[int(rng.integers(len(self._images)))]
         if rng.random() < ROTATED_SHARE:
-            # What fills the corners is not said; black ones would teach that black is normal.
+            # The paper does not state the fill of corners; black ones would teach that black is normal.
             image = rotate(image, rng.uniform(-ROTATION_DEG, ROTATION_DEG), cv2.BORDER_REFLECT_101)
         clean = image.astype(np.float32) / 255
         if rng.random() >= ANOMALOUS_SHARE:
@@ -80,7 +79,7 @@ class Simulator:
 
 
 def blend(image: np.ndarray, texture: np.ndarray, mask: np.ndarray, opacity: float) -> np.ndarray:
-    """I_a = (1 - M) I + (1 - beta) M I + beta M A (equation 4).
+    """Blend a texture into an image: I_a = (1 - M) I + (1 - beta) M I + beta M A (equation 4).
 
     Parameters
     ----------
@@ -125,7 +124,7 @@ def _brighten(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _recolour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
-    hue = (hue + rng.integers(-50, 51)).astype(np.uint8)  # a circle of 256
+    hue = (hue + rng.integers(-50, 51)).astype(np.uint8)  # hue wraps around at 256
     saturation = np.clip(saturation + rng.integers(-50, 51), 0, 255).astype(np.uint8)
     return cv2.cvtColor(cv2.merge([hue, saturation, value]), cv2.COLOR_HSV2RGB_FULL)
 

@@ -1,4 +1,4 @@
-"""Textures of simulated anomalies: the images of a folder, or drawn textures and crops of the good images."""
+"""Textures for simulated anomalies: images of a folder, or drawn textures and crops of the good images."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Texture = Callable[[tuple[int, int], np.random.Generator], np.ndarray]
 
 
 def folder_textures(folder: Path) -> Texture:
-    """Images of a folder and the folders below it, each resized whole, as DRAEM takes those of DTD.
+    """Make textures from the images of a folder and its subfolders, each resized whole, as DRAEM does with DTD.
 
     Raises
     ------
     DatasetError
-        If there is none.
+        The folder has no image.
     """
     paths = sorted(path for path in folder.rglob("*") if is_image_path(path) and path.is_file())
     if not paths:
@@ -36,9 +36,9 @@ def folder_textures(folder: Path) -> Texture:
 
 
 def built_in_textures(images: Sequence[np.ndarray]) -> Texture:
-    """What needs no other data (ours, not the paper's): one half drawn textures, the other crops of the good images.
+    """Make textures without other data (ours, not the paper's): half drawn ones, half crops of the good images.
 
-    A crop is enlarged, turned and mirrored at random: the right material at the wrong scale, place or angle.
+    A crop is enlarged, rotated and mirrored at random: the right material at a wrong scale, place or angle.
     """
 
     def texture(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -1,8 +1,8 @@
 """DRAEM: Zavrtanik, Kristan, Skocaj, "DRAEM - A discriminatively trained reconstruction embedding", ICCV 2021.
 
-arXiv 2108.07610. What the paper leaves open is as in the authors' code, https://github.com/VitjanZ/DRAEM. Where that
-code departs from the paper (schedule, opacity from 0.2, images turned by up to 90 degrees, three further augmentations,
-a threshold of the noise that does not vary), the paper counts, but for the threshold.
+arXiv 2108.07610. Details that the paper omits follow the authors' code, https://github.com/VitjanZ/DRAEM. If the code
+differs from the paper (schedule, opacity from 0.2, images rotated by up to 90 degrees, three further augmentations, a
+constant threshold of the noise), this follows the paper, except for the threshold.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ class DraemConfig(MethodConfig):
         Folder of made defects (`edgead defects`): half of the samples are drawn from it as in AnoGen, see
         `edgead.workstation.methods.draem.made_pairs`. They must be on the images that are learnt.
     p_cutoff : float
-        Where the made defects are known by boxes alone: pixels of a box count in the loss only where the network
-        already gives the anomaly more than this probability; AnoGen's is 0.1. At 0 all count.
+        For made defects that are marked only by boxes: pixels of a box count in the loss only if the network already
+        gives the anomaly more than this probability; AnoGen's is 0.1. At 0 all count.
     match_grey : bool
-        Take the colour out of textures that go on grey images (ours); the paper leaves it in.
+        Convert textures on grey images to grey (ours); the paper keeps colours.
     epochs : int
-        The paper's 700; an epoch is as many images, drawn at random, as there are.
+        Number of epochs, 700 in the paper; an epoch draws as many images at random as there are.
     steps : int, optional
-        Training steps, instead of `epochs`.
+        Number of training steps, instead of `epochs`.
     batch_size : int
     learning_rate : float
-        Of Adam; multiplied by 0.1 after 4/7 and 6/7 of the steps.
+        Learning rate of Adam; multiplied by 0.1 after 4/7 and 6/7 of the steps.
     window : int
-        The image score is the maximum of the map averaged over squares of so many pixels a side (equation 5). The
-        authors' code counts 0 beyond the border; windows inside the map have the same maximum, as no score is negative.
+        Side in pixels of the squares over which the map is averaged; the image score is the maximum (equation 5). The
+        authors' code pads with 0; windows inside the map have the same maximum, as no score is negative.
     sigma_px : float
         Smoothing of the anomaly map; the paper's has none.
     bfloat16 : bool
@@ -111,8 +111,8 @@ class Draem(NetworkMethod[DraemConfig]):
     config_class = DraemConfig
     presets = {
         "default": {},
-        # A demonstration, ours: a 64th of the products, and 45 times fewer pixels to learn from than 700 epochs of 400
-        # images have. Some 0.75 s of CPU time a step on a Zen 4 server, so that two cores train it in half an hour.
+        # For demonstration, ours: a 64th of the products, and 45 times fewer pixels to learn from than in 700 epochs of
+        # 400 images. About 0.75 s of CPU time a step on a Zen 4 server, so that two cores train it in half an hour.
         "cpu": {
             "image_size": (160, 160),
             "width": 0.125,
@@ -176,7 +176,7 @@ class Draem(NetworkMethod[DraemConfig]):
         network.eval()
 
     def loss(self, batch: Batch, device: torch.device = CPU) -> Tensor:
-        """L = L_rec + L_seg (equation 3) of a batch; one number."""
+        """Compute the loss of a batch, L = L_rec + L_seg (equation 3); one number."""
         image, corrupted = (torch.from_numpy(x).to(device).permute(0, 3, 1, 2) for x in (batch.image, batch.corrupted))
         with bfloat16_products(device, self.config.bfloat16):
             reconstruction, logits = self.network.reconstruct_and_segment(corrupted)
@@ -187,7 +187,7 @@ class Draem(NetworkMethod[DraemConfig]):
 
 
 def rate_factor(steps: int, number: int) -> float:
-    """Factor on the learning rate: a tenth after 400 of 700 epochs, a hundredth after 600 (section 4.1).
+    """Factor of the learning rate: a tenth after 400 of 700 epochs, a hundredth after 600 (section 4.1).
 
     The authors' code multiplies by 0.2 after 0.8 and 0.9 of the epochs.
     """

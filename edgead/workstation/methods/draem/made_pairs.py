@@ -1,4 +1,4 @@
-"""Made defects to learn from, each beside the good part that it was put onto."""
+"""Training pairs of a good part and the same part with a made defect."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from edgead.workstation.methods.draem.perlin import rotate
 # Of Gui et al., "Few-shot anomaly-driven generation for anomaly classification and segmentation" (AnoGen, ECCV 2024),
 # from the authors' code, https://github.com/gaobb/AnoGen: shares of defective and of turned samples.
 DEFECTIVE_SHARE, ROTATED_SHARE, ROTATION_DEG = 0.5, 0.3, 90.0
-# Of a pixel of the network's input, what of it must be defect: a thin crack covers a part of it.
+# Share of a pixel of the network's input that must be defect to mark it: a thin crack covers only a part.
 _COVERED = 64
 
 
 class MadePairs:
-    """Draws pairs of a good part and the same part with a made defect.
+    """Source of pairs of a good part and the same part with a made defect.
 
     Parameters
     ----------
     folder : Path
-        With a `made.json`, see `edgead.dataset.made_sets`.
+        Folder with a `made.json`, see `edgead.dataset.made_sets`.
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        The images to learn from. Where their files are known, only defects on these very parts are taken: the others
-        may be held out for thresholds.
+        Images to learn from. If their files are known, only defects on these parts are used, as other parts may be held
+        out for thresholds.
     spec : Preprocessing
-        That of arrays; files have their own.
+        Preprocessing for arrays; files have their own.
 
     Raises
     ------
     SettingsError
         The images are cut into tiles.
     DatasetError
-        The folder cannot be read, or none of its defects is on a part to learn from.
+        The folder cannot be read, or none of its defects is on one of these parts.
     """
 
     def __init__(self, folder: Path, images: Sequence[np.ndarray], spec: Preprocessing):
@@ -66,7 +66,7 @@ class MadePairs:
         return len(self._files)
 
     def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The good part, the same with its defect or without one, float32 RGB in 0..1, and the mask; one in `Batch`."""
+        """Draw a sample of a `Batch`: a good part, itself or its defective copy, float32 RGB in 0..1, and the mask."""
         good, flawed, of_defect = self._files[int(rng.integers(len(self._files)))]
         clean = preprocess(load_image(good), self._spec)
         corrupted, mask = clean, np.zeros(clean.shape[:2], np.uint8)
@@ -75,6 +75,6 @@ class MadePairs:
             mask = preprocess(load_image(of_defect), self._spec)[..., 0]
         if rng.random() < ROTATED_SHARE:
             degrees = rng.uniform(-ROTATION_DEG, ROTATION_DEG)
-            # As for the simulated ones, no black corners.
+            # No black corners, as for simulated anomalies.
             clean, corrupted, mask = (rotate(x, degrees, cv2.BORDER_REFLECT_101) for x in (clean, corrupted, mask))
         return clean.astype(np.float32) / 255, corrupted.astype(np.float32) / 255, mask >= _COVERED

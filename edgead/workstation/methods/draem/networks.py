@@ -1,6 +1,6 @@
-"""The two networks of DRAEM as published, and their losses.
+"""Networks of DRAEM as published, and their losses.
 
-One repairs the image, the other compares it with its repair.
+One network repairs the image, the other compares it with the repaired one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 # Published base widths; https://github.com/VitjanZ/DRAEM, model_unet.py.
 RECONSTRUCTIVE_WIDTH, DISCRIMINATIVE_WIDTH = 128, 64
 
-# Sides of an image are halved five times and doubled again.
+# The sides of an image are halved five times and doubled again.
 STRIDE = 32
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
 # Wang et al. 2004: (0.01 L)^2 and (0.03 L)^2 for a range of values L = 1.
@@ -20,7 +20,7 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 
 class ReconstructiveNetwork(nn.Module):
-    """Encoder and decoder (section 3.1): image, (n, 3, h, w) in 0..1 -> the same without anomalies."""
+    """Autoencoder (section 3.1): image, (n, 3, h, w) in 0..1 -> the image without anomalies."""
 
     def __init__(self, width: int = RECONSTRUCTIVE_WIDTH):
         super().__init__()
@@ -66,7 +66,7 @@ class DiscriminativeNetwork(nn.Module):
 
 
 class DraemNetwork(nn.Module):
-    """Both networks, exported as they stand; the simulator of anomalies is no part of it.
+    """Both networks of DRAEM, exported unchanged, without the simulator of anomalies.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ class DraemNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> the anomalous channel of the softmax, float32 (n, h, w)."""
         _, logits = self.reconstruct_and_segment(image.float().permute(0, 3, 1, 2) / 255)
-        # The softmax of two classes, written so that small scores keep their digits: engines approximate Sigmoid with
-        # an absolute error, and move the channels last for Softmax.
+        # The softmax of two classes in a form that keeps the digits of small scores: engines approximate Sigmoid with
+        # an absolute error, and transpose the channels for Softmax.
         return 1 / (1 + torch.exp(logits[:, 0] - logits[:, 1]))
 
 
@@ -104,7 +104,7 @@ def initialise(network: nn.Module) -> None:
 
 
 def _encoder(inputs: int, widths: list[int]) -> list[nn.Module]:
-    """Blocks of two convolutions; each but the first halves the sides of what it gets."""
+    """Build blocks of two convolutions; each but the first halves the sides of its input."""
     blocks: list[nn.Module] = [_double(inputs, widths[0], widths[0])]
     for previous, width in zip(widths, widths[1:], strict=False):
         blocks.append(nn.Sequential(nn.MaxPool2d(2), _double(previous, width, width)))
@@ -126,13 +126,13 @@ def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """SSIM of the patches around every pixel (Wang et al. 2004), with a Gaussian window of 11 x 11 and sigma 1.5.
+    """Compute SSIM around every pixel (Wang et al. 2004), with a Gaussian window of 11 x 11 and sigma 1.5.
 
     Parameters
     ----------
     a, b : Tensor of shape (n, c, h, w), float
-        The range of values is 0..1, also where a repair leaves it; the authors' code takes one of 2 for a batch with a
-        value below -0.5. Beyond the border lies 0, as in that code.
+        The range of values is taken as 0..1 even if a repaired image exceeds it; the authors' code takes 2 for a batch
+        with a value below -0.5. Padding is 0, as in that code.
 
     Returns
     -------
@@ -156,31 +156,31 @@ def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
 
 
 def reconstruction_loss(image: Tensor, reconstruction: Tensor) -> Tensor:
-    """L_rec = lambda L_SSIM + l2 (equations 1 and 2), with lambda = 1 as in the authors' code; one number."""
+    """Compute L_rec = lambda L_SSIM + l2 (equations 1 and 2), with lambda = 1 as in the authors' code; one number."""
     ssim_loss = (1 - structural_similarity(image, reconstruction)).mean()
     return ssim_loss + F.mse_loss(reconstruction, image)
 
 
 def focal_loss(logits: Tensor, mask: Tensor, p_cutoff: float = 0.0) -> Tensor:
-    """L_seg: -(1 - p)^2 log p averaged over pixels, p the probability of the true class (Lin et al. 2017, equation 4).
+    """Compute L_seg: mean of -(1 - p)^2 log p, p the probability of the true class (Lin et al. 2017, equation 4).
 
     Parameters
     ----------
     logits : Tensor of shape (n, 2, h, w)
-        Of normal and anomalous.
+        Logits of normal and anomalous.
     mask : Tensor of shape (n, h, w), bool
         True where the pixel is anomalous.
     p_cutoff : float
-        Pixels of the mask count only where the network already gives the anomaly more than this probability: of a box
-        around a defect a part is good (AnoGen, see `edgead.workstation.methods.draem.made_pairs`). At 0 all count.
+        Pixels of the mask count only if the network already gives the anomaly more than this probability, as a box
+        around a defect has good pixels too (AnoGen, see `edgead.workstation.methods.draem.made_pairs`). At 0 all count.
 
     Notes
     -----
-    The authors' code keeps p from 0 and 1 by 1e-5, which bounds the loss of a pixel; this is exact.
+    The authors' code clips p to 1e-5 from 0 and 1, which bounds the loss of a pixel; this is exact.
     """
     log_p = F.log_softmax(logits, dim=1).gather(1, mask[:, None].long())
     loss = -((1 - log_p.exp()).square() * log_p)
     if p_cutoff > 0:
-        # Within the mask, p is that of the anomaly.
+        # Within the mask, p is the probability of the anomaly.
         loss = loss * ((log_p.detach().exp() > p_cutoff) | ~mask[:, None])
     return loss.mean()

@@ -1,11 +1,11 @@
-"""Perlin noise and the masks that DRAEM cuts from it."""
+"""Perlin noise, and DRAEM's masks from it by a threshold."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-# Of the authors' code; the paper samples the threshold too but names no range.
+# From the authors' code; the paper samples the threshold too but states no range.
 THRESHOLD = 0.5
 LARGEST_EXPONENT = 5  # cells along an axis: 1, 2, 4, ... 32
 ROTATION_DEG = 90.0
@@ -25,7 +25,7 @@ def perlin_noise(shape: tuple[int, int], cells: tuple[int, int], rng: np.random.
     Returns
     -------
     ndarray of shape (h, w), float32
-        From -1 to 1, and 0 at the corners of the cells.
+        Noise from -1 to 1, and 0 at the corners of the cells.
     """
     angle = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1)).astype(np.float32)
     slope_y, slope_x = np.cos(angle), np.sin(angle)
@@ -44,12 +44,12 @@ def perlin_noise(shape: tuple[int, int], cells: tuple[int, int], rng: np.random.
 
 
 def perlin_mask(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Draw the places of an anomaly (section 3.3): noise of random cells, turned at random and cut at a threshold.
+    """Draw the mask of an anomaly (section 3.3): noise with random cells, rotated at random and cut at a threshold.
 
     Returns
     -------
     ndarray of shape (h, w), bool
-        May be empty.
+        Mask, which may be empty.
     """
     rows, columns = 2 ** rng.integers(0, LARGEST_EXPONENT + 1, 2)
     noise = perlin_noise(shape, (int(rows), int(columns)), rng)
@@ -57,7 +57,7 @@ def perlin_mask(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def rotate(image: np.ndarray, degrees: float, border: int) -> np.ndarray:
-    """Turn an image around its middle; `border` is OpenCV's rule for what comes in at the corners."""
+    """Rotate an image about its middle; `border` is OpenCV's rule to fill the corners."""
     height, width = image.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)

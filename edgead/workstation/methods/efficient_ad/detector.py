@@ -53,26 +53,26 @@ class EfficientADConfig(MethodConfig):
     image_size : (int, int)
         Multiples of 32; the paper's is (256, 256).
     padding : bool
-        Zero padding in teacher and student. Without it nothing is invented at the border, and the maps' outermost
-        four positions repeat their neighbours.
+        Zero padding in teacher and student. Without it borders are computed from real pixels only, and the maps'
+        outermost four positions repeat their neighbours.
     steps : int
-        Of one image each.
+        Number of training steps, of one image each.
     learning_rate, weight_decay : float
-        Of Adam. The rate falls to a tenth after 95 % of the steps.
+        Parameters of Adam. The rate falls to a tenth after 95 % of the steps.
     hard_quantile : float
         p_hard.
     validation_share : float
-        Share of the good images that is not learned from; the maps are normalised on them.
+        Share of the good images that is held out to normalise the maps.
     penalty_images : str, optional
-        Folder of photographs of anything but the product, for the pretraining penalty; the paper takes ImageNet. By
-        default the penalty is taken on procedural textures alone.
+        Folder of photographs of anything but the product, for the pretraining penalty; the paper uses ImageNet. By
+        default the penalty uses only procedural textures.
     penalty_crops : bool
-        Take random squares of those photographs: for a few hundred large ones. The paper takes ImageNet's images whole.
+        Use random squares of those photographs, for a few hundred large ones. The paper uses ImageNet's images whole.
     texture_share : float
         Share of procedural textures beside those photographs.
     window, top_patches : int
-        The image score: the map is averaged over windows of this many positions a side, and this many of the largest
-        averages are averaged. 1 and 1 give the paper's maximum.
+        For the image score the map is averaged over windows of `window` positions on each side, and the `top_patches`
+        largest averages are averaged. 1 and 1 give the paper's maximum.
     sigma_px : float
         Smoothing of the anomaly map; the paper has none.
     bfloat16 : bool
@@ -229,10 +229,10 @@ class EfficientAD(NetworkMethod[EfficientADConfig]):
 
     @torch.no_grad()
     def _normalise_maps(self, images: Sequence[np.ndarray], chosen: np.ndarray, progress: Progress) -> None:
-        """Quantiles of both maps at image size, over the good images that were held out.
+        """Set the quantiles of both maps at image size, from the held-out good images.
 
-        The maps are resized first, as algorithm 1 says. nelson1425/EfficientAd takes the quantiles of the positions,
-        which are a little higher, for interpolation cuts the peaks off.
+        The maps are resized first, as in algorithm 1. nelson1425/EfficientAd takes quantiles before the resize, which
+        are a little higher, as interpolation lowers peaks.
         """
         maps = []
         for done, number in enumerate(chosen, 1):
@@ -243,5 +243,5 @@ class EfficientAD(NetworkMethod[EfficientADConfig]):
 
 
 def rate_factor(steps: int, number: int) -> float:
-    """Factor on the learning rate: a tenth after 66,500 of 70,000 steps (algorithm 1), or as large a share."""
+    """Factor of the learning rate: a tenth after 66,500 of 70,000 steps (algorithm 1), or the same share."""
     return 1.0 if number < int(DECAY_AFTER * steps) else 0.1

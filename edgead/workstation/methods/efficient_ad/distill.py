@@ -1,8 +1,8 @@
 """Distillation of a patch description network from a pretrained backbone: EfficientAD (arXiv 2303.14535), section 3.1.
 
-The recipe is the paper's: features of two layers for an image of 512 pixels, described as PatchCore does and
-normalised by channel, are what the network learns to predict from the image at 256 pixels, by mean squared error. They
-are computed once and kept in files.
+The recipe is the paper's: from the image at 256 pixels the network learns to predict, by mean squared error, features
+of two layers for the image at 512 pixels, described as in PatchCore and normalised by channel. These are computed once
+and kept in files.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ HELD_OUT_EVERY = 20
 
 
 class FeatureCache:
-    """Numbered images, each with the backbone's layers; an image depends on the seed and its number alone.
+    """Cache of numbered images with the backbone's layers; an image depends only on the seed and its number.
 
     Parameters
     ----------
     images : PretrainingImages
     backbone : Backbone
-        On the device that it shall run on.
+        Backbone, on its device.
     grey_rate : float
         Share of images without colour.
     seed : sequence of int
-        Of all images; the number of the image is added.
+        Seed of all images; the number of the image is appended.
     """
 
     def __init__(self, images: PretrainingImages, backbone: Backbone, grey_rate: float, seed: Sequence[int]):
@@ -78,7 +78,7 @@ class FeatureCache:
         self._files: Sequence[np.ndarray] = ()
 
     def get(self, number: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Image uint8 RGB (256, 256, 3), and its layers, float16 (channels, h, w) each."""
+        """Return an image, uint8 RGB (256, 256, 3), and its layers, float16 (channels, h, w) each."""
         if self._files:
             image, *layers = (file[number] for file in self._files)
             return image, layers
@@ -93,9 +93,9 @@ class FeatureCache:
         return batch.to(self._backbone.mean.device, memory_format=torch.channels_last)
 
     def keep(self, folder: Path, count: int, belongs_to: dict[str, Any], progress: Progress) -> None:
-        """Compute the first `count` images into files in `folder`, or go on where that was interrupted.
+        """Compute the first `count` images into files in `folder`, or resume an interrupted computation.
 
-        Files that belong to something else are replaced. About 0.85 MB an image for a Lite backbone.
+        Files of another computation are replaced. An image takes about 0.85 MB for a Lite backbone.
         """
         names = ["images.npy", *(f"layer{i}.npy" for i in range(len(self._backbone.layers)))]
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ class FeatureCache:
             whole = all((folder / name).is_file() for name in names)
             done = earlier["done"] if whole and earlier.get("belongs_to") == facts else 0
         if not done:
-            state.unlink(missing_ok=True)  # or it would speak of files that are about to be replaced
+            state.unlink(missing_ok=True)  # removed first, as it describes files that are about to be replaced
         image, layers = self.get(0)
         shapes = [(count, *array.shape) for array in (image, *layers)]
         types = [array.dtype for array in (image, *layers)]
@@ -130,23 +130,23 @@ class FeatureCache:
 
 
 def _open_array(path: Path, new: tuple[np.dtype, tuple[int, ...]] | None) -> np.memmap:
-    """Open an array file, or write a `new` one, with the whole of its space on the disk."""
+    """Open an array file, or create a `new` one, with all of its disk space allocated."""
     kind, shape = new or (None, None)
     array = np.lib.format.open_memmap(path, mode="w+" if new else "r+", dtype=kind, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
-            # A write into a map for which the disk has no space kills the process (SIGBUS).
+            # A write into mapped memory without space on the disk kills the process (SIGBUS).
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
 
 
 class Descriptors(nn.Module):
-    """A backbone's layers as PatchCore describes patches (Roth et al. 2022, section 3.1), `channels` a position.
+    """PatchCore's description of a backbone's layers (Roth et al. 2022, section 3.1): `channels` numbers a position.
 
     The neighbourhood of 3 x 3 positions of every layer, flattened, is averaged over adaptive runs to 1024 numbers,
-    brought to the grid of the finest layer, and all layers together are averaged to `channels`. All of that is linear
-    and the same everywhere: one fixed 3 x 3 convolution a layer does it. With two layers, each gives half of the
-    channels; none is mixed at random, and a backbone with few channels needs no other rule.
+    resized to the grid of the finest layer, and all layers together are averaged to `channels`. All of this is linear
+    and the same at every position, so that one fixed 3 x 3 convolution for each layer computes it. With two layers,
+    each gives half of the channels; no random mixing is needed, nor a special rule for backbones with few channels.
     """
 
     mean: Tensor
@@ -192,10 +192,10 @@ class DistillConfig:
     steps, batch_size : int
         Images a step.
     crop_px, crops : int
-        Squares of the image of 256 pixels that the network is shown, and how many of each image. 256 and 1 are
+        Side of the squares of the image of 256 pixels that the network sees, and their number per image. 256 and 1 are
         the paper's; smaller ones show more images for the same work.
     learning_rate, weight_decay : float
-        Of Adam.
+        Parameters of Adam.
     cosine : bool
         Let the learning rate fall to 0 along half a cosine; the paper keeps it.
     grey_rate : float
@@ -203,12 +203,12 @@ class DistillConfig:
     texture_share : float
         Share of procedural textures among the images; the paper, with ImageNet at hand, has none.
     cached_images : int
-        Images that the backbone sees, once each, before the steps meet them again and again; 0 draws fresh images
-        for every step, as the paper does, and runs the backbone on each.
+        Number of images for which the backbone runs once, and which the steps then reuse; 0 draws fresh images
+        for every step, as in the paper, and runs the backbone on each.
     normalisation_images : int
-        Images that the mean and the deviation of every channel are taken from; the paper takes 10,000.
+        Number of images for the mean and the deviation of every channel; the paper uses 10,000.
     held_out_images : int
-        Images that the loss is measured on in the end, of photographs that the network does not learn from.
+        Number of images for the final loss, from photographs that the network does not learn from.
     bfloat16 : bool
         Learn with products in bfloat16: several times as fast on GPUs and on CPUs with AMX.
     seed : int
@@ -244,16 +244,16 @@ class DistillConfig:
 
 
 class Distiller:
-    """One distillation: the images, the backbone's normalised descriptors, and the network that learns them.
+    """Distillation of one teacher: the images, the backbone's normalised descriptors, and the network.
 
     Parameters
     ----------
     config : DistillConfig
     paths : sequence of Path
-        Photographs; every twentieth is held out to measure the loss on.
+        Photographs; every twentieth is held out to measure the loss.
     device : torch.device
     weights : Path, optional
-        Of the backbone, instead of the packaged ones.
+        Weights of the backbone, instead of the packaged ones.
 
     Attributes
     ----------
@@ -288,7 +288,7 @@ class Distiller:
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(self, *, checkpoint: Checkpoint | None = None, progress: StageProgress = no_progress) -> None:
-        """Distil; an interrupted run with the same checkpoint goes on where it was."""
+        """Distil the teacher; an interrupted run with the same checkpoint is resumed."""
         config = self.config
         sample = range(min(config.normalisation_images, config.cached_images or config.normalisation_images))
         with torch.inference_mode():
@@ -320,7 +320,7 @@ class Distiller:
 
     @torch.inference_mode()
     def validation_loss(self) -> float:
-        """Mean squared error on held-out photographs and textures; a constant for every channel would give 1."""
+        """Compute the mean squared error on held-out photographs and textures; constant channels would give 1."""
         rng = np.random.default_rng(self.config.seed)
         return float(
             np.mean([float(self._loss(self.held_out, [number], rng)) for number in range(self.config.held_out_images)])
@@ -330,7 +330,7 @@ class Distiller:
         return float(np.cos(0.5 * np.pi * number / self.config.steps) ** 2)
 
     def _loss(self, described: FeatureCache, numbers: Iterable[int], rng: np.random.Generator) -> Tensor:
-        """Mean squared error over random squares of some images."""
+        """Compute the mean squared error over random squares of some images."""
         config = self.config
         images, layers = zip(*(described.get(int(number)) for number in numbers), strict=True)
         in_bfloat16 = bfloat16_products(self.device, config.bfloat16 and torch.is_grad_enabled())
@@ -349,7 +349,7 @@ class Distiller:
         return F.mse_loss(found.float(), torch.stack(wanted))
 
     def _layers(self, images: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
-        """Layers of some images, one batch a layer."""
+        """Stack the layers of some images, one batch for each layer."""
         return [torch.from_numpy(np.stack(same)).to(self.device).float() for same in zip(*images, strict=True)]
 
 
@@ -363,7 +363,7 @@ def distill(
     features: Path | None = None,
     progress: StageProgress = no_progress,
 ) -> dict[str, Any]:
-    """Distil a teacher into a file; the same call after an interruption goes on where it was.
+    """Distil a teacher into a file; the same call after an interruption resumes it.
 
     The state is kept beside `destination`, in a folder of its name with `.checkpoint` added, until the teacher is
     complete.
@@ -373,11 +373,11 @@ def distill(
     paths : sequence of Path
         Photographs, see `find_photographs`.
     destination : Path
-        safetensors, float16; what is returned is its metadata.
+        File of safetensors, float16; the returned dict is its metadata.
     config : DistillConfig
     device : torch.device
     weights : Path, optional
-        Of the backbone, instead of the packaged ones.
+        Weights of the backbone, instead of the packaged ones.
     features : Path, optional
         Folder to keep the backbone's features in, for a teacher of another size; by default they are removed.
     progress : callable, optional
@@ -386,7 +386,7 @@ def distill(
     Returns
     -------
     dict
-        Settings, number and sha256 of the photographs, and the mean squared error on held-out images, where a
+        Settings, number and sha256 of the photographs, and the mean squared error on held-out images, for which a
         constant for every channel gives 1.
     """
     source = {
@@ -416,7 +416,7 @@ def distill(
 
 
 def _sha256_of(paths: Sequence[Path]) -> str:
-    """Hash over the names and the contents of the photographs."""
+    """Hash the names and contents of the photographs."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(os.fsencode(path.name) + b"\0" + hashlib.sha256(path.read_bytes()).digest())

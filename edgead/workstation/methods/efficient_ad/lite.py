@@ -1,8 +1,8 @@
 """`efficient_ad`'s model size `lite`, which is ours: a packaged backbone is the teacher.
 
-A small student predicts its deep features from its shallow ones. EfficientAD (arXiv 2303.14535) distils a
-teacher first, and its student sees pixels. Here nothing is distilled, and what the student sees costs the device
-nothing: the backbone has computed it anyhow. It runs once over the good images, and the student learns from that.
+A small student predicts the backbone's deep features from its shallow ones. EfficientAD (arXiv 2303.14535) distils a
+teacher first, and its student sees pixels. Here nothing is distilled, and the student's input costs the device
+nothing, as the backbone computes it anyway. For training the backbone runs once over the good images.
 """
 
 from __future__ import annotations
@@ -57,23 +57,23 @@ STEP_PX = 16
 
 
 class LiteStudent(nn.Module):
-    """Teacher, student and the scale of their difference, exported as it stands.
+    """Network of teacher, student and the scale of their difference, exported unchanged.
 
-    The teacher's features are averaged over 3 x 3 positions, standardised and damped as `patchcore` has them
-    (`methods.patchcore.network`). What the student misses on good images has a covariance, whose inverse root is folded
-    into teacher and student: their square difference is a Mahalanobis distance.
+    The teacher's features are averaged over 3 x 3 positions, standardised and damped as in `patchcore`
+    (`methods.patchcore.network`). The inverse root of the covariance of the student's errors on good images is folded
+    into teacher and student, so that their squared difference is a Mahalanobis distance.
 
     Parameters
     ----------
     backbone : Backbone
-        With the layers SEEN and TAUGHT.
+        Backbone with the layers SEEN and TAUGHT.
     channels : sequence of int
-        Of each of these layers.
+        Channels of each of these layers.
     width : int
         Channels of the student's hidden layers; the last has twice as many.
     own_grids : bool
-        Coarse layers are brought to the grid of the first as the last step, so that all before it costs less. Otherwise
-        as the first step, as `patchcore` has it.
+        Resize coarse layers to the grid of the first in the last step, so that earlier steps cost less. Otherwise in
+        the first step, as in `patchcore`.
     """
 
     mean: Tensor
@@ -110,12 +110,12 @@ class LiteStudent(nn.Module):
         return self.backbone(image.float().permute(0, 3, 1, 2))
 
     def average(self, layers: Sequence[Tensor]) -> list[Tensor]:
-        """The layers TAUGHT -> the teacher's features as they are, (n, d, h', w') each."""
+        """Layers TAUGHT -> the teacher's averaged features before scaling, (n, d, h', w') each."""
         averaged = [F.avg_pool2d(layer, 3, stride=1, padding=1, count_include_pad=False) for layer in layers]
         return averaged if self.own_grids else [enlarge(layer, averaged[0]) for layer in averaged]
 
     def describe(self, averaged: Sequence[Tensor]) -> Tensor:
-        """What `average` gave -> what the student is taught, (n, d, h', w') on the grid of the first layer."""
+        """Result of `average` -> the student's targets, (n, d, h', w') on the grid of the first layer."""
         first, *coarse = (
             F.conv2d(standardised, self.metric[:, columns])
             for standardised, columns in zip(self._standardise(averaged), self._columns(), strict=True)
@@ -131,7 +131,7 @@ class LiteStudent(nn.Module):
         ]
 
     def _columns(self) -> list[slice]:
-        """The channels of each layer among those of all."""
+        """Slice of each layer's channels among all channels."""
         stops = list(accumulate(self.channels))
         return [slice(stop - count, stop) for stop, count in zip(stops, self.channels, strict=True)]
 
@@ -140,19 +140,19 @@ class LiteStudent(nn.Module):
         return self.scores(self.levels(image))
 
     def scores(self, levels: list[Tensor]) -> Tensor:
-        """What `levels` gave -> patch scores, float32 (n, h / 8, w / 8)."""
+        """Result of `levels` -> patch scores, float32 (n, h / 8, w / 8)."""
         seen, *taught = levels
         errors = (self.describe(self.average(taught)) - self.student(surround(seen))).square().mean(dim=1)
         return 0.1 * (errors - self.quantiles[0]) / (self.quantiles[1] - self.quantiles[0])
 
     @torch.no_grad()
     def fit_teacher(self, rows: Sequence[Tensor]) -> None:
-        """Learn the scale of the teacher's features: each channel that it gives then has a mean near 0, deviation 1.
+        """Learn the scale of the teacher's features, so that each channel has a mean near 0 and a deviation of 1.
 
         Parameters
         ----------
         rows : sequence of Tensor of shape (n, d), float32
-            What `average` gave of each layer at positions of good images.
+            Results of `average` for each layer at positions of good images.
         """
         scales = [fit_scale(part.numpy(), [part.shape[1]], damps=True) for part in rows]
         self.mean.copy_(torch.from_numpy(np.concatenate([scale.mean for scale in scales]))[:, None, None])
@@ -164,7 +164,7 @@ class LiteStudent(nn.Module):
 
     @torch.no_grad()
     def fit_quantiles(self, quantiles: np.ndarray) -> None:
-        """Scores become 0 and 0.1 where they were these two quantiles of held-out good images (section 3.4)."""
+        """Scale scores so that these two quantiles of held-out good images become 0 and 0.1 (section 3.4)."""
         start, stop = quantiles
         if not stop > start:
             raise SettingsError("the maps of good images are the same everywhere: the images are empty")
@@ -172,7 +172,7 @@ class LiteStudent(nn.Module):
 
     @torch.no_grad()
     def fold_input(self, mean: Tensor, std: Tensor) -> None:
-        """Make the student take (seen - mean) / std, by channel: its first convolution takes that in."""
+        """Fold the input scaling (seen - mean) / std, by channel, into the student's first convolution."""
         first = self.student[0]
         assert isinstance(first, nn.Conv2d) and first.bias is not None
         first.weight.div_(std.view(1, -1, 1, 1))
@@ -180,7 +180,7 @@ class LiteStudent(nn.Module):
 
     @torch.no_grad()
     def fold_errors(self, covariance: np.ndarray) -> None:
-        """Make all directions of the student's errors equally loud, whose covariance (d, d) on good images is given."""
+        """Whiten the student's errors, given their covariance (d, d) on good images, by changes of the last layers."""
         root = torch.from_numpy(inverse_root(covariance)).to(self.metric)
         last = self.student[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
@@ -190,12 +190,12 @@ class LiteStudent(nn.Module):
 
 
 def surround(seen: Tensor) -> Tensor:
-    """Repeat the border of the layer SEEN as far as the student reaches."""
+    """Pad the layer SEEN with its border as far as the student's receptive field reaches."""
     return F.pad(seen, (2 * REACH,) * 4, mode="replicate")
 
 
 def enlarge(layer: Tensor, finer: Tensor) -> Tensor:
-    """Bring a layer to the grid of another one, if it is not there."""
+    """Resize a layer to the grid of a finer one, if it differs."""
     if layer.shape[-2:] == finer.shape[-2:]:
         return layer
     return F.interpolate(layer, size=finer.shape[-2:], mode="bilinear", align_corners=False)
@@ -213,7 +213,7 @@ def learn_lite(
     Returns
     -------
     ndarray of shape (h, w), float32, or None
-        What is usual at each place (`edgead.adapt.memory_bank.usual_scores`), if it is asked for and groups are enough.
+        Usual score at each place (`edgead.adapt.memory_bank.usual_scores`), if requested and there are enough groups.
     """
     rng = np.random.default_rng(config.seed)
     of_image = np.asarray(course.groups or range(len(images)))
@@ -225,7 +225,7 @@ def learn_lite(
     del features
     maps = _maps(network, Chosen(images, held_out), course, "normalise maps")
     network.fit_quantiles(np.quantile(maps, QUANTILES))
-    # Where images are filled up, their places are not the same.
+    # In padded images of different proportions, places do not correspond.
     looked_at = look_at(of_image[learnt], config.seed)
     if not (len(looked_at) and config.by_place and config.fill == "stretch"):
         return None
@@ -233,12 +233,12 @@ def learn_lite(
 
 
 def hold_out(of_image: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the images to learn from, and of those held out: whole groups, until they are the share of all.
+    """Split the indices of images into those to learn from and a held-out share, by whole groups.
 
     Raises
     ------
     SettingsError
-        All images are one group.
+        All images are in one group.
     """
     groups, sizes = np.unique(of_image, return_counts=True)
     if len(groups) < 2:
@@ -252,7 +252,7 @@ def hold_out(of_image: np.ndarray, share: float, rng: np.random.Generator) -> tu
 
 @dataclass(frozen=True)
 class GoodFeatures:
-    """What the student sees, surrounded and standardised by `mean` and `std`, and what it is taught; float16."""
+    """Training data of the student in float16: its padded inputs, with their `mean` and `std`, and its targets."""
 
     seen: Tensor
     taught: Tensor
@@ -273,7 +273,7 @@ class GoodFeatures:
 
     @torch.inference_mode()
     def error_covariance(self, network: LiteStudent, rng: np.random.Generator) -> np.ndarray:
-        """Second moments (d, d), float64, of what a student that is not folded yet misses on some of the images."""
+        """Compute the second moments (d, d), float64, of the errors of a student before folding, on some images."""
         count = max(1, SCALE_PATCHES // math.prod(self.taught.shape[2:]))
         total = torch.zeros(self.taught.shape[1], self.taught.shape[1], dtype=torch.float64)
         for pick in rng.permutation(len(self.seen))[:count].tolist():
@@ -286,14 +286,14 @@ class GoodFeatures:
 def collect(
     network: LiteStudent, images: Sequence[np.ndarray], course: Course, rng: np.random.Generator
 ) -> GoodFeatures:
-    """Run the backbone, fit the scale of what the teacher gives, and keep what the student learns from."""
+    """Run the backbone, fit the scale of the teacher's features, and collect the student's training data."""
     height, width = (side // STRIDE_PX for side in images[0].shape[:2])
     chosen = np.sort(rng.permutation(len(images))[: max(1, MAX_PATCHES // (height * width))])
     progress = partial(course.progress, "extract features")
     seen, averaged, at = torch.empty(0), [torch.empty(0)], 0
     for first, *deeper in each_batch(network, Chosen(images, chosen), course.device, progress):
         batch = [surround(first), *network.average(deeper)]
-        if not at:  # of full size from the start: pieces put together at the end would need the memory twice
+        if not at:  # allocated in full size, as joining pieces at the end would need twice the memory
             seen, *averaged = (torch.empty(len(chosen), *part.shape[1:], dtype=torch.float16) for part in batch)
         for kept, part in zip((seen, *averaged), batch, strict=True):
             kept[at : at + len(first)] = part
@@ -310,7 +310,7 @@ def collect(
 
 
 def _rows(features: Tensor, rng: np.random.Generator) -> Tensor:
-    """Some positions of every image, as many of each, float32 (rows, d)."""
+    """Draw equally many positions of every image, float32 (rows, d)."""
     flat = features.flatten(2)
     count = min(flat.shape[2], max(1, SCALE_PATCHES // len(flat)))
     picks = [torch.from_numpy(rng.choice(flat.shape[2], count, replace=False)) for _ in flat]
@@ -318,7 +318,7 @@ def _rows(features: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def train(network: LiteStudent, features: GoodFeatures, course: Course, config: LiteConfig) -> None:
-    """The student learns to predict the teacher: the mean square error, and beside it the paper's L_hard."""
+    """Train the student to predict the teacher, by the mean square error and the paper's L_hard."""
     student = network.student.to(course.device).train()
     optimizer = torch.optim.AdamW(student.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
@@ -353,7 +353,7 @@ def _rate(steps: int, number: int) -> float:
 
 
 def _maps(network: LiteStudent, images: Sequence[np.ndarray], course: Course, stage: str) -> np.ndarray:
-    """Patch scores of images, float32 (n, h, w)."""
+    """Compute the patch scores of images, float32 (n, h, w)."""
     batches = each_batch(network, images, course.device, partial(course.progress, stage))
     with torch.inference_mode():
         return np.concatenate([network.scores(levels).cpu().numpy() for levels in batches])
@@ -371,27 +371,27 @@ class LiteConfig(MethodConfig):
     image_size : (int, int)
         Multiples of 16.
     fill : {"stretch", "reflect"}
-        What images of other proportions are: stretched, or filled up with their reflection.
+        Treatment of images with other proportions: stretched, or padded with their reflection.
     width : int
         Channels of the student's hidden layers.
     own_grids : bool
-        Bring the layer of stride 16 to the grid of stride 8 as the last step, not as the first.
+        Resize the layer of stride 16 to the grid of stride 8 in the last step, not in the first.
     steps : int
-        Of 8 crops each.
+        Number of training steps, of 8 crops each.
     learning_rate, weight_decay : float
-        Of AdamW. The rate rises over a tenth of the steps and falls to nothing by a cosine.
+        Parameters of AdamW. The rate rises over a tenth of the steps and falls to 0 by a cosine.
     hard_quantile, hard_weight : float
-        p_hard of the paper's L_hard, and its weight beside the mean square error; the paper has L_hard alone.
+        p_hard of the paper's L_hard, and its weight beside the mean square error; the paper uses only L_hard.
     validation_share : float
-        Share of the good images, in whole groups, that is not learnt from; the map is normalised on them.
+        Share of the good images, in whole groups, that is held out to normalise the map.
     window, top_patches : int
-        The image score: the map is averaged over windows of this many positions a side, and this many of the largest
-        averages are averaged. 1 and 1 give the paper's maximum.
+        For the image score the map is averaged over windows of `window` positions on each side, and the `top_patches`
+        largest averages are averaged. 1 and 1 give the paper's maximum.
     margin : int
-        The image score leaves out so many of the outermost rings of positions.
+        Number of outermost rings of positions that the image score leaves out.
     by_place : bool
-        Bring down places that usually score higher than the middle, see `memory_bank.usual_scores`. Not done
-        where images are filled up.
+        Lower places that usually score higher than the middle, see `memory_bank.usual_scores`. Not done
+        for padded images.
     sigma_px : float
         Smoothing of the anomaly map; the paper has none.
     seed : int

@@ -1,4 +1,4 @@
-"""Student, teacher and autoencoder of EfficientAD: their layers, their maps, and the losses they learn by.
+"""Student, teacher and autoencoder of EfficientAD: layers, maps and losses.
 
 Batzner, Heckler, Koenig, "EfficientAD", WACV 2024 (arXiv 2303.14535): layer tables of the appendix.
 """
@@ -40,13 +40,13 @@ PENALTY_GREY_RATE = 0.3
 
 
 def pixel_moments() -> tuple[Tensor, Tensor]:
-    """ImageNet's mean and deviation of RGB in 0..255, each (1, 3, 1, 1)."""
+    """Return ImageNet's mean and deviation of RGB in 0..255, each (1, 3, 1, 1)."""
     mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return mean, std
 
 
 def normalise_pixels(image: Tensor) -> Tensor:
-    """RGB in 0..255, float32 (n, 3, h, w) -> what all networks of EfficientAD take."""
+    """Normalise RGB in 0..255, float32 (n, 3, h, w), for all networks of EfficientAD."""
     mean, std = (moment.to(image.device) for moment in pixel_moments())
     return (image - mean) / std
 
@@ -58,11 +58,11 @@ def build_pdn(size: ModelSize, channels: int, *, padding: bool = False) -> nn.Se
     ----------
     size : {"small", "medium"}
     channels : int
-        Of the output: those of a teacher, or twice as many for a student.
+        Channels of the output: those of a teacher, or twice as many for a student.
     padding : bool
-        With the zero padding of the paper's tables the output is (h / 4, w / 4) for even sides. Without, every
-        output sees pixels of the image only, and the output is (h / 4 - 8, w / 4 - 8) for sides divisible by four:
-        what padding gives, less four positions on every side.
+        With the zero padding of the paper's tables the output is (h / 4, w / 4) for even sides. Without padding every
+        output sees only pixels of the image, and the output is (h / 4 - 8, w / 4 - 8) for sides divisible by four,
+        that is, four positions less on every side.
 
     Raises
     ------
@@ -77,13 +77,13 @@ def build_pdn(size: ModelSize, channels: int, *, padding: bool = False) -> nn.Se
 
 
 def grid_of(image_size: tuple[int, int], *, padding: bool) -> tuple[int, int]:
-    """Rows and columns of a PDN's output."""
+    """Compute the rows and columns of a PDN's output."""
     cut = 0 if padding else 2 * BORDER
     return image_size[0] // STRIDE_PX - cut, image_size[1] // STRIDE_PX - cut
 
 
 def _small(channels: int, padding: bool) -> nn.Sequential:
-    """PDN-S, table 6."""
+    """Build PDN-S, table 6."""
     pad = int(padding)
     return nn.Sequential(
         nn.Conv2d(3, 128, 4, padding=3 * pad),
@@ -99,7 +99,7 @@ def _small(channels: int, padding: bool) -> nn.Sequential:
 
 
 def _medium(channels: int, padding: bool) -> nn.Sequential:
-    """PDN-M, table 7."""
+    """Build PDN-M, table 7."""
     pad = int(padding)
     return nn.Sequential(
         nn.Conv2d(3, 256, 4, padding=3 * pad),
@@ -126,17 +126,17 @@ def build_autoencoder(channels: int, image_size: tuple[int, int], *, padding: bo
     Parameters
     ----------
     channels : int
-        Of the teacher.
+        Channels of the teacher.
     image_size : (int, int)
         Multiples of 32. The paper's is (256, 256); for others the last convolution of the encoder and the decoder's
         steps grow with it, so that the bottleneck stays 64 numbers.
     padding : bool
-        Of the teacher: decides the size of the output.
+        Padding of the teacher, which determines the size of the output.
 
     Raises
     ------
     SettingsError
-        If a side is not a multiple of 32, or smaller than 64.
+        A side is not a multiple of 32, or smaller than 64.
     """
     if any(side % 32 or side < 64 for side in image_size):
         raise SettingsError(f"image_size {list(image_size)}: efficient_ad needs multiples of 32 from 64 on")
@@ -164,7 +164,7 @@ class Resize(nn.Module):
 
 
 class StudentTeacher(nn.Module):
-    """Teacher, student and autoencoder with the normalisation of their maps; exported as it stands."""
+    """Network of teacher, student and autoencoder with the normalisation of their maps; exported unchanged."""
 
     quantiles: Tensor
     pixel_mean: Tensor
@@ -178,14 +178,14 @@ class StudentTeacher(nn.Module):
         self.autoencoder = build_autoencoder(CHANNELS, image_size, padding=padding)
         self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
         for name, moment in zip(("pixel_mean", "pixel_std"), pixel_moments(), strict=True):
-            self.register_buffer(name, moment, persistent=False)  # on the device already: no copy in a step
+            self.register_buffer(name, moment, persistent=False)  # kept on the device, so that steps need no copy
 
     def normalise(self, image: Tensor) -> Tensor:
-        """RGB in 0..255, float32 (n, 3, h, w) -> what the networks take."""
+        """Normalise RGB in 0..255, float32 (n, 3, h, w), for the networks."""
         return (image - self.pixel_mean) / self.pixel_std
 
     def maps(self, image: Tensor) -> Tensor:
-        """Normalised pixels (n, 3, h, w) -> local and global map (n, 2, h', w'), as algorithm 2 has them.
+        """Normalised pixels (n, 3, h, w) -> local and global map (n, 2, h', w'), as in algorithm 2.
 
         The local map is the mean square difference of teacher and student over the channels, the global map that of
         autoencoder and student.
@@ -198,8 +198,8 @@ class StudentTeacher(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> combined map, float32 (n, h / 4, w / 4).
 
-        Without padding the outermost positions repeat their neighbours. nelson1425/EfficientAd puts zeros there, the
-        0.9 quantile of good images, below which its image score never falls.
+        Without padding the outermost positions repeat their neighbours. nelson1425/EfficientAd fills them with 0, which
+        is the 0.9 quantile of good images, so that its image score never falls below it.
         """
         maps = self.maps(self.normalise(image.float().permute(0, 3, 1, 2)))
         start, stop = self.quantiles[:, 0].view(1, 2, 1, 1), self.quantiles[:, 1].view(1, 2, 1, 1)
@@ -208,7 +208,7 @@ class StudentTeacher(nn.Module):
 
 
 class Losses(NamedTuple):
-    """Terms of algorithm 1, one number each: L_ST is `hard` + `penalty`, L_AE and L_STAE follow."""
+    """Loss terms of algorithm 1, one number each: L_ST is `hard` + `penalty`, L_AE and L_STAE follow."""
 
     hard: Tensor
     penalty: Tensor
@@ -217,23 +217,23 @@ class Losses(NamedTuple):
 
 
 def total_loss(network: StudentTeacher, image: Tensor, augmented: Tensor, other: Tensor, hard: float) -> Tensor:
-    """L_total = L_ST + L_AE + L_STAE; see `loss_terms`."""
+    """Compute L_total = L_ST + L_AE + L_STAE; see `loss_terms`."""
     terms = loss_terms(network, image, augmented, other, hard)
     return terms.hard + terms.penalty + terms.autoencoder + terms.student_autoencoder
 
 
 def loss_terms(network: StudentTeacher, image: Tensor, augmented: Tensor, other: Tensor, hard: float) -> Losses:
-    """What algorithm 1 adds up; all images RGB in 0..255, float32 (n, 3, h, w), the paper's n is 1.
+    """Compute the loss terms of algorithm 1; images are RGB in 0..255, float32 (n, 3, h, w), with n = 1 in the paper.
 
-    The three images go through the student as one batch, and its last layer, the largest, makes for each only the half
-    of the channels that a loss is taken on.
+    The three images go through the student as one batch, and its last layer, the largest, computes for each only the
+    half of the channels that its loss needs.
 
     Parameters
     ----------
     network : StudentTeacher
-        Its teacher is normalised already.
+        Network whose teacher is normalised.
     image, augmented : Tensor
-        A good image, and what the autoencoder sees of it.
+        A good image, and its augmented copy for the autoencoder.
     other : Tensor
         An image of something else, for the pretraining penalty.
     hard : float
@@ -259,7 +259,7 @@ def loss_terms(network: StudentTeacher, image: Tensor, augmented: Tensor, other:
 
 
 def hard_feature_loss(teacher: Tensor, student: Tensor, quantile: float) -> Tensor:
-    """L_hard (section 3.2): the mean of the square differences that reach their p_hard quantile.
+    """Compute L_hard (section 3.2): the mean of the square differences that reach their p_hard quantile.
 
     Those are the n - ceil(p_hard (n - 1)) largest of n, the quantile being interpolated linearly.
     """
@@ -269,7 +269,7 @@ def hard_feature_loss(teacher: Tensor, student: Tensor, quantile: float) -> Tens
 
 
 def augment(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Change brightness, contrast or saturation, one of them, by a factor from 0.8 to 1.2 (algorithm 1)."""
+    """Change one of brightness, contrast and saturation by a factor from 0.8 to 1.2 (algorithm 1)."""
     from torchvision.transforms import functional
 
     change = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)[rng.integers(3)]
@@ -277,13 +277,13 @@ def augment(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def draw_other(images: PretrainingImages, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Draw what the pretraining penalty is taken on: the middle half of an image, grey at 30 % (algorithm 1)."""
+    """Draw the middle half of an image for the pretraining penalty, grey with a probability of 30 % (algorithm 1)."""
     image = images.draw(rng, max(size), grey_rate=PENALTY_GREY_RATE, zoom=2)
     return image[: size[0], : size[1]]
 
 
 def map_quantiles(maps: np.ndarray) -> Tensor:
-    """The quantiles q_a and q_b of both maps (section 3.4), from all their values (2, n) on good images; (2, 2)."""
+    """Compute the quantiles q_a and q_b of both maps (section 3.4) from all values (2, n) on good images; (2, 2)."""
     quantiles = np.quantile(maps, QUANTILES, axis=1).T
     if not (quantiles[:, 1] > quantiles[:, 0]).all():
         raise SettingsError("the maps of good images are the same everywhere: the images, or the teacher, are empty")

@@ -1,9 +1,9 @@
-"""Teachers of efficient_ad: what `edgead distill` wrote, and public ones; none comes with edgead.
+"""Teacher files of efficient_ad: those of `edgead distill`, and public ones; none comes with edgead.
 
-All of them take RGB in 0..1, normalised like ImageNet: nelson1425/EfficientAd does that in its data loader, anomalib at
-the start of `forward`, edgead in `normalise_pixels`. None has a layer or a buffer for it, so the weights are the same.
-Padding is not in the weights either: nelson1425/EfficientAd distils with it, and both use the teacher without it unless
-asked, as `padding=False` does.
+All take RGB in 0..1, normalised like ImageNet: nelson1425/EfficientAd does that in its data loader, anomalib at the
+start of `forward`, edgead in `normalise_pixels`. None has a layer or a buffer for it, so the weights are compatible.
+Padding is not in the weights either: nelson1425/EfficientAd distils with it, and both use the teacher without it by
+default, like `padding=False`.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 
 @dataclass(frozen=True)
 class TeacherFile:
-    """What a file holds: a model size, and the weights by the names of `build_pdn`, float32."""
+    """Content of a teacher file: the model size, and the weights by the names of `build_pdn`, float32."""
 
     size: ModelSize
     tensors: dict[str, Tensor]
 
 
 def read_teacher(source: Path) -> TeacherFile:
-    """Read a teacher: safetensors, or a state dict of torch; nothing is unpickled but tensors.
+    """Read a teacher from safetensors or a state dict of torch; nothing is unpickled but tensors.
 
     Raises
     ------
     SettingsError
-        It is neither, holds Python objects, or is no teacher: the message says what was found and what to do.
+        The file is neither, holds Python objects, or is no teacher; the message says what was found and what to do.
     """
     with source.open("rb") as opened:
         start = opened.read(len(_ZIP))
@@ -88,7 +88,7 @@ def _read_state_dict(source: Path) -> Mapping[str, Any]:
 
 
 def _recognise(state: Mapping[str, Any], source: Path) -> TeacherFile:
-    """Find the project and the size that the names belong to, and give the tensors ours."""
+    """Recognise the project and the size from the names of tensors, and rename these to ours."""
     for sizes in LAYOUTS.values():
         for size, layers in sizes.items():
             if state.keys() == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}:
@@ -132,7 +132,7 @@ def _misfit(value: Any, layer: str, kind: str, size: ModelSize, shape: tuple[int
 
 
 def save_teacher(network: nn.Module, file: Path, facts: dict[str, Any]) -> None:
-    """Write a teacher as float16 safetensors, whole or not at all, with `facts` as its metadata."""
+    """Write a teacher atomically as float16 safetensors, with `facts` as metadata."""
     tensors = {name: value.half().cpu().contiguous() for name, value in network.state_dict().items()}
     write_whole(file, serialize(tensors, {METADATA: json.dumps(facts)}))
 
@@ -151,7 +151,7 @@ def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = F
     Raises
     ------
     SettingsError
-        There is no file, or it holds no teacher of that size.
+        No file is given, or it holds no teacher of that size.
     """
     network = build_pdn(size, CHANNELS, padding=padding)
     if file is None or not file.is_file():
@@ -175,7 +175,7 @@ def load_teacher(size: ModelSize, *, file: Path | None = None, padding: bool = F
 
 @torch.no_grad()
 def fold_normalisation(teacher: nn.Sequential, mean: torch.Tensor, std: torch.Tensor) -> None:
-    """Make a teacher give (output - mean) / std, by channel: its last convolution takes the division in."""
+    """Fold the normalisation (output - mean) / std, by channel, into a teacher's last convolution."""
     last = teacher[-1]
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     last.weight.div_(std.view(-1, 1, 1, 1))

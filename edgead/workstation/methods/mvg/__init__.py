@@ -1,1 +1,1 @@
-"""Gaussian-AD: a multivariate Gaussian of pooled features."""
+"""Gaussian-AD: multivariate Gaussians of pooled features."""

@@ -41,20 +41,19 @@ class MvgConfig(MethodConfig):
     Attributes
     ----------
     backbone : str
-        See `edgead.workstation.backbones.pretrained`. The paper has EfficientNet-B4.
+        See `edgead.workstation.backbones.pretrained`. The paper uses EfficientNet-B4.
     layers : tuple of str
-        Levels whose pooled features are modelled; by default every one, as in the paper's sum over levels.
+        Levels whose pooled features are modelled; by default all, as in the paper's sum over levels.
     image_size : (int, int)
         Height and width that images are resized to.
     reduction : {"none", "pca", "npca"}
-        Principal components that are kept of every level: all, those of most or those of least variance (the paper's
-        NPCA).
+        Principal components kept in every level: all, those of most or those of least variance (the paper's NPCA).
     variance : float
-        The share of the variance at which a reduction cuts.
+        Share of the variance at which a reduction cuts.
     map_layers : tuple of str
-        Those of `layers` whose patches make the anomaly map, which is an addition of edgead.
+        Levels among `layers` whose patches make the anomaly map, which is an addition of edgead.
     max_patches : int
-        At most this many patches of a level, drawn at random, are what a map's Gaussian is fitted to.
+        Largest number of patches of a level, drawn at random, to which a map's Gaussian is fitted.
     sigma_px : float
         Smoothing of the anomaly map.
     seed : int
@@ -78,7 +77,7 @@ class MvgConfig(MethodConfig):
 
 
 class GaussianLevels(nn.Module):
-    """Mahalanobis distances of pooled levels, summed, and of the patches of some; exported as it stands.
+    """Network of the summed Mahalanobis distances of pooled levels, and of patches for the map; exported unchanged.
 
     Parameters
     ----------
@@ -102,8 +101,8 @@ class GaussianLevels(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h', w'), and image scores, float32 (n,).
 
-        The image score is the sum of the pooled levels' distances; the authors' code has their mean. Patch scores,
-        edgead's addition, are the same sum over patches, on the grid of the finest level of the map.
+        The image score is the sum of the pooled levels' distances; the authors' code takes their mean. Patch scores,
+        edgead's addition, are the same sum for patches, on the grid of the map's finest level.
         """
         levels = self.levels(image)
         image_score = sum_distances(self.pooled, [pool(level) for level in levels])
@@ -173,16 +172,16 @@ class Mvg(NetworkMethod[MvgConfig]):
             level.fit(samples)
 
     def facts(self, false_reject_rate: float) -> dict[str, Any]:
-        """What the manifest records: the threshold that the paper would have."""
+        """Facts for the manifest: the threshold that the paper would derive."""
         return {"gaussian_threshold": self.working_point(false_reject_rate)}
 
     def working_point(self, false_positive_rate: float) -> float:
-        """Threshold of the image score that the paper derives from an accepted false-positive rate.
+        """Compute the paper's threshold of the image score for an accepted false-positive rate.
 
         For Gaussian features a level's squared distance has a chi-square distribution, and the threshold is a quantile
-        of it. The paper gives it for a single level; for a sum of levels, which depend on each other, every level takes
-        an equal part of the rate, so that by the union bound the sum is above the sum of their thresholds at most that
-        often. It trusts the assumption and the estimates: the threshold that ships is the conformal one.
+        of it. The paper gives it for a single level; for a sum of dependent levels, every level takes an equal part of
+        the rate, so that by the union bound the sum exceeds the sum of their thresholds at most that often. This relies
+        on the assumption and the estimates, so the shipped threshold is the conformal one.
         """
         levels = gaussians(self.network.pooled)
         probability = 1 - false_positive_rate / len(levels)
@@ -191,7 +190,7 @@ class Mvg(NetworkMethod[MvgConfig]):
     def _extract(
         self, images: Sequence[np.ndarray], device: torch.device, progress: Progress
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of every level, (n, d): pooled over each image, and patches of the map's levels."""
+        """Compute the features of every level, (n, d): pooled over each image, and of patches in the map's levels."""
         rng = np.random.default_rng(self.config.seed)
         pooled: list[list[Tensor]] = [[] for _ in self.network.pooled]
         patches: list[list[Tensor]] = [[] for _ in self.network.patches]

@@ -13,12 +13,12 @@ from edgead.errors import SettingsError
 
 Reduction = Literal["none", "pca", "npca"]
 
-# Directions with less than this share of the largest variance are rounding, not variation of the good parts.
+# Directions with less than this share of the largest variance are rounding errors, not variation of good parts.
 MIN_VARIANCE = 1e-10
 
 
 class Gaussian(nn.Module):
-    """A multivariate Gaussian; `forward` is the Mahalanobis distance to it, as it is exported.
+    """Multivariate Gaussian; its exported `forward` is the Mahalanobis distance.
 
     With the covariance C = V diag(s) V^T, the distance sqrt((x - m)^T C^-1 (x - m)) is the length of (x - m) W with
     W = V diag(1 / sqrt(s)). A reduction keeps some of the columns.
@@ -26,7 +26,7 @@ class Gaussian(nn.Module):
     Parameters
     ----------
     channels, components : int
-        Columns of the features, and of W; `fit` changes the second.
+        Numbers of columns of the features, and of W; `fit` changes the second.
     """
 
     mean: Tensor
@@ -50,13 +50,13 @@ class Gaussian(nn.Module):
         samples : Tensor of shape (n, d), float32
             n >= 2.
         reduction : {"none", "pca", "npca"}
-            Which principal components are kept, see `choose_components`.
+            Principal components to keep, see `choose_components`.
         variance : float
-            The share of the variance at which a reduction cuts.
+            Share of the variance at which a reduction cuts.
 
         Notes
         -----
-        The covariance is that of Ledoit and Wolf in the space that is kept, as in the authors' code
+        The covariance is that of Ledoit and Wolf in the kept space, as in the authors' code
         (https://github.com/ORippler/gaussian-ad-mvtec, `compute_train_gaussian`). Its eigenvectors are those of the
         sample covariance, so that one decomposition serves both.
         """
@@ -71,12 +71,12 @@ class Gaussian(nn.Module):
         shrinkage = ledoit_wolf_shrinkage(projected.square().sum(dim=1), spread)
         shrunk = (1 - shrinkage) * spread + shrinkage * spread.mean()
         self.mean = mean.float()
-        # Good parts that are all alike leave nothing to measure with: every distance is then 0.
+        # If all good parts are identical there is no variance, and every distance is 0.
         self.whitening = (directions[:, kept] * torch.where(shrunk > 0, shrunk.rsqrt(), 0.0)).float().contiguous()
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        # How many components are kept is known only by the weights.
+        # The number of kept components is known only from the weights.
         stored = state_dict.get(prefix + "whitening")
         if stored is not None and stored.ndim == 2 and len(stored) == len(self.mean):
             self.whitening = torch.empty_like(stored)
@@ -84,27 +84,27 @@ class Gaussian(nn.Module):
 
 
 def ledoit_wolf_shrinkage(squared_lengths: Tensor, variances: Tensor) -> float:
-    """How far to draw a sample covariance towards the multiple of the identity of the same trace.
+    """Compute the shrinkage of a sample covariance towards the multiple of the identity with the same trace.
 
     Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices" (2004), lemma 3.2 to 3.4:
-    the error of the sample covariance S over its distance from the target, both squared Frobenius norms. They need
-    no more than the samples' lengths and the eigenvalues of S.
+    the error of the sample covariance S over its distance from the target, both squared Frobenius norms. These depend
+    only on the samples' lengths and the eigenvalues of S.
 
     Parameters
     ----------
     squared_lengths : Tensor of shape (n,), float64
-        Of the centred samples.
+        Squared lengths of the centred samples.
     variances : Tensor of shape (d,), float64
         Eigenvalues of the sample covariance (divided by n).
 
     Returns
     -------
     float
-        From 0 to 1.
+        Shrinkage from 0 to 1.
     """
     distance = (variances - variances.mean()).square().sum()
     if distance == 0:
-        return 0.0  # S is the target already
+        return 0.0  # S equals the target
     error = (squared_lengths.square().mean() - variances.square().sum()) / len(squared_lengths)
     return float((error / distance).clamp(0, 1))
 
@@ -117,9 +117,9 @@ def choose_components(variances: Tensor, reduction: Reduction, variance: float) 
     variances : Tensor of shape (d,), descending
     reduction : {"none", "pca", "npca"}
         PCA keeps the fewest components that explain more than `variance` of the whole. NPCA keeps those of least
-        variance: the others, the one at which the sum crosses, and the one before it, as the authors' code does.
-        Neither keeps components in which good parts do not vary at all (the authors' keep one of those, of no defined
-        direction, where there are fewer parts than channels); "none" keeps everything.
+        variance: the others, the one at which the sum crosses, and the one before it, as in the authors' code.
+        Neither keeps components in which good parts do not vary at all (the authors' code keeps one such, of undefined
+        direction, if there are fewer parts than channels); "none" keeps all.
     variance : float
         Between 0 and 1.
 
@@ -147,9 +147,9 @@ def check_reduction(reduction: str, variance: float) -> None:
 
 
 def chi_quantile(probability: float, dimensions: int) -> float:
-    """Length that a standard normal vector stays below with this probability.
+    """Compute the length below which a standard normal vector stays with this probability.
 
-    The square of a Mahalanobis distance has a chi-square distribution where features are Gaussian, so that this is the
+    For Gaussian features the square of a Mahalanobis distance has a chi-square distribution, so that this is the
     threshold with a false-positive rate of 1 - `probability` (`compute_mahalanobis_threshold` of the authors' code).
     """
     if not 0 < probability < 1 or dimensions < 1:
@@ -164,13 +164,13 @@ def chi_quantile(probability: float, dimensions: int) -> float:
 
 
 def gaussians(levels: nn.ModuleList) -> list[Gaussian]:
-    """The Gaussians of a module list, for the type checker."""
+    """Return the Gaussians of a module list with their type, for the type checker."""
     return [level for level in levels if isinstance(level, Gaussian)]
 
 
 def sum_distances(levels: nn.ModuleList, features: Sequence[Tensor]) -> Tensor:
-    """Sum of the distances to the Gaussian of every level, features (..., d) each.
+    """Sum the distances to the Gaussian of every level, features (..., d) each.
 
-    A chi variable deviates by about 1 / sqrt(2) whatever its dimension: levels weigh alike, few channels or many.
+    A chi variable has a deviation of about 1 / sqrt(2) in any dimension, so levels weigh alike with any channels.
     """
     return torch.stack([gaussian(level) for gaussian, level in zip(levels, features, strict=True)]).sum(dim=0)

@@ -1,1 +1,1 @@
-"""SimpleNet: features of good parts against the same with noise."""
+"""SimpleNet: a discriminator of good parts' features from the same features with noise."""

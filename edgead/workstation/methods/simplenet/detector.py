@@ -45,55 +45,54 @@ class SimpleNetConfig(MethodConfig):
     Attributes
     ----------
     backbone, layers : str, tuple of str
-        See `edgead.workstation.backbones.pretrained`. The paper takes layers 2 and 3 of WideResNet50.
+        See `edgead.workstation.backbones.pretrained`. The paper uses layers 2 and 3 of WideResNet50.
     image_size : (int, int)
         Height and width that images are resized to.
     fill : {"stretch", "reflect"}
-        What images of other proportions are: stretched, or filled up with their reflection.
+        Treatment of images with other proportions: stretched, or padded with their reflection.
     features : {"averaged", "unfolded"}
-        The mean of each 3 x 3 neighbourhood, standardised (`methods.patchcore.network`), which is ours; or all of it,
-        as the authors have it, see `edgead.workstation.methods.simplenet.training`.
+        Mean of each 3 x 3 neighbourhood, standardised (`methods.patchcore.network`), which is ours; or all of it, as in
+        the authors' code, see `edgead.workstation.methods.simplenet.training`.
     embedding : int
-        Numbers of an unfolded patch; 1536 in the authors' script.
+        Length of an unfolded patch's vector; 1536 in the authors' script.
     damp_length : bool
         Damp the length of averaged features; see `edgead.workstation.backbones.patch_features`.
     whiten : bool
-        Take averaged features in the metric that good parts teach, see
-        `edgead.adapt.memory_bank.feature_space.FeatureMetric`: the noise is then as loud as what differs between
-        good parts, whatever the direction.
+        Transform averaged features by the metric learnt from good parts, see
+        `edgead.adapt.memory_bank.feature_space.FeatureMetric`: the noise is then as strong as the variation of
+        good parts in every direction.
     hidden : int
         Width of the discriminator's hidden layer; 1024 in the authors' script.
     noise_std, noise_spread : float
-        Deviation of the noise on adapted features, and by what factor it may be quieter, see
-        `methods.simplenet.training`. The paper's 0.015 is meant for plain features of WideResNet50; those of
-        EfficientNet-Lite differ in scale from channel to channel by orders of magnitude, so here it is relative to
-        standardised, damped and whitened ones (about 0.07 a channel; the nearest patch of another part differs by
-        0.06).
+        Deviation of the noise on adapted features, and the factor by which it may be weaker, see
+        `methods.simplenet.training`. The paper's 0.015 is for plain features of WideResNet50; channels of
+        EfficientNet-Lite differ in scale by orders of magnitude, so here it refers to standardised, damped and
+        whitened ones (about 0.07 a channel; the nearest patch of another part differs by 0.06).
     averaging : float
-        The weights are a running mean with this decay at each step, which is ours; 0 takes the last ones.
+        Decay, at each step, of the running mean that gives the weights, which is ours; 0 takes the last weights.
     held_out : float
-        Share of the groups of images that is held out, on which defects are drawn to see when to stop: the network is
-        kept that separates them best. The authors' code asks the test set. 0 goes through to the end.
+        Share of the groups of images that is held out for early stopping: defects are drawn on them, and the network
+        that separates these best is kept. The authors' code uses the test set. 0 trains to the end.
     look_every, patience : int
-        Steps between two such looks, and for how many looks none may be better.
+        Steps between two such checks, and number of checks without improvement before the training stops.
     margin : float
         th+ and -th- of the truncated L1 loss; 0.5 is the paper's.
     steps, batch_patches : int
-        Updates, and good patches in each, drawn from all images. On six sets of real parts 300 and 600 updates are as
-        good in the mean; parts that differ much from each other suffer from more, which drawn defects do not show.
+        Number of updates, and of good patches in each, drawn from all images. On six sets of real parts 300 and 600
+        updates are equally good on average; more harm parts that differ much, which drawn defects do not show.
     epochs : int
-        Passes over all patches instead of `steps`; 0 counts steps. The authors' code makes 160.
+        Number of passes over all patches instead of `steps`; 0 uses `steps`. The authors' code makes 160.
     batch_images : int
-        All patches of so many images are a batch, instead of `batch_patches`; 8 in the authors' script, 0 is without.
+        Number of images whose patches form a batch, instead of `batch_patches`; 8 in the authors' script, 0 for none.
     adaptor_lr, discriminator_lr, weight_decay : float
-        Rates of AdamW for the adaptor and of Adam for the discriminator, whose decay it is.
+        Learning rates of AdamW for the adaptor and of Adam for the discriminator, and the weight decay of the latter.
     max_patches : int
-        More patches than this are thinned at random before training, which bounds the memory.
+        Bound of the memory: more patches are thinned at random before training.
     window, top_patches : int
-        The image score: patch scores are averaged over windows of this many patches a side, and this many of the
-        largest averages are averaged. 1 and 1 give the paper's maximum.
+        For the image score patch scores are averaged over windows of `window` patches on each side, and the
+        `top_patches` largest averages are averaged. 1 and 1 give the paper's maximum.
     rings : int
-        The image score leaves out so many of the outermost rings of patches, which see the network's padding.
+        Number of outermost rings of patches, which see the network's padding, that the image score leaves out.
     sigma_px : float
         Smoothing of the anomaly map; 4 is the paper's.
     seed : int
@@ -134,8 +133,8 @@ class SimpleNetConfig(MethodConfig):
         check_backbone(self.backbone, self.layers)
 
 
-# The authors' run.sh. They resize to 329 px and cut 288 px out of the middle; here the whole image is looked at, on the
-# scale of the resized one, for a defect at the border counts as well.
+# The authors' run.sh. They resize to 329 px and crop 288 px from the middle; here the whole image is used, at the scale
+# of the resized one, as a defect at the border counts too.
 PAPER = {
     "backbone": "wide_resnet50_2",
     "layers": ("layer2", "layer3"),
@@ -191,7 +190,7 @@ class SimpleNet(NetworkMethod[SimpleNetConfig]):
             self.network = SimpleNetwork(features, config.hidden)
             for layer in self.network.modules():
                 if isinstance(layer, nn.Linear):
-                    nn.init.xavier_normal_(layer.weight)  # as in the authors' code; the paper does not say
+                    nn.init.xavier_normal_(layer.weight)  # as in the authors' code; the paper does not state it
         self.network.eval()
 
     @property
@@ -224,7 +223,7 @@ class SimpleNet(NetworkMethod[SimpleNetConfig]):
         self._train(torch.from_numpy(patches), len(patches) // len(own), drawn, course)
 
     def _train(self, patches: Tensor, per_image: int, drawn: DrawnDefects | None, course: Course) -> None:
-        """Adaptor and discriminator learn from features of good patches, float32 (patches, d), image by image."""
+        """Train adaptor and discriminator on features of good patches, float32 (patches, d), image by image."""
         config = self.config
         trained = nn.Sequential(self.network.adaptor, self.network.discriminator).to(course.device)
         averaged = running_mean(trained, config.averaging)

@@ -1,8 +1,8 @@
 """Network and training of SimpleNet (Liu et al. 2023, sections 3.1 to 3.6), as in the authors' code.
 
-That code (DonaldRR/SimpleNet) has its patch features, whole neighbourhoods instead of their mean, from that of
-PatchCore. It keeps the epoch with the best AUROC on the test set; a detector that is to work on parts to come must not
-look there: here, defects drawn on good images that are held out select it.
+That code (DonaldRR/SimpleNet) takes its patch features, whole neighbourhoods instead of their mean, from PatchCore's.
+It keeps the epoch with the best AUROC on the test set, which a detector for new parts must not do: here, defects drawn
+on held-out good images select it.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from edgead.workstation.backbones.pretrained import Backbone
 from edgead.workstation.backbones.pyramid import BATCH
 from edgead.workstation.methods.validation import DRAWN_PER_IMAGE
 
-# More images make no better choice, fewer none at all.
+# More images do not improve the choice, fewer are too few for one.
 MAX_IMAGES, MIN_IMAGES = 24, 8
 
 
 class UnfoldedFeatures(PatchFeatures):
-    """Plain patch features: neither standardised nor damped.
+    """Network of plain patch features, neither standardised nor damped.
 
-    Of every layer the 3 x 3 neighbourhood of a position, zeros beyond the border, is laid out channel by channel and
-    pooled to `embedding` numbers: means of a few neighbours in that order, so that the neighbourhood keeps some of its
-    form. All layers together are pooled to `embedding` numbers again. Pooling mixes numbers of one position, and
-    bilinear interpolation positions of one number, so either may come first; pooled first, there is less of it.
+    For every layer the 3 x 3 neighbourhood of a position, zero-padded at the border, is flattened channel by channel
+    and pooled to `embedding` numbers: means of a few neighbours in that order, so that the neighbourhood keeps some of
+    its structure. All layers together are pooled to `embedding` numbers again. Pooling and bilinear interpolation
+    commute, as one mixes channels and the other positions; pooling first is less work.
 
     Parameters
     ----------
     backbone : Backbone
     embedding : int
-        Numbers of a patch; 1536 in the authors' script.
+        Length of a patch's vector; 1536 in the authors' script.
     """
 
     def __init__(self, backbone: Backbone, embedding: int):
@@ -71,12 +71,12 @@ class UnfoldedFeatures(PatchFeatures):
 
 
 def _pool_channels(features: Tensor, numbers: int) -> Tensor:
-    """Features (n, d, positions) -> means of neighbouring channels, (n, numbers, positions)."""
+    """Average neighbouring channels of features (n, d, positions) to (n, numbers, positions)."""
     return F.adaptive_avg_pool1d(features.transpose(1, 2), numbers).transpose(1, 2)
 
 
 class SimpleNetwork(nn.Module):
-    """Feature extractor, feature adaptor and discriminator (sections 3.1, 3.2 and 3.4), exported as it stands."""
+    """Feature extractor, feature adaptor and discriminator (sections 3.1, 3.2 and 3.4), exported unchanged."""
 
     def __init__(self, features: PatchFeatures, hidden: int):
         super().__init__()
@@ -99,16 +99,16 @@ class SimpleNetwork(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Which rows each step learns from: an epoch goes through all of them, in an order of its own.
+    """Order of training rows: an epoch goes through all of them, in its own random order.
 
     Attributes
     ----------
     rows : int
-        Rows to learn from.
+        Number of rows to learn from.
     size : int
-        Rows of a step; the last batch of an epoch may have fewer, but not one alone, which has no deviation.
+        Rows of a step; the last batch of an epoch may have fewer, but not a single one, which has no deviation.
     together : int
-        So many rows in a row are never separated: those of one image, where a batch is whole images.
+        Number of consecutive rows that stay together: those of one image, for batches of whole images.
     seed : int
     """
 
@@ -122,7 +122,7 @@ class Batches:
         return max(1, math.ceil((self.rows - 1) / self.size))
 
     def of(self, step: int) -> Tensor:
-        """Rows of a step that is counted from 0, int64."""
+        """Return the rows of a step, numbered from 0, int64."""
         epoch, position = divmod(step, self.per_epoch)
         end = self.rows if position + 1 == self.per_epoch else (position + 1) * self.size
         return torch.from_numpy(_order(self, epoch)[position * self.size : end])
@@ -136,7 +136,7 @@ def _order(batches: Batches, epoch: int) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """What adaptor and discriminator are trained to do: adapted features against the same with noise.
+    """Training task of adaptor and discriminator: to separate adapted features from the same with noise.
 
     Attributes
     ----------
@@ -152,21 +152,21 @@ class Contest:
     margin: float
 
     def optimizers(self, adaptor_lr: float, discriminator_lr: float, weight_decay: float) -> list[Optimizer]:
-        """The authors' code has AdamW with its own decay, 0.01, for the adaptor, and Adam for the discriminator."""
+        """Make the authors' optimizers: AdamW (default decay, 0.01) for the adaptor, Adam for the discriminator."""
         return [
             torch.optim.AdamW(self.adaptor.parameters(), lr=adaptor_lr),
             torch.optim.Adam(self.discriminator.parameters(), lr=discriminator_lr, weight_decay=weight_decay),
         ]
 
     def loss(self, features: Tensor) -> Tensor:
-        """The loss of good features, float32 (n, d)."""
+        """Compute the loss of good features, float32 (n, d)."""
         good = self.adaptor(features)
-        # One batch: the batch norm sees both.
+        # In one batch, so that the batch norm sees both.
         scores = self.discriminator(torch.cat([good, add_noise(good, self.noise_std, self.noise_spread)]))
         return truncated_l1(scores[: len(good)], scores[len(good) :], self.margin)
 
     def update(self, features: Tensor, optimizers: Sequence[Optimizer]) -> Tensor:
-        """Make one update from good features, float32 (n, d); returns its loss."""
+        """Make one update from good features, float32 (n, d); return its loss."""
         loss = self.loss(features)
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -179,8 +179,8 @@ class Contest:
 def add_noise(features: Tensor, std: float, spread: float = 1.0) -> Tensor:
     """Make anomalous features from good ones, float32 (n, d): Gaussian noise on every channel (section 3.3).
 
-    With a `spread`, which is ours, the noise of each patch is quieter by a factor between 1 and that, evenly in its
-    logarithm: the quiet ones stay hard to separate from good patches, and so something is always left to learn.
+    With a `spread`, which is ours, the noise of each patch is weaker by a factor between 1 and `spread`, uniform in its
+    logarithm: weak noise stays hard to separate from good patches, so that there is always something to learn.
     """
     if spread == 1:
         return features + std * torch.randn_like(features)
@@ -188,7 +188,7 @@ def add_noise(features: Tensor, std: float, spread: float = 1.0) -> Tensor:
 
 
 def truncated_l1(good: Tensor, anomalous: Tensor, margin: float) -> Tensor:
-    """Mean truncated L1 loss (section 3.5) of the discriminator's outputs: nothing is gained beyond the margins.
+    """Compute the mean truncated L1 loss (section 3.5) of the discriminator's outputs, constant beyond the margins.
 
     max(0, th+ - D(q)) + max(0, -th- + D(q-)), with th+ = `margin` and th- = -`margin`.
     """
@@ -196,9 +196,9 @@ def truncated_l1(good: Tensor, anomalous: Tensor, margin: float) -> Tensor:
 
 
 def running_mean(trained: nn.Module, decay: float) -> AveragedModel:
-    """The mean of a module's weights and running statistics over its updates: the last ones count most.
+    """Make a running mean of a module's weights and statistics over its updates.
 
-    The first updates, from random weights, are forgotten faster; a decay of 0 takes the last weights.
+    The first updates, from random weights, decay faster; a decay of 0 takes the last weights.
     """
 
     def average(mean: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
@@ -209,9 +209,9 @@ def running_mean(trained: nn.Module, decay: float) -> AveragedModel:
 
 
 def hold_out(groups: Sequence[int] | np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the images to learn from, and of those to hold out: whole groups, at most `MAX_IMAGES` images.
+    """Split the indices of images into those to learn from and held-out ones, by whole groups, at most `MAX_IMAGES`.
 
-    Nothing is held out where that would be less than `MIN_IMAGES`: few images are needed to learn from.
+    Nothing is held out if that would be less than `MIN_IMAGES`, as few images are all needed to learn from.
     """
     distinct, number = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -223,16 +223,16 @@ def hold_out(groups: Sequence[int] | np.ndarray, share: float, seed: int) -> tup
 
 
 class DrawnDefects:
-    """Features of good images held out, and of the same with defects drawn on them.
+    """Features of held-out good images, and of the same with drawn defects.
 
     Parameters
     ----------
     features : PatchFeatures
-        On the CPU, its scale known.
+        Network on the CPU, with its scale fitted.
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
         At least one.
     head : MapHead
-        What makes an image score of patch scores.
+        Head that computes image scores from patch scores.
     seed : int
     """
 
@@ -250,7 +250,7 @@ class DrawnDefects:
         self._scorer = ImageScorer(head, tuple(self._features[0].shape[:2]))  # type: ignore[arg-type]
 
     def auroc(self, contest: nn.Module) -> float:
-        """Image AUROC of adaptor and discriminator in a row, (n, d) -> (n, 1), on whatever device they are."""
+        """Compute the image AUROC of adaptor and discriminator combined, (n, d) -> (n, 1), on any device."""
         device = next(contest.parameters()).device
         contest.eval()
         with torch.inference_mode():
@@ -259,13 +259,13 @@ class DrawnDefects:
 
 
 class BestSoFar(nn.Module):
-    """The weights that separated drawn defects from good images best, and for how many looks none were better.
+    """Keeper of the weights that best separated drawn defects from good images, and count of checks since then.
 
     Parameters
     ----------
     candidate : nn.Module
     patience : int
-        After so many looks without a better one the training is over.
+        Number of checks without improvement after which the training ends.
     """
 
     auroc: Tensor

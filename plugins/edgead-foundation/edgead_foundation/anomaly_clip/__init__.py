@@ -1,1 +1,1 @@
-"""AnomalyCLIP: learnt prompts for any product."""
+"""AnomalyCLIP: learnt prompts that work for any product."""

@@ -1,7 +1,7 @@
-"""AnomalyCLIP (Zhou et al. 2024): two learnt prompts for whatever the product is, and patches that stay local.
+"""AnomalyCLIP (Zhou et al. 2024): two learnt prompts for any product, and patch embeddings that stay local.
 
 Network, prompts, losses and scores are those of the authors' code (`tests/test_words_authors.py`). The prompts are
-learnt once, from labelled images of other products, or read from the authors' files; the product teaches nothing.
+learnt once, from labelled images of other products, or read from the authors' files; the product itself is not learnt.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from edgead_foundation.clip.words import WordsNetwork, block_numbers
 
 @dataclass(frozen=True)
 class AnomalyClipConfig(LearntWordsConfig):
-    """Settings of anomaly_clip; maps of several layers are added, and the authors' scripts take the last."""
+    """Settings of anomaly_clip; maps of several layers are summed, while the authors' scripts use the last one."""
 
 
 class AnomalyClipNetwork(WordsNetwork):
-    """Patches on the refined path, and the image on the tower's own, compared with two texts.
+    """Network that compares two texts with patches on the refined path and with the image on the tower's own path.
 
     Parameters
     ----------
     tower, temperature
-        As for `WordsNetwork`.
+        Parameters of `WordsNetwork`.
     blocks, refined
-        As for `two_paths`.
+        Parameters of `two_paths`.
     """
 
     def __init__(self, tower: Any, temperature: float, blocks: Sequence[int], refined: int):
@@ -85,7 +85,7 @@ class AnomalyClip(LearntWords[AnomalyClipConfig]):
         return AnomalyClipNetwork(tower, config.temperature, block_numbers(config.layers), config.refined_blocks)
 
     def loss(self, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch, see `LabelledSet.batch`; one number."""
+        """Compute the loss of a batch, see `LabelledSet.batch`; one number."""
         assert self.prompts is not None and self.text is not None
         with torch.no_grad():
             embedding, layers = self.network.embed(images)

@@ -1,4 +1,4 @@
-"""Learnt prompts of AnomalyCLIP and Crane: two, read from their authors' files or learnt from other products."""
+"""Base of AnomalyCLIP and Crane: two prompts, read from the authors' files or learnt from other products."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgead_foundation.clip.words import WordsMethod, WordsNetwork, check_clip, 
 
 @dataclass(frozen=True)
 class LearntWordsConfig(MethodConfig):
-    """Settings that both have.
+    """Settings common to AnomalyCLIP and Crane.
 
     Attributes
     ----------
@@ -34,19 +34,20 @@ class LearntWordsConfig(MethodConfig):
     image_size : (int, int)
         Height and width that images are resized to.
     refined_blocks : int
-        How many of the last blocks have a second path, of refined attention.
+        Number of last blocks with a second path, of refined attention.
     prompts : str, optional
-        File of learnt prompts, of the authors' checkpoints.
+        File of learnt prompts, an authors' checkpoint.
     auxiliary : tuple of str
-        Folders in MVTec layout, of other products, whose test images and masks the prompts are learnt from, where there
-        is no file of them.
+        Folders in MVTec layout, of other products, from whose test images and masks the prompts are learnt if there is
+        no file of them.
     context, deep_context, deep_blocks : int
-        Learnt tokens of a prompt; those that are learnt again before each of so many further blocks of the text tower.
+        Numbers of learnt tokens of a prompt, of tokens replaced by other learnt ones before further blocks of the text
+        tower, and of these blocks.
     epochs, batch_size : int
     learning_rate : float
-        Of Adam.
+        Learning rate of Adam.
     temperature : float
-        Cosines are divided by it before the softmax.
+        Divisor of cosines before the softmax.
     sigma_px : float
         Smoothing of the anomaly map.
     seed : int
@@ -83,16 +84,16 @@ Config = TypeVar("Config", bound=LearntWordsConfig)
 class LearntWords(WordsMethod[Config]):
     """Judges by prompts that were learnt on other products; nothing is learnt of this one.
 
-    A subclass builds its network and has the loss.
+    A subclass builds its network and computes the loss.
 
     Attributes
     ----------
     prompts_file : str
-        What the authors call theirs.
+        Name of the authors' file.
     betas : (float, float)
-        Of Adam.
+        Betas of Adam.
     prompts : Prompts, optional
-        Only where there are weights.
+        Prompts; only with weights.
     """
 
     positions = "bilinear"
@@ -117,10 +118,10 @@ class LearntWords(WordsMethod[Config]):
 
     @abstractmethod
     def loss(self, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch, see `LabelledSet.batch`; one number."""
+        """Compute the loss of a batch, see `LabelledSet.batch`; one number."""
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Learn the prompts from the auxiliary sets, where there is no file of them; `images` teach nothing."""
+        """Learn the prompts from the auxiliary sets if there is no file of them; `images` are not used."""
         config, prompts = self.config, self.prompts
         if config.prompts is not None or prompts is None:
             return

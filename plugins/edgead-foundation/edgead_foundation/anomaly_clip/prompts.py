@@ -1,4 +1,4 @@
-"""The learnt prompts of AnomalyCLIP: words that mean nothing before "object." and "damaged object."."""
+"""Learnt prompts of AnomalyCLIP: learnt tokens before "object." and "damaged object."."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ INITIAL_STD = 0.02
 
 
 class Prompts(nn.Module):
-    """Two prompts, good and anomalous.
+    """Prompts for good and anomalous objects.
 
     Parameters
     ----------
     width : int
         Channels of a token of the text tower.
     context : int
-        Learnt tokens before each end.
+        Number of learnt tokens before each end.
     deep_context, deep_blocks : int
-        The first tokens of the context, so many, are learnt again before each of so many blocks after the first.
+        Number of first tokens of the context that are replaced by other learnt ones, and number of blocks after the
+        first before which that is done.
     """
 
     def __init__(self, width: int, context: int, deep_context: int, deep_blocks: int):
@@ -35,11 +36,11 @@ class Prompts(nn.Module):
         self.deep = nn.ParameterList(INITIAL_STD * torch.randn(deep_context, width) for _ in range(deep_blocks))
 
     def forward(self, text: TextTower) -> Tensor:
-        """Texts as embeddings of length 1, (2, d)."""
+        """Encode the prompts as embeddings of length 1, (2, d)."""
         return self._encode(text, self.context)
 
     def of_images(self, text: TextTower, images: Tensor) -> Tensor:
-        """Texts with an image behind the context, as Crane learns them: embeddings (n, d) -> texts (n, 2, d)."""
+        """Encode the prompts with an image after the context, for Crane's training: embeddings (n, d) -> (n, 2, d)."""
         contexts = torch.cat(
             [self.context.repeat(len(images), 1, 1), images.repeat_interleave(2, dim=0)[:, None]], dim=1
         )
@@ -52,7 +53,7 @@ class Prompts(nn.Module):
         tokens = ends.repeat(len(contexts) // 2, 1)
         embedded = text.embed(tokens)
         prompts = torch.cat([embedded[:, :1], contexts, embedded[:, 1 + count :]], dim=1)
-        # The authors' code takes the deep tokens as half floats, whatever the rest is.
+        # The authors' code always converts the deep tokens to half floats.
         deep = [each.half().to(prompts.dtype) for each in self.deep]
         return F.normalize(text.encode_embedded(prompts, tokens, deep), dim=-1)
 
@@ -65,7 +66,7 @@ def read_prompts(file: Path, width: int) -> Prompts:
     Raises
     ------
     SettingsError
-        It is no such file, or of another text tower.
+        The file is no such checkpoint, or of another text tower.
     """
     state = load_named(file, "prompt_learner", "learnt prompts", "epoch_15.pth")
     names = sorted((name for name in state if name.startswith("compound_prompts_text.")), key=_number)

@@ -27,7 +27,7 @@ _GAMMA, _LABEL_SMOOTHING, _DICE_SMOOTHING = 2.0, 1e-5, 1.0
 
 
 class LabelledSet:
-    """Images and masks of one or several folders in MVTec layout, `test` and `ground_truth`.
+    """Labelled images and masks of one or several folders in MVTec layout, `test` and `ground_truth`.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class LabelledSet:
         return len(self._images)
 
     def batch(self, picks: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Images uint8 RGB (n, h, w, 3), masks float32 (n, h, w) of 0 and 1, and labels int64 (n,), 1 for a defect."""
+        """Load images uint8 RGB (n, h, w, 3), masks float32 (n, h, w) of 0 and 1, labels int64 (n,), 1 for a defect."""
         samples = [self._sample(self._images[pick]) for pick in picks]
         images, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True))
         return images, masks, torch.tensor([int(self._images[pick].is_defective) for pick in picks])
@@ -57,22 +57,22 @@ class LabelledSet:
     def _sample(self, one: LabelledImage) -> tuple[np.ndarray, np.ndarray]:
         image = load_image(one.path)
         mask = one.load_mask(image.shape[:2])
-        assert mask is not None  # checked
+        assert mask is not None  # checked when the set was made
         size = self._spec.image_size[::-1]
-        # As torchvision resizes, which the authors take.
+        # Resized like torchvision, which the authors use.
         covered = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         return preprocess(image, self._spec), (covered > 0.5).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Epochs:
-    """How often which images are learnt from.
+    """Schedule of images over epochs.
 
     Attributes
     ----------
     images, batch_size, epochs : int
     seed : int
-        Of the order of images.
+        Seed of the order of images.
     """
 
     images: int
@@ -86,7 +86,7 @@ class Epochs:
 
 
 def learn_labelled(loss: Callable[[list[int]], Tensor], learner: Learner, epochs: Epochs, course: Course) -> None:
-    """Lower the loss of the images of these numbers, batch by batch, by the learner's only optimizer."""
+    """Train by the learner's only optimizer, batch by batch; `loss` takes the indices of a batch's images."""
     (optimizer,) = learner.optimizers
 
     def step(number: int, rng: np.random.Generator) -> Tensor:
@@ -100,19 +100,19 @@ def learn_labelled(loss: Callable[[list[int]], Tensor], learner: Learner, epochs
 
 
 def order_of(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """Numbers of the images of a step: all in an order of its own each epoch, the last batch of one smaller."""
+    """Return the indices of a step's images: each epoch shuffles all images, and its last batch may be smaller."""
     steps = -(-count // batch_size)
     epoch, place = divmod(step, steps)
     return np.random.default_rng([seed, epoch]).permutation(count)[place * batch_size : (place + 1) * batch_size]
 
 
 def map_loss(shares: Sequence[Tensor], masks: Tensor) -> Tensor:
-    """Focal and Dice losses of maps, summed over layers; one number.
+    """Compute the focal and Dice losses of maps, summed over layers; one number.
 
     Parameters
     ----------
     shares : sequence of Tensor of shape (n, 2, h, w)
-        Of the good and the anomalous text, one for each layer.
+        Shares of the good and the anomalous text, one tensor for each layer.
     masks : Tensor of shape (n, h, w), float
         1 where the pixel is anomalous.
     """
@@ -123,19 +123,19 @@ def map_loss(shares: Sequence[Tensor], masks: Tensor) -> Tensor:
 
 
 def image_loss(cosines: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of images (n, 2) with their labels (n,); one number."""
+    """Compute the cross-entropy of images' cosines (n, 2) with their labels (n,); one number."""
     return F.cross_entropy(cosines / temperature, labels)
 
 
 def focal_loss(shares: Tensor, masks: Tensor) -> Tensor:
-    """-(1 - p)^2 log p averaged over pixels (Lin et al. 2017), with the authors' smoothing of labels and of p."""
+    """Compute -(1 - p)^2 log p averaged over pixels (Lin et al. 2017), with the authors' smoothing of labels and p."""
     truth = torch.stack([1 - masks, masks], dim=1).clamp(_LABEL_SMOOTHING, 1 - _LABEL_SMOOTHING)
     p = (truth * shares).sum(dim=1) + _LABEL_SMOOTHING
     return -((1 - p).pow(_GAMMA) * p.log()).mean()
 
 
 def dice_loss(share: Tensor, masks: Tensor) -> Tensor:
-    """1 - Dice of each image, averaged (Milletari et al. 2016, without squares)."""
+    """Compute 1 - Dice of each image, averaged (Milletari et al. 2016, without squares)."""
     both = (share * masks).flatten(1).sum(dim=1)
     each = share.flatten(1).sum(dim=1) + masks.flatten(1).sum(dim=1)
     return (1 - (2 * both + _DICE_SMOOTHING) / (each + _DICE_SMOOTHING)).mean()

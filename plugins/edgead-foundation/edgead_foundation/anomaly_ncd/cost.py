@@ -1,4 +1,4 @@
-"""Time of a training on this machine, from a step of it that changes nothing."""
+"""Estimate of a training's time on this machine, from a trial step that changes nothing."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _SOON_S = 1.0
 
 
 def estimate_seconds(encoder: nn.Module, heads: nn.Module, material: Material, plan: Plan) -> float:
-    """Estimate what `train` will take; neither network nor torch's generator is another one afterwards."""
-    network = nn.ModuleDict({"encoder": encoder, "heads": heads}).eval()  # statistics count in training alone
+    """Estimate the seconds that `train` will take; network and torch's generator are unchanged afterwards."""
+    network = nn.ModuleDict({"encoder": encoder, "heads": heads}).eval()  # keeps the statistics
     objective = Objective(plan, int(material.labels.max()) + 1)
     crops = plan.epochs * len(material)
     with torch.random.fork_rng():
         few = _time_step(network, objective, material, _FEW) / _FEW
         if few * plan.batch_size > _SOON_S * _FEW:
             return crops * few
-        # The first step warmed up what a quick one is short against.
+        # A quick first step is mostly warm-up, so a second one is timed.
         return crops * _time_step(network, objective, material, plan.batch_size) / plan.batch_size
 
 
 def _time_step(network: nn.ModuleDict, objective: Objective, material: Material, count: int) -> float:
-    # From both ends, as those with a label stand behind the others.
+    # From both ends, as labelled crops follow the others.
     chosen = np.linspace(0, len(material) - 1, count).astype(int)
     device = next(network.parameters()).device
     start = time.perf_counter_ns()

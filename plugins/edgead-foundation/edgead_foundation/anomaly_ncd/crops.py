@@ -1,4 +1,4 @@
-"""Crops around the regions of an image: square, a little wider than the region, near ones joined."""
+"""Square crops around the regions of an image, a little wider than the region, with close ones joined."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A part of an image with one region, or several that lie near each other.
+    """Crop of an image with one region, or several close to each other.
 
     Attributes
     ----------
     image : ndarray of shape (h, w, 3), uint8, RGB
-        Black where the box reaches beyond the image.
+        Image, black where the box reaches beyond it.
     mask : ndarray of shape (h, w), uint8
         255 in a region, 0 elsewhere.
     box : tuple of float
         See `Box`.
     score : float
-        Highest anomaly within, about 0..1 over the set of images.
+        Highest anomaly score inside, scaled to about 0..1 over the set of images.
     """
 
     image: np.ndarray
@@ -45,28 +45,28 @@ class Crop:
 
     @property
     def area(self) -> int:
-        """Pixels of the regions."""
+        """Number of pixels in the regions."""
         return int(np.count_nonzero(self.mask))
 
 
 def cut_crops(
     image: np.ndarray, mask: np.ndarray, count: int | None, anomaly_map: np.ndarray, found_in: SearchRange
 ) -> list[Crop]:
-    """Cut an image into crops around its regions; the whole image where it has none.
+    """Cut an image into crops around its regions; the whole image if it has none.
 
     Parameters
     ----------
     image : ndarray of shape (h, w, 3), uint8, RGB
     mask, anomaly_map : ndarray of shape (h', w'), uint8
     count : int, optional
-        Number of regions to believe in; the largest `count + 1` boxes are kept. All are, if it is None.
+        Number of reliable regions; the largest `count + 1` boxes are kept, or all if it is None.
     found_in : SearchRange
-        Of the set that the map belongs to.
+        Search range of the set that the map belongs to.
 
     Returns
     -------
     list of Crop
-        The largest first.
+        Crops, the largest first.
     """
     height, width = image.shape[:2]
     mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
@@ -88,7 +88,7 @@ def cut_crops(
 
 
 def join_boxes(boxes: list[Box], longest_side: int) -> list[Box]:
-    """Join boxes that lie near each other into squares; the largest first."""
+    """Join boxes that are close to each other into squares; return the largest first."""
     near = int(longest_side * NEAR)
     groups = list(dict.fromkeys(tuple(sorted({b for b in boxes if _distance(a, b) < near})) for a in boxes))
     kept = [group for group in groups if not any(set(group) < set(other) for other in groups)]
@@ -106,7 +106,7 @@ def _boxes(mask: np.ndarray) -> list[Box]:
 
 
 def _square(region: list[int], height: int, width: int) -> Box:
-    """The square around a region, moved into the image as far as it fits."""
+    """Compute the square around a region, shifted into the image as far as possible."""
     x, y, w, h = region
     longest = max(height, width)
     radius = max(int(max(h, w) * (1 + PADDING) * 0.5), int(longest * SMALLEST))
@@ -125,7 +125,7 @@ def _inside(centre: int, radius: int, side: int) -> tuple[int, int]:
 
 
 def _distance(a: Box, b: Box) -> float:
-    """Distance of two boxes; -1 where they touch in both directions."""
+    """Compute the distance of two boxes; -1 if they touch in both directions."""
     gaps = [abs(a[i] + a[i + 2] - b[i] - b[i + 2]) / 2 - (a[i + 2] - a[i] + b[i + 2] - b[i]) / 2 for i in (0, 1)]
     if max(gaps) < 0:
         return -1.0
@@ -133,7 +133,7 @@ def _distance(a: Box, b: Box) -> float:
 
 
 def _join(group: tuple[Box, ...]) -> Box:
-    """Take one box after the other into a square; each step widens its shorter side on both ends."""
+    """Join boxes one by one into a square, whose shorter side is extended at both ends in each step."""
     left, top, right, bottom = group[0]
     for box in group[1:]:
         left, top, right, bottom = min(left, box[0]), min(top, box[1]), max(right, box[2]), max(bottom, box[3])

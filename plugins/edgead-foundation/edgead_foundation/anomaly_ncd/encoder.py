@@ -1,4 +1,4 @@
-"""Encoder of a crop by its region alone."""
+"""Encoders of crops that use only the region."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Encoder(nn.Module):
-    """Called with RGB normalised like ImageNet, (n, 3, side, side), and masks in 0..1, (n, 1, side, side): (n, d).
+    """Encoder of RGB normalised like ImageNet, (n, 3, side, side), and masks in 0..1, (n, 1, side, side), to (n, d).
 
     Attributes
     ----------
     side : int
-        Of its images, in pixels.
+        Side of its images in pixels.
     channels : int
-        Of what it gives.
+        Channels d of its output.
     """
 
     side: int
@@ -28,15 +28,15 @@ class Encoder(nn.Module):
 
 
 class MaskGuidedVit(Encoder):
-    """A vision transformer whose class token sees the patches of the region alone (section 3.3).
+    """Vision transformer whose class token sees only the patches of the region (section 3.3).
 
     Parameters
     ----------
     vit : VisionTransformer
     masked : int
-        Blocks at the end in which it sees no others; the earlier ones are as they were.
+        Number of last blocks in which the class token is masked; earlier blocks are unchanged.
     trained : int
-        Blocks at the end that learn; all else stays frozen.
+        Number of last blocks that learn; all others are frozen.
     """
 
     def __init__(self, vit: VisionTransformer, masked: int = 9, trained: int = 1):
@@ -60,10 +60,10 @@ class MaskGuidedVit(Encoder):
 
 
 class RegionAverage(Encoder):
-    """Ours, where there is no transformer: features of a packaged backbone, averaged over the region.
+    """Encoder without a transformer, ours: features of a packaged backbone, averaged over the region.
 
-    The backbone stays frozen. Its channels are standardised over the crops, as heads that compare directions need it;
-    a layer that begins as the identity is what learns.
+    The backbone is frozen. Its channels are standardised over the crops, as heads that compare directions need it; only
+    one layer, initialised as the identity, learns.
     """
 
     mean: Tensor
@@ -83,7 +83,7 @@ class RegionAverage(Encoder):
         nn.init.zeros_(self.adaptor.bias)
 
     def train(self, mode: bool = True) -> RegionAverage:
-        """The statistics of the backbone stay those of ImageNet."""
+        """Set the training mode, but keep the backbone's ImageNet statistics."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -92,7 +92,7 @@ class RegionAverage(Encoder):
         """RGB normalised like ImageNet, (n, 3, side, side), and masks in 0..1, (n, 1, side, side) -> (n, d)."""
         features = self.backbone(255 * (image * self.std + self.mean))[0]
         share = F.adaptive_avg_pool2d(mask, features.shape[-2:])
-        # Where the region is lost between pixels, the whole crop counts.
+        # If the region is too small for a position, the whole crop counts.
         share = share + (share.sum(dim=(2, 3), keepdim=True) < 1e-3)
         pooled = (features * share).sum(dim=(2, 3)) / share.sum(dim=(2, 3))
         return self.adaptor(self.standardise(pooled))

@@ -1,4 +1,4 @@
-"""The heads over the features of a crop, as SimGCD and UNO have them: some that classify, one that contrasts."""
+"""Heads on the features of a crop, as in SimGCD and UNO: several classifiers and a contrastive projection."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ HIDDEN, CONTRAST = 2048, 256
 
 
 class KindHeads(nn.Module):
-    """Several classifiers of the same features by cosine, and a projection to contrast crops by.
+    """Several cosine classifiers of the same features, and a projection for contrastive learning.
 
     Parameters
     ----------
     channels : int
-        Of the features.
+        Channels of the features.
     classes : int
-        Base classes, then kinds.
+        Number of classes: base classes, then kinds.
     heads : int
-        Classifiers; they differ in their random beginning, and the one that learns best is used.
+        Number of classifiers, with different initial weights, of which the best one is used.
     hidden, contrast : int
-        Channels inside the projection and of its result.
+        Channels inside the projection and of its output.
     """
 
     def __init__(self, channels: int, classes: int, heads: int = 4, hidden: int = HIDDEN, contrast: int = CONTRAST):

@@ -1,6 +1,6 @@
-"""The losses of AnomalyNCD (section 3.4), those of SimGCD with pseudo-labels that know what may be normal.
+"""Losses of AnomalyNCD (section 3.4): those of SimGCD, with pseudo-labels corrected for normal crops.
 
-Everything comes in two views: the first half of a batch is one view of each crop, the second half the other.
+A batch holds two views: its first half is one view of each crop, its second half the other.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ CONTRAST_TEMPERATURE = 0.07
 
 
 def teacher_temperature(epoch: int, epochs: int, warm_up: int = 40, repeats: int = 4) -> float:
-    """0.07 down to 0.04 within `warm_up` epochs, in steps that each last `repeats` epochs.
+    """Temperature of the teacher: from 0.07 down to 0.04 within `warm_up` epochs, in steps of `repeats` epochs.
 
-    As in the authors' code, which has 50 epochs; a shorter training warms up within its first four fifths.
+    This follows the authors' code with 50 epochs; shorter trainings warm up within their first four fifths.
     """
     warm_up = min(warm_up, math.ceil(0.8 * epochs))
     steps = warm_up // repeats
@@ -28,13 +28,13 @@ def teacher_temperature(epoch: int, epochs: int, warm_up: int = 40, repeats: int
 
 
 def pseudo_labels(logits: Tensor, base: int, temperature: float, normality: Tensor) -> Tensor:
-    """What the teacher says of unlabelled crops: kinds alone, corrected towards normal where a crop hardly deviates.
+    """Compute the teacher's labels of unlabelled crops: kinds only, shifted to normal for crops that hardly deviate.
 
     Parameters
     ----------
     logits : Tensor of shape (n, base + kinds)
     base : int
-        Number of base classes, which an unlabelled crop cannot be of; the first kind is the normal one.
+        Number of base classes, excluded for unlabelled crops; the first kind is the normal one.
     temperature : float
     normality : Tensor of shape (n,)
         Weight of the normal kind, 0 to 1.
@@ -42,9 +42,9 @@ def pseudo_labels(logits: Tensor, base: int, temperature: float, normality: Tens
     Returns
     -------
     Tensor of shape (n, base + kinds)
-        Probabilities, without a gradient.
+        Probabilities without a gradient.
     """
-    # Zero and renormalise, which is the softmax of the kinds alone.
+    # Set to zero and renormalised, which equals the softmax over the kinds.
     kinds = F.softmax(logits.detach()[:, base:] / temperature, dim=-1)
     normal = F.one_hot(torch.zeros(len(kinds), dtype=torch.long, device=kinds.device), kinds.shape[1])
     weight = normality[:, None]
@@ -52,27 +52,27 @@ def pseudo_labels(logits: Tensor, base: int, temperature: float, normality: Tens
 
 
 def cross_view_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each view against the pseudo-labels of the other; both (2 n, classes)."""
+    """Compute the cross-entropy of each view with the pseudo-labels of the other; both (2 n, classes)."""
     log_p = F.log_softmax(logits / STUDENT_TEMPERATURE, dim=-1)
     first, second = labels.chunk(2)
     return -(torch.cat([second, first]) * log_p).sum(dim=-1).mean()
 
 
 def negative_entropy(logits: Tensor) -> Tensor:
-    """log K minus the entropy of the mean prediction: 0 where all classes are used alike."""
+    """Compute log K minus the entropy of the mean prediction, 0 if all classes are used equally."""
     mean = F.softmax(logits / STUDENT_TEMPERATURE, dim=-1).mean(dim=0)
     return torch.xlogy(mean, mean).sum() + math.log(len(mean))
 
 
 def info_nce(projections: Tensor) -> Tensor:
-    """Each view finds the other one of its crop among all of the batch; temperature 1, (2 n, d)."""
+    """Compute InfoNCE: each view finds the other view of its crop in the batch; temperature 1, (2 n, d)."""
     similarity = _without_self(F.normalize(projections, dim=1))
     n = len(projections) // 2
     return F.cross_entropy(similarity, torch.arange(2 * n, device=similarity.device).roll(n))
 
 
 def supervised_contrast(projections: Tensor, labels: Tensor) -> Tensor:
-    """Crops of one label attract each other (Khosla et al. 2020), (2 n, d) and (n,)."""
+    """Compute the supervised contrastive loss (Khosla et al. 2020) of (2 n, d) with labels (n,)."""
     similarity = _without_self(F.normalize(projections, dim=1)) / CONTRAST_TEMPERATURE
     twice = torch.cat([labels, labels])
     alike = (twice[:, None] == twice[None]) & ~torch.eye(len(twice), dtype=torch.bool, device=labels.device)

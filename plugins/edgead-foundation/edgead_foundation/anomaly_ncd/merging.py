@@ -1,4 +1,4 @@
-"""The crops of an image vote for its kind: large regions count more."""
+"""Vote of an image's crops for its kind, weighted by the size of their regions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from edgead_foundation.anomaly_ncd.losses import STUDENT_TEMPERATURE
 
 
 def kind_probabilities(logits: Tensor, base: int) -> Tensor:
-    """Logits of crops (n, base + kinds) -> probabilities of kinds (n, kinds)."""
+    """Convert logits of crops (n, base + kinds) to probabilities of kinds (n, kinds)."""
     return torch.softmax(logits[:, base:] / STUDENT_TEMPERATURE, dim=-1)
 
 
 def merge_regions(probabilities: Tensor, areas: Tensor, temperature: float) -> Tensor:
-    """Average the crops of one image by the size of their regions (section 3.5).
+    """Average the kind probabilities of one image's crops, weighted by the size of their regions (section 3.5).
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def merge_regions(probabilities: Tensor, areas: Tensor, temperature: float) -> T
     areas : Tensor of shape (crops,)
         Pixels of the regions of each crop.
     temperature : float
-        Of the softmax over the square roots of the areas, in pixels: 100 for MVTec AD, 50 for magnetic tiles.
+        Temperature in pixels of the softmax over square roots of areas: 100 for MVTec AD, 50 for magnetic tiles.
 
     Returns
     -------

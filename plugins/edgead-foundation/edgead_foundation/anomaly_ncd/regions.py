@@ -1,4 +1,4 @@
-"""Main-element binarisation: the number of regions that stays the same over most thresholds is believed."""
+"""Main-element binarisation: chooses the number of regions that is constant over most thresholds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EROSION = np.ones((6, 6), np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class SearchRange:
-    """Where thresholds of a set of maps are looked for.
+    """Search range of thresholds for a set of maps.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class SearchRange:
     high: int
 
     def stretch(self, anomaly_map: np.ndarray) -> np.ndarray:
-        """uint8 (h, w) -> float64, `low` to `high` as 0 to 255; nothing where all maxima are the same."""
+        """Scale a map, uint8 (h, w), to float64 with `low` to `high` as 0 to 255; all 0 if `low` equals `high`."""
         if self.low == self.high:
             return np.zeros(anomaly_map.shape)
         grey = anomaly_map.astype(np.float64)
@@ -38,14 +38,14 @@ class SearchRange:
 
 
 def to_grey(maps: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Anomaly maps (h, w) of one set, float -> uint8, the least value of the set 0 and the greatest 255."""
+    """Convert anomaly maps (h, w) of a set from float to uint8, with the set's least value as 0, the largest as 255."""
     low, high = min(float(x.min()) for x in maps), max(float(x.max()) for x in maps)
     scale = 255 / (high - low) if high > low else 0.0
     return [np.rint((x - low) * scale).astype(np.uint8) for x in maps]
 
 
 def search_range(maps: Sequence[np.ndarray]) -> SearchRange:
-    """The range of a set of maps, uint8 (h, w) each."""
+    """Determine the search range of a set of maps, uint8 (h, w) each."""
     maxima = [int(x.max()) for x in maps]
     return SearchRange(min(maxima), max(maxima))
 
@@ -57,14 +57,14 @@ def main_elements(anomaly_map: np.ndarray, found_in: SearchRange) -> tuple[np.nd
     ----------
     anomaly_map : ndarray of shape (h, w), uint8
     found_in : SearchRange
-        Of the set that the map belongs to.
+        Search range of the set that the map belongs to.
 
     Returns
     -------
     mask : ndarray of shape (h, w), uint8
         255 in a region, 0 elsewhere.
     count : int
-        Number of regions that most thresholds see; the mask may have another.
+        Number of regions at most thresholds; the mask may have another number.
     """
     stretched = found_in.stretch(anomaly_map)
     counts = [_regions(_binarise(stretched, level)) for level in range(255, 0, -STEP)]
@@ -73,7 +73,7 @@ def main_elements(anomaly_map: np.ndarray, found_in: SearchRange) -> tuple[np.nd
 
 
 def _stable(counts: Sequence[int], found_in: SearchRange) -> tuple[int, int]:
-    """Threshold on the map itself and number of regions of the longest run of equal numbers; 255 and 0 for none."""
+    """Find the longest run of equal numbers of regions: its threshold on the map, and the number; 255 and 0 if none."""
     ends = np.cumsum([len(list(run)) for _, run in groupby(counts)])
     starts = np.concatenate([[0], ends[:-1]])
     runs = [(int(e - s), counts[s], int(e - 1)) for s, e in zip(starts, ends, strict=True)]
@@ -81,7 +81,7 @@ def _stable(counts: Sequence[int], found_in: SearchRange) -> tuple[int, int]:
     if not runs:
         return 255, 0
     longest = max(length for length, _, _ in runs)
-    # Of numbers with equally long runs the one that was seen first at all; of its runs, the last.
+    # Among numbers with equally long runs the one that occurred first; among its runs, the last.
     candidates = {count for length, count, _ in runs if length == longest}
     count = next(count for _, count, _ in runs if count in candidates)
     last = [end for length, number, end in runs if (length, number) == (longest, count)][-1]

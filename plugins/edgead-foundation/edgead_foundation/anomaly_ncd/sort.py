@@ -1,4 +1,4 @@
-"""Rejects and their anomaly maps go in, the kind of each comes out."""
+"""Sorting of rejects with their anomaly maps into kinds."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from edgead_foundation.backbones.vit import read_vit
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Defects whose classes are known, of any product: what tells kinds apart is learnt from them too.
+    """Labelled defects of any product, from which the encoder also learns to separate kinds.
 
     Attributes
     ----------
     images : sequence of ndarray of shape (h, w, 3), uint8, BGR
-        Crops around a defect each.
+        Crops around one defect each.
     masks : sequence of ndarray of shape (h, w), uint8
-        Not 0 where the defect is.
+        Masks, not 0 on the defect.
     labels : sequence of int
-        Class of each, from 0.
+        Class of each crop, from 0.
     """
 
     images: Sequence[np.ndarray]
@@ -47,12 +47,12 @@ NO_BASE = Base((), (), ())
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """What a sorting found.
+    """Result of a sorting.
 
     Attributes
     ----------
     labels : ndarray of shape (images,), int64
-        Kind of each image, from 0; the first draws what hardly deviates.
+        Kind of each image, from 0; the first kind collects images that hardly deviate.
     probabilities : ndarray of shape (images, kinds), float64
     crops : list of list of Crop
         Of each image.
@@ -64,45 +64,45 @@ class Kinds:
 
 
 def build_encoder(weights: Path | None = None) -> Encoder:
-    """The paper's encoder with a file of DINO's ViT; without one, an average over regions that is ours.
+    """Build the paper's encoder from a file of DINO's ViT; without one, our average over regions.
 
     Raises
     ------
     SettingsError
-        If the file is no such transformer.
+        The file is no such transformer.
     """
     return MaskGuidedVit(read_vit(weights)) if weights else RegionAverage()
 
 
 class Sorting:
-    """Sorts images into kinds that nobody named (AnomalyNCD); ready to begin: crops are cut, heads are drawn.
+    """Sorting of images into unknown kinds (AnomalyNCD), prepared with cut crops and initialised heads.
 
     Parameters
     ----------
     images : sequence of ndarray of shape (h, w, 3), uint8, BGR
     maps : sequence of ndarray of shape (h', w'), float
-        Anomaly of each pixel or patch; all of one detector, whose scale they share.
+        Anomaly maps of pixels or patches, all of one detector and so on one scale.
     plan : Plan
     encoder : nn.Module
-        Of `build_encoder`; it is trained.
+        Result of `build_encoder`, which will be trained.
     masks : sequence of ndarray of shape (h', w'), optional
-        Not 0 in a region, where regions are known; main-element binarisation finds them otherwise.
+        Masks of known regions, not 0 inside; by default main-element binarisation finds regions.
     base : Base
-        Labelled defects, of another product as a rule.
+        Labelled defects, usually of another product.
     device : str
-        One of `edgead.workstation.trainer.device.DEVICES`.
+        Name in `edgead.workstation.trainer.device.DEVICES`.
 
     Attributes
     ----------
     crops : list of list of Crop
         Of each image.
     device : torch.device
-        Where it will learn.
+        Device of the training.
 
     Raises
     ------
     SettingsError
-        Numbers of images, maps and masks that differ, or fewer images than kinds.
+        The numbers of images, maps and masks differ, or there are fewer images than kinds.
     """
 
     def __init__(
@@ -130,11 +130,11 @@ class Sorting:
         self._encoder, self._heads = encoder.to(self.device).eval(), heads.to(self.device)
 
     def seconds(self) -> float:
-        """Estimate how long `run` will take here; nothing changes by it."""
+        """Estimate the seconds that `run` will take on this machine; nothing changes."""
         return estimate_seconds(self._encoder, self._heads, self._material, self._plan)
 
     def run(self, progress: StageProgress = no_progress) -> Kinds:
-        """Learn, and sort; once."""
+        """Train and sort; call it once."""
         best = train(self._encoder, self._heads, self._material, self._plan, progress=progress)
         shares = kind_probabilities(self._logits(best), self._classes).split([len(group) for group in self.crops])
         areas = [torch.tensor([crop.area for crop in group]) for group in self.crops]
@@ -143,12 +143,12 @@ class Sorting:
         return Kinds(probabilities.argmax(axis=1), probabilities, self.crops)
 
     def features(self, number: int) -> torch.Tensor:
-        """What the encoder says of a crop as it is judged, (1, d); crops are counted over all images."""
+        """Compute the encoder's features of a crop's fixed view, (1, d); crops are numbered over all images."""
         return self._encoder(*(x.to(self.device) for x in self._material.judged(number)))
 
     @torch.inference_mode()
     def _logits(self, head: int) -> torch.Tensor:
-        """What a head says of each crop, float64 (crops, classes)."""
+        """Compute a head's logits of each crop, float64 (crops, classes)."""
         count = sum(map(len, self.crops))
         return torch.cat([self._heads(self.features(i))[1][head] for i in range(count)]).double().cpu()
 
@@ -156,7 +156,7 @@ class Sorting:
 def find_crops(
     images: Sequence[np.ndarray], maps: Sequence[np.ndarray], masks: Sequence[np.ndarray] | None = None
 ) -> list[list[Crop]]:
-    """Crops around the regions of each image; see `Sorting`."""
+    """Cut crops around the regions of each image; see `Sorting`."""
     grey = to_grey(maps)
     limits = search_range(grey)
     found: list[tuple[np.ndarray, int | None]]

@@ -1,4 +1,4 @@
-"""Rejects sorted by AnomalyNCD, which learns from their looks where a model's map is high. Needs torch."""
+"""Sorting method by AnomalyNCD, which learns from the image regions where a model's map is high. Needs torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from edgead_foundation.anomaly_ncd.training import Plan
 if TYPE_CHECKING:
     from edgead.unlabelled.sorting.sort import Announce, SortPlan
 
-# Their maps take 1.6 GB then, and their crops as much.
+# At this number the maps take 1.6 GB, and the crops as much.
 MAX_IMAGES = 2000
 _NOT_DESCRIBED = np.empty(0, np.float32)
 Region = tuple[int, int, int, int]
@@ -43,12 +43,12 @@ class NcdSettings:
     Attributes
     ----------
     weights : str
-        The transformer, a file of DINO or DINOv2.
+        File of the transformer, DINO or DINOv2.
     base : str, optional
-        Rejects of other products whose kinds are known, FOLDER/KIND/*.png, and their masks, FOLDER/ground_truth/KIND:
-        the transformer learns from them what tells kinds apart. Without them it is not the published method.
+        Rejects of other products with known kinds, FOLDER/KIND/*.png, and their masks, FOLDER/ground_truth/KIND, from
+        which the transformer learns to separate kinds. Without them it is not the published method.
     epochs : int
-        How often it sees each reject.
+        Number of passes over the rejects.
     device : {"auto", "cpu", "cuda"}
     """
 
@@ -59,20 +59,20 @@ class NcdSettings:
 
 
 class AnomalyNcdSorter:
-    """Judges images, keeps the maps of rejects, and sorts these; any model will do, as its maps are all that is used.
+    """Sorting method that judges images, keeps the rejects' maps, and sorts them; it needs only the maps of a model.
 
     Parameters
     ----------
     plan : SortPlan
-        With a number of kinds; its settings are those of `NcdSettings`.
+        Plan with a number of kinds; its settings are those of `NcdSettings`.
     announce : callable
-        Called with what the training will take, before it begins.
+        Called with the expected cost before the training.
 
     Raises
     ------
     SettingsError
-        No number of kinds, unknown settings, the file of weights or the base cannot be used, or there is no such
-        device.
+        The number of kinds is missing, settings are unknown, the file of weights or the base cannot be used, or the
+        device does not exist.
     """
 
     def __init__(self, plan: SortPlan, announce: Announce):
@@ -89,7 +89,7 @@ class AnomalyNcdSorter:
                 "dinov2_vits14_pretrain.pth is ten times faster. Or choose residuals, which needs none"
             )
         use_cores()
-        choose_device(settings.device)  # refused before images are judged
+        choose_device(settings.device)  # raises before images are judged
         self._plan = Plan(plan.count, settings.epochs, seed=plan.seed)
         self._everything, self._device, self._announce = plan.everything, settings.device, announce
         self._encoder = build_encoder(named_path(settings.weights))
@@ -100,7 +100,7 @@ class AnomalyNcdSorter:
     def judge(
         self, detector: Detector, paths: Sequence[Path], progress: StageProgress
     ) -> tuple[list[Judged], list[Problem]]:
-        """Judge images; those that cannot be read are left out."""
+        """Judge images; return those done, and problems of the others."""
         self._region = detector.manifest.preprocessing.roi
 
         def judge(path: Path, image: np.ndarray) -> Judged:
@@ -112,7 +112,7 @@ class AnomalyNcdSorter:
         return judge_each(judge, paths, partial(progress, "judge images"))
 
     def cluster(self, images: Sequence[Judged], parts: Sequence[int], progress: StageProgress) -> Clusters:
-        """Sort images, each by itself: what shows the same part may be of two kinds."""
+        """Sort single images, as images of one part may have two kinds."""
         if len(images) > MAX_IMAGES:
             raise SettingsError(f"{len(images)} images are more than the {MAX_IMAGES} that anomaly_ncd sorts at once")
         shown = RegionImages([one.path for one in images], self._region)
@@ -128,7 +128,7 @@ class AnomalyNcdSorter:
 
 
 class RegionImages(Sequence[np.ndarray]):
-    """Images read from their files when they are asked for: the part of each that maps cover."""
+    """Images read from their files on access, cropped to the region that maps cover."""
 
     def __init__(self, paths: Sequence[Path], region: Region | None):
         self._paths, self._region = paths, region
@@ -141,12 +141,12 @@ class RegionImages(Sequence[np.ndarray]):
 
 
 def read_base(folder: Path) -> Base:
-    """Cut rejects whose kinds are known into crops around their masks, at most two of an image as in the authors' code.
+    """Cut rejects with known kinds into crops around their masks, at most two per image as in the authors' code.
 
     Raises
     ------
     SettingsError
-        They lie in no folders of kinds, there are too many, or the defect on one of them is not marked.
+        They are not in folders of kinds, there are too many, or one has no marked defect.
     """
     masks = masks_beside(folder)
     rejects = find_rejects(folder)
@@ -171,7 +171,7 @@ def read_base(folder: Path) -> Base:
 
 
 def clusters_of(found: Kinds) -> Clusters:
-    """Kinds that have images, the largest first."""
+    """Convert found kinds to clusters: kinds that have images, the largest first."""
     asked = found.probabilities.shape[1]
     used, labels = np.unique(found.labels, return_inverse=True)
     ranked = largest_first(labels, np.arange(len(labels)))

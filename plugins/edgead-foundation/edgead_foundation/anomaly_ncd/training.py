@@ -1,4 +1,4 @@
-"""Training of encoder and heads: kinds from crops without a label, and from some with one."""
+"""Training of encoder and heads on unlabelled crops, and on some labelled ones."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ LAST_RATE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is looked for, and how; the defaults are those of the authors' code.
+    """Settings of the training; the defaults are those of the authors' code.
 
     Attributes
     ----------
     kinds : int
-        Kinds to find, the normal one included: the first draws what hardly deviates.
+        Number of kinds to find, including the normal one, the first, which collects crops that hardly deviate.
     epochs, batch_size : int
     learning_rate, momentum, weight_decay : float
-        Of SGD; the rate follows a cosine over the epochs.
+        Parameters of SGD; the rate follows a cosine over the epochs.
     supervised : float
-        Share of the losses that need labels.
+        Weight of the losses that need labels.
     even_use : float
         Weight of the term that keeps all kinds in use.
     normal_below : float
-        A crop whose score is below counts as normal, by as much as it is below.
+        Score below which a crop counts as normal, the more the lower it is.
     area_temperature : float
         See `edgead_foundation.anomaly_ncd.merging.merge_regions`.
     heads : int
-        Classifiers that learn side by side; the one with the least loss is used.
+        Number of classifiers that learn in parallel; the one with the least loss is used.
     seed : int
     """
 
@@ -71,13 +71,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The loss of one batch in two views.
+    """Loss of a batch in two views.
 
     Attributes
     ----------
     plan : Plan
     base : int
-        Base classes; without any, the supervised half of the loss is left out, which is ours.
+        Number of base classes; without any, the supervised half of the loss is left out, which is ours.
     """
 
     plan: Plan
@@ -86,16 +86,16 @@ class Objective:
     def __call__(
         self, outputs: tuple[Tensor, Tensor], labels: Tensor, normality: Tensor, epoch: int
     ) -> tuple[Tensor, Tensor]:
-        """Loss of a batch, and of each head what it lost on unlabelled crops, (heads,).
+        """Compute the loss of a batch, and each head's loss on unlabelled crops, (heads,).
 
         Parameters
         ----------
         outputs : tuple of Tensor
-            Of `KindHeads`: (2 n, contrast) and (heads, 2 n, base + kinds), one view after the other.
+            Outputs of `KindHeads`: (2 n, contrast) and (heads, 2 n, base + kinds), one view after the other.
         labels : Tensor of shape (n,), int64
             Base class; -1 for none.
         normality : Tensor of shape (n,)
-            See `losses.pseudo_labels`; of crops without a label.
+            Normality of unlabelled crops, see `losses.pseudo_labels`.
         epoch : int
         """
         projections, logits = outputs
@@ -119,12 +119,12 @@ class Objective:
 
 
 class Material:
-    """The crops to learn from: those without a label, then those of base classes.
+    """Crops to learn from: unlabelled ones, then those of base classes.
 
     Parameters
     ----------
     crops, base : sequence of Crop
-        At least one crop without a label.
+        Crops without and with labels; at least one without.
     labels : sequence of int
         Class of each of `base`, from 0.
     views : Views
@@ -139,7 +139,7 @@ class Material:
         self._images = [views.enlarge(crop) for crop in (*crops, *base)]
         self.labels = torch.tensor([-1] * len(crops) + list(labels))
         self.normality = torch.tensor([max(0.0, normal_below - crop.score) for crop in (*crops, *base)])
-        # As likely a base class as none.
+        # Labelled and unlabelled crops are equally likely.
         weights = np.where(self.labels < 0, len(base) / len(crops) if base else 1.0, 1.0)
         self._shares = weights / weights.sum()
 
@@ -147,16 +147,16 @@ class Material:
         return len(self._images)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """Crops of an epoch, drawn with replacement; int64."""
+        """Draw the crops of an epoch with replacement; int64."""
         return np.random.default_rng([seed, epoch]).choice(len(self), len(self), p=self._shares)
 
     def two_views(self, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Images (2 n, 3, side, side) and masks (2 n, 1, side, side): one view of each crop, then another."""
+        """Make images (2 n, 3, side, side) and masks (2 n, 1, side, side): one view of each crop, then a second one."""
         images, masks = zip(*(self._views.trained(*self._images[i]) for i in (*chosen, *chosen)), strict=True)
         return torch.stack(images), torch.stack(masks)
 
     def judged(self, number: int) -> tuple[Tensor, Tensor]:
-        """The view of a crop that is judged, as a batch of one: (1, 3, side, side) and (1, 1, side, side)."""
+        """Make the fixed view of a crop for the prediction: (1, 3, side, side) and (1, 1, side, side)."""
         image, mask = self._views.judged(*self._images[number])
         return image[None], mask[None]
 
@@ -164,12 +164,12 @@ class Material:
 def train(
     encoder: Encoder, heads: nn.Module, material: Material, plan: Plan, *, progress: StageProgress = no_progress
 ) -> int:
-    """Train in place; returns the number of the head that lost least in the last epoch.
+    """Train in place; return the number of the head with the least loss in the last epoch.
 
     Raises
     ------
     SettingsError
-        If the loss is not finite.
+        The loss is not finite.
     """
     objective = Objective(plan, int(material.labels.max()) + 1)
     network = nn.ModuleDict({"encoder": encoder, "heads": heads})
@@ -182,7 +182,7 @@ def train(
         chosen = material.order(plan.seed, epoch)[position * plan.batch_size :][: plan.batch_size]
         labels = material.labels[chosen]
         if not (labels < 0).any() or (objective.base and not (labels >= 0).any()):
-            return torch.zeros(())  # the authors' code leaves such batches out
+            return torch.zeros(())  # the authors' code skips such batches
         loss, cluster = lose(network, objective, material, chosen, epoch)
         if epoch == plan.epochs - 1:
             lost.add_(cluster)
@@ -207,7 +207,7 @@ def train(
 def lose(
     network: nn.ModuleDict, objective: Objective, material: Material, chosen: np.ndarray, epoch: int
 ) -> tuple[Tensor, Tensor]:
-    """What `Objective` says of two new views of some crops; the network has an `encoder` and `heads`."""
+    """Compute `Objective` on two new views of some crops; the network has an `encoder` and `heads`."""
     device = next(network.parameters()).device
     outputs = network["heads"](network["encoder"](*(x.to(device) for x in material.two_views(chosen))))
     labels, normality = (x[chosen].to(device) for x in (material.labels, material.normality))
@@ -215,12 +215,12 @@ def lose(
 
 
 def cosine(epoch: int, epochs: int) -> float:
-    """The learning rate of an epoch, in learning rates."""
+    """Factor of the learning rate in an epoch."""
     return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 def _groups(network: nn.Module) -> list[dict[str, object]]:
-    """Biases and normalisations are not decayed."""
+    """Group parameters for the optimizer, without decay of biases and normalisations."""
     learns = [p for p in network.parameters() if p.requires_grad]
     return [
         {"params": [p for p in learns if p.ndim > 1]},

@@ -1,4 +1,4 @@
-"""Views of a crop: what the network is trained to see as the same, and the one that it judges."""
+"""Views of a crop: random ones that the network learns to treat as equal, and a fixed one for predictions."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _jitter = ColorJitter(brightness=(0.6, 1.4), contrast=(0.6, 1.4), saturation=(0.
 
 
 class Views:
-    """Views of one size.
+    """Maker of views of one size.
 
     Parameters
     ----------
     side : int
-        Of a view, in pixels.
+        Side of a view in pixels.
     """
 
     def __init__(self, side: int):
@@ -34,18 +34,18 @@ class Views:
         self.whole = int(side / CROPPED)
 
     def enlarge(self, crop: Crop) -> tuple[Image.Image, Image.Image]:
-        """Image and mask of a crop, its shorter side that of what views are cut from; RGB and grey."""
+        """Resize image and mask of a crop so that its shorter side is that from which views are cut; RGB and grey."""
         image, mask = Image.fromarray(crop.image), Image.fromarray(crop.mask)
         return F.resize(image, self.whole), F.resize(mask, self.whole)
 
     def judged(self, image: Image.Image, mask: Image.Image) -> tuple[Tensor, Tensor]:
-        """The middle: normalised (3, side, side), and the mask in 0..1, (1, side, side)."""
+        """Make the fixed view, the middle: normalised (3, side, side), and the mask in 0..1, (1, side, side)."""
         margin = (self.whole - self.side) // 2
         image, mask = (F.crop(x, margin, margin, self.side, self.side) for x in (image, mask))
         return _normalise(image), F.to_tensor(mask)
 
     def trained(self, image: Image.Image, mask: Image.Image) -> tuple[Tensor, Tensor]:
-        """One at random, by torch's generator; shapes as those of `judged`."""
+        """Make a random view by torch's generator, with the shapes of `judged`."""
         for change in self._places():
             image, mask = change(image), change(mask)
         image = F.adjust_sharpness(_jitter(image), 0.2 + 1.8 * _uniform())
@@ -53,7 +53,7 @@ class Views:
         return _normalise(F.posterize(image, 5 + _below(4))), F.to_tensor(mask)
 
     def _places(self) -> list[Transform]:
-        """What image and mask go through together: a piece, mirrored or not, turned by a multiple of 90 degrees."""
+        """List the common transforms of image and mask: random crop, mirroring, rotation by multiples of 90 degrees."""
         top, left = (int(_uniform() * (self.whole - self.side)) for _ in range(2))
         changes: list[Transform] = [lambda x: F.crop(x, top, left, self.side, self.side)]
         changes += [F.hflip] * (_uniform() < 0.5) + [F.vflip] * (_uniform() < 0.5)

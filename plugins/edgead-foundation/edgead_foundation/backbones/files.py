@@ -1,7 +1,7 @@
-"""Files of foundation backbones: the authors' own, timm's, OpenCLIP's, and what `edgead weights` makes of them.
+"""Weight files of foundation backbones: the authors', timm's, OpenCLIP's, and those of `edgead weights`.
 
-Nothing is unpickled but tensors. OpenAI gives CLIP as archives of TorchScript, which can run what is in them: those
-alone are opened whose hash OpenAI's own addresses name.
+Nothing is unpickled but tensors. OpenAI publishes CLIP as TorchScript archives, which can contain code: only files with
+the hashes in OpenAI's own URLs are opened.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ OPENAI = {
 _KERNELS = ("patch_embed.proj.weight", "visual.conv1.weight")
 _POSITIONS = ("pos_embed", "visual.positional_embedding")
 _OF_TEXT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
-# Of DINOv3 trained on satellite images, which normalises pixels otherwise.
+# Mark of DINOv3 trained on satellite images, which normalises pixels differently.
 _SATELLITE = "local_cls_norm.weight"
 
 
 def read_tower(file: Path, name: str) -> dict[str, Tensor]:
-    """Read the weights of a tower: by timm's names, float32, for images of `TOWERS[name].side`.
+    """Read the weights of a tower by timm's names, float32, for images of `TOWERS[name].side`.
 
     Raises
     ------
     SettingsError
-        It holds Python objects, is damaged, or holds another network: the message says what was found and what to do.
+        The file holds Python objects, is damaged, or holds another network; the message says what to do.
     """
     return _tower_of(file, *_read(file), name)
 
@@ -73,12 +73,12 @@ def _tower_of(file: Path, tensors: Mapping[str, Tensor], said: str | None, name:
 
 
 def read_text_tower(file: Path, name: str) -> dict[str, Tensor]:
-    """Read the text tower beside a tower of CLIP: by OpenAI's names, float32.
+    """Read the text tower that belongs to a tower of CLIP, by OpenAI's names, float32.
 
     Raises
     ------
     SettingsError
-        As `read_tower`; or there is none in the file.
+        See `read_tower`; or the file has no text tower.
     """
     tensors, said = _read(file)
     found = _text_of(tensors)
@@ -92,12 +92,12 @@ def read_text_tower(file: Path, name: str) -> dict[str, Tensor]:
 
 
 def read_inp_former(file: Path) -> dict[str, Tensor]:
-    """Read what a trained INP-Former of the authors has beside its tower: by their names, float32; empty without one.
+    """Read the tensors of a trained INP-Former other than its tower, by the authors' names, float32; empty if none.
 
     Raises
     ------
     SettingsError
-        It holds Python objects, or is damaged.
+        The file holds Python objects, or is damaged.
     """
     tensors, _ = _read_all(file)
     found = {key: value.float() for key, value in tensors.items() if not key.startswith("encoder.")}
@@ -105,23 +105,23 @@ def read_inp_former(file: Path) -> dict[str, Tensor]:
 
 
 def convert(source: Path, destination: Path, name: str | None = None) -> dict[str, Any]:
-    """Write a tower's weights as safetensors, by timm's names, and say what they are.
+    """Write a tower's weights as safetensors, by timm's names, and return facts about them.
 
-    The text tower of a whole CLIP is written too, after `TEXT`; of a trained INP-Former the tower alone.
+    The text tower of a whole CLIP is written too, with names after `TEXT`; of a trained INP-Former only the tower.
 
     Parameters
     ----------
     source : Path
-        A file of the authors, of timm or of OpenCLIP.
+        File of the authors, of timm or of OpenCLIP.
     destination : Path
-        Replaced whole.
+        File, replaced atomically.
     name : str, optional
-        One of `TOWERS`; by default the only one that the tensors fit.
+        Name in `TOWERS`; by default the only one that the tensors fit.
 
     Raises
     ------
     SettingsError
-        As `read_tower`; or they fit several towers, or none, and no name was given.
+        See `read_tower`; or no name is given and the tensors fit several towers, or none.
     """
     if destination.suffix != ".safetensors":
         raise SettingsError(f"{destination}: what is written is safetensors, so give a name that ends like that")
@@ -149,7 +149,7 @@ def convert(source: Path, destination: Path, name: str | None = None) -> dict[st
 
 
 def recognise(source: Path) -> str:
-    """Name the only tower of `TOWERS` that a file holds; raises SettingsError where there is none, or several."""
+    """Return the name of the only tower in `TOWERS` that a file fits; raises SettingsError if none or several fit."""
     return _only(source, *_read(source))
 
 
@@ -170,7 +170,7 @@ def _recognise(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 def _fitted(tensors: Mapping[str, Tensor], tower: Tower) -> dict[str, Tensor] | None:
-    """The tensors by timm's names, or None where they are another network's."""
+    """Rename the tensors to timm's names; None if they belong to another network."""
     if _SATELLITE in tensors or not _of_shape(tensors, tower):
         return None
     with torch.device("meta"):
@@ -178,7 +178,7 @@ def _fitted(tensors: Mapping[str, Tensor], tower: Tower) -> dict[str, Tensor] | 
     of_images = {key: value for key, value in tensors.items() if not key.startswith(TEXT)}
     try:
         named = rename(of_images, tower, network)
-    except (KeyError, RuntimeError):  # of another family
+    except (KeyError, RuntimeError):  # tensors of another family
         return None
     wanted = {key: value.shape for key, value in network.state_dict().items()}
     if {key: value.shape for key, value in named.items()} != wanted:
@@ -187,21 +187,21 @@ def _fitted(tensors: Mapping[str, Tensor], tower: Tower) -> dict[str, Tensor] | 
 
 
 def _text_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the text tower by OpenAI's names, float32; empty where there is none."""
+    """Select the tensors of the text tower by OpenAI's names, float32; empty if there is none."""
     named = {key.removeprefix(TEXT): value.float() for key, value in tensors.items()}
     found = {key: value for key, value in named.items() if key.startswith(_OF_TEXT)}
     return found if "text_projection" in found else {}
 
 
 def _of_shape(tensors: Mapping[str, Tensor], tower: Tower) -> bool:
-    """Whether patches and positions are the tower's: timm would resize others, of another network, to fit."""
+    """Whether patches and positions have the tower's shapes, as timm would resize those of another network."""
     kernels = [tensors[key].shape for key in _KERNELS if key in tensors]
     counts = [tensors[key].shape[-2] - (tower.side // tower.patch) ** 2 for key in _POSITIONS if key in tensors]
     return kernels == [(tower.width, 3, tower.patch, tower.patch)] and all(count in (0, 1) for count in counts)
 
 
 def _read(file: Path) -> tuple[Mapping[str, Tensor], str | None]:
-    """Tensors of towers by their names in the file, and which tower they are where the file says so."""
+    """Read the tensors by their names in the file, and the tower's name if the file states it."""
     tensors, said = _read_all(file)
     if INP_FORMER in tensors:
         tensors = {key.removeprefix("encoder."): x for key, x in tensors.items() if key.startswith("encoder.")}
@@ -250,7 +250,7 @@ def _read_torchscript(file: Path) -> tuple[Mapping[str, Tensor], str]:
             f"{digest}): give OpenAI's own file, or safetensors such as timm's on the Hugging Face Hub"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, for which OpenAI's files have no successor
+        warnings.simplefilter("ignore", DeprecationWarning)  # for torch.jit, which OpenAI's files need
         return torch.jit.load(file, map_location="cpu").state_dict(), OPENAI[digest]
 
 

@@ -1,7 +1,7 @@
-"""Names of foundation backbones: vision transformers that others trained on many millions of images.
+"""Names of foundation backbones: vision transformers pretrained on many millions of images.
 
-Names are those of the authors' own hubs. OpenAI's CLIP computes QuickGELU where OpenCLIP's trainings compute GELU, and
-their files look the same, so they have two names.
+Names are those of the authors' hubs. OpenAI's CLIP uses QuickGELU while OpenCLIP's trainings use GELU, and their files
+look the same, so they have two names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AnomalyCLIP and who follow them do it bilinearly, whatever the family."""
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What the towers of one training share.
+    """Family of towers from one training.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Family:
         timm's name of the weights.
     positions : {"antialiased", "offset", "rotary"}
     licence : str
-        Of the weights.
+        Licence of the weights.
     """
 
     tag: str
@@ -53,19 +53,19 @@ DINOV3 = Family(
 
 @dataclass(frozen=True, slots=True)
 class Tower:
-    """One network.
+    """Pretrained vision transformer.
 
     Attributes
     ----------
     family : Family
     architecture : str
-        Its name in timm.
+        Name in timm.
     patch : int
-        Side of a patch, pixels.
+        Side of a patch in pixels.
     side : int
-        Of the square images that its positions are for, pixels.
+        Side in pixels of the square images for its positions.
     width, depth, heads : int
-        Channels of a token, number of blocks, heads of each attention.
+        Channels of a token, number of blocks, and heads of each attention.
     """
 
     family: Family
@@ -78,17 +78,17 @@ class Tower:
 
     @property
     def licence(self) -> str:
-        """Of the weights."""
+        """Licence of the weights."""
         return self.family.licence
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """block1 .. block12: the tokens of the patches as each block leaves them, before any last normalisation."""
+        """Names block1 .. block12 of the patch tokens after each block, before any last normalisation."""
         return tuple(f"block{number}" for number in range(1, self.depth + 1))
 
     @property
     def has_text(self) -> bool:
-        """Whether there is a text tower beside it, in files of its authors."""
+        """Whether the authors' files contain a text tower too."""
         return self.family in (CLIP, OPENCLIP, LAION400M)
 
     def build(
@@ -101,7 +101,7 @@ class Tower:
         return TowerBackbone(build_tower(name, image_size, weights=weights, pretrained=pretrained), layers)
 
     def check_image_size(self, image_size: tuple[int, int]) -> None:
-        """Raise SettingsError unless both sides are whole patches."""
+        """Raise SettingsError unless both sides are multiples of the patch."""
         if any(side % self.patch for side in image_size):
             near = [max(1, round(side / self.patch)) * self.patch for side in image_size]
             raise SettingsError(

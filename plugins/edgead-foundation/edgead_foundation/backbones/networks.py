@@ -1,4 +1,4 @@
-"""timm's modules of the foundation backbones, and its names for the tensors of other projects."""
+"""Modules of the foundation backbones from timm, and renaming of other projects' tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgead_foundation.backbones.names import DINOV3, Tower
 
 
 def create(tower: Tower, image_size: tuple[int, int], *, pretrained: bool = False) -> nn.Module:
-    """Build timm's module for images of one size; with `pretrained` it downloads what timm has for it.
+    """Build timm's module for images of one size; with `pretrained` timm downloads its weights.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def create(tower: Tower, image_size: tuple[int, int], *, pretrained: bool = Fals
         import timm
     except ModuleNotFoundError as error:
         raise SettingsError(f"foundation backbones need {error.name}: {install_command('vit')}") from error
-    # Rotary positions become constants of the graph where the size is fixed; the class token is the image's embedding.
+    # With a fixed size rotary positions become constants of the graph; the class token is the image's embedding.
     of_family: dict[str, Any] = {"dynamic_img_size": False, "global_pool": "token"} if tower.family is DINOV3 else {}
     return timm.create_model(
         f"{tower.architecture}.{tower.family.tag}",
@@ -38,12 +38,12 @@ def create(tower: Tower, image_size: tuple[int, int], *, pretrained: bool = Fals
 
 
 def rename(state: Mapping[str, Tensor], tower: Tower, network: nn.Module) -> dict[str, Tensor]:
-    """Give tensors the names that they have in timm: of OpenAI, OpenCLIP, facebookresearch, or timm's already.
+    """Rename tensors of OpenAI, OpenCLIP, facebookresearch or timm to timm's names.
 
     Parameters
     ----------
     network : nn.Module
-        The tower for images of the size that the positions are for, on any device.
+        Tower for images of the size of the positions, on any device.
     """
     from timm.models import eva, vision_transformer
 

@@ -1,7 +1,7 @@
-"""Foundation backbones, built and filled with weights; `edgead_foundation.backbones.names` says which there are.
+"""Building of foundation backbones with weights; `edgead_foundation.backbones.names` lists them.
 
-The networks are timm's, and equal the authors' (`tests/test_towers_authors.py`). What timm does otherwise is done here:
-positions of another image size are interpolated as the authors of each family do it.
+The networks are timm's, and equal the authors' (`tests/test_towers_authors.py`), except that timm interpolates
+positions for other image sizes differently: here this follows the authors of each family.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _OFFSET = 0.1
 
 
 class TowerBackbone(Backbone):
-    """A tower, cut after the last block used; `forward` gives the patches' tokens of the blocks asked for."""
+    """Tower cut after the last block used; `forward` returns the patch tokens of the requested blocks."""
 
-    network: Any  # timm's, whose methods torch's types do not know
+    network: Any  # of timm, whose methods torch's type stubs lack
 
     def __init__(self, network: Any, layers: Sequence[str]):
         nn.Module.__init__(self)
@@ -60,21 +60,21 @@ def build_tower(
     Parameters
     ----------
     name : str
-        One of `TOWERS`.
+        Name in `TOWERS`.
     image_size : (int, int)
         Height and width, multiples of the patch.
     weights : Path, optional
-        What `edgead_foundation.backbones.files.read_tower` takes; by default they are downloaded, once, into the
+        File for `edgead_foundation.backbones.files.read_tower`; by default the weights are downloaded, once, into the
         cache of the Hugging Face Hub.
     pretrained : bool
         False leaves the weights random.
     positions : {"antialiased", "plain", "offset", "bilinear"}, optional
-        How they are brought to the image size; by default as the authors of the tower's family do it.
+        Interpolation of positions to the image size; by default that of the authors of the tower's family.
 
     Raises
     ------
     SettingsError
-        Another image size, weights that do not fit, or none and no network.
+        The image size is not possible, weights do not fit, or cannot be downloaded.
     """
     tower = TOWERS[name]
     tower.check_image_size(image_size)
@@ -90,7 +90,7 @@ def build_tower(
 
 
 def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -> Tensor:
-    """Interpolate learnt positions of a square grid of patches; a class token's before them stays as it is.
+    """Interpolate learnt positions of a square grid of patches; that of a class token before them is not changed.
 
     Parameters
     ----------
@@ -98,9 +98,9 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -
     grid : (int, int)
         Rows and columns of patches.
     how : {"antialiased", "plain", "offset", "bilinear"}
-        DINO and DINOv2 without registers ask torch for a scale, of a grid that is a tenth of a patch larger, and it
-        reads the old positions at that scale; CLIP (as OpenCLIP resizes it) and DINOv2 with registers ask for a size.
-        The copy of OpenCLIP in MuSc asks for a size without antialiasing.
+        DINO and DINOv2 without registers pass torch a scale, of a grid a tenth of a patch larger, at which it samples
+        the old positions; CLIP (as resized by OpenCLIP) and DINOv2 with registers pass a size. The copy of OpenCLIP in
+        MuSc passes a size without antialiasing.
     """
     side = math.isqrt(positions.shape[1])
     first = positions.shape[1] - side**2
@@ -118,7 +118,7 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], how: Positions) -
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    """The weights of timm's repositories on the Hugging Face Hub, from its cache where they are there."""
+    """Load weights from timm's repositories on the Hugging Face Hub, or from its cache."""
     tower = TOWERS[name]
     logging.getLogger("timm").setLevel(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""Vision transformers (Dosovitskiy et al. 2021) as DINO and DINOv2 give them, by the names of their files."""
+"""Vision transformers (Dosovitskiy et al. 2021) of DINO and DINOv2, with the names of their files."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class VitShape:
 
     @property
     def grid(self) -> int:
-        """Patches along a side."""
+        """Number of patches along a side."""
         return self.image_size // self.patch_size
 
 
 class VisionTransformer(vision_transformer.VisionTransformer):
-    """timm's transformer over patches and one class token, which comes first; it gives the normalised tokens.
+    """Transformer of timm over one class token and patches, in this order; returns the normalised tokens.
 
-    Parts stand by themselves, for those who do other things between blocks: `embed`, each of `blocks`, `norm`.
+    Its parts can be called separately, for other operations between blocks: `embed`, each of `blocks`, `norm`.
     """
 
     def __init__(self, shape: VitShape):
@@ -78,13 +78,13 @@ class VisionTransformer(vision_transformer.VisionTransformer):
 def read_vit(file: Path) -> VisionTransformer:
     """Read a transformer of DINO or DINOv2: a published `*_pretrain.pth`, or the same tensors as safetensors.
 
-    Its shape follows from the tensors; heads have 64 channels. Nothing is unpickled but tensors. Images are 224 pixels
-    at most: positions of larger ones are interpolated, as DINOv2 does.
+    Its shape follows from the tensors; heads have 64 channels. Nothing is unpickled but tensors. Images have at most
+    224 pixels: positions for larger ones are interpolated, as in DINOv2.
 
     Raises
     ------
     SettingsError
-        It is no such file: the message says what was found and what to do.
+        The file is no such transformer; the message says what was found and what to do.
     """
     state = _read_state(file)
     try:
@@ -136,7 +136,7 @@ def _shape_of(state: Mapping[str, Tensor]) -> VitShape:
 
 
 def _without_scales(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What DINOv2 multiplies each residual by goes into the layer before; the token of its training is left out."""
+    """Fold DINOv2's layer scales into the preceding layers, and drop the mask token of its training."""
     plain = {name: value for name, value in state.items() if ".ls" not in name and name != "mask_token"}
     for name, gamma in state.items():
         for scale, layer in ((".ls1.gamma", ".attn.proj"), (".ls2.gamma", ".mlp.fc2")):

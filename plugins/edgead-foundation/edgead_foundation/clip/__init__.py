@@ -1,1 +1,1 @@
-"""CLIP: what detectors from words share."""
+"""Common parts of detectors based on CLIP."""

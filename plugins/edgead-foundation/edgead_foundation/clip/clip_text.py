@@ -1,7 +1,7 @@
-"""The text towers of CLIP: words become the directions that images are compared with.
+"""Text towers of CLIP, which encode texts as directions to compare images with.
 
-Network and tokenizer are OpenCLIP's, and equal OpenAI's. Texts are encoded on the workstation, once: the exported graph
-has what comes of them as constants.
+Network and tokenizer are OpenCLIP's, and equal OpenAI's. Texts are encoded once, on the workstation: the exported graph
+contains their embeddings as constants.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _AT_ONCE = 64
 
 
 class TextTower(nn.Module):
-    """A text tower.
+    """Text tower of CLIP.
 
     Parameters
     ----------
     network : nn.Module
-        OpenCLIP's.
+        Network of OpenCLIP.
     """
 
     def __init__(self, network: Any):
@@ -45,7 +45,7 @@ class TextTower(nn.Module):
         ----------
         state : mapping of str to Tensor
         quick_gelu : bool
-            The activation of OpenAI's trainings; OpenCLIP's have GELU.
+            Whether to use the activation of OpenAI's trainings; OpenCLIP's use GELU.
 
         Raises
         ------
@@ -70,18 +70,18 @@ class TextTower(nn.Module):
         return cls(_network({"context_length": LENGTH, **sizes}, quick_gelu=quick_gelu))
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Tokens of texts, int64 (n, length), filled up with zeros.
+        """Tokenise texts, int64 (n, length), padded with zeros.
 
         Raises
         ------
         SettingsError
-            A text is longer than the tower reads.
+            A text is longer than the tower allows.
         """
         length = self.network.context_length
         tokenizer = _tokenizer()
         for text in texts:
             found = len(tokenizer.encode(text))
-            if found > length - 2:  # begin and end are tokens too
+            if found > length - 2:  # begin and end take two tokens
                 raise SettingsError(f"{text!r} has {found} tokens, and CLIP reads {length - 2}: say it in fewer words")
         return tokenizer(list(texts), length)
 
@@ -95,21 +95,21 @@ class TextTower(nn.Module):
         return self.network.token_embedding(tokens)
 
     def encode_embedded(self, embedded: Tensor, tokens: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
-        """Encode what stands in the place of embedded tokens.
+        """Encode embeddings that replace those of tokens.
 
         Parameters
         ----------
         embedded : Tensor of shape (n, length, width)
-            Before positions.
+            Embeddings before positions are added.
         tokens : Tensor of shape (n, length)
-            The end of a text is where the highest token is.
+            Tokens, of which the highest marks the end of a text.
         deep : sequence of Tensor of shape (m, width)
-            What replaces the m tokens after the first one before the second block, the third, and so on.
+            Replacements of the m tokens after the first one, before the second block, the third, and so on.
 
         Returns
         -------
         Tensor of shape (n, d)
-            Not scaled to length 1.
+            Embeddings, not scaled to length 1.
         """
         network = self.network
         x = embedded + network.positional_embedding

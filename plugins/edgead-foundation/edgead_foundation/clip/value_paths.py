@@ -1,7 +1,7 @@
-"""The image towers of AnomalyCLIP and those who follow it: beside its last blocks runs a path of refined attention.
+"""Image towers of AnomalyCLIP and its successors, with a second path of refined attention in the last blocks.
 
-A block's own attention gathers what makes the whole image; patches that attend to patches of like values stay local
-(CLIP Surgery, Li et al. 2023; DPAM, Zhou et al. 2024).
+A block's own attention mixes information of the whole image; patches that attend to patches with similar values stay
+local (CLIP Surgery, Li et al. 2023; DPAM, Zhou et al. 2024).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Beside = Callable[[Any, Tensor], Tensor]
 
 
 def value_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Values attend to values."""
+    """Compute attention of values to values."""
     del queries, keys
     return F.scaled_dot_product_attention(values, values, values)
 
@@ -33,30 +33,30 @@ def two_paths(
     attention: Attention = value_attention,
     beside: Beside | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run a tower of timm with a second path beside its last blocks.
+    """Run a tower of timm with a second path in its last blocks.
 
-    The second path begins with what comes into the first of these blocks. Each adds to it the refined attention of what
-    comes in on the first path, and no MLP. The first path is the tower's own.
+    The second path begins with the input of the first of these blocks. Each block adds to it the refined attention of
+    its input on the first path, and no MLP. The first path is the tower's own.
 
     Parameters
     ----------
     tower : nn.Module
     tokens : Tensor of shape (n, 1 + patches, d)
-        With their positions, before the first normalisation.
+        Tokens with positions, before the first normalisation.
     blocks : collection of int
-        Numbers from 1 of the blocks whose tokens are asked for; before the second path begins they are the tower's own.
+        Numbers, from 1, of the blocks whose tokens are returned; before the second path these are the tower's own.
     refined : int
-        How many of the last blocks have the second path.
+        Number of last blocks with the second path.
     attention : callable
-        Of the second path; it shares projections with the first.
+        Attention of the second path, which shares projections with the first.
     beside : callable, optional
-        What else is taken of each block asked for, before its tokens; only of blocks that have the second path.
+        Function whose result for each returned block precedes its tokens; only for blocks with the second path.
 
     Returns
     -------
     (Tensor of shape (n, 1 + patches, d), list of Tensor of shape (n, 1 + patches, d))
-        What the last block leaves on the first path, and each block asked for on the second, before any last
-        normalisation; with `beside` also what that gives.
+        Output of the last block on the first path, and outputs of the requested blocks on the second, before any last
+        normalisation; with `beside` its results too.
     """
     first = second = tower.norm_pre(tokens)
     begins, found = len(tower.blocks) - refined, []
@@ -76,7 +76,7 @@ def two_paths(
 
 
 def _attend(layer: Any, x: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
-    """The attention of timm's layer and another one of the same tokens, (n, t, d) each, after their projection."""
+    """Compute timm's attention and another one of the same tokens, (n, t, d) each, after their projection."""
     queries, keys, values = layer.qkv(x).unflatten(2, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
     own, other = F.scaled_dot_product_attention(queries, keys, values), attention(queries, keys, values)
     return layer.proj(own.transpose(1, 2).flatten(2)), layer.proj(other.transpose(1, 2).flatten(2))

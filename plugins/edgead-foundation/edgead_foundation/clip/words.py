@@ -1,4 +1,4 @@
-"""Base of detectors from words: a whole CLIP of the user's, and texts as two directions, good and anomalous."""
+"""Base of detectors based on texts: a complete CLIP from the user, and two directions, good and anomalous."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from edgead_foundation.clip.clip_text import TextTower
 
 
 class ClipNetwork(nn.Module):
-    """A tower of CLIP that takes images as they come.
+    """Tower of CLIP with the normalisation of uint8 images.
 
     Parameters
     ----------
     tower : nn.Module
-        Of timm, for images of one size.
+        Tower of timm for images of one size.
     """
 
     mean: Tensor
@@ -45,19 +45,19 @@ class ClipNetwork(nn.Module):
     def tokens(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> tokens with their positions, that of the class first, (n, 1 + patches, d)."""
         patches = self.tower.patch_embed((image.float().permute(0, 3, 1, 2) - self.mean) / self.std)
-        first = self.tower.cls_token.expand(patches.shape[0], -1, -1)  # its len would be a constant of the graph
+        first = self.tower.cls_token.expand(patches.shape[0], -1, -1)  # `len` would become a constant of the graph
         return torch.cat([first, patches], dim=1) + self.tower.pos_embed
 
 
 class WordsNetwork(ClipNetwork):
-    """A tower of CLIP, and the two texts that an image and its patches are compared with.
+    """Tower of CLIP with two texts, to which an image and its patches are compared.
 
     Parameters
     ----------
     tower : nn.Module
-        As for `ClipNetwork`.
+        Parameter of `ClipNetwork`.
     temperature : float
-        Cosines are divided by it before the softmax.
+        Divisor of cosines before the softmax.
     """
 
     texts: Tensor
@@ -68,7 +68,7 @@ class WordsNetwork(ClipNetwork):
         self.register_buffer("texts", F.normalize(torch.ones(2, tower.num_classes), dim=-1))
 
     def set_texts(self, texts: Tensor) -> None:
-        """Take embeddings of the good and the anomalous text, (2, d) of any length, as constants of the network."""
+        """Set the embeddings of the good and the anomalous text, (2, d) of any length, as constants of the network."""
         self.texts.copy_(F.normalize(texts.detach(), dim=-1))
 
     def anomalous(self, embeddings: Tensor) -> Tensor:
@@ -82,18 +82,18 @@ class WordsNetwork(ClipNetwork):
 
 
 class WordsMethod(NetworkMethod[Config]):
-    """A detector that is made of words alone; images teach it nothing.
+    """Base of methods made only from texts, which learn nothing from images.
 
-    A subclass builds its network, which gives `patch_scores` and `image_score`, and its texts.
+    A subclass builds its network, with outputs `patch_scores` and `image_score`, and its texts.
 
     Attributes
     ----------
     plain_gelu : bool
-        Whether the method's authors run OpenAI's CLIP, which was trained with QuickGELU, with GELU.
+        Whether the method's authors use GELU for OpenAI's CLIP, although it was trained with QuickGELU.
     positions : {"antialiased", "bilinear"}, optional
-        How the method's authors bring positions to another image size; by default as the tower's do.
+        Interpolation of positions to the image size in the authors' code; by default the tower's.
     text : TextTower, optional
-        Only where there are weights.
+        Text tower; only with weights.
     """
 
     learns_from: ClassVar[LearnsFrom] = "nothing"
@@ -128,13 +128,13 @@ class WordsMethod(NetworkMethod[Config]):
 
     @property
     def quick_gelu(self) -> bool:
-        """Whether the text tower has the activation of OpenAI's trainings."""
+        """Whether the text tower uses the activation of OpenAI's trainings."""
         settings: Any = self.config
         return TOWERS[settings.backbone].family is CLIP and not self.plain_gelu
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """Which prompts these are, where they come from a file."""
+        """Facts on the prompts for the manifest, if they come from a file."""
         prompts = getattr(self.config, "prompts", None)
         return {} if prompts is None or self.text is None else {"prompts_sha256": file_sha256(Path(prompts))}
 
@@ -145,7 +145,7 @@ class WordsMethod(NetworkMethod[Config]):
 
 
 def check_temperature(temperature: float) -> None:
-    """Raise ValueError unless it is positive."""
+    """Raise ValueError unless the temperature is positive."""
     if temperature <= 0:
         raise ValueError(f"temperature {temperature}: give a positive number, such as 0.07")
 
@@ -158,7 +158,7 @@ def check_clip(name: str) -> None:
 
 
 def check_paths(name: str, layers: Sequence[str], refined: int) -> None:
-    """Raise ValueError unless a tower has these layers, at least one, and as many blocks as shall be refined."""
+    """Raise ValueError unless a tower has all of these layers, at least one, and at least `refined` blocks."""
     tower = TOWERS[name]
     unknown = [layer for layer in layers if layer not in tower.layers]
     if unknown or not layers:
@@ -168,5 +168,5 @@ def check_paths(name: str, layers: Sequence[str], refined: int) -> None:
 
 
 def block_numbers(layers: Sequence[str]) -> list[int]:
-    """Numbers of blocks from their names, in rising order."""
+    """Parse the numbers of blocks from their names, in rising order."""
     return sorted({int(layer.removeprefix("block")) for layer in layers})

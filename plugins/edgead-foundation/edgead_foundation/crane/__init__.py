@@ -1,1 +1,1 @@
-"""Crane: AnomalyCLIP with wider attention."""
+"""Crane: AnomalyCLIP with extended attention."""

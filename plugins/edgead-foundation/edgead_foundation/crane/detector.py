@@ -1,8 +1,8 @@
-"""Crane (Salehi et al. 2025): AnomalyCLIP with wider attention, an image score from patches, prompts shown the image.
+"""Crane (Salehi et al. 2025): AnomalyCLIP with extended attention, image scores from patches, and image-aware prompts.
 
 Networks, losses and scores are those of the authors' code, with DINOv2 (Crane+) and without
-(`tests/test_words_authors.py`). Prompts see the image while they are learnt; when an image is judged they are fixed, as
-in the authors' test.
+(`tests/test_words_authors.py`). Prompts depend on the image during training; for predictions they are fixed, as in the
+authors' test.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ class CraneConfig(LearntWordsConfig):
     Attributes
     ----------
     layers : tuple of str
-        The paper takes four; the authors' code asks for them too, but adds to what it has kept of the earlier ones, so
-        that all four are the last.
+        The paper uses four; the authors' code requests them too, but later changes the stored tensors in place, so
+        that all four equal the last.
     epochs : int
     dino : str, optional
-        A tower of DINOv2 with CLIP's patches, which makes this Crane+.
+        Tower of DINOv2 with CLIP's patch size, which makes this Crane+.
     dino_weights : str, optional
-        Its file; by default it is downloaded, once, into the cache of the Hugging Face Hub.
+        File of that tower; by default it is downloaded, once, into the cache of the Hugging Face Hub.
     mean_of : {"shares", "logits"}
-        What of several maps is averaged: shares of the anomalous text, or cosines before the softmax.
+        Quantity averaged over several maps: shares of the anomalous text, or cosines before the softmax.
     map_weight : float
-        Of the focal and Dice losses of each map while prompts are learnt. The authors' code has 2, and without DINOv2
-        four maps that are equal.
+        Weight of the focal and Dice losses of each map during training. The authors' code has 2, and without DINOv2
+        four equal maps.
     """
 
     epochs: int = 5
@@ -85,14 +85,14 @@ class CraneConfig(LearntWordsConfig):
 
 
 def summed_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """The attention of queries, of keys and of values to themselves, added and not averaged, of the values."""
+    """Attend to values by the sum, not the mean, of the attentions of queries, keys and values to themselves."""
     return torch.stack([F.scaled_dot_product_attention(each, each, values) for each in (queries, keys, values)]).sum(
         dim=0
     )
 
 
 class CraneNetwork(WordsNetwork):
-    """Patches on the refined path; the image as the mean of its class token and of its anomalous patches.
+    """Network with patches on the refined path, and the image as the mean of class token and anomalous patches.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ class CraneNetwork(WordsNetwork):
     Attributes
     ----------
     dino : DinoAttention, optional
-        Where it is, patches are also what it gathers, of the first path between attention and MLP of each block: there
-        the authors' code adds to what it has kept of the block's input.
+        If set, patches also include the values that it gathers on the first path, between attention and MLP of each
+        block, where the authors' code has changed the stored input of the block in place.
     """
 
     def __init__(self, tower: Any, config: CraneConfig):
@@ -115,7 +115,7 @@ class CraneNetwork(WordsNetwork):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 RGB (n, h, w, 3) -> patch scores, float32 (n, h', w'), and image scores, float32 (n,).
 
-        Logits are brought to the size of the image before the softmax, and then h' is h; shares are left to the head.
+        Logits are resized to the image before the softmax, so that h' is h; shares are resized by the head.
         """
         embedding, patches = self.embed(image)
         logits, whole = self.compare(embedding, patches, self.texts)
@@ -129,7 +129,7 @@ class CraneNetwork(WordsNetwork):
     def embed(self, image: Tensor, *, one_mean: bool = False) -> tuple[Tensor, Tensor]:
         """uint8 RGB (n, h, w, 3) -> of length 1, the image's embedding (n, d) and those of patches (m, n, p, d).
 
-        `one_mean` is as for `DinoAttention`.
+        For `one_mean` see `DinoAttention`.
         """
         beside = None
         if self.dino is not None:
@@ -141,7 +141,7 @@ class CraneNetwork(WordsNetwork):
         return F.normalize(found[0], dim=-1), F.normalize(torch.stack(found[1:]), dim=-1)
 
     def compare(self, embedding: Tensor, patches: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Compare what `embed` gives with texts, (2, d) or of each image, (n, 2, d).
+        """Compare the results of `embed` with texts, (2, d), or texts of each image, (n, 2, d).
 
         Returns
         -------
@@ -200,7 +200,7 @@ class Crane(LearntWords[CraneConfig]):
         }
 
     def loss(self, images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-        """As in the authors' training; the prompts see the images."""
+        """Compute the loss of the authors' training, with prompts that depend on the images."""
         assert self.prompts is not None and self.text is not None
         with torch.no_grad():
             embedding, patches = self.network.embed(images, one_mean=True)

@@ -1,4 +1,4 @@
-"""The attention of Crane+ (Salehi et al. 2025): the values of CLIP, gathered from patches that are alike in DINOv2."""
+"""Attention of Crane+ (Salehi et al. 2025): CLIP's values, gathered from patches that are similar in DINOv2."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ SHARPNESS, ABOVE_MEAN = 3.0, 1.2
 
 
 class DinoAttention(nn.Module):
-    """Weights of patches for each other, from an image.
+    """Attention weights between patches, computed from an image by DINOv2.
 
     Parameters
     ----------
     tower : nn.Module
-        DINOv2 of timm, for images of the size that CLIP sees, with as many patches.
+        DINOv2 of timm, for the image size of CLIP, with the same number of patches.
     """
 
     mean: Tensor
@@ -36,27 +36,27 @@ class DinoAttention(nn.Module):
         Parameters
         ----------
         one_mean : bool
-            The mean cosine is that of the batch, as in the authors' training, and not of each image.
+            Use the mean cosine of the batch, as in the authors' training, not of each image.
         """
         tokens = self.tower.forward_features((image.float().permute(0, 3, 1, 2) - self.mean) / self.std)
         patches = F.normalize(tokens[:, self.tower.num_prefix_tokens :], dim=-1)
         cosines = patches @ patches.mT
         mean = cosines.mean() if one_mean else cosines.mean(dim=(1, 2), keepdim=True)
         above = (cosines - ABOVE_MEAN * mean) * SHARPNESS
-        # Where all patches are alike none is above the bound, and the authors' code gives no number: each keeps itself.
+        # If all patches are equal none is above the bound, and the authors' code gives NaN: each patch keeps itself.
         itself = torch.eye(above.shape[-1], dtype=torch.bool, device=above.device)
         return above.masked_fill((above < 0) & ~itself, float("-inf")).softmax(dim=-1)
 
 
 def gather_values(block: Any, tokens: Tensor, weights: Tensor) -> Tensor:
-    """Sum a block's values of patches by weights, and project them.
+    """Sum a block's patch values by weights, and project them.
 
     Parameters
     ----------
     block : nn.Module
-        Of a tower of timm.
+        Block of a tower of timm.
     tokens : Tensor of shape (n, 1 + patches, d)
-        Before the block's first normalisation, that of the class first.
+        Tokens before the block's first normalisation, the class token first.
     weights : Tensor of shape (n, patches, patches)
 
     Returns

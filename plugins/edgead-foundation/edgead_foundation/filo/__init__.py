@@ -1,1 +1,1 @@
-"""FiLo: words for what may be wrong with a product."""
+"""FiLo: detection by words for possible defects of a product."""

@@ -1,7 +1,7 @@
-"""Boxes that a Grounding DINO draws around what sounds anomalous, as FiLo's authors use them.
+"""Boxes of a Grounding DINO around regions that match words for anomalies, as used by FiLo's authors.
 
-For the workstation: it is a second network with a text tower of its own, which no device has. Which boxes count, the
-place that they give and what lies outside are as in the authors' code (`tests/test_filo_boxes.py`).
+Only for the workstation, as it is a second network with its own text tower, which devices lack. The choice of boxes,
+their place and the treatment of pixels outside follow the authors' code (`tests/test_filo_boxes.py`).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _THIRDS = ((0, 172), (173, 344), (345, 517))
 
 @dataclass(frozen=True)
 class Located:
-    """What the boxes of an image say.
+    """Boxes found in an image, and the place of the best one.
 
     Attributes
     ----------
     boxes : Tensor of shape (k, 4), float32
-        Left, top, right and bottom of those that name an anomaly, in shares of the image.
+        Left, top, right and bottom of the boxes that name an anomaly, in shares of the image.
     place : str
-        One of `PLACES`, of the centre of the best box; "center" where there is none, "all" between two places.
+        Place in `PLACES` of the centre of the best box; "center" without a box, "all" between two places.
     phrases : tuple of str
-        What each box was found by.
+        Phrase by which each box was found.
     """
 
     boxes: Tensor
@@ -49,7 +49,7 @@ class Located:
     phrases: tuple[str, ...]
 
     def inside(self, size: tuple[int, int]) -> Tensor:
-        """Which pixels of a map (h, w) lie in a box, bool."""
+        """Mask of the pixels of a map (h, w) inside any box, bool."""
         found, (height, width) = torch.zeros(size, dtype=torch.bool), size
         for left, top, right, bottom in self.boxes.tolist():
             found[int(top * height) : int(bottom * height), int(left * width) : int(right * width)] = True
@@ -64,24 +64,24 @@ def choose_boxes(
     Parameters
     ----------
     shares : Tensor of shape (q, t)
-        How much each box is meant by each token.
+        Match of each box with each token.
     boxes : Tensor of shape (q, 4)
         Centre, width and height in shares of the image.
     phrase_of : callable
         Numbers of tokens, int64 (k,) -> text.
     words : sequence of str
-        Of which a phrase must hold one.
+        Words of which a phrase must contain one.
     threshold : float
-        Of `shares`.
+        Least share of a token.
     """
     best = shares.amax(dim=1)
     kept = ((best > threshold) & (boxes[:, 2] * boxes[:, 3] < LARGEST)).nonzero()[:, 0]
     kept = kept if len(kept) else best.argmax()[None]
     tokens = shares[kept] > threshold
-    tokens[:, 0] = False  # begins the text
+    tokens[:, 0] = False  # the token that begins the text
     tokens[:, 255:] = False
     phrases = [phrase_of(each.nonzero()[:, 0]) for each in tokens]
-    # The authors' code keeps two digits of a share, and of equal ones the last.
+    # The authors' code keeps two digits of a share, and takes the last of equal ones.
     named = [(float(str(best[k].item())[:4]), k, p) for k, p in zip(kept, phrases, strict=True) if _names(p, words)]
     corners = torch.stack([_corners(boxes[k]) for _, k, _ in named]) if named else boxes.new_zeros(0, 4)
     place = "center"
@@ -92,20 +92,20 @@ def choose_boxes(
 
 
 def judge_located(network: FiloNetwork, image: np.ndarray, located: Located) -> tuple[float, np.ndarray]:
-    """Judge an image as the authors' code does with boxes.
+    """Judge an image with boxes, as in the authors' code.
 
     Parameters
     ----------
     network : FiloNetwork
-        With the words of all places.
+        Network with the words of all places.
     image : ndarray of shape (h, w, 3), uint8, RGB
-        Of the network's size.
+        Image of the network's size.
     located : Located
 
     Returns
     -------
     (float, ndarray of shape (h, w), float32)
-        Image score, and the map, lower outside of boxes.
+        Image score, and the map, lowered outside of boxes.
     """
     if network.place != "all":
         raise SettingsError(f"the network has place {network.place!r}: boxes choose one, so build it with place=all")
@@ -119,12 +119,12 @@ def judge_located(network: FiloNetwork, image: np.ndarray, located: Located) -> 
 
 
 class GroundingDino:
-    """A Grounding DINO of the transformers library, from a folder; nothing is downloaded or unpickled.
+    """Grounding DINO of the transformers library, from a folder; nothing is downloaded or unpickled.
 
     Parameters
     ----------
     folder : Path
-        As `save_pretrained` writes it, with `model.safetensors`.
+        Folder written by `save_pretrained`, with `model.safetensors`.
 
     Raises
     ------
@@ -151,7 +151,7 @@ class GroundingDino:
         self._network = network.eval().requires_grad_(False)
 
     def locate(self, image: np.ndarray, details: Sequence[str], *, threshold: float = THRESHOLD) -> Located:
-        """Find boxes around what may be wrong: image uint8 RGB (h, w, 3), details as `FiloConfig.details`."""
+        """Find boxes around possible defects: image uint8 RGB (h, w, 3), details as in `FiloConfig.details`."""
         words = [*GENERAL, *details]
         caption = " . ".join(words).lower().strip()
         size = {"shortest_edge": _SIDE, "longest_edge": _LONGEST}

@@ -1,8 +1,8 @@
-"""FiLo (Gu et al. 2024): words for what may be wrong with a product, shown the image, and patches of several shapes.
+"""FiLo (Gu et al. 2024): image-aware words for possible defects of a product, and patches of several shapes.
 
-Network, words, losses and scores are those of the authors' code (`tests/test_filo_authors.py`), where no boxes are
-given: they ask a Grounding DINO where an anomaly may be, take the words of that place, and lower what lies outside.
-`edgead_foundation.filo.boxes` does that on the workstation; a device has no such boxes. The place "map" is ours.
+Network, words, losses and scores are those of the authors' code without boxes (`tests/test_filo_authors.py`). With
+boxes they query a Grounding DINO for places of anomalies, use the words of that place, and lower the map outside:
+`edgead_foundation.filo.boxes` does that on the workstation; devices have no such boxes. The place "map" is ours.
 """
 
 from __future__ import annotations
@@ -46,30 +46,29 @@ class FiloConfig(MethodConfig):
     backbone : str
         A tower of CLIP, see `edgead_foundation.backbones.names`.
     layers : tuple of str
-        Blocks whose patches are decoded, of which block6 is the first.
+        Blocks whose patches are decoded, from block6 on.
     image_size : (int, int)
         Height and width that images are resized to.
     part : str
-        What the images show, in English: "metal nut", "printed circuit board".
+        Name of the part in English: "metal nut", "printed circuit board".
     details : tuple of str
-        What may be wrong with it: "bent", "scratches on the thread"; five words for anything else come on top.
+        Possible defects: "bent", "scratches on the thread"; five general words are added.
     descriptions : str, optional
-        YAML file of details by part: of `part` where `details` has none, and of auxiliary products.
+        YAML file of details by part: for `part` if `details` is empty, and for auxiliary products.
     place : str
-        Where anomalies are looked for in words: "all" means all of nine places alike, as while the authors' code
-        learns; "map", ours, weighs them by the map that those give; or one place, such as "center", which the authors
-        take where no box was found.
+        Place in the words: "all" weighs all nine places equally, as in the authors' training; "map", ours, weighs them
+        by the resulting map; or one place, such as "center", which the authors use without a box.
     prompts : str, optional
-        File of what the authors have learnt: prompts, decoders, adapter.
+        File of the authors' learnt parts: prompts, decoders, adapter.
     auxiliary : tuple of str
-        Folders in MVTec layout, of other products by name, whose test images and masks all that is learnt from, where
-        there is no file of it.
+        Folders in MVTec layout, of other products by name, from whose test images and masks these parts are learnt if
+        there is no file of them.
     context : int
-        Learnt tokens of a sentence.
+        Number of learnt tokens in a sentence.
     epochs, adapter_epochs : int
-        Of prompts and decoders; of the adapter after them.
+        Epochs of prompts and decoders, and of the adapter after them.
     learning_rate, decoder_learning_rate, adapter_learning_rate : float
-        Of AdamW.
+        Learning rates of AdamW.
     seed : int
     """
 
@@ -153,7 +152,7 @@ class Filo(WordsMethod[FiloConfig]):
     def sentences(
         self, text: TextTower, part: str, details: Sequence[str], places: Sequence[str]
     ) -> tuple[Sentences, Sentences]:
-        """What is said of a good part and of an anomalous one."""
+        """Make the sentences for a good part and for an anomalous one."""
         good, anomalous = good_sentences(part), anomalous_sentences(part, details, places)
         return Sentences(text, good, self.config.context), Sentences(text, anomalous, self.config.context)
 
@@ -162,7 +161,7 @@ class Filo(WordsMethod[FiloConfig]):
         return MapHead(patch_weight=0, graph_weight=1, sigma_px=0)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Learn from the auxiliary sets, where there is no file of what was learnt; `images` teach nothing."""
+        """Learn from the auxiliary sets if there is no file of learnt parts; `images` are not used."""
         config, network = self.config, self.network
         if config.prompts is not None or self.text is None:
             return
@@ -188,7 +187,7 @@ class Filo(WordsMethod[FiloConfig]):
 
 
 def _with_details(config: FiloConfig) -> FiloConfig:
-    """The same with the details of its part, where a file has them."""
+    """Return the settings with the details of the part from the file, if it has them."""
     if config.descriptions is None or config.details:
         return config
     described = read_descriptions(Path(config.descriptions))

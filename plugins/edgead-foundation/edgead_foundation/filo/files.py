@@ -1,4 +1,4 @@
-"""Files that hold what FiLo has learnt, by the authors' names; nothing is unpickled but tensors."""
+"""Files of FiLo's learnt parts, with the authors' names; nothing is unpickled but tensors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMES = {
 
 
 def authors_name(name: str) -> str:
-    """The authors' name of a learnt entry of the network's state dict."""
+    """Return the authors' name for a learnt entry of the network's state dict."""
     part, *rest = name.split(".")
     if part == "shapes":
         number, _, shape, end = rest
@@ -38,17 +38,17 @@ def authors_name(name: str) -> str:
 
 
 def is_learnt(name: str) -> bool:
-    """Whether an entry of the network's state dict is learnt, and not CLIP's."""
+    """Whether an entry of the network's state dict is learnt by FiLo, and not part of CLIP."""
     return name.startswith(LEARNT)
 
 
 def load_learnt(network: nn.Module, file: Path) -> None:
-    """Give a network what the authors' code has learnt; CLIP is left as it is, even if the file holds it, too.
+    """Load the authors' learnt parts into a network; CLIP is not changed, even if the file contains it.
 
     Raises
     ------
     SettingsError
-        It is no such file, or was learnt with another CLIP: the message says what was found and what to do.
+        The file is no such file, or was learnt with another CLIP; the message says what was found and what to do.
     """
     state = load_named(file, "filo", "what was learnt", SOURCE)
     try:

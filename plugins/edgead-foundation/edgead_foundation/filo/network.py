@@ -1,4 +1,4 @@
-"""The network of FiLo; `edgead_foundation.filo.detector` has the method, and where it is from."""
+"""Network of FiLo; see `edgead_foundation.filo.detector` for the method and its source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIGMA = 4.0
 
 
 class MultiShape(nn.Module):
-    """The authors' MMCI: convolutions of several sizes and shapes, summed."""
+    """MMCI of the authors: sum of convolutions of several sizes and shapes."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -39,7 +39,7 @@ class MultiShape(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Conv2d:
-        """The same as one convolution, of the largest kernel: half of the products."""
+        """Merge into one convolution with the largest kernel, which takes half of the products."""
         layers: list[Any] = list(self.kernels.values())
         side = max(max(size) for size in KERNELS.values())
         merged = nn.Conv2d(layers[0].in_channels, layers[0].out_channels, side, padding=side // 2)
@@ -52,21 +52,21 @@ class MultiShape(nn.Module):
 
 
 class FiloNetwork(ClipNetwork):
-    """Patches of two paths, decoded and compared with texts that the image shifts.
+    """Network that compares decoded patches of two paths with texts that depend on the image.
 
     Parameters
     ----------
     tower : nn.Module
     blocks : sequence of int
-        Those whose patches are decoded, in rising order: `OWN_BLOCKS` and later ones.
+        Blocks whose patches are decoded, in rising order: `OWN_BLOCKS` and later ones.
     place : str
-        The words of this place alone; "all" means all nine alike, "map" weighs them by the map that those give.
+        Place whose words are used; "all" weighs all nine equally, "map" by the resulting map.
 
     Attributes
     ----------
     words : FiloWords
     good, anomalous : Sentences
-        Of the product; `Filo` gives the three.
+        Sentences on the product; `Filo` sets these three.
     """
 
     words: FiloWords
@@ -84,11 +84,11 @@ class FiloNetwork(ClipNetwork):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Whose words are encoded."""
+        """Places whose words are encoded."""
         return PLACES if self.place in ("all", "map") else (self.place,)
 
     def merge(self) -> None:
-        """Let the convolutions of `MultiShape` be one, once they are learnt."""
+        """Merge the convolutions of each `MultiShape` into one, after training."""
         self.shapes = nn.ModuleList(each.merged() if isinstance(each, MultiShape) else each for each in self.shapes)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +102,7 @@ class FiloNetwork(ClipNetwork):
         return anomaly_map, score
 
     def understand(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Take an image apart.
+        """Compute the embeddings of images and their texts.
 
         Parameters
         ----------
@@ -111,8 +111,8 @@ class FiloNetwork(ClipNetwork):
         Returns
         -------
         (Tensor of shape (n, d), Tensor of shape (n, m, p, d), Tensor of shape (n, d), Tensor of shape (n, places, d))
-            Of length 1 the image's embedding, those of patches as m decoders see them, the good text; and the
-            anomalous one of each place, see `FiloWords`.
+            The image's embedding, those of patches by m decoders, and the good text, all of length 1; and the anomalous
+            text of each place, see `FiloWords`.
         """
         embedding, original, local = self.embed(image)
         adapted = self.adapt(embedding)
@@ -122,8 +122,8 @@ class FiloNetwork(ClipNetwork):
     def embed(self, image: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """uint8 RGB (n, h, w, 3) -> the image (n, d), and patches (n, p, width): of each block, and of the second path.
 
-        The authors' code keeps tokens that later blocks add to: of a block on the first path with the attention of the
-        next one, and of the one before the second path begins, as of each on it, what the last one leaves there.
+        The authors' code stores tokens that later blocks change in place: those of a block on the first path include
+        the attention of the next one; those of the block before the second path, and of each on it, equal the last.
         """
         depth = len(self.tower.blocks)
         later = sorted(number + 1 for number in self.blocks[1:] if number < depth)
@@ -144,20 +144,20 @@ class FiloNetwork(ClipNetwork):
         return F.normalize(embedding + F.silu(self.widen(F.relu(self.narrow(embedding)))), dim=-1)
 
     def decode(self, original: Sequence[Tensor], local: Tensor) -> Tensor:
-        """What `embed` gives of patches -> as each decoder sees them, of length 1, (n, m, p, d)."""
+        """Patches from `embed` -> patches by each decoder, of length 1, (n, m, p, d)."""
         grid = local.transpose(1, 2).unflatten(2, self.grid)
         of_shapes = [layer(grid).flatten(2).transpose(1, 2) for layer in self.shapes]
         of_blocks = [layer(each) for layer, each in zip(self.linear, original, strict=True)]
         return F.normalize(torch.stack([*of_blocks, *of_shapes], dim=1), dim=-1)
 
     def shares(self, patches: Tensor, good: Tensor, anomalous: Tensor) -> Tensor:
-        """Patches (n, m, p, d) and texts of length 1 (n, d) -> the anomalous one's share of pixels, (n, m, h, w)."""
+        """Patches (n, m, p, d) and texts of length 1 (n, d) -> share of the anomalous text by pixel, (n, m, h, w)."""
         differences = (patches @ (SCALE * (anomalous - good))[:, None, :, None]).squeeze(3).unflatten(2, self.grid)
         size = self.tower.patch_embed.img_size
         return F.interpolate(differences, size=size, mode="bilinear", align_corners=True).sigmoid()
 
     def judge(self, embedding: Tensor, patches: Tensor, good: Tensor, anomalous: Tensor) -> tuple[Tensor, Tensor]:
-        """What `understand` gives, with an anomalous text of any length (n, d) -> maps (n, h, w) and scores (n,)."""
+        """Results of `understand`, with an anomalous text of any length (n, d) -> maps (n, h, w) and scores (n,)."""
         anomalous = F.normalize(anomalous, dim=-1)
         anomaly_map = blurred(self.shares(patches, good, anomalous).mean(dim=1))
         cosines = (embedding * anomalous).sum(dim=1) / 2**0.5
@@ -165,7 +165,7 @@ class FiloNetwork(ClipNetwork):
 
 
 def blurred(maps: Tensor) -> Tensor:
-    """A Gaussian over 3 x 3 pixels, as torchvision computes it; no convolution, which would be taken for a layer."""
+    """Blur by a Gaussian of 3 x 3 pixels as in torchvision, not by a convolution, which would be taken for a layer."""
     near = torch.exp(torch.tensor(-0.5 / _SIGMA**2)).item()
     side, middle = near / (1 + 2 * near), 1 / (1 + 2 * near)
     x = F.pad(maps[:, None], (1, 1, 1, 1), mode="reflect")[:, 0]
@@ -174,7 +174,7 @@ def blurred(maps: Tensor) -> Tensor:
 
 
 def highest(maps: Tensor) -> Tensor:
-    """The highest value of each of `PLACES`: maps (n, h, w) -> (n, 9)."""
+    """Compute the maximum in each of `PLACES`: maps (n, h, w) -> (n, 9)."""
     rows, columns = (_thirds(side) for side in maps.shape[1:])
     return torch.stack([maps[:, row, column].amax(dim=(1, 2)) for row in rows for column in columns], dim=1)
 

@@ -1,6 +1,6 @@
 """Training of FiLo on images of other products, with masks: prompts and decoders first, the adapter after them.
 
-The authors' code takes the Dice losses of an image by its rows: it takes the first side of the mask for the batch.
+The authors' code computes the Dice loss of each row of an image, as it takes the mask's first axis for the batch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ IMAGE_TEMPERATURE = 0.07
 
 @dataclass(frozen=True)
 class Product:
-    """Labelled images of a product, and what is said of it at all of `PLACES`."""
+    """Product for training: its labelled images, and its sentences for all `PLACES`."""
 
     labelled: LabelledSet
     good: Sentences
@@ -43,13 +43,13 @@ class Product:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is learnt together.
+    """Stage of the training: parts that are learnt together.
 
     Attributes
     ----------
     name : str
     rates : sequence of (nn.Module, float)
-        Parts of the network, and the learning rate of each.
+        Parts of the network, each with its learning rate.
     epochs : int
     """
 
@@ -59,25 +59,25 @@ class Stage:
 
 
 def main_stage(network: FiloNetwork, prompts_rate: float, decoders_rate: float, epochs: int) -> Stage:
-    """Prompts and decoders, without the adapter."""
+    """Make the stage of prompts and decoders, without the adapter."""
     prompts, decoders = (network.words.good, network.words.anomalous), (network.shapes, network.linear)
     rates = [*((each, decoders_rate) for each in decoders), *((each, prompts_rate) for each in prompts)]
     return Stage("train", rates, epochs)
 
 
 def adapter_stage(network: FiloNetwork, rate: float, epochs: int) -> Stage:
-    """The adapter alone."""
+    """Make the stage of the adapter."""
     return Stage("train the adapter", [(network.narrow, rate), (network.widen, rate)], epochs)
 
 
 def optimizer_of(stage: Stage) -> torch.optim.Optimizer:
-    """As the authors' code has it."""
+    """Make the optimizer of the authors' code."""
     groups = [{"params": [*part.parameters()], "lr": rate} for part, rate in stage.rates]
     return torch.optim.AdamW(groups, betas=BETAS)
 
 
 def map_loss(network: FiloNetwork, product: Product, images: Tensor, masks: Tensor) -> Tensor:
-    """Focal and Dice losses of the maps of all decoders, summed; one number.
+    """Compute the sum of focal and Dice losses over the maps of all decoders; one number.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def map_loss(network: FiloNetwork, product: Product, images: Tensor, masks: Tens
 
 
 def adapter_loss(network: FiloNetwork, product: Product, images: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of images (n, h, w, 3) with their labels (n,), 1 for a defect; one number."""
+    """Compute the cross-entropy of images (n, h, w, 3) with their labels (n,), 1 for a defect; one number."""
     with torch.no_grad():
         embedding, *_ = network.embed(images)
     adapted = network.adapt(embedding)
@@ -114,7 +114,7 @@ def adapter_loss(network: FiloNetwork, product: Product, images: Tensor, labels:
 def learn_stages(
     network: FiloNetwork, products: Sequence[Product], stages: Sequence[Stage], course: Course, *, seed: int
 ) -> None:
-    """Learn one stage after the other, an image a step, in an order of its own each epoch."""
+    """Train one stage after the other, with one image per step, shuffled in each epoch."""
     ends = list(accumulate(len(product.labelled) for product in products))
     for stage in stages:
 

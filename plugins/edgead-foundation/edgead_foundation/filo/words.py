@@ -1,4 +1,4 @@
-"""The words of FiLo: what may be wrong with a product, and where, behind tokens that the image shifts."""
+"""Words of FiLo: possible defects of a product and their places, after learnt tokens that depend on the image."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _MAX_DETAILS = 50
 
 
 class Sentences(nn.Module):
-    """Sentences whose first tokens are learnt.
+    """Tokenised sentences whose first tokens are learnt.
 
     Parameters
     ----------
     text : TextTower
     sentences : sequence of str
     context : int
-        Learnt tokens of each.
+        Number of learnt tokens in each.
 
     Attributes
     ----------
     embedded : Tensor of shape (s, t, d)
-        Tokens up to the longest sentence's end, zeros in the place of those that are learnt: a token of the text tower
-        sees no later one.
+        Embedded tokens up to the longest sentence's end, with zeros for the learnt ones; later tokens are not needed,
+        as the text tower is causal.
     ends : Tensor of shape (s,), int64
-        Where each sentence ends.
+        Index of each sentence's last token.
     """
 
     embedded: Tensor
@@ -57,13 +57,13 @@ class Sentences(nn.Module):
         self.register_buffer("ends", ends)
 
     def with_context(self, context: Tensor) -> Tensor:
-        """Learnt tokens of each image (n, c, d) -> all tokens (n, s, t, d)."""
+        """Insert learnt tokens of each image (n, c, d), giving all tokens (n, s, t, d)."""
         after = self.embedded.shape[1] - 1 - context.shape[1]
         return self.embedded + F.pad(context, (0, 0, 1, after))[:, None]
 
 
 class ShiftedContext(nn.Module):
-    """Learnt tokens that are all shifted by what a small network makes of the image (CoCoOp, Zhou et al. 2022)."""
+    """Learnt tokens, shifted by a small network's output for the image (CoCoOp, Zhou et al. 2022)."""
 
     def __init__(self, width: int, count: int):
         super().__init__()
@@ -77,14 +77,14 @@ class ShiftedContext(nn.Module):
 
 
 class FiloWords(nn.Module):
-    """Texts of good and of anomalous parts, as the image shifts them.
+    """Encoder of texts on good and anomalous parts, with learnt tokens that depend on the image.
 
     Parameters
     ----------
     text : TextTower
-        What its tokens are embedded with is not kept.
+        Text tower; its token embedding is not kept.
     context : int
-        Learnt tokens of a sentence.
+        Number of learnt tokens in a sentence.
     """
 
     positions: Tensor
@@ -97,15 +97,15 @@ class FiloWords(nn.Module):
         self.blocks, self.norm = network.transformer.resblocks, network.ln_final
         for name, values in {"positions": network.positional_embedding, "projection": network.text_projection}.items():
             self.register_buffer(name, values.detach())
-        # Half floats have no number as low as a mask's, and none is needed.
+        # Half floats cannot represent the mask's lowest number, and do not need it.
         self.register_buffer("mask", network.attn_mask.clamp(min=_HIDDEN), persistent=False)
         self.good = ShiftedContext(network.width, context)
         self.anomalous = ShiftedContext(network.width, context)
 
     def forward(self, images: Tensor, good: Sentences, anomalous: Sentences, places: int) -> tuple[Tensor, Tensor]:
-        """Embeddings of images (n, d) -> of length 1 the good text (n, d), and the anomalous one of each place.
+        """Embeddings of images (n, d) -> the good text of length 1 (n, d), and the anomalous text of each place.
 
-        That is the mean of sentences of length 1, (n, places, d); those of a place follow each other by `places`.
+        The latter is the mean of sentences of length 1, (n, places, d); every `places`-th sentence is of one place.
         """
         bad = self._encode(self.anomalous(images), anomalous)
         return (
@@ -126,23 +126,23 @@ class FiloWords(nn.Module):
 
 
 def good_sentences(part: str) -> list[str]:
-    """What is said of a good part."""
+    """Make the sentences for a good part."""
     return [f"{state.replace('{}', part)}." for state in GOOD]
 
 
 def anomalous_sentences(part: str, details: Sequence[str], places: Sequence[str]) -> list[str]:
-    """What is said of an anomalous part: every state at every place, the places of a state one after the other."""
+    """Make the sentences for an anomalous part: every state at every place, with the places of each state in turn."""
     states = [*(DETAILED.replace("{detail}", detail) for detail in details), *ANOMALOUS]
     return [f"{state.replace('{}', part)} at {place}." for state in states for place in places]
 
 
 def read_descriptions(file: Path) -> dict[str, tuple[str, ...]]:
-    """Read what may be wrong with each part: YAML, `metal nut: [bent, "scratches on the thread"]`.
+    """Read possible defects by part from YAML, such as `metal nut: [bent, "scratches on the thread"]`.
 
     Raises
     ------
     SettingsError
-        It cannot be read, or is something else; with the line.
+        The file cannot be read, or has other content; the message has the line.
     """
     yaml = load_yaml(file)
     if not isinstance(yaml.content, dict) or not yaml.content:

@@ -1,1 +1,1 @@
-"""INP-Former: what reconstructs an image's features from prototypes of the same image, and how that learns."""
+"""INP-Former: reconstruction of an image's features from prototypes of the same image, and its training."""

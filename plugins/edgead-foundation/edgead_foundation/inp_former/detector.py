@@ -33,27 +33,27 @@ class InpFormerConfig(MethodConfig):
     Attributes
     ----------
     backbone : str
-        A tower of `edgead_foundation.backbones.names`; the authors take those of DINOv2 with registers.
+        Tower of `edgead_foundation.backbones.names`; the authors use those of DINOv2 with registers.
     layers : tuple of str
-        An even number: the means of the first half and of the second are made again.
+        An even number of layers: the means of the first half and of the second half are reconstructed.
     image_size : (int, int)
-        Height and width. The authors resize to 448 pixels and cut 392 out of the middle; here the whole image is looked
-        at, on the same scale, for a defect at the border counts as well.
+        Height and width. The authors resize to 448 pixels and crop 392 from the middle; here the whole image is used,
+        at the same scale, as a defect at the border counts too.
     prototypes : int
-        Drawn from each image.
+        Number of prototypes extracted from each image.
     blocks : int
-        Of the decoder, an even number.
+        Number of decoder blocks, even.
     epochs : int
-        Passes over all images; 0 takes the authors' trained weights, their `model.pth`, as they are.
+        Passes over all images; 0 uses the authors' trained weights, their `model.pth`, unchanged.
     batch_images : int
     learning_rate : float
-        Of StableAdamW; falls to a tenth by a cosine.
+        Learning rate of StableAdamW; falls to a tenth by a cosine.
     warm_up : int
-        Steps in which it rises from 0.
+        Number of steps in which it rises from 0.
     map_size : int
-        Side of the map, from which the image score is taken; at most that of the image.
+        Side of the map from which the image score is computed; at most that of the image.
     top_share : float
-        The image score is the mean of so large a share of the map, its largest values.
+        Share of the map's largest values whose mean is the image score.
     seed : int
     """
 
@@ -94,7 +94,7 @@ class InpFormerConfig(MethodConfig):
 class InpFormer(NetworkMethod[InpFormerConfig]):
     """Learns to make a frozen transformer's tokens again from a few prototypes that it draws from the same image.
 
-    `weights` are of the tower, or the authors' `model.pth`, from which it learns on.
+    `weights` are those of the tower, or the authors' `model.pth`, from which training continues.
     """
 
     network: InpNetwork
@@ -133,7 +133,7 @@ class InpFormer(NetworkMethod[InpFormerConfig]):
                 "epochs=0 learns nothing, and nothing trained is given: give the authors' model.pth with --weights, or "
                 "more epochs"
             )
-        # The authors bring positions to another grid as DINO does, where DINOv2's own code smooths them.
+        # The authors interpolate positions like DINO, while DINOv2's own code antialiases them.
         network = build_tower(
             config.backbone, config.image_size, weights=weights, pretrained=pretrained, positions="offset"
         )
@@ -151,7 +151,7 @@ class InpFormer(NetworkMethod[InpFormerConfig]):
 
     @property
     def head(self) -> MapHead:
-        """The authors' map is smoothed already, and its largest values are the image score."""
+        """Head for the authors' map, which is already smoothed and whose largest values are the image score."""
         count = int(self.config.map_size**2 * self.config.top_share)
         return MapHead(window=1, top_patches=max(1, count), sigma_px=0.0)
 

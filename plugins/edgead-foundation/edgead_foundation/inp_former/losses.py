@@ -1,4 +1,4 @@
-"""The losses of INP-Former (arXiv 2503.02424, section 3)."""
+"""Losses of INP-Former (arXiv 2503.02424, section 3)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ COHERENCE_WEIGHT = 0.2
 
 
 def coherence_loss(tokens: Tensor, prototypes: Tensor) -> Tensor:
-    """How far tokens (n, t, d) are from the nearest prototype (n, p, d) of their image by the cosine, one number."""
+    """Compute the mean cosine distance of tokens (n, t, d) to the nearest prototype (n, p, d) of their image."""
     cosine = F.cosine_similarity(tokens[:, :, None], prototypes[:, None], dim=-1)
     return (1 - cosine).amin(dim=2).mean()
 
 
 def soft_mining_loss(taught: Sequence[Tensor], made: Sequence[Tensor], hardness: float = HARDNESS) -> Tensor:
-    """Cosine loss of whole images whose gradient is pulled towards tokens that are hard to make again.
+    """Compute the cosine loss of whole images with gradients weighted towards tokens that are hard to reconstruct.
 
     Its value is that of the plain cosine loss. The gradient that reaches a token is multiplied by its distance over the
     mean distance in the batch, to the power of `hardness`.
@@ -28,7 +28,7 @@ def soft_mining_loss(taught: Sequence[Tensor], made: Sequence[Tensor], hardness:
     Parameters
     ----------
     taught, made : sequence of Tensor of shape (n, t, d)
-        Of each group; the gradient goes into `made`, which must need one.
+        Tokens of each group; the gradient flows into `made`, which must require one.
 
     Returns
     -------

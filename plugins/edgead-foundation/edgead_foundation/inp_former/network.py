@@ -1,4 +1,4 @@
-"""Exported network of INP-Former: a frozen backbone, its tokens reconstructed, and the map of where that fails."""
+"""Exported network of INP-Former: a frozen backbone, reconstruction of its tokens, and the map of errors."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ KERNEL, SIGMA = 5, 4.0
 
 
 class InpNetwork(nn.Module):
-    """The whole of INP-Former, exported as it stands.
+    """Network of INP-Former, exported unchanged.
 
     Parameters
     ----------
     backbone : Backbone
-        Its layers, in equal groups of consecutive ones, are averaged to what is to be made again.
+        Backbone whose layers, in equal groups of consecutive ones, are averaged to the targets of reconstruction.
     reconstruction : Reconstruction
     grid, image_size : (int, int)
         Height and width in patches, and in pixels.
     map_size : int
-        Side of the map that it gives.
+        Side of its output map.
     """
 
     rows: Tensor
@@ -48,7 +48,7 @@ class InpNetwork(nn.Module):
             self.register_buffer(name, enlargement(side, pixels, map_size))
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """uint8 RGB (n, h, w, 3) -> what is to be made again, (n, t, d) for each group."""
+        """uint8 RGB (n, h, w, 3) -> targets of reconstruction, (n, t, d) for each group."""
         return self.group(self.backbone(image.float().permute(0, 3, 1, 2)))
 
     def group(self, levels: Sequence[Tensor]) -> list[Tensor]:
@@ -58,7 +58,7 @@ class InpNetwork(nn.Module):
         return [mean_of(tokens[start : start + size]) for start in range(0, len(tokens), size)]
 
     def score(self, taught: Sequence[Tensor]) -> Tensor:
-        """What `encode` gave -> distances at each patch, the mean of all groups, (n, h', w')."""
+        """Results of `encode` -> errors at each patch, averaged over all groups, (n, h', w')."""
         made, _ = self.reconstruction(mean_of(taught))
         far = [distances(target, x) for target, x in zip(taught, made, strict=True)]
         return torch.stack(far).mean(dim=0).unflatten(1, self.grid)
@@ -73,10 +73,10 @@ class InpNetwork(nn.Module):
 
 
 def enlargement(grid: int, pixels: int, map_size: int) -> Tensor:
-    """How the authors bring one side of a grid of patches to that of their map, as a matrix (map_size, grid).
+    """Compute the authors' resize of one side of a patch grid to that of their map, as a matrix (map_size, grid).
 
-    To the image by its corners, to the map by its centres, then a Gaussian that ends after two positions, beside zeros.
-    Each is linear, and the same for rows and columns.
+    It resizes to the image with aligned corners, to the map with aligned centres, and applies a Gaussian of two
+    positions on each side with zero padding. All are linear, and the same for rows and columns.
     """
     unit = torch.eye(grid)[None]
     image = F.interpolate(unit, size=pixels, mode="linear", align_corners=True)

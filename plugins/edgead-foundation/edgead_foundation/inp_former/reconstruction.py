@@ -1,4 +1,4 @@
-"""The trained network of INP-Former (Luo et al., arXiv 2503.02424): tokens are made again of prototypes.
+"""Trained network of INP-Former (Luo et al., arXiv 2503.02424), which reconstructs tokens from prototypes.
 
 Modules take their widths as arguments.
 """
@@ -35,7 +35,7 @@ class Mlp(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Queries of some tokens, keys and values of others; subclasses say how much each query takes of each value."""
+    """Base of attention from some tokens to others; subclasses define the weights of values for each query."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -49,14 +49,14 @@ class CrossAttention(nn.Module):
         return F.scaled_dot_product_attention(q, k, v)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Tokens (n, t, d) ask tokens (n, s, d) -> (n, t, d)."""
+        """Attend from tokens (n, t, d) to tokens (n, s, d) -> (n, t, d)."""
         q = self.q(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
         k, v = self.kv(y).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class PrototypeAttention(CrossAttention):
-    """Tokens take of each prototype by their cosine, and of those that point away nothing; shares need not sum to 1."""
+    """Attention to prototypes weighted by positive cosines, without normalisation of the weights to 1."""
 
     def __init__(self, width: int, heads: int):
         super().__init__(width, heads)
@@ -68,7 +68,7 @@ class PrototypeAttention(CrossAttention):
 
 
 class ExtractorBlock(nn.Module):
-    """Learnt tokens become the prototypes of an image: they ask its tokens (section 3.2)."""
+    """Block in which learnt tokens attend to an image's tokens to become its prototypes (section 3.2)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -83,7 +83,7 @@ class ExtractorBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Tokens are made again of prototypes alone (section 3.3): nothing is added around the attention."""
+    """Block that reconstructs tokens from prototypes only (section 3.3), without a residual around the attention."""
 
     def __init__(self, width: int, heads: int, ratio: int = MLP_RATIO):
         super().__init__()
@@ -98,22 +98,22 @@ class DecoderBlock(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """Prototypes of an image, a bottleneck, and a decoder that sees its tokens through the prototypes.
+    """Network of prototypes of an image, a bottleneck, and a decoder that sees tokens only through the prototypes.
 
     Parameters
     ----------
     width : int
         Channels of a token.
     heads : int
-        Of every attention.
+        Number of heads in every attention.
     blocks : int
-        Of the decoder; a multiple of `groups`.
+        Number of decoder blocks; a multiple of `groups`.
     groups : int
-        Outputs of so many consecutive blocks each are averaged; the last blocks make the first group, which stands for
-        the shallow layers of the encoder.
+        Number of groups of consecutive blocks whose outputs are averaged; the last blocks make the first group, which
+        corresponds to the shallow layers of the encoder.
     prototypes : int
     ratio : int
-        Channels inside the MLPs, of bottleneck and decoder, for each of a token.
+        Channels inside the MLPs of bottleneck and decoder, in multiples of a token's.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class Reconstruction(nn.Module):
         self.decoder = nn.ModuleList(DecoderBlock(width, heads, ratio) for _ in range(blocks))
 
     def forward(self, tokens: Tensor, whole: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
-        """Tokens (n, t, d) -> those made again, (n, t, d) for each group, and the prototypes, (n, p, d).
+        """Tokens (n, t, d) -> reconstructed tokens, (n, t, d) for each group, and the prototypes, (n, p, d).
 
-        Prototypes are drawn from `whole`, (n, s, d), where the tokens are but some of an image's.
+        Prototypes are extracted from `whole`, (n, s, d), if the tokens are only some of an image's.
         """
         seen = tokens if whole is None else whole
         prototypes = self.extractor(self.prototypes.expand(tokens.shape[0], -1, -1), seen)
@@ -149,7 +149,7 @@ class Reconstruction(nn.Module):
         return [mean_of(made[start : start + size]) for start in range(0, len(made), size)], prototypes
 
     def load_authors(self, trained: Mapping[str, Tensor], file: Path) -> None:
-        """Load what `backbones.files.read_inp_former` gave; raises SettingsError where it does not fit."""
+        """Load the result of `backbones.files.read_inp_former`; raises SettingsError if it does not fit."""
         state = self.state_dict()
         names = {name: authors_name(name) for name in state}
         wanted = {names[name]: tuple(x.shape) for name, x in state.items()}
@@ -163,7 +163,7 @@ class Reconstruction(nn.Module):
         self.load_state_dict({name: trained[theirs] for name, theirs in names.items()})
 
     def draw(self) -> None:
-        """Draw the weights that training starts from, by torch's generator, as the authors' scripts do."""
+        """Draw the initial weights by torch's generator, as in the authors' scripts."""
         nn.init.normal_(self.prototypes)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -172,16 +172,16 @@ class Reconstruction(nn.Module):
 
 
 def authors_name(name: str) -> str:
-    """The authors' name of a parameter of `Reconstruction`."""
+    """Return the authors' name of a parameter of `Reconstruction`."""
     part, dot, rest = name.partition(".")
     return f"{_PARTS[part]}{dot}{rest}"
 
 
 def mean_of(tokens: Sequence[Tensor]) -> Tensor:
-    """The mean of tokens of several layers, (n, t, d) each."""
+    """Average the tokens of several layers, (n, t, d) each."""
     return torch.stack(list(tokens)).mean(dim=0)
 
 
 def distances(taught: Tensor, made: Tensor) -> Tensor:
-    """1 - the cosine at each token: (n, t, d) twice -> (n, t)."""
+    """Compute 1 - cosine at each token: (n, t, d) twice -> (n, t)."""
     return 1 - F.cosine_similarity(taught, made, dim=-1)

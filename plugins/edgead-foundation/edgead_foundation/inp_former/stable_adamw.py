@@ -1,5 +1,5 @@
 """AdamW whose steps are clipped tensor by tensor: Wortsman et al., "Stable and low-precision training for large-scale
-vision-language models", NeurIPS 2023 (arXiv 2304.13013), as INP-Former's authors have it."""
+vision-language models", NeurIPS 2023 (arXiv 2304.13013), as in INP-Former's code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 
 class StableAdamW(torch.optim.Optimizer):
-    """AdamW with AMSGrad's maximum; its rate falls where the mean square of a tensor's update would be larger than 1.
+    """AdamW with AMSGrad's maximum; its rate is reduced if the mean square of a tensor's update would exceed 1.
 
-    The maximum is taken before the bias is corrected, and what is clipped by is the gradient of this step instead of
-    its running mean: both as in the authors' code.
+    As in the authors' code, the maximum is taken before the bias correction, and clipping uses the gradient of this
+    step instead of its running mean.
     """
 
     def __init__(

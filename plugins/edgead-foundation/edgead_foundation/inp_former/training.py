@@ -1,4 +1,4 @@
-"""Training of INP-Former: the backbone runs once over each image, the reconstruction learns from its tokens."""
+"""Training of INP-Former: the backbone runs once over each image, and the reconstruction learns from its tokens."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ LAST_RATE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The schedule of a training.
+    """Schedule of a training.
 
     Attributes
     ----------
     images : int
-        To learn from.
+        Number of images to learn from.
     epochs, batch : int
-        Passes over all images, and images of a step; those that are left over after the last whole batch of an epoch
-        are not learnt from in it.
+        Passes over all images, and images of a step; images after the last complete batch of an epoch are skipped in
+        it.
     learning_rate : float
     warm_up : int
-        Steps in which the rate rises from 0.
+        Number of steps in which the rate rises from 0.
     seed : int
     """
 
@@ -60,18 +60,18 @@ class Plan:
         return self.epochs * self.per_epoch
 
     def of(self, step: int) -> np.ndarray:
-        """Indices of the images of a step that is counted from 0."""
+        """Return the indices of the images of a step, numbered from 0."""
         epoch, place = divmod(step, self.per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
         return order[place * self.batch : (place + 1) * self.batch]
 
     def rate(self, step: int) -> float:
-        """Factor on the learning rate."""
+        """Factor of the learning rate at a step."""
         return warm_cosine(step, self.steps, self.warm_up)
 
 
 def warm_cosine(step: int, steps: int, warm_up: int) -> float:
-    """The authors' schedule: it rises from 0, reaches 1 twice, and falls to `LAST_RATE` by a cosine."""
+    """Compute the authors' schedule: it rises from 0, is 1 for two steps, and falls to `LAST_RATE` by a cosine."""
     if step < warm_up:
         return step / max(1, warm_up - 1)
     share = (step - warm_up) / max(1, steps - warm_up)
@@ -79,7 +79,7 @@ def warm_cosine(step: int, steps: int, warm_up: int) -> float:
 
 
 class Encoded(Sequence[np.ndarray]):
-    """What the backbone gives of each image, float32 (groups, t, d)."""
+    """Backbone's tokens of each image, float32 (groups, t, d)."""
 
     def __init__(self, network: InpNetwork, images: Sequence[np.ndarray], device: torch.device):
         self._network, self._images, self._device = network, images, device
@@ -121,9 +121,9 @@ def train(network: InpNetwork, images: Sequence[np.ndarray], plan: Plan, course:
 def update(
     reconstruction: Reconstruction, optimizer: StableAdamW, taught: Sequence[Tensor], whole: Tensor | None = None
 ) -> Tensor:
-    """One step on a batch, (n, t, d) for each group; returns the loss.
+    """Make one step on a batch, (n, t, d) for each group; return the loss.
 
-    `whole`, (n, s, d), are the tokens that prototypes are drawn from, where `taught` are but some of an image's.
+    `whole`, (n, s, d), are the tokens for the prototypes, if `taught` are only some of an image's.
     """
     tokens = mean_of(taught)
     made, prototypes = reconstruction(tokens, whole)

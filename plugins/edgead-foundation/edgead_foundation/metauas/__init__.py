@@ -1,1 +1,1 @@
-"""MetaUAS: changes against one image of a good part."""
+"""MetaUAS: segmentation of changes against one image of a good part."""

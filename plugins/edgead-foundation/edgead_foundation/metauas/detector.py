@@ -1,9 +1,9 @@
 """MetaUAS: Gao, "MetaUAS: Universal Anomaly Segmentation with One-Prompt Meta-Learning", NeurIPS 2024.
 
 The network and its weights are the authors', https://github.com/gaobb/MetaUAS: an image of a good part is the prompt,
-and what differs in another image is segmented. They trained it once, on pairs of images of anything; the code of that
-training is not public. They resize images bilinearly and without smoothing, by kornia; here images are resized as for
-every other method. Their choice of a prompt for each image, among many good ones, is not here.
+and differences in another image are segmented. They trained it once, on image pairs of any content; the code of that
+training is not public. They resize images bilinearly without antialiasing, by kornia; here images are resized as for
+all methods. Their choice of a prompt for each image, among many good ones, is not implemented.
 """
 
 from __future__ import annotations

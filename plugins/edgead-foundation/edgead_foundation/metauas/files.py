@@ -1,4 +1,4 @@
-"""Files that hold the weights of MetaUAS, by the authors' names; nothing is unpickled but tensors."""
+"""Weight files of MetaUAS, with the authors' names; nothing is unpickled but tensors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from edgead.workstation.backbones.state_dict import load_safetensors, load_tenso
 
 SOURCE = "metauas-256.ckpt or metauas-512.ckpt of csgaobb/MetaUAS on the Hugging Face Hub"
 
-# The number of a stage's first block among all, as the authors' encoder counts them; and its layers. Those of the
-# first stage's two blocks have no expansion, and timm's names of the others begin one later.
+# Number of each stage's first block in the authors' encoder, and names of its layers. The two blocks of the first
+# stage have no expansion, so that timm's names of the others begin one later.
 _FIRST_BLOCK = {"stride4": 0, "stride8": 6, "stride16": 10, "stride32": 22}
 _SQUEEZE = {"se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand"}
 _LAYERS = {
@@ -36,12 +36,12 @@ _DECODER = {
     "gate_outputs": "attention2.attention",
 }
 _GATES = {"channels": "cSE", "places": "sSE"}
-# Of the classifier that the encoder was part of.
+# Tensors of the classifier that the encoder was part of.
 _UNUSED = ("encoder._conv_head.", "encoder._bn1.")
 
 
 def authors_name(name: str) -> str:
-    """The authors' name of an entry of the network's state dict."""
+    """Return the authors' name for an entry of the network's state dict."""
     _, part, *rest = name.split(".")
     if part == "last":
         return f"mask_head.{rest[0]}"
@@ -60,7 +60,7 @@ def authors_name(name: str) -> str:
 
 
 def is_weight(name: str) -> bool:
-    """Whether a file has an entry of the network's state dict: not the prompt, nor how pixels are normalised."""
+    """Whether an entry of the network's state dict comes from the file, unlike the prompt and the normalisation."""
     return not name.startswith("prompt_") and name not in ("encoder.mean", "encoder.std")
 
 
@@ -70,7 +70,7 @@ def load_checkpoint(network: nn.Module, file: Path) -> None:
     Raises
     ------
     SettingsError
-        It holds Python objects, is damaged, or holds something else: the message says what was found and what to do.
+        The file holds Python objects, is damaged, or has other content; the message says what was found and what to do.
     """
     state, expected = _read(file), network.state_dict()
     names = {name: authors_name(name) for name in expected if is_weight(name)}

@@ -1,4 +1,4 @@
-"""The network of MetaUAS; `edgead_foundation.metauas.detector` has the method, and where it is from.
+"""Network of MetaUAS; see `edgead_foundation.metauas.detector` for the method and its source.
 
 The encoder is timm's EfficientNet-B4. Its "same" padding equals that of the authors' encoder for images whose sides are
 multiples of `STRIDE`.
@@ -27,14 +27,14 @@ DECODER = (256, 128, 64, 64, 48)
 """Channels of the decoder's blocks, coarsest first."""
 
 _GROUPS = {"stride4": slice(0, 2), "stride8": slice(2, 3), "stride16": slice(3, 5), "stride32": slice(5, 7)}
-# Of what timm calls stages. Each of our stages ends where the next convolution with a stride begins.
+# Numbers of timm's stages. Each of our stages ends before the next convolution with a stride.
 _SQUEEZE = 16
 
 
 class MetaUasNetwork(nn.Module):
-    """The probability that a pixel has changed, compared with the prompt; exported as it stands.
+    """Network of the probability that a pixel has changed from the prompt; exported unchanged.
 
-    What is known of the prompt are its features, in one buffer a level of `ALIGNED`.
+    The prompt is stored as its features, in one buffer for each level of `ALIGNED`.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ class MetaUasNetwork(nn.Module):
 
     @property
     def learnt(self) -> dict[str, np.ndarray]:
-        """The prompt's features by the names of buffers, float32 (1, d, h', w')."""
+        """Prompt's features by the names of buffers, float32 (1, d, h', w')."""
         return {f"prompt_{name}": self.get_buffer(f"prompt_{name}").numpy() for name in ALIGNED}
 
     @torch.no_grad()
     def set_prompt(self, image: Tensor) -> None:
-        """Keep the features of the prompt, uint8 RGB (1, h, w, 3)."""
+        """Compute and store the features of the prompt, uint8 RGB (1, h, w, 3)."""
         for name, level in self.levels(image).items():
             if name in ALIGNED:
                 self.get_buffer(f"prompt_{name}").copy_(level)
@@ -72,14 +72,14 @@ class MetaUasNetwork(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """What follows the encoder: features are aligned and decoded.
+    """Alignment and decoder, which follow the encoder.
 
     Parameters
     ----------
     levels : mapping of str to int
         Channels of the encoder's levels, finest first.
     channels : sequence of int
-        Of the decoder's blocks, coarsest first; as many.
+        Channels of the decoder's blocks, coarsest first, one for each level.
     """
 
     def __init__(self, levels: Mapping[str, int], channels: Sequence[int]):
@@ -89,7 +89,7 @@ class Segmenter(nn.Module):
         self.last = nn.Conv2d(channels[-1], 1, 1)
 
     def forward(self, levels: Mapping[str, Tensor], prompt: Mapping[str, Tensor]) -> Tensor:
-        """Levels (n, d, h', w') and those of the prompt that are aligned (1, d, h', w') -> probabilities (n, h, w)."""
+        """Levels (n, d, h', w') and aligned levels of the prompt (1, d, h', w') -> probabilities (n, h, w)."""
         joined = [
             self.alignments[name](level, prompt[name]) if name in ALIGNED else level for name, level in levels.items()
         ]
@@ -97,7 +97,7 @@ class Segmenter(nn.Module):
 
 
 class Alignment(nn.Module):
-    """Soft feature alignment: beside each feature, the mean of the prompt's, weighted by how alike they are.
+    """Soft feature alignment: appends to each feature the mean of the prompt's features, weighted by similarity.
 
     Parameters
     ----------
@@ -109,25 +109,25 @@ class Alignment(nn.Module):
         self.reduce = nn.Conv2d(channels, channels // 2, 1)
 
     def forward(self, query: Tensor, prompt: Tensor) -> Tensor:
-        """Features (n, d, h, w) and the prompt's (1, d, h, w) -> both, aligned, (n, 2 d, h, w)."""
-        # A product and no convolution: a half-float graph has the prompt as a constant, of which OpenVINO 2026.4
+        """Features (n, d, h, w) and the prompt's (1, d, h, w) -> features with aligned ones, (n, 2 d, h, w)."""
+        # A product, not a convolution: in a half-float graph the prompt is a constant, for which OpenVINO 2026.4
         # computed the convolutions of two levels wrongly, in float32 too.
         reduced = self.reduce.weight.flatten(1) @ prompt.flatten(2) + self.reduce.bias[:, None]  # type: ignore[index]
         likeness = self.reduce(query).flatten(2).transpose(1, 2) @ reduced
-        weights = likeness.softmax(dim=2)  # over the prompt's places; neither scaled nor with a temperature
+        weights = likeness.softmax(dim=2)  # over the prompt's places, without scale or temperature
         aligned = prompt.flatten(2) @ weights.transpose(1, 2)
         return torch.cat([query, aligned.view_as(query)], dim=1)
 
 
 class Decoder(nn.Module):
-    """A U-Net's decoder with scSE gates.
+    """Decoder of a U-Net with scSE gates.
 
     Parameters
     ----------
     levels : sequence of int
         Channels of the encoder's levels, finest first.
     channels : sequence of int
-        Of the blocks, coarsest first; as many.
+        Channels of the blocks, coarsest first, one for each level.
     """
 
     def __init__(self, levels: Sequence[int], channels: Sequence[int]):
@@ -145,7 +145,7 @@ class Decoder(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Doubles the sides, joins the level of that size, and mixes both by two convolutions.
+    """Block that doubles the sides, concatenates the level of that size, and mixes both by two convolutions.
 
     Parameters
     ----------

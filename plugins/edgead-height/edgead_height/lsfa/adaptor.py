@@ -1,4 +1,4 @@
-"""Adaptor of LSFA (Tu et al., arXiv 2401.03145): one transformer block and a projection a modality."""
+"""Adaptors of LSFA (Tu et al., arXiv 2401.03145): one transformer block and one projection for each modality."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _RATIO = 4
 
 
 class Block(nn.Module):
-    """A transformer block: attention over the patches of one image, then a perceptron, each after a normalisation.
+    """Transformer block: attention over the patches of one image, then a perceptron, each after a normalisation.
 
     Parameters
     ----------
     width : int
-        Of the features; a multiple of `heads`.
+        Width of the features; a multiple of `heads`.
     heads : int
     """
 
@@ -28,7 +28,7 @@ class Block(nn.Module):
         self.perceptron = nn.Sequential(nn.Linear(width, _RATIO * width), nn.GELU(), nn.Linear(_RATIO * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (n, patches, width) -> the same, adapted."""
+        """Adapt features (n, patches, width)."""
         x = x + self._attend(self.norm1(x))
         return x + self.perceptron(self.norm2(x))
 
@@ -42,7 +42,7 @@ class Block(nn.Module):
 
 
 class Adaptors(nn.Module):
-    """A block for each modality, and the linear maps by which patches of both are compared in training.
+    """Adaptors: a block for each modality, and linear maps to compare patches of both in training.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""LSFA on colours and height maps, after Tu et al. (arXiv 2401.03145): features that are adapted to a product.
+"""LSFA on colours and height maps, after Tu et al. (arXiv 2401.03145): features adapted to a product.
 
-Adaptors and losses are theirs. Theirs has DINO for colours, Point-MAE for clouds of points, two memory banks and a
-one-class SVM over both scores; the backbone of edgead for both, heights as a relief, and one bank of both are ours.
+Adaptors and losses are the authors'. Theirs uses DINO for colours, Point-MAE for point clouds, two memory banks and a
+one-class SVM over both scores; ours are edgead's backbone for both, heights as a relief, and one bank for both.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class LsfaConfig(PatchCoreConfig):
     Attributes
     ----------
     image_size : (int, int)
-        At 224 px there are 28 x 28 patches, as in the paper; their attention grows with the square of their count.
+        At 224 px there are 28 x 28 patches, as in the paper; the cost of attention grows with their squared number.
     steps : int
     batch_images : int
     learning_rate : float
-        Of AdamW, which is the authors'.
+        Learning rate of AdamW, the authors' optimizer.
     heads : int
-        Of the attention in both adaptors; the features of a patch are divided among them.
+        Number of attention heads in both adaptors; the features of a patch are divided among them.
     bank_patches : int
-        How many of the last patches are what the next ones shall be compact around. The authors keep 60,000.
+        Number of latest patches around which the next ones shall be compact. The authors keep 60,000.
     """
 
     image_size: tuple[int, int] = (224, 224)
@@ -98,7 +98,7 @@ class Lsfa(PatchCore):
         return False
 
     def torch_network(self) -> PatchFeatures:
-        # A layer for each modality: both have the same weight in a distance, whatever their features are.
+        # A layer for each modality, so that both have the same weight in a distance.
         return PatchFeatures(self.adapted, 2 * [self.adapted.width], damp_length=True, whiten=True).eval()
 
     def choose_device(self, name: str) -> torch.device:
@@ -106,7 +106,7 @@ class Lsfa(PatchCore):
 
     @property
     def leaves_out(self) -> bool:
-        """Adaptors have seen every image that they learnt from."""
+        """False, as the adaptors have learnt from every image."""
         return False
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
@@ -134,13 +134,13 @@ class Lsfa(PatchCore):
             optimizer.step()
             return loss.detach()
 
-        # No checkpoint: it would have to hold the banks, and it is a matter of minutes.
+        # No checkpoint, which would need the banks, as the training takes only minutes.
         run_steps(step, Learner(adaptors, [optimizer]), config.steps, seed=config.seed, progress=course.progress)
         adapted.to(CPU).eval()
 
     @torch.no_grad()
     def _raw_features(self, images: Sequence[np.ndarray], course: Course, *, turned: bool) -> Tensor:
-        """Features of both modalities, (n, 2, width, h', w'); of images that are `turned` by half a turn if so."""
+        """Compute features of both modalities, (n, 2, width, h', w'); if `turned`, of images rotated by 180 degrees."""
         found = []
         for start in range(0, len(images), _CHUNK):
             batch = np.stack([images[index] for index in range(start, min(start + _CHUNK, len(images)))])

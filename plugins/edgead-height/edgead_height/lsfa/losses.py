@@ -1,7 +1,7 @@
 """Losses of LSFA (Tu et al., arXiv 2401.03145): consistency of colour with height, and compactness of each.
 
-Equal to the authors' code but for what `tests/fixtures/authors/lsfa.md` names: there their script cannot run, or does
-what the paper does not say.
+Equal to the authors' code except for the points in `tests/fixtures/authors/lsfa.md`, where their script cannot run, or
+does something that the paper does not state.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ TURNED_WEIGHT, GLOBAL_WEIGHT = 0.05, 0.1
 COMPACT_WEIGHT, COMPACT_GLOBAL_WEIGHT = 0.9, 0.4
 TURNED_SHARE = 6
 """One in so many patches is compared with itself in the turned image."""
-_LEAST, _MOST = 1e-12, 50.0  # of a squared distance
+_LEAST, _MOST = 1e-12, 50.0  # bounds of a squared distance
 
 
 class Bank:
-    """The last features of good parts, detached: the oldest are left out once there are more than `size`.
+    """Queue of the latest features of good parts, detached, with at most `size` rows.
 
     Parameters
     ----------
     size : int
-        Rows; the authors keep 60,000 patches, and 100 whole parts.
+        Number of rows; the authors keep 60,000 patches, and 100 whole parts.
     """
 
     def __init__(self, size: int):
@@ -41,7 +41,7 @@ class Bank:
         return self.rows is not None and len(self.rows) >= self.size
 
     def add(self, rows: Tensor) -> None:
-        """Add features (n, c) behind those that are there."""
+        """Append features (n, c)."""
         rows = rows.detach()
         joined = rows if self.rows is None else torch.cat([self.rows, rows])
         self.rows = joined[-self.size :]
@@ -57,18 +57,18 @@ class Banks(NamedTuple):
 
     @property
     def are_full(self) -> bool:
-        """Whether there are patches enough to be compact around."""
+        """Whether the banks have enough patches for the compactness loss."""
         return self.colour.is_full and self.height.is_full
 
 
 def contrast(first: Tensor, second: Tensor) -> Tensor:
-    """InfoNCE of features (n, c): the row of the same number is the like one, all others of `second` are not."""
+    """Compute InfoNCE of features (n, c): rows of equal index are positives, all other rows of `second` negatives."""
     logits = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / TEMPERATURE
     return F.cross_entropy(logits, torch.arange(len(first), device=first.device)) * (2 * TEMPERATURE)
 
 
 def nearest_distances(features: Tensor, rows: Tensor) -> Tensor:
-    """Euclidean distance of each feature (n, c) to its nearest row, (n,); at most the root of 50."""
+    """Compute the Euclidean distance of each feature (n, c) to its nearest row, (n,), at most the root of 50."""
     squared = features.square().sum(dim=1, keepdim=True) + rows.square().sum(dim=1) - 2 * features @ rows.T
     return squared.clamp(min=_LEAST, max=_MOST).sqrt().min(dim=1).values
 
@@ -76,7 +76,7 @@ def nearest_distances(features: Tensor, rows: Tensor) -> Tensor:
 class Features(NamedTuple):
     """Features before their adaptors: colour, height, and colour of the turned images, (n, patches, c) each.
 
-    Height is 0 at patches that show no part.
+    Height is 0 in patches that show no part.
     """
 
     colour: Tensor
@@ -87,16 +87,16 @@ class Features(NamedTuple):
 def adaptation_loss(
     adaptors: Adaptors, features: Features, banks: Banks, permute: Callable[[int], Tensor] = torch.randperm
 ) -> Tensor:
-    """Adapt features, compare them within and across modalities, and put them into the banks; one number.
+    """Compute the loss of adapted features, within and across modalities, and append them to the banks; one number.
 
     Parameters
     ----------
     adaptors : Adaptors
     features : Features
     banks : Banks
-        Compactness counts once they are full; whatever is there, the adapted features come to it.
+        Banks, to which the adapted features are always appended; compactness counts only when they are full.
     permute : callable
-        Gives a permutation of so many numbers.
+        Function from a number to a random permutation of that length.
     """
     colour, height = adaptors.colour(features.colour), adaptors.height(features.height)
     turned = adaptors.colour_head(adaptors.colour(features.turned)).flatten(0, 1)
@@ -119,7 +119,7 @@ def adaptation_loss(
 
 
 def compactness(colour: Tensor, height: Tensor, shown: Tensor, parts: list[Tensor], banks: Banks) -> Tensor:
-    """Mean over images of how far patches, and whole parts, are from the nearest in the banks."""
+    """Compute the mean distance of patches, and of whole parts, to the nearest in the banks, over images."""
     distances = []
     for number, seen in enumerate(shown):
         patches = _mean_nearest(colour[number], banks.colour) + _mean_nearest(height[number][seen], banks.height)

@@ -1,4 +1,4 @@
-"""Network of `lsfa`: a backbone that looks at colours and at relief, and the adaptors behind it."""
+"""Network of `lsfa`: a backbone for colours and relief, followed by the adaptors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from edgead.workstation.backbones.pretrained import Backbone
 from edgead_height.lsfa.adaptor import Adaptors
 
-# Squared distances are cut off at 50 in the loss: two patches that have nothing in common are as far from each other.
+# Of features: unrelated patches then have a squared distance of 50, at which the loss clips.
 _SQUARED_LENGTH = 25.0
 
 
 class AdaptedPairs(Backbone):
-    """A backbone of pairs whose layers are brought together, one for each modality, and adapted.
+    """Backbone of pairs whose layers are joined, one for each modality, and adapted.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class AdaptedPairs(Backbone):
     Attributes
     ----------
     mean, inverse_std : Tensor of shape (2, width, 1, 1)
-        Of the features of good parts; colours first.
+        Mean and inverse deviation of good parts' features; colours first.
     """
 
     def __init__(self, backbone: Backbone, widths: Sequence[int], heads: int):
@@ -50,7 +50,7 @@ class AdaptedPairs(Backbone):
         return torch.stack([self._joined(layers[:half]), self._joined(layers[half:])], dim=1)
 
     def scaled(self, raw: Tensor) -> Tensor:
-        """Features (n, 2, width, h', w') -> the same on the scale that adaptors take."""
+        """Standardise features (n, 2, width, h', w') for the adaptors."""
         return (raw - self.mean) * self.inverse_std * (_SQUARED_LENGTH / self.width) ** 0.5
 
     def forward(self, image: Tensor) -> list[Tensor]:

@@ -1,1 +1,1 @@
-"""MC4AD, after Liang et al. 2025: learn the push that made a defect, and say it in millimetres."""
+"""MC4AD, after Liang et al. 2025: learns the displacement that made a defect, in millimetres."""

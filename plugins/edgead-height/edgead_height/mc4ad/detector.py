@@ -1,7 +1,7 @@
-"""MC4AD on height maps, after Liang et al. (arXiv 2505.05901): the push that would undo a defect, in millimetres.
+"""MC4AD on height maps, after Liang et al. (arXiv 2505.05901): the push that would undo a defect, in mm.
 
-DA-Gen, the two forces and the losses are theirs. Theirs is a sparse network on clouds of points; the small U-Net on
-heights and slopes, the sizes of pushes in mm, the smooth pushes and the score of an image are ours.
+DA-Gen, the two forces and the losses are the authors', who use a sparse network on point clouds. Ours are the small
+U-Net on heights and slopes, the sizes of pushes in mm, the smooth pushes and the image score.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from edgead_height.mc4ad.losses import corrective_loss
 from edgead_height.mc4ad.network import SHRINK, PushNetwork, with_cast
 from edgead_height.mc4ad.pushes import drawn_push, smooth_push
 
-# Heights beyond three times their range are cut off: the largest push must lie within, wherever a part is anyway.
+# Heights beyond three times their range are clipped: the largest push must stay within it from any height of a part.
 _WITHIN = 2.0
-_LEAST_DEVIATION = 0.01  # of 255: a part that is perfectly flat has none
+_LEAST_DEVIATION = 0.01  # share of 255; a perfectly flat part has no deviation
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ class Mc4adConfig(MethodConfig):
     image_size : (int, int)
         Height and width that height maps are resized to, multiples of 16.
     least_mm, most_mm : float
-        Pushes that are learnt, in the middle of each: evenly on a scale of logarithms. A deeper dent is found, and its
-        push given too small.
+        Range of learnt pushes, in the middle of each, uniform in the logarithm. A deeper dent is found, but its push is
+        underestimated.
     smooth_share : float
-        Of the pushes, those that are smooth dents and bumps, which is ours; the others are the paper's tilted patches.
+        Share of smooth dents and bumps among the pushes, which is ours; the others are the paper's tilted patches.
     widths : tuple of int
         Channels of each level of the U-Net, finest first.
     steps : int
     batch_images : int
     learning_rate : float
-        Of Adam; it falls as a cosine.
+        Learning rate of Adam; falls by a cosine.
     window : int
-        The image score is the largest mean push over squares of so many places of 4 pixels a side.
+        Side of the squares, in places of 4 pixels, over which pushes are averaged; the image score is the largest mean.
     sigma_px : float
         Smoothing of the anomaly map.
     seed : int
@@ -108,7 +108,7 @@ class Mc4ad(NetworkMethod[Mc4adConfig]):
         return PushHead(window=self.config.window, sigma_px=self.config.sigma_px)
 
     def prepared(self, preprocessing: Preprocessing) -> Preprocessing:
-        """Widen the range of heights, so that the largest push is seen whole."""
+        """Widen the range of heights, so that the largest push is not clipped."""
         assert preprocessing.relief is not None
         height_mm = max(preprocessing.relief.height_mm, self.config.most_mm / _WITHIN)
         self._relief = preprocessing.relief.model_copy(update={"height_mm": height_mm})
@@ -116,9 +116,9 @@ class Mc4ad(NetworkMethod[Mc4adConfig]):
         return preprocessing.model_copy(update={"relief": self._relief})
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Push good height maps, and learn by how much they were pushed."""
+        """Train the network on good height maps with random pushes, to predict these."""
         config, network, relief = self.config, self.network, self._relief
-        assert relief is not None  # whoever trains on height maps has asked `prepared`
+        assert relief is not None  # set by `prepared` for every training on height maps
         good = [images[index] for index in range(len(images))]
         deviations = np.median([image.std(axis=(0, 1)) for image in good], axis=0)
         network.usual_mm.copy_(torch.from_numpy(np.maximum(deviations, _LEAST_DEVIATION) / 127.5) * network.reach_mm)
@@ -157,7 +157,7 @@ class Mc4ad(NetworkMethod[Mc4adConfig]):
         network.to(CPU).eval()
 
     def _pushed(self, good: np.ndarray, relief: Relief, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A good map with one push, and that push in mm, float32 (h, w, 3) each."""
+        """Make a good map with one push, and that push in mm, float32 (h, w, 3) each."""
         config = self.config
         distance = float(np.exp(rng.uniform(np.log(config.least_mm), np.log(config.most_mm))))
         make = smooth_push if rng.random() < config.smooth_share else drawn_push

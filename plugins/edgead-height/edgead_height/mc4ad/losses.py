@@ -1,4 +1,4 @@
-"""Losses of MC4AD (Liang et al., arXiv 2505.05901) for forces of any number of sides; equal to the authors' code."""
+"""Losses of MC4AD (Liang et al., arXiv 2505.05901) for forces of any dimension; equal to the authors' code."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ _LEAST_SUM, _LEAST_LENGTH = 1e-6, 1e-8
 
 
 def joint_of(internal: Tensor, external: Tensor) -> Tensor:
-    """The push that both forces agree on: their mean."""
+    """Compute the joint push of both forces, their mean."""
     return 0.5 * (internal + external)
 
 
 def corrective_loss(internal: Tensor, external: Tensor, true: Tensor) -> Tensor:
-    """L1 distance and direction of the joint push, and a tenth of what the two forces differ by; one number.
+    """Compute the loss of the joint push in distance and direction, plus a tenth of the forces' difference; one number.
 
     Parameters
     ----------
     internal, external, true : Tensor of shape (n, c)
-        Forces, and the push that was made; 0 where nothing was moved.
+        Forces, and the true push; 0 where nothing was moved.
     """
     joint = joint_of(internal, external)
-    # The authors' code divides by the count of points and 1e-6 more, which is lost in single precision.
+    # The authors' code divides by the number of points plus 1e-6, which is lost in single precision.
     return push_loss(joint, true) + SYMMETRY_WEIGHT * symmetry_loss(internal, external)
 
 
 def push_loss(joint: Tensor, true: Tensor) -> Tensor:
-    """Mean L1 distance of pushes (n, c), less the mean cosine between them."""
+    """Compute the mean L1 distance of pushes (n, c), minus the mean cosine between them."""
     return (joint - true).abs().sum(dim=1).mean() - (_unit(joint) * _unit(true)).sum(dim=1).mean()
 
 
 def symmetry_loss(internal: Tensor, external: Tensor) -> Tensor:
-    """How much two forces (n, c) differ, in shares of their lengths, less the mean cosine between them."""
+    """Compute the difference of two forces (n, c), relative to their lengths, minus the mean cosine between them."""
     lengths = internal.norm(dim=1) + external.norm(dim=1) + _LEAST_SUM
     magnitude = ((internal - external).abs().sum(dim=1) / lengths).mean()
     return magnitude - (_unit(internal) * _unit(external)).sum(dim=1).mean()
@@ -44,5 +44,5 @@ def _unit(vectors: Tensor) -> Tensor:
 
 
 def object_score(joint: Tensor) -> Tensor:
-    """Score a whole surface as the authors do: the mean L1 length of its pushes (n, c)."""
+    """Compute the authors' score of a whole surface: the mean L1 length of its pushes (n, c)."""
     return torch.mean(joint.abs().sum(dim=1))

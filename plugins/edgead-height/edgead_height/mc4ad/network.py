@@ -15,14 +15,14 @@ SHRINK = 4
 """Pixels of a side that share a push."""
 FEATURES, HIDDEN, SIDES = 32, 16, 3
 _MIDDLE = 127.5
-# The authors divide by the largest radius. Their cosines, and the agreement of the forces, do not hold the length of a
-# push: in whole heights their noise drowned its distance, and lengths grew by half.
+# The authors divide by the largest radius. Cosines and the agreement of the forces do not constrain the length of a
+# push: in units of the whole height their noise hid its distance, and lengths were too large by half.
 _UNITS = 5.0
-_LEAST_MM = 1e-6  # of a part without any relief
+_LEAST_MM = 1e-6  # unit of a part without any relief
 
 
 class UNet(nn.Module):
-    """A U-Net that gives `FEATURES` for each place of its input; sides are multiples of 2 ** (len(widths) - 1).
+    """U-Net with `FEATURES` outputs for each place of its input; sides are multiples of 2 ** (len(widths) - 1).
 
     Parameters
     ----------
@@ -53,9 +53,9 @@ class UNet(nn.Module):
 
 
 class Forces(nn.Sequential):
-    """The authors' heads: features of a place -> the internal and the external force, three sides each.
+    """Heads of the authors, from features of a place to the internal and the external force, three components each.
 
-    Their linear layers over points are convolutions of one pixel here.
+    Their linear layers over points are 1 x 1 convolutions here.
     """
 
     def __init__(self) -> None:
@@ -71,17 +71,17 @@ class Forces(nn.Sequential):
 
 
 class PushNetwork(nn.Module):
-    """A height map as channels -> the push in mm that would bring each place back; exported as it stands.
+    """Network from a height map's channels to the push in mm that would bring each place back; exported unchanged.
 
     Parameters
     ----------
     widths : sequence of int
-        Of the U-Net, finest first.
+        Channels of the U-Net's levels, finest first.
 
     Attributes
     ----------
     reach_mm : Tensor of shape (3,)
-        What a channel's distance from 127.5 to 255 is: mm, and mm per pixel across and down.
+        Meaning of a channel's distance from 127.5 to 255: mm, and mm per pixel across and down.
     usual_mm : Tensor of shape (3,)
         Deviations of the channels on good parts, in the same units.
     """
@@ -96,17 +96,17 @@ class PushNetwork(nn.Module):
         self.register_buffer("usual_mm", torch.ones(3))
 
     def take_ranges(self, relief: Relief) -> None:
-        """Take what the values of the input mean."""
+        """Set the meaning of the input's values."""
         self.reach_mm.copy_(torch.tensor([relief.height_mm, relief.slope_mm, relief.slope_mm]))
 
     def two_forces(self, channels: Tensor) -> tuple[Tensor, Tensor]:
-        """Float32 (n, h, w, 3) -> the internal and the external force, in units of `unit_of`.
+        """float32 (n, h, w, 3) -> the internal and the external force, in units of `unit_of`.
 
-        Both are (2 n, 3, h / 4, w / 4): of each map and then of its cast, in which a dent is a bump, and as deep.
+        Both are (2 n, 3, h / 4, w / 4): of each map and then of its inverse, in which a dent is an equal bump.
         """
         mm = self.in_mm(channels)
         largest = _UNITS * self.unit_of(mm)[:, None]
-        # In units of the map, so that a form is the same at any depth; in deviations of good parts, so that noise is.
+        # In units of the map, so that shapes look equal at any depth; in deviations of good parts, so that noise does.
         seen = torch.cat(
             [mm[:, :1] / largest, mm[:, 1:] * (10 / largest), torch.asinh(mm / self.usual_mm[:, None, None])], dim=1
         )
@@ -118,7 +118,7 @@ class PushNetwork(nn.Module):
         return ((channels - _MIDDLE) * (self.reach_mm / _MIDDLE)).permute(0, 3, 1, 2)
 
     def unit_of(self, mm: Tensor) -> Tensor:
-        """A fifth of the largest of the heights (n, 3, h, w), smoothed, in mm, (n, 1, 1)."""
+        """Compute a fifth of the largest smoothed height in (n, 3, h, w), in mm, (n, 1, 1)."""
         return F.avg_pool2d(mm[:, :1], 4).abs().amax(dim=(2, 3)).clamp(min=_LEAST_MM)[..., None] / _UNITS
 
     def forward(self, channels: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class PushNetwork(nn.Module):
 
 
 def with_cast(x: Tensor) -> Tensor:
-    """Maps (n, ...) -> each and then its cast, (2 n, ...)."""
+    """Append the inverse of each map: (n, ...) -> (2 n, ...)."""
     return torch.stack([x, -x], dim=1).flatten(0, 1)
 
 

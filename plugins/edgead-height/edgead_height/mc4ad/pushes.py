@@ -1,8 +1,8 @@
-"""Pushes: what moves a part of a good surface, so that a network can learn to see by how much.
+"""Random pushes, which displace a part of a good surface so that a network can learn to measure the displacement.
 
 `crop_patches` and `displacements` are DA-Gen of MC4AD (Liang et al., arXiv 2505.05901), for points with normals, with
-the numbers that it draws as arguments. On height maps, which is ours, points lie at the pixels, normals point at the
-camera, and `smooth_push` makes the dents and bumps that DA-Gen, which tilts a patch, does not.
+its random numbers as arguments. On height maps, which is ours, points are pixels, normals point at the camera, and
+`smooth_push` makes dents and bumps, as DA-Gen only tilts a patch.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import numpy as np
 
 PARTS, MOVED = 64, 32
 """Patches that a surface is cut into; one of the first so many moves."""
-_RADII = (0.05, 0.22)  # of a smooth push, in sides of the image
+_RADII = (0.05, 0.22)  # range of radii of a smooth push, as shares of the image's side
 _ASPECT = 2.0
 _STEEPNESS = (1.0, 3.0)
 
 
 class Patch(NamedTuple):
-    """Which points a patch has, bool (n,), and the point in its middle, (d,)."""
+    """Patch: mask of its points, bool (n,), and its middle point, (d,)."""
 
     taken: np.ndarray
     centre: np.ndarray
 
 
 def crop_patches(points: np.ndarray, parts: int, count: int, draw: Callable[[int], int]) -> list[Patch]:
-    """Cut the first patches from points: each has the points nearest to a random one, of those that are left.
+    """Partition points into patches and return the first ones: each has the remaining points nearest to a random one.
 
     Parameters
     ----------
     points : ndarray of shape (n, d)
     parts : int
-        A patch has n // parts points, and those before it do not share them.
+        Number of patches in all; each has n // parts points of its own.
     count : int
-        How many patches to cut.
+        Number of patches to return.
     draw : callable
-        Gives a number from 0 to below the one that it is given.
+        Function from n to a random integer from 0 to n - 1.
     """
     left = np.arange(len(points))
     patches = []
@@ -64,21 +64,21 @@ def displacements(
     attenuation: float,
     blend: float,
 ) -> np.ndarray:
-    """How DA-Gen moves the points of a patch: to both sides of its middle, up on one and down on the other.
+    """Compute DA-Gen's displacements of a patch: up on one side of its middle and down on the other.
 
     Parameters
     ----------
     points, normals : ndarray of shape (n, 3)
     centre : ndarray of shape (3,)
     axis : ndarray of shape (3,)
-        Of length 1.
+        Direction of length 1.
     sign : {1, -1}
     distance : float
-        How far the farthest points along the axis move, at most.
+        Largest displacement, of the farthest points along the axis.
     attenuation : float
-        How much less the far points move: authors' from 0 to 0.08.
+        Reduction for far points: from 0 to 0.08 in the authors' code.
     blend : float
-        Of normals in the direction, the rest is the axis: authors' from 0.95 to 1.
+        Share of the normals in the direction, the rest is the axis: from 0.95 to 1 in the authors' code.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def displacements(
 
 
 def drawn_push(size: tuple[int, int], distance_mm: float, rng: np.random.Generator) -> np.ndarray:
-    """Push one patch of a height map as DA-Gen does: vectors in mm to the right, down and up, float32 (h, w, 3)."""
+    """Draw a push of one patch by DA-Gen: vectors in mm to the right, down and up, float32 (h, w, 3)."""
     rows, columns = np.indices(size).reshape(2, -1)
     points = np.stack([columns, rows, np.zeros_like(rows)], axis=1).astype(np.float64)
     patch = crop_patches(points, PARTS, 1 + int(rng.integers(MOVED)), lambda count: int(rng.integers(count)))[-1]
@@ -113,7 +113,7 @@ def drawn_push(size: tuple[int, int], distance_mm: float, rng: np.random.Generat
 
 
 def smooth_push(size: tuple[int, int], distance_mm: float, rng: np.random.Generator) -> np.ndarray:
-    """Push an oval dent or bump with soft edges straight up or down, `distance_mm` in its middle; see `drawn_push`."""
+    """Draw an oval dent or bump with soft edges, straight up or down, `distance_mm` in its middle; see `drawn_push`."""
     height, width = size
     rows, columns = np.indices(size).astype(np.float32)
     radius = rng.uniform(*_RADII) * min(size)

@@ -1,1 +1,1 @@
-"""Receivers of verdicts, each registered by its module."""
+"""Sinks of verdicts, each registered by its module."""

@@ -1,4 +1,4 @@
-"""Verdicts into tags of a Rockwell or compatible PLC (EtherNet/IP, pylogix)."""
+"""Sink that writes verdicts into tags of a Rockwell or compatible PLC (EtherNet/IP, pylogix)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class EthernetIpOptions(PlcSinkOptions, LogixPlcOptions):
 
 
 class EthernetIpSink(PlcSink[LogixPlc]):
-    """Writes `Score`, `Decision` and `Serial` of each verdict, and `Count` when the PLC has taken them.
+    """Sink that writes `Score`, `Decision` and `Serial` of each verdict, and `Count` once the PLC has accepted them.
 
-    A PLC that sees the count change reads a whole verdict.
+    So when the PLC sees the count change, the verdict that it reads is complete.
     """
 
     def __init__(self, section: EthernetIpOptions):
@@ -41,10 +41,10 @@ class EthernetIpSink(PlcSink[LogixPlc]):
             "Decision": decision_number(verdict.decision),
             "Serial.LEN": len(serial),
             **({"Serial.DATA[0]": list(serial)} if serial else {}),
-            # A DINT has a sign: after 2^31 - 1 the count begins at 0.
+            # A DINT is signed: after 2^31 - 1 the count restarts at 0.
             "Count": count % 2**31,
         }
-        # One by one: pylogix waits without end where one of several tags is not there.
+        # One at a time: pylogix waits for ever if one of several tags does not exist.
         for name, value in values.items():
             self._plc.write(f"{self._tag}.{name}", value)
 

@@ -1,4 +1,4 @@
-"""A reject gate: a pulse on a line of the computer, a given time after the capture (libgpiod, version 2)."""
+"""Sink that operates a reject gate: a pulse on a GPIO line, a given time after the capture (libgpiod, version 2)."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class GateOptions(SinkOptions):
 
 
 class GateSink(BaseSink):
-    """Opens a gate for each part that is to be ejected when it stands before it.
+    """Sink that opens a gate for each part to be ejected, at the moment when the part is before the gate.
 
-    Several parts may be on their way at once. A process of its own holds the line, so that no inference delays a pulse,
-    and the line goes low when this program ends, by whatever.
+    Several parts may be on their way at once. A separate process holds the line, so that no inference delays a pulse,
+    and the line goes low when this program ends for whatever reason.
 
     Raises
     ------
     SettingsError
-        The package `gpiod` is missing, or the line cannot be had.
+        The package `gpiod` is missing, or the line cannot be requested.
     """
 
     needs_image = False
@@ -72,12 +72,12 @@ class GateSink(BaseSink):
         return self._problem
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Let the gate open for a part.
+        """Schedule the opening of the gate for a part that is to be ejected.
 
         Raises
         ------
         SinkError
-            The part has passed the gate, or the gate's process has ended: it is started again with the next part.
+            The part has passed the gate already, or the gate's process has ended; the next part restarts it.
         """
         due_ns = frame.captured_ns + self._delay_ns
         late_ns = time.perf_counter_ns() - due_ns
@@ -97,12 +97,12 @@ class GateSink(BaseSink):
             raise SinkError(f"{self.uri}: the gate's process has ended: the part was not ejected") from None
 
     def close(self) -> None:
-        """Wait shortly for parts on their way, then set the line low.
+        """Wait a short time for parts on their way, then set the line low.
 
         Raises
         ------
         SinkError
-            Some were still on their way, and are not ejected.
+            Some parts were still on their way, and are not ejected.
         """
         if self._closed:
             return
@@ -131,7 +131,7 @@ class GateSink(BaseSink):
         assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         if answer != READY:
-            with self._process:  # waits for it, and closes what leads to it
+            with self._process:  # waits for its end, and closes its pipes
                 raise SettingsError(f"{self.uri}: {_refused(answer.decode().strip())}")
         self._under_way, self._ended = 0, False
         self._reader = threading.Thread(
@@ -140,7 +140,7 @@ class GateSink(BaseSink):
         self._reader.start()
 
     def _start_again(self) -> None:
-        with self._process:  # waits for it, and closes what leads to it
+        with self._process:  # waits for its end, and closes its pipes
             pass
         try:
             self._start()
@@ -148,7 +148,7 @@ class GateSink(BaseSink):
             raise SinkError(f"{error}: the part was not ejected") from None
 
     def _read(self, process: subprocess.Popen[bytes]) -> None:
-        """Learn what became of each pulse, until the gate's process ends."""
+        """Read the result of each pulse until the gate's process ends."""
         assert process.stdout is not None
         rest = b""
         while data := process.stdout.read(4096):
@@ -159,7 +159,7 @@ class GateSink(BaseSink):
             rest = rest[whole:]
         process.stdout.close()
         with self._changed:
-            self._ended = True  # known sooner than by its exit status
+            self._ended = True  # its pipe ends sooner than its exit status is known
             if not self._closed and self._under_way:
                 self._report(f"the gate's process has ended: {self._under_way} parts were not ejected")
             self._changed.notify_all()

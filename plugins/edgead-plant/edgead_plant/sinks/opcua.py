@@ -1,4 +1,4 @@
-"""Verdicts by OPC UA: edgead is the server, with names of OPC 40100-1 (Machine Vision) but not all that it demands."""
+"""Sink that serves verdicts by OPC UA, with names of OPC 40100-1 (Machine Vision) but not all that it requires."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class OpcUaSinkOptions(SinkOptions, OpcUaOptions):
 
 
 class OpcUaSink(BaseSink):
-    """Serves the last result of each pipeline, its counters and its state, and emits an event for each verdict.
+    """Sink that serves each pipeline's last result, counters and state, and emits an event for each verdict.
 
-    Clients come and go as they want. One that was away reads the last result and the counters when it is back; the
-    events of meanwhile are gone, and the counters show how many.
+    Clients may connect and leave at any time. One that reconnects reads the last result and the counters; the events
+    that it missed are lost, and the counters show how many.
     """
 
     needs_image = False
@@ -57,11 +57,11 @@ class OpcUaSink(BaseSink):
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """Port that the server listens on."""
         return self._server.port
 
     def skip(self, count: int) -> None:
-        """Count verdicts that were given and will not be served."""
+        """Count verdicts that will not be served."""
         self._skipped += count
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
@@ -70,7 +70,7 @@ class OpcUaSink(BaseSink):
         Raises
         ------
         SinkError
-            The server has ended, or takes nothing.
+            The server has ended, or does not accept the values.
         """
         pipeline = verdict.pipeline or "stream"
         counts = self._counts.setdefault(pipeline, Counter())

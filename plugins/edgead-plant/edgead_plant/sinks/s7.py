@@ -1,4 +1,4 @@
-"""Verdicts into a data block of a Siemens PLC (S7 protocol, python-snap7)."""
+"""Sink that writes verdicts into a data block of a Siemens PLC (S7 protocol, python-snap7)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class S7Options(PlcSinkOptions, S7PlcOptions):
 
 
 def block(count: int, score: float, decision: Decision, serial: str) -> bytes:
-    """The bytes of a verdict, big-endian; what of the serial number is no ASCII becomes a question mark.
+    """Encode a verdict as big-endian bytes; characters of the serial number outside ASCII become question marks.
 
-    The count stands at both ends: a PLC whose CPU takes the request in pieces reads a whole verdict where both agree.
+    The count stands at both ends: if a CPU takes the request in pieces, the verdict is complete once both agree.
     """
     text = serial.encode("ascii", "replace")[:MAX_SERIAL]
     count &= 0xFFFFFFFF
@@ -36,7 +36,7 @@ def block(count: int, score: float, decision: Decision, serial: str) -> bytes:
 
 
 class S7Sink(PlcSink[S7Plc]):
-    """Writes each verdict in one request."""
+    """Sink that writes each verdict in one request."""
 
     def __init__(self, section: S7Options):
         super().__init__(S7Plc(section, SinkError))

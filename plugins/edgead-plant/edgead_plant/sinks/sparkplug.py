@@ -1,4 +1,4 @@
-"""Verdicts as Sparkplug B: the device is an edge node, and each pipeline a device of it."""
+"""Sink that publishes verdicts by Sparkplug B: this computer is an edge node, and each pipeline a device of it."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class SparkplugOptions(SinkOptions, BrokerOptions):
 
 
 class NotSent(SinkError):
-    """The connection ended before the broker had a message."""
+    """The connection ended before the broker had received a message."""
 
 
 class SparkplugSink(BaseSink):
-    """Publishes a DDATA for each verdict, after the births of the node and its devices.
+    """Sink that publishes a DDATA message for each verdict, after the birth messages of the node and its devices.
 
-    Verdicts wait while the broker is away, and are marked as historical when they come after that. Sparkplug has its
-    data sent with QoS 0, which no broker acknowledges: after each one the broker is asked another thing, whose answer
-    shows that it has the verdict. So none is lost, and one may come twice after a connection broke, as its id shows.
+    Verdicts wait while the broker is away, and are sent later marked as historical. Sparkplug requires QoS 0, which no
+    broker acknowledges: after each verdict the broker gets another request, whose answer proves that it has received
+    the verdict. So none is lost; after a broken connection one may come twice, which its id shows.
 
     Parameters
     ----------
@@ -60,20 +60,20 @@ class SparkplugSink(BaseSink):
     needs_image = False
 
     def __init__(self, section: SparkplugOptions):
-        from edgead.plant.mqtt.client import Connection  # only those who have a broker need its package
+        from edgead.plant.mqtt.client import Connection  # here, as only users of a broker need its package
         from edgead_plant.sparkplug_publisher import SparkplugPublisher
 
         self._group, self._node = section.group, section.node or socket.gethostname()
-        # The same id after a restart: so the broker ends what it still has of this node, and says so before its birth.
+        # The same id after a restart: the broker ends this node's old session, and sends its death before the birth.
         client_id = section.client_id or f"edgead-{self._group}-{self._node}"
-        encode((), 0)  # finds out whether protobuf is there
+        encode((), 0)  # raises if protobuf is not installed
         self._connection = Connection(section, client_id, clean=True)
         self.uri = f"{self._connection.uri}/spBv1.0/{self._group}/{self._node}"
         self._publisher = SparkplugPublisher(self._connection, self.uri, NotSent)
-        self._lock = threading.RLock()  # the order of sequence numbers is that of messages
+        self._lock = threading.RLock()  # held so that messages are sent in the order of their sequence numbers
         self._seq = 0
         self._log = limited_log(__name__, 20, 60.0)
-        # Any beginning: a death of the process before this one is hardly taken for this one's.
+        # A random start: a death message of the previous process is hardly taken for this one's.
         self._birth_death = secrets.randbelow(256)
         self._born_ms: int | None = None
         self._counts: dict[str, Counter[str]] = {}
@@ -89,9 +89,9 @@ class SparkplugSink(BaseSink):
         return self._connection.problem
 
     def write(self, frame: Frame, verdict: Verdict) -> None:
-        """Publish, and wait for the broker for as long as it takes, or until the sink is closed.
+        """Publish a verdict, and wait until the broker has received it or the sink is closed.
 
-        One that the broker may not have received when a connection broke is published again after the next births.
+        If the connection breaks before that, the verdict is published again after the next birth messages.
         """
         device = verdict.pipeline or "stream"
         counts = self._counts.setdefault(device, Counter())
@@ -122,7 +122,7 @@ class SparkplugSink(BaseSink):
         self._publisher.wait_until_received()
 
     def close(self) -> None:
-        """Say that the node leaves: only of a connection that breaks the broker says so itself."""
+        """Publish the node's death message: the broker does so by itself only when the connection breaks."""
         connection = self._connection
         with self._lock:
             if self._is_born and not connection.closed:
@@ -132,7 +132,7 @@ class SparkplugSink(BaseSink):
                     time.sleep(0.01)
         connection.close()
 
-    # paho's thread
+    # Called in paho's thread
 
     def _before_connect(self, _client: Any, _data: Any) -> None:
         with self._connection.changed:
@@ -149,7 +149,7 @@ class SparkplugSink(BaseSink):
             self._bear()
 
     def _bear(self) -> None:
-        """Publish the births of the node and of all devices, by whose order the sequence numbers begin again."""
+        """Publish the birth messages of the node and all its devices, which restart the sequence numbers."""
         client = self._connection.client
         metrics = [
             Metric(BIRTH_DEATH, "UInt64", self._birth_death),

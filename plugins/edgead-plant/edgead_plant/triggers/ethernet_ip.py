@@ -1,4 +1,4 @@
-"""A trigger by a Rockwell or compatible PLC over EtherNet/IP: command and status are members of a tag."""
+"""Trigger by a Rockwell or compatible PLC over EtherNet/IP; command and status are members of a tag."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMAND_SIZE = 4
 STATUS_SIZE = 12
 """DINTs of a status: what all three handshakes show, the score as the bits of a REAL, and the number answered again."""
 _SCORE, _ANSWERED = 5, 3
-_LONGEST = 255  # characters of a text; Rockwell's own STRING has 82
+_LONGEST = 255  # characters of a text; Rockwell's STRING has 82
 
 
 class EthernetIpTriggerOptions(TriggerOptions, LogixPlcOptions, HandshakeOptions):
@@ -30,7 +30,7 @@ class EthernetIpTriggerOptions(TriggerOptions, LogixPlcOptions, HandshakeOptions
 
 
 class LogixLink:
-    """Command and status in tags of a PLC; see `PlcLink`.
+    """Link to command and status in tags of a PLC; see `PlcLink`.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class LogixLink:
         return self._last
 
     def read_status(self) -> tuple[int, ...]:
-        self._last = None  # the PLC may have started again
+        self._last = None  # the PLC may have restarted
         values = self._integers("Status", STATUS_SIZE)
         score = divmod(values[_SCORE] % 2**32, 2**16)
         return (*values[:_SCORE], *score, *values[_SCORE + 1 : -1])
@@ -66,7 +66,7 @@ class LogixLink:
         last, options = self._last, self._options
         if last is not None and sequence == last.sequence:
             return Command(sequence, heartbeat, recipe, reset, last.serial, last.batch)
-        # After the number: the PLC writes it last, and keeps the texts until it is answered.
+        # Read after the number: the PLC writes the number last, and keeps the texts until it is answered.
         serial = self._text("Serial") if options.serial else ""
         batch = self._text("Batch") if options.batch else ""
         return Command(sequence, heartbeat, recipe, reset, serial, batch)
@@ -91,7 +91,7 @@ _ARRAYS = {"Command", "Status", "Serial.DATA", "Batch.DATA"}
 
 
 def _signed(value: Any) -> int:
-    """What a DINT holds of it."""
+    """Convert an unsigned 32-bit value to the DINT of the same bits."""
     return int((value + 2**31) % 2**32 - 2**31)
 
 

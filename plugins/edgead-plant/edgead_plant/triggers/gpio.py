@@ -1,4 +1,4 @@
-"""A trigger on a line of the computer, such as a light barrier's: libgpiod, version 2."""
+"""Trigger on a GPIO input line, such as a light barrier's (libgpiod, version 2)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class GpioOptions(TriggerOptions):
 
 
 class Line(Protocol):
-    """What this needs of a line; `gpiod.LineRequest` is one."""
+    """Input line as the trigger uses it; `gpiod.LineRequest` is one."""
 
     def wait_edge_events(self, timeout: float | None = None) -> bool: ...
 
@@ -45,13 +45,13 @@ class Line(Protocol):
 
 
 class GpioTrigger:
-    """Accepts the first frame that was captured after an edge, by the time that the kernel gave it.
+    """Trigger that accepts the first frame captured after an edge, by the kernel's time of that edge.
 
     Raises
     ------
     SettingsError
-        The package `gpiod` is missing, or the line cannot be had; from `accepts`, that it was lost: without it no part
-        would be judged, and nobody would know.
+        The package `gpiod` is missing, or the line cannot be requested; raised by `accepts` if the line was lost, as
+        otherwise no part would be judged and nobody would notice.
     """
 
     def __init__(self, section: GpioOptions, request: Callable[[GpioOptions], Line] | None = None):
@@ -78,7 +78,7 @@ class GpioTrigger:
             while not self._closing.is_set():
                 if self._line.wait_edge_events(_POLL_S):
                     for event in self._line.read_edge_events():
-                        # CLOCK_MONOTONIC, as perf_counter_ns on Linux: comparable.
+                        # The same clock as perf_counter_ns on Linux, CLOCK_MONOTONIC: both times are comparable.
                         self._trigger.fire(event.timestamp_ns)
         except OSError as error:
             self._lost = error.strerror or str(error)

@@ -1,4 +1,4 @@
-"""A trigger by a Siemens PLC over the S7 protocol: command and status lie in one of its data blocks."""
+"""Trigger by a Siemens PLC over the S7 protocol; command and status lie in one of its data blocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMAND = struct.Struct(">4H")
 """Sequence, heartbeat, recipe and reset (UInt each); String of the serial number and of the batch follow."""
 STATUS = struct.Struct(f">BB{STATUS_REGISTERS - 1}H H")
 """Flags (Bool), what all three handshakes show, and the number answered again (UInt)."""
-_ANSWERED = 3  # its place in the registers of a status
+_ANSWERED = 3  # index of the answered number within a status's registers
 
 Characters = Annotated[int, Field(ge=0, le=96)]
 
@@ -33,7 +33,7 @@ class S7TriggerOptions(TriggerOptions, S7PlcOptions, HandshakeOptions):
 
     @property
     def command_size(self) -> int:
-        """Bytes from `command` on."""
+        """Size in bytes of the command, which begins at `command`."""
         return COMMAND.size + string_size(self.serial_length) + string_size(self.batch_length)
 
     @model_validator(mode="after")
@@ -47,7 +47,7 @@ class S7TriggerOptions(TriggerOptions, S7PlcOptions, HandshakeOptions):
 
 
 class S7Link:
-    """Command and status in a data block of a PLC; see `PlcLink`.
+    """Link to command and status in a data block of a PLC; see `PlcLink`.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class S7Link:
         return self._last
 
     def read_status(self) -> tuple[int, ...]:
-        self._last = None  # the PLC may have started again
+        self._last = None  # the PLC may have restarted
         flags, _, *registers, _again = STATUS.unpack(self.plc.read(self._options.status, STATUS.size))
         return (flags, *registers)
 
@@ -90,14 +90,14 @@ class S7Link:
         if length == 0:
             return ""
         most, used = data[place], data[place + 1]
-        if used > length or most not in (0, length):  # 0: the PLC's program has not begun with it yet
+        if used > length or most not in (0, length):  # 0: the PLC has not filled it yet
             where = f"DBB{self._options.command + place}"
             raise PlcError(f"{self.plc.uri}: {where} is no String[{length}]: it says {used} characters of {most}")
         return text_of(data[place + 2 : place + 2 + used])
 
 
 def string_size(length: int) -> int:
-    """Bytes of a `String[length]`, with the one that makes it even; 0 where there is none."""
+    """Return the size in bytes of a `String[length]`, padded to an even number; 0 for length 0."""
     return 2 + length + length % 2 if length else 0
 
 

@@ -1,4 +1,4 @@
-"""A command that is whole, from a PLC that gives out its memory in pieces."""
+"""Reading of complete commands from a PLC that does not transfer its memory in one piece."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _MAX_LOOKS = 4
 
 
 def settled(look: Callable[[], Command], before: Command | None, uri: str) -> Command:
-    """Read a command; one with another number than before is read until two in a row are the same.
+    """Read a command; if its number is new, read it again until two readings in a row are equal.
 
-    Where a PLC gives out its memory in pieces, a command may be half of one part and half of the next.
+    A PLC that transfers its memory in pieces may give half of one part's command and half of the next one's.
 
     Raises
     ------
     PlcError
-        It changes with each look.
+        The command changed with each reading.
     """
     command = look()
     if before is not None and command.sequence == before.sequence:

@@ -1,1 +1,1 @@
-"""EAR: what looks suspicious is made coarse, and a network makes it again."""
+"""EAR: places that look suspicious are replaced by a coarse mosaic, from which a network reconstructs them."""

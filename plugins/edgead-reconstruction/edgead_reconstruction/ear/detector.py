@@ -1,8 +1,8 @@
 """EAR, "Excision And Recovery", after Park et al. (arXiv 2308.13068).
 
-Of the paper are the one mask without chance, made of pretrained attention, the mosaic in the place of what is cut out,
-and one pass through a U-Net that is as usual. No code of the authors is public and the paper's numbers were not at
-hand: all numbers are ours, and the losses and the map are those of RIAD (Zavrtanik et al. 2021), which EAR begins with.
+From the paper: the single deterministic mask, made of pretrained attention, the mosaic in place of the masked pixels,
+and one pass through an ordinary U-Net. The authors' code is not public and the paper's numbers were not at hand: all
+numbers are ours, and losses and anomaly map are those of RIAD (Zavrtanik et al. 2021), on which EAR builds.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class EarConfig(MethodConfig):
     image_size : (int, int)
         Height and width that images are resized to, multiples of 32 and of `mosaic`.
     saliency : {"places", "attention"}
-        The mask is made of the distance from good images at the same place, or of a DINO's attention as in the paper.
+        Base of the mask: distance from good images at the same place, or a DINO's attention as in the paper.
     backbone : str
-        For places an EfficientNet-Lite; for attention a DINO such as dino_vits8, whose file `--weights` names.
+        An EfficientNet-Lite for `places`; for `attention` a DINO such as dino_vits8, with its file by `--weights`.
     masked_share : float
         Share of the places of good images that the mask covers, before it is widened.
     mosaic : int
@@ -56,7 +56,7 @@ class EarConfig(MethodConfig):
     steps : int
     batch_images : int
     learning_rate : float
-        Of Adam; it falls to a tenth after three quarters of the steps.
+        Learning rate of Adam; it falls to a tenth after three quarters of the steps.
     window : int
         The image score is the largest mean of the map over squares of so many patches of 4 pixels a side.
     sigma_px : float
@@ -99,7 +99,7 @@ Config = TypeVar("Config", bound=EarConfig)
 
 
 class EarMethod(NetworkMethod[Config], Generic[Config]):
-    """What EAR does; `Fader` does more."""
+    """Training and network of EAR, shared by `Ear` and `Fader`."""
 
     network: EarNetwork
 
@@ -123,7 +123,7 @@ class EarMethod(NetworkMethod[Config], Generic[Config]):
         return MapHead(window=self.config.window, sigma_px=self.config.sigma_px)
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Find what is usual at each place of good images, then learn to make again what is cut out of them."""
+        """Fit the saliency and its threshold to good images, then train the U-Net to reconstruct their masked parts."""
         config, network = self.config, self.network
         report = partial(course.progress, "find salient places")
         if isinstance(network.mask.saliency, PlaceSaliency):
@@ -160,7 +160,7 @@ class EarMethod(NetworkMethod[Config], Generic[Config]):
 
 
 class Ear(EarMethod[EarConfig]):
-    """Learns to make again what looks suspicious, from a coarse hint of it."""
+    """EAR: learns to reconstruct suspicious places of an image from a coarse hint of them."""
 
     name = "ear"
     config_class = EarConfig

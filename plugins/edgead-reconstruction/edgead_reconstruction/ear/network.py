@@ -1,4 +1,4 @@
-"""Networks of EAR: the hint in the place of what is masked, the U-Net that makes the image again, the whole graph."""
+"""Networks of EAR: the hint in place of masked pixels, the U-Net that reconstructs the image, the whole graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHRINK = 4
 
 
 class UNet(nn.Module):
-    """A U-Net that makes images (n, 3, h, w) again; sides are multiples of 2 ** (len(widths) - 1).
+    """U-Net that reconstructs images (n, 3, h, w), whose sides are multiples of 2 ** (len(widths) - 1).
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(widths[0], 3, 1)
 
     def forward(self, image: Tensor, gates: Sequence[Attenuation] = ()) -> tuple[Tensor, list[Tensor]]:
-        """Images again, and what each gate lets pass before its sigmoid, (n, 1, h', w') each, finest first.
+        """Return the reconstructed images and each gate's logits, (n, 1, h', w'), finest first.
 
-        `gates` are FADeR's: none, or one for each skip connection, finest first.
+        `gates` are those of FADeR: none, or one for each skip connection, finest first.
         """
         *skips, x = self.encode(image)
         logits: list[Tensor] = []
@@ -51,7 +51,7 @@ class UNet(nn.Module):
         return self.last(x), logits
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Features of each level, finest first; all but the last go through a gate where there are some."""
+        """Return the features of each level, finest first; all but the last are those that reach a gate."""
         levels: list[Tensor] = []
         x = image
         for level, block in enumerate(self.encoder):
@@ -61,14 +61,14 @@ class UNet(nn.Module):
 
 
 class EarNetwork(nn.Module):
-    """Mask, hint, reconstruction and comparison in one; exported as it stands.
+    """Exported module of EAR: mask, hint, reconstruction and comparison.
 
     Parameters
     ----------
     mask : Mask
     unet : UNet
     mosaic : int
-        Side of a tile of the hint, pixels; 0 leaves emptiness.
+        Side of a tile of the hint, pixels; 0 leaves masked pixels empty.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class EarNetwork(nn.Module):
         self.gates = nn.ModuleList()
 
     def hint(self, image: Tensor) -> Tensor:
-        """uint8 RGB (n, h, w, 3) -> the image in 0..1 with the hint where it is suspicious, (n, 3, h, w)."""
+        """uint8 RGB (n, h, w, 3) -> the image in 0..1 with the hint in place of suspicious pixels, (n, 3, h, w)."""
         return obscure(to_pixels(image), self.mask(image), self.mosaic)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -100,15 +100,15 @@ def to_pixels(image: Tensor) -> Tensor:
 
 
 def obscure(image: Tensor, mask: Tensor, mosaic: int) -> Tensor:
-    """Put the hint in the place of what is masked.
+    """Replace masked pixels by the hint.
 
     Parameters
     ----------
     image : Tensor of shape (n, 3, h, w)
     mask : Tensor of shape (n, 1, h, w)
-        1 where the image is cut out, 0 where it stays.
+        1 where the image is replaced, 0 where it is kept.
     mosaic : int
-        The hint is the mean of tiles of so many pixels a side; 0 leaves emptiness.
+        Side of the tiles, in pixels, whose means are the hint; 0 leaves masked pixels empty.
     """
     if not mosaic:
         return image * (1 - mask)

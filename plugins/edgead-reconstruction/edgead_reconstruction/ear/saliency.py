@@ -1,7 +1,7 @@
-"""Saliency: how suspicious each place of an image is, and the one mask that is made of it.
+"""Saliency, a measure of how suspicious each place of an image is, and the mask computed from it.
 
-The paper's is the attention of a DINO, whose file you bring; ours is the distance of packaged features from those that
-good images have at the same place.
+The paper takes the attention of a DINO, whose weights file you supply; ours is the distance of packaged features from
+those of good images at the same place.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GROWN = 3
 
 
 class Saliency(Protocol):
-    """What a mask is made of."""
+    """Saliency of images, from which a mask is made."""
 
     def __call__(self, image: Tensor) -> Tensor:
         """uint8 RGB (n, h, w, 3) -> saliency, float32 (n, h', w'), 0 or more."""
@@ -40,7 +40,7 @@ class Saliency(Protocol):
 
 
 class PlaceSaliency(nn.Module):
-    """Squared distance of features from those of good images at the same place, in deviations; ours.
+    """Squared distance of features from those of good images at the same place, in standard deviations; ours.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class PlaceSaliency(nn.Module):
         return ((features - self.mean).square() * self.inverse_variance).mean(dim=1)
 
     def fit(self, images: Sequence[np.ndarray], device: torch.device, progress: Progress) -> None:
-        """Learn mean and variance of each channel and place from good images."""
+        """Set mean and variance of each channel and place from good images."""
         total = squares = torch.zeros((), dtype=torch.float64)
         for (features,) in each_batch(self, images, device, progress):
             exact = features.double().cpu()
@@ -82,12 +82,12 @@ class PlaceSaliency(nn.Module):
 
 
 class AttentionSaliency(nn.Module):
-    """Attention of a DINO's class token in the last block, the mean over its heads.
+    """Attention of a DINO's class token in the last block, averaged over its heads.
 
     Parameters
     ----------
     tower : nn.Module
-        timm's vision transformer, for images of the size.
+        Vision transformer of timm, built for the size of the images.
     """
 
     mean: Tensor
@@ -111,7 +111,7 @@ class AttentionSaliency(nn.Module):
         of_class = queries[:, :1].unflatten(2, (heads, width)).transpose(1, 2)
         keys = keys.unflatten(2, (heads, width)).transpose(1, 2)
         attention = (of_class @ keys.mT * width**-0.5).softmax(dim=-1)[:, :, 0, tower.num_prefix_tokens :]
-        # In parts of what each patch would have if all had the same.
+        # Relative to the attention that each patch would have if all had the same.
         rows, columns = tower.patch_embed.grid_size
         return attention.mean(dim=1).unflatten(1, (rows, columns)) * (rows * columns)
 
@@ -124,7 +124,7 @@ def build_attention(
     Raises
     ------
     SettingsError
-        That plug-in is not installed, the tower is none of DINO's, or its weights are missing or do not fit.
+        That plug-in is not installed, the name is no DINO, or the weights are missing or do not fit.
     """
     try:
         from edgead_foundation.backbones.names import DINO, TOWERS
@@ -141,7 +141,7 @@ def build_attention(
 
 
 class Mask(nn.Module):
-    """The one mask of an image, without chance: what is more suspicious than most of good images is.
+    """Deterministic mask of an image: its places above the saliency of most places of good images.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class Mask(nn.Module):
         return F.interpolate(grown, size=size, mode="nearest")
 
     def fit(self, images: Sequence[np.ndarray], share: float, device: torch.device, progress: Progress) -> Tensor:
-        """Set the threshold that this share of the places of good images is above; gives their saliency (n, h', w')."""
+        """Set the threshold that a given share of places of good images exceeds; return their saliency (n, h', w')."""
         self.to(device)
         found = []
         with torch.inference_mode():

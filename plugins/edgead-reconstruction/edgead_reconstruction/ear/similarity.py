@@ -1,6 +1,6 @@
-"""Multi-scale gradient magnitude similarity, by which an image and its reconstruction are compared.
+"""Multi-scale gradient magnitude similarity, which compares an image with its reconstruction.
 
-Xue et al. 2014 for one scale; Zavrtanik et al. 2021 (RIAD) for the mean over scales: EAR's loss and map are so.
+Xue et al. 2014 for one scale; Zavrtanik et al. 2021 (RIAD) for the mean over scales. EAR's loss and map use it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _TINY = 1e-12
 
 
 def msgms_distance(a: Tensor, b: Tensor) -> Tensor:
-    """One minus the similarity of the gradients' magnitudes around each pixel, over channels and scales.
+    """Return 1 - the similarity of gradient magnitudes around each pixel, averaged over channels and scales.
 
     Parameters
     ----------
     a, b : Tensor of shape (n, c, h, w), float
-        In 0..1; sides are multiples of 2 ** (SCALES - 1). Beyond the border lies 0, in both.
+        In 0..1; sides are multiples of 2 ** (SCALES - 1). Both are padded with 0 beyond the border.
 
     Returns
     -------
@@ -42,12 +42,12 @@ def msgms_distance(a: Tensor, b: Tensor) -> Tensor:
 
 def _gms_distance(a: Tensor, b: Tensor) -> Tensor:
     magnitude_a, magnitude_b = gradient_magnitude(a), gradient_magnitude(b)
-    # 1 - (2 a b + c) / (a^2 + b^2 + c), written so that what is alike is exactly 0.
+    # 1 - (2 a b + c) / (a^2 + b^2 + c), written so that equal gradients give exactly 0.
     return (magnitude_a - magnitude_b).square() / (magnitude_a.square() + magnitude_b.square() + CONSTANT)
 
 
 def gradient_magnitude(x: Tensor) -> Tensor:
-    """Length of the gradient by Prewitt's filters, of each channel alone; of the shape of `x`, (n, c, h, w)."""
+    """Return the gradient's length by Prewitt's filters, for each channel of `x` (n, c, h, w), in its shape."""
     channels = x.shape[1]
     across = torch.tensor([1.0, 0.0, -1.0], dtype=x.dtype, device=x.device).expand(3, 3) / 3
     filters = torch.stack([across, across.mT])[:, None].repeat(channels, 1, 1, 1)
@@ -56,6 +56,6 @@ def gradient_magnitude(x: Tensor) -> Tensor:
 
 
 def inpainting_loss(image: Tensor, rebuilt: Tensor) -> Tensor:
-    """Mean squared difference, 1 - SSIM and the multi-scale distance, with equal weights as in RIAD; one number."""
+    """Return the scalar sum of mean squared error, 1 - SSIM and the multi-scale distance, equal weights as in RIAD."""
     squared = F.mse_loss(rebuilt, image)
     return squared + (1 - structural_similarity(image, rebuilt)).mean() + msgms_distance(image, rebuilt).mean()

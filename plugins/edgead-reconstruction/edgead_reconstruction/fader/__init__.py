@@ -1,1 +1,1 @@
-"""FADeR: two layers that attenuate what a reconstruction knows of a defect."""
+"""FADeR: gates of two layers that attenuate features of a defect, so that it is not reconstructed."""

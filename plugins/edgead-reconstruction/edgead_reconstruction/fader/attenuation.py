@@ -1,4 +1,4 @@
-"""FADeR's two layers (Park et al., arXiv 2407.04597): what of a feature is let pass, and what comes in its place."""
+"""Gates of FADeR (Park et al., arXiv 2407.04597): two layers give the share of a feature that is replaced."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DEFECT_WEIGHT, RECONSTRUCTION_WEIGHT = 5.0, 0.1
 
 
 class Attenuation(nn.Module):
-    """A gate: at each place a f + (1 - a) u, where a is what two layers make of the features f, and u is usual.
+    """Gate that gives a f + (1 - a) u at each place: two layers compute a from the features f, u is their usual value.
 
     Parameters
     ----------
     channels : int
-        Of the features.
+        Channels of the features.
     """
 
     usual: Tensor
@@ -36,7 +36,7 @@ class Attenuation(nn.Module):
             self.layers[2].bias.fill_(OPEN)  # type: ignore[union-attr, operator]
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (n, c, h, w) -> the same attenuated, and a before its sigmoid, (n, 1, h, w)."""
+        """Features (n, c, h, w) -> attenuated features, and the logits of a, (n, 1, h, w)."""
         logits = self.layers(features)
         return self.usual + torch.sigmoid(logits) * (features - self.usual), logits
 
@@ -45,7 +45,7 @@ class Attenuation(nn.Module):
 def fit_usual(
     gates: Sequence[Attenuation], features: Callable[[Tensor], list[Tensor]], batches: Sequence[Tensor]
 ) -> None:
-    """Set what is usual to the mean of good images, which come in batches of one size."""
+    """Set each gate's usual value to the mean over good images, given in batches of equal size."""
     for gate in gates:
         gate.usual.zero_()
     for batch in batches:
@@ -54,14 +54,14 @@ def fit_usual(
 
 
 def gate_targets(error: Tensor, limit: float, grids: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """What each gate should let pass: nothing (0) where a pixel of its place is made again badly, all (1) elsewhere.
+    """Return each gate's target: 0 (blocked) where any pixel of a place is reconstructed badly, 1 (passed) elsewhere.
 
     Parameters
     ----------
     error : Tensor of shape (n, h, w)
         Difference of a reconstruction from the good image.
     limit : float
-        What few pixels of good images exceed.
+        Error that few pixels of good images exceed.
     grids : sequence of (int, int)
         Rows and columns of each gate, which divide h and w.
 
@@ -74,7 +74,7 @@ def gate_targets(error: Tensor, limit: float, grids: Sequence[tuple[int, int]]) 
 
 
 def gate_loss(logits: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-    """Cross-entropy of the gates, mean over places and gates; a place to be attenuated weighs more. One number."""
+    """Return the scalar cross-entropy of the gates, averaged over places and gates; places to attenuate weigh more."""
     losses = [
         F.binary_cross_entropy_with_logits(found, target, weight=1 + (DEFECT_WEIGHT - 1) * (1 - target))
         for found, target in zip(logits, targets, strict=True)

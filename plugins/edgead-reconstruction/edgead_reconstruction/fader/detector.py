@@ -1,4 +1,4 @@
-"""FADeR as a detector: EAR or DRAEM with gates, which come after their training; see `fader.training`."""
+"""FADeR as a detector: EAR or DRAEM with gates that are trained after them; see `fader.training`."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class FaderConfig(EarConfig):
     Attributes
     ----------
     base : {"ear", "draem"}
-        What is attenuated; with draem the others are settings of that.
+        Detector whose features are attenuated; with draem the other settings are those of `draem`.
     gate_steps : int
-        Of the gates, after the base.
+        Training steps of the gates, after those of the base.
     gate_rate : float
-        Of Adam; at a tenth of it the gates hardly close in so few steps.
+        Learning rate of Adam for the gates; at a tenth of it they hardly close in so few steps.
     """
 
     base: Literal["ear"] = "ear"
@@ -68,7 +68,7 @@ def _check_gates(steps: int) -> None:
 
 
 class Fader(EarMethod[FaderConfig]):
-    """EAR whose skip connections attenuate what a defect has left in them."""
+    """EAR with gates on its skip connections, which attenuate the features of a defect."""
 
     name = "fader"
     config_class = FaderConfig
@@ -95,7 +95,7 @@ class Fader(EarMethod[FaderConfig]):
             self.network.gates.extend(Attenuation(width) for width in config.widths[:-1])
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Learn as `ear` does, then what the gates let pass."""
+        """Train as `ear` does, then train the gates."""
         super().learn(images, course)
         network, config = self.network.requires_grad_(False).to(course.device), self.config
         gates = network.gates.requires_grad_(True)
@@ -122,7 +122,7 @@ class Fader(EarMethod[FaderConfig]):
 
 
 class GatedDraemNetwork(DraemNetwork):
-    """DRAEM whose repairing network has a gate on what its encoder gives: it has no skip connections.
+    """DRAEM with one gate, on its reconstruction network's encoder output, as that network has no skip connections.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class GatedDraemNetwork(DraemNetwork):
         self.gates = nn.ModuleList([Attenuation(DEEPEST * round(width * RECONSTRUCTIVE_WIDTH))])
 
     def repair(self, pixels: Tensor, *, gated: bool) -> tuple[Tensor, list[Tensor]]:
-        """Images (n, 3, h, w) in 0..1 -> the same again, and what the gate lets pass before its sigmoid."""
+        """Images (n, 3, h, w) in 0..1 -> their reconstructions, and the gate's logits."""
         repairing, logits = self.reconstructive, []
         features = repairing.encoder(pixels)
         if gated:
@@ -151,7 +151,7 @@ class GatedDraemNetwork(DraemNetwork):
 
 
 class FaderDraem(Draem):
-    """DRAEM whose repairing network attenuates what a defect has left in its features."""
+    """DRAEM with a gate in its reconstruction network, which attenuates the features of a defect."""
 
     network: GatedDraemNetwork
 
@@ -171,7 +171,7 @@ class FaderDraem(Draem):
         self.network.eval()
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Learn as `draem` does, then what the gate lets pass."""
+        """Train as `draem` does, then train the gate."""
         network, config = self.network, self.config
         gates, network.gates = network.gates, nn.ModuleList()
         super().learn(images, course)

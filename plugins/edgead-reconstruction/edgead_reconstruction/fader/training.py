@@ -1,8 +1,8 @@
-"""Training of FADeR's gates, beside a reconstruction that stays as it is.
+"""Training of FADeR's gates; the reconstruction network itself stays frozen.
 
-After Park et al. (arXiv 2407.04597), of which no code is public. Of the paper are the two layers on skip connections,
-that they come after the base model and need no labelled defects, and that errors of the reconstruction say what to
-attenuate, patch by patch. All numbers are ours, and so is that defects are simulated as DRAEM does.
+After Park et al. (arXiv 2407.04597), whose code is not public. From the paper: two layers on skip connections, trained
+after the base model without labelled defects, and reconstruction errors that decide patch by patch what to attenuate.
+All numbers are ours, and so is simulating defects as DRAEM does.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ USUAL_IMAGES = 64
 
 
 class Rebuild(Protocol):
-    """A reconstruction that has gates."""
+    """Reconstruction network with gates."""
 
     def __call__(self, image: Tensor, *, gated: bool) -> tuple[Tensor, list[Tensor]]:
-        """uint8 RGB (n, h, w, 3) -> the image again, (n, 3, h, w) in 0..1, and what each gate lets pass.
+        """uint8 RGB (n, h, w, 3) -> the reconstruction, (n, 3, h, w) in 0..1, and each gate's logits.
 
-        The latter is before its sigmoid, (n, 1, h', w'); nothing where it is not `gated`.
+        The logits are (n, 1, h', w'); the list is empty if not `gated`.
         """
         ...
 
@@ -60,17 +60,17 @@ def train_gates(
     rate: float,
     seed: int,
 ) -> None:
-    """Learn what to attenuate.
+    """Train the gates on good images with simulated defects.
 
     Parameters
     ----------
     gates : nn.ModuleList of Attenuation
-        On the device. Nothing else changes: the rest is in evaluation mode, and asks for no gradients.
+        On the device. Only they change: the rest is in evaluation mode and has no gradients.
     encode : callable
-        uint8 RGB (n, h, w, 3) -> what comes to each gate.
+        uint8 RGB (n, h, w, 3) -> input of each gate.
     rebuild : callable
     images : sequence of ndarray of shape (h, w, 3), uint8, RGB
-        Good ones.
+        Good images.
     """
     picks = np.random.default_rng(seed).permutation(len(images))[:USUAL_IMAGES].tolist()
     good = [torch.from_numpy(images[pick])[None].to(course.device) for pick in picks]
@@ -107,5 +107,5 @@ def train_gates(
 
 
 def _error(rebuilt: Tensor, clean: Tensor) -> Tensor:
-    """Absolute difference, mean over channels: (n, h, w)."""
+    """Return the absolute difference, averaged over channels, (n, h, w)."""
     return (rebuilt - clean).abs().mean(dim=1)

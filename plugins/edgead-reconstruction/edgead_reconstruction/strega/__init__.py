@@ -1,1 +1,1 @@
-"""StRegA: a compact context-encoding autoencoder of slices, and what it does to its residuals."""
+"""StRegA: a compact context-encoding autoencoder of slices, and the opening of its residuals."""

@@ -40,27 +40,27 @@ class StregaConfig(MethodConfig):
     widths : tuple of int
         Channels after each halving.
     latent : int
-        Numbers of a slice's code.
+        Length of a slice's code.
     segment : bool
-        Make classes of tissue again instead of intensities; 0 is the background in both.
+        Reconstruct classes of tissue instead of intensities; 0 is the background in both.
     sign : {"darker", "brighter", "both"}
-        What counts is darker than its reconstruction, as in the authors' code, or brighter, or either.
+        Pixels that count: those darker than their reconstruction, as in the authors' code, brighter, or either.
     context_share : float
-        Share of the loss that slices with squares of noise have; the rest is the variational autoencoder's.
+        Weight of slices with squares of noise in the loss; the variational autoencoder's loss has the rest.
     beta : float
         Weight of the Kullback-Leibler divergence.
     steps : int
     batch_images : int
     learning_rate : float
-        Of Adam.
+        Learning rate of Adam.
     cut : float
-        What is above it counts, all alike.
+        Threshold of the residual: values above it count, all with equal weight.
     levels : int
-        Heights around `cut` at which the residual is opened by area; 1 opens what is above the cut, as the authors do.
+        Number of heights around `cut` at which the residual is opened by area; 1 opens at `cut`, as the authors do.
     area : int
-        Pixels of `image_size` that hang together at least; fewer do not count.
+        Least size of a connected region, in pixels of `image_size`; smaller ones do not count.
     sigma_px : float
-        Smoothing of the map of what is left.
+        Smoothing of the opened map.
     seed : int
     """
 
@@ -99,7 +99,7 @@ class StregaConfig(MethodConfig):
 
 
 class Strega(NetworkMethod[StregaConfig]):
-    """Learns to make slices again from one code each; what it cannot make again, it has not seen."""
+    """StRegA: learns to reconstruct good slices from one code each; regions reconstructed badly are anomalous."""
 
     network: SliceNetwork
 
@@ -146,7 +146,7 @@ class Strega(NetworkMethod[StregaConfig]):
         )
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Learn to make good slices again, whole ones and ones with squares of noise."""
+        """Train the autoencoder to reconstruct good slices, with and without squares of noise on them."""
         config = self.config
         network, geco = self.network.train().to(course.device), Geco().to(course.device)
         optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)

@@ -1,4 +1,4 @@
-"""The head of `strega`: the residual is opened by area, and the image score is the mean of what is left."""
+"""Head of `strega`: opens the residual by area; the image score is the mean of the result."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edgead_reconstruction.strega.opening import open_levels
 class AreaOpenedHead(PatchHead):
     """Options of the opening; `window` and the others are those of every head that scores patches.
 
-    The graph's output `patch_scores` is the residual. It is opened by area at `levels` heights around `cut`: no patch
-    counts at a height where fewer than `area` hang together.
+    The graph's output `patch_scores` is the residual. It is opened by area at `levels` heights around `cut`: at each
+    height, only connected regions of at least `area` patches count.
     """
 
     kind: Literal["area_opened"] = "area_opened"
@@ -29,7 +29,7 @@ class AreaOpenedHead(PatchHead):
         return Output("patch_scores", 2)
 
     def opened(self, residual: np.ndarray) -> np.ndarray:
-        """Open a residual (h, w); float32 in 0..1."""
+        """Open a residual (h, w) by area; return float32 in 0..1."""
         return open_levels(residual, cut=self.cut, levels=self.levels, area=self.area)
 
     def open(self, outputs: Outputs, arrays: Arrays, image_size: tuple[int, int]) -> AreaOpenedScorer:
@@ -43,7 +43,7 @@ class AreaOpenedHead(PatchHead):
 
 
 class AreaOpenedScorer(PatchScorer):
-    """Opens the graph's residuals."""
+    """Scorer that opens the graph's residuals by area."""
 
     head: AreaOpenedHead
 

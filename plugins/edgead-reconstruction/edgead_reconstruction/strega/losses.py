@@ -1,6 +1,6 @@
-"""Losses of StRegA, and the squares of noise that its second half learns from.
+"""Losses of StRegA, and the squares of noise on slices that their second term takes.
 
-Means are means where papers on variational autoencoders have sums: so has the authors' code.
+Losses are means, where papers on variational autoencoders have sums: the authors' code does so too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_SQUARES = 3
 
 
 class Drawn(Protocol):
-    """What squares are drawn by, a numpy generator."""
+    """Source of the random numbers of squares, such as a numpy generator."""
 
     def uniform(self, low: float, high: float) -> float: ...
 
@@ -30,17 +30,17 @@ class Drawn(Protocol):
 
 
 def kl_divergence(mean: Tensor, log_std: Tensor) -> Tensor:
-    """Mean divergence of the codes from a standard normal distribution; one number."""
+    """Return the mean divergence of the codes from a standard normal distribution, a scalar."""
     return (0.5 * ((2 * log_std).exp() + mean.square() - 1) - log_std).mean()
 
 
 def absolute_error(rebuilt: Tensor, slices: Tensor) -> Tensor:
-    """Mean absolute difference; one number."""
+    """Return the mean absolute difference, a scalar."""
     return (rebuilt - slices).abs().mean()
 
 
 def rebuild(vae: Vae, slices: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Reconstruction by a code that is drawn with standard normal noise, and the code's mean and log deviation."""
+    """Reconstruct slices from a code sampled with standard normal noise; return also its mean and log deviation."""
     mean, log_std = vae.encode(slices)
     return vae.decode(mean + log_std.exp() * noise), mean, log_std
 
@@ -55,16 +55,16 @@ def total_loss(
     beta: float,
     share: float,
 ) -> tuple[Tensor, Tensor]:
-    """(1 - f)(beta KL + theta L1) + f L1 of what is made of slices with squares, f = `share`; and the first L1.
+    """Return (1 - f)(beta KL + theta L1) + f L1', f = `share`, and L1; L1' is that of slices with squares of noise.
 
     Parameters
     ----------
     slices, squared : Tensor of shape (n, 1, h, w)
-        In 0..1, and the same with squares of noise.
+        Slices in 0..1, and the same slices with squares of noise.
     noises : pair of Tensor of shape (n, latent, 1, 1)
-        Standard normal numbers, one for each of the two.
+        Standard normal numbers, one tensor for each of the two.
     theta : Tensor
-        The weight that `Geco` changes, one number.
+        Weight of the reconstruction, as adapted by `Geco`; a scalar.
     """
     rebuilt, mean, log_std = rebuild(vae, slices, noises[0])
     error = absolute_error(rebuilt, slices)
@@ -74,7 +74,7 @@ def total_loss(
 
 
 class Geco(nn.Module):
-    """The weight of the reconstruction, which grows while the error is above its goal (Rezende and Viola 2018)."""
+    """Weight of the reconstruction error, which grows while that error is above its goal (Rezende and Viola 2018)."""
 
     theta: Tensor
     mean_error: Tensor
@@ -82,11 +82,11 @@ class Geco(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("theta", torch.ones(()))
-        self.register_buffer("mean_error", torch.full((), -1.0))  # of no step yet
+        self.register_buffer("mean_error", torch.full((), -1.0))  # negative before the first step
 
     @torch.no_grad()
     def update(self, error: Tensor) -> None:
-        """Follow the error of a step."""
+        """Update the running mean of the error, and the weight, by the error of a step."""
         first = self.mean_error < 0
         self.mean_error.copy_(torch.where(first, error, (1 - MEMORY) * error + MEMORY * self.mean_error))
         missed = self.mean_error - GOAL
@@ -95,10 +95,10 @@ class Geco(nn.Module):
 
 
 def noise_squares(shape: tuple[int, int, int], low: float, high: float, rng: Drawn) -> np.ndarray:
-    """Squares of one value each on slices of `shape` (n, h, w); 0 where there is none, float64.
+    """Draw squares of one random value each for slices of `shape` (n, h, w); float64, 0 outside squares.
 
-    As the authors' code has it: a slice gets up to two, of one size up to half of the longer side, and the second
-    wipes out the first.
+    As in the authors' code, a slice gets up to two, of one size up to half of the longer side, and the second erases
+    the first.
 
     Parameters
     ----------
@@ -117,5 +117,5 @@ def noise_squares(shape: tuple[int, int, int], low: float, high: float, rng: Dra
 
 
 def put_on(slices: Tensor, squares: Tensor) -> Tensor:
-    """Slices (n, 1, h, w) with squares (n, h, w); one of value 0 is not seen, as in the authors' code."""
+    """Put squares (n, h, w) on slices (n, 1, h, w); a square of value 0 changes nothing, as in the authors' code."""
     return torch.where(squares[:, None] != 0, squares[:, None], slices)

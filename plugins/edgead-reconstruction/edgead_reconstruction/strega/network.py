@@ -1,4 +1,4 @@
-"""Networks of StRegA: the compact variational autoencoder of the authors, and the residual of a slice."""
+"""Networks of StRegA: the authors' compact variational autoencoder, and the graph that gives a slice's residual."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Sign = Literal["darker", "brighter", "both"]
 
 
 class Vae(nn.Module):
-    """The authors' compact autoencoder: convolutions of stride 2 without bias or normalisation, to one code a slice.
+    """Compact autoencoder of the authors: convolutions of stride 2 without bias or normalisation, to one code a slice.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Vae(nn.Module):
     widths : sequence of int
         Channels after each halving.
     latent : int
-        Numbers of the code.
+        Length of the code.
     """
 
     def __init__(self, side: tuple[int, int], widths: Sequence[int], latent: int):
@@ -38,7 +38,7 @@ class Vae(nn.Module):
         outer: list[nn.Module] = [nn.ConvTranspose2d(latent, widths[-1], least, bias=False), nn.PReLU()]
         for before, after in zip(reversed(widths), (*reversed(widths[:-1]), 1), strict=True):
             outer += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False), nn.PReLU()]
-        self.decoder = nn.Sequential(*outer[:-1])  # what comes last has no activation
+        self.decoder = nn.Sequential(*outer[:-1])  # the last layer has no activation
 
     def encode(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         """Slices (n, 1, h, w) -> mean and logarithm of the deviation of their codes, (n, latent, 1, 1) each."""
@@ -52,19 +52,19 @@ class Vae(nn.Module):
 
 
 def parameter_count(side: tuple[int, int], widths: Sequence[int], latent: int) -> int:
-    """Numbers that such an autoencoder has, without building it."""
+    """Return the number of parameters of such an autoencoder, without building it."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in Vae(side, widths, latent).parameters())
 
 
 class SliceNetwork(nn.Module):
-    """A slice in, its residual out; exported as it stands.
+    """Exported module of StRegA: gives the residual of a slice.
 
     Parameters
     ----------
     vae : Vae
     segment : bool
-        Look at the classes of tissue instead of the intensities.
+        Compare classes of tissue instead of intensities.
     sign : {"darker", "brighter", "both"}
     """
 
@@ -75,7 +75,7 @@ class SliceNetwork(nn.Module):
         self.sign = sign
 
     def prepare(self, image: Tensor) -> Tensor:
-        """uint8 RGB (n, h, w, 3) -> what is made again, (n, 1, h, w) in 0..1; 0 is the background."""
+        """uint8 RGB (n, h, w, 3) -> slices to reconstruct, (n, 1, h, w) in 0..1; 0 is the background."""
         slices = stretch(image.float().mean(dim=3)[:, None])
         return tissue_map(slices) if self.segment else slices
 
@@ -87,13 +87,13 @@ class SliceNetwork(nn.Module):
 
 
 def stretch(grey: Tensor) -> Tensor:
-    """Bring each slice (n, 1, h, w) to 0..1 by its smallest and largest value; an empty one becomes 0."""
+    """Scale each slice (n, 1, h, w) to 0..1 by its smallest and largest value; a constant one becomes 0."""
     low, high = grey.amin(dim=(1, 2, 3), keepdim=True), grey.amax(dim=(1, 2, 3), keepdim=True)
     return (grey - low) / torch.where(high > low, high - low, torch.ones_like(high))
 
 
 def residual(slices: Tensor, rebuilt: Tensor, sign: Sign) -> Tensor:
-    """What differs, 0 or more, of any equal shapes; nothing differs in the background, where the slice is 0."""
+    """Return the difference of the given sign, 0 or more, any equal shapes; 0 in the background (slice 0)."""
     difference = rebuilt - slices
     if sign == "both":
         found = difference.abs()

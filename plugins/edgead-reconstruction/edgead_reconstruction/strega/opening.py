@@ -1,4 +1,4 @@
-"""Residuals become lesions: what the authors' pipeline does after the network, with numpy and OpenCV alone."""
+"""Lesions from residuals: the authors' processing after the network, with numpy and OpenCV alone."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SPREAD = 0.25
 
 
 def find_lesions(slices: np.ndarray, rebuilt: np.ndarray, *, area: int = AREA) -> np.ndarray:
-    """Lesions of a volume: cut, a threshold of Otsu over all slices, opening by area, nothing in the background.
+    """Find the lesions of a volume: cut, Otsu's threshold over all slices, opening by area, background removed.
 
     Parameters
     ----------
     slices, rebuilt : ndarray of shape (n, h, w), float
-        Slices in 0..1 with 0 in the background, and their reconstructions. What is darker than it is rebuilt counts.
+        Slices in 0..1 with 0 in the background, and their reconstructions. Pixels darker than rebuilt count.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def find_lesions(slices: np.ndarray, rebuilt: np.ndarray, *, area: int = AREA) -
 
 
 def otsu_threshold(values: np.ndarray) -> float:
-    """Otsu 1979 on 256 bins between the smallest and the largest value: the middle of the last bin below."""
+    """Return Otsu's threshold (1979) over 256 bins from least to largest value: the middle of the last bin below it."""
     if values.min() == values.max():
         return float(values.flat[0])
     counts, edges = np.histogram(values, BINS)
@@ -47,7 +47,7 @@ def otsu_threshold(values: np.ndarray) -> float:
 
 
 def open_by_area(mask: np.ndarray, area: int) -> np.ndarray:
-    """Leave of a mask, bool (h, w), what hangs together by sides of pixels and has so many pixels or more."""
+    """Keep the regions of a mask, bool (h, w), connected by sides of pixels, that have at least `area` pixels."""
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     large = statistics[:, cv2.CC_STAT_AREA] >= area
     large[0] = False
@@ -55,10 +55,10 @@ def open_by_area(mask: np.ndarray, area: int) -> np.ndarray:
 
 
 def open_levels(residual: np.ndarray, *, cut: float, levels: int, area: int) -> np.ndarray:
-    """Open a residual by area at several heights around `cut`: the share of them at which a pixel is left, float32.
+    """Open a residual by area at `levels` heights around `cut`; return the share of them that keep a pixel, float32.
 
-    At one level it is the opening of what is above the cut. With more, a region that just has the area at the cut is
-    left in part, so that a runtime that rounds otherwise gives nearly the same.
+    At one level it is the opening of the mask above the cut. With more, a region that just has the area at the cut is
+    kept in part, so that a runtime with other rounding gives nearly the same result.
     """
     opened = np.zeros(residual.shape, np.float32)
     for height in np.linspace(-SPREAD, SPREAD, levels) if levels > 1 else (0.0,):
@@ -67,6 +67,6 @@ def open_levels(residual: np.ndarray, *, cut: float, levels: int, area: int) -> 
 
 
 def dice(true: np.ndarray, found: np.ndarray) -> float:
-    """Dice coefficient of two masks; 1 where both are empty, as in the authors' code."""
+    """Return the Dice coefficient of two masks; 1 if both are empty, as in the authors' code."""
     both = int(true.sum()) + int(found.sum())
     return 1.0 if both == 0 else 2.0 * int((true & found).sum()) / both

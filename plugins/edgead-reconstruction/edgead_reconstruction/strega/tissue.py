@@ -1,7 +1,7 @@
-"""Tissue classes of a slice, within the graph; ours, in the place of FSL's FAST, which the authors run before.
+"""Tissue classes of a slice, computed within the graph; ours, in place of FSL's FAST, which the authors run first.
 
-As FAST does, it fits a mixture of Gaussians to the intensities and says by what share a pixel is of each class. It has
-neither FAST's random field nor its correction of an uneven field.
+Like FAST, it fits a mixture of Gaussians to the intensities and gives each pixel's share of each class. It has neither
+FAST's random field nor its correction of an uneven field.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _LEAST_VARIANCE = 1e-4
 
 
 def tissue_map(slices: Tensor) -> Tensor:
-    """Slices (n, 1, h, w) in 0..1 -> the mean class of each pixel in parts of `CLASSES`, 0 where a slice is 0.
+    """Slices (n, 1, h, w) in 0..1 -> each pixel's mean class divided by `CLASSES`, 0 where a slice is 0.
 
-    Classes are numbered by their intensity from 1, so that pixels of the brightest are 1. A pixel between two classes
-    is between their numbers, which keeps the map from jumping where a runtime rounds otherwise.
+    Classes are numbered from 1 by intensity, so that pixels of the brightest class give 1. A pixel between two classes
+    lies between their numbers, so that the map does not jump in a runtime with other rounding.
     """
     seen = slices[..., ::STEP, ::STEP].flatten(1)[:, None]
     inside = (seen > 0).to(slices.dtype)
     count = inside.sum(dim=2, keepdim=True).clamp(min=1)
     mean = (seen * inside).sum(dim=2, keepdim=True) / count
     spread = (((seen - mean).square() * inside).sum(dim=2, keepdim=True) / count + _LEAST_VARIANCE).sqrt()
-    # Begun around the mean, at -1, 0 and 1 deviations, with a third of the deviation each.
+    # Gaussians start at -1, 0 and 1 deviations from the mean, each a third of the deviation wide.
     offsets = torch.linspace(-1, 1, CLASSES, dtype=slices.dtype, device=slices.device)[:, None]
     means, variance = mean + spread * offsets, (spread / CLASSES).square()
     for _ in range(ROUNDS):
@@ -43,5 +43,5 @@ def tissue_map(slices: Tensor) -> Tensor:
 
 
 def _shares(values: Tensor, means: Tensor, variance: Tensor) -> Tensor:
-    """Shares of the classes in each value: (n, 1, p), (n, k, 1), (n, 1, 1) -> (n, k, p); classes are as frequent."""
+    """Return each value's share of each class: (n, 1, p), (n, k, 1), (n, 1, 1) -> (n, k, p); equal prior of classes."""
     return torch.softmax((values - means).square() / (-2 * variance), dim=1)

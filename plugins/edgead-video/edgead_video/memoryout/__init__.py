@@ -1,1 +1,1 @@
-"""MemoryOut: predicts the next frame through filters that let principal features pass alone."""
+"""MemoryOut: predicts the next frame through filters that pass only principal features."""

@@ -2,11 +2,11 @@
 Semi-supervised Video Anomaly Detection" (arXiv 2506.02535 v1, v2), from v3 on and at ICME 2026 "Video Anomaly Detection
 with Semantics-Aware Information Bottleneck" (SIB-VAD).
 
-Predictor, filters, losses and scores are those of the authors' code, https://github.com/qzfm/sib_vad_code. What they
-are fed with is ours: features of an EfficientNet-Lite where the authors have InternVL's vision tower, its deepest ones,
-averaged over frame and clip, where they have a sentence about the clip by a vision-language model, and pixels where
-they have the tower's embedding of patches. There is no language in it. Ours too are the first weights, with which the
-last frame is shown again, the fall of the learning rate, and sizes and steps of `default`.
+Predictor, filters, losses and scores are those of the authors' code, https://github.com/qzfm/sib_vad_code. Their inputs
+are ours: features of an EfficientNet-Lite in place of InternVL's vision tower; its deepest features, averaged over
+frame and clip, in place of a sentence about the clip by a vision-language model; pixels in place of the tower's patch
+embedding. No language is used. Also ours are the initial weights, which reproduce the last frame, the schedule of the
+learning rate, and the sizes and steps of `default`.
 """
 
 from __future__ import annotations
@@ -65,22 +65,22 @@ class MemoryOutConfig(MethodConfig):
     backbone : str
         An EfficientNet-Lite.
     dim : int
-        Numbers of a token, a multiple of 16.
+        Length of a token, a multiple of 16.
     layers : int
-        Blocks of each part of the predictor, and filters.
+        Number of blocks of each part of the predictor, and of filters.
     bottleneck : int
-        Numbers that an expert lets pass; smaller than `dim`.
+        Width of an expert's bottleneck; smaller than `dim`.
     experts, chosen : int
-        Experts of a filter beside the shared one, and how many of them a token takes.
+        Number of experts of a filter beside the shared one, and of those that each token uses.
     semantic_weight : float
-        Share of the semantic error in the score, from 0 to 1; the rest is that of the predicted frame.
+        Share of the semantic error in the score, from 0 to 1; the error of the predicted frame has the rest.
     window : int
-        The error of the frame is the largest mean over squares of so many patches of 8 pixels a side; 0 takes the mean
-        of the whole frame, as the authors do.
+        Side, in patches of 8 pixels, of the squares whose largest mean error is the frame's error; 0 takes the mean of
+        the whole frame, as the authors do.
     steps : int
     batch_images : int
     learning_rate : float
-        Of Adam, at first; it falls to 0 along half a cosine.
+        Initial learning rate of Adam; it falls to 0 along half a cosine.
     sigma_px : float
         Smoothing of the anomaly map.
     seed : int
@@ -120,7 +120,7 @@ class MemoryOutConfig(MethodConfig):
 
 
 class Clips(NamedTuple):
-    """Strips taken apart: each frame once, and its features.
+    """Distinct frames of strips, with their features.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class Clips(NamedTuple):
     seen : Tensor of shape (m, 1 + places, c), float16
     deep : Tensor of shape (m, c)
     strips : ndarray of shape (n, FRAMES)
-        Which frames each strip has.
+        Indices of each strip's frames.
     """
 
     frames: Tensor
@@ -137,14 +137,14 @@ class Clips(NamedTuple):
     strips: np.ndarray
 
     def given(self, picked: np.ndarray) -> Tensor:
-        """Which frames come before the last of some strips, (n, GIVEN)."""
+        """Return the indices of the frames before the last one for the strips `picked`, (n, GIVEN)."""
         return torch.from_numpy(self.strips[picked, :GIVEN])
 
 
 def take_apart(strips: Sequence[np.ndarray], network: ClipNetwork, device: torch.device, progress: Progress) -> Clips:
-    """Find the frames of strips, uint8 RGB (FRAMES h, w, 3), and what the backbone sees in each.
+    """Split strips, uint8 RGB (FRAMES h, w, 3), into distinct frames and compute the backbone's features of each.
 
-    Strips of a clip share frames: bit for bit the same ones are kept once.
+    Strips of a clip share frames: identical ones are kept once.
     """
     network = network.to(device)
     known: dict[bytes, int] = {}
@@ -174,7 +174,7 @@ def take_apart(strips: Sequence[np.ndarray], network: ClipNetwork, device: torch
 
 
 class MemoryOut(NetworkMethod[MemoryOutConfig]):
-    """Learns to predict the next frame of good clips; what comes otherwise stands out."""
+    """MemoryOut: learns to predict the next frame of good clips; frames that differ from their prediction stand out."""
 
     network: ClipNetwork
 
@@ -228,7 +228,7 @@ class MemoryOut(NetworkMethod[MemoryOutConfig]):
     @property
     def head(self) -> MapHead:
         config = self.config
-        # Errors are not below 0, and the frames above have none: the largest window as large as the frame is the frame.
+        # Errors are 0 or more, and 0 on upper frames: the largest mean of frame-sized windows is the last frame's.
         return MapHead(
             window=config.window or max(config.image_size) // PATCH,
             patch_weight=1 - config.semantic_weight,
@@ -237,7 +237,7 @@ class MemoryOut(NetworkMethod[MemoryOutConfig]):
         )
 
     def learn(self, images: Sequence[np.ndarray], course: Course) -> None:
-        """Look at each frame once, then learn to predict the last of each strip from those above it."""
+        """Compute each frame's features once, then learn to predict the last frame of each strip from those above."""
         config, network, device = self.config, self.network, course.device
         clips = take_apart(images, network, device, partial(course.progress, "extract features"))
         means = clips.deep[clips.given(np.arange(len(images)))].mean(1)
@@ -277,7 +277,7 @@ class MemoryOut(NetworkMethod[MemoryOutConfig]):
         return self.network.normal(frames), clips.seen[given].to(device).float(), clips.deep[given].to(device)
 
     def _measure(self, clips: Clips, device: torch.device) -> None:
-        """What the scores of good clips usually are: their weights are of numbers that are alike."""
+        """Set the usual size of both errors on good clips, which makes them comparable for the weighted score."""
         network, count = self.network, len(clips.strips)
         network.usual.fill_(1)
         rows, columns = self.network.predictor.grid

@@ -1,7 +1,7 @@
-"""The sparse feature filtering module of MemoryOut: a mixture of narrow experts, of which each token takes few.
+"""Sparse feature filtering module of MemoryOut: a mixture of narrow experts, of which each token uses few.
 
-Each expert is a normalisation, a bottleneck and the way back. There is no way around them: what no bottleneck
-carries is gone.
+Each expert is a normalisation, a bottleneck and the projection back. There is no skip connection: what no bottleneck
+passes is lost.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ SCALE = 2.0
 
 
 class Routing(NamedTuple):
-    """Which experts tokens take.
+    """Scores and weights of experts for tokens.
 
     Attributes
     ----------
     scores : Tensor of shape (n, t, experts)
         Softmax over all experts.
     weights : Tensor of shape (n, t, experts)
-        0 for experts that are not chosen; the others sum up to `SCALE`.
+        Weights that sum up to `SCALE` for each token; 0 for experts that are not chosen.
     """
 
     scores: Tensor
@@ -39,7 +39,7 @@ def route(tokens: Tensor, gate: Tensor, chosen: int) -> Routing:
     tokens : Tensor of shape (n, t, d)
     gate : Tensor of shape (experts, d)
     chosen : int
-        Experts that each token takes; with one alone, its weight is its score x `SCALE`.
+        Number of experts for each token; a single one has its score x `SCALE` as its weight.
     """
     scores = (tokens @ gate.T).softmax(-1)
     best, index = scores.topk(chosen, dim=-1)
@@ -50,24 +50,24 @@ def route(tokens: Tensor, gate: Tensor, chosen: int) -> Routing:
 
 
 def balance(routing: Routing, chosen: int) -> Tensor:
-    """How unevenly the tokens of a sequence take experts: 1 where all are taken alike, up to experts / chosen."""
+    """Return the load imbalance of experts over a sequence: 1 for equal use, up to experts / chosen."""
     _, length, experts = routing.scores.shape
     taken = (routing.weights > 0).to(routing.scores).sum(1) * (experts / (length * chosen))
     return (taken * routing.scores.mean(1)).sum(1).mean()
 
 
 class Experts(nn.Module):
-    """Experts side by side: each normalises, squeezes by `down`, activates by SiLU and widens by `up`.
+    """Parallel experts: each normalises, narrows by `down`, activates by SiLU and widens by `up`.
 
-    All are computed for each token, in two products: narrow as they are, that costs less than to sort tokens.
+    All are computed for each token, in two products: as they are narrow, that costs less than sorting tokens.
 
     Parameters
     ----------
     count : int
     dim : int
-        Of a token.
+        Length of a token.
     bottleneck : int
-        Of an expert; smaller than `dim`.
+        Width of an expert; smaller than `dim`.
     """
 
     def __init__(self, count: int, dim: int, bottleneck: int):
@@ -80,10 +80,10 @@ class Experts(nn.Module):
         self.up_bias = nn.Parameter(torch.empty(count, dim).uniform_(-1, 1) * bottleneck**-0.5)
 
     def forward(self, tokens: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Sum up what the experts give, by weights (n, t, count); without, each counts once."""
+        """Return the sum of the experts' outputs weighted by `weights` (n, t, count); without them, the plain sum."""
         count, dim, bottleneck = self.up_weight.shape
         normal = F.layer_norm(tokens, (dim,))
-        # What each expert multiplies the normalised token by and adds to it goes into its `down`.
+        # Each expert's scale and shift of the normalised token are folded into its `down`.
         down = (self.down_weight * self.norm_weight[:, None]).flatten(0, 1)
         bias = self.down_bias + (self.down_weight * self.norm_bias[:, None]).sum(2)
         squeezed = F.silu(F.linear(normal, down, bias.flatten()))
@@ -95,16 +95,16 @@ class Experts(nn.Module):
 
 
 class Filter(nn.Module):
-    """One sparse feature filtering module.
+    """Sparse feature filtering module.
 
     Parameters
     ----------
     dim : int
-        Of a token.
+        Length of a token.
     bottleneck : int
-        Of each expert.
+        Width of each expert.
     experts, chosen : int
-        How many there are beside the one that all tokens share, and how many each token takes of them.
+        Number of experts beside the one that all tokens share, and number of those that each token uses.
     """
 
     def __init__(self, dim: int, bottleneck: int, experts: int, chosen: int):
@@ -115,6 +115,6 @@ class Filter(nn.Module):
         self.shared = Experts(1, dim, bottleneck)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Filter tokens (n, t, d); gives them and their `balance`."""
+        """Filter tokens (n, t, d); return them and their `balance`."""
         routing = route(tokens, self.gate, self.chosen)
         return self.experts(tokens, routing.weights) + self.shared(tokens), balance(routing, self.chosen)

@@ -1,6 +1,6 @@
-"""Networks of MemoryOut: three streams of four frames are fused, filtered, and decoded into the fifth.
+"""Networks of MemoryOut: three streams of features of four frames are fused, filtered and decoded into the fifth frame.
 
-The predictor is the authors'. What gives it features is ours: see `edgead_video.memoryout.detector`.
+The predictor is the authors'. The features that it takes are ours: see `edgead_video.memoryout.detector`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def place_codes(dim: int, grid: tuple[int, int], others: int) -> Tensor:
-    """Sines and cosines of the places of a grid, (others + h w, dim) float32; tokens of no place, first, have 0.
+    """Return position codes of a grid, (others + h w, dim) float32; the first `others` tokens have no place and get 0.
 
-    The first half is of columns, the second of rows, each sines before cosines: as in the authors' code.
+    The first half codes columns, the second rows, each with sines before cosines, as in the authors' code.
     """
     rows, columns = np.mgrid[: grid[0], : grid[1]].reshape(2, -1)
     rates = 1 / 10000 ** (np.arange(dim // 4) / (dim // 4))
@@ -36,19 +36,19 @@ def place_codes(dim: int, grid: tuple[int, int], others: int) -> Tensor:
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attention of several heads, all (n, t, d); the heads are parts of d."""
+    """Compute multi-head attention; all tensors are (n, t, d), and the heads are parts of d."""
     split = [part.unflatten(2, (HEADS, -1)).transpose(1, 2) for part in (queries, keys, values)]
     weights = (split[0] @ split[1].transpose(2, 3) * split[0].shape[3] ** -0.5).softmax(-1)
     return (weights @ split[2]).transpose(1, 2).flatten(2)
 
 
 def mlp(dim: int, hidden: int, out: int) -> nn.Sequential:
-    """Two layers with a GELU between."""
+    """Build two linear layers with a GELU between them."""
     return nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, out))
 
 
 class Block(nn.Module):
-    """A block of a vision transformer: self-attention and an MLP, each normalised before and with a way around it."""
+    """Block of a vision transformer: self-attention and an MLP, each with pre-normalisation and a skip connection."""
 
     def __init__(self, dim: int, widening: int):
         super().__init__()
@@ -62,7 +62,7 @@ class Block(nn.Module):
 
 
 class Motion(nn.Module):
-    """The stream of motion: differences of frames (n, 3, h, w) become tokens (n, 1 + places, dim)."""
+    """Motion stream: turns differences of frames (n, 3, h, w) into tokens (n, 1 + places, dim)."""
 
     places: Tensor
 
@@ -80,7 +80,7 @@ class Motion(nn.Module):
 
 
 class JointAttention(nn.Module):
-    """Tokens of what is seen look at those of semantics and of motion together, as far as `gains` let them."""
+    """Cross-attention of visual tokens to semantic and motion tokens together, weighted by the learnt `gains`."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -102,16 +102,16 @@ class JointAttention(nn.Module):
 
 
 class Predictor(nn.Module):
-    """Predicts a frame from features of those before, and makes their semantic features again.
+    """Network that predicts a frame from features of the frames before it, and reconstructs their semantic features.
 
     Parameters
     ----------
     channels : (int, int, int)
-        Of the features of what is seen, of the patches of the last frame, and of semantics.
+        Channels of the visual features, of the last frame's patches, and of the semantic features.
     dim : int
-        Of a token; half of it in the stream of motion.
+        Length of a token; half of it in the motion stream.
     layers : int
-        Blocks of each part.
+        Number of blocks of each part.
     grid : (int, int)
         Height and width in tokens.
     patch : int
@@ -161,16 +161,16 @@ class Predictor(nn.Module):
         ----------
         frames : Tensor of shape (n, GIVEN, 3, h, w)
         seen : Tensor of shape (n, GIVEN, 1 + places, c)
-            Features of each frame; those of the frame as a whole come first, here and below.
+            Features of each frame's places; those of the whole frame come first, here and below.
         appearance : Tensor of shape (n, 1 + places, c)
-            Of the last frame.
+            Patches of the last frame.
         semantic : Tensor of shape (n, c)
-            Of the frames together.
+            Semantic features of the frames together.
 
         Returns
         -------
         (Tensor of shape (n, 3, h, w), Tensor of shape (n, c), Tensor)
-            The frame, the semantic features made again, and the sum of the `balance` of the filters.
+            The frame, the reconstructed semantic features, and the sum of the filters' `balance`.
         """
         differences = (frames[:, 1:] - frames[:, :-1]).flatten(0, 1)
         of_motion = self.motion(differences).unflatten(0, (-1, GIVEN - 1)).transpose(1, 2).flatten(2)
@@ -194,8 +194,8 @@ class Predictor(nn.Module):
 
 
 def cosine_basis(patch: int, count: int) -> Tensor:
-    """The first of an orthonormal basis of patches (3, patch, patch), as rows: grey cosines, coarse ones first, then
-    those of colours.
+    """Return the first `count` of an orthonormal basis of patches (3, patch, patch), as rows: grey cosines, coarse ones
+    first, then those of colours.
     """
     at = np.arange(patch)
     waves = np.cos(np.pi * np.outer(at, 2 * at + 1) / (2 * patch)) * np.sqrt(2 / patch)
@@ -209,9 +209,9 @@ def cosine_basis(patch: int, count: int) -> Tensor:
 
 
 def begin_with_last_frame(predictor: Predictor) -> None:
-    """Give weights with which the last frame is predicted again, as far as `dim` numbers a patch can show it.
+    """Set weights with which the prediction is the last frame, as closely as `dim` numbers for each patch can show it.
 
-    Ours: from weights drawn at random, a predictor takes thousands of steps to learn as much as that.
+    Ours: from random weights, a predictor needs thousands of steps to learn as much.
     """
     dim, patch = predictor.appearance_in.out_features, predictor.patch
     basis = cosine_basis(patch, dim)
@@ -222,7 +222,7 @@ def begin_with_last_frame(predictor: Predictor) -> None:
             linear.bias.zero_()
         predictor.appearance_in.weight[: len(basis)] = basis
         predictor.pixels.weight[:, dim : dim + len(basis)] = back
-        # All values are lifted above 0, where the activation bends.
+        # All values are shifted above 0, where the activation is not linear.
         for layer, lift in ((predictor.smooth[0], _ABOVE), (predictor.smooth[2], -_ABOVE)):
             assert isinstance(layer, nn.Conv2d) and layer.bias is not None
             nn.init.dirac_(layer.weight)
@@ -230,20 +230,20 @@ def begin_with_last_frame(predictor: Predictor) -> None:
 
 
 def with_summary(tokens: Tensor) -> Tensor:
-    """Put the mean of tokens (n, t, c) before them: convolutions have none of the frame as a whole."""
+    """Put the mean of tokens (n, t, c) before them, as convolutions give no token of the whole frame."""
     return torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
 
 
 class ClipNetwork(nn.Module):
-    """The exported module: a strip of frames, uint8 RGB (n, FRAMES h, w, 3), becomes errors of its last frame.
+    """Exported module: turns strips of frames, uint8 RGB (n, FRAMES h, w, 3), into errors of their last frames.
 
     `forward` gives patch scores (n, FRAMES h / 8, w / 8), the mean squared error of each patch of the last frame, 0 on
-    the frames above, and image scores (n,), the semantic error. Each is divided by what it usually is.
+    the frames above, and image scores (n,), the semantic error. Each is divided by its usual size on good clips.
 
     Attributes
     ----------
     backbone : Backbone
-        With the layers `LAYERS`, frozen.
+        Backbone with the layers `LAYERS`, frozen.
     predictor : Predictor
     """
 
@@ -261,30 +261,30 @@ class ClipNetwork(nn.Module):
         self.register_buffer("usual", torch.ones(2))
 
     def normal(self, frames: Tensor) -> Tensor:
-        """Frames uint8 RGB (..., h, w, 3) as the predictor has them: float32 (..., 3, h, w)."""
+        """Normalise frames, uint8 RGB (..., h, w, 3), for the predictor: float32 (..., 3, h, w)."""
         return (frames.movedim(-1, -3).float() / 255 - self.mean) / self.std  # type: ignore[operator]
 
     def look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of single frames, uint8 RGB (n, h, w, 3): (n, 1 + places, c) for each place, and (n, c) of all."""
+        """Compute features of frames, uint8 RGB (n, h, w, 3): (n, 1 + places, c) by place, and (n, c) of the frame."""
         fine, coarse, deep = self.backbone(frames.permute(0, 3, 1, 2).float())
         coarse = F.interpolate(coarse, size=fine.shape[2:], mode="nearest")
         places = torch.cat([fine, coarse], dim=1).flatten(2).transpose(1, 2)
         return with_summary(places), deep.mean((2, 3))
 
     def appearance(self, frames: Tensor) -> Tensor:
-        """The pixels of each patch of normal frames (n, 3, h, w), (n, 1 + places, c)."""
+        """Return the pixels of each patch of normalised frames (n, 3, h, w), as (n, 1 + places, c)."""
         side = self.predictor.patch
         patches = frames.unflatten(3, (-1, side)).unflatten(2, (-1, side)).permute(0, 2, 4, 1, 3, 5)
         return with_summary(patches.flatten(3).flatten(1, 2))
 
     def semantic(self, deep: Tensor) -> Tensor:
-        """Semantic features (n, c) of clips from those of their frames (n, t, c)."""
+        """Return semantic features (n, c) of clips from those of their frames (n, t, c)."""
         return (deep.mean(1) - self.semantic_mean) / self.semantic_std
 
     def errors(self, frames: Tensor, seen: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared errors (n, 3, h, w) of the last frame, and semantic errors (n,); see `forward`.
+        """Return squared errors (n, 3, h, w) of the last frame, and semantic errors (n,); see `forward`.
 
-        `frames` are normal ones (n, FRAMES, 3, h, w); `seen` and `deep` what `look` gives for all but the last.
+        `frames` are normalised, (n, FRAMES, 3, h, w); `seen` and `deep` are from `look`, for all frames but the last.
         """
         given, came = frames[:, :GIVEN], frames[:, GIVEN]
         semantic = self.semantic(deep)
@@ -292,7 +292,7 @@ class ClipNetwork(nn.Module):
         return (predicted - came) ** 2, semantic_error(again, semantic)
 
     def forward(self, strips: Tensor) -> tuple[Tensor, Tensor]:
-        frames = strips.float().unflatten(1, (FRAMES, -1))  # TensorRT reshapes no bytes
+        frames = strips.float().unflatten(1, (FRAMES, -1))  # float first, as TensorRT cannot reshape bytes
         seen, deep = self.look(frames[:, :GIVEN].flatten(0, 1))
         squares, semantic = self.errors(
             self.normal(frames), seen.unflatten(0, (-1, GIVEN)), deep.unflatten(0, (-1, GIVEN))
