@@ -19,7 +19,6 @@ from edgead.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from edgead.api import Model, TrainOptions, calibrate, evaluate, load, teach, train
-    from edgead.api.estimator import AnomalyDetector as AnomalyDetector  # in the stubs, though not in __all__
     from edgead.detector import Detector
     from edgead.images.files import load_image
     from edgead.images.overlay import draw_overlay
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from edgead.stream import run
     from edgead.types import Box, Frame, StageTimes, Verdict
 
-# Without AnomalyDetector, which needs scikit-learn: `from edgead import *` works on a device too.
 __all__ = [
     "Box",
     "Detector",
@@ -53,7 +51,6 @@ __all__ = [
 # `edgead --help` stay instant.
 _WHERE = {
     **dict.fromkeys(("Model", "TrainOptions", "calibrate", "evaluate", "load", "teach", "train"), "edgead.api"),
-    "AnomalyDetector": "edgead.api.estimator",
     "Detector": "edgead.detector",
     **dict.fromkeys(("ImageVerdict", "Verdicts"), "edgead.images.verdict"),
     "draw_overlay": "edgead.images.overlay",
@@ -67,13 +64,7 @@ if not TYPE_CHECKING:  # to which every name would be known
 
     def __getattr__(name: str) -> Any:
         if name in _WHERE:
-            try:
-                return getattr(import_module(_WHERE[name]), name)
-            except ModuleNotFoundError as error:
-                if error.name != "sklearn":
-                    raise
-                # The one that `hasattr` expects, and whatever looks through a module.
-                raise AttributeError(f"edgead.{name} needs scikit-learn: pip install scikit-learn") from error
+            return getattr(import_module(_WHERE[name]), name)
         raise AttributeError(f"module 'edgead' has no attribute {name!r}")
 
 

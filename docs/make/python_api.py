@@ -27,8 +27,7 @@ def page() -> str:
     """Write the page: a directive for each object."""
     same = "`edgead.load`, `evaluate`, `calibrate` and `teach` are the methods of `Model` with these names, for a path."
     parts = ["# Python", f"What `import edgead` gives. {same}"]
-    names = sorted([*edgead.__all__, "AnomalyDetector"])
-    parts += [f"::: {_home(edgead, name)}" for name in names if _described(getattr(edgead, name))]
+    parts += [f"::: {_home(edgead, name)}" for name in edgead.__all__ if _described(getattr(edgead, name))]
     for name, members in MODULES.items():
         module = import_module(name)
         parts.append(f"## `{name}`")

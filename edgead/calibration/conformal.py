@@ -109,7 +109,6 @@ def calibrate(
     review_rate: float | None = None,
     groups: Sequence[int] | None = None,
     method: CalibrationMethod | None = None,
-    most_defective: float = 0.0,
 ) -> Calibration:
     """Make thresholds from what the shipped detector says of held-out good images.
 
@@ -126,26 +125,17 @@ def calibrate(
     method : str, optional
         "cross_conformal" or "cross_validated" where the scores are of images that the shipped detector has learnt from,
         each by what had not; by default they are of held-out ones.
-    most_defective : float
-        The images are unlabelled, and at most this share of them, or of their groups, is defective
-        (`edgead.calibration.unlabelled`).
     """
     review_rate = false_reject_rate if review_rate is None else review_rate
     check_review_rate(false_reject_rate, review_rate)
     grouped = dense(groups) if have_several(groups) else []
-    count = len(set(grouped)) or len(image_scores)
-    # What the rates of good parts are for parts as they come; 1 where all are good.
-    of_all = (good_at_least(count, most_defective) + 1) / (count + 1)
 
     def threshold(scores: Sequence[float], rate: float) -> float:
-        return raised(conformal_threshold(scores, rate * of_all, grouped))
+        return raised(conformal_threshold(scores, rate, grouped))
 
-    if method is None:
-        held_out: CalibrationMethod = "group_conformal" if grouped else "split_conformal"
-        method = "unlabelled" if most_defective else held_out
     order = np.argsort(image_scores, kind="stable")
     return Calibration(
-        method=method,
+        method=method or ("group_conformal" if grouped else "split_conformal"),
         false_reject_rate=false_reject_rate,
         review_rate=review_rate,
         reject=threshold(image_scores, false_reject_rate),
@@ -154,13 +144,7 @@ def calibrate(
         map_typical=float(np.median(map_medians)),
         scores=[float(image_scores[i]) for i in order],
         groups=[grouped[i] for i in order] if grouped else [],
-        most_defective=most_defective,
     )
-
-
-def good_at_least(count: int, most_defective: float) -> int:
-    """Of so many parts, how many are good if at most that share is defective."""
-    return count - math.floor(most_defective * count + 1e-9)
 
 
 def score_scale(scores: npt.ArrayLike, good_scores: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -408,7 +408,7 @@ def test_errors_name_parameters_not_options(plugin, model, line_data, tmp_path):
 
 
 def test_an_error_that_names_a_command_keeps_its_options():
-    command = 'make one with `edgead distill IMAGES --model-size small -o FILE` or "edgead export m --precision fp16"'
+    command = 'make one with `edgead train IMAGES --preset fast -o FILE` or "edgead export m --precision fp16"'
     assert in_python(f"{command}, and give --weights FILE") == f"{command}, and give weights FILE"
     assert in_python("a--b, ---c and -- are no options") == "a--b, ---c and -- are no options"
 
@@ -651,7 +651,7 @@ def test_row_18_what_edgead_exports():
     assert named <= set(edgead.__all__) <= set(dir(edgead))
     assert all(callable(getattr(edgead, name)) for name in edgead.__all__)
     assert edgead.EdgeadError is EdgeadError
-    assert {name for name in dir(edgead) if not name.startswith("__")} == {*edgead.__all__, "AnomalyDetector"}
+    assert {name for name in dir(edgead) if not name.startswith("__")} == {*edgead.__all__}
     with pytest.raises(AttributeError, match="no attribute 'fit'"):
         edgead.fit  # noqa: B018
 

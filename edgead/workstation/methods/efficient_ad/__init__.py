@@ -1,1 +1,1 @@
-"""EfficientAD: student, teacher and autoencoder, and what distils a teacher."""
+"""EfficientAD: student, teacher and autoencoder."""
