@@ -1,4 +1,4 @@
-"""Piles that nobody has labelled: mutual scores, the ranking, the folder and the model that come of them."""
+"""Piles that nobody has labelled: mutual scores, the ranking, and the folder that comes of it."""
 
 from __future__ import annotations
 
