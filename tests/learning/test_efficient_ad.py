@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from edgead.artifact.manifest import Manifest  # noqa: E402
 from edgead.errors import SettingsError  # noqa: E402
 from edgead.heads.map import MapHead  # noqa: E402
 from edgead.images.files import ImageError, write_image  # noqa: E402
+from edgead.workstation.methods import load  # noqa: E402
 from edgead.workstation.methods.efficient_ad import detector  # noqa: E402
 from edgead.workstation.methods.efficient_ad.detector import EfficientAD, EfficientADConfig, rate_factor  # noqa: E402
 from edgead.workstation.methods.efficient_ad.student_teacher import (  # noqa: E402
@@ -399,6 +402,16 @@ def test_settings_and_presets(teacher_file):
     again.network.load_state_dict(model.network.state_dict())
     with pytest.raises(SettingsError, match="at least two good images"):
         model.fit(noise(1, 64))
+
+
+def test_models_of_earlier_versions_are_rebuilt_without_the_settings_that_went():
+    gone = {"penalty_crops": True, "texture_share": 0.5, "window": 3, "top_patches": 2, "sigma_px": 4.0}
+    for size, kept in (("small", {"steps"}), ("lite", {"steps", *gone})):
+        training = {"settings": {"model_size": size, "steps": 9, **gone}}
+        artifact = SimpleNamespace(manifest=SimpleNamespace(training=training))
+        settings = load._settings(artifact, EfficientAD)
+        assert settings.keys() == {"model_size", *kept}
+    assert EfficientAD.from_settings({"model_size": "small", "steps": 9}, pretrained=False).config.steps == 9
 
 
 # Teachers
